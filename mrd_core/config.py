@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,13 @@ def help_of(config: type[BaseModel], field: str) -> str:
     extra = info.json_schema_extra
     unit = extra.get("unit") if isinstance(extra, dict) else None
     return f"{info.description} [{unit}]" if unit else str(info.description)
+
+
+class Choice(NamedTuple):
+    """A setting that was decided automatically or as asked, and why."""
+
+    value: str
+    reason: str
 
 
 class Layout(StrEnum):
@@ -133,9 +140,7 @@ class EstimatorConfig(Frozen):
         "precision",
         description="Stop before the cap when the errors are small, when the ranking is reliable, or never.",
     )
-    median_relative_se: float = Field(
-        0.03, gt=0, description="Precision target: median over samples of SE / MRD."
-    )
+    median_relative_se: float = Field(0.03, gt=0, description="Precision target: median over samples of SE / MRD.")
     p90_relative_se: float = Field(
         0.06, gt=0, description="Precision target: 90th percentile over samples of SE / MRD."
     )
@@ -150,8 +155,16 @@ class EstimatorConfig(Frozen):
         "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
     )
     workers: int | Literal["auto"] = Field(
-        "auto", description="Processes that share out the pairs; the result does not depend on it."
+        "auto", description="Processes that share out the draws; the result does not depend on it."
     )
+    time_floor: bool = Field(
+        False, description="Also time a few passes of the bare model, to compare the run with its floor."
+    )
+
+    @property
+    def evaluations_per_unit(self) -> int:
+        """Forward evaluations of one independent unit: two for an antithetic pair."""
+        return 2 if self.mode == "antithetic" else 1
 
     @classmethod
     def recommended(cls, **changes: Any) -> EstimatorConfig:

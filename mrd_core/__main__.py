@@ -1,0 +1,359 @@
+"""The command line: `python -m mrd_core --help`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mrd_core.config import (
+    ColumnMapping,
+    EstimatorConfig,
+    ForgetSetConfig,
+    Layout,
+    ModelConfig,
+    Normalisation,
+    Scope,
+    ScoreConfig,
+    Settings,
+    help_of,
+)
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState, RunStore, command_for, submit
+from mrd_core.runs.directory import read_config
+from mrd_core.samples import read
+from mrd_core.scoring.files import RunFiles
+
+app = typer.Typer(
+    help="Which samples of a forget set will a language model not forget easily, and how sure can we be?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+runs_app = typer.Typer(help="List, show, cancel, resume and delete runs.", no_args_is_help=True)
+app.add_typer(runs_app, name="runs")
+
+out = Console()
+err = Console(stderr=True)
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
+
+
+def model_option(field: str, *names: str) -> Any:
+    """Return the typer option of a field of ModelConfig, its help taken from there."""
+    return typer.Option(*names, help=help_of(ModelConfig, field))
+
+
+def forget_set_option(field: str, *names: str) -> Any:
+    """Return the typer option of a field of ForgetSetConfig."""
+    return typer.Option(*names, help=help_of(ForgetSetConfig, field))
+
+
+def column_option(field: str) -> Any:
+    """Return the typer option that maps a column."""
+    return typer.Option(f"--{field.replace('_', '-')}-column", help=help_of(ColumnMapping, field))
+
+
+def estimator_option(field: str, *names: str) -> Any:
+    """Return the typer option of a field of EstimatorConfig."""
+    return typer.Option(*names, help=help_of(EstimatorConfig, field))
+
+
+@app.command()
+def score(
+    model: Annotated[str, model_option("source", "--model")],
+    forget_set: Annotated[str, forget_set_option("source", "--forget-set")],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run directory, new or empty; by default under MRD_HOME.")
+    ] = None,
+    preset: Annotated[str, estimator_option("preset")] = "recommended",
+    sigma: Annotated[str | None, estimator_option("sigma")] = None,
+    draws: Annotated[int | None, estimator_option("draws")] = None,
+    seed: Annotated[int | None, estimator_option("seed")] = None,
+    stop: Annotated[str | None, estimator_option("stop")] = None,
+    reliability: Annotated[float | None, estimator_option("reliability")] = None,
+    scope: Annotated[Scope | None, estimator_option("scope")] = None,
+    normalisation: Annotated[Normalisation | None, estimator_option("normalisation")] = None,
+    workers: Annotated[int | None, estimator_option("workers")] = None,
+    batch_tokens: Annotated[int | None, estimator_option("batch_tokens")] = None,
+    adapter: Annotated[str | None, model_option("adapter")] = None,
+    device: Annotated[str, model_option("device")] = "auto",
+    dtype: Annotated[str, model_option("dtype")] = "auto",
+    template: Annotated[str, model_option("template")] = "auto",
+    layout: Annotated[Layout, forget_set_option("layout")] = Layout.AUTO,
+    prompt_column: Annotated[str | None, column_option("prompt")] = None,
+    answer_column: Annotated[str | None, column_option("answer")] = None,
+    id_column: Annotated[str | None, column_option("id")] = None,
+    split_column: Annotated[str | None, column_option("split")] = None,
+    training_count_column: Annotated[str | None, column_option("training_count")] = None,
+    subset: Annotated[str | None, forget_set_option("subset")] = None,
+    split: Annotated[str | None, forget_set_option("split")] = None,
+    duplicates: Annotated[str, forget_set_option("duplicates")] = "keep",
+    invalid_rows: Annotated[str, forget_set_option("invalid_rows")] = "refuse",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one line of JSON; also times the bare model.")
+    ] = False,
+) -> None:
+    """Score how hard each sample of a forget set is to unlearn from a model."""
+    wishes = {
+        "sigma": _number_or_auto(sigma),
+        "draws": draws,
+        "seed": seed,
+        "stop": stop,
+        "reliability": reliability,
+        "scope": scope,
+        "normalisation": normalisation,
+        "workers": workers,
+        "batch_tokens": batch_tokens,
+        "time_floor": as_json,
+    }
+    with _options_explained():
+        config = ScoreConfig(
+            forget_set=ForgetSetConfig(
+                source=_absolute(forget_set),
+                subset=subset,
+                split=split,
+                layout=layout,
+                columns=ColumnMapping(
+                    prompt=prompt_column,
+                    answer=answer_column,
+                    id=id_column,
+                    split=split_column,
+                    training_count=training_count_column,
+                ),
+                duplicates=duplicates,
+                invalid_rows=invalid_rows,
+            ),
+            model=ModelConfig(
+                source=_absolute(model),
+                adapter=adapter and _absolute(adapter),
+                device=device,
+                dtype=dtype,
+                template=template,
+            ),
+            estimator=_preset(preset)(**{name: wish for name, wish in wishes.items() if wish is not None}),
+        )
+    _score(config, out_dir, as_json)
+
+
+@app.command()
+def demo(
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory, new or empty.")] = None,
+) -> None:
+    """Score the demo's forget set on the demo's model; needs no network and about a minute."""
+    _score(ScoreConfig(forget_set=ForgetSetConfig(source="demo")), out_dir, as_json=False)
+
+
+@app.command("run")
+def run_directory(
+    directory: Annotated[Path, typer.Argument(help="Run directory with a config.json.")],
+) -> None:
+    """Carry out the run that a directory's config.json describes."""
+    _finish(_carry_out(directory), as_json=False)
+
+
+@app.command(hidden=True)
+def share(directory: Path, parent: int) -> None:
+    """Draw units for the run that the process PARENT leads in DIRECTORY (started by that process)."""
+    from mrd_core.scoring.drawing import share as draw_units
+
+    config = read_config(directory)
+    draw_units(directory, config, parent)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, device, dtype, threads and store, each with the reason of the choice."""
+    from mrd_core.doctor import findings
+
+    table = Table("what", "value", "why", box=None, pad_edge=False)
+    for finding in findings(Settings.from_environment()):
+        table.add_row(*map(escape, finding))
+    out.print(table)
+
+
+@runs_app.command("list")
+def list_runs(
+    limit: Annotated[int, typer.Option(min=1, help="Most runs to list, newest first.")] = 20,
+) -> None:
+    """List runs, newest first."""
+    table = Table("run", "state", "title", "progress", "created", box=None, pad_edge=False)
+    for run in _store().list(limit=limit):
+        table.add_row(run.id, run.state, escape(run.title), _progress(run), f"{run.created_at:%Y-%m-%d %H:%M} UTC")
+    out.print(table if table.row_count else "No runs yet. Begin with: python -m mrd_core demo")
+
+
+@runs_app.command()
+def show(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Show a run: state, directory, command, figures, what happened."""
+    store = _store()
+    run = store.get(run_id)
+    out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
+    out.print(
+        f"directory  {escape(str(run.directory))}\ncommand    {escape(' '.join(command_for(run.directory)))}"
+    )
+    if run.error:
+        out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
+    for event in store.events(run.id).itertuples():
+        out.print(f"{event.level:8} {escape(str(event.message))}", highlight=False)
+    if run.summary:
+        out.print_json(data=run.summary)
+
+
+@runs_app.command()
+def cancel(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Ask a run to stop; what it has finished is kept."""
+    out.print(f"{run_id} is {_store().request_cancel(run_id)}.")
+
+
+@runs_app.command()
+def resume(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
+    """Go on with a cancelled, failed or lost run, here in the foreground."""
+    store = _store()
+    _finish(_carry_out(store.resume(run_id).directory), as_json=False)
+
+
+@runs_app.command()
+def delete(
+    run_id: Annotated[str, typer.Argument(metavar="RUN")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run with its copies of texts, its results and its rows in the store."""
+    store = _store()
+    run = store.get(run_id)
+    if not yes:
+        typer.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
+    store.delete(run.id)
+    out.print(f"{run.id} is deleted.")
+
+
+def _store() -> RunStore:
+    store = RunStore.open()
+    store.reap()
+    return store
+
+
+def _progress(run: Run) -> str:
+    if run.state is RunState.SUCCEEDED and run.summary:
+        return f"{run.summary['n_samples']} samples, relative SE {_percent(run.summary['median_relative_se'])}"
+    if run.error:
+        return escape(run.error.cause)
+    done, total = run.progress.get("done"), run.progress.get("total")
+    return f"{done} of {total} evaluations" if total else str(run.progress.get("message", ""))
+
+
+def _percent(share_of_one: float | None) -> str:
+    return "undefined" if share_of_one is None else f"{share_of_one:.1%}"
+
+
+def _number_or_auto(text: str | None) -> float | str | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return text
+
+
+def _absolute(source: str) -> str:
+    """Make a path absolute, so that config.json means the same from any directory; leave names alone."""
+    path = Path(source).expanduser()
+    return str(path.resolve()) if path.exists() and source != "demo" else source
+
+
+def _preset(name: str) -> Any:
+    presets = {"recommended": EstimatorConfig.recommended, "paper": EstimatorConfig.paper}
+    if name not in presets:
+        raise UserError(f"The preset '{name}'", "is unknown.", f"Use {' or '.join(presets)}.")
+    return presets[name]
+
+
+@contextmanager
+def _options_explained() -> Iterator[None]:
+    """Turn a value that a configuration refuses into an error that names the option."""
+    try:
+        yield
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UserError(
+            f"--{option} {first['input']}", f"{first['msg']}.", "See `python -m mrd_core score --help`."
+        ) from error
+
+
+def _score(config: ScoreConfig, directory: Path | None, as_json: bool) -> None:
+    forget_set = read(config.forget_set)
+    for note in forget_set.report.notes:
+        err.print(f"[dim]{escape(note)}[/dim]")
+    config = config.model_copy(update={"forget_set_digest": forget_set.digest})
+    run = submit(
+        config,
+        store=_store(),
+        settings=Settings.from_environment(),
+        directory=directory,
+        prepare=lambda draft: forget_set.save(RunFiles(draft).samples),
+    )
+    _finish(_carry_out(run.directory), as_json)
+
+
+def _carry_out(directory: Path) -> Run:
+    from mrd_core.runs.worker import run as work
+
+    work(directory, foreground=True)
+    run = RunStore.open().find_by_directory(directory)
+    assert run is not None  # the worker registers every directory that it carries out
+    return run
+
+
+def _finish(run: Run, as_json: bool) -> None:
+    if run.state is RunState.CANCELLED:
+        err.print(f"Cancelled. Go on with: python -m mrd_core runs resume {run.id}")
+        raise typer.Exit(EXIT_CANCELLED)
+    if run.state is not RunState.SUCCEEDED or run.summary is None:
+        raise typer.Exit(EXIT_USER_ERROR if run.error and run.error.type == "UserError" else EXIT_FAILED)
+    _print_outcome(run, run.summary)
+    if as_json:
+        print(json.dumps(run.summary, ensure_ascii=False), flush=True)
+
+
+def _print_outcome(run: Run, summary: dict[str, Any]) -> None:
+    err.print(
+        f"{summary['n_samples']} samples, {summary['evaluations']} evaluations in {summary['seconds']:.0f} s; "
+        f"median relative SE {_percent(summary['median_relative_se'])}; reliability {_figure(summary, 'sum')} "
+        f"(sum), {_figure(summary, 'mean')} (mean).",
+        highlight=False,
+    )
+    for warning in summary["warnings"]:
+        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
+    err.print(
+        f"Scores: {escape(str(RunFiles(run.directory).scores))}  (small MRD: hard to unlearn)", highlight=False
+    )
+
+
+def _figure(summary: dict[str, Any], normalisation: str) -> str:
+    value = summary[f"reliability_{normalisation}"]
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend are printed without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"[bold red]{escape(error.what)}[/] {escape(error.why)}\n{escape(error.fix)}", highlight=False)
+        sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:
+        # `… | head` closed the pipe; Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

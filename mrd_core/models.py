@@ -1,0 +1,362 @@
+"""Models in: the demo, a local folder or a hub id, with an optional LoRA adapter.
+
+Weights are read from safetensors only and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from mrd_core.config import Choice, ModelConfig
+from mrd_core.demo import MODEL_DIR
+from mrd_core.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# Where a model does not say how long its context is.
+DEFAULT_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model, ready to be scored: evaluation mode, gradients off.
+
+    Attributes:
+        network: The transformers model.
+        tokenizer: Its tokenizer.
+        device: Where token ids go.
+        dtype: Precision of the matrices.
+        context: Longest sequence [tokens].
+        choices: What was decided on the way (`device`, `dtype`), with reasons.
+    """
+
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    context: int
+    choices: dict[str, Choice]
+
+
+def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Load the model that `config` names.
+
+    Args:
+        config: Source, adapter, and the wishes for device and dtype.
+        dtype: Overrides the wish for the dtype (a run that resumes, or moves to a finer one).
+
+    Raises:
+        UserError: The source is missing, unreachable, gated, has no safetensors, is no decoder-only language
+            model, or does not fit into memory.
+    """
+    source, local = resolve_source(config.source)
+    settings = _read(AutoConfig, source, local, config.source)
+    _require_causal(settings, config.source)
+    if local:
+        _require_safetensors(Path(source), config.source)
+    device, device_choice = choose_device(config.device)
+    stored = getattr(settings, "dtype", None) or torch.float32
+    chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
+    if dtype is not None and dtype is not chosen:
+        chosen, dtype_choice = (
+            dtype,
+            Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"),
+        )
+    device_map = placement(device, weight_bytes(Path(source), chosen) if local else None, chosen)
+    network = _read_network(source, local, config, chosen, device_map or device)
+    if config.adapter:
+        network = _merge_adapter(network, config.adapter)
+    network.eval().requires_grad_(False)
+    if chosen is torch.bfloat16:
+        keep_norms_fine(network)
+    return LoadedModel(
+        network=network,
+        tokenizer=_read(AutoTokenizer, source, local, config.source),
+        device=next(network.parameters()).device,
+        dtype=chosen,
+        context=getattr(network.config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        choices={"device": device_choice, "dtype": dtype_choice},
+    )
+
+
+def resolve_source(source: str) -> tuple[str, bool]:
+    """Return where to load from and whether that is a local folder.
+
+    Raises:
+        UserError: It looks like a path and there is no such folder.
+    """
+    if source == "demo":
+        return str(MODEL_DIR), True
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return str(path), True
+    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
+    if looks_like_path:
+        raise UserError(
+            f"The model '{source}'",
+            "is not a folder on this machine." if path.exists() else "does not exist on this machine.",
+            "Give the folder that holds config.json and model.safetensors, or a hub id such as org/name.",
+        )
+    return source, False
+
+
+def choose_device(wanted: str) -> tuple[torch.device, Choice]:
+    """Return the device and why.
+
+    Raises:
+        UserError: A device is asked for that torch does not see.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        if available:
+            return torch.device("cuda", 0), Choice("cuda:0", f"found {torch.cuda.get_device_name(0)}")
+        return torch.device("cpu"), Choice("cpu", "torch sees no CUDA device")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(f"The device '{wanted}'", "is not a device.", "Use auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"The device '{wanted}'",
+            "cannot hold the fp64 baseline that scores are measured against.",
+            "Use auto, cpu or cuda.",
+        )
+    if device.type == "cuda" and (not available or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(
+            f"The device '{wanted}'",
+            f"is not there: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices.",
+            "Use --device auto or cpu, or install a CUDA build of torch.",
+        )
+    return device, Choice(wanted, "as asked")
+
+
+def choose_dtype(wanted: str, device: torch.device, stored: torch.dtype) -> tuple[torch.dtype, Choice]:
+    """Return the precision of the perturbed passes and why."""
+    if wanted != "auto":
+        return DTYPES[wanted], Choice(wanted, "as asked")
+    if device.type == "cpu":
+        return torch.float32, Choice("float32", "on a CPU bfloat16 saves little time and loses small σ")
+    if stored is torch.bfloat16:
+        return torch.bfloat16, Choice("bfloat16", "the weights are stored in it; the precision gate decides")
+    return torch.float32, Choice("float32", f"the weights are stored in {name_of(stored)}")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return `float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _require_causal(settings: Any, source: str) -> None:
+    architectures = list(getattr(settings, "architectures", None) or [])
+    causal = {
+        name
+        for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        for name in ([names] if isinstance(names, str) else names)
+    }
+    if settings.is_encoder_decoder or (architectures and not causal & set(architectures)):
+        raise UserError(
+            f"The model '{source}'",
+            f"is a {architectures[0] if architectures else settings.model_type}, not a decoder-only language "
+            "model: it has no p(token | tokens before).",
+            "Choose a model whose config.json names a …ForCausalLM architecture.",
+        )
+
+
+def _require_safetensors(folder: Path, source: str) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
+    raise UserError(
+        f"The model '{source}'",
+        "has its weights only as pickled files, which can run code when opened."
+        if pickled
+        else "has no *.safetensors file.",
+        "Convert it once where you trust it: load it with transformers and call save_pretrained.",
+    )
+
+
+def _read(kind: Any, source: str, local: bool, name: str) -> Any:
+    with _explained(name, local):
+        return kind.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+
+
+def _read_network(
+    source: str, local: bool, config: ModelConfig, dtype: torch.dtype, where: torch.device | str
+) -> Any:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with _explained(config.source, local):
+        # Norms and buffers are built in their own precision; only parameters take `dtype`.
+        network = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=torch.float32 if dtype is torch.float64 else dtype,
+            device_map=where,
+            use_safetensors=True,
+            local_files_only=local,
+            trust_remote_code=False,
+        )
+    if any(parameter.device.type == "meta" for parameter in network.parameters()):
+        raise UserError(
+            f"The model '{config.source}'",
+            f"does not fit into the memory of the devices in {name_of(dtype)}.",
+            "Use bfloat16, more or larger GPUs, or a smaller model.",
+        )
+    if dtype is torch.float64:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.double()
+    return network
+
+
+@contextmanager
+def _explained(source: str, local: bool) -> Iterator[None]:
+    """Turn what transformers and the hub raise into what the user can do about it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise UserError(f"The model '{source}'", *_explanation(error, local)) from error
+
+
+def _explanation(error: BaseException, local: bool) -> tuple[str, str]:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = f"{type(error.__cause__).__name__} {error}".lower()
+    if local:
+        return (
+            f"could not be read: {lines[0]}",
+            "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
+        )
+    if "gated" in text or "401" in text or "403" in text:
+        return (
+            "is gated or private on the hub.",
+            "Accept its licence on its page and log in with `hf auth login`, or give a local folder.",
+        )
+    if "safetensors" in text:
+        return ("has no safetensors weights on the hub.", "Choose a revision or model that has them.")
+    return (
+        f"could not be fetched from the hub: {lines[0]}",
+        "Check the id and the network, or download it elsewhere and give the local folder.",
+    )
+
+
+def _merge_adapter(network: Any, adapter: str) -> Any:
+    """Merge a LoRA adapter, so that the noise falls on the weights that answer.
+
+    Raises:
+        UserError: The adapter is missing, pickled, or made for another model.
+    """
+    from peft import PeftModel
+
+    folder = Path(adapter).expanduser()
+    if folder.is_dir() and not (folder / "adapter_model.safetensors").exists():
+        raise UserError(
+            f"The adapter '{adapter}'",
+            "has no adapter_model.safetensors.",
+            "Give the folder that peft's save_pretrained wrote.",
+        )
+    try:
+        return PeftModel.from_pretrained(network, str(folder), use_safetensors=True).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"The adapter '{adapter}'",
+            f"could not be put onto the model: {str(error).strip().splitlines()[0]}",
+            "Check that it was trained on this very model and that adapter_config.json is beside it.",
+        ) from error
+
+
+def keep_norms_fine(network: nn.Module) -> None:
+    """Keep the 1-D weights of normalisation layers in fp32 inside a bf16 model.
+
+    They are near 1, where bf16 numbers are 2⁻⁸ apart: noise of any usual σ would be rounded away.
+    """
+    for layer in network.modules():
+        own = list(layer.parameters(recurse=False))
+        if own and all(parameter.dim() == 1 for parameter in own):
+            layer.float()
+            _cast_around(layer)
+
+
+def _cast_around(layer: nn.Module) -> None:
+    arrived: list[torch.dtype] = []
+
+    def before(_layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        arrived[:] = [args[0].dtype]
+        return (args[0].float(), *args[1:])
+
+    def after(_layer: nn.Module, _args: object, output: torch.Tensor) -> torch.Tensor:
+        return output.to(arrived[0])
+
+    layer.register_forward_pre_hook(before)
+    layer.register_forward_hook(after)
+
+
+def parameter_count(folder: Path) -> int:
+    """Return the number of weights stored in a folder's safetensors, from their headers alone."""
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        total += sum(_product(entry["shape"]) for entry in header.values())
+    return total
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Return the bytes that a folder's weights take in `dtype`."""
+    return parameter_count(folder) * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on `device` now [bytes]."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def placement(device: torch.device, needed: int | None, dtype: torch.dtype) -> str | None:
+    """Return `auto` where the model must be spread over all GPUs, else None for the one device.
+
+    Raises:
+        UserError: It fits nowhere; says how much is needed and what would fit.
+    """
+    if needed is None or needed <= free_bytes(device):
+        return None
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        everywhere = sum(free_bytes(torch.device("cuda", i)) for i in range(torch.cuda.device_count()))
+        if needed <= everywhere:
+            return "auto"
+    free = free_bytes(device)
+    fitting = [name for name, kind in DTYPES.items() if needed // dtype.itemsize * kind.itemsize <= free]
+    advice = f"It would fit in {' or '.join(fitting)}." if fitting else "Use a larger device or a smaller model."
+    raise UserError(
+        f"The model ({needed / 2**30:.1f} GiB in {name_of(dtype)})",
+        f"is too large for {device}, which has {free / 2**30:.1f} GiB free.",
+        advice,
+    )
+
+
+def cores() -> int:
+    """Return the CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,24 @@
+"""Runs: submitted, stored, carried out by a process of their own, watched, cancelled, resumed, deleted.
+
+Nothing here loads torch, so that pages and the command line stay quick.
+"""
+
+from mrd_core.runs.context import Cancelled, JobContext
+from mrd_core.runs.launcher import Launcher, LocalLauncher, command_for, submit
+from mrd_core.runs.record import ACTIVE, TERMINAL, Run, RunError, RunState
+from mrd_core.runs.store import RunStore
+
+__all__ = [
+    "ACTIVE",
+    "TERMINAL",
+    "Cancelled",
+    "JobContext",
+    "Launcher",
+    "LocalLauncher",
+    "Run",
+    "RunError",
+    "RunState",
+    "RunStore",
+    "command_for",
+    "submit",
+]

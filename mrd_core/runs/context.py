@@ -1,0 +1,125 @@
+"""What a job is given to talk to the outside: its directory, progress, metrics, events, cancellation."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from mrd_core.runs.record import ACTIVE, Run, RunState
+from mrd_core.runs.store import Level, RunStore
+
+PROGRESS_INTERVAL = 0.2
+CANCEL_POLL_INTERVAL = 0.5
+
+
+class Cancelled(Exception):  # noqa: N818  (it is no error)
+    """The run was asked to stop, or another worker has taken it over."""
+
+
+class JobContext:
+    """A job's link to the outside. This one stands alone, for library use: it only prints events.
+
+    Args:
+        directory: Where the job writes its results.
+        run_id: Names the run in messages; the directory's name unless given.
+    """
+
+    def __init__(self, directory: Path, run_id: str | None = None) -> None:
+        self.directory = directory
+        self.run_id = run_id or directory.name
+
+    def progress(self, done: int, total: int, **extra: Any) -> None:
+        """Say that `done` of `total` steps are done; `extra` (message, eta_seconds, …) is shown with it."""
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Record named values at `step`."""
+
+    def event(self, level: Level, message: str) -> None:
+        """Record, and print to stderr, something that a reader of the run should know."""
+        print(f"{level}: {message}", file=sys.stderr, flush=True)
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled when the run was asked to stop. Cheap enough for every step."""
+
+
+class Display(Protocol):
+    """Where a run in the foreground shows itself."""
+
+    def progress(self, progress: dict[str, Any]) -> None:
+        """Show the progress."""
+
+    def event(self, level: Level, message: str) -> None:
+        """Show one event."""
+
+
+class StoredContext(JobContext):
+    """The context of a run in the store.
+
+    Args:
+        store: Where progress, metrics and events go.
+        run: The run, at the attempt that this process works on.
+        stop: Set by a signal, or by the heartbeat when the run is no longer this process's.
+        display: Shows the same in the foreground; without it events are printed.
+    """
+
+    def __init__(self, store: RunStore, run: Run, stop: threading.Event, display: Display | None = None) -> None:
+        super().__init__(run.directory, run.id)
+        self._store = store
+        self._attempt = run.attempt
+        self._stop = stop
+        self._display = display
+        self._first: tuple[int, float] | None = None
+        self._last_message: object = None
+        self._last_progress = self._last_poll = float("-inf")
+
+    def progress(self, done: int, total: int, **extra: Any) -> None:
+        """Store the progress with an estimate of the time left, at most every PROGRESS_INTERVAL seconds."""
+        eta = {"eta_seconds": self._eta_seconds(done, total)}
+        self.show({"done": done, "total": total} | eta | extra, urgent=done >= total)
+
+    def show(self, progress: dict[str, Any], *, urgent: bool = False) -> None:
+        """Store `progress`; one that comes too soon is dropped, unless it is urgent or says something new."""
+        now = time.monotonic()
+        news = urgent or progress.get("message") != self._last_message
+        if news or now - self._last_progress >= PROGRESS_INTERVAL:
+            self._last_progress, self._last_message = now, progress.get("message")
+            self._store.set_progress(self.run_id, progress, self._attempt)
+            if self._display:
+                self._display.progress(progress)
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Append the values to the run's metrics."""
+        self._store.add_metrics(self.run_id, step, values)
+
+    def event(self, level: Level, message: str) -> None:
+        """Append to the run's events and show it."""
+        self._store.add_event(self.run_id, level, message)
+        if self._display:
+            self._display.event(level, message)
+        else:
+            super().event(level, message)
+
+    def check_cancelled(self) -> None:
+        """Raise Cancelled; the store is asked at most every CANCEL_POLL_INTERVAL seconds."""
+        if self._stop.is_set():
+            raise Cancelled("The worker was asked to stop.")
+        if time.monotonic() - self._last_poll < CANCEL_POLL_INTERVAL:
+            return
+        self._last_poll = time.monotonic()
+        run = self._store.get(self.run_id)
+        if run.attempt != self._attempt or run.state not in ACTIVE:
+            raise Cancelled(f"The run is {run.state} at attempt {run.attempt}: this worker no longer owns it.")
+        if run.state is RunState.CANCELLING:
+            raise Cancelled("The run was cancelled.")
+
+    def _eta_seconds(self, done: int, total: int) -> float | None:
+        # A resumed job begins at done > 0: only what this process did tells its pace.
+        if self._first is None or done < self._first[0]:
+            self._first = (done, time.monotonic())
+        first_done, began = self._first
+        if done == first_done:
+            return None
+        return (time.monotonic() - began) / (done - first_done) * (total - done)

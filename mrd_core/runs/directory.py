@@ -1,0 +1,95 @@
+"""The run directory: `config.json`, the worker's log, and whatever the job writes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from mrd_core.config import ScoreConfig
+from mrd_core.errors import UserError
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "worker.log"
+CONFIGS: dict[str, type[ScoreConfig]] = {"score": ScoreConfig}
+
+
+def write_config(directory: Path, config: ScoreConfig) -> None:
+    """Write `config` to `directory`/config.json; readers see the whole file or none."""
+    temporary = directory / f".{CONFIG_FILE}.tmp"
+    temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    temporary.replace(directory / CONFIG_FILE)
+
+
+def read_config(directory: Path) -> ScoreConfig:
+    """Read and validate `directory`/config.json by its `kind`.
+
+    Raises:
+        UserError: The file is missing, is no JSON object, has an unknown kind or an invalid value.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            str(path),
+            f"A run directory needs a readable {CONFIG_FILE} ({_reason(error)}).",
+            "Name the directory of a run, or copy the config.json of another run there.",
+        ) from error
+    return _parse(path, text)
+
+
+def remove(directory: Path) -> None:
+    """Remove a run directory and everything in it; one that does not exist is fine.
+
+    config.json goes last, so that a removal that was interrupted can be repeated.
+
+    Raises:
+        UserError: The directory has no config.json, so it may be something else of the user's.
+    """
+    if not directory.exists():
+        return
+    config = directory / CONFIG_FILE
+    if not config.is_file():
+        raise UserError(
+            str(directory),
+            f"It holds no {CONFIG_FILE}, so it may not be a run directory and is left alone.",
+            "Look what is in it and remove it by hand.",
+        )
+    for entry in directory.iterdir():
+        if entry != config:
+            _remove_entry(entry)
+    config.unlink()
+    directory.rmdir()
+
+
+def _parse(path: Path, text: str) -> ScoreConfig:
+    try:
+        fields = TypeAdapter(dict[str, object]).validate_json(text)
+        return CONFIGS[str(fields.get("kind", "score"))].model_validate_json(text)
+    except KeyError as error:
+        raise UserError(
+            str(path), f"The kind {error} is unknown.", f"Use one of: {', '.join(CONFIGS)}."
+        ) from error
+    except ValidationError as error:
+        raise UserError(
+            str(path), _first_problem(error), "Correct the file, or copy the config.json of another run."
+        ) from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}." if place else f"{first['msg']}."
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
+
+
+def _remove_entry(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry)
+    else:
+        entry.unlink()

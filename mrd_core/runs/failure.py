@@ -1,0 +1,70 @@
+"""From an exception to what a user should read: the cause in one line and what to do next."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+from mrd_core.errors import UserError
+from mrd_core.runs.record import RunError
+
+OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory")
+DISK_FULL_PHRASES = ("database or disk is full", "no space left on device")
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
+
+def describe(error: BaseException) -> RunError:
+    """Return the run error that tells a user about `error`; only a UserError goes without its traceback."""
+    name = type(error).__name__
+    if isinstance(error, UserError):
+        return RunError(name, _sentence(f"{error.what}: {error.why}"), error.fix)
+    cause, advice = _recognise(error)
+    return RunError(name, _sentence(cause), advice, "".join(traceback.format_exception(error)))
+
+
+def _recognise(error: BaseException) -> tuple[str, str]:
+    if _is_out_of_memory(error):
+        return (
+            f"Out of memory: {error}" if str(error) else "Out of memory.",
+            "Use fewer tokens per batch, a smaller model or dtype, or a larger device; then resume.",
+        )
+    if _is_disk_full(error):
+        return (
+            f"The disk is full: {error}",
+            "Free some space, or move MRD_HOME to a larger disk; then resume.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"A file is missing: {error.filename or error}", "Put the file back where it was; then resume."
+    if isinstance(error, PermissionError):
+        return f"No permission: {error.filename or error}", "Correct the permissions; then resume."
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted at the keyboard.", "Resume the run to go on."
+    return (
+        str(error).strip() or "The program ended with an unexpected error.",
+        "This looks like a defect of the program: read the traceback, and report it with config.json.",
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # Known by name, because this package does not load torch; torch's CPU allocator raises a RuntimeError.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and _mentions(error, OUT_OF_MEMORY_PHRASES)
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    # SQLite and the safetensors writer report a full disk in words, not by errno.
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+        return True
+    return _mentions(error, DISK_FULL_PHRASES)
+
+
+def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:
+    message = str(error).lower()
+    return any(phrase in message for phrase in phrases)
+
+
+def _sentence(message: str) -> str:
+    """Return the first line, closed with a full stop: the advice follows it on the same line."""
+    first = message.strip().splitlines()[0].rstrip(" :;,")
+    return first if first.endswith((".", "!", "?")) else f"{first}."

@@ -1,0 +1,104 @@
+"""What is known about a run: its states and the edges between them, its error, its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class RunState(StrEnum):
+    """Where a run is in its life."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST})
+ACTIVE = frozenset(RunState) - TERMINAL
+RESUMABLE = TERMINAL - {RunState.SUCCEEDED}
+
+# A job that ends before it notices a request to cancel has a whole result, hence cancelling -> succeeded.
+EDGES: dict[RunState, frozenset[RunState]] = {
+    RunState.QUEUED: frozenset(
+        {RunState.STARTING, RunState.CANCELLING, RunState.CANCELLED, RunState.FAILED, RunState.LOST}
+    ),
+    RunState.STARTING: frozenset({RunState.RUNNING, RunState.CANCELLING, RunState.FAILED, RunState.LOST}),
+    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.CANCELLING, RunState.FAILED, RunState.LOST}),
+    RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.SUCCEEDED, RunState.FAILED, RunState.LOST}),
+} | {state: frozenset() for state in TERMINAL}
+
+
+def sources_of(to: RunState) -> frozenset[RunState]:
+    """Return the states that a run may go to `to` from."""
+    return frozenset(state for state, targets in EDGES.items() if to in targets)
+
+
+def require_legal(to: RunState, expected: Iterable[RunState]) -> None:
+    """Raise ValueError when one of the `expected` states has no edge to `to`."""
+    illegal = sorted(set(expected) - sources_of(to))
+    if illegal:
+        raise ValueError(f"a run cannot go from {', '.join(illegal)} to {to}")
+
+
+@dataclass(frozen=True)
+class RunError:
+    """Why a run did not succeed.
+
+    Attributes:
+        type: Name of the exception's class, or `Lost`.
+        cause: One line.
+        advice: What to do next, one sentence.
+        traceback: The whole traceback; empty where it would tell the user nothing.
+    """
+
+    type: str
+    cause: str
+    advice: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the store.
+
+    Attributes:
+        id: Date, time [UTC] and four random characters: `20261121-074655-ab12`.
+        seq: Place in the order of submission; a resumed run keeps it.
+        attempt: 1, and one more with every resume.
+        device: Device whose queue the run waits in.
+        directory: Absolute path of the run directory.
+        queued_at: When the present attempt was submitted [UTC], as are all times here.
+        pid_started: Start of the worker process [seconds since the epoch]; tells a reused pid apart.
+        progress: Free JSON; by convention done, total, eta_seconds, message and, while waiting, place.
+        summary: What the job returned; None until it succeeds.
+    """
+
+    id: str
+    seq: int
+    kind: str
+    title: str
+    state: RunState
+    attempt: int
+    device: str
+    directory: Path
+    created_at: datetime
+    queued_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    host: str | None
+    pid: int | None
+    pid_started: float | None
+    heartbeat_at: datetime | None
+    progress: dict[str, Any]
+    error: RunError | None
+    summary: dict[str, Any] | None

@@ -1,0 +1,370 @@
+"""The run store: what was submitted, where it stands, and the numbers it reports while it goes.
+
+Every change of state is one conditional UPDATE, so that of two processes that want different things one wins
+and the other is told. Statements are portable between SQLite and PostgreSQL. SQLite's WAL mode needs a local
+disk: on a network file system use PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
+
+from mrd_core.config import Settings
+from mrd_core.errors import UserError
+from mrd_core.runs import directory as run_directory
+from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
+from mrd_core.runs.record import (
+    ACTIVE,
+    RESUMABLE,
+    TERMINAL,
+    Run,
+    RunError,
+    RunState,
+    require_legal,
+    sources_of,
+)
+from mrd_core.runs.schema import EVENTS, METRICS, RUNS, open_engine
+
+Level = Literal["info", "warning", "error"]
+Runs = list[Run]
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by the second of submission [UTC]: `20261121-074655-ab12`."""
+    return f"{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+class RunStore:
+    """Runs, their metrics and their events. Safe to use from several threads and processes.
+
+    Args:
+        engine: The database, with its tables.
+        home: Data root of this installation, where the locks of the devices lie.
+    """
+
+    def __init__(self, engine: Engine, home: Path) -> None:
+        self._engine = engine
+        self.home = home
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> RunStore:
+        """Open the store that `settings` (default: the environment) names, creating it at first use.
+
+        Raises:
+            UserError: It cannot be opened.
+        """
+        settings = settings or Settings.from_environment()
+        return cls(open_engine(settings.store_url), settings.home)
+
+    def create(self, kind: str, title: str, device: str, directory: Path, run_id: str | None = None) -> Run:
+        """Add a queued run at the end of its device's queue.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
+        """
+        now = _now()
+        values = {
+            "id": run_id or new_run_id(),
+            "kind": kind,
+            "title": title,
+            "state": RunState.QUEUED,
+            "attempt": 1,
+            "device": device,
+            "directory": str(directory.resolve()),
+            "created_at": now,
+            "queued_at": now,
+            "progress": {},
+        }
+        with self._engine.begin() as connection:
+            connection.execute(insert(RUNS).values(values))
+        return self.get(str(values["id"]))
+
+    def get(self, run_id: str) -> Run:
+        """Return the run with this id, or the only one whose id begins so.
+
+        Raises:
+            UserError: No run, or more than one, fits.
+        """
+        found = self._select(RUNS.c.id.startswith(run_id, autoescape=True))
+        exact = [run for run in found if run.id == run_id]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        if not found:
+            raise UserError(f"run {run_id}", "There is no such run.", "`python -m mrd_core runs list` shows them.")
+        ids = ", ".join(run.id for run in found[:5])
+        raise UserError(f"run {run_id}", f"{len(found)} runs begin so ({ids}).", "Give more of the id.")
+
+    def find_by_directory(self, path: Path) -> Run | None:
+        """Return the run that lives in the directory `path`, if there is one."""
+        found = self._select(RUNS.c.directory == str(path.resolve()))
+        return found[0] if found else None
+
+    def list(self, limit: int = 100, states: Iterable[RunState] | None = None) -> Runs:
+        """Return the newest `limit` runs, newest first, of all states or of some."""
+        conditions = [] if states is None else [RUNS.c.state.in_(set(states))]
+        return self._select(*conditions, limit=limit)
+
+    def transition(
+        self,
+        run_id: str,
+        to: RunState,
+        *,
+        expected: Set[RunState] | RunState,
+        attempt: int | None = None,
+    ) -> bool:
+        """Move a run to `to` if it is in an `expected` state (and at this attempt); say whether it was.
+
+        Raises:
+            ValueError: There is no edge from one of the `expected` states to `to`.
+        """
+        sources = {expected} if isinstance(expected, RunState) else expected
+        return self._move(run_id, to, sources, attempt)
+
+    def finish(
+        self,
+        run_id: str,
+        state: RunState,
+        error: RunError | None = None,
+        summary: Mapping[str, Any] | None = None,
+        attempt: int | None = None,
+    ) -> bool:
+        """Move a run to a terminal state with its error or summary; False where it could not go there."""
+        return self._move(
+            run_id,
+            state,
+            sources_of(state),
+            attempt,
+            error=asdict(error) if error else None,
+            summary=dict(summary) if summary is not None else None,
+        )
+
+    def claim(self, run: Run, process: ProcessIdentity) -> bool:
+        """Make `process` the worker of a queued run; False when another was first or the run moved on."""
+        return self._update(
+            run.id,
+            {
+                "host": process.host,
+                "pid": process.pid,
+                "pid_started": process.started,
+                "heartbeat_at": _now(),
+            },
+            RUNS.c.state == RunState.QUEUED,
+            RUNS.c.attempt == run.attempt,
+            RUNS.c.pid.is_(None),
+        )
+
+    def resume(self, run_id: str) -> Run:
+        """Queue a failed, cancelled or lost run again, as its next attempt; its place in the order is kept.
+
+        Raises:
+            UserError: The run is in another state, or its config.json is gone.
+        """
+        run = self.get(run_id)
+        run_directory.read_config(run.directory)
+        fresh = dict.fromkeys(
+            ("started_at", "finished_at", "host", "pid", "pid_started", "heartbeat_at", "error", "summary")
+        )
+        queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
+        resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(RESUMABLE), RUNS.c.attempt == run.attempt)
+        if not resumed:
+            raise UserError(
+                f"run {run.id}",
+                f"It is {self.get(run.id).state}, and only a failed, cancelled or lost run can be resumed.",
+                "Submit its config.json as a new run instead.",
+            )
+        self.add_event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
+        return self.get(run.id)
+
+    def request_cancel(self, run_id: str) -> RunState:
+        """Ask a run to stop and return its state; a queued run without a worker is cancelled at once.
+
+        A run that has ended stays as it is.
+        """
+        run = self.get(run_id)
+        waits_alone = run.state is RunState.QUEUED and not has_live_worker(run)
+        if not (waits_alone and self.transition(run.id, RunState.CANCELLED, expected=RunState.QUEUED)):
+            self.transition(run.id, RunState.CANCELLING, expected=sources_of(RunState.CANCELLING))
+        return self.get(run.id).state
+
+    def heartbeat(self, run_id: str, attempt: int | None = None) -> bool:
+        """Note that the worker is alive; False when the run has ended or is at another attempt."""
+        return self._update(run_id, {"heartbeat_at": _now()}, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
+
+    def set_progress(self, run_id: str, progress: Mapping[str, Any], attempt: int | None = None) -> bool:
+        """Replace the progress of an active run; False when it has ended or is at another attempt."""
+        return self._update(run_id, {"progress": dict(progress)}, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
+
+    def queue_place(self, run_id: str) -> int:
+        """Return the run's place in its device's queue: 1 is next, 0 does not wait."""
+        run = self.get(run_id)
+        if run.state is not RunState.QUEUED:
+            return 0
+        ahead = (
+            select(func.count())
+            .select_from(RUNS)
+            .where(RUNS.c.device == run.device, RUNS.c.state == RunState.QUEUED, RUNS.c.seq < run.seq)
+        )
+        with self._engine.connect() as connection:
+            return 1 + int(connection.execute(ahead).scalar_one())
+
+    def reap(self) -> Runs:
+        """Mark as lost, and return, the active runs whose worker is gone."""
+        return [
+            self.get(run.id) for run in self._select(RUNS.c.state.in_(ACTIVE)) if is_gone(run) and self._lose(run)
+        ]
+
+    def add_metrics(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
+        """Append one row for each named value at `step`."""
+        rows = [
+            {"run_id": run_id, "step": step, "name": name, "value": None if math.isnan(value) else value}
+            for name, value in values.items()
+        ]
+        if rows:
+            with self._engine.begin() as connection:
+                connection.execute(insert(METRICS), rows)
+
+    def metrics(self, run_id: str, after: int = 0) -> pd.DataFrame:
+        """Return the rows written after row id `after`: rowid, step, name, value, oldest first."""
+        columns = (METRICS.c.rowid, METRICS.c.step, METRICS.c.name, METRICS.c.value)
+        query = (
+            select(*columns).where(METRICS.c.run_id == run_id, METRICS.c.rowid > after).order_by(METRICS.c.rowid)
+        )
+        dtypes = {"rowid": "int64", "step": "int64", "name": "str", "value": "float64"}
+        return self._frame(query, dtypes)
+
+    def add_event(self, run_id: str, level: Level, message: str) -> None:
+        """Append one event, at the present time."""
+        with self._engine.begin() as connection:
+            connection.execute(insert(EVENTS).values(run_id=run_id, at=_now(), level=level, message=message))
+
+    def events(self, run_id: str, after: int = 0) -> pd.DataFrame:
+        """Return the rows written after row id `after`: rowid, at [UTC], level, message, oldest first."""
+        columns = (EVENTS.c.rowid, EVENTS.c.at, EVENTS.c.level, EVENTS.c.message)
+        query = select(*columns).where(EVENTS.c.run_id == run_id, EVENTS.c.rowid > after).order_by(EVENTS.c.rowid)
+        dtypes = {"rowid": "int64", "at": "datetime64[us, UTC]", "level": "str", "message": "str"}
+        return self._frame(query, dtypes)
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run that has ended: its directory with texts, checkpoints and log, then all its rows.
+
+        Raises:
+            UserError: The run is active, or its directory is not one that may be removed.
+        """
+        run = self.get(run_id)
+        with self._engine.begin() as connection:
+            # The rows go first and come back if the files cannot go; no resume can come in between.
+            for table in (METRICS, EVENTS):
+                connection.execute(delete(table).where(table.c.run_id == run.id))
+            gone = connection.execute(delete(RUNS).where(RUNS.c.id == run.id, RUNS.c.state.in_(TERMINAL)))
+            if gone.rowcount == 0:
+                raise UserError(
+                    f"run {run.id}",
+                    "It has not ended, so its files are in use.",
+                    f"Cancel it first: `python -m mrd_core runs cancel {run.id}`.",
+                )
+            self._refuse_to_remove_more(run)
+            run_directory.remove(run.directory)
+        self._forget_deleted_pages()
+
+    def _refuse_to_remove_more(self, run: Run) -> None:
+        others = {other.directory for other in self._select() if other.id != run.id}
+        kept = others | {Path.home(), Path.cwd(), self.home}
+        endangered = [path for path in kept if path.is_relative_to(run.directory)]
+        if endangered:
+            raise UserError(
+                str(run.directory),
+                f"More than this run lies there ({endangered[0]}).",
+                "Move what you want to keep elsewhere, or remove the run's own files by hand.",
+            )
+
+    def _forget_deleted_pages(self) -> None:
+        # The write-ahead log still holds the old pages until it is emptied.
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect() as connection:
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+
+    def _lose(self, run: Run) -> bool:
+        lost = self._move(
+            run.id,
+            RunState.LOST,
+            {run.state},
+            run.attempt,
+            # A claim or a heartbeat that came in since the row was read saves the run.
+            RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at),
+            error=asdict(_loss(run)),
+        )
+        if lost:
+            self.add_event(run.id, "error", _loss(run).cause)
+        return lost
+
+    def _move(
+        self,
+        run_id: str,
+        to: RunState,
+        sources: Set[RunState],
+        attempt: int | None,
+        *conditions: ColumnElement[bool],
+        **values: Any,
+    ) -> bool:
+        require_legal(to, sources)
+        values["state"] = to
+        if to is RunState.STARTING:
+            values["started_at"] = _now()
+        if to in TERMINAL:
+            values["finished_at"] = _now()
+        return self._update(run_id, values, RUNS.c.state.in_(sources), *_at_attempt(attempt), *conditions)
+
+    def _update(self, run_id: str, values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> bool:
+        with self._engine.begin() as connection:
+            changed = connection.execute(update(RUNS).where(RUNS.c.id == run_id, *conditions).values(dict(values)))
+            return changed.rowcount == 1
+
+    def _select(self, *conditions: ColumnElement[bool], limit: int | None = None) -> Runs:
+        query = select(RUNS).where(*conditions).order_by(RUNS.c.seq.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [_run_of(row) for row in connection.execute(query)]
+
+    def _frame(self, query: Any, dtypes: Mapping[str, str]) -> pd.DataFrame:
+        with self._engine.connect() as connection:
+            rows = [tuple(row) for row in connection.execute(query)]
+        return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _at_attempt(attempt: int | None) -> tuple[ColumnElement[bool], ...]:
+    return () if attempt is None else (RUNS.c.attempt == attempt,)
+
+
+def _run_of(row: Row[Any]) -> Run:
+    values = dict(row._mapping)
+    values["directory"] = Path(values["directory"])
+    values["error"] = RunError(**values["error"]) if values["error"] else None
+    return Run(**values)
+
+
+def _loss(run: Run) -> RunError:
+    if run.pid is None:
+        cause = "No worker took the run up."
+        advice = f"Look into {run.directory / run_directory.LOG_FILE}, then resume the run."
+    elif on_this_host(run):
+        cause = f"The worker (process {run.pid} on {run.host}) ended without a word."
+        advice = (
+            "It was killed, or the system ran out of memory: free some memory or use a smaller batch, "
+            "then resume the run."
+        )
+    else:
+        cause = f"No sign of life from {run.host} for more than {STALE.total_seconds():.0f} seconds."
+        advice = "See whether that machine is up, then resume the run."
+    return RunError("Lost", cause, advice)

@@ -1,0 +1,231 @@
+"""The worker: one process that carries out one run, from its directory to a terminal state."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
+
+from mrd_core.config import ScoreConfig
+from mrd_core.errors import UserError
+from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.failure import describe
+from mrd_core.runs.launcher import queue_of, title_of
+from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
+from mrd_core.runs.record import Run, RunError, RunState, sources_of
+from mrd_core.runs.store import RunStore
+
+Job = Callable[[ScoreConfig, JobContext], Mapping[str, Any]]
+JOBS: Mapping[str, str] = {"score": "mrd_core.scoring.job:score_job"}
+QUEUE_POLL_INTERVAL = 0.3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    state: RunState
+    error: RunError | None = None
+    summary: Mapping[str, Any] | None = None
+
+
+def run(
+    directory: Path,
+    *,
+    store: RunStore | None = None,
+    foreground: bool = False,
+    jobs: Mapping[str, str] = JOBS,
+) -> RunState:
+    """Carry out the run in `directory` and return the state it ended in.
+
+    A directory that the store does not know (a copied config.json) becomes a new run. SIGTERM and Ctrl-C are
+    requests to cancel; a second Ctrl-C interrupts at once.
+
+    Args:
+        directory: Holds config.json.
+        store: The run store; by default the one the environment names.
+        foreground: Show progress and events on stderr.
+        jobs: For each kind of run `module:function`, called with the config and a JobContext.
+
+    Raises:
+        UserError: config.json is missing or invalid, or the run is not waiting for a worker.
+    """
+    config = read_config(directory)
+    store = store or RunStore.open()
+    claimed = _claim(store, _find_or_register(store, directory, config))
+    stop = threading.Event()
+    with _signals_set(stop), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
+        context = StoredContext(store, claimed, stop, display)
+        with ExitStack() as held:
+            outcome = _carry_out(store, claimed, config, context, jobs, held)
+            return _conclude(store, claimed, context, outcome)
+
+
+def _find_or_register(store: RunStore, directory: Path, config: ScoreConfig) -> Run:
+    known = store.find_by_directory(directory)
+    return known or store.create(config.kind, title_of(config), queue_of(config.model.device), directory)
+
+
+def _claim(store: RunStore, run: Run) -> Run:
+    store.reap()
+    if not store.claim(run, ProcessIdentity.current()):
+        run = store.get(run.id)
+        fix = f"See `python -m mrd_core runs show {run.id}`; an ended run goes on with `runs resume {run.id}`."
+        waiting = run.state is RunState.QUEUED
+        why = f"Process {run.pid} on {run.host} is its worker." if waiting else f"It is {run.state}, not queued."
+        raise UserError(f"run {run.id}", why, fix)
+    return store.get(run.id)
+
+
+def _carry_out(
+    store: RunStore,
+    run: Run,
+    config: ScoreConfig,
+    context: StoredContext,
+    jobs: Mapping[str, str],
+    held: ExitStack,
+) -> Outcome:
+    """Wait for the device and do the job; the device's lock is left in `held`. Nothing is raised."""
+    try:
+        held.enter_context(_turn_on_device(store, run, context))
+        _advance(store, run, RunState.STARTING, RunState.QUEUED)
+        context.show({"message": "starting"})
+        job = _load(jobs[config.kind])
+        _advance(store, run, RunState.RUNNING, RunState.STARTING)
+        return Outcome(RunState.SUCCEEDED, summary=job(config, context))
+    except Cancelled:
+        return Outcome(RunState.CANCELLED)
+    except KeyboardInterrupt as interrupt:
+        return Outcome(RunState.CANCELLED, describe(interrupt))
+    # The one place where any error of a job becomes data.
+    except Exception as error:
+        return Outcome(RunState.FAILED, describe(error))
+
+
+def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcome) -> RunState:
+    _report(context, outcome)
+    if outcome.state is RunState.CANCELLED:
+        asked = RunState.CANCELLING
+        store.transition(run.id, asked, expected=sources_of(asked), attempt=run.attempt)
+    store.finish(run.id, outcome.state, outcome.error, outcome.summary, run.attempt)
+    return store.get(run.id).state
+
+
+def _report(context: StoredContext, outcome: Outcome) -> None:
+    if outcome.error:
+        print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
+        context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
+    elif outcome.state is RunState.CANCELLED:
+        context.event("info", "Cancelled.")
+
+
+def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
+    if not store.transition(run.id, to, expected=source, attempt=run.attempt):
+        raise Cancelled(f"The run is no longer {source}.")
+
+
+def _load(path: str) -> Job:
+    module, _, function = path.partition(":")
+    job: Job = getattr(importlib.import_module(module), function)
+    return job
+
+
+@contextmanager
+def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterator[None]:
+    """Hold the device's lock, taken in order of submission. The system drops it when the process dies."""
+    lock = _device_lock(store.home, run.device)
+    while not _is_next(store, run) or not _acquired(lock):
+        context.check_cancelled()
+        place = store.queue_place(run.id)
+        context.show({"message": f"waiting: place {place}", "place": place})
+        time.sleep(QUEUE_POLL_INTERVAL)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _device_lock(home: Path, device: str) -> FileLock:
+    directory = home / "locks"
+    directory.mkdir(parents=True, exist_ok=True)
+    # A soft lock would survive a kill.
+    return FileLock(directory / f"{device.replace(':', '-')}.lock", fallback_to_soft=False)
+
+
+def _is_next(store: RunStore, run: Run) -> bool:
+    store.reap()
+    return store.queue_place(run.id) <= 1
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+@contextmanager
+def _heartbeat(store: RunStore, run: Run, stop: threading.Event) -> Iterator[None]:
+    """Beat in a thread of its own; set `stop` when the run has been taken from this worker."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT.total_seconds()):
+            try:
+                if not store.heartbeat(run.id, run.attempt):
+                    stop.set()
+            except SQLAlchemyError as error:
+                # A store that is away for a moment is no reason to stop working.
+                print(f"warning: no heartbeat ({error})", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=beat, name=f"heartbeat-{run.id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def _signals_set(stop: threading.Event) -> Iterator[None]:
+    """Turn SIGTERM and the first Ctrl-C into a request to stop, where the main thread works."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _display(foreground: bool, run: Run) -> Iterator[Display | None]:
+    if not foreground:
+        yield None
+        return
+    # A worker in the background has no use for rich.
+    from mrd_core.runs.terminal import ProgressBar
+
+    with ProgressBar(run.title) as bar:
+        yield bar

@@ -1,0 +1,189 @@
+"""The draws of a score run, shared out to processes over the run directory."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mrd_core import models
+from mrd_core.config import EstimatorConfig, ScoreConfig
+from mrd_core.draws import Draws, Precision, checkpoints
+from mrd_core.mrd import Estimator, Unit
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
+
+POLL_SECONDS = 0.05
+
+
+class Helpers:
+    """Processes that draw units beside the leading one; they end when it does, however it ends."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        command = [sys.executable, "-m", "mrd_core", "share", str(directory), str(os.getpid())]
+        self._processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]
+
+    def draws(self, claim: Path) -> bool:
+        """Tell whether the process that took this claim is one of these, and alive."""
+        owner = claim.read_text(encoding="ascii") if claim.exists() else ""
+        return any(str(process.pid) == owner and process.poll() is None for process in self._processes)
+
+    def stop(self) -> None:
+        """End them."""
+        for process in self._processes:
+            process.terminate()
+        for process in self._processes:
+            process.wait()
+
+
+@contextmanager
+def helpers_of(config: ScoreConfig, files: RunFiles) -> Iterator[Helpers]:
+    """Start the helping processes of a run, at once: while they start, the leading process plans."""
+    device, _ = models.choose_device(config.model.device)
+    workers, threads = workers_and_threads(config.estimator, device)
+    torch.set_num_threads(threads)
+    files.units.mkdir(exist_ok=True)
+    for claim in files.units.glob("*.claim"):
+        claim.unlink()
+    helpers = Helpers(files.directory, workers - 1)
+    try:
+        yield helpers
+    finally:
+        helpers.stop()
+
+
+class _Parent(JobContext):
+    """The context of a helping process: it stops when the leading process is gone."""
+
+    def __init__(self, directory: Path, parent: int) -> None:
+        super().__init__(directory)
+        self._parent = parent
+
+    def check_cancelled(self) -> None:
+        if os.getppid() != self._parent:
+            raise SystemExit(0)
+
+
+def share(directory: Path, config: ScoreConfig, parent: int) -> None:
+    """Draw units for the run that process `parent` leads in `directory`, until there are none or it ends."""
+    files, context = RunFiles(directory), _Parent(directory, parent)
+    while not files.plan.exists():
+        context.check_cancelled()
+        time.sleep(POLL_SECONDS)
+    prepared = resume(config, ForgetSet.load(files.samples), files, context)
+    with precision(prepared.stage.model.dtype):
+        estimator = prepared.estimator(config.estimator)
+        for index in range(_units(config.estimator, config.estimator.draws)):
+            if _claim(files, index):
+                _write_unit(files, index, estimator.unit(index))
+
+
+def draw(
+    config: EstimatorConfig, prepared: Prepared, files: RunFiles, helpers: Helpers, context: JobContext
+) -> tuple[Draws, list[Unit], Precision]:
+    """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
+    stops = checkpoints(config.mode, config.draws)
+    units: list[Unit] = []
+    total = stops[-1]
+    with precision(prepared.stage.model.dtype):
+        estimator = prepared.estimator(config)
+        for evaluations in stops:
+            wanted = _units(config, evaluations)
+            while len(units) < wanted:
+                if not _collect(files, units):
+                    _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
+                context.progress(len(units) * config.evaluations_per_unit, total, message="Drawing")
+            draws = _matrix(units, estimator, prepared, config)
+            reached = Precision.of(draws, config.scope)
+            _report(reached, context)
+            if reached.reaches(config):
+                break
+            total = _expected_total(reached, config, stops)
+    return draws, units, reached
+
+
+def _draw_one(
+    files: RunFiles, missing: int, end: int, estimator: Estimator, helpers: Helpers, context: JobContext
+) -> None:
+    """Draw the first unit that nobody has taken; while others draw theirs, units ahead are drawn too."""
+    context.check_cancelled()
+    index = next((i for i in range(missing, end) if _claim(files, i)), None)
+    if index is None and helpers.draws(files.claim(missing)):
+        time.sleep(POLL_SECONDS)
+        return
+    # A unit whose process died is drawn again here: it comes out the same.
+    index = missing if index is None else index
+    _write_unit(files, index, estimator.unit(index))
+
+
+def _units(config: EstimatorConfig, evaluations: int) -> int:
+    return evaluations // config.evaluations_per_unit
+
+
+def _collect(files: RunFiles, units: list[Unit]) -> bool:
+    """Append the next unit when it is finished."""
+    path = files.unit(len(units))
+    if not path.exists():
+        return False
+    with np.load(path, allow_pickle=False) as arrays:
+        units.append(Unit(arrays["values"], arrays["tokens"]))
+    return True
+
+
+def _claim(files: RunFiles, index: int) -> bool:
+    """Take unit `index` unless it is finished or taken; claims of a dead run are cleared when it resumes."""
+    if files.unit(index).exists():
+        return False
+    try:
+        with files.claim(index).open("x", encoding="ascii") as stream:
+            stream.write(str(os.getpid()))
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_unit(files: RunFiles, index: int, unit: Unit) -> None:
+    def write(stream: io.BufferedWriter) -> None:
+        np.savez(stream, values=unit.values, tokens=unit.tokens)
+
+    write_atomically(files.unit(index), write)
+
+
+def _matrix(units: list[Unit], estimator: Estimator, prepared: Prepared, config: EstimatorConfig) -> Draws:
+    return Draws(
+        sample_ids=prepared.stage.passes.encoded.sample_ids,
+        values=np.concatenate([unit.values for unit in units]),
+        kept=estimator.kept,
+        mode=config.mode,
+    )
+
+
+def _report(reached: Precision, context: JobContext) -> None:
+    figures = asdict(reached)
+    evaluations = figures.pop("evaluations")
+    context.metrics(evaluations, **{name: value for name, value in figures.items() if np.isfinite(value)})
+
+
+def _expected_total(reached: Precision, config: EstimatorConfig, stops: list[int]) -> int:
+    """Guess at which checkpoint the run will stop: standard errors fall with the root of the draws."""
+    if config.stop != "precision":
+        return stops[-1]
+    excess = max(
+        reached.median_relative_se / config.median_relative_se,
+        reached.p90_relative_se / config.p90_relative_se,
+    )
+    if not np.isfinite(excess):
+        return stops[-1]
+    needed = reached.evaluations * excess**2
+    return next((stop for stop in stops if stop >= needed and stop > reached.evaluations), stops[-1])

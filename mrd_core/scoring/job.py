@@ -1,0 +1,73 @@
+"""The job behind `mrd_core run` for a score run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mrd_core.config import ScoreConfig
+from mrd_core.errors import UserError
+from mrd_core.perturbation import checksum
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet, read
+from mrd_core.scoring.drawing import Helpers, draw, helpers_of
+from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.plan import prepare, resume
+from mrd_core.scoring.results import floor_pass_seconds, score_frame, summarise, token_frame, write_results
+
+
+def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
+    """Score a forget set and return the run's summary; picks up where an interrupted run stopped.
+
+    Raises:
+        UserError: Bad forget set or model, or the precision gate refuses.
+        Cancelled: The run was asked to stop.
+    """
+    files = RunFiles(context.directory)
+    if files.summary.exists():
+        return files.read_summary()
+    forget_set = _forget_set(config, files)
+    with helpers_of(config, files) as helpers:
+        return _score(config, forget_set, files, helpers, context)
+
+
+def _forget_set(config: ScoreConfig, files: RunFiles) -> ForgetSet:
+    """Return the run's own copy of the samples, made from the source where there is none yet."""
+    if files.samples.exists():
+        forget_set = ForgetSet.load(files.samples)
+    else:
+        forget_set = read(config.forget_set)
+        forget_set.save(files.samples)
+    if config.forget_set_digest not in (None, forget_set.digest):
+        raise UserError(
+            f"The forget set '{config.forget_set.source}'",
+            "is not the one that this run was launched with: its digest differs.",
+            "Put the original file back, or launch a new run.",
+        )
+    return forget_set
+
+
+def _score(
+    config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, helpers: Helpers, context: JobContext
+) -> dict[str, Any]:
+    began = time.monotonic()
+    again = files.plan.exists() and files.baseline.exists()
+    prepared = (resume if again else prepare)(config, forget_set, files, context)
+    for what, reason in prepared.plan.reasons.items():
+        context.event("info", f"{what}: {reason}")
+    before = checksum(prepared.stage.scorer)
+    draws, units, reached = draw(config.estimator, prepared, files, helpers, context)
+    if checksum(prepared.stage.scorer) != before:
+        raise RuntimeError("the model's weights changed during scoring, so the scores are void")
+    helpers.stop()
+    frame = score_frame(draws, prepared, config.estimator)
+    tokens = token_frame(units, prepared.stage.passes.encoded, prepared.baseline)
+    summary = summarise(draws, reached, frame, prepared, config.estimator) | {
+        "seconds": round(time.monotonic() - began, 3),
+        "weights_untouched": True,
+    }
+    if config.estimator.time_floor:
+        context.progress(draws.evaluations, draws.evaluations, message="Timing the bare model")
+        summary["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
+    write_results(files, frame, draws, tokens, summary)
+    return summary

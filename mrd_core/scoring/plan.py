@@ -1,0 +1,231 @@
+"""Before the first draw: load, measure the baseline, calibrate σ, and decide what the run will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from mrd_core import models
+from mrd_core.config import Choice, EstimatorConfig, ScoreConfig
+from mrd_core.encoding import choose_template, encode
+from mrd_core.errors import UserError
+from mrd_core.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
+from mrd_core.models import LoadedModel
+from mrd_core.mrd import FINER, Baseline, Estimator, measure_baseline
+from mrd_core.perturbation import Noise, PerturbedModel
+from mrd_core.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.files import Plan, RunFiles, write_atomically
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+MOST_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A loaded model with a forget set encoded for it."""
+
+    model: LoadedModel
+    passes: Passes
+    template: Choice
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model as a function from tokens to log-probabilities."""
+        scorer: Scorer = self.passes.scorer  # type: ignore[assignment]
+        return scorer
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that drawing needs."""
+
+    plan: Plan
+    stage: Stage
+    baseline: Baseline
+
+    def estimator(self, config: EstimatorConfig) -> Estimator:
+        """Return the estimator that the plan describes."""
+        noise = Noise(config.seed, self.plan.sigma)
+        model = PerturbedModel(self.stage.scorer, noise, streamed=self.plan.streamed)
+        return Estimator(self.stage.passes, model, self.baseline, config.mode)
+
+
+@contextmanager
+def precision(dtype: torch.dtype) -> Iterator[None]:
+    """Within it, passes in `dtype` are really computed in it."""
+    with ExitStack() as stack:
+        if dtype is torch.float64:
+            stack.enter_context(KeepDouble())
+        yield
+
+
+def workers_and_threads(config: EstimatorConfig, device: torch.device) -> tuple[int, int]:
+    """Return (processes, torch threads of each).
+
+    Threads follow from the machine alone and not from the number of workers, so that this number never changes
+    a bit of the result. On a CPU several processes beat several threads; a GPU is kept busy by one.
+    """
+    cores = models.cores()
+    automatic = 1 if device.type == "cuda" else min(cores, MOST_WORKERS)
+    workers = automatic if config.workers == "auto" else config.workers
+    return workers, max(1, cores // automatic)
+
+
+def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context: JobContext) -> Prepared:
+    """Decide everything, store it, and return it; move to a finer dtype while the precision gate says no.
+
+    Raises:
+        UserError: Bad model, nothing to score, or the precision gate refuses.
+    """
+    dtype: torch.dtype | None = None
+    while True:
+        context.progress(0, config.estimator.draws, message="Loading the model")
+        stage = load_stage(config, forget_set, context, dtype)
+        context.progress(0, config.estimator.draws, message="Measuring the baseline")
+        baseline = measure_baseline(stage.passes, stage.model.dtype)
+        _require_scored_tokens(baseline, stage)
+        context.progress(0, config.estimator.draws, message="Calibrating σ")
+        pilot, gate = _pilot(config.estimator, stage, baseline, context)
+        if gate.passed or config.estimator.preset == "paper":
+            break
+        dtype = _finer_dtype(config, stage, gate, context)
+    if not gate.passed:
+        context.event("warning", f"Precision gate not passed: {gate.reason}")
+    plan = _plan(config.estimator, stage, pilot, gate)
+    write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
+    text = plan.model_dump_json(indent=2).encode()
+    write_atomically(files.plan, lambda stream: stream.write(text))
+    return Prepared(plan, stage, baseline)
+
+
+def resume(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context: JobContext) -> Prepared:
+    """Return what an earlier process prepared, loaded again."""
+    plan = files.read_plan()
+    torch.set_num_threads(plan.threads)
+    stage = load_stage(config, forget_set, context, models.DTYPES[plan.dtype], plan)
+    return Prepared(plan, stage, Baseline(np.load(files.baseline, allow_pickle=False)))
+
+
+def load_stage(
+    config: ScoreConfig,
+    forget_set: ForgetSet,
+    context: JobContext,
+    dtype: torch.dtype | None = None,
+    plan: Plan | None = None,
+) -> Stage:
+    """Load the model, encode the forget set for it, and hold the scorer against the model's own pass."""
+    model = models.load(config.model, dtype)
+    template = choose_template(model.tokenizer, plan.template if plan else config.model.template)
+    encoded = encode(forget_set, model.tokenizer, model.context, template.value)
+    scorer = Scorer(model.network)
+    with precision(model.dtype):
+        check_against_masked_run(model.network, scorer, encoded, model.device)
+    wish = config.estimator.batch_tokens
+    automatic = BATCH_TOKENS[model.device.type] if wish == "auto" else wish
+    passes = Passes(
+        scorer,
+        encoded,
+        model.device,
+        plan.batch_tokens if plan else automatic,
+        before_batch=context.check_cancelled,
+        on_halved=_halving_reported(context),
+    )
+    return Stage(model, passes, template)
+
+
+def _halving_reported(context: JobContext) -> Callable[[int], None]:
+    def report(tokens: int) -> None:
+        context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")
+
+    return report
+
+
+def _require_scored_tokens(baseline: Baseline, stage: Stage) -> None:
+    if (baseline.kept & stage.passes.encoded.answer).any():
+        return
+    raise UserError(
+        "The forget set",
+        "has no answer token that could be scored: every one is cut off by the model's context or has |log p| "
+        "below 1e-6.",
+        "Use shorter samples, a model with a longer context, or check the column mapping.",
+    )
+
+
+def _pilot(
+    config: EstimatorConfig, stage: Stage, baseline: Baseline, context: JobContext
+) -> tuple[Pilot, PrecisionGate]:
+    """Calibrate σ and judge the precision on a few samples."""
+    encoded = stage.passes.encoded
+    chosen = pilot_samples(encoded)
+    few = Passes(
+        stage.scorer,
+        encoded.subset(chosen),
+        stage.model.device,
+        stage.passes.batch_tokens,
+        before_batch=context.check_cancelled,
+    )
+    few_baseline = Baseline(baseline.log_probs[encoded.flat_positions(chosen)])
+    with precision(stage.model.dtype):
+        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype)
+        sigma = pilot.sigma if config.sigma == "auto" else config.sigma
+        return pilot, judge(few, few_baseline, pilot, sigma)
+
+
+def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context: JobContext) -> torch.dtype:
+    present = stage.model.dtype
+    finer = FINER[present]
+    if config.model.dtype != "auto" or finer is present:
+        raise UserError(
+            f"σ = {gate.sigma:g} in {models.name_of(present)}",
+            f"cannot be scored: {gate.reason}",
+            f"Use --dtype {models.name_of(finer)} or auto, a larger σ, or --sigma auto.",
+        )
+    context.event(
+        "warning",
+        f"{models.name_of(present)} is too coarse: {gate.reason} Moving to {models.name_of(finer)}, which takes "
+        "about twice the time.",
+    )
+    return finer
+
+
+def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGate) -> Plan:
+    workers, threads = workers_and_threads(config, stage.model.device)
+    streamed = _must_stream(stage)
+    return Plan(
+        device=str(stage.model.device),
+        dtype=models.name_of(stage.model.dtype),
+        sigma=gate.sigma,
+        template=stage.template.value,
+        batch_tokens=stage.passes.batch_tokens,
+        threads=threads,
+        workers=workers,
+        streamed=streamed,
+        gate_passed=gate.passed,
+        gate=asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason},
+        pilot={f"{sigma:g}": ratio for sigma, ratio in pilot.tried.items()},
+        reasons={
+            **{name: f"{choice.value} ({choice.reason})" for name, choice in stage.model.choices.items()},
+            "template": f"{stage.template.value} ({stage.template.reason})",
+            "σ": f"{gate.sigma:g} "
+            + ("(the pilot's largest in the quadratic regime)" if config.sigma == "auto" else "(as asked)"),
+            "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
+            "memory": "one extra layer: a second copy of the weights does not fit"
+            if streamed
+            else "one extra copy of the weights",
+            "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
+        },
+    )
+
+
+def _must_stream(stage: Stage) -> bool:
+    """Tell whether a second copy of the weights is too much for the memory that is left."""
+    parameters = list(stage.scorer.parameters())
+    needed = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    spread = len({parameter.device for parameter in parameters}) > 1
+    return not spread and needed > 0.9 * models.free_bytes(stage.model.device)

@@ -1,0 +1,189 @@
+"""After the last draw: scores, tokens and the figures of the whole run."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mrd_core.config import EstimatorConfig, Normalisation
+from mrd_core.draws import SCOPES, Draws, Precision, reliability, scores, variants
+from mrd_core.encoding import Encoded
+from mrd_core.mrd import Baseline, Unit, per_sample
+from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.plan import Prepared, precision
+
+# Beyond these a run says of itself that its ranking is not to be trusted.
+UNRELIABLE_RELATIVE_SE = 0.3
+UNRELIABLE = 0.7
+
+FLOOR_PASSES = 5
+
+
+def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd.DataFrame:
+    """Return one row per sample: the chosen variant with its error, what it was measured on, all variants."""
+    encoded, baseline = prepared.stage.passes.encoded, prepared.baseline
+    frame = scores(draws, config.scope, config.normalisation)
+    in_scope = encoded.answer if config.scope == "answer" else np.ones_like(encoded.answer)
+    scored = per_sample(in_scope.astype(np.float64), encoded)
+    total = per_sample(np.where(in_scope, baseline.log_probs, 0.0), encoded)
+    frame["n_tokens"] = scored.astype(np.int64)
+    frame["excluded_tokens"] = frame["n_tokens"] - draws.kept[:, SCOPES.index(config.scope)]
+    frame["mean_log_prob"] = np.divide(total, scored, out=np.full(len(encoded), np.nan), where=scored > 0)
+    frame["truncated"] = [sample.truncated for sample in encoded.samples]
+    return pd.concat([frame, variants(draws)], axis=1)
+
+
+def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.DataFrame:
+    """Return one row per token, the first of each sample included, which has no prediction.
+
+    Columns: sample_id, position, piece, in_answer, excluded, log_prob [nats], relative_change (mean over the
+    draws of ΔP/P) and relative_change_se.
+    """
+    mean, error = _token_statistics(units)
+    excluded = ~baseline.kept
+    frame = pd.DataFrame(
+        {
+            "log_prob": baseline.log_probs,
+            "relative_change": np.where(excluded, np.nan, mean),
+            "relative_change_se": np.where(excluded, np.nan, error),
+            "in_answer": encoded.answer,
+            "excluded": excluded,
+        }
+    )
+    places = np.concatenate([np.arange(1, length) for length in encoded.lengths])
+    frame["sample_id"] = np.array(encoded.sample_ids, dtype=object)[encoded.owner]
+    frame["position"] = places
+    firsts = pd.DataFrame({"sample_id": encoded.sample_ids, "position": 0, "in_answer": False})
+    frame = pd.concat([frame, firsts.assign(excluded=False)], ignore_index=True)
+    rank = {sample: place for place, sample in enumerate(encoded.sample_ids)}
+    frame = frame.sort_values(["sample_id", "position"], key=lambda column: column.map(rank).fillna(column))
+    frame["piece"] = [piece for sample in encoded.samples for piece in sample.pieces]
+    return frame.reset_index(drop=True)
+
+
+def _token_statistics(units: list[Unit]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return mean and standard error over the units, each of shape (T,), summed in the order of the units."""
+    count = len(units)
+    mean = sum((unit.tokens.astype(np.float64) for unit in units), np.zeros(len(units[0].tokens))) / count
+    squares = sum(((unit.tokens - mean) ** 2 for unit in units), np.zeros_like(mean))
+    error = np.sqrt(squares / max(count - 1, 1) / count) if count > 1 else np.full_like(mean, np.nan)
+    return mean, error
+
+
+def summarise(
+    draws: Draws, reached: Precision, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig
+) -> dict[str, Any]:
+    """Return the figures that say how far the ranking can be trusted."""
+    plan, encoded = prepared.plan, prepared.stage.passes.encoded
+    lengths = frame["n_tokens"].to_numpy(np.float64)
+    by_length = {
+        f"reliability_{norm}_length_partialled": reliability(draws.units(config.scope, norm), lengths)
+        for norm in Normalisation
+    }
+    figures: dict[str, Any] = {
+        "n_samples": len(encoded),
+        "median_relative_se": reached.median_relative_se,
+        "p90_relative_se": reached.p90_relative_se,
+        "reliability_sum": reached.reliability_sum,
+        "reliability_mean": reached.reliability_mean,
+        **by_length,
+        "evaluations": draws.evaluations,
+        "sigma": plan.sigma,
+        "device": plan.device,
+        "dtype": plan.dtype,
+        "mode": draws.mode,
+        "preset": config.preset,
+        "scope": str(config.scope),
+        "normalisation": str(config.normalisation),
+        "seed": config.seed,
+        "workers": plan.workers,
+        "threads": plan.threads,
+        "batch_tokens": prepared.stage.passes.batch_tokens,
+        "gate": plan.gate | {"passed": plan.gate_passed},
+        "reasons": plan.reasons,
+        "excluded_tokens": int(frame["excluded_tokens"].sum()),
+        "scored_tokens": int(frame["n_tokens"].sum()),
+        "truncated_samples": int(frame["truncated"].sum()),
+        "undefined_samples": int(frame["mrd"].isna().sum()),
+        "model_parameters": sum(parameter.numel() for parameter in prepared.stage.scorer.parameters()),
+        "stopped_early": reached.reaches(config),
+    }
+    figures["warnings"] = warnings_of(figures, config)
+    return {name: _plain(value) for name, value in figures.items()}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: an undefined figure is null."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def warnings_of(figures: dict[str, Any], config: EstimatorConfig) -> list[str]:
+    """Return, in words, why the ranking may not be trusted; empty when nothing speaks against it."""
+    found = []
+    if not figures["gate"]["passed"]:
+        found.append(f"The precision gate was not passed: {figures['gate']['reason']}")
+    error = figures["median_relative_se"]
+    if error > UNRELIABLE_RELATIVE_SE:
+        found.append(
+            f"The median relative standard error is {error:.2f}, above {UNRELIABLE_RELATIVE_SE}: the ranking is "
+            "mostly noise."
+        )
+    trust = figures[f"reliability_{config.normalisation}"]
+    if trust < UNRELIABLE:
+        found.append(
+            f"The reliability of the ranking by the {config.normalisation} is {trust:.2f}, below {UNRELIABLE}: an "
+            "equal run would rank the samples differently."
+        )
+    if config.mode == "antithetic" and config.stop == "precision" and not figures["stopped_early"]:
+        found.append(
+            f"The cap of {config.draws} evaluations was reached before the precision target (median relative SE "
+            f"{config.median_relative_se:g}, 90th percentile {config.p90_relative_se:g})."
+        )
+    if figures["undefined_samples"]:
+        found.append(f"{figures['undefined_samples']} sample(s) have no token that could be scored.")
+    if figures["truncated_samples"]:
+        found.append(f"{figures['truncated_samples']} sample(s) are longer than the model's context and were cut.")
+    return found
+
+
+@torch.no_grad()
+def floor_pass_seconds(prepared: Prepared) -> float:
+    """Return the median time of a few warm passes of the bare model with one log-softmax [s].
+
+    The same batches in the same dtype: what a perturbed evaluation would cost if MRD cost nothing.
+    """
+    network, passes = prepared.stage.model.network, prepared.stage.passes
+    times = []
+    with precision(prepared.stage.model.dtype):
+        for _ in range(FLOOR_PASSES):
+            began = time.perf_counter()
+            for batch in passes.batches:
+                network(input_ids=batch.ids, use_cache=False).logits.log_softmax(-1)
+            if passes.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+    return float(np.median(times[1:]))
+
+
+def write_results(
+    files: RunFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: dict[str, Any]
+) -> None:
+    """Write the results, the summary last, and remove what only drawing needed."""
+    write_atomically(files.scores, lambda stream: frame.to_parquet(stream, index=False))
+    write_atomically(files.draws, draws.save)
+    write_atomically(files.tokens, lambda stream: tokens.to_parquet(stream, index=False))
+    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode()
+
+    def write(stream: io.BufferedWriter) -> None:
+        stream.write(text)
+
+    write_atomically(files.summary, write)
+    shutil.rmtree(files.units)
+    files.baseline.unlink()

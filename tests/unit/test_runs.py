@@ -1,0 +1,827 @@
+"""Runs: the state machine, the queue, and real workers that are launched, cancelled, killed and resumed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+import sqlalchemy
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
+from mrd_core.errors import UserError
+from mrd_core.runs import (
+    ACTIVE,
+    TERMINAL,
+    LocalLauncher,
+    Run,
+    RunError,
+    RunState,
+    RunStore,
+    command_for,
+    submit,
+    worker,
+)
+from mrd_core.runs.failure import describe
+from mrd_core.runs.launcher import PACKAGE_ROOT, queue_of
+from mrd_core.runs.liveness import ProcessIdentity, is_gone, process_exists
+from mrd_core.runs.record import EDGES
+from mrd_core.runs.schema import METADATA, RUNS
+
+S = RunState
+JOBS = "tests.unit.run_jobs"
+PATIENCE = 30.0
+
+WORKER = """
+import sys
+from pathlib import Path
+from mrd_core.runs.worker import run
+print("ended as", run(Path(sys.argv[1]), jobs={"score": sys.argv[2]}))
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    home = tmp_path / "home"
+    return Settings(home=home, store_url=f"sqlite:///{home / 'store.db'}", allowed_roots=())
+
+
+@pytest.fixture
+def store(settings: Settings) -> RunStore:
+    return RunStore.open(settings)
+
+
+@pytest.fixture
+def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
+    """Launch workers as the product does; whatever still runs when a test ends is killed."""
+    launched: list[Run] = []
+
+    def start(run: Run, job: str) -> None:
+        launched.append(run)
+        LocalLauncher(settings).launch(run, [sys.executable, "-c", WORKER, str(run.directory), f"{JOBS}:{job}"])
+
+    yield start
+    for run in launched:
+        known = store.find_by_directory(run.directory)
+        if known and known.pid and process_exists(known.pid, known.pid_started):
+            with suppress(ProcessLookupError):
+                os.kill(known.pid, signal.SIGKILL)
+
+
+def config_of(draws: int = 20, seed: int = 0, device: str = "cpu") -> ScoreConfig:
+    return ScoreConfig(
+        forget_set=ForgetSetConfig(source="forget.csv"),
+        model=ModelConfig(device=device),
+        estimator=EstimatorConfig(draws=draws, seed=seed),
+    )
+
+
+def submitted(store: RunStore, settings: Settings, name: str | None = None, **changes: int | str) -> Run:
+    directory = settings.home / "runs" / name if name else None
+    return submit(config_of(**changes), store=store, settings=settings, directory=directory)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+def until_state(store: RunStore, run: Run, *states: RunState) -> Run:
+    until(lambda: store.get(run.id).state in states, f"{run.id} is {' or '.join(states)}")
+    return store.get(run.id)
+
+
+def go(run: Run) -> None:
+    (run.directory / "go").touch()
+
+
+def moved(store: RunStore, run: Run, *path: RunState) -> None:
+    """Walk a run along `path`, each step from the one before."""
+    for source, target in zip((S.QUEUED, *path), path, strict=False):
+        assert store.transition(run.id, target, expected=source)
+
+
+def set_row(store: RunStore, run: Run, **values: object) -> None:
+    """Put facts into the row that only another host or another time would write."""
+    with store._engine.begin() as connection:
+        connection.execute(sqlalchemy.update(RUNS).where(RUNS.c.id == run.id).values(**values))
+
+
+def a_dead_process() -> ProcessIdentity:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = ProcessIdentity(
+        ProcessIdentity.current().host, process.pid, psutil.Process(process.pid).create_time()
+    )
+    process.communicate(b"\n")
+    return identity
+
+
+# The state machine
+
+
+def test_a_transition_without_an_edge_is_refused(store, settings):
+    run = submitted(store, settings)
+    missing = [(source, to) for source in S for to in S if to not in EDGES[source]]
+    assert {(S.QUEUED, S.SUCCEEDED), (S.CANCELLING, S.RUNNING), (S.LOST, S.QUEUED)} <= set(missing)
+    for source, to in missing:
+        with pytest.raises(ValueError, match=f"cannot go from {source} to {to}"):
+            store.transition(run.id, to, expected=source)
+    assert store.get(run.id).state is S.QUEUED
+
+
+def test_a_run_that_succeeds_passes_through_every_state(store, settings):
+    run = submitted(store, settings)
+    moved(store, run, S.STARTING, S.RUNNING)
+    assert store.finish(run.id, S.SUCCEEDED, summary={"n": 3})
+    ended = store.get(run.id)
+    assert (ended.state, ended.summary) == (S.SUCCEEDED, {"n": 3})
+    assert run.created_at <= ended.started_at <= ended.finished_at <= datetime.now(UTC)
+
+
+def test_a_transition_from_another_state_than_expected_changes_nothing(store, settings):
+    run = submitted(store, settings)
+    assert not store.transition(run.id, S.SUCCEEDED, expected=S.RUNNING)
+    assert store.get(run.id) == run
+
+
+@pytest.mark.parametrize("terminal", sorted(TERMINAL))
+def test_a_terminal_state_never_changes(store, settings, terminal):
+    run = submitted(store, settings)
+    set_row(store, run, state=terminal)
+    for to in S:
+        if sources := {state for state, targets in EDGES.items() if to in targets}:
+            assert not store.transition(run.id, to, expected=sources)
+    assert not store.finish(run.id, S.FAILED, RunError("E", "late", "none"))
+    assert not store.heartbeat(run.id)
+    assert not store.set_progress(run.id, {"done": 1})
+    assert store.request_cancel(run.id) is terminal
+    assert store.reap() == []
+    assert store.get(run.id).state is terminal
+
+
+def test_of_two_threads_that_race_for_a_transition_one_wins(settings):
+    stores = [RunStore.open(settings) for _ in range(2)]
+    for _ in range(20):
+        run = submitted(stores[0], settings)
+        barrier = threading.Barrier(2)
+        won: list[RunState] = []
+
+        def race(store: RunStore, to: RunState, run: Run = run, barrier=barrier, won=won) -> None:
+            barrier.wait()
+            if store.transition(run.id, to, expected=S.QUEUED):
+                won.append(to)
+
+        targets = (S.STARTING, S.CANCELLED)
+        threads = [threading.Thread(target=race, args=pair) for pair in zip(stores, targets, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert won == [stores[0].get(run.id).state]
+
+
+def test_an_older_attempt_can_no_longer_write(store, settings):
+    run = submitted(store, settings)
+    store.finish(run.id, S.FAILED)
+    second = store.resume(run.id)
+    assert second.attempt == 2
+    assert not store.heartbeat(run.id, attempt=1)
+    assert not store.set_progress(run.id, {"done": 9}, attempt=1)
+    assert not store.finish(run.id, S.FAILED, attempt=1)
+    assert store.get(run.id) == second
+
+
+def test_resume_clears_the_error_and_is_refused_unless_the_run_ended_badly(store, settings):
+    run = submitted(store, settings)
+    with pytest.raises(UserError, match="is queued"):
+        store.resume(run.id)
+    store.finish(run.id, S.FAILED, RunError("E", "cause", "advice"))
+    resumed = store.resume(run.id)
+    assert (resumed.state, resumed.attempt, resumed.error, resumed.finished_at) == (S.QUEUED, 2, None, None)
+    assert store.events(run.id).message.tolist() == ["Resumed as attempt 2."]
+    moved(store, run, S.STARTING, S.RUNNING, S.SUCCEEDED)
+    with pytest.raises(UserError, match="is succeeded"):
+        store.resume(run.id)
+
+
+# Finding runs
+
+
+def test_a_run_is_found_by_id_by_prefix_and_by_directory(store, settings):
+    run = submitted(store, settings)
+    assert store.get(run.id) == store.get(run.id[:-1]) == store.find_by_directory(run.directory) == run
+    assert store.find_by_directory(settings.home) is None
+
+
+def test_an_unknown_or_ambiguous_id_is_an_error_with_a_way_out(store, settings):
+    first, second = (submitted(store, settings) for _ in range(2))
+    with pytest.raises(UserError, match="no such run") as unknown:
+        store.get("19990101")
+    assert "runs list" in unknown.value.fix
+    with pytest.raises(UserError, match="2 runs begin so") as ambiguous:
+        store.get(first.id[:4])
+    assert second.id in ambiguous.value.why
+    with pytest.raises(UserError, match="no such run"):
+        store.get("%")
+
+
+def test_runs_are_listed_newest_first_with_limit_and_states(store, settings):
+    runs = [submitted(store, settings) for _ in range(4)]
+    store.request_cancel(runs[1].id)
+    assert [run.id for run in store.list()] == [run.id for run in reversed(runs)]
+    assert [run.id for run in store.list(limit=2)] == [runs[3].id, runs[2].id]
+    assert [run.id for run in store.list(states=TERMINAL)] == [runs[1].id]
+    assert [run.seq for run in runs] == sorted(run.seq for run in runs)
+
+
+# Metrics, events, progress
+
+
+def test_metrics_are_read_incrementally_by_row_id(store, settings):
+    run, other = (submitted(store, settings) for _ in range(2))
+    assert store.metrics(run.id).dtypes.astype(str).to_dict() == {
+        "rowid": "int64",
+        "step": "int64",
+        "name": "str",
+        "value": "float64",
+    }
+    store.add_metrics(run.id, 0, {"loss": 2.0, "reliability": float("nan")})
+    store.add_metrics(other.id, 0, {"loss": 7.0})
+    first = store.metrics(run.id)
+    store.add_metrics(run.id, 1, {"loss": 1.0})
+    second = store.metrics(run.id, after=int(first.rowid.max()))
+    assert first[["step", "name"]].values.tolist() == [[0, "loss"], [0, "reliability"]]
+    assert first.value.isna().tolist() == [False, True]
+    assert second[["step", "name", "value"]].values.tolist() == [[1, "loss", 1.0]]
+    assert store.metrics(run.id, after=int(second.rowid.max())).empty
+
+
+def test_events_are_read_incrementally_with_their_time(store, settings):
+    run = submitted(store, settings)
+    store.add_event(run.id, "info", "one")
+    first = store.events(run.id)
+    store.add_event(run.id, "warning", "two")
+    second = store.events(run.id, after=int(first.rowid.max()))
+    assert second[["level", "message"]].values.tolist() == [["warning", "two"]]
+    assert abs(second["at"].iloc[0] - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+def test_several_processes_may_open_a_fresh_store_and_write_at_once(settings):
+    script = (
+        "import sys; from pathlib import Path; from mrd_core.runs import RunStore; store = RunStore.open();"
+        "run = store.create('score', 't', 'cpu', Path(sys.argv[1]));"
+        "[store.add_metrics(run.id, step, {'x': step}) for step in range(25)]"
+    )
+    environment = os.environ | {"MRD_HOME": str(settings.home), "PYTHONPATH": str(PACKAGE_ROOT)}
+    environment.pop("MRD_STORE_URL", None)
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(settings.home / f"r{i}")], env=environment)
+        for i in range(3)
+    ]
+    assert [writer.wait(PATIENCE) for writer in writers] == [0] * 3
+    store = RunStore.open(settings)
+    assert [len(store.metrics(run.id)) for run in store.list()] == [25] * 3
+
+
+def test_the_tables_can_be_made_in_postgresql():
+    for table in METADATA.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+
+
+@pytest.mark.parametrize("url", ["no url at all", "nosuchdatabase://host/db", "sqlite:////proc/nowhere/store.db"])
+def test_a_store_that_cannot_be_opened_says_what_to_set(tmp_path, url):
+    with pytest.raises(UserError, match="MRD_STORE_URL"):
+        RunStore.open(Settings(home=tmp_path, store_url=url, allowed_roots=()))
+
+
+def test_a_password_in_the_store_url_is_not_shown(tmp_path):
+    url = "postgresql+nodriver://me:secret@host/db"
+    with pytest.raises(UserError) as error:
+        RunStore.open(Settings(home=tmp_path, store_url=url, allowed_roots=()))
+    assert "secret" not in str(error.value)
+
+
+def test_the_environment_names_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    settings = Settings.from_environment()
+    run = submit(config_of(), store=RunStore.open(), settings=settings)
+    assert run.directory == tmp_path / "elsewhere" / "runs" / run.id
+    assert (tmp_path / "elsewhere" / "store.db").is_file()
+
+
+# Submitting
+
+
+def test_submit_writes_the_config_and_what_prepare_adds(store, settings):
+    run = submit(
+        config_of(draws=34),
+        store=store,
+        settings=settings,
+        prepare=lambda directory: (directory / "samples.parquet").write_bytes(b"rows") and None,
+    )
+    assert ScoreConfig.model_validate_json((run.directory / "config.json").read_text()) == config_of(draws=34)
+    assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "samples.parquet"]
+    assert (run.title, run.kind, run.device, run.state) == ("forget.csv on demo", "score", "cpu", S.QUEUED)
+    assert run.id.startswith(f"{datetime.now(UTC):%Y%m%d}-")
+
+
+def test_when_prepare_fails_nothing_is_left(store, settings):
+    def prepare(directory: Path) -> None:
+        (directory / "samples.parquet").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        submit(config_of(), store=store, settings=settings, prepare=prepare)
+    assert list((settings.home / "runs").iterdir()) == []
+    assert store.list() == []
+
+
+def test_when_the_row_cannot_be_written_no_directory_is_left(store, settings):
+    directory = settings.home / "runs" / "mine"
+    store.create("score", "an older run that lost its directory", "cpu", directory)
+    with pytest.raises(sqlalchemy.exc.IntegrityError):
+        submit(config_of(), store=store, settings=settings, directory=directory)
+    assert list((settings.home / "runs").iterdir()) == []
+
+
+def test_when_the_worker_cannot_be_started_nothing_is_left(store, settings, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(FileNotFoundError):
+        submit(config_of(), store=store, settings=settings, launcher=LocalLauncher(settings))
+    assert store.list() == []
+    assert list((settings.home / "runs").iterdir()) == []
+
+
+def test_submit_refuses_a_directory_that_holds_a_run_or_anything_else(store, settings, tmp_path):
+    run = submitted(store, settings)
+    with pytest.raises(UserError, match="already holds a run") as taken:
+        submit(config_of(), store=store, settings=settings, directory=run.directory)
+    assert "another directory" in taken.value.fix
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="not an empty directory"):
+        submit(config_of(), store=store, settings=settings, directory=tmp_path / "mine")
+    (tmp_path / "empty").mkdir()
+    assert submit(config_of(), store=store, settings=settings, directory=tmp_path / "empty").seq == 2
+
+
+def test_the_command_of_a_run_is_one_a_user_can_type(tmp_path):
+    assert command_for(tmp_path) == [sys.executable, "-m", "mrd_core", "run", str(tmp_path)]
+
+
+@pytest.mark.parametrize(("device", "queue"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
+def test_names_of_one_device_share_a_queue(device, queue):
+    assert queue_of(device) == queue
+    assert queue_of("auto") in {"cpu", "cuda:0"}
+
+
+# Liveness
+
+
+def test_this_process_is_alive_and_its_pid_with_another_start_is_not():
+    me = ProcessIdentity.current()
+    assert process_exists(me.pid, me.started)
+    assert not process_exists(me.pid, me.started - 3600)
+
+
+def test_a_zombie_is_gone():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    started = psutil.Process(child.pid).create_time()
+    until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, "the child is a zombie")
+    assert not process_exists(child.pid, started)
+    child.wait()
+
+
+def test_a_run_whose_process_is_gone_is_reaped_once(store, settings):
+    run = submitted(store, settings)
+    assert store.claim(run, a_dead_process())
+    [lost] = store.reap()
+    assert (lost.id, lost.state, lost.error.type) == (run.id, S.LOST, "Lost")
+    assert "memory" in lost.error.advice
+    assert store.reap() == []
+    assert store.events(run.id).level.tolist() == ["error"]
+
+
+def test_a_reused_pid_does_not_keep_a_run_alive(store, settings):
+    run = submitted(store, settings)
+    me = ProcessIdentity.current()
+    store.claim(run, ProcessIdentity(me.host, me.pid, me.started - 60))
+    assert [lost.id for lost in store.reap()] == [run.id]
+
+
+def test_a_live_process_is_not_reaped_however_old_its_heartbeat(store, settings):
+    run = submitted(store, settings)
+    store.claim(run, ProcessIdentity.current())
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - timedelta(hours=1))
+    assert store.reap() == []
+
+
+def test_an_unclaimed_run_has_a_minute_to_find_a_worker(store, settings):
+    fresh, old = (submitted(store, settings) for _ in range(2))
+    set_row(store, old, queued_at=datetime.now(UTC) - timedelta(seconds=61))
+    [lost] = store.reap()
+    assert lost.id == old.id
+    assert "worker.log" in lost.error.advice
+    assert store.get(fresh.id).state is S.QUEUED
+    assert store.resume(old.id).state is S.QUEUED
+    assert store.reap() == []
+
+
+def test_on_another_host_the_heartbeat_decides(store, settings):
+    run = submitted(store, settings)
+    store.claim(run, ProcessIdentity("another-host", 1, 0.0))
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - timedelta(seconds=100))
+    assert store.reap() == []
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - timedelta(seconds=121))
+    [lost] = store.reap()
+    assert "another-host" in lost.error.cause
+
+
+def test_a_run_that_has_ended_is_not_gone(store, settings):
+    run = submitted(store, settings)
+    store.claim(run, a_dead_process())
+    store.finish(run.id, S.FAILED)
+    assert not is_gone(store.get(run.id))
+
+
+def test_only_one_worker_can_claim_a_run(store, settings):
+    run = submitted(store, settings)
+    assert store.claim(run, ProcessIdentity.current())
+    assert not store.claim(run, ProcessIdentity.current())
+    with pytest.raises(UserError, match="is its worker"):
+        worker.run(run.directory, store=store)
+
+
+# Cancelling
+
+
+def test_a_queued_run_without_a_worker_is_cancelled_at_once(store, settings):
+    run = submitted(store, settings)
+    assert store.request_cancel(run.id) is S.CANCELLED
+    assert store.get(run.id).finished_at is not None
+    with pytest.raises(UserError, match="It is cancelled"):
+        worker.run(run.directory, store=store)
+
+
+def test_a_queued_run_with_a_worker_is_asked(store, settings):
+    run = submitted(store, settings)
+    store.claim(run, ProcessIdentity.current())
+    assert store.request_cancel(run.id) is S.CANCELLING
+
+
+def test_cancelling_a_running_worker_ends_it(store, settings, launch):
+    run = submitted(store, settings)
+    launch(run, "wait_for_go")
+    until_state(store, run, S.RUNNING)
+    assert store.request_cancel(run.id) is S.CANCELLING
+    ended = until_state(store, run, *TERMINAL)
+    assert (ended.state, ended.error) == (S.CANCELLED, None)
+    until(lambda: not process_exists(ended.pid, ended.pid_started), "the process has ended")
+
+
+def test_sigterm_is_a_request_to_cancel(store, settings, launch):
+    run = submitted(store, settings)
+    launch(run, "wait_for_go")
+    running = until_state(store, run, S.RUNNING)
+    os.kill(running.pid, signal.SIGTERM)
+    assert until_state(store, run, *TERMINAL).state is S.CANCELLED
+    assert store.resume(run.id).attempt == 2
+
+
+def test_a_job_that_ends_before_it_notices_the_request_has_succeeded(store, settings, launch):
+    run = submitted(store, settings)
+    launch(run, "ignore_everything")
+    until_state(store, run, S.RUNNING)
+    store.request_cancel(run.id)
+    go(run)
+    ended = until_state(store, run, *TERMINAL)
+    assert (ended.state, ended.summary) == (S.SUCCEEDED, {"whole": True})
+
+
+# Workers
+
+
+def test_a_worker_carries_out_a_run_and_reports_it(store, settings, launch):
+    run = submitted(store, settings, draws=12)
+    launch(run, "count")
+    ended = until_state(store, run, *TERMINAL)
+    assert (ended.state, ended.summary) == (S.SUCCEEDED, {"steps": 12, "began_at": 0})
+    assert (ended.progress["done"], ended.progress["total"], ended.progress["eta_seconds"]) == (12, 12, 0.0)
+    assert store.metrics(run.id).value.tolist() == [1 / step for step in range(1, 13)]
+    assert store.events(run.id).message.tolist() == ["counted"]
+    until(lambda: "ended as succeeded" in (run.directory / "worker.log").read_text(), "the log is written")
+    assert "info: counted" in (run.directory / "worker.log").read_text()
+
+
+def test_a_worker_beats_while_its_job_works(store, settings, launch):
+    run = submitted(store, settings)
+    launch(run, "wait_for_go")
+    first = until_state(store, run, S.RUNNING).heartbeat_at
+    until(lambda: store.get(run.id).heartbeat_at > first, "a second heartbeat")
+    assert store.get(run.id).heartbeat_at - first < timedelta(seconds=15)
+
+
+def test_three_runs_on_one_device_go_one_by_one_in_order_of_submission(store, settings, launch):
+    a, b, c = (submitted(store, settings, name) for name in "abc")
+    other = submitted(store, settings, "other", device="cuda:1")
+    assert [store.queue_place(run.id) for run in (a, b, c, other)] == [1, 2, 3, 1]
+    for run in (c, b, a):
+        launch(run, "wait_for_go")
+        until(lambda run=run: store.get(run.id).pid is not None, "the worker has claimed its run")
+    until_state(store, a, S.RUNNING)
+    until(lambda: store.get(c.id).progress.get("message") == "waiting: place 2", "c shows its place")
+    assert [store.queue_place(run.id) for run in (a, b, c)] == [0, 1, 2]
+    for run in (c, a, b):
+        go(run)
+    for run in (a, b, c):
+        assert until_state(store, run, *TERMINAL).state is S.SUCCEEDED
+    journal = (settings.home / "runs" / "journal").read_text().split("\n")
+    assert journal[:-1] == ["begin a", "end a", "begin b", "end b", "begin c", "end c"]
+
+
+def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_passed(store, settings, launch):
+    a, b, c, d = (submitted(store, settings, name) for name in "abcd")
+    assert store.claim(c, a_dead_process())
+    for run in (a, b, d):
+        launch(run, "wait_for_go")
+    until_state(store, a, S.RUNNING)
+    until(lambda: "place" in store.get(b.id).progress, "b waits")
+    store.request_cancel(b.id)
+    assert until_state(store, b, *TERMINAL).state is S.CANCELLED
+    assert store.get(a.id).state is S.RUNNING
+    until_state(store, c, S.LOST)
+    go(d)
+    go(a)
+    assert until_state(store, d, *TERMINAL).state is S.SUCCEEDED
+
+
+def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(store, settings, launch):
+    run, following = submitted(store, settings, draws=60), submitted(store, settings, draws=2)
+    launch(run, "count")
+    until(lambda: len(store.metrics(run.id)) >= 5, "a few steps are done")
+    os.kill(store.get(run.id).pid, signal.SIGKILL)
+    until(lambda: [lost.id for lost in store.reap()] == [run.id], "the run is lost")
+    assert "memory" in store.get(run.id).error.advice
+    launch(following, "count")
+    assert until_state(store, following, *TERMINAL).state is S.SUCCEEDED
+
+    launch(store.resume(run.id), "count")
+    ended = until_state(store, run, *TERMINAL)
+    assert (ended.state, ended.attempt, ended.error) == (S.SUCCEEDED, 2, None)
+    assert ended.summary["began_at"] >= 5
+    assert (run.directory / "steps.txt").read_text() == "60"
+
+
+def test_a_worker_whose_run_was_taken_from_it_stops(store, settings, launch):
+    run = submitted(store, settings)
+    launch(run, "wait_for_go")
+    first = until_state(store, run, S.RUNNING)
+    store.finish(run.id, S.LOST)
+    second = store.resume(run.id)
+    until(lambda: not process_exists(first.pid, first.pid_started), "the first worker has stopped")
+    assert store.get(run.id) == second
+
+
+def test_the_worker_outlives_the_process_that_launched_it(store, settings):
+    run = submitted(store, settings, draws=40)
+    parent = (
+        "import sys; from mrd_core.runs import LocalLauncher, RunStore;"
+        "run = RunStore.open().get(sys.argv[1]);"
+        "LocalLauncher().launch(run, [sys.executable, '-c', sys.argv[2], str(run.directory), sys.argv[3]])"
+    )
+    environment = os.environ | {
+        "MRD_HOME": str(settings.home),
+        "MRD_STORE_URL": settings.store_url,
+        "PYTHONPATH": str(PACKAGE_ROOT),
+    }
+    command = [sys.executable, "-W", "error", "-c", parent, run.id, WORKER, f"{JOBS}:count"]
+    launcher = subprocess.Popen(
+        command, env=environment, cwd=settings.home, stderr=subprocess.PIPE, start_new_session=True
+    )
+    assert launcher.communicate(timeout=PATIENCE) == (None, b"")
+    # What a closed terminal does to everything that was started in it.
+    with suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGKILL)
+    assert store.get(run.id).state in ACTIVE
+    assert until_state(store, run, *TERMINAL).state is S.SUCCEEDED
+
+
+def test_a_launched_worker_leaves_no_zombie(store, settings, launch):
+    run = submitted(store, settings, draws=2)
+    launch(run, "count")
+    ended = until_state(store, run, *TERMINAL)
+    until(lambda: not psutil.pid_exists(ended.pid), "the child was waited for")
+
+
+def test_a_copied_config_reproduces_the_run_as_a_new_one(store, settings, tmp_path):
+    original = submitted(store, settings, draws=4)
+    store.request_cancel(original.id)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "config.json").write_bytes((original.directory / "config.json").read_bytes())
+    assert worker.run(tmp_path / "copy", store=store, jobs={"score": f"{JOBS}:count"}) is S.SUCCEEDED
+    copy = store.find_by_directory(tmp_path / "copy")
+    assert (copy.summary, copy.seq, copy.kind) == ({"steps": 4, "began_at": 0}, 2, "score")
+
+
+def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, settings):
+    run = submitted(store, settings, draws=100_000)
+    script = WORKER.replace("jobs=", "foreground=True, jobs=")
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(run.directory), f"{JOBS}:count"],
+        env=LocalLauncher(settings)._environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: len(store.metrics(run.id)) > 3, "the job is at work")
+    process.send_signal(signal.SIGINT)
+    out, shown = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out) == (0, "ended as cancelled\n")
+    assert "forget.csv on demo" in shown
+    assert "info: Cancelled." in shown
+    assert not (run.directory / "worker.log").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "needs a readable config.json"),
+        ("{", "EOF while parsing"),
+        ("[]", "should be an object"),
+        ('{"kind": "unlearn"}', "kind 'unlearn' is unknown"),
+        ('{"kind": "score"}', "forget_set: Field required"),
+        ('{"forget_set": {"source": "x"}, "sigma": 1}', "sigma: Extra inputs are not permitted"),
+    ],
+)
+def test_a_directory_without_a_valid_config_is_refused(store, tmp_path, content, problem):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=problem) as refused:
+        worker.run(tmp_path, store=store)
+    assert refused.value.fix
+    assert store.list() == []
+
+
+# Errors are data
+
+
+def carried_out(store: RunStore, settings: Settings, job: str) -> Run:
+    run = submitted(store, settings)
+    worker.run(run.directory, store=store, jobs={"score": f"{JOBS}:{job}"})
+    return store.get(run.id)
+
+
+def test_a_full_disk_is_recognised(store, settings):
+    ended = carried_out(store, settings, "fill_the_disk")
+    assert (ended.state, ended.error.type) == (S.FAILED, "OSError")
+    assert "disk is full" in ended.error.cause
+    assert "Free some space" in ended.error.advice
+
+
+def test_a_user_error_keeps_its_cause_and_fix_and_no_traceback(store, settings):
+    ended = carried_out(store, settings, "refuse")
+    assert ended.error == RunError(
+        "UserError", "forget.csv: It has no column named answer.", "Map a column to the answer."
+    )
+
+
+def test_an_unforeseen_error_keeps_its_traceback_in_the_store_and_in_the_log(store, settings, capfd):
+    ended = carried_out(store, settings, "break_down")
+    assert (ended.state, ended.error.type) == (S.FAILED, "ZeroDivisionError")
+    assert ended.error.cause == "division by zero."
+    assert "run_jobs.py" in ended.error.traceback
+    assert ended.error.traceback in capfd.readouterr().err
+    assert store.resume(ended.id).attempt == 2
+
+
+def test_a_summary_with_nan_is_stored(store, settings):
+    ended = carried_out(store, settings, "report_nan")
+    assert (ended.state, ended.summary) == (S.SUCCEEDED, {"reliability": None, "median": 0.5})
+
+
+def raised_by(action: Callable[[], object]) -> BaseException:
+    with pytest.raises(BaseException) as info:  # noqa: PT011
+        action()
+    return info.value
+
+
+def test_running_out_of_memory_is_recognised():
+    torch = pytest.importorskip("torch")
+
+    def out_of_gpu_memory() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines.")
+
+    actions = (lambda: bytearray(1 << 62), lambda: torch.empty(1 << 58), out_of_gpu_memory)
+    for error in map(describe, map(raised_by, actions)):
+        assert error.cause.startswith("Out of memory")
+        assert "\n" not in error.cause
+        assert "batch" in error.advice
+
+
+def test_a_missing_file_is_named():
+    error = describe(raised_by(lambda: Path("/nowhere/model.safetensors").read_bytes()))
+    assert error.cause == "A file is missing: /nowhere/model.safetensors."
+
+
+# Deleting
+
+
+def test_delete_removes_texts_checkpoints_log_and_rows(store, settings):
+    run, other = submitted(store, settings), submitted(store, settings)
+    secret = "Zaphra Quill lives in Orrin"
+    (run.directory / "samples.jsonl").write_text(secret)
+    (run.directory / "checkpoints" / "7").mkdir(parents=True)
+    (run.directory / "checkpoints" / "7" / "state").write_text(secret)
+    (run.directory / "worker.log").write_text(secret)
+    store.add_event(run.id, "info", secret)
+    store.add_metrics(run.id, 0, {"loss": 1.0})
+    store.finish(run.id, S.FAILED, RunError("E", "cause", "advice", secret))
+    store.delete(run.id)
+    assert not run.directory.exists()
+    assert [left.id for left in store.list()] == [other.id]
+    assert store.metrics(run.id).empty
+    assert store.events(run.id).empty
+    written = b"".join(path.read_bytes() for path in settings.home.rglob("*") if path.is_file())
+    assert secret.encode() not in written
+    assert other.directory.exists()
+
+
+@pytest.mark.parametrize("state", sorted(ACTIVE))
+def test_delete_refuses_an_active_run(store, settings, state):
+    run = submitted(store, settings)
+    store.add_event(run.id, "info", "kept")
+    set_row(store, run, state=state)
+    with pytest.raises(UserError, match="has not ended") as refused:
+        store.delete(run.id)
+    assert "runs cancel" in refused.value.fix
+    assert (run.directory / "config.json").exists()
+    assert len(store.events(run.id)) == 1
+
+
+def test_delete_leaves_a_directory_alone_that_is_no_run_directory(store, settings):
+    run = submitted(store, settings)
+    store.request_cancel(run.id)
+    (run.directory / "config.json").rename(run.directory / "thesis.tex")
+    with pytest.raises(UserError, match=r"holds no config\.json"):
+        store.delete(run.id)
+    assert (run.directory / "thesis.tex").exists()
+    assert store.get(run.id).state is S.CANCELLED
+
+
+def test_delete_leaves_a_directory_alone_that_holds_other_runs_or_the_home(store, settings):
+    inner = submitted(store, settings)
+    (settings.home / "config.json").write_text(config_of().model_dump_json())
+    outer = store.create("score", "run in the home itself", "cpu", settings.home)
+    store.request_cancel(outer.id)
+    with pytest.raises(UserError, match="More than this run"):
+        store.delete(outer.id)
+    assert (inner.directory / "config.json").exists()
+
+
+def test_a_run_whose_directory_is_gone_can_still_be_deleted(store, settings):
+    run = submitted(store, settings)
+    store.request_cancel(run.id)
+    (run.directory / "config.json").unlink()
+    run.directory.rmdir()
+    store.delete(run.id)
+    assert store.list() == []
+
+
+def test_a_symbolic_link_in_a_run_directory_is_removed_but_not_followed(store, settings, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").touch()
+    run = submitted(store, settings)
+    (run.directory / "model").symlink_to(tmp_path / "model")
+    store.request_cancel(run.id)
+    store.delete(run.id)
+    assert (tmp_path / "model" / "weights").exists()
+
+
+# The package
+
+
+def test_importing_the_worker_loads_neither_torch_nor_streamlit():
+    script = (
+        "import sys, json, mrd_core.runs.worker;"
+        "print(json.dumps([name for name in ('torch', 'streamlit', 'plotly') if name in sys.modules]))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", script], cwd=PACKAGE_ROOT, capture_output=True, check=True, timeout=PATIENCE
+    )
+    assert json.loads(shown.stdout) == []
