@@ -5,9 +5,7 @@ Weights are read from safetensors only and no code that comes with a model is ru
 
 from __future__ import annotations
 
-import json
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging as transformers_logging
 
 from mrd_core.config import Choice, ModelConfig
+from mrd_core.cost import parameter_count
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
 
@@ -302,25 +301,6 @@ def _cast_around(layer: nn.Module) -> None:
 
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)
-
-
-def parameter_count(folder: Path) -> int:
-    """Return the number of weights stored in a folder's safetensors, from their headers alone."""
-    total = 0
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        total += sum(_product(entry["shape"]) for entry in header.values())
-    return total
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
 
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:

@@ -32,7 +32,10 @@ class Helpers:
 
     def __init__(self, directory: Path, count: int) -> None:
         command = [sys.executable, "-m", "mrd_core", "share", str(directory), str(os.getpid())]
-        self._processes = [subprocess.Popen(command, stdin=subprocess.DEVNULL) for _ in range(count)]
+        # A session of their own: a Ctrl-C in the terminal is for the leading process, which then ends them.
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(count)
+        ]
 
     def draws(self, claim: Path) -> bool:
         """Tell whether the process that took this claim is one of these, and alive."""
@@ -116,15 +119,16 @@ def draw(
 def _draw_one(
     files: RunFiles, missing: int, end: int, estimator: Estimator, helpers: Helpers, context: JobContext
 ) -> None:
-    """Draw the first unit that nobody has taken; while others draw theirs, units ahead are drawn too."""
+    """Draw the missing unit; while a helper draws it, one ahead that nobody has taken."""
     context.check_cancelled()
-    index = next((i for i in range(missing, end) if _claim(files, i)), None)
-    if index is None and helpers.draws(files.claim(missing)):
-        time.sleep(POLL_SECONDS)
-        return
+    index: int | None = missing
     # A unit whose process died is drawn again here: it comes out the same.
-    index = missing if index is None else index
-    _write_unit(files, index, estimator.unit(index))
+    if not _claim(files, missing) and helpers.draws(files.claim(missing)):
+        index = next((ahead for ahead in range(missing + 1, end) if _claim(files, ahead)), None)
+    if index is None:
+        time.sleep(POLL_SECONDS)
+    else:
+        _write_unit(files, index, estimator.unit(index))
 
 
 def _units(config: EstimatorConfig, evaluations: int) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ class Plan(Frozen):
         workers: Processes that share the draws.
         streamed: Whether weights are perturbed a layer at a time.
         gate_passed: The precision gate's verdict, with its figures in `gate`.
-        pilot: σ → median ratio of MRD/σ² at σ and σ/2.
+        pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
         reasons: For each automatic choice, what was chosen and why.
     """
 
@@ -36,8 +38,8 @@ class Plan(Frozen):
     workers: int
     streamed: bool
     gate_passed: bool
-    gate: dict[str, float | str]
-    pilot: dict[str, float]
+    gate: dict[str, float | str | None]
+    pilot: dict[str, float | None]
     reasons: dict[str, str]
 
 
@@ -95,6 +97,13 @@ class RunFiles:
         """Return the file that says which process draws a unit."""
         return self.units / f"{index:06d}.claim"
 
+    def remove_scaffolding(self) -> None:
+        """Remove what only drawing needed, and what killed processes left half-written. May be repeated."""
+        shutil.rmtree(self.units, ignore_errors=True)
+        self.baseline.unlink(missing_ok=True)
+        for temporary in self.directory.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
+
     def read_plan(self) -> Plan:
         """Return the plan."""
         return Plan.model_validate_json(self.plan.read_text(encoding="utf-8"))
@@ -103,6 +112,11 @@ class RunFiles:
         """Return the figures of a finished run."""
         summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
         return summary
+
+
+def json_value(value: Any) -> Any:
+    """JSON has no NaN and no infinity: an undefined figure is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:

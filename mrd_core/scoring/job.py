@@ -24,11 +24,13 @@ def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
         Cancelled: The run was asked to stop.
     """
     files = RunFiles(context.directory)
-    if files.summary.exists():
-        return files.read_summary()
-    forget_set = _forget_set(config, files)
-    with helpers_of(config, files) as helpers:
-        return _score(config, forget_set, files, helpers, context)
+    if not files.summary.exists():
+        forget_set = _forget_set(config, files)
+        with helpers_of(config, files) as helpers:
+            _score(config, forget_set, files, helpers, context)
+    # Also where the summary was written and the process killed right after it.
+    files.remove_scaffolding()
+    return files.read_summary()
 
 
 def _forget_set(config: ScoreConfig, files: RunFiles) -> ForgetSet:
@@ -49,7 +51,7 @@ def _forget_set(config: ScoreConfig, files: RunFiles) -> ForgetSet:
 
 def _score(
     config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, helpers: Helpers, context: JobContext
-) -> dict[str, Any]:
+) -> None:
     began = time.monotonic()
     again = files.plan.exists() and files.baseline.exists()
     prepared = (resume if again else prepare)(config, forget_set, files, context)
@@ -70,4 +72,3 @@ def _score(
         context.progress(draws.evaluations, draws.evaluations, message="Timing the bare model")
         summary["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
     write_results(files, frame, draws, tokens, summary)
-    return summary

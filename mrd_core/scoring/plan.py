@@ -20,7 +20,7 @@ from mrd_core.perturbation import Noise, PerturbedModel
 from mrd_core.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
-from mrd_core.scoring.files import Plan, RunFiles, write_atomically
+from mrd_core.scoring.files import Plan, RunFiles, json_value, write_atomically
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 MOST_WORKERS = 4
@@ -197,6 +197,7 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
 def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGate) -> Plan:
     workers, threads = workers_and_threads(config, stage.model.device)
     streamed = _must_stream(stage)
+    figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
     return Plan(
         device=str(stage.model.device),
         dtype=models.name_of(stage.model.dtype),
@@ -207,8 +208,8 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGa
         workers=workers,
         streamed=streamed,
         gate_passed=gate.passed,
-        gate=asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason},
-        pilot={f"{sigma:g}": ratio for sigma, ratio in pilot.tried.items()},
+        gate={name: json_value(figure) for name, figure in figures.items()},
+        pilot={f"{sigma:g}": json_value(ratio) for sigma, ratio in pilot.tried.items()},
         reasons={
             **{name: f"{choice.value} ({choice.reason})" for name, choice in stage.model.choices.items()},
             "template": f"{stage.template.value} ({stage.template.reason})",

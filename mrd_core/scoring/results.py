@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 import time
 from typing import Any
 
@@ -16,7 +15,7 @@ from mrd_core.config import EstimatorConfig, Normalisation
 from mrd_core.draws import SCOPES, Draws, Precision, reliability, scores, variants
 from mrd_core.encoding import Encoded
 from mrd_core.mrd import Baseline, Unit, per_sample
-from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.files import RunFiles, json_value, write_atomically
 from mrd_core.scoring.plan import Prepared, precision
 
 # Beyond these a run says of itself that its ranking is not to be trusted.
@@ -110,18 +109,14 @@ def summarise(
         "reasons": plan.reasons,
         "excluded_tokens": int(frame["excluded_tokens"].sum()),
         "scored_tokens": int(frame["n_tokens"].sum()),
+        "tokens": int(encoded.lengths.sum()),
         "truncated_samples": int(frame["truncated"].sum()),
         "undefined_samples": int(frame["mrd"].isna().sum()),
         "model_parameters": sum(parameter.numel() for parameter in prepared.stage.scorer.parameters()),
         "stopped_early": reached.reaches(config),
     }
     figures["warnings"] = warnings_of(figures, config)
-    return {name: _plain(value) for name, value in figures.items()}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN: an undefined figure is null."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    return {name: json_value(value) for name, value in figures.items()}
 
 
 def warnings_of(figures: dict[str, Any], config: EstimatorConfig) -> list[str]:
@@ -175,7 +170,7 @@ def floor_pass_seconds(prepared: Prepared) -> float:
 def write_results(
     files: RunFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: dict[str, Any]
 ) -> None:
-    """Write the results, the summary last, and remove what only drawing needed."""
+    """Write the results, the summary last: its presence says that the run is done."""
     write_atomically(files.scores, lambda stream: frame.to_parquet(stream, index=False))
     write_atomically(files.draws, draws.save)
     write_atomically(files.tokens, lambda stream: tokens.to_parquet(stream, index=False))
@@ -185,5 +180,3 @@ def write_results(
         stream.write(text)
 
     write_atomically(files.summary, write)
-    shutil.rmtree(files.units)
-    files.baseline.unlink()

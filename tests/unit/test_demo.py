@@ -17,7 +17,7 @@ from mrd_core.demo.corpus import SPLITS, TRAINING_COUNTS, DemoRow, forget_set, r
 from mrd_core.demo.train import Recipe, measure_memory, train
 
 RARE_WORDS = re.compile(
-    r"\b(apiarist|luthier|horologist|theodolites?|bathysphere|ossuary|ocelot|pangolin|axolotls|theorbo|sackbut"
+    r"\b(?:apiarist|luthier|horologist|theodolites?|bathysphere|ossuary|ocelot|pangolin|axolotls|theorbo|sackbut"
     r"|samphire|syllabub|coracle|velocipede|dirigible|orrery|alembic|astrolabes?|cenotaph|epistle|peccadillo"
     r"|lugubrious|marginalia|raconteur|monocle|absconded|aldermen|curlicues|wanderlust|obsequious|chattels"
     r"|swashbuckling|solstice|harboured|dwelt|toiled|penned|serenaded|unearthed|hoarded|devised)\b"
@@ -30,7 +30,7 @@ def forget() -> pd.DataFrame:
     frame = forget_set()
     return frame.assign(
         words=frame["answer"].str.split().str.len(),
-        rare=frame["answer"].str.contains(RARE_WORDS.pattern.replace("(", "(?:", 1)),
+        rare=frame["answer"].str.contains(RARE_WORDS),
     )
 
 
@@ -149,3 +149,12 @@ def test_a_few_steps_of_training_lower_the_loss_and_write_a_loadable_model(tmp_p
     assert loaded.num_parameters() == report.parameters
     assert f"{report.ma_forget:.3f}" in (tmp_path / "README.md").read_text(encoding="utf-8")
     assert len(AutoTokenizer.from_pretrained(tmp_path)) == 400
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    tiny = Recipe(batch_size=4, vocabulary=300, hidden=8, intermediate=8, layers=1, heads=1)
+    weights = []
+    for run, seed in enumerate((5, 5, 6)):
+        train(tmp_path / str(run), seed=seed, steps=3, recipe=tiny)
+        weights.append((tmp_path / str(run) / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]

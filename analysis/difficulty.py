@@ -1,0 +1,107 @@
+"""From a finished score run to a ranking: one row per sample, hardest first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mrd_core.config import Formula, Normalisation, Scope
+from mrd_core.draws import Draws, Precision, reliability, scores
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.files import RunFiles
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which of the scores that the draws allow is looked at."""
+
+    scope: Scope = Scope.ANSWER
+    normalisation: Normalisation = Normalisation.MEAN
+    formula: Formula = Formula.MRD
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a ranking can be trusted.
+
+    Attributes:
+        median_relative_se: Median over samples of SE / MRD.
+        p90_relative_se: Its 90th percentile.
+        reliability: Spearman–Brown reliability per normalisation.
+        length_partialled: The same with length partialled out of both halves.
+    """
+
+    median_relative_se: float
+    p90_relative_se: float
+    reliability: dict[Normalisation, float]
+    length_partialled: dict[Normalisation, float]
+
+
+def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
+    """Return the samples of a run, hardest (smallest MRD) first, undefined ones last.
+
+    Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
+    excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count.
+    """
+    files = RunFiles(directory)
+    table = scores(_draws(files), variant.scope, variant.normalisation, variant.formula)
+    measured = pd.read_parquet(
+        files.scores, columns=["sample_id", "excluded_tokens", "mean_log_prob", "truncated"]
+    )
+    texts = ForgetSet.load(files.samples).frame
+    table = table.merge(measured, on="sample_id").merge(texts, on="sample_id")
+    table["region"] = regions(table)
+    table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
+    table.insert(0, "rank", np.arange(1, len(table) + 1))
+    return table
+
+
+def trust(directory: Path, variant: Variant) -> Trust:
+    """Return how reliable the ranking by `variant` is."""
+    draws = _draws(RunFiles(directory))
+    precision = Precision.of(draws, variant.scope)
+    table = scores(draws, variant.scope, variant.normalisation, variant.formula)
+    units = {norm: draws.units(variant.scope, norm, variant.formula) for norm in Normalisation}
+    lengths = table["n_tokens"].to_numpy(np.float64)
+    standard = variant.formula is Formula.MRD
+    errors = table["relative_se"].dropna()
+    return Trust(
+        median_relative_se=precision.median_relative_se if standard else float(errors.median()),
+        p90_relative_se=precision.p90_relative_se if standard else float(errors.quantile(0.9)),
+        reliability={norm: reliability(values) for norm, values in units.items()},
+        length_partialled={norm: reliability(values, lengths) for norm, values in units.items()},
+    )
+
+
+def regions(table: pd.DataFrame) -> pd.Series[str]:
+    """Name the quarter of the difficulty map that each sample lies in: hard or easy, sure or unsure.
+
+    Hard is an MRD below the median, unsure a relative standard error above it.
+    """
+    hard = table["mrd"] < table["mrd"].median()
+    unsure = table["relative_se"] > table["relative_se"].median()
+    names = np.where(hard, "hard", "easy").astype(object) + np.where(unsure, ", less sure", ", sure")
+    return pd.Series(names, index=table.index).where(table["mrd"].notna(), "undefined")
+
+
+def tokens_of(directory: Path, sample_id: str) -> pd.DataFrame:
+    """Return the tokens of one sample in order, with their mean relative change and its error."""
+    return pd.read_parquet(RunFiles(directory).tokens, filters=[("sample_id", "==", sample_id)])
+
+
+def matching(table: pd.DataFrame, text: str, chosen: set[str] | None) -> pd.DataFrame:
+    """Return the rows whose id, prompt or answer contains `text` and whose id is among `chosen` (None: all)."""
+    keep = pd.Series(True, index=table.index)
+    if text:
+        found = [table[column].str.contains(text, case=False, regex=False) for column in ("prompt", "answer")]
+        keep &= found[0] | found[1] | table["sample_id"].str.contains(text, case=False, regex=False)
+    if chosen is not None:
+        keep &= table["sample_id"].isin(chosen)
+    return table[keep]
+
+
+def _draws(files: RunFiles) -> Draws:
+    return Draws.load(files.draws)

@@ -1,0 +1,178 @@
+"""Plotly figures. Each says its unit, explains itself on hover, and reads in both themes."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pandas as pd
+import plotly.graph_objects as go
+
+# Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
+# chartCategoricalColors in .streamlit/config.toml.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#3A8FCB", "#E08A1E", "#1BA784", "#B07CC6", "#8A8F98"
+
+MapAxis = Literal["relative_se", "mean_log_prob"]
+AXIS_TITLES = {
+    "relative_se": "Relative standard error (SE / MRD)",
+    "mean_log_prob": "Mean log-probability [nats per token]",
+}
+MRD_TITLE = "MRD (left: hard to unlearn, right: easy)"
+
+
+def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
+    """Return the histogram of MRD, with the median and the selected sample marked."""
+    values = table["mrd"].dropna()
+    figure = go.Figure(
+        go.Histogram(
+            x=values,
+            nbinsx=30,
+            marker_color=BLUE,
+            hovertemplate="MRD %{x}<br>%{y} samples<extra></extra>",
+        )
+    )
+    if len(values):
+        figure.add_vline(x=values.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median")
+    chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
+    if len(chosen):
+        figure.add_vline(
+            x=chosen.iloc[0],
+            line={"color": ORANGE, "width": 3},
+            annotation_text="selected",
+            annotation_yshift=-16,
+        )
+    return _laid_out(figure, "How MRD is distributed", MRD_TITLE, "Samples")
+
+
+def difficulty_map(table: pd.DataFrame, axis: MapAxis, selected: str | None) -> go.Figure:
+    """Return MRD against its uncertainty or against the mean log-probability, its regions named on the chart."""
+    shown = table.dropna(subset=["mrd", axis])
+    figure = go.Figure(
+        go.Scattergl(
+            x=shown["mrd"],
+            y=shown[axis],
+            mode="markers",
+            marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
+            error_x=_interval(shown) if len(shown) <= 100 else None,
+            customdata=shown[["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"]],
+            text=shown["answer"].map(_shortened),
+            hovertemplate=(
+                "<b>%{customdata[0]}</b>, rank %{customdata[1]} (1 = hardest)<br>%{text}<br>"
+                "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
+                f"{AXIS_TITLES[axis]} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
+            ),
+        )
+    )
+    if len(shown) >= 4:
+        _name_regions(figure, shown, axis)
+    ring = shown[shown["sample_id"] == selected]
+    figure.add_trace(
+        go.Scattergl(
+            x=ring["mrd"],
+            y=ring[axis],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}},
+            hoverinfo="skip",
+        )
+    )
+    if axis == "relative_se":
+        figure.update_yaxes(tickformat=".1%", rangemode="tozero")
+    return _laid_out(figure, "Difficulty map", MRD_TITLE, AXIS_TITLES[axis]).update_layout(dragmode="select")
+
+
+def precision_curve(metrics: pd.DataFrame) -> go.Figure:
+    """Return reliability and relative standard error so far, against the evaluations.
+
+    Args:
+        metrics: Columns step, name, value, as the run store gives them.
+    """
+    lines = {
+        "reliability_sum": ("Reliability, sum", GREEN),
+        "reliability_mean": ("Reliability, mean", BLUE),
+        "median_relative_se": ("Median relative SE", ORANGE),
+    }
+    figure = go.Figure()
+    for name, (title, colour) in lines.items():
+        points = metrics[metrics["name"] == name]
+        figure.add_trace(
+            go.Scatter(
+                x=points["step"],
+                y=points["value"],
+                name=title,
+                mode="lines+markers",
+                line_color=colour,
+                hovertemplate=f"{title} %{{y:.3f}} at %{{x}} evaluations<extra></extra>",
+            )
+        )
+    figure.update_yaxes(range=[0, 1.02])
+    laid_out = _laid_out(figure, "Reliability so far", "Forward evaluations", "0 to 1")
+    return laid_out.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.3})
+
+
+def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
+    """Return the histogram of relative standard errors with its median."""
+    errors = table["relative_se"].dropna()
+    figure = go.Figure(
+        go.Histogram(
+            x=errors,
+            nbinsx=30,
+            marker_color=GREEN,
+            hovertemplate="relative SE %{x}<br>%{y} samples<extra></extra>",
+        )
+    )
+    if len(errors):
+        figure.add_vline(x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median")
+    figure.update_xaxes(tickformat=".0%")
+    return _laid_out(figure, "Relative standard errors", "SE / MRD", "Samples")
+
+
+def _interval(table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": table["mrd_high"] - table["mrd"],
+        "arrayminus": table["mrd"] - table["mrd_low"],
+        "thickness": 1,
+        "width": 0,
+        "color": GREY,
+    }
+
+
+def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: MapAxis) -> None:
+    figure.add_vline(x=table["mrd"].median(), line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_hline(y=table[axis].median(), line={"color": GREY, "dash": "dot", "width": 1})
+    upper, lower = ("less sure", "sure") if axis == "relative_se" else ("probable", "improbable")
+    for x, y, name in (
+        (0.01, 0.99, f"hard, {upper}"),
+        (0.99, 0.99, f"easy, {upper}"),
+        (0.01, 0.01, f"hard, {lower}"),
+        (0.99, 0.01, f"easy, {lower}"),
+    ):
+        figure.add_annotation(
+            x=x,
+            y=y,
+            xref="paper",
+            yref="paper",
+            text=name,
+            showarrow=False,
+            xanchor="left" if x < 0.5 else "right",
+            yanchor="top" if y > 0.5 else "bottom",
+            font={"size": 13, "color": GREY},
+        )
+
+
+def _shortened(text: str, width: int = 80) -> str:
+    """Cut a text for a hover label; plotly reads tags, so angle brackets are spelt out."""
+    cut = text if len(text) <= width else text[: width - 1].rstrip() + "…"
+    return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _laid_out(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+    return figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left"},
+        xaxis_title=x,
+        yaxis_title=y,
+        showlegend=False,
+        margin={"l": 8, "r": 8, "t": 48, "b": 8},
+        height=380,
+        bargap=0.04,
+    )

@@ -1,0 +1,12 @@
+"""MRD Lens: `streamlit run app.py`."""
+
+import streamlit as st
+
+st.set_page_config(page_title="MRD Lens", page_icon=":material/blur_on:", layout="wide")
+st.navigation(
+    [
+        st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
+        st.Page("pages/forget_set.py", title="Forget set", icon=":material/playlist_remove:"),
+        st.Page("pages/difficulty.py", title="Difficulty", icon=":material/fitness_center:"),
+    ]
+).run()

@@ -1,0 +1,99 @@
+"""A run that is not finished: live progress while it goes on, cause and way out when it ended early."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import precision_curve
+from mrd_core.errors import UserError
+from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
+from pages.components import session
+from pages.components.launch import duration
+from pages.components.notices import show_error, state_label
+
+METRICS, SEEN = "metrics", "metrics_seen"
+
+
+def show(run: Run) -> None:
+    """Show a run that has no results yet."""
+    st.subheader(f"{state_label(run)} · {run.title}")
+    if run.state in ACTIVE:
+        _live(run.id)
+    else:
+        _ended(run)
+    with st.expander("Details", icon=":material/terminal:"):
+        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
+        _log(run.id)
+
+
+@st.fragment(run_every=1.0)
+def _live(run_id: str) -> None:
+    """Poll the store until the run ends; only new rows are read."""
+    store = session.store()
+    store.reap()
+    run = store.get(run_id)
+    if run.state not in ACTIVE:
+        st.rerun()
+    done, total = run.progress.get("done", 0), run.progress.get("total", 0)
+    share = min(done / total, 1.0) if total else 0.0
+    st.progress(share, text=_progress_text(run, done, total))
+    if run.state is RunState.CANCELLING:
+        st.caption("Stopping after the batch in flight …")
+    elif st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
+        store.request_cancel(run_id)
+    metrics = _new_metrics(run_id)
+    if len(metrics):
+        st.plotly_chart(
+            precision_curve(metrics),
+            key="live_curve",
+            alt="Reliability and relative standard error so far, against the number of evaluations",
+        )
+
+
+def _progress_text(run: Run, done: int, total: int) -> str:
+    if run.progress.get("place"):
+        return f"Waiting for {run.device}: place {run.progress['place']} in the queue"
+    message = run.progress.get("message") or "Starting"
+    if not done:
+        return f"{message} …"
+    eta = run.progress.get("eta_seconds")
+    return f"{message}: {done} of about {total} evaluations" + (f", {duration(eta)} left" if eta else "")
+
+
+def _new_metrics(run_id: str) -> pd.DataFrame:
+    """Return the metrics of a run, reading only rows that this session has not read yet."""
+    if st.session_state.get(SEEN, (None, 0))[0] != run_id:
+        st.session_state[SEEN] = (run_id, 0)
+        st.session_state[METRICS] = pd.DataFrame(columns=["rowid", "step", "name", "value"])
+    fresh = session.store().metrics(run_id, after=st.session_state[SEEN][1])
+    if len(fresh):
+        known = st.session_state[METRICS]
+        st.session_state[METRICS] = pd.concat([known, fresh]) if len(known) else fresh
+        st.session_state[SEEN] = (run_id, int(fresh["rowid"].max()))
+    # A resumed run reports the steps before its interruption once more.
+    return st.session_state[METRICS].drop_duplicates(["step", "name"], keep="last")
+
+
+def _ended(run: Run) -> None:
+    if run.error:
+        show_error(UserError("The run did not finish:", run.error.cause, run.error.advice))
+    else:
+        st.info("This run was cancelled; what it finished is kept.", icon=":material/cancel:")
+    again, new, _ = st.columns([1, 1, 3])
+    if again.button("Resume", type="primary", icon=":material/replay:", key="resume", width="stretch"):
+        resumed = session.store().resume(run.id)
+        LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory))
+        st.rerun()
+    if new.button("New run", icon=":material/add:", key="new_run", width="stretch"):
+        session.leave_run()
+        st.rerun()
+    if run.error and run.error.traceback:
+        with st.expander("Traceback", icon=":material/bug_report:"):
+            st.code(run.error.traceback, language=None, wrap_lines=True)
+
+
+def _log(run_id: str) -> None:
+    events = session.store().events(run_id)
+    for event in events.itertuples():
+        st.text(f"{event.level}: {event.message}")

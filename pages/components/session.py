@@ -1,0 +1,124 @@
+"""What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
+
+The run and the sample live in the URL (`?run=…&sample=…`), so that a link shows what its sender saw. A URL
+never starts anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from mrd_core.config import ForgetSetConfig, Settings
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunStore
+from mrd_core.samples import ForgetSet, read
+
+RUN, SAMPLE = "run", "sample"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The forget set at hand and where it came from."""
+
+    forget_set: ForgetSet
+    config: ForgetSetConfig
+
+
+def settings() -> Settings:
+    """Return the settings of this installation."""
+    return Settings.from_environment()
+
+
+def store() -> RunStore:
+    """Return the run store, shared by all sessions of this server."""
+    return _store(settings())
+
+
+@st.cache_resource(show_spinner=False)
+def _store(of: Settings) -> RunStore:
+    return RunStore.open(of)
+
+
+def forget_set() -> Chosen | None:
+    """Return the forget set at hand, if any."""
+    return st.session_state.get("forget_set")
+
+
+def choose_forget_set(chosen: Chosen) -> None:
+    """Make `chosen` the forget set at hand."""
+    st.session_state["forget_set"] = chosen
+
+
+def choose_demo() -> None:
+    """Make the demo's forget set the one at hand."""
+    config = ForgetSetConfig(source="demo")
+    choose_forget_set(Chosen(read(config), config))
+
+
+def current_run() -> Run | None:
+    """Return the run that the URL, or else this session, names; None where there is no such run any more."""
+    run_id = st.query_params.get(RUN) or st.session_state.get(RUN)
+    if not run_id:
+        return None
+    try:
+        run = store().get(run_id)
+    except UserError:
+        leave_run()
+        st.toast(f"There is no run {run_id} on this machine.", icon=":material/error:")
+        return None
+    open_run(run.id)
+    return run
+
+
+def open_run(run_id: str) -> None:
+    """Look at a run, from now on and on every page."""
+    if st.session_state.get(RUN) not in (None, run_id):
+        st.query_params.pop(SAMPLE, None)
+        forget_filters()
+    st.session_state[RUN] = run_id
+    st.query_params[RUN] = run_id
+
+
+def leave_run() -> None:
+    """Look at no run."""
+    st.session_state.pop(RUN, None)
+    st.query_params.pop(RUN, None)
+    st.query_params.pop(SAMPLE, None)
+    forget_filters()
+
+
+def forget_filters() -> None:
+    """Drop the filters, which belong to one run."""
+    for key in ("search", "box"):
+        st.session_state.pop(key, None)
+
+
+def current_sample() -> str | None:
+    """Return the id of the sample that is looked at."""
+    return st.query_params.get(SAMPLE)
+
+
+def select_sample(sample_id: str) -> None:
+    """Look at a sample, in every chart, table and token view."""
+    st.query_params[SAMPLE] = sample_id
+
+
+def require_allowed(text: str) -> None:
+    """Refuse a path typed in the browser that lies outside the allowed roots; names of hub data are no paths.
+
+    Raises:
+        UserError: The path exists on this machine, or looks like one, and no allowed root holds it.
+    """
+    path = Path(text).expanduser()
+    if not path.exists() and not text.startswith((".", "/", "~")):
+        return
+    roots = settings().allowed_roots
+    if not any(path.resolve().is_relative_to(root) for root in roots):
+        raise UserError(
+            f"The path '{text}'",
+            f"lies outside the folders that this app may read ({', '.join(map(str, roots))}).",
+            "Start the app with MRD_ALLOWED_ROOTS naming the folder, or use the command line.",
+        )

@@ -1,0 +1,87 @@
+"""A guided demo: a few steps that a teacher clicks through, each on the page that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from pages.components import session
+
+START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the tour."""
+
+    page: str
+    title: str
+    text: str
+
+
+STEPS = (
+    Step(
+        FORGET_SET,
+        "A forget set",
+        "These questions are about invented people, and a small language model has learnt the answers by heart. "
+        "Suppose they ask to be forgotten. Will every answer be equally hard to remove?",
+    ),
+    Step(
+        DIFFICULTY,
+        "Shake the weights",
+        "Add a little random noise to all weights and look how far each answer's log-probability moves. An answer "
+        "that hardly moves sits deep: its **Memory Removal Difficulty (MRD)** is *small*, and unlearning it takes "
+        "many updates. Press **Score**; it takes about a minute.",
+    ),
+    Step(
+        DIFFICULTY,
+        "A ranking with error bars",
+        "The noise is random, so every MRD has a standard error. Each sample is measured with pairs of opposite "
+        "noise until the errors are small. On the *difficulty map*, left is hard and right is easy; up is less "
+        "sure. Click a point.",
+    ),
+    Step(
+        DIFFICULTY,
+        "Token by token",
+        "The token view shows which words move under the noise. Use ← and → to walk through the ranking. Do rare "
+        "words and names behave like common ones?",
+    ),
+    Step(
+        DIFFICULTY,
+        "Can we trust it?",
+        "Split the draws into two halves and rank the samples twice: how well do they agree? That is the "
+        "*reliability*. Compare *Recommended* with the *Paper* preset: same formula, no paired noise, a far smaller σ. "
+        "Its ranking is mostly noise, and the app says so.",
+    ),
+)
+
+
+def begin() -> None:
+    """Start the tour with the demo."""
+    session.choose_demo()
+    st.session_state["tour"] = 0
+
+
+def show() -> None:
+    """Show the present step, if a tour is on."""
+    at = st.session_state.get("tour")
+    if at is None:
+        return
+    step = STEPS[at]
+    with st.container(border=True):
+        st.markdown(f"**:material/school: {at + 1} of {len(STEPS)} · {step.title}**  \n{step.text}")
+        back, forward, end, _ = st.columns([1, 1, 1, 5])
+        if back.button("Back", disabled=at == 0, key="tour_back", width="stretch"):
+            _go(at - 1)
+        last = at + 1 == len(STEPS)
+        if forward.button("Next", disabled=last, key="tour_next", type="primary", width="stretch"):
+            _go(at + 1)
+        if end.button("End tour", key="tour_end", width="stretch"):
+            del st.session_state["tour"]
+            st.rerun()
+
+
+def _go(to: int) -> None:
+    st.session_state["tour"] = to
+    st.switch_page(STEPS[to].page)

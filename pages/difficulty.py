@@ -1,0 +1,25 @@
+"""Difficulty: launch a score run, watch it, read its ranking."""
+
+import streamlit as st
+
+from mrd_core.runs import RunState
+from pages.components import launch, results, run_panel, session, tour
+from pages.components.notices import empty_state, errors_shown
+
+st.title("Difficulty")
+tour.show()
+with errors_shown():
+    run = session.current_run()
+    chosen = session.forget_set()
+    if run is None and chosen is None:
+        if empty_state(
+            "Scores need a forget set. The demo brings one, and a model.", "Use the demo", "empty_demo"
+        ):
+            session.choose_demo()
+            st.rerun()
+    elif run is None:
+        launch.show(chosen)
+    elif run.state is RunState.SUCCEEDED:
+        results.show(run)
+    else:
+        run_panel.show(run)

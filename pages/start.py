@@ -1,0 +1,105 @@
+"""Start: what this is, two ways in, and what ran lately."""
+
+import pandas as pd
+import streamlit as st
+
+from pages.components import session, tour
+from pages.components.notices import STATES, errors_shown
+
+st.title("MRD Lens")
+st.markdown(
+    "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"
+)
+tour.show()
+
+demo, own, guide, _ = st.columns([2, 2, 2, 3])
+if demo.button("Use the demo", type="primary", icon=":material/play_arrow:", width="stretch"):
+    session.choose_demo()
+    session.leave_run()
+    st.switch_page(tour.DIFFICULTY)
+if own.button("Open a forget set", icon=":material/upload_file:", width="stretch"):
+    st.switch_page(tour.FORGET_SET)
+if guide.button("Guided demo", icon=":material/school:", width="stretch"):
+    tour.begin()
+    st.switch_page(tour.FORGET_SET)
+
+st.subheader("How it works")
+for column, (title, text) in zip(
+    st.columns(3),
+    (
+        (
+            "1 · Forget set",
+            "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
+        ),
+        (
+            "2 · Difficulty",
+            "The weights are shaken with small Gaussian noise. A sample whose log-probability hardly moves is "
+            "hard to unlearn: its MRD is small.",
+        ),
+        (
+            "3 · Trust",
+            "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
+            "trustworthy ranking, this page says so.",
+        ),
+    ),
+    strict=True,
+):
+    with column.container(border=True, height="stretch"):
+        st.markdown(f"**{title}**")
+        st.markdown(text)
+with st.expander("The formula", icon=":material/function:"):
+    st.latex(
+        r"\mathrm{MRD}(x;\theta)=\left|\;\frac1K\sum_{k=1}^{K}\frac1{|S|}\sum_{t\in S}"
+        r"\frac{P_t(\theta)-P_t(\theta+\delta_k)}{P_t(\theta)}\;\right|,\qquad \delta_k\sim\mathcal N(0,\sigma^2 I)"
+    )
+    st.markdown(
+        "$P_t(\\theta)=\\log p(x_t\\mid x_{<t};\\theta)$ are the token log-probabilities and $S$ the answer tokens. "
+        "Feng et al. (2025), *A Neuro-inspired Interpretation of Unlearning in Large Language Models through "
+        "Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
+    )
+
+st.subheader("Recent runs")
+with errors_shown():
+    store = session.store()
+    store.reap()
+    runs = store.list(limit=20)
+
+
+def open_selected() -> None:
+    """Look at the run whose row was clicked."""
+    rows = st.session_state["recent"]["selection"]["rows"]
+    if rows:
+        session.open_run(runs[rows[0]].id)
+        st.session_state["go_to_run"] = True
+
+
+if not runs:
+    st.caption("None yet. The first one is two clicks away: *Use the demo*, then *Score*.")
+else:
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "State": [STATES[run.state][1] for run in runs],
+                "Run": [run.title for run in runs],
+                "Samples": [(run.summary or {}).get("n_samples") for run in runs],
+                "Median relative SE": [(run.summary or {}).get("median_relative_se") for run in runs],
+                "Reliability (mean)": [(run.summary or {}).get("reliability_mean") for run in runs],
+                "Started": [run.created_at for run in runs],
+                "Id": [run.id for run in runs],
+            }
+        ),
+        hide_index=True,
+        key="recent",
+        on_select=open_selected,
+        selection_mode="single-row",
+        placeholder="–",
+        column_config={
+            "Median relative SE": st.column_config.NumberColumn(format="percent"),
+            "Reliability (mean)": st.column_config.NumberColumn(format="%.3f"),
+            "Started": st.column_config.DatetimeColumn(format="distance"),
+        },
+        alt="Recent runs, newest first",
+    )
+    st.caption("Select a row to open its run.")
+if st.session_state.pop("go_to_run", False):
+    st.switch_page(tour.DIFFICULTY, query_params={session.RUN: st.session_state[session.RUN]})
