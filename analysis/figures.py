@@ -31,7 +31,9 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
         )
     )
     if len(values):
-        figure.add_vline(x=values.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median")
+        figure.add_vline(
+            x=values.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
+        )
     chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
     if len(chosen):
         figure.add_vline(
@@ -120,7 +122,9 @@ def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
         )
     )
     if len(errors):
-        figure.add_vline(x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median")
+        figure.add_vline(
+            x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
+        )
     figure.update_xaxes(tickformat=".0%")
     return _laid_out(figure, "Relative standard errors", "SE / MRD", "Samples")
 

@@ -147,7 +147,7 @@ def _encode_sample(prompt: str, answer: str, tokenizer: Any, context: int, templ
     if template == "chat" and prompt:
         text, begin, end = _chat_text(prompt, answer, tokenizer)
         tokens, spans = _tokenise(tokenizer, text, special=False)
-        inside = _mask(tokens, spans, begin, end, set(tokenizer.all_special_ids))
+        inside = _mask(tokens, spans, begin, end, _special_ids(tokenizer))
     else:
         text = PLAIN_TEMPLATE.format(prompt=prompt, answer=answer) if prompt else answer
         tokens, spans = _tokenise(tokenizer, text, special=True)
@@ -169,16 +169,24 @@ def _chat_text(prompt: str, answer: str, tokenizer: Any) -> tuple[str, int, int]
     turn = {"role": "assistant", "content": answer}
     text: str = tokenizer.apply_chat_template([user, turn], tokenize=False)
     head: str = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    # Templates may trim what they are given, so the answer is looked up as it stands in the text.
-    at = text.rfind(answer.strip())
-    if at < 0:
-        raise UserError(
-            "The model's chat template",
-            "does not reproduce the answer in the text it renders, so answer tokens cannot be told apart.",
-            "Choose the template 'plain'.",
-        )
-    begin = len(head) if text.startswith(head) else at
-    return text, begin, at + len(answer.strip())
+    # A closing tag may hold the answer's letters ("end" in <|im_end|>), so the look-up starts at the turn.
+    turn_begins = len(head) if text.startswith(head) else text.rfind(answer.strip())
+    # Templates may trim what they are given.
+    for wanted in (answer, answer.strip()):
+        at = text.find(wanted, turn_begins) if turn_begins >= 0 else -1
+        if at >= 0:
+            return text, at, at + len(wanted)
+    raise UserError(
+        "The model's chat template",
+        "does not reproduce the answer in the text it renders, so answer tokens cannot be told apart.",
+        "Choose the template 'plain'.",
+    )
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Return the ids of all special tokens; turn ends such as <|end|> are often no named ones."""
+    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | set(tokenizer.all_special_ids)
 
 
 def _tokenise(tokenizer: Any, text: str, *, special: bool) -> tuple[list[int], list[tuple[int, int]]]:

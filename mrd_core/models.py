@@ -6,14 +6,17 @@ Weights are read from safetensors only and no code that comes with a model is ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import psutil
 import torch
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -24,7 +27,10 @@ from mrd_core.cost import parameter_count
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# What transformers, peft, the hub and safetensors raise over files they cannot make sense of.
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 # Where a model does not say how long its context is.
 DEFAULT_CONTEXT = 2048
 
@@ -91,8 +97,8 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     )
 
 
-def resolve_source(source: str) -> tuple[str, bool]:
-    """Return where to load from and whether that is a local folder.
+def resolve_source(source: str, kind: str = "model") -> tuple[str, bool]:
+    """Return where to load a model (or an adapter: `kind`) from, and whether that is a local folder.
 
     Raises:
         UserError: It looks like a path and there is no such folder.
@@ -105,9 +111,9 @@ def resolve_source(source: str) -> tuple[str, bool]:
     looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
     if looks_like_path:
         raise UserError(
-            f"The model '{source}'",
+            f"The {kind} '{source}'",
             "is not a folder on this machine." if path.exists() else "does not exist on this machine.",
-            "Give the folder that holds config.json and model.safetensors, or a hub id such as org/name.",
+            f"Give the folder that the {kind}'s save_pretrained wrote, or a hub id such as org/name.",
         )
     return source, False
 
@@ -198,14 +204,17 @@ def _read_network(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with _explained(config.source, local):
         # Norms and buffers are built in their own precision; only parameters take `dtype`.
-        network = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=torch.float32 if dtype is torch.float64 else dtype,
             device_map=where,
             use_safetensors=True,
             local_files_only=local,
             trust_remote_code=False,
+            output_loading_info=True,
         )
+    network, report = loaded
+    _require_complete(report["missing_keys"], config.source)
     if any(parameter.device.type == "meta" for parameter in network.parameters()):
         raise UserError(
             f"The model '{config.source}'",
@@ -218,6 +227,16 @@ def _read_network(
     return network
 
 
+def _require_complete(missing: set[str], source: str) -> None:
+    # transformers fills missing weights with random numbers, and the scores would be those of noise.
+    if missing:
+        raise UserError(
+            f"The model '{source}'",
+            f"lacks {len(missing)} of its weights, such as {min(missing)}.",
+            "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
+        )
+
+
 @contextmanager
 def _explained(source: str, local: bool) -> Iterator[None]:
     """Turn what transformers and the hub raise into what the user can do about it."""
@@ -225,18 +244,23 @@ def _explained(source: str, local: bool) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise UserError(f"The model '{source}'", *_explanation(error, local)) from error
 
 
 def _explanation(error: BaseException, local: bool) -> tuple[str, str]:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    cause = _brief(error)
     text = f"{type(error.__cause__).__name__} {error}".lower()
+    if local and "tokenizer" in cause.lower():
+        return (
+            "has no tokenizer that could be read.",
+            "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder.",
+        )
     if local:
         return (
-            f"could not be read: {lines[0]}",
+            f"could not be read: {cause}",
             "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
         )
     if "gated" in text or "401" in text or "403" in text:
@@ -247,9 +271,15 @@ def _explanation(error: BaseException, local: bool) -> tuple[str, str]:
     if "safetensors" in text:
         return ("has no safetensors weights on the hub.", "Choose a revision or model that has them.")
     return (
-        f"could not be fetched from the hub: {lines[0]}",
+        f"could not be fetched from the hub: {cause}",
         "Check the id and the network, or download it elsewhere and give the local folder.",
     )
+
+
+def _brief(error: BaseException) -> str:
+    """Return the first lines of an error: torch and peft name the culprit in the second."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return shorten(" ".join(lines[:2]) or type(error).__name__, 300, placeholder=" …")
 
 
 def _merge_adapter(network: Any, adapter: str) -> Any:
@@ -258,23 +288,49 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
     Raises:
         UserError: The adapter is missing, pickled, or made for another model.
     """
-    from peft import PeftModel
+    from peft import PeftModel, get_peft_model_state_dict
 
-    folder = Path(adapter).expanduser()
-    if folder.is_dir() and not (folder / "adapter_model.safetensors").exists():
+    folder = _adapter_folder(adapter)
+    advice = "Check that it was trained on this very model and that adapter_config.json is beside it."
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+            stored = _lora_names(file.keys())
+        adapted = PeftModel.from_pretrained(network, str(folder))
+    except UNREADABLE as error:
+        raise UserError(
+            f"The adapter '{adapter}'", f"could not be put onto the model: {_brief(error)}", advice
+        ) from error
+    # peft only warns when the adapter's layers and the model's are not the same.
+    unmatched = stored ^ _lora_names(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if unmatched:
         raise UserError(
             f"The adapter '{adapter}'",
-            "has no adapter_model.safetensors.",
+            f"is for another model: {len(unmatched)} of its weights and the model's layers do not pair up, such "
+            f"as {min(unmatched)}.",
+            advice,
+        )
+    return adapted.merge_and_unload()
+
+
+def _adapter_folder(adapter: str) -> Path:
+    """Return the local folder of an adapter, fetched from the hub (safetensors only) where it is not one yet."""
+    source, local = resolve_source(adapter, "adapter")
+    if not local:
+        try:
+            source = snapshot_download(source, allow_patterns=["adapter_config.json", ADAPTER_WEIGHTS])
+        except UNREADABLE as error:
+            raise UserError(f"The adapter '{adapter}'", *_explanation(error, local=False)) from error
+    if not (Path(source) / ADAPTER_WEIGHTS).exists():
+        raise UserError(
+            f"The adapter '{adapter}'",
+            f"has no {ADAPTER_WEIGHTS}.",
             "Give the folder that peft's save_pretrained wrote.",
         )
-    try:
-        return PeftModel.from_pretrained(network, str(folder), use_safetensors=True).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise UserError(
-            f"The adapter '{adapter}'",
-            f"could not be put onto the model: {str(error).strip().splitlines()[0]}",
-            "Check that it was trained on this very model and that adapter_config.json is beside it.",
-        ) from error
+    return Path(source)
+
+
+def _lora_names(names: Iterable[str]) -> set[str]:
+    return {name for name in names if "lora_A" in name or "lora_B" in name}
 
 
 def keep_norms_fine(network: nn.Module) -> None:
@@ -284,7 +340,8 @@ def keep_norms_fine(network: nn.Module) -> None:
     """
     for layer in network.modules():
         own = list(layer.parameters(recurse=False))
-        if own and all(parameter.dim() == 1 for parameter in own):
+        # An attention layer may have a 1-D weight of its own (sinks) beside the matrices of its parts.
+        if own and not any(layer.children()) and all(parameter.dim() == 1 for parameter in own):
             layer.float()
             _cast_around(layer)
 

@@ -71,9 +71,10 @@ def calibrate(estimate: Callable[[float], FloatArray]) -> Pilot:
         while 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
             sigma *= 2
     else:
-        while sigma / 2 >= SIGMA_RANGE[0] and not quadratic(sigma / 2):
+        while sigma / 2 >= SIGMA_RANGE[0]:
             sigma /= 2
-        sigma /= 2
+            if quadratic(sigma):
+                break
     return Pilot(sigma, float(np.nanmedian(curvature(sigma))), tried)
 
 
@@ -98,8 +99,10 @@ class PrecisionGate:
 
     @property
     def signal_to_floor(self) -> float:
-        """How many times the expected MRD stands above rounding."""
-        return self.signal / self.floor if self.floor > 0 else float("inf")
+        """How many times the expected MRD stands above rounding; NaN where the pilot found no signal."""
+        if self.floor > 0:
+            return self.signal / self.floor
+        return float("inf") if self.signal > 0 else float("nan")
 
     @property
     def passed(self) -> bool:
@@ -116,7 +119,7 @@ class PrecisionGate:
             )
         relation = "at least" if self.passed else "less than"
         return (
-            f"the expected MRD of {self.signal:.2g} is {self.signal_to_floor:.3g} × the rounding floor of "
+            f"the expected MRD of {self.signal:.2g} is {self.signal_to_floor:,.1f} × the rounding floor of "
             f"{self.floor:.2g}, {relation} the {SIGNAL_TO_FLOOR:g} × that a score needs."
         )
 

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.components import session, tour
-from pages.components.notices import STATES, errors_shown
+from pages.components.notices import SYMBOLS, errors_shown
 
 st.title("MRD Lens")
 st.markdown(
@@ -50,12 +50,12 @@ for column, (title, text) in zip(
 with st.expander("The formula", icon=":material/function:"):
     st.latex(
         r"\mathrm{MRD}(x;\theta)=\left|\;\frac1K\sum_{k=1}^{K}\frac1{|S|}\sum_{t\in S}"
-        r"\frac{P_t(\theta)-P_t(\theta+\delta_k)}{P_t(\theta)}\;\right|,\qquad \delta_k\sim\mathcal N(0,\sigma^2 I)"
+        r"\frac{P_t(\theta)-P_t(\theta+\delta_k)}{P_t(\theta)}\;\right|,\quad \delta_k\sim\mathcal N(0,\sigma^2I)"
     )
     st.markdown(
-        "$P_t(\\theta)=\\log p(x_t\\mid x_{<t};\\theta)$ are the token log-probabilities and $S$ the answer tokens. "
-        "Feng et al. (2025), *A Neuro-inspired Interpretation of Unlearning in Large Language Models through "
-        "Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
+        "$P_t(\\theta)=\\log p(x_t\\mid x_{<t};\\theta)$ are the token log-probabilities, $S$ the answer "
+        "tokens. Feng et al. (2025), *A Neuro-inspired Interpretation of Unlearning in Large Language Models "
+        "through Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
     )
 
 st.subheader("Recent runs")
@@ -79,7 +79,7 @@ else:
     st.dataframe(
         pd.DataFrame(
             {
-                "State": [STATES[run.state][1] for run in runs],
+                "State": [f"{SYMBOLS[run.state]} {run.state}" for run in runs],
                 "Run": [run.title for run in runs],
                 "Samples": [(run.summary or {}).get("n_samples") for run in runs],
                 "Median relative SE": [(run.summary or {}).get("median_relative_se") for run in runs],

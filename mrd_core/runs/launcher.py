@@ -79,8 +79,12 @@ def queue_of(device: str) -> str:
 
 
 def title_of(config: ScoreConfig) -> str:
-    """Return a title for people: `forget10.jsonl on demo`."""
-    return f"{Path(config.forget_set.source).name} on {Path(config.model.source).name}"
+    """Return a title for people: `forget10.jsonl on my-llama`."""
+    samples, model = config.forget_set.source, config.model.source
+    return (
+        f"{'Demo forget set' if samples == 'demo' else Path(samples).name} on "
+        f"{'the demo model' if model == 'demo' else Path(model).name}"
+    )
 
 
 def submit(

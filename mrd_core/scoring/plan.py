@@ -184,7 +184,9 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
         raise UserError(
             f"σ = {gate.sigma:g} in {models.name_of(present)}",
             f"cannot be scored: {gate.reason}",
-            f"Use --dtype {models.name_of(finer)} or auto, a larger σ, or --sigma auto.",
+            "Use a larger σ, or --sigma auto."
+            if finer is present
+            else f"Use --dtype {models.name_of(finer)} or auto, a larger σ, or --sigma auto.",
         )
     context.event(
         "warning",

@@ -11,21 +11,33 @@ from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 
 # Icon and word: colour alone tells nobody anything.
-STATES = {
-    RunState.QUEUED: (":material/hourglass_empty:", "queued"),
-    RunState.STARTING: (":material/rocket_launch:", "starting"),
-    RunState.RUNNING: (":material/play_circle:", "running"),
-    RunState.SUCCEEDED: (":material/check_circle:", "succeeded"),
-    RunState.FAILED: (":material/error:", "failed"),
-    RunState.CANCELLING: (":material/pending:", "cancelling"),
-    RunState.CANCELLED: (":material/cancel:", "cancelled"),
-    RunState.LOST: (":material/help:", "lost"),
+ICONS = {
+    RunState.QUEUED: ":material/hourglass_empty:",
+    RunState.STARTING: ":material/rocket_launch:",
+    RunState.RUNNING: ":material/play_circle:",
+    RunState.SUCCEEDED: ":material/check_circle:",
+    RunState.FAILED: ":material/error:",
+    RunState.CANCELLING: ":material/pending:",
+    RunState.CANCELLED: ":material/cancel:",
+    RunState.LOST: ":material/help:",
+}
+
+# The same for cells of a table, which show text only.
+SYMBOLS = {
+    RunState.QUEUED: "…",
+    RunState.STARTING: "…",
+    RunState.RUNNING: "▶",
+    RunState.SUCCEEDED: "✓",
+    RunState.FAILED: "✗",
+    RunState.CANCELLING: "…",
+    RunState.CANCELLED: "–",
+    RunState.LOST: "?",
 }
 
 
 def state_label(run: Run) -> str:
     """Return the run's state as icon and word."""
-    return " ".join(STATES[run.state])
+    return f"{ICONS[run.state]} {run.state}"
 
 
 @contextmanager

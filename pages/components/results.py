@@ -35,9 +35,17 @@ def show(run: Run) -> None:
     table = _ranking(run.id, str(run.directory), variant)
     shown = _filtered(table)
     selected = _settle_selection(shown)
+    axis = st.segmented_control(
+        "Difficulty map: MRD against",
+        list(AXES),
+        default="relative_se",
+        required=True,
+        format_func=AXES.__getitem__,
+        key="map_axis",
+    )
     left, right = st.columns([3, 2])
     with left:
-        _map(shown, selected)
+        _map(shown, axis, selected)
     with right:
         _distribution(shown, selected)
     _table(shown, selected)
@@ -151,15 +159,7 @@ def _settle_selection(shown: pd.DataFrame) -> str:
     return selected
 
 
-def _map(shown: pd.DataFrame, selected: str) -> None:
-    axis = st.segmented_control(
-        "Difficulty map: MRD against",
-        list(AXES),
-        default="relative_se",
-        required=True,
-        format_func=AXES.__getitem__,
-        key="map_axis",
-    )
+def _map(shown: pd.DataFrame, axis: figures.MapAxis, selected: str) -> None:
     figure = figures.difficulty_map(shown, axis, selected)
     st.plotly_chart(
         figure,
@@ -182,7 +182,6 @@ def _on_map() -> None:
 
 
 def _distribution(shown: pd.DataFrame, selected: str) -> None:
-    st.markdown("&nbsp;")
     figure = figures.distribution(shown, selected)
     st.plotly_chart(figure, key="distribution", alt=f"Histogram of MRD over {len(shown)} samples")
     _figure_download(figure, "distribution")
@@ -201,20 +200,20 @@ def _table(shown: pd.DataFrame, selected: str) -> None:
 
     columns = {
         "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn", width="small"),
-        "sample_id": st.column_config.TextColumn("Id", width="small"),
         "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
-        "mrd_se": st.column_config.NumberColumn("SE", format="%.2g", help="Standard error of MRD"),
         "mrd_low": st.column_config.NumberColumn("95 % from", format="%.4g"),
         "mrd_high": st.column_config.NumberColumn("95 % to", format="%.4g"),
         "relative_se": st.column_config.NumberColumn("SE / MRD", format="percent"),
-        "region": st.column_config.TextColumn("Region", help="Quarter of the difficulty map"),
         "prompt": st.column_config.TextColumn("Prompt", width="medium"),
-        "answer": st.column_config.TextColumn("Answer", width="large"),
+        "answer": st.column_config.TextColumn("Answer", width="medium"),
+        "region": st.column_config.TextColumn("Region", help="Quarter of the difficulty map"),
+        "mrd_se": st.column_config.NumberColumn("SE", format="%.2g", help="Standard error of MRD"),
         "n_tokens": st.column_config.NumberColumn("Tokens", help="Tokens that entered the score"),
         "mean_log_prob": st.column_config.NumberColumn("Mean log p [nats]", format="%.3g"),
         "training_count": st.column_config.NumberColumn("Times in training"),
         "split": st.column_config.TextColumn("Split"),
         "truncated": st.column_config.CheckboxColumn("Truncated"),
+        "sample_id": st.column_config.TextColumn("Id"),
     }
     order = [name for name in columns if shown[name].notna().any() and (shown[name] != "").any()]
     st.dataframe(
@@ -288,7 +287,7 @@ def _reliability(run: Run, table: pd.DataFrame, variant: Variant, summary: dict[
         gate = summary["gate"]
         icon = ":material/check_circle: passed" if gate["passed"] else ":material/warning: not passed"
         st.markdown(f"**Precision gate** {icon}")
-        st.caption(gate["reason"])
+        st.caption(gate["reason"][0].upper() + gate["reason"][1:])
         st.markdown(
             f"**Left out** {summary['excluded_tokens']} of {summary['scored_tokens']} tokens "
             "(|log p| below 1e-6, where a relative change is only rounding)"
@@ -351,7 +350,9 @@ def _export(run: Run, table: pd.DataFrame, config: ScoreConfig) -> None:
     if delete.button("Delete run", key="delete", icon=":material/delete:", width="stretch"):
         _confirm_deletion(run.id)
     st.code(score_command(config), language="bash", wrap_lines=True)
-    st.caption(f"Or the very same run from its config.json: `{' '.join(command_for(Path('RUN_DIR'))[1:])}`")
+    st.caption(
+        f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
+    )
 
 
 @st.dialog("Delete this run?")

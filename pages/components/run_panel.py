@@ -17,10 +17,11 @@ METRICS, SEEN = "metrics", "metrics_seen"
 
 def show(run: Run) -> None:
     """Show a run that has no results yet."""
-    st.subheader(f"{state_label(run)} · {run.title}")
+    st.subheader(run.title)
     if run.state in ACTIVE:
         _live(run.id)
     else:
+        st.markdown(f"**{state_label(run)}**")
         _ended(run)
     with st.expander("Details", icon=":material/terminal:"):
         st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
@@ -35,6 +36,7 @@ def _live(run_id: str) -> None:
     run = store.get(run_id)
     if run.state not in ACTIVE:
         st.rerun()
+    st.markdown(f"**{state_label(run)}**")
     done, total = run.progress.get("done", 0), run.progress.get("total", 0)
     share = min(done / total, 1.0) if total else 0.0
     st.progress(share, text=_progress_text(run, done, total))

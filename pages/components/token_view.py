@@ -10,6 +10,7 @@ import pandas as pd
 # Blue and orange stay apart for colour-blind readers; the opacity carries the size on either theme.
 FALLS, RISES = "224, 138, 30", "58, 143, 203"
 MOST_OPACITY = 0.75
+DOTTED = "border-bottom:2px dotted currentColor"
 
 
 def heat_map(tokens: pd.DataFrame) -> str:
@@ -36,7 +37,9 @@ def legend() -> str:
         + swatch.format(FALLS, MOST_OPACITY, "log-probability falls under noise")
         + swatch.format(RISES, MOST_OPACITY, "rises")
         + '<span style="opacity:.5">question or not scored</span> &nbsp; '
-        + '<span style="border-bottom:2px dotted currentColor">left out (|log p| &lt; 1e-6)</span></div>'
+        + '<span style="'
+        + DOTTED
+        + '">left out (|log p| &lt; 1e-6)</span></div>'
     )
 
 
@@ -45,7 +48,7 @@ def _span(token: Any, largest: float) -> str:
     if not token.in_answer:
         return f'<span style="opacity:.5">{text}</span>'
     if token.excluded:
-        return f'<span style="border-bottom:2px dotted currentColor" title="left out: |log p| below 1e-6">{text}</span>'
+        return f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{text}</span>'
     strength = abs(token.relative_change) / largest * MOST_OPACITY if largest > 0 else 0.0
     # P is negative, so a negative relative change is a log-probability that falls.
     colour = FALLS if token.relative_change < 0 else RISES

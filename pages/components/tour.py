@@ -51,8 +51,8 @@ STEPS = (
         DIFFICULTY,
         "Can we trust it?",
         "Split the draws into two halves and rank the samples twice: how well do they agree? That is the "
-        "*reliability*. Compare *Recommended* with the *Paper* preset: same formula, no paired noise, a far smaller σ. "
-        "Its ranking is mostly noise, and the app says so.",
+        "*reliability*. Compare *Recommended* with the *Paper* preset: same formula, no paired noise, a far "
+        "smaller σ. Its ranking is mostly noise, and the app says so.",
     ),
 )
 
