@@ -266,8 +266,8 @@ def speed_at_equal_draws(finished: Finished, seconds: Seconds, targets: Targets)
         targets.equal_draws,
         False,
         f"{seconds.published * 1000:.1f} ms against {seconds.evaluation / samples * 1000:.1f} ms a sample and "
-        f"draw; the floor allows {published / seconds.floor:.1f} ×; published: {PUBLISHED_SAMPLES} samples × {ROUNDS} "
-        "draws, extrapolated",
+        f"draw; the floor allows {published / seconds.floor:.1f} ×; published: {PUBLISHED_SAMPLES} samples × "
+        f"{ROUNDS} draws, extrapolated",
     )
 
 

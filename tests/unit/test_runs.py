@@ -337,7 +337,7 @@ def test_submit_writes_the_config_and_what_prepare_adds(store, settings):
     )
     assert ScoreConfig.model_validate_json((run.directory / "config.json").read_text()) == config_of(draws=34)
     assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "samples.parquet"]
-    assert (run.title, run.kind, run.device, run.state) == ("forget.csv on demo", "score", "cpu", S.QUEUED)
+    assert (run.title, run.kind, run.device, run.state) == ("forget.csv on the demo model", "score", "cpu", S.QUEUED)
     assert run.id.startswith(f"{datetime.now(UTC):%Y%m%d}-")
 
 
@@ -653,7 +653,7 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
     process.send_signal(signal.SIGINT)
     out, shown = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "ended as cancelled\n")
-    assert "forget.csv on demo" in shown
+    assert "forget.csv on the demo model" in shown
     assert "info: Cancelled." in shown
     assert not (run.directory / "worker.log").exists()
 
