@@ -45,8 +45,17 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
     return _laid_out(figure, "How MRD is distributed", MRD_TITLE, "Samples")
 
 
-def difficulty_map(table: pd.DataFrame, axis: MapAxis, selected: str | None) -> go.Figure:
-    """Return MRD against its uncertainty or against the mean log-probability, its regions named on the chart."""
+def difficulty_map(
+    table: pd.DataFrame, axis: MapAxis, selected: str | None, whole: pd.DataFrame | None = None
+) -> go.Figure:
+    """Return MRD against its uncertainty or against the mean log-probability, its regions named on the chart.
+
+    Args:
+        table: The samples to show.
+        axis: What MRD is drawn against.
+        selected: The sample that gets a ring.
+        whole: All samples of the run, whose medians part the regions; `table` unless it is a part of them.
+    """
     shown = table.dropna(subset=["mrd", axis])
     figure = go.Figure(
         go.Scattergl(
@@ -56,16 +65,17 @@ def difficulty_map(table: pd.DataFrame, axis: MapAxis, selected: str | None) -> 
             marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
             error_x=_interval(shown) if len(shown) <= 100 else None,
             customdata=shown[["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"]],
-            text=shown["answer"].map(_shortened),
+            text="<b>" + shown["sample_id"].map(_shortened) + "</b><br>" + shown["answer"].map(_shortened),
             hovertemplate=(
-                "<b>%{customdata[0]}</b>, rank %{customdata[1]} (1 = hardest)<br>%{text}<br>"
+                "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
                 "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
                 f"{AXIS_TITLES[axis]} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
             ),
         )
     )
-    if len(shown) >= 4:
-        _name_regions(figure, shown, axis)
+    whole = table if whole is None else whole
+    if whole["mrd"].count() >= 4:
+        _name_regions(figure, whole, axis)
     ring = shown[shown["sample_id"] == selected]
     figure.add_trace(
         go.Scattergl(

@@ -1,4 +1,4 @@
-"""Peak memory of the bare model and of scoring, each in a process of its own.
+"""Peak memory of the bare model and of scoring, each in processes of its own.
 
     python -m benchmarks.memory bare|scoring RUN_DIR
 
@@ -8,11 +8,14 @@ RUN_DIR holds the `config.json` and the samples of a run. Prints one line of JSO
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import psutil
@@ -28,40 +31,85 @@ from mrd_core.scoring.plan import Stage, load_stage, precision, prepare
 
 Workload = Literal["bare", "scoring"]
 
+PROCESSES = 3
+SAMPLING_SECONDS = 0.001
+
 
 @dataclass(frozen=True)
 class Peak:
-    """Memory of one process [bytes].
+    """Memory [bytes].
 
     Attributes:
         weights: The model's weights.
-        peak: Most that was held at a time, less what the interpreter and its libraries held before.
+        bare: Most that loading the model and passes of the bare model held at a time.
+        scoring: Most that a run held at a time: loading, baseline, pilot and one unit of draws.
     """
 
     weights: int
-    peak: int
+    bare: int
+    scoring: int
 
 
-def peak_of(workload: Workload, directory: Path) -> Peak:
-    """Run the workload in a fresh process and return its peak.
+def measure_peak(directory: Path) -> Peak:
+    """Run both workloads in fresh processes, in turns, and return the median peaks."""
+    found = [(_in_a_process("bare", directory), _in_a_process("scoring", directory)) for _ in range(PROCESSES)]
+    return Peak(
+        weights=found[0][0]["weights"],
+        bare=int(median(bare["peak"] for bare, _ in found)),
+        scoring=int(median(scoring["peak"] for _, scoring in found)),
+    )
 
-    On Linux a new process starts with the peak of the one that started it, so this has to be called before a
-    model is loaded here.
-    """
+
+def _in_a_process(workload: Workload, directory: Path) -> dict[str, int]:
     command = [sys.executable, "-m", "benchmarks.memory", workload, str(directory)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return Peak(**json.loads(answer))
+    figures: dict[str, int] = json.loads(answer)
+    return figures
 
 
-def _measure(workload: Workload, directory: Path) -> Peak:
+@dataclass
+class _Measured:
+    """Most memory that was held at a time [bytes], filled in when the measurement ends."""
+
+    peak: int = 0
+
+
+@contextmanager
+def _peak_above_now() -> Iterator[_Measured]:
+    """Look at this process's own memory every millisecond; what it holds already is not counted.
+
+    Pages of files (libraries, mapped weights) are left out, because they come and go with the system's cache.
+    """
+    process, measured, ended = psutil.Process(), _Measured(), threading.Event()
+
+    def held() -> int:
+        memory = process.memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))
+
+    before = held()
+
+    def look() -> None:
+        while not ended.wait(SAMPLING_SECONDS):
+            measured.peak = max(measured.peak, held() - before)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield measured
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _measure(workload: Workload, directory: Path) -> dict[str, int]:
     config, files = read_config(directory), RunFiles(directory)
-    forget_set = ForgetSet.load(files.samples)
-    before = psutil.Process().memory_info().rss
-    stage = (_run_bare if workload == "bare" else _run_scoring)(config, forget_set, files)
+    run: Callable[[ScoreConfig, ForgetSet, RunFiles], Stage] = _run_bare if workload == "bare" else _run_scoring
+    with _peak_above_now() as measured:
+        stage = run(config, ForgetSet.load(files.samples), files)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in stage.scorer.parameters())
-    if stage.model.device.type == "cuda":
-        return Peak(weights, torch.cuda.max_memory_allocated(stage.model.device))
-    return Peak(weights, _peak_resident() - before)
+    on_device = stage.model.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(stage.model.device) if on_device else measured.peak
+    return {"weights": weights, "peak": peak}
 
 
 def _run_bare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles) -> Stage:
@@ -71,18 +119,11 @@ def _run_bare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles) -> St
 
 
 def _run_scoring(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles) -> Stage:
-    """Plan (baseline and pilot included) and draw one unit."""
     prepared = prepare(config, forget_set, files, JobContext(files.directory))
     with precision(prepared.stage.model.dtype):
         prepared.estimator(config.estimator).unit(0)
     return prepared.stage
 
 
-def _peak_resident() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes.
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 if __name__ == "__main__":
-    print(json.dumps(asdict(_measure(sys.argv[1], Path(sys.argv[2])))))  # type: ignore[arg-type]
+    print(json.dumps(_measure(sys.argv[1], Path(sys.argv[2]))))  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.memory import Peak, peak_of
+from benchmarks.memory import Peak, measure_peak
 from benchmarks.passes import bare_pass, synchronise
 from benchmarks.published import copy_of_weights, relative_change
 from mrd_core import models
@@ -131,12 +131,10 @@ def main(
     torch.set_num_threads(workers_and_threads(config.estimator, kind)[1])
     with TemporaryDirectory(prefix="mrd-benchmark-") as folder:
         chosen = spread(read(config.forget_set), samples)
-        # First, while this process is still small.
-        bare = peak_of("bare", run_directory(Path(folder), "bare", config, chosen))
-        scoring = peak_of("scoring", run_directory(Path(folder), "scoring", config, chosen))
+        peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
         finished = whole_run(config, run_directory(Path(folder), "run", config, chosen))
     seconds = in_turns(finished)
-    comparisons = compare(finished, seconds, (bare, scoring), TARGETS[kind.type])
+    comparisons = compare(finished, seconds, peak, TARGETS[kind.type])
     (print_json if as_json else print_table)(setting_of(finished), comparisons)
 
 
@@ -220,14 +218,14 @@ class Published:
         self._network.load_state_dict(self._weights)
 
 
-def compare(finished: Finished, seconds: Seconds, peaks: tuple[Peak, Peak], targets: Targets) -> list[Comparison]:
+def compare(finished: Finished, seconds: Seconds, peak: Peak, targets: Targets) -> list[Comparison]:
     """Put every figure beside its target."""
     return [
         evaluation_over_floor(seconds, targets),
         run_over_floor(finished, targets),
         speed_at_equal_draws(finished, seconds, targets),
         speed_at_equal_reliability(finished, seconds, targets),
-        memory_over_two_copies(*peaks, targets),
+        memory_over_two_copies(peak, targets),
     ]
 
 
@@ -309,16 +307,14 @@ def plain_draws_needed(finished: Finished, deviations: FloatArray) -> float:
     return float(relative / finished.summary["median_relative_se"]) ** 2
 
 
-def memory_over_two_copies(bare: Peak, scoring: Peak, targets: Targets) -> Comparison:
+def memory_over_two_copies(peak: Peak, targets: Targets) -> Comparison:
     """Compare the peak of scoring with two copies of the weights and the bare model's activations."""
-    allowed = bare.peak + bare.weights
     return Comparison(
         "peak memory / (2 × weights + activations)",
-        scoring.peak / allowed,
+        peak.scoring / (peak.bare + peak.weights),
         targets.memory,
         True,
-        f"{_mib(scoring.peak)} scoring, {_mib(bare.peak)} bare, weights {_mib(bare.weights)}, each in a process "
-        "of its own",
+        f"{_mib(peak.scoring)} scoring; {_mib(peak.bare)} bare model, of which weights {_mib(peak.weights)}",
     )
 
 
@@ -339,14 +335,15 @@ def setting_of(finished: Finished) -> dict[str, Any]:
 
 def print_table(setting: dict[str, Any], comparisons: list[Comparison]) -> None:
     """Print the comparisons for people."""
-    console = Console()
-    console.print(", ".join(f"{name} {value}" for name, value in setting.items()), highlight=False)
-    table = Table("what", "ratio", "target", "verdict", "measured", box=None, pad_edge=False)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(", ".join(f"{name} {value}" for name, value in setting.items()), end="\n\n")
+    table = Table("what", "ratio", "target", "verdict", box=None, pad_edge=False)
     for one in comparisons:
-        sign = "≤" if one.at_most else "≥"
-        verdict = "met" if one.met else "missed"
-        table.add_row(one.what, f"{one.ratio:.2f}", f"{sign} {one.target:g}", verdict, one.measured)
-    console.print(table)
+        target = f"{'≤' if one.at_most else '≥'} {one.target:g}"
+        table.add_row(one.what, f"{one.ratio:.2f}", target, "met" if one.met else "missed")
+    console.print(table, end="\n\n")
+    for one in comparisons:
+        console.print(f"{one.what}: {one.measured}")
 
 
 def print_json(setting: dict[str, Any], comparisons: list[Comparison]) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import pydantic
@@ -191,9 +192,13 @@ def list_runs(
     limit: Annotated[int, typer.Option(min=1, help="Most runs to list, newest first.")] = 20,
 ) -> None:
     """List runs, newest first."""
-    table = Table("run", "state", "title", "progress", "created", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    # Ids, states and dates are copied and compared, so they are never cut.
+    for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
+        table.add_column(name, min_width=width)
     for run in _store().list(limit=limit):
-        table.add_row(run.id, run.state, escape(run.title), _progress(run), f"{run.created_at:%Y-%m-%d %H:%M} UTC")
+        created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
+        table.add_row(run.id, run.state, created, escape(run.title), _progress(run))
     out.print(table if table.row_count else "No runs yet. Begin with: python -m mrd_core demo")
 
 
@@ -251,7 +256,7 @@ def _progress(run: Run) -> str:
     if run.state is RunState.SUCCEEDED and run.summary:
         return f"{run.summary['n_samples']} samples, relative SE {_percent(run.summary['median_relative_se'])}"
     if run.error:
-        return escape(run.error.cause)
+        return escape(shorten(run.error.cause, 60, placeholder=" …"))
     done, total = run.progress.get("done"), run.progress.get("total")
     return f"{done} of {total} evaluations" if total else str(run.progress.get("message", ""))
 

@@ -203,8 +203,7 @@ def _pearson(a: FloatArray, b: FloatArray) -> FloatArray:
     a = a - a.mean(axis=1, keepdims=True)
     b = b - b.mean(axis=1, keepdims=True)
     norm = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    # Ranks that a control explains wholly leave residuals of rounding, which must not be correlated.
-    quotient: FloatArray = np.divide((a * b).sum(axis=1), norm, out=np.full(len(a), np.nan), where=norm > 1e-9)
+    quotient: FloatArray = np.divide((a * b).sum(axis=1), norm, out=np.full(len(a), np.nan), where=norm > 0)
     return quotient
 
 

@@ -10,12 +10,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 import psutil
 import torch
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -24,12 +22,12 @@ from transformers.utils import logging as transformers_logging
 
 from mrd_core.config import Choice, ModelConfig
 from mrd_core.cost import parameter_count
-from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
+from mrd_core.folders import brief, folder_of
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-# What transformers, peft, the hub and safetensors raise over files they cannot make sense of.
+# What transformers, peft and safetensors raise over files they cannot make sense of.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 # Where a model does not say how long its context is.
 DEFAULT_CONTEXT = 2048
@@ -67,11 +65,10 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
         UserError: The source is missing, unreachable, gated, has no safetensors, is no decoder-only language
             model, or does not fit into memory.
     """
-    source, local = resolve_source(config.source)
-    settings = _read(AutoConfig, source, local, config.source)
+    folder = folder_of(config.source)
+    settings = _read(AutoConfig, folder, config.source)
     _require_causal(settings, config.source)
-    if local:
-        _require_safetensors(Path(source), config.source)
+    _require_safetensors(folder, config.source)
     device, device_choice = choose_device(config.device)
     stored = getattr(settings, "dtype", None) or torch.float32
     chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
@@ -80,8 +77,8 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
             dtype,
             Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"),
         )
-    device_map = placement(device, weight_bytes(Path(source), chosen) if local else None, chosen)
-    network = _read_network(source, local, config, chosen, device_map or device)
+    device_map = placement(device, weight_bytes(folder, chosen), chosen)
+    network = _read_network(folder, config.source, chosen, device_map or device)
     if config.adapter:
         network = _merge_adapter(network, config.adapter)
     network.eval().requires_grad_(False)
@@ -89,33 +86,12 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
         keep_norms_fine(network)
     return LoadedModel(
         network=network,
-        tokenizer=_read(AutoTokenizer, source, local, config.source),
+        tokenizer=_read(AutoTokenizer, folder, config.source),
         device=next(network.parameters()).device,
         dtype=chosen,
         context=getattr(network.config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
         choices={"device": device_choice, "dtype": dtype_choice},
     )
-
-
-def resolve_source(source: str, kind: str = "model") -> tuple[str, bool]:
-    """Return where to load a model (or an adapter: `kind`) from, and whether that is a local folder.
-
-    Raises:
-        UserError: It looks like a path and there is no such folder.
-    """
-    if source == "demo":
-        return str(MODEL_DIR), True
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return str(path), True
-    looks_like_path = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
-    if looks_like_path:
-        raise UserError(
-            f"The {kind} '{source}'",
-            "is not a folder on this machine." if path.exists() else "does not exist on this machine.",
-            f"Give the folder that the {kind}'s save_pretrained wrote, or a hub id such as org/name.",
-        )
-    return source, False
 
 
 def choose_device(wanted: str) -> tuple[torch.device, Choice]:
@@ -193,31 +169,29 @@ def _require_safetensors(folder: Path, source: str) -> None:
     )
 
 
-def _read(kind: Any, source: str, local: bool, name: str) -> Any:
-    with _explained(name, local):
-        return kind.from_pretrained(source, local_files_only=local, trust_remote_code=False)
+def _read(kind: Any, folder: Path, source: str) -> Any:
+    with _explained(source):
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _read_network(
-    source: str, local: bool, config: ModelConfig, dtype: torch.dtype, where: torch.device | str
-) -> Any:
+def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.device | str) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with _explained(config.source, local):
+    with _explained(source):
         # Norms and buffers are built in their own precision; only parameters take `dtype`.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            folder,
             dtype=torch.float32 if dtype is torch.float64 else dtype,
             device_map=where,
             use_safetensors=True,
-            local_files_only=local,
+            local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
         )
     network, report = loaded
-    _require_complete(report["missing_keys"], config.source)
+    _require_complete(report["missing_keys"], source)
     if any(parameter.device.type == "meta" for parameter in network.parameters()):
         raise UserError(
-            f"The model '{config.source}'",
+            f"The model '{source}'",
             f"does not fit into the memory of the devices in {name_of(dtype)}.",
             "Use bfloat16, more or larger GPUs, or a smaller model.",
         )
@@ -238,48 +212,27 @@ def _require_complete(missing: set[str], source: str) -> None:
 
 
 @contextmanager
-def _explained(source: str, local: bool) -> Iterator[None]:
-    """Turn what transformers and the hub raise into what the user can do about it."""
+def _explained(source: str) -> Iterator[None]:
+    """Turn what transformers raises over a folder into what the user can do about it."""
     try:
         yield
-    except UserError:
+    except torch.OutOfMemoryError:
         raise
     except UNREADABLE as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        raise UserError(f"The model '{source}'", *_explanation(error, local)) from error
+        raise UserError(f"The model '{source}'", *_explanation(error)) from error
 
 
-def _explanation(error: BaseException, local: bool) -> tuple[str, str]:
-    cause = _brief(error)
-    text = f"{type(error.__cause__).__name__} {error}".lower()
-    if local and "tokenizer" in cause.lower():
+def _explanation(error: BaseException) -> tuple[str, str]:
+    cause = brief(error)
+    if "tokenizer" in cause.lower():
         return (
             "has no tokenizer that could be read.",
             "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder.",
         )
-    if local:
-        return (
-            f"could not be read: {cause}",
-            "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
-        )
-    if "gated" in text or "401" in text or "403" in text:
-        return (
-            "is gated or private on the hub.",
-            "Accept its licence on its page and log in with `hf auth login`, or give a local folder.",
-        )
-    if "safetensors" in text:
-        return ("has no safetensors weights on the hub.", "Choose a revision or model that has them.")
     return (
-        f"could not be fetched from the hub: {cause}",
-        "Check the id and the network, or download it elsewhere and give the local folder.",
+        f"could not be read: {cause}",
+        "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
     )
-
-
-def _brief(error: BaseException) -> str:
-    """Return the first lines of an error: torch and peft name the culprit in the second."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return shorten(" ".join(lines[:2]) or type(error).__name__, 300, placeholder=" …")
 
 
 def _merge_adapter(network: Any, adapter: str) -> Any:
@@ -298,7 +251,7 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
         adapted = PeftModel.from_pretrained(network, str(folder))
     except UNREADABLE as error:
         raise UserError(
-            f"The adapter '{adapter}'", f"could not be put onto the model: {_brief(error)}", advice
+            f"The adapter '{adapter}'", f"could not be put onto the model: {brief(error)}", advice
         ) from error
     # peft only warns when the adapter's layers and the model's are not the same.
     unmatched = stored ^ _lora_names(get_peft_model_state_dict(adapted, save_embedding_layers=False))
@@ -313,20 +266,14 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
 
 
 def _adapter_folder(adapter: str) -> Path:
-    """Return the local folder of an adapter, fetched from the hub (safetensors only) where it is not one yet."""
-    source, local = resolve_source(adapter, "adapter")
-    if not local:
-        try:
-            source = snapshot_download(source, allow_patterns=["adapter_config.json", ADAPTER_WEIGHTS])
-        except UNREADABLE as error:
-            raise UserError(f"The adapter '{adapter}'", *_explanation(error, local=False)) from error
-    if not (Path(source) / ADAPTER_WEIGHTS).exists():
+    folder = folder_of(adapter, "adapter")
+    if not (folder / ADAPTER_WEIGHTS).exists():
         raise UserError(
             f"The adapter '{adapter}'",
             f"has no {ADAPTER_WEIGHTS}.",
             "Give the folder that peft's save_pretrained wrote.",
         )
-    return Path(source)
+    return folder
 
 
 def _lora_names(names: Iterable[str]) -> set[str]:
@@ -372,13 +319,13 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def placement(device: torch.device, needed: int | None, dtype: torch.dtype) -> str | None:
+def placement(device: torch.device, needed: int, dtype: torch.dtype) -> str | None:
     """Return `auto` where the model must be spread over all GPUs, else None for the one device.
 
     Raises:
         UserError: It fits nowhere; says how much is needed and what would fit.
     """
-    if needed is None or needed <= free_bytes(device):
+    if needed <= free_bytes(device):
         return None
     if device.type == "cuda" and torch.cuda.device_count() > 1:
         everywhere = sum(free_bytes(torch.device("cuda", i)) for i in range(torch.cuda.device_count()))

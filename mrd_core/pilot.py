@@ -117,6 +117,8 @@ class PrecisionGate:
                 f"σ = {self.sigma:g} is {self.sigma_in_ulp:.2g} ulp of {self.coarsest} "
                 f"(at least {SIGMA_IN_ULP:g} are needed): most weights would not move."
             )
+        if self.floor == 0 and self.passed:
+            return f"the expected MRD is {self.signal:.2g}, and rounding leaves no trace in an unperturbed pass."
         relation = "at least" if self.passed else "less than"
         return (
             f"the expected MRD of {self.signal:.2g} is {self.signal_to_floor:,.1f} × the rounding floor of "

@@ -32,8 +32,5 @@ def _options(
     for field in type(config).model_fields:
         value: Any = getattr(config, field)
         if field not in (skip or ()) and value != getattr(default, field):
-            words += [
-                f"--{field.replace('_', '-')}{suffix}",
-                f"{value:g}" if isinstance(value, float) else str(value),
-            ]
+            words += [f"--{field.replace('_', '-')}{suffix}", str(value)]
     return words

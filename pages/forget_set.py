@@ -6,7 +6,7 @@ import streamlit as st
 from mrd_core.config import ColumnMapping, ForgetSetConfig, Layout, help_of
 from mrd_core.samples import ForgetSet, Table, guess, load_table, table_from_upload, to_forget_set
 from pages.components import session, tour
-from pages.components.notices import empty_state, errors_shown
+from pages.components.notices import empty_state, errors_shown, literal
 
 SOURCES = {"Demo": "demo", "Upload": "upload", "File or folder": "path", "Hub data set": "hub"}
 NONE = "(none)"
@@ -76,15 +76,16 @@ def _named(*, hub: bool) -> tuple[Table | None, ForgetSetConfig]:
     config = ForgetSetConfig(source=name, subset=subset or None, split=split or None)
     if not name:
         return None, config
-    session.require_allowed(name)
-    with st.spinner(f"Reading {name}"):
+    config = config.model_copy(update={"source": session.located(name, local=not hub)})
+    with st.spinner(f"Reading {literal(name)}"):
         return load_table(config, limit_bytes=session.settings().upload_limit_mb * 10**6), config
 
 
 def _remind() -> None:
     chosen = session.forget_set()
     if chosen:
-        st.info(f"At hand: {chosen.config.source}, {len(chosen.forget_set)} samples.", icon=":material/check:")
+        at_hand = f"{literal(chosen.config.source)}, {len(chosen.forget_set)} samples."
+        st.info(f"At hand: {at_hand}", icon=":material/check:")
     elif empty_state("No forget set yet. The demo has one, about invented people.", "Use the demo", "empty_demo"):
         session.choose_demo()
         st.switch_page(tour.DIFFICULTY)
@@ -107,6 +108,7 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
             format_func=str,
             help=help_of(ForgetSetConfig, "layout"),
             key=f"layout_{table.name}",
+            persist_state="session",
         )
         preset = layout if chosen_layout is Layout.AUTO else chosen_layout
         if preset in (Layout.AUTO, Layout.COLUMNS):
@@ -122,6 +124,7 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
             required=True,
             help=help_of(ForgetSetConfig, "duplicates"),
             key=f"duplicates_{table.name}",
+            persist_state="session",
         )
         invalid = st.segmented_control(
             "Rows with an empty cell",
@@ -130,6 +133,7 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
             required=True,
             help=help_of(ForgetSetConfig, "invalid_rows"),
             key=f"invalid_{table.name}",
+            persist_state="session",
         )
     return config.model_copy(
         update={"layout": chosen_layout, "columns": mapping, "duplicates": duplicates, "invalid_rows": invalid}
@@ -147,6 +151,7 @@ def _mapping(columns: list[str], guessed: ColumnMapping, name: str) -> ColumnMap
             index=options.index(found) if found in options else 0,
             help=help_of(ColumnMapping, part),
             key=f"column_{part}_{name}",
+            persist_state="session",
         )
         parts[part] = "" if chosen == NONE else chosen
     return ColumnMapping(**(parts | {"answer": parts["answer"] or None}))

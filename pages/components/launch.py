@@ -16,14 +16,14 @@ from mrd_core.runs import LocalLauncher, Run, RunState, submit
 from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import score_command
 from pages.components import session
-from pages.components.notices import errors_shown
+from pages.components.notices import errors_shown, literal
 
 PRESETS = {"Recommended": EstimatorConfig.recommended, "Paper": EstimatorConfig.paper}
 
 
 def show(chosen: session.Chosen) -> None:
     """Show the form; the button launches a worker and opens its run."""
-    st.markdown(f"**Forget set** {chosen.config.source} · {len(chosen.forget_set)} samples")
+    st.markdown(f"**Forget set** {literal(chosen.config.source)} · {len(chosen.forget_set)} samples")
     with errors_shown():
         model = _model()
         estimator = _estimator()
@@ -72,11 +72,9 @@ def _model() -> ModelConfig:
         ).strip()
         dtype = _select("Precision", ModelConfig, "dtype", ["auto", "float32", "bfloat16", "float64"])
         template = _select("Template", ModelConfig, "template", ["auto", "chat", "plain"])
-    for path in filter(None, (source if kind == "Local folder" else "", adapter)):
-        session.require_allowed(path)
     return ModelConfig(
-        source=str(Path(source).expanduser().resolve()) if kind == "Local folder" else source,
-        adapter=adapter or None,
+        source=source if kind == "Demo" else session.located(source, local=kind == "Local folder"),
+        adapter=session.located(adapter, local=False) if adapter else None,
         device=device or "auto",
         dtype=dtype,
         template=template,
@@ -98,7 +96,11 @@ def _estimator() -> EstimatorConfig:
         left, right = st.columns(2)
         with left:
             sigma = st.text_input(
-                "σ of the noise", f"{base.sigma}", key=f"sigma_{preset}", help=help_of(EstimatorConfig, "sigma")
+                "σ of the noise",
+                f"{base.sigma}",
+                key=f"sigma_{preset}",
+                help=help_of(EstimatorConfig, "sigma"),
+                persist_state="session",
             )
             draws = st.number_input(
                 "Cap on draws [evaluations]",
@@ -107,8 +109,11 @@ def _estimator() -> EstimatorConfig:
                 base.draws,
                 key=f"draws_{preset}",
                 help=help_of(EstimatorConfig, "draws"),
+                persist_state="session",
             )
-            seed = st.number_input("Seed", 0, None, 0, key="seed", help=help_of(EstimatorConfig, "seed"))
+            seed = st.number_input(
+                "Seed", 0, None, 0, key="seed", help=help_of(EstimatorConfig, "seed"), persist_state="session"
+            )
         with right:
             stop = _select(
                 "Stop", EstimatorConfig, "stop", ["precision", "reliability", "never"], base.stop, preset

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 
 import streamlit as st
 
@@ -38,6 +40,21 @@ SYMBOLS = {
 def state_label(run: Run) -> str:
     """Return the run's state as icon and word."""
     return f"{ICONS[run.state]} {run.state}"
+
+
+def literal(text: str) -> str:
+    """Return `text` as Markdown that shows it letter by letter: file names and searches may look like Markdown.
+
+    As code it brings neither formatting nor links nor images, which a browser would fetch from elsewhere.
+    """
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    return f"{fence} {' '.join(text.split())} {fence}"
+
+
+def heading(text: str) -> None:
+    """Show a heading that quotes a user's file name, so it stays plain."""
+    style = "font-size:1.75rem;font-weight:600;line-height:1.2;margin:0;padding:.5rem 0;overflow-wrap:anywhere"
+    st.html(f'<h3 style="{style}">{escape(text)}</h3>')
 
 
 @contextmanager

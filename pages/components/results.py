@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,25 @@ from mrd_core.runs.directory import CONFIG_FILE, read_config
 from mrd_core.shell import score_command
 from pages.components import session, token_view
 from pages.components.launch import duration
+from pages.components.notices import errors_shown, heading, literal
 
 FORMULAS = {
     Formula.MRD: "MRD (Eq. 4)",
     Formula.MEAN_ABSOLUTE: "mean absolute variant",
     Formula.INITIAL: "initial metric (Eq. 3)",
+}
+TOKEN_COLUMNS = {
+    "position": st.column_config.NumberColumn("Position", width="small"),
+    "piece": st.column_config.TextColumn("Token"),
+    "relative_change": st.column_config.NumberColumn(
+        "Relative change", format="%.3g", help="Mean of ΔP/P over the draws; negative: the log-probability falls"
+    ),
+    "relative_change_se": st.column_config.NumberColumn(
+        "Its SE", format="%.2g", help="Standard error of that mean"
+    ),
+    "log_prob": st.column_config.NumberColumn("Log p [nats]", format="%.3g"),
+    "in_answer": st.column_config.CheckboxColumn("In the answer"),
+    "excluded": st.column_config.CheckboxColumn("Left out", help="|log p| below 1e-6"),
 }
 AXES = {"relative_se": "its uncertainty", "mean_log_prob": "mean log-probability"}
 
@@ -45,7 +60,7 @@ def show(run: Run) -> None:
     )
     left, right = st.columns([3, 2])
     with left:
-        _map(shown, axis, selected)
+        _map(table, shown, axis, selected)
     with right:
         _distribution(shown, selected)
     _table(shown, selected)
@@ -65,16 +80,16 @@ def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG
 
 
 def _headline(run: Run, summary: dict[str, Any]) -> None:
-    st.subheader(run.title)
-    samples, error, by_mean, by_sum, cost = st.columns(5)
-    samples.metric("Samples", summary["n_samples"])
-    error.metric(
+    heading(run.title)
+    row = st.container(horizontal=True)
+    row.metric("Samples", summary["n_samples"])
+    row.metric(
         "Median relative SE", _percent(summary["median_relative_se"]), help="Median over samples of SE / MRD."
     )
     explained = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
-    by_mean.metric("Reliability, mean", _figure(summary["reliability_mean"]), help=explained)
-    by_sum.metric("Reliability, sum", _figure(summary["reliability_sum"]), help=explained)
-    cost.metric(
+    row.metric("Reliability, mean", _figure(summary["reliability_mean"]), help=explained)
+    row.metric("Reliability, sum", _figure(summary["reliability_sum"]), help=explained)
+    row.metric(
         "Cost",
         duration(summary["seconds"]),
         help=f"{summary['evaluations']} forward evaluations on {summary['device']} in {summary['dtype']}, "
@@ -132,7 +147,7 @@ def _filtered(table: pd.DataFrame) -> pd.DataFrame:
         chips.markdown(f"**{len(shown)} of {len(table)}**")
         if text:
             chips.button(
-                f"“{text}”", icon=":material/close:", key="clear_search", on_click=_clear, args=("search",)
+                literal(text), icon=":material/close:", key="clear_search", on_click=_clear, args=("search",)
             )
         if box is not None:
             chips.button(
@@ -159,8 +174,8 @@ def _settle_selection(shown: pd.DataFrame) -> str:
     return selected
 
 
-def _map(shown: pd.DataFrame, axis: figures.MapAxis, selected: str) -> None:
-    figure = figures.difficulty_map(shown, axis, selected)
+def _map(table: pd.DataFrame, shown: pd.DataFrame, axis: figures.MapAxis, selected: str) -> None:
+    figure = figures.difficulty_map(shown, axis, selected, whole=table)
     st.plotly_chart(
         figure,
         key="map",
@@ -189,8 +204,10 @@ def _distribution(shown: pd.DataFrame, selected: str) -> None:
 
 def _table(shown: pd.DataFrame, selected: str) -> None:
     st.subheader("Ranking, hardest first")
-    # A table cannot be told its selection later on, so one that came from elsewhere makes a new table.
-    key = f"ranking_{st.session_state.get('table_epoch', 0)}"
+    # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
+    # and other rows, make a new table.
+    rows_shown = zlib.crc32("\n".join(shown["sample_id"]).encode())
+    key = f"ranking_{st.session_state.get('table_epoch', 0)}_{rows_shown}"
     place = int((shown["sample_id"] == selected).argmax())
 
     def on_row() -> None:
@@ -234,10 +251,11 @@ def _table(shown: pd.DataFrame, selected: str) -> None:
 def _tokens(run: Run, shown: pd.DataFrame, selected: str) -> None:
     place = int((shown["sample_id"] == selected).argmax())
     row = shown.iloc[place]
-    title, previous, following = st.columns([6, 1, 1], vertical_alignment="bottom")
-    title.subheader("Token by token")
-    _step(previous, "Previous", "Left", shown, place - 1)
-    _step(following, "Next", "Right", shown, place + 1)
+    bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
+    bar.subheader("Token by token")
+    with bar.container(horizontal=True, width="content"):
+        _step("Previous", "Left", shown, place - 1)
+        _step("Next", "Right", shown, place + 1)
     if pd.isna(row["mrd"]):
         st.caption("This sample has no token that could be scored.")
     else:
@@ -250,23 +268,30 @@ def _tokens(run: Run, shown: pd.DataFrame, selected: str) -> None:
         st.html(token_view.heat_map(tokens))
         st.html(token_view.legend())
     with st.expander("Tokens as a table", icon=":material/table:"):
-        st.dataframe(tokens.drop(columns="sample_id"), hide_index=True, alt=f"Tokens of sample {selected}")
+        st.dataframe(
+            tokens,
+            hide_index=True,
+            column_order=list(TOKEN_COLUMNS),
+            column_config=TOKEN_COLUMNS,
+            placeholder="–",
+            alt=f"Tokens of sample {selected}",
+        )
 
 
-def _step(place: Any, label: str, key: str, shown: pd.DataFrame, to: int) -> None:
+def _step(label: str, key: str, shown: pd.DataFrame, to: int) -> None:
     inside = 0 <= to < len(shown)
 
     def go() -> None:
         session.select_sample(str(shown["sample_id"].iloc[to]))
         st.session_state["table_epoch"] = st.session_state.get("table_epoch", 0) + 1
 
-    place.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not inside, width="stretch")
+    st.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not inside)
 
 
 def _reliability(run: Run, table: pd.DataFrame, variant: Variant, summary: dict[str, Any]) -> None:
     st.subheader("How far to trust the ranking")
     trust = _trust(run.id, str(run.directory), variant)
-    left, right = st.columns([2, 3])
+    left, right = st.columns(2)
     with left:
         st.dataframe(
             pd.DataFrame(
@@ -361,7 +386,8 @@ def _confirm_deletion(run_id: str) -> None:
         "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
     )
     if st.button("Delete", type="primary", key="really_delete"):
-        session.store().delete(run_id)
+        with errors_shown():
+            session.store().delete(run_id)
         session.leave_run()
         st.rerun()
 

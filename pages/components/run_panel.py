@@ -10,14 +10,14 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
 from pages.components import session
 from pages.components.launch import duration
-from pages.components.notices import show_error, state_label
+from pages.components.notices import errors_shown, heading, show_error, state_label
 
 METRICS, SEEN = "metrics", "metrics_seen"
 
 
 def show(run: Run) -> None:
     """Show a run that has no results yet."""
-    st.subheader(run.title)
+    heading(run.title)
     if run.state in ACTIVE:
         _live(run.id)
     else:
@@ -33,7 +33,8 @@ def _live(run_id: str) -> None:
     """Poll the store until the run ends; only new rows are read."""
     store = session.store()
     store.reap()
-    run = store.get(run_id)
+    with errors_shown():
+        run = store.get(run_id)
     if run.state not in ACTIVE:
         st.rerun()
     st.markdown(f"**{state_label(run)}**")

@@ -15,6 +15,7 @@ from mrd_core.config import ForgetSetConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunStore
 from mrd_core.samples import ForgetSet, read
+from pages.components.notices import literal
 
 RUN, SAMPLE = "run", "sample"
 
@@ -67,7 +68,7 @@ def current_run() -> Run | None:
         run = store().get(run_id)
     except UserError:
         leave_run()
-        st.toast(f"There is no run {run_id} on this machine.", icon=":material/error:")
+        st.toast(f"There is no run {literal(run_id)} on this machine.", icon=":material/error:")
         return None
     open_run(run.id)
     return run
@@ -106,19 +107,28 @@ def select_sample(sample_id: str) -> None:
     st.query_params[SAMPLE] = sample_id
 
 
-def require_allowed(text: str) -> None:
-    """Refuse a path typed in the browser that lies outside the allowed roots; names of hub data are no paths.
+def located(text: str, *, local: bool) -> str:
+    """Return a path typed in the browser in full, so that it means the same from any directory.
+
+    A name on the hub is returned as it is, unless the text can only be meant as a path (`local`).
 
     Raises:
-        UserError: The path exists on this machine, or looks like one, and no allowed root holds it.
+        UserError: No allowed root holds the path.
     """
-    path = Path(text).expanduser()
-    if not path.exists() and not text.startswith((".", "/", "~")):
-        return
+    try:
+        path = Path(text).expanduser().resolve()
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The path '{text[:80]}'", f"cannot be looked up ({error}).", "Check it for a typing error."
+        ) from error
+    if not (local or exists or text.startswith((".", "/", "~"))):
+        return text
     roots = settings().allowed_roots
-    if not any(path.resolve().is_relative_to(root) for root in roots):
+    if not any(path.is_relative_to(root) for root in roots):
         raise UserError(
             f"The path '{text}'",
             f"lies outside the folders that this app may read ({', '.join(map(str, roots))}).",
             "Start the app with MRD_ALLOWED_ROOTS naming the folder, or use the command line.",
         )
+    return str(path)

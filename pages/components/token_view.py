@@ -31,7 +31,7 @@ def heat_map(tokens: pd.DataFrame) -> str:
 
 def legend() -> str:
     """Return the legend of the heat map as HTML."""
-    swatch = '<span style="background:rgba({0},{1});padding:0 .6em;border-radius:3px"> </span> {2} &nbsp; '
+    swatch = '<span style="background:rgba({0},{1});padding:0 .6em;border-radius:3px">&nbsp;</span> {2} &nbsp; '
     return (
         '<div style="font-size:.85rem;opacity:.85">'
         + swatch.format(FALLS, MOST_OPACITY, "log-probability falls under noise")

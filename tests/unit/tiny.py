@@ -78,6 +78,13 @@ def llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     return network.eval().requires_grad_(False)
 
 
+def in_double(network: Any) -> Any:
+    """Turn the parameters to fp64 as the loader does: buffers stay what they are."""
+    for parameter in network.parameters():
+        parameter.data = parameter.data.double()
+    return network
+
+
 def encoded(*lengths: int, answer_from: int = 2, seed: int = 0, vocabulary: int = VOCABULARY) -> Encoded:
     """Return random samples of these lengths; predictions from position `answer_from` on are the answer."""
     generator = np.random.default_rng(seed)

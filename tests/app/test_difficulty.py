@@ -1,0 +1,478 @@
+"""The Difficulty page in every state of a run: form, live panel, ranking, ends that need a way out."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.testing.v1 import AppTest
+from typer.testing import CliRunner
+
+import mrd_core.__main__ as cli
+from analysis import difficulty
+from analysis.difficulty import Variant
+from mrd_core.config import EstimatorConfig, Formula, ModelConfig, Normalisation, ScoreConfig
+from mrd_core.runs import ACTIVE, RunError, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.liveness import ProcessIdentity
+from tests.app.conftest import (
+    Home,
+    button,
+    ended,
+    go,
+    quick_config,
+    settings_for,
+    sound,
+    submitted,
+    texts,
+    write_demo_rows,
+)
+
+Open = Callable[..., AppTest]
+PATIENCE = 60.0
+
+
+def ranking_of(home: Home, variant: Variant | None = None) -> list[str]:
+    return list(difficulty.ranking(home.run.directory, variant or Variant())["sample_id"])
+
+
+def ranking_table(test: AppTest) -> Any:
+    return next(table for table in test.dataframe if (table.key or "").startswith("ranking"))
+
+
+def selected_row(test: AppTest) -> int:
+    """Return the row of the ranking table that is marked as selected."""
+    return int(test.session_state[ranking_table(test).key]["selection"]["rows"][0])
+
+
+def map_points(test: AppTest) -> dict[str, Any]:
+    """Return the traces of the difficulty map: the points, and the ring around the selected one."""
+    chart = next(chart for chart in test.get("plotly_chart") if "Difficulty map" in chart.proto.spec)
+    return dict(zip(("points", "ring"), json.loads(chart.proto.spec)["data"], strict=True))
+
+
+def numbers(values: Any) -> list[float]:
+    """Return the numbers of an axis; plotly packs long ones into bytes."""
+    if isinstance(values, dict):
+        return list(np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]))
+    return list(values)
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> tuple[RunStore, Any]:
+    """A store with one run that nobody has taken up yet."""
+    store = RunStore.open(settings_for(tmp_path))
+    config = quick_config(write_demo_rows(tmp_path / "forget.jsonl", 3))
+    return store, submitted(store, tmp_path, config)
+
+
+def test_without_a_forget_set_there_is_one_sentence_and_one_button(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "difficulty")
+    assert "Scores need a forget set." in texts(test)
+    test.button(key="empty_demo").click().run()
+    assert "240 samples" in texts(sound(test))
+    assert test.button(key="score")
+
+
+def test_the_hardest_sample_is_shown_first_and_everywhere(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    hardest = ranking_of(finished)[0]
+    assert list(ranking_table(test).value["sample_id"]) == ranking_of(finished)
+    assert selected_row(test) == 0
+    assert "1 of 24 · rank 1 ·" in texts(test)
+    assert len(map_points(test)["points"]["customdata"]) == 24
+    row = difficulty.ranking(finished.run.directory, Variant()).iloc[0]
+    assert row["sample_id"] == hardest
+    assert numbers(map_points(test)["ring"]["x"]) == [row["mrd"]]
+
+
+def test_a_deep_link_selects_its_sample(app: Open, finished: Home) -> None:
+    wanted = ranking_of(finished)[5]
+    test = app(finished.path, "difficulty", run=finished.run.id, sample=wanted)
+    assert "6 of 24 · rank 6 ·" in texts(test)
+    assert selected_row(test) == 5
+    pieces = difficulty.tokens_of(finished.run.directory, wanted)["piece"]
+    shown = next(table.value for table in test.dataframe if "piece" in table.value)
+    assert list(shown["piece"]) == list(pieces)
+
+
+def test_a_link_to_an_unknown_sample_shows_the_hardest(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id, sample="nobody")
+    assert "1 of 24 · rank 1 ·" in texts(test)
+
+
+def test_a_link_to_an_unknown_run_says_so_and_starts_nothing(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "difficulty", run="![x](http://example.org/x.png)")
+    assert "There is no run ` ![x](http://example.org/x.png) ` on this machine." in test.toast[0].value
+    assert "run" not in test.query_params
+    assert RunStore.open(settings_for(tmp_path)).list() == []
+
+
+def test_next_and_previous_walk_through_the_ranking(app: Open, finished: Home) -> None:
+    order = ranking_of(finished)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    assert test.button(key="previous").disabled
+    test.button(key="next").click().run()
+    test.button(key="next").click().run()
+    assert test.query_params["sample"] == order[2]
+    assert (selected_row(test), "3 of 24" in texts(test)) == (2, True)
+    test.button(key="previous").click().run()
+    assert test.query_params["sample"] == order[1]
+    last = app(finished.path, "difficulty", run=finished.run.id, sample=order[-1])
+    assert last.button(key="next").disabled
+
+
+def test_a_search_narrows_everything_and_a_chip_takes_it_back(app: Open, finished: Home) -> None:
+    table = difficulty.ranking(finished.run.directory, Variant())
+    expected = list(difficulty.matching(table, "did", None)["sample_id"])
+    assert 0 < len(expected) < len(table)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.text_input(key="search").set_value("did").run()
+    assert f"**{len(expected)} of 24**" in texts(sound(test))
+    assert list(ranking_table(test).value["sample_id"]) == expected
+    assert [row[0] for row in map_points(test)["points"]["customdata"]] == expected
+    test.button(key="clear_search").click().run()
+    assert test.text_input(key="search").value == ""
+    assert len(ranking_table(test).value) == 24
+
+
+def test_a_search_without_a_match_says_so_and_can_be_undone(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.text_input(key="search").set_value("**nobody** `at` $all$").run()
+    assert "No sample matches these filters." in texts(sound(test))
+    assert test.button(key="clear_search").label == "`` **nobody** `at` $all$ ``"
+    test.button(key="clear_search").click().run()
+    assert len(ranking_table(sound(test)).value) == 24
+
+
+def test_a_selection_that_is_filtered_away_gives_way_to_the_hardest_left(app: Open, finished: Home) -> None:
+    order = ranking_of(finished)
+    test = app(finished.path, "difficulty", run=finished.run.id, sample=order[0])
+    test.text_input(key="search").set_value(order[7]).run()
+    assert "1 of 1 · rank 8 ·" in texts(sound(test))
+
+
+def test_samples_chosen_on_the_map_filter_the_table(app: Open, finished: Home) -> None:
+    order = ranking_of(finished)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.session_state["box"] = set(order[3:6])
+    test.run()
+    assert list(ranking_table(sound(test)).value["sample_id"]) == order[3:6]
+    assert "**3 of 24**" in texts(test)
+    test.button(key="clear_box").click().run()
+    assert len(ranking_table(sound(test)).value) == 24
+
+
+@pytest.mark.parametrize("formula", list(Formula))
+def test_every_variant_is_ranked_from_the_same_draws(app: Open, finished: Home, formula: Formula) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.selectbox(key="view_formula").set_value(formula)
+    test.segmented_control(key="view_normalisation").set_value(Normalisation.SUM).run()
+    expected = ranking_of(finished, Variant(normalisation=Normalisation.SUM, formula=formula))
+    assert list(ranking_table(sound(test)).value["sample_id"]) == expected
+
+
+def test_the_selected_sample_stays_marked_when_the_order_changes(app: Open, finished: Home) -> None:
+    by_mean = ranking_of(finished)
+    by_sum = ranking_of(finished, Variant(normalisation=Normalisation.SUM))
+    chosen = next(sample for sample in by_mean if by_sum.index(sample) != by_mean.index(sample))
+    test = app(finished.path, "difficulty", run=finished.run.id, sample=chosen)
+    test.segmented_control(key="view_normalisation").set_value(Normalisation.SUM).run()
+    assert selected_row(test) == by_sum.index(chosen)
+
+
+def test_the_map_can_be_drawn_against_the_log_probability(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.segmented_control(key="map_axis").set_value("mean_log_prob").run()
+    table = difficulty.ranking(finished.run.directory, Variant())
+    np.testing.assert_allclose(numbers(map_points(sound(test))["points"]["y"]), table["mean_log_prob"])
+
+
+def test_the_page_states_how_far_the_ranking_can_be_trusted(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    summary = finished.run.summary
+    assert summary is not None
+    figures = {metric.label: metric.value for metric in test.metric}
+    assert figures["Samples"] == "24"
+    assert figures["Median relative SE"] == f"{summary['median_relative_se']:.1%}"
+    assert figures["Reliability, sum"] == f"{summary['reliability_sum']:.3f}"
+    assert [warning.value for warning in test.warning] == summary["warnings"]
+    panel = next(table.value for table in test.dataframe if "Spearman–Brown" in table.value)
+    np.testing.assert_allclose(panel["Spearman–Brown"], [summary["reliability_mean"], summary["reliability_sum"]])
+    assert "**Precision gate** :material/check_circle: passed" in texts(test)
+
+
+def test_scores_are_exported_whole(app: Open, finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: dict[str, Any] = {}
+    original = DeltaGenerator.download_button
+
+    def noted(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
+        offered[options["key"]] = data
+        return bool(original(self, label, data, *args, **options))
+
+    monkeypatch.setattr(DeltaGenerator, "download_button", noted)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.text_input(key="search").set_value("did").run()
+    expected = difficulty.ranking(finished.run.directory, Variant())
+    pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(offered["parquet"]())), expected)
+    from_csv = pd.read_csv(io.StringIO(offered["csv"]()))
+    assert list(from_csv["answer"]) == list(expected["answer"])
+    np.testing.assert_allclose(from_csv["mrd"], expected["mrd"])
+    config = ScoreConfig.model_validate_json(offered["config"])
+    assert config == read_config(finished.run.directory)
+    figures = {"download_difficulty_map", "download_distribution", "download_relative_se"}
+    assert figures <= {found.key for found in test.download_button}
+
+
+def test_a_run_is_deleted_with_its_texts_after_a_question(app: Open, own: Home) -> None:
+    test = app(own.path, "difficulty", run=own.run.id)
+    test.button(key="delete").click().run()
+    assert "This cannot be undone." in texts(test)
+    assert own.run.directory.exists()
+    # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
+    test.button(key="delete").click()
+    test.button(key="really_delete").click().run()
+    assert not own.run.directory.exists()
+    assert own.store.list() == []
+    assert own.store.events(own.run.id).empty
+    assert "run" not in sound(test).query_params
+
+
+def test_new_run_goes_back_to_the_form_and_forgets_the_filters(app: Open, own: Home) -> None:
+    test = app(own.path, "difficulty", run=own.run.id)
+    test.text_input(key="search").set_value("did").run()
+    test.button(key="new_run").click().run()
+    assert "Scores need a forget set." in texts(sound(test))
+    assert "run" not in test.query_params
+    test.query_params["run"] = own.run.id
+    test.run()
+    assert len(ranking_table(sound(test)).value) == 24
+
+
+@pytest.mark.parametrize("state", [RunState.FAILED, RunState.LOST])
+def test_a_run_that_broke_down_shows_cause_and_way_out(app: Open, waiting: Any, state: RunState) -> None:
+    store, run = waiting
+    error = RunError("ValueError", "The <b>cause</b> is *this*.", "Do **that** next.", "Traceback: line 1")
+    ended(store, run, state, error)
+    test = app(store.home, "difficulty", run=run.id)
+    shown = [text.value for text in test.text]
+    assert "The run did not finish: The <b>cause</b> is *this*." in shown
+    assert "→ Do **that** next." in shown
+    assert f"{state}**" in texts(test)
+    assert test.button(key="resume")
+    traceback = next(expander for expander in test.expander if expander.label == "Traceback")
+    assert not traceback.proto.expanded
+    assert traceback.code[0].value == "Traceback: line 1"
+
+
+def test_a_cancelled_run_can_be_resumed_to_its_end(app: Open, waiting: Any) -> None:
+    store, run = waiting
+    assert store.request_cancel(run.id) is RunState.CANCELLED
+    test = app(store.home, "difficulty", run=run.id)
+    assert "This run was cancelled" in texts(test)
+    test.button(key="resume").click().run()
+    sound(test)
+    assert store.get(run.id).attempt == 2
+    assert finish(store, run.id) is RunState.SUCCEEDED
+    test.run()
+    assert len(ranking_table(sound(test)).value) == 3
+
+
+def finish(store: RunStore, run_id: str) -> RunState:
+    """Wait for a launched worker and return how it ended."""
+    deadline = time.monotonic() + PATIENCE
+    while store.get(run_id).state in ACTIVE:
+        assert time.monotonic() < deadline, store.get(run_id)
+        time.sleep(0.1)
+    return store.get(run_id).state
+
+
+def test_a_queued_run_shows_its_place(app: Open, waiting: Any) -> None:
+    store, run = waiting
+    store.set_progress(run.id, {"message": "waiting: place 2", "place": 2})
+    test = app(store.home, "difficulty", run=run.id)
+    assert "queued**" in texts(test)
+    assert test.get("progress")[0].proto.text == "Waiting for cpu: place 2 in the queue"
+
+
+def test_a_running_run_shows_progress_and_its_curve_and_can_be_cancelled(app: Open, waiting: Any) -> None:
+    store, run = waiting
+    store.claim(run, ProcessIdentity.current())
+    store.transition(run.id, RunState.STARTING, expected=RunState.QUEUED)
+    store.transition(run.id, RunState.RUNNING, expected=RunState.STARTING)
+    store.set_progress(run.id, {"message": "Drawing", "done": 16, "total": 64, "eta_seconds": 200.0})
+    store.add_metrics(run.id, 16, {"reliability_sum": 0.9, "reliability_mean": 0.5, "median_relative_se": 0.1})
+    test = app(store.home, "difficulty", run=run.id)
+    progress = test.get("progress")[0].proto
+    assert progress.text == "Drawing: 16 of about 64 evaluations, 3 min left"
+    assert progress.value == 25
+    assert curve_steps(test) == [16]
+    store.add_metrics(run.id, 24, {"reliability_mean": 0.6})
+    test.run()
+    assert curve_steps(test) == [16, 24]
+    test.button(key="cancel").click().run()
+    assert store.get(run.id).state is RunState.CANCELLING
+    test.run()
+    assert "Stopping after the batch in flight …" in texts(sound(test))
+
+
+def curve_steps(test: AppTest) -> list[int]:
+    """Return the evaluations at which the curve of the mean's reliability has points."""
+    lines = json.loads(test.get("plotly_chart")[0].proto.spec)["data"]
+    return list(map(int, numbers(next(line["x"] for line in lines if line["name"] == "Reliability, mean"))))
+
+
+def test_a_live_run_that_ends_is_replaced_by_its_results(app: Open, own: Home) -> None:
+    config = read_config(own.run.directory)
+    run = submitted(own.store, own.path, config)
+    test = app(own.path, "difficulty", run=run.id)
+    assert test.button(key="cancel")
+    for file in own.run.directory.iterdir():
+        (run.directory / file.name).write_bytes(file.read_bytes())
+    ended(own.store, run, RunState.SUCCEEDED, summary=own.run.summary)
+    test.run()
+    assert len(ranking_table(sound(test)).value) == 24
+
+
+def test_a_name_that_looks_like_markup_stays_text(app: Open, own: Home) -> None:
+    title = "**b** $x^2$ <img src=x onerror=alert(1)> :red[r].jsonl on the demo model"
+    run = own.store.create("score", title, "cpu", own.run.directory.parent / "other")
+    own.run.directory.rename(run.directory)
+    ended(own.store, run, RunState.SUCCEEDED, summary=own.run.summary)
+    test = app(own.path, "difficulty", run=run.id)
+    assert "&lt;img src=x onerror=alert(1)&gt;" in texts(test)
+    assert all(title not in element.value for kind in (test.subheader, test.markdown) for element in kind)
+    assert "<img" not in texts(test)
+
+
+def form(app: Open, home: Path) -> AppTest:
+    """Return the form with the demo at hand."""
+    test = app(home)
+    button(test, "Use the demo").click().run()
+    return sound(test)
+
+
+def shown_config(test: AppTest) -> ScoreConfig:
+    """Return the config.json that the form shows."""
+    return ScoreConfig.model_validate_json(next(code.value for code in test.code if code.language == "json"))
+
+
+def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "forget_set")
+    test.segmented_control(key="source").set_value("File or folder").run()
+    test.text_input(key="path").set_value(str(write_demo_rows(tmp_path / "forget.jsonl", 3)))
+    button(test, "Read").click().run()
+    go(test, "difficulty")
+    test.text_input(key="sigma_Recommended").set_value("0.001")
+    test.number_input(key="draws_Recommended").set_value(2).run()
+    test.button(key="score").click().run()
+    sound(test)
+    store = RunStore.open(settings_for(tmp_path))
+    (run,) = store.list()
+    assert test.query_params["run"] == run.id
+    assert read_config(run.directory).estimator.draws == 2
+    assert finish(store, run.id) is RunState.SUCCEEDED
+    test.run()
+    assert len(ranking_table(sound(test)).value) == 3
+
+
+def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:
+    test = form(app, tmp_path)
+    assert "Estimated cost: 48 forward evaluations (at most 192); about" in texts(test)
+    test.segmented_control(key="preset").set_value("Paper").run()
+    assert "Estimated cost: 200 forward evaluations (at most 200)" in texts(sound(test))
+
+
+def test_the_shown_command_does_what_the_form_says(
+    app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test = form(app, tmp_path)
+    test.segmented_control(key="preset").set_value("Paper").run()
+    test.text_input(key="sigma_Paper").set_value("0.00012345678")
+    test.number_input(key="seed").set_value(7)
+    test.selectbox(key="scope_").set_value("full")
+    test.selectbox(key="dtype_").set_value("float64").run()
+    shown = shown_config(sound(test))
+    assert shown.estimator == EstimatorConfig.paper(sigma=0.00012345678, seed=7, scope="full")
+    assert shown.model == ModelConfig(dtype="float64")
+    parsed: list[ScoreConfig] = []
+    monkeypatch.setattr(cli, "_score", lambda config, _directory, _as_json: parsed.append(config))
+    command = next(code.value for code in test.code if code.language == "bash")
+    assert CliRunner().invoke(cli.app, shlex.split(command)[3:]).exit_code == 0
+    assert parsed == [shown.model_copy(update={"forget_set_digest": None})]
+
+
+@pytest.mark.parametrize("sigma", ["2", "-1", "loud", "nan", ""])
+def test_a_sigma_that_cannot_be_is_refused_in_words(app: Open, tmp_path: Path, sigma: str) -> None:
+    test = form(app, tmp_path)
+    test.text_input(key="sigma_Recommended").set_value(sigma).run()
+    assert "sigma = " in texts(sound(test))
+    assert "→ Correct it in the estimator options." in texts(test)
+    assert not [found for found in test.button if found.key == "score"]
+
+
+def test_what_was_set_survives_a_visit_to_another_page(app: Open, tmp_path: Path) -> None:
+    test = form(app, tmp_path)
+    test.segmented_control(key="preset").set_value("Paper").run()
+    test.text_input(key="sigma_Paper").set_value("0.0002")
+    test.number_input(key="draws_Paper").set_value(64)
+    test.number_input(key="seed").set_value(11)
+    test.selectbox(key="normalisation_").set_value("sum").run()
+    before = shown_config(sound(test))
+    assert before.estimator.seed == 11
+    go(test, "start")
+    assert shown_config(go(test, "difficulty")) == before
+
+
+@pytest.mark.parametrize("kind", ["Local folder", "Hub id"])
+def test_a_model_outside_the_allowed_folders_is_refused(app: Open, tmp_path: Path, kind: str) -> None:
+    outside = tmp_path.parent / "outside"
+    outside.mkdir(exist_ok=True)
+    test = form(app, tmp_path)
+    test.segmented_control(key="model_kind").set_value(kind).run()
+    assert "Name a model to go on." in texts(test)
+    test.text_input(key=f"model_{kind}").set_value(str(outside)).run()
+    assert "lies outside the folders that this app may read" in texts(sound(test))
+    assert "MRD_ALLOWED_ROOTS" in texts(test)
+
+
+def test_a_hub_model_has_no_estimated_time(app: Open, tmp_path: Path) -> None:
+    test = form(app, tmp_path)
+    test.segmented_control(key="model_kind").set_value("Hub id").run()
+    test.text_input(key="model_Hub id").set_value("org/some-model").run()
+    assert "the model's size is known once it is downloaded" in texts(sound(test))
+    assert shown_config(test).model.source == "org/some-model"
+
+
+def test_a_local_model_is_stored_by_its_full_path(app: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    test = form(app, tmp_path)
+    test.segmented_control(key="model_kind").set_value("Local folder").run()
+    test.text_input(key="model_Local folder").set_value(f"{tmp_path}/x/../my model").run()
+    assert shown_config(sound(test)).model.source == str(folder)
+
+
+def test_a_model_that_is_no_safetensors_is_named(app: Open, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs")
+    test = form(app, tmp_path)
+    test.segmented_control(key="model_kind").set_value("Local folder").run()
+    test.text_input(key="model_Local folder").set_value(str(tmp_path)).run()
+    assert "it does not begin as a safetensors file does." in texts(sound(test))
+
+
+def test_a_run_whose_files_are_gone_is_explained(app: Open, own: Home) -> None:
+    for file in own.run.directory.iterdir():
+        file.unlink()
+    test = app(own.path, "difficulty", run=own.run.id)
+    assert "A run directory needs a readable config.json" in texts(test)

@@ -1,0 +1,100 @@
+"""Start and the guided demo: the ways in, recent runs, and a tour that a teacher can click through."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mrd_core.runs import RunError, RunState, RunStore
+from mrd_core.runs.liveness import ProcessIdentity
+from pages.components.tour import STEPS
+from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
+
+Open = Callable[..., AppTest]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_an_empty_data_root(app: Open, tmp_path: Path, page: str) -> None:
+    assert app(tmp_path, page).title
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_with_a_finished_run(app: Open, finished: Home, page: str) -> None:
+    assert app(finished.path, page, run=finished.run.id).title
+
+
+def test_without_runs_the_way_to_the_first_one_is_told(app: Open, tmp_path: Path) -> None:
+    assert "None yet. The first one is two clicks away" in texts(app(tmp_path))
+
+
+def test_recent_runs_show_state_and_figures_newest_first(app: Open, own: Home) -> None:
+    for state in (RunState.FAILED, RunState.LOST, RunState.CANCELLED):
+        run = own.store.create("score", f"<b>{state}</b> *run*", "cpu", own.path / "runs" / state)
+        error = None if state is RunState.CANCELLED else RunError("ValueError", "cause", "advice")
+        ended(own.store, run, state, error)
+    own.store.create("score", "waiting", "cpu", own.path / "runs" / "waiting")
+    table = app(own.path).dataframe[0].value
+    assert list(table["State"]) == ["… queued", "– cancelled", "? lost", "✗ failed", "✓ succeeded"]
+    assert table["Run"].iloc[3] == "<b>failed</b> *run*"
+    assert own.run.summary is not None
+    assert table["Median relative SE"].iloc[4] == own.run.summary["median_relative_se"]
+    assert table["Samples"].iloc[4] == 24
+
+
+def test_selecting_a_recent_run_opens_it(app: Open, finished: Home) -> None:
+    test = app(finished.path)
+    test.session_state["run"] = finished.run.id
+    test.session_state["go_to_run"] = True
+    test.run()
+    assert sound(test).title[0].value == "Difficulty"
+    assert test.query_params["run"] == finished.run.id
+    assert "Ranking, hardest first" in texts(test)
+
+
+def test_the_demo_is_one_click_away_from_the_form(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path)
+    button(test, "Use the demo").click().run()
+    assert sound(test).title[0].value == "Difficulty"
+    assert "**Forget set** ` demo ` · 240 samples" in texts(test)
+
+
+def test_the_way_to_own_data_leads_to_the_forget_set(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path)
+    button(test, "Open a forget set").click().run()
+    assert sound(test).title[0].value == "Forget set"
+
+
+def test_the_guided_demo_walks_forth_and_back_and_ends(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path)
+    button(test, "Guided demo").click().run()
+    for place, step in enumerate(STEPS):
+        assert f"{place + 1} of {len(STEPS)} · {step.title}" in texts(sound(test))
+        assert test.title[0].value == {"forget_set": "Forget set", "difficulty": "Difficulty"}[Path(step.page).stem]
+        if place + 1 < len(STEPS):
+            test.button(key="tour_next").click().run()
+    assert test.button(key="tour_next").disabled
+    test.button(key="tour_back").click().run()
+    assert f"{len(STEPS) - 1} of {len(STEPS)}" in texts(sound(test))
+    test.button(key="tour_end").click().run()
+    assert f" of {len(STEPS)} · " not in texts(sound(test))
+    assert test.button(key="score")
+
+
+def test_the_tour_goes_along_to_every_page(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path)
+    button(test, "Guided demo").click().run()
+    for page in PAGES:
+        assert f"1 of {len(STEPS)} · " in texts(go(test, page))
+
+
+def test_a_run_whose_worker_is_gone_is_shown_as_lost(app: Open, own: Home) -> None:
+    run = own.store.create("score", "gone", "cpu", own.path / "runs" / "gone")
+    assert own.store.claim(run, ProcessIdentity(socket.gethostname(), os.getpid(), started=1.0))
+    table = app(own.path).dataframe[0].value
+    assert list(table["State"]) == ["? lost", "✓ succeeded"]
+    assert RunStore.open(settings_for(own.path)).get(run.id).state is RunState.LOST

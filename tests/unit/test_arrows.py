@@ -1,0 +1,147 @@
+"""mrd_core measures, analysis judges, pages show: imports run one way, and what must stay light stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+ROOMS = ("mrd_core", "analysis", "pages", "benchmarks")
+NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
+
+HEAVY = {"torch", "transformers", "peft", "streamlit"}
+
+# What analysis may know of mrd_core: what it reads, and no model.
+LIGHT = (
+    "mrd_core.config",
+    "mrd_core.errors",
+    "mrd_core.samples",
+    "mrd_core.runs",
+    "mrd_core.draws",
+    "mrd_core.scoring.files",
+    "mrd_core.demo.corpus",
+)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the files of a room may not import; of mrd_core, `only` these where given."""
+
+    forbidden: tuple[str, ...]
+    only: tuple[str, ...] | None = None
+
+
+RULES = {
+    "mrd_core": Rule(("streamlit", "plotly", "analysis", "pages", "app")),
+    "analysis": Rule(("streamlit", "torch", "transformers", "peft", "pages", "app", "benchmarks"), LIGHT),
+    "pages": Rule(("torch", "transformers", "peft", "app", "benchmarks", "tests")),
+    "benchmarks": Rule(("streamlit", "pages", "app", "tests")),
+    "app": Rule(("torch", "transformers", "peft", "benchmarks", "tests")),
+}
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    """Tell whether a dotted name is one of these packages or lies in one."""
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def imported(source: str, module: str) -> Iterator[tuple[int, str]]:
+    """Yield line and dotted name of every import, wherever it stands; `from a import b` gives a.b.
+
+    Args:
+        source: Python source.
+        module: Its dotted name, which relative imports start from; a package's ends in `.__init__`.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            origin = [*above, node.module] if node.module else above
+            yield from ((node.lineno, ".".join([*origin, alias.name])) for alias in node.names)
+
+
+def wrong_arrows(source: str, module: str) -> list[str]:
+    """Return every import of a module that its room forbids, as `module:line imports name`."""
+    rule = RULES[module.split(".")[0]]
+    return [
+        f"{module}:{line} imports {name}"
+        for line, name in imported(source, module)
+        if within(name, rule.forbidden)
+        or (rule.only is not None and within(name, ("mrd_core",)) and not within(name, rule.only))
+    ]
+
+
+def sources() -> list[Path]:
+    """Return every source file of the product, relative to the repository."""
+    files = [path for room in ROOMS for path in sorted((REPOSITORY / room).rglob("*.py"))]
+    return [path.relative_to(REPOSITORY) for path in [*files, *REPOSITORY.glob("app.py")]]
+
+
+def test_every_room_is_looked_at() -> None:
+    assert {path.parts[0].removesuffix(".py") for path in sources()} == set(RULES)
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_imports_run_one_way(path: Path) -> None:
+    source = (REPOSITORY / path).read_text(encoding="utf-8")
+    assert wrong_arrows(source, ".".join(path.with_suffix("").parts)) == []
+
+
+def test_no_module_is_named_for_nothing() -> None:
+    assert [path for path in sources() if {*path.parts[:-1], path.stem} & NAMELESS] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mrd_core.mrd", "import streamlit as st"),
+        ("mrd_core.mrd", "import plotly.graph_objects as go"),
+        ("mrd_core.mrd", "def late():\n    from analysis import figures"),
+        ("mrd_core.mrd", "if True:\n    import pages.components"),
+        ("mrd_core.runs.store", "from ...pages import start"),
+        ("analysis.figures", "import torch"),
+        ("analysis.figures", "from streamlit import write"),
+        ("analysis.figures", "from mrd_core import models"),
+        ("analysis.figures", "from mrd_core.scoring import plan"),
+        ("analysis.figures", "from mrd_core.scoring.drawing import draw"),
+        ("analysis.figures", "import mrd_core"),
+        ("analysis.figures", "from .. import pages"),
+        ("benchmarks.score", "import streamlit"),
+        ("pages.start", "import torch"),
+    ],
+)
+def test_a_wrong_arrow_is_found(module: str, source: str) -> None:
+    assert len(wrong_arrows(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("mrd_core.mrd", "import torch\nfrom mrd_core.draws import Draws\nimport plotly_free, analysis_free"),
+        ("mrd_core.runs.__init__", "from .store import RunStore"),
+        ("analysis.difficulty", "from mrd_core.config import Scope\nfrom mrd_core.scoring.files import RunFiles"),
+        ("analysis.difficulty", "from mrd_core import draws\nfrom mrd_core.scoring import files\nimport plotly"),
+        ("pages.start", "import streamlit\nfrom analysis import figures\nfrom pages.components import session"),
+        ("app", "import streamlit"),
+    ],
+)
+def test_a_right_arrow_is_let_through(module: str, source: str) -> None:
+    assert wrong_arrows(source, module) == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["analysis", *sorted(f"analysis.{path.stem}" for path in (REPOSITORY / "analysis").glob("[!_]*.py")), *LIGHT],
+)
+def test_what_pages_import_loads_no_model_library(module: str) -> None:
+    probe = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    loaded = subprocess.run(probe, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.split()
+    assert HEAVY & set(loaded) == set()

@@ -1,0 +1,345 @@
+"""The command line, by its front door: real runs in a data root of their own, and errors that can be read."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mrd_core.__main__ import main
+from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.scoring.files import RunFiles
+from tests.conftest import REPOSITORY
+
+PATIENCE = 60.0
+QUICK = ("--sigma", "1e-2", "--draws", "8", "--workers", "1")
+PROMISED = {
+    "n_samples",
+    "median_relative_se",
+    "reliability_sum",
+    "reliability_mean",
+    "evaluations",
+    "seconds",
+    "seconds_floor_pass",
+    "sigma",
+    "device",
+    "dtype",
+}
+NO_NETWORK = """
+import socket
+
+def refuse(*args, **kwargs):
+    raise AssertionError("the network was touched")
+
+def connect(self, address, _connect=socket.socket.connect):
+    return _connect(self, address) if self.family == socket.AF_UNIX else refuse()
+
+socket.socket.connect = connect
+socket.getaddrinfo = refuse
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it said with its lines joined."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return " ".join(f"{self.out} {self.err}".split())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give this process and those it starts a data root of their own."""
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Return a function that runs the command line in this process, which has loaded torch already."""
+
+    def run(*arguments: object, answer: str = "") -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+            raise SystemExit(0)
+        return Outcome(int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def score(cli: Callable[..., Outcome], tiny_model: Path, tiny_forget_set: Path) -> Callable[..., Outcome]:
+    """Return a function that runs `score` on the tiny model in this process; later options win."""
+
+    def run(*options: object) -> Outcome:
+        return cli("score", "--model", tiny_model, "--forget-set", tiny_forget_set, *QUICK, *options)
+
+    return run
+
+
+def started(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start `python -m mrd_core …` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "mrd_core", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> Outcome:
+    out, err = process.communicate(timeout=PATIENCE)
+    return Outcome(process.returncode, out, err)
+
+
+def only_run() -> Run:
+    (run,) = RunStore.open().list()
+    return run
+
+
+def until(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
+    outcome = ended(started("--help"))
+    assert outcome.code == 0
+    commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
+    assert commands == ["score", "demo", "run", "doctor", "runs"]
+
+
+def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
+    outcome = cli("runs", "--help")
+    commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
+    assert commands == ["list", "show", "cancel", "resume", "delete"]
+
+
+# score
+
+
+def test_score_ends_with_one_line_of_json_and_leaves_the_scores(tiny_model, tiny_forget_set, tmp_path):
+    arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, "--out", tmp_path / "run")
+    outcome = ended(started(*arguments, *QUICK, "--json"))
+    assert outcome.code == 0, outcome.err
+    (line,) = outcome.out.splitlines()
+    summary = json.loads(line)
+    assert set(summary) >= PROMISED
+    assert (summary["n_samples"], summary["evaluations"], summary["sigma"]) == (12, 8, 1e-2)
+    assert 0 < summary["seconds_floor_pass"] < summary["seconds"]
+    columns = "sample_id mrd mrd_signed mrd_se mrd_low mrd_high n_tokens mean_log_prob".split()
+    columns += [f"{formula}_answer_mean" for formula in ("mrd", "mean_absolute", "initial")]
+    assert set(columns) <= set(pd.read_parquet(tmp_path / "run" / "scores.parquet"))
+
+
+def test_without_json_score_prints_nothing_to_stdout_and_says_where_the_scores_are(score, tmp_path):
+    outcome = score("--out", tmp_path / "run")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert str(tmp_path / "run" / "scores.parquet") in outcome.err.replace("\n", "")
+    assert "12 samples, 8 evaluations" in outcome.said
+
+
+def test_a_missing_forget_set_is_an_error_without_a_traceback(tiny_model, tmp_path):
+    outcome = ended(started("score", "--model", tiny_model, "--forget-set", tmp_path / "missing.jsonl"))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "missing.jsonl" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--sigma", "0", "greater than 0"),
+        ("--sigma", "lots", "valid number"),
+        ("--draws", "1", "greater than or equal to 2"),
+        ("--seed", "-1", "greater than or equal to 0"),
+        ("--preset", "x", "Use recommended or paper."),
+        ("--scope", "bad", "'answer', 'full'"),
+        ("--stop", "soon", "'precision', 'reliability' or 'never'"),
+        ("--dtype", "float16", "'float32', 'bfloat16' or 'float64'"),
+        ("--layout", "novel", "'tofu'"),
+        ("--prompt-column", "nope", "question"),
+        ("--out", "README.md", "not an empty directory"),
+    ],
+)
+def test_a_bad_option_is_named_with_what_would_be_right(score, option, value, reason):
+    outcome = score(option, value)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert value in outcome.said
+    assert reason in outcome.said
+    assert "Traceback" not in outcome.err
+    assert RunStore.open().list() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--model", "/no/such/model", "does not exist on this machine"),
+        ("--device", "cuda:99", "torch"),
+        ("--template", "chat", "no chat template"),
+    ],
+)
+def test_a_run_that_cannot_start_fails_with_the_reason_and_exits_with_2(score, option, value, reason):
+    outcome = score(option, value)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert reason in outcome.said
+    assert "Traceback" not in outcome.err
+    assert only_run().state is RunState.FAILED
+    assert only_run().error.type == "UserError"
+
+
+def test_a_directory_that_holds_a_run_is_not_overwritten(score, tmp_path):
+    assert score("--out", tmp_path / "run").code == 0
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    outcome = score("--out", tmp_path / "run", "--seed", "1")
+    assert outcome.code == 2
+    assert "already holds a run" in outcome.said
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_the_paper_preset_is_the_published_setting_and_its_options_can_be_overridden(score, tmp_path):
+    outcome = score("--preset", "paper", "--out", tmp_path / "run")
+    assert outcome.code == 0
+    summary = RunFiles(tmp_path / "run").read_summary()
+    assert (summary["preset"], summary["mode"], summary["sigma"]) == ("paper", "plain", 1e-2)
+
+
+# run
+
+
+def test_a_copied_config_reproduces_the_scores_to_the_bit(score, cli, tmp_path):
+    assert score("--out", tmp_path / "run", "--seed", "5").code == 0
+    again = tmp_path / "again"
+    again.mkdir()
+    (again / "config.json").write_bytes((tmp_path / "run" / "config.json").read_bytes())
+    assert cli("run", again).code == 0
+    for name in ("scores.parquet", "draws.parquet", "tokens.parquet"):
+        frames = [pd.read_parquet(tmp_path / folder / name) for folder in ("run", "again")]
+        pd.testing.assert_frame_equal(*frames, check_exact=True)
+    assert len(RunStore.open().list()) == 2
+
+
+def test_run_refuses_a_directory_without_a_config(cli, tmp_path):
+    outcome = cli("run", tmp_path)
+    assert outcome.code == 2
+    assert "config.json" in outcome.said
+
+
+# runs
+
+
+def test_without_runs_the_list_says_how_to_begin(cli):
+    assert "No runs yet" in cli("runs", "list").said
+
+
+def test_a_finished_run_is_listed_shown_and_deleted_with_its_texts(score, cli, home):
+    assert score().code == 0
+    run = only_run()
+    assert run.directory.is_relative_to(home)
+    listed = cli("runs", "list").said
+    assert run.id in listed
+    assert "succeeded" in listed
+    shown = cli("runs", "show", run.id).said
+    assert f'"evaluations": {run.summary["evaluations"]}' in shown
+    assert "precision gate: passed" in shown
+    assert cli("runs", "delete", run.id, answer="n\n").code == 1
+    assert run.directory.exists()
+    assert cli("runs", "delete", run.id, "--yes").code == 0
+    assert not run.directory.exists()
+    assert RunStore.open().list() == []
+
+
+@pytest.mark.parametrize("command", ["show", "cancel", "resume", "delete"])
+def test_an_unknown_run_is_an_error(cli, command):
+    outcome = cli("runs", command, "nobody")
+    assert outcome.code == 2
+    assert "There is no such run." in outcome.said
+
+
+def test_a_running_run_is_cancelled_by_another_process_and_resumed(tiny_model, tiny_forget_set, cli):
+    arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, *QUICK)
+    process = started(*arguments, "--stop", "never", "--draws", "60", "--batch-tokens", "1")
+    until(lambda: RunStore.open().list() and any(RunFiles(only_run().directory).units.glob("*.npz")), "it draws")
+    assert "cancelling" in cli("runs", "cancel", only_run().id).said
+    outcome = ended(process)
+    assert outcome.code == 130
+    assert f"runs resume {only_run().id}" in outcome.said
+    assert only_run().state is RunState.CANCELLED
+    assert cli("runs", "resume", only_run().id).code == 0
+    assert (only_run().state, only_run().summary["evaluations"]) == (RunState.SUCCEEDED, 60)
+    assert cli("runs", "resume", only_run().id).code == 2
+
+
+def test_ctrl_c_cancels_without_a_traceback(tiny_model, tiny_forget_set):
+    arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, *QUICK)
+    process = started(*arguments, "--stop", "never", "--draws", "600", "--batch-tokens", "1")
+    until(lambda: RunStore.open().list() and any(RunFiles(only_run().directory).units.glob("*.npz")), "it draws")
+    process.send_signal(signal.SIGINT)
+    outcome = ended(process)
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+    assert only_run().state is RunState.CANCELLED
+
+
+# doctor, demo
+
+
+def test_doctor_says_what_this_installation_runs_on_and_why(cli, home):
+    outcome = cli("doctor")
+    assert outcome.code == 0
+    lines = {line.split("  ")[0].strip() for line in outcome.out.splitlines()}
+    assert lines >= {"mrd-lens", "python", "torch", "device", "dtype", "workers", "threads", "home", "store"}
+    assert str(home) in outcome.out.replace("\n", "")
+
+
+@pytest.fixture
+def without_network(tmp_path: Path) -> dict[str, str]:
+    """Environment of processes in which every connection but a local one raises, helping processes included."""
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK, encoding="utf-8")
+    environment = {"PYTHONPATH": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    probe = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    refused = subprocess.run(
+        [sys.executable, "-c", probe], env=os.environ | environment, capture_output=True, text=True, check=False
+    )
+    assert "the network was touched" in refused.stderr
+    return environment
+
+
+def test_the_demo_touches_no_network(without_network):
+    outcome = ended(started("score", "--model", "demo", "--forget-set", "demo", *QUICK, **without_network))
+    assert outcome.code == 0, outcome.err
+    assert only_run().summary["n_samples"] >= 200
+
+
+@pytest.mark.slow
+def test_the_demo_command_gives_a_precise_ranking_without_a_network(without_network):
+    process = started("demo", **without_network)
+    assert process.wait(600) == 0
+    assert only_run().summary["n_samples"] >= 200
+    assert only_run().summary["median_relative_se"] <= 0.05
+    assert only_run().summary["warnings"] == []

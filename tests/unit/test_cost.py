@@ -1,0 +1,155 @@
+"""The cost of a run before it is launched."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import save_file
+
+from mrd_core.config import EstimatorConfig
+from mrd_core.cost import estimate, parameter_count
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState
+from tests.conftest import REPOSITORY
+from tests.unit import tiny
+
+SAMPLES = tiny.forget_set(("Who wrote it?", "Ann wrote it."), ("Where?", "In a house by the sea."))
+SUMMARY = {"tokens": 1000, "model_parameters": 2000, "evaluations": 44, "seconds": 10.0}
+
+
+def past_run(summary: dict[str, Any] | None) -> Run:
+    now = datetime.now(UTC)
+    return Run(
+        id="20261121-074655-ab12",
+        seq=1,
+        kind="score",
+        title="demo",
+        state=RunState.SUCCEEDED,
+        attempt=1,
+        device="cpu",
+        directory=Path("run"),
+        created_at=now,
+        queued_at=now,
+        started_at=now,
+        finished_at=now,
+        host=None,
+        pid=None,
+        pid_started=None,
+        heartbeat_at=None,
+        progress={},
+        error=None,
+        summary=summary,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> tuple[Path, int]:
+    """A saved model and the number of its weights."""
+    network = tiny.llama()
+    network.save_pretrained(tmp_path)
+    return tmp_path, sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_weights_are_counted_from_the_headers(model: tuple[Path, int]) -> None:
+    folder, count = model
+    assert parameter_count(folder) == count
+
+
+def test_shards_add_up(tmp_path: Path) -> None:
+    network = tiny.llama()
+    network.save_pretrained(tmp_path, max_shard_size="5KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 1
+    assert parameter_count(tmp_path) == sum(parameter.numel() for parameter in network.parameters())
+
+
+def test_a_second_format_beside_the_model_is_not_counted(model: tuple[Path, int]) -> None:
+    folder, count = model
+    save_file(dict(tiny.llama().state_dict()), folder / "consolidated.safetensors")
+    assert parameter_count(folder) == count
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"version https://git-lfs.github.com/spec/v1\n",
+        struct.pack("<Q", 5) + b"{oops",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 10) + json.dumps({"w": 1}).encode().ljust(10),
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe",
+    ],
+    ids=["empty", "pointer", "broken", "list", "no shape", "endless", "not text"],
+)
+def test_a_file_that_is_no_safetensors_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        parameter_count(tmp_path)
+    assert caught.value.what == str(tmp_path / "model.safetensors")
+    assert "git lfs pull" in caught.value.fix
+
+
+def test_a_model_of_unknown_size_has_evaluations_but_no_time() -> None:
+    cost = estimate(SAMPLES, None, EstimatorConfig(), [past_run(SUMMARY)])
+    assert cost.seconds is None
+    assert 0 < cost.evaluations <= cost.cap == 192
+
+
+@pytest.mark.parametrize(
+    ("config", "evaluations"),
+    [
+        (EstimatorConfig(draws=10), 10),
+        (EstimatorConfig(draws=5000), 48),
+        (EstimatorConfig(draws=5000, stop="never"), 5000),
+        (EstimatorConfig(draws=5000, stop="reliability"), 5000),
+        (EstimatorConfig.paper(), 200),
+    ],
+)
+def test_only_a_precision_target_is_expected_to_stop_early(config: EstimatorConfig, evaluations: int) -> None:
+    cost = estimate(SAMPLES, None, config, [])
+    assert cost.evaluations == evaluations
+    assert cost.cap == config.draws
+
+
+def test_the_newest_finished_run_gives_the_pace(model: tuple[Path, int]) -> None:
+    folder, count = model
+    config = EstimatorConfig(draws=44, stop="never")
+    runs = [past_run(None), past_run({"n_samples": 3}), past_run(SUMMARY), past_run(SUMMARY | {"seconds": 1e9})]
+    cost = estimate(SAMPLES, folder, config, runs)
+    characters = SAMPLES.frame[["prompt", "answer"]].sum(axis=1).str.len().sum()
+    # The same number of evaluations, so time is in proportion to weights × tokens alone.
+    expected = SUMMARY["seconds"] * (characters / 4 * count) / (SUMMARY["tokens"] * SUMMARY["model_parameters"])
+    start_up = estimate(SAMPLES, folder, config, [past_run(SUMMARY | {"seconds": 1e-9})]).seconds
+    assert start_up is not None
+    assert cost.seconds == pytest.approx(start_up + expected)
+    assert "20261121-074655-ab12" in cost.basis
+
+
+def test_without_a_past_the_estimate_says_that_it_is_a_guess(model: tuple[Path, int]) -> None:
+    cost = estimate(SAMPLES, model[0], EstimatorConfig(), [])
+    assert cost.seconds is not None
+    assert cost.seconds > 0
+    assert "laptop" in cost.basis
+
+
+def test_more_evaluations_take_longer(model: tuple[Path, int]) -> None:
+    few, many = (
+        estimate(SAMPLES, model[0], EstimatorConfig(draws=draws, stop="never"), [past_run(SUMMARY)]).seconds
+        for draws in (20, 20_000)
+    )
+    assert few is not None
+    assert many is not None
+    assert many > few
+
+
+def test_estimating_loads_no_torch() -> None:
+    code = "import sys, mrd_core.cost; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

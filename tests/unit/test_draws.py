@@ -1,0 +1,218 @@
+"""Scores, errors and reliability from stored draws, against explicit loops and known variances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mrd_core.config import EstimatorConfig, Formula, Normalisation, Scope
+from mrd_core.draws import (
+    SPLIT_SEED,
+    SPLITS,
+    Draws,
+    Precision,
+    checkpoints,
+    relative_se,
+    reliability,
+    scores,
+    variants,
+)
+
+
+def random_draws(evaluations: int = 12, samples: int = 5, mode: str = "antithetic", seed: int = 0) -> Draws:
+    """Return draws with a signal well above their noise."""
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(1, samples, 2, 3)) + 0.1 * generator.normal(size=(evaluations, samples, 2, 3))
+    values[..., 2] = np.abs(values[..., 2])
+    kept = generator.integers(3, 9, (samples, 2))
+    return Draws(tuple(f"s{i}" for i in range(samples)), values, kept, mode)
+
+
+def noisy(true_sd: float, noise_sd: float, units: int, samples: int, seed: int = 0) -> np.ndarray:
+    """Return units whose means have known true and noise variances, all of one sign."""
+    generator = np.random.default_rng(seed)
+    return 50 + true_sd * generator.normal(size=samples) + noise_sd * generator.normal(size=(units, samples))
+
+
+def brute_force_reliability(units: np.ndarray, control: np.ndarray | None = None) -> float:
+    """Split, rank, correlate, one split at a time; the control is partialled out by the textbook formula."""
+    generator = np.random.default_rng(SPLIT_SEED)
+    half, correlations = len(units) // 2, []
+    for _ in range(SPLITS):
+        order = generator.permutation(len(units))
+        first = np.abs(units[order[:half]].mean(axis=0))
+        second = np.abs(units[order[half : 2 * half]].mean(axis=0))
+        ab = stats.spearmanr(first, second).statistic
+        if control is not None:
+            ac, bc = (stats.spearmanr(part, control).statistic for part in (first, second))
+            ab = (ab - ac * bc) / np.sqrt((1 - ac**2) * (1 - bc**2))
+        correlations.append(ab)
+    return 2 * np.mean(correlations) / (1 + np.mean(correlations))
+
+
+@pytest.mark.parametrize("units", [4, 7, 12])
+def test_reliability_is_that_of_explicit_splits(units: int) -> None:
+    values = noisy(1, 1, units, 30)
+    assert reliability(values) == pytest.approx(brute_force_reliability(values), abs=1e-12)
+
+
+def test_length_is_partialled_out_as_the_textbook_does() -> None:
+    values = noisy(1, 1, 10, 30)
+    length = np.round(values.mean(axis=0) + np.random.default_rng(1).normal(size=30))
+    found = reliability(values, length)
+    assert found == pytest.approx(brute_force_reliability(values, length), abs=1e-12)
+    assert found < reliability(values)
+
+
+def test_what_length_explains_wholly_has_no_reliability_of_its_own() -> None:
+    values = noisy(5, 1e-6, 8, 20)
+    assert np.isnan(reliability(values, values.mean(axis=0)))
+    assert np.isnan(reliability(np.ones((8, 20))))
+
+
+def test_a_control_that_is_constant_changes_nothing() -> None:
+    values = noisy(1, 1, 8, 30)
+    assert reliability(values, np.full(30, 7)) == pytest.approx(reliability(values), abs=1e-12)
+
+
+@pytest.mark.parametrize("noise_sd", [0.5, 1.0, 3.0])
+def test_spearman_brown_finds_the_known_reliability(noise_sd: float) -> None:
+    units, samples = 16, 4000
+    # Reliability of a mean of n units is true / (true + noise / n); ranks of normals correlate as 6/π asin(ρ/2).
+    pearson_half = 1 / (1 + noise_sd**2 / (units / 2))
+    spearman_half = 6 / np.pi * np.arcsin(pearson_half / 2)
+    expected = 2 * spearman_half / (1 + spearman_half)
+    assert reliability(noisy(1, noise_sd, units, samples)) == pytest.approx(expected, abs=0.02)
+
+
+def test_pure_noise_has_no_reliability() -> None:
+    assert abs(reliability(noisy(0, 1, 12, 2000))) < 0.1
+
+
+def test_samples_without_a_score_are_left_out_of_the_reliability() -> None:
+    values = noisy(1, 1, 8, 30)
+    with_gap = np.insert(values, 4, np.nan, axis=1)
+    length = np.arange(31.0)
+    assert reliability(with_gap) == reliability(values)
+    assert reliability(with_gap, length) == pytest.approx(reliability(values, np.delete(length, 4)), abs=1e-12)
+
+
+@pytest.mark.parametrize(("units", "samples"), [(3, 10), (8, 2), (8, 1), (1, 1)])
+def test_too_few_units_or_samples_have_no_reliability(units: int, samples: int) -> None:
+    assert np.isnan(reliability(noisy(1, 1, units, samples)))
+
+
+def test_scores_are_mean_standard_error_and_t_interval() -> None:
+    draws = random_draws()
+    frame = scores(draws, Scope.FULL, Normalisation.MEAN)
+    for i in range(5):
+        pairs = [draws.values[k : k + 2, i, 1, 1].mean() / draws.kept[i, 1] for k in range(0, 12, 2)]
+        found = frame.iloc[i]
+        interval = stats.t.interval(0.95, 5, loc=np.mean(pairs), scale=stats.sem(pairs))
+        assert found["mrd_signed"] == pytest.approx(np.mean(pairs))
+        assert found["mrd"] == pytest.approx(abs(np.mean(pairs)))
+        assert found["mrd_se"] == pytest.approx(stats.sem(pairs))
+        assert found["relative_se"] == pytest.approx(stats.sem(pairs) / abs(np.mean(pairs)))
+        assert [found["mrd_low"], found["mrd_high"]] == pytest.approx(sorted(np.abs(interval)))
+
+
+def test_an_interval_that_spans_zero_begins_at_zero() -> None:
+    values = np.zeros((4, 3, 2, 3))
+    values[:, :, 1, 1] = np.array([[-1, 3, -9.0], [1, 4, -8], [-1, 3, -9], [2, 4, -8]])
+    frame = scores(
+        Draws(("a", "b", "c"), values, np.ones((3, 2), dtype=np.int64), "plain"), Scope.FULL, Normalisation.SUM
+    )
+    assert frame["mrd_low"][0] == 0
+    assert frame["mrd_high"][0] > frame["mrd"][0]
+    assert (frame["mrd_low"][1:] > 0).all()
+    assert frame["mrd_signed"][2] < 0 < frame["mrd_low"][2] < frame["mrd"][2] < frame["mrd_high"][2]
+
+
+def test_a_sample_without_kept_tokens_is_undefined_everywhere() -> None:
+    draws = random_draws()
+    draws.kept[2] = 0
+    draws.values[:, 2] = 0
+    for normalisation in Normalisation:
+        frame = scores(draws, Scope.ANSWER, normalisation)
+        undefined = frame.drop(columns=["sample_id", "n_tokens"]).isna()
+        assert undefined.iloc[2].all()
+        assert not undefined.drop(index=2).any().any()
+    assert variants(draws).iloc[2].isna().all()
+    assert np.isfinite(Precision.of(draws, Scope.ANSWER).median_relative_se)
+
+
+def test_every_variant_is_a_column() -> None:
+    draws = random_draws()
+    frame = variants(draws)
+    assert len(frame.columns) == 12
+    for formula in Formula:
+        for scope in Scope:
+            for normalisation in Normalisation:
+                expected = scores(draws, scope, normalisation, formula)["mrd"]
+                np.testing.assert_array_equal(frame[f"{formula}_{scope}_{normalisation}"], expected)
+
+
+def test_one_unit_has_a_score_and_no_error() -> None:
+    frame = scores(random_draws(evaluations=2), Scope.ANSWER, Normalisation.MEAN)
+    assert frame["mrd"].notna().all()
+    assert frame[["mrd_se", "mrd_low", "mrd_high", "relative_se"]].isna().all().all()
+
+
+def test_one_sample_alone_has_a_precision() -> None:
+    reached = Precision.of(random_draws(samples=1), Scope.ANSWER)
+    assert reached.evaluations == 12
+    assert reached.median_relative_se == reached.p90_relative_se > 0
+    assert np.isnan(reached.reliability_mean)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_score_of_zero_has_no_relative_error() -> None:
+    assert np.isnan(relative_se(np.array([[1.0, 2.0], [-1.0, 2.5]]))[0])
+
+
+@pytest.mark.parametrize("mode", ["antithetic", "plain"])
+def test_draws_come_back_from_their_file(tmp_path: Path, mode: str) -> None:
+    draws = random_draws(mode=mode)
+    path = tmp_path / "draws.parquet"
+    with path.open("wb") as stream:
+        draws.save(stream)
+    again = Draws.load(path)
+    assert (again.sample_ids, again.mode, again.evaluations) == (draws.sample_ids, draws.mode, 12)
+    np.testing.assert_array_equal(again.values, draws.values)
+    np.testing.assert_array_equal(again.kept, draws.kept)
+
+
+def test_a_run_looks_after_eight_pairs_and_then_every_four() -> None:
+    assert checkpoints("antithetic", 45) == [16, 24, 32, 40, 44]
+    assert checkpoints("plain", 45) == [16, 24, 32, 40, 45]
+    assert checkpoints("antithetic", 3) == checkpoints("antithetic", 2) == [2]
+    assert checkpoints("plain", 16) == [16]
+
+
+def reached(median: float = 0.02, p90: float = 0.05, by_sum: float = 0.95, by_mean: float = 0.8) -> Precision:
+    """Return a precision with these figures."""
+    return Precision(16, median, p90, by_sum, by_mean)
+
+
+def test_the_precision_rule_wants_both_quantiles() -> None:
+    target = EstimatorConfig(stop="precision", median_relative_se=0.03, p90_relative_se=0.06)
+    assert reached().reaches(target)
+    assert not reached(median=0.031).reaches(target)
+    assert not reached(p90=0.061).reaches(target)
+    assert not reached(median=float("nan")).reaches(target)
+
+
+def test_the_reliability_rule_looks_at_the_chosen_normalisation() -> None:
+    by_sum = EstimatorConfig(stop="reliability", reliability=0.9, normalisation=Normalisation.SUM)
+    by_mean = EstimatorConfig(stop="reliability", reliability=0.9, normalisation=Normalisation.MEAN)
+    assert reached().reaches(by_sum)
+    assert not reached().reaches(by_mean)
+    assert reached(by_mean=0.9).reaches(by_mean)
+    assert not reached(by_mean=float("nan")).reaches(by_mean)
+
+
+def test_never_never_stops() -> None:
+    assert not reached(0, 0, 1, 1).reaches(EstimatorConfig(stop="never"))

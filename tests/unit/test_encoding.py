@@ -1,0 +1,191 @@
+"""Samples become tokens: the answer and its end are marked exactly, and the pieces are the text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from mrd_core.encoding import Encoded, EncodedSample, choose_template, encode, length_buckets
+from mrd_core.errors import UserError
+from tests.unit import tiny
+
+PROMPT, ANSWER = "Who wrote it?", "Ann wrote the old letter."
+
+
+def encode_one(
+    tokenizer: Any, prompt: str, answer: str, template: str = "plain", context: int = 500
+) -> EncodedSample:
+    """Return one sample as tokens."""
+    return encode(tiny.forget_set((prompt, answer)), tokenizer, context, template).samples[0]
+
+
+def marked(sample: EncodedSample) -> str:
+    """Return the pieces that are marked as answer, joined."""
+    return "".join(piece for piece, inside in zip(sample.pieces[1:], sample.answer, strict=True) if inside)
+
+
+def chat_tokenizer(template: str = tiny.CHAT_TEMPLATE, **special: Any) -> PreTrainedTokenizerFast:
+    """Return a tokenizer with a chat template; <|end|> closes a turn."""
+    tokenizer = tiny.tokenizer(**special)
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def with_ends(single: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer that adds special tokens around a text by itself."""
+    tokenizer = tiny.tokenizer()
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=ids)
+    return tokenizer
+
+
+def test_the_plain_template_marks_the_answer_and_eos() -> None:
+    sample = encode_one(tiny.tokenizer(), PROMPT, ANSWER)
+    assert "".join(sample.pieces) == f"Question: {PROMPT}\nAnswer: {ANSWER}</s>"
+    assert marked(sample) == f" {ANSWER}</s>"
+    assert not sample.truncated
+    assert len(sample.pieces) == len(sample.tokens) == len(sample.answer) + 1
+
+
+@pytest.mark.parametrize("answer", ["1987", " with a blank", "two\nlines", "trailing \n", "{braces}", "?", "🎉"])
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_any_answer_is_marked_and_closed(answer: str, template: str) -> None:
+    sample = encode_one(chat_tokenizer(), "What {then}?", answer, template)
+    # The plain template puts a blank before the answer; this chat template trims what it is given.
+    expected = f" {answer}</s>" if template == "plain" else f"{answer.strip()}<|end|>"
+    assert marked(sample) == expected
+    assert "".join(sample.pieces).endswith(expected)
+
+
+def test_the_chat_template_marks_the_answer_and_the_end_of_its_turn() -> None:
+    sample = encode_one(chat_tokenizer(eos_token="<|end|>"), PROMPT, ANSWER, "chat")
+    assert "".join(sample.pieces) == f"<|user|>{PROMPT}<|end|><|assistant|>{ANSWER}<|end|>"
+    assert marked(sample) == f"{ANSWER}<|end|>"
+
+
+def test_the_end_of_a_turn_counts_where_it_is_not_the_eos_token() -> None:
+    tokenizer = chat_tokenizer()
+    assert "<|end|>" not in tokenizer.all_special_tokens
+    assert marked(encode_one(tokenizer, PROMPT, ANSWER, "chat")) == f"{ANSWER}<|end|>"
+
+
+@pytest.mark.parametrize("answer", ["end", "|", "Who wrote it?", "user"])
+def test_an_answer_that_the_template_or_the_prompt_holds_too_is_found_in_its_turn(answer: str) -> None:
+    sample = encode_one(chat_tokenizer(), PROMPT, answer, "chat")
+    assert marked(sample) == f"{answer}<|end|>"
+
+
+def test_what_a_template_puts_before_the_answer_is_not_the_answer() -> None:
+    thinking = "{{ '(thinking)' if m.role == 'assistant' }}"
+    template = tiny.CHAT_TEMPLATE.replace("{{ m.content", thinking + "{{ m.content")
+    sample = encode_one(chat_tokenizer(template), PROMPT, ANSWER, "chat")
+    assert "(thinking)" in "".join(sample.pieces)
+    assert marked(sample) == f"{ANSWER}<|end|>"
+
+
+def test_a_template_whose_generation_prompt_is_another_text_still_finds_the_answer() -> None:
+    template = tiny.CHAT_TEMPLATE.replace("{% if add", "{{ '(date)' if add_generation_prompt }}{% if add")
+    assert marked(encode_one(chat_tokenizer(template), PROMPT, ANSWER, "chat")) == f"{ANSWER}<|end|>"
+
+
+def test_a_template_that_keeps_blanks_keeps_the_end_of_the_turn() -> None:
+    template = tiny.CHAT_TEMPLATE.replace(" | trim", "")
+    assert marked(encode_one(chat_tokenizer(template), PROMPT, f"{ANSWER}\n", "chat")) == f"{ANSWER}\n<|end|>"
+
+
+def test_a_chat_template_that_drops_the_answer_is_an_error() -> None:
+    template = "{% for m in messages if m.role == 'user' %}<|user|>{{ m.content }}<|end|>{% endfor %}"
+    with pytest.raises(UserError, match="does not reproduce the answer"):
+        encode_one(chat_tokenizer(template), PROMPT, ANSWER, "chat")
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_a_text_without_prompt_is_scored_whole(template: str) -> None:
+    sample = encode_one(chat_tokenizer(), "", ANSWER, template)
+    assert "".join(sample.pieces) == f"{ANSWER}</s>"
+    assert sample.answer.all()
+
+
+@pytest.mark.parametrize(
+    ("single", "begin"), [("$A </s>", ""), ("<s> $A </s>", "<s>"), ("<s> $A", "<s>"), ("$A", "")]
+)
+def test_there_is_one_eos_whatever_the_tokenizer_adds(single: str, begin: str) -> None:
+    tokenizer = with_ends(single)
+    sample = encode_one(tokenizer, PROMPT, ANSWER)
+    assert (sample.tokens == tokenizer.eos_token_id).sum() == 1
+    assert "".join(sample.pieces) == f"{begin}Question: {PROMPT}\nAnswer: {ANSWER}</s>"
+    assert marked(sample) == f" {ANSWER}</s>"
+    whole = encode_one(tokenizer, "", ANSWER)
+    assert whole.answer.all()
+    assert len(whole.answer) == len(whole.tokens) - 1
+
+
+@pytest.mark.parametrize("text", ["Ann 🎉🎉 ok", "naïve façade — “x”", "日本語 text", "👩‍👩‍👧", "a\u0301b"])
+def test_pieces_of_characters_of_several_bytes_join_to_the_text(text: str) -> None:
+    sample = encode_one(tiny.tokenizer(), "", text)
+    assert "".join(sample.pieces) == f"{text}</s>"
+    assert len(sample.pieces) > len(text) + 1
+    assert encode_one(tiny.tokenizer(), "", text, context=5).pieces == sample.pieces[:5]
+
+
+def test_a_sample_longer_than_the_context_is_cut_and_flagged() -> None:
+    whole = encode_one(tiny.tokenizer(), PROMPT, ANSWER)
+    size = len(whole.tokens)
+    for context in (1, 2, 10, size - 1):
+        cut = encode_one(tiny.tokenizer(), PROMPT, ANSWER, context=context)
+        assert cut.truncated
+        np.testing.assert_array_equal(cut.tokens, whole.tokens[:context])
+        np.testing.assert_array_equal(cut.answer, whole.answer[: context - 1])
+        assert cut.pieces == whole.pieces[:context]
+    assert not encode_one(tiny.tokenizer(), PROMPT, ANSWER, context=size).truncated
+
+
+@pytest.mark.parametrize("text", [" ", "\n", "a", "\u200b"])
+def test_a_text_of_next_to_nothing_still_ends_with_eos(text: str) -> None:
+    sample = encode_one(tiny.tokenizer(), "", text)
+    assert sample.tokens[-1] == tiny.tokenizer().eos_token_id
+    assert sample.answer.dtype == np.bool_
+    assert len(sample.answer) == len(sample.tokens) - 1
+
+
+def test_a_tokenizer_without_eos_is_an_error() -> None:
+    with pytest.raises(UserError, match="no end-of-sequence token") as caught:
+        encode_one(tiny.tokenizer(eos_token=None), PROMPT, ANSWER)
+    assert "tokenizer_config.json" in caught.value.fix
+
+
+def test_a_tokenizer_without_padding_is_enough() -> None:
+    tokenizer = tiny.tokenizer(pad_token=None)
+    assert tokenizer.pad_token_id is None
+    assert marked(encode_one(tokenizer, PROMPT, ANSWER)) == f" {ANSWER}</s>"
+
+
+def test_the_template_is_chosen_from_the_wish_and_the_tokenizer() -> None:
+    assert choose_template(tiny.tokenizer(), "auto").value == "plain"
+    assert choose_template(chat_tokenizer(), "auto").value == "chat"
+    assert choose_template(chat_tokenizer(), "plain") == ("plain", "as asked")
+    with pytest.raises(UserError, match="no chat template"):
+        choose_template(tiny.tokenizer(), "chat")
+
+
+def test_the_flat_axis_holds_the_samples_one_after_the_other() -> None:
+    samples: Encoded = tiny.encoded(3, 1, 4, answer_from=1)
+    assert samples.starts.tolist() == [0, 2, 2, 5]
+    assert samples.owner.tolist() == [0, 0, 2, 2, 2]
+    assert samples.answer.tolist() == [False, True, False, True, True]
+    assert samples.flat_positions(np.array([2, 0])).tolist() == [2, 3, 4, 0, 1]
+    assert samples.subset(np.array([2, 0])).sample_ids == ("s2", "s0")
+    assert len(samples) == 3
+
+
+def test_batches_keep_to_their_size_and_hold_each_sample_once() -> None:
+    lengths = np.array([5, 30, 7, 7, 2, 11, 1])
+    batches = length_buckets(lengths, 24)
+    assert sorted(np.concatenate(batches)) == list(range(7))
+    assert batches[0].tolist() == [1]
+    for batch in batches[1:]:
+        assert len(batch) * lengths[batch].max() <= 24
