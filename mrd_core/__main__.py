@@ -179,9 +179,12 @@ def share(directory: Path, parent: int) -> None:
 @app.command()
 def doctor() -> None:
     """Print versions, device, dtype, threads and store, each with the reason of the choice."""
-    from mrd_core.doctor import findings
+    from mrd_core.doctor import Finding, findings
 
-    table = Table("what", "value", "why", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in Finding._fields:
+        # A path that does not fit is broken, never cut: it is here to be read.
+        table.add_column(name, overflow="fold")
     for finding in findings(Settings.from_environment()):
         table.add_row(*map(escape, finding))
     out.print(table)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from jinja2 import TemplateError
 
-from mrd_core.config import Choice
+from mrd_core.config import Choice, Scope
 from mrd_core.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ class Encoded:
     def answer(self) -> BoolArray:
         """Answer scope on the flat axis, shape (T,)."""
         return np.concatenate([sample.answer for sample in self.samples])
+
+    def in_scope(self, scope: Scope) -> BoolArray:
+        """Return which flat positions `scope` covers, shape (T,)."""
+        answer = self.answer
+        return answer if scope is Scope.ANSWER else np.ones_like(answer)
 
     def subset(self, indices: IntArray) -> Encoded:
         """Return the samples at `indices`, in that order."""
@@ -167,8 +173,13 @@ def _chat_text(prompt: str, answer: str, tokenizer: Any) -> tuple[str, int, int]
     """Return the rendered conversation and the character span of the answer in it."""
     user = {"role": "user", "content": prompt}
     turn = {"role": "assistant", "content": answer}
-    text: str = tokenizer.apply_chat_template([user, turn], tokenize=False)
-    head: str = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    try:
+        text: str = tokenizer.apply_chat_template([user, turn], tokenize=False)
+        head: str = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise UserError(
+            "The model's chat template", f"cannot be rendered: {error}.", "Choose the template 'plain'."
+        ) from error
     # A closing tag may hold the answer's letters ("end" in <|im_end|>), so the look-up starts at the turn.
     turn_begins = len(head) if text.startswith(head) else text.rfind(answer.strip())
     # Templates may trim what they are given.

@@ -241,13 +241,16 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
     Raises:
         UserError: The adapter is missing, pickled, or made for another model.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 
     folder = _adapter_folder(adapter)
     advice = "Check that it was trained on this very model and that adapter_config.json is beside it."
     try:
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
             stored = _lora_names(file.keys())
+        kind = PeftConfig.from_pretrained(str(folder)).peft_type
+        if kind != PeftType.LORA:
+            raise ValueError(f"it is a {kind} adapter, and only LoRA can be merged into the weights")
         adapted = PeftModel.from_pretrained(network, str(folder))
     except UNREADABLE as error:
         raise UserError(

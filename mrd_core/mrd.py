@@ -90,7 +90,7 @@ class Estimator:
         self._baseline = baseline
         self._signs = (1, -1) if mode == "antithetic" else (1,)
         encoded = passes.encoded
-        self._masks = (baseline.kept & encoded.answer, baseline.kept)
+        self._masks = [baseline.kept & encoded.in_scope(scope) for scope in SCOPES]
 
     @property
     def kept(self) -> npt.NDArray[np.int64]:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mrd_core.draws import FloatArray
+from mrd_core.config import Scope
+from mrd_core.draws import SCOPES, SUMS, FloatArray
 from mrd_core.encoding import Encoded, IntArray
 from mrd_core.likelihood import Passes
 from mrd_core.mrd import Baseline, Estimator, per_sample
@@ -133,31 +134,40 @@ def pilot_samples(encoded: Encoded) -> IntArray:
     return np.sort(order[places])
 
 
-def run_pilot(passes: Passes, baseline: Baseline, seed: int, dtype: torch.dtype) -> Pilot:
+def run_pilot(
+    passes: Passes, baseline: Baseline, seed: int, dtype: torch.dtype, scope: Scope = Scope.ANSWER
+) -> Pilot:
     """Calibrate σ with two antithetic pairs on the samples of `passes`.
 
     Draws in bf16 are calibrated in fp32: rounding would otherwise pass for a departure from the quadratic
     law.
     """
     at_least_fp32 = torch.promote_types(dtype, torch.float32)
-    tokens = np.maximum(per_sample((baseline.kept & passes.encoded.answer).astype(np.float64), passes.encoded), 1)
+    at = SCOPES.index(scope)
+    tokens = np.maximum(
+        per_sample((baseline.kept & passes.encoded.in_scope(scope)).astype(np.float64), passes.encoded), 1
+    )
 
     def estimate(sigma: float) -> FloatArray:
         model = PerturbedModel(passes.scorer, Noise(seed, sigma), streamed=True, dtype=at_least_fp32)
         estimator = Estimator(passes, model, baseline, "antithetic")
-        relative = np.stack([estimator.unit(index).values[:, :, 0, 1].mean(axis=0) for index in PILOT_DRAWS])
+        relative = np.stack(
+            [estimator.unit(index).values[:, :, at, SUMS.index("relative")].mean(axis=0) for index in PILOT_DRAWS]
+        )
         mrd = np.abs(relative.mean(axis=0)) / tokens
         return np.where(mrd > 0, mrd, np.nan)
 
     return calibrate(estimate)
 
 
-def judge(passes: Passes, baseline: Baseline, pilot: Pilot, sigma: float) -> PrecisionGate:
+def judge(
+    passes: Passes, baseline: Baseline, pilot: Pilot, sigma: float, scope: Scope = Scope.ANSWER
+) -> PrecisionGate:
     """Judge whether the draws' precision is fine enough for `sigma`, from one unperturbed pass."""
     encoded = passes.encoded
-    answer = baseline.kept & encoded.answer
-    tokens = per_sample(answer.astype(np.float64), encoded)
-    change = per_sample(np.where(answer, baseline.relative_change(passes()), 0.0), encoded)
+    scored = baseline.kept & encoded.in_scope(scope)
+    tokens = per_sample(scored.astype(np.float64), encoded)
+    change = per_sample(np.where(scored, baseline.relative_change(passes()), 0.0), encoded)
     floor = np.abs(change[tokens > 0]) / tokens[tokens > 0]
     in_ulp, coarsest = coarsest_weight(passes.scorer, sigma)
     return PrecisionGate(

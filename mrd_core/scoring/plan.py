@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from mrd_core import models
-from mrd_core.config import Choice, EstimatorConfig, ScoreConfig
+from mrd_core.config import Choice, EstimatorConfig, Scope, ScoreConfig
 from mrd_core.encoding import choose_template, encode
 from mrd_core.errors import UserError
 from mrd_core.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
@@ -89,7 +89,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context
         stage = load_stage(config, forget_set, context, dtype)
         context.progress(0, config.estimator.draws, message="Measuring the baseline")
         baseline = measure_baseline(stage.passes, stage.model.dtype)
-        _require_scored_tokens(baseline, stage)
+        _require_scored_tokens(baseline, stage, config.estimator.scope)
         context.progress(0, config.estimator.draws, message="Calibrating σ")
         pilot, gate = _pilot(config.estimator, stage, baseline, context)
         if gate.passed or config.estimator.preset == "paper":
@@ -146,12 +146,12 @@ def _halving_reported(context: JobContext) -> Callable[[int], None]:
     return report
 
 
-def _require_scored_tokens(baseline: Baseline, stage: Stage) -> None:
-    if (baseline.kept & stage.passes.encoded.answer).any():
+def _require_scored_tokens(baseline: Baseline, stage: Stage, scope: Scope) -> None:
+    if (baseline.kept & stage.passes.encoded.in_scope(scope)).any():
         return
     raise UserError(
         "The forget set",
-        "has no answer token that could be scored: every one is cut off by the model's context or has |log p| "
+        "has no token in scope that could be scored: every one is cut off by the model's context or has |log p| "
         "below 1e-6.",
         "Use shorter samples, a model with a longer context, or check the column mapping.",
     )
@@ -172,9 +172,9 @@ def _pilot(
     )
     few_baseline = Baseline(baseline.log_probs[encoded.flat_positions(chosen)])
     with precision(stage.model.dtype):
-        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype)
+        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope)
         sigma = pilot.sigma if config.sigma == "auto" else config.sigma
-        return pilot, judge(few, few_baseline, pilot, sigma)
+        return pilot, judge(few, few_baseline, pilot, sigma, config.scope)
 
 
 def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context: JobContext) -> torch.dtype:

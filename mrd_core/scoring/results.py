@@ -29,7 +29,7 @@ def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd
     """Return one row per sample: the chosen variant with its error, what it was measured on, all variants."""
     encoded, baseline = prepared.stage.passes.encoded, prepared.baseline
     frame = scores(draws, config.scope, config.normalisation)
-    in_scope = encoded.answer if config.scope == "answer" else np.ones_like(encoded.answer)
+    in_scope = encoded.in_scope(config.scope)
     scored = per_sample(in_scope.astype(np.float64), encoded)
     total = per_sample(np.where(in_scope, baseline.log_probs, 0.0), encoded)
     frame["n_tokens"] = scored.astype(np.int64)

@@ -189,3 +189,10 @@ def test_batches_keep_to_their_size_and_hold_each_sample_once() -> None:
     assert batches[0].tolist() == [1]
     for batch in batches[1:]:
         assert len(batch) * lengths[batch].max() <= 24
+
+
+def test_a_broken_chat_template_is_named() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('system role not supported') }}"
+    with pytest.raises(UserError, match="cannot be rendered: system role not supported"):
+        encode(tiny.forget_set(("q", "a")), tokenizer, 64, "chat")

@@ -368,7 +368,7 @@ def test_long_samples_are_cut_flagged_and_counted_and_those_without_an_answer_le
 
 def test_a_forget_set_of_which_nothing_can_be_scored_is_refused(scored, tmp_path):
     no_room = [{"question": f"{i} wrote it? " * CONTEXT, "answer": "Ann"} for i in range(3)]
-    with pytest.raises(UserError, match="no answer token that could be scored"):
+    with pytest.raises(UserError, match="no token in scope that could be scored"):
         scored(forget_set=write_rows(tmp_path / "none.jsonl", no_room))
 
 
