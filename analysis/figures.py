@@ -88,7 +88,7 @@ def difficulty_map(
     )
     if axis == "relative_se":
         figure.update_yaxes(tickformat=".1%", rangemode="tozero")
-    return _laid_out(figure, "Difficulty map", MRD_TITLE, AXIS_TITLES[axis]).update_layout(dragmode="select")
+    return _laid_out(figure, "Difficulty map", MRD_TITLE, AXIS_TITLES[axis])
 
 
 def precision_curve(metrics: pd.DataFrame) -> go.Figure:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from benchmarks.published import copy_of_weights, relative_change
 from mrd_core import models
 from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig
 from mrd_core.draws import Draws, FloatArray
+from mrd_core.errors import UserError
 from mrd_core.mrd import measure_baseline
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
@@ -131,8 +133,8 @@ def main(
     torch.set_num_threads(workers_and_threads(config.estimator, kind)[1])
     with TemporaryDirectory(prefix="mrd-benchmark-") as folder:
         chosen = spread(read(config.forget_set), samples)
-        peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
         finished = whole_run(config, run_directory(Path(folder), "run", config, chosen))
+        peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
     seconds = in_turns(finished)
     comparisons = compare(finished, seconds, peak, TARGETS[kind.type])
     (print_json if as_json else print_table)(setting_of(finished), comparisons)
@@ -356,4 +358,7 @@ def _mib(count: int) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except UserError as error:
+        sys.exit(str(error))

@@ -134,7 +134,16 @@ def sound(test: AppTest) -> AppTest:
 
 def texts(test: AppTest) -> str:
     """Return everything that the page says, without its tables."""
-    kinds = (test.title, test.subheader, test.markdown, test.caption, test.text, test.info, test.warning, test.html)
+    kinds = (
+        test.title,
+        test.subheader,
+        test.markdown,
+        test.caption,
+        test.text,
+        test.info,
+        test.warning,
+        test.html,
+    )
     spoken = [str(element.value) for kind in kinds for element in kind]
     return "\n".join([*spoken, *(button.label for button in test.button)])
 

@@ -74,7 +74,9 @@ def test_the_guided_demo_walks_forth_and_back_and_ends(app: Open, tmp_path: Path
     button(test, "Guided demo").click().run()
     for place, step in enumerate(STEPS):
         assert f"{place + 1} of {len(STEPS)} · {step.title}" in texts(sound(test))
-        assert test.title[0].value == {"forget_set": "Forget set", "difficulty": "Difficulty"}[Path(step.page).stem]
+        assert (
+            test.title[0].value == {"forget_set": "Forget set", "difficulty": "Difficulty"}[Path(step.page).stem]
+        )
         if place + 1 < len(STEPS):
             test.button(key="tour_next").click().run()
     assert test.button(key="tour_next").disabled

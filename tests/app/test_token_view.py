@@ -44,7 +44,9 @@ def tokens_of(*pieces: str, **columns: Any) -> pd.DataFrame:
     return pd.DataFrame(values | columns)
 
 
-@pytest.mark.parametrize("columns", [{}, {"in_answer": False}, {"excluded": True}], ids=["answer", "question", "out"])
+@pytest.mark.parametrize(
+    "columns", [{}, {"in_answer": False}, {"excluded": True}], ids=["answer", "question", "out"]
+)
 def test_tokens_are_text_whatever_they_hold(columns: dict[str, bool]) -> None:
     page = Page(heat_map(tokens_of(*EVIL, **columns)))
     assert page.text == "".join(EVIL)
@@ -79,7 +81,9 @@ def test_the_legend_names_every_mark() -> None:
     assert all(word in text for word in ("falls under noise", "rises", "not scored", "left out (|log p| < 1e-6)"))
 
 
-@pytest.mark.parametrize("text", ["plain", "**b** $x$ <b>", "a`b", "``a```b`", "`", "![x](http://example.org)", ":red[x]"])
+@pytest.mark.parametrize(
+    "text", ["plain", "**b** $x$ <b>", "a`b", "``a```b`", "`", "![x](http://example.org)", ":red[x]"]
+)
 def test_a_literal_is_one_code_span(text: str) -> None:
     shown = literal(text)
     fence = shown.split(" ", 1)[0]

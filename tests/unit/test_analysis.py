@@ -104,7 +104,16 @@ def test_the_smallest_score_comes_first_ties_by_id_and_undefined_ones_last(run_d
 def test_a_ranking_has_the_columns_that_it_promises(run_directory: Path) -> None:
     promised = {
         *("rank", "sample_id", "mrd", "mrd_se", "mrd_low", "mrd_high", "relative_se", "n_tokens"),
-        *("excluded_tokens", "mean_log_prob", "truncated", "region", "prompt", "answer", "split", "training_count"),
+        *(
+            "excluded_tokens",
+            "mean_log_prob",
+            "truncated",
+            "region",
+            "prompt",
+            "answer",
+            "split",
+            "training_count",
+        ),
     }
     assert promised <= set(difficulty.ranking(run_directory, Variant()).columns)
 
@@ -128,7 +137,9 @@ def test_another_variant_is_another_ranking(run_directory: Path) -> None:
 
 @pytest.mark.parametrize("formula", list(Formula))
 @pytest.mark.parametrize("scope", list(Scope))
-def test_every_variant_ranks_by_the_scores_of_the_draws(run_directory: Path, scope: Scope, formula: Formula) -> None:
+def test_every_variant_ranks_by_the_scores_of_the_draws(
+    run_directory: Path, scope: Scope, formula: Formula
+) -> None:
     variant = Variant(scope, Normalisation.MEAN, formula)
     expected = scores(Draws.load(RunFiles(run_directory).draws), scope, Normalisation.MEAN, formula)
     table = difficulty.ranking(run_directory, variant).set_index("sample_id").loc[list(IDS)]
@@ -171,7 +182,14 @@ def test_regions_split_the_map_at_its_medians() -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [("(.*)", {"d"}), ("[sic]", {"b"}), ("ANN", {"a", "b"}), ("question c", {"c"}), ("a+b", {"c"}), ("", set(IDS))],
+    [
+        ("(.*)", {"d"}),
+        ("[sic]", {"b"}),
+        ("ANN", {"a", "b"}),
+        ("question c", {"c"}),
+        ("a+b", {"c"}),
+        ("", set(IDS)),
+    ],
 )
 def test_a_search_is_taken_literally_and_ignores_case(run_directory: Path, text: str, found: set[str]) -> None:
     table = difficulty.ranking(run_directory, Variant())

@@ -337,7 +337,12 @@ def test_submit_writes_the_config_and_what_prepare_adds(store, settings):
     )
     assert ScoreConfig.model_validate_json((run.directory / "config.json").read_text()) == config_of(draws=34)
     assert sorted(path.name for path in run.directory.iterdir()) == ["config.json", "samples.parquet"]
-    assert (run.title, run.kind, run.device, run.state) == ("forget.csv on the demo model", "score", "cpu", S.QUEUED)
+    assert (run.title, run.kind, run.device, run.state) == (
+        "forget.csv on the demo model",
+        "score",
+        "cpu",
+        S.QUEUED,
+    )
     assert run.id.startswith(f"{datetime.now(UTC):%Y%m%d}-")
 
 

@@ -30,10 +30,14 @@ CONFIGS = {
     ),
     "columns with spaces and quotes": ScoreConfig(
         forget_set=ForgetSetConfig(
-            source="a folder/it's \"mine\" $HOME `x`.csv",
+            source='a folder/it\'s "mine" $HOME `x`.csv',
             layout=Layout.COLUMNS,
             columns=ColumnMapping(
-                prompt="the question", answer='Ann\'s "answer"', id="", split="--split", training_count="n; rm -r *"
+                prompt="the question",
+                answer='Ann\'s "answer"',
+                id="",
+                split="--split",
+                training_count="n; rm -r *",
             ),
         )
     ),
