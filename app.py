@@ -2,7 +2,11 @@
 
 import streamlit as st
 
-st.set_page_config(page_title="MRD Lens", page_icon=":material/blur_on:", layout="wide")
+from pages.components import session
+
+session.mark_routed()
+# An emoji, not a material icon: the browser would fetch that from another machine.
+st.set_page_config(page_title="MRD Lens", page_icon="🔬", layout="wide")
 st.navigation(
     [
         st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),

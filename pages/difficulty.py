@@ -6,6 +6,7 @@ from mrd_core.runs import RunState
 from pages.components import launch, results, run_panel, session, tour
 from pages.components.notices import empty_state, errors_shown
 
+session.require_router()
 st.title("Difficulty")
 tour.show()
 with errors_shown():

@@ -178,4 +178,5 @@ def _without_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[:, frame.notna().any() & (frame != "").any()]
 
 
+session.require_router()
 main()

@@ -6,6 +6,7 @@ import streamlit as st
 from pages.components import session, tour
 from pages.components.notices import SYMBOLS, errors_shown
 
+session.require_router()
 st.title("MRD Lens")
 st.markdown(
     "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"

@@ -6,6 +6,7 @@ never starts anything.
 
 from __future__ import annotations
 
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,22 @@ class Chosen:
 
     forget_set: ForgetSet
     config: ForgetSetConfig
+
+
+def mark_routed() -> None:
+    """Note that the router has run in this session."""
+    st.session_state["routed"] = True
+
+
+def require_router() -> None:
+    """Run the router first when a page was reached without it.
+
+    Streamlit takes a folder named `pages` for its older kind of app until `st.navigation` has been called once
+    in the server's life. A deep link that is the first request of a fresh server therefore runs the page alone.
+    """
+    if "routed" not in st.session_state:
+        runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
+        st.stop()
 
 
 def settings() -> Settings:
