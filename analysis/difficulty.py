@@ -10,6 +10,7 @@ import pandas as pd
 
 from mrd_core.config import Formula, Normalisation, Scope
 from mrd_core.draws import Draws, Precision, reliability, scores
+from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
 
@@ -45,14 +46,17 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
 
     Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
     excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count.
+
+    Raises:
+        UserError: A result file of the run is gone.
     """
     files = RunFiles(directory)
+    _require_results(files)
     table = scores(_draws(files), variant.scope, variant.normalisation, variant.formula)
-    measured = pd.read_parquet(
-        files.scores, columns=["sample_id", "excluded_tokens", "mean_log_prob", "truncated"]
-    )
+    measured = {f"{name}_{variant.scope}": name for name in ("excluded_tokens", "mean_log_prob")}
+    in_scope = pd.read_parquet(files.scores, columns=["sample_id", "truncated", *measured])
     texts = ForgetSet.load(files.samples).frame
-    table = table.merge(measured, on="sample_id").merge(texts, on="sample_id")
+    table = table.merge(in_scope.rename(columns=measured), on="sample_id").merge(texts, on="sample_id")
     table["region"] = regions(table)
     table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
@@ -101,6 +105,16 @@ def matching(table: pd.DataFrame, text: str, chosen: set[str] | None) -> pd.Data
     if chosen is not None:
         keep &= table["sample_id"].isin(chosen)
     return table[keep]
+
+
+def _require_results(files: RunFiles) -> None:
+    missing = [path.name for path in (files.draws, files.scores, files.samples, files.tokens) if not path.exists()]
+    if missing:
+        raise UserError(
+            f"The run in {files.directory}",
+            f"has lost {', '.join(missing)}: somebody removed it by hand.",
+            "Delete the run and score again.",
+        )
 
 
 def _draws(files: RunFiles) -> Draws:

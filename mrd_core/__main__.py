@@ -78,6 +78,7 @@ def score(
         Path | None, typer.Option("--out", help="Run directory, new or empty; by default under MRD_HOME.")
     ] = None,
     preset: Annotated[str, estimator_option("preset")] = "recommended",
+    mode: Annotated[str | None, estimator_option("mode")] = None,
     sigma: Annotated[str | None, estimator_option("sigma")] = None,
     draws: Annotated[int | None, estimator_option("draws")] = None,
     seed: Annotated[int | None, estimator_option("seed")] = None,
@@ -109,6 +110,7 @@ def score(
 ) -> None:
     """Score how hard each sample of a forget set is to unlearn from a model."""
     wishes = {
+        "mode": mode,
         "sigma": _number_or_auto(sigma),
         "draws": draws,
         "seed": seed,

@@ -186,7 +186,7 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
             f"cannot be scored: {gate.reason}",
             "Use a larger σ, or --sigma auto."
             if finer is present
-            else f"Use --dtype {models.name_of(finer)} or auto, a larger σ, or --sigma auto.",
+            else "Use --dtype auto, a larger σ, or --sigma auto.",
         )
     context.event(
         "warning",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mrd_core.config import EstimatorConfig, Normalisation
+from mrd_core.config import EstimatorConfig, Normalisation, Scope
 from mrd_core.draws import SCOPES, Draws, Precision, reliability, scores, variants
 from mrd_core.encoding import Encoded
 from mrd_core.mrd import Baseline, Unit, per_sample
@@ -27,16 +27,29 @@ FLOOR_PASSES = 5
 
 def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd.DataFrame:
     """Return one row per sample: the chosen variant with its error, what it was measured on, all variants."""
-    encoded, baseline = prepared.stage.passes.encoded, prepared.baseline
     frame = scores(draws, config.scope, config.normalisation)
-    in_scope = encoded.in_scope(config.scope)
-    scored = per_sample(in_scope.astype(np.float64), encoded)
-    total = per_sample(np.where(in_scope, baseline.log_probs, 0.0), encoded)
-    frame["n_tokens"] = scored.astype(np.int64)
-    frame["excluded_tokens"] = frame["n_tokens"] - draws.kept[:, SCOPES.index(config.scope)]
-    frame["mean_log_prob"] = np.divide(total, scored, out=np.full(len(encoded), np.nan), where=scored > 0)
-    frame["truncated"] = [sample.truncated for sample in encoded.samples]
-    return pd.concat([frame, variants(draws)], axis=1)
+    measured = pd.concat([_measured(draws, prepared, scope) for scope in SCOPES], axis=1)
+    for name in ("n_tokens", "excluded_tokens", "mean_log_prob"):
+        frame[name] = measured[f"{name}_{config.scope}"]
+    frame["truncated"] = [sample.truncated for sample in prepared.stage.passes.encoded.samples]
+    return pd.concat([frame, measured, variants(draws)], axis=1)
+
+
+def _measured(draws: Draws, prepared: Prepared, scope: Scope) -> pd.DataFrame:
+    """Return tokens, left-out tokens and mean log-probability [nats] of each sample in a scope."""
+    encoded, log_probs = prepared.stage.passes.encoded, prepared.baseline.log_probs
+    covered = encoded.in_scope(scope)
+    tokens = per_sample(covered.astype(np.float64), encoded)
+    total = per_sample(np.where(covered, log_probs, 0.0), encoded)
+    return pd.DataFrame(
+        {
+            f"n_tokens_{scope}": tokens.astype(np.int64),
+            f"excluded_tokens_{scope}": tokens.astype(np.int64) - draws.kept[:, SCOPES.index(scope)],
+            f"mean_log_prob_{scope}": np.divide(
+                total, tokens, out=np.full(len(encoded), np.nan), where=tokens > 0
+            ),
+        }
+    )
 
 
 def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.DataFrame:

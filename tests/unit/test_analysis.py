@@ -18,6 +18,7 @@ from analysis import difficulty, figures
 from analysis.difficulty import Variant
 from mrd_core.config import ForgetSetConfig, Formula, Normalisation, Scope
 from mrd_core.draws import Draws, Precision, reliability, scores
+from mrd_core.errors import UserError
 from mrd_core.samples import Table, to_forget_set
 from mrd_core.scoring.files import RunFiles, write_atomically
 from tests.conftest import REPOSITORY
@@ -53,7 +54,15 @@ def run_directory(tmp_path: Path) -> Path:
     frame = frame.where(frame.notna(), None)
     to_forget_set(Table("rows", frame), ForgetSetConfig(source="rows")).save(files.samples)
     measured = pd.DataFrame(
-        {"sample_id": IDS, "excluded_tokens": 0, "mean_log_prob": -np.arange(5.0), "truncated": False, "mrd": 0.0}
+        {
+            "sample_id": IDS,
+            "excluded_tokens_answer": 0,
+            "mean_log_prob_answer": -np.arange(5.0),
+            "excluded_tokens_full": 1,
+            "mean_log_prob_full": -np.arange(5.0, 10.0),
+            "truncated": False,
+            "mrd": 0.0,
+        }
     )
     measured.to_parquet(files.scores)
     tokens = pd.DataFrame({"sample_id": ["a", "b", "b"], "position": [0, 0, 1], "piece": ["x", "y", "z"]})
@@ -325,3 +334,15 @@ def test_a_run_of_one_sample_has_a_ranking_and_no_reliability(run_directory: Pat
     assert list(table["sample_id"]) == ["c"]
     assert table["region"].iloc[0] == "easy, sure"
     assert np.isnan(difficulty.trust(run_directory, Variant()).reliability[Normalisation.MEAN])
+
+
+def test_what_was_measured_follows_the_scope_that_is_looked_at(run_directory: Path) -> None:
+    full = difficulty.ranking(run_directory, Variant(scope=Scope.FULL)).set_index("sample_id")
+    assert full.loc["c", "mean_log_prob"] == -8
+    assert full["excluded_tokens"].tolist() == [1] * 5
+
+
+def test_a_run_that_lost_its_results_says_which(run_directory: Path) -> None:
+    (run_directory / "draws.parquet").unlink()
+    with pytest.raises(UserError, match=r"has lost draws\.parquet"):
+        difficulty.ranking(run_directory, Variant())
