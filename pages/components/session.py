@@ -124,6 +124,16 @@ def select_sample(sample_id: str) -> None:
     st.query_params[SAMPLE] = sample_id
 
 
+def table_epoch() -> int:
+    """Return a number that changes whenever the selection is made elsewhere than in the table."""
+    return int(st.session_state.get("table_epoch", 0))
+
+
+def renew_table() -> None:
+    """Have the ranking drawn anew, with the present selection marked."""
+    st.session_state["table_epoch"] = table_epoch() + 1
+
+
 def located(text: str, *, local: bool) -> str:
     """Return a path typed in the browser in full, so that it means the same from any directory.
 

@@ -6,11 +6,71 @@ from html import escape
 from typing import Any
 
 import pandas as pd
+import streamlit as st
+
+from analysis import difficulty
+from mrd_core.runs import Run
+from pages.components import session
 
 # Blue and orange stay apart for colour-blind readers; the opacity carries the size on either theme.
 FALLS, RISES = "224, 138, 30", "58, 143, 203"
 MOST_OPACITY = 0.75
 DOTTED = "border-bottom:2px dotted currentColor"
+
+TOKEN_COLUMNS = {
+    "position": st.column_config.NumberColumn("Position", width="small"),
+    "piece": st.column_config.TextColumn("Token"),
+    "relative_change": st.column_config.NumberColumn(
+        "Relative change", format="%.3g", help="Mean of ΔP/P over the draws; negative: the log-probability falls"
+    ),
+    "relative_change_se": st.column_config.NumberColumn(
+        "Its SE", format="%.2g", help="Standard error of that mean"
+    ),
+    "log_prob": st.column_config.NumberColumn("Log p [nats]", format="%.3g"),
+    "in_answer": st.column_config.CheckboxColumn("In the answer"),
+    "excluded": st.column_config.CheckboxColumn("Left out", help="|log p| below 1e-6"),
+}
+
+
+def show(run: Run, shown: pd.DataFrame, selected: str) -> None:
+    """Show the tokens of the selected sample, with its neighbours in the ranking one key away."""
+    place = int((shown["sample_id"] == selected).argmax())
+    row = shown.iloc[place]
+    bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
+    bar.subheader("Token by token")
+    with bar.container(horizontal=True, width="content"):
+        _step("Previous", "Left", shown, place - 1)
+        _step("Next", "Right", shown, place + 1)
+    if pd.isna(row["mrd"]):
+        st.caption("This sample has no token that could be scored.")
+    else:
+        st.caption(
+            f"{place + 1} of {len(shown)} · rank {row['rank']} · MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} "
+            f"(95 %: {row['mrd_low']:.4g} to {row['mrd_high']:.4g}) · mean log p {row['mean_log_prob']:.3g} nats"
+        )
+    tokens = difficulty.tokens_of(run.directory, selected)
+    with st.container(border=True):
+        st.html(heat_map(tokens))
+        st.html(legend())
+    with st.expander("Tokens as a table", icon=":material/table:"):
+        st.dataframe(
+            tokens,
+            hide_index=True,
+            column_order=list(TOKEN_COLUMNS),
+            column_config=TOKEN_COLUMNS,
+            placeholder="–",
+            alt=f"Tokens of sample {selected}",
+        )
+
+
+def _step(label: str, key: str, shown: pd.DataFrame, to: int) -> None:
+    inside = 0 <= to < len(shown)
+
+    def go() -> None:
+        session.select_sample(str(shown["sample_id"].iloc[to]))
+        session.renew_table()
+
+    st.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not inside)
 
 
 def heat_map(tokens: pd.DataFrame) -> str:
