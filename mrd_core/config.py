@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mrd_core.errors import UserError
+
 
 class Frozen(BaseModel):
     """Base of all configurations: immutable, no unknown keys."""
@@ -209,13 +211,24 @@ class Settings(Frozen):
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read MRD_HOME, MRD_STORE_URL, MRD_UPLOAD_LIMIT_MB and MRD_ALLOWED_ROOTS, each with its default."""
+        """Read MRD_HOME, MRD_STORE_URL, MRD_UPLOAD_LIMIT_MB and MRD_ALLOWED_ROOTS, each with its default.
+
+        Raises:
+            UserError: The upload limit is no positive whole number.
+        """
+        limit = os.environ.get("MRD_UPLOAD_LIMIT_MB") or "50"
+        if not limit.isdecimal() or int(limit) == 0:
+            raise UserError(
+                f"MRD_UPLOAD_LIMIT_MB={limit}",
+                "is no positive whole number of megabytes.",
+                "Set it to one, such as 200, or unset it for 50.",
+            )
         home = Path(os.environ.get("MRD_HOME") or Path.home() / ".mrd-lens").expanduser().resolve()
         roots = os.environ.get("MRD_ALLOWED_ROOTS")
         return cls(
             home=home,
             store_url=os.environ.get("MRD_STORE_URL") or f"sqlite:///{home / 'store.db'}",
-            upload_limit_mb=int(os.environ.get("MRD_UPLOAD_LIMIT_MB") or 50),
+            upload_limit_mb=int(limit),
             allowed_roots=tuple(Path(root).expanduser().resolve() for root in roots.split(os.pathsep))
             if roots
             else (Path.cwd(), home),

@@ -1,0 +1,50 @@
+"""Settings and presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from mrd_core.config import EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings, help_of
+from mrd_core.errors import UserError
+
+
+def test_the_environment_names_home_store_limit_and_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MRD_UPLOAD_LIMIT_MB", "7")
+    monkeypatch.setenv("MRD_ALLOWED_ROOTS", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    settings = Settings.from_environment()
+    assert settings.home == tmp_path / "home"
+    assert settings.store_url == f"sqlite:///{tmp_path / 'home' / 'store.db'}"
+    assert settings.upload_limit_mb == 7
+    assert settings.allowed_roots == (tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("limit", ["abc", "0", "-3", "1.5"])
+def test_an_upload_limit_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("MRD_UPLOAD_LIMIT_MB", limit)
+    with pytest.raises(UserError, match=f"MRD_UPLOAD_LIMIT_MB={limit}"):
+        Settings.from_environment()
+
+
+def test_the_paper_preset_is_the_published_setting_and_can_be_departed_from() -> None:
+    paper = EstimatorConfig.paper(draws=100)
+    assert (paper.mode, paper.sigma, paper.draws, paper.stop) == ("plain", 1e-5, 100, "never")
+    assert EstimatorConfig.paper().draws == 200
+
+
+def test_a_config_is_frozen_knows_its_keys_and_survives_json() -> None:
+    config = ScoreConfig(forget_set=ForgetSetConfig(source="x.csv"))
+    assert ScoreConfig.model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        config.model.source = "other"  # type: ignore[misc]
+    with pytest.raises(pydantic.ValidationError, match="Extra inputs"):
+        EstimatorConfig(sigmma=1e-3)  # type: ignore[call-arg]
+
+
+def test_every_setting_explains_itself_with_its_unit() -> None:
+    assert help_of(EstimatorConfig, "draws").endswith("[evaluations]")
+    assert all(help_of(EstimatorConfig, field) != "None" for field in EstimatorConfig.model_fields)
