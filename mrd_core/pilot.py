@@ -111,6 +111,12 @@ class PrecisionGate:
         return self.signal_to_floor >= SIGNAL_TO_FLOOR and self.sigma_in_ulp >= SIGMA_IN_ULP
 
     @property
+    def least_sigma(self) -> float:
+        """The smallest σ that this precision would resolve, by the quadratic law; NaN without a signal."""
+        by_floor = np.sqrt(SIGNAL_TO_FLOOR * self.floor / self.signal) if self.signal > 0 else np.nan
+        return self.sigma * float(max(by_floor, SIGMA_IN_ULP / self.sigma_in_ulp))
+
+    @property
     def reason(self) -> str:
         """One sentence with the figures behind the verdict."""
         if self.sigma_in_ulp < SIGMA_IN_ULP:

@@ -184,9 +184,7 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
         raise UserError(
             f"σ = {gate.sigma:g} in {models.name_of(present)}",
             f"cannot be scored: {gate.reason}",
-            "Use a larger σ, or --sigma auto."
-            if finer is present
-            else "Use --dtype auto, a larger σ, or --sigma auto.",
+            f"Use {_ways_out(gate, finer is not present)}.",
         )
     context.event(
         "warning",
@@ -194,6 +192,16 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
         "about twice the time.",
     )
     return finer
+
+
+def _ways_out(gate: PrecisionGate, finer_exists: bool) -> str:
+    ways = ["--sigma auto"]
+    if np.isfinite(gate.least_sigma):
+        # A tenth more than what would just do.
+        ways.append(f"a larger σ (from {1.1 * gate.least_sigma:.1e})")
+    if finer_exists:
+        ways.append("--dtype auto, which moves to a finer one")
+    return ", or ".join(ways)
 
 
 def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGate) -> Plan:
