@@ -83,12 +83,20 @@ def trust(directory: Path, variant: Variant) -> Trust:
 def regions(table: pd.DataFrame) -> pd.Series[str]:
     """Name the quarter of the difficulty map that each sample lies in: hard or easy, sure or unsure.
 
-    Hard is an MRD below the median, unsure a relative standard error above it.
+    Hard is an MRD below the median of the run; unsure a relative standard error above `unsure_above`.
     """
     hard = table["mrd"] < table["mrd"].median()
-    unsure = table["relative_se"] > table["relative_se"].median()
+    unsure = ~(table["relative_se"] <= unsure_above(table))
     names = np.where(hard, "hard", "easy").astype(object) + np.where(unsure, ", less sure", ", sure")
     return pd.Series(names, index=table.index).where(table["mrd"].notna(), "undefined")
+
+
+def unsure_above(table: pd.DataFrame) -> float:
+    """Return the relative standard error that parts sure from less sure: the median of the run, at most 0.3.
+
+    Above 0.3 a score is mostly noise, whatever its neighbours are.
+    """
+    return float(np.nanmin([table["relative_se"].median(), 0.3]))
 
 
 def tokens_of(directory: Path, sample_id: str) -> pd.DataFrame:

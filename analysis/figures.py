@@ -7,6 +7,8 @@ from typing import Any, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.difficulty import unsure_above
+
 # Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
 # chartCategoricalColors in .streamlit/config.toml.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3A8FCB", "#E08A1E", "#1BA784", "#B07CC6", "#8A8F98"
@@ -115,8 +117,8 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
                 hovertemplate=f"{title} %{{y:.3f}} at %{{x}} evaluations<extra></extra>",
             )
         )
-    figure.update_yaxes(range=[0, 1.02])
-    laid_out = _laid_out(figure, "Reliability so far", "Forward evaluations", "0 to 1")
+    figure.update_yaxes(rangemode="tozero")
+    laid_out = _laid_out(figure, "Reliability and error so far", "Forward evaluations", "Reliability; SE / MRD")
     return laid_out.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.3})
 
 
@@ -153,7 +155,8 @@ def _interval(table: pd.DataFrame) -> dict[str, Any]:
 
 def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: MapAxis) -> None:
     figure.add_vline(x=table["mrd"].median(), line={"color": GREY, "dash": "dot", "width": 1})
-    figure.add_hline(y=table[axis].median(), line={"color": GREY, "dash": "dot", "width": 1})
+    level = unsure_above(table) if axis == "relative_se" else table[axis].median()
+    figure.add_hline(y=level, line={"color": GREY, "dash": "dot", "width": 1})
     upper, lower = ("less sure", "sure") if axis == "relative_se" else ("probable", "improbable")
     for x, y, name in (
         (0.01, 0.99, f"hard, {upper}"),

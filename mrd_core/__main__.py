@@ -45,7 +45,8 @@ runs_app = typer.Typer(help="List, show, cancel, resume and delete runs.", no_ar
 app.add_typer(runs_app, name="runs")
 
 out = Console()
-err = Console(stderr=True)
+# The terminal wraps: a path that is broken here could not be copied.
+err = Console(stderr=True, soft_wrap=True)
 
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
 
@@ -157,7 +158,7 @@ def score(
 def demo(
     out_dir: Annotated[Path | None, typer.Option("--out", help="Run directory, new or empty.")] = None,
 ) -> None:
-    """Score the demo's forget set on the demo's model; needs no network and about a minute."""
+    """Score the demo's forget set on the demo's model, in about a minute and without a network."""
     _score(ScoreConfig(forget_set=ForgetSetConfig(source="demo")), out_dir, as_json=False)
 
 
@@ -272,9 +273,9 @@ def _percent(share_of_one: float | None) -> str:
 
 def _number_or_auto(text: str | None) -> float | str | None:
     try:
-        return float(text) if text is not None else None
-    except ValueError:
-        return text
+        return float(text) if text not in (None, "auto") else text
+    except ValueError as error:
+        raise UserError(f"--sigma {text}", "is no number.", "Give a number between 0 and 1, or auto.") from error
 
 
 def _absolute(source: str) -> str:
@@ -362,7 +363,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        err.print(f"[bold red]{escape(error.what)}[/] {escape(error.why)}\n{escape(error.fix)}", highlight=False)
+        err.print(f"[bold red]Error[/] {escape(error.cause)}\n{escape(error.fix)}", highlight=False)
         sys.exit(EXIT_USER_ERROR)
     except BrokenPipeError:
         # `… | head` closed the pipe; Python would complain once more on exit.

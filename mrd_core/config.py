@@ -71,10 +71,10 @@ class ForgetSetConfig(Frozen):
     layout: Layout = Field(Layout.AUTO, description="Row layout; `auto` recognises it from the columns.")
     columns: ColumnMapping = Field(ColumnMapping(), description="Column mapping; empty parts are guessed.")
     duplicates: Literal["keep", "drop"] = Field(
-        "keep", description="Identical rows: keep them (ids get #2, #3, …) or drop all but the first."
+        "keep", description="Identical rows: `keep` them (ids get #2, #3, …) or `drop` all but the first."
     )
     invalid_rows: Literal["refuse", "skip"] = Field(
-        "refuse", description="Rows with an empty cell: refuse the file, or leave them out and count them."
+        "refuse", description="Rows with an empty cell: `refuse` the file, or `skip` and count them."
     )
 
 
@@ -85,10 +85,13 @@ class ModelConfig(Frozen):
     adapter: str | None = Field(None, description="LoRA adapter (peft) merged into the model before scoring.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
-        "auto", description="Precision of the perturbed passes; the baseline is one step finer."
+        "auto",
+        description="Precision of the perturbed passes (`auto`, `float32`, `bfloat16`, `float64`); the baseline "
+        "is one step finer.",
     )
     template: Literal["auto", "chat", "plain"] = Field(
-        "auto", description="How prompt and answer become text: the tokenizer's chat template, or plain."
+        "auto",
+        description="How prompt and answer become text: the tokenizer's `chat` template, `plain`, or `auto`.",
     )
 
 
@@ -120,10 +123,11 @@ class EstimatorConfig(Frozen):
     preset: Literal["recommended", "paper"] = Field(
         "recommended",
         description="`recommended`: antithetic pairs, calibrated σ, stops when precise enough. "
-        "`paper`: plain draws at σ = 1e-5, K = 200.",
+        "`paper`: plain draws at σ = 1e-5, K = 200, as published; expect a ranking that is mostly noise.",
     )
     mode: Literal["antithetic", "plain"] = Field(
-        "antithetic", description="Draw noise in pairs (δ, −δ), or independently as published."
+        "antithetic",
+        description="`antithetic`: noise in pairs (δ, −δ). `plain`: independent draws, as published.",
     )
     sigma: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
         "auto",
@@ -132,7 +136,7 @@ class EstimatorConfig(Frozen):
     )
     draws: int = Field(
         192,
-        ge=2,
+        ge=4,
         le=100_000,
         description="Cap on perturbed forward evaluations; an antithetic pair is two.",
         json_schema_extra={"unit": "evaluations"},
@@ -140,7 +144,8 @@ class EstimatorConfig(Frozen):
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the noise.")
     stop: Literal["precision", "reliability", "never"] = Field(
         "precision",
-        description="Stop before the cap when the errors are small, when the ranking is reliable, or never.",
+        description="Stop before the cap when the errors are small (`precision`), when the ranking is reliable "
+        "(`reliability`), or `never`.",
     )
     median_relative_se: float = Field(0.03, gt=0, description="Precision target: median over samples of SE / MRD.")
     p90_relative_se: float = Field(

@@ -15,7 +15,12 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, why: str, fix: str) -> None:
-        super().__init__(f"{what}: {why} {fix}")
         self.what = what
         self.why = why
         self.fix = fix
+        super().__init__(f"{self.cause} {fix}")
+
+    @property
+    def cause(self) -> str:
+        """What and why in one sentence, or in two where `why` begins one."""
+        return f"{self.what}{': ' if self.why[:1].isupper() else ' '}{self.why}"

@@ -56,7 +56,7 @@ def _fetched(source: str, kind: str) -> Path:
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"The {kind} '{source}'",
-            f"could not be fetched from the hub: {brief(error)}",
+            f"is no local folder, and could not be fetched from the hub: {brief(error)}",
             "Check the id and the network, or download it elsewhere and give the local folder.",
         ) from error
 

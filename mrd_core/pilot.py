@@ -117,6 +117,11 @@ class PrecisionGate:
         return self.sigma * float(max(by_floor, SIGMA_IN_ULP / self.sigma_in_ulp))
 
     @property
+    def _times(self) -> str:
+        ratio = self.signal_to_floor
+        return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+
+    @property
     def reason(self) -> str:
         """One sentence with the figures behind the verdict."""
         if self.sigma_in_ulp < SIGMA_IN_ULP:
@@ -128,7 +133,7 @@ class PrecisionGate:
             return f"the expected MRD is {self.signal:.2g}, and rounding leaves no trace in an unperturbed pass."
         relation = "at least" if self.passed else "less than"
         return (
-            f"the expected MRD of {self.signal:.2g} is {self.signal_to_floor:,.1f} × the rounding floor of "
+            f"the expected MRD of {self.signal:.2g} is {self._times} × the rounding floor of "
             f"{self.floor:.2g}, {relation} the {SIGNAL_TO_FLOOR:g} × that a score needs."
         )
 

@@ -40,7 +40,7 @@ for column, (title, text) in zip(
         (
             "3 · Trust",
             "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
-            "trustworthy ranking, this page says so.",
+            "trustworthy ranking, the app says so.",
         ),
     ),
     strict=True,
@@ -82,6 +82,7 @@ else:
             {
                 "State": [f"{SYMBOLS[run.state]} {run.state}" for run in runs],
                 "Run": [run.title for run in runs],
+                "Preset": [(run.summary or {}).get("preset") for run in runs],
                 "Samples": [(run.summary or {}).get("n_samples") for run in runs],
                 "Median relative SE": [(run.summary or {}).get("median_relative_se") for run in runs],
                 "Reliability (mean)": [(run.summary or {}).get("reliability_mean") for run in runs],

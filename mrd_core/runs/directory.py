@@ -12,6 +12,20 @@ from mrd_core.errors import UserError
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
+# In a directory that the user chose, other files may be the user's own.
+WRITTEN_BY_RUNS = frozenset(
+    {
+        LOG_FILE,
+        "samples.parquet",
+        "plan.json",
+        "baseline.npy",
+        "units",
+        "draws.parquet",
+        "tokens.parquet",
+        "scores.parquet",
+        "summary.json",
+    }
+)
 CONFIGS: dict[str, type[ScoreConfig]] = {"score": ScoreConfig}
 
 
@@ -40,10 +54,14 @@ def read_config(directory: Path) -> ScoreConfig:
     return _parse(path, text)
 
 
-def remove(directory: Path) -> None:
-    """Remove a run directory and everything in it; one that does not exist is fine.
+def remove(directory: Path, *, whole: bool = True) -> None:
+    """Remove a run directory; one that does not exist is fine.
 
     config.json goes last, so that a removal that was interrupted can be repeated.
+
+    Args:
+        directory: The run directory.
+        whole: Remove everything in it; else only what a run writes, and the directory if that leaves it empty.
 
     Raises:
         UserError: The directory has no config.json, so it may be something else of the user's.
@@ -58,10 +76,11 @@ def remove(directory: Path) -> None:
             "Look what is in it and remove it by hand.",
         )
     for entry in directory.iterdir():
-        if entry != config:
+        if entry != config and (whole or entry.name in WRITTEN_BY_RUNS):
             _remove_entry(entry)
     config.unlink()
-    directory.rmdir()
+    if not any(directory.iterdir()):
+        directory.rmdir()
 
 
 def _parse(path: Path, text: str) -> ScoreConfig:

@@ -17,7 +17,7 @@ def describe(error: BaseException) -> RunError:
     """Return the run error that tells a user about `error`; only a UserError goes without its traceback."""
     name = type(error).__name__
     if isinstance(error, UserError):
-        return RunError(name, _sentence(f"{error.what}: {error.why}"), error.fix)
+        return RunError(name, _sentence(error.cause), error.fix)
     cause, advice = _recognise(error)
     return RunError(name, _sentence(cause), advice, "".join(traceback.format_exception(error)))
 

@@ -272,7 +272,7 @@ class RunStore:
                     f"Cancel it first: `python -m mrd_core runs cancel {run.id}`.",
                 )
             self._refuse_to_remove_more(run)
-            run_directory.remove(run.directory)
+            run_directory.remove(run.directory, whole=run.directory.is_relative_to(self.home / "runs"))
         self._forget_deleted_pages()
 
     def _refuse_to_remove_more(self, run: Run) -> None:

@@ -110,7 +110,7 @@ def resolve(table: Table, config: ForgetSetConfig) -> tuple[Layout, ColumnMappin
         raise UserError(
             table.name,
             f"No column looks like the answer or text. The columns are: {listed(columns)}.",
-            "Map the answer's column (`columns.answer`), or rename it to `answer` or `text`.",
+            "Map the answer's column (--answer-column; in the app: Columns and rows), or rename it to answer.",
         )
     return layout, mapping
 

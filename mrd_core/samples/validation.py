@@ -75,7 +75,7 @@ def _without_blanks(
         raise UserError(
             f"{name}, {_row_list([f'{number} ({part})' for number, part in blanks])}",
             f"The cell is blank or null in {len(blanks)} of {len(rows)} samples.",
-            "Fill the cells, or choose to skip such rows (`invalid_rows`).",
+            "Fill the cells, or leave such rows out (--invalid-rows skip; in the app under Columns and rows).",
         )
     return [row for row in rows if not _blank_part(row, mapping)], list(dict(blanks))
 
@@ -163,7 +163,7 @@ def _check_unique(name: str, ids: list[str], samples: list[_Sample], mapping: Co
         raise UserError(
             f"{name}, {_row_list(rows[repeated])}",
             f"The id {repeated!r} in the column {mapping.id!r} stands for different samples.",
-            'Map another id column, or none (`columns.id` = ""): ids are then made from the texts.',
+            'Map another id column (--id-column), or none (--id-column ""): ids are then made from the texts.',
         )
 
 

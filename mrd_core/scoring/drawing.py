@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +100,8 @@ def draw(
     stops = checkpoints(config.mode, config.draws)
     units: list[Unit] = []
     total = stops[-1]
+    # Before the first checkpoint nobody knows where the run will stop, so no time left is given.
+    said: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
         estimator = prepared.estimator(config)
         for evaluations in stops:
@@ -106,13 +109,13 @@ def draw(
             while len(units) < wanted:
                 if not _collect(files, units):
                     _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
-                context.progress(len(units) * config.evaluations_per_unit, total, message="Drawing")
+                context.progress(len(units) * config.evaluations_per_unit, total, **said)
             draws = _matrix(units, estimator, prepared, config)
             reached = Precision.of(draws, config.scope)
             _report(reached, context)
             if reached.reaches(config):
                 break
-            total = _expected_total(reached, config, stops)
+            total, said = _expected_total(reached, config, stops), {"message": "Drawing"}
     return draws, units, reached
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from analysis.difficulty import Variant
 from mrd_core.config import ScoreConfig
 from mrd_core.runs import Run, command_for
 from mrd_core.runs.directory import CONFIG_FILE
@@ -16,39 +17,40 @@ from pages.components import session
 from pages.components.notices import errors_shown
 
 
-def show(run: Run, table: pd.DataFrame, config: ScoreConfig) -> None:
+def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -> None:
     """Show downloads, the shell command, and the buttons that leave or delete the run."""
     st.subheader("Export and reproduce")
-    csv, parquet, settings, new, delete = st.columns(5)
-    csv.download_button(
+    table = table.assign(
+        formula=str(variant.formula), scope=str(variant.scope), normalisation=str(variant.normalisation)
+    )
+    name = f"{run.id}-{variant.formula}-{variant.scope}-{variant.normalisation}"
+    row = st.container(horizontal=True)
+    row.download_button(
         "Scores (CSV)",
         lambda: table.to_csv(index=False),
-        file_name=f"{run.id}.csv",
+        file_name=f"{name}.csv",
         key="csv",
-        width="stretch",
         icon=":material/download:",
     )
-    parquet.download_button(
+    row.download_button(
         "Scores (Parquet)",
         lambda: _as_parquet(table),
-        file_name=f"{run.id}.parquet",
+        file_name=f"{name}.parquet",
         key="parquet",
-        width="stretch",
         icon=":material/download:",
     )
-    settings.download_button(
+    row.download_button(
         "config.json",
         (run.directory / CONFIG_FILE).read_text(encoding="utf-8"),
         file_name=CONFIG_FILE,
         key="config",
-        width="stretch",
         icon=":material/download:",
     )
-    if new.button("New run", key="new_run", icon=":material/add:", width="stretch"):
+    if row.button("New run", key="new_run", icon=":material/add:"):
         session.leave_run()
         st.rerun()
-    if delete.button("Delete run", key="delete", icon=":material/delete:", width="stretch"):
-        _confirm_deletion(run.id)
+    if row.button("Delete run", key="delete", icon=":material/delete:"):
+        confirm_deletion(run.id)
     st.code(score_command(config), language="bash", wrap_lines=True)
     st.caption(
         f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
@@ -56,7 +58,8 @@ def show(run: Run, table: pd.DataFrame, config: ScoreConfig) -> None:
 
 
 @st.dialog("Delete this run?")
-def _confirm_deletion(run_id: str) -> None:
+def confirm_deletion(run_id: str) -> None:
+    """Ask once more, then delete the run and everything that this session knows of it."""
     st.markdown(
         "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
     )

@@ -104,7 +104,7 @@ def _estimator() -> EstimatorConfig:
             )
             draws = st.number_input(
                 "Cap on draws [evaluations]",
-                2,
+                4,
                 100_000,
                 base.draws,
                 key=f"draws_{preset}",

@@ -71,7 +71,7 @@ def show_error(error: UserError) -> None:
     """Show what is wrong, why, and the way out; the texts may quote a user's file, so they stay plain."""
     with st.container(border=True):
         st.markdown("##### :material/error: That did not work")
-        st.text(f"{error.what} {error.why}")
+        st.text(error.cause)
         st.text(f"→ {error.fix}")
 
 

@@ -39,7 +39,8 @@ def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:
         st.markdown(f"**Precision gate** {icon}")
         st.caption(gate["reason"][0].upper() + gate["reason"][1:])
         st.markdown(
-            f"**Left out** {summary['excluded_tokens']} of {summary['scored_tokens']} tokens "
+            f"**Left out** {table['excluded_tokens'].sum()} of "
+            f"{(table['excluded_tokens'] + table['n_tokens']).sum()} tokens "
             "(|log p| below 1e-6, where a relative change is only rounding)"
         )
         st.markdown(f"**Weights** bit-equal after the run: {'yes' if summary['weights_untouched'] else 'no'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,20 @@ def show(run: Run) -> None:
     """Show a run that succeeded."""
     summary = run.summary or {}
     config = read_config(run.directory)
-    _headline(run, summary)
+    heading(run.title)
+    place = st.container()
     variant = _variant(config.estimator)
     table = _ranking(run.id, str(run.directory), variant)
+    trust = _trust(run.id, str(run.directory), variant)
+    with place:
+        _headline(trust, summary)
     shown = filters.filtered(table)
     selected = filters.selected_of(shown)
     charts.show(table, shown, selected)
     ranking_table.show(shown, selected)
-    token_view.show(run, shown, selected)
-    reliability_panel.show(table, _trust(run.id, str(run.directory), variant), summary)
-    export.show(run, table, config)
+    token_view.show(run, shown, selected, variant.scope)
+    reliability_panel.show(table, trust, summary)
+    export.show(run, table, variant, config)
 
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8)
@@ -50,16 +55,13 @@ def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG
     return difficulty.trust(Path(directory), variant)
 
 
-def _headline(run: Run, summary: dict[str, Any]) -> None:
-    heading(run.title)
+def _headline(trust: Trust, summary: dict[str, Any]) -> None:
     row = st.container(horizontal=True)
     row.metric("Samples", summary["n_samples"])
-    row.metric(
-        "Median relative SE", _percent(summary["median_relative_se"]), help="Median over samples of SE / MRD."
-    )
+    row.metric("Median relative SE", _percent(trust.median_relative_se), help="Median over samples of SE / MRD.")
     explained = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
-    row.metric("Reliability, mean", _figure(summary["reliability_mean"]), help=explained)
-    row.metric("Reliability, sum", _figure(summary["reliability_sum"]), help=explained)
+    row.metric("Reliability, mean", _figure(trust.reliability[Normalisation.MEAN]), help=explained)
+    row.metric("Reliability, sum", _figure(trust.reliability[Normalisation.SUM]), help=explained)
     row.metric(
         "Cost",
         duration(summary["seconds"]),
@@ -101,9 +103,9 @@ def _variant(config: EstimatorConfig) -> Variant:
     )
 
 
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.1%}"
+def _percent(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.1%}"
 
 
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def _figure(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"

@@ -9,8 +9,9 @@ from analysis.figures import precision_curve
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
 from pages.components import session
+from pages.components.export import confirm_deletion
 from pages.components.launch import duration
-from pages.components.notices import errors_shown, heading, show_error, state_label
+from pages.components.notices import errors_shown, heading, literal, show_error, state_label
 
 METRICS, SEEN = "metrics", "metrics_seen"
 
@@ -45,6 +46,8 @@ def _live(run_id: str) -> None:
         st.caption("Stopping after the batch in flight …")
     elif st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
         store.request_cancel(run_id)
+    for event in store.events(run_id).query("level == 'warning'").itertuples():
+        st.warning(literal(str(event.message)), icon=":material/warning:")
     metrics = _new_metrics(run_id)
     if len(metrics):
         st.plotly_chart(
@@ -80,17 +83,19 @@ def _new_metrics(run_id: str) -> pd.DataFrame:
 
 def _ended(run: Run) -> None:
     if run.error:
-        show_error(UserError("The run did not finish:", run.error.cause, run.error.advice))
+        show_error(UserError("The run did not finish", run.error.cause, run.error.advice))
     else:
         st.info("This run was cancelled; what it finished is kept.", icon=":material/cancel:")
-    again, new, _ = st.columns([1, 1, 3])
-    if again.button("Resume", type="primary", icon=":material/replay:", key="resume", width="stretch"):
+    row = st.container(horizontal=True)
+    if row.button("Resume", type="primary", icon=":material/replay:", key="resume"):
         resumed = session.store().resume(run.id)
         LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory))
         st.rerun()
-    if new.button("New run", icon=":material/add:", key="new_run", width="stretch"):
+    if row.button("New run", icon=":material/add:", key="new_run"):
         session.leave_run()
         st.rerun()
+    if row.button("Delete run", icon=":material/delete:", key="delete"):
+        confirm_deletion(run.id)
     if run.error and run.error.traceback:
         with st.expander("Traceback", icon=":material/bug_report:"):
             st.code(run.error.traceback, language=None, wrap_lines=True)

@@ -85,7 +85,7 @@ def current_run() -> Run | None:
         run = store().get(run_id)
     except UserError:
         leave_run()
-        st.toast(f"There is no run {literal(run_id)} on this machine.", icon=":material/error:")
+        st.warning(f"There is no run {literal(run_id)} on this machine.", icon=":material/error:")
         return None
     open_run(run.id)
     return run

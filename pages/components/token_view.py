@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import difficulty
+from mrd_core.config import Scope
 from mrd_core.runs import Run
 from pages.components import session
 
@@ -32,7 +33,7 @@ TOKEN_COLUMNS = {
 }
 
 
-def show(run: Run, shown: pd.DataFrame, selected: str) -> None:
+def show(run: Run, shown: pd.DataFrame, selected: str, scope: Scope) -> None:
     """Show the tokens of the selected sample, with its neighbours in the ranking one key away."""
     place = int((shown["sample_id"] == selected).argmax())
     row = shown.iloc[place]
@@ -45,12 +46,12 @@ def show(run: Run, shown: pd.DataFrame, selected: str) -> None:
         st.caption("This sample has no token that could be scored.")
     else:
         st.caption(
-            f"{place + 1} of {len(shown)} · rank {row['rank']} · MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} "
+            f"{place + 1} of {len(shown)} · rank {row['rank']} · MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE) "
             f"(95 %: {row['mrd_low']:.4g} to {row['mrd_high']:.4g}) · mean log p {row['mean_log_prob']:.3g} nats"
         )
     tokens = difficulty.tokens_of(run.directory, selected)
     with st.container(border=True):
-        st.html(heat_map(tokens))
+        st.html(heat_map(tokens, tokens["in_answer"] if scope is Scope.ANSWER else tokens["position"] > 0))
         st.html(legend())
     with st.expander("Tokens as a table", icon=":material/table:"):
         st.dataframe(
@@ -73,7 +74,7 @@ def _step(label: str, key: str, shown: pd.DataFrame, to: int) -> None:
     st.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not inside)
 
 
-def heat_map(tokens: pd.DataFrame) -> str:
+def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> str:
     """Return the tokens of one sample as HTML, coloured by their mean relative change.
 
     Every text is escaped: a sample is a stranger's.
@@ -81,8 +82,10 @@ def heat_map(tokens: pd.DataFrame) -> str:
     Args:
         tokens: One row per token in order: piece, in_answer, excluded, log_prob, relative_change,
             relative_change_se.
+        in_scope: Which of them are scored; those of the answer unless given.
     """
-    largest = float(tokens.loc[tokens["in_answer"], "relative_change"].abs().max())
+    tokens = tokens.assign(in_scope=tokens["in_answer"] if in_scope is None else in_scope)
+    largest = float(tokens.loc[tokens["in_scope"], "relative_change"].abs().max())
     spans = "".join(_span(token, largest) for token in tokens.itertuples())
     return (
         f'<div style="line-height:2.1;font-size:1.05rem;white-space:pre-wrap;overflow-wrap:anywhere">{spans}</div>'
@@ -96,7 +99,7 @@ def legend() -> str:
         '<div style="font-size:.85rem;opacity:.85">'
         + swatch.format(FALLS, MOST_OPACITY, "log-probability falls under noise")
         + swatch.format(RISES, MOST_OPACITY, "rises")
-        + '<span style="opacity:.5">question or not scored</span> &nbsp; '
+        + '<span style="opacity:.5">not scored</span> &nbsp; '
         + '<span style="'
         + DOTTED
         + '">left out (|log p| &lt; 1e-6)</span></div>'
@@ -105,7 +108,7 @@ def legend() -> str:
 
 def _span(token: Any, largest: float) -> str:
     text = escape(token.piece)
-    if not token.in_answer:
+    if not token.in_scope:
         return f'<span style="opacity:.5">{text}</span>'
     if token.excluded:
         return f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{text}</span>'

@@ -31,8 +31,8 @@ STEPS = (
         DIFFICULTY,
         "Shake the weights",
         "Add a little random noise to all weights and look how far each answer's log-probability moves. An answer "
-        "that hardly moves sits deep: its **Memory Removal Difficulty (MRD)** is *small*, and unlearning it takes "
-        "many updates. Press **Score**; it takes about a minute.",
+        "that hardly moves sits deep: its **Memory Removal Difficulty (MRD)** is *small*, and it is expected to "
+        "resist unlearning. Press **Score**; it takes about a minute.",
     ),
     Step(
         DIFFICULTY,

@@ -113,7 +113,7 @@ def test_a_link_to_an_unknown_sample_shows_the_hardest(app: Open, finished: Home
 
 def test_a_link_to_an_unknown_run_says_so_and_starts_nothing(app: Open, tmp_path: Path) -> None:
     test = app(tmp_path, "difficulty", run="![x](http://example.org/x.png)")
-    assert "There is no run ` ![x](http://example.org/x.png) ` on this machine." in test.toast[0].value
+    assert "There is no run ` ![x](http://example.org/x.png) ` on this machine." in test.warning[0].value
     assert "run" not in test.query_params
     assert RunStore.open(settings_for(tmp_path)).list() == []
 
@@ -224,6 +224,7 @@ def test_scores_are_exported_whole(app: Open, finished: Home, monkeypatch: pytes
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.text_input(key="search").set_value("did").run()
     expected = difficulty.ranking(finished.run.directory, Variant())
+    expected = expected.assign(formula="mrd", scope="answer", normalisation="mean")
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(offered["parquet"]())), expected)
     from_csv = pd.read_csv(io.StringIO(offered["csv"]()))
     assert list(from_csv["answer"]) == list(expected["answer"])
@@ -374,13 +375,13 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
     button(test, "Read").click().run()
     go(test, "difficulty")
     test.text_input(key="sigma_Recommended").set_value("0.001")
-    test.number_input(key="draws_Recommended").set_value(2).run()
+    test.number_input(key="draws_Recommended").set_value(4).run()
     test.button(key="score").click().run()
     sound(test)
     store = RunStore.open(settings_for(tmp_path))
     (run,) = store.list()
     assert test.query_params["run"] == run.id
-    assert read_config(run.directory).estimator.draws == 2
+    assert read_config(run.directory).estimator.draws == 4
     assert finish(store, run.id) is RunState.SUCCEEDED
     test.run()
     assert len(ranking_table(sound(test)).value) == 3

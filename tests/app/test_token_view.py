@@ -94,3 +94,9 @@ def test_a_literal_is_one_code_span(text: str) -> None:
 
 def test_a_literal_stays_on_its_line() -> None:
     assert literal("a\n\n# b") == "` a # b `"
+
+
+def test_in_the_full_scope_the_question_is_coloured_too() -> None:
+    tokens = tokens_of("Who", "Ann", in_answer=[False, True], relative_change=[-0.2, -0.1])
+    assert FALLS not in heat_map(tokens).split("Ann")[0].split("Who")[0]
+    assert FALLS in heat_map(tokens, pd.Series([True, True])).split("Who")[0]

@@ -346,3 +346,8 @@ def test_a_run_that_lost_its_results_says_which(run_directory: Path) -> None:
     (run_directory / "draws.parquet").unlink()
     with pytest.raises(UserError, match=r"has lost draws\.parquet"):
         difficulty.ranking(run_directory, Variant())
+
+
+def test_nothing_is_sure_in_a_run_that_is_mostly_noise() -> None:
+    table = pd.DataFrame({"mrd": [1.0, 2.0, 3.0, 4.0], "relative_se": [0.4, 0.8, 1.5, 9.0]})
+    assert list(difficulty.regions(table)) == ["hard, less sure"] * 2 + ["easy, less sure"] * 2

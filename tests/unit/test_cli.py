@@ -180,8 +180,8 @@ def test_a_missing_forget_set_is_an_error_without_a_traceback(tiny_model, tmp_pa
     ("option", "value", "reason"),
     [
         ("--sigma", "0", "greater than 0"),
-        ("--sigma", "lots", "valid number"),
-        ("--draws", "1", "greater than or equal to 2"),
+        ("--sigma", "lots", "between 0 and 1, or auto"),
+        ("--draws", "1", "greater than or equal to 4"),
         ("--seed", "-1", "greater than or equal to 0"),
         ("--preset", "x", "Use recommended or paper."),
         ("--scope", "bad", "'answer', 'full'"),
@@ -349,7 +349,7 @@ def without_network(tmp_path: Path) -> dict[str, str]:
 
 def test_the_demo_touches_no_network(without_network):
     outcome = ended(
-        started("score", "--model", "demo", "--forget-set", "demo", *QUICK, "--draws", 2, **without_network)
+        started("score", "--model", "demo", "--forget-set", "demo", *QUICK, "--draws", 4, **without_network)
     )
     assert outcome.code == 0, outcome.err
     assert only_run().summary["n_samples"] >= 200

@@ -194,8 +194,8 @@ def test_an_unreachable_hub_is_named(folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", probe]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     model, adapter = done.stdout.splitlines()
-    assert model.startswith(f"The model '{nowhere}' could not be fetched from the hub")
-    assert adapter.startswith(f"The adapter '{nowhere}' could not be fetched from the hub")
+    assert model.startswith(f"The model '{nowhere}' is no local folder, and could not be fetched from the hub")
+    assert adapter.startswith(f"The adapter '{nowhere}' is no local folder, and could not be fetched from the hub")
 
 
 def write_adapter(folder: Path, **changes: Any) -> Path:

@@ -577,7 +577,7 @@ def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_p
 
 
 def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(store, settings, launch):
-    run, following = submitted(store, settings, draws=60), submitted(store, settings, draws=2)
+    run, following = submitted(store, settings, draws=60), submitted(store, settings, draws=4)
     launch(run, "count")
     until(lambda: len(store.metrics(run.id)) >= 5, "a few steps are done")
     os.kill(store.get(run.id).pid, signal.SIGKILL)
@@ -628,7 +628,7 @@ def test_the_worker_outlives_the_process_that_launched_it(store, settings):
 
 
 def test_a_launched_worker_leaves_no_zombie(store, settings, launch):
-    run = submitted(store, settings, draws=2)
+    run = submitted(store, settings, draws=4)
     launch(run, "count")
     ended = until_state(store, run, *TERMINAL)
     until(lambda: not psutil.pid_exists(ended.pid), "the child was waited for")
@@ -830,3 +830,16 @@ def test_importing_the_worker_loads_neither_torch_nor_streamlit():
         [sys.executable, "-c", script], cwd=PACKAGE_ROOT, capture_output=True, check=True, timeout=PATIENCE
     )
     assert json.loads(shown.stdout) == []
+
+
+def test_deleting_a_run_in_a_folder_of_the_user_s_own_leaves_the_user_s_files(
+    store: RunStore, settings: Settings, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    run = submit(config_of(), store=store, settings=settings, directory=own)
+    (own / "samples.parquet").write_text("texts")
+    (own / "units").mkdir()
+    (own / "notes.txt").write_text("mine")
+    store.finish(run.id, RunState.FAILED)
+    store.delete(run.id)
+    assert [path.name for path in own.iterdir()] == ["notes.txt"]

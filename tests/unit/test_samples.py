@@ -482,7 +482,7 @@ class TestMapping:
     def test_a_file_without_anything_like_an_answer(self) -> None:
         error = refused_rows([{"foo": "1", "bar": "2"}])
         assert "The columns are: 'foo', 'bar'." in error.why
-        assert "columns.answer" in error.fix
+        assert "--answer-column" in error.fix
 
     def test_the_answer_of_the_safe_layout_cannot_be_mapped(self) -> None:
         row = {"prompt": "p", "response_0": "a", "response_1": "b"}
@@ -504,7 +504,7 @@ class TestCells:
         error = refused_rows(list(self.BLANK))
         assert error.what == "set.jsonl, rows 2 (answer), 3 (prompt), 4 (answer)"
         assert "3 of 5" in error.why
-        assert "invalid_rows" in error.fix
+        assert "--invalid-rows skip" in error.fix
 
     def test_blank_rows_are_skipped_and_counted_by_choice(self) -> None:
         samples = from_rows(list(self.BLANK), invalid_rows="skip")
@@ -615,7 +615,7 @@ class TestIds:
         error = refused_rows([{"id": i, "text": t} for i, t in zip(given, texts, strict=True)])
         assert error.what == f"set.jsonl, {rows}"
         assert f"{repeated!r}" in error.why
-        assert "columns.id" in error.fix
+        assert "--id-column" in error.fix
 
     def test_repeated_ids_can_be_left_aside(self) -> None:
         rows = [{"id": "x", "text": "a"}, {"id": "x", "text": "b"}]

@@ -384,14 +384,14 @@ def test_one_sample_alone_is_scored_with_an_undefined_reliability(scored, tmp_pa
 
 
 def test_the_summary_is_plain_json_even_where_figures_are_undefined(scored):
-    result = scored(draws=2, dtype="float64")
+    result = scored(draws=4, dtype="float64")
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} in the summary")
 
     text = result.files.summary.read_text(encoding="utf-8")
     summary = json.loads(text, parse_constant=refuse)
-    assert summary["median_relative_se"] is None
+    assert summary["reliability_mean"] is None
     assert summary["gate"]["signal_to_floor"] is None
     assert result.files.read_plan().gate["signal_to_floor"] is None
 
