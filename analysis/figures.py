@@ -18,7 +18,7 @@ AXIS_TITLES = {
     "relative_se": "Relative standard error (SE / MRD)",
     "mean_log_prob": "Mean log-probability [nats per token]",
 }
-MRD_TITLE = "MRD (left: hard to unlearn, right: easy)"
+MRD_TITLE = "MRD (small: hard to unlearn)"
 
 
 def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
