@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.config import Formula, Normalisation, Scope
-from mrd_core.draws import Draws, Precision, reliability, scores
+from mrd_core.draws import Draws, reliability, scores
 from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
@@ -66,15 +66,13 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
 def trust(directory: Path, variant: Variant) -> Trust:
     """Return how reliable the ranking by `variant` is."""
     draws = _draws(RunFiles(directory))
-    precision = Precision.of(draws, variant.scope)
     table = scores(draws, variant.scope, variant.normalisation, variant.formula)
     units = {norm: draws.units(variant.scope, norm, variant.formula) for norm in Normalisation}
     lengths = table["n_tokens"].to_numpy(np.float64)
-    standard = variant.formula is Formula.MRD
     errors = table["relative_se"].dropna()
     return Trust(
-        median_relative_se=precision.median_relative_se if standard else float(errors.median()),
-        p90_relative_se=precision.p90_relative_se if standard else float(errors.quantile(0.9)),
+        median_relative_se=float(errors.median()),
+        p90_relative_se=float(errors.quantile(0.9)),
         reliability={norm: reliability(values) for norm, values in units.items()},
         length_partialled={norm: reliability(values, lengths) for norm, values in units.items()},
     )
