@@ -12,5 +12,6 @@ st.navigation(
         st.Page("pages/start.py", title="Start", icon=":material/home:", default=True),
         st.Page("pages/forget_set.py", title="Forget set", icon=":material/playlist_remove:"),
         st.Page("pages/difficulty.py", title="Difficulty", icon=":material/fitness_center:"),
+        st.Page("pages/characteristics.py", title="Characteristics", icon=":material/category:"),
     ]
 ).run()

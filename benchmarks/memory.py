@@ -100,7 +100,7 @@ def _peak_above_now() -> Iterator[_Measured]:
 
 
 def _measure(workload: Workload, directory: Path) -> dict[str, int]:
-    config, files = read_config(directory), RunFiles(directory)
+    config, files = read_config(directory, ScoreConfig), RunFiles(directory)
     run: Callable[[ScoreConfig, ForgetSet, RunFiles], Stage] = _run_bare if workload == "bare" else _run_scoring
     with _peak_above_now() as measured:
         stage = run(config, ForgetSet.load(files.samples), files)

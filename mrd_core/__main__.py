@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from mrd_core.config import (
 )
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, command_for, submit
-from mrd_core.runs.directory import read_config
+from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
 from mrd_core.scoring.files import RunFiles
 
@@ -175,8 +176,7 @@ def share(directory: Path, parent: int) -> None:
     """Draw units for the run that the process PARENT leads in DIRECTORY (started by that process)."""
     from mrd_core.scoring.drawing import share as draw_units
 
-    config = read_config(directory)
-    draw_units(directory, config, parent)
+    draw_units(directory, read_config(directory, ScoreConfig), parent)
 
 
 @app.command()
@@ -214,9 +214,8 @@ def show(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     store = _store()
     run = store.get(run_id)
     out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
-    out.print(
-        f"directory  {escape(str(run.directory))}\ncommand    {escape(' '.join(command_for(run.directory)))}"
-    )
+    command = " ".join(command_for(run.directory, run.kind))
+    out.print(f"directory  {escape(str(run.directory))}\ncommand    {escape(command)}")
     if run.error:
         out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
     for event in store.events(run.id).itertuples():
@@ -234,8 +233,10 @@ def cancel(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
 @runs_app.command()
 def resume(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     """Go on with a cancelled, failed or lost run, here in the foreground."""
-    store = _store()
-    _finish(_carry_out(store.resume(run_id).directory), as_json=False)
+    run = _store().resume(run_id)
+    if CONFIGS[run.kind].package != "mrd_core":
+        raise typer.Exit(subprocess.call(command_for(run.directory, run.kind)))
+    _finish(_carry_out(run.directory), as_json=False)
 
 
 @runs_app.command()
@@ -259,12 +260,12 @@ def _store() -> RunStore:
 
 
 def _progress(run: Run) -> str:
-    if run.state is RunState.SUCCEEDED and run.summary:
+    if run.state is RunState.SUCCEEDED and run.summary and run.kind == "score":
         return f"{run.summary['n_samples']} samples, relative SE {_percent(run.summary['median_relative_se'])}"
     if run.error:
         return escape(shorten(run.error.cause, 60, placeholder=" …"))
     done, total = run.progress.get("done"), run.progress.get("total")
-    return f"{done} of {total} evaluations" if total else str(run.progress.get("message", ""))
+    return f"{done} of {total} {CONFIGS[run.kind].steps}" if total else str(run.progress.get("message", ""))
 
 
 def _percent(share_of_one: float | None) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -191,8 +191,31 @@ class EstimatorConfig(Frozen):
         return cls(**(published | changes))
 
 
-class ScoreConfig(Frozen):
-    """One score run: `config.json` of its run directory."""
+class RunConfig(Frozen):
+    """What a run does: `config.json` of its directory. Each kind of run has its own.
+
+    Attributes:
+        package: The package whose command line carries the run out.
+        steps: What its progress counts.
+    """
+
+    package: ClassVar[str] = "mrd_core"
+    steps: ClassVar[str] = "evaluations"
+    kind: str
+
+    @property
+    def device(self) -> str:
+        """The device that the run waits for, as it was configured."""
+        return "cpu"
+
+    @property
+    def title(self) -> str:
+        """A title for people."""
+        return self.kind.capitalize()
+
+
+class ScoreConfig(RunConfig):
+    """One score run."""
 
     kind: Literal["score"] = "score"
     forget_set: ForgetSetConfig
@@ -201,6 +224,57 @@ class ScoreConfig(Frozen):
     )
     model: ModelConfig = ModelConfig()
     estimator: EstimatorConfig = EstimatorConfig()
+
+    @property
+    def device(self) -> str:
+        """The device of the model."""
+        return self.model.device
+
+    @property
+    def title(self) -> str:
+        """Return a title for people: `forget10.jsonl on my-llama`."""
+        samples, model = self.forget_set.source, self.model.source
+        return (
+            f"{'Demo forget set' if samples == 'demo' else Path(samples).name} on "
+            f"{'the demo model' if model == 'demo' else Path(model).name}"
+        )
+
+
+class ReadingConfig(Frozen):
+    """How the texts of a forget set are read for their linguistic features."""
+
+    pipeline: str = Field(
+        "auto",
+        description="spaCy pipeline that reads the text: `auto` (an installed one of the language, else the one "
+        "that ships with the project), `shipped`, or the name of an installed one.",
+    )
+    language: str = Field(
+        "en", description="Language of the texts, as an ISO 639-1 code; texts in another one are left out."
+    )
+    text: Scope = Field(Scope.ANSWER, description="Read the answers, or prompts and answers.")
+    common_words: int = Field(
+        30_000, ge=100, description="A word outside this many most frequent words of the language is rare."
+    )
+    names: Literal["count", "ignore"] = Field("count", description="Whether a proper name can be a rare word.")
+    numbers: Literal["count", "ignore"] = Field(
+        "ignore", description="Whether a word with a digit in it can be a rare word."
+    )
+    ngram: int = Field(
+        2, ge=1, le=5, description="Content words to an n-gram, for corpus frequency and for association."
+    )
+
+
+class CharacteristicsConfig(RunConfig):
+    """One reading of a scored forget set; its directory lies in that of the score run."""
+
+    package: ClassVar[str] = "analysis"
+    steps: ClassVar[str] = "texts"
+    kind: Literal["characteristics"] = "characteristics"
+    score_run: Path = Field(description="Directory of the score run.")
+    reading: ReadingConfig = ReadingConfig()
+    corpus: ForgetSetConfig | None = Field(
+        None, description="Training corpus, for occurrence frequency and association; `demo` is the demo's own."
+    )
 
 
 class Settings(Frozen):

@@ -18,6 +18,7 @@ import torch
 
 from mrd_core.draws import SCOPES, SUMS, FloatArray, Mode
 from mrd_core.encoding import BoolArray, Encoded
+from mrd_core.hidden_states import HiddenStates
 from mrd_core.likelihood import KeepDouble, Passes
 from mrd_core.perturbation import PerturbedModel, streamed
 
@@ -55,8 +56,13 @@ class Baseline:
         return change
 
 
-def measure_baseline(passes: Passes, dtype: torch.dtype) -> Baseline:
+def measure_baseline(passes: Passes, dtype: torch.dtype, hidden_states: HiddenStates | None = None) -> Baseline:
     """Run one unperturbed pass, one precision finer than `dtype`, a layer at a time.
+
+    Args:
+        passes: The passes of the draws.
+        dtype: Precision of the draws.
+        hidden_states: Takes the hidden states of the pass along.
 
     Streaming the finer weights keeps the memory at one extra layer instead of two extra copies, and batches of
     half the size keep the activations at what they are in the draws.
@@ -66,7 +72,10 @@ def measure_baseline(passes: Passes, dtype: torch.dtype) -> Baseline:
         stack.enter_context(streamed(passes.scorer, lambda _name, weight: weight.to(finer)))
         if finer is torch.float64:
             stack.enter_context(KeepDouble())
-        return Baseline(passes.narrower()())
+        narrower = passes.narrower()
+        if hidden_states:
+            stack.enter_context(hidden_states.of(narrower))
+        return Baseline(narrower())
 
 
 @dataclass(frozen=True)

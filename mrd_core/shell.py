@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from pydantic import BaseModel
 
-from mrd_core.config import EstimatorConfig, ScoreConfig
+from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ScoreConfig
 
 
 def score_command(config: ScoreConfig) -> str:
@@ -25,12 +26,37 @@ def score_command(config: ScoreConfig) -> str:
     return shlex.join(words)
 
 
+def characteristics_command(config: CharacteristicsConfig, choices: Mapping[str, Sequence[str]]) -> str:
+    """Return `python -m analysis characteristics …` with every setting that is not a default.
+
+    Args:
+        config: The reading.
+        choices: Values of further options, such as `threshold`.
+    """
+    words = ["python", "-m", "analysis", "characteristics", str(config.score_run)]
+    if config.corpus:
+        words += ["--corpus", config.corpus.source]
+        words += _options(
+            config.corpus, type(config.corpus)(source=""), only={"subset", "split"}, prefix="corpus-"
+        )
+    words += _options(config.reading, type(config.reading)())
+    words += [word for name, values in choices.items() for value in values for word in (f"--{name}", value)]
+    return shlex.join(words)
+
+
 def _options(
-    config: BaseModel, default: BaseModel, *, skip: set[str] | None = None, suffix: str = ""
+    config: BaseModel,
+    default: BaseModel,
+    *,
+    skip: Set[str] = frozenset(),
+    only: Set[str] | None = None,
+    prefix: str = "",
+    suffix: str = "",
 ) -> list[str]:
     words: list[str] = []
     for field in type(config).model_fields:
         value: Any = getattr(config, field)
-        if field not in (skip or ()) and value != getattr(default, field):
-            words += [f"--{field.replace('_', '-')}{suffix}", str(value)]
+        wanted = field not in skip and (only is None or field in only)
+        if wanted and value != getattr(default, field):
+            words += [f"--{prefix}{field.replace('_', '-')}{suffix}", str(value)]
     return words

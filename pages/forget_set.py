@@ -4,11 +4,17 @@ import pandas as pd
 import streamlit as st
 
 from mrd_core.config import ColumnMapping, ForgetSetConfig, Layout, help_of
-from mrd_core.samples import ForgetSet, Table, guess, load_table, table_from_upload, to_forget_set
+from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, table_from_upload, to_forget_set
 from pages.components import session, tour
 from pages.components.notices import empty_state, errors_shown, literal
 
-SOURCES = {"Demo": "demo", "Upload": "upload", "File or folder": "path", "Hub data set": "hub"}
+SOURCES = {
+    "Demo": "demo",
+    "Upload": "upload",
+    "File or folder": "path",
+    "Hub data set": "hub",
+    "Saved stratum": "stratum",
+}
 NONE = "(none)"
 
 
@@ -42,7 +48,19 @@ def _table(source: str) -> tuple[Table | None, ForgetSetConfig]:
         return load_table(config), config
     if source == "upload":
         return _uploaded()
+    if source == "stratum":
+        return _stratum()
     return _named(hub=source == "hub")
+
+
+def _stratum() -> tuple[Table | None, ForgetSetConfig]:
+    saved = saved_strata(session.settings().home)
+    if not saved:
+        st.caption("None yet. Select a group on *Characteristics* and save it by name.")
+        return None, ForgetSetConfig(source="")
+    name = st.selectbox("Saved stratum", list(saved), key="saved_stratum", persist_state="session")
+    config = ForgetSetConfig(source=str(saved[name]))
+    return load_table(config), config
 
 
 def _uploaded() -> tuple[Table | None, ForgetSetConfig]:

@@ -70,8 +70,12 @@ def open_selected() -> None:
     """Look at the run whose row was clicked."""
     rows = st.session_state["recent"]["selection"]["rows"]
     if rows:
-        session.open_run(runs[rows[0]].id)
-        st.session_state["go_to_run"] = True
+        run = runs[rows[0]]
+        st.session_state["go_to"] = tour.CHARACTERISTICS if run.kind == "characteristics" else tour.DIFFICULTY
+        scored = store.scored_by(run)
+        session.open_run(scored.id)
+        if scored.id != run.id:
+            session.open_reading(run.id)
 
 
 if not runs:
@@ -103,5 +107,5 @@ else:
         alt="Recent runs, newest first",
     )
     st.caption("Select a row to open its run.")
-if st.session_state.pop("go_to_run", False):
-    st.switch_page(tour.DIFFICULTY, query_params={session.RUN: st.session_state[session.RUN]})
+if page := st.session_state.pop("go_to", None):
+    st.switch_page(page, query_params={session.RUN: st.session_state[session.RUN]})

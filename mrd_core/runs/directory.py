@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mrd_core.config import ScoreConfig
+from mrd_core.config import CharacteristicsConfig, RunConfig, ScoreConfig
 from mrd_core.errors import UserError
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
+# Where the directory of a score run holds those of its characteristics runs.
+READINGS = "characteristics"
 # In a directory that the user chose, other files may be the user's own.
 WRITTEN_BY_RUNS = frozenset(
     {
@@ -22,25 +25,37 @@ WRITTEN_BY_RUNS = frozenset(
         "units",
         "draws.parquet",
         "tokens.parquet",
+        "hidden_states.npy",
+        READINGS,
+        "features.parquet",
+        "spans.parquet",
+        "samples.csv",
+        "strata.csv",
+        "claims.csv",
+        "claims.json",
+        "groups.csv",
+        "regression.csv",
+        "report.html",
         "scores.parquet",
         "summary.json",
     }
 )
-CONFIGS: dict[str, type[ScoreConfig]] = {"score": ScoreConfig}
+Config = TypeVar("Config", bound=RunConfig)
+CONFIGS: dict[str, type[RunConfig]] = {"score": ScoreConfig, "characteristics": CharacteristicsConfig}
 
 
-def write_config(directory: Path, config: ScoreConfig) -> None:
+def write_config(directory: Path, config: RunConfig) -> None:
     """Write `config` to `directory`/config.json; readers see the whole file or none."""
     temporary = directory / f".{CONFIG_FILE}.tmp"
     temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     temporary.replace(directory / CONFIG_FILE)
 
 
-def read_config(directory: Path) -> ScoreConfig:
-    """Read and validate `directory`/config.json by its `kind`.
+def read_config(directory: Path, of: type[Config]) -> Config:
+    """Read and validate `directory`/config.json by its `kind`, which must be one of `of` (RunConfig: any).
 
     Raises:
-        UserError: The file is missing, is no JSON object, has an unknown kind or an invalid value.
+        UserError: The file is missing, is no JSON object, has another or an unknown kind or an invalid value.
     """
     path = directory / CONFIG_FILE
     try:
@@ -51,7 +66,15 @@ def read_config(directory: Path) -> ScoreConfig:
             f"A run directory needs a readable {CONFIG_FILE} ({_reason(error)}).",
             "Name the directory of a run, or copy the config.json of another run there.",
         ) from error
-    return _parse(path, text)
+    config = _parse(path, text)
+    if not isinstance(config, of):
+        wanted = ", ".join(kind for kind, known in CONFIGS.items() if issubclass(known, of))
+        raise UserError(
+            str(directory),
+            f"It is a {config.kind} run, no {wanted} run.",
+            f"Name the directory of a {wanted} run.",
+        )
+    return config
 
 
 def remove(directory: Path, *, whole: bool = True) -> None:
@@ -83,7 +106,7 @@ def remove(directory: Path, *, whole: bool = True) -> None:
         directory.rmdir()
 
 
-def _parse(path: Path, text: str) -> ScoreConfig:
+def _parse(path: Path, text: str) -> RunConfig:
     try:
         fields = TypeAdapter(dict[str, object]).validate_json(text)
         return CONFIGS[str(fields.get("kind", "score"))].model_validate_json(text)

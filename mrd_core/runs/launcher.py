@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mrd_core.config import ScoreConfig, Settings
+from mrd_core.config import RunConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.record import Run
@@ -63,9 +63,9 @@ class LocalLauncher:
         }
 
 
-def command_for(directory: Path) -> list[str]:
-    """Return the command line that carries out the run in `directory`."""
-    return [sys.executable, "-m", "mrd_core", "run", str(directory)]
+def command_for(directory: Path, kind: str = "score") -> list[str]:
+    """Return the command line that carries out the run of this kind in `directory`."""
+    return [sys.executable, "-m", run_directory.CONFIGS[kind].package, "run", str(directory)]
 
 
 def queue_of(device: str) -> str:
@@ -78,17 +78,8 @@ def queue_of(device: str) -> str:
     return "cuda:0" if device == "cuda" else device
 
 
-def title_of(config: ScoreConfig) -> str:
-    """Return a title for people: `forget10.jsonl on my-llama`."""
-    samples, model = config.forget_set.source, config.model.source
-    return (
-        f"{'Demo forget set' if samples == 'demo' else Path(samples).name} on "
-        f"{'the demo model' if model == 'demo' else Path(model).name}"
-    )
-
-
 def submit(
-    config: ScoreConfig,
+    config: RunConfig,
     *,
     store: RunStore,
     settings: Settings,
@@ -119,9 +110,7 @@ def submit(
     _require_free(directory)
     _write_directory(directory, config, prepare)
     try:
-        run = store.create(
-            config.kind, title or title_of(config), queue_of(config.model.device), directory, run_id
-        )
+        run = store.create(config.kind, title or config.title, queue_of(config.device), directory, run_id)
     except BaseException:
         run_directory.remove(directory)
         raise
@@ -145,7 +134,7 @@ def _require_free(directory: Path) -> None:
         )
 
 
-def _write_directory(directory: Path, config: ScoreConfig, prepare: Callable[[Path], None] | None) -> None:
+def _write_directory(directory: Path, config: RunConfig, prepare: Callable[[Path], None] | None) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".submitting-", dir=directory.parent) as staging:
         draft = Path(staging) / directory.name
@@ -158,7 +147,7 @@ def _write_directory(directory: Path, config: ScoreConfig, prepare: Callable[[Pa
 
 def _launch(launcher: Launcher, run: Run, store: RunStore) -> None:
     try:
-        launcher.launch(run, command_for(run.directory))
+        launcher.launch(run, command_for(run.directory, run.kind))
     except BaseException:
         store.request_cancel(run.id)
         store.delete(run.id)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pandas as pd
 from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
 
-from mrd_core.config import Settings
+from mrd_core.config import CharacteristicsConfig, RunConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
@@ -169,7 +169,7 @@ class RunStore:
             UserError: The run is in another state, or its config.json is gone.
         """
         run = self.get(run_id)
-        run_directory.read_config(run.directory)
+        run_directory.read_config(run.directory, RunConfig)
         fresh = dict.fromkeys(
             ("started_at", "finished_at", "host", "pid", "pid_started", "heartbeat_at", "error", "summary")
         )
@@ -256,10 +256,15 @@ class RunStore:
     def delete(self, run_id: str) -> None:
         """Remove a run that has ended: its directory with texts, checkpoints and log, then all its rows.
 
+        The readings of a score run, which lie in its directory, go with it.
+
         Raises:
-            UserError: The run is active, or its directory is not one that may be removed.
+            UserError: The run or a reading of it is active, or its directory is not one that may be removed.
         """
         run = self.get(run_id)
+        if run.state in TERMINAL:
+            for reading in self.readings(run):
+                self.delete(reading.id)
         with self._engine.begin() as connection:
             # The rows go first and come back if the files cannot go; no resume can come in between.
             for table in (METRICS, EVENTS):
@@ -274,6 +279,33 @@ class RunStore:
             self._refuse_to_remove_more(run)
             run_directory.remove(run.directory, whole=run.directory.is_relative_to(self.home / "runs"))
         self._forget_deleted_pages()
+
+    def readings(self, run: Run) -> Runs:
+        """Return the characteristics runs of a score run, newest first."""
+        within = run.directory / run_directory.READINGS
+        return [
+            reading
+            for reading in self._select(RUNS.c.kind == "characteristics")
+            if reading.directory.is_relative_to(within)
+        ]
+
+    def scored_by(self, run: Run) -> Run:
+        """Return the score run that a characteristics run reads; a score run itself.
+
+        Raises:
+            UserError: The store does not know it.
+        """
+        if run.kind != "characteristics":
+            return run
+        config = run_directory.read_config(run.directory, CharacteristicsConfig)
+        scored = self.find_by_directory(config.score_run)
+        if scored is None:
+            raise UserError(
+                f"The score run in {config.score_run}",
+                "is not in this store.",
+                "Register it with `python -m mrd_core run` on its directory.",
+            )
+        return scored
 
     def _refuse_to_remove_more(self, run: Run) -> None:
         others = {other.directory for other in self._select() if other.id != run.id}

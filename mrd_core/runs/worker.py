@@ -17,17 +17,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from mrd_core.config import ScoreConfig
+from mrd_core.config import RunConfig
 from mrd_core.errors import UserError
 from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
-from mrd_core.runs.launcher import queue_of, title_of
+from mrd_core.runs.launcher import queue_of
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
 
-Job = Callable[[ScoreConfig, JobContext], Mapping[str, Any]]
+# Each job takes the configuration of its own kind of run.
+Job = Callable[[Any, JobContext], Mapping[str, Any]]
 JOBS: Mapping[str, str] = {"score": "mrd_core.scoring.job:score_job"}
 QUEUE_POLL_INTERVAL = 0.3
 
@@ -62,7 +63,9 @@ def run(
     Raises:
         UserError: config.json is missing or invalid, or the run is not waiting for a worker.
     """
-    config = read_config(directory)
+    config = read_config(directory, RunConfig)
+    if config.kind not in jobs:
+        raise _not_ours(directory, config)
     store = store or RunStore.open()
     claimed = _claim(store, _find_or_register(store, directory, config))
     stop = threading.Event()
@@ -73,9 +76,14 @@ def run(
             return _conclude(store, claimed, context, outcome)
 
 
-def _find_or_register(store: RunStore, directory: Path, config: ScoreConfig) -> Run:
+def _not_ours(directory: Path, config: RunConfig) -> UserError:
+    command = f"python -m {config.package} run {directory}"
+    return UserError(str(directory), f"Another program carries out a {config.kind} run.", f"Use `{command}`.")
+
+
+def _find_or_register(store: RunStore, directory: Path, config: RunConfig) -> Run:
     known = store.find_by_directory(directory)
-    return known or store.create(config.kind, title_of(config), queue_of(config.model.device), directory)
+    return known or store.create(config.kind, config.title, queue_of(config.device), directory)
 
 
 def _claim(store: RunStore, run: Run) -> Run:
@@ -92,7 +100,7 @@ def _claim(store: RunStore, run: Run) -> Run:
 def _carry_out(
     store: RunStore,
     run: Run,
-    config: ScoreConfig,
+    config: RunConfig,
     context: StoredContext,
     jobs: Mapping[str, str],
     held: ExitStack,

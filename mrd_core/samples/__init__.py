@@ -8,6 +8,7 @@ from mrd_core.samples.forget_set import ForgetSet, ValidationReport
 from mrd_core.samples.layouts import guess
 from mrd_core.samples.reading import Table, read_table, table_from_upload
 from mrd_core.samples.sources import load_table, read, read_upload
+from mrd_core.samples.strata import save_stratum, saved_strata
 from mrd_core.samples.validation import to_forget_set
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "read",
     "read_table",
     "read_upload",
+    "save_stratum",
+    "saved_strata",
     "table_from_upload",
     "to_forget_set",
 ]

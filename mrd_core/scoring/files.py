@@ -65,6 +65,11 @@ class RunFiles:
         return self.directory / "baseline.npy"
 
     @property
+    def hidden_states(self) -> Path:
+        """Mean last hidden state of each sample, fp32, shape (N, width)."""
+        return self.directory / "hidden_states.npy"
+
+    @property
     def units(self) -> Path:
         """Folder of finished units of draws; removed when the run is done."""
         return self.directory / "units"

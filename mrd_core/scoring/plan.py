@@ -13,6 +13,7 @@ from mrd_core import models
 from mrd_core.config import Choice, EstimatorConfig, Scope, ScoreConfig
 from mrd_core.encoding import choose_template, encode
 from mrd_core.errors import UserError
+from mrd_core.hidden_states import HiddenStates
 from mrd_core.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
 from mrd_core.models import LoadedModel
 from mrd_core.mrd import FINER, Baseline, Estimator, measure_baseline
@@ -88,7 +89,8 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context
         context.progress(0, config.estimator.draws, message="Loading the model")
         stage = load_stage(config, forget_set, context, dtype)
         context.progress(0, config.estimator.draws, message="Measuring the baseline")
-        baseline = measure_baseline(stage.passes, stage.model.dtype)
+        hidden_states = HiddenStates()
+        baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
         _require_scored_tokens(baseline, stage, config.estimator.scope)
         context.progress(0, config.estimator.draws, message="Calibrating σ")
         pilot, gate = _pilot(config.estimator, stage, baseline, context)
@@ -98,6 +100,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context
     if not gate.passed:
         context.event("warning", f"Precision gate not passed: {gate.reason}")
     plan = _plan(config.estimator, stage, pilot, gate)
+    write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
     text = plan.model_dump_json(indent=2).encode()
     write_atomically(files.plan, lambda stream: stream.write(text))

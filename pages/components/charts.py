@@ -54,7 +54,7 @@ def _on_map() -> None:
     if len(ids) == 1:
         session.select_sample(ids[0])
     elif ids:
-        st.session_state["box"] = set(ids)
+        session.select_many(set(ids), "on the map")
     session.renew_table()
 
 

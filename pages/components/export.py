@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -50,7 +51,7 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
         session.leave_run()
         st.rerun()
     if row.button("Delete run", key="delete", icon=":material/delete:"):
-        confirm_deletion(run.id)
+        confirm_deletion(run.id, session.leave_run)
     st.code(score_command(config), language="bash", wrap_lines=True)
     st.caption(
         f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
@@ -58,7 +59,7 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
 
 
 @st.dialog("Delete this run?")
-def confirm_deletion(run_id: str) -> None:
+def confirm_deletion(run_id: str, leave: Callable[[], None]) -> None:
     """Ask once more, then delete the run and everything that this session knows of it."""
     st.markdown(
         "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
@@ -68,7 +69,7 @@ def confirm_deletion(run_id: str) -> None:
             session.store().delete(run_id)
         # The cached ranking holds the texts too.
         st.cache_data.clear()
-        session.leave_run()
+        leave()
         st.rerun()
 
 

@@ -30,9 +30,8 @@ def filtered(table: pd.DataFrame) -> pd.DataFrame:
                 literal(text), icon=":material/close:", key="clear_search", on_click=_clear, args=("search",)
             )
         if box is not None:
-            chips.button(
-                f"{len(box)} on the map", icon=":material/close:", key="clear_box", on_click=_clear, args=("box",)
-            )
+            label = f"{len(box)} {st.session_state['box_label']}"
+            chips.button(label, icon=":material/close:", key="clear_box", on_click=_clear, args=("box",))
     if shown.empty:
         st.info("No sample matches these filters.", icon=":material/filter_alt_off:")
         st.stop()
@@ -44,6 +43,7 @@ def _clear(key: str) -> None:
         st.session_state[key] = ""
     else:
         del st.session_state[key]
+        session.renew_charts()
 
 
 def selected_of(shown: pd.DataFrame) -> str:

@@ -9,12 +9,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis import difficulty
+from analysis import characteristics, difficulty
 from analysis.difficulty import Trust, Variant
-from mrd_core.config import EstimatorConfig, Formula, Normalisation, Scope, help_of
+from mrd_core.config import EstimatorConfig, Formula, Normalisation, Scope, ScoreConfig, help_of
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
-from pages.components import charts, export, filters, ranking_table, reliability_panel, token_view
+from pages.components import (
+    charts,
+    export,
+    filters,
+    ranking_table,
+    reading_form,
+    reliability_panel,
+    session,
+    token_view,
+    tour,
+)
 from pages.components.launch import duration
 from pages.components.notices import heading
 
@@ -28,14 +38,15 @@ FORMULAS = {
 def show(run: Run) -> None:
     """Show a run that succeeded."""
     summary = run.summary or {}
-    config = read_config(run.directory)
+    config = read_config(run.directory, ScoreConfig)
     heading(run.title)
     place = st.container()
-    variant = _variant(config.estimator)
+    variant = variant_chosen(config.estimator)
     table = _ranking(run.id, str(run.directory), variant)
     trust = _trust(run.id, str(run.directory), variant)
     with place:
         _headline(trust, summary)
+        _explain(run)
     shown = filters.filtered(table)
     selected = filters.selected_of(shown)
     charts.show(table, shown, selected)
@@ -43,6 +54,14 @@ def show(run: Run) -> None:
     token_view.show(run, shown, selected, variant.scope)
     reliability_panel.show(table, trust, summary)
     export.show(run, table, variant, config)
+
+
+def _explain(run: Run) -> None:
+    """Offer the way on to the characteristics, which are read at once where they need no choice."""
+    if st.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
+        if session.current_reading(run) is None:
+            reading_form.launch(characteristics.default_config(run.directory))
+        st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
 
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8)
@@ -72,7 +91,8 @@ def _headline(trust: Trust, summary: dict[str, Any]) -> None:
         st.warning(warning, icon=":material/warning:")
 
 
-def _variant(config: EstimatorConfig) -> Variant:
+def variant_chosen(config: EstimatorConfig) -> Variant:
+    """Let the user choose which of the scores that the draws allow is looked at."""
     scope, normalisation, formula = st.columns(3)
     return Variant(
         scope.segmented_control(

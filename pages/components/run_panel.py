@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 import streamlit as st
 
 from analysis.figures import precision_curve
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
+from mrd_core.runs.directory import CONFIGS
 from pages.components import session
 from pages.components.export import confirm_deletion
 from pages.components.launch import duration
@@ -16,16 +19,16 @@ from pages.components.notices import errors_shown, heading, literal, show_error,
 METRICS, SEEN = "metrics", "metrics_seen"
 
 
-def show(run: Run) -> None:
-    """Show a run that has no results yet."""
+def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
+    """Show a run that has no results yet; `leave` stops looking at it."""
     heading(run.title)
     if run.state in ACTIVE:
         _live(run.id)
     else:
         st.markdown(f"**{state_label(run)}**")
-        _ended(run)
+        _ended(run, leave)
     with st.expander("Details", icon=":material/terminal:"):
-        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
+        st.code(" ".join(command_for(run.directory, run.kind)), language="bash", wrap_lines=True)
         _log(run.id)
 
 
@@ -64,7 +67,8 @@ def _progress_text(run: Run, done: int, total: int) -> str:
     if not done:
         return f"{message} …"
     eta = run.progress.get("eta_seconds")
-    return f"{message}: {done} of about {total} evaluations" + (f", {duration(eta)} left" if eta else "")
+    steps = CONFIGS[run.kind].steps
+    return f"{message}: {done} of about {total} {steps}" + (f", {duration(eta)} left" if eta else "")
 
 
 def _new_metrics(run_id: str) -> pd.DataFrame:
@@ -81,7 +85,7 @@ def _new_metrics(run_id: str) -> pd.DataFrame:
     return st.session_state[METRICS].drop_duplicates(["step", "name"], keep="last")
 
 
-def _ended(run: Run) -> None:
+def _ended(run: Run, leave: Callable[[], None]) -> None:
     if run.error:
         show_error(UserError("The run did not finish", run.error.cause, run.error.advice))
     else:
@@ -89,13 +93,13 @@ def _ended(run: Run) -> None:
     row = st.container(horizontal=True)
     if row.button("Resume", type="primary", icon=":material/replay:", key="resume"):
         resumed = session.store().resume(run.id)
-        LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory))
+        LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory, resumed.kind))
         st.rerun()
     if row.button("New run", icon=":material/add:", key="new_run"):
-        session.leave_run()
+        leave()
         st.rerun()
     if row.button("Delete run", icon=":material/delete:", key="delete"):
-        confirm_deletion(run.id)
+        confirm_deletion(run.id, leave)
     if run.error and run.error.traceback:
         with st.expander("Traceback", icon=":material/bug_report:"):
             st.code(run.error.traceback, language=None, wrap_lines=True)

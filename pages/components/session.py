@@ -18,7 +18,7 @@ from mrd_core.runs import Run, RunStore
 from mrd_core.samples import ForgetSet, read
 from pages.components.notices import literal
 
-RUN, SAMPLE = "run", "sample"
+RUN, SAMPLE, READING = "run", "sample", "reading"
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,29 @@ def leave_run() -> None:
 
 
 def forget_filters() -> None:
-    """Drop the filters, which belong to one run."""
-    for key in ("search", "box"):
+    """Drop the filters and the reading looked at, which belong to one run."""
+    for key in ("search", "box", READING):
         st.session_state.pop(key, None)
+
+
+def current_reading(run: Run) -> Run | None:
+    """Return the characteristics run that is looked at: the one chosen last, or else the newest of `run`."""
+    chosen = st.session_state.get(READING)
+    if chosen == "":
+        return None
+    readings = store().readings(run)
+    return next((reading for reading in readings if reading.id == chosen), next(iter(readings), None))
+
+
+def open_reading(reading_id: str) -> None:
+    """Look at a characteristics run; "" asks for another one."""
+    st.session_state[READING] = reading_id
+
+
+def select_many(sample_ids: set[str], label: str) -> None:
+    """Filter every view to these samples; the chip says `label`."""
+    st.session_state["box"] = sample_ids
+    st.session_state["box_label"] = label
 
 
 def current_sample() -> str | None:
@@ -132,6 +152,16 @@ def table_epoch() -> int:
 def renew_table() -> None:
     """Have the ranking drawn anew, with the present selection marked."""
     st.session_state["table_epoch"] = table_epoch() + 1
+
+
+def charts_epoch() -> int:
+    """Return a number that changes whenever a selection is undone that a chart may still show."""
+    return int(st.session_state.get("charts_epoch", 0))
+
+
+def renew_charts() -> None:
+    """Have the charts drawn anew, without the selection that the browser remembers."""
+    st.session_state["charts_epoch"] = charts_epoch() + 1
 
 
 def located(text: str, *, local: bool) -> str:

@@ -9,6 +9,7 @@ import streamlit as st
 from pages.components import session
 
 START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
+CHARACTERISTICS = "pages/characteristics.py"
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,7 @@ def test_scores_are_exported_whole(app: Open, finished: Home, monkeypatch: pytes
     assert list(from_csv["answer"]) == list(expected["answer"])
     np.testing.assert_allclose(from_csv["mrd"], expected["mrd"])
     config = ScoreConfig.model_validate_json(offered["config"])
-    assert config == read_config(finished.run.directory)
+    assert config == read_config(finished.run.directory, ScoreConfig)
     figures = {"download_difficulty_map", "download_distribution", "download_relative_se"}
     assert figures <= {found.key for found in test.download_button}
 
@@ -334,7 +334,7 @@ def curve_steps(test: AppTest) -> list[int]:
 
 
 def test_a_live_run_that_ends_is_replaced_by_its_results(app: Open, own: Home) -> None:
-    config = read_config(own.run.directory)
+    config = read_config(own.run.directory, ScoreConfig)
     run = submitted(own.store, own.path, config)
     test = app(own.path, "difficulty", run=run.id)
     assert test.button(key="cancel")
@@ -381,7 +381,7 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
     store = RunStore.open(settings_for(tmp_path))
     (run,) = store.list()
     assert test.query_params["run"] == run.id
-    assert read_config(run.directory).estimator.draws == 4
+    assert read_config(run.directory, ScoreConfig).estimator.draws == 4
     assert finish(store, run.id) is RunState.SUCCEEDED
     test.run()
     assert len(ranking_table(sound(test)).value) == 3

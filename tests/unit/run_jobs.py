@@ -21,7 +21,7 @@ def count(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
     for step in range(done, config.estimator.draws):
         context.check_cancelled()
         time.sleep(0.02)
-        path.write_text(str(step + 1))
+        _replace(path, str(step + 1))
         context.metrics(step, loss=1 / (step + 1))
         context.progress(step + 1, config.estimator.draws, message="counting")
     context.event("info", "counted")
@@ -68,6 +68,13 @@ def report_nan(_config: ScoreConfig, context: JobContext) -> dict[str, Any]:
     """Return numbers that JSON has no word for."""
     context.metrics(0, reliability=float("nan"))
     return {"reliability": float("nan"), "median": 0.5}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write under another name and rename, since a killed `write_text` leaves an empty file behind."""
+    part = path.with_suffix(".part")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _append(path: Path, line: str) -> None:

@@ -21,7 +21,15 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
+from mrd_core.config import (
+    CharacteristicsConfig,
+    EstimatorConfig,
+    ForgetSetConfig,
+    ModelConfig,
+    RunConfig,
+    ScoreConfig,
+    Settings,
+)
 from mrd_core.errors import UserError
 from mrd_core.runs import (
     ACTIVE,
@@ -35,6 +43,7 @@ from mrd_core.runs import (
     submit,
     worker,
 )
+from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.launcher import PACKAGE_ROOT, queue_of
 from mrd_core.runs.liveness import ProcessIdentity, is_gone, process_exists
@@ -843,3 +852,56 @@ def test_deleting_a_run_in_a_folder_of_the_user_s_own_leaves_the_user_s_files(
     store.finish(run.id, RunState.FAILED)
     store.delete(run.id)
     assert [path.name for path in own.iterdir()] == ["notes.txt"]
+
+
+# Readings: runs of the other package, in the directory of a score run
+
+
+def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
+    config = CharacteristicsConfig(score_run=scored.directory)
+    return submit(config, store=store, settings=settings, directory=scored.directory / "characteristics" / "abc")
+
+
+def test_each_kind_of_run_is_carried_out_by_its_own_package(store, settings):
+    scored = submitted(store, settings)
+    reading = reading_of(store, settings, scored)
+    assert command_for(reading.directory, reading.kind)[1:4] == ["-m", "analysis", "run"]
+    with pytest.raises(UserError, match="Another program") as refused:
+        worker.run(reading.directory, store=store)
+    assert f"python -m analysis run {reading.directory}" in refused.value.fix
+    assert store.get(reading.id).state is S.QUEUED
+
+
+def test_a_reading_belongs_to_its_score_run_and_to_no_other(store, settings):
+    scored, other = submitted(store, settings), submitted(store, settings)
+    reading = reading_of(store, settings, scored)
+    assert [found.id for found in store.readings(scored)] == [reading.id]
+    assert store.readings(other) == []
+    assert store.scored_by(reading).id == store.scored_by(scored).id == scored.id
+
+
+def test_a_config_of_another_kind_is_refused_by_name(store, settings):
+    reading = reading_of(store, settings, submitted(store, settings))
+    assert read_config(reading.directory, RunConfig).kind == "characteristics"
+    with pytest.raises(UserError, match="It is a characteristics run, no score run"):
+        read_config(reading.directory, ScoreConfig)
+
+
+def test_deleting_a_score_run_takes_its_readings_along(store, settings):
+    scored, other = submitted(store, settings), submitted(store, settings)
+    reading = reading_of(store, settings, scored)
+    for run in (scored, reading):
+        store.finish(run.id, S.FAILED, RunError("E", "cause", "advice"))
+    store.delete(scored.id)
+    assert not scored.directory.exists()
+    assert [left.id for left in store.list()] == [other.id]
+
+
+def test_a_score_run_that_is_being_read_is_not_deleted(store, settings):
+    scored = submitted(store, settings)
+    reading = reading_of(store, settings, scored)
+    store.finish(scored.id, S.FAILED, RunError("E", "cause", "advice"))
+    with pytest.raises(UserError, match="has not ended"):
+        store.delete(scored.id)
+    assert {left.id for left in store.list()} == {scored.id, reading.id}
+    assert (scored.directory / "config.json").exists()

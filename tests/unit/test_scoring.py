@@ -136,7 +136,7 @@ def assert_same_bits(found: RunFiles, expected: RunFiles) -> None:
 def assert_tidy(files: RunFiles) -> None:
     """Only the results and what reproduces them are left: no units, no temporary files."""
     allowed = {"config.json", "samples.parquet", "plan.json"}
-    results = {"scores.parquet", "draws.parquet", "tokens.parquet", "summary.json"}
+    results = {"scores.parquet", "draws.parquet", "tokens.parquet", "hidden_states.npy", "summary.json"}
     assert results <= {path.name for path in files.directory.iterdir()} <= allowed | results
 
 

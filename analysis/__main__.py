@@ -1,0 +1,231 @@
+"""The command line of the analyses: `python -m analysis --help`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis import characteristics as reading
+from analysis.characteristics import Characterised
+from analysis.characteristics_export import exports, write_exports
+from analysis.claims import Claim
+from analysis.claims import as_json as as_json_of
+from analysis.difficulty import Variant
+from analysis.judgement import Judgement, judged
+from analysis.strata import parsed
+from mrd_core.config import (
+    CharacteristicsConfig,
+    ForgetSetConfig,
+    Normalisation,
+    ReadingConfig,
+    Scope,
+    ScoreConfig,
+    Settings,
+    help_of,
+)
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState, RunStore, worker
+from mrd_core.runs.directory import CONFIG_FILE, read_config
+
+JOBS = {"characteristics": "analysis.characteristics_job:characteristics_job"}
+
+app = typer.Typer(
+    help="What makes a sample hard to unlearn on this model, and is that what the paper says?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+out = Console()
+# The terminal wraps: a path that is broken here could not be copied.
+err = Console(stderr=True, soft_wrap=True)
+
+EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
+
+
+def reading_option(field: str, *names: str) -> Any:
+    """Return the typer option of a field of ReadingConfig, its help taken from there."""
+    return typer.Option(*names, help=help_of(ReadingConfig, field))
+
+
+def corpus_option(field: str) -> Any:
+    """Return the typer option of a field of the corpus."""
+    return typer.Option(f"--corpus-{field}", help=help_of(ForgetSetConfig, field))
+
+
+@app.command()
+def characteristics(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Score run: its id, or its directory.")],
+    corpus: Annotated[
+        str | None,
+        typer.Option(help=f"{CharacteristicsConfig.model_fields['corpus'].description} A file, folder or hub id."),
+    ] = None,
+    corpus_subset: Annotated[str | None, corpus_option("subset")] = None,
+    corpus_split: Annotated[str | None, corpus_option("split")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files; by default that of the reading.")
+    ] = None,
+    pipeline: Annotated[str | None, reading_option("pipeline")] = None,
+    language: Annotated[str | None, reading_option("language")] = None,
+    text: Annotated[Scope | None, reading_option("text")] = None,
+    common_words: Annotated[int | None, reading_option("common_words")] = None,
+    names: Annotated[str | None, reading_option("names")] = None,
+    numbers: Annotated[str | None, reading_option("numbers")] = None,
+    ngram: Annotated[int | None, reading_option("ngram")] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(help="CRITERION=quartile|mean|median|NUMBER, repeatable; by default the paper's."),
+    ] = None,
+    scope: Annotated[Scope | None, typer.Option(help="Scored tokens; by default those of the run.")] = None,
+    normalisation: Annotated[
+        Normalisation | None, typer.Option(help="Normalisation of MRD; by default that of the run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
+    """Read the texts of a scored forget set, hold the paper's claims against it, write everything to files."""
+    score_run = _score_run(run)
+    wishes = {
+        "pipeline": pipeline,
+        "language": language,
+        "text": text,
+        "common_words": common_words,
+        "names": names,
+        "numbers": numbers,
+        "ngram": ngram,
+    }
+    thresholds = dict(map(parsed, threshold or ()))
+    wished = {name: wish for name, wish in wishes.items() if wish is not None}
+    score_config = read_config(score_run, ScoreConfig)
+    done = _carried_out(_config(score_run, wished, _corpus(corpus, corpus_subset, corpus_split)))
+    estimator = score_config.estimator
+    variant = Variant(scope or estimator.scope, normalisation or estimator.normalisation)
+    found = reading.characterised(score_run, done.directory, variant)
+    judgement = judged(found, thresholds)
+    folder, contents = out_dir or done.directory, exports(found, judgement, score_config.title)
+    write_exports(folder, contents)
+    if as_json:
+        print(json.dumps(as_json_of(judgement.claims, judgement.chosen), ensure_ascii=False), flush=True)
+    else:
+        _print(found, judgement)
+    err.print(f"Written to {escape(str(folder))}: {', '.join(contents)}", highlight=False)
+
+
+@app.command("run")
+def run_directory(
+    directory: Annotated[Path, typer.Argument(help="Directory of a characteristics run, with a config.json.")],
+) -> None:
+    """Carry out the run that a directory's config.json describes."""
+    _work(directory)
+
+
+@app.command()
+def doctor() -> None:
+    """Print which pipeline reads the texts, and the versions of what measures them."""
+    from analysis.doctor import Finding, findings
+
+    table = Table(box=None, pad_edge=False)
+    for name in Finding._fields:
+        table.add_column(name, overflow="fold")
+    for finding in findings():
+        table.add_row(*map(escape, finding))
+    out.print(table)
+
+
+def _score_run(text: str) -> Path:
+    """Return the directory of a score run that is named by it, or by its id."""
+    directory = Path(text).expanduser()
+    return directory.resolve() if (directory / CONFIG_FILE).is_file() else _store().get(text).directory
+
+
+def _store() -> RunStore:
+    return RunStore.open(Settings.from_environment())
+
+
+def _config(score_run: Path, wished: dict[str, Any], corpus: ForgetSetConfig | None) -> CharacteristicsConfig:
+    config = reading.default_config(score_run)
+    try:
+        changes: dict[str, Any] = {"reading": ReadingConfig(**wished)}
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        option = str(first["loc"][0]).replace("_", "-")
+        raise UserError(
+            f"--{option} {first['input']}", f"{first['msg']}.", "See `python -m analysis characteristics --help`."
+        ) from error
+    return config.model_copy(update=changes | ({"corpus": corpus} if corpus else {}))
+
+
+def _corpus(source: str | None, subset: str | None, split: str | None) -> ForgetSetConfig | None:
+    if source is None:
+        return None
+    path = Path(source).expanduser()
+    found = str(path.resolve()) if path.exists() and source != "demo" else source
+    return ForgetSetConfig(source=found, subset=subset, split=split, invalid_rows="skip")
+
+
+def _carried_out(config: CharacteristicsConfig) -> Run:
+    """Return the finished reading of these settings; one that is not there yet is made, here in the foreground."""
+    store = _store()
+    run = reading.request(config, store=store, settings=Settings.from_environment())
+    if run.state is not RunState.SUCCEEDED:
+        _work(run.directory)
+    return store.get(run.id)
+
+
+def _work(directory: Path) -> None:
+    state = worker.run(directory, foreground=True, jobs=JOBS)
+    if state is RunState.CANCELLED:
+        err.print("Cancelled.")
+        raise typer.Exit(EXIT_CANCELLED)
+    if state is not RunState.SUCCEEDED:
+        run = _store().find_by_directory(directory)
+        raise typer.Exit(EXIT_USER_ERROR if run and run.error and run.error.type == "UserError" else EXIT_FAILED)
+
+
+def _print(found: Characterised, judgement: Judgement) -> None:
+    about = found.about
+    out.print(f"Read by {about.pipeline} ({about.pipeline_reason})", highlight=False, markup=False)
+    for normalisation, claims in judgement.claims.items():
+        table = Table(title=f"MRD, {normalisation} over the tokens (small: hard)", title_justify="left", box=None)
+        for name in ("criterion", "high", "low", "difference in means", "Cliff's δ", "p (Holm)", "verdict"):
+            table.add_column(name, no_wrap=name == "criterion")
+        for claim in claims:
+            table.add_row(*map(escape, _row(claim)))
+        out.print(table)
+
+
+def _row(claim: Claim) -> tuple[str, ...]:
+    name = (claim.criterion.title, f"{claim.n_high}", f"{claim.n_low}")
+    if claim.comparison is None:
+        return (*name, claim.reason, "", "", claim.verdict)
+    difference, delta = claim.comparison.difference, claim.comparison.cliffs_delta
+    return (
+        *name,
+        f"{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}]",
+        f"{delta.value:+.2f}",
+        f"{claim.p_holm:.2g}",
+        claim.verdict,
+    )
+
+
+def main() -> None:
+    """Run the command line; errors that the user can mend are printed without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"[bold red]Error[/] {escape(error.cause)}\n{escape(error.fix)}", highlight=False)
+        sys.exit(EXIT_USER_ERROR)
+    except BrokenPipeError:
+        # `… | head` closed the pipe; Python would complain once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""How often training showed a sample: word for word, and with its near-duplicates.
+
+Two rows are near-duplicates where the Jaccard similarity of their word 5-gram shingles is at least 0.8
+(Lee et al. 2022, "Deduplicating Training Data Makes Language Models Better").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from datasketch import MinHash, MinHashLSH
+from scipy import sparse
+
+from analysis.corpus import Corpus
+from analysis.features.feature import Computed, Feature, Material
+from analysis.ngrams import jaccard, normalised, shingles
+
+NEAR_DUPLICATE = 0.8
+
+# A pair with Jaccard similarity s becomes a candidate with probability 1 − (1 − s⁴)²⁰: 0.99997 at 0.8, 0.73 at
+# 0.5 and 0.03 at 0.2. Candidates are verified, so only the few misses near 0.8 are an approximation.
+_BANDS, _ROWS = 20, 4
+_SEED = 1
+_NO_SHINGLES = MinHash(num_perm=_BANDS * _ROWS, seed=_SEED)
+# Bounds the (shingles × permutations) array of a very long text.
+_BATCH = 50_000
+
+
+class ShingleIndex:
+    """Texts by their shingles, for finding the near-duplicates of another text among them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._places: dict[frozenset[str], list[int]] = {}
+        for place, text in enumerate(texts):
+            self._places.setdefault(shingles(text), []).append(place)
+        self._candidates = MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
+        for found in self._places:
+            self._candidates.insert(found, _signature(found), check_duplication=False)
+
+    def near_duplicates(self, text: str) -> list[int]:
+        """Return the places of the texts whose Jaccard similarity with `text` is at least 0.8."""
+        wanted = shingles(text)
+        near = (
+            found
+            for found in self._candidates.query(_signature(wanted))
+            if jaccard(found, wanted) >= NEAR_DUPLICATE
+        )
+        return [place for found in near for place in self._places[found]]
+
+
+def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
+    """Return which distinct corpus rows are near-duplicates of which samples, prompt and answer together.
+
+    The memory that is needed grows with the samples; the corpus streams past them.
+
+    Args:
+        samples: N rows with columns prompt and answer.
+        corpus: The training corpus, M distinct rows.
+
+    Returns:
+        Zeros and ones, shape (N, M).
+    """
+    return _near_duplicates(tuple(_whole_texts(samples)), corpus.distinct)
+
+
+# Two features ask for the same pairs, one right after the other.
+@lru_cache(maxsize=1)
+def _near_duplicates(texts: tuple[str, ...], distinct: Corpus) -> sparse.csr_array:
+    index = ShingleIndex(texts)
+    found = [index.near_duplicates(text) for text in _whole_texts(distinct.rows)]
+    samples = np.array([place for places in found for place in places], np.int64)
+    rows = np.repeat(np.arange(len(found)), [len(places) for places in found])
+    pairs = sparse.coo_array((np.ones(len(rows), np.int64), (samples, rows)), shape=(len(texts), len(found)))
+    return pairs.tocsr()
+
+
+def _whole_texts(rows: pd.DataFrame) -> Iterator[str]:
+    return (f"{prompt} {answer}" for prompt, answer in zip(rows["prompt"], rows["answer"], strict=True))
+
+
+def _signature(found: frozenset[str]) -> MinHash:
+    signature = _NO_SHINGLES.copy()
+    encoded = [shingle.encode() for shingle in found]
+    for start in range(0, len(encoded), _BATCH):
+        signature.update_batch(encoded[start : start + _BATCH])
+    return signature
+
+
+def _exact_occurrences(material: Material) -> Computed | None:
+    """Sum the counts of the rows that equal the sample after normalisation."""
+    if material.corpus is None:
+        return None
+    distinct = material.corpus.distinct
+    own = material.samples[["prompt", "answer"]].map(normalised)
+    counted = own.merge(distinct.rows.assign(count=distinct.counts), how="left", on=["prompt", "answer"])
+    return Computed(counted["count"].fillna(0).to_numpy(np.float64), distinct.average_count)
+
+
+def _occurrences(material: Material) -> Computed | None:
+    """Sum the counts of the rows that equal the sample or are near-duplicates of it.
+
+    The training average is the plain mean of the counts of the distinct rows: near-duplicates within the
+    corpus are not searched for.
+    """
+    if material.corpus is None:
+        return None
+    distinct = material.corpus.distinct
+    pairs = near_duplicates(material.samples, material.corpus)
+    return Computed((pairs @ distinct.counts).astype(np.float64), distinct.average_count)
+
+
+FEATURES = (
+    Feature(
+        name="exact_occurrences",
+        title="Exact occurrences",
+        unit="occurrences",
+        bins="counts",
+        direction="more frequent",
+        help="How often training showed the same prompt and answer, whatever their case and spacing.",
+        group="occurrence_frequency",
+        over=_exact_occurrences,
+    ),
+    Feature(
+        name="occurrences",
+        title="Occurrences with near-duplicates",
+        unit="occurrences",
+        bins="counts",
+        direction="more frequent",
+        help="How often training showed the sample or a near-duplicate of it: prompt and answer share 80 % of "
+        "their runs of five words (Jaccard similarity ≥ 0.8).",
+        group="occurrence_frequency",
+        over=_occurrences,
+    ),
+)

@@ -1,0 +1,75 @@
+"""Rare words: the words outside the most frequent ones of the language."""
+
+from __future__ import annotations
+
+from string import punctuation
+from typing import TYPE_CHECKING
+
+from analysis.features.feature import Feature, Reading
+from analysis.syntax import is_clitic
+from mrd_core.errors import UserError
+
+if TYPE_CHECKING:
+    from spacy.tokens import Token
+
+
+def rare_tokens(reading: Reading) -> list[Token]:
+    """Return the rare words of a text in order, every occurrence of each.
+
+    spaCy splits at hyphens and before the possessive, and each part is looked up by itself; clitics are no words.
+    """
+    return [token for token in reading.words if _is_rare(token, reading)]
+
+
+def rare_words(reading: Reading) -> float:
+    """Return how many words of the text are rare."""
+    return float(len(rare_tokens(reading)))
+
+
+def common_words(language: str, count: int) -> frozenset[str]:
+    """Return the `count` most frequent words of `language` by `wordfreq`, in lower case; all if it has fewer.
+
+    Numbers are not among them.
+
+    Raises:
+        UserError: wordfreq has no list for the language.
+    """
+    import wordfreq
+
+    known = sorted(wordfreq.available_languages())
+    if language not in known:
+        raise UserError(
+            f"The language {language!r}",
+            "has no list of frequent words in wordfreq, so that no word can be called rare.",
+            f"Choose one of {', '.join(known)}.",
+        )
+    return frozenset(wordfreq.top_n_list(language, count))
+
+
+def _is_rare(token: Token, reading: Reading) -> bool:
+    return (
+        not _is_common(token, reading.common_words)
+        and not is_clitic(token)
+        and not (reading.settings.names == "ignore" and token.pos_ == "PROPN")
+        and not (reading.settings.numbers == "ignore" and any(map(str.isdigit, token.text)))
+    )
+
+
+def _is_common(token: Token, common: frozenset[str]) -> bool:
+    # The list has "u.s" and "mr" without the last full stop, and "Mt." only as spaCy's norm of it, "Mount".
+    written = token.lower_
+    return written in common or written.strip(punctuation) in common or token.norm_.lower() in common
+
+
+FEATURES: tuple[Feature, ...] = (
+    Feature(
+        name="rare_words",
+        title="Rare words",
+        unit="words",
+        bins="counts",
+        direction="more rare words",
+        help="Words outside the most frequent ones of the language.",
+        group="rare_words",
+        of=rare_words,
+    ),
+)

@@ -1,0 +1,135 @@
+"""Everything that is concluded from a scored and characterised forget set, for pages, reports and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.characteristics import Characterised
+from analysis.claims import Claim, judge
+from analysis.statistics import REPLICATES, RankRegression, correlations, rank_regression
+from analysis.strata import Threshold, stratify
+from mrd_core.config import Normalisation
+
+LENGTH = "n_words"
+EXAMPLES = 3
+# Samples times replicates that are done within seconds.
+WORK = 2_000_000
+LEAST_REPLICATES = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a model shows of the paper's criteria.
+
+    Attributes:
+        claims: The paper's claims, under either normalisation, in the order of `CRITERIA`.
+        chosen: The normalisation that is looked at.
+        strata: Per sample and criterion "high", "low" or missing; columns sample_id and the criteria.
+        regression: What remains of each criterion with length held.
+        correlations: Spearman matrix of MRD, length and the criteria's features.
+    """
+
+    claims: dict[Normalisation, list[Claim]]
+    chosen: Normalisation
+    strata: pd.DataFrame
+    regression: RankRegression
+    correlations: pd.DataFrame
+
+    @property
+    def shown(self) -> list[Claim]:
+        """The claims under the chosen normalisation."""
+        return self.claims[self.chosen]
+
+
+def judged(found: Characterised, thresholds: Mapping[str, Threshold]) -> Judgement:
+    """Divide the samples by each criterion, hold the claims against them, and separate out length.
+
+    Args:
+        found: The forget set.
+        thresholds: By criterion; a missing one is the paper's.
+    """
+    averages, replicates = found.about.training_averages, replicates_for(len(found.table))
+    claims = {
+        norm: judge(found.table, found.measured[norm], thresholds, averages, replicates) for norm in Normalisation
+    }
+    chosen = found.variant.normalisation
+    measured_by = {claim.feature: claim for claim in claims[chosen] if claim.feature}
+    features = found.table[list(measured_by)]
+    return Judgement(
+        claims=claims,
+        chosen=chosen,
+        strata=strata_of(found.table, claims[chosen]),
+        regression=rank_regression(features, found.table[LENGTH], found.measured[chosen], replicates),
+        correlations=correlations(found.table[["mrd", LENGTH, *measured_by]]),
+    )
+
+
+def replicates_for(samples: int) -> int:
+    """Return the bootstrap replicates: 1,000, fewer where so many samples would make the user wait."""
+    return int(np.clip(WORK // max(samples, 1), LEAST_REPLICATES, REPLICATES))
+
+
+def strata_of(table: pd.DataFrame, claims: list[Claim]) -> pd.DataFrame:
+    """Return for each sample its group under each criterion that could be measured."""
+    groups = {
+        claim.criterion.name: stratify(table[claim.feature], claim.level) for claim in claims if claim.feature
+    }
+    return pd.DataFrame({"sample_id": table["sample_id"], **groups})
+
+
+def group_table(found: Characterised, judgement: Judgement) -> pd.DataFrame:
+    """Return a table like the paper's Table 7: a row per criterion and group, with samples that are typical of it.
+
+    Columns: criterion, group, n, mean_mrd, low, high (95 % of the mean), median_mrd, paper_mrd, examples (ids of
+    the samples whose MRD is nearest to the group's median).
+    """
+    rows = []
+    for claim in judgement.shown:
+        if claim.comparison is None:
+            continue
+        compared, criterion = claim.comparison, claim.criterion
+        paper = criterion.paper or (np.nan, np.nan)
+        sides = (
+            ("high", criterion.high, compared.n_high, compared.mean_high, compared.median_high, paper[1]),
+            ("low", criterion.low, compared.n_low, compared.mean_low, compared.median_low, paper[0]),
+        )
+        for side, group, count, mean, median, published in sides:
+            members = found.table[(judgement.strata[criterion.name] == side) & found.table["mrd"].notna()]
+            nearest = (members["mrd"] - median.value).abs().sort_values(kind="stable").index[:EXAMPLES]
+            rows.append(
+                {
+                    "criterion": criterion.name,
+                    "group": group,
+                    "n": count,
+                    "mean_mrd": mean.value,
+                    "low": mean.low,
+                    "high": mean.high,
+                    "median_mrd": median.value,
+                    "paper_mrd": published,
+                    "examples": list(members.loc[nearest, "sample_id"]),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def regression_frame(regression: RankRegression) -> pd.DataFrame:
+    """Return a row per term: feature, alone, alone_low, alone_high, remains, remains_low, remains_high, vif."""
+    return pd.DataFrame(
+        [
+            {
+                "feature": term.name,
+                "alone": term.alone.value,
+                "alone_low": term.alone.low,
+                "alone_high": term.alone.high,
+                "remains": term.coefficient.value,
+                "remains_low": term.coefficient.low,
+                "remains_high": term.coefficient.high,
+                "vif": term.vif,
+            }
+            for term in regression.terms
+        ]
+    )

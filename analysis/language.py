@@ -1,0 +1,193 @@
+"""Whether a text is written in the language that the pipeline reads.
+
+Judged from the cheap to the dear: its script, its stop words, and, only for what is then still open, the letter
+statistics of lingua, which take seconds and half a gigabyte to load. What cannot be told is not foreign: names,
+numbers, emoji and code belong to no other language.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
+
+from mrd_core.errors import UserError
+
+if TYPE_CHECKING:
+    from lingua import LanguageDetector
+
+# The beginning of a text tells its language, and lingua's time grows with what it is given.
+LOOKED_AT = 2_000
+FEWEST_WORDS = 3
+STOP_WORD_SHARE = 0.3
+# Below this confidence a language is ruled out.
+RULED_OUT = 0.05
+# From this confidence on a text in another script is called by its language, below by the script alone.
+NAMED = 0.5
+# Few, because each takes memory and blurs its relatives; lingua loads only those of the scripts that it meets.
+CANDIDATES = frozenset(
+    (
+        *(
+            "ar",
+            "bg",
+            "ca",
+            "da",
+            "de",
+            "el",
+            "en",
+            "es",
+            "fa",
+            "fi",
+            "fr",
+            "he",
+            "hi",
+            "hr",
+            "it",
+            "ja",
+            "ko",
+            "lt",
+        ),
+        *("mk", "nb", "nl", "pl", "pt", "ro", "ru", "sl", "sv", "th", "tr", "uk", "zh"),
+    )
+)
+# Scripts that a language is written in although its stop words are not.
+MORE_SCRIPTS = {"ja": {"CJK", "KATAKANA"}, "ko": {"CJK"}, "sr": {"LATIN"}}
+
+# Kana and Han are written without spaces, about two characters to a word.
+UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]{1,2})")
+# What stands at the edges of words in prose, and what stands inside the tokens of code.
+EDGES = "\"'“”‘’«»„¿¡()[].,;:!?—–…-"
+CODE = re.compile(r"[][{}()<>=|\\/_$#;+*&^~]")
+CODE_SHARE = 0.1
+
+
+class Detector:
+    """Notices texts in another language.
+
+    Attributes:
+        language: ISO 639-1 code of the expected language.
+        method: How texts are judged, for people; says what is left out where lingua does not know the language.
+    """
+
+    def __init__(self, language: str) -> None:
+        """Prepare for texts in `language`; loads no models.
+
+        Raises:
+            UserError: spaCy does not know the language.
+        """
+        self.language = language
+        self._scripts = _scripts(language)
+        self._known = language in _known_to_lingua()
+        by_all = "by script, stop words and the letter statistics of lingua"
+        self.method = by_all if self._known else f"by script alone: lingua does not know “{language}”"
+
+    def foreign(self, text: str) -> str | None:
+        """Return the language of a text that is surely not in the expected one, else None.
+
+        It is an ISO 639-1 code, or the name of the script ("Cyrillic") where no more is sure, and is judged by the
+        first 2,000 characters. A text in another script is foreign at once. In the same script it takes at least
+        three different words that are not capitalised; code is taken to have none.
+        """
+        head = text[:LOOKED_AT]
+        scripts = Counter(map(_script, filter(str.isalpha, head)))
+        own = sum(scripts[script] for script in self._scripts)
+        if 2 * own >= scripts.total():
+            return self._foreign_words(_words(head))
+        return self._foreign_script(head, scripts.most_common(1)[0][0])
+
+    def _foreign_words(self, words: list[str]) -> str | None:
+        """Judge words in a script of the expected language."""
+        if not self._known or len(set(words)) < FEWEST_WORDS or _has_stop_words(words, self.language):
+            return None
+        confidences = _confidences(" ".join(words), self.language)
+        likeliest = _likeliest(confidences)
+        ruled_out = confidences[self.language] < RULED_OUT
+        surely_other = likeliest != self.language and _has_stop_words(words, likeliest)
+        return likeliest if ruled_out or surely_other else None
+
+    def _foreign_script(self, text: str, script: str) -> str | None:
+        """Name a text in another script."""
+        # Texts in every script hold names and code in Latin letters.
+        if script == "LATIN" and len(set(_words(text))) < FEWEST_WORDS:
+            return None
+        confidences = _confidences(text, self.language)
+        likeliest = _likeliest(confidences)
+        return likeliest if confidences[likeliest] >= NAMED else script.title()
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text but for capitalised ones; none where it is code.
+
+    Names are written alike in all languages: “Alejandro Martínez is male.” is not Spanish.
+    """
+    tokens = [token.strip(EDGES) for token in UNSPACED.sub(r" \1 ", text).split()]
+    if sum(map(bool, map(CODE.search, tokens))) >= CODE_SHARE * len(tokens):
+        return []
+    return [token for token in tokens if _is_word(token) and not _is_capitalised(token)]
+
+
+def _is_word(token: str) -> bool:
+    return token != "" and all(char in "'’-" or unicodedata.category(char)[0] in "LM" for char in token)
+
+
+def _is_capitalised(word: str) -> bool:
+    return word[0].isupper() and not word.isupper()
+
+
+def _has_stop_words(words: list[str], language: str) -> bool:
+    """Return whether enough of the words are stop words of a language to tell that they are in it."""
+    stop_words = _stop_words(language)
+    return sum(word.lower() in stop_words for word in words) >= STOP_WORD_SHARE * len(words)
+
+
+@cache
+def _script(letter: str) -> str:
+    """Return the script of a letter as the first word of its Unicode name."""
+    return unicodedata.name(letter, "UNKNOWN").split()[0]
+
+
+@cache
+def _stop_words(language: str) -> frozenset[str]:
+    from spacy.util import get_lang_class
+
+    try:
+        return frozenset(get_lang_class(language).Defaults.stop_words)
+    except ImportError as error:
+        raise UserError(
+            f"Language “{language}”",
+            "is not one that spaCy knows.",
+            "Give the ISO 639-1 code of a language, such as en or de.",
+        ) from error
+
+
+def _scripts(language: str) -> set[str]:
+    """Return the scripts of a language: those of its stop words but for strays, Latin where it has none."""
+    letters = Counter(_script(letter) for word in _stop_words(language) for letter in word if letter.isalpha())
+    found = {script for script, count in letters.items() if count >= 0.02 * letters.total()}
+    return (found or {"LATIN"}) | MORE_SCRIPTS.get(language, set())
+
+
+def _known_to_lingua() -> frozenset[str]:
+    from lingua import Language
+
+    return frozenset(language.iso_code_639_1.name.lower() for language in Language.all())
+
+
+def _confidences(text: str, language: str) -> dict[str, float]:
+    """Return the confidence in each candidate and in `language` where lingua knows it; the sum is 1 or 0."""
+    values = _lingua(language).compute_language_confidence_values(text)
+    return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
+
+
+def _likeliest(confidences: dict[str, float]) -> str:
+    return max(confidences, key=confidences.__getitem__)
+
+
+@cache
+def _lingua(language: str) -> LanguageDetector:
+    from lingua import IsoCode639_1, LanguageDetectorBuilder
+
+    codes = (CANDIDATES | {language}) & _known_to_lingua()
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*(IsoCode639_1.from_str(code) for code in codes)).build()

@@ -1,0 +1,94 @@
+"""What the paper says beside what this model shows: claims, groups, and what length leaves of them."""
+
+from __future__ import annotations
+
+from textwrap import shorten
+
+import pandas as pd
+import streamlit as st
+
+from analysis import characteristic_figures as figures
+from analysis.characteristics import Characterised
+from analysis.claims import claims_frame
+from analysis.judgement import Judgement, group_table, regression_frame
+from analysis.strata import CRITERIA
+from pages.components.charts import figure_download
+from pages.components.criteria import SYMBOLS, titles
+from pages.components.notices import literal
+
+TITLES = {criterion.name: criterion.title for criterion in CRITERIA}
+CLAIMS = {
+    "criterion": "Criterion",
+    "normalisation": "MRD",
+    "paper_says": "The paper says",
+    "this_model": "This model shows (high less low group, 95 %)",
+    "verdict": "Verdict",
+    "reason": "Why",
+}
+EXAMPLE_WIDTH = 90
+
+
+def claims(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
+    """Show the claims under both normalisations."""
+    frame = claims_frame(judgement.claims)
+    frame["criterion"] = frame["criterion"].map(TITLES)
+    frame["verdict"] = frame["verdict"].map(SYMBOLS)
+    # A static table, since its cells show their whole text.
+    st.table(frame[list(CLAIMS)].rename(columns=CLAIMS), hide_index=True, alt="The paper's claims and this model")
+    with st.expander("All figures", icon=":material/table:"):
+        st.dataframe(frame, hide_index=True, placeholder="–", alt="The claims with every figure, for mean and sum")
+    st.caption(
+        "A verdict needs three things: the 95 % interval of the difference in means excludes 0, p < 0.05 after "
+        "Holm's correction, and means and ranks point the same way. The intervals hold the noise of MRD itself."
+    )
+    for claim in judgement.shown:
+        if claim.criterion.note:
+            st.caption(f"{claim.criterion.title}: {claim.criterion.note}")
+
+
+def groups(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
+    """Show the groups with their means and typical samples, as the paper's Table 7 does."""
+    answers = found.table.set_index("sample_id")["answer"]
+    rows = [
+        {
+            "Criterion": TITLES[row.criterion],
+            "Group": row.group,
+            "Samples": str(row.n),
+            "Mean MRD (95 %)": f"{row.mean_mrd:.4g} [{row.low:.4g}, {row.high:.4g}]",
+            "Median MRD": f"{row.median_mrd:.4g}",
+            "Paper, Table 7": "–" if pd.isna(row.paper_mrd) else f"{row.paper_mrd:.4f}",
+            "Typical samples": " ".join(
+                literal(shorten(answers[sample], EXAMPLE_WIDTH)) for sample in row.examples
+            ),
+        }
+        for row in group_table(found, judgement).itertuples()
+    ]
+    st.table(pd.DataFrame(rows), hide_index=True, alt="Mean MRD of each group, and samples that are typical of it")
+    st.caption("The paper's values come from another model and another σ: compare their order, not their size.")
+
+
+def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
+    """Show what remains of each criterion when length and the others are held."""
+    left, right = st.columns([3, 2])
+    figure = figures.regression(judgement.regression, titles(found))
+    with left:
+        st.plotly_chart(
+            figure, key="regression", alt="Each feature's tie to MRD, alone and with length and the others held"
+        )
+        figure_download(figure, "length_held")
+    with right:
+        st.markdown(
+            "Long answers differ from short ones in nearly everything, so a feature can seem to matter only "
+            "because it goes with length. *Alone* is its rank correlation with MRD; *held* is what is left of it "
+            "once length and the other features are accounted for. Together they explain "
+            f"{judgement.regression.r2:.0%} of the variance of the ranks ({judgement.regression.n} samples)."
+        )
+        for name, reason in judgement.regression.dropped.items():
+            st.caption(f"{titles(found).get(name, name)} is left out: {reason}.")
+        correlation = found.about.complexity_length_correlation
+        if correlation is not None:
+            st.caption(f"The complexity index correlates {correlation:+.2f} with length (Spearman).")
+    with st.expander("As a table", icon=":material/table:"):
+        st.dataframe(
+            regression_frame(judgement.regression), hide_index=True, alt="Rank regression, a row per feature"
+        )

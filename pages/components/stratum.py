@@ -1,0 +1,48 @@
+"""Keeping a selection by name, and going on with it as a forget set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from mrd_core.config import ForgetSetConfig
+from mrd_core.runs import Run
+from mrd_core.samples import ForgetSet, read, save_stratum
+from mrd_core.scoring.files import RunFiles
+from pages.components import session, tour
+from pages.components.notices import errors_shown, literal
+
+
+def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
+    """Offer to save the samples that the filters leave, and to score them as a forget set."""
+    st.subheader("Keep this stratum")
+    if len(shown) == whole:
+        st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
+        return
+    with st.form("stratum", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input(
+            f"Name for these {len(shown)} samples", placeholder="hard and rare", key="stratum_name"
+        )
+        saved = st.form_submit_button("Save", icon=":material/save:")
+    if saved:
+        with errors_shown():
+            whole_set = ForgetSet.load(RunFiles(run.directory).samples)
+            path = save_stratum(whole_set, set(shown["sample_id"]), name.strip(), session.settings().home)
+        st.session_state["stratum"] = str(path)
+    path = st.session_state.get("stratum")
+    if path and Path(path).exists():
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.markdown(f":material/check: Saved as {literal(Path(path).stem)}")
+        if row.button("Use as forget set", icon=":material/arrow_forward:", key="use_stratum"):
+            use(Path(path))
+
+
+def use(path: Path) -> None:
+    """Make a saved stratum the forget set at hand and go on to its scoring."""
+    config = ForgetSetConfig(source=str(path))
+    with errors_shown():
+        session.choose_forget_set(session.Chosen(read(config), config))
+    session.leave_run()
+    st.switch_page(tour.DIFFICULTY)

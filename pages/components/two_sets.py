@@ -1,0 +1,52 @@
+"""Two scored forget sets side by side: is one easier to unlearn than the other?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from analysis import characteristic_figures as figures
+from analysis.characteristics import Characterised
+from analysis.compare_sets import Difference, compared
+from analysis.difficulty import Variant
+from mrd_core.runs import Run, RunState
+from pages.components import session
+from pages.components.charts import figure_download
+
+
+def show(run: Run, found: Characterised) -> None:
+    """Let the user choose another score run, and compare."""
+    st.subheader("Two forget sets")
+    others = {
+        other.id: other
+        for other in session.store().list(limit=200, states=[RunState.SUCCEEDED])
+        if other.kind == "score" and other.id != run.id
+    }
+    if not others:
+        st.caption("Score a second forget set (or a saved stratum) to see whether it is easier than this one.")
+        return
+    chosen = st.selectbox(
+        "Compare with",
+        list(others),
+        index=None,
+        placeholder="Another score run",
+        format_func=lambda run_id: f"{others[run_id].title} · {run_id}",
+        key="other_run",
+    )
+    if chosen is None:
+        return
+    difference = _compared(run.id, chosen, str(run.directory), str(others[chosen].directory), found.variant)
+    for caveat in difference.caveats:
+        st.warning(caveat, icon=":material/warning:")
+    st.markdown(difference.sentence)
+    figure = figures.two_sets(
+        difference.first, difference.second, ("this set", "the other"), difference.comparison
+    )
+    st.plotly_chart(figure, key="two_sets", alt="MRD of two scored forget sets")
+    figure_download(figure, "two_sets")
+
+
+@st.cache_data(show_spinner="Comparing the two sets", max_entries=4)
+def _compared(first_id: str, second_id: str, first: str, second: str, variant: Variant) -> Difference:  # noqa: ARG001
+    return compared(Path(first), Path(second), variant)
