@@ -35,6 +35,7 @@ from mrd_core.config import (
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, worker
 from mrd_core.runs.directory import CONFIG_FILE, read_config
+from mrd_core.shell import NO_CORPUS
 
 JOBS = {"characteristics": "analysis.characteristics_job:characteristics_job"}
 
@@ -48,6 +49,8 @@ out = Console()
 # The terminal wraps: a path that is broken here could not be copied.
 err = Console(stderr=True, soft_wrap=True)
 
+# The longest that an interval gets with three digits.
+INTERVAL = "[-0.000123, -0.000123]"
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
 
 
@@ -66,7 +69,10 @@ def characteristics(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Score run: its id, or its directory.")],
     corpus: Annotated[
         str | None,
-        typer.Option(help=f"{CharacteristicsConfig.model_fields['corpus'].description} A file, folder or hub id."),
+        typer.Option(
+            help=f"{help_of(CharacteristicsConfig, 'corpus')} A file, folder or hub id; "
+            f"`{NO_CORPUS}` leaves it out."
+        ),
     ] = None,
     corpus_subset: Annotated[str | None, corpus_option("subset")] = None,
     corpus_split: Annotated[str | None, corpus_option("split")] = None,
@@ -92,6 +98,8 @@ def characteristics(
 ) -> None:
     """Read the texts of a scored forget set, hold the paper's claims against it, write everything to files."""
     score_run = _score_run(run)
+    if out_dir:
+        _require_folder(out_dir)
     wishes = {
         "pipeline": pipeline,
         "language": language,
@@ -102,9 +110,11 @@ def characteristics(
         "ngram": ngram,
     }
     thresholds = dict(map(parsed, threshold or ()))
-    wished = {name: wish for name, wish in wishes.items() if wish is not None}
+    settings = _reading({name: wish for name, wish in wishes.items() if wish is not None})
     score_config = read_config(score_run, ScoreConfig)
-    done = _carried_out(_config(score_run, wished, _corpus(corpus, corpus_subset, corpus_split)))
+    config = reading.default_config(score_run)
+    chosen = _corpus(corpus, corpus_subset, corpus_split, config.corpus)
+    done = _carried_out(config.model_copy(update={"reading": settings, "corpus": chosen}))
     estimator = score_config.estimator
     variant = Variant(scope or estimator.scope, normalisation or estimator.normalisation)
     found = reading.characterised(score_run, done.directory, variant)
@@ -145,28 +155,47 @@ def _score_run(text: str) -> Path:
     return directory.resolve() if (directory / CONFIG_FILE).is_file() else _store().get(text).directory
 
 
+def _require_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, and a run's: what it holds would be written over."""
+    if (folder / CONFIG_FILE).exists():
+        raise UserError(f"--out {folder}", "is the directory of a run.", "Name another folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"--out {folder}", f"cannot be a folder: {error.strerror}.", "Name a folder that can be written to."
+        ) from error
+
+
 def _store() -> RunStore:
     return RunStore.open(Settings.from_environment())
 
 
-def _config(score_run: Path, wished: dict[str, Any], corpus: ForgetSetConfig | None) -> CharacteristicsConfig:
-    config = reading.default_config(score_run)
+def _reading(wished: dict[str, Any]) -> ReadingConfig:
     try:
-        changes: dict[str, Any] = {"reading": ReadingConfig(**wished)}
+        return ReadingConfig(**wished)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         option = str(first["loc"][0]).replace("_", "-")
         raise UserError(
             f"--{option} {first['input']}", f"{first['msg']}.", "See `python -m analysis characteristics --help`."
         ) from error
-    return config.model_copy(update=changes | ({"corpus": corpus} if corpus else {}))
 
 
-def _corpus(source: str | None, subset: str | None, split: str | None) -> ForgetSetConfig | None:
-    if source is None:
-        return None
+def _corpus(
+    source: str | None, subset: str | None, split: str | None, default: ForgetSetConfig | None
+) -> ForgetSetConfig | None:
+    """Return the corpus that the options name, the default where they name none."""
+    if source in (None, NO_CORPUS, "demo"):
+        if subset or split:
+            raise UserError(
+                f"--corpus-{'subset' if subset else 'split'} {subset or split}",
+                "belongs to a data set, and --corpus names none.",
+                "Name the data set with --corpus.",
+            )
+        return {None: default, NO_CORPUS: None}.get(source, ForgetSetConfig(source="demo"))
     path = Path(source).expanduser()
-    found = str(path.resolve()) if path.exists() and source != "demo" else source
+    found = str(path.resolve()) if path.exists() else source
     return ForgetSetConfig(source=found, subset=subset, split=split, invalid_rows="skip")
 
 
@@ -194,8 +223,13 @@ def _print(found: Characterised, judgement: Judgement) -> None:
     out.print(f"Read by {about.pipeline} ({about.pipeline_reason})", highlight=False, markup=False)
     for normalisation, claims in judgement.claims.items():
         table = Table(title=f"MRD, {normalisation} over the tokens (small: hard)", title_justify="left", box=None)
-        for name in ("criterion", "high", "low", "difference in means", "Cliff's δ", "p (Holm)", "verdict"):
-            table.add_column(name, no_wrap=name == "criterion")
+        table.add_column("criterion")
+        for name in ("high", "low"):
+            table.add_column(name, no_wrap=True)
+        # An interval stays on one line: in a narrow terminal it is the words that are broken, no figure is cut.
+        table.add_column("difference in means", min_width=len(INTERVAL))
+        for name in ("Cliff's δ", "p (Holm)", "verdict"):
+            table.add_column(name, no_wrap=True)
         for claim in claims:
             table.add_row(*map(escape, _row(claim)))
         out.print(table)
@@ -208,7 +242,7 @@ def _row(claim: Claim) -> tuple[str, ...]:
     difference, delta = claim.comparison.difference, claim.comparison.cliffs_delta
     return (
         *name,
-        f"{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}]",
+        f"{difference.value:+.3g}\n[{difference.low:+.3g}, {difference.high:+.3g}]",
         f"{delta.value:+.2f}",
         f"{claim.p_holm:.2g}",
         claim.verdict,

@@ -1,7 +1,7 @@
 """The characteristics of a scored forget set: asking for them, where they lie, and reading them back.
 
 A characteristics run reads the texts of a score run. Its directory lies in that of the score run and is named
-for its settings: the same settings are read once.
+for its settings and the pipeline that reads: with the same ones the texts are read once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ import pyarrow.parquet as pq
 
 from analysis import difficulty
 from analysis.difficulty import Variant
+from analysis.pipeline.loading import choose
 from analysis.statistics import Measured
 from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Frozen, Normalisation, ScoreConfig, Settings
 from mrd_core.draws import Draws
 from mrd_core.errors import UserError
 from mrd_core.runs import Launcher, Run, RunState, RunStore, command_for, submit
-from mrd_core.runs.directory import READINGS, read_config
+from mrd_core.runs import directory as run_directory
+from mrd_core.runs.directory import CONFIG_FILE, READINGS, read_config
 from mrd_core.scoring.files import RunFiles, write_atomically
 
 _METADATA_KEY = b"mrd_characteristics"
@@ -161,17 +163,19 @@ def request(
 ) -> Run:
     """Return the characteristics run of these settings: the one there is, or a new one.
 
-    One that ended early goes on. Without a launcher the caller carries the run out.
+    One that ended early goes on, and one whose features are gone is replaced. Without a launcher the caller
+    carries the run out.
 
     Raises:
-        UserError: There is no finished score run.
+        UserError: There is no finished score run, or no pipeline that reads the language.
     """
     if not RunFiles(config.score_run).summary.exists():
         raise UserError(str(config.score_run), "holds no finished score run.", "Score the forget set first.")
     directory = reading_directory(config)
     store.reap()
-    known = store.find_by_directory(directory)
+    known = _readable(store.find_by_directory(directory), store)
     if known is None:
+        _clear_finished(directory)
         title = f"Characteristics of {read_config(config.score_run, ScoreConfig).title}"
         return submit(config, store=store, settings=settings, directory=directory, title=title, launcher=launcher)
     if known.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
@@ -182,14 +186,36 @@ def request(
 
 
 def reading_directory(config: CharacteristicsConfig) -> Path:
-    """Return where the reading with these settings lies, named for them."""
-    state = json.dumps([config.model_dump(mode="json", exclude={"score_run"}), _corpus_state(config.corpus)])
+    """Return where the reading with these settings lies, named for them and the pipeline that would read now.
+
+    Raises:
+        UserError: No pipeline reads the language.
+    """
+    pipeline = choose(config.reading.pipeline, config.reading.language)
+    settings = config.model_dump(mode="json", exclude={"score_run"})
+    state = json.dumps([settings, pipeline.name, pipeline.version, _corpus_state(config.corpus)])
     return config.score_run / READINGS / hashlib.sha256(state.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def _corpus_state(corpus: ForgetSetConfig | None) -> list[Any]:
-    """Return what changes when the file of the corpus does."""
-    if corpus is None or not Path(corpus.source).is_file():
+def _corpus_state(corpus: ForgetSetConfig | None) -> list[list[Any]]:
+    """Return what changes when a file of the corpus does; nothing for one that is not on this machine."""
+    if corpus is None:
         return []
-    found = Path(corpus.source).stat()
-    return [found.st_size, found.st_mtime_ns]
+    source = Path(corpus.source)
+    files = sorted(source.rglob("*")) if source.is_dir() else [source]
+    found = [(path, path.stat()) for path in files if path.is_file()]
+    return [[str(path), state.st_size, state.st_mtime_ns] for path, state in found]
+
+
+def _readable(run: Run | None, store: RunStore) -> Run | None:
+    """Return the run, or delete it where it succeeded and somebody removed its features by hand."""
+    if run is None or run.state is not RunState.SUCCEEDED or CharacteristicsFiles(run.directory).features.exists():
+        return run
+    store.delete(run.id)
+    return None
+
+
+def _clear_finished(directory: Path) -> None:
+    """Remove a reading that came along with a copy of the score run, and that this store does not know."""
+    if CharacteristicsFiles(directory).features.exists() and (directory / CONFIG_FILE).exists():
+        run_directory.remove(directory, whole=False)

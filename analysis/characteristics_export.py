@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.characteristics import Characterised
-from analysis.claims import as_json, claims_frame
-from analysis.judgement import Judgement, group_table, regression_frame
+from analysis.claims import as_json
+from analysis.judgement import Judgement, claims_table, group_table, regression_frame
 from analysis.report import report
 from mrd_core.scoring.files import write_atomically
 
@@ -28,7 +28,7 @@ def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[s
         "samples.csv": lambda: _csv(samples),
         "samples.parquet": lambda: _parquet(samples),
         "strata.csv": lambda: _csv(judgement.strata),
-        "claims.csv": lambda: _csv(claims_frame(judgement.claims)),
+        "claims.csv": lambda: _csv(claims_table(judgement)),
         "claims.json": lambda: _json(as_json(judgement.claims, judgement.chosen)),
         "groups.csv": lambda: _csv(_listed(group_table(found, judgement))),
         "regression.csv": lambda: _csv(regression_frame(judgement.regression)),

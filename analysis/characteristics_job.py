@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.characteristics import About, CharacteristicsFiles
@@ -17,11 +19,29 @@ from analysis.features import Feature, Material, features
 from analysis.features.rare_words import common_words
 from analysis.pipeline.loading import Pipeline, load
 from analysis.reading import TextRow, read_texts
-from mrd_core.config import CharacteristicsConfig, Scope
+from mrd_core.config import CharacteristicsConfig, ReadingConfig, Scope
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles, json_value
+
+# Of the file, which may have no row.
+_SPAN_TYPES = {"sample_id": "str", "kind": "str", "start": "int64", "end": "int64", "depth": "int64"}
+
+
+@dataclass(frozen=True, eq=False)
+class _SetFeatures:
+    """The features that need the whole set.
+
+    Attributes:
+        values: By name, those that could be computed; shape (N,) each.
+        averages: By name, the means over the training corpus, where they mean something.
+        corpus_rows: Rows of the training corpus; None without one.
+    """
+
+    values: dict[str, npt.NDArray[np.float64]]
+    averages: dict[str, float]
+    corpus_rows: int | None
 
 
 def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> dict[str, Any]:
@@ -32,49 +52,70 @@ def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> d
         Cancelled: The run was asked to stop.
     """
     began = time.monotonic()
-    material = _material(config, context)
+    samples = _samples(config)
+    context.progress(0, len(samples), message="Loading the pipeline")
     pipeline = load(config.reading.pipeline, config.reading.language)
     context.event("info", f"pipeline: {pipeline.name} {pipeline.version} ({pipeline.reason})")
-    rows = list(_read(material, pipeline, context))
-    table = _text_features(rows, material.samples, pipeline)
-    averages = _add_set_features(table, material, context)
+    # First, because hidden states and the memory of the parser would be too much together.
+    of_set = _set_features(config, samples, context)
+    rows = list(_read(samples, config.reading, pipeline, context))
+    table = _text_features(rows, samples, pipeline).assign(**of_set.values)
     complexity = _add_complexity(table)
-    about = _about(table, rows, pipeline, material, averages, complexity, config, time.monotonic() - began)
+    about = _about(table, rows, pipeline, of_set, complexity, config, time.monotonic() - began)
     for warning in _warnings(about):
         context.event("warning", warning)
-    CharacteristicsFiles(context.directory).write(table, _spans(rows, material.samples), about)
+    CharacteristicsFiles(context.directory).write(table, _spans(rows, samples), about)
     return _summary(about, len(table))
 
 
-def _material(config: CharacteristicsConfig, context: JobContext) -> Material:
-    """Read everything but the texts themselves; a bad corpus is told before any work is done."""
+def _samples(config: CharacteristicsConfig) -> pd.DataFrame:
     files = RunFiles(config.score_run)
     if not files.scores.exists():
         raise UserError(str(config.score_run), "holds no finished score run.", "Score the forget set first.")
-    samples = ForgetSet.load(files.samples).frame
-    context.progress(0, len(samples), message="Loading the pipeline")
-    hidden_states = np.load(files.hidden_states, allow_pickle=False) if files.hidden_states.exists() else None
+    return ForgetSet.load(files.samples).frame
+
+
+def _set_features(config: CharacteristicsConfig, samples: pd.DataFrame, context: JobContext) -> _SetFeatures:
+    material = _material(config, samples)
+    values, averages = {}, {}
+    for feature in features():
+        if feature.over is None:
+            continue
+        context.check_cancelled()
+        context.progress(0, len(samples), message=feature.title)
+        computed = feature.over(material)
+        if computed is not None:
+            values[feature.name] = computed.values
+        if computed is not None and computed.training_average is not None:
+            averages[feature.name] = computed.training_average
+    return _SetFeatures(values, averages, len(material.corpus.rows) if material.corpus else None)
+
+
+def _material(config: CharacteristicsConfig, samples: pd.DataFrame) -> Material:
+    files = RunFiles(config.score_run)
     scores = pd.read_parquet(files.scores)
     return Material(
         samples=samples,
         settings=config.reading,
         corpus=Corpus.read(config.corpus) if config.corpus else None,
-        hidden_states=hidden_states,
+        hidden_states=np.load(files.hidden_states, allow_pickle=False) if files.hidden_states.exists() else None,
         scores=scores.set_index("sample_id").loc[samples["sample_id"]].reset_index(),
     )
 
 
-def _read(material: Material, pipeline: Pipeline, context: JobContext) -> Iterator[TextRow]:
-    settings, samples = material.settings, material.samples
-    texts = samples["answer"]
+def _read(
+    samples: pd.DataFrame, settings: ReadingConfig, pipeline: Pipeline, context: JobContext
+) -> Iterator[TextRow]:
+    texts, total = samples["answer"], len(samples)
     if settings.text is Scope.FULL:
         texts = (samples["prompt"] + "\n" + samples["answer"]).str.lstrip("\n")
     common = common_words(settings.language, settings.common_words)
-    read = read_texts(texts, pipeline, settings, _read_from_text(), common)
-    for done, row in enumerate(read, start=1):
+    # Rows come in bursts, and the first of a burst stands for the time that all before it took.
+    for done, row in enumerate(read_texts(texts, pipeline, settings, _read_from_text(), common)):
         context.check_cancelled()
-        context.progress(done, len(samples), message="Reading")
+        context.progress(done, total, message="Reading")
         yield row
+    context.progress(total, total, message="Reading")
 
 
 def _read_from_text() -> list[Feature]:
@@ -86,27 +127,11 @@ def _text_features(rows: Sequence[TextRow], samples: pd.DataFrame, pipeline: Pip
         {
             "sample_id": samples["sample_id"],
             "pipeline": f"{pipeline.name} {pipeline.version}",
-            "foreign": [row.foreign for row in rows],
+            "foreign": pd.Series([row.foreign for row in rows], dtype="str"),
             "cut": [row.cut for row in rows],
         }
         | {feature.name: [row.values[feature.name] for row in rows] for feature in _read_from_text()}
     )
-
-
-def _add_set_features(table: pd.DataFrame, material: Material, context: JobContext) -> dict[str, float]:
-    """Add the features that need the whole set, and return the training averages of those that have one."""
-    averages = {}
-    for feature in features():
-        if feature.over is None:
-            continue
-        context.check_cancelled()
-        context.progress(len(table), len(table), message=feature.title)
-        computed = feature.over(material)
-        if computed is not None:
-            table[feature.name] = computed.values
-        if computed is not None and computed.training_average is not None:
-            averages[feature.name] = computed.training_average
-    return averages
 
 
 def _add_complexity(table: pd.DataFrame) -> Complexity:
@@ -120,15 +145,14 @@ def _spans(rows: Sequence[TextRow], samples: pd.DataFrame) -> pd.DataFrame:
     found = [
         (sample_id, *span) for sample_id, row in zip(samples["sample_id"], rows, strict=True) for span in row.spans
     ]
-    return pd.DataFrame(found, columns=["sample_id", "kind", "start", "end", "depth"]).astype({"sample_id": "str"})
+    return pd.DataFrame(found, columns=list(_SPAN_TYPES)).astype(_SPAN_TYPES)
 
 
 def _about(
     table: pd.DataFrame,
     rows: Sequence[TextRow],
     pipeline: Pipeline,
-    material: Material,
-    averages: dict[str, float],
+    of_set: _SetFeatures,
     complexity: Complexity,
     config: CharacteristicsConfig,
     seconds: float,
@@ -140,10 +164,10 @@ def _about(
         scheme=pipeline.scheme,
         attachment=pipeline.attachment,
         config=config,
-        corpus_rows=None if material.corpus is None else len(material.corpus.rows),
+        corpus_rows=of_set.corpus_rows,
         features={feature.name: feature.described() for feature in present},
         undefined={feature.name: int(table[feature.name].isna().sum()) for feature in present},
-        training_averages=averages,
+        training_averages=of_set.averages,
         complexity_parts=complexity.parts,
         complexity_left_out=complexity.left_out,
         complexity_length_correlation=json_value(complexity.length_correlation),

@@ -13,6 +13,7 @@ from analysis.statistics import GroupComparison, Measured, compare_sets
 from analysis.strata import SMALLEST_GROUP
 from mrd_core.config import ScoreConfig
 from mrd_core.draws import Draws
+from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.files import RunFiles
 
@@ -81,7 +82,14 @@ def _caveats(first: Path, second: Path) -> tuple[str, ...]:
 def _settings(directory: Path) -> dict[str, str]:
     """Return, in words, what two runs must share for their MRD to be comparable."""
     model = read_config(directory, ScoreConfig).model
-    plan = RunFiles(directory).read_plan()
+    files = RunFiles(directory)
+    if not files.plan.exists():
+        raise UserError(
+            f"The run in {directory}",
+            f"has lost {files.plan.name}: somebody removed it by hand.",
+            "Delete the run and score again.",
+        )
+    plan = files.read_plan()
     return {
         "model": model.source,
         "adapter": model.adapter or "none",

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.characteristics import Characterised
-from analysis.claims import Claim, judge
+from analysis.claims import Claim, claims_frame, judge
 from analysis.statistics import REPLICATES, RankRegression, correlations, rank_regression
 from analysis.strata import Threshold, stratify
 from mrd_core.config import Normalisation
@@ -20,6 +20,10 @@ EXAMPLES = 3
 WORK = 2_000_000
 LEAST_REPLICATES = 200
 
+# Of tables that may have no row, and are files with a head even then.
+GROUP_COLUMNS = ("criterion", "group", "n", "mean_mrd", "low", "high", "median_mrd", "paper_mrd", "examples")
+TERM_COLUMNS = ("feature", "alone", "alone_low", "alone_high", "remains", "remains_low", "remains_high", "vif")
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -29,20 +33,25 @@ class Judgement:
         claims: The paper's claims, under either normalisation, in the order of `CRITERIA`.
         chosen: The normalisation that is looked at.
         strata: Per sample and criterion "high", "low" or missing; columns sample_id and the criteria.
-        regression: What remains of each criterion with length held.
+        regressions: What remains of each criterion with length and the others held, under either normalisation.
         correlations: Spearman matrix of MRD, length and the criteria's features.
     """
 
     claims: dict[Normalisation, list[Claim]]
     chosen: Normalisation
     strata: pd.DataFrame
-    regression: RankRegression
+    regressions: dict[Normalisation, RankRegression]
     correlations: pd.DataFrame
 
     @property
     def shown(self) -> list[Claim]:
         """The claims under the chosen normalisation."""
         return self.claims[self.chosen]
+
+    @property
+    def regression(self) -> RankRegression:
+        """The regression under the chosen normalisation."""
+        return self.regressions[self.chosen]
 
 
 def judged(found: Characterised, thresholds: Mapping[str, Threshold]) -> Judgement:
@@ -63,7 +72,10 @@ def judged(found: Characterised, thresholds: Mapping[str, Threshold]) -> Judgeme
         claims=claims,
         chosen=chosen,
         strata=strata_of(found.table, claims[chosen]),
-        regression=rank_regression(features, found.table[LENGTH], found.measured[chosen], replicates),
+        regressions={
+            norm: rank_regression(features, found.table[LENGTH], found.measured[norm], replicates)
+            for norm in Normalisation
+        },
         correlations=correlations(found.table[["mrd", LENGTH, *measured_by]]),
     )
 
@@ -71,6 +83,21 @@ def judged(found: Characterised, thresholds: Mapping[str, Threshold]) -> Judgeme
 def replicates_for(samples: int) -> int:
     """Return the bootstrap replicates: 1,000, fewer where so many samples would make the user wait."""
     return int(np.clip(WORK // max(samples, 1), LEAST_REPLICATES, REPLICATES))
+
+
+def claims_table(judgement: Judgement) -> pd.DataFrame:
+    """Return `claims_frame` with what the regression leaves of each feature: held, held_low, held_high."""
+    held = [
+        next((term.coefficient for term in judgement.regressions[norm].terms if term.name == claim.feature), None)
+        for norm, claims in judgement.claims.items()
+        for claim in claims
+    ]
+    columns = [interval or (np.nan, np.nan, np.nan) for interval in held]
+    return claims_frame(judgement.claims).assign(
+        held=[value for value, _, _ in columns],
+        held_low=[low for _, low, _ in columns],
+        held_high=[high for _, _, high in columns],
+    )
 
 
 def strata_of(table: pd.DataFrame, claims: list[Claim]) -> pd.DataFrame:
@@ -113,7 +140,7 @@ def group_table(found: Characterised, judgement: Judgement) -> pd.DataFrame:
                     "examples": list(members.loc[nearest, "sample_id"]),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=pd.Index(GROUP_COLUMNS))
 
 
 def regression_frame(regression: RankRegression) -> pd.DataFrame:
@@ -131,5 +158,6 @@ def regression_frame(regression: RankRegression) -> pd.DataFrame:
                 "vif": term.vif,
             }
             for term in regression.terms
-        ]
+        ],
+        columns=pd.Index(TERM_COLUMNS),
     )

@@ -28,29 +28,8 @@ RULED_OUT = 0.05
 NAMED = 0.5
 # Few, because each takes memory and blurs its relatives; lingua loads only those of the scripts that it meets.
 CANDIDATES = frozenset(
-    (
-        *(
-            "ar",
-            "bg",
-            "ca",
-            "da",
-            "de",
-            "el",
-            "en",
-            "es",
-            "fa",
-            "fi",
-            "fr",
-            "he",
-            "hi",
-            "hr",
-            "it",
-            "ja",
-            "ko",
-            "lt",
-        ),
-        *("mk", "nb", "nl", "pl", "pt", "ro", "ru", "sl", "sv", "th", "tr", "uk", "zh"),
-    )
+    {"ca", "da", "de", "en", "es", "fi", "fr", "hr", "it", "lt", "nb", "nl", "pl", "pt", "ro", "sl", "sv", "tr"}
+    | {"ar", "bg", "el", "fa", "he", "hi", "ja", "ko", "mk", "ru", "th", "uk", "zh"}
 )
 # Scripts that a language is written in although its stop words are not.
 MORE_SCRIPTS = {"ja": {"CJK", "KATAKANA"}, "ko": {"CJK"}, "sr": {"LATIN"}}
@@ -90,7 +69,8 @@ class Detector:
         first 2,000 characters. A text in another script is foreign at once. In the same script it takes at least
         three different words that are not capitalised; code is taken to have none.
         """
-        head = text[:LOOKED_AT]
+        # Formulas and full-width letters are compatibility forms of plain ones.
+        head = unicodedata.normalize("NFKC", text[:LOOKED_AT])
         scripts = Counter(map(_script, filter(str.isalpha, head)))
         own = sum(scripts[script] for script in self._scripts)
         if 2 * own >= scripts.total():

@@ -176,7 +176,7 @@ def parsed(text: str) -> tuple[str, Threshold]:
 
 def spelt(name: str, threshold: Threshold) -> str:
     """Return what `parsed` reads as this threshold."""
-    return f"{name}={threshold.rule if threshold.value is None else f'{threshold.value:g}'}"
+    return f"{name}={threshold.rule if threshold.value is None else repr(threshold.value)}"
 
 
 def numbers(values: pd.Series) -> FloatArray:

@@ -10,6 +10,9 @@ from pydantic import BaseModel
 
 from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ScoreConfig
 
+# What `--corpus` says where no training corpus is wanted; left out, the option means the default of the model.
+NO_CORPUS = "none"
+
 
 def score_command(config: ScoreConfig) -> str:
     """Return `python -m mrd_core score …` with every setting that is not a default."""
@@ -34,8 +37,8 @@ def characteristics_command(config: CharacteristicsConfig, choices: Mapping[str,
         choices: Values of further options, such as `threshold`.
     """
     words = ["python", "-m", "analysis", "characteristics", str(config.score_run)]
+    words += ["--corpus", config.corpus.source if config.corpus else NO_CORPUS]
     if config.corpus:
-        words += ["--corpus", config.corpus.source]
         words += _options(
             config.corpus, type(config.corpus)(source=""), only={"subset", "split"}, prefix="corpus-"
         )

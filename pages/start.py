@@ -66,16 +66,22 @@ with errors_shown():
     runs = store.list(limit=20)
 
 
-def open_selected() -> None:
-    """Look at the run whose row was clicked."""
+def note_selected() -> None:
+    """Note the run whose row was clicked."""
     rows = st.session_state["recent"]["selection"]["rows"]
     if rows:
-        run = runs[rows[0]]
-        st.session_state["go_to"] = tour.CHARACTERISTICS if run.kind == "characteristics" else tour.DIFFICULTY
-        scored = store.scored_by(run)
-        session.open_run(scored.id)
-        if scored.id != run.id:
-            session.open_reading(run.id)
+        st.session_state["opened"] = runs[rows[0]].id
+
+
+def open_run(run_id: str) -> None:
+    """Look at a run on the page of its kind."""
+    run = store.get(run_id)
+    scored = store.scored_by(run)
+    session.open_run(scored.id)
+    if scored.id != run.id:
+        session.open_reading(run.id)
+    page = tour.DIFFICULTY if scored.id == run.id else tour.CHARACTERISTICS
+    st.switch_page(page, query_params={session.RUN: scored.id})
 
 
 if not runs:
@@ -96,7 +102,7 @@ else:
         ),
         hide_index=True,
         key="recent",
-        on_select=open_selected,
+        on_select=note_selected,
         selection_mode="single-row",
         placeholder="–",
         column_config={
@@ -107,5 +113,6 @@ else:
         alt="Recent runs, newest first",
     )
     st.caption("Select a row to open its run.")
-if page := st.session_state.pop("go_to", None):
-    st.switch_page(page, query_params={session.RUN: st.session_state[session.RUN]})
+if opened := st.session_state.pop("opened", None):
+    with errors_shown():
+        open_run(opened)

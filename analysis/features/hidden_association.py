@@ -30,7 +30,8 @@ def _hidden_association(material: Material) -> Computed | None:
     if defined.sum() < _FEWEST:
         return None
     values = np.full(len(directions), np.nan)
-    values[defined] = _mean_nearest_cosine(directions[defined])
+    # Picking rows copies, and the states may be the largest thing in memory.
+    values[defined] = _mean_nearest_cosine(directions if defined.all() else directions[defined])
     return Computed(values)
 
 
@@ -41,7 +42,8 @@ def _directions(states: StateArray) -> StateArray:
         return np.full_like(states, np.nan)
     mean = states.mean(axis=0, dtype=np.float64, where=finite[:, None]).astype(np.float32)
     centred: StateArray = states - mean
-    lengths: StateArray = np.linalg.norm(centred, axis=1)
+    # np.linalg.norm would make another array of this size.
+    lengths: StateArray = np.sqrt(np.einsum("ij,ij->i", centred, centred))
     # What is left of a state that equals the mean is the rounding of the mean.
     lengths[~finite | (lengths <= 4 * np.finfo(np.float32).eps * np.linalg.norm(mean))] = np.nan
     centred /= lengths[:, None]

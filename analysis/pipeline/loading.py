@@ -26,8 +26,9 @@ SHIPPED_LANGUAGE = "en"
 # Best first: accuracy grows with size.
 SIZES = ("trf", "lg", "md", "sm")
 TRANSFORMERS = ("spacy_curated_transformers", "spacy_transformers")
+RUNS_TRANSFORMERS = "spacy-curated-transformers"
 # The longest text that is parsed in one piece, in characters. The parser's memory grows with it.
-LONGEST = 50_000
+LONGEST = 40_000
 # No feature looks at entities, categories or a second opinion on where sentences end.
 UNUSED = (
     *("ner", "entity_linker", "entity_ruler", "span_ruler", "spancat", "spancat_singlelabel"),
@@ -62,8 +63,8 @@ class Pipeline(Choice):
 
     Attributes:
         nlp: Tags parts of speech, lemmatises and parses; refuses texts of more than `LONGEST` characters.
-        scheme: Whose dependency labels the parser gives: those of Universal Dependencies or, as spaCy's own English
-            pipelines do, those of CLEAR (Choi & Palmer 2012).
+        scheme: Whose dependency labels the parser gives: Universal Dependencies, or those of CLEAR (Choi & Palmer
+            2012) as in spaCy's own English pipelines.
         attachment: Unlabelled and labelled attachment score on its test part, in [0, 1], where it states them.
     """
 
@@ -127,12 +128,14 @@ def _version(entry: EntryPoint) -> str:
 def _best(language: str) -> Choice:
     """Return the most accurate installed package of the language that can run here, else the shipped pipeline."""
     of_language = re.compile(rf"{re.escape(language)}_(core|dep)_\w+")
-    usable = [name for name in _packages() if of_language.fullmatch(name) and not _needs_transformers(name)]
+    candidates = sorted(filter(of_language.fullmatch, _packages()), key=_rank)
+    idle = [name for name in candidates if _needs_transformers(name)]
+    left_out = f"; {', '.join(idle)} is left out for want of {RUNS_TRANSFORMERS}" if idle else ""
+    usable = [name for name in candidates if name not in idle]
     if usable:
-        best = min(usable, key=lambda name: (_rank(name), name))
-        return _described(best, f"the most accurate installed pipeline for “{language}”")
+        return _described(usable[0], f"the most accurate installed pipeline for “{language}”{left_out}")
     if language == SHIPPED_LANGUAGE:
-        return _shipped("it ships with the project, and no other English pipeline is installed")
+        return _shipped(f"it ships with the project, and no other pipeline for English can be used{left_out}")
     raise UserError(
         f"Language “{language}”",
         "has no installed spaCy pipeline, and the one that ships with the project reads English.",
@@ -141,9 +144,9 @@ def _best(language: str) -> Choice:
     )
 
 
-def _rank(name: str) -> int:
+def _rank(name: str) -> tuple[int, str]:
     size = name.rpartition("_")[2]
-    return SIZES.index(size) if size in SIZES else len(SIZES)
+    return SIZES.index(size) if size in SIZES else len(SIZES), name
 
 
 def _needs_transformers(name: str) -> bool:
@@ -167,7 +170,7 @@ def _installed(name: str) -> Choice:
         raise UserError(
             f"Pipeline “{name}”",
             "is a transformer, and what runs it is not installed.",
-            f"Install {TRANSFORMERS[0].replace('_', '-')}, or choose another pipeline.",
+            f"Install {RUNS_TRANSFORMERS}, or choose another pipeline.",
         )
     return _described(name, "it was asked for")
 

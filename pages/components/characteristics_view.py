@@ -10,6 +10,7 @@ from analysis import characteristics
 from analysis.characteristics import About, Characterised
 from analysis.difficulty import Variant
 from analysis.judgement import Judgement, judged
+from analysis.pipeline.loading import LONGEST
 from analysis.strata import Threshold
 from mrd_core.config import ScoreConfig
 from mrd_core.runs import Run
@@ -75,12 +76,12 @@ def _provenance(about: About) -> None:
     )
     corpus = about.config.corpus
     training = f"{literal(corpus.source)}, {about.corpus_rows:,} rows" if corpus else "none given"
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    left.caption(
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.container().caption(
         f"Read by {literal(about.pipeline)} ({about.pipeline_reason}){attachment}. "
         f"Text: {about.config.reading.text}. Training corpus: {training}."
     )
-    right.button(
+    row.button(
         "Read again",
         icon=":material/replay:",
         key="read_again",
@@ -91,12 +92,12 @@ def _provenance(about: About) -> None:
     if about.foreign:
         languages = ", ".join(f"{language}: {count}" for language, count in about.foreign.items())
         st.warning(
-            f"{sum(about.foreign.values())} samples are not in the language of the pipeline ({languages}). "
-            "They were not read as if they were; their features are undefined.",
+            f"Samples in another language than the pipeline's: {sum(about.foreign.values())} ({languages}). "
+            "They were not read as if they were in that one; their features are undefined.",
             icon=":material/translate:",
         )
     if about.cut:
         st.warning(
-            f"{about.cut} very long samples were read only up to their 50,000th character.",
+            f"Samples that are too long to be read whole: {about.cut}. Their first {LONGEST:,} characters were.",
             icon=":material/content_cut:",
         )

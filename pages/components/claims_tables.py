@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from textwrap import shorten
-
 import pandas as pd
 import streamlit as st
 
 from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised
-from analysis.claims import claims_frame
-from analysis.judgement import Judgement, group_table, regression_frame
+from analysis.judgement import Judgement, claims_table, group_table, regression_frame
 from analysis.strata import CRITERIA
 from pages.components.charts import figure_download
-from pages.components.criteria import SYMBOLS, titles
+from pages.components.criteria import SYMBOLS
 from pages.components.notices import literal
 
 TITLES = {criterion.name: criterion.title for criterion in CRITERIA}
@@ -22,19 +19,26 @@ CLAIMS = {
     "normalisation": "MRD",
     "paper_says": "The paper says",
     "this_model": "This model shows (high less low group, 95 %)",
+    "held_range": "With length and the others held (ranks)",
     "verdict": "Verdict",
     "reason": "Why",
 }
 EXAMPLE_WIDTH = 90
+CHART_WIDTH = 560
+# On a narrow screen a table scrolls sideways rather than break every word.
+WIDE = """<style>
+[data-testid=stTable] > div { overflow-x: auto; }
+[data-testid=stTable] table { min-width: 50rem; }
+</style>"""
 
 
 def claims(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show the claims under both normalisations."""
-    frame = claims_frame(judgement.claims)
+    frame = claims_table(judgement)
+    frame["held_range"] = list(map(_range, frame["held"], frame["held_low"], frame["held_high"]))
     frame["criterion"] = frame["criterion"].map(TITLES)
     frame["verdict"] = frame["verdict"].map(SYMBOLS)
-    # A static table, since its cells show their whole text.
-    st.table(frame[list(CLAIMS)].rename(columns=CLAIMS), hide_index=True, alt="The paper's claims and this model")
+    _table(frame[list(CLAIMS)].rename(columns=CLAIMS), "The paper's claims and this model")
     with st.expander("All figures", icon=":material/table:"):
         st.dataframe(frame, hide_index=True, placeholder="–", alt="The claims with every figure, for mean and sum")
     st.caption(
@@ -57,26 +61,28 @@ def groups(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> N
             "Mean MRD (95 %)": f"{row.mean_mrd:.4g} [{row.low:.4g}, {row.high:.4g}]",
             "Median MRD": f"{row.median_mrd:.4g}",
             "Paper, Table 7": "–" if pd.isna(row.paper_mrd) else f"{row.paper_mrd:.4f}",
-            "Typical samples": " ".join(
-                literal(shorten(answers[sample], EXAMPLE_WIDTH)) for sample in row.examples
+            "Typical samples": "  \n".join(
+                literal(figures.shortened(answers[sample], EXAMPLE_WIDTH)) for sample in row.examples
             ),
         }
         for row in group_table(found, judgement).itertuples()
     ]
-    st.table(pd.DataFrame(rows), hide_index=True, alt="Mean MRD of each group, and samples that are typical of it")
+    _table(pd.DataFrame(rows), "Mean MRD of each group, and samples that are typical of it")
     st.caption("The paper's values come from another model and another σ: compare their order, not their size.")
 
 
 def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show what remains of each criterion when length and the others are held."""
-    left, right = st.columns([3, 2])
-    figure = figures.regression(judgement.regression, titles(found))
-    with left:
+    named = figures.feature_titles(found.about)
+    figure = figures.regression(judgement.regression, named)
+    # Beside each other where there is room, else one below the other.
+    row = st.container(horizontal=True)
+    with row.container(width=CHART_WIDTH):
         st.plotly_chart(
             figure, key="regression", alt="Each feature's tie to MRD, alone and with length and the others held"
         )
         figure_download(figure, "length_held")
-    with right:
+    with row.container():
         st.markdown(
             "Long answers differ from short ones in nearly everything, so a feature can seem to matter only "
             "because it goes with length. *Alone* is its rank correlation with MRD; *held* is what is left of it "
@@ -84,7 +90,7 @@ def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) 
             f"{judgement.regression.r2:.0%} of the variance of the ranks ({judgement.regression.n} samples)."
         )
         for name, reason in judgement.regression.dropped.items():
-            st.caption(f"{titles(found).get(name, name)} is left out: {reason}.")
+            st.caption(f"{named.get(name, name)} is left out: {reason}.")
         correlation = found.about.complexity_length_correlation
         if correlation is not None:
             st.caption(f"The complexity index correlates {correlation:+.2f} with length (Spearman).")
@@ -92,3 +98,13 @@ def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) 
         st.dataframe(
             regression_frame(judgement.regression), hide_index=True, alt="Rank regression, a row per feature"
         )
+
+
+def _range(value: float, low: float, high: float) -> str:
+    return "–" if pd.isna(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _table(frame: pd.DataFrame, alt: str) -> None:
+    """Show a static table, since its cells show their whole text."""
+    st.html(WIDE)
+    st.table(frame, hide_index=True, alt=alt)

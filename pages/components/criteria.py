@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pandas as pd
 import streamlit as st
 
@@ -10,9 +12,15 @@ from analysis.characteristics import Characterised
 from analysis.claims import Claim
 from analysis.judgement import Judgement
 from analysis.strata import CRITERIA, Criterion, Rule, Threshold
-from pages.components import session
+from pages.components import filters, session
 
-COLUMNS = 3
+# As many panels in a row as can be read, at most three: Streamlit's columns keep their number on narrow screens.
+GRID = """<style>.st-key-panels {
+  display: grid; align-items: stretch;
+  grid-template-columns: repeat(auto-fill, minmax(max(18rem, (100% - 2rem) / 3), 1fr));
+}</style>"""
+# A panel is too narrow for plotly's whole tool bar beside its title; the wheel and the reset button zoom as well.
+CONFIG = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
 SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "cannot tell": "? cannot tell"}
 
 
@@ -23,8 +31,9 @@ def thresholds() -> dict[str, Threshold]:
         st.caption(
             "Above the threshold is the high group. The paper's rules are set; a fixed value is yours to give."
         )
-        for column, criterion in zip(st.columns(len(CRITERIA)), CRITERIA, strict=True):
-            with column:
+        row = st.container(horizontal=True)
+        for criterion in CRITERIA:
+            with row.container():
                 chosen[criterion.name] = _threshold(criterion)
     return chosen
 
@@ -54,12 +63,14 @@ def _threshold(criterion: Criterion) -> Threshold:
 def panels(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:
     """Show a panel for each criterion, and all verdicts in the last place of the grid."""
     selected = None if len(shown) == len(found.table) else set(shown["sample_id"])
-    places = [place for _ in range(0, len(CRITERIA) + 1, COLUMNS) for place in st.columns(COLUMNS)]
-    for place, claim in zip(places, judgement.shown, strict=False):
-        with place.container(border=True, height="stretch"):
+    st.html(GRID)
+    grid = st.container(key="panels")
+    for claim in judgement.shown:
+        with grid.container(border=True, height="stretch"):
             _panel(found, judgement, claim, selected)
-    with places[len(CRITERIA)].container(border=True, height="stretch"):
+    with grid.container(border=True, height="stretch"):
         _verdicts(judgement)
+    st.caption("Click a point to look at its sample. The tool bar of a chart draws a box or a lasso around many.")
 
 
 def _verdicts(judgement: Judgement) -> None:
@@ -72,40 +83,29 @@ def _verdicts(judgement: Judgement) -> None:
     )
 
 
-def titles(found: Characterised) -> dict[str, str]:
-    """Return the titles of all columns that a chart may name."""
-    return {name: described["title"] for name, described in found.about.features.items()} | {"mrd": "MRD"}
-
-
 def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: set[str] | None) -> None:
     criterion = claim.criterion
     if claim.comparison is None:
         st.markdown(f"**{criterion.title}**")
-        st.markdown(claim.reason)
+        st.markdown(f"{claim.reason[:1].upper()}{claim.reason[1:]}.")
         if claim.feature is None:
             st.button(
-                "Read again with it",
+                "Read again",
+                icon=":material/replay:",
                 key=f"missing_{criterion.name}",
+                help="With a training corpus, another pipeline or another language",
                 on_click=session.open_reading,
                 args=("",),
             )
         return
     strata = judgement.strata[criterion.name]
     key = f"panel_{criterion.name}_{session.charts_epoch()}"
-
-    def on_points() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        ids = [str(point["customdata"][0]) for point in points if point.get("customdata")]
-        if len(ids) == 1:
-            session.select_sample(ids[0])
-        elif ids:
-            session.select_many(set(ids), f"from {criterion.title.lower()}")
-
     st.plotly_chart(
         figures.panel(found.table, strata, claim, selected),
         key=key,
-        on_select=on_points,
+        on_select=partial(filters.take_points, key, f"from {criterion.title.lower()}"),
         selection_mode=("points", "box", "lasso"),
+        config=CONFIG,
         alt=f"MRD of the groups of {criterion.title.lower()}: {claim.verdict}",
     )
     for place, (side, name) in zip(st.columns(2), (("low", criterion.low), ("high", criterion.high)), strict=True):

@@ -2,73 +2,75 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from functools import partial
+
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised
+from analysis.complexity import COMPLEXITY
 from analysis.judgement import LENGTH, Judgement
-from pages.components import session
+from pages.components import filters, session
 from pages.components.charts import figure_download
-from pages.components.criteria import titles
+from pages.components.claims_tables import CHART_WIDTH
 
 
 def scatter(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show two features against each other, MRD as colour; points select."""
-    named = titles(found)
+    named = figures.axis_titles(found.about)
     names = [name for name in found.about.features if found.table[name].notna().any()]
     left, right = st.columns(2)
-    x = left.selectbox("Across", names, index=names.index(LENGTH), format_func=named.__getitem__, key="scatter_x")
-    y = right.selectbox(
-        "Up", names, index=names.index("semantic_complexity"), format_func=named.__getitem__, key="scatter_y"
-    )
+    x = _feature(left, "Across", names, named, LENGTH)
+    y = _feature(right, "Up", names, named, COMPLEXITY.name)
     selected = None if len(shown) == len(found.table) else set(shown["sample_id"])
     key = f"scatter_{session.charts_epoch()}"
-
-    def on_points() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        ids = [str(point["customdata"][0]) for point in points if point.get("customdata")]
-        if len(ids) == 1:
-            session.select_sample(ids[0])
-        elif ids:
-            session.select_many(set(ids), "from two features")
-
     figure = figures.scatter(found.table, x, y, named, selected)
     st.plotly_chart(
         figure,
         key=key,
-        on_select=on_points,
+        on_select=partial(filters.take_points, key, "from two features"),
         selection_mode=("points", "box", "lasso"),
         alt=f"{named[x]} against {named[y]}, MRD as colour",
     )
     figure_download(figure, "two_features")
 
 
+def _feature(place: DeltaGenerator, label: str, names: list[str], named: Mapping[str, str], preferred: str) -> str:
+    """Let the user choose a feature; no text gives the preferred one where none could be read."""
+    index = names.index(preferred) if preferred in names else 0
+    return place.selectbox(
+        label, names, index=index, format_func=named.__getitem__, key=f"scatter_{label.lower()}"
+    )
+
+
 def correlations(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show how MRD, length and the criteria go together."""
-    figure = figures.heat_map(judgement.correlations, titles(found))
+    named = figures.feature_titles(found.about)
+    figure = figures.heat_map(judgement.correlations, named)
     st.plotly_chart(figure, key="heat_map", alt="Spearman correlations of MRD, length and the criteria")
     figure_download(figure, "correlations")
     with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(
-            judgement.correlations.rename(index=titles(found), columns=titles(found)), alt="The same as a table"
-        )
+        st.dataframe(judgement.correlations.rename(index=named, columns=named), alt="The same as a table")
 
 
 def features(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:
     """Show one feature: what it counts, how it is distributed, where it is undefined."""
-    about, named = found.about, titles(found)
+    about, named = found.about, figures.feature_titles(found.about)
     name = st.selectbox("Feature", list(about.features), format_func=named.__getitem__, key="feature")
     described = about.features[name]
-    left, right = st.columns([3, 2])
     levels = {claim.feature: claim.level for claim in judgement.shown}
     figure = figures.feature_histogram(
-        shown[name], described["title"], described["unit"], described["bins"], levels.get(name)
+        shown[name], described["title"], described["unit"], described["bins"], levels.get(name, math.nan)
     )
-    with left:
+    row = st.container(horizontal=True)
+    with row.container(width=CHART_WIDTH):
         st.plotly_chart(figure, key="feature_histogram", alt=f"Distribution of {named[name]}")
         figure_download(figure, name)
-    with right:
+    with row.container():
         st.markdown(described["help"])
         st.markdown(f"A large value: {described['direction']}.")
         st.markdown(f"Undefined for {about.undefined[name]} of {len(found.table)} samples.")

@@ -38,11 +38,33 @@ def filtered(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
+def take_points(chart: str, label: str) -> None:
+    """Select what was marked in a chart: one point becomes the sample looked at, several filter every view.
+
+    A selection that was undone in the chart, or drawn around nothing, is undone everywhere.
+
+    Args:
+        chart: Key of the chart; the customdata of its points begins with the sample's id.
+        label: Where the points are from, for the chip.
+    """
+    points = st.session_state[chart]["selection"]["points"]
+    ids = [str(point["customdata"][0]) for point in points if point.get("customdata")]
+    if len(ids) > 1:
+        session.select_many(set(ids), label)
+    elif ids:
+        session.select_sample(ids[0])
+        session.renew_table()
+        # Else the chart would go on to fade all points but this one, whatever sample comes next.
+        session.renew_charts()
+    else:
+        _clear("box")
+
+
 def _clear(key: str) -> None:
     if key == "search":
         st.session_state[key] = ""
     else:
-        del st.session_state[key]
+        st.session_state.pop(key, None)
         session.renew_charts()
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pandas as pd
 import streamlit as st
 
+from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised, CharacteristicsFiles
 from analysis.marked_text import legend, marked
 from mrd_core.config import Scope
 from mrd_core.runs import Run
 from pages.components import session
-from pages.components.criteria import titles
+
+# A longer text scrolls, so that what is below it stays within reach.
+TALLEST = "32rem"
 
 
 def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str) -> None:
@@ -31,15 +36,17 @@ def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str)
         st.text(row["prompt"])
     spans = CharacteristicsFiles(reading.directory).read_spans(selected)
     with st.container(border=True):
-        st.html(marked(text, spans))
+        st.html(f'<div style="max-height:{TALLEST};overflow-y:auto">{marked(text, spans)}</div>')
         st.html(legend())
     with st.expander("Samples and features as a table", icon=":material/table:"):
-        _table(found, shown)
+        _table(found, shown, place)
 
 
-def _table(found: Characterised, shown: pd.DataFrame) -> None:
-    named, described = titles(found), found.about.features
-    key = f"samples_{session.table_epoch()}_{len(shown)}"
+def _table(found: Characterised, shown: pd.DataFrame, place: int) -> None:
+    named, described = figures.axis_titles(found.about), found.about.features
+    # A selection made elsewhere, and other rows, make a new table: it keeps its own selection by row number.
+    rows_shown = zlib.crc32("\n".join(shown["sample_id"]).encode())
+    key = f"samples_{session.table_epoch()}_{rows_shown}"
 
     def on_row() -> None:
         rows = st.session_state[key]["selection"]["rows"]
@@ -53,6 +60,7 @@ def _table(found: Characterised, shown: pd.DataFrame) -> None:
         key=key,
         on_select=on_row,
         selection_mode="single-row",
+        selection_default={"selection": {"rows": [place]}},
         column_order=["rank", "mrd", "answer", *described, "prompt", "sample_id"],
         column_config={
             "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),

@@ -8,11 +8,12 @@ import pandas as pd
 import streamlit as st
 
 from mrd_core.config import ForgetSetConfig
+from mrd_core.errors import UserError
 from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.scoring.files import RunFiles
 from pages.components import session, tour
-from pages.components.notices import errors_shown, literal
+from pages.components.notices import errors_shown, literal, show_error
 
 
 def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
@@ -21,22 +22,31 @@ def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
     if len(shown) == whole:
         st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
         return
-    with st.form("stratum", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.form("stratum_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
             f"Name for these {len(shown)} samples", placeholder="hard and rare", key="stratum_name"
         )
         saved = st.form_submit_button("Save", icon=":material/save:")
+    selected = set(shown["sample_id"])
     if saved:
-        with errors_shown():
-            whole_set = ForgetSet.load(RunFiles(run.directory).samples)
-            path = save_stratum(whole_set, set(shown["sample_id"]), name.strip(), session.settings().home)
-        st.session_state["stratum"] = str(path)
-    path = st.session_state.get("stratum")
-    if path and Path(path).exists():
+        _save(run, selected, name.strip())
+    path, held = st.session_state.get("stratum", (None, set()))
+    if path and path.exists() and held == selected:
         row = st.container(horizontal=True, vertical_alignment="center")
-        row.markdown(f":material/check: Saved as {literal(Path(path).stem)}")
+        row.markdown(f":material/check: Saved as {literal(path.stem)}")
         if row.button("Use as forget set", icon=":material/arrow_forward:", key="use_stratum"):
-            use(Path(path))
+            use(path)
+
+
+def _save(run: Run, selected: set[str], name: str) -> None:
+    """Save the selection; a name that is refused leaves the rest of the page standing."""
+    try:
+        whole = ForgetSet.load(RunFiles(run.directory).samples)
+        path = save_stratum(whole, selected, name, session.settings().home)
+    except UserError as error:
+        show_error(error)
+    else:
+        st.session_state["stratum"] = path, selected
 
 
 def use(path: Path) -> None:

@@ -10,9 +10,11 @@ from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised
 from analysis.compare_sets import Difference, compared
 from analysis.difficulty import Variant
+from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from pages.components import session
 from pages.components.charts import figure_download
+from pages.components.notices import show_error
 
 
 def show(run: Run, found: Characterised) -> None:
@@ -36,7 +38,12 @@ def show(run: Run, found: Characterised) -> None:
     )
     if chosen is None:
         return
-    difference = _compared(run.id, chosen, str(run.directory), str(others[chosen].directory), found.variant)
+    try:
+        difference = _compared(run.id, chosen, str(run.directory), str(others[chosen].directory), found.variant)
+    except UserError as error:
+        # The other run is at fault, and what follows is about this one.
+        show_error(error)
+        return
     for caveat in difference.caveats:
         st.warning(caveat, icon=":material/warning:")
     st.markdown(difference.sentence)

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings
-from mrd_core.runs import Run, RunError, RunState, RunStore, submit, worker
+from analysis import characteristics
+from analysis.__main__ import JOBS
+from analysis.characteristics import CharacteristicsFiles
+from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings
+from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
+from mrd_core.runs.directory import READINGS
 from mrd_core.samples import load_table, read
 from mrd_core.scoring.files import RunFiles
 from tests.conftest import REPOSITORY
 
 SAMPLES = 24
-PAGES = {"start": "pages/start.py", "forget_set": "pages/forget_set.py", "difficulty": "pages/difficulty.py"}
+# Enough for groups of ten samples under every criterion.
+CHARACTERISED = 60
+PAGES = {name: f"pages/{name}.py" for name in ("start", "forget_set", "difficulty", "characteristics")}
+PATIENCE = 60.0
+# Without training counts, in more than one language, and with a look of Markdown, LaTeX and HTML.
+ODD_ANSWERS = (
+    "<script>alert(1)</script> **bold** `code` $x^2$ ![i](http://example.org/x.png) | :red[red]",
+    "The committee, which met in the library that the mayor had closed, said that it would return. " * 12,
+    "你好，这是一个中文句子，我们在这里测试语言检测是否正常工作。",
+    "She was a painter.",
+    "Yes.",
+    "😀 😀",
+)
 FORGOTTEN_ENVIRONMENT = ("MRD_STORE_URL", "MRD_ALLOWED_ROOTS", "MRD_UPLOAD_LIMIT_MB")
 
 
@@ -36,9 +57,9 @@ def write_demo_rows(path: Path, count: int = SAMPLES) -> Path:
     return path
 
 
-def quick_config(source: Path) -> ScoreConfig:
+def quick_config(source: Path, sigma: float = 1e-3) -> ScoreConfig:
     """Return a run of a few seconds: few draws at a given σ, one process."""
-    estimator = EstimatorConfig(sigma=1e-3, draws=16, stop="never", workers=1)
+    estimator = EstimatorConfig(sigma=sigma, draws=16, stop="never", workers=1)
     return ScoreConfig(forget_set=ForgetSetConfig(source=str(source)), estimator=estimator)
 
 
@@ -63,24 +84,93 @@ class Home:
     run: Run
 
 
+@dataclass(frozen=True)
+class CharacterisedHome(Home):
+    """A data root with a score run and a finished reading of it."""
+
+    reading: Run
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """One run of the real worker on the demo model; for tests that only read."""
     path = tmp_path_factory.mktemp("finished")
-    store = RunStore.open(settings_for(path))
-    run = submitted(store, path, quick_config(write_demo_rows(path / "forget.jsonl")))
-    assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
-    return Home(path, store, store.get(run.id))
+    return _scored(path, quick_config(write_demo_rows(path / "forget.jsonl")))
 
 
 @pytest.fixture
 def own(finished: Home, tmp_path: Path) -> Home:
     """The finished run in a data root of its own; for tests that change things."""
-    shutil.copytree(finished.run.directory, tmp_path / "runs" / "finished")
     store = RunStore.open(settings_for(tmp_path))
-    run = store.create("score", finished.run.title, "cpu", tmp_path / "runs" / "finished")
-    ended(store, run, RunState.SUCCEEDED, summary=finished.run.summary)
-    return Home(tmp_path, store, store.get(run.id))
+    return Home(tmp_path, store, adopted(store, finished.run))
+
+
+@pytest.fixture(scope="session")
+def characterised(tmp_path_factory: pytest.TempPathFactory) -> CharacterisedHome:
+    """A run large enough for verdicts, read by the real job; for tests that only read."""
+    path = tmp_path_factory.mktemp("characterised")
+    home = _scored(path, quick_config(write_demo_rows(path / "forget.jsonl", CHARACTERISED)))
+    return _read(home, characteristics.default_config(home.run.directory))
+
+
+@pytest.fixture
+def own_characterised(characterised: CharacterisedHome, tmp_path: Path) -> CharacterisedHome:
+    """The same in a data root of its own; for tests that change things."""
+    return adopted_with_reading(RunStore.open(settings_for(tmp_path)), characterised)
+
+
+@pytest.fixture(scope="session")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> CharacterisedHome:
+    """Strange texts, scored at another σ and read without a training corpus."""
+    path = tmp_path_factory.mktemp("odd")
+    rows = [{"question": "**Who** <b>is</b> $it$?", "answer": answer} for answer in ODD_ANSWERS]
+    source = path / "odd.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    home = _scored(path, quick_config(source, sigma=2e-3))
+    return _read(home, characteristics.default_config(home.run.directory).model_copy(update={"corpus": None}))
+
+
+def _scored(path: Path, config: ScoreConfig) -> Home:
+    store = RunStore.open(settings_for(path))
+    run = submitted(store, path, config)
+    assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
+    return Home(path, store, store.get(run.id))
+
+
+def _read(home: Home, config: CharacteristicsConfig) -> CharacterisedHome:
+    reading = characteristics.request(config, store=home.store, settings=settings_for(home.path))
+    assert worker.run(reading.directory, store=home.store, jobs=JOBS) is RunState.SUCCEEDED
+    return CharacterisedHome(home.path, home.store, home.run, home.store.get(reading.id))
+
+
+def adopted(store: RunStore, run: Run) -> Run:
+    """Copy a finished score run, without its readings, into the data root of another store."""
+    directory = store.home / "runs" / f"copy-{run.id}"
+    shutil.copytree(run.directory, directory, ignore=shutil.ignore_patterns(READINGS))
+    copy = store.create("score", run.title, "cpu", directory)
+    return ended(store, copy, RunState.SUCCEEDED, summary=run.summary)
+
+
+def adopted_with_reading(store: RunStore, source: CharacterisedHome) -> CharacterisedHome:
+    """Copy a finished score run and its reading into the data root of another store."""
+    run = adopted(store, source.run)
+    files = CharacteristicsFiles(source.reading.directory)
+    features, about = files.read_features()
+    config = about.config.model_copy(update={"score_run": run.directory})
+    reading = characteristics.request(config, store=store, settings=settings_for(store.home))
+    about = about.model_copy(update={"config": config})
+    CharacteristicsFiles(reading.directory).write(features, pd.read_parquet(files.spans), about)
+    reading = ended(store, reading, RunState.SUCCEEDED, summary=source.reading.summary)
+    return CharacterisedHome(store.home, store, run, reading)
+
+
+def finish(store: RunStore, run_id: str) -> RunState:
+    """Wait for a launched worker and return how it ended."""
+    deadline = time.monotonic() + PATIENCE
+    while store.get(run_id).state in ACTIVE:
+        assert time.monotonic() < deadline, store.get(run_id)
+        time.sleep(0.1)
+    return store.get(run_id).state
 
 
 def ended(
@@ -118,6 +208,13 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
         return sound(test.run()) if page == "start" else go(test, page)
 
     return open_page
+
+
+def numbers(values: Any) -> list[float]:
+    """Return the numbers of a figure; plotly packs long ones into bytes."""
+    if isinstance(values, dict):
+        return list(np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]))
+    return list(values)
 
 
 def go(test: AppTest, page: str) -> AppTest:

@@ -1,4 +1,5 @@
-"""The whole product in a real browser: two clicks to a ranking, a point, a deep link, a server that restarts."""
+"""The whole product in a real browser: two clicks to a ranking, a point, a deep link, a server that restarts; one
+more click to what explains the ranking, and a box in one chart that selects in all of them."""
 
 from __future__ import annotations
 
@@ -15,12 +16,15 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
-from analysis import difficulty
+from analysis import characteristics, difficulty
 from analysis.difficulty import Variant
+from analysis.judgement import judged
+from analysis.strata import CRITERIA
 from mrd_core.config import Settings
-from mrd_core.runs import TERMINAL, Run, RunState, RunStore
+from mrd_core.runs import TERMINAL, Run, RunState, RunStore, worker
+from tests.app.conftest import quick_config, submitted, write_demo_rows
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.e2e
@@ -39,6 +43,7 @@ ARGUMENTS = (
 )
 SECOND = 1000.0  # playwright counts in milliseconds
 SCORING = 240 * SECOND
+READING = 60 * SECOND
 STEP = 30 * SECOND
 
 # Where on the screen a point of the difficulty map is, by plotly's own axes.
@@ -49,6 +54,15 @@ PLACE_OF_POINT = """
     const box = plot.querySelector('.nsewdrag').getBoundingClientRect();
     return [box.x + xaxis.l2p(points.x[at]), box.y + yaxis.l2p(points.y[at])];
 }
+"""
+
+PANELS = ".st-key-panels .js-plotly-plot"
+# The samples that are not faded, for each of some charts whose other traces hold no points.
+STANDING_OUT = """
+(plots) => plots.map(plot => plot._fullData.filter(trace => trace.customdata).flatMap(
+    ({customdata, selectedpoints}) =>
+        Array.from(selectedpoints ?? customdata.keys(), at => customdata[at][0])
+))
 """
 
 
@@ -262,6 +276,75 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
         assert store.get(going_on.id).pid is None or store.get(going_on.id).state not in TERMINAL
         page.get_by_role("button", name="Cancel").click()
         expect(page.get_by_text("This run was cancelled")).to_be_visible(timeout=STEP)
+
+    assert watch.strangers == []
+    assert watch.errors == []
+
+
+def select_left_half(page: Page, plot: Locator) -> None:
+    """Draw a box around the left half of a chart with the mouse."""
+    plot.hover()
+    plot.locator(".modebar-btn[data-title='Box Select']").click()
+    area = plot.locator(".nsewdrag").first.bounding_box()
+    assert area is not None
+    left, top, right, bottom = (
+        area["x"] + 2,
+        area["y"] + 2,
+        area["x"] + area["width"] / 2,
+        area["y"] + area["height"] - 2,
+    )
+    page.mouse.move(left, top)
+    page.mouse.down()
+    page.mouse.move(right, bottom, steps=8)
+    page.mouse.up()
+
+
+def panels_show(page: Page, samples: set[str]) -> None:
+    """Wait until these samples, and no others, stand out in the panels of all criteria."""
+    page.wait_for_function(
+        f"([size, count]) => {{ const shown = ({STANDING_OUT})([...document.querySelectorAll('{PANELS}')]);"
+        " return shown.length === count && shown.every(ids => ids.length === size); }",
+        arg=[len(samples), len(CRITERIA)],
+        timeout=STEP,
+    )
+    assert all(set(ids) == samples for ids in page.locator(PANELS).evaluate_all(STANDING_OUT))
+    settled(page)
+
+
+def test_one_click_explains_the_ranking_and_a_box_in_one_chart_selects_in_all(
+    browser: Browser, server: Server, store: RunStore, tmp_path: Path
+) -> None:
+    run = submitted(store, tmp_path, quick_config(write_demo_rows(tmp_path / "forget.jsonl", 32)))
+    assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
+    watch = Watch()
+    with tab(browser, watch) as page:
+        page.goto(f"{server.url}/difficulty?run={run.id}")
+        page.get_by_role("button", name="Explain the differences").click()
+        expect(page.locator(PANELS)).to_have_count(len(CRITERIA), timeout=READING)
+        (reading,) = store.readings(run)
+        found = characteristics.characterised(run.directory, reading.directory, Variant())
+        everything = set(found.table["sample_id"])
+        panels_show(page, everything)
+
+        select_left_half(page, page.locator(PANELS).first)
+        strata = judged(found, {}).strata
+        low = set(strata["sample_id"][strata[CRITERIA[0].name] == "low"])
+        chip = page.get_by_role("button", name=f"{len(low)} from {CRITERIA[0].title.lower()}")
+        expect(chip).to_be_visible(timeout=STEP)
+        expect(page.get_by_text(f"{len(low)} of {len(everything)}", exact=True)).to_be_visible()
+        panels_show(page, low)
+        first = found.table[found.table["sample_id"].isin(low)].iloc[0]
+        expect(page.get_by_text(f"1 of {len(low)} · rank {first['rank']} ·")).to_be_visible()
+
+        chip.click()
+        expect(chip).to_be_hidden(timeout=STEP)
+        panels_show(page, everything)
+        page.wait_for_function("window.hotkeys?.getAllKeyCodes().some(key => key.shortcut === 'right')")
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_text(f"2 of {len(everything)} · rank 2 ·")).to_be_visible(timeout=STEP)
+        following = found.table.iloc[1]
+        expect(page.locator("div[style*='pre-wrap']")).to_have_text(following["answer"])
+        page.wait_for_url(f"**sample={following['sample_id']}*")
 
     assert watch.strangers == []
     assert watch.errors == []

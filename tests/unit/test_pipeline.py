@@ -84,7 +84,7 @@ def test_without_an_installed_one_the_shipped_pipeline_reads_english(only: Calla
     choice = choose()
     assert choice.shipped
     assert choice.language == "en"
-    assert "no other" in choice.reason
+    assert "no other pipeline for English" in choice.reason
     assert choose("shipped").name == choice.name
 
 
@@ -109,6 +109,8 @@ def test_the_best_installed_pipeline_that_can_run_is_chosen(
 
 def test_a_transformer_is_best_where_it_can_run(only: Callable[..., Path]) -> None:
     folder = only("en_core_web_trf", "en_core_web_lg")
+    assert choose().name == "en_core_web_lg"
+    assert "en_core_web_trf is left out for want of spacy-curated-transformers" in choose().reason
     with pytest.raises(UserError, match="curated-transformers"):
         choose("en_core_web_trf")
     (folder / "spacy_curated_transformers.py").touch()

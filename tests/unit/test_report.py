@@ -176,7 +176,8 @@ def test_terms_that_the_regression_left_out_are_listed_with_the_reason(
     without_association: Characterised, judgement: Judgement
 ) -> None:
     regression = replace(judgement.regression, dropped={"rare_words": "constant <here>"})
-    found = report(without_association, replace(judgement, regression=regression), TITLE, GENERATED)
+    changed = replace(judgement, regressions={judgement.chosen: regression})
+    found = report(without_association, changed, TITLE, GENERATED)
     assert f"<li>{escape('Rare words: constant <here>')}</li>" in found
 
 

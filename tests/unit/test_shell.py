@@ -8,18 +8,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import analysis.__main__ as analysis_cli
 import mrd_core.__main__ as cli
+from analysis.strata import Rule, Threshold, spelt
+from analysis.strata import parsed as parsed_threshold
 from mrd_core.config import (
+    CharacteristicsConfig,
     ColumnMapping,
     EstimatorConfig,
     ForgetSetConfig,
     Layout,
     ModelConfig,
     Normalisation,
+    ReadingConfig,
     Scope,
     ScoreConfig,
 )
-from mrd_core.shell import score_command
+from mrd_core.errors import UserError
+from mrd_core.runs.directory import write_config
+from mrd_core.shell import characteristics_command, score_command
 
 DEMO = ForgetSetConfig(source="demo")
 CONFIGS = {
@@ -108,3 +115,95 @@ def test_settings_at_their_defaults_are_left_out() -> None:
 def test_the_paper_preset_needs_only_its_name() -> None:
     command = score_command(ScoreConfig(forget_set=DEMO, estimator=EstimatorConfig.paper()))
     assert command.endswith("--preset paper")
+
+
+HUB = ForgetSetConfig(source="org/name", subset="full set", split="train[:10%]", invalid_rows="skip")
+READINGS = {
+    "the defaults": {},
+    "no corpus": {"corpus": None},
+    "the demo's corpus": {"corpus": DEMO},
+    "a hub data set": {"corpus": HUB},
+    "a hub data set without a split": {"corpus": HUB.model_copy(update={"subset": None, "split": None})},
+    "another reading": {
+        "reading": ReadingConfig(
+            pipeline="de_core_news_sm",
+            language="de",
+            text=Scope.FULL,
+            common_words=1_234,
+            names="ignore",
+            numbers="count",
+            ngram=3,
+        )
+    },
+}
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[CharacteristicsConfig]:
+    """What the command line would read; nothing is read."""
+    configs: list[CharacteristicsConfig] = []
+
+    def stop(config: CharacteristicsConfig) -> None:
+        configs.append(config)
+        raise UserError("The reading", "is not made here.", "Look at its configuration.")
+
+    monkeypatch.setattr(analysis_cli, "_carried_out", stop)
+    return configs
+
+
+@pytest.fixture(params=["demo", "org/model"])
+def score_run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The directory of a score run, in a folder whose name needs quoting."""
+    directory = tmp_path / 'it\'s a "run" $HOME'
+    directory.mkdir()
+    write_config(directory, ScoreConfig(forget_set=DEMO, model=ModelConfig(source=request.param)))
+    return directory
+
+
+@pytest.mark.parametrize("name", READINGS)
+def test_the_command_line_reads_with_the_same_settings(
+    name: str, score_run: Path, readings: list[CharacteristicsConfig]
+) -> None:
+    config = CharacteristicsConfig(score_run=score_run, **READINGS[name])
+    words = shlex.split(characteristics_command(config, {}))
+    assert words[:5] == ["python", "-m", "analysis", "characteristics", str(score_run)]
+    CliRunner().invoke(analysis_cli.app, words[3:])
+    assert readings == [config]
+
+
+def test_a_corpus_is_read_back_from_any_directory(
+    score_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readings: list[CharacteristicsConfig]
+) -> None:
+    file = tmp_path / "my data" / "training set.jsonl"
+    file.parent.mkdir()
+    file.touch()
+    monkeypatch.chdir("/")
+    corpus = ForgetSetConfig(source=str(file), invalid_rows="skip")
+    config = CharacteristicsConfig(score_run=score_run, corpus=corpus)
+    CliRunner().invoke(analysis_cli.app, shlex.split(characteristics_command(config, {}))[3:])
+    assert readings == [config]
+
+
+def test_choices_beside_the_reading_are_options_that_may_be_repeated(
+    score_run: Path, readings: list[CharacteristicsConfig]
+) -> None:
+    chosen = {"rare_words": Threshold(Rule.FIXED, 2.5), "association": Threshold(Rule.MEDIAN)}
+    config = CharacteristicsConfig(score_run=score_run)
+    thresholds = [spelt(name, threshold) for name, threshold in chosen.items()]
+    choices = {"scope": ["full"], "normalisation": ["sum"], "threshold": thresholds}
+    words = shlex.split(characteristics_command(config, choices))
+    assert words[words.index("--scope") :] == [
+        *("--scope", "full", "--normalisation", "sum"),
+        *("--threshold", "rare_words=2.5", "--threshold", "association=median"),
+    ]
+    assert dict(map(parsed_threshold, thresholds)) == chosen
+    CliRunner().invoke(analysis_cli.app, words[3:])
+    assert readings == [config]
+
+
+def test_of_a_reading_only_the_corpus_is_always_named() -> None:
+    config = CharacteristicsConfig(score_run=Path("/runs/one"), corpus=DEMO)
+    command = characteristics_command(config, {})
+    assert command == "python -m analysis characteristics /runs/one --corpus demo"
+    bare = characteristics_command(config.model_copy(update={"corpus": None}), {})
+    assert bare == "python -m analysis characteristics /runs/one --corpus none"

@@ -121,9 +121,9 @@ def test_criteria_are_told_apart_and_agree_with_the_papers_table_where_it_agrees
 @pytest.mark.parametrize(
     ("text", "threshold"),
     [
-        ("rare_words=5", Threshold(Rule.FIXED, 5.0)),
+        ("rare_words=5.0", Threshold(Rule.FIXED, 5.0)),
         ("rare_words=median", Threshold(Rule.MEDIAN)),
-        ("initial_probability=0.25", Threshold(Rule.FIXED, 0.25)),
+        ("initial_probability=0.9978561234", Threshold(Rule.FIXED, 0.9978561234)),
     ],
 )
 def test_a_threshold_is_read_from_the_shell_and_spelt_for_it(text: str, threshold: Threshold) -> None:

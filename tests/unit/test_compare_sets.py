@@ -1,0 +1,120 @@
+"""Two scored sets side by side: a difference is told with its sign, no difference and other settings are too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.compare_sets import compared
+from analysis.difficulty import Variant
+from mrd_core.config import Formula, Normalisation, Scope, ScoreConfig
+from mrd_core.draws import Draws
+from mrd_core.errors import UserError
+from mrd_core.runs.directory import read_config, write_config
+from mrd_core.scoring.files import RunFiles, write_atomically
+from tests.unit.scored_demo import ROWS, copied, scored_demo
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scored_demo(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def other(scored: Path, tmp_path: Path) -> Path:
+    """A copy of the score run that may be changed."""
+    return copied(scored, tmp_path / "other")
+
+
+def rewrite_draws(run: Path, factor: float = 1.0, count: int = ROWS) -> None:
+    """Multiply the draws of a run, and keep those of its first samples."""
+    draws = Draws.load(RunFiles(run).draws)
+    kept = replace(
+        draws,
+        sample_ids=draws.sample_ids[:count],
+        values=draws.values[:, :count] * factor,
+        kept=draws.kept[:count],
+    )
+    write_atomically(RunFiles(run).draws, kept.save)
+
+
+def change_plan(run: Path, **changes: object) -> None:
+    files = RunFiles(run)
+    files.plan.write_text(files.read_plan().model_copy(update=changes).model_dump_json())
+
+
+def change_model(run: Path, **changes: object) -> None:
+    config = read_config(run, ScoreConfig)
+    write_config(run, config.model_copy(update={"model": config.model.model_copy(update=changes)}))
+
+
+def test_a_set_is_not_told_apart_from_itself(scored: Path, other: Path) -> None:
+    found = compared(scored, other, Variant())
+    assert found.sentence.startswith("Cannot tell which one is easier: difference of the mean MRD +0 [")
+    assert (found.comparison.difference.value, found.comparison.cliffs_delta.value) == (0, 0)
+    assert found.comparison.p == pytest.approx(1)
+    assert found.caveats == ()
+    assert found.first.equals(found.second)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [Variant(), Variant(Scope.FULL, Normalisation.SUM), Variant(formula=Formula.MEAN_ABSOLUTE)],
+    ids=["mean", "sum of all tokens", "mean absolute"],
+)
+def test_a_planted_easier_set_is_told_with_the_right_sign(scored: Path, other: Path, variant: Variant) -> None:
+    rewrite_draws(other, factor=3)
+    easier, harder = compared(other, scored, variant), compared(scored, other, variant)
+    assert easier.sentence.startswith("This set is easier to unlearn than the other: ")
+    assert harder.sentence.startswith("This set is harder to unlearn than the other: ")
+    difference = easier.second["mrd"].mean() * 2
+    assert easier.comparison.difference.value == pytest.approx(difference)
+    assert harder.comparison.difference.value == pytest.approx(-difference)
+    assert f"{difference:+.3g} [" in easier.sentence
+    assert easier.comparison.difference.low > 0
+    assert f"({ROWS} and {ROWS} samples)" in easier.sentence
+
+
+def test_a_handful_of_samples_gets_no_verdict_however_large_the_difference(scored: Path, other: Path) -> None:
+    rewrite_draws(other, factor=1_000, count=9)
+    found = compared(other, scored, Variant())
+    assert found.sentence.startswith("Cannot tell: a verdict needs 10 samples in either set; ")
+    assert (len(found.first), len(found.second)) == (9, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "said"),
+    [
+        (change_plan, {"sigma": 2e-3}, "σ of the noise (0.001 and 0.002)"),
+        (change_plan, {"dtype": "bfloat16"}, "precision (float32 and bfloat16)"),
+        (change_plan, {"template": "plain"}, "template (chat and plain)"),
+        (change_model, {"source": "/models/other"}, "model (demo and /models/other)"),
+        (change_model, {"adapter": "/models/lora"}, "adapter (none and /models/lora)"),
+    ],
+)
+def test_what_makes_two_runs_hard_to_compare_is_said(
+    scored: Path, other: Path, change: Callable[..., None], settings: dict[str, object], said: str
+) -> None:
+    change(other, **settings)
+    found = compared(scored, other, Variant())
+    (caveat,) = found.caveats
+    assert caveat == f"The runs differ in their {said}, so MRD may differ for that reason alone."
+
+
+def test_settings_that_do_not_move_mrd_are_no_caveat(scored: Path, other: Path) -> None:
+    change_plan(other, workers=2, batch_tokens=7)
+    config = read_config(other, ScoreConfig)
+    write_config(other, config.model_copy(update={"estimator": config.estimator.model_copy(update={"seed": 1})}))
+    assert compared(scored, other, Variant()).caveats == ()
+
+
+@pytest.mark.parametrize("name", ["draws.parquet", "samples.parquet", "plan.json", "config.json"])
+def test_a_run_that_has_lost_a_file_is_named(scored: Path, other: Path, name: str) -> None:
+    (other / name).unlink()
+    with pytest.raises(UserError) as error:
+        compared(scored, other, Variant())
+    assert str(other) in error.value.what
+    assert name in str(error.value)

@@ -1,0 +1,197 @@
+"""What is concluded from a scored and read forget set agrees with the samples it is concluded from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.characteristics import Characterised, characterised
+from analysis.characteristics_export import exports
+from analysis.characteristics_job import characteristics_job
+from analysis.difficulty import Variant
+from analysis.judgement import (
+    EXAMPLES,
+    GROUP_COLUMNS,
+    LENGTH,
+    TERM_COLUMNS,
+    Judgement,
+    claims_table,
+    group_table,
+    judged,
+    regression_frame,
+    replicates_for,
+)
+from analysis.statistics import Measured
+from analysis.strata import CRITERIA, Rule, Threshold
+from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Normalisation
+from mrd_core.runs import JobContext
+from tests.unit.scored_demo import ROWS, scored_demo
+
+MOVED = {
+    "rare_words": Threshold(Rule.FIXED, 2),
+    "semantic_complexity": Threshold(Rule.MEDIAN),
+    "association": Threshold(Rule.MEAN),
+}
+
+
+@pytest.fixture(scope="module")
+def reading(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A score run of the demo and the directory of its reading."""
+    score_run, directory = scored_demo(tmp_path_factory.getbasetemp()), tmp_path_factory.mktemp("reading")
+    config = CharacteristicsConfig(score_run=score_run, corpus=ForgetSetConfig(source="demo"))
+    characteristics_job(config, JobContext(directory))
+    return score_run, directory
+
+
+@pytest.fixture(scope="module")
+def found(reading: tuple[Path, Path]) -> Characterised:
+    return characterised(*reading, Variant())
+
+
+@pytest.fixture(scope="module")
+def judgement(found: Characterised) -> Judgement:
+    return judged(found, {})
+
+
+def part(found: Characterised, rows: slice) -> Characterised:
+    """Return the same of some of the samples."""
+    measured = {name: Measured(measured.units[:, rows]) for name, measured in found.measured.items()}
+    return replace(found, table=found.table[rows].reset_index(drop=True), measured=measured)
+
+
+def test_the_claims_are_judged_under_both_normalisations(found: Characterised, judgement: Judgement) -> None:
+    assert set(judgement.claims) == set(Normalisation)
+    for claims in judgement.claims.values():
+        assert [claim.criterion for claim in claims] == list(CRITERIA)
+    mean, total = judgement.claims[Normalisation.MEAN], judgement.claims[Normalisation.SUM]
+    assert [claim.level for claim in mean] == [claim.level for claim in total]
+    assert judgement.shown is mean
+    for name, claims in judgement.claims.items():
+        for claim in claims:
+            high = judgement.strata[claim.criterion.name] == "high"
+            mrd = found.measured[name].mrd
+            assert claim.comparison is not None
+            assert claim.comparison.difference.value == pytest.approx(mrd[high].mean() - mrd[~high].mean())
+
+
+def test_the_scores_that_are_looked_at_choose_the_claims_that_are_shown(reading: tuple[Path, Path]) -> None:
+    by_sum = judged(characterised(*reading, Variant(normalisation=Normalisation.SUM)), {})
+    assert by_sum.shown is by_sum.claims[Normalisation.SUM]
+
+
+@pytest.mark.parametrize("thresholds", [{}, MOVED])
+def test_strata_are_what_the_thresholds_make_of_the_features(
+    found: Characterised, thresholds: Mapping[str, Threshold]
+) -> None:
+    judgement = judged(found, thresholds)
+    assert judgement.strata["sample_id"].tolist() == found.table["sample_id"].tolist()
+    for claim in judgement.shown:
+        values = found.table[claim.feature].astype(float)
+        threshold = thresholds.get(claim.criterion.name, claim.criterion.default)
+        level = {
+            Rule.FIXED: threshold.value,
+            Rule.MEAN: found.about.training_averages.get(str(claim.feature), values.mean()),
+            Rule.MEDIAN: values.median(),
+            Rule.QUARTILE: values.quantile(0.75),
+        }[threshold.rule]
+        assert claim.level == pytest.approx(level)
+        groups = judgement.strata[claim.criterion.name]
+        assert (groups == "high").tolist() == (values > claim.level).tolist()
+        assert (claim.n_high, claim.n_low) == ((groups == "high").sum(), (groups == "low").sum())
+
+
+def test_a_sample_without_an_mrd_has_a_group_and_does_not_count(found: Characterised) -> None:
+    measured = {name: Measured(measured.units.copy()) for name, measured in found.measured.items()}
+    for values in measured.values():
+        values.units[:, -5:] = np.nan
+    table = found.table.assign(mrd=measured[Normalisation.MEAN].mrd)
+    judgement = judged(replace(found, table=table, measured=measured), {})
+    assert judgement.strata.notna().all(axis=None)
+    for claim in judgement.shown:
+        assert claim.n_high + claim.n_low == ROWS - 5
+    assert group_table(replace(found, table=table), judgement).groupby("criterion")["n"].sum().eq(ROWS - 5).all()
+
+
+def test_the_examples_of_a_group_belong_to_it_and_lie_nearest_to_its_median(
+    found: Characterised, judgement: Judgement
+) -> None:
+    groups = group_table(found, judgement)
+    assert tuple(groups) == GROUP_COLUMNS
+    assert groups["criterion"].tolist() == [criterion.name for criterion in CRITERIA for _side in "hl"]
+    sides = {
+        name: side for criterion in CRITERIA for side, name in (("high", criterion.high), ("low", criterion.low))
+    }
+    for row in groups.itertuples():
+        members = found.table[judgement.strata[row.criterion] == sides[row.group]]
+        assert (row.n, row.mean_mrd) == (len(members), pytest.approx(members["mrd"].mean()))
+        assert row.median_mrd == pytest.approx(members["mrd"].median())
+        assert row.low <= row.mean_mrd <= row.high
+        distance = (members["mrd"] - members["mrd"].median()).abs().set_axis(members["sample_id"])
+        assert len(row.examples) == len(set(row.examples)) == min(EXAMPLES, len(members))
+        assert distance[row.examples].max() == pytest.approx(distance.nsmallest(EXAMPLES).max())
+
+
+def test_the_papers_values_stand_beside_the_group_they_are_of(found: Characterised, judgement: Judgement) -> None:
+    groups = group_table(found, judgement).set_index(["criterion", "group"])["paper_mrd"]
+    assert groups["occurrence_frequency", "frequent"] == 0.2529
+    assert groups["occurrence_frequency", "rare"] == 0.6374
+    assert np.isnan(groups["association", "apart"])
+
+
+def test_length_comes_first_and_alone_it_says_what_spearman_says(
+    found: Characterised, judgement: Judgement
+) -> None:
+    frame = regression_frame(judgement.regression)
+    assert tuple(frame) == TERM_COLUMNS
+    assert frame["feature"][0] == LENGTH
+    assert frame["alone"][0] == pytest.approx(stats.spearmanr(found.table[LENGTH], found.table["mrd"]).statistic)
+    assert ((frame["remains_low"] <= frame["remains"]) & (frame["remains"] <= frame["remains_high"])).all()
+
+
+def test_correlations_are_those_of_mrd_length_and_the_features_that_were_judged(
+    found: Characterised, judgement: Judgement
+) -> None:
+    names = ["mrd", LENGTH, *(claim.feature for claim in judgement.shown)]
+    assert list(judgement.correlations) == names
+    expected = stats.spearmanr(found.table[names]).statistic
+    np.testing.assert_allclose(judgement.correlations, expected)
+
+
+@pytest.mark.parametrize("count", [0, 1, 60, 2_000, 2_001, 5_000, 20_000, 10**7])
+def test_replicates_are_a_thousand_and_fewer_for_large_sets_but_never_too_few(count: int) -> None:
+    expected = 1_000 if count <= 2_000 else max(200, 2_000_000 // count)
+    assert replicates_for(count) == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_a_handful_of_samples_gets_no_verdict_and_files_with_a_head(found: Characterised, count: int) -> None:
+    few = part(found, slice(count))
+    judgement = judged(few, {})
+    assert {claim.verdict for claim in judgement.shown} == {"cannot tell"}
+    assert tuple(group_table(few, judgement)) == GROUP_COLUMNS
+    assert tuple(regression_frame(judgement.regression)) == TERM_COLUMNS
+    contents = exports(few, judgement, "a title")
+    assert all(content() for content in contents.values())
+    assert contents["regression.csv"]().decode().splitlines()[0] == ",".join(TERM_COLUMNS)
+    assert contents["groups.csv"]().decode().splitlines()[0] == ",".join(GROUP_COLUMNS)
+
+
+def test_the_order_of_the_samples_does_not_matter(found: Characterised, judgement: Judgement) -> None:
+    turned = judged(part(found, slice(None, None, -1)), {})
+    assert [claim.comparison for claim in turned.shown] == [claim.comparison for claim in judgement.shown]
+    pd.testing.assert_frame_equal(turned.strata[::-1].reset_index(drop=True), judgement.strata)
+
+
+def test_the_claims_table_says_what_is_left_with_length_held(judgement: Judgement) -> None:
+    table = claims_table(judgement).set_index(["criterion", "normalisation"])
+    for norm, claims in judgement.claims.items():
+        terms = {term.name: term.coefficient for term in judgement.regressions[norm].terms}
+        for claim in claims:
+            found = tuple(table.loc[(claim.criterion.name, norm), ["held", "held_low", "held_high"]])
+            np.testing.assert_array_equal(found, terms.get(claim.feature, (np.nan,) * 3))
