@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import textwrap
-import zlib
 from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
@@ -312,7 +312,8 @@ def _points(
 
 def _jitter(sample_id: str) -> float:
     """Return a number in [−0.5, 0.5) that is always the same for a sample."""
-    return zlib.crc32(sample_id.encode()) / 2**32 - 0.5
+    digest = hashlib.blake2b(sample_id.encode(), digest_size=4).digest()
+    return int.from_bytes(digest) / 2**32 - 0.5
 
 
 def _dots(name: str, estimates: list[Interval], offset: float, colour: str, symbol: str) -> go.Scatter:

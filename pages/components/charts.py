@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from analysis import figures
-from pages.components import session
+from pages.components import filters, session
 
 AXES = {"relative_se": "its uncertainty", "mean_log_prob": "mean log-probability"}
 
@@ -38,24 +39,15 @@ def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
 
 def _map(table: pd.DataFrame, shown: pd.DataFrame, axis: figures.MapAxis, selected: str) -> None:
     figure = figures.difficulty_map(shown, axis, selected, whole=table)
+    key = f"map_{session.charts_epoch()}"
     st.plotly_chart(
         figure,
-        key="map",
-        on_select=_on_map,
+        key=key,
+        on_select=partial(filters.take_points, key, "on the map"),
         selection_mode=("points", "box", "lasso"),
         alt=f"Difficulty map of {len(shown)} samples: MRD against {AXES[axis]}",
     )
     figure_download(figure, "difficulty_map")
-
-
-def _on_map() -> None:
-    points = st.session_state["map"]["selection"]["points"]
-    ids = [str(point["customdata"][0]) for point in points if point.get("customdata")]
-    if len(ids) == 1:
-        session.select_sample(ids[0])
-    elif ids:
-        session.select_many(set(ids), "on the map")
-    session.renew_table()
 
 
 def _distribution(shown: pd.DataFrame, selected: str) -> None:

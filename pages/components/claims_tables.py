@@ -73,31 +73,35 @@ def groups(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> N
 
 def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show what remains of each criterion when length and the others are held."""
-    named = figures.feature_titles(found.about)
-    figure = figures.regression(judgement.regression, named)
+    named, fitted = figures.feature_titles(found.about), judgement.regression
     # Beside each other where there is room, else one below the other.
     row = st.container(horizontal=True)
-    with row.container(width=CHART_WIDTH):
-        st.plotly_chart(
-            figure, key="regression", alt="Each feature's tie to MRD, alone and with length and the others held"
-        )
-        figure_download(figure, "length_held")
+    if fitted.terms:
+        figure = figures.regression(fitted, named)
+        with row.container(width=CHART_WIDTH):
+            st.plotly_chart(
+                figure,
+                key="regression",
+                alt="Each feature's tie to MRD, alone and with length and the others held",
+            )
+            figure_download(figure, "length_held")
     with row.container():
         st.markdown(
             "Long answers differ from short ones in nearly everything, so a feature can seem to matter only "
             "because it goes with length. *Alone* is its rank correlation with MRD; *held* is what is left of it "
-            "once length and the other features are accounted for. Together they explain "
-            f"{judgement.regression.r2:.0%} of the variance of the ranks ({judgement.regression.n} samples)."
+            "once length and the other features are accounted for."
         )
-        for name, reason in judgement.regression.dropped.items():
+        if fitted.terms:
+            st.markdown(
+                f"Together they explain {fitted.r2:.0%} of the variance of the ranks ({fitted.n} samples)."
+            )
+        for name, reason in fitted.dropped.items():
             st.caption(f"{named.get(name, name)} is left out: {reason}.")
         correlation = found.about.complexity_length_correlation
         if correlation is not None:
             st.caption(f"The complexity index correlates {correlation:+.2f} with length (Spearman).")
     with st.expander("As a table", icon=":material/table:"):
-        st.dataframe(
-            regression_frame(judgement.regression), hide_index=True, alt="Rank regression, a row per feature"
-        )
+        st.dataframe(regression_frame(fitted), hide_index=True, alt="Rank regression, a row per feature")
 
 
 def _range(value: float, low: float, high: float) -> str:

@@ -14,7 +14,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from pages.components import session
 from pages.components.charts import figure_download
-from pages.components.notices import show_error
+from pages.components.notices import literal, show_error
 
 
 def show(run: Run, found: Characterised) -> None:
@@ -45,7 +45,7 @@ def show(run: Run, found: Characterised) -> None:
         show_error(error)
         return
     for caveat in difference.caveats:
-        st.warning(caveat, icon=":material/warning:")
+        st.warning(literal(caveat), icon=":material/warning:")
     st.markdown(difference.sentence)
     figure = figures.two_sets(
         difference.first, difference.second, ("this set", "the other"), difference.comparison

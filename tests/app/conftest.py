@@ -95,7 +95,7 @@ class CharacterisedHome(Home):
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """One run of the real worker on the demo model; for tests that only read."""
     path = tmp_path_factory.mktemp("finished")
-    return _scored(path, quick_config(write_demo_rows(path / "forget.jsonl")))
+    return scored(path, quick_config(write_demo_rows(path / "forget.jsonl")))
 
 
 @pytest.fixture
@@ -109,8 +109,8 @@ def own(finished: Home, tmp_path: Path) -> Home:
 def characterised(tmp_path_factory: pytest.TempPathFactory) -> CharacterisedHome:
     """A run large enough for verdicts, read by the real job; for tests that only read."""
     path = tmp_path_factory.mktemp("characterised")
-    home = _scored(path, quick_config(write_demo_rows(path / "forget.jsonl", CHARACTERISED)))
-    return _read(home, characteristics.default_config(home.run.directory))
+    home = scored(path, quick_config(write_demo_rows(path / "forget.jsonl", CHARACTERISED)))
+    return with_reading(home, characteristics.default_config(home.run.directory))
 
 
 @pytest.fixture
@@ -126,18 +126,22 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> CharacterisedHome:
     rows = [{"question": "**Who** <b>is</b> $it$?", "answer": answer} for answer in ODD_ANSWERS]
     source = path / "odd.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    home = _scored(path, quick_config(source, sigma=2e-3))
-    return _read(home, characteristics.default_config(home.run.directory).model_copy(update={"corpus": None}))
+    home = scored(path, quick_config(source, sigma=2e-3))
+    return with_reading(
+        home, characteristics.default_config(home.run.directory).model_copy(update={"corpus": None})
+    )
 
 
-def _scored(path: Path, config: ScoreConfig) -> Home:
+def scored(path: Path, config: ScoreConfig) -> Home:
+    """Score a forget set in this process."""
     store = RunStore.open(settings_for(path))
     run = submitted(store, path, config)
     assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
     return Home(path, store, store.get(run.id))
 
 
-def _read(home: Home, config: CharacteristicsConfig) -> CharacterisedHome:
+def with_reading(home: Home, config: CharacteristicsConfig) -> CharacterisedHome:
+    """Read a scored forget set in this process."""
     reading = characteristics.request(config, store=home.store, settings=settings_for(home.path))
     assert worker.run(reading.directory, store=home.store, jobs=JOBS) is RunState.SUCCEEDED
     return CharacterisedHome(home.path, home.store, home.run, home.store.get(reading.id))

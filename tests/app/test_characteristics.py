@@ -43,10 +43,12 @@ from tests.app.conftest import (
     go,
     numbers,
     quick_config,
+    scored,
     settings_for,
     sound,
     submitted,
     texts,
+    with_reading,
     write_demo_rows,
 )
 
@@ -339,6 +341,17 @@ def test_foreign_texts_are_reported_and_not_read(app: Open, odd: CharacterisedHo
     assert any("(zh: 1)" in warning.value for warning in test.warning)
 
 
+def test_a_set_of_which_no_text_can_be_read_is_shown_all_the_same(app: Open, tmp_path: Path) -> None:
+    source = tmp_path / "chinese.jsonl"
+    rows = [{"question": "?", "answer": f"{ODD_ANSWERS[2]}{at}"} for at in range(3)]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    home = scored(tmp_path, quick_config(source))
+    test = opened(app, with_reading(home, characteristics.default_config(home.run.directory)))
+    for name in VIEWS:
+        assert "Export and reproduce" in texts(view(test, name))
+        assert "nan%" not in texts(test)
+
+
 def test_without_a_corpus_frequency_says_what_it_needs_and_offers_the_way(
     app: Open, odd: CharacterisedHome
 ) -> None:
@@ -409,7 +422,7 @@ def test_two_scored_sets_are_compared_with_what_makes_that_hard(
         test.selectbox(key="other_run").set_value(other.id).run()
         expected = compared(home.run.directory, other.directory, Variant())
         assert expected.sentence in texts(sound(test))
-        assert [warning.value for warning in test.warning] == list(expected.caveats)
+        assert [warning.value for warning in test.warning] == list(map(literal, expected.caveats))
         assert len(expected.caveats) == caveats
         figure = json.loads(test.get("plotly_chart")[-1].proto.spec)
         assert [len(numbers(curve["x"])) for curve in figure["data"]] == [CHARACTERISED, len(expected.second)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import shlex
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,14 +20,16 @@ import mrd_core.__main__ as cli
 from analysis import difficulty
 from analysis.difficulty import Variant
 from mrd_core.config import EstimatorConfig, Formula, ModelConfig, Normalisation, ScoreConfig
-from mrd_core.runs import ACTIVE, RunError, RunState, RunStore
+from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from tests.app.conftest import (
     Home,
     button,
     ended,
+    finish,
     go,
+    numbers,
     quick_config,
     settings_for,
     sound,
@@ -59,13 +59,6 @@ def map_points(test: AppTest) -> dict[str, Any]:
     """Return the traces of the difficulty map: the points, and the ring around the selected one."""
     chart = next(chart for chart in test.get("plotly_chart") if "Difficulty map" in chart.proto.spec)
     return dict(zip(("points", "ring"), json.loads(chart.proto.spec)["data"], strict=True))
-
-
-def numbers(values: Any) -> list[float]:
-    """Return the numbers of an axis; plotly packs long ones into bytes."""
-    if isinstance(values, dict):
-        return list(np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"]))
-    return list(values)
 
 
 @pytest.fixture
@@ -166,6 +159,7 @@ def test_samples_chosen_on_the_map_filter_the_table(app: Open, finished: Home) -
     order = ranking_of(finished)
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.session_state["box"] = set(order[3:6])
+    test.session_state["box_label"] = "on the map"
     test.run()
     assert list(ranking_table(sound(test)).value["sample_id"]) == order[3:6]
     assert "**3 of 24**" in texts(test)
@@ -287,15 +281,6 @@ def test_a_cancelled_run_can_be_resumed_to_its_end(app: Open, waiting: Any) -> N
     assert finish(store, run.id) is RunState.SUCCEEDED
     test.run()
     assert len(ranking_table(sound(test)).value) == 3
-
-
-def finish(store: RunStore, run_id: str) -> RunState:
-    """Wait for a launched worker and return how it ended."""
-    deadline = time.monotonic() + PATIENCE
-    while store.get(run_id).state in ACTIVE:
-        assert time.monotonic() < deadline, store.get(run_id)
-        time.sleep(0.1)
-    return store.get(run_id).state
 
 
 def test_a_queued_run_shows_its_place(app: Open, waiting: Any) -> None:

@@ -48,8 +48,7 @@ def test_recent_runs_show_state_and_figures_newest_first(app: Open, own: Home) -
 
 def test_selecting_a_recent_run_opens_it(app: Open, finished: Home) -> None:
     test = app(finished.path)
-    test.session_state["run"] = finished.run.id
-    test.session_state["go_to_run"] = True
+    test.session_state["opened"] = finished.run.id
     test.run()
     assert sound(test).title[0].value == "Difficulty"
     assert test.query_params["run"] == finished.run.id
