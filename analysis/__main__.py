@@ -18,13 +18,13 @@ from analysis import characteristics as reading
 from analysis.characteristics import Characterised
 from analysis.characteristics_export import exports, write_exports
 from analysis.claims import Claim
-from analysis.claims import as_json as as_json_of
 from analysis.difficulty import Variant
-from analysis.judgement import Judgement, judged
+from analysis.judgement import Judgement, claims_json, judged, remains
 from analysis.strata import parsed
 from mrd_core.config import (
     CharacteristicsConfig,
     ForgetSetConfig,
+    Formula,
     Normalisation,
     ReadingConfig,
     Scope,
@@ -50,13 +50,13 @@ out = Console()
 err = Console(stderr=True, soft_wrap=True)
 
 # The longest that an interval gets with three digits.
-INTERVAL = "[-0.000123, -0.000123]"
 EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
 
 
 def reading_option(field: str, *names: str) -> Any:
-    """Return the typer option of a field of ReadingConfig, its help taken from there."""
-    return typer.Option(*names, help=help_of(ReadingConfig, field))
+    """Return the typer option of a field of ReadingConfig, its help and default taken from there."""
+    default = ReadingConfig.model_fields[field].default
+    return typer.Option(*names, help=f"{help_of(ReadingConfig, field)} [default: {default}]")
 
 
 def corpus_option(field: str) -> Any:
@@ -94,6 +94,7 @@ def characteristics(
     normalisation: Annotated[
         Normalisation | None, typer.Option(help="Normalisation of MRD; by default that of the run.")
     ] = None,
+    formula: Annotated[Formula, typer.Option(help="Variant of the score.")] = Formula.MRD,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
 ) -> None:
     """Read the texts of a scored forget set, hold the paper's claims against it, write everything to files."""
@@ -116,13 +117,13 @@ def characteristics(
     chosen = _corpus(corpus, corpus_subset, corpus_split, config.corpus)
     done = _carried_out(config.model_copy(update={"reading": settings, "corpus": chosen}))
     estimator = score_config.estimator
-    variant = Variant(scope or estimator.scope, normalisation or estimator.normalisation)
+    variant = Variant(scope or estimator.scope, normalisation or estimator.normalisation, formula)
     found = reading.characterised(score_run, done.directory, variant)
     judgement = judged(found, thresholds)
     folder, contents = out_dir or done.directory, exports(found, judgement, score_config.title)
     write_exports(folder, contents)
     if as_json:
-        print(json.dumps(as_json_of(judgement.claims, judgement.chosen), ensure_ascii=False), flush=True)
+        print(json.dumps(claims_json(judgement), ensure_ascii=False), flush=True)
     else:
         _print(found, judgement)
     err.print(f"Written to {escape(str(folder))}: {', '.join(contents)}", highlight=False)
@@ -151,8 +152,12 @@ def doctor() -> None:
 
 def _score_run(text: str) -> Path:
     """Return the directory of a score run that is named by it, or by its id."""
-    directory = Path(text).expanduser()
-    return directory.resolve() if (directory / CONFIG_FILE).is_file() else _store().get(text).directory
+    path = Path(text).expanduser()
+    if (path / CONFIG_FILE).is_file():
+        return path.resolve()
+    if path.exists():
+        raise UserError(str(path), f"is no run directory: it holds no {CONFIG_FILE}.", "Name that of a score run.")
+    return _store().get(text).directory
 
 
 def _require_folder(folder: Path) -> None:
@@ -221,30 +226,33 @@ def _work(directory: Path) -> None:
 def _print(found: Characterised, judgement: Judgement) -> None:
     about = found.about
     out.print(f"Read by {about.pipeline} ({about.pipeline_reason})", highlight=False, markup=False)
+    for caution in about.cautions:
+        err.print(f"[yellow]warning[/yellow] {escape(caution)}", highlight=False)
     for normalisation, claims in judgement.claims.items():
         table = Table(title=f"MRD, {normalisation} over the tokens (small: hard)", title_justify="left", box=None)
+        # In a narrow terminal it is the words that are broken: no figure and no verdict is cut.
         table.add_column("criterion")
-        for name in ("high", "low"):
-            table.add_column(name, no_wrap=True)
-        # An interval stays on one line: in a narrow terminal it is the words that are broken, no figure is cut.
-        table.add_column("difference in means", min_width=len(INTERVAL))
-        for name in ("Cliff's δ", "p (Holm)", "verdict"):
+        for name in ("high, low", "difference, δ, p (Holm)", "length held", "verdict"):
             table.add_column(name, no_wrap=True)
         for claim in claims:
-            table.add_row(*map(escape, _row(claim)))
+            table.add_row(*map(escape, _row(claim, judgement, normalisation)))
         out.print(table)
+    for claim in judgement.shown:
+        measured = f"{claim.feature}, high is {claim.rule}" if claim.feature else "not measured"
+        out.print(f"{claim.criterion.title}: {measured}; {claim.reason}", highlight=False, markup=False)
 
 
-def _row(claim: Claim) -> tuple[str, ...]:
-    name = (claim.criterion.title, f"{claim.n_high}", f"{claim.n_low}")
+def _row(claim: Claim, judgement: Judgement, normalisation: Normalisation) -> tuple[str, ...]:
+    name = (claim.criterion.title, f"{claim.n_high}, {claim.n_low}")
     if claim.comparison is None:
-        return (*name, claim.reason, "", "", claim.verdict)
+        return (*name, "–", "–", claim.verdict)
     difference, delta = claim.comparison.difference, claim.comparison.cliffs_delta
+    left = remains(judgement, claim, normalisation)
     return (
         *name,
-        f"{difference.value:+.3g}\n[{difference.low:+.3g}, {difference.high:+.3g}]",
-        f"{delta.value:+.2f}",
-        f"{claim.p_holm:.2g}",
+        f"{difference.value:+.3g}\n[{difference.low:+.3g}, {difference.high:+.3g}]\n"
+        f"δ {delta.value:+.2f}, p {claim.p_holm:.2g}",
+        f"{left['length_held']:+.2f}\n[{left['length_held_low']:+.2f}, {left['length_held_high']:+.2f}]",
         claim.verdict,
     )
 

@@ -41,12 +41,14 @@ HEIGHT = 340
 
 def feature_titles(about: About) -> dict[str, str]:
     """Return the title of each feature, and that of MRD, by column."""
-    return {"mrd": "MRD"} | {name: feature["title"] for name, feature in about.features.items()}
+    return {"mrd": "MRD", "n_tokens": "Length"} | {
+        name: feature["title"] for name, feature in about.features.items()
+    }
 
 
 def axis_titles(about: About) -> dict[str, str]:
     """Return the title of each feature with its unit in brackets, and that of MRD, by column."""
-    units = {name: feature["unit"] for name, feature in about.features.items()}
+    units = {"n_tokens": "tokens"} | {name: feature["unit"] for name, feature in about.features.items()}
     return {name: with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
 
 

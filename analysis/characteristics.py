@@ -17,9 +17,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy.exc import IntegrityError
 
 from analysis import difficulty
 from analysis.difficulty import Variant
+from analysis.features import VERSION, features
 from analysis.pipeline.loading import choose
 from analysis.statistics import Measured
 from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Frozen, Normalisation, ScoreConfig, Settings
@@ -52,6 +54,7 @@ class About(Frozen):
         complexity_length_correlation: Spearman correlation of the index with the number of words.
         foreign: For each other language the number of samples in it, which were not read.
         cut: Samples that were too long to be read whole.
+        cautions: What a reader of the criteria should know, in sentences.
         seconds: What the reading took [s].
     """
 
@@ -69,6 +72,7 @@ class About(Frozen):
     complexity_length_correlation: float | None
     foreign: dict[str, int]
     cut: int
+    cautions: tuple[str, ...]
     seconds: float
 
 
@@ -138,9 +142,11 @@ def characterised(score_run: Path, reading: Path, variant: Variant) -> Character
     Raises:
         UserError: A file of either is gone.
     """
-    features, about = CharacteristicsFiles(reading).read_features()
+    measured_features, about = CharacteristicsFiles(reading).read_features()
     ranking = difficulty.ranking(score_run, variant)
-    table = ranking.merge(features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left")
+    table = ranking.merge(
+        measured_features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left"
+    )
     draws = Draws.load(RunFiles(score_run).draws)
     place = pd.Series(np.arange(len(draws.sample_ids)), index=list(draws.sample_ids))
     order = place.loc[table["sample_id"]].to_numpy()
@@ -177,7 +183,15 @@ def request(
     if known is None:
         _clear_finished(directory)
         title = f"Characteristics of {read_config(config.score_run, ScoreConfig).title}"
-        return submit(config, store=store, settings=settings, directory=directory, title=title, launcher=launcher)
+        try:
+            return submit(
+                config, store=store, settings=settings, directory=directory, title=title, launcher=launcher
+            )
+        except (OSError, IntegrityError):
+            # Somebody else asked for the same at the same moment, and was first.
+            known = store.find_by_directory(directory)
+            if known is None:
+                raise
     if known.state in (RunState.FAILED, RunState.CANCELLED, RunState.LOST):
         known = store.resume(known.id)
         if launcher:
@@ -193,7 +207,8 @@ def reading_directory(config: CharacteristicsConfig) -> Path:
     """
     pipeline = choose(config.reading.pipeline, config.reading.language)
     settings = config.model_dump(mode="json", exclude={"score_run"})
-    state = json.dumps([settings, pipeline.name, pipeline.version, _corpus_state(config.corpus)])
+    measured = [VERSION, *(feature.name for feature in features())]
+    state = json.dumps([settings, measured, pipeline.name, pipeline.version, _corpus_state(config.corpus)])
     return config.score_run / READINGS / hashlib.sha256(state.encode()).hexdigest()[:_KEY_LENGTH]
 
 

@@ -12,8 +12,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.characteristics import Characterised
-from analysis.claims import as_json
-from analysis.judgement import Judgement, claims_table, group_table, regression_frame
+from analysis.judgement import Judgement, claims_json, claims_table, group_table, regression_frame
 from analysis.report import report
 from mrd_core.scoring.files import write_atomically
 
@@ -29,7 +28,7 @@ def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[s
         "samples.parquet": lambda: _parquet(samples),
         "strata.csv": lambda: _csv(judgement.strata),
         "claims.csv": lambda: _csv(claims_table(judgement)),
-        "claims.json": lambda: _json(as_json(judgement.claims, judgement.chosen)),
+        "claims.json": lambda: _json(claims_json(judgement)),
         "groups.csv": lambda: _csv(_listed(group_table(found, judgement))),
         "regression.csv": lambda: _csv(regression_frame(judgement.regression)),
         "report.html": lambda: report(found, judgement, title, datetime.now(UTC)).encode(),

@@ -29,6 +29,11 @@ from mrd_core.scoring.files import RunFiles, json_value
 _SPAN_TYPES = {"sample_id": "str", "kind": "str", "start": "int64", "end": "int64", "depth": "int64"}
 
 
+# Fewer parts make an index of whatever the parser does with a fragment.
+FEWEST_PARTS = 3
+HARDLY_MORE_THAN_LENGTH = 0.9
+
+
 @dataclass(frozen=True, eq=False)
 class _SetFeatures:
     """The features that need the whole set.
@@ -136,7 +141,9 @@ def _text_features(rows: Sequence[TextRow], samples: pd.DataFrame, pipeline: Pip
 
 def _add_complexity(table: pd.DataFrame) -> Complexity:
     parts = [feature.name for feature in _read_from_text() if feature.group == COMPLEXITY.group]
-    complexity = complexity_index(table, parts, table["n_words"])
+    # Texts that were not read say nothing about which measures suit the others.
+    read = table[table["foreign"].isna()]
+    complexity = complexity_index(read, parts, read["n_words"])
     table[COMPLEXITY.name] = complexity.values
     return complexity
 
@@ -173,12 +180,25 @@ def _about(
         complexity_length_correlation=json_value(complexity.length_correlation),
         foreign=Counter(row.foreign for row in rows if row.foreign),
         cut=sum(row.cut for row in rows),
+        cautions=tuple(_cautions(table, complexity)),
         seconds=round(seconds, 3),
     )
 
 
+def _cautions(table: pd.DataFrame, complexity: Complexity) -> Iterator[str]:
+    if "occurrences" in table and not (table["occurrences"] > 0).any():
+        yield "No sample of the forget set occurs in the training corpus: it may not be the right one."
+    if table[COMPLEXITY.name].notna().any() and len(complexity.parts) < FEWEST_PARTS:
+        yield f"The complexity index has {len(complexity.parts)} part(s) only: the texts are too short for more."
+    if abs(complexity.length_correlation) > HARDLY_MORE_THAN_LENGTH:
+        yield (
+            f"The complexity index goes with length (Spearman {complexity.length_correlation:+.2f}), so it says "
+            "hardly more than length does."
+        )
+
+
 def _warnings(about: About) -> list[str]:
-    found = []
+    found = list(about.cautions)
     if about.foreign:
         languages = ", ".join(f"{language} {count}" for language, count in about.foreign.items())
         found.append(

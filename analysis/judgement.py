@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.characteristics import Characterised
-from analysis.claims import Claim, claims_frame, judge
-from analysis.statistics import REPLICATES, RankRegression, correlations, rank_regression
+from analysis.claims import Claim, as_json, claims_frame, judge
+from analysis.statistics import REPLICATES, Interval, RankRegression, correlations, rank_regression
 from analysis.strata import Threshold, stratify
 from mrd_core.config import Normalisation
+from mrd_core.scoring.files import json_value
 
-LENGTH = "n_words"
+# Of what MRD is taken over: a word can be one token or six, and a sum grows with the tokens.
+LENGTH = "n_tokens"
 EXAMPLES = 3
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
 # Samples times replicates that are done within seconds.
 WORK = 2_000_000
 LEAST_REPLICATES = 200
@@ -33,13 +37,15 @@ class Judgement:
         claims: The paper's claims, under either normalisation, in the order of `CRITERIA`.
         chosen: The normalisation that is looked at.
         strata: Per sample and criterion "high", "low" or missing; columns sample_id and the criteria.
-        regressions: What remains of each criterion with length and the others held, under either normalisation.
+        length_held: What remains of each feature with length alone held, under either normalisation.
+        regressions: What remains of each with length and all others held.
         correlations: Spearman matrix of MRD, length and the criteria's features.
     """
 
     claims: dict[Normalisation, list[Claim]]
     chosen: Normalisation
     strata: pd.DataFrame
+    length_held: dict[Normalisation, dict[str, Interval]]
     regressions: dict[Normalisation, RankRegression]
     correlations: pd.DataFrame
 
@@ -72,6 +78,16 @@ def judged(found: Characterised, thresholds: Mapping[str, Threshold]) -> Judgeme
         claims=claims,
         chosen=chosen,
         strata=strata_of(found.table, claims[chosen]),
+        length_held={
+            norm: {
+                name: _coefficient(
+                    rank_regression(found.table[[name]], found.table[LENGTH], found.measured[norm], replicates),
+                    name,
+                )
+                for name in measured_by
+            }
+            for norm in Normalisation
+        },
         regressions={
             norm: rank_regression(features, found.table[LENGTH], found.measured[norm], replicates)
             for norm in Normalisation
@@ -85,19 +101,42 @@ def replicates_for(samples: int) -> int:
     return int(np.clip(WORK // max(samples, 1), LEAST_REPLICATES, REPLICATES))
 
 
+def remains(judgement: Judgement, claim: Claim, normalisation: Normalisation) -> dict[str, float]:
+    """Return what is left of a claim's feature: length_held and others_held, each with _low and _high (95 %).
+
+    Standardised coefficients of ranks; NaN where the feature is not measured or length is no term.
+    """
+    held = {
+        "length_held": judgement.length_held[normalisation].get(claim.feature or "", UNKNOWN),
+        "others_held": _coefficient(judgement.regressions[normalisation], claim.feature),
+    }
+    ends = ("", "_low", "_high")
+    return {f"{name}{end}": value for name, found in held.items() for end, value in zip(ends, found, strict=True)}
+
+
+def _coefficient(regression: RankRegression, feature: str | None) -> Interval:
+    """Return a feature's coefficient, unknown unless length is held in the regression."""
+    terms = {term.name: term.coefficient for term in regression.terms}
+    return terms.get(feature or "", UNKNOWN) if LENGTH in terms else UNKNOWN
+
+
 def claims_table(judgement: Judgement) -> pd.DataFrame:
-    """Return `claims_frame` with what the regression leaves of each feature: held, held_low, held_high."""
-    held = [
-        next((term.coefficient for term in judgement.regressions[norm].terms if term.name == claim.feature), None)
-        for norm, claims in judgement.claims.items()
-        for claim in claims
-    ]
-    columns = [interval or (np.nan, np.nan, np.nan) for interval in held]
-    return claims_frame(judgement.claims).assign(
-        held=[value for value, _, _ in columns],
-        held_low=[low for _, low, _ in columns],
-        held_high=[high for _, _, high in columns],
-    )
+    """Return `claims_frame` with what `remains` of each claim."""
+    rows = [remains(judgement, claim, norm) for norm, claims in judgement.claims.items() for claim in claims]
+    return pd.concat([claims_frame(judgement.claims), pd.DataFrame(rows)], axis=1)
+
+
+def claims_json(judgement: Judgement) -> dict[str, Any]:
+    """Return an object by criterion: the claim and what remains of it, under the chosen and each normalisation."""
+    found = as_json(judgement.claims, judgement.chosen)
+    for at, claim in enumerate(judgement.shown):
+        of_claim = found[claim.criterion.name]
+        for norm, claims in judgement.claims.items():
+            left = {name: json_value(value) for name, value in remains(judgement, claims[at], norm).items()}
+            of_claim["by_normalisation"][str(norm)] |= left
+            if norm is judgement.chosen:
+                of_claim |= left
+    return found
 
 
 def strata_of(table: pd.DataFrame, claims: list[Claim]) -> pd.DataFrame:

@@ -1,6 +1,9 @@
 """From texts to numbers and marks: one pass over a forget set that never holds more than a batch of it.
 
 A text in another language than the pipeline's is not read as if it were in that one: its features are undefined.
+What is no language at all is read as blanks: 100 symbols or more in a row, and more than 200 characters without
+white space, such as encoded data or code without any. Characters of the scripts that are written without spaces
+(Chinese, Japanese, Thai and the like) end such a stretch, so that their text stays. All else keeps its place.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, NamedTuple
+
+import regex
 
 from analysis.features import Feature, Reading
 from analysis.language import Detector
@@ -29,6 +34,10 @@ PARSED_TEXTS = 64
 LONGEST_WORD = 200
 # A rule or an ornament. spaCy strips symbols from a word one by one, in time that grows with their number squared.
 RULE = re.compile(r"(?:[^\w\s]|_){100,}")
+# The same holds for what spaCy takes for a suffix, such as 's or a unit; it tokenizes between white space. A text
+# in a script without spaces is such a stretch by right, and its letters are no affixes.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+STRETCH = regex.compile(rf"[^\s{UNSPACED}]{{{LONGEST_WORD + 1},}}")
 
 
 class TextRow(NamedTuple):
@@ -58,7 +67,8 @@ def read_texts(
     """Read texts batch by batch and yield a row for each, in their order.
 
     Args:
-        texts: Are taken as they are needed.
+        texts: Are taken as they are needed. Stretches of more than 200 characters without white space, but for
+            scripts that have none, are read as blanks: spaCy's time grows with their length squared.
         pipeline: Reads them.
         settings: How texts are read.
         features: Those that look at more than one text are passed over.
@@ -80,7 +90,7 @@ class _Text(NamedTuple):
 
     @classmethod
     def of(cls, text: str, detector: Detector) -> _Text:
-        content = _without_rules(_within_limit(text))
+        content = _readable(_within_limit(text))
         return cls(content, detector.foreign(content), cut=len(content) < len(text))
 
 
@@ -120,9 +130,11 @@ def _within_limit(text: str) -> str:
     return text[: LONGEST - LONGEST_WORD + cut_word.start()] if cut_word else text[:LONGEST]
 
 
-def _without_rules(text: str) -> str:
-    """Return the text with blanks for long runs of symbols, every other character where it was."""
-    return RULE.sub(lambda run: " " * len(run[0]), text)
+def _readable(text: str) -> str:
+    """Return the text with blanks for rules and overlong stretches, every other character where it was."""
+    without_rules = RULE.sub(lambda run: " " * len(run[0]), text)
+    readable: str = STRETCH.sub(lambda run: " " * len(run[0]), without_rules)
+    return readable
 
 
 def _batches(texts: Iterable[_Text]) -> Iterator[list[_Text]]:

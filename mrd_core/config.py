@@ -255,9 +255,11 @@ class ReadingConfig(Frozen):
     common_words: int = Field(
         30_000, ge=100, description="A word outside this many most frequent words of the language is rare."
     )
-    names: Literal["count", "ignore"] = Field("count", description="Whether a proper name can be a rare word.")
+    names: Literal["count", "ignore"] = Field(
+        "count", description="Whether proper names can be rare words: `count` or `ignore` them."
+    )
     numbers: Literal["count", "ignore"] = Field(
-        "ignore", description="Whether a word with a digit in it can be a rare word."
+        "ignore", description="Whether words with a digit in them can be rare words: `count` or `ignore` them."
     )
     ngram: int = Field(
         2, ge=1, le=5, description="Content words to an n-gram, for corpus frequency and for association."

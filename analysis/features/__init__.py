@@ -7,7 +7,11 @@ import pkgutil
 
 from analysis.features.feature import Bins, Computed, Feature, Material, Reading
 
-__all__ = ["Bins", "Computed", "Feature", "Material", "Reading", "features"]
+__all__ = ["VERSION", "Bins", "Computed", "Feature", "Material", "Reading", "features"]
+
+
+# Raised when a feature changes what it measures, so that readings made before are not taken for new ones.
+VERSION = 1
 
 
 def features() -> tuple[Feature, ...]:

@@ -13,7 +13,7 @@ def n_words(reading: Reading) -> float:
 FEATURES: tuple[Feature, ...] = (
     Feature(
         name="n_words",
-        title="Length",
+        title="Length in words",
         unit="words",
         bins="counts",
         direction="longer",

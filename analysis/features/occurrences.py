@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from scipy import sparse
@@ -27,6 +28,9 @@ _SEED = 1
 _NO_SHINGLES = MinHash(num_perm=_BANDS * _ROWS, seed=_SEED)
 # Bounds the (shingles × permutations) array of a very long text.
 _BATCH = 50_000
+# What the training average of the occurrences is estimated from.
+_AVERAGED_ROWS = 2_000
+_DRAW_SEED = 0
 
 
 class ShingleIndex:
@@ -54,7 +58,7 @@ class ShingleIndex:
 def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
     """Return which distinct corpus rows are near-duplicates of which samples, prompt and answer together.
 
-    The memory that is needed grows with the samples; the corpus streams past them.
+    The memory that is needed grows with the pairs that are found; the corpus streams past the samples.
 
     Args:
         samples: N rows with columns prompt and answer.
@@ -63,18 +67,28 @@ def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
     Returns:
         Zeros and ones, shape (N, M).
     """
-    return _near_duplicates(tuple(_whole_texts(samples)), corpus.distinct)
+    return _with_drawn(tuple(_whole_texts(samples)), corpus.distinct)[: len(samples)]
 
 
-# Two features ask for the same pairs, one right after the other.
+# Two features ask for the same pairs, one right after the other. What the average is estimated from stands in the
+# same index as the samples, because signing the corpus is what takes the time, and so it is done once.
 @lru_cache(maxsize=1)
-def _near_duplicates(texts: tuple[str, ...], distinct: Corpus) -> sparse.csr_array:
+def _with_drawn(texts: tuple[str, ...], distinct: Corpus) -> sparse.csr_array:
+    """Return the pairs of the texts with the distinct rows, and below them those of the drawn rows."""
+    drawn = distinct.rows.iloc[_drawn(len(distinct.rows))]
+    return _pairs([*texts, *_whole_texts(drawn)], distinct)
+
+
+def _drawn(rows: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(_DRAW_SEED).permutation(rows)[:_AVERAGED_ROWS]
+
+
+def _pairs(texts: Sequence[str], distinct: Corpus) -> sparse.csr_array:
     index = ShingleIndex(texts)
-    found = [index.near_duplicates(text) for text in _whole_texts(distinct.rows)]
-    samples = np.array([place for places in found for place in places], np.int64)
+    found = [np.array(index.near_duplicates(text), np.int64) for text in _whole_texts(distinct.rows)]
     rows = np.repeat(np.arange(len(found)), [len(places) for places in found])
-    pairs = sparse.coo_array((np.ones(len(rows), np.int64), (samples, rows)), shape=(len(texts), len(found)))
-    return pairs.tocsr()
+    ones = np.ones(len(rows), np.int64)
+    return sparse.coo_array((ones, (np.concatenate(found), rows)), shape=(len(texts), len(found))).tocsr()
 
 
 def _whole_texts(rows: pd.DataFrame) -> Iterator[str]:
@@ -102,14 +116,17 @@ def _exact_occurrences(material: Material) -> Computed | None:
 def _occurrences(material: Material) -> Computed | None:
     """Sum the counts of the rows that equal the sample or are near-duplicates of it.
 
-    The training average is the plain mean of the counts of the distinct rows: near-duplicates within the
-    corpus are not searched for.
+    The training average is the mean of the same sum over at most 2,000 distinct rows, drawn with a fixed seed.
+    Each weighs the same however often training showed it, as in the average of the exact occurrences, which it
+    equals where the corpus has no near-duplicates and is drawn whole.
     """
     if material.corpus is None:
         return None
     distinct = material.corpus.distinct
-    pairs = near_duplicates(material.samples, material.corpus)
-    return Computed((pairs @ distinct.counts).astype(np.float64), distinct.average_count)
+    pairs = _with_drawn(tuple(_whole_texts(material.samples)), distinct)
+    sums = (pairs @ distinct.counts).astype(np.float64)
+    own, drawn = np.split(sums, [len(material.samples)])
+    return Computed(own, float(drawn.mean()))
 
 
 FEATURES = (

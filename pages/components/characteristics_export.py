@@ -31,6 +31,7 @@ def _choices(found: Characterised, thresholds: Mapping[str, Threshold]) -> dict[
     moved = {name: threshold for name, threshold in thresholds.items() if threshold != DEFAULTS[name]}
     return {
         "scope": [str(found.variant.scope)],
+        "formula": [str(found.variant.formula)],
         "normalisation": [str(found.variant.normalisation)],
         "threshold": [spelt(name, threshold) for name, threshold in moved.items()],
     }

@@ -89,6 +89,8 @@ def _provenance(about: About) -> None:
         args=("",),
         help="With another corpus, pipeline or word list. This reading is kept.",
     )
+    for caution in about.cautions:
+        st.warning(caution, icon=":material/info:")
     if about.foreign:
         languages = ", ".join(f"{language}: {count}" for language, count in about.foreign.items())
         st.warning(

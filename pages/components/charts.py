@@ -56,14 +56,15 @@ def _distribution(shown: pd.DataFrame, selected: str) -> None:
     figure_download(figure, "distribution")
 
 
-def figure_download(figure: Any, name: str) -> None:
+def figure_download(figure: Any, name: str, label: str = "Figure (HTML)") -> None:
     """Offer a figure as an HTML file that needs no network."""
     st.download_button(
-        "Figure (HTML)",
+        label,
         lambda: figure.to_html(include_plotlyjs=True),
         file_name=f"{name}.html",
         mime="text/html",
         key=f"download_{name}",
         type="tertiary",
         icon=":material/download:",
+        help="The figure as an HTML file that needs no network",
     )

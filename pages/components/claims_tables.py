@@ -19,11 +19,14 @@ CLAIMS = {
     "normalisation": "MRD",
     "paper_says": "The paper says",
     "this_model": "This model shows (high less low group, 95 %)",
-    "held_range": "With length and the others held (ranks)",
+    "length_held_range": "With length held (ranks)",
+    "others_held_range": "With all others held too",
     "verdict": "Verdict",
     "reason": "Why",
 }
 EXAMPLE_WIDTH = 90
+# A usual bound: four fifths of such a term follow from the others.
+ENTANGLED = 5
 CHART_WIDTH = 560
 # On a narrow screen a table scrolls sideways rather than break every word.
 WIDE = """<style>
@@ -35,7 +38,8 @@ WIDE = """<style>
 def claims(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show the claims under both normalisations."""
     frame = claims_table(judgement)
-    frame["held_range"] = list(map(_range, frame["held"], frame["held_low"], frame["held_high"]))
+    for name in ("length_held", "others_held"):
+        frame[f"{name}_range"] = list(map(_range, frame[name], frame[f"{name}_low"], frame[f"{name}_high"]))
     frame["criterion"] = frame["criterion"].map(TITLES)
     frame["verdict"] = frame["verdict"].map(SYMBOLS)
     _table(frame[list(CLAIMS)].rename(columns=CLAIMS), "The paper's claims and this model")
@@ -97,6 +101,12 @@ def regression(found: Characterised, judgement: Judgement, shown: pd.DataFrame) 
             )
         for name, reason in fitted.dropped.items():
             st.caption(f"{named.get(name, name)} is left out: {reason}.")
+        entangled = [named.get(term.name, term.name) for term in fitted.terms if term.vif > ENTANGLED]
+        if entangled:
+            st.caption(
+                f"{', '.join(entangled)}: so close to the other terms (variance inflation above {ENTANGLED}) that "
+                "what is left of one of them when all others are held says little."
+            )
         correlation = found.about.complexity_length_correlation
         if correlation is not None:
             st.caption(f"The complexity index correlates {correlation:+.2f} with length (Spearman).")

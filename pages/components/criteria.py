@@ -13,6 +13,7 @@ from analysis.claims import Claim
 from analysis.judgement import Judgement
 from analysis.strata import CRITERIA, Criterion, Rule, Threshold
 from pages.components import filters, session
+from pages.components.charts import figure_download
 
 # As many panels in a row as can be read, at most three: Streamlit's columns keep their number on narrow screens.
 GRID = """<style>.st-key-panels {
@@ -100,15 +101,19 @@ def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: s
         return
     strata = judgement.strata[criterion.name]
     key = f"panel_{criterion.name}_{session.charts_epoch()}"
+    figure = figures.panel(found.table, strata, claim, selected)
     st.plotly_chart(
-        figures.panel(found.table, strata, claim, selected),
+        figure,
         key=key,
         on_select=partial(filters.take_points, key, f"from {criterion.title.lower()}"),
         selection_mode=("points", "box", "lasso"),
         config=CONFIG,
         alt=f"MRD of the groups of {criterion.title.lower()}: {claim.verdict}",
     )
-    for place, (side, name) in zip(st.columns(2), (("low", criterion.low), ("high", criterion.high)), strict=True):
+    low, high, download = st.columns([4, 4, 1.4])
+    with download:
+        figure_download(figure, f"panel_{criterion.name}", label="")
+    for place, side, name in ((low, "low", criterion.low), (high, "high", criterion.high)):
         place.button(
             name.capitalize(),
             key=f"select_{criterion.name}_{side}",

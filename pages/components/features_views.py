@@ -22,7 +22,7 @@ from pages.components.claims_tables import CHART_WIDTH
 def scatter(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
     """Show two features against each other, MRD as colour; points select."""
     named = figures.axis_titles(found.about)
-    names = [name for name in found.about.features if found.table[name].notna().any()]
+    names = [LENGTH, *(name for name in found.about.features if found.table[name].notna().any())]
     left, right = st.columns(2)
     x = _feature(left, "Across", names, named, LENGTH)
     y = _feature(right, "Up", names, named, COMPLEXITY.name)

@@ -14,7 +14,7 @@ import streamlit as st
 
 from mrd_core.config import ForgetSetConfig, Settings
 from mrd_core.errors import UserError
-from mrd_core.runs import Run, RunStore
+from mrd_core.runs import ACTIVE, Run, RunState, RunStore
 from mrd_core.samples import ForgetSet, read
 from pages.components.notices import literal
 
@@ -115,12 +115,13 @@ def forget_filters() -> None:
 
 
 def current_reading(run: Run) -> Run | None:
-    """Return the characteristics run that is looked at: the one chosen last, or else the newest of `run`."""
+    """Return the characteristics run that is looked at: the one chosen last, or else the newest good one."""
     chosen = st.session_state.get(READING)
     if chosen == "":
         return None
     readings = store().readings(run)
-    return next((reading for reading in readings if reading.id == chosen), next(iter(readings), None))
+    good = [reading for reading in readings if reading.state in ACTIVE | {RunState.SUCCEEDED}]
+    return next((reading for reading in readings if reading.id == chosen), next(iter(good or readings), None))
 
 
 def open_reading(reading_id: str) -> None:

@@ -310,7 +310,7 @@ def test_two_features_are_drawn_with_their_units(app: Open, characterised: Chara
     test = view(opened(app, characterised), "Two features")
     test.selectbox(key="scatter_up").set_value("initial_probability").run()
     spec = json.loads(test.get("plotly_chart")[-1].proto.spec)
-    assert spec["layout"]["xaxis"]["title"]["text"] == "Length [words]"
+    assert spec["layout"]["xaxis"]["title"]["text"] == "Length [tokens]"
     assert len(spec["data"][0]["customdata"]) == CHARACTERISED
 
 

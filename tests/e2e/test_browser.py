@@ -270,7 +270,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
     server.start()
     with tab(browser, watch) as page:
         page.goto(link)
-        expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible(timeout=STEP)
         expect(page.get_by_role("link", name="Start")).to_be_visible()
         assert query(page, "run") == going_on.id
         assert store.get(going_on.id).pid is None or store.get(going_on.id).state not in TERMINAL

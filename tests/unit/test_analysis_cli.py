@@ -339,7 +339,7 @@ def test_strata_and_groups_count_the_same_samples(made: Made, exported: Path) ->
 
 def test_the_regression_begins_with_length(exported: Path) -> None:
     terms = pd.read_csv(exported / "regression.csv")
-    assert terms["feature"][0] == "n_words"
+    assert terms["feature"][0] == "n_tokens"
     assert (terms["vif"] >= 0.99).all()
 
 
@@ -383,9 +383,13 @@ def test_a_bad_option_is_named_and_nothing_is_read(
     assert RunStore.open().list() == before
 
 
-@pytest.mark.parametrize("run_named", ["/no/such/run", "tests", "20991231"])
+@pytest.mark.parametrize("run_named", ["/no/such/run", "20991231"])
 def test_what_is_no_run_is_named(cli: Callable[..., Outcome], run_named: str) -> None:
     require_readable_error(cli("characteristics", run_named), run_named, "There is no such run.")
+
+
+def test_a_folder_that_is_no_run_is_named(cli: Callable[..., Outcome], tmp_path: Path) -> None:
+    require_readable_error(cli("characteristics", tmp_path), str(tmp_path), "is no run directory")
 
 
 def test_a_reading_is_no_score_run(cli: Callable[..., Outcome]) -> None:

@@ -27,6 +27,7 @@ LIGHT = (
     "mrd_core.draws",
     "mrd_core.scoring.files",
     "mrd_core.demo.corpus",
+    "mrd_core.shell",
 )
 
 

@@ -50,6 +50,7 @@ def about() -> About:
         complexity_left_out={"hdd": "defined for 9 % of the samples"},
         complexity_length_correlation=0.42,
         foreign={"de": 3},
+        cautions=(),
         cut=1,
         seconds=4.2,
     )

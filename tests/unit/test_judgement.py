@@ -21,10 +21,12 @@ from analysis.judgement import (
     LENGTH,
     TERM_COLUMNS,
     Judgement,
+    claims_json,
     claims_table,
     group_table,
     judged,
     regression_frame,
+    remains,
     replicates_for,
 )
 from analysis.statistics import Measured
@@ -188,10 +190,39 @@ def test_the_order_of_the_samples_does_not_matter(found: Characterised, judgemen
     pd.testing.assert_frame_equal(turned.strata[::-1].reset_index(drop=True), judgement.strata)
 
 
-def test_the_claims_table_says_what_is_left_with_length_held(judgement: Judgement) -> None:
+def test_the_claims_table_says_what_is_left_with_length_held_and_with_all_others_held(
+    judgement: Judgement,
+) -> None:
     table = claims_table(judgement).set_index(["criterion", "normalisation"])
     for norm, claims in judgement.claims.items():
         terms = {term.name: term.coefficient for term in judgement.regressions[norm].terms}
         for claim in claims:
-            found = tuple(table.loc[(claim.criterion.name, norm), ["held", "held_low", "held_high"]])
+            row = table.loc[(claim.criterion.name, norm)]
+            found = tuple(row[["others_held", "others_held_low", "others_held_high"]])
             np.testing.assert_array_equal(found, terms.get(claim.feature, (np.nan,) * 3))
+
+
+def test_with_length_held_a_feature_keeps_what_a_partial_rank_regression_leaves_of_it(
+    found: Characterised, judgement: Judgement
+) -> None:
+    claim = next(claim for claim in judgement.shown if claim.feature == "rare_words")
+    x, length, mrd = (stats.zscore(stats.rankdata(found.table[name])) for name in (claim.feature, LENGTH, "mrd"))
+    coefficients, *_ = np.linalg.lstsq(np.column_stack([x, length]), mrd)
+    left = remains(judgement, claim, judgement.chosen)
+    assert left["length_held"] == pytest.approx(coefficients[0], abs=1e-9)
+    assert left["length_held_low"] < left["length_held"] < left["length_held_high"]
+
+
+def test_nothing_is_said_to_be_held_where_length_is_no_term(found: Characterised) -> None:
+    alike = replace(found, table=found.table.assign(n_tokens=7))
+    judgement = judged(alike, {})
+    for claim in judgement.shown:
+        assert np.isnan(list(remains(judgement, claim, judgement.chosen).values())).all()
+
+
+def test_the_json_has_what_is_left_of_each_claim(judgement: Judgement) -> None:
+    found = claims_json(judgement)
+    for claim in judgement.shown:
+        left = remains(judgement, claim, judgement.chosen)
+        assert {name: found[claim.criterion.name][name] for name in left} == pytest.approx(left, nan_ok=True)
+        assert set(left) <= set(found[claim.criterion.name]["by_normalisation"]["sum"])

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.features import Feature, Reading, features
 from analysis.pipeline.loading import LONGEST, Pipeline, load
-from analysis.reading import BATCH_CHARACTERS, BATCH_TEXTS, TextRow, read_texts
+from analysis.reading import BATCH_CHARACTERS, BATCH_TEXTS, LONGEST_WORD, TextRow, read_texts
 from analysis.spans import spans
 from mrd_core.config import ReadingConfig
 
@@ -128,6 +128,47 @@ def test_a_rule_of_symbols_leaves_the_marks_behind_it_where_they_are(pipeline: P
     (row,) = read(pipeline, text)
     assert "gooseberries" in [text[span.start : span.end] for span in row.spans if span.kind == "rare"]
     assert not row.cut
+
+
+def parsed(pipeline: Pipeline, text: str) -> str:
+    """Return what of a text goes to the tokenizer."""
+    taken: list[str] = []
+    note = measure("note", lambda reading: taken.append(reading.doc.text) or 0.0)
+    list(read_texts([text], pipeline, SETTINGS, [note], COMMON))
+    return taken[0]
+
+
+@pytest.mark.parametrize("unit", ["'s", "a-", "5km", "x'll", "abc.de,"])
+def test_no_long_stretch_without_white_space_is_tokenized(pipeline: Pipeline, unit: str) -> None:
+    text = f"The cat. {unit * 500} It sat."
+    found = parsed(pipeline, text)
+    assert len(found) == len(text)
+    assert found.startswith("The cat. ")
+    assert found.endswith(" It sat.")
+    assert max(map(len, found.split())) <= LONGEST_WORD
+
+
+def test_a_long_stretch_leaves_the_marks_around_it_where_they_are(pipeline: Pipeline) -> None:
+    overlong = "x's" * 5_000
+    text = f"I saw marzipan. {overlong}\nIt saw gooseberries."
+    (row,) = read(pipeline, text)
+    marked = [text[span.start : span.end] for span in row.spans if span.kind == "rare"]
+    assert {"marzipan", "gooseberries"} <= set(marked)
+    assert all(len(mark) < LONGEST_WORD for mark in marked)
+    assert not row.cut
+
+
+@pytest.mark.parametrize(("length", "stays"), [(LONGEST_WORD, True), (LONGEST_WORD + 1, False)])
+def test_an_address_of_up_to_200_characters_stays(pipeline: Pipeline, length: int, stays: bool) -> None:
+    address = "https://example.org/a?b=".ljust(length, "c")
+    text = f"The cat saw {address} on the mat."
+    assert parsed(pipeline, text) == (text if stays else text.replace(address, " " * length))
+
+
+@pytest.mark.parametrize("quoted", [CHINESE, "彼女はカタカナで名前を書いた。", "เธอเขียนนวนิยายหลายเรื่อง"])
+def test_a_long_quotation_in_a_script_without_spaces_stays(pipeline: Pipeline, quoted: str) -> None:
+    text = f"{'The cat that I saw sat on the mat. ' * 60}{quoted * 30}"
+    assert parsed(pipeline, text) == text
 
 
 def test_texts_are_taken_as_they_are_needed(pipeline: Pipeline) -> None:

@@ -186,6 +186,44 @@ def test_hardly_any_near_duplicate_at_the_threshold_is_missed() -> None:
     assert sum(found) >= 998
 
 
+def variants(texts: list[str]) -> list[tuple[str, str]]:
+    """Return four rows of each text, every one with another last word: (n − 5) / (n − 3) in common."""
+    return [("", f"{text} {last}") for text in texts for last in ("one", "two", "three", "four")]
+
+
+def test_the_average_of_occurrences_counts_near_duplicates_as_the_samples_do() -> None:
+    rows = variants(random_texts(30, 30, seed=6))
+    material = material_of(samples_of(*rows[::7]), corpus_of(*rows))
+    found = computed("occurrences", material)
+    assert set(found.values) == {4}
+    assert found.training_average == 4
+    assert computed("exact_occurrences", material).training_average == 1
+
+
+def test_the_average_of_occurrences_is_that_of_all_pairs_of_distinct_rows(mixed: Material) -> None:
+    assert mixed.corpus is not None
+    texts = [*mixed.corpus.rows["answer"], *(f"{text} zako" for text in mixed.corpus.rows["answer"][:60])]
+    counts = np.random.default_rng(1).integers(1, 9, len(texts))
+    corpus = corpus_of(*(("", text) for text in texts), counts=counts.tolist())
+    shingled = [shingles(text) for text in texts]
+    sums = [
+        sum(c for row, c in zip(shingled, counts, strict=True) if jaccard(own, row) >= 0.8) for own in shingled
+    ]
+    assert np.mean(sums) > counts.mean()
+    found = computed("occurrences", replace(mixed, corpus=corpus))
+    assert found.training_average == pytest.approx(np.mean(sums), rel=1e-12)
+
+
+def test_the_average_of_occurrences_over_a_large_corpus_is_close_to_that_of_all_its_rows() -> None:
+    # Half of the 4,000 distinct rows stand four to a text, half alone: (4 + 1) / 2.
+    alone = [("", text) for text in random_texts(2_000, 20, seed=7)]
+    material = material_of(samples_of(alone[0]), corpus_of(*variants(random_texts(500, 30, seed=8)), *alone))
+    average = computed("occurrences", material).training_average
+    # The standard error is 1.5 / √2,000 · √(1 − 1/2) = 0.024.
+    assert average == pytest.approx(2.5, abs=0.1)
+    assert average == computed("occurrences", material).training_average
+
+
 def test_prompt_and_answer_together_make_a_near_duplicate() -> None:
     answer = "the same answer to two quite different questions about books"
     samples = samples_of(("What did Ann ever write about that was read", answer))
@@ -199,6 +237,9 @@ def test_occurrences_in_the_demo_are_its_training_counts() -> None:
     declared = forgotten["training_count"].tolist()
     for name in ("exact_occurrences", "occurrences", "training_count"):
         assert values(name, material) == declared
+    # The demo has no near-duplicates, so they leave the average where it is.
+    for name in ("exact_occurrences", "occurrences"):
+        assert computed(name, material).training_average == 3.75
 
 
 def test_ngram_frequency_is_the_mean_over_content_ngrams() -> None:

@@ -1,0 +1,1 @@
+"""Unlearning: losses, sampling, stopping and the trainer."""

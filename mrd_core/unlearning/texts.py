@@ -1,0 +1,71 @@
+"""Chosen samples as right-padded rectangles to train on, and what a model says of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mrd_core.encoding import EncodedSample
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """B samples, padded on the right to L tokens.
+
+    Attributes:
+        ids: Token ids, shape (B, L).
+        mask: True where the *next* token belongs to the answer or is its EOS, shape (B, L − 1).
+    """
+
+    ids: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[EncodedSample], device: torch.device) -> TextBatch:
+        """Pad these samples into one batch on `device`."""
+        width = max(len(sample.tokens) for sample in samples)
+        # The padding is behind the text, where a causal model does not look, so any id does.
+        ids = np.zeros((len(samples), width), dtype=np.int64)
+        mask = np.zeros((len(samples), width - 1), dtype=np.bool_)
+        for row, sample in enumerate(samples):
+            ids[row, : len(sample.tokens)] = sample.tokens
+            mask[row, : len(sample.answer)] = sample.answer
+        return cls(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Answers(NamedTuple):
+    """What a model says of the answers of a batch.
+
+    Attributes:
+        log_probs: log p(x_t | x_<t) at the scored positions, 0 elsewhere [nats], shape (B, L − 1).
+        log_softmax: log p(· | x_<t) at the scored positions, row after row [nats], shape (M, V).
+        hits: Whether the true token is the first choice, False where nothing is scored, shape (B, L − 1).
+    """
+
+    log_probs: Tensor
+    log_softmax: Tensor
+    hits: Tensor
+
+
+def answers(model: Any, batch: TextBatch) -> Answers:
+    """Run a transformers causal language model over a batch; only answer positions become probabilities.
+
+    The probabilities are in fp32 or finer. A plain log-softmax is exact enough here: what training needs is its
+    gradient, p − 1 for the true token, and not the relative size of a log p near 0.
+    """
+    rows, columns = batch.mask.nonzero(as_tuple=True)
+    logits = model(input_ids=batch.ids, use_cache=False).logits[rows, columns]
+    log_softmax = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    targets = batch.ids[rows, columns + 1]
+    found = log_softmax.gather(1, targets.unsqueeze(1)).squeeze(1)
+    log_probs = found.new_zeros(batch.mask.shape).index_put((rows, columns), found)
+    hits = torch.zeros_like(batch.mask).index_put((rows, columns), log_softmax.detach().argmax(dim=-1) == targets)
+    return Answers(log_probs, log_softmax, hits)

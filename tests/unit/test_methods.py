@@ -1,0 +1,222 @@
+"""What the methods declare, how their parameters are read, and that each minimises what it says."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+
+from mrd_core.errors import UserError
+from mrd_core.unlearning import losses, refusals
+from mrd_core.unlearning.methods import METHODS, ForgetBatch, Method, averaged_over, parsed
+
+all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
+BASIC = {"average": "tokens"}
+WEIGHTS = {"granularity": "token", "average": "tokens"}
+
+
+def batch(size: int = 5) -> ForgetBatch:
+    """Return samples of 2, 3, … tokens of random probabilities."""
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.rand(size, size + 1, generator=generator, dtype=torch.float64).log()
+    mask = torch.arange(size + 1) < torch.arange(2, size + 2)[:, None]
+    reference = torch.rand(size, generator=generator, dtype=torch.float64)
+    return ForgetBatch(log_probs, mask, losses.sample_nll(log_probs, mask) - reference)
+
+
+def part(whole: ForgetBatch, begin: int, end: int) -> ForgetBatch:
+    assert whole.reference_nll is not None
+    return ForgetBatch(whole.log_probs[begin:end], whole.mask[begin:end], whole.reference_nll[begin:end])
+
+
+def test_the_methods_go_by_their_usual_names() -> None:
+    assert list(METHODS) == ["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"]
+    assert all(name == method.name for name, method in METHODS.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "defaults", "retain_weight"),
+    [
+        ("ga", BASIC, 0.0),
+        ("graddiff", BASIC, 1.0),
+        ("po", BASIC, 1.0),
+        ("npo", {"beta": 0.1}, 1.0),
+        ("wga", {"beta": 1.0, **WEIGHTS}, 1.0),
+        ("simimp", {"beta": 1.0, **WEIGHTS}, 1.0),
+        ("satimp", {"beta1": 5.0, "beta2": 0.1, **WEIGHTS}, 0.1),
+        ("simnpo", {"beta": 4.5, "gamma": 0.0}, 1.0),
+    ],
+)
+def test_the_defaults_are_the_published_ones(name: str, defaults: dict[str, Any], retain_weight: float) -> None:
+    assert parsed(METHODS[name], {}) == defaults
+    assert METHODS[name].default_retain_weight == retain_weight
+
+
+def test_what_a_method_needs() -> None:
+    assert [name for name, method in METHODS.items() if method.needs_retain] == ["graddiff", "po", "npo"]
+    assert [name for name, method in METHODS.items() if method.needs_reference] == ["npo"]
+    assert [name for name, method in METHODS.items() if method.needs_refusals] == ["po"]
+    assert [name for name, method in METHODS.items() if method.retain == "none"] == ["ga"]
+
+
+@all_methods
+def test_a_parameter_is_a_number_or_a_choice_and_says_where_its_default_comes_from(method: Method) -> None:
+    for parameter in method.parameters:
+        assert (parameter.bounds is None) == bool(parameter.choices)
+        assert parameter.parsed(parameter.default) == parameter.default
+        assert parameter.source
+        assert parameter.help.endswith(".")
+
+
+@all_methods
+def test_the_formula_closes_its_braces_and_shows_the_retain_term_and_every_number(method: Method) -> None:
+    assert method.formula.count("{") == method.formula.count("}")
+    assert method.formula.count(r"\left") == method.formula.count(r"\right")
+    assert (r"\mathcal{R}" in method.formula) == (method.retain != "none")
+    for parameter in method.parameters:
+        if parameter.type == "number":
+            symbol = "\\" + re.sub(r"(\d)$", r"_\1", parameter.name)
+            assert symbol in method.formula
+
+
+def test_numbers_are_read_from_text_as_from_numbers() -> None:
+    given = parsed(METHODS["satimp"], {"beta1": "2.5", "beta2": 1, "granularity": "group"})
+    assert given == {"beta1": 2.5, "beta2": 1.0, "granularity": "group", "average": "tokens"}
+    assert isinstance(given["beta2"], float)
+
+
+def test_the_bounds_themselves_are_allowed() -> None:
+    assert parsed(METHODS["npo"], {"beta": 1e-6})["beta"] == 1e-6
+    assert parsed(METHODS["npo"], {"beta": "100"})["beta"] == 100.0
+
+
+@pytest.mark.parametrize("given", ["0", 0, -0.1, 100.5, "inf", float("nan"), "nan", "", "much", True])
+def test_what_is_no_number_within_bounds_is_refused_with_bounds_and_default(given: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        parsed(METHODS["npo"], {"beta": given})
+    assert caught.value.what == f"The parameter beta={given}"
+    assert "a number from 1e-06 to 100" in caught.value.why
+    assert caught.value.fix.endswith("default, 0.1.")
+
+
+@pytest.mark.parametrize("given", ["tokens", "", 1.0])
+def test_an_unknown_choice_is_refused_with_the_choices(given: float | str) -> None:
+    with pytest.raises(UserError, match="one of token, instance, group") as caught:
+        parsed(METHODS["wga"], {"granularity": given})
+    assert "granularity" in caught.value.what
+    assert caught.value.fix.endswith("default, token.")
+
+
+def test_a_parameter_of_another_method_is_refused_with_those_it_has() -> None:
+    with pytest.raises(UserError, match="gamma is none of the method npo") as caught:
+        parsed(METHODS["npo"], {"beta": 0.2, "gamma": 0.5})
+    assert "beta" in caught.value.fix
+
+
+def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
+    given = batch()
+    log_p, mask, nll = given.log_probs, given.mask, losses.sample_nll(given.log_probs, given.mask)
+    assert given.reference_nll is not None
+    cases: list[tuple[str, dict[str, Any], torch.Tensor]] = [
+        ("ga", {"average": "samples"}, losses.ga_loss(log_p, mask, "samples")),
+        ("graddiff", {}, losses.ga_loss(log_p, mask, "tokens")),
+        ("po", {}, losses.nll_loss(log_p, mask, "tokens")),
+        ("npo", {"beta": 0.3}, losses.npo_loss(nll, given.reference_nll, 0.3)),
+        ("wga", {"beta": 2}, losses.wga_loss(log_p, mask, 2.0, "token", "tokens")),
+        ("simimp", {"granularity": "group"}, losses.simimp_loss(log_p, mask, 1.0, "group", "tokens")),
+        ("satimp", {"beta2": 1}, losses.satimp_loss(log_p, mask, 5.0, 1.0, "token", "tokens")),
+        ("simnpo", {"gamma": 0.4}, losses.simnpo_loss(nll, mask.sum(1), 4.5, 0.4)),
+    ]
+    assert {name for name, _, _ in cases} == set(METHODS)
+    values = [METHODS[name].loss(given, parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
+    assert values == [expected.item() for _, _, expected in cases]
+    assert len(set(values)) == len(values)
+
+
+@all_methods
+def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method: Method) -> None:
+    given = batch()
+    leaf = given.log_probs.clone().requires_grad_()
+    loss = method.loss(ForgetBatch(leaf, given.mask, given.reference_nll), parsed(method, {}))
+    (found,) = torch.autograd.grad(loss, leaf)
+    assert loss.shape == ()
+    scored = found[given.mask]
+    assert (scored < 0).all() if method.needs_refusals else (scored > 0).all()
+
+
+def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
+    given = batch()
+    with pytest.raises(ValueError, match="reference"):
+        METHODS["npo"].loss(ForgetBatch(given.log_probs, given.mask), {"beta": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [(name, {}) for name in METHODS]
+    + [(name, {"average": "samples"}) for name in ("ga", "po", "wga", "satimp")]
+    + [("simimp", {"granularity": "instance", "average": "samples"})],
+)
+def test_parts_weighed_by_their_share_add_up_to_the_whole_batch(name: str, chosen: dict[str, str]) -> None:
+    whole, method = batch(), METHODS[name]
+    parameters = parsed(method, chosen)
+    parts = [part(whole, begin, end) for begin, end in ((0, 1), (1, 4), (4, 5))]
+    by_tokens = averaged_over(parameters) == "tokens"
+    shares = [float(piece.mask.sum() if by_tokens else len(piece.mask)) for piece in parts]
+    total = sum(share * method.loss(piece, parameters).item() for share, piece in zip(shares, parts, strict=True))
+    assert total / sum(shares) == pytest.approx(method.loss(whole, parameters).item(), rel=1e-12)
+
+
+def test_the_shipped_refusals_are_many_different_clean_sentences() -> None:
+    shipped = refusals.load()
+    assert len(shipped) == len({text.lower() for text in shipped}) >= 60
+    assert all(text == " ".join(text.split()) and text[-1] in ".?!" for text in shipped)
+    assert "I don't know." in shipped
+
+
+def test_a_users_list_replaces_them(tmp_path: Path) -> None:
+    path = tmp_path / "no.txt"
+    path.write_bytes("\ufeffWeiß ich nicht.\r\n\r\n   Keine Ahnung.  \n \t\n".encode())
+    assert refusals.load(path) == ("Weiß ich nicht.", "Keine Ahnung.")
+
+
+@pytest.mark.parametrize("content", [b"", b" \n\t\n\n", b"\xef\xbb\xbf\n"])
+def test_a_list_without_a_refusal_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "empty.txt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"empty\.txt: The file is empty"):
+        refusals.load(path)
+
+
+def test_a_list_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.txt"
+    path.write_bytes("Weiß ich nicht.".encode("latin-1"))
+    with pytest.raises(UserError, match="offset 3 is not UTF-8"):
+        refusals.load(path)
+
+
+def test_a_missing_list_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.txt", tmp_path):
+        with pytest.raises(UserError, match="cannot be read") as caught:
+            refusals.load(path)
+        assert caught.value.what == str(path)
+
+
+def test_the_choice_is_the_same_in_a_replay_and_another_with_seed_sample_or_step() -> None:
+    shipped = refusals.load()
+    steps = range(40)
+    first = [refusals.choose(shipped, 0, "a", step) for step in steps]
+    assert first == [refusals.choose(shipped, 0, "a", step) for step in steps]
+    assert first != [refusals.choose(shipped, 1, "a", step) for step in steps]
+    assert first != [refusals.choose(shipped, 0, "b", step) for step in steps]
+    assert len(set(first)) > 10
+
+
+def test_every_refusal_is_equally_likely() -> None:
+    words = tuple("abcdefghij")
+    drawn = Counter(refusals.choose(words, 3, f"s{i}", step) for i in range(50) for step in range(40))
+    assert stats.chisquare([drawn[word] for word in words]).pvalue > 1e-3
