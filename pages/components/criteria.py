@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pandas as pd
@@ -10,7 +11,7 @@ import streamlit as st
 from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised
 from analysis.claims import Claim
-from analysis.judgement import Judgement
+from analysis.judgement import Judgement, remains
 from analysis.strata import CRITERIA, Criterion, Rule, Threshold
 from pages.components import filters, session
 from pages.components.charts import figure_download
@@ -78,9 +79,12 @@ def _verdicts(judgement: Judgement) -> None:
     st.markdown("**Does this model show what the paper says?**")
     for at, claim in enumerate(judgement.shown):
         verdicts = (f"{norm}: {SYMBOLS[claims[at].verdict]}" for norm, claims in judgement.claims.items())
-        st.markdown(f"{claim.criterion.title}  \n:small[{' · '.join(verdicts)}]")
+        left = remains(judgement, claim, judgement.chosen)["length_held"]
+        held = "" if math.isnan(left) else f" · length held: {left:+.2f}"
+        st.markdown(f"{claim.criterion.title}  \n:small[{' · '.join(verdicts)}{held}]")
     st.caption(
-        "Small MRD: hard to unlearn. A sum over tokens grows with length; *Length held* shows what that leaves."
+        "Small MRD: hard to unlearn. *Length held*: rank coefficient that is left once the number of tokens is "
+        "accounted for; its sign may turn."
     )
 
 
@@ -115,7 +119,7 @@ def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: s
         figure_download(figure, f"panel_{criterion.name}", label="")
     for place, side, name in ((low, "low", criterion.low), (high, "high", criterion.high)):
         place.button(
-            name.capitalize(),
+            f":small[{name.capitalize()}]",
             key=f"select_{criterion.name}_{side}",
             width="stretch",
             help=f"Select the {name} samples, here and in every other view",

@@ -23,7 +23,7 @@ from analysis.__main__ import JOBS
 from analysis.characteristics import Characterised
 from analysis.compare_sets import compared
 from analysis.difficulty import Variant
-from analysis.judgement import Judgement, judged
+from analysis.judgement import Judgement, judged, remains
 from analysis.strata import CRITERIA, Rule, Threshold
 from mrd_core.config import ForgetSetConfig, Formula, Normalisation
 from mrd_core.runs import RunState, RunStore, worker
@@ -183,7 +183,8 @@ def test_panels_and_verdicts_say_what_the_analysis_says(
         assert sizes(panel) == [claim.n_low, claim.n_high]
     for mean, summed in zip(*(judgement.claims[norm] for norm in Normalisation), strict=True):
         verdicts = f"mean: {SYMBOLS[mean.verdict]} · sum: {SYMBOLS[summed.verdict]}"
-        assert f"{mean.criterion.title}  \n:small[{verdicts}]" in texts(test)
+        held = remains(judgement, mean, normalisation)["length_held"]
+        assert f"{mean.criterion.title}  \n:small[{verdicts} · length held: {held:+.2f}]" in texts(test)
 
 
 def test_the_claims_table_has_an_interval_beside_every_verdict(
