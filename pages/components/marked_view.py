@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pandas as pd
 import streamlit as st
 
@@ -12,21 +10,18 @@ from analysis.characteristics import Characterised, CharacteristicsFiles
 from analysis.marked_text import legend, marked
 from mrd_core.config import Scope
 from mrd_core.runs import Run
-from pages.components import session
+from pages.components import sample_steps, sample_table
 
 # A longer text scrolls, so that what is below it stays within reach.
 TALLEST = "32rem"
+ALT = "Samples that the filters leave, with every feature"
 
 
 def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str) -> None:
     """Show the samples that the filters leave as a table, and the selected one's text."""
     place = int((shown["sample_id"] == selected).argmax())
     row = shown.iloc[place]
-    bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
-    bar.subheader("The text")
-    with bar.container(horizontal=True, width="content"):
-        _step("Previous", "Left", shown, place - 1)
-        _step("Next", "Right", shown, place + 1)
+    sample_steps.heading("The text", shown, place)
     measured = "no score" if pd.isna(row["mrd"]) else f"MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE)"
     st.caption(f"{place + 1} of {len(shown)} · rank {row['rank']} · {measured}")
     text = row["answer"]
@@ -39,48 +34,20 @@ def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str)
         st.html(f'<div style="max-height:{TALLEST};overflow-y:auto">{marked(text, spans)}</div>')
         st.html(legend())
     with st.expander("Samples and features as a table", icon=":material/table:"):
-        _table(found, shown, place)
+        _table(found, shown, selected)
 
 
-def _table(found: Characterised, shown: pd.DataFrame, place: int) -> None:
+def _table(found: Characterised, shown: pd.DataFrame, selected: str) -> None:
     named, described = figures.axis_titles(found.about), found.about.features
-    # A selection made elsewhere, and other rows, make a new table: it keeps its own selection by row number.
-    rows_shown = zlib.crc32("\n".join(shown["sample_id"]).encode())
-    key = f"samples_{session.table_epoch()}_{rows_shown}"
-
-    def on_row() -> None:
-        rows = st.session_state[key]["selection"]["rows"]
-        if rows:
-            session.select_sample(str(shown["sample_id"].iloc[rows[0]]))
-
-    st.dataframe(
-        shown,
-        hide_index=True,
-        height=360,
-        key=key,
-        on_select=on_row,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [place]}},
-        column_order=["rank", "mrd", "answer", *described, "prompt", "sample_id"],
-        column_config={
-            "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),
-            "mrd": st.column_config.NumberColumn("MRD", format="%.4g"),
-            "answer": st.column_config.TextColumn("Answer", width="medium"),
-            "prompt": st.column_config.TextColumn("Prompt"),
-            "sample_id": st.column_config.TextColumn("Id"),
-        }
-        | {
-            name: st.column_config.NumberColumn(named[name], format="%.4g", help=described[name]["help"])
-            for name in described
-        },
-        placeholder="–",
-        alt="Samples that the filters leave, with every feature",
-    )
-
-
-def _step(label: str, key: str, shown: pd.DataFrame, to: int) -> None:
-    def go() -> None:
-        session.select_sample(str(shown["sample_id"].iloc[to]))
-        session.renew_table()
-
-    st.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not 0 <= to < len(shown))
+    config = {
+        "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),
+        "mrd": st.column_config.NumberColumn("MRD", format="%.4g"),
+        "answer": st.column_config.TextColumn("Answer", width="medium"),
+        "prompt": st.column_config.TextColumn("Prompt"),
+        "sample_id": st.column_config.TextColumn("Id"),
+    } | {
+        name: st.column_config.NumberColumn(named[name], format="%.4g", help=described[name]["help"])
+        for name in described
+    }
+    columns = ["rank", "mrd", "answer", *described, "prompt", "sample_id"]
+    sample_table.show("samples", shown, selected, columns, config, ALT)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-
 import pandas as pd
 import streamlit as st
 
-from pages.components import session
+from pages.components import sample_table
 
 COLUMNS = {
     "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn", width="small"),
@@ -31,28 +29,6 @@ COLUMNS = {
 def show(shown: pd.DataFrame, selected: str) -> None:
     """Show the samples that the filters leave, hardest first."""
     st.subheader("Ranking, hardest first")
-    # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
-    # and other rows, make a new table.
-    rows_shown = zlib.crc32("\n".join(shown["sample_id"]).encode())
-    key = f"ranking_{session.table_epoch()}_{rows_shown}"
-    place = int((shown["sample_id"] == selected).argmax())
-
-    def on_row() -> None:
-        rows = st.session_state[key]["selection"]["rows"]
-        if rows:
-            session.select_sample(str(shown["sample_id"].iloc[rows[0]]))
-
     order = [name for name in COLUMNS if shown[name].notna().any() and (shown[name] != "").any()]
-    st.dataframe(
-        shown,
-        hide_index=True,
-        height=360,
-        column_order=[name for name in order if name != "truncated" or shown["truncated"].any()],
-        column_config=COLUMNS,
-        key=key,
-        on_select=on_row,
-        selection_mode="single-row",
-        selection_default={"selection": {"rows": [place]}},
-        placeholder="–",
-        alt="Ranking of the samples by MRD, hardest first",
-    )
+    columns = [name for name in order if name != "truncated" or shown["truncated"].any()]
+    sample_table.show("ranking", shown, selected, columns, COLUMNS, "Ranking of the samples by MRD, hardest first")

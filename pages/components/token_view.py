@@ -11,7 +11,7 @@ import streamlit as st
 from analysis import difficulty
 from mrd_core.config import Scope
 from mrd_core.runs import Run
-from pages.components import session
+from pages.components import sample_steps
 
 # Blue and orange stay apart for colour-blind readers; the opacity carries the size on either theme.
 FALLS, RISES = "224, 138, 30", "58, 143, 203"
@@ -37,11 +37,7 @@ def show(run: Run, shown: pd.DataFrame, selected: str, scope: Scope) -> None:
     """Show the tokens of the selected sample, with its neighbours in the ranking one key away."""
     place = int((shown["sample_id"] == selected).argmax())
     row = shown.iloc[place]
-    bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
-    bar.subheader("Token by token")
-    with bar.container(horizontal=True, width="content"):
-        _step("Previous", "Left", shown, place - 1)
-        _step("Next", "Right", shown, place + 1)
+    sample_steps.heading("Token by token", shown, place)
     if pd.isna(row["mrd"]):
         st.caption("This sample has no token that could be scored.")
     else:
@@ -62,16 +58,6 @@ def show(run: Run, shown: pd.DataFrame, selected: str, scope: Scope) -> None:
             placeholder="–",
             alt=f"Tokens of sample {selected}",
         )
-
-
-def _step(label: str, key: str, shown: pd.DataFrame, to: int) -> None:
-    inside = 0 <= to < len(shown)
-
-    def go() -> None:
-        session.select_sample(str(shown["sample_id"].iloc[to]))
-        session.renew_table()
-
-    st.button(label, shortcut=key, key=label.lower(), on_click=go, disabled=not inside)
 
 
 def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> str:
