@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +19,7 @@ from analysis.claims import Claim
 from analysis.difficulty import Variant
 from analysis.judgement import Judgement, claims_json, judged, remains
 from analysis.strata import parsed
+from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
 from mrd_core.config import (
     CharacteristicsConfig,
     ForgetSetConfig,
@@ -50,7 +49,6 @@ out = Console()
 err = Console(stderr=True, soft_wrap=True)
 
 # The longest that an interval gets with three digits.
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
 
 
 def reading_option(field: str, *names: str) -> Any:
@@ -258,15 +256,8 @@ def _row(claim: Claim, judgement: Judgement, normalisation: Normalisation) -> tu
 
 
 def main() -> None:
-    """Run the command line; errors that the user can mend are printed without a traceback."""
-    try:
-        app()
-    except UserError as error:
-        err.print(f"[bold red]Error[/] {escape(error.cause)}\n{escape(error.fix)}", highlight=False)
-        sys.exit(EXIT_USER_ERROR)
-    except BrokenPipeError:
-        # `… | head` closed the pipe; Python would complain once more on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Run the command line."""
+    run_app(app, err)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,9 @@ from mrd_core.config import ForgetSetConfig
 from mrd_core.demo import corpus as demo
 from mrd_core.samples import read
 
+_AVERAGED_ROWS = 2_000
+_SEED = 0
+
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -50,6 +53,11 @@ class Corpus:
         rows = self.rows.map(normalised).assign(count=self.counts)
         totals = rows.groupby(["prompt", "answer"])["count"].sum()
         return Corpus(self.name, totals.index.to_frame(index=False), totals.to_numpy(np.int64))
+
+    @property
+    def drawn(self) -> pd.DataFrame:
+        """At most 2,000 rows, drawn at random and always the same, to estimate an average over the corpus from."""
+        return self.rows.iloc[np.random.default_rng(_SEED).permutation(len(self.rows))[:_AVERAGED_ROWS]]
 
     @property
     def average_count(self) -> float:

@@ -20,9 +20,9 @@ from mrd_core.errors import UserError
 
 SHINGLE_WORDS = 5
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_SPACED = rf"(?:[[\p{{L}}\p{{N}}]--[{_UNSPACED}]]\p{{M}}*)+"
-_WORD = regex.compile(rf"[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*|{_SPACED}(?:'{_SPACED})*", regex.V1)
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_SPACED = rf"(?:[[\p{{L}}\p{{N}}]--[{UNSPACED}]]\p{{M}}*)+"
+_WORD = regex.compile(rf"[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*|{_SPACED}(?:'{_SPACED})*", regex.V1)
 
 
 def normalised(text: str) -> str:

@@ -18,6 +18,7 @@ import regex
 
 from analysis.features import Feature, Reading
 from analysis.language import Detector
+from analysis.ngrams import UNSPACED
 from analysis.pipeline.loading import LONGEST, Pipeline
 from analysis.spans import Span, spans
 from mrd_core.config import ReadingConfig
@@ -36,8 +37,7 @@ LONGEST_WORD = 200
 RULE = re.compile(r"(?:[^\w\s]|_){100,}")
 # The same holds for what spaCy takes for a suffix, such as 's or a unit; it tokenizes between white space. A text
 # in a script without spaces is such a stretch by right, and its letters are no affixes.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-STRETCH = regex.compile(rf"[^\s{UNSPACED}]{{{LONGEST_WORD + 1},}}")
+STRETCH = regex.compile(rf"[^\s{UNSPACED}\p{{Tibetan}}]{{{LONGEST_WORD + 1},}}")
 
 
 class TextRow(NamedTuple):

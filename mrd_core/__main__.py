@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
 from mrd_core.config import (
     ColumnMapping,
     EstimatorConfig,
@@ -48,8 +47,6 @@ app.add_typer(runs_app, name="runs")
 out = Console()
 # The terminal wraps: a path that is broken here could not be copied.
 err = Console(stderr=True, soft_wrap=True)
-
-EXIT_FAILED, EXIT_USER_ERROR, EXIT_CANCELLED = 1, 2, 130
 
 
 def model_option(field: str, *names: str) -> Any:
@@ -360,15 +357,8 @@ def _figure(summary: dict[str, Any], normalisation: str) -> str:
 
 
 def main() -> None:
-    """Run the command line; errors that the user can mend are printed without a traceback."""
-    try:
-        app()
-    except UserError as error:
-        err.print(f"[bold red]Error[/] {escape(error.cause)}\n{escape(error.fix)}", highlight=False)
-        sys.exit(EXIT_USER_ERROR)
-    except BrokenPipeError:
-        # `… | head` closed the pipe; Python would complain once more on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Run the command line."""
+    run_app(app, err)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,6 @@ from analysis.features.feature import Computed, Feature, Material
 from analysis.ngrams import content_ngrams
 from mrd_core.config import ReadingConfig, Scope
 
-_AVERAGED_ROWS = 2_000
-_SEED = 0
-
 
 def _ngram_frequency(material: Material) -> Computed | None:
     """Average the corpus frequency over the content n-grams of each sample, repeated ones as often as they stand.
@@ -27,15 +24,11 @@ def _ngram_frequency(material: Material) -> Computed | None:
         return None
     corpus, settings = material.corpus.distinct, material.settings
     own = list(content_ngrams(material.samples, settings, settings.text))
-    drawn = list(content_ngrams(corpus.rows.iloc[_drawn(len(corpus.rows))], settings, settings.text))
+    drawn = list(content_ngrams(corpus.drawn, settings, settings.text))
     frequencies = _frequencies(corpus, settings, {gram for grams in own + drawn for gram in grams})
     average = _means(drawn, frequencies)
     defined = average[np.isfinite(average)]
     return Computed(_means(own, frequencies), float(defined.mean()) if defined.size else None)
-
-
-def _drawn(rows: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(_SEED).permutation(rows)[:_AVERAGED_ROWS]
 
 
 def _frequencies(corpus: Corpus, settings: ReadingConfig, wanted: set[str]) -> Counter[str]:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from scipy import sparse
@@ -28,9 +27,6 @@ _SEED = 1
 _NO_SHINGLES = MinHash(num_perm=_BANDS * _ROWS, seed=_SEED)
 # Bounds the (shingles × permutations) array of a very long text.
 _BATCH = 50_000
-# What the training average of the occurrences is estimated from.
-_AVERAGED_ROWS = 2_000
-_DRAW_SEED = 0
 
 
 class ShingleIndex:
@@ -75,12 +71,7 @@ def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
 @lru_cache(maxsize=1)
 def _with_drawn(texts: tuple[str, ...], distinct: Corpus) -> sparse.csr_array:
     """Return the pairs of the texts with the distinct rows, and below them those of the drawn rows."""
-    drawn = distinct.rows.iloc[_drawn(len(distinct.rows))]
-    return _pairs([*texts, *_whole_texts(drawn)], distinct)
-
-
-def _drawn(rows: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(_DRAW_SEED).permutation(rows)[:_AVERAGED_ROWS]
+    return _pairs([*texts, *_whole_texts(distinct.drawn)], distinct)
 
 
 def _pairs(texts: Sequence[str], distinct: Corpus) -> sparse.csr_array:

@@ -28,6 +28,7 @@ LIGHT = (
     "mrd_core.scoring.files",
     "mrd_core.demo.corpus",
     "mrd_core.shell",
+    "mrd_core.command_line",
 )
 
 
