@@ -6,7 +6,7 @@ Nothing here loads torch, so that pages and the command line stay quick.
 from mrd_core.runs.context import Cancelled, JobContext
 from mrd_core.runs.launcher import Launcher, LocalLauncher, command_for, submit
 from mrd_core.runs.record import ACTIVE, TERMINAL, Run, RunError, RunState
-from mrd_core.runs.store import RunStore
+from mrd_core.runs.store import Metric, RunStore, SampleUpdate
 
 __all__ = [
     "ACTIVE",
@@ -15,10 +15,12 @@ __all__ = [
     "JobContext",
     "Launcher",
     "LocalLauncher",
+    "Metric",
     "Run",
     "RunError",
     "RunState",
     "RunStore",
+    "SampleUpdate",
     "command_for",
     "submit",
 ]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
 from mrd_core.runs.record import ACTIVE, Run, RunState
-from mrd_core.runs.store import Level, RunStore
+from mrd_core.runs.store import Level, Metric, RunStore, SampleUpdate
 
 PROGRESS_INTERVAL = 0.2
 CANCEL_POLL_INTERVAL = 0.5
@@ -36,6 +37,12 @@ class JobContext:
 
     def metrics(self, step: int, **values: float) -> None:
         """Record named values at `step`."""
+
+    def steps(self, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
+        """Record what several steps found."""
+
+    def go_back(self, step: int) -> None:
+        """Forget what was recorded of steps after `step`, which will be taken once more."""
 
     def event(self, level: Level, message: str) -> None:
         """Record, and print to stderr, something that a reader of the run should know."""
@@ -93,6 +100,14 @@ class StoredContext(JobContext):
     def metrics(self, step: int, **values: float) -> None:
         """Append the values to the run's metrics."""
         self._store.add_metrics(self.run_id, step, values)
+
+    def steps(self, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
+        """Append them to the store."""
+        self._store.add_steps(self.run_id, metrics, updates)
+
+    def go_back(self, step: int) -> None:
+        """Remove later steps from the store."""
+        self._store.forget_steps(self.run_id, step)
 
     def event(self, level: Level, message: str) -> None:
         """Append to the run's events and show it."""

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrd_core.config import CharacteristicsConfig, RunConfig, ScoreConfig
 from mrd_core.errors import UserError
+from mrd_core.unlearning.config import UnlearnConfig
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
@@ -37,11 +38,25 @@ WRITTEN_BY_RUNS = frozenset(
         "regression.csv",
         "report.html",
         "scores.parquet",
+        "retain.parquet",
+        "curriculum.parquet",
+        "start.json",
+        "before.parquet",
+        "tokens_before.parquet",
+        "steps.jsonl",
+        "checkpoints",
+        "outcome.parquet",
+        "answer_tokens.parquet",
+        "model",
         "summary.json",
     }
 )
 Config = TypeVar("Config", bound=RunConfig)
-CONFIGS: dict[str, type[RunConfig]] = {"score": ScoreConfig, "characteristics": CharacteristicsConfig}
+CONFIGS: dict[str, type[RunConfig]] = {
+    "score": ScoreConfig,
+    "characteristics": CharacteristicsConfig,
+    "unlearn": UnlearnConfig,
+}
 
 
 def write_config(directory: Path, config: RunConfig) -> None:

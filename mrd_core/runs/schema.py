@@ -9,6 +9,7 @@ from typing import Any
 import pydantic_core
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -94,6 +95,21 @@ METRICS = Table(
     # Null is NaN, which SQLite cannot hold.
     Column("value", Double),
     Index("metrics_of_run", "run_id", "rowid"),
+    sqlite_autoincrement=True,
+)
+
+SAMPLE_UPDATES = Table(
+    "sample_updates",
+    METADATA,
+    Column("rowid", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.id"), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("sample_id", Text, nullable=False),
+    # Before the update; null where the step does not show it.
+    Column("accuracy", Double),
+    Column("trained", Boolean, nullable=False),
+    Column("forgotten", Boolean, nullable=False),
+    Index("sample_updates_of_run", "run_id", "rowid"),
     sqlite_autoincrement=True,
 )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
@@ -32,9 +32,35 @@ from mrd_core.runs.record import (
     require_legal,
     sources_of,
 )
-from mrd_core.runs.schema import EVENTS, METRICS, RUNS, open_engine
+from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
 
 Level = Literal["info", "warning", "error"]
+
+
+class Metric(NamedTuple):
+    """A named value at a step."""
+
+    step: int
+    name: str
+    value: float
+
+
+class SampleUpdate(NamedTuple):
+    """A sample that was drawn at a step.
+
+    Attributes:
+        accuracy: Its MA before the update; NaN where the step does not show it.
+        trained: Whether the weights were moved for it.
+        forgotten: Whether it was forgotten already.
+    """
+
+    step: int
+    sample_id: str
+    accuracy: float
+    trained: bool
+    forgotten: bool
+
+
 Runs = list[Run]
 
 
@@ -224,13 +250,7 @@ class RunStore:
 
     def add_metrics(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row for each named value at `step`."""
-        rows = [
-            {"run_id": run_id, "step": step, "name": name, "value": None if math.isnan(value) else value}
-            for name, value in values.items()
-        ]
-        if rows:
-            with self._engine.begin() as connection:
-                connection.execute(insert(METRICS), rows)
+        self.add_steps(run_id, [Metric(step, name, value) for name, value in values.items()], [])
 
     def metrics(self, run_id: str, after: int = 0) -> pd.DataFrame:
         """Return the rows written after row id `after`: rowid, step, name, value, oldest first."""
@@ -240,6 +260,41 @@ class RunStore:
         )
         dtypes = {"rowid": "int64", "step": "int64", "name": "str", "value": "float64"}
         return self._frame(query, dtypes)
+
+    def add_steps(self, run_id: str, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
+        """Append the rows of several steps at once."""
+        values = [
+            {"run_id": run_id, "step": row.step, "name": row.name, "value": _number(row.value)} for row in metrics
+        ]
+        drawn = [{"run_id": run_id} | row._asdict() | {"accuracy": _number(row.accuracy)} for row in updates]
+        with self._engine.begin() as connection:
+            for table, rows in ((METRICS, values), (SAMPLE_UPDATES, drawn)):
+                if rows:
+                    connection.execute(insert(table), rows)
+
+    def sample_updates(self, run_id: str, after: int = 0) -> pd.DataFrame:
+        """Return the draws written after row id `after`, oldest first.
+
+        Columns: rowid, step, sample_id, accuracy (MA before the update; NaN where not shown), trained, forgotten.
+        """
+        table = SAMPLE_UPDATES.c
+        columns = (table.rowid, table.step, table.sample_id, table.accuracy, table.trained, table.forgotten)
+        query = select(*columns).where(table.run_id == run_id, table.rowid > after).order_by(table.rowid)
+        dtypes = {
+            "rowid": "int64",
+            "step": "int64",
+            "sample_id": "str",
+            "accuracy": "float64",
+            "trained": "bool",
+            "forgotten": "bool",
+        }
+        return self._frame(query, dtypes)
+
+    def forget_steps(self, run_id: str, after: int) -> None:
+        """Remove what a run reported of steps after step `after`, which it will take once more."""
+        with self._engine.begin() as connection:
+            for table in (METRICS, SAMPLE_UPDATES):
+                connection.execute(delete(table).where(table.c.run_id == run_id, table.c.step > after))
 
     def add_event(self, run_id: str, level: Level, message: str) -> None:
         """Append one event, at the present time."""
@@ -267,7 +322,7 @@ class RunStore:
                 self.delete(reading.id)
         with self._engine.begin() as connection:
             # The rows go first and come back if the files cannot go; no resume can come in between.
-            for table in (METRICS, EVENTS):
+            for table in (METRICS, SAMPLE_UPDATES, EVENTS):
                 connection.execute(delete(table).where(table.c.run_id == run.id))
             gone = connection.execute(delete(RUNS).where(RUNS.c.id == run.id, RUNS.c.state.in_(TERMINAL)))
             if gone.rowcount == 0:
@@ -369,6 +424,11 @@ class RunStore:
         with self._engine.connect() as connection:
             rows = [tuple(row) for row in connection.execute(query)]
         return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))
+
+
+def _number(value: float) -> float | None:
+    # SQLite has no NaN.
+    return None if math.isnan(value) else value
 
 
 def _now() -> datetime:

@@ -3,37 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from mrd_core.config import ForgetSetConfig, Frozen, ModelConfig, RunConfig
-from mrd_core.unlearning.stopping import Checks, Limits
+from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.sampling import SAMPLERS
+from mrd_core.unlearning.stopping import Checks, Limits, Source
 
-MethodName = Literal["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"]
-SamplerName = Literal["uniform", "mrd", "easy-to-hard", "hard-to-easy", "column"]
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
 class RetainConfig(Frozen):
     """What the model is to keep."""
 
-    samples: ForgetSetConfig | None = Field(None, description="Retain set: file, folder or hub data set; `demo`.")
+    samples: ForgetSetConfig | None = Field(
+        None, description="Retain set: file, folder or hub data set; `demo` is the demo's own."
+    )
     weight: float | None = Field(None, ge=0, description="λ of the retain term; by default that of the method.")
     term: Literal["nll", "kl"] = Field(
         "nll",
-        description="Retain term: `nll` of the retain answers, or `kl`, KL(p_ref ‖ p_θ) to the starting model.",
+        description="Retain term: `nll` of the retain answers, or `kl`, KL(p_ref ‖ p_θ) to the starting model, "
+        "which needs a second copy of the weights unless an adapter is trained.",
     )
 
 
 class CurriculumConfig(Frozen):
     """Which forget sample is drawn when (Feng et al., Def. 3.3 and 3.4)."""
 
-    sampler: SamplerName = Field("uniform", description="Order of the forget samples.")
+    sampler: str = Field("uniform", description=f"Order of the forget samples: {', '.join(SAMPLERS)}.")
     column: str = Field(
         "mrd_answer_mean",
         description="Column of the scores that weighs or sorts the samples, such as `mrd_answer_sum`.",
     )
+    recompute_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Measure MRD anew on the current weights every so many epochs; by default it is kept.",
+        json_schema_extra={"unit": "epochs"},
+    )
+    recompute_pairs: int = Field(
+        8,
+        ge=1,
+        description="Antithetic pairs of such a measurement, two forward evaluations each.",
+        json_schema_extra={"unit": "pairs"},
+    )
     drop_forgotten: bool = Field(True, description="Take forgotten samples out of the pool.")
+
+    @field_validator("sampler")
+    @classmethod
+    def _is_known(cls, sampler: str) -> str:
+        if sampler not in SAMPLERS:
+            raise ValueError(f"there is no such sampler; there are {', '.join(SAMPLERS)}")
+        return sampler
 
 
 class OptimiserConfig(Frozen):
@@ -42,7 +65,9 @@ class OptimiserConfig(Frozen):
     name: Literal["adamw_torch", "sgd"] = Field(
         "adamw_torch", description="Optimiser, by its name in transformers."
     )
-    learning_rate: float = Field(1e-5, gt=0, description="Learning rate; small models need more (1e-4 for 4 M).")
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="Learning rate; `auto` is 1e-4 below 100 million weights, else 1e-5."
+    )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="Learning rate over the steps."
@@ -52,46 +77,129 @@ class OptimiserConfig(Frozen):
         4, ge=1, description="Forget samples of one optimiser step.", json_schema_extra={"unit": "samples"}
     )
     micro_batch: int = Field(
-        4,
+        8,
         ge=1,
-        description="Samples in memory at a time; the result does not depend on it.",
+        description="Most samples in memory at a time; gradients are accumulated and the result stays the same.",
         json_schema_extra={"unit": "samples"},
     )
+    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+        "no", description="Precision of the passes (autocast); the weights stay as they are loaded."
+    )
     gradient_checkpointing: bool = Field(False, description="Trade time for memory in the backward pass.")
-    lora_rank: int | None = Field(None, ge=1, description="Train a LoRA adapter of this rank; None: all weights.")
+    lora_rank: int | None = Field(
+        None, ge=1, description="Train a LoRA adapter of this rank; by default all weights."
+    )
+    lora_alpha: float = Field(16.0, gt=0, description="LoRA: the adapter is scaled by α / rank.")
 
 
 class StoppingConfig(Frozen):
-    """When a sample counts as forgotten."""
+    """When a sample counts as forgotten (Feng et al., App. C.4; Jang et al. 2023)."""
 
-    accuracy: float | None = Field(
-        None, gt=0, le=1, description="Absolute threshold of MA; None: the initial model's average."
+    source: Source = Field(
+        "absolute",
+        description="Where the thresholds come from: `absolute` numbers, the `initial-average` over the forget "
+        "set (the paper's rule), the average over `held-out` samples, or that of a retrained `reference` model.",
+    )
+    accuracy: float = Field(
+        0.5, gt=0, le=1, description="Absolute threshold of memorization accuracy (MA); forgotten is below it."
     )
     extraction: bool = Field(
-        False, description="Also ask for EL below its initial average (or below `accuracy` where that is given)."
+        False,
+        description="Also ask for an extraction likelihood (EL) below its threshold; it is measured only where MA "
+        "passes, and costs about one forward pass for each answer token.",
     )
-    checks: Checks = Field(Checks(), description="When samples that were not drawn are looked at.")
+    extraction_likelihood: float = Field(0.1, gt=0, le=1, description="Absolute threshold of EL.")
+    held_out: ForgetSetConfig | None = Field(
+        None, description="Samples that the model was never trained on, for the source `held-out`."
+    )
+    reference: str | None = Field(
+        None, description="Model that was trained without the forget set, for the source `reference`."
+    )
+    checks: Checks = Field(
+        Checks(),
+        description="How often a sample is looked at where training does not show its MA (PO trains refusals).",
+    )
+    probe_steps: int = Field(
+        25,
+        ge=1,
+        description="Distance of the looks at the retain set, for its curve and for the utility guard.",
+        json_schema_extra={"unit": "steps"},
+    )
+    probe_samples: int = Field(
+        32,
+        ge=1,
+        description="Retain samples that are looked at then, always the same.",
+        json_schema_extra={"unit": "samples"},
+    )
+
+    @model_validator(mode="after")
+    def _has_what_it_is_taken_from(self) -> StoppingConfig:
+        needed = {"held-out": self.held_out, "reference": self.reference}
+        if self.source in needed and needed[self.source] is None:
+            option = self.source.replace("held-out", "held_out")
+            raise ValueError(f"thresholds from `{self.source}` need `{option}`")
+        return self
 
 
 class UnlearnConfig(RunConfig):
     """One unlearning run."""
 
+    steps: ClassVar[str] = "steps"
     kind: Literal["unlearn"] = "unlearn"
     score_run: Path = Field(description="Directory of the score run: forget set, and scores for the curriculum.")
+    stratum: Path | None = Field(
+        None, description="Saved stratum: of the scored samples only those in this file are unlearned."
+    )
     model: ModelConfig = Field(description="The model that is to forget; by default that of the score run.")
-    method: MethodName = Field("graddiff", description="Unlearning method.")
+    method: Literal["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"] = Field(
+        "graddiff", description="Unlearning method."
+    )
     parameters: dict[str, float | str] = Field({}, description="Settings of the method; by default its own.")
+    refusals: Path | None = Field(
+        None, description="Refusal answers for PO, one a line; by default those that ship with the project."
+    )
     retain: RetainConfig = RetainConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     stopping: StoppingConfig = StoppingConfig()
-    limits: Limits = Limits(max_epochs=5)
-    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the curriculum and of the retain partners.")
-    checkpoint_steps: int = Field(
-        50, ge=1, description="Distance of checkpoints.", json_schema_extra={"unit": "steps"}
+    limits: Limits = Limits(max_epochs=20)
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed of the curriculum, of the retain partners and of the refusals."
     )
+    checkpoint_steps: int = Field(
+        100, ge=1, description="Distance of checkpoints.", json_schema_extra={"unit": "steps"}
+    )
+    answers: int = Field(
+        200,
+        ge=0,
+        description="Most samples whose own answers are written before and after.",
+        json_schema_extra={"unit": "samples"},
+    )
+    report_to: tuple[Tracker, ...] = Field((), description="Experiment trackers; each must be installed.")
+    study: str | None = Field(None, description="Comparison that the run is a part of.")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> UnlearnConfig:
+        limits = self.limits
+        if limits.max_steps is None and limits.max_epochs is None:
+            raise ValueError("a run needs an end: set `max_steps` or `max_epochs`")
+        if self.curriculum.recompute_epochs and self.optimiser.lora_rank:
+            raise ValueError("MRD cannot be measured anew while a LoRA adapter is trained: keep it")
+        parsed(METHODS[self.method], self.parameters)
+        return self
 
     @property
     def device(self) -> str:
         """The device of the model."""
         return self.model.device
+
+    @property
+    def label(self) -> str:
+        """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`."""
+        name, sampler = METHODS[self.method].label, self.curriculum.sampler
+        return {"uniform": name, "mrd": f"{name} + MRD"}.get(sampler, f"{name}, {sampler}")
+
+    @property
+    def title(self) -> str:
+        """Return a title for people."""
+        return f"Unlearn: {self.label}, seed {self.seed}"

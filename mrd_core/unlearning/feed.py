@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +19,7 @@ from mrd_core.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.memorization import Memorized
 from mrd_core.scoring.files import write_atomically
 from mrd_core.unlearning.objective import Drawn, Losses
-from mrd_core.unlearning.sampling import Curriculum, Sampler, part, retain_partner
+from mrd_core.unlearning.sampling import Curriculum, Sampler, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, Progress, StopReason, Thresholds, stop_reason
 
 STATE_FILE = "unlearning.json"
@@ -41,19 +44,39 @@ class Samples:
     retain: Encoded | None
 
 
+class Rescored(NamedTuple):
+    """MRD on the current weights.
+
+    Attributes:
+        scores: By id.
+        evaluations: Forward evaluations of the samples that were scored.
+        tokens: What they went over.
+    """
+
+    scores: Mapping[str, float]
+    evaluations: int
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Measures:
-    """How forgetting is measured outside the training passes.
+    """What is measured outside the training passes.
 
     Attributes:
         memorized: MA and NLL of the forget samples at these indices.
         extraction: EL of the forget samples at these indices.
-        retained: MA and NLL of some retain samples; None without a guard.
+        extraction_tokens: Tokens that this goes over at most, shape (N,).
+        retained: MA and NLL of the probed retain samples; None without a retain set.
+        retained_tokens: Tokens that this goes over.
+        rescored: MRD of the forget samples at these indices on the current weights.
     """
 
     memorized: Callable[[IntArray], Memorized]
     extraction: Callable[[IntArray], FloatArray]
+    extraction_tokens: IntArray
     retained: Callable[[], Memorized] | None
+    retained_tokens: int
+    rescored: Callable[[IntArray], Rescored]
 
 
 @dataclass
@@ -64,51 +87,82 @@ class Standing:
         steps: Optimiser steps taken.
         draws: Forget samples drawn.
         seconds: Time spent, that of earlier attempts included [s].
+        seconds_checks: The part of it that went into looks outside the training passes [s].
+        seconds_mrd: The part of it that went into measuring MRD anew [s].
         updates: How often each sample was trained on, by id.
-        forgotten: The step after which each forgotten sample was found so, by id.
-        checked: The step after which each sample was last looked at, by id.
-        check_passes: Forward passes of one sample that checks outside the training passes took.
+        forgotten: The step in which each forgotten sample was found so, by id.
+        accuracy: MA of each sample when it was last looked at, by id.
+        checked: A sample's updates at its last look outside the training passes, by id.
+        tokens_trained: Tokens of forget texts with a forward and a backward pass.
+        tokens_retained: The same for the retain partners.
+        tokens_checked: Tokens with a forward pass only: draws found forgotten, looks, probes, EL.
+        tokens_mrd: Tokens of MRD measured anew.
+        mrd_evaluations: Forward evaluations of that.
+        rescored_epoch: The epoch at whose begin that was last done.
     """
 
     steps: int = 0
     draws: int = 0
     seconds: float = 0.0
+    seconds_checks: float = 0.0
+    seconds_mrd: float = 0.0
     updates: dict[str, int] = field(default_factory=dict)
     forgotten: dict[str, int] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
     checked: dict[str, int] = field(default_factory=dict)
-    check_passes: int = 0
+    tokens_trained: int = 0
+    tokens_retained: int = 0
+    tokens_checked: int = 0
+    tokens_mrd: int = 0
+    mrd_evaluations: int = 0
+    rescored_epoch: int = 0
+
+
+class Look(NamedTuple):
+    """What was seen of one row of a draw.
+
+    Attributes:
+        row: Place in the draw.
+        accuracy: MA before the update; NaN where it was not looked at.
+        extraction: EL; NaN where it was not measured.
+        forgotten: Whether the sample is forgotten.
+        trained: Whether the weights move for it.
+    """
+
+    row: int
+    accuracy: float
+    extraction: float
+    forgotten: bool
+    trained: bool
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one step was: a line of the run's log, and a point of its charts.
+    """What one step was.
 
     Attributes:
         step: Steps taken, this one included.
         forget: Ids of the forget samples, all processes' in the order of the draws.
         retain: Ids of their retain partners.
-        losses: Of this process.
-        forgotten: Ids that were found forgotten since the last record.
+        looks: What was seen of each drawn sample, in that order.
+        forget_loss: Forget term.
+        forget_nll: NLL of the texts that were trained on, before the update [nats per answer token].
+        retain_loss: Retain term, unweighted; None without one.
+        forgotten: Ids that were found forgotten in this step.
+        probe: MA and NLL of the probed retain samples; None between probes.
+        effective_share: Effective sample size as a share of the pool after MRD was measured anew, else None.
     """
 
     step: int
     forget: tuple[str, ...]
     retain: tuple[str, ...]
-    losses: Losses
+    looks: tuple[Look, ...]
+    forget_loss: float
+    forget_nll: float
+    retain_loss: float | None
     forgotten: tuple[str, ...]
-
-    def line(self) -> str:
-        """Return it as a line of JSON."""
-        content = {
-            "step": self.step,
-            "forget": self.forget,
-            "retain": self.retain,
-            "forget_loss": self.losses.forget,
-            "forget_nll": self.losses.nll,
-            "retain_loss": self.losses.retain,
-            "forgotten": self.forgotten,
-        }
-        return json.dumps(content, ensure_ascii=False) + "\n"
+    probe: tuple[float, float] | None
+    effective_share: float | None
 
 
 @dataclass(frozen=True)
@@ -119,9 +173,11 @@ class Rules:
         batch_size: Forget samples of one step, all processes together.
         seed: Of the retain partners.
         thresholds: When a sample is forgotten.
-        checks: When samples that were not drawn lately are looked at.
+        checks: When a sample's own answer is looked at where training does not show it.
         limits: When the run ends.
         drop_forgotten: Whether forgotten samples leave the pool.
+        probe_steps: Steps between two looks at the retain set.
+        recompute_epochs: Epochs between two measurements of MRD; None keeps it.
     """
 
     batch_size: int
@@ -129,23 +185,31 @@ class Rules:
     thresholds: Thresholds
     checks: Checks
     limits: Limits
-    drop_forgotten: bool
+    drop_forgotten: bool = True
+    probe_steps: int = 25
+    recompute_epochs: int | None = None
+
+
+# Returns what all processes hold, those of the lowest rank first.
+Gather = Callable[[list[Any]], list[Any]]
 
 
 class CurriculumFeed:
     """Draws the steps of a run from its curriculum and keeps its standing.
 
-    A sample's own training pass tells its MA before the update, so a sample that is drawn is looked at for
-    nothing; the others are measured when their check is due.
+    A sample is looked at when it is drawn, before it is trained on. Its training pass shows its MA for nothing,
+    so a forgotten sample gets no further update and no schedule of checks is needed. Only where refusals are
+    trained does its own answer take a pass of its own, on a schedule that its own updates pace.
 
     Args:
         curriculum: The order of the forget samples.
         samples: The samples.
-        measures: How forgetting is measured outside the training passes.
+        measures: What is measured outside the training passes.
         rules: What the run keeps to.
         report: Takes the record of each step.
         asked_to_stop: Tells whether somebody cancelled the run.
         rank: This process, of `processes`.
+        gather: Brings together what the processes hold.
     """
 
     def __init__(
@@ -158,6 +222,7 @@ class CurriculumFeed:
         asked_to_stop: Callable[[], bool] = lambda: False,
         rank: int = 0,
         processes: int = 1,
+        gather: Gather = list,
     ) -> None:
         self.curriculum = curriculum
         self.standing = Standing()
@@ -167,62 +232,91 @@ class CurriculumFeed:
         self._rules = rules
         self._report = report
         self._asked_to_stop = asked_to_stop
-        self._rank, self._processes = rank, processes
+        self._rank, self._processes, self._gather = rank, processes, gather
         self._place = {sample: place for place, sample in enumerate(samples.forget.sample_ids)}
-        self._drawn: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-        self._losses = Losses(float("nan"), 0.0, float("nan"))
-        self._news: list[str] = []
+        self._ids: tuple[str, ...] = ()
+        self._texts: list[EncodedSample] = []
+        self._partners: list[int] = []
+        self._looks: list[Look] = []
+        self._news: tuple[str, ...] = ()
+        self._retained: tuple[float, float] | None = None
+        self._retained_at_start: float | None = None
         self._since = time.monotonic()
-        self._initial_retain_loss: float | None = None
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the weights are no good any more."""
+        return self.reason is not None and self.reason.is_failure
+
+    def begin(self, retained: tuple[float, float] | None) -> None:
+        """Note MA and NLL of the probed retain samples before the first step."""
+        self._retained = retained
+        self._retained_at_start = retained and retained[1]
+        self._since = time.monotonic()
 
     def draw(self, step: int) -> Drawn:
-        """Return what this process trains on in `step`."""
-        ids = self.curriculum.next_batch(min(self._rules.batch_size, self.curriculum.pool.size))
-        partners = self._partners(step, len(ids))
+        """Return what is trained on in `step`, by all processes together."""
+        self._ids = tuple(self.curriculum.next_batch(min(self._rules.batch_size, self.curriculum.pool.size)))
+        self._texts = [self._text(sample, step) for sample in self._ids]
+        self._looks = []
         retain = self._samples.retain
-        self._drawn = (tuple(ids), tuple(retain.sample_ids[i] for i in partners) if retain else ())
-        mine = [self._place[sample] for sample in part(ids, self._rank, self._processes)]
-        return Drawn(
-            forget=[self._text(i, step) for i in mine],
-            reference_nll=self._reference(mine),
-            retain=[retain.samples[i] for i in part(partners, self._rank, self._processes)] if retain else (),
-        )
+        count = len(retain) if retain else 0
+        self._partners = [
+            retain_partner(self._rules.seed, step, slot, count) for slot in range(len(self._ids)) if count
+        ]
+        return Drawn(self._texts, self._reference(), [retain.samples[i] for i in self._partners] if retain else [])
 
-    def judge(self, rows: slice, accuracy: list[float]) -> list[int]:
-        """Note which samples of the last draw are forgotten already, and return the rows to train on.
+    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+        """Look at drawn samples of this process before they are trained on, and return the rows to train on.
 
         Args:
-            rows: Their place in this process's part of the draw.
+            rows: Their places in the draw.
             accuracy: Their MA before the update; of refusals, where the method teaches those, which says
                 nothing of the samples.
         """
-        mine = part(self._drawn[0], self._rank, self._processes)[rows]
-        if self._samples.refused is None:
-            self._note(dict(zip(mine, accuracy, strict=True)), self.standing.steps)
-        kept = [row for row, sample in enumerate(mine) if sample not in self.standing.forgotten]
-        if not self._rules.drop_forgotten:
-            kept = list(range(len(mine)))
-        for row in kept:
-            self.standing.updates[mine[row]] = self.standing.updates.get(mine[row], 0) + 1
-        return kept
+        looked = self._own_looks(rows) if self._samples.refused else dict(zip(rows, accuracy, strict=True))
+        verdict = self._verdict(looked)
+        for row in rows:
+            extraction, forgotten = verdict.get(row, (math.nan, self._ids[row] in self.standing.forgotten))
+            trained = not (forgotten and self._rules.drop_forgotten)
+            self._looks.append(Look(row, looked.get(row, math.nan), extraction, forgotten, trained))
+        return [look.row for look in self._looks if look.trained and look.row in rows]
+
+    def settled(self) -> list[int]:
+        """Bring the looks of all processes together; return the rows that are trained on."""
+        self._looks = sorted(self._gather(self._looks))
+        return [look.row for look in self._looks if look.trained]
+
+    def undo(self) -> None:
+        """Forget the looks of this draw: it is judged once more."""
+        self._looks = []
 
     def stepped(self, step: int, losses: Losses) -> bool:
-        """Look at the samples whose check is due, write the step down, and tell whether it was the last."""
-        self.standing.steps = step
-        self.standing.draws += len(self._drawn[0])
-        self._losses = losses
-        self._check(step)
-        if self._rules.drop_forgotten:
+        """Note that the weights have moved, look at the retain set, and tell whether this was the last step."""
+        standing, rules = self.standing, self._rules
+        self._note_looks(step)
+        standing.steps = step
+        standing.draws += len(self._ids)
+        if rules.drop_forgotten:
             self.curriculum.remove(self._news)
-        self._report(StepRecord(step, *self._drawn, losses, tuple(self._news)))
-        self._news = []
-        self.reason = stop_reason(self._progress(), self._rules.limits)
-        return self.reason is not None or self.curriculum.exhausted or self._asked_to_stop()
+        probe = self._probe() if step % rules.probe_steps == 0 else None
+        share = self._rescore()
+        record = self._record(step, losses, probe, share)
+        self._report(record)
+        self.reason = stop_reason(self._progress(record), rules.limits)
+        if self.reason is None and self.curriculum.exhausted:
+            self.reason = StopReason.EXHAUSTED
+        wanted = self.reason is not None or self._asked_to_stop()
+        return any(self._gather([wanted]))
 
     def save(self, folder: Path) -> None:
         """Write the curriculum and the standing into a checkpoint."""
         self._tick()
-        state = {"curriculum": self.curriculum.state(), "standing": vars(self.standing)}
+        state = {
+            "curriculum": self.curriculum.state(),
+            "standing": asdict(self.standing),
+            "retained": [self._retained, self._retained_at_start],
+        }
         text = json.dumps(state, allow_nan=False).encode()
         write_atomically(folder / STATE_FILE, lambda stream: stream.write(text))
 
@@ -231,62 +325,146 @@ class CurriculumFeed:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.curriculum = Curriculum.restore(sampler, state["curriculum"])
         self.standing = Standing(**state["standing"])
+        retained, self._retained_at_start = state["retained"]
+        self._retained = retained and (retained[0], retained[1])
+        self._since = time.monotonic()
 
-    def _text(self, place: int, step: int) -> EncodedSample:
-        forget, refused = self._samples.forget, self._samples.refused
-        return forget.samples[place] if refused is None else refused(forget.sample_ids[place], step)
+    def _text(self, sample: str, step: int) -> EncodedSample:
+        refused = self._samples.refused
+        return self._samples.forget.samples[self._place[sample]] if refused is None else refused(sample, step)
 
-    def _reference(self, places: Sequence[int]) -> torch.Tensor | None:
+    def _reference(self) -> torch.Tensor | None:
         nll = self._samples.reference_nll
-        return None if nll is None else torch.from_numpy(nll[list(places)])
+        return None if nll is None else torch.from_numpy(nll[self._places(self._ids)])
 
-    def _partners(self, step: int, count: int) -> list[int]:
-        retain = self._samples.retain
-        if retain is None:
-            return []
-        return [retain_partner(self._rules.seed, step, slot, len(retain)) for slot in range(count)]
+    def _places(self, ids: Sequence[str]) -> IntArray:
+        return np.array([self._place[sample] for sample in ids], dtype=np.int64)
 
-    def _note(self, accuracy: dict[str, float], step: int) -> None:
-        """Note which of these samples are forgotten as the weights stood after `step` steps."""
-        known = [sample for sample in accuracy if sample not in self.standing.forgotten]
-        places = np.array([self._place[sample] for sample in known], dtype=np.int64)
-        verdict = self._rules.thresholds.judge(
-            np.array([accuracy[sample] for sample in known]),
-            lambda candidates: self._measures.extraction(places[candidates]),
-        )
-        for sample, forgotten in zip(known, verdict.forgotten, strict=True):
-            self.standing.checked[sample] = step
-            if forgotten:
-                self.standing.forgotten[sample] = step
-                self._news.append(sample)
-
-    def _check(self, step: int) -> None:
-        left = [sample for sample in self._samples.forget.sample_ids if sample not in self.standing.forgotten]
-        last = np.array([self.standing.checked.get(sample, 0) for sample in left], dtype=np.int64)
-        due = [sample for sample, is_due in zip(left, self._rules.checks.due(step, last), strict=True) if is_due]
+    def _own_looks(self, rows: Sequence[int]) -> dict[int, float]:
+        """Measure the MA of those drawn samples whose own answer is due for a look, by row."""
+        standing = self.standing
+        due = [
+            row
+            for row in rows
+            if self._rules.checks.due(
+                standing.updates.get(self._ids[row], 0), standing.checked.get(self._ids[row], 0)
+            )
+        ]
         if not due:
-            return
-        measured = self._measures.memorized(np.array([self._place[sample] for sample in due], dtype=np.int64))
-        self.standing.check_passes += len(due)
-        self._note(dict(zip(due, measured.accuracy.tolist(), strict=True)), step)
+            return {}
+        ids = [self._ids[row] for row in due]
+        with self._checking():
+            measured = self._measures.memorized(self._places(ids))
+        standing.tokens_checked += self._tokens(ids)
+        return dict(zip(due, measured.accuracy.tolist(), strict=True))
 
-    def _progress(self) -> Progress:
+    def _verdict(self, looked: Mapping[int, float]) -> dict[int, tuple[float, bool]]:
+        """Return EL and whether the sample is forgotten for each row that was looked at."""
+        rows = list(looked)
+        places = self._places([self._ids[row] for row in rows])
+
+        def extraction(candidates: IntArray) -> FloatArray:
+            self.standing.tokens_checked += int(self._measures.extraction_tokens[places[candidates]].sum())
+            with self._checking():
+                return self._measures.extraction(places[candidates])
+
+        verdict = self._rules.thresholds.judge(np.array([looked[row] for row in rows]), extraction)
+        return dict(
+            zip(rows, zip(verdict.extraction.tolist(), verdict.forgotten.tolist(), strict=True), strict=True)
+        )
+
+    def _note_looks(self, step: int) -> None:
+        standing = self.standing
+        found = dict.fromkeys(self._ids[look.row] for look in self._looks if look.forgotten)
+        self._news = tuple(sample for sample in found if sample not in standing.forgotten)
+        standing.forgotten |= dict.fromkeys(self._news, step)
+        for look in self._looks:
+            sample = self._ids[look.row]
+            if not math.isnan(look.accuracy):
+                standing.accuracy[sample] = look.accuracy
+                standing.checked[sample] = standing.updates.get(sample, 0)
+            self._count(look, sample)
+
+    def _count(self, look: Look, sample: str) -> None:
+        standing, tokens = self.standing, len(self._texts[look.row].tokens)
+        if look.trained:
+            standing.updates[sample] = standing.updates.get(sample, 0) + 1
+            standing.tokens_trained += tokens
+            standing.tokens_retained += self._partner_tokens(look.row)
+        else:
+            standing.tokens_checked += tokens
+
+    def _partner_tokens(self, row: int) -> int:
+        retain = self._samples.retain
+        return len(retain.samples[self._partners[row]].tokens) if retain else 0
+
+    def _tokens(self, ids: Sequence[str]) -> int:
+        return sum(len(self._samples.forget.samples[self._place[sample]].tokens) for sample in ids)
+
+    def _probe(self) -> tuple[float, float] | None:
+        if self._measures.retained is None:
+            return None
+        with self._checking():
+            found = self._measures.retained()
+        self.standing.tokens_checked += self._measures.retained_tokens
+        self._retained = float(np.nanmean(found.accuracy)), float(np.nanmean(found.nll))
+        return self._retained
+
+    def _rescore(self) -> float | None:
+        """Measure MRD anew where an epoch begins for which that is due; return the effective share then."""
+        every, epoch = self._rules.recompute_epochs, self.curriculum.place.epoch
+        due = every and epoch // every > self.standing.rescored_epoch // every
+        if not due or self.curriculum.exhausted:
+            return None
+        self.standing.rescored_epoch = epoch
+        pool = self.curriculum.pool
+        began = time.monotonic()
+        found = self._measures.rescored(self._places(pool.named(pool.in_pool)))
+        self.standing.seconds_mrd += time.monotonic() - began
+        self.standing.mrd_evaluations += found.evaluations
+        self.standing.tokens_mrd += found.tokens
+        self.curriculum.reweigh(found.scores)
+        return self.curriculum.effective_share
+
+    def _record(
+        self, step: int, losses: Losses, probe: tuple[float, float] | None, share: float | None
+    ) -> StepRecord:
+        gathered = self._gather([losses])
+        retain = self._samples.retain
+        tokens = sum(one.tokens for one in gathered)
+        return StepRecord(
+            step=step,
+            forget=self._ids,
+            retain=tuple(retain.sample_ids[i] for i in self._partners) if retain else (),
+            looks=tuple(self._looks),
+            forget_loss=sum(one.forget for one in gathered),
+            forget_nll=sum(one.nll for one in gathered) / max(tokens, 1),
+            retain_loss=sum(one.retain for one in gathered) if retain else None,
+            forgotten=self._news,
+            probe=probe,
+            effective_share=share,
+        )
+
+    def _progress(self, record: StepRecord) -> Progress:
         self._tick()
-        retained = self._measures.retained() if self._measures.retained else None
-        loss = None if retained is None else float(np.nanmean(retained.nll))
-        if self._initial_retain_loss is None:
-            self._initial_retain_loss = loss
         return Progress(
-            steps=self.standing.steps,
+            steps=record.step,
             epochs=self.standing.draws / len(self._samples.forget),
             seconds=self.standing.seconds,
             forgotten=len(self.standing.forgotten),
             samples=len(self._samples.forget),
-            loss=self._losses.forget + self._losses.retain,
-            retain_loss=loss,
-            initial_retain_loss=self._initial_retain_loss,
-            retain_accuracy=None if retained is None else float(np.nanmean(retained.accuracy)),
+            # The NLL too: weights that are not finite get every token wrong, which reads as forgotten.
+            loss=record.forget_loss + record.forget_nll + (record.retain_loss or 0.0),
+            retain_loss=self._retained and self._retained[1],
+            initial_retain_loss=self._retained_at_start,
+            retain_accuracy=self._retained and self._retained[0],
         )
+
+    @contextmanager
+    def _checking(self) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.standing.seconds_checks += time.monotonic() - began
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -12,14 +12,12 @@ forget fall where the likelihood falls.
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Average = Literal["tokens", "samples"]
-Granularity = Literal["token", "instance", "group"]
+from mrd_core.unlearning.methods import Average, Granularity
 
 
 def sample_nll(log_probs: Tensor, mask: Tensor) -> Tensor:

@@ -1,48 +1,23 @@
 """The unlearning methods: what each minimises, what it needs, and what can be set.
 
-The command line, the form and the documentation are made from what is declared here.
+The command line, the form and the documentation are made from what is declared here. Loads no torch: the
+losses themselves are in `forget_terms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from torch import Tensor
-
 from mrd_core.errors import UserError
-from mrd_core.unlearning.losses import (
-    Average,
-    Granularity,
-    ga_loss,
-    nll_loss,
-    npo_loss,
-    sample_nll,
-    satimp_loss,
-    simimp_loss,
-    simnpo_loss,
-    wga_loss,
-)
+
+Average = Literal["tokens", "samples"]
+Granularity = Literal["token", "instance", "group"]
 
 # Values by name, as `parsed` returns them: the names are those of the loss function's own arguments.
 Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ForgetBatch:
-    """What a forget loss sees of B samples, right-padded to L positions.
-
-    Attributes:
-        log_probs: log p(x_t | x_<t; θ) [nats] of the texts that the method forgets with, shape (B, L).
-        mask: True at the scored positions, shape (B, L).
-        reference_nll: Summed NLL of each sample under the starting model [nats], shape (B,), where it is needed.
-    """
-
-    log_probs: Tensor
-    mask: Tensor
-    reference_nll: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +78,7 @@ class Method:
 
     Attributes:
         name: On the command line.
+        label: Short, as tables of the field have it.
         title: For people.
         formula: What it minimises, in LaTeX; its symbols are `NOTATION`.
         source: The paper that proposed it.
@@ -110,11 +86,11 @@ class Method:
         retain: Whether a retain term is added: never, where a retain set is given, or always.
         default_retain_weight: λ of the retain term, where there is one.
         parameters: What can be set.
-        loss: The forget loss of a batch, as a scalar.
         needs_reference: Whether the loss needs the samples' NLL under the starting model.
     """
 
     name: str
+    label: str
     title: str
     formula: str
     source: str
@@ -122,7 +98,6 @@ class Method:
     retain: Literal["none", "optional", "required"]
     default_retain_weight: float
     parameters: tuple[Parameter, ...]
-    loss: Callable[[ForgetBatch, Parameters], Tensor]
     needs_reference: bool = False
 
     @property
@@ -175,36 +150,6 @@ def _number_within(bounds: tuple[float, float], given: float | str) -> float | N
     except (TypeError, ValueError):
         return None
     return number if bounds[0] <= number <= bounds[1] else None
-
-
-def _ga(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return ga_loss(batch.log_probs, batch.mask, **parameters)
-
-
-def _po(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return nll_loss(batch.log_probs, batch.mask, **parameters)
-
-
-def _npo(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    if batch.reference_nll is None:
-        raise ValueError("NPO needs the NLL of the samples under the reference model")
-    return npo_loss(sample_nll(batch.log_probs, batch.mask), batch.reference_nll, **parameters)
-
-
-def _wga(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return wga_loss(batch.log_probs, batch.mask, **parameters)
-
-
-def _simimp(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return simimp_loss(batch.log_probs, batch.mask, **parameters)
-
-
-def _satimp(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return satimp_loss(batch.log_probs, batch.mask, **parameters)
-
-
-def _simnpo(batch: ForgetBatch, parameters: Parameters) -> Tensor:
-    return simnpo_loss(sample_nll(batch.log_probs, batch.mask), batch.mask.sum(1), **parameters)
 
 
 _JANG = "Jang et al. 2023, Knowledge Unlearning for Mitigating Privacy Risks in Language Models"
@@ -261,6 +206,7 @@ _IMPORTANCE = "the importance 1 − p, which spares what is certain anyway"
 _ALL = (
     Method(
         name="ga",
+        label="GA",
         title="Gradient ascent (SGA)",
         formula=f"-{_MEAN_NLL}",
         source=_JANG,
@@ -268,10 +214,10 @@ _ALL = (
         retain="none",
         default_retain_weight=0.0,
         parameters=(_AVERAGE,),
-        loss=_ga,
     ),
     Method(
         name="graddiff",
+        label="GradDiff",
         title="Gradient difference (GradDiff)",
         formula=f"-{_MEAN_NLL}{_RETAIN}",
         source="Liu et al. 2022, Continual Learning and Private Unlearning",
@@ -279,10 +225,10 @@ _ALL = (
         retain="required",
         default_retain_weight=1.0,
         parameters=(_AVERAGE,),
-        loss=_ga,
     ),
     Method(
         name="po",
+        label="PO",
         title="Preference optimisation (PO)",
         formula=r"\frac{\sum_i \mathrm{NLL}_i^{\text{refusal}}}{\sum_i n_i^{\text{refusal}}}" + _RETAIN,
         source=_MAINI,
@@ -290,10 +236,10 @@ _ALL = (
         retain="required",
         default_retain_weight=1.0,
         parameters=(_AVERAGE,),
-        loss=_po,
     ),
     Method(
         name="npo",
+        label="NPO",
         title="Negative preference optimisation (NPO)",
         formula=r"-\frac{2}{\beta}\,\mathrm{mean}_i \log\sigma\!\left(\beta\left(\mathrm{NLL}_i - "
         rf"\mathrm{{NLL}}_i^{{\text{{ref}}}}\right)\right){_RETAIN}",
@@ -302,11 +248,11 @@ _ALL = (
         retain="required",
         default_retain_weight=1.0,
         parameters=(_inverse_temperature(0.1, "1/nat", _ZHANG),),
-        loss=_npo,
         needs_reference=True,
     ),
     Method(
         name="wga",
+        label="WGA",
         title="Weighted gradient ascent (WGA, SimSat)",
         formula=rf"\mathrm{{mean}}_t\; p_t^{{\beta}} \log p_t{_RETAIN}",
         source=_WANG,
@@ -314,10 +260,10 @@ _ALL = (
         retain="optional",
         default_retain_weight=1.0,
         parameters=(_exponent("beta", 1.0, _WANG, _SATURATION), _GRANULARITY, _AVERAGE),
-        loss=_wga,
     ),
     Method(
         name="simimp",
+        label="SimImp",
         title="Importance-weighted gradient ascent (SimImp)",
         formula=rf"\mathrm{{mean}}_t\; (1 - p_t)^{{\beta}} \log p_t{_RETAIN}",
         source=_YANG,
@@ -325,10 +271,10 @@ _ALL = (
         retain="optional",
         default_retain_weight=1.0,
         parameters=(_exponent("beta", 1.0, _YANG, _IMPORTANCE), _GRANULARITY, _AVERAGE),
-        loss=_simimp,
     ),
     Method(
         name="satimp",
+        label="SatImp",
         title="Saturation and importance (SatImp)",
         formula=rf"\mathrm{{mean}}_t\; p_t^{{\beta_1}} (1 - p_t)^{{\beta_2}} \log p_t{_RETAIN}",
         source=_YANG,
@@ -341,10 +287,10 @@ _ALL = (
             _GRANULARITY,
             _AVERAGE,
         ),
-        loss=_satimp,
     ),
     Method(
         name="simnpo",
+        label="SimNPO",
         title="Simple NPO (SimNPO)",
         formula=r"-\frac{2}{\beta}\,\mathrm{mean}_i \log\sigma\!\left(\beta\left("
         rf"\tfrac{{\mathrm{{NLL}}_i}}{{n_i}} - \gamma\right)\right){_RETAIN}",
@@ -363,7 +309,6 @@ _ALL = (
                 bounds=(0.0, 100.0),
             ),
         ),
-        loss=_simnpo,
     ),
 )
 

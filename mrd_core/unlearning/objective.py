@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mrd_core.encoding import EncodedSample
-from mrd_core.unlearning.losses import Average, kl_loss, nll_loss
-from mrd_core.unlearning.methods import ForgetBatch, Method, averaged_over
+from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
+from mrd_core.unlearning.losses import kl_loss, nll_loss
+from mrd_core.unlearning.methods import Average, Method, averaged_over
+from mrd_core.unlearning.sampling import part
 from mrd_core.unlearning.texts import TextBatch, answers
 
 
 class Drawn(NamedTuple):
-    """What one process trains on in one step.
+    """What is trained on in one step, by all processes together.
 
     Attributes:
-        forget: Samples to forget; for a method that teaches refusals, with the refusal as their answer.
+        forget: B samples to forget; for a method that teaches refusals, with the refusal as their answer.
         reference_nll: Their summed NLL under the starting model [nats], shape (B,), where the method needs it.
-        retain: Samples to keep; empty without a retain term.
+        retain: B samples to keep, one beside each; empty without a retain term.
     """
 
     forget: Sequence[EncodedSample]
@@ -29,23 +32,32 @@ class Drawn(NamedTuple):
     retain: Sequence[EncodedSample]
 
 
-# Takes a micro-batch's place in what was drawn and the MA of its samples before the update, and returns the rows
-# that are not forgotten yet.
-Judge = Callable[[slice, list[float]], list[int]]
+class Judge(Protocol):
+    """Tells which samples of a draw are forgotten already."""
+
+    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+        """Take the MA of these rows of the draw before the update; return those of them to train on."""
+
+    def settled(self) -> list[int]:
+        """Take note that every row of this process is judged; return all rows that are trained on, by anyone."""
 
 
 class Losses(NamedTuple):
-    """What a step found before it moved the weights.
+    """What a step found before it moved the weights, in the part of it that this process has.
 
     Attributes:
         forget: Forget term.
         retain: Retain term, unweighted; 0 without one.
-        nll: Mean NLL per token of the forget batch [nats].
+        nll: NLL of the drawn texts, summed [nats].
+        tokens: What `nll` is a sum over.
+        trained: Rows that all processes together trained on.
     """
 
     forget: float
     retain: float
     nll: float
+    tokens: int
+    trained: int
 
 
 @dataclass(frozen=True)
@@ -56,74 +68,89 @@ class Objective:
         method: The method.
         parameters: Its settings, as `methods.parsed` returns them.
         retain_weight: λ; 0 leaves the retain term out.
-        retain_term: NLL of the retain answers, or KL against the starting model.
-        reference: Returns log p(· | x_<t) of the starting model at a batch's scored positions, shape (M, V).
+        reference: Returns log p(· | x_<t) of the starting model at a batch's scored positions, shape (M, V), for
+            a retain term KL(p_ref ‖ p_θ); None for the NLL of the retain answers.
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
+        precision: The context of forward passes, such as autocast.
+        rank: This process, of `processes`.
     """
 
     method: Method
     parameters: Mapping[str, Any]
     retain_weight: float
-    retain_term: Literal["nll", "kl"]
     reference: Callable[[TextBatch], Tensor] | None
     micro_batch: int
     device: torch.device
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    rank: int = 0
+    processes: int = 1
 
     def accumulate(self, model: Any, drawn: Drawn, judge: Judge, backward: Callable[[Tensor], None]) -> Losses:
         """Call `backward` on the parts of the step's loss, a micro-batch at a time, and return what was found.
 
         Each part weighs by its share of what the loss is a mean over (tokens or samples of all that was drawn),
-        so the gradients add up to those of the whole batch. Only the group weights of WGA, SimImp and SatImp see
-        their own part alone. Samples that `judge` finds forgotten add nothing.
+        so the gradients add up to those of the whole batch, over micro-batches and processes alike. Only the
+        group weights of WGA, SimImp and SatImp see their own part alone. Samples that are forgotten already add
+        nothing, and neither do their retain partners; where all are, no gradient arises at all.
         """
-        forget, nll = self._forget(model, drawn, judge, backward)
-        retain = self._retain(model, drawn.retain, backward) if self.retain_weight else 0.0
-        return Losses(forget, retain, nll)
+        forget, nll, tokens = self._forget(model, drawn, judge, backward)
+        trained = set(judge.settled())
+        retain = self._retain(model, drawn.retain, trained, backward) if self.retain_weight else 0.0
+        return Losses(forget, retain, nll, tokens, len(trained))
 
     def _forget(
         self, model: Any, drawn: Drawn, judge: Judge, backward: Callable[[Tensor], None]
-    ) -> tuple[float, float]:
-        total, log_prob, tokens = 0.0, 0.0, 0
-        for part, share in self._parts(drawn.forget, averaged_over(self.parameters)):
-            batch = TextBatch.of(drawn.forget[part], self.device)
-            found = answers(model, batch)
-            log_prob += float(found.log_probs.detach().sum())
+    ) -> tuple[float, float, int]:
+        total, nll, tokens = 0.0, 0.0, 0
+        average = averaged_over(self.parameters)
+        whole = _size(drawn.forget, average)
+        for rows in self._micro_batches(range(len(drawn.forget))):
+            batch = TextBatch.of([drawn.forget[row] for row in rows], self.device)
+            with self.precision():
+                found = answers(model, batch)
+            nll -= float(found.log_probs.detach().sum())
             tokens += int(batch.mask.sum())
-            kept = judge(part, (found.hits.sum(dim=1) / batch.mask.sum(dim=1)).tolist())
+            kept = judge.judge(rows, (found.hits.sum(dim=1) / batch.mask.sum(dim=1)).tolist())
             if not kept:
                 continue
-            reference = (
-                None if drawn.reference_nll is None else drawn.reference_nll[part][kept].to(found.log_probs)
+            places = [rows.index(row) for row in kept]
+            chosen = ForgetBatch(
+                found.log_probs[places],
+                batch.mask[places],
+                None if drawn.reference_nll is None else drawn.reference_nll[kept].to(found.log_probs),
             )
-            chosen = ForgetBatch(found.log_probs[kept], batch.mask[kept], reference)
-            whole, average = drawn.forget[part], averaged_over(self.parameters)
-            left = _size([whole[row] for row in kept], average) / _size(whole, average)
-            loss = share * left * self.method.loss(chosen, self.parameters)
+            share = _size([drawn.forget[row] for row in kept], average) / whole
+            loss = share * FORGET_TERMS[self.method.name](chosen, self.parameters)
             backward(loss)
             total += float(loss.detach())
-        return total, -log_prob / max(tokens, 1)
+        return total, nll, tokens
 
-    def _retain(self, model: Any, samples: Sequence[EncodedSample], backward: Callable[[Tensor], None]) -> float:
-        total = 0.0
-        for part, share in self._parts(samples, "tokens"):
-            batch = TextBatch.of(samples[part], self.device)
-            found = answers(model, batch)
-            if self.reference is None:
-                loss = nll_loss(found.log_probs, batch.mask, "tokens")
-            else:
-                positions = torch.ones(len(found.log_softmax), dtype=torch.bool, device=found.log_softmax.device)
-                loss = kl_loss(self.reference(batch), found.log_softmax, positions)
-            backward(self.retain_weight * share * loss)
-            total += share * float(loss.detach())
+    def _retain(
+        self, model: Any, samples: Sequence[EncodedSample], trained: set[int], backward: Callable[[Tensor], None]
+    ) -> float:
+        total, whole = 0.0, _size(samples, "tokens")
+        mine = [row for row in part(range(len(samples)), self.rank, self.processes) if row in trained]
+        for start in range(0, len(mine), self.micro_batch):
+            chosen = [samples[row] for row in mine[start : start + self.micro_batch]]
+            batch = TextBatch.of(chosen, self.device)
+            with self.precision():
+                found = answers(model, batch)
+            loss = _size(chosen, "tokens") / whole * self._retain_term(batch, found.log_probs, found.log_softmax)
+            backward(self.retain_weight * loss)
+            total += float(loss.detach())
         return total
 
-    def _parts(self, samples: Sequence[EncodedSample], average: Average) -> Iterator[tuple[slice, float]]:
-        """Yield each micro-batch with its share of what the loss is a mean over."""
-        whole = _size(samples, average)
-        for start in range(0, len(samples), self.micro_batch):
-            part = slice(start, start + self.micro_batch)
-            yield part, _size(samples[part], average) / whole
+    def _retain_term(self, batch: TextBatch, log_probs: Tensor, log_softmax: Tensor) -> Tensor:
+        if self.reference is None:
+            return nll_loss(log_probs, batch.mask, "tokens")
+        positions = torch.ones(len(log_softmax), dtype=torch.bool, device=log_softmax.device)
+        return kl_loss(self.reference(batch), log_softmax, positions)
+
+    def _micro_batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        mine = part(rows, self.rank, self.processes)
+        for start in range(0, len(mine), self.micro_batch):
+            yield list(mine[start : start + self.micro_batch])
 
 
 def _size(samples: Sequence[EncodedSample], average: Average) -> int:

@@ -326,6 +326,11 @@ class Curriculum:
         """Return what `Sampler.shares` says of the next draw, shape (N,)."""
         return self._sampler.shares(self._pool, self._place)
 
+    @property
+    def effective_share(self) -> float:
+        """Effective sample size of the next draw as a share of the pool."""
+        return effective_share(self.shares()[self._pool.in_pool])
+
     def next_batch(self, size: int) -> list[str]:
         """Return the next `size` sample ids, or an empty list when the curriculum is exhausted."""
         return [] if self.exhausted else [self._draw() for _ in range(size)]

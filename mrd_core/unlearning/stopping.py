@@ -234,6 +234,7 @@ class StopReason(StrEnum):
     MAX_STEPS = "max-steps"
     MAX_EPOCHS = "max-epochs"
     MAX_SECONDS = "max-seconds"
+    EXHAUSTED = "exhausted"
 
     @property
     def is_failure(self) -> bool:

@@ -8,27 +8,36 @@ forgotten is out of the pool from the next draw on.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from mrd_core.unlearning.objective import Drawn, Losses, Objective
+from mrd_core.errors import UserError
+from mrd_core.likelihood import is_out_of_memory
+from mrd_core.unlearning.objective import Drawn, Judge, Losses, Objective
 
 STAGING = ".saving"
 
 
-class Feed(Protocol):
+class Feed(Judge, Protocol):
     """Where the steps come from, and where what they found goes."""
 
-    def draw(self, step: int) -> Drawn:
-        """Return what this process trains on in `step` (the first is 0)."""
+    @property
+    def spoilt(self) -> bool:
+        """Whether the weights are no good any more, so that no checkpoint is made of them."""
 
-    def judge(self, rows: slice, accuracy: list[float]) -> list[int]:
-        """Take the MA of these rows of the last draw before the update; return those to train on."""
+    def draw(self, step: int) -> Drawn:
+        """Return what is trained on in `step` (the first is 0), by all processes together."""
+
+    def undo(self) -> None:
+        """Forget what was judged of this draw: it is judged once more."""
 
     def stepped(self, step: int, losses: Losses) -> bool:
         """Note that the weights have moved; return whether to stop here."""
@@ -55,7 +64,7 @@ class _StopWhenTold(TrainerCallback):
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self.losses = Losses(0.0, 0.0, 0.0)
+        self.losses = Losses(0.0, 0.0, 0.0, 0, 0)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -64,11 +73,16 @@ class _StopWhenTold(TrainerCallback):
         if self._feed.stepped(state.global_step, self.losses):
             control.should_training_stop = True
             control.should_save = args.save_strategy != "no"
+        if self._feed.spoilt:
+            control.should_save = False
         return control
 
 
 class UnlearningTrainer(Trainer):
     """transformers' Trainer with the batches of a feed and the loss of an objective.
+
+    Several processes work on one batch: each computes the gradients of its own samples, and they are added up
+    once a step. So the run is that of one process, with the rounding of another order of additions.
 
     Args:
         model: What is trained: the model, or its peft wrapper.
@@ -80,6 +94,8 @@ class UnlearningTrainer(Trainer):
     def __init__(self, model: Any, args: TrainingArguments, objective: Objective, feed: Feed) -> None:
         processes = max(args.world_size, 1)
         self._listener = _StopWhenTold(feed)
+        # One process drives one device; without this, transformers would spread the model over all it sees.
+        args._n_gpu = min(args.n_gpu, 1)
         super().__init__(
             model=model,
             args=args,
@@ -87,7 +103,10 @@ class UnlearningTrainer(Trainer):
             data_collator=lambda steps: {"step": torch.tensor(steps)},
             callbacks=[self._listener],
         )
-        self._objective = objective
+        self.remove_callback(PrinterCallback)
+        self._objective = replace(
+            objective, precision=self.compute_loss_context_manager, rank=args.process_index, processes=processes
+        )
         self._feed = feed
         self._staging: Path | None = None
 
@@ -100,11 +119,35 @@ class UnlearningTrainer(Trainer):
         """Forward and backward of one optimiser step, a micro-batch at a time."""
         model.train()
         drawn = self._feed.draw(self.state.global_step)
-        with self.compute_loss_context_manager():
-            losses = self._objective.accumulate(model, drawn, self._feed.judge, self.accelerator.backward)
+        with model.no_sync() if hasattr(model, "no_sync") else nullcontext():
+            losses = self._accumulate(model, drawn)
+        # Without any gradient the optimiser leaves the weights alone; zeros would let its momentum move them.
+        if self._objective.processes > 1 and losses.trained:
+            _add_up_gradients(model)
         self._listener.losses = losses
         total = losses.forget + self._objective.retain_weight * losses.retain
         return torch.tensor(total, device=self.args.device)
+
+    def _accumulate(self, model: Any, drawn: Drawn) -> Losses:
+        """Accumulate the gradients of a step, in half as large parts as long as memory runs out."""
+        while True:
+            try:
+                return self._objective.accumulate(model, drawn, self._feed, self.accelerator.backward)
+            except RuntimeError as error:
+                # One of several processes cannot repeat what the others have done.
+                if self._objective.processes > 1 or not is_out_of_memory(error):
+                    raise
+                if self._objective.micro_batch == 1:
+                    raise UserError(
+                        "A training step with a single sample in memory",
+                        "does not fit into the memory of the device.",
+                        "Train a LoRA adapter, switch gradient checkpointing on, use mixed precision, or a larger "
+                        "device.",
+                    ) from error
+            self._objective = replace(self._objective, micro_batch=self._objective.micro_batch // 2)
+            self._feed.undo()
+            model.zero_grad()
+            torch.cuda.empty_cache()
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging) if self._staging else str(super()._get_output_dir(trial))
@@ -112,18 +155,37 @@ class UnlearningTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save under another name and rename, so that a checkpoint is whole or absent; keep the newest only."""
         folder = Path(str(self.args.output_dir))
-        self._staging = folder / STAGING
-        shutil.rmtree(self._staging, ignore_errors=True)
-        try:
+        with self._staged(folder) as staging:
             super()._save_checkpoint(model, trial)
+        if self.args.should_save:
+            (made,) = staging.iterdir()
+            self._feed.save(made)
+            made.rename(folder / made.name)
+            staging.rmdir()
+            for older in checkpoints(folder)[:-1]:
+                shutil.rmtree(older, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def _staged(self, folder: Path) -> Iterator[Path]:
+        """Have the checkpoint written into an empty folder within `folder`."""
+        self._staging = folder / STAGING
+        if self.args.should_save:
+            shutil.rmtree(self._staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            yield self._staging
+            self.accelerator.wait_for_everyone()
         finally:
-            staged, self._staging = self._staging, None
-        (made,) = staged.iterdir()
-        self._feed.save(made)
-        made.rename(folder / made.name)
-        staged.rmdir()
-        for older in checkpoints(folder)[:-1]:
-            shutil.rmtree(older, ignore_errors=True)
+            self._staging = None
+
+
+def _add_up_gradients(model: Any) -> None:
+    """Add the gradients of all processes up; a process that trained on nothing adds zeros."""
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            distributed.all_reduce(weight.grad)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -13,11 +13,16 @@ from scipy import stats
 
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
-from mrd_core.unlearning.methods import METHODS, ForgetBatch, Method, averaged_over, parsed
+from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
+from mrd_core.unlearning.methods import METHODS, Method, averaged_over, parsed
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}
 WEIGHTS = {"granularity": "token", "average": "tokens"}
+
+
+def test_every_method_has_its_forget_term() -> None:
+    assert FORGET_TERMS.keys() == METHODS.keys()
 
 
 def batch(size: int = 5) -> ForgetBatch:
@@ -133,7 +138,7 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
         ("simnpo", {"gamma": 0.4}, losses.simnpo_loss(nll, mask.sum(1), 4.5, 0.4)),
     ]
     assert {name for name, _, _ in cases} == set(METHODS)
-    values = [METHODS[name].loss(given, parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
+    values = [FORGET_TERMS[name](given, parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
     assert values == [expected.item() for _, _, expected in cases]
     assert len(set(values)) == len(values)
 
@@ -142,7 +147,7 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
 def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method: Method) -> None:
     given = batch()
     leaf = given.log_probs.clone().requires_grad_()
-    loss = method.loss(ForgetBatch(leaf, given.mask, given.reference_nll), parsed(method, {}))
+    loss = FORGET_TERMS[method.name](ForgetBatch(leaf, given.mask, given.reference_nll), parsed(method, {}))
     (found,) = torch.autograd.grad(loss, leaf)
     assert loss.shape == ()
     scored = found[given.mask]
@@ -152,7 +157,7 @@ def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method
 def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
     given = batch()
     with pytest.raises(ValueError, match="reference"):
-        METHODS["npo"].loss(ForgetBatch(given.log_probs, given.mask), {"beta": 0.1})
+        FORGET_TERMS["npo"](ForgetBatch(given.log_probs, given.mask), {"beta": 0.1})
 
 
 @pytest.mark.parametrize(
@@ -167,8 +172,9 @@ def test_parts_weighed_by_their_share_add_up_to_the_whole_batch(name: str, chose
     parts = [part(whole, begin, end) for begin, end in ((0, 1), (1, 4), (4, 5))]
     by_tokens = averaged_over(parameters) == "tokens"
     shares = [float(piece.mask.sum() if by_tokens else len(piece.mask)) for piece in parts]
-    total = sum(share * method.loss(piece, parameters).item() for share, piece in zip(shares, parts, strict=True))
-    assert total / sum(shares) == pytest.approx(method.loss(whole, parameters).item(), rel=1e-12)
+    loss = FORGET_TERMS[method.name]
+    total = sum(share * loss(piece, parameters).item() for share, piece in zip(shares, parts, strict=True))
+    assert total / sum(shares) == pytest.approx(loss(whole, parameters).item(), rel=1e-12)
 
 
 def test_the_shipped_refusals_are_many_different_clean_sentences() -> None:

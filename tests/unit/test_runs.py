@@ -678,7 +678,7 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
         (None, "needs a readable config.json"),
         ("{", "EOF while parsing"),
         ("[]", "should be an object"),
-        ('{"kind": "unlearn"}', "kind 'unlearn' is unknown"),
+        ('{"kind": "guess"}', "kind 'guess' is unknown"),
         ('{"kind": "score"}', "forget_set: Field required"),
         ('{"forget_set": {"source": "x"}, "sigma": 1}', "sigma: Extra inputs are not permitted"),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,16 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
+from mrd_core.encoding import EncodedSample
+from mrd_core.errors import UserError
 from mrd_core.memorization import Memorized, measure_memorization
-from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples, StepRecord
+from mrd_core.unlearning.adapters import adapted
+from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Drawn, Objective
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
-from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds
+from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict
 from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.unit import tiny
@@ -29,6 +35,16 @@ SCORES = {sample: float(place + 1) for place, sample in enumerate(FORGET.sample_
 # Of a small step nobody forgets what he knows by heart.
 SMALL_STEP = 1e-5
 NEVER = Thresholds.absolute(0.05, None)
+
+
+class _Forgotten(Thresholds):
+    """Finds every sample forgotten."""
+
+    def judge(self, accuracy: np.ndarray, measure_extraction: Any) -> Verdict:  # noqa: ARG002
+        return Verdict(np.ones(len(accuracy), dtype=np.bool_), np.full(len(accuracy), np.nan))
+
+
+FORGOTTEN = _Forgotten(1.0, None, "absolute")
 
 
 @cache
@@ -53,15 +69,33 @@ def network() -> Any:
 def objective(method: str, micro_batch: int = 100, **changes: Any) -> Objective:
     chosen = METHODS[method]
     weight = 0.0 if chosen.retain == "none" else chosen.default_retain_weight
-    settings = {"retain_weight": weight, "retain_term": "nll", "reference": None} | changes
+    settings = {"retain_weight": weight, "reference": None} | changes
     return Objective(chosen, parsed(chosen, {}), micro_batch=micro_batch, device=tiny.CPU, **settings)
 
 
-def keep_all(rows: slice, accuracy: list[float]) -> list[int]:  # noqa: ARG001
-    return list(range(len(accuracy)))
+@dataclass
+class Keep:
+    """A judge that trains on these rows of a draw, on all of them unless told."""
+
+    kept: Sequence[int] | None = None
+    seen: list[int] = field(default_factory=list)
+
+    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+        assert len(rows) == len(accuracy)
+        self.seen += [row for row in rows if self.kept is None or row in self.kept]
+        return [row for row in rows if row in self.seen]
+
+    def settled(self) -> list[int]:
+        return self.seen
 
 
-def feed_of(model: Any, records: list[StepRecord], sampler: str = "mrd", **changes: Any) -> CurriculumFeed:
+def feed_of(
+    model: Any,
+    records: list[StepRecord],
+    sampler: str = "mrd",
+    samples: Samples = Samples(FORGET, None, None, RETAIN),
+    **changes: Any,
+) -> CurriculumFeed:
     rules = {
         "batch_size": 3,
         "seed": 7,
@@ -74,11 +108,16 @@ def feed_of(model: Any, records: list[StepRecord], sampler: str = "mrd", **chang
     def memorized(places: np.ndarray) -> Memorized:
         return measure_memorization(model, FORGET, tiny.CPU, 1000, places)
 
-    measures = Measures(memorized, lambda places: np.zeros(len(places)), None)
+    def rescored(places: np.ndarray) -> Rescored:
+        return Rescored({FORGET.sample_ids[place]: 10.0 - place for place in places}, 5, 100)
+
+    def retained() -> Memorized:
+        return measure_memorization(model, RETAIN, tiny.CPU, 1000)
+
+    no_tokens = np.zeros(len(FORGET), dtype=np.int64)
+    measures = Measures(memorized, lambda places: np.zeros(len(places)), no_tokens, retained, 7, rescored)
     curriculum = Curriculum(SAMPLERS[sampler], SCORES, seed=3)
-    return CurriculumFeed(
-        curriculum, Samples(FORGET, None, None, RETAIN), measures, Rules(**rules), records.append
-    )
+    return CurriculumFeed(curriculum, samples, measures, Rules(**rules), records.append)
 
 
 def trained(
@@ -106,13 +145,11 @@ def trained(
     )
 
 
-def gradients(
-    model: Any, method: str, micro_batch: int, judge: Callable[..., list[int]] = keep_all
-) -> torch.Tensor:
+def gradients(model: Any, method: str, micro_batch: int, kept: Sequence[int] | None = None) -> torch.Tensor:
     reference = torch.tensor([30.0, 20.0, 25.0, 40.0]) if METHODS[method].needs_reference else None
     drawn = Drawn([FORGET.samples[i] for i in (0, 3, 4, 1)], reference, [RETAIN.samples[i] for i in (2, 0, 0, 1)])
     model.zero_grad()
-    objective(method, micro_batch).accumulate(model, drawn, judge, torch.Tensor.backward)
+    objective(method, micro_batch).accumulate(model, drawn, Keep(kept), torch.Tensor.backward)
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
 
 
@@ -135,10 +172,10 @@ def test_the_log_probabilities_of_a_batch_are_those_that_scoring_finds() -> None
 
 def test_a_sample_that_is_found_forgotten_adds_nothing_to_the_step() -> None:
     model = tiny.in_double(network())
-    first = gradients(model, "ga", 1, lambda rows, _accuracy: [0] if rows.start == 0 else [])
+    first = gradients(model, "ga", 1, kept=[0])
     drawn = Drawn([FORGET.samples[0]], None, ())
     model.zero_grad()
-    objective("ga").accumulate(model, drawn, keep_all, torch.Tensor.backward)
+    objective("ga").accumulate(model, drawn, Keep(), torch.Tensor.backward)
     alone = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
     tokens = [int(FORGET.samples[i].answer.sum()) for i in (0, 3, 4, 1)]
     # Normalisation layers round to fp32, differently for a padded batch.
@@ -199,4 +236,161 @@ def test_a_resumed_run_draws_the_same_order_and_finds_the_same_losses(tmp_path: 
     assert [(record.forget, record.retain) for record in found] == [
         (record.forget, record.retain) for record in whole
     ]
-    np.testing.assert_allclose([r.losses for r in found], [r.losses for r in whole], rtol=1e-6, atol=1e-6)
+    losses = [[(r.forget_loss, r.forget_nll, r.retain_loss) for r in records] for records in (found, whole)]
+    np.testing.assert_allclose(*losses, rtol=1e-6, atol=1e-6)
+
+
+def test_retain_partners_of_forgotten_samples_add_nothing() -> None:
+    model = tiny.in_double(network())
+    kept = gradients(model, "graddiff", 4, kept=[1])
+    drawn = Drawn([FORGET.samples[3]], None, [RETAIN.samples[0]])
+    model.zero_grad()
+    shares = [int(FORGET.samples[3].answer.sum()), int(RETAIN.samples[0].answer.sum())]
+    wholes = [
+        sum(int(FORGET.samples[i].answer.sum()) for i in (0, 3, 4, 1)),
+        sum(int(RETAIN.samples[i].answer.sum()) for i in (2, 0, 0, 1)),
+    ]
+    weight = shares[1] / wholes[1] / (shares[0] / wholes[0])
+    objective("graddiff", retain_weight=weight).accumulate(model, drawn, Keep(), torch.Tensor.backward)
+    alone = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    torch.testing.assert_close(kept, alone * shares[0] / wholes[0], rtol=1e-3, atol=1e-7)
+
+
+def test_a_step_that_finds_all_its_samples_forgotten_leaves_the_weights_alone(tmp_path: Path) -> None:
+    model, records = network(), []
+    # Momentum is there after the first step; then every sample counts as forgotten.
+    feed = feed_of(model, records, "uniform", batch_size=6)
+    trained(model, feed, tmp_path / "one", "ga", max_steps=1, save_strategy="steps", save_steps=1)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    feed = feed_of(model, records, "uniform", batch_size=6, thresholds=FORGOTTEN)
+    feed.restore(checkpoints(tmp_path / "one")[-1], SAMPLERS["uniform"])
+    trained(model, feed, tmp_path / "one", "ga", resume=checkpoints(tmp_path / "one")[-1], max_steps=2)
+    assert [look.trained for look in records[-1].looks] == [False] * 6
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_a_sample_that_is_found_forgotten_was_not_updated_in_that_step(tmp_path: Path) -> None:
+    model, records = network(), []
+    limits = Limits(max_steps=60)
+    feed = feed_of(model, records, "uniform", thresholds=Thresholds.absolute(0.5, None), limits=limits)
+    trained(model, feed, tmp_path, "ga", max_steps=60, learning_rate=1e-2)
+    for record in records:
+        for look in record.looks:
+            assert look.trained == (look.accuracy >= 0.5) == (not look.forgotten)
+    counted = Counter(record.forget[look.row] for record in records for look in record.looks if look.trained)
+    assert feed.standing.updates == dict(counted)
+
+
+def test_the_standing_counts_the_tokens_of_every_pass(tmp_path: Path) -> None:
+    model, records = network(), []
+    feed = feed_of(model, records, probe_steps=4)
+    trained(model, feed, tmp_path)
+    length = dict(zip(FORGET.sample_ids, FORGET.lengths.tolist(), strict=True))
+    kept = dict(zip(RETAIN.sample_ids, RETAIN.lengths.tolist(), strict=True))
+    assert feed.standing.tokens_trained == sum(length[one] for record in records for one in record.forget)
+    assert feed.standing.tokens_retained == sum(kept[one] for record in records for one in record.retain)
+    assert feed.standing.tokens_checked == 2 * 7
+    assert [record.probe is not None for record in records] == [False, False, False, True] * 2
+
+
+def test_refusals_are_judged_by_the_samples_own_answers_on_a_schedule_of_their_updates(tmp_path: Path) -> None:
+    model, records = network(), []
+
+    def refused(sample: str, _step: int) -> EncodedSample:
+        return RETAIN.samples[FORGET.sample_ids.index(sample) % 4]
+
+    samples = Samples(FORGET, refused, None, RETAIN)
+    limits = Limits(max_steps=30)
+    feed = feed_of(model, records, "uniform", samples, checks=Checks(spacing="fixed", interval=2), limits=limits)
+    trained(model, feed, tmp_path, "po", max_steps=30)
+    looked: dict[str, list[int]] = {}
+    updates: Counter[str] = Counter()
+    for record in records:
+        for look in record.looks:
+            if not np.isnan(look.accuracy):
+                looked.setdefault(record.forget[look.row], []).append(updates[record.forget[look.row]])
+        updates.update(record.forget)
+    assert looked
+    for counts in looked.values():
+        assert all(later - earlier >= 2 for earlier, later in pairwise([0, *counts]) if later != earlier)
+
+
+def test_mrd_is_measured_anew_at_the_epochs_that_are_due_and_weighs_from_then_on(tmp_path: Path) -> None:
+    model, records = network(), []
+    feed = feed_of(model, records, "easy-to-hard", recompute_epochs=1, batch_size=6, limits=Limits(max_steps=3))
+    trained(model, feed, tmp_path, max_steps=3)
+    hardest_last = list(FORGET.sample_ids)
+    assert list(records[0].forget) == hardest_last[::-1]
+    assert list(records[1].forget) == list(records[2].forget) == hardest_last
+    assert feed.standing.mrd_evaluations == 15
+    assert feed.standing.tokens_mrd == 300
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_adapter_moves_and_the_model_beneath_it_does_not(tmp_path: Path, checkpointing: bool) -> None:
+    base, records = network(), []
+    model = adapted(base, rank=2, alpha=4.0, checkpointing=checkpointing)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    trained(model, feed_of(model, records), tmp_path, learning_rate=1e-2, activation_checkpointing=checkpointing)
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved == {name for name in before if "lora_" in name}
+
+
+def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
+    weights = []
+    for checkpointing in (False, True):
+        model = network()
+        trained(model, feed_of(model, []), tmp_path, activation_checkpointing=checkpointing)
+        weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
+    torch.testing.assert_close(*weights)
+
+
+def test_half_precision_passes_still_unlearn(tmp_path: Path) -> None:
+    model, records = network(), []
+    trained(model, feed_of(model, records), tmp_path, "ga", learning_rate=1e-3, bf16=True)
+    assert records[-1].forget_nll > records[0].forget_nll
+    assert all(weight.dtype is torch.float32 for weight in model.parameters())
+
+
+def test_memory_that_runs_out_halves_the_micro_batch_and_changes_no_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, records = network(), []
+    trained(whole, feed_of(whole, records), tmp_path / "whole")
+    forward = type(whole).forward
+
+    def small(self: Any, input_ids: torch.Tensor, **rest: Any) -> Any:
+        if torch.is_grad_enabled() and len(input_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(type(whole), "forward", small)
+    model, again = network(), []
+    trained(model, feed_of(model, again), tmp_path / "halved")
+    assert [str(record.looks) for record in again] == [str(record.looks) for record in records]
+    for one, other in zip(model.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_sample_that_fits_into_no_memory_is_a_users_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+
+    def full(self: Any, **_: Any) -> Any:  # noqa: ARG001
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    feed = feed_of(model, [])
+    monkeypatch.setattr(type(model), "forward", full)
+    with pytest.raises(UserError, match="does not fit"):
+        trained(model, feed, tmp_path)
+
+
+def test_weights_that_are_spoilt_make_no_checkpoint(tmp_path: Path) -> None:
+    model, records = network(), []
+    feed = feed_of(model, records)
+    trained(model, feed, tmp_path, learning_rate=1e30, save_strategy="steps", save_steps=1)
+    assert feed.reason is StopReason.LOSS_NOT_FINITE
+    assert not np.isfinite(records[-1].forget_nll)
+    assert checkpoints(tmp_path)[-1].name == f"checkpoint-{records[-1].step - 1}"

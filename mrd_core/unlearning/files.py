@@ -1,0 +1,122 @@
+"""The files of an unlearning run. Each is written under a temporary name and renamed, but for the log of steps."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mrd_core.scoring.files import write_atomically
+
+
+@dataclass(frozen=True)
+class UnlearningFiles:
+    """What the directory of an unlearning run holds, by name. Loads no torch."""
+
+    directory: Path
+
+    @property
+    def samples(self) -> Path:
+        """The forget set: those samples of the score run that are unlearned."""
+        return self.directory / "samples.parquet"
+
+    @property
+    def retain(self) -> Path:
+        """The retain set; absent without one."""
+        return self.directory / "retain.parquet"
+
+    @property
+    def curriculum(self) -> Path:
+        """One row a sample: sample_id, n_tokens, mean_log_prob, the mrd_* columns, weight, share.
+
+        `weight` is what the sampler weighs by (NaN where undefined), `share` the expected share of an epoch's
+        draws at the start, before any sample has left.
+        """
+        return self.directory / "curriculum.parquet"
+
+    @property
+    def start(self) -> Path:
+        """What was found before the first step (JSON): thresholds, reference NLL, initial measures, reasons."""
+        return self.directory / "start.json"
+
+    @property
+    def before(self) -> Path:
+        """One row a sample on the starting model: sample_id, accuracy, nll, own_answer (None: not written)."""
+        return self.directory / "before.parquet"
+
+    @property
+    def tokens_before(self) -> Path:
+        """One row an answer token on the starting model: sample_id, position, piece, log_prob."""
+        return self.directory / "tokens_before.parquet"
+
+    @property
+    def steps(self) -> Path:
+        """The realised order: one JSON line a step, appended as it is taken."""
+        return self.directory / "steps.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the newest checkpoint; removed when the run is done."""
+        return self.directory / "checkpoints"
+
+    @property
+    def outcome(self) -> Path:
+        """One row a sample.
+
+        sample_id, updates, draws, forgotten_step (NA: never found forgotten), forgotten_at_end,
+        accuracy_before, accuracy_after, nll_before, nll_after [nats per answer token], own_answer_before,
+        own_answer_after.
+        """
+        return self.directory / "outcome.parquet"
+
+    @property
+    def tokens(self) -> Path:
+        """One row an answer token: sample_id, position, piece, log_prob_before, log_prob_after [nats]."""
+        return self.directory / "answer_tokens.parquet"
+
+    @property
+    def model(self) -> Path:
+        """The result: a folder that `from_pretrained` loads, or an adapter, with a card."""
+        return self.directory / "model"
+
+    @property
+    def summary(self) -> Path:
+        """The figures of the whole run; written last."""
+        return self.directory / "summary.json"
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return the figures of a finished run."""
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary
+
+    def read_steps(self) -> list[dict[str, Any]]:
+        """Return the steps that are written down whole; a line that a kill cut short does not count."""
+        if not self.steps.exists():
+            return []
+        whole, _, _rest = self.steps.read_text(encoding="utf-8").rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def keep_steps(self, count: int) -> None:
+        """Cut the log of steps to its first `count` lines, for a run that goes on from a checkpoint there."""
+        if self.steps.exists():
+            lines = self.steps.read_bytes().splitlines(keepends=True)[:count]
+            write_atomically(self.steps, lambda stream: stream.writelines(lines))
+
+    def write_frame(self, path: Path, frame: pd.DataFrame) -> None:
+        """Write a table as Parquet."""
+        write_atomically(path, lambda stream: frame.to_parquet(stream, index=False))
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Write JSON without NaN."""
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode()
+        write_atomically(path, lambda stream: stream.write(text + b"\n"))
+
+    def remove_scaffolding(self) -> None:
+        """Remove what only training needed. May be repeated."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for temporary in self.directory.glob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
