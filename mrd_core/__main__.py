@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -34,6 +35,11 @@ from mrd_core.runs import Run, RunState, RunStore, command_for, submit
 from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
 from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.options import OPTIONS, settings_of
+from mrd_core.unlearning.request import request
+from mrd_core.unlearning.stopping import SOURCES
 
 app = typer.Typer(
     help="Which samples of a forget set will a language model not forget easily, and how sure can we be?",
@@ -160,6 +166,74 @@ def demo(
     _score(ScoreConfig(forget_set=ForgetSetConfig(source="demo")), out_dir, as_json=False)
 
 
+def unlearn(
+    scores: Annotated[str, typer.Option(help="Score run: its directory, or its id.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that is to forget; by default the one that was scored.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run directory, new or empty; by default under MRD_HOME.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    **given: Any,
+) -> None:
+    """Unlearn the forget set of a score run, with or without a curriculum, and keep the resulting model."""
+    store = _store()
+    scored = _scored(scores, store)
+    settings = settings_of({name.replace("_", "-"): value for name, value in given.items()})
+    chosen = read_config(scored, ScoreConfig).model.model_dump() | settings.pop("model", {})
+    with _options_explained("unlearn"):
+        config = UnlearnConfig.model_validate(
+            _absolute_paths(settings)
+            | {"score_run": scored, "model": chosen | ({"source": _absolute(model)} if model else {})}
+        )
+    run = request(config, store=store, settings=Settings.from_environment(), directory=out_dir)
+    _finish(_carry_out(run.directory), as_json)
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with `unlearning.options.OPTIONS` in the place of its keyword arguments, for typer."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    types = {"value": str | None, "flag": bool, "list": list[str] | None}
+    defaults = {"value": None, "flag": False, "list": None}
+    added = [
+        inspect.Parameter(
+            option.name.replace("-", "_"),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults[option.kind],
+            annotation=Annotated[types[option.kind], typer.Option(f"--{option.name}", help=option.help)],
+        )
+        for option in OPTIONS
+    ]
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + added
+    )
+    command.__annotations__ = {one.name: one.annotation for one in [*own, *added]} | {"return": None}
+    return command
+
+
+app.command()(_with_options(unlearn))
+
+
+def _scored(name: str, store: RunStore) -> Path:
+    """Return the directory of a score run that is named by its directory or its id."""
+    path = Path(name).expanduser()
+    return path.resolve() if path.is_dir() else store.get(name).directory
+
+
+def _absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Make the paths in nested settings absolute, as `_absolute` does."""
+    paths = {"source", "adapter", "refusals", "stratum", "reference"}
+    return {
+        name: _absolute_paths(value)
+        if isinstance(value, dict)
+        # The source of the thresholds is a word.
+        else (_absolute(value) if name in paths and value not in SOURCES else value)
+        for name, value in settings.items()
+    }
+
+
 @app.command("run")
 def run_directory(
     directory: Annotated[Path, typer.Argument(help="Run directory with a config.json.")],
@@ -261,6 +335,10 @@ def _progress(run: Run) -> str:
         return f"{run.summary['n_samples']} samples, relative SE {_percent(run.summary['median_relative_se'])}"
     if run.error:
         return escape(shorten(run.error.cause, 60, placeholder=" …"))
+    if run.state is RunState.SUCCEEDED and run.summary and run.kind == "unlearn":
+        return (
+            f"{run.summary['forgotten']} of {run.summary['n_samples']} forgotten, {run.summary['updates']} updates"
+        )
     done, total = run.progress.get("done"), run.progress.get("total")
     return f"{done} of {total} {CONFIGS[run.kind].steps}" if total else str(run.progress.get("message", ""))
 
@@ -290,16 +368,17 @@ def _preset(name: str) -> Any:
 
 
 @contextmanager
-def _options_explained() -> Iterator[None]:
+def _options_explained(command: str = "score") -> Iterator[None]:
     """Turn a value that a configuration refuses into an error that names the option."""
     try:
         yield
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        option = str(first["loc"][0]).replace("_", "-")
-        raise UserError(
-            f"--{option} {first['input']}", f"{first['msg']}.", "See `python -m mrd_core score --help`."
-        ) from error
+        # A limit of the whole configuration has no place; the last name of a place is the option's.
+        names = [str(part) for part in first["loc"] if isinstance(part, str)]
+        option = f"--{names[-1].replace('_', '-')} {first['input']}" if names else "The settings"
+        why = first["msg"].removeprefix("Value error, ")
+        raise UserError(option, f"{why}.", f"See `python -m mrd_core {command} --help`.") from error
 
 
 def _score(config: ScoreConfig, directory: Path | None, as_json: bool) -> None:
@@ -338,6 +417,29 @@ def _finish(run: Run, as_json: bool) -> None:
 
 
 def _print_outcome(run: Run, summary: dict[str, Any]) -> None:
+    (_print_unlearned if run.kind == "unlearn" else _print_scores)(run, summary)
+
+
+def _print_unlearned(run: Run, summary: dict[str, Any]) -> None:
+    err.print(
+        f"{summary['label']}: {summary['forgotten']} of {summary['n_samples']} samples found forgotten in "
+        f"{summary['updates']} updates ({summary['steps']} steps, {summary['seconds']:.0f} s); it ended with "
+        f"{summary['stop_reason']}, {summary['forgotten_at_end']} forgotten on the final weights.",
+        highlight=False,
+    )
+    for name in ("forget", "retain"):
+        if summary[f"{name}_nll"] is not None:
+            err.print(
+                f"{name}: MA {summary[f'{name}_accuracy_before']:.3f} → {summary[f'{name}_accuracy']:.3f}, NLL "
+                f"{summary[f'{name}_nll_before']:.3f} → {summary[f'{name}_nll']:.3f} nats per answer token",
+                highlight=False,
+            )
+    for warning in summary["warnings"]:
+        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
+    err.print(f"Model: {escape(str(UnlearningFiles(run.directory).model))}", highlight=False)
+
+
+def _print_scores(run: Run, summary: dict[str, Any]) -> None:
     err.print(
         f"{summary['n_samples']} samples, {summary['evaluations']} evaluations in {summary['seconds']:.0f} s; "
         f"median relative SE {_percent(summary['median_relative_se'])}; reliability {_figure(summary, 'sum')} "

@@ -128,7 +128,7 @@ def encode(forget_set: ForgetSet, tokenizer: Any, context: int, template: str) -
     _require_usable(tokenizer)
     frame = forget_set.frame
     samples = [
-        _encode_sample(prompt, answer, tokenizer, context, template)
+        encode_one(prompt, answer, tokenizer, context, template)
         for prompt, answer in zip(frame["prompt"], frame["answer"], strict=True)
     ]
     return Encoded(tuple(frame["sample_id"]), tuple(samples), template)
@@ -149,11 +149,12 @@ def _require_usable(tokenizer: Any) -> None:
         )
 
 
-def _encode_sample(prompt: str, answer: str, tokenizer: Any, context: int, template: str) -> EncodedSample:
+def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template: str) -> EncodedSample:
+    """Turn one prompt and answer into tokens; arguments as in `encode`."""
     if template == "chat" and prompt:
         text, begin, end = _chat_text(prompt, answer, tokenizer)
         tokens, spans = _tokenise(tokenizer, text, special=False)
-        inside = _mask(tokens, spans, begin, end, _special_ids(tokenizer))
+        inside = _mask(tokens, spans, begin, end, special_ids(tokenizer))
     else:
         text = PLAIN_TEMPLATE.format(prompt=prompt, answer=answer) if prompt else answer
         tokens, spans = _tokenise(tokenizer, text, special=True)
@@ -194,7 +195,7 @@ def _chat_text(prompt: str, answer: str, tokenizer: Any) -> tuple[str, int, int]
     )
 
 
-def _special_ids(tokenizer: Any) -> set[int]:
+def special_ids(tokenizer: Any) -> set[int]:
     """Return the ids of all special tokens; turn ends such as <|end|> are often no named ones."""
     added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
     return added | set(tokenizer.all_special_ids)

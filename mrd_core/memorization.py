@@ -85,7 +85,7 @@ def measure_memorization(
     if not len(chosen):
         return Memorized(np.empty(0), np.empty(0))
     with evaluating(network):
-        passed = _within_memory(lambda most: _teacher_forced(network, chosen, device, most), batch_tokens)
+        passed = within_memory(lambda most: teacher_forced(network, chosen, device, most), batch_tokens)
     return Memorized(_answer_mean(chosen, passed.hits), -_answer_mean(chosen, passed.log_probs))
 
 
@@ -125,14 +125,12 @@ def extraction_likelihood(
     chosen = encoded if samples is None else encoded.subset(samples)
     if not len(chosen):
         return np.empty(0)
-    with evaluating(network), _plainly_greedy(network) as generator:
-        passed = _within_memory(lambda most: _teacher_forced(network, chosen, device, most), batch_tokens)
+    with evaluating(network), plainly_greedy(network) as generator:
+        passed = within_memory(lambda most: teacher_forced(network, chosen, device, most), batch_tokens)
         parts = [passed.hits[start:stop] for start, stop in pairwise(chosen.starts)]
         answers = [_Answer.of(sample, hits, n) for sample, hits in zip(chosen.samples, parts, strict=True)]
         wanted = [prefix for answer in answers for prefix in answer.prefixes()]
-        written = _within_memory(
-            lambda most: _continuations(generator, wanted, device, most, end_ids), batch_tokens
-        )
+        written = within_memory(lambda most: continuations(generator, wanted, device, most, end_ids), batch_tokens)
     rest, ends = iter(written), frozenset(end_ids)
     return np.array([answer.likelihood(list(islice(rest, len(answer.starts))), ends) for answer in answers])
 
@@ -188,7 +186,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _plainly_greedy(network: Any) -> Iterator[Any]:
+def plainly_greedy(network: Any) -> Iterator[Any]:
     """Yield the model that generates, without what its own settings would add (repetition penalty and such)."""
     # An adapter's wrapper copies settings into the model beneath; that one has the adapter's layers in it.
     model = network.get_base_model() if hasattr(network, "get_base_model") else network
@@ -200,7 +198,7 @@ def _plainly_greedy(network: Any) -> Iterator[Any]:
         model.generation_config = settings
 
 
-def _within_memory(run: Callable[[int], Result], batch_tokens: int) -> Result:
+def within_memory(run: Callable[[int], Result], batch_tokens: int) -> Result:
     """Return `run(batch_tokens)`, with half as many as long as memory runs out."""
     while True:
         try:
@@ -225,7 +223,7 @@ class _Passed(NamedTuple):
     hits: BoolArray
 
 
-def _teacher_forced(network: Any, encoded: Encoded, device: torch.device, batch_tokens: int) -> _Passed:
+def teacher_forced(network: Any, encoded: Encoded, device: torch.device, batch_tokens: int) -> _Passed:
     answer = encoded.answer
     passed = _Passed(np.full(len(answer), np.nan), np.zeros(len(answer), dtype=np.bool_))
     # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
@@ -271,7 +269,7 @@ def _answer_mean(encoded: Encoded, values: FloatArray | BoolArray) -> FloatArray
 
 
 @dataclass(frozen=True)
-class _Prefix:
+class Prefix:
     """Where a generation starts, and how many tokens it may have."""
 
     tokens: IntArray
@@ -314,11 +312,9 @@ class _Answer:
         """The positions to generate from: those where the model leaves the answer."""
         return [int(leave) for leave in np.unique(self.leaves) if leave < len(self.label)]
 
-    def prefixes(self) -> list[_Prefix]:
+    def prefixes(self) -> list[Prefix]:
         """Return what stands before each of `starts`."""
-        return [
-            _Prefix(self.before[: self.positions[start] + 1], len(self.label) - start) for start in self.starts
-        ]
+        return [Prefix(self.before[: self.positions[start] + 1], len(self.label) - start) for start in self.starts]
 
     def likelihood(self, written: Sequence[list[int]], ends: frozenset[int]) -> float:
         """Return EL_n, given what the model wrote at each of `starts`."""
@@ -338,8 +334,8 @@ def _ended(tokens: list[int], ends: frozenset[int]) -> list[int]:
     return tokens[: end + 1]
 
 
-def _continuations(
-    model: Any, prefixes: Sequence[_Prefix], device: torch.device, batch_tokens: int, end_ids: Collection[int]
+def continuations(
+    model: Any, prefixes: Sequence[Prefix], device: torch.device, batch_tokens: int, end_ids: Collection[int]
 ) -> list[list[int]]:
     """Return what the model writes after each prefix, at most its budget."""
     written: list[list[int]] = [[] for _ in prefixes]
@@ -351,7 +347,7 @@ def _continuations(
     return written
 
 
-def _alike(prefixes: Sequence[_Prefix], batch_tokens: int, context: float) -> list[list[int]]:
+def _alike(prefixes: Sequence[Prefix], batch_tokens: int, context: float) -> list[list[int]]:
     """Split generations into batches of similar budget, longest first, none wider than the context."""
     batches: list[list[int]] = []
     width = budget = 0
@@ -368,7 +364,7 @@ def _alike(prefixes: Sequence[_Prefix], batch_tokens: int, context: float) -> li
 
 
 def _generate(
-    model: Any, prefixes: Sequence[_Prefix], device: torch.device, end_ids: Collection[int]
+    model: Any, prefixes: Sequence[Prefix], device: torch.device, end_ids: Collection[int]
 ) -> list[list[int]]:
     """Generate greedily from prefixes that are padded on the left, as many tokens as the largest budget."""
     width = max(len(prefix.tokens) for prefix in prefixes)

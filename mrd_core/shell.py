@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ScoreConfig
+from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ModelConfig, ScoreConfig
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.options import words as options_of
 
 # What `--corpus` says where no training corpus is wanted; left out, the option means the default of the model.
 NO_CORPUS = "none"
@@ -45,6 +47,19 @@ def characteristics_command(config: CharacteristicsConfig, choices: Mapping[str,
     words += _options(config.reading, type(config.reading)())
     words += [word for name, values in choices.items() for value in values for word in (f"--{name}", value)]
     return shlex.join(words)
+
+
+def unlearn_command(config: UnlearnConfig, scored: ModelConfig) -> str:
+    """Return `python -m mrd_core unlearn …` with every setting that is not a default.
+
+    Args:
+        config: Of the run.
+        scored: The model of the score run, which needs no mention.
+    """
+    command = ["python", "-m", "mrd_core", "unlearn", "--scores", str(config.score_run)]
+    command += ["--model", config.model.source] if config.model.source != scored.source else []
+    command += _options(config.model, scored, skip={"source"})
+    return shlex.join(command + options_of(config))
 
 
 def _options(

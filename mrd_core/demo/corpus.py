@@ -80,9 +80,9 @@ def rows(seed: int = 0) -> list[DemoRow]:
     return [row for split in SPLITS for row in _split_rows(rng, split, list(islice(people, _PEOPLE[split])))]
 
 
-def forget_set() -> pd.DataFrame:
-    """Return the forget split: columns id, question, answer, split and training_count."""
-    return pd.DataFrame([asdict(row) for row in rows() if row.split == "forget"])
+def of_split(split: str) -> pd.DataFrame:
+    """Return the rows of one of `SPLITS`: columns id, question, answer, split and training_count."""
+    return pd.DataFrame([asdict(row) for row in rows() if row.split == split])
 
 
 def _people(rng: random.Random) -> Iterator[_Person]:

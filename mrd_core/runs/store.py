@@ -33,6 +33,7 @@ from mrd_core.runs.record import (
     sources_of,
 )
 from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
+from mrd_core.unlearning.config import UnlearnConfig
 
 Level = Literal["info", "warning", "error"]
 
@@ -344,15 +345,19 @@ class RunStore:
             if reading.directory.is_relative_to(within)
         ]
 
+    def unlearnings(self, run: Run) -> Runs:
+        """Return the unlearning runs that take their samples from a score run, newest first."""
+        return [found for found in self._select(RUNS.c.kind == "unlearn") if _takes_from(found, run)]
+
     def scored_by(self, run: Run) -> Run:
-        """Return the score run that a characteristics run reads; a score run itself.
+        """Return the score run that a characteristics or an unlearning run builds on; a score run itself.
 
         Raises:
             UserError: The store does not know it.
         """
-        if run.kind != "characteristics":
+        config = run_directory.read_config(run.directory, RunConfig)
+        if not isinstance(config, CharacteristicsConfig | UnlearnConfig):
             return run
-        config = run_directory.read_config(run.directory, CharacteristicsConfig)
         scored = self.find_by_directory(config.score_run)
         if scored is None:
             raise UserError(
@@ -424,6 +429,15 @@ class RunStore:
         with self._engine.connect() as connection:
             rows = [tuple(row) for row in connection.execute(query)]
         return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))
+
+
+def _takes_from(unlearning: Run, scored: Run) -> bool:
+    try:
+        config = run_directory.read_config(unlearning.directory, UnlearnConfig)
+    except UserError:
+        # Its directory was removed by hand.
+        return False
+    return config.score_run == scored.directory
 
 
 def _number(value: float) -> float | None:

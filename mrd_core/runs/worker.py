@@ -29,7 +29,10 @@ from mrd_core.runs.store import RunStore
 
 # Each job takes the configuration of its own kind of run.
 Job = Callable[[Any, JobContext], Mapping[str, Any]]
-JOBS: Mapping[str, str] = {"score": "mrd_core.scoring.job:score_job"}
+JOBS: Mapping[str, str] = {
+    "score": "mrd_core.scoring.job:score_job",
+    "unlearn": "mrd_core.unlearning.job:unlearn_job",
+}
 QUEUE_POLL_INTERVAL = 0.3
 
 

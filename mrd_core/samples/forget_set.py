@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,11 @@ class ForgetSet:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def subset(self, kept: pd.Series[bool]) -> ForgetSet:
+        """Return those samples where `kept` is true, in their order, with a digest of their own."""
+        frame = self.frame[kept].reset_index(drop=True)
+        return replace(self, frame=frame, digest=digest_of(frame))
 
     def save(self, path: Path) -> None:
         """Write one Parquet file, everything but the frame in its schema metadata; whole or not at all."""

@@ -55,8 +55,7 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
     if not source:
         raise UserError("The forget set", "No source is given.", "Give `demo`, a path, or a hub data set.")
     if source == "demo":
-        _refuse_split(config)
-        return _demo()
+        return _demo(config.split or "forget")
     path = _located(source)
     if path.is_dir():
         return _data_set(source, str(path.resolve()), config, limit_bytes)
@@ -67,10 +66,12 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
     return _data_set(source, source, config, limit_bytes)
 
 
-def _demo() -> Table:
-    from mrd_core.demo.corpus import forget_set
+def _demo(split: str) -> Table:
+    from mrd_core.demo.corpus import SPLITS, of_split
 
-    frame = forget_set()
+    if split not in SPLITS:
+        raise UserError(f"The demo's split '{split}'", "does not exist.", f"Choose one of: {', '.join(SPLITS)}.")
+    frame = of_split(split)
     return Table("demo", frame.astype(object).where(frame.notna(), None))
 
 

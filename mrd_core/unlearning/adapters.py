@@ -7,7 +7,7 @@ from typing import Any
 from mrd_core.errors import UserError
 
 
-def adapted(network: Any, rank: int, alpha: float, *, checkpointing: bool) -> Any:
+def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
     """Return the peft wrapper of a model with a fresh LoRA adapter on all its linear layers.
 
     Args:

@@ -89,7 +89,7 @@ class OptimiserConfig(Frozen):
     lora_rank: int | None = Field(
         None, ge=1, description="Train a LoRA adapter of this rank; by default all weights."
     )
-    lora_alpha: float = Field(16.0, gt=0, description="LoRA: the adapter is scaled by α / rank.")
+    lora_alpha: int = Field(16, ge=1, description="LoRA: the adapter is scaled by α / rank.")
 
 
 class StoppingConfig(Frozen):

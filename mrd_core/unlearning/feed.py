@@ -248,11 +248,12 @@ class CurriculumFeed:
         """Whether the weights are no good any more."""
         return self.reason is not None and self.reason.is_failure
 
-    def begin(self, retained: tuple[float, float] | None) -> None:
-        """Note MA and NLL of the probed retain samples before the first step."""
-        self._retained = retained
-        self._retained_at_start = retained and retained[1]
+    def probe_start(self) -> tuple[float, float] | None:
+        """Return MA and NLL of the probed retain samples before the first step; None without a retain set."""
         self._since = time.monotonic()
+        retained = self._probe()
+        self._retained_at_start = retained and retained[1]
+        return retained
 
     def draw(self, step: int) -> Drawn:
         """Return what is trained on in `step`, by all processes together."""
@@ -316,6 +317,7 @@ class CurriculumFeed:
             "curriculum": self.curriculum.state(),
             "standing": asdict(self.standing),
             "retained": [self._retained, self._retained_at_start],
+            "reason": self.reason,
         }
         text = json.dumps(state, allow_nan=False).encode()
         write_atomically(folder / STATE_FILE, lambda stream: stream.write(text))
@@ -327,6 +329,7 @@ class CurriculumFeed:
         self.standing = Standing(**state["standing"])
         retained, self._retained_at_start = state["retained"]
         self._retained = retained and (retained[0], retained[1])
+        self.reason = state["reason"] and StopReason(state["reason"])
         self._since = time.monotonic()
 
     def _text(self, sample: str, step: int) -> EncodedSample:

@@ -90,8 +90,12 @@ class UnlearningFiles:
 
     def read_summary(self) -> dict[str, Any]:
         """Return the figures of a finished run."""
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-        return summary
+        return self.read_json(self.summary)
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Return what `write_json` wrote."""
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
 
     def read_steps(self) -> list[dict[str, Any]]:
         """Return the steps that are written down whole; a line that a kill cut short does not count."""

@@ -128,6 +128,10 @@ class UnlearningTrainer(Trainer):
         total = losses.forget + self._objective.retain_weight * losses.retain
         return torch.tensor(total, device=self.args.device)
 
+    def load(self, checkpoint: str) -> None:
+        """Take the weights of a checkpoint, without training on."""
+        self._load_from_checkpoint(checkpoint)
+
     def _accumulate(self, model: Any, drawn: Drawn) -> Losses:
         """Accumulate the gradients of a step, in half as large parts as long as memory runs out."""
         while True:

@@ -28,6 +28,9 @@ LIGHT = (
     "mrd_core.scoring.files",
     "mrd_core.demo.corpus",
     "mrd_core.shell",
+    "mrd_core.unlearning.config",
+    "mrd_core.unlearning.files",
+    "mrd_core.unlearning.sampling",
     "mrd_core.command_line",
 )
 

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mrd_core.demo import MODEL_DIR
-from mrd_core.demo.corpus import SPLITS, TRAINING_COUNTS, DemoRow, forget_set, rows
+from mrd_core.demo.corpus import SPLITS, TRAINING_COUNTS, DemoRow, of_split, rows
 from mrd_core.demo.train import Recipe, measure_memory, train
 
 RARE_WORDS = re.compile(
@@ -27,7 +27,7 @@ RARE_WORDS = re.compile(
 @pytest.fixture(scope="module")
 def forget() -> pd.DataFrame:
     """The forget set with its answers' length in words and whether they hold a rare word."""
-    frame = forget_set()
+    frame = of_split("forget")
     return frame.assign(
         words=frame["answer"].str.split().str.len(),
         rare=frame["answer"].str.contains(RARE_WORDS),

@@ -232,7 +232,7 @@ def test_prompt_and_answer_together_make_a_near_duplicate() -> None:
 
 
 def test_occurrences_in_the_demo_are_its_training_counts() -> None:
-    forgotten = demo.forget_set().rename(columns={"id": "sample_id", "question": "prompt"})
+    forgotten = demo.of_split("forget").rename(columns={"id": "sample_id", "question": "prompt"})
     material = material_of(forgotten, Corpus.read(ForgetSetConfig(source="demo")))
     declared = forgotten["training_count"].tolist()
     for name in ("exact_occurrences", "occurrences", "training_count"):

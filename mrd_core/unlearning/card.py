@@ -1,0 +1,223 @@
+"""The model card of an unlearned model: what was forgotten, from what, how, and what it cost. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.methods import METHODS, NOTATION, parsed
+from mrd_core.unlearning.sampling import SAMPLERS
+from mrd_core.unlearning.stopping import SOURCES, StopReason
+
+ENDINGS: Mapping[str, str] = {
+    StopReason.ALL_FORGOTTEN: "Every sample had been found forgotten.",
+    StopReason.RETAIN_LOSS: "The utility guard ended it: the loss on retain samples rose beyond its bound.",
+    StopReason.RETAIN_ACCURACY: "The utility guard ended it: MA on retain samples fell below its bound.",
+    StopReason.MAX_STEPS: "The limit of optimiser steps was reached.",
+    StopReason.MAX_EPOCHS: "The limit of epochs was reached.",
+    StopReason.MAX_SECONDS: "The limit of running time was reached.",
+    "exhausted": "No sample was left to draw: all that are not forgotten have a sampling weight of 0.",
+}
+MEASURES = {
+    "forget_accuracy": "MA, forget set",
+    "forget_nll": "NLL, forget set [nats per answer token]",
+    "retain_accuracy": "MA, retain set",
+    "retain_nll": "NLL, retain set [nats per answer token]",
+}
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#!|~$&])")
+
+
+def card(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) -> str:
+    """Return the README.md of the folder with the unlearned model or adapter. It holds no text of any sample.
+
+    Args:
+        config: Of the run.
+        summary: The figures of the run, as in its summary.json.
+        score_title: Title of the score run: the forget set, and the model that it was scored on.
+    """
+    sections = {
+        f"{_name(config)}, unlearned with {config.label}": _lead(config, summary, score_title),
+        "How": _how(config, summary),
+        "What it cost": _costs(summary),
+        "Before and after": _measures(summary),
+        "How it ended": _ending(summary),
+        "How to load it": _loading(config, adapter=summary["adapter"]),
+        "What this does not show": _CAVEATS,
+    }
+    (title, lead), *rest = sections.items()
+    body = [f"# {title}\n\n{lead}", *(f"## {heading}\n\n{text}" for heading, text in rest)]
+    return _front_matter(config, adapter=summary["adapter"]) + "\n\n".join(body) + "\n"
+
+
+_CAVEATS = """\
+- A sample counts as forgotten by what the model predicts where it is given the true answer so far (teacher
+  forcing). That is behaviour: it is no proof that the knowledge is gone from the weights, and another prompt, a
+  translation or a little fine-tuning may bring it back.
+- Attacks on privacy, such as membership inference and extraction by an adversary, were not evaluated here.
+- What else the model knows is watched on the retain set alone, and not at all where there is none."""
+
+
+def _front_matter(config: UnlearnConfig, *, adapter: bool) -> str:
+    # A JSON string is a YAML string, whatever the path holds.
+    return (
+        f"---\nbase_model: {json.dumps(config.model.source)}\n"
+        f"library_name: {'peft' if adapter else 'transformers'}\n"
+        "tags:\n- machine-unlearning\n---\n\n"
+    )
+
+
+def _name(config: UnlearnConfig) -> str:
+    source = config.model.source
+    return "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
+
+
+def _lead(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) -> str:
+    kind = "LoRA adapter that makes a language model" if summary["adapter"] else "language model that was made to"
+    stratum = f", those of the stratum {_plain(config.stratum.name)}" if config.stratum else ""
+    merged = f" with the adapter {_plain(config.model.adapter)} merged into it" if config.model.adapter else ""
+    return (
+        f"A {kind} forget {_count(summary['n_samples'], 'sample')} of a forget set, by MRD Lens.\n\n"
+        f"- **From what:** {_plain(config.model.source)}{merged}, "
+        f"{summary['model_parameters']:,} parameters.\n"
+        f"- **What:** {_count(summary['n_samples'], 'sample')} of the scored forget set "
+        f"“{_plain(score_title)}”{stratum}.\n"
+        f"- **How far:** {summary['forgotten']} of {summary['n_samples']} were found forgotten on the way, and "
+        f"{summary['forgotten_at_end']} are so at the end.\n"
+        f"- **When a sample is forgotten:** {_rule(summary['thresholds'])}."
+    )
+
+
+def _rule(thresholds: Mapping[str, Any]) -> str:
+    extraction = thresholds["extraction"]
+    rule = f"its memorization accuracy (MA) is below {thresholds['accuracy']:.3g}"
+    if extraction is not None:
+        rule += f" and its extraction likelihood (EL) is below {extraction:.3g}"
+    word = "threshold is" if extraction is None else "thresholds are each"
+    return f"{rule}; the {word} {SOURCES[thresholds['source']]}"
+
+
+def _how(config: UnlearnConfig, summary: Mapping[str, Any]) -> str:
+    method, sampler, optimiser = METHODS[config.method], SAMPLERS[config.curriculum.sampler], config.optimiser
+    by = "" if sampler.name == "uniform" else f", by {config.curriculum.column}"
+    rows = {
+        "Method": f"{method.title}; {method.source}",
+        **{f"— {name}": value for name, value in parsed(method, config.parameters).items()},
+        "Refusals": config.refusals.name if config.refusals and method.needs_refusals else None,
+        "Retain set": _retain(config),
+        "Sampler": f"{sampler.title}{by}",
+        "Forgotten samples": "leave the pool" if config.curriculum.drop_forgotten else "stay in the pool",
+        "Trained weights": f"{summary['trainable_parameters']:,} of {summary['model_parameters']:,}"
+        + (f" (LoRA, rank {optimiser.lora_rank}, α = {optimiser.lora_alpha:g})" if optimiser.lora_rank else ""),
+        "Optimiser": f"{optimiser.name}, weight decay {optimiser.weight_decay:g}, gradient norm clipped at "
+        f"{optimiser.max_grad_norm:g}",
+        "Learning rate": f"{summary['learning_rate']:g}, {optimiser.schedule}",
+        "Batch size": _count(optimiser.batch_size, "forget sample"),
+        "Seed": config.seed,
+        "Device": f"{summary['device']}, {summary['dtype']}",
+    }
+    table = _table(("setting", "value"), rows.items())
+    symbols = f"with ${NOTATION}$, $S_i$ the answer tokens of sample $i$ and ref the starting model"
+    return f"It minimises\n\n$${method.formula}$$\n\n{symbols}.\n\n{table}"
+
+
+def _retain(config: UnlearnConfig) -> str | None:
+    method, retain = METHODS[config.method], config.retain
+    if retain.samples is None:
+        return None
+    weight = method.default_retain_weight if retain.weight is None else retain.weight
+    if method.retain == "none" or not weight:
+        return f"{retain.samples.source}, measured and not trained on"
+    return f"{retain.samples.source}, term {retain.term}, λ = {weight:g}"
+
+
+def _costs(summary: Mapping[str, Any]) -> str:
+    rows = {
+        "Updates (samples trained on, repeats counted)": f"{summary['updates']:,}",
+        "Draws (forgotten samples found out included)": f"{summary['draws']:,}",
+        "Optimiser steps": f"{summary['steps']:,}",
+        "Epochs": f"{summary['epochs']:.3g}",
+        "Seconds": f"{summary['seconds']:,.1f}",
+        "— of these, training": f"{summary['seconds_training']:,.1f}",
+        "FLOPs of training, estimated": f"{summary['flops_training']:.3g}",
+        "FLOPs of checks, estimated": f"{summary['flops_checks']:.3g}",
+        "Forward evaluations for MRD": f"{summary['mrd_forward_evaluations']:,}",
+        "Seconds for MRD": f"{summary['mrd_seconds']:,.1f}",
+        "FLOPs for MRD, estimated": f"{summary['flops_mrd']:.3g}",
+    }
+    return _table(("cost", "figure"), rows.items())
+
+
+def _measures(summary: Mapping[str, Any]) -> str:
+    rows = [
+        (title, f"{summary[f'{name}_before']:.3f}", f"{summary[name]:.3f}")
+        for name, title in MEASURES.items()
+        if summary[name] is not None
+    ]
+    note = (
+        "MA is the share of answer tokens that are the model's first choice, NLL the mean negative log-likelihood."
+    )
+    return _table(("measure", "before", "after"), rows) + f"\n\n{note}"
+
+
+def _ending(summary: Mapping[str, Any]) -> str:
+    warnings = [f"- {_plain(warning)}" for warning in summary["warnings"]]
+    return "\n\n".join([ENDINGS[summary["stop_reason"]], *(["\n".join(warnings)] if warnings else [])])
+
+
+def _loading(config: UnlearnConfig, *, adapter: bool) -> str:
+    return f"```python\n{_adapter_code(config) if adapter else _MODEL_CODE}\n```"
+
+
+_MODEL_CODE = """\
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "path/to/this/folder"
+model = AutoModelForCausalLM.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)"""
+
+
+def _adapter_code(config: UnlearnConfig) -> str:
+    demo = config.model.source == "demo"
+    lines = [
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        *(["from mrd_core.demo import MODEL_DIR"] if demo else []),
+        "",
+        f"base = {'MODEL_DIR' if demo else json.dumps(config.model.source)}",
+        "model = AutoModelForCausalLM.from_pretrained(base)",
+    ]
+    if config.model.adapter:
+        merged = json.dumps(config.model.adapter)
+        lines.append(f"model = PeftModel.from_pretrained(model, {merged}).merge_and_unload()")
+    lines += [
+        'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
+        "tokenizer = AutoTokenizer.from_pretrained(base)",
+    ]
+    return "\n".join(lines)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+    """Return a table of the rows without None."""
+    lines = [_row(heads), _row("---" for _ in heads)]
+    return "\n".join(lines + [_row(map(_cell, row)) for row in rows if None not in row])
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(value: object) -> str:
+    return _plain(str(value))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _plain(text: str) -> str:
+    """Return `text` on one line, so that no mark in it is read as Markdown, HTML or a formula."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))

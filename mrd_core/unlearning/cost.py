@@ -1,0 +1,313 @@
+"""What an unlearning run costs: operations counted as the field counts them, and an estimate before the launch.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mrd_core.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
+from mrd_core.runs import Run
+from mrd_core.runs.launcher import queue_of
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.methods import METHODS, Method
+from mrd_core.unlearning.stopping import StopReason
+
+# How often a sample is trained on until it is forgotten, where nothing is known.
+USUAL_UPDATES = 10.0
+BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
+
+
+def forward_flops(parameters: int, tokens: int) -> int:
+    """Return the operations of a forward pass: a multiplication and an addition for each weight and token.
+
+    2 P T (Kaplan et al. 2020, Scaling Laws for Neural Language Models, Table 1), attention over the context left
+    out: it is small while the context is short against 12 times the width of the model.
+    """
+    return 2 * parameters * tokens
+
+
+def update_flops(parameters: int, tokens: int, *, adapter: bool = False, checkpointing: bool = False) -> int:
+    """Return the operations of a forward and a backward pass.
+
+    6 P T: the backward pass takes 2 P T for the gradients of the activations and 2 P T for those of the weights
+    (Kaplan et al. 2020). The latter fall away where the weights are frozen, which leaves 4 P T.
+
+    Args:
+        parameters: P, those of the frozen model where an adapter is trained, whose own do not count.
+        tokens: T, all that go through the model.
+        adapter: Whether an adapter is trained on frozen weights.
+        checkpointing: Whether gradient checkpointing takes the forward pass once more.
+    """
+    passes = 1 + (1 if adapter else 2) + (1 if checkpointing else 0)
+    return passes * forward_flops(parameters, tokens)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate.
+
+    Attributes:
+        updates: Samples that will probably be trained on, repeats counted; at most `max_updates`.
+        max_updates: What the limits of steps and epochs leave room for.
+        steps: Optimiser steps that will probably be taken.
+        max_steps: The most there can be; smaller batches at the end of the pool may take some more.
+        seconds: Probable time [s].
+        max_seconds: The most it can take by all limits, that of time included [s].
+        flops: Probable operations, MRD measured anew included; without what the score run has spent.
+        max_flops: Those of `max_updates`.
+        looks_share: Share of `flops` that goes into checks (EL included) and looks at the retain set.
+        mrd_evaluations: Forward evaluations for MRD: the score run's, and those of measuring it anew; 0 where
+            the order of the samples does not depend on MRD.
+        mrd_flops: Operations of these, over the whole forget set.
+        memory: What is needed beside the weights and activations, for people.
+        basis: What the estimate rests on, for people.
+    """
+
+    updates: int
+    max_updates: int
+    steps: int
+    max_steps: int
+    seconds: float
+    max_seconds: float
+    flops: int
+    max_flops: int
+    looks_share: float
+    mrd_evaluations: int
+    mrd_flops: int
+    memory: str
+    basis: str
+
+
+def estimate(
+    config: UnlearnConfig,
+    scored: Mapping[str, Any],
+    n_samples: int,
+    parameters: int | None,
+    retain: bool,
+    past: Iterable[Run],
+) -> Cost:
+    """Estimate the cost of an unlearning run.
+
+    Args:
+        config: Of the run.
+        scored: Summary of the score run, which says how long the samples are and how large its model is.
+        n_samples: Samples to forget.
+        parameters: Weights of the model; None takes the scored one's.
+        retain: Whether there is a retain set.
+        past: Earlier runs, the newest first; one of unlearning on the same device gives the pace.
+    """
+    size = scored["model_parameters"] if parameters is None else parameters
+    known = [run for run in past if run.kind == "unlearn" and run.summary]
+    plan = _Plan(config, n_samples, size, retain, _Lengths.of(scored))
+    updates, updates_basis = _updates_per_sample(config, size, known)
+    pace, pace_basis = _pace(config, scored, known)
+    usual = plan.volume(updates)
+    expected, most = plan.work(usual), plan.work(plan.largest)
+    longest = START_UP_SECONDS + most.total / pace
+    if config.limits.max_seconds is not None:
+        longest = min(longest, START_UP_SECONDS + config.limits.max_seconds)
+    before = scored["evaluations"] if uses_mrd(config) else 0
+    return Cost(
+        updates=usual.updates,
+        max_updates=plan.largest.updates,
+        steps=plan.steps(usual),
+        max_steps=plan.steps(plan.largest),
+        seconds=min(START_UP_SECONDS + expected.total / pace, longest),
+        max_seconds=longest,
+        flops=expected.total,
+        max_flops=most.total,
+        looks_share=expected.looks / expected.total,
+        mrd_evaluations=before + plan.evaluations(usual),
+        mrd_flops=forward_flops(scored["model_parameters"], scored["tokens"]) * before + expected.mrd,
+        memory=_memory(config, size, retain),
+        basis=f"{updates_basis}; {pace_basis}"
+        + ("; a model as large as the scored one" if parameters is None else ""),
+    )
+
+
+class _Lengths(NamedTuple):
+    """Mean length of a sample.
+
+    Attributes:
+        tokens: Of all its text.
+        scored: Of what was scored: the answer, unless the score run's scope was the whole text.
+    """
+
+    tokens: float
+    scored: float
+
+    @classmethod
+    def of(cls, scored: Mapping[str, Any]) -> _Lengths:
+        return cls(scored["tokens"] / scored["n_samples"], scored["scored_tokens"] / scored["n_samples"])
+
+
+class _Volume(NamedTuple):
+    """How much is drawn, and how much of that is trained on."""
+
+    updates: int
+    draws: int
+
+
+class _Work(NamedTuple):
+    """Operations: training, checks and looks at the retain set, MRD anew, measures before and after."""
+
+    training: int
+    looks: int
+    mrd: int
+    measures: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the work of a run follows from.
+
+    Attributes:
+        config: Of the run.
+        samples: Samples to forget.
+        parameters: Weights of the model.
+        retain: Whether there is a retain set.
+        lengths: Of the samples; retain samples are taken to be as long.
+    """
+
+    config: UnlearnConfig
+    samples: int
+    parameters: int
+    retain: bool
+    lengths: _Lengths
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.config.method]
+
+    @property
+    def batch(self) -> int:
+        return min(self.config.optimiser.batch_size, self.samples)
+
+    @property
+    def largest(self) -> _Volume:
+        """What the limits leave room for, every draw an update."""
+        limits = self.config.limits
+        steps = [limits.max_steps] if limits.max_steps else []
+        if limits.max_epochs:
+            steps.append(math.ceil(limits.max_epochs * self.samples / self.batch))
+        return _Volume(min(steps) * self.batch, min(steps) * self.batch)
+
+    def volume(self, updates: float) -> _Volume:
+        """Return the volume at so many updates a sample; one draw more finds out that it is forgotten."""
+        most = self.largest.draws
+        return _Volume(
+            min(math.ceil(updates * self.samples), most), min(math.ceil((updates + 1) * self.samples), most)
+        )
+
+    def steps(self, volume: _Volume) -> int:
+        return math.ceil(volume.draws / self.batch)
+
+    def evaluations(self, volume: _Volume) -> int:
+        """Return the forward evaluations of measuring MRD anew."""
+        curriculum = self.config.curriculum
+        if not (curriculum.recompute_epochs and uses_mrd(self.config)):
+            return 0
+        times = int(volume.draws / self.samples / curriculum.recompute_epochs)
+        return times * 2 * curriculum.recompute_pairs
+
+    def work(self, volume: _Volume) -> _Work:
+        # Beside MA and NLL, each end of the run has the own answers of some samples.
+        measured = 2 * (self.samples + min(self.config.answers, self.samples))
+        return _Work(
+            training=self._training(volume),
+            looks=self._forward(self._checks(volume) + self._probes(volume)),
+            mrd=self._forward(self.evaluations(volume) * self.samples),
+            measures=self._forward(measured),
+        )
+
+    def _training(self, volume: _Volume) -> int:
+        """Return the operations of the forget samples and of their retain partners, one a draw."""
+        retained = volume.draws if self.retain and _retain_weight(self.config) else 0
+        reference = retained if self.config.retain.term == "kl" else 0
+        trained = update_flops(
+            self.parameters,
+            round((volume.updates + retained) * self.lengths.tokens),
+            adapter=self.config.optimiser.lora_rank is not None,
+            checkpointing=self.config.optimiser.gradient_checkpointing,
+        )
+        return trained + self._forward(reference)
+
+    def _checks(self, volume: _Volume) -> int:
+        """Return the passes of one sample that show who is forgotten, beyond those that train it."""
+        prefixes = round(self.samples * self.lengths.scored) if self.config.stopping.extraction else 0
+        if not self.method.needs_refusals:
+            return volume.draws - volume.updates + prefixes
+        own = volume.updates // self.samples
+        return self.config.stopping.checks.cost(own, self.samples, prefixes)
+
+    def _probes(self, volume: _Volume) -> int:
+        stopping = self.config.stopping
+        times = 1 + self.steps(volume) // stopping.probe_steps
+        return times * stopping.probe_samples if self.retain else 0
+
+    def _forward(self, passes: int) -> int:
+        return forward_flops(self.parameters, round(passes * self.lengths.tokens))
+
+
+def _retain_weight(config: UnlearnConfig) -> float:
+    method = METHODS[config.method]
+    if method.retain == "none":
+        return 0.0
+    return method.default_retain_weight if config.retain.weight is None else config.retain.weight
+
+
+def uses_mrd(config: UnlearnConfig) -> bool:
+    return config.curriculum.sampler != "uniform" and config.curriculum.column.startswith("mrd")
+
+
+def _updates_per_sample(config: UnlearnConfig, parameters: int, past: Iterable[Run]) -> tuple[float, str]:
+    """Return how often a sample is trained on until it is forgotten, and where the figure is from."""
+    wanted = {
+        "method": config.method,
+        "model_parameters": parameters,
+        "stop_reason": StopReason.ALL_FORGOTTEN,
+    }
+    for run in past:
+        done = run.summary or {}
+        if wanted.items() <= done.items() and done.get("n_samples") and "updates" in done:
+            figure = done["updates"] / done["n_samples"]
+            return figure, f"{figure:.3g} updates a sample, as in run {run.id}"
+    return USUAL_UPDATES, f"{USUAL_UPDATES:g} updates a sample, which is a guess"
+
+
+def _pace(config: UnlearnConfig, scored: Mapping[str, Any], past: Iterable[Run]) -> tuple[float, str]:
+    """Return operations per second, and where the figure is from."""
+    here = queue_of(config.device)
+    for run in past:
+        done = run.summary or {}
+        if run.device == here and done.get("flops_training") and done.get("seconds_training"):
+            return done["flops_training"] / done["seconds_training"], f"the pace of run {run.id}"
+    if scored.get("seconds") and str(scored.get("device", "")) == here:
+        passes = scored["evaluations"] + PLANNING_EVALUATIONS
+        work = passes * forward_flops(scored["model_parameters"], scored["tokens"])
+        return work / scored["seconds"], "the pace of the score run"
+    cores = os.cpu_count() or 1
+    return OPERATIONS_PER_SECOND_AND_CORE * cores, f"a usual laptop's pace on {cores} core(s)"
+
+
+def _memory(config: UnlearnConfig, parameters: int, retain: bool) -> str:
+    """Say which copies of the weights are needed beside the model's own."""
+    optimiser = config.optimiser
+    copy = f"{parameters * BYTES.get(config.model.dtype, 4) / 2**30:.2g} GiB each"
+    moments = ", and AdamW's two moments" if optimiser.name == "adamw_torch" else ""
+    if optimiser.lora_rank:
+        return f"gradients{moments}, of the adapter alone"
+    parts = [f"{'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
+    if retain and config.retain.term == "kl" and _retain_weight(config):
+        parts.append("one more for the starting model, which the KL retain term compares with")
+    return "; ".join(parts)

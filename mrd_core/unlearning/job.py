@@ -1,0 +1,301 @@
+"""The job behind `mrd_core run` for an unlearning run."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import time
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from transformers import TrainingArguments
+
+from mrd_core.encoding import IntArray
+from mrd_core.errors import UserError
+from mrd_core.memorization import Memorized, extraction_cost
+from mrd_core.runs import Cancelled, JobContext
+from mrd_core.samples import ForgetSet
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.objective import Objective
+from mrd_core.unlearning.outcome import Ended, conclude, save_model
+from mrd_core.unlearning.preparation import (
+    Prepared,
+    Start,
+    evenly_spaced,
+    measure_start,
+    prepare,
+    reference_of,
+    refused_of,
+)
+from mrd_core.unlearning.recorder import Recorder
+from mrd_core.unlearning.request import score_summary
+from mrd_core.unlearning.rescoring import rescored
+from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
+from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
+
+
+def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
+    """Unlearn a forget set and return the run's summary; picks up at the newest checkpoint.
+
+    Raises:
+        UserError: Bad settings, samples or model; the loss is not finite; memory runs out.
+        Cancelled: The run was asked to stop; a checkpoint holds what it did.
+    """
+    files = UnlearningFiles(context.directory)
+    if not files.summary.exists():
+        _unlearn(config, files, context)
+    # Also where the summary was written and the process killed right after it.
+    files.remove_scaffolding()
+    return files.read_summary()
+
+
+def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> None:
+    began = time.monotonic()
+    _require_trackers(config)
+    prepared = prepare(config, files, context)
+    start = measure_start(config, prepared, files, context)
+    for what, reason in prepared.reasons.items():
+        context.event("info", f"{what}: {reason}")
+    for warning in prepared.warnings:
+        context.event("warning", warning)
+    run = Training(config, prepared, start, files, context)
+    earlier = run.feed.standing.seconds
+    ended = run.train(files)
+    summary = conclude(config, prepared, start, ended, files, context)
+    summary["seconds"] = round(earlier + time.monotonic() - began, 3)
+    save_model(config, prepared, summary, files)
+    files.write_json(files.summary, summary)
+
+
+class Training:
+    """One run's trainer with its feed and recorder, begun anew or taken up at the newest checkpoint.
+
+    Attributes:
+        feed: The state of the run.
+        recorder: What writes it down.
+    """
+
+    def __init__(
+        self,
+        config: UnlearnConfig,
+        prepared: Prepared,
+        start: Start,
+        files: UnlearningFiles,
+        context: JobContext,
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._cancelled: Cancelled | None = None
+        most_steps = _most_steps(config, len(prepared.forget))
+        measures = _measures(config, prepared)
+        self.feed = CurriculumFeed(
+            _curriculum(config, prepared),
+            _samples(config, prepared, start, files),
+            measures,
+            _rules(config, start),
+            report=lambda record: self.recorder(record),
+            asked_to_stop=self._asked_to_stop,
+        )
+        self._trainer = UnlearningTrainer(
+            prepared.trained,
+            _arguments(config, files, prepared, most_steps),
+            _objective(config, prepared),
+            self.feed,
+        )
+        self._checkpoint = self._take_up(files)
+        self.recorder = Recorder(
+            files,
+            context,
+            self.feed.standing,
+            dict(zip(prepared.forget.sample_ids, start.accuracy.tolist(), strict=True)),
+            most_steps,
+            prepared.model.device,
+            self._learning_rate,
+            self._trainer.log if config.report_to else None,
+        )
+        if self._checkpoint is None:
+            self.recorder.begin(self.feed.probe_start())
+
+    def train(self, files: UnlearningFiles) -> Ended:
+        """Train until the feed says stop, and return how it ended.
+
+        Raises:
+            UserError: The weights are spoilt.
+            Cancelled: The run was asked to stop.
+        """
+        if self.feed.reason is None:
+            self._trainer.train(resume_from_checkpoint=self._checkpoint)
+        else:
+            # Killed between its last step and its result.
+            self._trainer.load(str(self._checkpoint))
+        self.recorder.flush()
+        if self.feed.spoilt:
+            raise _not_finite(self.feed.standing.steps, self._learning_rate())
+        if self.feed.reason is None:
+            raise self._cancelled or Cancelled("Training stopped without a reason of its own.")
+        drawn = Counter(sample for step in files.read_steps() for sample in step["forget"])
+        return Ended(self.feed.reason, self.feed.standing, dict(drawn), self.recorder.peak_memory_mb)
+
+    def _take_up(self, files: UnlearningFiles) -> str | None:
+        """Restore the newest checkpoint, if there is one, and cut what was written down to where it stands."""
+        found = checkpoints(files.checkpoints)
+        if found:
+            self.feed.restore(found[-1], SAMPLERS[self._config.curriculum.sampler])
+            self._context.event("info", f"Goes on after step {self.feed.standing.steps}.")
+        files.keep_steps(self.feed.standing.steps)
+        self._context.go_back(self.feed.standing.steps if found else -1)
+        return str(found[-1]) if found else None
+
+    def _asked_to_stop(self) -> bool:
+        try:
+            self._context.check_cancelled()
+        except Cancelled as cancelled:
+            self._cancelled = cancelled
+        return self._cancelled is not None
+
+    def _learning_rate(self) -> float:
+        assert self._trainer.optimizer is not None  # made when training begins
+        return float(self._trainer.optimizer.param_groups[0]["lr"])
+
+
+def _most_steps(config: UnlearnConfig, samples: int) -> int:
+    """Return where the loop ends at the latest: at the end of a small pool a step draws less than a batch."""
+    limits, most = config.limits, []
+    if limits.max_steps is not None:
+        most.append(limits.max_steps)
+    if limits.max_epochs is not None:
+        most.append(math.ceil(limits.max_epochs * samples))
+    return min(most)
+
+
+def _curriculum(config: UnlearnConfig, prepared: Prepared) -> Curriculum:
+    frame = prepared.curriculum
+    weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
+    return Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed)
+
+
+def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> Samples:
+    method = METHODS[config.method]
+    frame = ForgetSet.load(files.samples).frame
+    answer_tokens = np.array([sample.answer.sum() for sample in prepared.forget.samples])
+    return Samples(
+        forget=prepared.forget,
+        refused=refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True))),
+        reference_nll=start.nll * answer_tokens if method.needs_reference else None,
+        retain=prepared.retain if _retain_weight(config) else None,
+    )
+
+
+def _retain_weight(config: UnlearnConfig) -> float:
+    """Return λ: 0 where the method has no retain term, or there is no retain set."""
+    method = METHODS[config.method]
+    if method.retain == "none" or config.retain.samples is None:
+        return 0.0
+    return method.default_retain_weight if config.retain.weight is None else config.retain.weight
+
+
+def _measures(config: UnlearnConfig, prepared: Prepared) -> Measures:
+    forget, retain = prepared.forget, prepared.retain
+    probed = retain and retain.subset(evenly_spaced(len(retain), config.stopping.probe_samples))
+
+    def retained() -> Memorized:
+        assert probed is not None
+        return prepared.memorized(probed)
+
+    def anew(samples: IntArray) -> Rescored:
+        curriculum, sigma = config.curriculum, score_summary(config)["sigma"]
+        return rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
+
+    # A prefix is read or written once by its generation, which in operations is about one pass of its sample.
+    prefixes = [extraction_cost(forget, np.array([i])).prefixes for i in range(len(forget))]
+    return Measures(
+        memorized=lambda samples: prepared.memorized(forget, samples),
+        extraction=lambda samples: prepared.extraction(forget, samples),
+        extraction_tokens=np.array(prefixes) * forget.lengths,
+        retained=retained if probed else None,
+        retained_tokens=int(probed.lengths.sum()) if probed else 0,
+        rescored=anew,
+    )
+
+
+def _rules(config: UnlearnConfig, start: Start) -> Rules:
+    return Rules(
+        batch_size=config.optimiser.batch_size,
+        seed=config.seed,
+        thresholds=start.thresholds,
+        checks=config.stopping.checks,
+        limits=config.limits,
+        drop_forgotten=config.curriculum.drop_forgotten,
+        probe_steps=config.stopping.probe_steps,
+        recompute_epochs=config.curriculum.recompute_epochs,
+    )
+
+
+def _objective(config: UnlearnConfig, prepared: Prepared) -> Objective:
+    method = METHODS[config.method]
+    return Objective(
+        method=method,
+        parameters=parsed(method, config.parameters),
+        retain_weight=_retain_weight(config),
+        reference=reference_of(config, prepared),
+        micro_batch=config.optimiser.micro_batch,
+        device=prepared.model.device,
+    )
+
+
+def _arguments(
+    config: UnlearnConfig, files: UnlearningFiles, prepared: Prepared, most_steps: int
+) -> TrainingArguments:
+    settings = config.optimiser
+    on_cpu = prepared.model.device.type == "cpu"
+    if "tensorboard" in config.report_to:
+        # By default it lies among the checkpoints, which do not stay.
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(files.directory / "tensorboard"))
+    return TrainingArguments(
+        output_dir=str(files.checkpoints),
+        run_name=config.title,
+        max_steps=most_steps,
+        # One item of the loop is one step, whatever it draws.
+        per_device_train_batch_size=1,
+        optim=settings.name,
+        learning_rate=prepared.learning_rate,
+        weight_decay=settings.weight_decay,
+        lr_scheduler_type=settings.schedule,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=settings.mixed_precision == "bf16",
+        fp16=settings.mixed_precision == "fp16",
+        activation_checkpointing=settings.gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        logging_strategy="no",
+        report_to=list(config.report_to),
+        disable_tqdm=True,
+        use_cpu=on_cpu,
+        dataloader_pin_memory=False,
+        seed=config.seed % 2**32,
+    )
+
+
+def _require_trackers(config: UnlearnConfig) -> None:
+    for tracker in config.report_to:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(
+                f"The experiment tracker {tracker}",
+                "is not installed.",
+                f"Install it with `pip install {tracker}`, or leave it out.",
+            )
+
+
+def _not_finite(step: int, learning_rate: float) -> UserError:
+    return UserError(
+        f"The loss of step {step}",
+        "is not a finite number, so the weights are spoilt; the run has no result, and its log and its last "
+        "checkpoint are kept.",
+        f"Start a new run with a smaller learning rate (it was {learning_rate:g}), a method whose loss is bounded "
+        "such as npo, or a utility guard.",
+    )

@@ -1,0 +1,220 @@
+"""After the last step: what was forgotten, what was kept, what it cost, and the model that is left."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mrd_core.encoding import BoolArray
+from mrd_core.likelihood import FloatArray
+from mrd_core.models import name_of
+from mrd_core.runs import JobContext
+from mrd_core.scoring.files import json_value
+from mrd_core.unlearning.card import card
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.cost import forward_flops, update_flops, uses_mrd
+from mrd_core.unlearning.feed import Standing
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
+from mrd_core.unlearning.request import score_summary
+from mrd_core.unlearning.sampling import effective_share, nearly_uniform
+from mrd_core.unlearning.stopping import StopReason
+
+_STAGING = ".model.saving"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How training ended.
+
+    Attributes:
+        reason: Why.
+        standing: Where.
+        draws: How often each sample was drawn, by id.
+        peak_memory_mb: Most memory of the device that was in use [MiB].
+    """
+
+    reason: StopReason
+    standing: Standing
+    draws: dict[str, int]
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
+class _After:
+    """What the unlearned model makes of the samples; as in `Start`."""
+
+    accuracy: FloatArray
+    nll: FloatArray
+    forgotten: BoolArray
+    retained: tuple[float, float] | None
+
+
+def conclude(
+    config: UnlearnConfig,
+    prepared: Prepared,
+    start: Start,
+    ended: Ended,
+    files: UnlearningFiles,
+    context: JobContext,
+) -> dict[str, Any]:
+    """Measure the unlearned model, store what is found of each sample, and return the figures of the run."""
+    context.progress(1, 1, message="Measuring the model after unlearning")
+    after = _measured(prepared, start)
+    before = pd.read_parquet(files.before)
+    frame = _outcome(prepared, before, after, ended)
+    files.write_frame(files.tokens, _tokens(prepared, files))
+    files.write_frame(files.outcome, frame)
+    return _summary(config, prepared, start, ended, after)
+
+
+def save_model(config: UnlearnConfig, prepared: Prepared, summary: dict[str, Any], files: UnlearningFiles) -> None:
+    """Write the result: a folder that `from_pretrained` loads, or an adapter, with its card. Whole or absent."""
+    staging = files.directory / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        prepared.trained.save_pretrained(staging)
+        prepared.model.tokenizer.save_pretrained(staging)
+        text = card(config, summary, score_summary(config)["title"])
+        (staging / "README.md").write_text(text, encoding="utf-8")
+        shutil.rmtree(files.model, ignore_errors=True)
+        staging.rename(files.model)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _measured(prepared: Prepared, start: Start) -> _After:
+    found = prepared.memorized(prepared.forget)
+    verdict = start.thresholds.judge(found.accuracy, lambda samples: prepared.extraction(prepared.forget, samples))
+    return _After(found.accuracy, found.nll, verdict.forgotten, retain_measures(prepared))
+
+
+def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: Ended) -> pd.DataFrame:
+    ids = list(prepared.forget.sample_ids)
+    written = before["own_answer"].notna().to_numpy()
+    answers = np.full(len(ids), None, dtype=object)
+    answers[written] = prepared.own_answers(np.flatnonzero(written))
+    standing = ended.standing
+    return pd.DataFrame(
+        {
+            "sample_id": ids,
+            "updates": [standing.updates.get(sample, 0) for sample in ids],
+            "draws": [ended.draws.get(sample, 0) for sample in ids],
+            "forgotten_step": pd.array([standing.forgotten.get(sample) for sample in ids], dtype="Int64"),
+            "forgotten_at_end": after.forgotten,
+            "accuracy_before": before["accuracy"],
+            "accuracy_after": after.accuracy,
+            "nll_before": before["nll"],
+            "nll_after": after.nll,
+            "own_answer_before": before["own_answer"],
+            "own_answer_after": answers,
+        }
+    )
+
+
+def _tokens(prepared: Prepared, files: UnlearningFiles) -> pd.DataFrame:
+    before = pd.read_parquet(files.tokens_before).rename(columns={"log_prob": "log_prob_before"})
+    return before.assign(log_prob_after=prepared.answer_log_probs()["log_prob"].to_numpy())
+
+
+def _summary(
+    config: UnlearnConfig, prepared: Prepared, start: Start, ended: Ended, after: _After
+) -> dict[str, Any]:
+    standing, count = ended.standing, len(prepared.forget)
+    summary = {
+        "n_samples": count,
+        "updates": sum(standing.updates.values()),
+        "draws": standing.draws,
+        "steps": standing.steps,
+        "epochs": standing.draws / count,
+        "forgotten": len(standing.forgotten),
+        "forgotten_at_end": int(after.forgotten.sum()),
+        "stop_reason": ended.reason.value,
+        "method": config.method,
+        "label": config.label,
+        "sampler": config.curriculum.sampler,
+        "column": config.curriculum.column,
+        "seed": config.seed,
+        "study": config.study,
+        "learning_rate": prepared.learning_rate,
+        "device": str(prepared.model.device),
+        "dtype": name_of(prepared.model.dtype),
+        "adapter": config.optimiser.lora_rank is not None,
+        "thresholds": {
+            "source": start.thresholds.source,
+            "accuracy": start.thresholds.accuracy,
+            "extraction": start.thresholds.extraction,
+        },
+        "effective_share": effective_share(prepared.shares),
+        "nearly_uniform": nearly_uniform(prepared.shares),
+        "peak_memory_mb": round(ended.peak_memory_mb, 1),
+        "reasons": prepared.reasons,
+        "warnings": prepared.warnings + _warnings(ended, after, count),
+    }
+    measures = _measures(start, after)
+    return (
+        summary
+        | {name: json_value(value) for name, value in measures.items()}
+        | _costs(config, prepared, standing)
+    )
+
+
+def _measures(start: Start, after: _After) -> dict[str, float | None]:
+    kept_before, kept_after = start.retained or (None, None), after.retained or (None, None)
+    return {
+        "forget_nll_before": float(start.nll.mean()),
+        "forget_nll": float(after.nll.mean()),
+        "forget_accuracy_before": float(start.accuracy.mean()),
+        "forget_accuracy": float(after.accuracy.mean()),
+        "retain_accuracy_before": kept_before[0],
+        "retain_accuracy": kept_after[0],
+        "retain_nll_before": kept_before[1],
+        "retain_nll": kept_after[1],
+    }
+
+
+def _costs(config: UnlearnConfig, prepared: Prepared, standing: Standing) -> dict[str, Any]:
+    """Return what the run cost, and what MRD did: all of the score run where the order depends on it."""
+    size, settings = prepared.parameters, config.optimiser
+    scored = score_summary(config) if uses_mrd(config) else dict.fromkeys(("evaluations", "seconds", "tokens"), 0)
+    trained = update_flops(
+        size,
+        standing.tokens_trained + standing.tokens_retained,
+        adapter=settings.lora_rank is not None,
+        checkpointing=settings.gradient_checkpointing,
+    )
+    reference = forward_flops(size, standing.tokens_retained) if config.retain.term == "kl" else 0
+    return {
+        "seconds_training": round(standing.seconds - standing.seconds_checks - standing.seconds_mrd, 3),
+        "seconds_checks": round(standing.seconds_checks, 3),
+        "mrd_forward_evaluations": scored["evaluations"] + standing.mrd_evaluations,
+        "mrd_seconds": round(scored["seconds"] + standing.seconds_mrd, 3),
+        "flops_training": trained + reference,
+        "flops_checks": forward_flops(size, standing.tokens_checked),
+        "flops_mrd": forward_flops(size, scored["evaluations"] * scored["tokens"] + standing.tokens_mrd),
+        "tokens_trained": standing.tokens_trained,
+        "tokens_retained": standing.tokens_retained,
+        "tokens_checked": standing.tokens_checked,
+        "model_parameters": size,
+        "trainable_parameters": sum(
+            weight.numel() for weight in prepared.trained.parameters() if weight.requires_grad
+        ),
+    }
+
+
+def _warnings(ended: Ended, after: _After, count: int) -> list[str]:
+    warnings = []
+    came_back = len(ended.standing.forgotten) - int(after.forgotten.sum())
+    if came_back > 0:
+        warnings.append(
+            f"{came_back} of the {len(ended.standing.forgotten)} samples that were found forgotten are not so any "
+            "more at the end: later steps on other samples brought them back."
+        )
+    if ended.reason is not StopReason.ALL_FORGOTTEN and len(ended.standing.forgotten) < count:
+        left = count - len(ended.standing.forgotten)
+        warnings.append(f"The run ended ({ended.reason.value}) with {left} samples not found forgotten.")
+    return warnings

@@ -1,0 +1,404 @@
+"""Before the first step: the model, the samples as tokens, and what the starting model makes of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mrd_core import models
+from mrd_core.config import Choice, ForgetSetConfig
+from mrd_core.encoding import Encoded, EncodedSample, IntArray, choose_template, encode, encode_one
+from mrd_core.errors import UserError
+from mrd_core.likelihood import FloatArray
+from mrd_core.memorization import Memorized, extraction_likelihood, measure_memorization
+from mrd_core.models import LoadedModel
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.plan import BATCH_TOKENS
+from mrd_core.unlearning import refusals
+from mrd_core.unlearning.adapters import adapted, require_gradients
+from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.request import copy_samples, read_split, require_retain
+from mrd_core.unlearning.sampling import effective_share, nearly_uniform
+from mrd_core.unlearning.stopping import Thresholds
+from mrd_core.unlearning.texts import TextBatch, answers
+
+# Of a larger retain set this many samples, evenly spaced, are measured before and after.
+MOST_RETAIN_MEASURED = 400
+# Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
+SMALL_MODEL = 100_000_000
+SMALL_LEARNING_RATE, LEARNING_RATE = 1e-4, 1e-5
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that training needs.
+
+    Attributes:
+        model: The loaded model.
+        trained: What is trained: its network, or the network in a peft wrapper.
+        template: How prompt and answer become text.
+        forget: N samples, each with an answer token in the context.
+        curriculum: One row for each of them, see `UnlearningFiles.curriculum`.
+        retain: What is kept; None without a retain set.
+        learning_rate: As asked, or as chosen.
+        reasons: For each automatic choice, what was chosen and why.
+        warnings: What a reader of the run should know, in sentences.
+    """
+
+    model: LoadedModel
+    trained: Any
+    template: str
+    forget: Encoded
+    curriculum: pd.DataFrame
+    retain: Encoded | None
+    learning_rate: float
+    reasons: dict[str, str]
+    warnings: list[str]
+
+    @property
+    def parameters(self) -> int:
+        """Weights of the model, without those of an adapter."""
+        return sum(weight.numel() for name, weight in self.trained.named_parameters() if "lora_" not in name)
+
+    @property
+    def shares(self) -> FloatArray:
+        """Expected share of each sample in the draws of the first epoch, shape (N,)."""
+        shares = self.curriculum["share"].to_numpy(dtype=np.float64)
+        return np.asarray(shares / shares.sum())
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most padded tokens of a batch in passes without gradients."""
+        return BATCH_TOKENS[self.model.device.type]
+
+    def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
+        """Measure MA and NLL on the present weights."""
+        return measure_memorization(self.trained, samples, self.model.device, self.batch_tokens, chosen)
+
+    def extraction(self, samples: Encoded, chosen: IntArray | None = None) -> FloatArray:
+        """Measure EL on the present weights."""
+        ends = end_tokens(self.model.tokenizer, self.model.network)
+        return extraction_likelihood(self.trained, samples, self.model.device, self.batch_tokens, ends, chosen)
+
+    def own_answers(self, chosen: IntArray) -> list[str]:
+        """Let the model answer the prompts of these forget samples on the present weights."""
+        return own_answers(
+            self.trained,
+            self.forget,
+            self.model.tokenizer,
+            self.model.device,
+            self.batch_tokens,
+            end_tokens(self.model.tokenizer, self.model.network),
+            chosen,
+        )
+
+    def answer_log_probs(self) -> pd.DataFrame:
+        """Return log p of every answer token of the forget set on the present weights."""
+        return answer_log_probs(self.trained, self.forget, self.model.device, self.batch_tokens)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the starting model makes of the samples.
+
+    Attributes:
+        accuracy: MA of each forget sample, shape (N,).
+        nll: NLL per answer token of each [nats], shape (N,).
+        retained: Mean MA and NLL on the retain set; None without one.
+        thresholds: When a sample is forgotten.
+    """
+
+    accuracy: FloatArray
+    nll: FloatArray
+    retained: tuple[float, float] | None
+    thresholds: Thresholds
+
+
+def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> Prepared:
+    """Load the model and encode the samples for it.
+
+    Raises:
+        UserError: Bad model, retain set or settings; nothing to forget.
+    """
+    require_retain(config)
+    if not files.curriculum.exists():
+        copy_samples(config, files)
+    context.progress(0, 1, message="Loading the model")
+    model, reasons = _loaded(config)
+    forget_set = ForgetSet.load(files.samples)
+    retain_set, warnings = _retain_set(config, files, forget_set)
+    template = choose_template(model.tokenizer, config.model.template)
+    forget = _scorable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
+    retain = None
+    if retain_set is not None:
+        retain = encode(retain_set, model.tokenizer, model.context, template.value)
+        retain = _scorable(retain, "retain", warnings)
+    curriculum = pd.read_parquet(files.curriculum).set_index("sample_id", drop=False)
+    rate = _learning_rate(config, model)
+    reasons |= {"learning rate": _stated(rate), "template": _stated(template)}
+    return Prepared(
+        model=model,
+        trained=_trained(config, model),
+        template=template.value,
+        forget=forget,
+        curriculum=curriculum.loc[list(forget.sample_ids)].reset_index(drop=True),
+        retain=retain,
+        learning_rate=float(rate.value),
+        reasons=reasons,
+        warnings=warnings,
+    )
+
+
+def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles, context: JobContext) -> Start:
+    """Measure the starting model and store what was found; a resumed run reads what the first attempt stored.
+
+    Raises:
+        UserError: The thresholds cannot be had.
+    """
+    if files.start.exists():
+        return _stored_start(files)
+    context.progress(0, 1, message="Measuring the model before unlearning")
+    found = prepared.memorized(prepared.forget)
+    chosen = chosen_for_answers(prepared.curriculum["mrd_answer_mean"].to_numpy(dtype=np.float64), config.answers)
+    frame = pd.DataFrame(
+        {"sample_id": prepared.forget.sample_ids, "accuracy": found.accuracy, "nll": found.nll, "own_answer": None}
+    )
+    frame["own_answer"] = frame["own_answer"].astype(object)
+    frame.loc[chosen, "own_answer"] = prepared.own_answers(chosen)
+    retained = retain_measures(prepared)
+    context.progress(0, 1, message="Setting the thresholds")
+    thresholds = _thresholds(config, prepared, found, ForgetSet.load(files.samples))
+    files.write_frame(files.before, frame)
+    files.write_frame(files.tokens_before, prepared.answer_log_probs())
+    start = Start(found.accuracy, found.nll, retained, thresholds)
+    _store_start(start, prepared, files)
+    return start
+
+
+def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
+    """Return mean MA and NLL on the retain set (of a large one, on part of it) on the present weights."""
+    if prepared.retain is None:
+        return None
+    found = prepared.memorized(prepared.retain, evenly_spaced(len(prepared.retain), MOST_RETAIN_MEASURED))
+    return float(found.accuracy.mean()), float(found.nll.mean())
+
+
+def evenly_spaced(count: int, most: int) -> IntArray:
+    """Return at most `most` of the indices 0 … count − 1, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
+
+
+def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:
+    """Return log p(· | x_<t) of the starting model for a KL retain term; None where it has none.
+
+    It is the model without its adapter, or else a second copy of the weights.
+    """
+    if config.retain.term != "kl" or prepared.retain is None:
+        return None
+    if config.optimiser.lora_rank:
+
+        def without_adapter(batch: TextBatch) -> Tensor:
+            with torch.no_grad(), prepared.trained.disable_adapter():
+                return answers(prepared.trained, batch).log_softmax
+
+        return without_adapter
+    frozen = copy.deepcopy(prepared.model.network).eval().requires_grad_(False)
+
+    def of_a_copy(batch: TextBatch) -> Tensor:
+        with torch.no_grad():
+            return answers(frozen, batch).log_softmax
+
+    return of_a_copy
+
+
+def refused_of(config: UnlearnConfig, prepared: Prepared, prompts: Mapping[str, str]) -> Any:
+    """Return the function that gives a forget sample a refusal for its answer; None where the method needs none.
+
+    Args:
+        config: Of the run.
+        prepared: The model and its samples.
+        prompts: By sample id.
+    """
+    if not METHODS[config.method].needs_refusals:
+        return None
+    lines = refusals.load(config.refusals) if config.refusals else refusals.load()
+
+    def refused(sample_id: str, step: int) -> EncodedSample:
+        refusal = refusals.choose(lines, config.seed, sample_id, step)
+        return encode_one(
+            prompts[sample_id], refusal, prepared.model.tokenizer, prepared.model.context, prepared.template
+        )
+
+    return refused
+
+
+def _loaded(config: UnlearnConfig) -> tuple[LoadedModel, dict[str, str]]:
+    """Load the model in a precision that can be trained."""
+    wanted = config.model
+    reasons: dict[str, str] = {}
+    if wanted.dtype == "auto":
+        wanted = wanted.model_copy(update={"dtype": "float32"})
+        reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
+    model = models.load(wanted)
+    if config.optimiser.lora_rank is None:
+        require_gradients(model.network, config.model.source)
+    return model, {name: _stated(choice) for name, choice in model.choices.items()} | reasons
+
+
+def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
+    settings = config.optimiser
+    if settings.lora_rank is None:
+        return model.network.requires_grad_(True)
+    # The adapter's first weights are random.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed % 2**63)
+        return adapted(
+            model.network, settings.lora_rank, settings.lora_alpha, checkpointing=settings.gradient_checkpointing
+        )
+
+
+def _learning_rate(config: UnlearnConfig, model: LoadedModel) -> Choice:
+    wished = config.optimiser.learning_rate
+    if wished != "auto":
+        return Choice(f"{wished:g}", "as asked")
+    weights = sum(weight.numel() for weight in model.network.parameters())
+    rate = SMALL_LEARNING_RATE if weights < SMALL_MODEL else LEARNING_RATE
+    return Choice(f"{rate:g}", f"the model has {weights / 1e6:,.1f} million weights")
+
+
+def _stated(choice: Choice) -> str:
+    return f"{choice.value} ({choice.reason})"
+
+
+def _retain_set(
+    config: UnlearnConfig, files: UnlearningFiles, forget_set: ForgetSet
+) -> tuple[ForgetSet | None, list[str]]:
+    """Return the run's own copy of the retain set, made from the source where there is none yet."""
+    if config.retain.samples is None:
+        return None, []
+    if not files.retain.exists():
+        _without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
+    retain_set = ForgetSet.load(files.retain)
+    left_out = retain_set.report.n_valid - len(retain_set)
+    if not left_out:
+        return retain_set, []
+    return retain_set, [f"{left_out} rows of the retain set are in the forget set too and were left out of it."]
+
+
+def _without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
+    """Return the retain set without the forget samples: nobody can keep and forget the same text."""
+    forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))
+    rows = zip(retain_set.frame["prompt"], retain_set.frame["answer"], strict=True)
+    kept = retain_set.subset(pd.Series([row not in forgotten for row in rows], index=retain_set.frame.index))
+    if not len(kept):
+        raise UserError(
+            "The retain set",
+            "has no row that is not in the forget set.",
+            "Name the samples that the model is to keep.",
+        )
+    return kept
+
+
+def _scorable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
+    """Return the samples that have an answer token within the context; say how many have none."""
+    kept = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
+    if not len(kept):
+        raise UserError(
+            f"The {name} set",
+            "has no answer token within the context of the model.",
+            "Use shorter samples or a model with a longer context, or check the column mapping.",
+        )
+    if len(kept) < len(encoded):
+        warnings.append(
+            f"{len(encoded) - len(kept)} samples of the {name} set are left out: the context of the model ends "
+            "before their answers."
+        )
+    return encoded.subset(kept)
+
+
+def _thresholds(config: UnlearnConfig, prepared: Prepared, found: Memorized, forget_set: ForgetSet) -> Thresholds:
+    stopping = config.stopping
+    if stopping.source == "absolute":
+        return Thresholds.absolute(
+            stopping.accuracy, stopping.extraction_likelihood if stopping.extraction else None
+        )
+    if stopping.source == "initial-average":
+        accuracy = found.accuracy
+        extraction = prepared.extraction(prepared.forget) if stopping.extraction else None
+        return Thresholds.average(accuracy, extraction, stopping.source)
+    if stopping.source == "held-out":
+        assert stopping.held_out is not None  # the configuration sees to it
+        return _average_over(prepared, _held_out(stopping.held_out, prepared), config)
+    assert stopping.reference is not None
+    return _reference_average(config, prepared, stopping.reference, forget_set)
+
+
+def _held_out(source: ForgetSetConfig, prepared: Prepared) -> Encoded:
+    texts = read_split(source, "held_out")
+    model = prepared.model
+    return _scorable(encode(texts, model.tokenizer, model.context, prepared.template), "held-out", [])
+
+
+def _average_over(prepared: Prepared, texts: Encoded, config: UnlearnConfig) -> Thresholds:
+    extraction = prepared.extraction(texts) if config.stopping.extraction else None
+    return Thresholds.average(prepared.memorized(texts).accuracy, extraction, config.stopping.source)
+
+
+def _reference_average(
+    config: UnlearnConfig, prepared: Prepared, source: str, forget_set: ForgetSet
+) -> Thresholds:
+    """Measure the forget set on a model that was trained without it."""
+    model = models.load(config.model.model_copy(update={"source": source, "adapter": None, "dtype": "float32"}))
+    texts = _scorable(encode(forget_set, model.tokenizer, model.context, prepared.template), "forget", [])
+    device, batch = model.device, prepared.batch_tokens
+    accuracy = measure_memorization(model.network, texts, device, batch).accuracy
+    ends = end_tokens(model.tokenizer, model.network)
+    extraction = (
+        extraction_likelihood(model.network, texts, device, batch, ends) if config.stopping.extraction else None
+    )
+    return Thresholds.average(accuracy, extraction, "reference")
+
+
+def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> None:
+    thresholds = start.thresholds
+    files.write_json(
+        files.start,
+        {
+            "thresholds": {
+                "source": thresholds.source,
+                "accuracy": thresholds.accuracy,
+                "extraction": thresholds.extraction,
+            },
+            "forget_accuracy": float(start.accuracy.mean()),
+            "forget_nll": float(start.nll.mean()),
+            "retain_accuracy": start.retained and start.retained[0],
+            "retain_nll": start.retained and start.retained[1],
+            "effective_share": effective_share(prepared.shares),
+            "nearly_uniform": nearly_uniform(prepared.shares),
+            "reasons": prepared.reasons,
+            "warnings": prepared.warnings,
+        },
+    )
+
+
+def _stored_start(files: UnlearningFiles) -> Start:
+    stored = files.read_json(files.start)
+    before = pd.read_parquet(files.before)
+    retained = stored["retain_accuracy"], stored["retain_nll"]
+    return Start(
+        before["accuracy"].to_numpy(),
+        before["nll"].to_numpy(),
+        None if retained[0] is None else retained,
+        Thresholds(**stored["thresholds"]),
+    )

@@ -1,0 +1,149 @@
+"""Asking for an unlearning run: the samples and their weights are taken from the score run there and then.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mrd_core.config import ForgetSetConfig, ScoreConfig, Settings
+from mrd_core.errors import UserError
+from mrd_core.runs import Launcher, Run, RunStore, submit
+from mrd_core.runs.directory import read_config
+from mrd_core.samples import ForgetSet, read
+from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
+
+# Of the scores these are kept beside the weights, for the charts by difficulty.
+KEPT = {
+    "sample_id": "sample_id",
+    "n_tokens": "n_tokens_answer",
+    "mean_log_prob": "mean_log_prob_answer",
+    "mrd_answer_mean": "mrd_answer_mean",
+    "mrd_answer_sum": "mrd_answer_sum",
+    "mrd_full_mean": "mrd_full_mean",
+    "mrd_full_sum": "mrd_full_sum",
+}
+
+
+def request(
+    config: UnlearnConfig,
+    *,
+    store: RunStore,
+    settings: Settings,
+    directory: Path | None = None,
+    launcher: Launcher | None = None,
+) -> Run:
+    """Submit an unlearning run, with its own copy of the samples and their weights.
+
+    Args:
+        config: Of the run.
+        store: Where the row goes.
+        settings: Names the data root.
+        directory: The run directory; new or empty.
+        launcher: Starts the worker; without one the caller carries the run out itself.
+
+    Raises:
+        UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
+    """
+    require_retain(config)
+    return submit(
+        config,
+        store=store,
+        settings=settings,
+        directory=directory,
+        launcher=launcher,
+        prepare=lambda draft: copy_samples(config, UnlearningFiles(draft)),
+    )
+
+
+def require_retain(config: UnlearnConfig) -> None:
+    """Refuse a method that cannot do without a retain set where there is none.
+
+    Raises:
+        UserError: It is so.
+    """
+    method = METHODS[config.method]
+    if method.needs_retain and config.retain.samples is None:
+        raise UserError(
+            f"The method {method.label}",
+            "needs a retain set: its loss has a term that keeps what the model is to remember.",
+            "Name one (--retain-set), or choose a method that can do without, such as ga.",
+        )
+
+
+def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
+    """Write the samples that are to be unlearned, and the curriculum's weights, into a run's directory.
+
+    Raises:
+        UserError: As in `request`.
+    """
+    scored = RunFiles(config.score_run)
+    if not scored.scores.exists():
+        raise UserError(
+            f"The score run in {config.score_run}",
+            "has no scores: it does not exist or has not finished.",
+            "Name the directory of a score run that succeeded (`python -m mrd_core runs list` shows them).",
+        )
+    forget_set = _restricted(ForgetSet.load(scored.samples), config.stratum)
+    curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
+    forget_set.save(files.samples)
+    files.write_frame(files.curriculum, curriculum)
+
+
+def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: list[str]) -> pd.DataFrame:
+    """Return what `UnlearningFiles.curriculum` holds, for these samples in this order.
+
+    Raises:
+        UserError: There is no such column, or the sampler cannot weigh by it.
+    """
+    name = config.curriculum.column
+    if name not in scores or not pd.api.types.is_numeric_dtype(scores[name]):
+        numeric = ", ".join(column for column in scores.select_dtypes("number").columns)
+        raise UserError(f"The column '{name}'", "is no number of the scores.", f"Choose one of: {numeric}.")
+    chosen = scores.set_index("sample_id", drop=False).loc[sample_ids]
+    frame = pd.DataFrame({kept: chosen[column].to_numpy() for kept, column in KEPT.items()})
+    weights = dict(zip(sample_ids, chosen[name].astype(float), strict=True))
+    curriculum = Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed)
+    shares = dict(zip(curriculum.pool.ids, curriculum.shares(), strict=True))
+    return frame.assign(weight=list(weights.values()), share=[shares[sample] for sample in sample_ids])
+
+
+def score_summary(config: UnlearnConfig) -> dict[str, Any]:
+    """Return what the score run cost, for the account of the run: evaluations, seconds, tokens, title."""
+    summary = RunFiles(config.score_run).read_summary()
+    title = read_config(config.score_run, ScoreConfig).title
+    return {name: summary[name] for name in ("evaluations", "seconds", "tokens", "sigma")} | {"title": title}
+
+
+def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
+    """Read a retain or held-out set; of the demo its own `split` unless another is named.
+
+    Raises:
+        UserError: As in `samples.read`.
+    """
+    if config.source == "demo" and config.split is None:
+        config = config.model_copy(update={"split": split})
+    return read(config)
+
+
+def _restricted(forget_set: ForgetSet, stratum: Path | None) -> ForgetSet:
+    """Return those samples that a saved stratum has too."""
+    if stratum is None:
+        return forget_set
+    ids = set(read(ForgetSetConfig(source=str(stratum))).frame["sample_id"])
+    kept = forget_set.subset(forget_set.frame["sample_id"].isin(ids))
+    if not len(kept):
+        raise UserError(
+            f"The stratum '{stratum.stem}'",
+            "has no sample in common with the score run.",
+            "Choose a stratum that was saved from this forget set, or score the stratum by itself.",
+        )
+    return kept
