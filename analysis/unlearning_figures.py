@@ -206,7 +206,7 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
         figure.add_trace(_spokes(ours, mean, style))
         figure.add_trace(_run_marks(ours, style))
         figure.add_trace(_mean_mark(means.loc[[at]], style))
-    figure.update_yaxes(title="Retain MA", tickformat=".0%")
+    figure.update_yaxes(title="Retain MA", tickformat=".3~p")
     laid_out = _laid_out(
         figure, "Updates against retain", "upper left is best; open: stopped early", "Updates", height=440
     )
@@ -429,7 +429,7 @@ def _laid_out(
     return figure.update_layout(
         title=heading,
         showlegend=named > 1,
-        legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "y": -0.32, "yanchor": "top", "x": 0},
         margin={"l": 8, "r": 8, "t": 65, "b": 8},
         height=height,
         # The same at every redraw, so that the browser keeps what the reader has zoomed and hidden.

@@ -6,6 +6,8 @@ import streamlit as st
 from pages.components import session, tour
 from pages.components.notices import SYMBOLS, errors_shown
 
+PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
+
 session.require_router()
 st.title("MRD Lens")
 st.markdown(
@@ -78,10 +80,13 @@ def open_run(run_id: str) -> None:
     run = store.get(run_id)
     scored = store.scored_by(run)
     session.open_run(scored.id)
-    if scored.id != run.id:
+    query = {session.RUN: scored.id}
+    if run.kind == "characteristics":
         session.open_reading(run.id)
-    page = tour.DIFFICULTY if scored.id == run.id else tour.CHARACTERISTICS
-    st.switch_page(page, query_params={session.RUN: scored.id})
+    elif run.kind == "unlearn":
+        session.open_unlearnings([run.id])
+        query[session.UNLEARN] = run.id
+    st.switch_page(PAGES[run.kind], query_params=query)
 
 
 if not runs:

@@ -46,7 +46,7 @@ def show(run: Run) -> None:
     trust = _trust(run.id, str(run.directory), variant)
     with place:
         _headline(trust, summary)
-        _explain(run)
+        _ways_on(run)
     shown = filters.filtered(table)
     selected = filters.selected_of(shown)
     charts.show(table, shown, selected)
@@ -56,12 +56,15 @@ def show(run: Run) -> None:
     export.show(run, table, variant, config)
 
 
-def _explain(run: Run) -> None:
-    """Offer the way on to the characteristics, which are read at once where they need no choice."""
-    if st.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
+def _ways_on(run: Run) -> None:
+    """Lead on to the characteristics, which are read at once where they need no choice, or to unlearning."""
+    row = st.container(horizontal=True)
+    if row.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
         if session.current_reading(run) is None:
             reading_form.launch(characteristics.default_config(run.directory))
         st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
+    if row.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
+        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
 
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8)

@@ -29,7 +29,7 @@ def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
         _ended(run, leave)
     with st.expander("Details", icon=":material/terminal:"):
         st.code(" ".join(command_for(run.directory, run.kind)), language="bash", wrap_lines=True)
-        _log(run.id)
+        log(run.id)
 
 
 @st.fragment(run_every=1.0)
@@ -42,9 +42,7 @@ def _live(run_id: str) -> None:
     if run.state not in ACTIVE:
         st.rerun()
     st.markdown(f"**{state_label(run)}**")
-    done, total = run.progress.get("done", 0), run.progress.get("total", 0)
-    share = min(done / total, 1.0) if total else 0.0
-    st.progress(share, text=_progress_text(run, done, total))
+    progress(run)
     if run.state is RunState.CANCELLING:
         st.caption("Stopping after the batch in flight …")
     elif st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
@@ -58,6 +56,19 @@ def _live(run_id: str) -> None:
             key="live_curve",
             alt="Reliability and relative standard error so far, against the number of evaluations",
         )
+
+
+def progress(run: Run) -> None:
+    """Show how far a run is and what it is doing."""
+    done, total = run.progress.get("done", 0), run.progress.get("total", 0)
+    share = min(done / total, 1.0) if total else 0.0
+    st.progress(share, text=_progress_text(run, done, total))
+
+
+def resume(run: Run) -> None:
+    """Queue a run that ended early once more, and start its worker."""
+    resumed = session.store().resume(run.id)
+    LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory, resumed.kind))
 
 
 def _progress_text(run: Run, done: int, total: int) -> str:
@@ -92,8 +103,7 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
         st.info("This run was cancelled; what it finished is kept.", icon=":material/cancel:")
     row = st.container(horizontal=True)
     if row.button("Resume", type="primary", icon=":material/replay:", key="resume"):
-        resumed = session.store().resume(run.id)
-        LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory, resumed.kind))
+        resume(run)
         st.rerun()
     if row.button("New run", icon=":material/add:", key="new_run"):
         leave()
@@ -105,7 +115,8 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
             st.code(run.error.traceback, language=None, wrap_lines=True)
 
 
-def _log(run_id: str) -> None:
+def log(run_id: str) -> None:
+    """Show the events of a run; they may quote a user's file, so they stay plain."""
     events = session.store().events(run_id)
     for event in events.itertuples():
         st.text(f"{event.level}: {event.message}")

@@ -1,12 +1,13 @@
 """What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
 
-The run and the sample live in the URL (`?run=…&sample=…`), so that a link shows what its sender saw. A URL
-never starts anything.
+The run, its unlearning runs looked at and the sample live in the URL (`?run=…&unlearn=…,…&sample=…`), so that
+a link shows what its sender saw. A URL never starts anything.
 """
 
 from __future__ import annotations
 
 import runpy
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import streamlit as st
 from mrd_core.config import ForgetSetConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
+from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, read
+from mrd_core.unlearning.config import UnlearnConfig
 from pages.components.notices import literal
 
-RUN, SAMPLE, READING = "run", "sample", "reading"
+RUN, SAMPLE, READING, UNLEARN = "run", "sample", "reading", "unlearn"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def open_run(run_id: str) -> None:
     """Look at a run, from now on and on every page."""
     if st.session_state.get(RUN) not in (None, run_id):
         st.query_params.pop(SAMPLE, None)
+        st.query_params.pop(UNLEARN, None)
         forget_filters()
     st.session_state[RUN] = run_id
     st.query_params[RUN] = run_id
@@ -103,14 +107,14 @@ def open_run(run_id: str) -> None:
 def leave_run() -> None:
     """Look at no run."""
     st.session_state.pop(RUN, None)
-    st.query_params.pop(RUN, None)
-    st.query_params.pop(SAMPLE, None)
+    for name in (RUN, SAMPLE, UNLEARN):
+        st.query_params.pop(name, None)
     forget_filters()
 
 
 def forget_filters() -> None:
-    """Drop the filters and the reading looked at, which belong to one run."""
-    for key in ("search", "box", READING):
+    """Drop the filters, the reading and the unlearning runs looked at, which belong to one run."""
+    for key in ("search", "box", READING, UNLEARN):
         st.session_state.pop(key, None)
 
 
@@ -127,6 +131,31 @@ def current_reading(run: Run) -> Run | None:
 def open_reading(reading_id: str) -> None:
     """Look at a characteristics run; "" asks for another one."""
     st.session_state[READING] = reading_id
+
+
+def current_unlearnings(known: Sequence[Run]) -> list[Run]:
+    """Return those of the `known` unlearning runs, newest first, that the URL, or else this session, names.
+
+    Where it names none, they are the newest run and the others of its study.
+    """
+    named = (st.query_params.get(UNLEARN) or st.session_state.get(UNLEARN) or "").split(",")
+    looked_at = [run for run in known if run.id in named]
+    return looked_at or study_of(known[0], known) if known else []
+
+
+def study_of(run: Run, known: Sequence[Run]) -> list[Run]:
+    """Return the runs among `known` that were launched together with `run`, itself among them."""
+    study = read_config(run.directory, UnlearnConfig).study
+    if study is None:
+        return [run]
+    return [other for other in known if read_config(other.directory, UnlearnConfig).study == study]
+
+
+def open_unlearnings(run_ids: Iterable[str]) -> None:
+    """Look at these unlearning runs."""
+    named = ",".join(run_ids)
+    st.session_state[UNLEARN] = named
+    st.query_params[UNLEARN] = named
 
 
 def select_many(sample_ids: set[str], label: str) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from pages.components import session
 
 START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
-CHARACTERISTICS = "pages/characteristics.py"
+CHARACTERISTICS, UNLEARNING = "pages/characteristics.py", "pages/unlearning.py"
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,19 @@ STEPS = (
         "Split the draws into two halves and rank the samples twice: how well do they agree? That is the "
         "*reliability*. Compare *Recommended* with the *Paper* preset: same formula, no paired noise, a far "
         "smaller σ. Its ranking is mostly noise, and the app says so.",
+    ),
+    Step(
+        UNLEARNING,
+        "Let it forget",
+        "Choose *SGA against CGA* and press **Unlearn**: the same model forgets the same answers twice, once "
+        "drawn at random, once drawn by MRD. Each bar below is a sample, hard ones on the left; its height is how "
+        "often the weights had to be moved for it. Are the left ones higher?",
+    ),
+    Step(
+        UNLEARNING,
+        "Did the order pay off?",
+        "When both have ended, *Comparison* holds them side by side: updates, what is left of other knowledge, "
+        "and the whole cost, that of measuring MRD included. One seed proves little. What does it say with three?",
     ),
 )
 

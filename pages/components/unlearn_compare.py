@@ -1,0 +1,157 @@
+"""Finished unlearning runs side by side: what forgetting cost with and without a curriculum, and what was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import unlearning
+from analysis import unlearning_figures as figures
+from mrd_core.runs import Run, RunState
+from pages.components import unlearn_charts, unlearn_runs
+
+EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
+GIGA, TERA = 1e9, 1e12
+# Title and format of a measure in the table, and what it is divided by.
+SHOWN = {
+    "updates": ("Updates", ",.0f", 1.0),
+    "forgotten_at_end": ("Forgotten at the end", ".4g", 1.0),
+    "forget_nll": ("Forget NLL [nats/token]", ".2f", 1.0),
+    "retain_nll": ("Retain NLL [nats/token]", ".3f", 1.0),
+    "retain_accuracy": ("Retain MA", ".1%", 1.0),
+    "seconds": ("Seconds", ",.0f", 1.0),
+    "mrd_seconds": ("MRD seconds besides", ",.0f", 1.0),
+    "mrd_forward_evaluations": ("MRD evaluations", ",.0f", 1.0),
+    "flops_total": ("TFLOP, MRD included", ".3g", TERA),
+    "flops_per_update": ("GFLOP per update", ",.3g", GIGA),
+    "efficiency": ("Efficiency [1/PFLOP]", ",.5g", 1.0),
+}
+NEUTRAL, SURE = ":material/help:", ":material/check_circle:"
+# On a narrow screen a table scrolls sideways rather than break every word.
+WIDE = """<style>
+[data-testid=stTable] > div { overflow-x: auto; }
+[data-testid=stTable] table { min-width: 50rem; }
+</style>"""
+
+
+def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
+    """Show the finished runs of this score run, or those looked at, against each other."""
+    finished = [run for run in sorted(known, key=lambda run: run.seq) if run.state is RunState.SUCCEEDED]
+    if len(finished) < 2:
+        st.info("A comparison needs two finished runs.", icon=":material/compare_arrows:")
+        return
+    runs = _chosen(finished, {run.id for run in looked_at})
+    st.html(WIDE)
+    table = unlearning.efficiency([run.summary for run in runs if run.summary])
+    _efficiency(table)
+    _against_uniform(unlearning.against_uniform(table))
+    st.subheader("What it cost, and what was kept")
+    unlearn_charts.chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
+    _at_equal_updates(runs)
+
+
+def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:
+    ours = [run for run in finished if run.id in looked_at]
+    if len(ours) < 2 or len(ours) == len(finished):
+        return list(finished)
+    scope = st.segmented_control(
+        "Compare", [LOOKED_AT, EVERYTHING], default=LOOKED_AT, required=True, key="unlearn_scope"
+    )
+    return ours if scope == LOOKED_AT else list(finished)
+
+
+def _efficiency(table: pd.DataFrame) -> None:
+    st.subheader("Efficiency")
+    groups = unlearning.grouped(table)
+    st.table(_spoken(groups), hide_index=True, alt="Cost and effect of each setting, mean ± sd over the seeds")
+    st.caption(
+        "Mean ± standard deviation over the seeds. Efficiency is 1 / (updates × cost of an update), the cost of "
+        "MRD and of all checks included; runs that did not forget everything have none."
+    )
+    row = st.container(horizontal=True)
+    unlearn_charts.csv_download(row, groups, "efficiency", "Settings (CSV)")
+    unlearn_charts.csv_download(row, table, "runs", "Runs (CSV)")
+
+
+def _spoken(groups: pd.DataFrame) -> pd.DataFrame:
+    """Return the table for people: mean ± sd as a text."""
+    shown = pd.DataFrame({"Setting": groups["label"], "Runs": groups["runs"]})
+    shown["All forgotten"] = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
+    for name, (title, spelt, scale) in SHOWN.items():
+        if groups[name].notna().any():
+            pairs = zip(groups[name] / scale, groups[f"{name}_sd"] / scale, strict=True)
+            shown[title] = [_with_spread(mean, sd, spelt) for mean, sd in pairs]
+    return shown
+
+
+def _with_spread(mean: float, sd: float, spelt: str) -> str:
+    if pd.isna(mean):
+        return "–"
+    return f"{mean:{spelt}}" if pd.isna(sd) else f"{mean:{spelt}} ± {sd:{spelt}}"
+
+
+def _against_uniform(table: pd.DataFrame) -> None:
+    """Say of each sampler whether it needed fewer updates than uniform sampling."""
+    st.subheader("Against uniform sampling")
+    if table.empty:
+        st.caption("Run a method under uniform sampling and under another order to hold them side by side.")
+        return
+    for row in table.itertuples():
+        sure = not row.verdict.startswith("cannot tell")
+        st.markdown(f"{SURE if sure else NEUTRAL} **{row.label}**: {row.verdict}. {_difference(row)}")
+    st.caption(
+        "Runs of one seed are paired. A verdict on the updates needs three seeds that all forgot everything by "
+        "the same thresholds."
+    )
+    with st.expander("All figures", icon=":material/table:"):
+        st.dataframe(
+            table, hide_index=True, placeholder="–", alt="Each sampler against uniform, with every figure"
+        )
+        unlearn_charts.csv_download(st.container(), table, "against_uniform")
+
+
+def _difference(row: Any) -> str:
+    """Return in words how a sampler differs from uniform in updates and in total cost."""
+    if not row.pairs:
+        return f"{_capital(row.stops)}."
+    updates, low, high = row.updates_difference, row.updates_low, row.updates_high
+    interval = "" if pd.isna(low) else f", 95 % from {low:+,.0f} to {high:+,.0f}"
+    amount = f"{abs(updates):,.0f} {'fewer' if updates < 0 else 'more'} updates"
+    pairs = f"{row.pairs} pair{'s' if row.pairs > 1 else ''} of runs"
+    return (
+        f"{amount} ({row.updates_ratio:.2f} ×{interval}) and {row.flops_total_ratio:.2f} × the operations, MRD "
+        f"included; {pairs}, {row.stops}."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _at_equal_updates(runs: Sequence[Run]) -> None:
+    st.subheader("At equal updates")
+    names = unlearn_runs.names_of(runs)
+    table = unlearning.at_equal_updates(
+        {names[run.id]: unlearning.history(unlearn_runs.rows_of(run.id).metrics) for run in runs}
+    )
+    st.caption("Where each run stood after as many updates as the shortest one made in all.")
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "run": st.column_config.TextColumn("Run"),
+            "step": st.column_config.NumberColumn("Step"),
+            "updates": st.column_config.NumberColumn("Updates", format="localized"),
+            "forgotten": st.column_config.NumberColumn("Forgotten"),
+            "accuracy": st.column_config.NumberColumn("Forget MA", format="percent"),
+            "forget_nll": st.column_config.NumberColumn("Forget NLL", format="%.3f"),
+            "retain_accuracy": st.column_config.NumberColumn("Retain MA", format="percent"),
+            "retain_nll": st.column_config.NumberColumn("Retain NLL", format="%.3f"),
+        },
+        alt="Every run after as many updates as the shortest one made",
+    )
+    unlearn_charts.csv_download(st.container(), table, "at_equal_updates")

@@ -1,0 +1,86 @@
+"""Unlearning: launch it from scores, watch it, look at its result, and hold several runs side by side."""
+
+import streamlit as st
+
+from mrd_core.runs import ACTIVE, Run, RunState
+from pages.components import (
+    session,
+    tour,
+    unlearn_compare,
+    unlearn_form,
+    unlearn_live,
+    unlearn_result,
+    unlearn_runs,
+)
+from pages.components.notices import empty_state, errors_shown, heading
+
+FORM, PROGRESS, RESULT, COMPARISON = VIEWS = ("New runs", "Progress", "Result", "Comparison")
+VIEW = "unlearn_view"
+
+
+def main() -> None:
+    """Show the unlearning runs of the score run at hand, or the way to the first one."""
+    st.title("Unlearning")
+    tour.show()
+    with errors_shown():
+        run = session.current_run()
+        if run is None or run.state is not RunState.SUCCEEDED:
+            _without_scores(run)
+            return
+        heading(run.title)
+        session.store().reap()
+        _views(run)
+
+
+def _without_scores(run: Run | None) -> None:
+    if run is None:
+        sentence, button = "Unlearning starts from a scored forget set. None is scored yet.", "Score one"
+    else:
+        sentence, button = f"This score run is {run.state}; unlearning comes after it.", "Look at the run"
+    if empty_state(sentence, button, "empty_scores"):
+        st.switch_page(tour.DIFFICULTY, query_params={session.RUN: run.id} if run else None)
+
+
+def _views(run: Run) -> None:
+    known = session.store().unlearnings(run)
+    looked_at = session.current_unlearnings(known)
+    if not known:
+        if unlearn_form.show(run):
+            _go(PROGRESS)
+        return
+    view = _view(looked_at)
+    if view == FORM:
+        if unlearn_form.show(run):
+            _go(PROGRESS)
+        return
+    looked_at = unlearn_runs.choose(known, looked_at)
+    if view == PROGRESS:
+        unlearn_live.show(looked_at)
+    elif view == RESULT:
+        unlearn_result.show(looked_at)
+    else:
+        unlearn_compare.show(known, looked_at)
+
+
+def _view(looked_at: list[Run]) -> str:
+    st.session_state.setdefault(VIEW, _first_view(looked_at))
+    if (wanted := st.session_state.pop(unlearn_runs.GO_TO, None)) is not None:
+        st.session_state[VIEW] = wanted
+    return st.segmented_control("Look at", VIEWS, required=True, key=VIEW, label_visibility="collapsed")
+
+
+def _first_view(looked_at: list[Run]) -> str:
+    if any(run.state is RunState.SUCCEEDED for run in looked_at) and not any(
+        run.state in ACTIVE for run in looked_at
+    ):
+        return RESULT
+    return PROGRESS
+
+
+def _go(view: str) -> None:
+    st.session_state[unlearn_runs.GO_TO] = view
+    st.rerun()
+
+
+session.require_router()
+main()
