@@ -375,7 +375,7 @@ def _options_explained(command: str = "score") -> Iterator[None]:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         # A limit of the whole configuration has no place; the last name of a place is the option's.
-        names = [str(part) for part in first["loc"] if isinstance(part, str)]
+        names = [part for part in first["loc"] if isinstance(part, str) and part.replace("_", "").isalpha()]
         option = f"--{names[-1].replace('_', '-')} {first['input']}" if names else "The settings"
         why = first["msg"].removeprefix("Value error, ")
         raise UserError(option, f"{why}.", f"See `python -m mrd_core {command} --help`.") from error

@@ -75,6 +75,6 @@ def _options(
     for field in type(config).model_fields:
         value: Any = getattr(config, field)
         wanted = field not in skip and (only is None or field in only)
-        if wanted and value != getattr(default, field):
+        if wanted and value is not None and value != getattr(default, field):
             words += [f"--{prefix}{field.replace('_', '-')}{suffix}", str(value)]
     return words

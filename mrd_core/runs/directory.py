@@ -42,6 +42,7 @@ WRITTEN_BY_RUNS = frozenset(
         "curriculum.parquet",
         "start.json",
         "before.parquet",
+        "answers_before.parquet",
         "tokens_before.parquet",
         "steps.jsonl",
         "checkpoints",

@@ -82,7 +82,7 @@ class OptimiserConfig(Frozen):
         description="Most samples in memory at a time; gradients are accumulated and the result stays the same.",
         json_schema_extra={"unit": "samples"},
     )
-    mixed_precision: Literal["no", "bf16", "fp16"] = Field(
+    mixed_precision: Literal["no", "bf16"] = Field(
         "no", description="Precision of the passes (autocast); the weights stay as they are loaded."
     )
     gradient_checkpointing: bool = Field(False, description="Trade time for memory in the backward pass.")
@@ -192,6 +192,14 @@ class UnlearnConfig(RunConfig):
     def device(self) -> str:
         """The device of the model."""
         return self.model.device
+
+    @property
+    def retain_weight(self) -> float:
+        """λ of the retain term: 0 where the method has none, or there is no retain set."""
+        method = METHODS[self.method]
+        if method.retain == "none" or self.retain.samples is None:
+            return 0.0
+        return method.default_retain_weight if self.retain.weight is None else self.retain.weight
 
     @property
     def label(self) -> str:

@@ -89,7 +89,6 @@ def estimate(
     scored: Mapping[str, Any],
     n_samples: int,
     parameters: int | None,
-    retain: bool,
     past: Iterable[Run],
 ) -> Cost:
     """Estimate the cost of an unlearning run.
@@ -99,12 +98,11 @@ def estimate(
         scored: Summary of the score run, which says how long the samples are and how large its model is.
         n_samples: Samples to forget.
         parameters: Weights of the model; None takes the scored one's.
-        retain: Whether there is a retain set.
         past: Earlier runs, the newest first; one of unlearning on the same device gives the pace.
     """
     size = scored["model_parameters"] if parameters is None else parameters
     known = [run for run in past if run.kind == "unlearn" and run.summary]
-    plan = _Plan(config, n_samples, size, retain, _Lengths.of(scored))
+    plan = _Plan(config, n_samples, size, _Lengths.of(scored))
     updates, updates_basis = _updates_per_sample(config, size, known)
     pace, pace_basis = _pace(config, scored, known)
     usual = plan.volume(updates)
@@ -125,7 +123,7 @@ def estimate(
         looks_share=expected.looks / expected.total,
         mrd_evaluations=before + plan.evaluations(usual),
         mrd_flops=forward_flops(scored["model_parameters"], scored["tokens"]) * before + expected.mrd,
-        memory=_memory(config, size, retain),
+        memory=_memory(config, size),
         basis=f"{updates_basis}; {pace_basis}"
         + ("; a model as large as the scored one" if parameters is None else ""),
     )
@@ -175,14 +173,12 @@ class _Plan:
         config: Of the run.
         samples: Samples to forget.
         parameters: Weights of the model.
-        retain: Whether there is a retain set.
         lengths: Of the samples; retain samples are taken to be as long.
     """
 
     config: UnlearnConfig
     samples: int
     parameters: int
-    retain: bool
     lengths: _Lengths
 
     @property
@@ -231,8 +227,8 @@ class _Plan:
         )
 
     def _training(self, volume: _Volume) -> int:
-        """Return the operations of the forget samples and of their retain partners, one a draw."""
-        retained = volume.draws if self.retain and _retain_weight(self.config) else 0
+        """Return the operations of the forget samples and of their retain partners, one an update."""
+        retained = volume.updates if self.config.retain_weight else 0
         reference = retained if self.config.retain.term == "kl" else 0
         trained = update_flops(
             self.parameters,
@@ -253,17 +249,10 @@ class _Plan:
     def _probes(self, volume: _Volume) -> int:
         stopping = self.config.stopping
         times = 1 + self.steps(volume) // stopping.probe_steps
-        return times * stopping.probe_samples if self.retain else 0
+        return times * stopping.probe_samples if self.config.retain.samples else 0
 
     def _forward(self, passes: int) -> int:
         return forward_flops(self.parameters, round(passes * self.lengths.tokens))
-
-
-def _retain_weight(config: UnlearnConfig) -> float:
-    method = METHODS[config.method]
-    if method.retain == "none":
-        return 0.0
-    return method.default_retain_weight if config.retain.weight is None else config.retain.weight
 
 
 def uses_mrd(config: UnlearnConfig) -> bool:
@@ -300,7 +289,7 @@ def _pace(config: UnlearnConfig, scored: Mapping[str, Any], past: Iterable[Run])
     return OPERATIONS_PER_SECOND_AND_CORE * cores, f"a usual laptop's pace on {cores} core(s)"
 
 
-def _memory(config: UnlearnConfig, parameters: int, retain: bool) -> str:
+def _memory(config: UnlearnConfig, parameters: int) -> str:
     """Say which copies of the weights are needed beside the model's own."""
     optimiser = config.optimiser
     copy = f"{parameters * BYTES.get(config.model.dtype, 4) / 2**30:.2g} GiB each"
@@ -308,6 +297,6 @@ def _memory(config: UnlearnConfig, parameters: int, retain: bool) -> str:
     if optimiser.lora_rank:
         return f"gradients{moments}, of the adapter alone"
     parts = [f"{'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
-    if retain and config.retain.term == "kl" and _retain_weight(config):
+    if config.retain.term == "kl" and config.retain_weight:
         parts.append("one more for the starting model, which the KL retain term compares with")
     return "; ".join(parts)

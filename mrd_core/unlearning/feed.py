@@ -208,7 +208,8 @@ class CurriculumFeed:
         rules: What the run keeps to.
         report: Takes the record of each step.
         asked_to_stop: Tells whether somebody cancelled the run.
-        rank: This process, of `processes`.
+        before_save: Called before a checkpoint: what was reported is written down by then, or a run that is killed
+            right after it would never report it again.
         gather: Brings together what the processes hold.
     """
 
@@ -220,8 +221,7 @@ class CurriculumFeed:
         rules: Rules,
         report: Callable[[StepRecord], None],
         asked_to_stop: Callable[[], bool] = lambda: False,
-        rank: int = 0,
-        processes: int = 1,
+        before_save: Callable[[], None] = lambda: None,
         gather: Gather = list,
     ) -> None:
         self.curriculum = curriculum
@@ -232,12 +232,14 @@ class CurriculumFeed:
         self._rules = rules
         self._report = report
         self._asked_to_stop = asked_to_stop
-        self._rank, self._processes, self._gather = rank, processes, gather
+        self._before_save = before_save
+        self._gather = gather
         self._place = {sample: place for place, sample in enumerate(samples.forget.sample_ids)}
         self._ids: tuple[str, ...] = ()
         self._texts: list[EncodedSample] = []
         self._partners: list[int] = []
         self._looks: list[Look] = []
+        self._tokens_looked_at = 0
         self._news: tuple[str, ...] = ()
         self._retained: tuple[float, float] | None = None
         self._retained_at_start: float | None = None
@@ -286,6 +288,8 @@ class CurriculumFeed:
     def settled(self) -> list[int]:
         """Bring the looks of all processes together; return the rows that are trained on."""
         self._looks = sorted(self._gather(self._looks))
+        self.standing.tokens_checked += sum(self._gather([self._tokens_looked_at]))
+        self._tokens_looked_at = 0
         return [look.row for look in self._looks if look.trained]
 
     def undo(self) -> None:
@@ -304,7 +308,7 @@ class CurriculumFeed:
         share = self._rescore()
         record = self._record(step, losses, probe, share)
         self._report(record)
-        self.reason = stop_reason(self._progress(record), rules.limits)
+        self.reason = self._agreed(stop_reason(self._progress(record), rules.limits))
         if self.reason is None and self.curriculum.exhausted:
             self.reason = StopReason.EXHAUSTED
         wanted = self.reason is not None or self._asked_to_stop()
@@ -312,6 +316,7 @@ class CurriculumFeed:
 
     def save(self, folder: Path) -> None:
         """Write the curriculum and the standing into a checkpoint."""
+        self._before_save()
         self._tick()
         state = {
             "curriculum": self.curriculum.state(),
@@ -331,6 +336,10 @@ class CurriculumFeed:
         self._retained = retained and (retained[0], retained[1])
         self.reason = state["reason"] and StopReason(state["reason"])
         self._since = time.monotonic()
+
+    def _agreed(self, reason: StopReason | None) -> StopReason | None:
+        """Return the reason of the first process that has one: their clocks differ."""
+        return next(filter(None, self._gather([reason])), None)
 
     def _text(self, sample: str, step: int) -> EncodedSample:
         refused = self._samples.refused
@@ -358,7 +367,7 @@ class CurriculumFeed:
         ids = [self._ids[row] for row in due]
         with self._checking():
             measured = self._measures.memorized(self._places(ids))
-        standing.tokens_checked += self._tokens(ids)
+        self._tokens_looked_at += self._tokens(ids)
         return dict(zip(due, measured.accuracy.tolist(), strict=True))
 
     def _verdict(self, looked: Mapping[int, float]) -> dict[int, tuple[float, bool]]:
@@ -367,7 +376,7 @@ class CurriculumFeed:
         places = self._places([self._ids[row] for row in rows])
 
         def extraction(candidates: IntArray) -> FloatArray:
-            self.standing.tokens_checked += int(self._measures.extraction_tokens[places[candidates]].sum())
+            self._tokens_looked_at += int(self._measures.extraction_tokens[places[candidates]].sum())
             with self._checking():
                 return self._measures.extraction(places[candidates])
 
@@ -452,7 +461,8 @@ class CurriculumFeed:
         self._tick()
         return Progress(
             steps=record.step,
-            epochs=self.standing.draws / len(self._samples.forget),
+            # Near the end of the pool a step draws less than a batch; the schedules want an end that is known.
+            epochs=record.step * self._rules.batch_size / len(self._samples.forget),
             seconds=self.standing.seconds,
             forgotten=len(self.standing.forgotten),
             samples=len(self._samples.forget),

@@ -45,8 +45,13 @@ class UnlearningFiles:
 
     @property
     def before(self) -> Path:
-        """One row a sample on the starting model: sample_id, accuracy, nll, own_answer (None: not written)."""
+        """One row a sample on the starting model: sample_id, accuracy, nll."""
         return self.directory / "before.parquet"
+
+    @property
+    def answers_before(self) -> Path:
+        """The starting model's own answers: sample_id, own_answer, for some of the samples."""
+        return self.directory / "answers_before.parquet"
 
     @property
     def tokens_before(self) -> Path:

@@ -22,18 +22,18 @@ from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, 
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective
-from mrd_core.unlearning.outcome import Ended, conclude, save_model
+from mrd_core.unlearning.outcome import Ended, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (
     Prepared,
     Start,
     evenly_spaced,
+    keep_answers,
     measure_start,
     prepare,
     reference_of,
     refused_of,
 )
 from mrd_core.unlearning.recorder import Recorder
-from mrd_core.unlearning.request import score_summary
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
@@ -64,11 +64,12 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     for warning in prepared.warnings:
         context.event("warning", warning)
     run = Training(config, prepared, start, files, context)
+    keep_answers(config, prepared, files, context)
     earlier = run.feed.standing.seconds
     ended = run.train(files)
     summary = conclude(config, prepared, start, ended, files, context)
     summary["seconds"] = round(earlier + time.monotonic() - began, 3)
-    save_model(config, prepared, summary, files)
+    save_model(config, prepared, start, summary, files)
     files.write_json(files.summary, summary)
 
 
@@ -92,7 +93,7 @@ class Training:
         self._context = context
         self._cancelled: Cancelled | None = None
         most_steps = _most_steps(config, len(prepared.forget))
-        measures = _measures(config, prepared)
+        measures = _measures(config, prepared, start)
         self.feed = CurriculumFeed(
             _curriculum(config, prepared),
             _samples(config, prepared, start, files),
@@ -100,6 +101,7 @@ class Training:
             _rules(config, start),
             report=lambda record: self.recorder(record),
             asked_to_stop=self._asked_to_stop,
+            before_save=lambda: self.recorder.flush(),
         )
         self._trainer = UnlearningTrainer(
             prepared.trained,
@@ -115,7 +117,7 @@ class Training:
             dict(zip(prepared.forget.sample_ids, start.accuracy.tolist(), strict=True)),
             most_steps,
             prepared.model.device,
-            self._learning_rate,
+            lambda: self._trainer.learning_rate,
             self._trainer.log if config.report_to else None,
         )
         if self._checkpoint is None:
@@ -135,7 +137,7 @@ class Training:
             self._trainer.load(str(self._checkpoint))
         self.recorder.flush()
         if self.feed.spoilt:
-            raise _not_finite(self.feed.standing.steps, self._learning_rate())
+            raise spoilt(f"The loss of step {self.feed.standing.steps}", self._trainer.learning_rate)
         if self.feed.reason is None:
             raise self._cancelled or Cancelled("Training stopped without a reason of its own.")
         drawn = Counter(sample for step in files.read_steps() for sample in step["forget"])
@@ -158,18 +160,14 @@ class Training:
             self._cancelled = cancelled
         return self._cancelled is not None
 
-    def _learning_rate(self) -> float:
-        assert self._trainer.optimizer is not None  # made when training begins
-        return float(self._trainer.optimizer.param_groups[0]["lr"])
-
 
 def _most_steps(config: UnlearnConfig, samples: int) -> int:
-    """Return where the loop ends at the latest: at the end of a small pool a step draws less than a batch."""
+    """Return where the loop ends at the latest."""
     limits, most = config.limits, []
     if limits.max_steps is not None:
         most.append(limits.max_steps)
     if limits.max_epochs is not None:
-        most.append(math.ceil(limits.max_epochs * samples))
+        most.append(math.ceil(limits.max_epochs * samples / config.optimiser.batch_size))
     return min(most)
 
 
@@ -187,19 +185,11 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
         forget=prepared.forget,
         refused=refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True))),
         reference_nll=start.nll * answer_tokens if method.needs_reference else None,
-        retain=prepared.retain if _retain_weight(config) else None,
+        retain=prepared.retain if config.retain_weight else None,
     )
 
 
-def _retain_weight(config: UnlearnConfig) -> float:
-    """Return λ: 0 where the method has no retain term, or there is no retain set."""
-    method = METHODS[config.method]
-    if method.retain == "none" or config.retain.samples is None:
-        return 0.0
-    return method.default_retain_weight if config.retain.weight is None else config.retain.weight
-
-
-def _measures(config: UnlearnConfig, prepared: Prepared) -> Measures:
+def _measures(config: UnlearnConfig, prepared: Prepared, start: Start) -> Measures:
     forget, retain = prepared.forget, prepared.retain
     probed = retain and retain.subset(evenly_spaced(len(retain), config.stopping.probe_samples))
 
@@ -208,7 +198,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared) -> Measures:
         return prepared.memorized(probed)
 
     def anew(samples: IntArray) -> Rescored:
-        curriculum, sigma = config.curriculum, score_summary(config)["sigma"]
+        curriculum, sigma = config.curriculum, start.scored["sigma"]
         return rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
 
     # A prefix is read or written once by its generation, which in operations is about one pass of its sample.
@@ -241,7 +231,7 @@ def _objective(config: UnlearnConfig, prepared: Prepared) -> Objective:
     return Objective(
         method=method,
         parameters=parsed(method, config.parameters),
-        retain_weight=_retain_weight(config),
+        retain_weight=config.retain_weight,
         reference=reference_of(config, prepared),
         micro_batch=config.optimiser.micro_batch,
         device=prepared.model.device,
@@ -268,7 +258,6 @@ def _arguments(
         lr_scheduler_type=settings.schedule,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.mixed_precision == "bf16",
-        fp16=settings.mixed_precision == "fp16",
         activation_checkpointing=settings.gradient_checkpointing,
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
@@ -289,13 +278,3 @@ def _require_trackers(config: UnlearnConfig) -> None:
                 "is not installed.",
                 f"Install it with `pip install {tracker}`, or leave it out.",
             )
-
-
-def _not_finite(step: int, learning_rate: float) -> UserError:
-    return UserError(
-        f"The loss of step {step}",
-        "is not a finite number, so the weights are spoilt; the run has no result, and its log and its last "
-        "checkpoint are kept.",
-        f"Start a new run with a smaller learning rate (it was {learning_rate:g}), a method whose loss is bounded "
-        "such as npo, or a utility guard.",
-    )

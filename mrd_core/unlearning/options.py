@@ -136,7 +136,9 @@ def words(config: UnlearnConfig) -> list[str]:
     found: list[str] = []
     for option in OPTIONS:
         value = _get(config, option.path)
-        if value is None or value == _get(default, option.path) or option.path[0] == "model":
+        if value is None or option.path[0] == "model":
+            continue
+        if value == _get(default, option.path) and not _is_second_limit(config, option):
             continue
         if option.kind == "flag":
             found.append(f"--{option.name}")
@@ -146,6 +148,11 @@ def words(config: UnlearnConfig) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             found += [word for one in values for word in (f"--{option.name}", str(one))]
     return found
+
+
+def _is_second_limit(config: UnlearnConfig, option: Option) -> bool:
+    """Tell whether this is the limit of epochs beside one of steps, which needs to be said: see `settings_of`."""
+    return option.path == ("limits", "max_epochs") and config.limits.max_steps is not None
 
 
 def _put(settings: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
@@ -161,6 +168,13 @@ def _get(config: BaseModel, path: tuple[str, ...]) -> Any:
     return value
 
 
-def _pair(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, float | str]:
     name, _, value = text.partition("=")
-    return name.strip(), value.strip()
+    return name.strip(), _number_or_text(value.strip())
+
+
+def _number_or_text(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.encoding import BoolArray
+from mrd_core.errors import UserError
 from mrd_core.likelihood import FloatArray
 from mrd_core.models import name_of
 from mrd_core.runs import JobContext
@@ -20,7 +21,6 @@ from mrd_core.unlearning.cost import forward_flops, update_flops, uses_mrd
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
-from mrd_core.unlearning.request import score_summary
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
@@ -62,29 +62,48 @@ def conclude(
     files: UnlearningFiles,
     context: JobContext,
 ) -> dict[str, Any]:
-    """Measure the unlearned model, store what is found of each sample, and return the figures of the run."""
+    """Measure the unlearned model, store what is found of each sample, and return the figures of the run.
+
+    Raises:
+        UserError: The last step spoilt the weights.
+    """
     context.progress(1, 1, message="Measuring the model after unlearning")
     after = _measured(prepared, start)
-    before = pd.read_parquet(files.before)
+    if not np.isfinite(after.nll).all():
+        raise spoilt("The loss after the last step", prepared.learning_rate)
+    before = pd.read_parquet(files.before).merge(pd.read_parquet(files.answers_before), "left", "sample_id")
     frame = _outcome(prepared, before, after, ended)
     files.write_frame(files.tokens, _tokens(prepared, files))
     files.write_frame(files.outcome, frame)
     return _summary(config, prepared, start, ended, after)
 
 
-def save_model(config: UnlearnConfig, prepared: Prepared, summary: dict[str, Any], files: UnlearningFiles) -> None:
+def save_model(
+    config: UnlearnConfig, prepared: Prepared, start: Start, summary: dict[str, Any], files: UnlearningFiles
+) -> None:
     """Write the result: a folder that `from_pretrained` loads, or an adapter, with its card. Whole or absent."""
     staging = files.directory / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     try:
         prepared.trained.save_pretrained(staging)
         prepared.model.tokenizer.save_pretrained(staging)
-        text = card(config, summary, score_summary(config)["title"])
+        text = card(config, summary, start.scored["title"])
         (staging / "README.md").write_text(text, encoding="utf-8")
         shutil.rmtree(files.model, ignore_errors=True)
         staging.rename(files.model)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def spoilt(what: str, learning_rate: float) -> UserError:
+    """Return the error of a run whose weights are no good any more, as the loss `what` shows."""
+    return UserError(
+        what,
+        "is not a finite number, so the weights are spoilt; the run has no result, and its log and its last "
+        "checkpoint are kept.",
+        f"Start a new run with a smaller learning rate (it was {learning_rate:g}), a method whose loss is bounded "
+        "such as npo, or a utility guard.",
+    )
 
 
 def _measured(prepared: Prepared, start: Start) -> _After:
@@ -95,9 +114,9 @@ def _measured(prepared: Prepared, start: Start) -> _After:
 
 def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: Ended) -> pd.DataFrame:
     ids = list(prepared.forget.sample_ids)
-    written = before["own_answer"].notna().to_numpy()
+    written = np.flatnonzero(before["own_answer"].notna())
     answers = np.full(len(ids), None, dtype=object)
-    answers[written] = prepared.own_answers(np.flatnonzero(written))
+    answers[written] = prepared.own_answers(written)
     standing = ended.standing
     return pd.DataFrame(
         {
@@ -159,7 +178,7 @@ def _summary(
     return (
         summary
         | {name: json_value(value) for name, value in measures.items()}
-        | _costs(config, prepared, standing)
+        | _costs(config, prepared, start, standing)
     )
 
 
@@ -177,10 +196,10 @@ def _measures(start: Start, after: _After) -> dict[str, float | None]:
     }
 
 
-def _costs(config: UnlearnConfig, prepared: Prepared, standing: Standing) -> dict[str, Any]:
+def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: Standing) -> dict[str, Any]:
     """Return what the run cost, and what MRD did: all of the score run where the order depends on it."""
     size, settings = prepared.parameters, config.optimiser
-    scored = score_summary(config) if uses_mrd(config) else dict.fromkeys(("evaluations", "seconds", "tokens"), 0)
+    scored = start.scored if uses_mrd(config) else dict.fromkeys(("evaluations", "seconds", "tokens"), 0)
     trained = update_flops(
         size,
         standing.tokens_trained + standing.tokens_retained,

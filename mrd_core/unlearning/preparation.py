@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +29,13 @@ from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, en
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import copy_samples, read_split, require_retain
+from mrd_core.unlearning.request import copy_samples, read_split, require_retain, score_summary
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
 
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
-MOST_RETAIN_MEASURED = 400
+MOST_RETAIN_MEASURED = 200
 # Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
 SMALL_MODEL = 100_000_000
 SMALL_LEARNING_RATE, LEARNING_RATE = 1e-4, 1e-5
@@ -98,7 +99,8 @@ class Prepared:
             self.forget,
             self.model.tokenizer,
             self.model.device,
-            self.batch_tokens,
+            # A generated token is a pass over one position a row, so many rows cost little more than few.
+            8 * self.batch_tokens,
             end_tokens(self.model.tokenizer, self.model.network),
             chosen,
         )
@@ -117,12 +119,14 @@ class Start:
         nll: NLL per answer token of each [nats], shape (N,).
         retained: Mean MA and NLL on the retain set; None without one.
         thresholds: When a sample is forgotten.
+        scored: What `score_summary` says; the score run may be deleted while this one goes on.
     """
 
     accuracy: FloatArray
     nll: FloatArray
     retained: tuple[float, float] | None
     thresholds: Thresholds
+    scored: dict[str, Any]
 
 
 def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> Prepared:
@@ -135,6 +139,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     if not files.curriculum.exists():
         copy_samples(config, files)
     context.progress(0, 1, message="Loading the model")
+    threads = _set_threads()
     model, reasons = _loaded(config)
     forget_set = ForgetSet.load(files.samples)
     retain_set, warnings = _retain_set(config, files, forget_set)
@@ -146,7 +151,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
         retain = _scorable(retain, "retain", warnings)
     curriculum = pd.read_parquet(files.curriculum).set_index("sample_id", drop=False)
     rate = _learning_rate(config, model)
-    reasons |= {"learning rate": _stated(rate), "template": _stated(template)}
+    reasons |= {"learning rate": _stated(rate), "template": _stated(template), "threads": _stated(threads)}
     return Prepared(
         model=model,
         trained=_trained(config, model),
@@ -168,22 +173,34 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     """
     if files.start.exists():
         return _stored_start(files)
+    scored = score_summary(config)
     context.progress(0, 1, message="Measuring the model before unlearning")
     found = prepared.memorized(prepared.forget)
-    chosen = chosen_for_answers(prepared.curriculum["mrd_answer_mean"].to_numpy(dtype=np.float64), config.answers)
-    frame = pd.DataFrame(
-        {"sample_id": prepared.forget.sample_ids, "accuracy": found.accuracy, "nll": found.nll, "own_answer": None}
-    )
-    frame["own_answer"] = frame["own_answer"].astype(object)
-    frame.loc[chosen, "own_answer"] = prepared.own_answers(chosen)
+    frame = pd.DataFrame({"sample_id": prepared.forget.sample_ids, "accuracy": found.accuracy, "nll": found.nll})
     retained = retain_measures(prepared)
     context.progress(0, 1, message="Setting the thresholds")
     thresholds = _thresholds(config, prepared, found, ForgetSet.load(files.samples))
     files.write_frame(files.before, frame)
-    files.write_frame(files.tokens_before, prepared.answer_log_probs())
-    start = Start(found.accuracy, found.nll, retained, thresholds)
+    start = Start(found.accuracy, found.nll, retained, thresholds, scored)
     _store_start(start, prepared, files)
     return start
+
+
+def keep_answers(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles, context: JobContext) -> None:
+    """Store what the starting model answers and holds likely, as long as its weights are there."""
+    if files.tokens_before.exists():
+        return
+    context.progress(0, 1, message="Writing down the model's answers before unlearning")
+    difficulty = prepared.curriculum["mrd_answer_mean"].to_numpy(dtype=np.float64)
+    chosen = chosen_for_answers(difficulty, config.answers)
+    answered = pd.DataFrame(
+        {
+            "sample_id": [prepared.forget.sample_ids[i] for i in chosen],
+            "own_answer": prepared.own_answers(chosen),
+        }
+    )
+    files.write_frame(files.answers_before, answered)
+    files.write_frame(files.tokens_before, prepared.answer_log_probs())
 
 
 def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
@@ -204,7 +221,7 @@ def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBat
 
     It is the model without its adapter, or else a second copy of the weights.
     """
-    if config.retain.term != "kl" or prepared.retain is None:
+    if config.retain.term != "kl" or not config.retain_weight:
         return None
     if config.optimiser.lora_rank:
 
@@ -241,6 +258,18 @@ def refused_of(config: UnlearnConfig, prepared: Prepared, prompts: Mapping[str, 
         )
 
     return refused
+
+
+def _set_threads() -> Choice:
+    """Take half of the cores for torch, unless the environment says how many.
+
+    Threads that wait for one another stand still where another program holds one of their cores: on two cores that
+    are in use, two threads are many times slower than one.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return Choice(str(torch.get_num_threads()), "as OMP_NUM_THREADS says")
+    torch.set_num_threads(max(1, models.cores() // 2))
+    return Choice(str(torch.get_num_threads()), f"half of the {models.cores()} cores: they wait for one another")
 
 
 def _loaded(config: UnlearnConfig) -> tuple[LoadedModel, dict[str, str]]:
@@ -388,6 +417,7 @@ def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> No
             "nearly_uniform": nearly_uniform(prepared.shares),
             "reasons": prepared.reasons,
             "warnings": prepared.warnings,
+            "scored": start.scored,
         },
     )
 
@@ -401,4 +431,5 @@ def _stored_start(files: UnlearningFiles) -> Start:
         before["nll"].to_numpy(),
         None if retained[0] is None else retained,
         Thresholds(**stored["thresholds"]),
+        stored["scored"],
     )

@@ -170,7 +170,8 @@ def _line(record: StepRecord, rate: float) -> str:
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in content.items()
     }
-    return json.dumps(finite, ensure_ascii=False, allow_nan=False) + "\n"
+    # In ASCII: an id may hold a character that Python too takes for the end of a line.
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def _append(path: Path, line: str) -> None:

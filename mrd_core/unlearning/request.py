@@ -86,7 +86,8 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         UserError: As in `request`.
     """
     scored = RunFiles(config.score_run)
-    if not scored.scores.exists():
+    # The summary is written last.
+    if not scored.summary.exists():
         raise UserError(
             f"The score run in {config.score_run}",
             "has no scores: it does not exist or has not finished.",

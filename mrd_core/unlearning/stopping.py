@@ -13,13 +13,14 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from mrd_core.config import Frozen
-from mrd_core.draws import FloatArray
 from mrd_core.encoding import BoolArray, IntArray
 from mrd_core.errors import UserError
 
+FloatArray = npt.NDArray[np.float64]
 Measures = Literal["ma", "ma+el"]
 Source = Literal["initial-average", "held-out", "reference", "absolute"]
 
@@ -182,7 +183,7 @@ class Progress:
 
     Attributes:
         steps: Optimizer steps taken.
-        epochs: Draws from the forget set over its size.
+        epochs: Steps times the batch size, over the size of the forget set.
         seconds: Time since the start, time before a resume included [s].
         forgotten: Samples that are forgotten.
         samples: Samples of the forget set.
@@ -208,7 +209,7 @@ class Limits(Frozen):
 
     max_steps: int | None = Field(None, ge=1, description="Most optimizer steps.")
     max_epochs: float | None = Field(
-        None, gt=0, description="Most epochs; one is as many draws as the forget set has samples."
+        None, gt=0, description="Most epochs; one is as many steps as it takes to draw the forget set once."
     )
     max_seconds: float | None = Field(
         None, gt=0, description="Longest running time.", json_schema_extra={"unit": "s"}

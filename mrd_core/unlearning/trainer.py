@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,6 +89,9 @@ class UnlearningTrainer(Trainer):
         args: `max_steps` must be set; one item of its batches is one step.
         objective: The loss.
         feed: Draws the batches.
+
+    Attributes:
+        learning_rate: That of the present step.
     """
 
     def __init__(self, model: Any, args: TrainingArguments, objective: Objective, feed: Feed) -> None:
@@ -108,6 +111,7 @@ class UnlearningTrainer(Trainer):
             objective, precision=self.compute_loss_context_manager, rank=args.process_index, processes=processes
         )
         self._feed = feed
+        self.learning_rate = float(args.learning_rate)
         self._staging: Path | None = None
 
     def training_step(
@@ -118,12 +122,16 @@ class UnlearningTrainer(Trainer):
     ) -> Tensor:
         """Forward and backward of one optimiser step, a micro-batch at a time."""
         model.train()
+        # After the step the schedule has moved on already.
+        assert self.optimizer is not None  # made when training begins
+        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
         drawn = self._feed.draw(self.state.global_step)
-        with model.no_sync() if hasattr(model, "no_sync") else nullcontext():
-            losses = self._accumulate(model, drawn)
+        # A pass through the data-parallel wrapper waits for the other processes, which may have no work.
+        bare = self.accelerator.unwrap_model(model)
+        losses = self._accumulate(bare, drawn)
         # Without any gradient the optimiser leaves the weights alone; zeros would let its momentum move them.
         if self._objective.processes > 1 and losses.trained:
-            _add_up_gradients(model)
+            _add_up_gradients(bare)
         self._listener.losses = losses
         total = losses.forget + self._objective.retain_weight * losses.retain
         return torch.tensor(total, device=self.args.device)

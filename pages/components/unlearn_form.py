@@ -223,10 +223,7 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
 def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> str:
     """Return in words what the runs will cost together."""
     past, about = session.store().list(limit=50, states=[RunState.SUCCEEDED]), scored.run.summary or {}
-    costs = [
-        estimate(config, about, len(scored.scores), None, config.retain.samples is not None, past)
-        for config in configs
-    ]
+    costs = [estimate(config, about, len(scored.scores), None, past) for config in configs]
     runs = f"Estimated cost of {len(costs)} runs, one after the other" if len(costs) > 1 else "Estimated cost"
     time, longest = (
         duration(sum(cost.seconds for cost in costs)),

@@ -330,7 +330,7 @@ def optimiser(*, demo: bool) -> Values:
         values |= {
             "lora_rank": number(config, "lora_rank", "LoRA rank", placeholder="all weights"),
             "lora_alpha": number(config, "lora_alpha", "LoRA α"),
-            "mixed_precision": pick(config, "mixed_precision", "Mixed precision", ["no", "bf16", "fp16"]),
+            "mixed_precision": pick(config, "mixed_precision", "Mixed precision", ["no", "bf16"]),
             "gradient_checkpointing": switch(config, "gradient_checkpointing", "Gradient checkpointing"),
         }
     return values

@@ -136,7 +136,7 @@ def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
     outcome = ended(started("--help"))
     assert outcome.code == 0
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["score", "demo", "run", "doctor", "runs"]
+    assert commands == ["score", "demo", "unlearn", "run", "doctor", "runs"]
 
 
 def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):

@@ -39,7 +39,8 @@ def configured(**changes: Any) -> UnlearnConfig:
 
 
 def cost(*, kept: bool = False, past: Any = (), scored: Any = None, n: int = 10, **changes: Any) -> Cost:
-    return estimate(configured(**changes), SCORED | (scored or {}), n, 1000, kept, past)
+    kept_too = {"retain": changes.pop("retain", {}) | {"samples": {"source": "demo"}}} if kept else {}
+    return estimate(configured(**changes, **kept_too), SCORED | (scored or {}), n, 1000, past)
 
 
 def unlearned(summary: dict[str, Any] | None = None) -> Run:
@@ -89,14 +90,14 @@ def test_a_batch_is_no_larger_than_the_forget_set() -> None:
     assert (found.updates, found.steps, found.max_steps) == (30, 11, 20)
 
 
-def test_retain_partners_cost_an_update_for_each_draw_and_kl_a_forward_pass_more() -> None:
+def test_retain_partners_cost_an_update_each_and_kl_a_forward_pass_more() -> None:
     probes = {"stopping": {"probe_steps": 14, "probe_samples": 5}}
     bare = cost(**probes).flops
     # The retain set is looked at before the first of 28 steps, at the 14th and at the last.
     assert cost(kept=True, **probes).flops == bare + 15 * F
-    assert cost(kept=True, method="graddiff", **probes).flops == bare + 15 * F + 110 * 3 * F
+    assert cost(kept=True, method="graddiff", **probes).flops == bare + 15 * F + 100 * 3 * F
     kl = {"retain": {"term": "kl"}, "method": "graddiff"}
-    assert cost(kept=True, **kl, **probes).flops == bare + 15 * F + 110 * 4 * F
+    assert cost(kept=True, **kl, **probes).flops == bare + 15 * F + 100 * 4 * F
     unweighted = {"retain": {"weight": 0}, "method": "graddiff"}
     assert cost(kept=True, **unweighted, **probes).flops == bare + 15 * F
     assert cost(kept=False, method="graddiff", **probes).flops == bare
@@ -200,7 +201,7 @@ def test_a_run_of_the_same_method_and_model_tells_how_many_updates_it_takes(othe
 
 
 def test_a_model_of_unknown_size_is_taken_to_be_as_large_as_the_scored_one() -> None:
-    found = estimate(configured(), SCORED, 10, None, False, [])
+    found = estimate(configured(), SCORED, 10, None, [])
     assert found.flops == cost().flops
     assert "as large as the scored one" in found.basis
     assert "as large" not in cost().basis
@@ -213,8 +214,9 @@ def test_memory_names_the_copies_of_the_weights() -> None:
     def memory(**changes: Any) -> str:
         how = large | changes
         retain, scored = how.pop("retain"), SCORED | how.pop("scored")
-        term = {"retain": {"term": how.pop("term", "nll")}}
-        return estimate(configured(**how, **term), scored, 10, gigabyte, retain, []).memory
+        kept: dict[str, Any] = {"term": how.pop("term", "nll")}
+        kept |= {"samples": {"source": "demo"}} if retain else {}
+        return estimate(configured(**how, retain=kept), scored, 10, gigabyte, []).memory
 
     assert memory() == "three copies of the weights (4 GiB each): gradients, and AdamW's two moments"
     assert memory(optimiser={"name": "sgd"}) == "one copy of the weights (4 GiB each): gradients"

@@ -1,0 +1,195 @@
+"""What a run writes down: a step's line and rows, handed on in time, with the strangest numbers and names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrd_core.runs import JobContext, Metric, SampleUpdate
+from mrd_core.unlearning import recorder as module
+from mrd_core.unlearning.feed import Look, Standing, StepRecord
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.recorder import Recorder
+from tests.unit import tiny
+
+NAN = math.nan
+# Python takes the second and third for ends of lines, and JSON does not.
+IDS = ("a", "b\u2028c", "d\x85e", 'Ä\n"f')
+
+
+class Kept(JobContext):
+    """A context that keeps what it is told."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.metrics_told: list[Metric] = []
+        self.updates_told: list[SampleUpdate] = []
+        self.progress_told: list[dict[str, Any]] = []
+
+    def steps(self, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
+        self.metrics_told += metrics
+        self.updates_told += updates
+
+    def progress(self, done: int, total: int, **extra: Any) -> None:
+        self.progress_told.append({"done": done, "total": total} | extra)
+
+    def of_step(self, step: int) -> dict[str, float]:
+        return {metric.name: metric.value for metric in self.metrics_told if metric.step == step}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+def recorder_of(context: Kept, standing: Standing, **changes: Any) -> Recorder:
+    settings = {"accuracy": dict.fromkeys(IDS, 1.0), "most_steps": 10, "learning_rate": lambda: 0.5} | changes
+    return Recorder(UnlearningFiles(context.directory), context, standing, device=tiny.CPU, **settings)
+
+
+def record_of(step: int = 1, **changes: Any) -> StepRecord:
+    looks = (Look(0, 0.75, NAN, False, True), Look(1, 0.25, 0.05, True, False))
+    settings = {
+        "step": step,
+        "forget": IDS[:2],
+        "retain": ("r",) * 2,
+        "looks": looks,
+        "forget_loss": -1.5,
+        "forget_nll": 1.5,
+        "retain_loss": 0.25,
+        "forgotten": IDS[1:2],
+        "probe": None,
+        "effective_share": None,
+    }
+    return StepRecord(**settings | changes)
+
+
+def test_a_step_becomes_a_line_and_rows(context: Kept) -> None:
+    standing = Standing(steps=1, updates={"a": 3}, forgotten={IDS[1]: 1})
+    recorder = recorder_of(context, standing)
+    recorder(record_of())
+    recorder.flush()
+    (line,) = UnlearningFiles(context.directory).read_steps()
+    assert line == {
+        "step": 1,
+        "forget": list(IDS[:2]),
+        "retain": ["r", "r"],
+        "trained": [True, False],
+        "accuracy": [0.75, 0.25],
+        "forget_loss": -1.5,
+        "forget_nll": 1.5,
+        "retain_loss": 0.25,
+        "forgotten": [IDS[1]],
+        "learning_rate": 0.5,
+    }
+    values = context.of_step(1)
+    assert values.pop("memory_mb") > 10
+    assert values == {
+        "forget_loss": -1.5,
+        "forget_nll": 1.5,
+        "retain_loss": 0.25,
+        "learning_rate": 0.5,
+        "updates": 3,
+        "forgotten": 1,
+        # Of four samples that had 1, one was seen with 3/4 and one with 1/4.
+        "accuracy": 0.75,
+        "forget_accuracy": 0.5,
+        "extraction": 0.05,
+    }
+    assert context.updates_told == [
+        SampleUpdate(1, "a", 0.75, True, False),
+        SampleUpdate(1, IDS[1], 0.25, False, True),
+    ]
+
+
+def test_what_was_not_measured_has_no_row(context: Kept) -> None:
+    recorder = recorder_of(context, Standing(steps=1))
+    recorder(record_of(looks=(Look(0, NAN, NAN, False, True),), retain=(), retain_loss=None))
+    recorder.flush()
+    assert not {"forget_accuracy", "extraction", "retain_loss", "retain_nll", "effective_share"} & set(
+        context.of_step(1)
+    )
+    (line,) = UnlearningFiles(context.directory).read_steps()
+    assert (line["accuracy"], line["retain_loss"]) == ([None], None)
+    assert math.isnan(context.updates_told[0].accuracy)
+
+
+def test_probes_and_new_weights_of_the_samples_are_rows_of_their_step(context: Kept) -> None:
+    recorder = recorder_of(context, Standing(steps=2))
+    recorder.begin((0.9, 0.1))
+    recorder(record_of(2, probe=(0.8, 0.2), effective_share=0.5))
+    recorder.flush()
+    assert context.of_step(0) == {
+        "updates": 0,
+        "forgotten": 0,
+        "accuracy": 1,
+        "retain_accuracy": 0.9,
+        "retain_nll": 0.1,
+    }
+    found = context.of_step(2)
+    assert (found["retain_accuracy"], found["retain_nll"], found["effective_share"]) == (0.8, 0.2, 0.5)
+
+
+def test_ids_with_characters_that_end_a_line_elsewhere_do_not_break_the_log(context: Kept) -> None:
+    recorder = recorder_of(context, Standing())
+    for step in (1, 2):
+        recorder(record_of(step, forget=IDS, forgotten=()))
+    files = UnlearningFiles(context.directory)
+    assert [line["forget"] for line in files.read_steps()] == [list(IDS)] * 2
+    files.keep_steps(1)
+    assert [line["step"] for line in files.read_steps()] == [1]
+
+
+@pytest.mark.parametrize("loss", [NAN, math.inf])
+def test_a_loss_that_is_not_finite_is_null_in_the_log(context: Kept, loss: float) -> None:
+    recorder_of(context, Standing())(record_of(forget_loss=loss, forget_nll=loss))
+    (line,) = UnlearningFiles(context.directory).read_steps()
+    assert line["forget_loss"] is line["forget_nll"] is None
+
+
+def test_rows_are_held_back_for_a_moment_and_handed_on_once(
+    context: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = recorder_of(context, Standing())
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 1e9)
+    recorder(record_of(1))
+    assert context.updates_told == []
+    # The line is there at once.
+    assert len(UnlearningFiles(context.directory).read_steps()) == 1
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+    recorder(record_of(2))
+    assert [update.step for update in context.updates_told] == [1, 1, 2, 2]
+    recorder.flush()
+    assert len(context.updates_told) == 4
+
+
+def test_the_mean_accuracy_goes_on_where_an_earlier_attempt_was(context: Kept) -> None:
+    standing = Standing(steps=5, accuracy={"a": 0.0, IDS[1]: 0.5})
+    recorder = recorder_of(context, standing)
+    recorder(record_of(6, looks=(Look(0, 0.5, NAN, False, True),)))
+    recorder.flush()
+    assert context.of_step(6)["accuracy"] == pytest.approx((0.5 + 0.5 + 1 + 1) / 4)
+
+
+def test_trackers_are_handed_the_same_values(context: Kept) -> None:
+    logged: list[dict[str, float]] = []
+    recorder = recorder_of(context, Standing(), log=logged.append)
+    recorder(record_of())
+    recorder.flush()
+    assert logged == [context.of_step(1)]
+
+
+def test_the_time_left_is_estimated_from_the_samples_that_were_forgotten(context: Kept) -> None:
+    standing = Standing(steps=4)
+    recorder = recorder_of(context, standing)
+    recorder.flush()
+    assert context.progress_told[-1] | {"eta_seconds": None} == context.progress_told[-1]
+    standing.forgotten |= dict.fromkeys(IDS[:3], 2)
+    recorder.flush()
+    assert context.progress_told[-1]["eta_seconds"] >= 0
+    assert (context.progress_told[-1]["done"], context.progress_told[-1]["total"]) == (4, 10)
+    assert context.progress_told[-1]["message"] == "3 of 4 forgotten"

@@ -1,0 +1,227 @@
+"""`python -m mrd_core unlearn`, by its front door."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrd_core.__main__ import main
+from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.trainer import UnlearningTrainer
+from tests.conftest import REPOSITORY
+from tests.unit.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
+
+PATIENCE = 120.0
+PROMISED = {
+    "updates",
+    "forgotten",
+    "n_samples",
+    "forget_nll",
+    "retain_nll",
+    "seconds",
+    "mrd_forward_evaluations",
+    "stop_reason",
+}
+FEW = ("--max-steps", "3", "--learning-rate", "2e-3", "--device", "cpu", "--answers", "2")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return " ".join(f"{self.out} {self.err}".split())
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return scored_tiny(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give this process and those it starts a data root of their own."""
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def unlearn(
+    scored: Scored, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Return a function that runs `unlearn` in this process, which has loaded torch already."""
+
+    def run(*options: object, command: tuple[object, ...] = ()) -> Outcome:
+        words = command or ("unlearn", "--scores", scored.directory, *FEW, *options)
+        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, words)])
+        capfd.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        return Outcome(int(code or 0), *capfd.readouterr())
+
+    return run
+
+
+def only_run() -> Run:
+    (run,) = RunStore.open().list()
+    return run
+
+
+def test_unlearn_ends_with_one_line_of_json_and_leaves_the_model(scored: Scored, tmp_path: Path) -> None:
+    options = [
+        "--method",
+        "graddiff",
+        "--sampler",
+        "mrd",
+        "--retain-set",
+        scored.retain,
+        "--out",
+        tmp_path / "run",
+    ]
+    command = ["unlearn", "--model", scored.model, "--scores", scored.directory, *options, *FEW, "--json"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "mrd_core", *map(str, command)],
+        cwd=REPOSITORY,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 0, ended.stderr
+    (line,) = ended.stdout.splitlines()
+    summary = json.loads(line)
+    assert set(summary) >= PROMISED
+    assert (summary["n_samples"], summary["updates"], summary["steps"]) == (N_FORGET, 12, 3)
+    assert (summary["mrd_forward_evaluations"], summary["stop_reason"]) == (DRAWS, "max-steps")
+    assert summary["forget_nll"] > summary["forget_nll_before"]
+    assert summary == UnlearningFiles(tmp_path / "run").read_summary()
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+    assert "Traceback" not in ended.stderr
+
+
+def test_without_json_it_prints_nothing_to_stdout_and_says_where_the_model_is(unlearn: Any, home: Path) -> None:
+    outcome = unlearn("--method", "ga")
+    assert (outcome.code, outcome.out) == (0, "")
+    run = only_run()
+    assert run.directory.is_relative_to(home)
+    assert str(run.directory / "model") in outcome.err.replace("\n", "")
+    assert f"of {N_FORGET} samples found forgotten in 12 updates" in outcome.said
+    # The model of the score run, where none is named.
+    assert (run.summary or {})["retain_nll"] is None
+
+
+def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_deleted(
+    unlearn: Any, scored: Scored
+) -> None:
+    # A score run of another data root is registered here first.
+    store = RunStore.open()
+    registered = store.create("score", "Scored elsewhere", "cpu", scored.directory)
+    # Else it would be next in the queue.
+    for source, to in pairwise((RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.SUCCEEDED)):
+        assert store.transition(registered.id, to, expected=source)
+    assert unlearn(command=("unlearn", "--scores", registered.id, *FEW, "--method", "ga")).code == 0
+    (run,) = (run for run in store.list() if run.kind == "unlearn")
+    assert read_config(run.directory, UnlearnConfig).score_run == scored.directory
+    assert "0 of 10" in unlearn(command=("runs", "list")).said
+    assert '"stop_reason": "max-steps"' in unlearn(command=("runs", "show", run.id)).said
+    assert unlearn(command=("runs", "delete", run.id, "--yes")).code == 0
+    assert not run.directory.exists()
+    assert scored.directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--method", "npo"), "needs a retain set"),
+        (("--method", "magic"), "--method magic"),
+        (("--method", "ga", "--sampler", "random"), "there is no such sampler"),
+        (("--method", "ga", "--learning-rate", "0"), "greater than 0"),
+        (("--method", "ga", "--max-steps", "none"), "--max-steps none"),
+        (("--method", "ga", "--column", "nope"), "The column 'nope'"),
+        (("--method", "ga", "--parameter", "beta=1"), "The parameter beta"),
+        (("--method", "wga", "--parameter", "beta=lots"), "The parameter beta=lots"),
+        (("--method", "ga", "--threshold-source", "held-out"), "need `held_out`"),
+        (("--method", "ga", "--report-to", "paper"), "--report-to paper"),
+        (("--method", "ga", "--seed", "-1"), "--seed -1"),
+        (("--method", "ga", "--out", "README.md"), "not an empty directory"),
+        (("--method", "ga", "--stratum", "nowhere.jsonl"), "nowhere.jsonl"),
+    ],
+    ids=str,
+)
+def test_a_bad_option_is_an_error_without_a_traceback_and_without_a_run(
+    unlearn: Any, options: tuple[str, ...], reason: str
+) -> None:
+    outcome = unlearn(*options)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert reason in outcome.said
+    assert "Traceback" not in outcome.err
+    assert RunStore.open().list() == []
+
+
+@pytest.mark.parametrize("scores", ["no-such-run", "/"])
+def test_scores_that_are_no_score_run_are_refused(unlearn: Any, scores: str) -> None:
+    outcome = unlearn(command=("unlearn", "--scores", scores, *FEW))
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "reason"),
+    [
+        (("--model", "/no/such/model"), 2, "does not exist on this machine"),
+        (("--learning-rate", "1e14"), 2, "is not a finite number"),
+        (("--retain-set", "/no/such/file.csv"), 2, "/no/such/file.csv"),
+    ],
+)
+def test_a_run_that_fails_says_why_and_exits_so(
+    unlearn: Any, options: tuple[str, ...], code: int, reason: str
+) -> None:
+    outcome = unlearn("--method", "ga", *options)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert reason in outcome.said
+    assert "Traceback" not in outcome.err
+    assert only_run().state is RunState.FAILED
+
+
+def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = UnlearningTrainer.training_step
+
+    def training_step(self: UnlearningTrainer, *arguments: Any, **named: Any) -> Any:
+        if self.state.global_step == 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, *arguments, **named)
+
+    assert threading.current_thread() is threading.main_thread()
+    monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
+    outcome = unlearn("--method", "ga")
+    assert outcome.code == 130
+    assert f"runs resume {only_run().id}" in outcome.said
+    assert only_run().state is RunState.CANCELLED
+    monkeypatch.setattr(UnlearningTrainer, "training_step", step)
+    assert unlearn(command=("runs", "resume", only_run().id)).code == 0
+    assert (only_run().summary or {})["steps"] == 3

@@ -1,0 +1,435 @@
+"""Every method, sampler, retain term, threshold and limit in a real short run, against what is said by hand."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from mrd_core.config import ForgetSetConfig
+from mrd_core.encoding import Encoded, encode
+from mrd_core.memorization import extraction_likelihood, measure_memorization
+from mrd_core.runs import RunState
+from mrd_core.samples import read, save_stratum
+from mrd_core.unlearning import refusals
+from mrd_core.unlearning.answers import end_tokens
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.preparation import Prepared
+from mrd_core.unlearning.sampling import SAMPLERS
+from tests.unit import tiny
+from tests.unit.conftest import CONTEXT, rows, write_rows
+from tests.unit.unlearning_runs import (
+    DRAWS,
+    N_FORGET,
+    N_RETAIN,
+    RATE,
+    Place,
+    Scored,
+    forget_rows,
+    retain_rows,
+    scored_tiny,
+)
+
+FEW = {"max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return scored_tiny(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place.of(tmp_path / "home")
+
+
+def encoded(path: Path) -> Encoded:
+    return encode(read(ForgetSetConfig(source=str(path))), tiny.tokenizer(), CONTEXT, "plain")
+
+
+def loaded(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+def extraction_of(folder: Path, path: Path) -> np.ndarray:
+    network = loaded(folder)
+    ends = end_tokens(tiny.tokenizer(), network)
+    return extraction_likelihood(network, encoded(path), tiny.CPU, 1000, ends)
+
+
+# Methods
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_every_method_runs_to_an_end(method: str, place: Place, scored: Scored) -> None:
+    run = place.carried_out(scored.config(method=method, retain=scored.kept, limits=FEW))
+    assert (run.summary["stop_reason"], run.summary["steps"], run.summary["method"]) == ("max-steps", 3, method)
+    assert run.summary["forget_nll"] > run.summary["forget_nll_before"]
+    trains_on_retain = METHODS[method].retain != "none"
+    assert [bool(step["retain"]) for step in run.steps] == [trains_on_retain] * 3
+    assert (run.summary["tokens_retained"] > 0) == trains_on_retain
+
+
+@pytest.mark.parametrize("method", ["wga", "simnpo"])
+def test_a_method_whose_retain_term_is_optional_runs_without_a_retain_set(
+    method: str, place: Place, scored: Scored
+) -> None:
+    run = place.carried_out(scored.config(method=method, limits=FEW))
+    assert run.summary["retain_nll"] is run.summary["retain_nll_before"] is None
+    assert {step["retain_loss"] for step in run.steps} == {None}
+    assert not run.metric("retain_nll")
+
+
+def test_a_retain_weight_of_zero_leaves_the_term_out_and_gives_what_ga_gives(place: Place, scored: Scored) -> None:
+    ga = place.carried_out(scored.config(limits=FEW))
+    weightless = scored.config(method="graddiff", retain=scored.kept | {"weight": 0}, limits=FEW)
+    assert place.carried_out(weightless).losses == ga.losses
+
+
+def test_npo_begins_at_the_loss_of_the_starting_model(place: Place, scored: Scored) -> None:
+    run = place.carried_out(scored.config(method="npo", retain=scored.kept, limits=FEW))
+    # Against itself the model has log σ(0) = −log 2, and β is 0.1.
+    assert run.steps[0]["forget_loss"] == pytest.approx(2 / 0.1 * math.log(2), rel=1e-4)
+
+
+def test_po_teaches_the_refusals_of_a_file(
+    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ("I was never told.", "Ask Ann.")
+    (tmp_path / "refusals.txt").write_text("\n".join(lines) + "\n\n")
+    taught = []
+    choose = refusals.choose
+    monkeypatch.setattr(refusals, "choose", lambda *given: taught.append(choose(*given)) or taught[-1])
+    run = place.carried_out(
+        scored.config(
+            method="po",
+            retain=scored.kept,
+            refusals=tmp_path / "refusals.txt",
+            limits={"max_steps": 30},
+            optimiser={"learning_rate": 1e-2},
+        )
+    )
+    assert set(taught) == set(lines)
+    assert len(taught) == run.summary["draws"]
+    # The samples' own answers are looked at on the way: they get lost too.
+    looked = [value for step in run.steps for value in step["accuracy"]]
+    assert None in looked
+    assert any(value is not None for value in looked)
+    assert set(run.metric("forget_accuracy")) == {
+        step["step"] for step in run.steps if any(value is not None for value in step["accuracy"])
+    }
+    assert run.summary["forgotten"] > 0
+    assert run.summary["tokens_checked"] > 0
+
+
+# Retain terms and what is trained
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_the_kl_term_is_zero_while_the_model_is_the_starting_model_and_grows(
+    lora: int | None, place: Place, scored: Scored
+) -> None:
+    optimiser = {"learning_rate": 1e-2, "lora_rank": lora}
+    config = scored.config(
+        method="graddiff", retain=scored.kept | {"term": "kl"}, optimiser=optimiser, limits={"max_steps": 4}
+    )
+    losses = [step["retain_loss"] for step in place.carried_out(config).steps]
+    assert losses[0] == pytest.approx(0, abs=1e-6)
+    assert losses[-1] > 1e-4
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_an_adapter_is_the_result_where_one_is_trained(checkpointing: bool, place: Place, scored: Scored) -> None:
+    optimiser = {"learning_rate": 3e-2, "lora_rank": 4, "gradient_checkpointing": checkpointing}
+    run = place.carried_out(scored.config(optimiser=optimiser))
+    assert run.summary["adapter"]
+    assert 0 < run.summary["trainable_parameters"] < run.summary["model_parameters"]
+    assert not (run.files.model / "model.safetensors").exists()
+    network = PeftModel.from_pretrained(loaded(scored.model), run.files.model)
+    found = measure_memorization(network, encoded(scored.forget), tiny.CPU, 1000)
+    assert found.nll.mean() == pytest.approx(run.summary["forget_nll"], rel=1e-4)
+    assert run.summary["forget_nll"] > 10 * run.summary["forget_nll_before"]
+    assert "library_name: peft" in (run.files.model / "README.md").read_text()
+
+
+def test_an_adapter_that_was_interrupted_goes_on_where_it_was(
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mrd_core.unlearning.trainer import UnlearningTrainer
+
+    config = scored.config(optimiser={"learning_rate": 1e-2, "lora_rank": 2}, checkpoint_steps=2)
+    whole = place.carried_out(config)
+    original = UnlearningTrainer.training_step
+
+    def dies(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
+        if self.state.global_step == 4:
+            raise KeyboardInterrupt
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(UnlearningTrainer, "training_step", dies)
+    run = place.carried_out(config)
+    assert run.run.state is RunState.CANCELLED
+    monkeypatch.undo()
+    resumed = run.resumed()
+    assert resumed.order == whole.order
+    np.testing.assert_allclose(resumed.losses, whole.losses, rtol=1e-6, atol=1e-6)
+    assert resumed.summary["forget_nll"] == pytest.approx(whole.summary["forget_nll"], rel=1e-6)
+
+
+def test_what_only_saves_memory_changes_no_step(place: Place, scored: Scored) -> None:
+    settings: list[dict[str, Any]] = [{}, {"gradient_checkpointing": True}, {"micro_batch": 1}, {"micro_batch": 3}]
+    plain, *saving = [
+        place.carried_out(scored.config(optimiser={"learning_rate": RATE} | setting, limits=FEW))
+        for setting in settings
+    ]
+    for run in saving:
+        assert run.order == plain.order
+        np.testing.assert_allclose(run.losses, plain.losses, rtol=1e-3)
+
+
+def test_the_learning_rate_follows_its_schedule(place: Place, scored: Scored) -> None:
+    optimiser = {"name": "sgd", "learning_rate": 1e-3, "schedule": "linear", "mixed_precision": "bf16"}
+    rates = list(place.carried_out(scored.config(optimiser=optimiser)).metric("learning_rate").values())
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] > 0.8e-3 > rates[-2] > 0
+
+
+def test_an_automatic_learning_rate_says_why_it_is_so(place: Place, scored: Scored) -> None:
+    run = place.carried_out(scored.config(optimiser={}, limits={"max_steps": 1}, answers=0))
+    assert run.summary["learning_rate"] == 1e-4
+    assert "million weights" in run.summary["reasons"]["learning rate"]
+    assert run.outcome["own_answer_after"].isna().all()
+
+
+# Samplers
+
+
+@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+def test_every_sampler_runs_to_an_end_and_counts_what_mrd_costs(
+    sampler: str, place: Place, scored: Scored
+) -> None:
+    run = place.carried_out(scored.config(curriculum={"sampler": sampler}, limits=FEW))
+    assert run.summary["sampler"] == sampler
+    assert run.summary["mrd_forward_evaluations"] == (0 if sampler == "uniform" else DRAWS)
+    assert (run.summary["flops_mrd"] > 0) == (sampler != "uniform")
+
+
+def test_a_column_that_is_no_mrd_costs_no_mrd(place: Place, scored: Scored) -> None:
+    curriculum = {"sampler": "column", "column": "n_tokens_answer"}
+    run = place.carried_out(scored.config(curriculum=curriculum, limits=FEW))
+    assert run.summary["mrd_forward_evaluations"] == run.summary["flops_mrd"] == 0
+    frame = pd.read_parquet(run.files.curriculum)
+    np.testing.assert_allclose(frame["share"], frame["n_tokens"] / frame["n_tokens"].sum())
+
+
+@pytest.mark.parametrize(("sampler", "ascending"), [("easy-to-hard", False), ("hard-to-easy", True)])
+def test_a_strict_order_draws_each_sample_once_an_epoch_by_its_score(
+    sampler: str, ascending: bool, place: Place, scored: Scored
+) -> None:
+    run = place.carried_out(
+        scored.config(
+            curriculum={"sampler": sampler, "column": "mrd_answer_sum", "drop_forgotten": False},
+            optimiser={"learning_rate": RATE, "batch_size": 5},
+            limits={"max_epochs": 2},
+        )
+    )
+    scores = pd.read_parquet(run.files.curriculum).set_index("sample_id")["mrd_answer_sum"]
+    epoch = list(scores.sort_values(ascending=ascending).index)
+    assert [sample for step in run.steps for sample in step["forget"]] == epoch * 2
+    assert (run.summary["stop_reason"], run.summary["epochs"]) == ("max-epochs", 2)
+
+
+def test_mrd_that_is_measured_anew_counts_its_evaluations(place: Place, scored: Scored) -> None:
+    curriculum = {"sampler": "mrd", "recompute_epochs": 1, "recompute_pairs": 2, "drop_forgotten": False}
+    run = place.carried_out(
+        scored.config(
+            curriculum=curriculum, optimiser={"learning_rate": RATE, "batch_size": 5}, limits={"max_steps": 5}
+        )
+    )
+    # Ten samples by five: two epochs end within the run. A baseline and two pairs each.
+    assert set(run.metric("effective_share")) == {2, 4}
+    assert run.summary["mrd_forward_evaluations"] == DRAWS + 2 * (1 + 2 * 2)
+
+
+def test_forgotten_samples_stay_in_the_pool_where_that_is_asked_for(place: Place, scored: Scored) -> None:
+    run = place.carried_out(
+        scored.config(
+            curriculum={"drop_forgotten": False}, limits={"max_steps": 40}, optimiser={"learning_rate": 5e-3}
+        )
+    )
+    assert run.summary["forgotten"] > 0
+    assert all(all(step["trained"]) for step in run.steps)
+    assert run.summary["updates"] == run.summary["draws"] == sum(len(step["forget"]) for step in run.steps)
+    counted = Counter(sample for step in run.steps for sample in step["forgotten"])
+    assert set(counted.values()) == {1}
+
+
+# Thresholds
+
+
+def test_the_initial_average_is_the_average_over_the_forget_set(place: Place, scored: Scored) -> None:
+    run = place.carried_out(
+        scored.config(stopping={"source": "initial-average", "extraction": True}, limits={"max_steps": 1})
+    )
+    thresholds = run.summary["thresholds"]
+    assert thresholds["source"] == "initial-average"
+    before = measure_memorization(loaded(scored.model), encoded(scored.forget), tiny.CPU, 1000)
+    assert thresholds["accuracy"] == pytest.approx(before.accuracy.mean())
+    assert thresholds["extraction"] == pytest.approx(np.nanmean(extraction_of(scored.model, scored.forget)))
+
+
+def test_held_out_thresholds_are_the_average_over_the_samples_that_are_named(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    held_out = write_rows(
+        tmp_path / "held-out.jsonl", [row | {"id": f"h{i}"} for i, row in enumerate(rows(18)[12:])]
+    )
+    stopping = {"source": "held-out", "held_out": {"source": str(held_out)}}
+    run = place.carried_out(scored.config(stopping=stopping, limits={"max_steps": 1}))
+    expected = measure_memorization(loaded(scored.model), encoded(held_out), tiny.CPU, 1000).accuracy.mean()
+    assert 0 < expected < 1
+    assert run.summary["thresholds"] == {
+        "source": "held-out",
+        "accuracy": pytest.approx(expected),
+        "extraction": None,
+    }
+
+
+def test_reference_thresholds_are_the_average_of_another_model(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    other = loaded(scored.model)
+    with torch.no_grad():
+        other.get_output_embeddings().weight += 0.3 * tiny.seeded(
+            lambda: torch.randn_like(other.get_output_embeddings().weight)
+        )
+    other.save_pretrained(tmp_path / "other")
+    tiny.tokenizer().save_pretrained(tmp_path / "other")
+    stopping = {"source": "reference", "reference": str(tmp_path / "other"), "extraction": True}
+    run = place.carried_out(scored.config(stopping=stopping, limits={"max_steps": 1}))
+    expected = measure_memorization(other, encoded(scored.forget), tiny.CPU, 1000).accuracy.mean()
+    assert 0 < expected < 1
+    assert run.summary["thresholds"]["accuracy"] == pytest.approx(expected)
+    extraction = np.nanmean(extraction_of(tmp_path / "other", scored.forget))
+    assert run.summary["thresholds"]["extraction"] == pytest.approx(extraction)
+
+
+def test_extraction_is_measured_only_where_accuracy_passes_and_both_must_pass(
+    place: Place, scored: Scored
+) -> None:
+    stopping = {"extraction": True, "extraction_likelihood": 0.05}
+    run = place.carried_out(
+        scored.config(stopping=stopping, limits={"max_steps": 40}, optimiser={"learning_rate": 5e-3})
+    )
+    passing = {step["step"] for step in run.steps if any(accuracy < 0.5 for accuracy in step["accuracy"])}
+    measured = run.metric("extraction")
+    assert measured
+    assert set(measured) <= passing
+    found = extraction_of(run.files.model, scored.forget)
+    small = ~(found >= 0.05)
+    expected = (run.outcome["accuracy_after"].to_numpy() < 0.5) & small
+    np.testing.assert_array_equal(run.outcome["forgotten_at_end"], expected)
+
+
+# Samples
+
+
+def test_a_stratum_restricts_the_run_to_its_samples(place: Place, scored: Scored, tmp_path: Path) -> None:
+    whole = read(ForgetSetConfig(source=str(scored.forget)))
+    stratum = save_stratum(whole, ["f7", "f2", "f5"], "hard ones", tmp_path)
+    run = place.carried_out(scored.config(stratum=stratum, curriculum={"sampler": "mrd"}, limits=FEW))
+    assert run.summary["n_samples"] == 3
+    assert list(run.outcome.index) == ["f2", "f5", "f7"]
+    assert {sample for step in run.steps for sample in step["forget"]} <= {"f2", "f5", "f7"}
+    # No step draws more than there is.
+    assert {len(step["forget"]) for step in run.steps} == {3}
+    assert run.summary["epochs"] == 3
+
+
+def test_retain_rows_that_are_to_be_forgotten_are_left_out_with_a_warning(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    overlapping = write_rows(tmp_path / "both.jsonl", [*retain_rows(), *forget_rows()[:3]])
+    config = scored.config(method="graddiff", retain={"samples": {"source": str(overlapping)}}, limits=FEW)
+    run = place.carried_out(config)
+    assert run.summary["warnings"][0].startswith("3 rows of the retain set are in the forget set too")
+    kept = pd.read_parquet(run.files.retain)["sample_id"]
+    assert set(kept) == {f"r{i}" for i in range(N_RETAIN)}
+    assert {sample for step in run.steps for sample in step["retain"]} <= set(kept)
+
+
+def test_a_sample_whose_answer_lies_beyond_the_context_is_left_out_with_a_warning(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    long = {"id": "long", "question": "Who wrote the old letter " * 40, "answer": "Ann"}
+    retain = write_rows(tmp_path / "long.jsonl", [*retain_rows(), long])
+    config = scored.config(method="graddiff", retain={"samples": {"source": str(retain)}}, limits=FEW)
+    run = place.carried_out(config)
+    assert run.summary["warnings"][0].startswith("1 samples of the retain set are left out")
+
+
+# The end of a run
+
+
+def test_a_run_ends_when_all_are_forgotten(place: Place, scored: Scored) -> None:
+    run = place.carried_out(
+        scored.config(
+            curriculum={"sampler": "easy-to-hard"}, limits={"max_steps": 200}, optimiser={"learning_rate": 1e-2}
+        )
+    )
+    assert (run.summary["stop_reason"], run.summary["forgotten"]) == ("all-forgotten", N_FORGET)
+    assert run.outcome["forgotten_step"].max() == run.summary["steps"] < 200
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"max_epochs": 1.5}, "max-epochs"),
+        ({"max_steps": 500, "max_seconds": 0.05}, "max-seconds"),
+        ({"max_steps": 500, "max_retain_loss_rise": 0.01}, "retain-loss"),
+        ({"max_steps": 500, "min_retain_accuracy": 0.99}, "retain-accuracy"),
+    ],
+)
+def test_a_run_ends_at_its_limits_and_by_its_guards(
+    limits: dict[str, float], reason: str, place: Place, scored: Scored
+) -> None:
+    config = scored.config(
+        limits=limits, retain=scored.kept, stopping={"probe_steps": 5}, optimiser={"learning_rate": 5e-3}
+    )
+    run = place.carried_out(config)
+    assert run.summary["stop_reason"] == reason
+    if reason == "max-epochs":
+        assert run.summary["draws"] >= 15 > run.summary["draws"] - 4
+    if reason.startswith("retain"):
+        assert run.summary["steps"] % 5 == 0
+        name = {"retain-loss": "retain_nll", "retain-accuracy": "retain_accuracy"}[reason]
+        curve = list(run.metric(name).values())
+        beyond = [value - curve[0] > 0.01 if reason == "retain-loss" else value < 0.99 for value in curve]
+        assert beyond == [False] * (len(curve) - 1) + [True]
+    assert any(f"The run ended ({reason})" in warning for warning in run.summary["warnings"])
+
+
+def test_the_probed_samples_are_as_many_as_asked_for(
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    memorized = Prepared.memorized
+
+    def counted(self: Prepared, samples: Encoded, *more: Any) -> Any:
+        sizes.append(len(samples))
+        return memorized(self, samples, *more)
+
+    monkeypatch.setattr(Prepared, "memorized", counted)
+    stopping = {"probe_steps": 2, "probe_samples": 3}
+    place.carried_out(
+        scored.config(method="graddiff", retain=scored.kept, stopping=stopping, limits={"max_steps": 4})
+    )
+    assert sizes.count(3) == 1 + 2
