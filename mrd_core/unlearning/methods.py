@@ -160,8 +160,8 @@ _YANG = "Yang et al. 2025, Exploring Criteria of Loss Reweighting to Enhance LLM
 _FAN = "Fan et al. 2024, Simplicity Prevails: Rethinking Negative Preference Optimization for LLM Unlearning"
 
 NOTATION = (
-    r"\mathrm{NLL}_i = -\sum_{t \in S_i} \log p_t,\quad n_i = |S_i|,\quad "
-    r"\mathcal{R}: \text{retain term}"
+    r"\mathrm{NLL}_i = -\sum_{t \in S_i} \log p_t,\quad n_i = |S_i|,\quad S_i: \text{answer tokens, EOS included},"
+    r"\quad \text{ref}: \text{the starting model},\quad \mathcal{R}: \text{retain term}"
 )
 _MEAN_NLL = r"\frac{\sum_i \mathrm{NLL}_i}{\sum_i n_i}"
 _RETAIN = r" + \lambda\,\mathcal{R}(\theta)"

@@ -1,0 +1,55 @@
+"""The handbook's chapter on methods and samplers, made from what is declared.
+
+python -m mrd_core.unlearning.handbook > docs/unlearning-methods.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mrd_core.unlearning.methods import METHODS, NOTATION, Method, Parameter
+from mrd_core.unlearning.sampling import SAMPLERS, Sampler
+
+FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
+RETAINS = {"none": "none", "optional": "where a retain set is given", "required": "always; it needs a retain set"}
+
+
+def chapter() -> str:
+    """Return the chapter as Markdown."""
+    parts = [
+        "# Unlearning methods and samplers",
+        "Made by `python -m mrd_core.unlearning.handbook` from what the code declares. What a method minimises:",
+        f"$${NOTATION}$$",
+        *(_method(method) for method in METHODS.values()),
+        "## Samplers",
+        'Which forget sample is drawn next (`--sampler`). "X + MRD" changes nothing but this.',
+        *(_sampler(sampler) for sampler in SAMPLERS.values()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _method(method: Method) -> str:
+    lines = [
+        f"## {method.title}: `{method.name}`",
+        f"$${method.formula}$$",
+        f"{method.source}. Forgets with {FORGETS_WITH[method.forget]}; retain term: {RETAINS[method.retain]}"
+        + (f", λ = {method.default_retain_weight:g} by default." if method.retain != "none" else "."),
+        "\n".join(_table(method.parameters)),
+    ]
+    return "\n\n".join(lines)
+
+
+def _table(parameters: tuple[Parameter, ...]) -> Iterator[str]:
+    yield "| parameter | default | it is | what it does | from |"
+    yield "|---|---|---|---|---|"
+    for parameter in parameters:
+        domain = f"{parameter.domain} {f'[{parameter.unit}]' if parameter.unit else ''}".strip()
+        yield f"| `{parameter.name}` | {parameter.default} | {domain} | {parameter.help} | {parameter.source} |"
+
+
+def _sampler(sampler: Sampler) -> str:
+    return f"**{sampler.title}: `{sampler.name}`.** {sampler.help}\n\n$${sampler.formula}$$"
+
+
+if __name__ == "__main__":
+    print(chapter(), end="")

@@ -1,0 +1,23 @@
+"""The chapter on methods is what the code declares."""
+
+from __future__ import annotations
+
+from mrd_core.unlearning.handbook import chapter
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.sampling import SAMPLERS
+from tests.conftest import REPOSITORY
+
+
+def test_the_chapter_in_the_documentation_is_up_to_date() -> None:
+    assert (REPOSITORY / "docs" / "unlearning-methods.md").read_text(encoding="utf-8") == chapter()
+
+
+def test_the_chapter_names_every_method_parameter_and_sampler() -> None:
+    text = chapter()
+    for method in METHODS.values():
+        assert f"`{method.name}`" in text
+        assert method.source in text
+        for parameter in method.parameters:
+            assert f"| `{parameter.name}` | {parameter.default} |" in text
+    for sampler in SAMPLERS.values():
+        assert f"`{sampler.name}`" in text
