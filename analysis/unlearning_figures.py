@@ -66,7 +66,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
             _add(figure, _line(name, shown, "retain_loss", style, "retain term %{y:.3f}", faint=True), 2)
         _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
         _add(figure, _line(name, shown, "retain_nll", style, "retain probe %{y:.3f}", markers=True), 2)
-    return _laid_out(figure, "Forget and retain loss", "up: forgotten above, lost below", height=TWO_PANELS)
+    return _laid_out(figure, "Forget and retain loss", "rising: the forget set is forgotten, the retain set suffers", height=TWO_PANELS)
 
 
 def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step") -> go.Figure:

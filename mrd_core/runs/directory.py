@@ -48,6 +48,7 @@ WRITTEN_BY_RUNS = frozenset(
         "checkpoints",
         "outcome.parquet",
         "answer_tokens.parquet",
+        "tensorboard",
         "model",
         "summary.json",
     }

@@ -1,0 +1,208 @@
+"""The values of the measures that are held beside MRD: one forward pass for most, one backward pass more for
+the gradient norms. What each measure is stands in `measures`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from mrd_core.encoding import BoolArray, Encoded
+from mrd_core.gradients import gradient_norms
+from mrd_core.likelihood import CHUNK_ELEMENTS, Batch, FloatArray, make_batches, target_log_probs
+from mrd_core.measures import PLAIN_MEASURES, SATIMP
+from mrd_core.memorization import evaluating, within_memory
+
+# From hidden states (M, d) to logits (M, V), in fp32 or finer.
+Head = Callable[[Tensor], Tensor]
+
+
+class Predictions(NamedTuple):
+    """What a model says of answer tokens, each after the true ones before it; shape (M,) each.
+
+    Attributes:
+        log_probs: log p of the true token [nats].
+        hits: Whether it is the first choice.
+        entropies: Entropy of the prediction [nats].
+    """
+
+    log_probs: FloatArray
+    hits: BoolArray
+    entropies: FloatArray
+
+    def at(self, where: slice | BoolArray) -> Predictions:
+        """Return those of some tokens."""
+        return Predictions(self.log_probs[where], self.hits[where], self.entropies[where])
+
+
+def measure(
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    training_counts: Sequence[int | None] | pd.Series[Any] | None = None,
+    gradients: bool = True,
+    before_batch: Callable[[], None] = lambda: None,
+    announce: Callable[[str], None] = warnings.warn,
+) -> pd.DataFrame:
+    """Measure every sample, dropout off.
+
+    Args:
+        network: A transformers causal language model; its modes, gradients and flags stay as they are.
+        encoded: N samples.
+        device: Where the token ids go.
+        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
+        training_counts: Occurrences of each sample in training, missing where unknown; length N.
+        gradients: Whether to take the gradient norms, which cost three times as much as all the rest.
+        before_batch: Called before each batch; raises to stop (cancellation).
+        announce: Told where gradients can only be taken one sample at a time.
+
+    Returns:
+        N rows: sample_id and a column for each of `PLAIN_MEASURES`, and of `GRADIENT_MEASURES` if wanted. NaN
+        where a sample has no answer token, and where its training count is unknown.
+
+    Raises:
+        UserError: Out of memory with a single sample in the batch.
+    """
+    with evaluating(network):
+        predicted = within_memory(lambda most: predict(network, encoded, device, most, before_batch), batch_tokens)
+    rows = [values_of(answer) for answer in _by_sample(predicted, encoded)]
+    frame = pd.DataFrame(rows, columns=list(PLAIN_MEASURES), dtype=np.float64)
+    frame.insert(0, "sample_id", list(encoded.sample_ids))
+    if training_counts is not None:
+        frame["training_count"] = _counts(training_counts)
+    if gradients:
+        norms = gradient_norms(
+            network, encoded, device, batch_tokens, before_batch=before_batch, announce=announce
+        )
+        frame["gradient_norm"] = norms / frame["answer_tokens"]
+        frame["gradient_norm_sum"] = norms
+    return frame
+
+
+def values_of(answer: Predictions) -> dict[str, float]:
+    """Return the measures of one sample that follow from what the model says of its answer.
+
+    Args:
+        answer: The n tokens of the answer.
+
+    Returns:
+        A value for each of `PLAIN_MEASURES` but the training count; none at all for an empty answer.
+    """
+    log_probs, n = answer.log_probs, len(answer.log_probs)
+    if not n:
+        return {}
+    return {
+        "nll": float(-log_probs.mean()),
+        "nll_sum": float(-log_probs.sum()),
+        "probability": float(np.exp(log_probs.mean())),
+        "min_probability": float(np.exp(log_probs.min())),
+        "exact_memorization": float(answer.hits.mean()),
+        "extraction_strength": extraction_strength(answer.hits),
+        "entropy": float(answer.entropies.mean()),
+        "satimp_weight": satimp_weight(log_probs),
+        "answer_tokens": float(n),
+    }
+
+
+def extraction_strength(hits: BoolArray) -> float:
+    """Return 1 − k/n, where every token after the first k is the model's first choice.
+
+    k is at most n − 1, as in OpenUnlearning: an answer of which no suffix comes back has 1/n, and so has one
+    of which only the last token does.
+
+    Args:
+        hits: Whether each token of the answer is the first choice, shape (n,), n > 0.
+    """
+    misses = np.flatnonzero(~hits)
+    k = min(int(misses[-1]) + 1, len(hits) - 1) if misses.size else 0
+    return 1 - k / len(hits)
+
+
+def satimp_weight(log_probs: FloatArray) -> float:
+    """Return mean_t p_t^β1 (1 − p_t)^β2 (Yang et al. 2025, token level) for log-probabilities of shape (n,)."""
+    # 1 − p from log p: at p → 1 the difference would keep none of its digits, and β2 < 1 brings them up.
+    weights = np.exp(SATIMP["beta1"] * log_probs) * (-np.expm1(log_probs)) ** SATIMP["beta2"]
+    return float(weights.mean())
+
+
+def predict(
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> Predictions:
+    """Run one teacher-forced pass.
+
+    Returns:
+        What the model says of every answer token, in the order of the flat axis.
+    """
+    head, answer = _fine_head(network), encoded.answer
+    flat = Predictions(np.zeros(len(answer)), np.zeros(len(answer), dtype=np.bool_), np.zeros(len(answer)))
+    # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
+    results = []
+    for batch in make_batches(encoded, batch_tokens, device):
+        before_batch()
+        inside = np.flatnonzero(answer[batch.flat])
+        results.append((batch.flat[inside], _predict(network, head, batch, torch.from_numpy(inside).to(device))))
+    for where, parts in results:
+        for values, part in zip(flat, parts, strict=True):
+            values[where] = part.cpu().numpy()
+    return flat.at(answer)
+
+
+def _predict(network: Any, head: Head, batch: Batch, inside: Tensor) -> list[Tensor]:
+    """Return the fields of `Predictions` for the scored positions `inside` a batch."""
+    rows, columns = batch.rows[inside], batch.columns[inside]
+    hidden = network.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
+    targets = batch.ids[rows, columns + 1].to(hidden.device)
+    hidden = hidden[rows.to(hidden.device), columns.to(hidden.device)]
+    chunk = max(1, CHUNK_ELEMENTS[hidden.device.type] // network.get_output_embeddings().weight.shape[0])
+    parts = [
+        judge(head(some), wanted)
+        for some, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
+    ]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
+
+
+def judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log p of the targets, whether they are the first choice, and the entropy, shape (M,) each.
+
+    Args:
+        logits: Shape (M, V). Overwritten at the target's place.
+        targets: Token ids, shape (M,).
+    """
+    hits = logits.argmax(1) == targets
+    entropies = torch.special.entr(logits.softmax(1)).sum(1)
+    return target_log_probs(logits, targets), hits, entropies
+
+
+def _fine_head(network: Any) -> Head:
+    """Return the model's head in fp32 or finer: logits of bf16 are rounded by up to 0.06.
+
+    MRD reads its log-probabilities from such a head, and a rival gets no worse one.
+    """
+    head = network.get_output_embeddings()
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    weights = {name: weight.to(dtype) for name, weight in head.named_parameters()}
+    return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
+
+
+def _by_sample(predicted: Predictions, encoded: Encoded) -> Iterator[Predictions]:
+    """Yield what is said of each sample's answer."""
+    ends = np.cumsum([sample.answer.sum() for sample in encoded.samples])
+    for begin, end in pairwise([0, *ends]):
+        yield predicted.at(slice(begin, end))
+
+
+def _counts(training_counts: Sequence[int | None] | pd.Series[Any]) -> FloatArray:
+    counts: pd.Series[Any] = pd.Series(list(training_counts), dtype="Float64")
+    return counts.to_numpy(np.float64, na_value=np.nan)
