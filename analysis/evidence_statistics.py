@@ -51,7 +51,7 @@ LEAST_PILOT = 10
 COVERAGE = 0.9
 FORMS: tuple[Form, ...] = ("log", "rank")
 _PENALTIES = np.logspace(-3, 3, 13)
-_EM_STEPS = 30
+_EM_STEPS = 20
 # Of a standardised feature: what lies further out says no more than this.
 _FARTHEST = 3.0
 
@@ -515,7 +515,9 @@ def verdict(estimate: Estimate, expected_sign: int = 0) -> Verdict:
     """
     if not np.isfinite(estimate.low):
         return Verdict("not measured", f"no interval from {_samples(estimate)}")
-    figures = f"ρ = {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}], {_samples(estimate)}"
+    figures = f"ρ = {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}], {_samples(estimate)}".replace(
+        "-", "−"
+    )
     if not estimate.excludes_zero:
         return Verdict("cannot tell", f"{figures}; the interval includes 0")
     reason = f"{size_in_words(estimate.value)}: {figures}; the interval excludes 0"
@@ -659,7 +661,8 @@ def _acceleration(left_out: FloatArray) -> float:
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
     """Divide, NaN where the divisor is not positive."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    quotient: FloatArray = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return quotient
 
 
 def _ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
@@ -670,7 +673,8 @@ def _ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
     middle = np.cumsum(tied, axis=1) - tied / 2 - counts.sum(axis=1, keepdims=True) / 2
     group = np.empty(values.size, dtype=np.intp)
     group[order] = np.repeat(np.arange(starts.size), np.diff([*starts, values.size]))
-    return middle[:, group]
+    ranks: FloatArray = middle[:, group]
+    return ranks
 
 
 def _rank_covariance(rows: FloatArray, counts: FloatArray) -> FloatArray:
@@ -700,8 +704,8 @@ def _partial(sample: _Sample) -> Statistic:
         inverse = np.linalg.pinv(covariance[:, 2:, 2:], rcond=1e-10, hermitian=True)
         left = covariance[:, :2, :2] - tied @ inverse @ tied.swapaxes(1, 2)
         total = np.diagonal(covariance, axis1=1, axis2=2)[:, :2]
-        own = (np.diagonal(left, axis1=1, axis2=2) > _ROUNDING * total).all(axis=1)
-        return np.where(own, _correlation(np.where(own[:, None, None], left, 1), 0, 1), np.nan)
+        own = np.all(np.diagonal(left, axis1=1, axis2=2) > _ROUNDING * total, axis=1)
+        return np.where(own, _correlation(np.where(np.expand_dims(own, (1, 2)), left, 1), 0, 1), np.nan)
 
     return statistic
 
@@ -711,7 +715,8 @@ def _gain(sample: _Sample) -> Statistic:
 
     def statistic(counts: FloatArray) -> FloatArray:
         covariance = _rank_covariance(rows, counts)
-        return np.abs(_correlation(covariance, 0, 2)) - np.abs(_correlation(covariance, 1, 2))
+        ahead: FloatArray = np.abs(_correlation(covariance, 0, 2)) - np.abs(_correlation(covariance, 1, 2))
+        return ahead
 
     return statistic
 
@@ -864,43 +869,31 @@ def _fit(pilot: _Pilot) -> _Ridge:
 def _fit_form(form: Form, pilot: _Pilot) -> _Ridge:
     """Fit by ridge regression, repeated with what is expected of censored samples where there are any."""
     features = _features(form, pilot.measures, pilot.measures)
-    centre = features.mean(axis=0)
+    centre, n = features.mean(axis=0), len(features)
     u, s, vt = np.linalg.svd(features - centre, full_matrices=False)
-    penalties = _PENALTIES * len(pilot.y)
-    shrink = s**2 / (s**2 + penalties[:, None])
-    leverage = 1 / len(pilot.y) + shrink @ (u**2).T
-    y = pilot.y
+    shrink = s**2 / (s**2 + n * _PENALTIES[:, None])
+    leverage = 1 / n + shrink @ (u**2).T
+    y, unknown = pilot.y.copy(), 0.0
     for _ in range(_EM_STEPS if pilot.censored.any() else 1):
-        scores = (y - y.mean()) @ u
-        fitted = y.mean() + (shrink * scores) @ u.T
+        scores, intercept = (y - y.mean()) @ u, y.mean()
+        fitted = intercept + (shrink * scores) @ u.T
         errors = (((y - fitted) / (1 - leverage))[:, ~pilot.censored] ** 2).mean(axis=1)
         best = int(errors.argmin())
-        intercept, coefficients = y.mean(), vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
-        y = _expected(pilot, y, fitted[best], freedom=leverage[best].sum())
+        squares = ((y - fitted[best]) ** 2).sum() + unknown
+        spread = np.sqrt(squares / max(n - leverage[best].sum(), 1))
+        y[pilot.censored], unknown = _beyond(pilot.y[pilot.censored], fitted[best, pilot.censored], spread)
+    coefficients = vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
     return _Ridge(
-        form, pilot.measures, coefficients, intercept - centre @ coefficients, penalties[best], errors[best]
+        form, pilot.measures, coefficients, intercept - centre @ coefficients, n * _PENALTIES[best], errors[best]
     )
 
 
-def _expected(pilot: _Pilot, y: FloatArray, fitted: FloatArray, freedom: float) -> FloatArray:
-    """Return y with each censored value replaced by its mean above the cap, for normal residuals.
-
-    The residual variance is the sum of squares of the forgotten samples over their degrees of freedom, to which
-    the censored ones bring that of y as it stands and the variance of what is unknown of them.
-    """
-    if not pilot.censored.any():
-        return y
-    n, ended = len(y), pilot.censored
-    raw = np.sqrt(np.mean((y - fitted) ** 2))
-    raw = max(raw, np.sqrt(_ROUNDING))
-    above = (pilot.y[ended] - fitted[ended]) / raw
-    hazard = np.exp(stats.norm.logpdf(above) - stats.norm.logsf(above))
-    unknown = raw**2 * (1 - hazard * (hazard - above))
-    spread = np.sqrt((((y - fitted) ** 2).sum() + unknown.sum()) / max(n - freedom, 1))
-    above = (pilot.y[ended] - fitted[ended]) / spread
-    imputed = y.copy()
-    imputed[ended] = fitted[ended] + spread * np.exp(stats.norm.logpdf(above) - stats.norm.logsf(above))
-    return imputed
+def _beyond(cap: FloatArray, mean: FloatArray, spread: float) -> tuple[FloatArray, float]:
+    """Return the mean of each normal value that is known to exceed its cap, and the sum of their variances."""
+    spread = max(spread, _ROUNDING)
+    above = (cap - mean) / spread
+    hazard = np.exp(-(above**2) / 2 - special.log_ndtr(-above)) / np.sqrt(2 * np.pi)
+    return mean + spread * hazard, float(spread**2 * (1 - hazard * (hazard - above)).sum())
 
 
 def _out_of_fold(pilot: _Pilot, generator: np.random.Generator) -> FloatArray:

@@ -64,10 +64,10 @@ MEASURES = (
     "flops_per_update",
     "efficiency",
 )
-COMPARED = ("updates", "flops_total", "retain_nll", "retain_accuracy")
+COMPARED = ("updates", "flops_total", "retain_nll", "retain_accuracy", "forgotten_at_end")
 
 _COST_COLUMNS = [
-    *("label", "method", "sampler", "column", "seed", "stop_reason", "reached", "n_samples"),
+    *("label", "method", "sampler", "column", "seed", "setting", "stop_reason", "reached", "n_samples"),
     *("threshold_accuracy", "threshold_extraction", *MEASURES),
 ]
 _COMPARISON_COLUMNS = [
@@ -221,9 +221,9 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     floating-point operations would have forgotten this set. NaN for a run that did not forget all of it.
 
     Columns: label (with the column of the scores where runs of one label differ in it), method, sampler, seed,
-    stop_reason, reached (whether everything was forgotten), n_samples, threshold_accuracy,
-    threshold_extraction (NaN: not asked for), and `MEASURES`: NLL [nats per answer token], seconds [s],
-    flops_total, flops_per_update [FLOP], efficiency [1 / PFLOP].
+    setting (digest of what is neither seed nor curriculum), stop_reason, reached (whether everything was
+    forgotten), n_samples, threshold_accuracy, threshold_extraction (NaN: not asked for), and `MEASURES`: NLL
+    [nats per answer token], seconds [s], flops_total, flops_per_update [FLOP], efficiency [1 / PFLOP].
 
     Args:
         summaries: `summary.json` of each run.
@@ -255,9 +255,10 @@ def grouped(efficiency: pd.DataFrame) -> pd.DataFrame:
 def against_uniform(efficiency: pd.DataFrame) -> pd.DataFrame:
     """Compare every sampler with uniform sampling under the same method, seed by seed.
 
-    A pair is two runs of one seed that ended alike (both forgot everything, or both met a limit, or the guard)
-    and judged by the same thresholds; what a run would have needed beyond a limit is unknown, so a verdict is
-    passed only if all runs that share a seed are pairs that forgot everything.
+    A pair is two runs of one seed and one setting, so that only the curriculum differs, that ended alike (both
+    forgot everything, or both met a limit, or the guard) and judged by the same thresholds; what a run would have
+    needed beyond a limit is unknown, so a verdict is passed only if all runs that share a seed are pairs that
+    forgot everything.
 
     Columns: method, label, sampler, seeds (that both have), pairs, stops (whether they stopped alike), verdict (on
     the updates), and of each of `COMPARED` over the pairs: `<name>_difference` (mean of sampler − uniform), `_low`
@@ -429,15 +430,15 @@ def _told_apart(table: pd.DataFrame) -> pd.Series[str]:
 
 
 def _once_a_seed(efficiency: pd.DataFrame) -> pd.DataFrame:
-    return efficiency.drop_duplicates(["label", "seed"], keep="last")
+    return efficiency.drop_duplicates(["label", "seed", "setting"], keep="last")
 
 
 def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
-    both = sampled.merge(uniform, on="seed", suffixes=("", "_uniform"))
+    both = sampled.merge(uniform, on=["seed", "setting"], suffixes=("", "_uniform"))
     alike = _ended_alike(both)
     pairs = both[alike]
     censored = int((~pairs["reached"].astype(bool)).sum())
-    found: dict[str, Any] = {"seeds": len(both), "pairs": len(pairs)}
+    found: dict[str, Any] = {"seeds": both["seed"].nunique(), "pairs": len(pairs)}
     found["stops"] = _stops(len(both), len(both) - len(pairs), censored)
     for name in COMPARED:
         difference = paired_difference(pairs[name], pairs[f"{name}_uniform"])
@@ -446,7 +447,7 @@ def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
         }
         found[f"{name}_ratio"] = _ratio(pairs[name].mean(), pairs[f"{name}_uniform"].mean())
     comparable = len(pairs) == len(both) and not censored
-    found["verdict"] = _verdict(len(both), comparable, found["updates_low"], found["updates_high"])
+    found["verdict"] = _verdict(found["seeds"], comparable, found["updates_low"], found["updates_high"])
     return found
 
 
@@ -459,12 +460,12 @@ def _ended_alike(both: pd.DataFrame) -> pd.Series[bool]:
     return alike
 
 
-def _stops(seeds: int, unlike: int, censored: int) -> str:
-    if not seeds:
+def _stops(count: int, unlike: int, censored: int) -> str:
+    if not count:
         return "no seed in common"
-    parts = [f"{unlike} of {seeds} pairs left out: stopped or judged differently"] if unlike else []
+    parts = [f"{unlike} of {count} pairs left out: stopped or judged differently"] if unlike else []
     if censored:
-        parts.append(f"{censored} of {seeds} pairs ended before everything was forgotten (censored)")
+        parts.append(f"{censored} of {count} pairs ended before everything was forgotten (censored)")
     return "; ".join(parts) or "equal: everything forgotten"
 
 

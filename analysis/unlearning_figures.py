@@ -31,6 +31,9 @@ SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 STATE_COLOURS = {FORGOTTEN: GREEN, IN_POOL: ORANGE}
 FAINT = 0.3
 TWO_PANELS = 480
+# In pixels: what heading and axis titles take, and a row of the legend; a longer label has a row of its own.
+ABOVE, BELOW, ROW = 78, 58, 20
+SHORT_LABEL = 22
 
 
 class Style(NamedTuple):
@@ -66,7 +69,12 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
             _add(figure, _line(name, shown, "retain_loss", style, "retain term %{y:.3f}", faint=True), 2)
         _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
         _add(figure, _line(name, shown, "retain_nll", style, "retain probe %{y:.3f}", markers=True), 2)
-    return _laid_out(figure, "Forget and retain loss", "rising: the forget set is forgotten, the retain set suffers", height=TWO_PANELS)
+    return _laid_out(
+        figure,
+        "Forget and retain loss",
+        "rising: the forget set is forgotten, the retain set suffers",
+        height=TWO_PANELS,
+    )
 
 
 def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step") -> go.Figure:
@@ -140,7 +148,7 @@ def update_bars(standing: pd.DataFrame) -> go.Figure:
     forgotten = int((standing["state"] == FORGOTTEN).sum())
     found = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
     laid_out = _laid_out(figure, "Updates per sample", found, "Samples by MRD (1: smallest, hardest)")
-    return laid_out.update_layout(barmode="overlay", bargap=0, showlegend=True, legend_itemclick=False)
+    return laid_out.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
 
 
 def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -161,7 +169,7 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure.update_yaxes(title="Updates per sample", rangemode="tozero")
     title = "Updates by difficulty"
     laid_out = _laid_out(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
-    return laid_out.update_layout(boxmode="group", showlegend=len(look) > 1)
+    return laid_out.update_layout(boxmode="group")
 
 
 def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -207,10 +215,9 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
         figure.add_trace(_run_marks(ours, style))
         figure.add_trace(_mean_mark(means.loc[[at]], style))
     figure.update_yaxes(title="Retain MA", tickformat=".3~p")
-    laid_out = _laid_out(
+    return _laid_out(
         figure, "Updates against retain", "upper left is best; open: stopped early", "Updates", height=440
     )
-    return laid_out.update_layout(showlegend=True)
 
 
 def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, Style]]:
@@ -416,6 +423,9 @@ def _laid_out(
         figure.update_xaxes(title=x)
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(exponentformat="power", automargin=True)
+    _one_entry_each(figure)
+    legend, rows = _legend_below(figure)
+    height += max(rows - 1, 0) * ROW
     heading = {
         "text": title,
         "subtitle": {"text": subtitle, "font_size": 12},
@@ -425,23 +435,34 @@ def _laid_out(
         "yanchor": "top",
         "font_size": 15,
     }
-    named = _one_entry_each(figure)
     return figure.update_layout(
         title=heading,
-        showlegend=named > 1,
-        legend={"orientation": "h", "y": -0.32, "yanchor": "top", "x": 0},
-        margin={"l": 8, "r": 8, "t": 65, "b": 8},
+        showlegend=rows > 0,
+        legend=legend,
+        margin={"l": 8, "r": 8, "t": ABOVE, "b": BELOW + rows * ROW},
         height=height,
         # The same at every redraw, so that the browser keeps what the reader has zoomed and hidden.
         uirevision="unlearning",
     )
 
 
-def _one_entry_each(figure: go.Figure) -> int:
-    """Leave each group one entry of the legend, its first, and return how many groups there are."""
+def _legend_below(figure: go.Figure) -> tuple[dict[str, Any], int]:
+    """Return the legend along the lower edge and its rows, whose number does not depend on the chart's width."""
+    labels = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    place = {"yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    if len(labels) < 2:
+        return place, 0
+    if max(map(len, labels)) > SHORT_LABEL:
+        return place | {"orientation": "v"}, len(labels)
+    # Beside its label an entry has a mark, so that half the width each would be too much for two.
+    pairs = {"orientation": "h", "entrywidth": 0.4, "entrywidthmode": "fraction"}
+    return place | pairs, -(-len(labels) // 2)
+
+
+def _one_entry_each(figure: go.Figure) -> None:
+    """Leave each group one entry of the legend, its first."""
     seen: set[str] = set()
     for trace in figure.data:
         if trace.showlegend and trace.legendgroup:
             trace.showlegend = trace.legendgroup not in seen
             seen.add(trace.legendgroup)
-    return len(seen)

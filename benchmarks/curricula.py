@@ -4,15 +4,15 @@
         [--samples 40] [--seeds 0-4] [--methods ga,graddiff] [--candidates all] [--out ROWS.jsonl]
 
 Each candidate unlearns the same samples until every one was found forgotten (MA below the threshold), with the
-trainer of the product. A seed fixes the samples (another part of the forget set, or with `--same-samples` the first
-part always) and the retain partners, so candidates are compared seed by seed: the mean paired difference to
-`uniform` with its 95 % t interval, in updates and in MA and NLL on retain samples that are never trained on. Cost is
-counted in forward passes of one sample: 3 for an update, 3 more for its retain partner, 1 for a draw that was found
-forgotten, and what the scores cost that a candidate needs.
+trainer of the product. A seed fixes the samples (another part of the forget set, or with `--same-samples` the
+first part always) and the retain partners, so candidates are compared seed by seed: the mean paired difference
+to `uniform` with its 95 % t interval, in updates and in MA and NLL on retain samples that are never trained on.
+Cost is counted in forward passes of one sample: 3 for an update, 3 more for its retain partner, 1 for a draw
+that was found forgotten, and what the scores cost that a candidate needs.
 
 One candidate looks at what training shows for nothing, the MA of a sample when it was last drawn. On the same
-samples strict orders are one and the same run for every seed under a method without retain partners: the interval
-of their difference then shows the spread of `uniform` alone.
+samples strict orders are one and the same run for every seed under a method without retain partners: the
+interval of their difference then shows the spread of `uniform` alone.
 """
 
 from __future__ import annotations
@@ -208,6 +208,11 @@ def by_sampler(name: str, column: str = "mrd_answer_mean") -> Callable[[pd.DataF
     return lambda scores, seed: Curriculum(SAMPLERS[name], scores[column].to_dict(), seed)
 
 
+def by_length(scores: pd.DataFrame, seed: int) -> Curriculum:
+    """Return the stream that takes the longest answer first, which needs no scores."""
+    return Curriculum(SAMPLERS["easy-to-hard"], scores["n_tokens_answer"].astype(float).to_dict(), seed)
+
+
 def in_passes(key: Key, window: Window | None = None) -> Callable[[pd.DataFrame, int], Stream]:
     """Return the maker of a stream of passes."""
     return lambda scores, seed: Passes(scores, seed, key, window)
@@ -225,6 +230,7 @@ CANDIDATES = (
     Candidate("easy-to-hard", "strict, by the mean", by_sampler("easy-to-hard")),
     Candidate("hard-to-easy", "strict, by the mean", by_sampler("hard-to-easy")),
     Candidate("easy-to-hard-sum", "strict, by the sum", by_sampler("easy-to-hard", "mrd_answer_sum")),
+    Candidate("long-first", "strict, by the answer's tokens", by_length, scored=False),
     Candidate("hard-to-easy-sum", "strict, by the sum", by_sampler("hard-to-easy", "mrd_answer_sum")),
     Candidate("blocks-sum", "batches of like MRD sum, in random order", in_passes(in_blocks("mrd_answer_sum"))),
     Candidate(

@@ -225,7 +225,7 @@ def bare_loop(config: UnlearnConfig, prepared: Prepared, start: Start, files: Un
 def batches(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> list[Row]:
     """Return what each step of a run trained on."""
     frame = ForgetSet.load(files.samples).frame
-    refused = refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)))
+    refused = refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)), files)
     place = {sample: i for i, sample in enumerate(prepared.forget.sample_ids)}
     kept = dict(zip(prepared.retain.sample_ids, prepared.retain.samples, strict=True)) if prepared.retain else {}
     nll = start.nll * [int(sample.answer.sum()) for sample in prepared.forget.samples]

@@ -374,11 +374,19 @@ def _options_explained(command: str = "score") -> Iterator[None]:
         yield
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        # A limit of the whole configuration has no place; the last name of a place is the option's.
-        names = [part for part in first["loc"] if isinstance(part, str) and part.replace("_", "").isalpha()]
-        option = f"--{names[-1].replace('_', '-')} {first['input']}" if names else "The settings"
+        name = _option_at(first["loc"])
+        option = f"--{name} {first['input']}" if name else "The settings"
         why = first["msg"].removeprefix("Value error, ")
         raise UserError(option, f"{why}.", f"See `python -m mrd_core {command} --help`.") from error
+
+
+def _option_at(place: tuple[int | str, ...]) -> str:
+    """Return the option whose value stands at this place of a configuration; "" for the whole of it."""
+    for length in range(len(place), 0, -1):
+        for option in OPTIONS:
+            if option.path == place[:length] or (length == len(place) and option.path[:-1] == place):
+                return option.name
+    return str(place[0]).replace("_", "-") if place else ""
 
 
 def _score(config: ScoreConfig, directory: Path | None, as_json: bool) -> None:

@@ -65,7 +65,12 @@ class ExtractionCost(NamedTuple):
 
 
 def measure_memorization(
-    network: Any, encoded: Encoded, device: torch.device, batch_tokens: int, samples: IntArray | None = None
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    samples: IntArray | None = None,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Memorized:
     """Measure memorization accuracy and NLL in one pass without gradients, dropout off.
 
@@ -77,6 +82,7 @@ def measure_memorization(
         device: Where the token ids go.
         batch_tokens: Most padded tokens in a batch; halved while memory runs out.
         samples: Which samples, in which order; all by default.
+        before_batch: Called before each batch; raises to stop.
 
     Raises:
         UserError: Out of memory with a single sample in the batch.
@@ -85,7 +91,9 @@ def measure_memorization(
     if not len(chosen):
         return Memorized(np.empty(0), np.empty(0))
     with evaluating(network):
-        passed = within_memory(lambda most: teacher_forced(network, chosen, device, most), batch_tokens)
+        passed = within_memory(
+            lambda most: teacher_forced(network, chosen, device, most, before_batch), batch_tokens
+        )
     return Memorized(_answer_mean(chosen, passed.hits), -_answer_mean(chosen, passed.log_probs))
 
 
@@ -97,6 +105,7 @@ def extraction_likelihood(
     end_ids: Collection[int],
     samples: IntArray | None = None,
     n: int = NGRAM,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> FloatArray:
     """Measure how much of each answer the model gives away when it is started on a part of it.
 
@@ -114,6 +123,7 @@ def extraction_likelihood(
         end_ids: Tokens that end a generation: EOS, the end of a chat turn.
         samples: Which samples, in which order; all by default.
         n: Tokens to an n-gram.
+        before_batch: Called before each batch; raises to stop.
 
     Returns:
         EL_n of each sample, shape (N,), from 0 to 1; NaN for answers of fewer than two tokens, where it is
@@ -126,11 +136,15 @@ def extraction_likelihood(
     if not len(chosen):
         return np.empty(0)
     with evaluating(network), plainly_greedy(network) as generator:
-        passed = within_memory(lambda most: teacher_forced(network, chosen, device, most), batch_tokens)
+        passed = within_memory(
+            lambda most: teacher_forced(network, chosen, device, most, before_batch), batch_tokens
+        )
         parts = [passed.hits[start:stop] for start, stop in pairwise(chosen.starts)]
         answers = [_Answer.of(sample, hits, n) for sample, hits in zip(chosen.samples, parts, strict=True)]
         wanted = [prefix for answer in answers for prefix in answer.prefixes()]
-        written = within_memory(lambda most: continuations(generator, wanted, device, most, end_ids), batch_tokens)
+        written = within_memory(
+            lambda most: continuations(generator, wanted, device, most, end_ids, before_batch), batch_tokens
+        )
     rest, ends = iter(written), frozenset(end_ids)
     return np.array([answer.likelihood(list(islice(rest, len(answer.starts))), ends) for answer in answers])
 
@@ -223,12 +237,20 @@ class _Passed(NamedTuple):
     hits: BoolArray
 
 
-def teacher_forced(network: Any, encoded: Encoded, device: torch.device, batch_tokens: int) -> _Passed:
+def teacher_forced(
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> _Passed:
+    """Run the true texts through the model; arguments as in `measure_memorization`."""
     answer = encoded.answer
     passed = _Passed(np.full(len(answer), np.nan), np.zeros(len(answer), dtype=np.bool_))
     # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
     results = []
     for batch in make_batches(encoded, batch_tokens, device):
+        before_batch()
         inside = np.flatnonzero(answer[batch.flat])
         results.append((batch.flat[inside], *_predict(network, batch, torch.from_numpy(inside).to(device))))
     for where, log_probs, hits in results:
@@ -335,12 +357,18 @@ def _ended(tokens: list[int], ends: frozenset[int]) -> list[int]:
 
 
 def continuations(
-    model: Any, prefixes: Sequence[Prefix], device: torch.device, batch_tokens: int, end_ids: Collection[int]
+    model: Any,
+    prefixes: Sequence[Prefix],
+    device: torch.device,
+    batch_tokens: int,
+    end_ids: Collection[int],
+    before_batch: Callable[[], None] = lambda: None,
 ) -> list[list[int]]:
     """Return what the model writes after each prefix, at most its budget."""
     written: list[list[int]] = [[] for _ in prefixes]
     context = getattr(model.config, "max_position_embeddings", None) or float("inf")
     for batch in _alike(prefixes, batch_tokens, context):
+        before_batch()
         texts = _generate(model, [prefixes[i] for i in batch], device, end_ids)
         for i, text in zip(batch, texts, strict=True):
             written[i] = text[: prefixes[i].budget]

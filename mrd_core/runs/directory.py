@@ -40,6 +40,8 @@ WRITTEN_BY_RUNS = frozenset(
         "scores.parquet",
         "retain.parquet",
         "curriculum.parquet",
+        "refusals.txt",
+        "scored.json",
         "start.json",
         "before.parquet",
         "answers_before.parquet",

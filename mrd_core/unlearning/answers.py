@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ def own_answers(
     batch_tokens: int,
     end_ids: Collection[int],
     samples: IntArray,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Return what the model itself answers to each sample's prompt, greedily, as text without special tokens.
 
@@ -44,6 +45,7 @@ def own_answers(
         batch_tokens: Most padded tokens in a batch, generated ones included; halved while memory runs out.
         end_ids: Tokens that end an answer, see `end_tokens`.
         samples: Which samples, in which order, shape (M,).
+        before_batch: Called before each batch; raises to stop.
 
     Returns:
         M answers, blanks around them stripped; "" for a sample without a prompt, and for one whose answer lies
@@ -56,7 +58,9 @@ def own_answers(
     prompts = [_prompt(encoded.samples[i], context) for i in samples]
     wanted = [prompt for prompt in prompts if prompt is not None]
     with evaluating(network), plainly_greedy(network) as generator:
-        written = within_memory(lambda most: continuations(generator, wanted, device, most, end_ids), batch_tokens)
+        written = within_memory(
+            lambda most: continuations(generator, wanted, device, most, end_ids, before_batch), batch_tokens
+        )
     texts = iter([_text(tokens, tokenizer, end_ids) for tokens in written])
     return ["" if prompt is None else next(texts) for prompt in prompts]
 

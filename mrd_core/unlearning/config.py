@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mrd_core.config import ForgetSetConfig, Frozen, ModelConfig, RunConfig
+from mrd_core.config import (
+    ForgetSetConfig,
+    Formula,
+    Frozen,
+    ModelConfig,
+    Normalisation,
+    RunConfig,
+    Scope,
+)
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
+# Of the scores these columns come from MRD's draws, and could be measured anew on other weights.
+DRAWN_COLUMNS = frozenset(
+    f"{formula}_{scope}_{normalisation}"
+    for formula in Formula
+    for scope in Scope
+    for normalisation in Normalisation
+)
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -50,6 +68,19 @@ class CurriculumConfig(Frozen):
         json_schema_extra={"unit": "pairs"},
     )
     drop_forgotten: bool = Field(True, description="Take forgotten samples out of the pool.")
+
+    @property
+    def uses_draws(self) -> bool:
+        """Whether the order depends on what MRD's draws cost."""
+        return self.sampler != "uniform" and self.column in DRAWN_COLUMNS
+
+    @model_validator(mode="after")
+    def _weighs_by_what_it_says(self) -> CurriculumConfig:
+        if self.sampler == "mrd" and self.column not in DRAWN_COLUMNS:
+            raise ValueError(f"`mrd` weighs by a variant of MRD; use the sampler `column` for `{self.column}`")
+        if self.recompute_epochs and not self.uses_draws:
+            raise ValueError("only an order that depends on MRD has anything to measure anew: leave it out")
+        return self
 
     @field_validator("sampler")
     @classmethod
@@ -170,7 +201,7 @@ class UnlearnConfig(RunConfig):
         100, ge=1, description="Distance of checkpoints.", json_schema_extra={"unit": "steps"}
     )
     answers: int = Field(
-        200,
+        100,
         ge=0,
         description="Most samples whose own answers are written before and after.",
         json_schema_extra={"unit": "samples"},
@@ -183,6 +214,9 @@ class UnlearnConfig(RunConfig):
         limits = self.limits
         if limits.max_steps is None and limits.max_epochs is None:
             raise ValueError("a run needs an end: set `max_steps` or `max_epochs`")
+        guarded = limits.max_retain_loss_rise is not None or limits.min_retain_accuracy is not None
+        if guarded and self.retain.samples is None:
+            raise ValueError("a utility guard watches the retain set: name one, or leave the guard out")
         if self.curriculum.recompute_epochs and self.optimiser.lora_rank:
             raise ValueError("MRD cannot be measured anew while a LoRA adapter is trained: keep it")
         parsed(METHODS[self.method], self.parameters)
@@ -204,8 +238,30 @@ class UnlearnConfig(RunConfig):
     @property
     def label(self) -> str:
         """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`."""
-        name, sampler = METHODS[self.method].label, self.curriculum.sampler
-        return {"uniform": name, "mrd": f"{name} + MRD"}.get(sampler, f"{name}, {sampler}")
+        name, curriculum = METHODS[self.method].label, self.curriculum
+        by = (
+            curriculum.sampler
+            if curriculum.column in DRAWN_COLUMNS
+            else f"{curriculum.sampler} {curriculum.column}"
+        )
+        return {"uniform": name, "mrd": f"{name} + MRD"}.get(curriculum.sampler, f"{name}, {by}")
+
+    @property
+    def setting(self) -> str:
+        """A digest of all that runs must share to differ in nothing but seed and curriculum."""
+        apart = {"seed", "study", "answers", "checkpoint_steps", "report_to"}
+        rest = self.model_dump(mode="json", exclude=apart)
+        rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
+        return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    def most_steps(self, samples: int) -> int:
+        """Return where a run on so many samples ends at the latest [steps]."""
+        limits, most = self.limits, []
+        if limits.max_steps is not None:
+            most.append(limits.max_steps)
+        if limits.max_epochs is not None:
+            most.append(math.ceil(limits.max_epochs * samples / min(self.optimiser.batch_size, samples)))
+        return min(most)
 
     @property
     def title(self) -> str:

@@ -110,7 +110,7 @@ def estimate(
     longest = START_UP_SECONDS + most.total / pace
     if config.limits.max_seconds is not None:
         longest = min(longest, START_UP_SECONDS + config.limits.max_seconds)
-    before = scored["evaluations"] if uses_mrd(config) else 0
+    before = scored["evaluations"] if config.curriculum.uses_draws else 0
     return Cost(
         updates=usual.updates,
         max_updates=plan.largest.updates,
@@ -211,7 +211,7 @@ class _Plan:
     def evaluations(self, volume: _Volume) -> int:
         """Return the forward evaluations of measuring MRD anew."""
         curriculum = self.config.curriculum
-        if not (curriculum.recompute_epochs and uses_mrd(self.config)):
+        if not (curriculum.recompute_epochs and self.config.curriculum.uses_draws):
             return 0
         times = int(volume.draws / self.samples / curriculum.recompute_epochs)
         return times * 2 * curriculum.recompute_pairs
@@ -253,10 +253,6 @@ class _Plan:
 
     def _forward(self, passes: int) -> int:
         return forward_flops(self.parameters, round(passes * self.lengths.tokens))
-
-
-def uses_mrd(config: UnlearnConfig) -> bool:
-    return config.curriculum.sampler != "uniform" and config.curriculum.column.startswith("mrd")
 
 
 def _updates_per_sample(config: UnlearnConfig, parameters: int, past: Iterable[Run]) -> tuple[float, str]:

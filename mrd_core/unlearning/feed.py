@@ -146,7 +146,8 @@ class StepRecord:
         retain: Ids of their retain partners.
         looks: What was seen of each drawn sample, in that order.
         forget_loss: Forget term.
-        forget_nll: NLL of the texts that were trained on, before the update [nats per answer token].
+        text_nll: NLL of the drawn texts, the samples' own answers or refusals, before the update [nats per token].
+        refusals: Whether they were refusals.
         retain_loss: Retain term, unweighted; None without one.
         forgotten: Ids that were found forgotten in this step.
         probe: MA and NLL of the probed retain samples; None between probes.
@@ -158,7 +159,8 @@ class StepRecord:
     retain: tuple[str, ...]
     looks: tuple[Look, ...]
     forget_loss: float
-    forget_nll: float
+    text_nll: float
+    refusals: bool
     retain_loss: float | None
     forgotten: tuple[str, ...]
     probe: tuple[float, float] | None
@@ -252,10 +254,13 @@ class CurriculumFeed:
 
     def probe_start(self) -> tuple[float, float] | None:
         """Return MA and NLL of the probed retain samples before the first step; None without a retain set."""
-        self._since = time.monotonic()
         retained = self._probe()
         self._retained_at_start = retained and retained[1]
         return retained
+
+    def start_clock(self) -> None:
+        """Count the time of the run from now on."""
+        self._since = time.monotonic()
 
     def draw(self, step: int) -> Drawn:
         """Return what is trained on in `step`, by all processes together."""
@@ -395,7 +400,9 @@ class CurriculumFeed:
             if not math.isnan(look.accuracy):
                 standing.accuracy[sample] = look.accuracy
                 standing.checked[sample] = standing.updates.get(sample, 0)
-            self._count(look, sample)
+        # Afterwards: a sample that was drawn twice was looked at before either update.
+        for look in self._looks:
+            self._count(look, self._ids[look.row])
 
     def _count(self, look: Look, sample: str) -> None:
         standing, tokens = self.standing, len(self._texts[look.row].tokens)
@@ -450,7 +457,8 @@ class CurriculumFeed:
             retain=tuple(retain.sample_ids[i] for i in self._partners) if retain else (),
             looks=tuple(self._looks),
             forget_loss=sum(one.forget for one in gathered),
-            forget_nll=sum(one.nll for one in gathered) / max(tokens, 1),
+            text_nll=sum(one.nll for one in gathered) / max(tokens, 1),
+            refusals=self._samples.refused is not None,
             retain_loss=sum(one.retain for one in gathered) if retain else None,
             forgotten=self._news,
             probe=probe,
@@ -459,15 +467,16 @@ class CurriculumFeed:
 
     def _progress(self, record: StepRecord) -> Progress:
         self._tick()
+        samples = len(self._samples.forget)
         return Progress(
             steps=record.step,
             # Near the end of the pool a step draws less than a batch; the schedules want an end that is known.
-            epochs=record.step * self._rules.batch_size / len(self._samples.forget),
+            epochs=record.step * min(self._rules.batch_size, samples) / samples,
             seconds=self.standing.seconds,
             forgotten=len(self.standing.forgotten),
-            samples=len(self._samples.forget),
+            samples=samples,
             # The NLL too: weights that are not finite get every token wrong, which reads as forgotten.
-            loss=record.forget_loss + record.forget_nll + (record.retain_loss or 0.0),
+            loss=record.forget_loss + record.text_nll + (record.retain_loss or 0.0),
             retain_loss=self._retained and self._retained[1],
             initial_retain_loss=self._retained_at_start,
             retain_accuracy=self._retained and self._retained[0],

@@ -39,6 +39,16 @@ class UnlearningFiles:
         return self.directory / "curriculum.parquet"
 
     @property
+    def refusals(self) -> Path:
+        """The refusal answers, one a line; absent where the method teaches none."""
+        return self.directory / "refusals.txt"
+
+    @property
+    def scored(self) -> Path:
+        """What the score run cost, and its title (JSON)."""
+        return self.directory / "scored.json"
+
+    @property
     def start(self) -> Path:
         """What was found before the first step (JSON): thresholds, reference NLL, initial measures, reasons."""
         return self.directory / "start.json"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from mrd_core.encoding import IntArray
 from mrd_core.errors import UserError
+from mrd_core.likelihood import is_out_of_memory
 from mrd_core.memorization import Memorized, extraction_cost
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.samples import ForgetSet
@@ -36,7 +37,7 @@ from mrd_core.unlearning.preparation import (
 from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
+from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints, too_little_memory
 
 
 def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
@@ -58,19 +59,27 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     began = time.monotonic()
     _require_trackers(config)
     prepared = prepare(config, files, context)
-    start = measure_start(config, prepared, files, context)
+    _announce(prepared, files, context)
+    stoppable = replace(prepared, before_batch=context.check_cancelled)
+    start = measure_start(config, stoppable, files, context)
+    run = Training(config, prepared, start, files, context)
+    keep_answers(config, stoppable, files, context)
+    earlier = run.feed.standing.seconds
+    ended = run.train(files)
+    summary = conclude(config, stoppable, start, ended, files, context)
+    summary["seconds"] = round(earlier + time.monotonic() - began, 3)
+    save_model(config, prepared, start, summary, files)
+    files.write_json(files.summary, summary)
+
+
+def _announce(prepared: Prepared, files: UnlearningFiles, context: JobContext) -> None:
+    """Say what was decided and what to mind, once: a resumed run has said it."""
+    if files.start.exists():
+        return
     for what, reason in prepared.reasons.items():
         context.event("info", f"{what}: {reason}")
     for warning in prepared.warnings:
         context.event("warning", warning)
-    run = Training(config, prepared, start, files, context)
-    keep_answers(config, prepared, files, context)
-    earlier = run.feed.standing.seconds
-    ended = run.train(files)
-    summary = conclude(config, prepared, start, ended, files, context)
-    summary["seconds"] = round(earlier + time.monotonic() - began, 3)
-    save_model(config, prepared, start, summary, files)
-    files.write_json(files.summary, summary)
 
 
 class Training:
@@ -92,7 +101,7 @@ class Training:
         self._config = config
         self._context = context
         self._cancelled: Cancelled | None = None
-        most_steps = _most_steps(config, len(prepared.forget))
+        most_steps = config.most_steps(len(prepared.forget))
         measures = _measures(config, prepared, start)
         self.feed = CurriculumFeed(
             _curriculum(config, prepared),
@@ -130,8 +139,9 @@ class Training:
             UserError: The weights are spoilt.
             Cancelled: The run was asked to stop.
         """
+        self.feed.start_clock()
         if self.feed.reason is None:
-            self._trainer.train(resume_from_checkpoint=self._checkpoint)
+            self._train()
         else:
             # Killed between its last step and its result.
             self._trainer.load(str(self._checkpoint))
@@ -142,6 +152,14 @@ class Training:
             raise self._cancelled or Cancelled("Training stopped without a reason of its own.")
         drawn = Counter(sample for step in files.read_steps() for sample in step["forget"])
         return Ended(self.feed.reason, self.feed.standing, dict(drawn), self.recorder.peak_memory_mb)
+
+    def _train(self) -> None:
+        try:
+            self._trainer.train(resume_from_checkpoint=self._checkpoint)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise too_little_memory("The optimiser's state beside weights and gradients") from error
+            raise
 
     def _take_up(self, files: UnlearningFiles) -> str | None:
         """Restore the newest checkpoint, if there is one, and cut what was written down to where it stands."""
@@ -161,16 +179,6 @@ class Training:
         return self._cancelled is not None
 
 
-def _most_steps(config: UnlearnConfig, samples: int) -> int:
-    """Return where the loop ends at the latest."""
-    limits, most = config.limits, []
-    if limits.max_steps is not None:
-        most.append(limits.max_steps)
-    if limits.max_epochs is not None:
-        most.append(math.ceil(limits.max_epochs * samples / config.optimiser.batch_size))
-    return min(most)
-
-
 def _curriculum(config: UnlearnConfig, prepared: Prepared) -> Curriculum:
     frame = prepared.curriculum
     weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
@@ -183,7 +191,7 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
     answer_tokens = np.array([sample.answer.sum() for sample in prepared.forget.samples])
     return Samples(
         forget=prepared.forget,
-        refused=refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True))),
+        refused=refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)), files),
         reference_nll=start.nll * answer_tokens if method.needs_reference else None,
         retain=prepared.retain if config.retain_weight else None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mrd_core.cost import PLANNING_EVALUATIONS
 from mrd_core.encoding import BoolArray
 from mrd_core.errors import UserError
 from mrd_core.likelihood import FloatArray
@@ -17,11 +18,10 @@ from mrd_core.runs import JobContext
 from mrd_core.scoring.files import json_value
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.cost import forward_flops, update_flops, uses_mrd
+from mrd_core.unlearning.cost import forward_flops, update_flops
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
-from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
 _STAGING = ".model.saving"
@@ -85,6 +85,7 @@ def save_model(
     staging = files.directory / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     try:
+        _name_base(config, prepared)
         prepared.trained.save_pretrained(staging)
         prepared.model.tokenizer.save_pretrained(staging)
         text = card(config, summary, start.scored["title"])
@@ -93,6 +94,14 @@ def save_model(
         staging.rename(files.model)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _name_base(config: UnlearnConfig, prepared: Prepared) -> None:
+    """Have an adapter say what it belongs on: where another was merged in, nothing that peft could load."""
+    for settings in getattr(prepared.trained, "peft_config", {}).values():
+        settings.base_model_name_or_path = None if config.model.adapter else config.model.source
+        # Where that is None, peft takes this name.
+        prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
 
 
 def spoilt(what: str, learning_rate: float) -> UserError:
@@ -152,6 +161,7 @@ def _summary(
         "epochs": standing.draws / count,
         "forgotten": len(standing.forgotten),
         "forgotten_at_end": int(after.forgotten.sum()),
+        "came_back": len(_came_back(prepared, standing, after)),
         "stop_reason": ended.reason.value,
         "method": config.method,
         "label": config.label,
@@ -159,6 +169,7 @@ def _summary(
         "column": config.curriculum.column,
         "seed": config.seed,
         "study": config.study,
+        "setting": config.setting,
         "learning_rate": prepared.learning_rate,
         "device": str(prepared.model.device),
         "dtype": name_of(prepared.model.dtype),
@@ -168,11 +179,10 @@ def _summary(
             "accuracy": start.thresholds.accuracy,
             "extraction": start.thresholds.extraction,
         },
-        "effective_share": effective_share(prepared.shares),
-        "nearly_uniform": nearly_uniform(prepared.shares),
+        **prepared.evenness,
         "peak_memory_mb": round(ended.peak_memory_mb, 1),
         "reasons": prepared.reasons,
-        "warnings": prepared.warnings + _warnings(ended, after, count),
+        "warnings": prepared.warnings + _warnings(ended, _came_back(prepared, standing, after), count),
     }
     measures = _measures(start, after)
     return (
@@ -199,7 +209,9 @@ def _measures(start: Start, after: _After) -> dict[str, float | None]:
 def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: Standing) -> dict[str, Any]:
     """Return what the run cost, and what MRD did: all of the score run where the order depends on it."""
     size, settings = prepared.parameters, config.optimiser
-    scored = start.scored if uses_mrd(config) else dict.fromkeys(("evaluations", "seconds", "tokens"), 0)
+    scored = start.scored if config.curriculum.uses_draws else dict.fromkeys(start.scored, 0)
+    # Baseline, pilot and gate are passes too.
+    passes = scored["evaluations"] + (PLANNING_EVALUATIONS if scored["evaluations"] else 0)
     trained = update_flops(
         size,
         standing.tokens_trained + standing.tokens_retained,
@@ -214,7 +226,8 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
         "mrd_seconds": round(scored["seconds"] + standing.seconds_mrd, 3),
         "flops_training": trained + reference,
         "flops_checks": forward_flops(size, standing.tokens_checked),
-        "flops_mrd": forward_flops(size, scored["evaluations"] * scored["tokens"] + standing.tokens_mrd),
+        "flops_mrd": forward_flops(scored["model_parameters"], passes * scored["tokens"])
+        + forward_flops(size, standing.tokens_mrd),
         "tokens_trained": standing.tokens_trained,
         "tokens_retained": standing.tokens_retained,
         "tokens_checked": standing.tokens_checked,
@@ -225,13 +238,18 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
     }
 
 
-def _warnings(ended: Ended, after: _After, count: int) -> list[str]:
+def _came_back(prepared: Prepared, standing: Standing, after: _After) -> list[str]:
+    """Return the samples that were found forgotten and are not so at the end."""
+    ids = zip(prepared.forget.sample_ids, after.forgotten, strict=True)
+    return [sample for sample, forgotten in ids if sample in standing.forgotten and not forgotten]
+
+
+def _warnings(ended: Ended, came_back: list[str], count: int) -> list[str]:
     warnings = []
-    came_back = len(ended.standing.forgotten) - int(after.forgotten.sum())
-    if came_back > 0:
+    if came_back:
         warnings.append(
-            f"{came_back} of the {len(ended.standing.forgotten)} samples that were found forgotten are not so any "
-            "more at the end: later steps on other samples brought them back."
+            f"{len(came_back)} of the {len(ended.standing.forgotten)} samples that were found forgotten are not "
+            "so any more at the end: later steps on other samples brought them back."
         )
     if ended.reason is not StopReason.ALL_FORGOTTEN and len(ended.standing.forgotten) < count:
         left = count - len(ended.standing.forgotten)

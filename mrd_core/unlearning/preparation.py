@@ -29,8 +29,8 @@ from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, en
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import copy_samples, read_split, require_retain, score_summary
-from mrd_core.unlearning.sampling import effective_share, nearly_uniform
+from mrd_core.unlearning.request import copy_samples, read_split, require_retain
+from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
 
@@ -52,9 +52,11 @@ class Prepared:
         forget: N samples, each with an answer token in the context.
         curriculum: One row for each of them, see `UnlearningFiles.curriculum`.
         retain: What is kept; None without a retain set.
+        with_replacement: Whether the sampler draws by probabilities, and not in a strict order.
         learning_rate: As asked, or as chosen.
         reasons: For each automatic choice, what was chosen and why.
         warnings: What a reader of the run should know, in sentences.
+        before_batch: Called before each batch that is measured; raises to stop.
     """
 
     model: LoadedModel
@@ -63,9 +65,11 @@ class Prepared:
     forget: Encoded
     curriculum: pd.DataFrame
     retain: Encoded | None
+    with_replacement: bool
     learning_rate: float
     reasons: dict[str, str]
     warnings: list[str]
+    before_batch: Callable[[], None] = lambda: None
 
     @property
     def parameters(self) -> int:
@@ -79,18 +83,35 @@ class Prepared:
         return np.asarray(shares / shares.sum())
 
     @property
+    def evenness(self) -> dict[str, Any]:
+        """How far the draws are from uniform; a strict order has no probabilities that could be."""
+        if not self.with_replacement:
+            return {"effective_share": 1.0, "nearly_uniform": None}
+        return {"effective_share": effective_share(self.shares), "nearly_uniform": nearly_uniform(self.shares)}
+
+    @property
     def batch_tokens(self) -> int:
         """Most padded tokens of a batch in passes without gradients."""
         return BATCH_TOKENS[self.model.device.type]
 
     def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
         """Measure MA and NLL on the present weights."""
-        return measure_memorization(self.trained, samples, self.model.device, self.batch_tokens, chosen)
+        return measure_memorization(
+            self.trained, samples, self.model.device, self.batch_tokens, chosen, self.before_batch
+        )
 
     def extraction(self, samples: Encoded, chosen: IntArray | None = None) -> FloatArray:
         """Measure EL on the present weights."""
         ends = end_tokens(self.model.tokenizer, self.model.network)
-        return extraction_likelihood(self.trained, samples, self.model.device, self.batch_tokens, ends, chosen)
+        return extraction_likelihood(
+            self.trained,
+            samples,
+            self.model.device,
+            self.batch_tokens,
+            ends,
+            chosen,
+            before_batch=self.before_batch,
+        )
 
     def own_answers(self, chosen: IntArray) -> list[str]:
         """Let the model answer the prompts of these forget samples on the present weights."""
@@ -103,6 +124,7 @@ class Prepared:
             8 * self.batch_tokens,
             end_tokens(self.model.tokenizer, self.model.network),
             chosen,
+            self.before_batch,
         )
 
     def answer_log_probs(self) -> pd.DataFrame:
@@ -119,7 +141,7 @@ class Start:
         nll: NLL per answer token of each [nats], shape (N,).
         retained: Mean MA and NLL on the retain set; None without one.
         thresholds: When a sample is forgotten.
-        scored: What `score_summary` says; the score run may be deleted while this one goes on.
+        scored: What `score_summary` said when the run was asked for.
     """
 
     accuracy: FloatArray
@@ -140,16 +162,17 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
         copy_samples(config, files)
     context.progress(0, 1, message="Loading the model")
     threads = _set_threads()
-    model, reasons = _loaded(config)
+    warnings: list[str] = []
+    model, reasons = _loaded(config, warnings)
     forget_set = ForgetSet.load(files.samples)
-    retain_set, warnings = _retain_set(config, files, forget_set)
+    retain_set = _retain_set(config, files, warnings)
     template = choose_template(model.tokenizer, config.model.template)
     forget = _scorable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
     retain = None
     if retain_set is not None:
         retain = encode(retain_set, model.tokenizer, model.context, template.value)
         retain = _scorable(retain, "retain", warnings)
-    curriculum = pd.read_parquet(files.curriculum).set_index("sample_id", drop=False)
+    curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
     rate = _learning_rate(config, model)
     reasons |= {"learning rate": _stated(rate), "template": _stated(template), "threads": _stated(threads)}
     return Prepared(
@@ -157,8 +180,9 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
         trained=_trained(config, model),
         template=template.value,
         forget=forget,
-        curriculum=curriculum.loc[list(forget.sample_ids)].reset_index(drop=True),
+        curriculum=curriculum,
         retain=retain,
+        with_replacement=SAMPLERS[config.curriculum.sampler].with_replacement,
         learning_rate=float(rate.value),
         reasons=reasons,
         warnings=warnings,
@@ -173,7 +197,6 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     """
     if files.start.exists():
         return _stored_start(files)
-    scored = score_summary(config)
     context.progress(0, 1, message="Measuring the model before unlearning")
     found = prepared.memorized(prepared.forget)
     frame = pd.DataFrame({"sample_id": prepared.forget.sample_ids, "accuracy": found.accuracy, "nll": found.nll})
@@ -181,7 +204,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     context.progress(0, 1, message="Setting the thresholds")
     thresholds = _thresholds(config, prepared, found, ForgetSet.load(files.samples))
     files.write_frame(files.before, frame)
-    start = Start(found.accuracy, found.nll, retained, thresholds, scored)
+    start = Start(found.accuracy, found.nll, retained, thresholds, files.read_json(files.scored))
     _store_start(start, prepared, files)
     return start
 
@@ -239,17 +262,20 @@ def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBat
     return of_a_copy
 
 
-def refused_of(config: UnlearnConfig, prepared: Prepared, prompts: Mapping[str, str]) -> Any:
+def refused_of(
+    config: UnlearnConfig, prepared: Prepared, prompts: Mapping[str, str], files: UnlearningFiles
+) -> Any:
     """Return the function that gives a forget sample a refusal for its answer; None where the method needs none.
 
     Args:
         config: Of the run.
         prepared: The model and its samples.
         prompts: By sample id.
+        files: Of the run, its copy of the refusals among them.
     """
     if not METHODS[config.method].needs_refusals:
         return None
-    lines = refusals.load(config.refusals) if config.refusals else refusals.load()
+    lines = refusals.load(files.refusals)
 
     def refused(sample_id: str, step: int) -> EncodedSample:
         refusal = refusals.choose(lines, config.seed, sample_id, step)
@@ -272,7 +298,17 @@ def _set_threads() -> Choice:
     return Choice(str(torch.get_num_threads()), f"half of the {models.cores()} cores: they wait for one another")
 
 
-def _loaded(config: UnlearnConfig) -> tuple[LoadedModel, dict[str, str]]:
+def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> pd.DataFrame:
+    """Leave those samples out of the curriculum, and of its file, that cannot be trained on."""
+    if len(curriculum) == len(forget):
+        return curriculum
+    kept = curriculum[curriculum["sample_id"].isin(forget.sample_ids)].reset_index(drop=True)
+    kept["share"] /= kept["share"].sum()
+    files.write_frame(files.curriculum, kept)
+    return kept
+
+
+def _loaded(config: UnlearnConfig, warnings: list[str]) -> tuple[LoadedModel, dict[str, str]]:
     """Load the model in a precision that can be trained."""
     wanted = config.model
     reasons: dict[str, str] = {}
@@ -280,9 +316,25 @@ def _loaded(config: UnlearnConfig) -> tuple[LoadedModel, dict[str, str]]:
         wanted = wanted.model_copy(update={"dtype": "float32"})
         reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
     model = models.load(wanted)
+    _switch_dropout_off(model.network)
     if config.optimiser.lora_rank is None:
+        if model.dtype is torch.bfloat16:
+            warnings.append(
+                "The weights are trained in bfloat16, whose spacing is wider than most steps of a usual learning "
+                "rate: many weights will not move. Mixed precision (bf16) keeps them in float32."
+            )
         require_gradients(model.network, config.model.source)
     return model, {name: _stated(choice) for name, choice in model.choices.items()} | reasons
+
+
+def _switch_dropout_off(network: Any) -> None:
+    """Keep training passes free of chance: they also tell who is forgotten, and are held against a reference."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        # Families call them attention_dropout, attn_dropout_p, layerdrop, ...
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
 
 
 def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
@@ -310,33 +362,15 @@ def _stated(choice: Choice) -> str:
     return f"{choice.value} ({choice.reason})"
 
 
-def _retain_set(
-    config: UnlearnConfig, files: UnlearningFiles, forget_set: ForgetSet
-) -> tuple[ForgetSet | None, list[str]]:
-    """Return the run's own copy of the retain set, made from the source where there is none yet."""
+def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[str]) -> ForgetSet | None:
+    """Return the run's own copy of the retain set."""
     if config.retain.samples is None:
-        return None, []
-    if not files.retain.exists():
-        _without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
+        return None
     retain_set = ForgetSet.load(files.retain)
     left_out = retain_set.report.n_valid - len(retain_set)
-    if not left_out:
-        return retain_set, []
-    return retain_set, [f"{left_out} rows of the retain set are in the forget set too and were left out of it."]
-
-
-def _without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
-    """Return the retain set without the forget samples: nobody can keep and forget the same text."""
-    forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))
-    rows = zip(retain_set.frame["prompt"], retain_set.frame["answer"], strict=True)
-    kept = retain_set.subset(pd.Series([row not in forgotten for row in rows], index=retain_set.frame.index))
-    if not len(kept):
-        raise UserError(
-            "The retain set",
-            "has no row that is not in the forget set.",
-            "Name the samples that the model is to keep.",
-        )
-    return kept
+    if left_out:
+        warnings.append(f"{left_out} rows of the retain set are in the forget set too and were left out of it.")
+    return retain_set
 
 
 def _scorable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
@@ -350,8 +384,8 @@ def _scorable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
         )
     if len(kept) < len(encoded):
         warnings.append(
-            f"{len(encoded) - len(kept)} samples of the {name} set are left out: the context of the model ends "
-            "before their answers."
+            f"{len(encoded) - len(kept)} of {len(encoded)} samples of the {name} set left out: the context of the "
+            "model ends before their answers."
         )
     return encoded.subset(kept)
 
@@ -413,11 +447,9 @@ def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> No
             "forget_nll": float(start.nll.mean()),
             "retain_accuracy": start.retained and start.retained[0],
             "retain_nll": start.retained and start.retained[1],
-            "effective_share": effective_share(prepared.shares),
-            "nearly_uniform": nearly_uniform(prepared.shares),
+            **prepared.evenness,
             "reasons": prepared.reasons,
             "warnings": prepared.warnings,
-            "scored": start.scored,
         },
     )
 
@@ -431,5 +463,5 @@ def _stored_start(files: UnlearningFiles) -> Start:
         before["nll"].to_numpy(),
         None if retained[0] is None else retained,
         Thresholds(**stored["thresholds"]),
-        stored["scored"],
+        files.read_json(files.scored),
     )

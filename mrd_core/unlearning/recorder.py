@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -19,6 +19,14 @@ from mrd_core.unlearning.files import UnlearningFiles
 # A transaction a step would cost as much as a small model's step.
 FLUSH_SECONDS = 0.5
 Logger = Callable[[dict[str, float]], None]
+
+
+class _Mark(NamedTuple):
+    """Where the run stood at some time [s]."""
+
+    time: float
+    steps: int
+    forgotten: int
 
 
 class Recorder:
@@ -58,8 +66,8 @@ class Recorder:
         self._log = log
         self._metrics: list[Metric] = []
         self._updates: list[SampleUpdate] = []
-        self._flushed = self._began = time.monotonic()
-        self._forgotten_at_begin = len(standing.forgotten)
+        self._flushed = time.monotonic()
+        self._pace_from: _Mark | None = None
 
     def begin(self, retained: tuple[float, float] | None) -> None:
         """Report the starting model as step 0."""
@@ -68,6 +76,9 @@ class Recorder:
 
     def __call__(self, record: StepRecord) -> None:
         """Write a step down."""
+        if self._pace_from is None:
+            # The pace is that of the steps, without the first one and what came before it.
+            self._pace_from = _Mark(time.monotonic(), record.step, len(self._standing.forgotten))
         rate = self._learning_rate()
         _append(self._files.steps, _line(record, rate))
         self._note_accuracy(record)
@@ -103,7 +114,7 @@ class Recorder:
         extraction = [look.extraction for look in record.looks if not math.isnan(look.extraction)]
         values = {
             "forget_loss": record.forget_loss,
-            "forget_nll": record.forget_nll,
+            "refusal_nll" if record.refusals else "forget_nll": record.text_nll,
             "learning_rate": rate,
             "updates": float(sum(self._standing.updates.values())),
             "forgotten": float(len(self._standing.forgotten)),
@@ -140,12 +151,15 @@ class Recorder:
         return float(used / 2**20)
 
     def _eta_seconds(self) -> float | None:
-        """Estimate the time left from the samples forgotten so far; None before there are enough."""
-        now, total = len(self._standing.forgotten), len(self._accuracy)
-        done = now - self._forgotten_at_begin
-        if done < max(3, total // 10):
+        """Estimate the time to the limit of steps or, if nearer, until all are forgotten; None at the start."""
+        since, standing = self._pace_from, self._standing
+        if since is None or standing.steps == since.steps:
             return None
-        return (time.monotonic() - self._began) / done * (total - now)
+        elapsed, forgotten = time.monotonic() - since.time, len(standing.forgotten)
+        left = [elapsed / (standing.steps - since.steps) * (self._most_steps - standing.steps)]
+        if forgotten - since.forgotten >= max(3, len(self._accuracy) // 10):
+            left.append(elapsed / (forgotten - since.forgotten) * (len(self._accuracy) - forgotten))
+        return min(left)
 
 
 def _probe(retained: tuple[float, float] | None) -> dict[str, float]:
@@ -161,7 +175,7 @@ def _line(record: StepRecord, rate: float) -> str:
         "trained": [look.trained for look in record.looks],
         "accuracy": [None if math.isnan(look.accuracy) else look.accuracy for look in record.looks],
         "forget_loss": record.forget_loss,
-        "forget_nll": record.forget_nll,
+        "refusal_nll" if record.refusals else "forget_nll": record.text_nll,
         "retain_loss": record.retain_loss,
         "forgotten": record.forgotten,
         "learning_rate": rate,

@@ -16,11 +16,14 @@ from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 
+# Of the score run's summary this is kept, for the account of what MRD cost.
+SCORED = ("evaluations", "seconds", "tokens", "sigma", "model_parameters")
 # Of the scores these are kept beside the weights, for the charts by difficulty.
 KEPT = {
     "sample_id": "sample_id",
@@ -95,7 +98,14 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         )
     forget_set = _restricted(ForgetSet.load(scored.samples), config.stratum)
     curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
+    if METHODS[config.method].needs_refusals:
+        lines = refusals.load(config.refusals) if config.refusals else refusals.load()
+        files.refusals.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if config.retain.samples is not None:
+        _without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
     forget_set.save(files.samples)
+    files.write_json(files.scored, score_summary(config))
+    # Last, since its presence says that all is there.
     files.write_frame(files.curriculum, curriculum)
 
 
@@ -121,7 +131,7 @@ def score_summary(config: UnlearnConfig) -> dict[str, Any]:
     """Return what the score run cost, for the account of the run: evaluations, seconds, tokens, title."""
     summary = RunFiles(config.score_run).read_summary()
     title = read_config(config.score_run, ScoreConfig).title
-    return {name: summary[name] for name in ("evaluations", "seconds", "tokens", "sigma")} | {"title": title}
+    return {name: summary[name] for name in SCORED} | {"title": title}
 
 
 def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
@@ -133,6 +143,20 @@ def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
     if config.source == "demo" and config.split is None:
         config = config.model_copy(update={"split": split})
     return read(config)
+
+
+def _without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
+    """Return the retain set without the forget samples: nobody can keep and forget the same text."""
+    forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))
+    rows = zip(retain_set.frame["prompt"], retain_set.frame["answer"], strict=True)
+    kept = retain_set.subset(pd.Series([row not in forgotten for row in rows], index=retain_set.frame.index))
+    if not len(kept):
+        raise UserError(
+            "The retain set",
+            "has no row that is not in the forget set.",
+            "Name the samples that the model is to keep.",
+        )
+    return kept
 
 
 def _restricted(forget_set: ForgetSet, stratum: Path | None) -> ForgetSet:

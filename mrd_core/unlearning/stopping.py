@@ -21,7 +21,6 @@ from mrd_core.encoding import BoolArray, IntArray
 from mrd_core.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
-Measures = Literal["ma", "ma+el"]
 Source = Literal["initial-average", "held-out", "reference", "absolute"]
 
 SOURCES: dict[Source, str] = {
@@ -91,11 +90,6 @@ class Thresholds:
             UserError: A measure is defined for no sample, or its average is 0.
         """
         return cls(_mean(accuracy), None if extraction is None else _mean(extraction), source)
-
-    @property
-    def measures(self) -> Measures:
-        """Which measures decide."""
-        return "ma" if self.extraction is None else "ma+el"
 
     def judge(self, accuracy: FloatArray, measure_extraction: Callable[[IntArray], FloatArray]) -> Verdict:
         """Tell which samples are forgotten, measuring EL only where MA is below its threshold already.

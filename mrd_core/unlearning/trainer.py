@@ -150,12 +150,7 @@ class UnlearningTrainer(Trainer):
                 if self._objective.processes > 1 or not is_out_of_memory(error):
                     raise
                 if self._objective.micro_batch == 1:
-                    raise UserError(
-                        "A training step with a single sample in memory",
-                        "does not fit into the memory of the device.",
-                        "Train a LoRA adapter, switch gradient checkpointing on, use mixed precision, or a larger "
-                        "device.",
-                    ) from error
+                    raise too_little_memory("A training step with a single sample in memory") from error
             self._objective = replace(self._objective, micro_batch=self._objective.micro_batch // 2)
             self._feed.undo()
             model.zero_grad()
@@ -166,6 +161,9 @@ class UnlearningTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save under another name and rename, so that a checkpoint is whole or absent; keep the newest only."""
+        if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
+            # The next step's loss will say so; until then the older checkpoint is the last good one.
+            return
         folder = Path(str(self.args.output_dir))
         with self._staged(folder) as staging:
             super()._save_checkpoint(model, trial)
@@ -188,8 +186,21 @@ class UnlearningTrainer(Trainer):
         try:
             yield self._staging
             self.accelerator.wait_for_everyone()
+        except BaseException:
+            shutil.rmtree(self._staging, ignore_errors=True)
+            raise
         finally:
             self._staging = None
+
+
+def too_little_memory(what: str) -> UserError:
+    """Return the error of a run that does not fit."""
+    return UserError(
+        what,
+        "does not fit into the memory of the device.",
+        "Start a new run with a LoRA adapter, gradient checkpointing, mixed precision or plain SGD, or on a "
+        "device with more memory.",
+    )
 
 
 def _add_up_gradients(model: Any) -> None:

@@ -19,6 +19,7 @@ from pages.components import unlearn_layout, unlearn_runs
 from pages.components.charts import figure_download
 
 MOST_BARS = 2
+MOST_NOTES, NOTES_HEIGHT = 4, 110
 # Below this p-value draws are not what chance makes of the probabilities.
 UNLIKELY = 0.01
 Frames = Mapping[str, pd.DataFrame]
@@ -41,6 +42,7 @@ def show(runs: Sequence[Run]) -> None:
         for run in runs
         if names[run.id] in standings
     ]
+    unlearn_layout.steady("unlearn_charts")
     with unlearn_layout.grid("unlearn_charts"):
         _of_steps(histories)
         if standings:
@@ -67,13 +69,16 @@ def chart(
         name: Of its files.
         alt: What it is.
         table: Its data.
-        notes: Lines below it.
+        notes: Lines below it, in a box that scrolls where they are many.
         box: Whether it stands in a box of its own.
     """
     with st.container(border=box, height="stretch"):
         st.plotly_chart(figure, key=f"unlearn_{name}", alt=alt)
-        for note in notes:
-            st.caption(note)
+        with st.container(
+            height=NOTES_HEIGHT if len(notes) > MOST_NOTES else "content", border=False, gap="small"
+        ):
+            for note in notes:
+                st.caption(note)
         details = st.expander(
             "As a table", icon=":material/table:", key=f"unlearn_{name}_table", on_change="rerun", type="compact"
         )
@@ -142,17 +147,23 @@ def _forgotten(histories: Frames) -> None:
 
 def _bars(standings: Frames) -> None:
     """Show the updates of every sample: of each run where there are few, else of one that the user chooses."""
-    names = list(standings)
-    if len(names) > MOST_BARS:
-        names = [st.selectbox("Updates per sample of", names, key="unlearn_bars_of")]
-    highest = max(int(standing["updates"].max()) for standing in standings.values())
-    for at, name in enumerate(names):
-        figure = figures.update_bars(standings[name])
-        if len(standings) > 1:
-            # Charts that are to be compared have one scale.
-            figure.update_yaxes(range=[0, 1.05 * max(highest, 1)])
-            figure.update_layout(title_text=f"Updates per sample: {name}")
-        chart(figure, f"bars_{at}", f"Updates of each sample by difficulty: {name}", standings[name])
+    if len(standings) <= MOST_BARS:
+        for at, name in enumerate(standings):
+            _bars_of(name, standings, f"bars_{at}")
+        return
+    with st.container(border=True, height="stretch"):
+        chosen = st.selectbox("Updates per sample of", list(standings), key="unlearn_bars_of")
+        _bars_of(chosen, standings, "bars_0", box=False)
+
+
+def _bars_of(name: str, standings: Frames, key: str, *, box: bool = True) -> None:
+    figure = figures.update_bars(standings[name])
+    if len(standings) > 1:
+        # Charts that are to be compared have one scale.
+        highest = max(int(standing["updates"].max()) for standing in standings.values())
+        figure.update_yaxes(range=[0, 1.05 * max(highest, 1)])
+        figure.update_layout(title_text=f"Updates per sample: {name}")
+    chart(figure, key, f"Updates of each sample by difficulty: {name}", standings[name], box=box)
 
 
 def _terciles(standings: Frames) -> None:

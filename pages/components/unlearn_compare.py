@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,13 +16,15 @@ from pages.components import unlearn_charts, unlearn_runs
 
 EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
 GIGA, TERA = 1e9, 1e12
-# Title and format of a measure in the table, and what it is divided by.
-SHOWN = {
+# Title and format of a measure in the tables, and what it is divided by.
+EFFECT = {
     "updates": ("Updates", ",.0f", 1.0),
     "forgotten_at_end": ("Forgotten at the end", ".4g", 1.0),
     "forget_nll": ("Forget NLL [nats/token]", ".2f", 1.0),
     "retain_nll": ("Retain NLL [nats/token]", ".3f", 1.0),
-    "retain_accuracy": ("Retain MA", ".1%", 1.0),
+    "retain_accuracy": ("Retain MA [%]", ".1f", 0.01),
+}
+COST = {
     "seconds": ("Seconds", ",.0f", 1.0),
     "mrd_seconds": ("MRD seconds besides", ",.0f", 1.0),
     "mrd_forward_evaluations": ("MRD evaluations", ",.0f", 1.0),
@@ -29,11 +32,12 @@ SHOWN = {
     "flops_per_update": ("GFLOP per update", ",.3g", GIGA),
     "efficiency": ("Efficiency [1/PFLOP]", ",.5g", 1.0),
 }
+NATS = "Nats per answer token"
 NEUTRAL, SURE = ":material/help:", ":material/check_circle:"
-# On a narrow screen a table scrolls sideways rather than break every word.
+# On a narrow screen a table scrolls sideways rather than break a figure from its deviation.
 WIDE = """<style>
 [data-testid=stTable] > div { overflow-x: auto; }
-[data-testid=stTable] table { min-width: 50rem; }
+[data-testid=stTable] td, [data-testid=stTable] td * { white-space: nowrap; }
 </style>"""
 
 
@@ -66,7 +70,12 @@ def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:
 def _efficiency(table: pd.DataFrame) -> None:
     st.subheader("Efficiency")
     groups = unlearning.grouped(table)
-    st.table(_spoken(groups), hide_index=True, alt="Cost and effect of each setting, mean ± sd over the seeds")
+    reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
+    settings = pd.DataFrame({"Setting": groups["label"]})
+    effect = settings.assign(**{"Runs that forgot all": reached}).join(_spoken(groups, EFFECT))
+    st.table(effect, hide_index=True, alt="Effect of each setting, mean ± sd over the seeds")
+    cost = settings.join(_spoken(groups, COST))
+    st.table(cost, hide_index=True, alt="Cost of each setting, mean ± sd over the seeds")
     st.caption(
         "Mean ± standard deviation over the seeds. Efficiency is 1 / (updates × cost of an update), the cost of "
         "MRD and of all checks included; runs that did not forget everything have none."
@@ -76,21 +85,24 @@ def _efficiency(table: pd.DataFrame) -> None:
     unlearn_charts.csv_download(row, table, "runs", "Runs (CSV)")
 
 
-def _spoken(groups: pd.DataFrame) -> pd.DataFrame:
-    """Return the table for people: mean ± sd as a text."""
-    shown = pd.DataFrame({"Setting": groups["label"], "Runs": groups["runs"]})
-    shown["All forgotten"] = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
-    for name, (title, spelt, scale) in SHOWN.items():
+def _spoken(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
+    """Return measures for people: mean ± sd as a text."""
+    shown = {}
+    for name, (title, spelt, scale) in measures.items():
         if groups[name].notna().any():
             pairs = zip(groups[name] / scale, groups[f"{name}_sd"] / scale, strict=True)
             shown[title] = [_with_spread(mean, sd, spelt) for mean, sd in pairs]
-    return shown
+    return pd.DataFrame(shown, index=groups.index)
 
 
 def _with_spread(mean: float, sd: float, spelt: str) -> str:
+    """Return a mean with its deviation, both to the second digit of the deviation."""
     if pd.isna(mean):
         return "–"
-    return f"{mean:{spelt}}" if pd.isna(sd) else f"{mean:{spelt}} ± {sd:{spelt}}"
+    if pd.isna(sd) or sd == 0:
+        return f"{mean:{spelt}}"
+    places = max(0, 1 - math.floor(math.log10(sd)))
+    return f"{mean:,.{places}f} ± {sd:,.{places}f}"
 
 
 def _against_uniform(table: pd.DataFrame) -> None:
@@ -138,8 +150,9 @@ def _at_equal_updates(runs: Sequence[Run]) -> None:
         {names[run.id]: unlearning.history(unlearn_runs.rows_of(run.id).metrics) for run in runs}
     )
     st.caption("Where each run stood after as many updates as the shortest one made in all.")
+    shares = ["accuracy", "retain_accuracy"]
     st.dataframe(
-        table,
+        table.assign(**{name: 100 * table[name] for name in shares if name in table}),
         hide_index=True,
         placeholder="–",
         column_config={
@@ -147,10 +160,10 @@ def _at_equal_updates(runs: Sequence[Run]) -> None:
             "step": st.column_config.NumberColumn("Step"),
             "updates": st.column_config.NumberColumn("Updates", format="localized"),
             "forgotten": st.column_config.NumberColumn("Forgotten"),
-            "accuracy": st.column_config.NumberColumn("Forget MA", format="percent"),
-            "forget_nll": st.column_config.NumberColumn("Forget NLL", format="%.3f"),
-            "retain_accuracy": st.column_config.NumberColumn("Retain MA", format="percent"),
-            "retain_nll": st.column_config.NumberColumn("Retain NLL", format="%.3f"),
+            "accuracy": st.column_config.NumberColumn("Forget MA", format="%.1f %%"),
+            "forget_nll": st.column_config.NumberColumn("Forget NLL", format="%.3f", help=NATS),
+            "retain_accuracy": st.column_config.NumberColumn("Retain MA", format="%.1f %%"),
+            "retain_nll": st.column_config.NumberColumn("Retain NLL", format="%.3f", help=NATS),
         },
         alt="Every run after as many updates as the shortest one made",
     )

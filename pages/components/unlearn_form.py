@@ -13,7 +13,6 @@ import pydantic
 import streamlit as st
 
 from mrd_core.config import ForgetSetConfig, ScoreConfig, help_of
-from mrd_core.errors import UserError
 from mrd_core.runs import LocalLauncher, Run, RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, saved_strata
@@ -125,10 +124,9 @@ def _settings(scored: Scored, preset: Preset | None) -> dict[str, Any]:
         values["retain"] = unlearn_settings.retain(methods, demo=scored.config.model.source == "demo")
         if preset:
             values |= unlearn_settings.refusals(methods)
-        guard = unlearn_settings.guard()
+        values["limits"] = unlearn_settings.limits() | unlearn_settings.guard()
     with cards.container(border=True, height="stretch"):
         values["stopping"] = unlearn_settings.stopping(methods)
-        values["limits"] = unlearn_settings.limits() | guard
     with st.expander("Optimiser, adapter and checkpoints", icon=":material/tune:"):
         values["optimiser"] = unlearn_settings.optimiser(demo=scored.config.model.source == "demo")
         values |= unlearn_settings.bookkeeping()
@@ -173,7 +171,6 @@ def _configs(scored: Scored, preset: Preset | None, values: dict[str, Any]) -> l
         raise refusal(error) from error
     for config in configs:
         require_retain(config)
-        _require_for_guard(config)
         curriculum_frame(config, scored.scores, list(scored.scores["sample_id"]))
     return configs
 
@@ -196,21 +193,16 @@ def _compared(preset: Preset, base: UnlearnConfig, seeds: Sequence[int]) -> list
     return unlearn_presets.configs(preset, base, seeds, study)
 
 
-def _require_for_guard(config: UnlearnConfig) -> None:
-    limits = config.limits
-    guarded = limits.max_retain_loss_rise is not None or limits.min_retain_accuracy is not None
-    if guarded and config.retain.samples is None:
-        raise UserError("The utility guard", "needs a retain set.", "Choose one, or leave the guard empty.")
-
-
 def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
     """Show cost, button and command; return whether the button launched the runs."""
     row = st.container(horizontal=True, vertical_alignment="center")
     pressed = row.button("Unlearn", type="primary", icon=":material/ink_eraser:", key="unlearn_launch")
-    row.container().caption(_cost(scored, configs))
+    cost, basis = _cost(scored, configs)
+    row.container().caption(cost)
     if pressed:
         session.open_unlearnings(run.id for run in _launch(configs))
         return True
+    st.caption(basis)
     with st.expander("The same from the shell", icon=":material/terminal:"):
         commands = (unlearn_command(config, scored.config.model) for config in configs)
         st.code("\n".join(commands), language="bash", wrap_lines=True)
@@ -220,8 +212,8 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
     return False
 
 
-def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> str:
-    """Return in words what the runs will cost together."""
+def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
+    """Return in words what the runs will cost together, and what that comes from."""
     past, about = session.store().list(limit=50, states=[RunState.SUCCEEDED]), scored.run.summary or {}
     costs = [estimate(config, about, len(scored.scores), None, past) for config in configs]
     runs = f"Estimated cost of {len(costs)} runs, one after the other" if len(costs) > 1 else "Estimated cost"
@@ -233,8 +225,9 @@ def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> str:
     mrd = f" MRD itself: {measured:,} forward evaluations." if measured else ""
     return (
         f"{runs}: about **{time}** (at most {longest}), {sum(cost.updates for cost in costs):,} updates (at most "
-        f"{sum(cost.max_updates for cost in costs):,}), {sum(cost.flops for cost in costs) / TERA:.3g} TFLOP, "
-        f"{costs[-1].looks_share:.0%} of them for looking who is forgotten.{mrd} Beside weights and "
+        f"{sum(cost.max_updates for cost in costs):,}), {sum(cost.flops for cost in costs) / TERA:.3g} TFLOP."
+    ), (
+        f"{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} Memory beside weights and "
         f"activations: {max((cost.memory for cost in costs), key=len)}. By {costs[0].basis}."
     )
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, command_for
-from pages.components import run_panel, session, unlearn_charts, unlearn_result, unlearn_runs
+from pages.components import run_panel, session, unlearn_charts, unlearn_layout, unlearn_result, unlearn_runs
 from pages.components.export import confirm_deletion
 from pages.components.notices import errors_shown, literal, show_error, state_label
 
@@ -40,8 +40,11 @@ def _progress(run_ids: Sequence[str], ended: set[str]) -> None:
     if _ended(runs) != ended:
         st.rerun()
     names = unlearn_runs.names_of(runs)
-    with st.container(border=True, height=ROWS_HEIGHT if len(runs) > MOST_ROWS else "content", gap="small"):
-        for run in runs:
+    unlearn_layout.steady("unlearn_rows")
+    height = ROWS_HEIGHT if len(runs) > MOST_ROWS else "content"
+    with st.container(border=True, height=height, gap="small", key="unlearn_rows"):
+        # Those that go on stand first, where they need no scrolling.
+        for run in sorted(runs, key=lambda run: run.state not in ACTIVE):
             _row(run, names[run.id])
     for run in runs:
         _notices(run, names[run.id])

@@ -17,7 +17,7 @@ from mrd_core.runs.directory import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.stopping import StopReason
-from pages.components import filters, sample_steps, sample_table, unlearn_charts, unlearn_runs
+from pages.components import filters, sample_steps, sample_table, unlearn_charts, unlearn_layout, unlearn_runs
 from pages.components.export import confirm_deletion
 from pages.components.launch import duration
 from pages.components.token_view import MOST_OPACITY, RISES
@@ -37,12 +37,14 @@ EXPLAINED = {
     "nats": "Negative log-likelihood in nats per answer token; before → after",
 }
 TERA = 1e12
+# Two figures and an arrow fit a narrow screen.
+SMALLER = "<style>.st-key-unlearn_headline [data-testid=stMetricValue] { font-size: 1.75rem; }</style>"
 COLUMNS = {
     "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
     "updates": st.column_config.NumberColumn("Updates"),
     "draws": st.column_config.NumberColumn("Draws"),
-    "forgotten_step": st.column_config.NumberColumn("Forgotten at step"),
-    "forgotten_at_end": st.column_config.CheckboxColumn("Forgotten at the end"),
+    "forgotten_step": st.column_config.NumberColumn("Step", help="At which it was found forgotten"),
+    "forgotten_at_end": st.column_config.CheckboxColumn("Forgotten", help="At the end, on the final weights"),
     "accuracy_before": st.column_config.NumberColumn("MA before", format="%.2f"),
     "accuracy_after": st.column_config.NumberColumn("MA after", format="%.2f"),
     "nll_before": st.column_config.NumberColumn("NLL before", format="%.3g", help="Nats per answer token"),
@@ -90,25 +92,9 @@ def show(runs: Sequence[Run]) -> None:
 
 def _headline(summary: Mapping[str, Any]) -> None:
     st.markdown(f"**{reason_of(summary)}** {_cost(summary)}")
-    row = st.container(horizontal=True)
-    total = summary["n_samples"]
-    row.metric(
-        "Forgotten at the end",
-        f"{summary['forgotten_at_end']} of {total}",
-        help="Looked at once more on the final weights",
-    )
-    row.metric(
-        "Updates", f"{summary['updates']:,}", help=f"{summary['draws']:,} draws in {summary['steps']:,} steps"
-    )
-    for label, name, unit in (
-        ("Forget MA", "forget_accuracy", "share"),
-        ("Forget NLL", "forget_nll", "nats"),
-        ("Retain MA", "retain_accuracy", "share"),
-        ("Retain NLL", "retain_nll", "nats"),
-    ):
-        if summary[name] is not None:
-            before, after = summary[f"{name}_before"], summary[name]
-            row.metric(label, f"{_figure(before, unit)} → {_figure(after, unit)}", help=EXPLAINED[unit])
+    st.html(SMALLER)
+    with unlearn_layout.grid("unlearn_headline", columns=3, least="13rem"):
+        _metrics(summary)
     back = summary["forgotten"] - summary["forgotten_at_end"]
     if back > 0:
         st.warning(
@@ -118,6 +104,27 @@ def _headline(summary: Mapping[str, Any]) -> None:
         )
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
+
+
+def _metrics(summary: Mapping[str, Any]) -> None:
+    """Show what became of the forget set, and below it of the retain set."""
+    st.metric(
+        "Forgotten at the end",
+        f"{summary['forgotten_at_end']} of {summary['n_samples']}",
+        help="Looked at once more on the final weights",
+    )
+    _before_and_after(summary, "Forget", "forget")
+    st.metric(
+        "Updates", f"{summary['updates']:,}", help=f"{summary['draws']:,} draws in {summary['steps']:,} steps"
+    )
+    if summary["retain_nll"] is not None:
+        _before_and_after(summary, "Retain", "retain")
+
+
+def _before_and_after(summary: Mapping[str, Any], title: str, name: str) -> None:
+    for measure, field, unit in (("MA", "accuracy", "share"), ("NLL", "nll", "nats")):
+        before, after = summary[f"{name}_{field}_before"], summary[f"{name}_{field}"]
+        st.metric(f"{title} {measure}", f"{_figure(before, unit)} → {_figure(after, unit)}", help=EXPLAINED[unit])
 
 
 def _figure(value: float, unit: str) -> str:
@@ -201,7 +208,8 @@ def _own_answers(answers: tuple[str | None, str | None]) -> None:
 
 def _tokens(tokens: pd.DataFrame, sample_id: str) -> None:
     with st.container(border=True):
-        for title, moment in (("The sample's answer, before", "before"), ("after", "after")):
+        for moment in ("before", "after"):
+            title = f"The sample's answer, {moment}"
             st.html(f'<div style="font-size:.85rem;opacity:.85">{title}</div>{heat_map(tokens, moment)}')
         st.html(legend())
     with st.expander("Tokens as a table", icon=":material/table:"):
@@ -238,8 +246,8 @@ def legend() -> str:
     swatch = (
         '<span style="background:rgba({0},{1:.2f});padding:0 .6em;border-radius:3px">&nbsp;</span> {2} &nbsp; '
     )
-    scale = "".join(swatch.format(RISES, MOST_OPACITY * p, f"p = {p:g}") for p in (1.0, 0.5, 0.1))
-    return f'<div style="font-size:.85rem;opacity:.85">{scale}</div>'
+    scale = "".join(swatch.format(RISES, MOST_OPACITY * p, f"{p:g}") for p in (1.0, 0.5, 0.1))
+    return f'<div style="font-size:.85rem;opacity:.85">Probability of a token: &nbsp; {scale}</div>'
 
 
 def _export(run: Run) -> None:

@@ -36,12 +36,15 @@ class Rows:
 
 def choose(known: Sequence[Run], looked_at: Sequence[Run]) -> list[Run]:
     """Let the user add and leave out runs, and return those that are looked at, in the order of their launch."""
-    if len(known) > 1:
+    studies = [study for study in dict.fromkeys(config_of(run).study for run in known) if study is not None]
+    if len(known) > 1 and studies:
         runs, study = st.columns([3, 1], vertical_alignment="bottom")
         with runs:
             _runs(known, looked_at)
         with study:
-            _study(known)
+            _study(known, studies)
+    elif len(known) > 1:
+        _runs(known, looked_at)
     return sorted(looked_at, key=lambda run: run.seq)
 
 
@@ -59,12 +62,7 @@ def _runs(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
     )
 
 
-def _study(known: Sequence[Run]) -> None:
-    studies = dict.fromkeys(config_of(run).study for run in known)
-    named = [study for study in studies if study is not None]
-    if not named:
-        return
-
+def _study(known: Sequence[Run], named: Sequence[str]) -> None:
     def take() -> None:
         study = st.session_state[STUDY]
         session.open_unlearnings(run.id for run in known if config_of(run).study == study)

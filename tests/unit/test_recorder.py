@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,7 +60,8 @@ def record_of(step: int = 1, **changes: Any) -> StepRecord:
         "retain": ("r",) * 2,
         "looks": looks,
         "forget_loss": -1.5,
-        "forget_nll": 1.5,
+        "text_nll": 1.5,
+        "refusals": False,
         "retain_loss": 0.25,
         "forgotten": IDS[1:2],
         "probe": None,
@@ -146,7 +148,7 @@ def test_ids_with_characters_that_end_a_line_elsewhere_do_not_break_the_log(cont
 
 @pytest.mark.parametrize("loss", [NAN, math.inf])
 def test_a_loss_that_is_not_finite_is_null_in_the_log(context: Kept, loss: float) -> None:
-    recorder_of(context, Standing())(record_of(forget_loss=loss, forget_nll=loss))
+    recorder_of(context, Standing())(record_of(forget_loss=loss, text_nll=loss))
     (line,) = UnlearningFiles(context.directory).read_steps()
     assert line["forget_loss"] is line["forget_nll"] is None
 
@@ -183,13 +185,57 @@ def test_trackers_are_handed_the_same_values(context: Kept) -> None:
     assert logged == [context.of_step(1)]
 
 
-def test_the_time_left_is_estimated_from_the_samples_that_were_forgotten(context: Kept) -> None:
-    standing = Standing(steps=4)
-    recorder = recorder_of(context, standing)
+@pytest.mark.parametrize("refusals", [False, True])
+def test_the_nll_of_refusals_is_not_that_of_the_samples(context: Kept, refusals: bool) -> None:
+    recorder = recorder_of(context, Standing())
+    recorder(record_of(refusals=refusals, text_nll=2.5))
     recorder.flush()
-    assert context.progress_told[-1] | {"eta_seconds": None} == context.progress_told[-1]
-    standing.forgotten |= dict.fromkeys(IDS[:3], 2)
-    recorder.flush()
-    assert context.progress_told[-1]["eta_seconds"] >= 0
-    assert (context.progress_told[-1]["done"], context.progress_told[-1]["total"]) == (4, 10)
-    assert context.progress_told[-1]["message"] == "3 of 4 forgotten"
+    (line,) = UnlearningFiles(context.directory).read_steps()
+    name, other = ("refusal_nll", "forget_nll") if refusals else ("forget_nll", "refusal_nll")
+    for found in (line, context.of_step(1)):
+        assert found[name] == 2.5
+        assert other not in found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock whose time `now` [s] stands still unless the test moves it."""
+    stands = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: stands.now))
+    return stands
+
+
+@pytest.mark.parametrize(
+    ("most_steps", "forgotten", "expected"),
+    [
+        # Four steps take 8 s: 2 s each.
+        (10, 0, 2.0 * 3),
+        # Two forgotten samples are too few to tell a pace.
+        (10, 2, 2.0 * 3),
+        # Three of four took 8 s, so the fourth takes 8/3 s: sooner than the limit of steps, or later.
+        (10, 3, 8 / 3),
+        (8, 3, 2.0),
+    ],
+)
+def test_the_time_left_is_up_to_the_limit_of_steps_or_until_all_are_forgotten(
+    most_steps: int, forgotten: int, expected: float, context: Kept, clock: SimpleNamespace
+) -> None:
+    standing = Standing(steps=2)
+    recorder = recorder_of(context, standing, most_steps=most_steps)
+    for step in range(3, 8):
+        # The first step of this attempt does what the others need not.
+        clock.now += 1000.0 if step == 3 else 2.0
+        standing.steps = step
+        standing.forgotten |= dict.fromkeys(IDS[:forgotten], 5) if step == 5 else {}
+        recorder(record_of(step))
+        recorder.flush()
+        told = context.progress_told[-1]
+        assert (told["eta_seconds"] is None) == (step == 3)
+    assert told["eta_seconds"] == pytest.approx(expected)
+    assert (told["done"], told["total"]) == (7, most_steps)
+    assert told["message"] == f"{forgotten} of 4 forgotten"
+
+
+def test_before_the_first_step_nobody_knows_how_long_it_takes(context: Kept) -> None:
+    recorder_of(context, Standing(steps=4)).flush()
+    assert context.progress_told[-1]["eta_seconds"] is None

@@ -59,8 +59,6 @@ def test_accuracy_alone_decides_where_no_extraction_threshold_is_set() -> None:
     thresholds = Thresholds.absolute(0.5, None)
     assert thresholds.judge(np.array([0.4, 0.6]), extraction).forgotten.tolist() == [True, False]
     assert extraction.asked == []
-    assert thresholds.measures == "ma"
-    assert Thresholds.absolute(0.5, 0.1).measures == "ma+el"
 
 
 def test_accuracy_alone_decides_where_extraction_is_not_defined() -> None:

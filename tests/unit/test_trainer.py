@@ -22,7 +22,7 @@ from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
-from mrd_core.unlearning.objective import Drawn, Objective
+from mrd_core.unlearning.objective import Drawn, Losses, Objective
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict
 from mrd_core.unlearning.texts import TextBatch, answers
@@ -236,7 +236,7 @@ def test_a_resumed_run_draws_the_same_order_and_finds_the_same_losses(tmp_path: 
     assert [(record.forget, record.retain) for record in found] == [
         (record.forget, record.retain) for record in whole
     ]
-    losses = [[(r.forget_loss, r.forget_nll, r.retain_loss) for r in records] for records in (found, whole)]
+    losses = [[(r.forget_loss, r.text_nll, r.retain_loss) for r in records] for records in (found, whole)]
     np.testing.assert_allclose(*losses, rtol=1e-6, atol=1e-6)
 
 
@@ -316,6 +316,29 @@ def test_refusals_are_judged_by_the_samples_own_answers_on_a_schedule_of_their_u
         assert all(later - earlier >= 2 for earlier, later in pairwise([0, *counts]) if later != earlier)
 
 
+def test_a_sample_that_is_drawn_twice_for_refusals_was_looked_at_before_either_update() -> None:
+    model, records = network(), []
+    samples = Samples(FORGET, lambda _sample, _step: RETAIN.samples[0], None, None)
+    checks = Checks(spacing="fixed", interval=2)
+    feed = feed_of(model, records, "uniform", samples, checks=checks, batch_size=6)
+    updates: Counter[str] = Counter()
+    twice = 0
+    for step in range(12):
+        drawn = feed.draw(step)
+        before, due = dict(updates), {one: updates[one] - feed.standing.checked.get(one, 0) >= 2 for one in SCORES}
+        assert feed.judge(range(6), [0.0] * len(drawn.forget)) == feed.settled() == list(range(6))
+        feed.stepped(step + 1, Losses(0.0, 0.0, 0.0, 1, 6))
+        updates.update(records[-1].forget)
+        for look in records[-1].looks:
+            sample = records[-1].forget[look.row]
+            assert np.isnan(look.accuracy) == (not due[sample])
+            if due[sample]:
+                twice += records[-1].forget.count(sample) > 1
+                assert feed.standing.checked[sample] == before[sample]
+    assert twice > 2
+    assert feed.standing.updates == dict(updates)
+
+
 def test_mrd_is_measured_anew_at_the_epochs_that_are_due_and_weighs_from_then_on(tmp_path: Path) -> None:
     model, records = network(), []
     feed = feed_of(model, records, "easy-to-hard", recompute_epochs=1, batch_size=6, limits=Limits(max_steps=3))
@@ -349,7 +372,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
 def test_half_precision_passes_still_unlearn(tmp_path: Path) -> None:
     model, records = network(), []
     trained(model, feed_of(model, records), tmp_path, "ga", learning_rate=1e-3, bf16=True)
-    assert records[-1].forget_nll > records[0].forget_nll
+    assert records[-1].text_nll > records[0].text_nll
     assert all(weight.dtype is torch.float32 for weight in model.parameters())
 
 
@@ -392,5 +415,5 @@ def test_weights_that_are_spoilt_make_no_checkpoint(tmp_path: Path) -> None:
     feed = feed_of(model, records)
     trained(model, feed, tmp_path, learning_rate=1e30, save_strategy="steps", save_steps=1)
     assert feed.reason is StopReason.LOSS_NOT_FINITE
-    assert not np.isfinite(records[-1].forget_nll)
+    assert not np.isfinite(records[-1].text_nll)
     assert checkpoints(tmp_path)[-1].name == f"checkpoint-{records[-1].step - 1}"

@@ -250,7 +250,7 @@ def column(run: dict[str, Any], *names: str) -> list[Any]:
 
 def figures(run: dict[str, Any]) -> np.ndarray:
     """Return what each step found, NaN where it has none, shape (steps, 5)."""
-    rows = column(run, "forget_loss", "forget_nll", "retain_loss")
+    rows = column(run, "forget_loss", "text_nll", "retain_loss")
     probes = [record["probe"] or (None, None) for record in run["records"]]
     return np.array([[*row, *probe] for row, probe in zip(rows, probes, strict=True)], dtype=np.float64)
 

@@ -170,6 +170,11 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
         (("--method", "ga", "--seed", "-1"), "--seed -1"),
         (("--method", "ga", "--out", "README.md"), "not an empty directory"),
         (("--method", "ga", "--stratum", "nowhere.jsonl"), "nowhere.jsonl"),
+        (("--method", "ga", "--retain-set", "/no/such/file.csv"), "/no/such/file.csv"),
+        (("--method", "ga", "--retain-set", "demo", "--retain-weight", "-1"), "--retain-weight -1"),
+        (("--method", "ga", "--sampler", "mrd", "--column", "perplexity"), "use the sampler `column`"),
+        (("--method", "ga", "--recompute-epochs", "1"), "has anything to measure anew"),
+        (("--method", "ga", "--min-retain-accuracy", "0.5"), "a utility guard watches the retain set"),
     ],
     ids=str,
 )
@@ -195,7 +200,6 @@ def test_scores_that_are_no_score_run_are_refused(unlearn: Any, scores: str) -> 
     [
         (("--model", "/no/such/model"), 2, "does not exist on this machine"),
         (("--learning-rate", "1e14"), 2, "is not a finite number"),
-        (("--retain-set", "/no/such/file.csv"), 2, "/no/such/file.csv"),
     ],
 )
 def test_a_run_that_fails_says_why_and_exits_so(

@@ -81,6 +81,7 @@ def summary(label: str = "GA", seed: int = 0, **changed: Any) -> dict[str, Any]:
         "sampler": sampler,
         "column": "mrd_answer_mean",
         "seed": seed,
+        "setting": "a",
         "updates": 100,
         "draws": 120,
         "steps": 30,
@@ -427,6 +428,37 @@ def test_without_a_common_seed_there_is_nothing_to_say() -> None:
     assert found["pairs"] == 0
     assert found["stops"] == "no seed in common"
     assert np.isnan(found["updates_difference"])
+
+
+def test_runs_of_one_seed_that_differ_in_more_than_the_curriculum_are_no_pair() -> None:
+    # Of each seed there is a run with a small and one with a large rate; every pair differs by 10 updates.
+    runs = [
+        summary(label, seed, setting=setting, updates=base + seed - (10 if "MRD" in label else 0))
+        for label in ("GA", "GA + MRD")
+        for seed in (0, 1)
+        for setting, base in (("small rate", 1000), ("large rate", 100))
+    ]
+    (found,) = against_uniform(efficiency(runs)).to_dict("records")
+    assert (found["seeds"], found["pairs"]) == (2, 4)
+    assert (found["updates_difference"], found["updates_low"], found["updates_high"]) == (-10, -10, -10)
+    # Four pairs of two seeds say no more of other seeds than two.
+    assert found["verdict"] == "cannot tell (fewer than 3 seeds)"
+    (alone,) = against_uniform(efficiency([runs[0], runs[5]])).to_dict("records")
+    assert (runs[0]["seed"], runs[5]["seed"]) == (0, 0)
+    assert (alone["seeds"], alone["pairs"], alone["stops"]) == (0, 0, "no seed in common")
+
+
+def test_what_is_forgotten_at_the_end_is_compared_too() -> None:
+    runs = [
+        summary(label, seed, forgotten_at_end=40 - (2 + seed if "MRD" in label else 0))
+        for label in ("GA", "GA + MRD")
+        for seed in range(3)
+    ]
+    (found,) = against_uniform(efficiency(runs)).to_dict("records")
+    assert found["forgotten_at_end_difference"] == -3
+    assert found["forgotten_at_end_ratio"] == pytest.approx(37 / 40)
+    expected = stats.ttest_rel([38, 37, 36], [40, 40, 40]).confidence_interval(0.95)
+    assert (found["forgotten_at_end_low"], found["forgotten_at_end_high"]) == pytest.approx(tuple(expected))
 
 
 def test_one_pair_has_a_difference_but_no_interval() -> None:

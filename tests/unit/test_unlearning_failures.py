@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +18,15 @@ from transformers import LlamaForCausalLM, PreTrainedModel
 
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState
+from mrd_core.runs import context as run_context
 from mrd_core.runs.directory import write_config
+from mrd_core.unlearning import feed, job
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import Tracker
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.unit import tiny
 from tests.unit.conftest import write_rows
-from tests.unit.unlearning_runs import RATE, Place, Scored, Unlearned, forget_rows, scored_tiny
+from tests.unit.unlearning_runs import DRAWS, Place, Scored, Unlearned, forget_rows, retain_rows, scored_tiny
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +76,28 @@ def test_weights_that_the_very_last_step_spoilt_are_no_result(place: Place, scor
     assert not run.files.outcome.exists()
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_weights_that_are_spoilt_make_no_checkpoint_though_their_own_loss_was_good(
+    last: bool, place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = UnlearningTrainer.training_step
+
+    def training_step(self: UnlearningTrainer, model: Any, *arguments: Any, **named: Any) -> torch.Tensor:
+        loss = step(self, model, *arguments, **named)
+        if self.state.global_step == 2:
+            next(model.parameters()).grad.fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
+    run = place.carried_out(scored.config(checkpoint_steps=1, limits={"max_steps": 3 if last else 6}))
+    assert_failed(run, "UserError", "is not a finite number", "learning rate")
+    assert run.steps[2]["forget_nll"] is not None
+    assert [path.name for path in run.files.checkpoints.iterdir()] == ["checkpoint-2"]
+    monkeypatch.undo()
+    # The last good checkpoint is one to go on from.
+    assert run.resumed().summary["steps"] == (3 if last else 6)
+
+
 # Memory and disk
 
 
@@ -89,6 +114,21 @@ def test_a_step_that_fits_into_no_memory_says_what_needs_less(
     monkeypatch.setattr(LlamaForCausalLM, "forward", full)
     run = place.carried_out(scored.config())
     assert_failed(run, "UserError", "does not fit into the memory", "LoRA adapter")
+    monkeypatch.undo()
+    assert run.resumed().summary["steps"] == 6
+
+
+def test_an_optimiser_that_fits_into_no_memory_says_what_needs_less(
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: Any, **_named: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    run = place.carried_out(scored.config())
+    cause = "The optimiser's state beside weights and gradients does not fit into the memory of the device."
+    assert_failed(run, "UserError", cause, "plain SGD")
+    assert not run.steps
     monkeypatch.undo()
     assert run.resumed().summary["steps"] == 6
 
@@ -132,11 +172,81 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before_it_whole(
     full_disk(lambda folder: folder.name == "checkpoint-4")
     run = place.carried_out(config)
     assert_failed(run, "OSError", "The disk is full", "then resume")
-    assert [path.name for path in checkpoints(run.files.checkpoints)] == ["checkpoint-2"]
+    # What was half-written is gone too: it would take the room that is wanted.
+    assert [path.name for path in run.files.checkpoints.iterdir()] == ["checkpoint-2"]
     monkeypatch.undo()
     resumed = run.resumed()
     assert resumed.order == whole.order
     np.testing.assert_allclose(resumed.losses, whole.losses, rtol=1e-6, atol=1e-6)
+
+
+# A run that is stopped
+
+
+@pytest.mark.parametrize("piece", ["measure_start", "keep_answers", "conclude"])
+def test_a_run_that_is_cancelled_while_it_measures_stops_at_once_and_can_go_on(
+    piece: str, place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_context, "CANCEL_POLL_INTERVAL", 0.0)
+    run = place.submitted(scored.config(retain=scored.kept))
+    measure = getattr(job, piece)
+
+    def cancelled(*arguments: Any) -> Any:
+        place.store.request_cancel(run.run.id)
+        return measure(*arguments)
+
+    monkeypatch.setattr(job, piece, cancelled)
+    stopped = run.carried_out()
+    assert (stopped.run.state, stopped.run.error) == (RunState.CANCELLED, None)
+    begun = {"measure_start": False, "keep_answers": True, "conclude": True}[piece]
+    assert run.files.start.exists() == begun
+    assert run.files.answers_before.exists() == run.files.steps.exists() == (piece == "conclude")
+    assert not run.files.outcome.exists()
+    monkeypatch.undo()
+    assert run.resumed().summary["steps"] == 6
+
+
+def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
+    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = write_rows(tmp_path / "both.jsonl", [*retain_rows(), *forget_rows()[:3]])
+    config = scored.config(method="graddiff", retain={"samples": {"source": str(both)}}, checkpoint_steps=2)
+    step = UnlearningTrainer.training_step
+
+    def dies(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
+        if self.state.global_step == 3:
+            raise KeyboardInterrupt
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(UnlearningTrainer, "training_step", dies)
+    run = place.carried_out(config)
+    monkeypatch.undo()
+    summary = run.resumed().summary
+    said = place.store.events(run.run.id)
+    reasons = [f"{what}: {reason}" for what, reason in summary["reasons"].items()]
+    assert len(reasons) > 3
+    told = list(said["message"])
+    assert [told.count(reason) for reason in reasons] == [1] * len(reasons)
+    (warning,) = [text for text in summary["warnings"] if text.startswith("3 rows of the retain set")]
+    assert list(said[said["level"] == "warning"]["message"]) == [warning]
+
+
+def test_the_time_in_which_the_model_writes_its_answers_is_no_training_time(
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock that moves only while answers are written.
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(feed, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    keep_answers = job.keep_answers
+
+    def slowly(*arguments: Any) -> None:
+        clock.now += 1000.0
+        keep_answers(*arguments)
+
+    monkeypatch.setattr(job, "keep_answers", slowly)
+    run = place.carried_out(scored.config(limits={"max_steps": 3, "max_seconds": 500.0}))
+    assert clock.now == 1000
+    assert (run.summary["seconds_training"], run.summary["stop_reason"]) == (0, "max-steps")
 
 
 # What a run builds on
@@ -164,12 +274,6 @@ def test_a_tracker_that_is_not_installed_is_named_before_anything_is_loaded(plac
     assert not run.files.start.exists()
 
 
-def test_a_retain_set_that_is_all_to_be_forgotten_is_none(place: Place, scored: Scored, tmp_path: Path) -> None:
-    same = write_rows(tmp_path / "same.jsonl", forget_rows())
-    run = place.carried_out(scored.config(method="graddiff", retain={"samples": {"source": str(same)}}))
-    assert_failed(run, "UserError", "The retain set has no row that is not in the forget set", "to keep")
-
-
 def test_a_copied_configuration_whose_score_run_is_gone_names_it(
     place: Place, scored: Scored, tmp_path: Path
 ) -> None:
@@ -181,39 +285,33 @@ def test_a_copied_configuration_whose_score_run_is_gone_names_it(
     assert_failed(run, "UserError", str(tmp_path / "gone"), "score run that succeeded")
 
 
-def test_a_run_that_has_begun_does_not_need_its_score_run_any_more(
-    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_queued_run_needs_neither_its_score_run_nor_its_retain_set_nor_its_refusals_any_more(
+    place: Place, scored: Scored, tmp_path: Path
 ) -> None:
     copied = Path(shutil.copytree(scored.directory, tmp_path / "scored"))
-    config = scored.config(score_run=copied, curriculum={"sampler": "mrd"})
+    retain = Path(shutil.copy(scored.retain, tmp_path / "retain.jsonl"))
+    refusals = tmp_path / "refusals.txt"
+    refusals.write_text("I cannot say.\n")
+    config = scored.config(
+        score_run=copied,
+        method="po",
+        retain={"samples": {"source": str(retain)}},
+        refusals=refusals,
+        curriculum={"sampler": "mrd"},
+        limits={"max_steps": 2},
+    )
     run = place.submitted(config)
-    step = UnlearningTrainer.training_step
-
-    def training_step(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
-        shutil.rmtree(copied, ignore_errors=True)
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
-    assert run.carried_out().summary["mrd_forward_evaluations"] > 0
-    assert not copied.exists()
-
-
-def test_refusals_that_cannot_be_read_are_named(place: Place, scored: Scored, tmp_path: Path) -> None:
-    config = scored.config(method="po", retain=scored.kept, refusals=tmp_path / "none.txt")
-    run = place.carried_out(config)
-    assert_failed(run, "UserError", "none.txt", "refusals that ship with the project")
+    shutil.rmtree(copied)
+    retain.unlink()
+    refusals.unlink()
+    summary = run.carried_out().summary
+    assert (summary["steps"], summary["mrd_forward_evaluations"]) == (2, DRAWS)
+    assert summary["tokens_retained"] > 0
 
 
 def test_a_failed_run_goes_on_once_its_cause_is_gone(place: Place, scored: Scored, tmp_path: Path) -> None:
-    refusals = tmp_path / "later.txt"
-    config = scored.config(
-        method="po",
-        retain=scored.kept,
-        refusals=refusals,
-        optimiser={"learning_rate": RATE},
-        limits={"max_steps": 2},
-    )
-    run = place.carried_out(config)
-    assert run.run.state is RunState.FAILED
-    refusals.write_text("I cannot say.\n")
+    model = tmp_path / "model"
+    run = place.carried_out(scored.config(model={"source": str(model), "device": "cpu"}, limits={"max_steps": 2}))
+    assert_failed(run, "UserError", str(model), "")
+    shutil.copytree(scored.model, model)
     assert run.resumed().summary["steps"] == 2

@@ -26,12 +26,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "both limits, that of epochs at its default": {"limits": {"max_steps": 50, "max_epochs": 20}},
     "both limits": {"limits": {"max_steps": 50, "max_epochs": 3.5}},
     "limits of everything": {
+        "retain": {"samples": {"source": "org/kept"}},
         "limits": {
             "max_epochs": 7,
             "max_seconds": 60.5,
             "max_retain_loss_rise": 0.125,
             "min_retain_accuracy": 0.75,
-        }
+        },
     },
     "a curriculum": {
         "curriculum": {

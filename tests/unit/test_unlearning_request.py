@@ -12,14 +12,27 @@ import pydantic
 import pytest
 
 from mrd_core.config import ForgetSetConfig
+from mrd_core.draws import Draws, variants
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning import refusals
+from mrd_core.unlearning.config import DRAWN_COLUMNS
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, read_split, request
 from tests.unit import tiny
-from tests.unit.unlearning_runs import N_FORGET, Place, Scored, scored_tiny
+from tests.unit.conftest import write_rows
+from tests.unit.unlearning_runs import (
+    DRAWS,
+    N_FORGET,
+    N_RETAIN,
+    RATE,
+    Place,
+    Scored,
+    forget_rows,
+    scored_tiny,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +82,7 @@ def test_a_score_run_that_has_not_finished_is_refused(place: Place, scored: Scor
 def test_a_column_that_is_no_number_of_the_scores_is_refused_with_those_that_are(
     column: str, place: Place, scored: Scored
 ) -> None:
-    error = refused(place, scored.config(curriculum={"sampler": "mrd", "column": column}))
+    error = refused(place, scored.config(curriculum={"sampler": "column", "column": column}))
     assert error.cause == f"The column '{column}' is no number of the scores."
     assert "mrd_answer_sum" in error.fix
 
@@ -133,9 +146,20 @@ def test_a_bad_value_of_a_parameter_is_refused(
         ({"stopping": {"source": "held-out"}}, "need `held_out`"),
         ({"stopping": {"source": "reference"}}, "need `reference`"),
         (
-            {"optimiser": {"lora_rank": 2}, "curriculum": {"recompute_epochs": 1}},
+            {"optimiser": {"lora_rank": 2}, "curriculum": {"sampler": "mrd", "recompute_epochs": 1}},
             "while a LoRA adapter is trained",
         ),
+        (
+            {"curriculum": {"sampler": "mrd", "column": "mean_log_prob_answer"}},
+            "use the sampler `column` for `mean_log_prob_answer`",
+        ),
+        ({"curriculum": {"recompute_epochs": 1}}, "only an order that depends on MRD has anything"),
+        (
+            {"curriculum": {"sampler": "easy-to-hard", "column": "n_tokens_answer", "recompute_epochs": 1}},
+            "only an order that depends on MRD has anything",
+        ),
+        ({"limits": {"max_steps": 5, "max_retain_loss_rise": 0.1}}, "a utility guard watches the retain set"),
+        ({"limits": {"max_steps": 5, "min_retain_accuracy": 0.5}}, "a utility guard watches the retain set"),
         ({"optimiser": {"learning_rate": 0}}, "greater than 0"),
         ({"method": "magic"}, "'ga', 'graddiff'"),
         ({"seed": -1}, "greater than or equal to 0"),
@@ -145,6 +169,85 @@ def test_a_bad_value_of_a_parameter_is_refused(
 def test_settings_that_make_no_run_are_refused(settings: dict[str, Any], reason: str, scored: Scored) -> None:
     with pytest.raises(pydantic.ValidationError, match=reason):
         scored.config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "column", "uses"),
+    [
+        ("mrd", "mrd_full_sum", True),
+        ("column", "mean_absolute_answer_mean", True),
+        ("hard-to-easy", "initial_full_sum", True),
+        ("uniform", "mrd_answer_mean", False),
+        ("column", "n_tokens_answer", False),
+        ("easy-to-hard", "mean_log_prob_answer", False),
+        ("column", "mrd_answer_mean_se", False),
+    ],
+)
+def test_an_order_depends_on_mrd_where_it_is_by_a_column_that_is_made_from_the_draws(
+    sampler: str, column: str, uses: bool, scored: Scored
+) -> None:
+    curriculum = scored.config(curriculum={"sampler": sampler, "column": column}).curriculum
+    assert curriculum.uses_draws == uses
+    if uses:
+        assert scored.config(curriculum=curriculum.model_dump() | {"recompute_epochs": 2})
+
+
+def test_the_columns_that_are_made_from_the_draws_are_those_that_are_measured_anew() -> None:
+    draws = Draws(("a", "b"), np.ones((2, 2, 2, 3)), np.full((2, 2), 3), "antithetic")
+    assert set(variants(draws)) == DRAWN_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "samples", "limits", "most"),
+    [
+        (4, 10, {"max_epochs": 2}, 5),
+        (4, 10, {"max_epochs": 1.5}, 4),
+        # A step draws no more than there is, so that an epoch is a step at least.
+        (16, 3, {"max_epochs": 2}, 2),
+        (16, 3, {"max_epochs": 2, "max_steps": 1}, 1),
+        (4, 10, {"max_steps": 7}, 7),
+    ],
+)
+def test_a_run_ends_at_the_latest_after_the_steps_that_draw_its_epochs(
+    batch_size: int, samples: int, limits: dict[str, float], most: int, scored: Scored
+) -> None:
+    config = scored.config(optimiser={"batch_size": batch_size}, limits=limits)
+    assert config.most_steps(samples) == most
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 5},
+        {"study": "a study"},
+        {"curriculum": {"sampler": "mrd"}},
+        {"curriculum": {"sampler": "easy-to-hard", "column": "n_tokens_answer"}},
+        {"curriculum": {"sampler": "mrd", "recompute_epochs": 1}},
+        {"answers": 7, "checkpoint_steps": 3, "report_to": ["wandb"]},
+    ],
+)
+def test_runs_of_one_setting_differ_in_seed_and_curriculum_and_in_what_moves_no_weight(
+    changes: dict[str, Any], scored: Scored
+) -> None:
+    assert scored.config(**changes).setting == scored.config().setting
+
+
+def test_what_else_differs_makes_another_setting(scored: Scored, tmp_path: Path) -> None:
+    others: list[dict[str, Any]] = [
+        {},
+        {"method": "npo"},
+        {"method": "npo", "parameters": {"beta": 0.5}},
+        {"retain": scored.kept},
+        {"retain": scored.kept | {"weight": 0.5}},
+        {"optimiser": {"learning_rate": 1e-3}},
+        {"optimiser": {"learning_rate": RATE, "batch_size": 2}},
+        {"stopping": {"accuracy": 0.25}},
+        {"limits": {"max_steps": 7}},
+        {"curriculum": {"drop_forgotten": False}},
+        {"stratum": tmp_path / "hard.jsonl"},
+        {"score_run": tmp_path},
+    ]
+    assert len({scored.config(**changes).setting for changes in others}) == len(others)
 
 
 def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_samples(place: Place, scored: Scored) -> None:
@@ -159,6 +262,43 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_samples(place: Pl
     frame = pd.read_parquet(run.files.curriculum)
     assert list(frame["sample_id"]) == list(whole.frame["sample_id"])
     np.testing.assert_allclose(frame["share"], frame["weight"] / frame["weight"].sum())
+    assert list(ForgetSet.load(run.files.retain).frame["sample_id"]) == [f"r{i}" for i in range(N_RETAIN)]
+    summary = RunFiles(scored.directory).read_summary()
+    kept = run.files.read_json(run.files.scored)
+    assert kept["evaluations"] == summary["evaluations"] == DRAWS
+    assert {name: summary.get(name) for name in kept if name != "title"} == {
+        name: value for name, value in kept.items() if name != "title"
+    }
+    # NPO teaches no refusals.
+    assert not run.files.refusals.exists()
+
+
+def test_the_refusals_are_copied_with_the_request(place: Place, scored: Scored, tmp_path: Path) -> None:
+    path = tmp_path / "refusals.txt"
+    path.write_text("\ufeffI cannot say.\n\n  Ask Ann. \n", encoding="utf-8")
+    run = place.submitted(scored.config(method="po", retain=scored.kept, refusals=path))
+    path.unlink()
+    assert refusals.load(run.files.refusals) == ("I cannot say.", "Ask Ann.")
+    shipped = place.submitted(scored.config(method="po", retain=scored.kept))
+    assert refusals.load(shipped.files.refusals) == refusals.load()
+
+
+def test_refusals_that_cannot_be_read_are_refused(place: Place, scored: Scored, tmp_path: Path) -> None:
+    error = refused(place, scored.config(method="po", retain=scored.kept, refusals=tmp_path / "none.txt"))
+    assert error.what == str(tmp_path / "none.txt")
+    assert "refusals that ship with the project" in error.fix
+
+
+def test_a_retain_set_that_is_all_to_be_forgotten_is_none(place: Place, scored: Scored, tmp_path: Path) -> None:
+    same = write_rows(tmp_path / "same.jsonl", forget_rows())
+    error = refused(place, scored.config(method="graddiff", retain={"samples": {"source": str(same)}}))
+    assert error.cause == "The retain set has no row that is not in the forget set."
+    assert "to keep" in error.fix
+
+
+def test_a_retain_set_that_is_not_there_is_named(place: Place, scored: Scored, tmp_path: Path) -> None:
+    retain = {"samples": {"source": str(tmp_path / "gone.jsonl")}}
+    assert "gone.jsonl" in str(refused(place, scored.config(method="graddiff", retain=retain)))
 
 
 def test_an_undefined_score_weighs_as_much_as_the_mean_and_rows_come_in_the_order_of_the_samples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -12,15 +13,20 @@ import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from mrd_core.config import ForgetSetConfig
+from mrd_core.cost import PLANNING_EVALUATIONS
 from mrd_core.encoding import Encoded, encode
 from mrd_core.memorization import extraction_likelihood, measure_memorization
 from mrd_core.runs import RunState
+from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, save_stratum
+from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import refusals
+from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.answers import end_tokens
+from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.preparation import Prepared
 from mrd_core.unlearning.sampling import SAMPLERS
@@ -55,6 +61,16 @@ def encoded(path: Path) -> Encoded:
     return encode(read(ForgetSetConfig(source=str(path))), tiny.tokenizer(), CONTEXT, "plain")
 
 
+def gpt2_with_dropout(folder: Path) -> Path:
+    """Save a random GPT-2, with its tokenizer, that drops a tenth of everything while it is trained."""
+    tokenizer = tiny.tokenizer()
+    sizes = {"vocab_size": len(tokenizer), "n_positions": CONTEXT, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    settings = GPT2Config(**sizes, resid_pdrop=0.1, embd_pdrop=0.1, attn_pdrop=0.1, initializer_range=0.3)
+    tiny.seeded(lambda: GPT2LMHeadModel(settings)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def loaded(folder: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder)
 
@@ -72,6 +88,7 @@ def extraction_of(folder: Path, path: Path) -> np.ndarray:
 def test_every_method_runs_to_an_end(method: str, place: Place, scored: Scored) -> None:
     run = place.carried_out(scored.config(method=method, retain=scored.kept, limits=FEW))
     assert (run.summary["stop_reason"], run.summary["steps"], run.summary["method"]) == ("max-steps", 3, method)
+    assert run.summary["setting"] == read_config(run.run.directory, UnlearnConfig).setting
     assert run.summary["forget_nll"] > run.summary["forget_nll_before"]
     trains_on_retain = METHODS[method].retain != "none"
     assert [bool(step["retain"]) for step in run.steps] == [trains_on_retain] * 3
@@ -128,6 +145,10 @@ def test_po_teaches_the_refusals_of_a_file(
     }
     assert run.summary["forgotten"] > 0
     assert run.summary["tokens_checked"] > 0
+    # The NLL of refusals is not that of the samples.
+    assert set(run.metric("refusal_nll")) == set(range(1, run.summary["steps"] + 1))
+    assert not run.metric("forget_nll")
+    assert all("refusal_nll" in step and "forget_nll" not in step for step in run.steps)
 
 
 # Retain terms and what is trained
@@ -158,6 +179,71 @@ def test_an_adapter_is_the_result_where_one_is_trained(checkpointing: bool, plac
     assert found.nll.mean() == pytest.approx(run.summary["forget_nll"], rel=1e-4)
     assert run.summary["forget_nll"] > 10 * run.summary["forget_nll_before"]
     assert "library_name: peft" in (run.files.model / "README.md").read_text()
+    assert json.loads((run.files.model / "adapter_config.json").read_text())["base_model_name_or_path"] == str(
+        scored.model
+    )
+
+
+def test_an_adapter_on_a_model_that_another_was_merged_into_names_no_base(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    other = adapted(loaded(scored.model), 2, 4, checkpointing=False)
+    with torch.no_grad():
+        for name, weight in other.named_parameters():
+            if "lora_B" in name:
+                weight += 0.01
+    other.save_pretrained(tmp_path / "other")
+    model = {"source": str(scored.model), "adapter": str(tmp_path / "other"), "device": "cpu"}
+    optimiser = {"learning_rate": 1e-2, "lora_rank": 2}
+    run = place.carried_out(scored.config(model=model, optimiser=optimiser, limits=FEW))
+    # The base alone, which peft could load, is not what this adapter was trained on.
+    settings = json.loads((run.files.model / "adapter_config.json").read_text())
+    assert settings["base_model_name_or_path"] is None
+    merged = PeftModel.from_pretrained(loaded(scored.model), tmp_path / "other").merge_and_unload()
+    found = measure_memorization(
+        PeftModel.from_pretrained(merged, run.files.model), encoded(scored.forget), tiny.CPU, 1000
+    )
+    assert found.nll.mean() == pytest.approx(run.summary["forget_nll"], rel=1e-4)
+
+
+def test_a_training_pass_sees_what_a_measurement_sees_though_the_model_has_dropout(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    folder = gpt2_with_dropout(tmp_path / "gpt2")
+    run = place.carried_out(
+        scored.config(
+            model={"source": str(folder), "device": "cpu"},
+            method="graddiff",
+            retain=scored.kept | {"term": "kl"},
+            optimiser={"learning_rate": 1e-6, "batch_size": N_FORGET},
+            curriculum={"sampler": "easy-to-hard"},
+            limits={"max_steps": 1},
+        )
+    )
+    assert sorted(run.steps[0]["forget"]) == [f"f{i}" for i in range(N_FORGET)]
+    expected = measure_memorization(loaded(folder), encoded(scored.forget), tiny.CPU, 1000)
+    assert len(set(expected.accuracy)) > 2
+    measured = dict(zip(encoded(scored.forget).sample_ids, expected.accuracy, strict=True))
+    assert run.steps[0]["accuracy"] == pytest.approx([measured[one] for one in run.steps[0]["forget"]])
+    assert run.steps[0]["retain_loss"] == pytest.approx(0, abs=1e-6)
+    # Whoever trains the result on finds the dropout that the model came with.
+    assert AutoModelForCausalLM.from_pretrained(run.files.model).config.resid_pdrop == 0.1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "lora", "warned"), [("bfloat16", None, True), ("bfloat16", 2, False), ("float32", None, False)]
+)
+def test_weights_that_are_trained_in_bf16_are_warned_of(
+    dtype: str, lora: int | None, warned: bool, place: Place, scored: Scored
+) -> None:
+    config = scored.config(
+        model={"source": str(scored.model), "device": "cpu", "dtype": dtype},
+        optimiser={"learning_rate": RATE, "lora_rank": lora},
+        limits={"max_steps": 1},
+    )
+    run = place.carried_out(config)
+    assert run.summary["dtype"] == dtype
+    assert any("trained in bfloat16" in text for text in run.summary["warnings"]) == warned
 
 
 def test_an_adapter_that_was_interrupted_goes_on_where_it_was(
@@ -222,6 +308,39 @@ def test_every_sampler_runs_to_an_end_and_counts_what_mrd_costs(
     assert (run.summary["flops_mrd"] > 0) == (sampler != "uniform")
 
 
+def test_a_variant_of_mrd_costs_all_of_scoring_with_its_planning_at_the_size_of_the_scored_model(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    larger = tiny.llama(vocab_size=len(tiny.tokenizer()), max_position_embeddings=CONTEXT, hidden_size=64)
+    larger.save_pretrained(tmp_path / "larger")
+    tiny.tokenizer().save_pretrained(tmp_path / "larger")
+    run = place.carried_out(
+        scored.config(
+            model={"source": str(tmp_path / "larger"), "device": "cpu"},
+            curriculum={"sampler": "column", "column": "mean_absolute_answer_sum"},
+            limits=FEW,
+        )
+    )
+    scores = RunFiles(scored.directory).read_summary()
+    assert run.summary["model_parameters"] > scores["model_parameters"] == loaded(scored.model).num_parameters()
+    assert run.summary["mrd_forward_evaluations"] == DRAWS
+    assert run.summary["mrd_seconds"] == scores["seconds"]
+    passes = DRAWS + PLANNING_EVALUATIONS
+    tokens = int(encoded(scored.forget).lengths.sum())
+    assert run.summary["flops_mrd"] == 2 * scores["model_parameters"] * passes * tokens
+
+
+def test_only_draws_by_chance_can_be_nearly_uniform(place: Place, scored: Scored) -> None:
+    found = {}
+    for sampler in ("uniform", "easy-to-hard", "hard-to-easy"):
+        run = place.carried_out(scored.config(curriculum={"sampler": sampler}, limits={"max_steps": 1}))
+        start = run.files.read_json(run.files.start)
+        found[sampler] = run.summary["nearly_uniform"]
+        assert start["nearly_uniform"] is found[sampler]
+        assert start["effective_share"] == run.summary["effective_share"] == pytest.approx(1)
+    assert found == {"uniform": True, "easy-to-hard": None, "hard-to-easy": None}
+
+
 def test_a_column_that_is_no_mrd_costs_no_mrd(place: Place, scored: Scored) -> None:
     curriculum = {"sampler": "column", "column": "n_tokens_answer"}
     run = place.carried_out(scored.config(curriculum=curriculum, limits=FEW))
@@ -257,6 +376,9 @@ def test_mrd_that_is_measured_anew_counts_its_evaluations(place: Place, scored: 
     # Ten samples by five: two epochs end within the run. A baseline and two pairs each.
     assert set(run.metric("effective_share")) == {2, 4}
     assert run.summary["mrd_forward_evaluations"] == DRAWS + 2 * (1 + 2 * 2)
+    passes = DRAWS + PLANNING_EVALUATIONS + 2 * (1 + 2 * 2)
+    tokens = int(encoded(scored.forget).lengths.sum())
+    assert run.summary["flops_mrd"] == 2 * run.summary["model_parameters"] * passes * tokens
 
 
 def test_forgotten_samples_stay_in_the_pool_where_that_is_asked_for(place: Place, scored: Scored) -> None:
@@ -373,7 +495,40 @@ def test_a_sample_whose_answer_lies_beyond_the_context_is_left_out_with_a_warnin
     retain = write_rows(tmp_path / "long.jsonl", [*retain_rows(), long])
     config = scored.config(method="graddiff", retain={"samples": {"source": str(retain)}}, limits=FEW)
     run = place.carried_out(config)
-    assert run.summary["warnings"][0].startswith("1 samples of the retain set are left out")
+    assert run.summary["warnings"][0] == (
+        f"1 of {N_RETAIN + 1} samples of the retain set left out: the context of the model ends before their "
+        "answers."
+    )
+
+
+def test_the_curriculum_has_no_sample_that_cannot_be_trained_on(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    # The longest prompts fill the context of this model.
+    whole = encoded(scored.forget)
+    begins = np.array([sample.answer.argmax() + 1 for sample in whole.samples])
+    context = int(begins.max())
+    short = tiny.llama(vocab_size=len(tiny.tokenizer()), max_position_embeddings=context, hidden_size=32)
+    short.save_pretrained(tmp_path / "short")
+    tiny.tokenizer().save_pretrained(tmp_path / "short")
+    fit = [whole.sample_ids[i] for i in np.flatnonzero(begins < context)]
+    assert 0 < len(fit) < N_FORGET
+    run = place.submitted(
+        scored.config(
+            model={"source": str(tmp_path / "short"), "device": "cpu"},
+            curriculum={"sampler": "mrd"},
+            limits=FEW,
+            answers=0,
+        )
+    )
+    assert len(pd.read_parquet(run.files.curriculum)) == N_FORGET
+    done = run.carried_out()
+    left = pd.read_parquet(run.files.curriculum)
+    assert list(left["sample_id"]) == list(done.outcome.index) == fit
+    np.testing.assert_allclose(left["share"], left["weight"] / left["weight"].sum())
+    assert done.summary["n_samples"] == len(fit)
+    assert done.summary["warnings"][0].startswith(f"{N_FORGET - len(fit)} of {N_FORGET} samples of the forget set")
+    assert {one for step in done.steps for one in step["forget"]} <= set(fit)
 
 
 # The end of a run
@@ -387,6 +542,29 @@ def test_a_run_ends_when_all_are_forgotten(place: Place, scored: Scored) -> None
     )
     assert (run.summary["stop_reason"], run.summary["forgotten"]) == ("all-forgotten", N_FORGET)
     assert run.outcome["forgotten_step"].max() == run.summary["steps"] < 200
+
+
+def test_the_samples_that_came_back_are_counted_one_by_one(place: Place, scored: Scored, tmp_path: Path) -> None:
+    # Nearly what is to be forgotten is to be kept, with four times the weight.
+    nearly = [row | {"id": f"n{i}", "answer": row["answer"] + " too"} for i, row in enumerate(forget_rows())]
+    kept = write_rows(tmp_path / "nearly.jsonl", nearly)
+    run = place.carried_out(
+        scored.config(
+            method="graddiff",
+            retain={"samples": {"source": str(kept)}, "weight": 4},
+            curriculum={"sampler": "easy-to-hard"},
+            limits={"max_steps": 20},
+            optimiser={"learning_rate": 5e-3},
+        )
+    )
+    found, at_end = run.outcome["forgotten_step"].notna(), run.outcome["forgotten_at_end"]
+    came_back = int((found & ~at_end).sum())
+    assert run.summary["came_back"] == came_back
+    assert f"{came_back} of the {found.sum()} samples that were found forgotten" in " ".join(
+        run.summary["warnings"]
+    )
+    # Some that were never found forgotten are so at the end, and make up for none of these.
+    assert came_back > found.sum() - at_end.sum()
 
 
 @pytest.mark.parametrize(

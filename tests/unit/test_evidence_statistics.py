@@ -1,0 +1,542 @@
+"""What predicts updates, against hand-worked examples, closed forms, scipy and simulated data."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.evidence_statistics import (
+    Estimate,
+    agreement,
+    balance,
+    combination,
+    concordance,
+    flips,
+    gain,
+    league,
+    partial,
+    pilot_sizes,
+    predict,
+    quadratic_regime,
+    size_in_words,
+    slope,
+    spearman,
+    verdict,
+)
+from mrd_core.errors import UserError
+
+NONE_OF_4 = [False] * 4
+
+
+def copula(generator: np.random.Generator, n: int, r: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return a measure and updates whose ranks are those of normal values with correlation r."""
+    x = generator.normal(size=n)
+    return x, np.exp(3 + r * x + np.sqrt(1 - r**2) * generator.normal(size=n))
+
+
+def capped(updates: np.ndarray, cap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the updates of runs that ended at the cap, and which were censored."""
+    return np.minimum(updates, cap), updates > cap
+
+
+def in_95_of_100(hits: int, trials: int) -> bool:
+    """Tell whether so many hits are within chance (99.8 %) of a 95 % rate."""
+    return stats.binom.ppf(0.001, trials, 0.95) <= hits <= stats.binom.ppf(0.999, trials, 0.95)
+
+
+def counted_pairs(x: np.ndarray, updates: np.ndarray, censored: np.ndarray) -> tuple[float, int]:
+    """Return the score and the number of comparable pairs, one by one."""
+    score, comparable = 0.0, 0
+    for i in range(len(x)):
+        for j in range(len(x)):
+            sooner = updates[i] < updates[j] or (updates[i] == updates[j] and censored[j])
+            if sooner and not censored[i]:
+                comparable += 1
+                score += (x[j] > x[i]) + 0.5 * (x[j] == x[i])
+    return score, comparable
+
+
+def cheap_measures(generator: np.random.Generator, n: int, signal: float = 0.5) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return four positive measures, and updates that the first two predict with residual sd 0.5 of the log."""
+    z = generator.normal(size=(n, 4))
+    updates = np.exp(3.5 + signal * (z[:, 0] + 0.5 * z[:, 1]) + 0.5 * generator.normal(size=n))
+    return pd.DataFrame(np.exp(z), columns=list("abcd")), updates
+
+
+# Rank agreement
+
+
+def test_concordance_counts_only_pairs_of_known_order() -> None:
+    # Comparable: (1, 2), (1, 3), (1, 4), (2, 3), (2, 4); x orders all but (1, 2) upwards. The last two were
+    # censored at different caps, and nothing is known of their order.
+    found = concordance([2, 1, 4, 3], [10, 20, 30, 40], [False, False, True, True], replicates=50)
+    assert found.c.value == pytest.approx(4 / 5)
+    assert found.somers_d.value == pytest.approx(3 / 5)
+    assert (found.c.n, found.c.n_censored) == (4, 2)
+
+
+def test_a_sample_censored_at_a_count_takes_more_than_one_forgotten_there() -> None:
+    found = concordance([1, 2, 3, 4], [5, 10, 10, 10], [False, False, False, True], replicates=50)
+    assert found.c.value == 1
+    # Ties of the measure count one half: 1 and 2 of five pairs.
+    tied = concordance([1, 1, 3, 3], [5, 10, 10, 10], [False, False, False, True], replicates=50)
+    assert tied.c.value == pytest.approx((0.5 + 1 + 1 + 1 + 0.5) / 5)
+
+
+def test_concordance_is_that_of_counting_every_pair() -> None:
+    generator = np.random.default_rng(0)
+    x, updates = generator.integers(0, 9, 50).astype(float), generator.integers(1, 20, 50).astype(float)
+    censored = generator.random(50) < 0.3
+    score, comparable = counted_pairs(x, updates, censored)
+    found = concordance(x, updates, censored, replicates=20)
+    assert found.c.value == pytest.approx(score / comparable)
+    assert found.somers_d.low == pytest.approx(2 * found.c.low - 1)
+
+
+def test_somers_d_is_scipys_where_nothing_is_censored() -> None:
+    generator = np.random.default_rng(1)
+    x, updates = generator.integers(0, 9, (2, 40)).astype(float)
+    found = concordance(x, updates, np.zeros(40), replicates=20).somers_d
+    assert found.value == pytest.approx(stats.somersd(updates, x).statistic)
+
+
+def test_spearman_is_scipys_with_censored_samples_tied_on_top() -> None:
+    generator = np.random.default_rng(2)
+    x, updates = generator.integers(0, 20, (2, 60)).astype(float)
+    assert spearman(x, updates, np.zeros(60), 20).value == pytest.approx(stats.spearmanr(x, updates)[0])
+    censored = updates >= 15
+    found = spearman(x, updates, censored, 20)
+    assert found.value == pytest.approx(stats.spearmanr(x, np.where(censored, 99, updates))[0])
+    assert (found.n, found.n_censored) == (60, censored.sum())
+
+
+def test_undefined_samples_are_left_out_and_the_order_of_the_file_does_not_matter() -> None:
+    generator = np.random.default_rng(3)
+    x, updates = copula(generator, 40, 0.5)
+    updates, censored = capped(updates, 30)
+    found = spearman(x, updates, censored, 200)
+    shuffled = generator.permutation(40)
+    again = spearman(
+        np.append(x[shuffled], [np.nan, 1]),
+        np.append(updates[shuffled], [1, np.nan]),
+        np.append(censored[shuffled], [True, True]),
+        200,
+    )
+    assert again == pytest.approx(found)
+
+
+@pytest.mark.parametrize("x", [[1, 1, 1, 1], [1, np.nan, 2, 3]])
+def test_a_constant_measure_or_three_samples_have_no_correlation(x: list[float]) -> None:
+    assert np.isnan(spearman(x, [1, 2, 3, 4], NONE_OF_4, 20)[:3]).all()
+
+
+def test_nothing_is_known_where_all_are_censored() -> None:
+    everything = [True] * 6
+    assert np.isnan(spearman(range(6), [9] * 6, everything, 20).value)
+    assert np.isnan(concordance(range(6), [9] * 6, everything, 20).c.value)
+
+
+def test_perfect_order_is_certain() -> None:
+    assert spearman(range(20), range(20), np.zeros(20), 200)[:3] == pytest.approx((1, 1, 1))
+    assert concordance(range(20), range(20, 0, -1), np.zeros(20), 200).somers_d[:3] == (-1, -1, -1)
+
+
+def test_resamples_that_are_mostly_undefined_give_no_interval() -> None:
+    # Only the first two can be compared, and 40 % of the resamples have both.
+    one_pair = concordance([1, 2, 3, 4, 5], [5, 9, 4, 3, 2], [False, True, True, True, True], 500).c
+    assert one_pair.value == 1
+    assert np.isnan([one_pair.low, one_pair.high]).all()
+    # Of the first with any other, 67 % have one.
+    four_pairs = concordance([1, 2, 3, 4, 5], [5, 9, 9, 9, 9], [False, True, True, True, True], 500).c
+    assert four_pairs[:3] == (1, 1, 1)
+
+
+@pytest.mark.parametrize(("n", "r"), [(30, 0.0), (40, 0.7)])
+def test_intervals_hold_the_truth_of_a_gaussian_copula_in_95_of_100(n: int, r: float) -> None:
+    rho, d = 6 / np.pi * np.arcsin(r / 2), 2 / np.pi * np.arcsin(r)
+    hits = np.zeros(2)
+    for trial in range(200):
+        x, updates = copula(np.random.default_rng(trial), n, r)
+        found = spearman(x, updates, np.zeros(n), 300, trial)
+        somers = concordance(x, updates, np.zeros(n), 300, trial).somers_d
+        hits += [found.low <= rho <= found.high, somers.low <= d <= somers.high]
+    assert in_95_of_100(int(hits[0]), 200)
+    assert in_95_of_100(int(hits[1]), 200)
+
+
+def test_intervals_hold_the_truth_of_a_third_censored() -> None:
+    cap = np.exp(3 + 0.43)
+    x, updates = copula(np.random.default_rng(0), 200_000, 0.7)
+    truth = stats.spearmanr(x, np.where(updates > cap, np.inf, updates))[0]
+    hits = 0
+    for trial in range(200):
+        x, updates = copula(np.random.default_rng(1 + trial), 40, 0.7)
+        found = spearman(x, *capped(updates, cap), 300, trial)
+        hits += found.low <= truth <= found.high
+    assert in_95_of_100(hits, 200)
+
+
+def test_two_thousand_samples_take_seconds() -> None:
+    x, updates = copula(np.random.default_rng(4), 2000, 0.6)
+    found = spearman(x, *capped(updates, 30), 300)
+    assert found.low < found.value < found.high < found.low + 0.1
+
+
+# Partial correlation
+
+
+def test_partial_correlation_is_the_closed_form_for_one_control() -> None:
+    generator = np.random.default_rng(5)
+    z = generator.normal(size=50)
+    x, updates = z + generator.normal(size=50), np.exp(z + generator.normal(size=50))
+    xy, xz, yz = (stats.spearmanr(a, b)[0] for a, b in ((x, updates), (x, z), (updates, z)))
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert partial(x, updates, np.zeros(50), [z], 20).value == pytest.approx(expected)
+
+
+def test_partial_correlation_is_that_of_residual_ranks_for_several_controls() -> None:
+    generator = np.random.default_rng(6)
+    controls = generator.normal(size=(3, 60))
+    x, updates = controls.sum(axis=0) + generator.normal(size=(2, 60))
+    ranks = stats.rankdata([x, updates, *controls], axis=1)
+    design = np.vstack([ranks[2:], np.ones(60)]).T
+    left = [values - design @ np.linalg.lstsq(design, values)[0] for values in ranks[:2]]
+    found = partial(x, updates, np.zeros(60), list(controls), 20)
+    assert found.value == pytest.approx(np.corrcoef(left)[0, 1])
+    # A control that is given twice is held once.
+    again = partial(x, updates, np.zeros(60), [*controls, controls[0]], 20)
+    assert again.value == pytest.approx(found.value)
+
+
+def test_a_common_cause_leaves_nothing_in_95_of_100() -> None:
+    hits = 0
+    for trial in range(200):
+        generator = np.random.default_rng(trial)
+        z = generator.normal(size=40)
+        x, updates = z + 0.7 * generator.normal(size=(2, 40))
+        hits += not partial(x, updates, np.zeros(40), [z], 300, trial).excludes_zero
+    # Ranks do not hold z wholly: 0.012 is left in truth, nothing to forty samples.
+    assert in_95_of_100(hits, 200)
+
+
+def test_a_measure_that_is_its_control_has_nothing_left() -> None:
+    x, updates = copula(np.random.default_rng(7), 30, 0.5)
+    assert np.isnan(partial(x, updates, np.zeros(30), [np.exp(x)], 20).value)
+
+
+# League table
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    generator = np.random.default_rng(8)
+    n = 120
+    length = np.exp(generator.normal(size=n))
+    own = generator.normal(size=n)
+    updates = np.exp(3 + 0.3 * np.log(length) + 0.8 * own + 0.3 * generator.normal(size=n))
+    measures = pd.DataFrame(
+        {"noise": generator.normal(size=n), "proxy": length * 2, "good": -own, "flat": np.ones(n)}
+    )
+    length = pd.Series(length, name="length")
+    costs, expected = {"good": 24.0, "length": 0.0}, {"good": -1, "proxy": -1}
+    return league(measures, *capped(updates, 50), length, costs, expected, replicates=400).set_index("measure")
+
+
+def test_the_league_is_ordered_by_the_size_of_rho_with_the_undefined_last(table: pd.DataFrame) -> None:
+    assert list(table.index[[0, -2, -1]]) == ["good", "noise", "flat"]
+    assert table["rho"].abs().dropna().is_monotonic_decreasing
+    assert set(table.index) == {"good", "proxy", "length", "noise", "flat"}
+
+
+def test_the_league_says_what_is_as_expected_and_what_beats_length(table: pd.DataFrame) -> None:
+    good = table.loc["good"]
+    assert (good["verdict"], good["excludes_zero"], good["beats_length"]) == (
+        "predicts updates as expected",
+        True,
+        True,
+    )
+    assert good["gain_low"] > 0
+    assert good["cost"] == 24
+    assert np.sign(good[["rho", "partial", "somers_d"]].astype(float)).eq(-1).all()
+    assert table.loc["proxy", "verdict"] == "predicts the opposite"
+    assert table.loc["length", "verdict"] == "predicts updates"
+    assert table.loc["noise", "verdict"] == "cannot tell"
+    assert table.loc["flat", "verdict"] == "not measured"
+    assert np.isnan(table.loc["noise", "cost"])
+
+
+def test_length_is_not_compared_with_itself_and_its_proxy_gains_nothing(table: pd.DataFrame) -> None:
+    assert table.loc["length", ["partial", "gain"]].isna().all()
+    assert np.isnan(table.loc["proxy", "partial"])
+    assert table.loc["proxy", "gain":"gain_high"].tolist() == [0, 0, 0]
+    assert not table.loc[["length", "proxy", "noise"], "beats_length"].any()
+
+
+def test_the_league_corrects_p_for_the_measures_that_have_one(table: pd.DataFrame) -> None:
+    assert np.isnan(table.loc["flat", "p_holm"])
+    assert table.loc["good", "p_holm"] == pytest.approx(4 * table.loc["good", "p"])
+    assert table.loc["noise", "p_holm"] == pytest.approx(table.loc["noise", "p"])
+
+
+def test_the_p_of_the_league_is_scipys() -> None:
+    x, updates = copula(np.random.default_rng(9), 30, 0.3)
+    length = pd.Series(np.random.default_rng(10).normal(size=30), name="length")
+    found = league(pd.DataFrame({"x": x}), updates, np.zeros(30), length, {}, {}, replicates=20)
+    assert found.set_index("measure").loc["x", "p"] == pytest.approx(stats.spearmanr(x, updates).pvalue)
+
+
+def test_of_two_equally_good_measures_neither_beats_the_other_in_95_of_100() -> None:
+    hits = 0
+    for trial in range(200):
+        generator = np.random.default_rng(trial)
+        y = generator.normal(size=40)
+        up, down = y + generator.normal(size=40), -y + generator.normal(size=40)
+        hits += not gain(up, down, np.exp(y), np.zeros(40), 300, trial).excludes_zero
+    assert in_95_of_100(hits, 200)
+
+
+# Combination
+
+
+def test_a_combination_holds_out_what_its_measures_know() -> None:
+    generator = np.random.default_rng(11)
+    measures, updates = cheap_measures(generator, 80, signal=1.0)
+    found = combination(measures, updates, np.zeros(80), 400)
+    # The best that can be known is 1 and 0.5 of two measures, with residual sd 0.5.
+    best = stats.spearmanr(np.log(measures["a"]) + 0.5 * np.log(measures["b"]), updates)[0]
+    assert best - 0.08 < found.held_out.value <= best + 0.02
+    assert found.held_out.low < found.held_out.value < found.held_out.high
+    assert found.coefficients["a"] == pytest.approx(1, abs=0.2)
+    assert found.coefficients["b"] == pytest.approx(0.5, abs=0.2)
+    assert found.coefficients[["c", "d"]].abs().max() < 0.2
+    assert np.median(np.abs(np.log(found.predictions / updates))) < 0.5
+
+
+def test_a_combination_of_noise_predicts_nothing_and_is_not_pulled_below_nothing() -> None:
+    found = []
+    for trial in range(40):
+        measures, updates = cheap_measures(np.random.default_rng(trial), 40, signal=0)
+        found.append(combination(measures, updates, np.zeros(40), 200, trial).held_out)
+    values = np.array([estimate.value for estimate in found])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
+    assert sum(not estimate.excludes_zero for estimate in found) >= stats.binom.ppf(0.001, 40, 0.95)
+
+
+def test_censoring_bends_the_coefficients_of_the_cap_but_not_of_the_combination() -> None:
+    measures, updates = cheap_measures(np.random.default_rng(12), 400, signal=1.0)
+    cut, censored = capped(updates, np.exp(3.5))
+    nothing = np.zeros(400)
+    whole, naive = (combination(measures, y, nothing, 20).coefficients["a"] for y in (updates, cut))
+    found = combination(measures, cut, censored, 20)
+    assert naive < 0.6 * whole
+    assert found.coefficients["a"] == pytest.approx(whole, abs=0.05)
+    assert found.held_out.n_censored == censored.sum()
+    # Samples beyond the cap are predicted beyond it.
+    assert stats.spearmanr(found.predictions[censored], updates[censored])[0] > 0.4
+
+
+def test_samples_that_did_not_run_and_measures_that_are_undefined_are_borne() -> None:
+    measures, updates = cheap_measures(np.random.default_rng(13), 40)
+    measures.loc[[1, 5], "a"] = np.nan
+    measures["never"] = np.nan
+    measures["zeros"] = np.arange(40) % 3
+    measures["signed"] = np.linspace(-1, 1, 40)
+    updates[7] = np.nan
+    found = combination(measures, updates, np.zeros(40), 50)
+    assert np.flatnonzero(np.isnan(found.predictions)).tolist() == [7]
+    assert found.coefficients["never"] == pytest.approx(0, abs=1e-12)
+    assert found.held_out.n == 39
+
+
+def test_a_pilot_of_too_few_forgotten_samples_is_refused() -> None:
+    measures, updates = cheap_measures(np.random.default_rng(14), 12)
+    censored = np.arange(12) >= 9
+    with pytest.raises(UserError, match="9 samples"):
+        combination(measures, updates, censored)
+    with pytest.raises(UserError, match="10 are needed"):
+        predict(measures, updates, censored, measures)
+
+
+@pytest.mark.parametrize("cap", [np.inf, np.exp(4.0)])
+def test_nine_of_ten_samples_lie_within_their_predicted_interval(cap: float) -> None:
+    covered = []
+    for trial in range(40 if np.isinf(cap) else 15):
+        generator = np.random.default_rng(trial)
+        pilot, updates = cheap_measures(generator, 40)
+        others, truth = cheap_measures(generator, 200)
+        found = predict(pilot, *capped(updates, cap), others.set_index(np.arange(200) + 5), trial)
+        covered.append(np.mean((found["low"] <= truth) & (truth <= found["high"])))
+    assert list(found.index[[0, -1]]) == [5, 204]
+    assert np.mean(covered) == pytest.approx(0.9, abs=3.5 * np.std(covered) / np.sqrt(len(covered)))
+
+
+def test_an_interval_has_no_end_where_the_pilot_does_not_reach_so_far() -> None:
+    # Eleven errors of which the greatest two are censored: nine tenths of twelve is the eleventh.
+    measures, updates = cheap_measures(np.random.default_rng(15), 12, signal=0)
+    censored = np.zeros(12, dtype=bool)
+    censored[np.argsort(updates)[-2:]] = True
+    found = predict(measures, np.where(censored, 1e6, updates), censored, measures)
+    assert np.isinf(found["high"]).all()
+    assert (found["low"] == 0).all()
+
+
+def test_a_larger_pilot_predicts_better() -> None:
+    measures, updates = cheap_measures(np.random.default_rng(16), 120, signal=1.0)
+    found = pilot_sizes(measures, updates, np.zeros(120), (10, 30, 118))
+    assert found["pilot"].tolist() == [10, 30]
+    assert found["n"].tolist() == [110, 90]
+    assert found["pilots"].tolist() == [100, 100]
+    assert found["rho"].is_monotonic_increasing
+    assert all(small < large for small, large in pairwise(found["low"]))
+
+
+# Methods against one another
+
+
+def test_kendalls_w_is_worked_by_hand() -> None:
+    # Rank sums 4, 5, 9, 12 of three judges: S = 41, W = 12 · 41 / (9 · 60).
+    ranks = pd.DataFrame({"GA": [1, 2, 3, 4], "NPO": [2, 1, 3, 4], "GradDiff": [1, 2, 3, 4]})
+    sums = ranks.sum(axis=1)
+    s = float(((sums - sums.mean()) ** 2).sum())
+    found = agreement(ranks, ranks.ne(ranks), 20)
+    assert found.kendalls_w.value == pytest.approx(12 * s / (9 * 60))
+    assert found.kendalls_w.value == pytest.approx((1 + 2 * found.pairs["rho"].mean()) / 3)
+    assert found.pairs[["first", "second"]].to_numpy().tolist() == [
+        ["GA", "NPO"],
+        ["GA", "GradDiff"],
+        ["NPO", "GradDiff"],
+    ]
+    assert found.pairs["rho"].tolist() == pytest.approx([0.8, 1, 0.8])
+
+
+def test_agreement_ranks_censored_samples_on_top_of_either_method() -> None:
+    updates = pd.DataFrame({"GA": [1.0, 2, 3, 9, 9, 5], "NPO": [2.0, 1, 9, 4, 9, np.nan]})
+    found = agreement(updates, updates == 9, 20).pairs.iloc[0]
+    expected = stats.spearmanr([1, 2, 3, 9, 9], [2, 1, 9, 4, 9])[0]
+    assert found["rho"] == pytest.approx(expected)
+    assert (found["n"], found["n_censored"]) == (5, 3)
+
+
+def test_flips_are_counted_by_hand() -> None:
+    values = pd.DataFrame({"GA": [1.0, 2, 3, 4, 5], "NPO": [2.0, 3, 2, 5, 5], "PO": [9.0, 9, 9, 9, np.nan]})
+    found = flips(values)
+    pair = found.pairs.iloc[0]
+    assert pair[["n", "first_wins", "second_wins", "ties", "flips"]].tolist() == [5, 1, 3, 1, 1]
+    # Clopper–Pearson of 1 in 5 is [0.005, 0.716]; more than half of the selections cannot be the fewer.
+    assert pair[["share", "low", "high"]].tolist() == pytest.approx([0.2, 0.00505, 0.5], abs=1e-5)
+    assert found.pairs["n"].tolist() == [5, 4, 4]
+    assert found.pairs["share"].tolist()[1:] == [0, 0]
+
+
+def test_the_spread_has_the_interval_of_normal_values() -> None:
+    hits = 0
+    for trial in range(200):
+        values = pd.DataFrame({"GA": np.random.default_rng(trial).normal(0, 2, 5)})
+        row = flips(values).spread.iloc[0]
+        hits += row["sd_low"] <= 2 <= row["sd_high"]
+    assert in_95_of_100(hits, 200)
+    assert row["sd"] == pytest.approx(values["GA"].std())
+    assert row["least"] <= row["mean"] <= row["greatest"]
+
+
+def test_balanced_selections_are_held_against_random_ones() -> None:
+    generator = np.random.default_rng(17)
+    random = flips(pd.DataFrame(generator.normal(size=(40, 2)), columns=["GA", "NPO"]))
+    steady = pd.DataFrame(generator.normal(size=(40, 2)) * 0.2 + [0, 2], columns=["GA", "NPO"])
+    found = balance(random, flips(steady))
+    assert (found.spread["low"] < 0.2).all()
+    assert (found.spread["high"] > 0.2).all()
+    assert (found.spread["high"] < 1).all()
+    pair = found.pairs.iloc[0]
+    flipped = int(random.pairs["flips"].iloc[0])
+    assert pair["share_balanced"] == 0
+    assert pair["p"] == pytest.approx(stats.fisher_exact([[flipped, 40 - flipped], [0, 40]]).pvalue)
+
+
+def test_one_selection_has_no_spread() -> None:
+    found = flips(pd.DataFrame({"GA": [1.0], "NPO": [2.0]}))
+    assert found.spread[["sd", "sd_low", "sd_high"]].isna().all(axis=None)
+    assert found.pairs["share"].iloc[0] == 0
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("estimate", "expected", "outcome"),
+    [
+        (Estimate(-0.68, -0.8, -0.5, 60), -1, "predicts updates as expected"),
+        (Estimate(0.68, 0.5, 0.8, 60), -1, "predicts the opposite"),
+        (Estimate(0.68, 0.5, 0.8, 60), 0, "predicts updates"),
+        (Estimate(-0.2, -0.4, 0.1, 60), -1, "cannot tell"),
+        (Estimate(np.nan, np.nan, np.nan, 3), -1, "not measured"),
+        (Estimate(0.4, np.nan, np.nan, 3), 1, "not measured"),
+    ],
+)
+def test_a_verdict_rests_on_the_interval_and_the_sign(estimate: Estimate, expected: int, outcome: str) -> None:
+    assert verdict(estimate, expected).outcome == outcome
+
+
+def test_a_verdict_gives_its_figures() -> None:
+    reason = verdict(Estimate(-0.68, -0.8, -0.5, 60, 4), -1).reason
+    assert reason == "strong: ρ = −0.68 [−0.80, −0.50], n = 60, 4 of them censored; the interval excludes 0"
+
+
+def test_sizes_have_names() -> None:
+    words = [size_in_words(rho) for rho in (0.09, -0.1, 0.3, -0.5, 0.7, -1)]
+    assert words == ["negligible", "weak", "moderate", "strong", "very strong", "very strong"]
+
+
+# Slope and regime
+
+
+def test_slopes_are_those_of_least_squares() -> None:
+    generator = np.random.default_rng(18)
+    x = generator.uniform(1, 3, 40)
+    y = 2 * x + 1 + 0.1 * generator.normal(size=40)
+    found = slope(np.append(x, np.nan), np.append(y, 1), 400)
+    line = stats.linregress(x, y)
+    assert found.through_origin.value == pytest.approx(x @ y / (x @ x))
+    assert found.with_intercept.value == pytest.approx(line.slope)
+    assert found.intercept.value == pytest.approx(line.intercept)
+    assert found.with_intercept.n == 40
+    half = (found.with_intercept.high - found.with_intercept.low) / 2
+    assert half == pytest.approx(stats.t.ppf(0.975, 38) * line.stderr, rel=0.3)
+
+
+def test_the_slope_holds_the_truth_in_95_of_100() -> None:
+    hits = np.zeros(2)
+    for trial in range(200):
+        generator = np.random.default_rng(trial)
+        x = generator.uniform(1, 3, 25)
+        found = slope(x, 1.5 * x + 0.2 * generator.normal(size=25), 300, trial)
+        hits += [estimate.low <= 1.5 <= estimate.high for estimate in found[:2]]
+    assert in_95_of_100(int(hits[0]), 200)
+    assert in_95_of_100(int(hits[1]), 200)
+
+
+def test_one_point_many_times_has_no_slope_but_a_line_through_the_origin() -> None:
+    found = slope([2.0] * 6, [4.0] * 6, 50)
+    assert found.through_origin[:3] == (2, 2, 2)
+    assert np.isnan(found.with_intercept.value)
+
+
+def test_the_quadratic_regime_lies_between_the_rounding_floor_and_the_quartic() -> None:
+    sigmas = np.array([1e-2, 1e-5, 1e-4, 1e-3, 3e-4, 3e-3])
+    curvature = np.array([2.0, 5.0, 9.0])
+    mrd = sigmas[:, None] ** 2 * curvature * (1 + 5e3 * sigmas[:, None] ** 2) + 1e-9
+    found = quadratic_regime(sigmas, mrd)
+    assert (found.low, found.high) == (1e-4, 3e-3)
+    assert found.table["sigma"].is_monotonic_increasing
+    assert found.table["inside"].tolist() == [False, True, True, True, True, False]
+    assert found.table["ratio"].iloc[2] == pytest.approx(5, rel=0.01)
+
+
+def test_a_floor_alone_has_no_quadratic_regime() -> None:
+    found = quadratic_regime([1e-5, 1e-4, 1e-3], [1e-6, 1e-6, 1e-6])
+    assert np.isnan([found.low, found.high]).all()
+    assert not found.table["inside"].any()
