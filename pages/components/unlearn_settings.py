@@ -40,8 +40,8 @@ DEMO_RATE = "2e-5"
 # docs/LOG.md has the whole study.
 FINDINGS = """
 **No order is confirmed to be better than uniform on both of our models**, so none is recommended. Each figure is
-the mean difference to uniform sampling, paired over five fresh seeds of 40 samples, with its 95 % interval; all runs
-forgot everything (MA < 0.5).
+the mean difference to uniform sampling, paired over five fresh seeds of 40 samples, with its 95 % interval; all
+runs forgot everything (MA < 0.5).
 
 | | updates | retain MA |
 |---|---|---|
@@ -54,7 +54,8 @@ forgot everything (MA < 0.5).
 | the same, GradDiff: demo | +8 [−42, +57] | +0.01 [−0.03, +0.05] |
 
 On the TOFU model a strict order by the sum of MRD, easy samples first, keeps more of the retain set at no more
-updates. So does the longest answer first, which needs no scoring: the sum goes with length. On the demo neither does.
+updates. So does the longest answer first, which needs no scoring: the sum goes with length. On the demo neither
+does.
 """
 SOURCE_TITLES = {
     "absolute": "Fixed thresholds",

@@ -40,6 +40,7 @@ from mrd_core.unlearning.sampling import SAMPLERS
 from pages.components.unlearn_inputs import key_of
 from pages.components.unlearn_presets import PRESETS, configs
 from pages.components.unlearn_result import heat_map
+from pages.components.unlearn_settings import DEMO_RATE
 from tests.app.conftest import (
     Home,
     adopted,
@@ -195,7 +196,8 @@ def test_a_finished_score_run_leads_to_the_form(app: Open, own: Home) -> None:
 
 def test_the_form_begins_with_the_defaults_and_the_demo_to_retain(app: Open, own: Home) -> None:
     test = opened(app, own)
-    expected = UnlearnConfig(score_run=own.run.directory, model=ModelConfig(), retain=DEMO)
+    rate = OptimiserConfig(learning_rate=float(DEMO_RATE))
+    expected = UnlearnConfig(score_run=own.run.directory, model=ModelConfig(), retain=DEMO, optimiser=rate)
     assert shown_config(test) == expected
     assert METHODS["graddiff"].formula in test.latex[0].value
     assert "Estimated cost: about" in texts(test)
@@ -380,7 +382,8 @@ def test_a_guard_without_a_retain_set_is_refused(app: Open, own: Home) -> None:
     test.segmented_control(key="unlearn_retain_set").set_value("None").run()
     assert test.button(key="unlearn_launch")
     test.number_input(key="unlearn_Limits_min_retain_accuracy").set_value(0.5).run()
-    assert "The utility guard needs a retain set." in texts(sound(test))
+    assert "A utility guard watches the retain set: name one, or leave the guard out." in texts(sound(test))
+    assert "unlearn_launch" not in keys_of(test)
 
 
 def test_a_column_that_cannot_weigh_is_refused(app: Open, own: Home) -> None:
