@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.cost import PLANNING_EVALUATIONS
+from mrd_core.demo import MODEL_DIR
 from mrd_core.encoding import BoolArray
 from mrd_core.errors import UserError
 from mrd_core.likelihood import FloatArray
@@ -98,8 +99,9 @@ def save_model(
 
 def _name_base(config: UnlearnConfig, prepared: Prepared) -> None:
     """Have an adapter say what it belongs on: where another was merged in, nothing that peft could load."""
+    base = str(MODEL_DIR) if config.model.source == "demo" else config.model.source
     for settings in getattr(prepared.trained, "peft_config", {}).values():
-        settings.base_model_name_or_path = None if config.model.adapter else config.model.source
+        settings.base_model_name_or_path = None if config.model.adapter else base
         # Where that is None, peft takes this name.
         prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
 

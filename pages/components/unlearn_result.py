@@ -95,13 +95,6 @@ def _headline(summary: Mapping[str, Any]) -> None:
     st.html(SMALLER)
     with unlearn_layout.grid("unlearn_headline", columns=3, least="13rem"):
         _metrics(summary)
-    back = summary["forgotten"] - summary["forgotten_at_end"]
-    if back > 0:
-        st.warning(
-            f"{back} of {summary['forgotten']} samples that were found forgotten came back: later steps, on "
-            "other samples, made the model say them again.",
-            icon=":material/undo:",
-        )
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
 

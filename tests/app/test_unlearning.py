@@ -579,7 +579,7 @@ def test_a_result_says_what_was_forgotten_and_what_it_cost(app: Open, unlearned:
     assert str(UnlearningFiles(unlearned.weighted.directory).model) in loading
 
 
-def test_samples_that_came_back_are_told(app: Open, unlearned: Unlearned, own: Home) -> None:
+def test_what_the_run_warns_of_is_told(app: Open, unlearned: Unlearned, own: Home) -> None:
     run = queued(own)
     for path in (
         unlearned.uniform.directory / "outcome.parquet",
@@ -588,9 +588,9 @@ def test_samples_that_came_back_are_told(app: Open, unlearned: Unlearned, own: H
         (run.directory / path.name).write_bytes(path.read_bytes())
     summary = unlearned.uniform.summary
     assert summary is not None
-    ended(own.store, run, RunState.SUCCEEDED, summary=summary | {"forgotten": 24, "forgotten_at_end": 21})
-    test = opened(app, own, run)
-    assert test.warning[0].value.startswith("3 of 24 samples that were found forgotten came back")
+    back = "3 of the 24 samples that were found forgotten are not so any more at the end."
+    ended(own.store, run, RunState.SUCCEEDED, summary=summary | {"warnings": [back]})
+    assert [warning.value for warning in opened(app, own, run).warning] == [back]
 
 
 def test_a_sample_is_shown_before_and_after_and_the_next_is_one_button_away(
