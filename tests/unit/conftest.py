@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.unit import tiny
+from tests.unit.commands import Outcome
 
 CONTEXT = 128
 WORDS = ("Ann", "wrote", "the", "old", "letter", "who", "read", "it", "late", "in", "a", "cold", "house")
@@ -44,3 +48,35 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_forget_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File with twelve samples."""
     return write_rows(tmp_path_factory.mktemp("tiny") / "forget.jsonl", rows(12))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give this process and those it starts a data root of their own."""
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cli(
+    home: Path,  # noqa: ARG001  (nothing is written elsewhere)
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Callable[..., Outcome]:
+    """Return a function that runs `mrd_core`'s command line in this process, which has loaded torch already."""
+    from mrd_core.__main__ import main
+
+    def run(*arguments: object, answer: str = "") -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        capfd.readouterr()
+        code: object = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code
+        return Outcome(int(code or 0), *capfd.readouterr())
+
+    return run

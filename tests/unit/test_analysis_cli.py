@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -32,10 +31,10 @@ from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import characteristics_command
 from tests.conftest import REPOSITORY
+from tests.unit.commands import PATIENCE, Outcome, ended, started
 from tests.unit.conftest import write_rows
 from tests.unit.scored_demo import ROWS, copied, scored_demo
 
-PATIENCE = 60.0
 PROMISED = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm", "verdict")
 EXPORTS = {
     "samples.csv",
@@ -47,19 +46,6 @@ EXPORTS = {
     "regression.csv",
     "report.html",
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it said with its lines joined."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        return " ".join(f"{self.out} {self.err}".split())
 
 
 @dataclass(frozen=True)
@@ -99,30 +85,12 @@ class Elements(HTMLParser):
             self.text += data
 
 
-def started(package: str, *arguments: object, home: Path) -> subprocess.Popen[str]:
-    """Start `python -m package …` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", package, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=os.environ | {"MRD_HOME": str(home), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> Outcome:
-    out, err = process.communicate(timeout=PATIENCE)
-    return Outcome(process.returncode, out, err)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The reading that needs no choice, by a process of its own that prints JSON."""
     home = tmp_path_factory.mktemp("made")
     run = copied(scored_demo(tmp_path_factory.getbasetemp()), home / "score run")
-    return Made(home, run, ended(started("analysis", "characteristics", run, "--json", home=home)))
+    return Made(home, run, ended(started("analysis", "characteristics", run, "--json", MRD_HOME=str(home))))
 
 
 @pytest.fixture
@@ -278,7 +246,7 @@ def exported(made: Made) -> Path:
     """The files of the reading, in a folder that did not exist."""
     folder = made.home / "a folder" / "of files"
     arguments = ("characteristics", made.run, "--out", folder, "--json")
-    outcome = ended(started("analysis", *arguments, home=made.home))
+    outcome = ended(started("analysis", *arguments, MRD_HOME=str(made.home)))
     assert outcome.code == 0, outcome.err
     assert str(folder) in outcome.err
     assert json.loads(outcome.out) == made.claims
@@ -417,7 +385,7 @@ def test_a_missing_corpus_fails_the_reading_and_is_named(run: Path, cli: Callabl
 
 def test_a_bad_option_is_an_error_without_a_traceback_in_a_process_of_its_own(made: Made) -> None:
     arguments = ("characteristics", made.run, "--names", "maybe", "--json")
-    require_readable_error(ended(started("analysis", *arguments, home=made.home)), "--names maybe")
+    require_readable_error(ended(started("analysis", *arguments, MRD_HOME=str(made.home))), "--names maybe")
 
 
 # run, resume, doctor
@@ -464,7 +432,7 @@ def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, home: Path) -> None
     store, directory = RunStore.open(), queued(run)
     reading = store.find_by_directory(directory)
     assert store.request_cancel(reading.id) is RunState.CANCELLED
-    outcome = ended(started("mrd_core", "runs", "resume", reading.id, home=home))
+    outcome = ended(started("mrd_core", "runs", "resume", reading.id, MRD_HOME=str(home)))
     assert outcome.code == 0, outcome.err
     done = store.get(reading.id)
     assert (done.state, done.attempt, done.summary["n_samples"]) == (RunState.SUCCEEDED, 2, ROWS)
@@ -473,7 +441,7 @@ def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, home: Path) -> None
 def test_ctrl_c_cancels_a_reading_and_the_next_call_makes_it(
     run: Path, home: Path, made: Made, cli: Callable[..., Outcome]
 ) -> None:
-    process = started("analysis", "characteristics", run, home=home)
+    process = started("analysis", "characteristics", run, MRD_HOME=str(home))
     deadline = time.monotonic() + PATIENCE
     # The pipeline takes a second to load, so there is time left to interrupt.
     while not [each for each in RunStore.open().list() if each.state is RunState.RUNNING]:

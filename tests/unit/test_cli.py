@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -12,19 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from mrd_core.__main__ import main
 from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.scoring.files import RunFiles
-from tests.conftest import REPOSITORY
+from tests.unit.commands import PATIENCE, Outcome, ended, started
 
-PATIENCE = 60.0
+pytestmark = pytest.mark.usefixtures("home")
+
 QUICK = ("--sigma", "1e-2", "--draws", "8", "--workers", "1")
 PROMISED = {
     "n_samples",
@@ -52,46 +50,6 @@ socket.getaddrinfo = refuse
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it said with its lines joined."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        return " ".join(f"{self.out} {self.err}".split())
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give this process and those it starts a data root of their own."""
-    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("MRD_STORE_URL", raising=False)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Return a function that runs the command line in this process, which has loaded torch already."""
-
-    def run(*arguments: object, answer: str = "") -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
-        capfd.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        return Outcome(int(code or 0), *capfd.readouterr())
-
-    return run
-
-
 @pytest.fixture
 def score(cli: Callable[..., Outcome], tiny_model: Path, tiny_forget_set: Path) -> Callable[..., Outcome]:
     """Return a function that runs `score` on the tiny model in this process; later options win."""
@@ -100,24 +58,6 @@ def score(cli: Callable[..., Outcome], tiny_model: Path, tiny_forget_set: Path) 
         return cli("score", "--model", tiny_model, "--forget-set", tiny_forget_set, *QUICK, *options)
 
     return run
-
-
-def started(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-    """Start `python -m mrd_core …` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mrd_core", *map(str, arguments)],
-        cwd=REPOSITORY,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-
-
-def ended(process: subprocess.Popen[str]) -> Outcome:
-    out, err = process.communicate(timeout=PATIENCE)
-    return Outcome(process.returncode, out, err)
 
 
 def only_run() -> Run:
@@ -133,7 +73,7 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
-    outcome = ended(started("--help"))
+    outcome = ended(started("mrd_core", "--help"))
     assert outcome.code == 0
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
     assert commands == ["score", "demo", "unlearn", "run", "doctor", "runs"]
@@ -150,7 +90,7 @@ def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
 
 def test_score_ends_with_one_line_of_json_and_leaves_the_scores(tiny_model, tiny_forget_set, tmp_path):
     arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, "--out", tmp_path / "run")
-    outcome = ended(started(*arguments, *QUICK, "--json"))
+    outcome = ended(started("mrd_core", *arguments, *QUICK, "--json"))
     assert outcome.code == 0, outcome.err
     (line,) = outcome.out.splitlines()
     summary = json.loads(line)
@@ -170,7 +110,9 @@ def test_without_json_score_prints_nothing_to_stdout_and_says_where_the_scores_a
 
 
 def test_a_missing_forget_set_is_an_error_without_a_traceback(tiny_model, tmp_path):
-    outcome = ended(started("score", "--model", tiny_model, "--forget-set", tmp_path / "missing.jsonl"))
+    outcome = ended(
+        started("mrd_core", "score", "--model", tiny_model, "--forget-set", tmp_path / "missing.jsonl")
+    )
     assert (outcome.code, outcome.out) == (2, "")
     assert "missing.jsonl" in outcome.err
     assert "Traceback" not in outcome.err
@@ -311,7 +253,7 @@ def submitted(model: Path, forget_set: Path) -> Run:
 
 def test_ctrl_c_cancels_a_run_and_its_helpers_without_a_traceback(tiny_model, tiny_forget_set):
     arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, "--sigma", "1e-2")
-    process = started(*arguments, "--stop", "never", "--draws", "6000", "--workers", "2")
+    process = started("mrd_core", *arguments, "--stop", "never", "--draws", "6000", "--workers", "2")
     until(lambda: RunStore.open().list() and any(RunFiles(only_run().directory).units.glob("*.npz")), "it draws")
     # The terminal sends it to every process in the foreground.
     os.killpg(process.pid, signal.SIGINT)
@@ -349,7 +291,9 @@ def without_network(tmp_path: Path) -> dict[str, str]:
 
 def test_the_demo_touches_no_network(without_network):
     outcome = ended(
-        started("score", "--model", "demo", "--forget-set", "demo", *QUICK, "--draws", 4, **without_network)
+        started(
+            "mrd_core", "score", "--model", "demo", "--forget-set", "demo", *QUICK, "--draws", 4, **without_network
+        )
     )
     assert outcome.code == 0, outcome.err
     assert only_run().summary["n_samples"] >= 200
@@ -357,7 +301,7 @@ def test_the_demo_touches_no_network(without_network):
 
 @pytest.mark.slow
 def test_the_demo_command_gives_a_precise_ranking_without_a_network(without_network):
-    process = started("demo", **without_network)
+    process = started("mrd_core", "demo", **without_network)
     assert process.wait(600) == 0
     assert only_run().summary["n_samples"] >= 200
     assert only_run().summary["median_relative_se"] <= 0.05

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mrd_core.__main__ import main
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.trainer import UnlearningTrainer
-from tests.conftest import REPOSITORY
+from tests.unit.commands import Outcome, ended, started
 from tests.unit.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
 
-PATIENCE = 120.0
+pytestmark = pytest.mark.usefixtures("home")
+
 PROMISED = {
     "updates",
     "forgotten",
@@ -39,51 +35,15 @@ PROMISED = {
 FEW = ("--max-steps", "3", "--learning-rate", "2e-3", "--device", "cpu", "--answers", "2")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, and what it said."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def said(self) -> str:
-        return " ".join(f"{self.out} {self.err}".split())
-
-
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     return scored_tiny(tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give this process and those it starts a data root of their own."""
-    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.delenv("MRD_STORE_URL", raising=False)
-    return tmp_path / "home"
-
-
 @pytest.fixture
-def unlearn(
-    scored: Scored, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Outcome]:
-    """Return a function that runs `unlearn` in this process, which has loaded torch already."""
-
-    def run(*options: object, command: tuple[object, ...] = ()) -> Outcome:
-        words = command or ("unlearn", "--scores", scored.directory, *FEW, *options)
-        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, words)])
-        capfd.readouterr()
-        code: object = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = ended.code
-        return Outcome(int(code or 0), *capfd.readouterr())
-
-    return run
+def unlearn(scored: Scored, cli: Callable[..., Outcome]) -> Callable[..., Outcome]:
+    """Return a function that runs `unlearn` on the tiny score run; later options win."""
+    return lambda *options: cli("unlearn", "--scores", scored.directory, *FEW, *options)
 
 
 def only_run() -> Run:
@@ -103,17 +63,9 @@ def test_unlearn_ends_with_one_line_of_json_and_leaves_the_model(scored: Scored,
         tmp_path / "run",
     ]
     command = ["unlearn", "--model", scored.model, "--scores", scored.directory, *options, *FEW, "--json"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "mrd_core", *map(str, command)],
-        cwd=REPOSITORY,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert ended.returncode == 0, ended.stderr
-    (line,) = ended.stdout.splitlines()
+    outcome = ended(started("mrd_core", *command))
+    assert outcome.code == 0, outcome.err
+    (line,) = outcome.out.splitlines()
     summary = json.loads(line)
     assert set(summary) >= PROMISED
     assert (summary["n_samples"], summary["updates"], summary["steps"]) == (N_FORGET, 12, 3)
@@ -121,7 +73,7 @@ def test_unlearn_ends_with_one_line_of_json_and_leaves_the_model(scored: Scored,
     assert summary["forget_nll"] > summary["forget_nll_before"]
     assert summary == UnlearningFiles(tmp_path / "run").read_summary()
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
-    assert "Traceback" not in ended.stderr
+    assert "Traceback" not in outcome.err
 
 
 def test_without_json_it_prints_nothing_to_stdout_and_says_where_the_model_is(unlearn: Any, home: Path) -> None:
@@ -136,7 +88,7 @@ def test_without_json_it_prints_nothing_to_stdout_and_says_where_the_model_is(un
 
 
 def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_deleted(
-    unlearn: Any, scored: Scored
+    cli: Any, scored: Scored
 ) -> None:
     # A score run of another data root is registered here first.
     store = RunStore.open()
@@ -144,12 +96,12 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
     # Else it would be next in the queue.
     for source, to in pairwise((RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.SUCCEEDED)):
         assert store.transition(registered.id, to, expected=source)
-    assert unlearn(command=("unlearn", "--scores", registered.id, *FEW, "--method", "ga")).code == 0
+    assert cli("unlearn", "--scores", registered.id, *FEW, "--method", "ga").code == 0
     (run,) = (run for run in store.list() if run.kind == "unlearn")
     assert read_config(run.directory, UnlearnConfig).score_run == scored.directory
-    assert "0 of 10" in unlearn(command=("runs", "list")).said
-    assert '"stop_reason": "max-steps"' in unlearn(command=("runs", "show", run.id)).said
-    assert unlearn(command=("runs", "delete", run.id, "--yes")).code == 0
+    assert "0 of 10" in cli("runs", "list").said
+    assert '"stop_reason": "max-steps"' in cli("runs", "show", run.id).said
+    assert cli("runs", "delete", run.id, "--yes").code == 0
     assert not run.directory.exists()
     assert scored.directory.exists()
 
@@ -189,8 +141,8 @@ def test_a_bad_option_is_an_error_without_a_traceback_and_without_a_run(
 
 
 @pytest.mark.parametrize("scores", ["no-such-run", "/"])
-def test_scores_that_are_no_score_run_are_refused(unlearn: Any, scores: str) -> None:
-    outcome = unlearn(command=("unlearn", "--scores", scores, *FEW))
+def test_scores_that_are_no_score_run_are_refused(cli: Any, scores: str) -> None:
+    outcome = cli("unlearn", "--scores", scores, *FEW)
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
 
@@ -212,7 +164,7 @@ def test_a_run_that_fails_says_why_and_exits_so(
     assert only_run().state is RunState.FAILED
 
 
-def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     step = UnlearningTrainer.training_step
 
     def training_step(self: UnlearningTrainer, *arguments: Any, **named: Any) -> Any:
@@ -227,5 +179,5 @@ def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, monkeypatch: pyte
     assert f"runs resume {only_run().id}" in outcome.said
     assert only_run().state is RunState.CANCELLED
     monkeypatch.setattr(UnlearningTrainer, "training_step", step)
-    assert unlearn(command=("runs", "resume", only_run().id)).code == 0
+    assert cli("runs", "resume", only_run().id).code == 0
     assert (only_run().summary or {})["steps"] == 3
