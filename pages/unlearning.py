@@ -4,6 +4,7 @@ import streamlit as st
 
 from mrd_core.runs import ACTIVE, Run, RunState
 from pages.components import (
+    scores_needed,
     session,
     tour,
     unlearn_compare,
@@ -12,7 +13,7 @@ from pages.components import (
     unlearn_result,
     unlearn_runs,
 )
-from pages.components.notices import empty_state, errors_shown, heading
+from pages.components.notices import errors_shown, heading
 
 FORM, PROGRESS, RESULT, COMPARISON = VIEWS = ("New runs", "Progress", "Result", "Comparison")
 VIEW = "unlearn_view"
@@ -25,20 +26,13 @@ def main() -> None:
     with errors_shown():
         run = session.current_run()
         if run is None or run.state is not RunState.SUCCEEDED:
-            _without_scores(run)
+            scores_needed.show(
+                run, "Unlearning starts from a scored forget set. None is scored yet.", "unlearning comes"
+            )
             return
         heading(run.title)
         session.store().reap()
         _views(run)
-
-
-def _without_scores(run: Run | None) -> None:
-    if run is None:
-        sentence, button = "Unlearning starts from a scored forget set. None is scored yet.", "Score one"
-    else:
-        sentence, button = f"This score run is {run.state}; unlearning comes after it.", "Look at the run"
-    if empty_state(sentence, button, "empty_scores"):
-        st.switch_page(tour.DIFFICULTY, query_params={session.RUN: run.id} if run else None)
 
 
 def _views(run: Run) -> None:
