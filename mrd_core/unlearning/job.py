@@ -145,7 +145,7 @@ class Training:
         else:
             # Killed between its last step and its result.
             self._trainer.load(str(self._checkpoint))
-        self.recorder.flush()
+        self.recorder.flush(ended=True)
         if self.feed.spoilt:
             raise spoilt(f"The loss of step {self.feed.standing.steps}", self._trainer.learning_rate)
         if self.feed.reason is None:

@@ -93,15 +93,15 @@ class Recorder:
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
-    def flush(self) -> None:
-        """Hand on what is still held back."""
+    def flush(self, *, ended: bool = False) -> None:
+        """Hand on what is still held back; at the end with words of its own, which are never passed over."""
         self._context.steps(self._metrics, self._updates)
         self._metrics, self._updates = [], []
-        standing = self._standing
+        standing, when = self._standing, " when it stopped" if ended else ""
         self._context.progress(
             standing.steps,
             max(self._most_steps, standing.steps),
-            message=f"{len(standing.forgotten)} of {len(self._accuracy)} forgotten",
+            message=f"{len(standing.forgotten)} of {len(self._accuracy)} forgotten{when}",
             eta_seconds=self._eta_seconds(),
         )
         self._flushed = time.monotonic()
