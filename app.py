@@ -13,6 +13,7 @@ st.navigation(
         st.Page("pages/forget_set.py", title="Forget set", icon=":material/playlist_remove:"),
         st.Page("pages/difficulty.py", title="Difficulty", icon=":material/fitness_center:"),
         st.Page("pages/characteristics.py", title="Characteristics", icon=":material/category:"),
+        st.Page("pages/evidence.py", title="Evidence", icon=":material/fact_check:"),
         st.Page("pages/unlearning.py", title="Unlearning", icon=":material/ink_eraser:"),
     ]
 ).run()

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import pydantic
 import typer
 from rich.console import Console
@@ -17,6 +18,8 @@ from analysis.characteristics import Characterised
 from analysis.characteristics_export import exports, write_exports
 from analysis.claims import Claim
 from analysis.difficulty import Variant
+from analysis.evidence import Evidence, Measurements, judge, measurements
+from analysis.evidence_export import evidence_json, write_tables
 from analysis.judgement import Judgement, claims_json, judged, remains
 from analysis.strata import parsed
 from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
@@ -127,6 +130,34 @@ def characteristics(
     err.print(f"Written to {escape(str(folder))}: {', '.join(contents)}", highlight=False)
 
 
+@app.command()
+def evidence(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Directories of experiments, running or done.")
+    ],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder for every table as CSV, named after its directory.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a directory, a line each, instead of tables.")
+    ] = False,
+) -> None:
+    """Judge experiments: does difficulty predict unlearning, with which interval, and what speaks against it?"""
+    if out_dir:
+        _require_folder(out_dir)
+        _require_different_names(directories)
+    for directory in directories:
+        found = measurements(directory)
+        shown = judge(found)
+        if as_json:
+            print(json.dumps(evidence_json(found, shown), ensure_ascii=False, allow_nan=False), flush=True)
+        else:
+            _print_evidence(found, shown)
+        if out_dir:
+            written = write_tables(out_dir, directory.resolve().name, shown)
+            err.print(f"Written to {escape(str(out_dir))}: {escape(', '.join(written))}", highlight=False)
+
+
 @app.command("run")
 def run_directory(
     directory: Annotated[Path, typer.Argument(help="Directory of a characteristics run, with a config.json.")],
@@ -168,6 +199,18 @@ def _require_folder(folder: Path) -> None:
         raise UserError(
             f"--out {folder}", f"cannot be a folder: {error.strerror}.", "Name a folder that can be written to."
         ) from error
+
+
+def _require_different_names(directories: list[Path]) -> None:
+    """Refuse directories whose tables would be written over one another."""
+    names = [directory.resolve().name for directory in directories]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"The name {twice}",
+            "is that of two directories, and tables are named after it.",
+            "Judge one at a time.",
+        )
 
 
 def _store() -> RunStore:
@@ -253,6 +296,28 @@ def _row(claim: Claim, judgement: Judgement, normalisation: Normalisation) -> tu
         f"{left['length_held']:+.2f}\n[{left['length_held_low']:+.2f}, {left['length_held_high']:+.2f}]",
         claim.verdict,
     )
+
+
+def _print_evidence(found: Measurements, shown: Evidence) -> None:
+    out.print(f"{found.config.title} ({found.config.figure})", style="bold", highlight=False, markup=False)
+    out.print(shown.verdict, highlight=False, markup=False)
+    name, frame = next(iter(shown.tables.items()))
+    if len(frame):
+        out.print(_grid(name, frame))
+    out.print(f"Paper: {shown.paper}", highlight=False, markup=False)
+    for caveat in shown.caveats:
+        out.print(f"- {caveat}", highlight=False, markup=False)
+
+
+def _grid(name: str, frame: pd.DataFrame) -> Table:
+    """Return the figures of a frame; its sentences are printed already."""
+    columns = [str(column) for column in frame if column not in ("text", "verdict")]
+    table = Table(title=name.replace("_", " "), title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in frame[columns].itertuples(index=False, name=None):
+        table.add_row(*(escape(f"{cell:.3g}" if isinstance(cell, float) else str(cell)) for cell in row))
+    return table
 
 
 def main() -> None:

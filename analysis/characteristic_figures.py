@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from analysis.characteristics import About
 from analysis.claims import Claim
 from analysis.features.feature import Bins
-from analysis.figures import BLUE, GREEN, GREY, MRD_TITLE, ORANGE
+from analysis.figures import BLUE, GREEN, GREY, MRD_TITLE, ORANGE, axis_type, with_unit
 from analysis.statistics import GroupComparison, Interval, RankRegression
 from analysis.strata import numbers
 from mrd_core.draws import FloatArray
@@ -50,11 +50,6 @@ def axis_titles(about: About) -> dict[str, str]:
     """Return the title of each feature with its unit in brackets, and that of MRD, by column."""
     units = {"n_tokens": "tokens"} | {name: feature["unit"] for name, feature in about.features.items()}
     return {name: with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
-
-
-def with_unit(title: str, unit: str) -> str:
-    """Return a title with its unit in brackets; a pure number has none."""
-    return f"{title} [{unit}]" if unit else title
 
 
 def shortened(text: str, width: int) -> str:
@@ -162,8 +157,8 @@ def scatter(
         marker["cmin"], marker["cmax"] = np.quantile(shown["mrd"], [0.02, 0.98])
     hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
     figure = go.Figure(_points(shown, shown[x], shown[y], marker, hover, selected, len(shown)))
-    figure.update_xaxes(type=_axis_type(shown[x]))
-    figure.update_yaxes(type=_axis_type(shown[y]))
+    figure.update_xaxes(type=axis_type(shown[x]))
+    figure.update_yaxes(type=axis_type(shown[y]))
     return _laid_out(figure, "Two features and MRD", f"{len(shown)} samples", names[x], names[y], height=440)
 
 
@@ -386,11 +381,6 @@ def _mark_threshold(figure: go.Figure, values: FloatArray, level: float, bins: B
         annotation_xshift=-4 if on_the_right else 4,
         annotation_yshift=16,
     )
-
-
-def _axis_type(values: pd.Series[float]) -> str:
-    wide = len(values) and values.min() > 0 and values.max() >= 100 * values.min()
-    return "log" if wide else "linear"
 
 
 def _scale(colours: Iterable[str]) -> list[list[Any]]:

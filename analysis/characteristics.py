@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +24,6 @@ from analysis.features import VERSION, features
 from analysis.pipeline.loading import choose
 from analysis.statistics import Measured
 from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Frozen, Normalisation, ScoreConfig, Settings
-from mrd_core.draws import Draws
 from mrd_core.errors import UserError
 from mrd_core.runs import Launcher, Run, RunState, RunStore, command_for, submit
 from mrd_core.runs import directory as run_directory
@@ -147,11 +145,10 @@ def characterised(score_run: Path, reading: Path, variant: Variant) -> Character
     table = ranking.merge(
         measured_features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left"
     )
-    draws = Draws.load(RunFiles(score_run).draws)
-    place = pd.Series(np.arange(len(draws.sample_ids)), index=list(draws.sample_ids))
-    order = place.loc[table["sample_id"]].to_numpy()
     measured = {
-        normalisation: Measured(draws.units(variant.scope, normalisation, variant.formula)[:, order])
+        normalisation: difficulty.measured(
+            score_run, replace(variant, normalisation=normalisation), table["sample_id"]
+        )
         for normalisation in Normalisation
     }
     return Characterised(table, about, measured, variant)

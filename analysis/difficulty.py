@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from analysis.statistics import REPLICATES, Interval, Measured, spearman
 from mrd_core.config import Formula, Normalisation, Scope
 from mrd_core.draws import Draws, reliability, scores
 from mrd_core.errors import UserError
+from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
 
@@ -45,7 +48,8 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
     """Return the samples of a run, hardest (smallest MRD) first, undefined ones last.
 
     Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
-    excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count.
+    excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count, and those of
+    the other measures of difficulty (`measures_in`) that the run has.
 
     Raises:
         UserError: A result file of the run is gone.
@@ -57,10 +61,54 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
     in_scope = pd.read_parquet(files.scores, columns=["sample_id", "truncated", *measured])
     texts = ForgetSet.load(files.samples).frame
     table = table.merge(in_scope.rename(columns=measured), on="sample_id").merge(texts, on="sample_id")
+    table = beside(table, directory)
     table["region"] = regions(table)
     table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
+
+
+def beside(table: pd.DataFrame, score_run: Path) -> pd.DataFrame:
+    """Put the other measures of difficulty beside samples of a run, as far as it has them.
+
+    Args:
+        table: One row per sample: sample_id and others; its own columns come before a measure of the same name.
+        score_run: Directory of the run; one of an earlier version has no measures, and one that is gone neither.
+    """
+    path = RunFiles(score_run).measures
+    if not path.exists():
+        return table
+    measured = pd.read_parquet(path).dropna(axis="columns", how="all")
+    new = [name for name in measured if name == "sample_id" or name not in table]
+    return table.merge(measured[new], on="sample_id", how="left", validate="one_to_one")
+
+
+def measures_in(table: pd.DataFrame) -> list[Measure]:
+    """Return the measures beside MRD that some sample of a table has, as they were declared."""
+    declared = (*PLAIN_MEASURES.values(), *GRADIENT_MEASURES.values())
+    return [measure for measure in declared if measure.name in table and table[measure.name].notna().any()]
+
+
+def measured(directory: Path, variant: Variant, sample_ids: Iterable[str]) -> Measured:
+    """Return the MRD of these samples of a run, in this order, with its draws."""
+    draws = _draws(RunFiles(directory))
+    place = pd.Series(np.arange(len(draws.sample_ids)), index=list(draws.sample_ids))
+    units = draws.units(variant.scope, variant.normalisation, variant.formula)
+    return Measured(units[:, place.loc[list(sample_ids)].to_numpy()])
+
+
+def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = REPLICATES) -> Interval:
+    """Return how a column goes with MRD: Spearman's correlation over the samples that have both.
+
+    Its 95 % interval takes in the noise of MRD. NaN with fewer than 3 samples, or where either is constant.
+
+    Args:
+        table: One row per sample.
+        column: Of the table.
+        of_mrd: The MRD of the same rows.
+        replicates: Of the bootstrap.
+    """
+    return spearman(table[column].to_numpy(np.float64, na_value=np.nan), of_mrd, replicates)
 
 
 def trust(directory: Path, variant: Variant) -> Trust:

@@ -28,10 +28,8 @@ from scipy import special, stats
 
 from analysis.statistics import SEED, BoolArray, holm
 from mrd_core.draws import FloatArray
-from mrd_core.errors import UserError
 
 Statistic = Callable[[FloatArray], FloatArray]
-Form = Literal["log", "rank"]
 Outcome = Literal[
     "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
 ]
@@ -42,23 +40,10 @@ LEAST_SAMPLES = 4
 # |ρ| in words: Cohen's (1988) limits, and one more above them.
 SIZES = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (0.7, "strong"), (np.inf, "very strong"))
 
-# The combination of measures: cross-validation, ridge penalties per sample, and steps of EM where some samples
-# are censored.
-FOLDS = 5
-REPEATS = 10
-PILOT_REPEATS = 100
-LEAST_PILOT = 10
-COVERAGE = 0.9
-FORMS: tuple[Form, ...] = ("log", "rank")
-_PENALTIES = np.logspace(-3, 3, 13)
-_EM_STEPS = 20
-# Of a standardised feature: what lies further out says no more than this.
-_FARTHEST = 3.0
-
 # Replicates are worked on in chunks of so many values: 8 MB an array.
 _CHUNK_VALUES = 1_000_000
 # Variance, as a share, below which what is left of a variable is rounding.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 _SPREAD_COLUMNS = ("sd_low", "sd_high", "least", "greatest")
 _FLIP_COLUMNS = (
@@ -102,25 +87,6 @@ class Slope(NamedTuple):
     through_origin: Estimate
     with_intercept: Estimate
     intercept: Estimate
-
-
-@dataclass(frozen=True, eq=False)
-class Combination:
-    """What several cheap measures predict together.
-
-    Attributes:
-        held_out: Spearman correlation with updates of predictions for samples that the model did not see.
-        predictions: Predicted updates, one per sample, each by models that did not see it, shape (N,).
-        coefficients: By measure, change of log(1 + updates) with one standard deviation, all samples.
-        form: Whether the measures entered as logarithms or as normal scores of their ranks.
-        penalty: Ridge penalty of the model of all samples.
-    """
-
-    held_out: Estimate
-    predictions: FloatArray
-    coefficients: pd.Series
-    form: Form
-    penalty: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,23 +146,6 @@ class Regime:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ridge:
-    """A fitted model of log(1 + updates); `train` is what new samples are standardised by, shape (n, k)."""
-
-    form: Form
-    train: FloatArray
-    coefficients: FloatArray
-    intercept: float
-    penalty: float
-    error: float
-
-    def __call__(self, measures: FloatArray) -> FloatArray:
-        """Return predicted log(1 + updates), shape (m,), of measures of shape (m, k)."""
-        predicted: FloatArray = _features(self.form, self.train, measures) @ self.coefficients + self.intercept
-        return predicted
-
-
-@dataclass(frozen=True, eq=False)
 class _Sample:
     """Samples where all that is asked for is defined, in an order that does not depend on that of the file."""
 
@@ -206,7 +155,7 @@ class _Sample:
 
     @property
     def outcome(self) -> FloatArray:
-        return _outcome(self.updates, self.censored)
+        return ranked_outcome(self.updates, self.censored)
 
     def estimate(self, statistic: Statistic, replicates: int, seed: int) -> Estimate:
         return _estimate(statistic, len(self.updates), replicates, seed, int(self.censored.sum()))
@@ -283,13 +232,16 @@ def gain(
     censored: npt.ArrayLike,
     replicates: int = REPLICATES,
     seed: int = SEED,
+    *,
+    signed: bool = False,
 ) -> Estimate:
     """Return |ρ| of a measure less |ρ| of its rival, over the same samples and replicates.
 
-    Arguments as for `partial`. The sign of a correlation is no merit, its size is.
+    Arguments as for `partial`. The sign of a measure's correlation is no merit, its size is; of predictions that
+    go the wrong way it is a fault, and `signed` compares ρ itself.
     """
     sample = _complete([x, rival], updates, censored)
-    return sample.estimate(_gain(sample), replicates, seed)
+    return sample.estimate(_gain(sample, signed), replicates, seed)
 
 
 def league(
@@ -334,118 +286,6 @@ def league(
     return found.loc[best_first].reset_index(drop=True)
 
 
-def combination(
-    measures: pd.DataFrame,
-    updates: npt.ArrayLike,
-    censored: npt.ArrayLike,
-    replicates: int = REPLICATES,
-    seed: int = SEED,
-) -> Combination:
-    """Return what the measures predict together, tested on samples that the model did not see.
-
-    The model is ridge regression of log(1 + updates) on the standardised measures, either their logarithms (where
-    they are positive) or the normal scores of their ranks. A censored sample enters with the number expected of
-    it above its cap under normal residuals, found by EM (Schmee and Hahn, 1979; Aitkin, 1981). In 10 repeats
-    of 5-fold cross-validation, form and penalty are chosen inside each training part, by the leave-one-out error
-    of its uncensored samples. Folds are balanced in updates, since the mean of a training part is else low where
-    that of the rest is high, which pulls ρ down. ρ is the mean over repeats; a replicate resamples samples and
-    takes one repeat. It does not refit: that the training samples are chance too is not in the interval.
-
-    Args:
-        measures: N rows, a numeric column per measure; NaN counts as average.
-        updates: Number of updates, or the cap of a censored run, shape (N,).
-        censored: Which runs ended without forgetting, shape (N,).
-        replicates: Bootstrap replicates.
-        seed: Seed of the folds and the bootstrap.
-
-    Raises:
-        UserError: Fewer than 10 samples were forgotten.
-    """
-    pilot, ran = _pilot(measures, updates, censored)
-    _require_enough(pilot)
-    generator = np.random.default_rng(seed)
-    repeats = np.stack([_out_of_fold(pilot, generator) for _ in range(REPEATS)])
-    predictions = np.full(len(measures), np.nan)
-    predictions[ran] = np.expm1(repeats.mean(axis=0))
-    model = _fit(pilot)
-    return Combination(
-        held_out=_held_out(repeats, pilot.outcome, int(pilot.censored.sum()), replicates, seed),
-        predictions=predictions,
-        coefficients=pd.Series(model.coefficients, index=measures.columns),
-        form=model.form,
-        penalty=float(model.penalty),
-    )
-
-
-def predict(
-    pilot: pd.DataFrame,
-    updates: npt.ArrayLike,
-    censored: npt.ArrayLike,
-    others: pd.DataFrame,
-    seed: int = SEED,
-) -> pd.DataFrame:
-    """Return the updates that the model of `combination` predicts for samples outside the pilot.
-
-    The interval is conformal: as wide, on the log scale, as the errors of cross-validation in the pilot, of
-    which it takes the ⌈0.9 (n + 1)⌉-th smallest. An error at a censored sample is known from below only, so
-    their distribution is that of Kaplan and Meier; where it does not reach so far the interval has no end.
-
-    Args:
-        pilot: Measures of the n samples of the pilot, a numeric column each.
-        updates: Their updates, or the cap, shape (n,).
-        censored: Which of them ended without forgetting, shape (n,).
-        others: Measures of the samples to predict, the same columns.
-        seed: Seed of the folds.
-
-    Returns:
-        Columns updates, low, high (90 %), with the index of `others`.
-
-    Raises:
-        UserError: Fewer than 10 samples of the pilot were forgotten.
-    """
-    known, _ = _pilot(pilot, updates, censored)
-    _require_enough(known)
-    errors = known.y - _out_of_fold(known, np.random.default_rng(seed))
-    width = _conformal_width(errors, known.censored)
-    predicted = _fit(known)(_numbers(others[pilot.columns]))
-    limits = {"updates": predicted, "low": predicted - width, "high": predicted + width}
-    return pd.DataFrame({name: np.maximum(np.expm1(y), 0) for name, y in limits.items()}, index=others.index)
-
-
-def pilot_sizes(
-    measures: pd.DataFrame,
-    updates: npt.ArrayLike,
-    censored: npt.ArrayLike,
-    sizes: Sequence[int] = (10, 20, 30),
-    seed: int = SEED,
-) -> pd.DataFrame:
-    """Return how well a pilot of each size predicts the order of all other samples.
-
-    Args:
-        measures: N rows, a numeric column per measure.
-        updates: Number of updates, or the cap of a censored run, shape (N,).
-        censored: Which runs ended without forgetting, shape (N,).
-        sizes: Forgotten and censored samples in a pilot; those that leave fewer than 4 others are left out.
-        seed: Seed of the pilots.
-
-    Returns:
-        Columns pilot, rho (median over random pilots), low, high (central 95 % of them), n (others), pilots.
-        A pilot of which fewer than half were forgotten is not counted.
-    """
-    everyone, _ = _pilot(measures, updates, censored)
-    generator = np.random.default_rng(seed)
-    rows = []
-    for size in sizes:
-        if size + LEAST_SAMPLES > len(everyone.y):
-            continue
-        orders = [generator.permutation(len(everyone.y)) for _ in range(PILOT_REPEATS)]
-        found = [_of_pilot(everyone, order, size) for order in orders]
-        defined = [rho for rho in found if np.isfinite(rho)]
-        low, rho, high = np.quantile(defined, [0.025, 0.5, 0.975]) if defined else (np.nan,) * 3
-        rows.append((size, rho, low, high, len(everyone.y) - size, len(defined)))
-    return pd.DataFrame(rows, columns=["pilot", "rho", "low", "high", "n", "pilots"])
-
-
 def agreement(
     updates: pd.DataFrame, censored: pd.DataFrame, replicates: int = REPLICATES, seed: int = SEED
 ) -> Agreement:
@@ -464,12 +304,40 @@ def agreement(
     rows = []
     for first, second in combinations(outcomes.columns, 2):
         both = outcomes[[first, second]].dropna().to_numpy().T
-        found = _estimate(_correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
+        found = _estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
         rows.append((first, second, found.value, found.low, found.high, found.n, found.n_censored))
     complete = outcomes.dropna().to_numpy().T
     w = _estimate(_kendalls_w(complete), complete.shape[1], replicates, seed, _count_censored(complete))
     columns = ["first", "second", "rho", "low", "high", "n", "n_censored"]
     return Agreement(pd.DataFrame(rows, columns=columns), w)
+
+
+def repeatability(
+    updates: pd.DataFrame, censored: pd.DataFrame, replicates: int = REPLICATES, seed: int = SEED
+) -> Estimate:
+    """Return how reliable the order of the samples by their updates is, over repeats of the unlearning.
+
+    With r̄ the mean Spearman correlation of two of the k repeats it is k r̄ / (1 + (k − 1) r̄), after Spearman and
+    Brown: how well the samples' mean over another k repeats would agree. No measure can correlate with updates
+    by more than about its square root. NaN for one repeat, and where r̄ is not positive.
+
+    Args:
+        updates: A row per sample, a column per repeat; samples that lack one are left out.
+        censored: Of the same shape, which runs ended without forgetting.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    rows = updates.astype(np.float64).mask(censored.astype(bool), np.inf).dropna().to_numpy().T
+    pairs = list(combinations(range(len(rows)), 2))
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        mean = np.mean([_correlation(covariance, *pair) for pair in pairs], axis=0)
+        return _ratio(len(rows) * mean, np.where(mean > 0, 1 + (len(rows) - 1) * mean, 0))
+
+    if not pairs:
+        return Estimate(np.nan, np.nan, np.nan, rows.shape[-1])
+    return _estimate(statistic, rows.shape[1], replicates, seed, _count_censored(rows))
 
 
 def flips(values: pd.DataFrame) -> Flips:
@@ -515,16 +383,23 @@ def verdict(estimate: Estimate, expected_sign: int = 0) -> Verdict:
     """
     if not np.isfinite(estimate.low):
         return Verdict("not measured", f"no interval from {_samples(estimate)}")
-    figures = f"ρ = {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}], {_samples(estimate)}".replace(
-        "-", "−"
-    )
     if not estimate.excludes_zero:
-        return Verdict("cannot tell", f"{figures}; the interval includes 0")
-    reason = f"{size_in_words(estimate.value)}: {figures}; the interval excludes 0"
+        return Verdict("cannot tell", f"{in_figures(estimate)}; the interval includes 0")
+    reason = f"{size_in_words(estimate.value)}: {in_figures(estimate)}; the interval excludes 0"
     if not expected_sign:
         return Verdict("predicts updates", reason)
     as_expected = np.sign(estimate.value) == np.sign(expected_sign)
     return Verdict("predicts updates as expected" if as_expected else "predicts the opposite", reason)
+
+
+def in_figures(estimate: Estimate, symbol: str = "ρ") -> str:
+    """Return a value with its interval and how many samples it is from."""
+    return f"{with_ends(estimate, symbol)}, {_samples(estimate)}"
+
+
+def with_ends(estimate: Estimate, symbol: str = "ρ") -> str:
+    """Return a value with its interval."""
+    return f"{symbol} = {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]".replace("-", "−")
 
 
 def size_in_words(rho: float) -> str:
@@ -553,7 +428,7 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed
     def steepness(counts: FloatArray) -> FloatArray:
         total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
         spread = counts @ a**2 - sum_a**2 / total
-        varies = spread > _ROUNDING * (counts @ a**2)
+        varies = spread > ROUNDING * (counts @ a**2)
         return _ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
 
     def height(counts: FloatArray) -> FloatArray:
@@ -599,7 +474,7 @@ def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censor
     return _Sample(stacked[:-1, order], stacked[-1, order], ended[order])
 
 
-def _outcome(updates: FloatArray, censored: BoolArray) -> FloatArray:
+def ranked_outcome(updates: FloatArray, censored: BoolArray) -> FloatArray:
     """Return what is ranked: ties at infinity for the censored samples."""
     return np.where(censored, np.inf, updates)
 
@@ -613,12 +488,12 @@ def _estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censor
     value = float(statistic(np.ones((1, n)))[0]) if n >= LEAST_SAMPLES else np.nan
     if not np.isfinite(value):
         return Estimate(np.nan, np.nan, np.nan, n, n_censored)
-    found = np.concatenate([statistic(counts) for counts in _resamples(n, replicates, seed)])
-    left_out = np.concatenate([statistic(counts) for counts in _all_but_one(n)])
-    return Estimate(value, *_bca(value, found, left_out), n, n_censored)
+    found = np.concatenate([statistic(counts) for counts in resamples(n, replicates, seed)])
+    left_out = np.concatenate([statistic(counts) for counts in all_but_one(n)])
+    return Estimate(value, *bca_limits(value, found, left_out), n, n_censored)
 
 
-def _resamples(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
+def resamples(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
     """Yield how often each of n samples is drawn, shape (chunk, n)."""
     generator = np.random.default_rng(seed)
     size = max(1, _CHUNK_VALUES // n)
@@ -627,7 +502,7 @@ def _resamples(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
         yield generator.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
 
 
-def _all_but_one(n: int) -> Iterator[FloatArray]:
+def all_but_one(n: int) -> Iterator[FloatArray]:
     """Yield the counts of the jackknife."""
     size = max(1, _CHUNK_VALUES // n)
     for start in range(0, n, size):
@@ -637,13 +512,13 @@ def _all_but_one(n: int) -> Iterator[FloatArray]:
         yield counts
 
 
-def _bca(value: float, replicates: FloatArray, left_out: FloatArray) -> tuple[float, float]:
+def bca_limits(value: float, replicates: FloatArray, left_out: FloatArray) -> tuple[float, float]:
     """Return the BCa limits of a value from its replicates and its jackknife values, shape (n,)."""
     defined = replicates[np.isfinite(replicates)]
     if 2 * defined.size <= replicates.size:
         return np.nan, np.nan
     # Replicates of a perfect correlation differ from it by rounding alone.
-    distance = np.where(np.abs(defined - value) < _ROUNDING, 0, defined - value)
+    distance = np.where(np.abs(defined - value) < ROUNDING, 0, defined - value)
     below = (np.mean(distance < 0) + np.mean(distance <= 0)) / 2
     bias = special.ndtri(np.clip(below, 1 / defined.size, 1 - 1 / defined.size))
     ends = np.array([-1.0, 1.0]) * special.stdtrit(left_out.size - 1, 0.975)
@@ -656,7 +531,7 @@ def _acceleration(left_out: FloatArray) -> float:
     defined = left_out[np.isfinite(left_out)]
     influence = defined.mean() - defined if defined.size else np.zeros(1)
     square = float((influence**2).sum())
-    return float((influence**3).sum() / (6 * square**1.5)) if square > _ROUNDING**2 else 0.0
+    return float((influence**3).sum() / (6 * square**1.5)) if square > ROUNDING**2 else 0.0
 
 
 def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
@@ -689,7 +564,7 @@ def _correlation(covariance: FloatArray, first: int, second: int) -> FloatArray:
     return _ratio(covariance[:, first, second], scale)
 
 
-def _correlation_of(both: FloatArray) -> Statistic:
+def correlation_of(both: FloatArray) -> Statistic:
     """Return Spearman's ρ of two variables, shape (2, n), as a function of counts."""
     return lambda counts: _correlation(_rank_covariance(both, counts), 0, 1)
 
@@ -704,18 +579,19 @@ def _partial(sample: _Sample) -> Statistic:
         inverse = np.linalg.pinv(covariance[:, 2:, 2:], rcond=1e-10, hermitian=True)
         left = covariance[:, :2, :2] - tied @ inverse @ tied.swapaxes(1, 2)
         total = np.diagonal(covariance, axis1=1, axis2=2)[:, :2]
-        own = np.all(np.diagonal(left, axis1=1, axis2=2) > _ROUNDING * total, axis=1)
+        own = np.all(np.diagonal(left, axis1=1, axis2=2) > ROUNDING * total, axis=1)
         return np.where(own, _correlation(np.where(np.expand_dims(own, (1, 2)), left, 1), 0, 1), np.nan)
 
     return statistic
 
 
-def _gain(sample: _Sample) -> Statistic:
+def _gain(sample: _Sample, signed: bool) -> Statistic:
     rows = np.stack([*sample.variables, sample.outcome])
 
     def statistic(counts: FloatArray) -> FloatArray:
         covariance = _rank_covariance(rows, counts)
-        ahead: FloatArray = np.abs(_correlation(covariance, 0, 2)) - np.abs(_correlation(covariance, 1, 2))
+        own, other = (_correlation(covariance, at, 2) for at in (0, 1))
+        ahead: FloatArray = own - other if signed else np.abs(own) - np.abs(other)
         return ahead
 
     return statistic
@@ -785,165 +661,6 @@ def _p_value(rho: Estimate) -> float:
 def _samples(estimate: Estimate) -> str:
     censored = f", {estimate.n_censored} of them censored" if estimate.n_censored else ""
     return f"n = {estimate.n}{censored}"
-
-
-@dataclass(frozen=True, eq=False)
-class _Pilot:
-    """Samples that were unlearned: measures (n, k), log(1 + updates) (n,), and which are censored (n,)."""
-
-    measures: FloatArray
-    y: FloatArray
-    censored: BoolArray
-
-    @property
-    def outcome(self) -> FloatArray:
-        return _outcome(self.y, self.censored)
-
-    def __getitem__(self, chosen: npt.NDArray[np.intp] | BoolArray) -> _Pilot:
-        return _Pilot(self.measures[chosen], self.y[chosen], self.censored[chosen])
-
-
-def _pilot(measures: pd.DataFrame, updates: npt.ArrayLike, censored: npt.ArrayLike) -> tuple[_Pilot, BoolArray]:
-    """Return the samples that ran, and which those are; a sample may need no update at all, hence 1 + updates."""
-    counted = np.asarray(updates, dtype=np.float64)
-    ran = np.isfinite(counted)
-    everyone = _Pilot(_numbers(measures), np.log1p(counted), np.asarray(censored, dtype=bool))
-    return everyone[ran], ran
-
-
-def _numbers(measures: pd.DataFrame) -> FloatArray:
-    return measures.to_numpy(np.float64, na_value=np.nan)
-
-
-def _require_enough(pilot: _Pilot) -> None:
-    forgotten = int((~pilot.censored).sum())
-    if forgotten < LEAST_PILOT:
-        raise UserError(
-            what="The prediction of updates",
-            why=f"{forgotten} samples of the pilot were forgotten, {LEAST_PILOT} are needed to calibrate it",
-            fix="Unlearn more samples, or raise the cap so that more of them are forgotten.",
-        )
-
-
-def _features(form: Form, train: FloatArray, measures: FloatArray) -> FloatArray:
-    """Return measures, shape (m, k), standardised by those of the training samples, shape (n, k).
-
-    What is undefined is average; what lies far outside the training samples is drawn in.
-    """
-    shaped = _logged if form == "log" else _normal_scores
-    base, new = shaped(train, train), shaped(train, measures)
-    known = np.isfinite(base)
-    count = np.maximum(known.sum(axis=0), 1)
-    centre = np.where(known, base, 0).sum(axis=0) / count
-    spread = np.sqrt(np.where(known, (base - centre) ** 2, 0).sum(axis=0) / count)
-    standardised = np.divide(new - centre, spread, out=np.zeros_like(new), where=spread > 0)
-    bounded: FloatArray = np.clip(np.where(np.isfinite(standardised), standardised, 0), -_FARTHEST, _FARTHEST)
-    return bounded
-
-
-def _logged(train: FloatArray, measures: FloatArray) -> FloatArray:
-    """Return logarithms of measures that are never negative in training, with 0 half the smallest other value."""
-    smallest = np.where(train > 0, train, np.inf).min(axis=0)
-    positive = ~(train < 0).any(axis=0) & np.isfinite(smallest)
-    floor = np.where(positive, smallest / 2, 1)
-    return np.where(positive, np.log(np.maximum(measures, floor)), measures)
-
-
-def _normal_scores(train: FloatArray, measures: FloatArray) -> FloatArray:
-    """Return the normal quantile of the share of training samples below each value, ties counting half."""
-    return np.stack([_scores(np.sort(old), new) for old, new in zip(train.T, measures.T, strict=True)], axis=1)
-
-
-def _scores(ascending: FloatArray, values: FloatArray) -> FloatArray:
-    known = ascending[np.isfinite(ascending)]
-    n = max(known.size, 1)
-    below = (np.searchsorted(known, values) + np.searchsorted(known, values, side="right")) / 2
-    return np.where(np.isfinite(values), special.ndtri(np.clip(below / n, 0.5 / n, 1 - 0.5 / n)), np.nan)
-
-
-def _fit(pilot: _Pilot) -> _Ridge:
-    """Return the model whose form and penalty have the smallest leave-one-out error."""
-    return min((_fit_form(form, pilot) for form in FORMS), key=lambda model: model.error)
-
-
-def _fit_form(form: Form, pilot: _Pilot) -> _Ridge:
-    """Fit by ridge regression, repeated with what is expected of censored samples where there are any."""
-    features = _features(form, pilot.measures, pilot.measures)
-    centre, n = features.mean(axis=0), len(features)
-    u, s, vt = np.linalg.svd(features - centre, full_matrices=False)
-    shrink = s**2 / (s**2 + n * _PENALTIES[:, None])
-    leverage = 1 / n + shrink @ (u**2).T
-    y, unknown = pilot.y.copy(), 0.0
-    for _ in range(_EM_STEPS if pilot.censored.any() else 1):
-        scores, intercept = (y - y.mean()) @ u, y.mean()
-        fitted = intercept + (shrink * scores) @ u.T
-        errors = (((y - fitted) / (1 - leverage))[:, ~pilot.censored] ** 2).mean(axis=1)
-        best = int(errors.argmin())
-        squares = ((y - fitted[best]) ** 2).sum() + unknown
-        spread = np.sqrt(squares / max(n - leverage[best].sum(), 1))
-        y[pilot.censored], unknown = _beyond(pilot.y[pilot.censored], fitted[best, pilot.censored], spread)
-    coefficients = vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
-    return _Ridge(
-        form, pilot.measures, coefficients, intercept - centre @ coefficients, n * _PENALTIES[best], errors[best]
-    )
-
-
-def _beyond(cap: FloatArray, mean: FloatArray, spread: float) -> tuple[FloatArray, float]:
-    """Return the mean of each normal value that is known to exceed its cap, and the sum of their variances."""
-    spread = max(spread, _ROUNDING)
-    above = (cap - mean) / spread
-    hazard = np.exp(-(above**2) / 2 - special.log_ndtr(-above)) / np.sqrt(2 * np.pi)
-    return mean + spread * hazard, float(spread**2 * (1 - hazard * (hazard - above)).sum())
-
-
-def _out_of_fold(pilot: _Pilot, generator: np.random.Generator) -> FloatArray:
-    """Return predicted log(1 + updates) of each sample by a model that was fitted without its fold."""
-    fold = _folds(pilot.outcome, generator)
-    predicted = np.empty(len(fold))
-    for number in range(FOLDS):
-        held_out = fold == number
-        predicted[held_out] = _fit(pilot[~held_out])(pilot.measures[held_out])
-    return predicted
-
-
-def _folds(outcome: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Return a fold for each sample: every five that follow one another in updates are in five folds."""
-    order = np.lexsort((generator.random(outcome.size), outcome))
-    blocks = np.tile(np.arange(FOLDS), (-(-outcome.size // FOLDS), 1))
-    fold = np.empty(outcome.size, dtype=np.intp)
-    fold[order] = generator.permuted(blocks, axis=1).ravel()[: outcome.size]
-    return fold
-
-
-def _held_out(repeats: FloatArray, outcome: FloatArray, n_censored: int, replicates: int, seed: int) -> Estimate:
-    """Return the mean over repeats of ρ of their predictions, shape (R, n), with the outcome."""
-    n, each = outcome.size, [_correlation_of(np.stack([predicted, outcome])) for predicted in repeats]
-    chunks = _resamples(n, -(-replicates // len(each)) * len(each), seed)
-    counts = np.array_split(np.concatenate(list(chunks)), len(each))
-    found = np.concatenate([statistic(drawn) for statistic, drawn in zip(each, counts, strict=True)])
-    left_out = np.mean([np.concatenate([rho(drawn) for drawn in _all_but_one(n)]) for rho in each], axis=0)
-    value = float(np.mean([rho(np.ones((1, n)))[0] for rho in each]))
-    return Estimate(value, *_bca(value, found, left_out), n, n_censored)
-
-
-def _conformal_width(errors: FloatArray, censored: BoolArray) -> float:
-    """Return the Kaplan–Meier quantile of |error| at the conformal level, infinite where it is not reached."""
-    n = errors.size
-    size = np.where(censored, np.maximum(errors, 0), np.abs(errors))
-    order = np.lexsort((censored, size))
-    survival = np.cumprod(1 - ~censored[order] / np.arange(n, 0, -1))
-    level = np.ceil(COVERAGE * (n + 1)) / n
-    reached = np.flatnonzero(1 - survival >= level - _ROUNDING)
-    return float(size[order][reached[0]]) if reached.size else np.inf
-
-
-def _of_pilot(everyone: _Pilot, order: npt.NDArray[np.intp], size: int) -> float:
-    """Return ρ over the others of a model fitted to the first so many in the order; NaN for a useless pilot."""
-    pilot, others = everyone[order[:size]], everyone[order[size:]]
-    if 2 * pilot.censored.sum() > size:
-        return np.nan
-    predicted = _fit(pilot)(others.measures)
-    return float(_correlation_of(np.stack([predicted, others.outcome]))(np.ones((1, predicted.size)))[0])
 
 
 def _spread(method: str, values: FloatArray) -> dict[str, object]:

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.difficulty import unsure_above
+from analysis.statistics import Interval
+from mrd_core.measures import Measure
 
 # Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
 # chartCategoricalColors in .streamlit/config.toml.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#3A8FCB", "#E08A1E", "#1BA784", "#B07CC6", "#8A8F98"
 
-MapAxis = Literal["relative_se", "mean_log_prob"]
+UNCERTAINTY, LOG_PROBABILITY = MAP_AXES = ("relative_se", "mean_log_prob")
 AXIS_TITLES = {
-    "relative_se": "Relative standard error (SE / MRD)",
-    "mean_log_prob": "Mean log-probability [nats per token]",
+    UNCERTAINTY: "Relative standard error (SE / MRD)",
+    LOG_PROBABILITY: "Mean log-probability [nats per token]",
 }
+# What lies above and below the middle of an axis; beside other measures a region is only hard or easy.
+REGIONS = {UNCERTAINTY: (", less sure", ", sure"), LOG_PROBABILITY: (", probable", ", improbable")}
 MRD_TITLE = "MRD (small: hard to unlearn)"
+
+
+def with_unit(title: str, unit: str) -> str:
+    """Return a title with its unit in brackets; a pure number has none."""
+    return f"{title} [{unit}]" if unit else title
+
+
+def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
+    """Return the title of each measure with its unit, by column."""
+    return {measure.name: with_unit(measure.title, measure.unit) for measure in measures}
+
+
+def axis_type(values: pd.Series[float]) -> str:
+    """Return log for an axis whose values are all positive and span two decades, else linear."""
+    wide = len(values) and values.min() > 0 and values.max() >= 100 * values.min()
+    return "log" if wide else "linear"
+
+
+def tie_in_words(tie: Interval, of: str) -> str:
+    """Say how two things go together, by a rank correlation with its interval."""
+    if np.isnan(tie.value):
+        return f"{of}: no rank correlation, for one of them does not vary."
+    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in tie)
+    return f"{of}: Spearman’s ρ = {value} [{low}, {high}]."
 
 
 def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
@@ -48,16 +78,22 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
 
 
 def difficulty_map(
-    table: pd.DataFrame, axis: MapAxis, selected: str | None, whole: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    axis: str,
+    selected: str | None,
+    whole: pd.DataFrame | None = None,
+    title: str | None = None,
 ) -> go.Figure:
-    """Return MRD against its uncertainty or against the mean log-probability, its regions named on the chart.
+    """Return MRD against its uncertainty, or against another measure, its regions named on the chart.
 
     Args:
         table: The samples to show.
-        axis: What MRD is drawn against.
+        axis: Column that MRD is drawn against.
         selected: The sample that gets a ring.
         whole: All samples of the run, whose medians part the regions; `table` unless it is a part of them.
+        title: Of the axis; needed for another one than `MAP_AXES`.
     """
+    title = AXIS_TITLES[axis] if title is None else title
     shown = table.dropna(subset=["mrd", axis])
     figure = go.Figure(
         go.Scattergl(
@@ -71,7 +107,7 @@ def difficulty_map(
             hovertemplate=(
                 "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
                 "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
-                f"{AXIS_TITLES[axis]} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
+                f"{title} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
             ),
         )
     )
@@ -88,9 +124,11 @@ def difficulty_map(
             hoverinfo="skip",
         )
     )
-    if axis == "relative_se":
+    if axis == UNCERTAINTY:
         figure.update_yaxes(tickformat=".1%", rangemode="tozero")
-    return _laid_out(figure, "Difficulty map", MRD_TITLE, AXIS_TITLES[axis])
+    else:
+        figure.update_yaxes(type=axis_type(whole[axis].dropna()), exponentformat="power")
+    return _laid_out(figure, "Difficulty map", MRD_TITLE, title)
 
 
 def precision_curve(metrics: pd.DataFrame) -> go.Figure:
@@ -153,17 +191,15 @@ def _interval(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: MapAxis) -> None:
+def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
     figure.add_vline(x=table["mrd"].median(), line={"color": GREY, "dash": "dot", "width": 1})
-    level = unsure_above(table) if axis == "relative_se" else table[axis].median()
+    level = unsure_above(table) if axis == UNCERTAINTY else table[axis].median()
     figure.add_hline(y=level, line={"color": GREY, "dash": "dot", "width": 1})
-    upper, lower = ("less sure", "sure") if axis == "relative_se" else ("probable", "improbable")
-    for x, y, name in (
-        (0.01, 0.99, f"hard, {upper}"),
-        (0.99, 0.99, f"easy, {upper}"),
-        (0.01, 0.01, f"hard, {lower}"),
-        (0.99, 0.01, f"easy, {lower}"),
-    ):
+    upper, lower = REGIONS.get(axis, ("", None))
+    corners = [(0.01, 0.99, f"hard{upper}"), (0.99, 0.99, f"easy{upper}")]
+    if lower:
+        corners += [(0.01, 0.01, f"hard{lower}"), (0.99, 0.01, f"easy{lower}")]
+    for x, y, name in corners:
         figure.add_annotation(
             x=x,
             y=y,

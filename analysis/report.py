@@ -16,7 +16,9 @@ from analysis import characteristic_figures as figures
 from analysis.characteristic_figures import feature_titles, interval, shortened
 from analysis.characteristics import About, Characterised
 from analysis.claims import SIGNIFICANCE, Claim
-from analysis.judgement import Judgement, group_table
+from analysis.difficulty import measures_in, tie
+from analysis.figures import titles_of
+from analysis.judgement import Judgement, group_table, replicates_for
 from analysis.statistics import Interval
 from analysis.strata import SMALLEST_GROUP
 from mrd_core.config import Formula, Normalisation, Scope
@@ -138,6 +140,7 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
         _groups(found, judgement),
         _regression(found, judgement),
         _correlations(found, judgement),
+        _measures(found, judgement),
         _section("Limits", f"<ul>{''.join(f'<li>{escape(limit)}</li>' for limit in LIMITS)}</ul>"),
     )
     heading = f"What makes a sample hard to unlearn: {escape(title)}"
@@ -345,6 +348,31 @@ def _correlations(found: Characterised, judgement: Judgement) -> str:
     figure = figures.heat_map(judgement.correlations, feature_titles(found.about))
     alt = "Spearman correlations of MRD, length and the features with each other"
     return _section("Correlations", _figure(figure, "correlations", alt))
+
+
+def _measures(found: Characterised, judgement: Judgement) -> str:
+    measures = measures_in(found.table)
+    if not measures:
+        return ""
+    of_mrd, replicates = found.measured[judgement.chosen], replicates_for(len(found.table))
+    rows = [
+        _Group(
+            (titles_of([measure])[measure.name],),
+            [
+                (
+                    measure.help,
+                    _number(float(found.table[measure.name].median())),
+                    _estimate(tie(found.table, measure.name, of_mrd, replicates)),
+                )
+            ],
+        )
+        for measure in measures
+    ]
+    columns = ("Measure", "What it tells", "Median", f"Spearman’s ρ with MRD [{COVERAGE}]")
+    caption = (
+        f"Other measures of how hard a sample may be to unlearn, and how MRD ({judgement.chosen}) goes with them."
+    )
+    return _section("MRD beside other measures", _table(caption, columns, rows))
 
 
 def _section(heading: str, *content: str) -> str:

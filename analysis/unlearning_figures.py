@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analysis.characteristic_figures import HEIGHT, MOST_VECTOR_POINTS, NAME_WIDTH, shortened
-from analysis.figures import BLUE, GREEN, GREY, ORANGE, PURPLE
+from analysis.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, axis_type
 from analysis.unlearning import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, TERCILES, grouped, setting_of, thinned
 
 StepAxis = Literal["step", "updates"]
@@ -170,6 +170,40 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     title = "Updates by difficulty"
     laid_out = _laid_out(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
     return laid_out.update_layout(boxmode="group")
+
+
+def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: str | None) -> go.Figure:
+    """Return the updates of each sample against a measure of how hard it was expected to be.
+
+    A sample that was never found forgotten is an open mark: it would have needed more. The customdata of a point
+    begins with its sample_id.
+
+    Args:
+        outcome: See `analysis.unlearning.outcome`, and the column; and the texts of the answers.
+        column: The measure.
+        title: Of the measure.
+        selected: The sample that gets a ring.
+    """
+    shown = outcome.dropna(subset=[column])
+    forgotten = shown["forgotten_step"].notna()
+    ring = shown[shown["sample_id"] == selected]
+    figure = go.Figure(
+        [
+            _outcome_points(shown[forgotten], column, title, FORGOTTEN, "circle"),
+            _outcome_points(shown[~forgotten], column, title, IN_POOL, "circle-open"),
+            go.Scatter(
+                x=ring[column],
+                y=ring["updates"],
+                mode="markers",
+                marker={"symbol": "circle-open", "size": 18, "color": BLUE, "line": {"width": 3}},
+                hoverinfo="skip",
+                showlegend=False,
+            ),
+        ]
+    )
+    figure.update_xaxes(type=axis_type(shown[column]), exponentformat="power")
+    figure.update_yaxes(title="Updates", rangemode="tozero")
+    return _laid_out(figure, "Did it say who would be hard?", "a point is a sample; open: never forgotten", title)
 
 
 def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -340,6 +374,22 @@ def _share_points(name: str, run: pd.DataFrame, style: Style, total: int) -> go.
             "MRD %{customdata[2]:.4g}<extra></extra>"
         ),
         **_legend(name),
+    )
+
+
+def _outcome_points(
+    outcome: pd.DataFrame, column: str, title: str, state: str, symbol: str
+) -> go.Scatter | go.Scattergl:
+    kind = go.Scatter if len(outcome) <= MOST_VECTOR_POINTS else go.Scattergl
+    return kind(
+        x=outcome[column],
+        y=outcome["updates"],
+        mode="markers",
+        name=f"{state} ({len(outcome)})",
+        marker={"color": STATE_COLOURS[state], "symbol": symbol, "size": 8, "opacity": 0.75},
+        customdata=outcome[["sample_id"]].to_numpy(object),
+        text="<b>" + outcome["sample_id"].map(_label) + "</b><br>" + outcome["answer"].map(_label),
+        hovertemplate=f"%{{text}}<br>{_label(title)} %{{x:.4g}}<br>%{{y}} updates<extra></extra>",
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
@@ -31,6 +32,11 @@ from mrd_core.config import (
     help_of,
 )
 from mrd_core.errors import UserError
+from mrd_core.experiments import options as experiment_options
+from mrd_core.experiments import request as experiments
+from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.options import Option
 from mrd_core.runs import Run, RunState, RunStore, command_for, submit
 from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
@@ -49,6 +55,11 @@ app = typer.Typer(
 )
 runs_app = typer.Typer(help="List, show, cancel, resume and delete runs.", no_args_is_help=True)
 app.add_typer(runs_app, name="runs")
+experiment_app = typer.Typer(
+    help="Hold difficulty against what unlearning really takes, on this model and these samples.",
+    no_args_is_help=True,
+)
+app.add_typer(experiment_app, name="experiment")
 
 out = Console()
 # The terminal wraps: a path that is broken here could not be copied.
@@ -95,6 +106,7 @@ def score(
     normalisation: Annotated[Normalisation | None, estimator_option("normalisation")] = None,
     workers: Annotated[int | None, estimator_option("workers")] = None,
     batch_tokens: Annotated[int | None, estimator_option("batch_tokens")] = None,
+    gradient_norms: Annotated[str | None, estimator_option("gradient_norms")] = None,
     adapter: Annotated[str | None, model_option("adapter")] = None,
     device: Annotated[str, model_option("device")] = "auto",
     dtype: Annotated[str, model_option("dtype")] = "auto",
@@ -127,6 +139,7 @@ def score(
         "normalisation": normalisation,
         "workers": workers,
         "batch_tokens": batch_tokens,
+        "gradient_norms": gradient_norms,
         "time_floor": as_json,
     }
     with _options_explained():
@@ -191,20 +204,80 @@ def unlearn(
     _finish(_carry_out(run.directory), as_json)
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` with `unlearning.options.OPTIONS` in the place of its keyword arguments, for typer."""
+def _experiment(config: type[ExperimentConfig]) -> Callable[..., None]:
+    """Return the command that carries out experiments of this kind."""
+
+    def experiment(
+        scores: Annotated[
+            str | None, typer.Option(help="Score run to build on: its directory, or its id.")
+        ] = None,
+        model: Annotated[
+            str | None, typer.Option(help=f"{help_of(ModelConfig, 'source')} Not with --scores.")
+        ] = None,
+        forget_set: Annotated[
+            str | None,
+            typer.Option(help=f"{help_of(ForgetSetConfig, 'source')} It is scored first. Not with --scores."),
+        ] = None,
+        out_dir: Annotated[
+            Path | None, typer.Option("--out", help="Run directory, new or empty; by default under MRD_HOME.")
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+        **given: Any,
+    ) -> None:
+        store, settings = _store(), Settings.from_environment()
+        wishes = experiment_options.settings_of(
+            config.name, {name.replace("_", "-"): value for name, value in given.items()}
+        )
+        with _options_explained(f"experiment {config.name}", experiment_options.OPTIONS[config.name]):
+            wished = config.model_validate(
+                _absolute_paths(wishes) | _studied(wishes, scores, model, forget_set, store)
+            )
+        run = experiments.request(wished, store=store, settings=settings, directory=out_dir)
+        _finish(_carry_out(run.directory), as_json)
+
+    return experiment
+
+
+def _studied(
+    wishes: dict[str, Any], scores: str | None, model: str | None, forget_set: str | None, store: RunStore
+) -> dict[str, Any]:
+    """Return where an experiment's samples and model are from, in the place of what was wished of them."""
+    if scores is None:
+        if model is None or forget_set is None:
+            raise UserError(
+                "The experiment",
+                "needs a model and a forget set.",
+                "Name both with --model and --forget-set, or a score run with --scores.",
+            )
+        return {
+            "model": _absolute_paths(wishes.get("model", {}) | {"source": model}),
+            "forget_set": wishes.get("forget_set", {}) | {"source": _absolute(forget_set)},
+        }
+    if model or forget_set or {"model", "forget_set"} & wishes.keys():
+        raise UserError(
+            f"--scores {scores}",
+            "says which model and which forget set, and another option does too.",
+            "Leave out --scores, or what else is said of model and forget set.",
+        )
+    scored = _scored(scores, store)
+    config = read_config(scored, ScoreConfig)
+    shared = config.model_dump(include={"model", "forget_set", "estimator"})
+    return {"score_run": scored, **shared}
+
+
+def _with_options(command: Callable[..., None], options: Iterable[Option]) -> Callable[..., None]:
+    """Return `command` with these options in the place of its keyword arguments, for typer."""
     signature = inspect.signature(command, eval_str=True)
     own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    types = {"value": str | None, "flag": bool, "list": list[str] | None}
-    defaults = {"value": None, "flag": False, "list": None}
+    types = {"value": str | None, "several": str | None, "flag": bool, "list": list[str] | None}
     added = [
         inspect.Parameter(
             option.name.replace("-", "_"),
             inspect.Parameter.KEYWORD_ONLY,
-            default=defaults[option.kind],
+            default=False if option.kind == "flag" else None,
             annotation=Annotated[types[option.kind], typer.Option(f"--{option.name}", help=option.help)],
         )
-        for option in OPTIONS
+        for option in options
     ]
     command.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own] + added
@@ -213,7 +286,11 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-app.command()(_with_options(unlearn))
+app.command()(_with_options(unlearn, OPTIONS))
+for _name, _config in EXPERIMENTS.items():
+    experiment_app.command(_name, help=f"{_config.__doc__} ({_config.figure} of the paper.)")(
+        _with_options(_experiment(_config), experiment_options.OPTIONS[_name])
+    )
 
 
 def _scored(name: str, store: RunStore) -> Path:
@@ -339,6 +416,8 @@ def _progress(run: Run) -> str:
         return (
             f"{run.summary['forgotten']} of {run.summary['n_samples']} forgotten, {run.summary['updates']} updates"
         )
+    if run.state is RunState.SUCCEEDED and run.summary and run.kind in EXPERIMENTS:
+        return f"{run.summary['units']} {CONFIGS[run.kind].steps}"
     done, total = run.progress.get("done"), run.progress.get("total")
     return f"{done} of {total} {CONFIGS[run.kind].steps}" if total else str(run.progress.get("message", ""))
 
@@ -368,22 +447,29 @@ def _preset(name: str) -> Any:
 
 
 @contextmanager
-def _options_explained(command: str = "score") -> Iterator[None]:
+def _options_explained(command: str = "score", options: Iterable[Option] = OPTIONS) -> Iterator[None]:
     """Turn a value that a configuration refuses into an error that names the option."""
     try:
         yield
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = _option_at(first["loc"])
-        option = f"--{name} {first['input']}" if name else "The settings"
+        name = _option_at(first["loc"], options)
+        option = f"--{name} {_as_typed(first['input'])}".rstrip() if name else "The settings"
         why = first["msg"].removeprefix("Value error, ")
         raise UserError(option, f"{why}.", f"See `python -m mrd_core {command} --help`.") from error
 
 
-def _option_at(place: tuple[int | str, ...]) -> str:
+def _as_typed(value: Any) -> str:
+    """Return a refused value as it was typed; "" where an option is missing, and the input is what it belongs to."""
+    if isinstance(value, dict):
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _option_at(place: tuple[int | str, ...], options: Iterable[Option]) -> str:
     """Return the option whose value stands at this place of a configuration; "" for the whole of it."""
     for length in range(len(place), 0, -1):
-        for option in OPTIONS:
+        for option in options:
             if option.path == place[:length] or (length == len(place) and option.path[:-1] == place):
                 return option.name
     return str(place[0]).replace("_", "-") if place else ""
@@ -425,7 +511,22 @@ def _finish(run: Run, as_json: bool) -> None:
 
 
 def _print_outcome(run: Run, summary: dict[str, Any]) -> None:
-    (_print_unlearned if run.kind == "unlearn" else _print_scores)(run, summary)
+    if run.kind in EXPERIMENTS:
+        _print_experiment(run, summary)
+    else:
+        (_print_unlearned if run.kind == "unlearn" else _print_scores)(run, summary)
+
+
+def _print_experiment(run: Run, summary: dict[str, Any]) -> None:
+    counted = CONFIGS[run.kind].steps
+    err.print(f"{summary['units']} {counted} in {summary['seconds']:.0f} s", highlight=False)
+    for warning in summary["warnings"]:
+        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
+    err.print(
+        f"Rows: {escape(str(ExperimentFiles(run.directory).rows))}\n"
+        f"What they show: python -m analysis evidence {escape(shlex.quote(str(run.directory)))}",
+        highlight=False,
+    )
 
 
 def _print_unlearned(run: Run, summary: dict[str, Any]) -> None:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mrd_core.errors import UserError
 
+# Beyond, gradients of single samples take more memory and time than a by-product of scoring should.
+MOST_WEIGHTS_FOR_GRADIENTS = 100_000_000
+
 
 class Frozen(BaseModel):
     """Base of all configurations: immutable, no unknown keys."""
@@ -35,6 +38,11 @@ class Choice(NamedTuple):
 
     value: str
     reason: str
+
+    @property
+    def stated(self) -> str:
+        """Both, for people."""
+        return f"{self.value} ({self.reason})"
 
 
 class Layout(StrEnum):
@@ -164,6 +172,11 @@ class EstimatorConfig(Frozen):
     workers: int | Literal["auto"] = Field(
         "auto", description="Processes that share out the draws; the result does not depend on it."
     )
+    gradient_norms: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Also measure the norm of each sample's gradient (`yes`, `no`): as long as a few evaluations, "
+        "and memory for the gradients of several samples; `auto`: up to 100 million weights.",
+    )
     time_floor: bool = Field(
         False, description="Also time a few passes of the bare model, to compare the run with its floor."
     )
@@ -172,6 +185,14 @@ class EstimatorConfig(Frozen):
     def evaluations_per_unit(self) -> int:
         """Forward evaluations of one independent unit: two for an antithetic pair."""
         return 2 if self.mode == "antithetic" else 1
+
+    def gradients_of(self, weights: int) -> Choice:
+        """Return whether gradient norms of a model of so many weights are measured, `yes` or `no`, and why."""
+        if self.gradient_norms != "auto":
+            return Choice(self.gradient_norms, "as asked")
+        few = weights <= MOST_WEIGHTS_FOR_GRADIENTS
+        bound = f"{'at most' if few else 'more than'} {MOST_WEIGHTS_FOR_GRADIENTS / 1e6:.0f} million"
+        return Choice("yes" if few else "no", f"{weights / 1e6:.1f} million weights, {bound}")
 
     @classmethod
     def recommended(cls, **changes: Any) -> EstimatorConfig:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mrd_core.config import EstimatorConfig
 from mrd_core.errors import UserError
+from mrd_core.measures import FORWARD, FORWARD_AND_BACKWARD
 from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet
 
@@ -59,10 +60,17 @@ def estimate(
     if model_folder is None:
         return Cost(evaluations, cap, None, "the model's size is known once it is downloaded")
     lengths = forget_set.frame["prompt"].str.len() + forget_set.frame["answer"].str.len()
-    work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * parameter_count(model_folder)
+    weights = parameter_count(model_folder)
+    work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * weights
     pace, basis = _pace(past)
-    seconds = START_UP_SECONDS + work * (evaluations + PLANNING_EVALUATIONS) / pace
+    passes = evaluations + PLANNING_EVALUATIONS + _measuring_passes(config, weights)
+    seconds = START_UP_SECONDS + work * passes / pace
     return Cost(evaluations, cap, seconds, basis)
+
+
+def _measuring_passes(config: EstimatorConfig, weights: int) -> float:
+    """Return how many forward passes the measures beside MRD take as long as."""
+    return FORWARD + (FORWARD_AND_BACKWARD if config.gradients_of(weights).value == "yes" else 0.0)
 
 
 def _pace(past: Iterable[Run]) -> tuple[float, str]:

@@ -195,6 +195,23 @@ def _chat_text(prompt: str, answer: str, tokenizer: Any) -> tuple[str, int, int]
     )
 
 
+def answerable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
+    """Return the samples that have an answer token within the context; say how many have none."""
+    kept = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
+    if not len(kept):
+        raise UserError(
+            f"The {name} set",
+            "has no answer token within the context of the model.",
+            "Use shorter samples or a model with a longer context, or check the column mapping.",
+        )
+    if len(kept) < len(encoded):
+        warnings.append(
+            f"{len(encoded) - len(kept)} of {len(encoded)} samples of the {name} set left out: the context of the "
+            "model ends before their answers."
+        )
+    return encoded.subset(kept)
+
+
 def special_ids(tokenizer: Any) -> set[int]:
     """Return the ids of all special tokens; turn ends such as <|end|> are often no named ones."""
     added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mrd_core.encoding import BoolArray, Encoded
+from mrd_core.errors import UserError
 from mrd_core.gradients import gradient_norms
 from mrd_core.likelihood import CHUNK_ELEMENTS, Batch, FloatArray, make_batches, target_log_probs
 from mrd_core.measures import PLAIN_MEASURES, SATIMP
@@ -62,14 +63,16 @@ def measure(
         training_counts: Occurrences of each sample in training, missing where unknown; length N.
         gradients: Whether to take the gradient norms, which cost three times as much as all the rest.
         before_batch: Called before each batch; raises to stop (cancellation).
-        announce: Told where gradients can only be taken one sample at a time.
+        announce: Told where gradients can only be taken one sample at a time, or where memory does not hold those
+            of a single one.
 
     Returns:
         N rows: sample_id and a column for each of `PLAIN_MEASURES`, and of `GRADIENT_MEASURES` if wanted. NaN
-        where a sample has no answer token, and where its training count is unknown.
+        where a sample has no answer token, where its training count is unknown, and for gradients that
+        memory does not hold.
 
     Raises:
-        UserError: Out of memory with a single sample in the batch.
+        UserError: Out of memory with a single sample in the batch, gradients apart.
     """
     with evaluating(network):
         predicted = within_memory(lambda most: predict(network, encoded, device, most, before_batch), batch_tokens)
@@ -79,12 +82,26 @@ def measure(
     if training_counts is not None:
         frame["training_count"] = _counts(training_counts)
     if gradients:
-        norms = gradient_norms(
-            network, encoded, device, batch_tokens, before_batch=before_batch, announce=announce
-        )
+        norms = _norms(network, encoded, device, batch_tokens, before_batch, announce)
         frame["gradient_norm"] = norms / frame["answer_tokens"]
         frame["gradient_norm_sum"] = norms
     return frame
+
+
+def _norms(
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    before_batch: Callable[[], None],
+    announce: Callable[[str], None],
+) -> FloatArray:
+    try:
+        return gradient_norms(network, encoded, device, batch_tokens, before_batch=before_batch, announce=announce)
+    except UserError as error:
+        # One of many measures is no reason to lose all others.
+        announce(f"No gradient norms: {error.what} {error.why}")
+        return np.full(len(encoded), np.nan)
 
 
 def values_of(answer: Predictions) -> dict[str, float]:

@@ -283,6 +283,16 @@ def _lora_names(names: Iterable[str]) -> set[str]:
     return {name for name in names if "lora_A" in name or "lora_B" in name}
 
 
+def switch_dropout_off(network: Any) -> None:
+    """Keep training passes free of chance: they also tell who is forgotten, and are held against a reference."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        # Families call them attention_dropout, attn_dropout_p, layerdrop, ...
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
+
+
 def keep_norms_fine(network: nn.Module) -> None:
     """Keep the 1-D weights of normalisation layers in fp32 inside a bf16 model.
 
@@ -347,3 +357,15 @@ def placement(device: torch.device, needed: int, dtype: torch.dtype) -> str | No
 def cores() -> int:
     """Return the CPU cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads() -> Choice:
+    """Take half of the cores for torch, unless the environment says how many.
+
+    Threads that wait for one another stand still where another program holds one of their cores: on two cores that
+    are in use, two threads are many times slower than one.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return Choice(str(torch.get_num_threads()), "as OMP_NUM_THREADS says")
+    torch.set_num_threads(max(1, cores() // 2))
+    return Choice(str(torch.get_num_threads()), f"half of the {cores()} cores: they wait for one another")

@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ModelConfig, ScoreConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.options import words as experiment_options
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.options import words as options_of
 
@@ -60,6 +62,12 @@ def unlearn_command(config: UnlearnConfig, scored: ModelConfig) -> str:
     command += ["--model", config.model.source] if config.model.source != scored.source else []
     command += _options(config.model, scored, skip={"source"})
     return shlex.join(command + options_of(config))
+
+
+def experiment_command(config: ExperimentConfig) -> str:
+    """Return `python -m mrd_core experiment …` on a score run, with every setting that is not a default."""
+    words = ["python", "-m", "mrd_core", "experiment", config.name, "--scores", str(config.score_run)]
+    return shlex.join(words + experiment_options(config))
 
 
 def _options(

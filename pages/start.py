@@ -3,10 +3,12 @@
 import pandas as pd
 import streamlit as st
 
+from mrd_core.experiments.config import EXPERIMENTS
 from pages.components import session, tour
 from pages.components.notices import SYMBOLS, errors_shown
 
 PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
+PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE)
 
 session.require_router()
 st.title("MRD Lens")
@@ -86,6 +88,9 @@ def open_run(run_id: str) -> None:
     elif run.kind == "unlearn":
         session.open_unlearnings([run.id])
         query[session.UNLEARN] = run.id
+    elif run.kind in EXPERIMENTS:
+        session.open_experiment(run.kind, run.id)
+        query[session.EXPERIMENT] = run.id
     st.switch_page(PAGES[run.kind], query_params=query)
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrd_core.config import CharacteristicsConfig, RunConfig, ScoreConfig
 from mrd_core.errors import UserError
+from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.unlearning.config import UnlearnConfig
 
 CONFIG_FILE = "config.json"
@@ -38,6 +39,10 @@ WRITTEN_BY_RUNS = frozenset(
         "regression.csv",
         "report.html",
         "scores.parquet",
+        "measures.parquet",
+        "scoring",
+        "units.jsonl",
+        "rows.parquet",
         "retain.parquet",
         "curriculum.parquet",
         "refusals.txt",
@@ -60,6 +65,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "score": ScoreConfig,
     "characteristics": CharacteristicsConfig,
     "unlearn": UnlearnConfig,
+    **EXPERIMENTS,
 }
 
 

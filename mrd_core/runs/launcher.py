@@ -103,11 +103,12 @@ def submit(
         prepare: Writes further files into the directory it is given before the run becomes visible.
 
     Raises:
-        UserError: The directory exists and is not empty.
+        UserError: The directory exists and is not empty, or another run is known to lie there.
     """
     run_id = new_run_id()
     directory = (directory or settings.home / "runs" / run_id).resolve()
     _require_free(directory)
+    _require_unknown(directory, store)
     _write_directory(directory, config, prepare)
     try:
         run = store.create(config.kind, title or config.title, queue_of(config.device), directory, run_id)
@@ -131,6 +132,15 @@ def _require_free(directory: Path) -> None:
             str(directory),
             "It is not an empty directory, and deleting the run later would take its files along.",
             "Name a new or an empty directory.",
+        )
+
+
+def _require_unknown(directory: Path, store: RunStore) -> None:
+    if earlier := store.find_by_directory(directory):
+        raise UserError(
+            str(directory),
+            f"It was the directory of run {earlier.id}, whose files somebody removed.",
+            f"Delete that run first (`python -m mrd_core runs delete {earlier.id}`), or name another directory.",
         )
 
 

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select,
 
 from mrd_core.config import CharacteristicsConfig, RunConfig, Settings
 from mrd_core.errors import UserError
+from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
 from mrd_core.runs.record import (
@@ -349,14 +350,20 @@ class RunStore:
         """Return the unlearning runs that take their samples from a score run, newest first."""
         return [found for found in self._select(RUNS.c.kind == "unlearn") if _takes_from(found, run)]
 
+    def experiments(self, run: Run) -> Runs:
+        """Return the experiments that take their samples from a score run, newest first."""
+        return [found for found in self._select(RUNS.c.kind.in_(EXPERIMENTS)) if _takes_from(found, run)]
+
     def scored_by(self, run: Run) -> Run:
-        """Return the score run that a characteristics or an unlearning run builds on; a score run itself.
+        """Return the score run that another run builds on; the run itself where it builds on none.
 
         Raises:
             UserError: The store does not know it.
         """
         config = run_directory.read_config(run.directory, RunConfig)
-        if not isinstance(config, CharacteristicsConfig | UnlearnConfig):
+        if not isinstance(config, CharacteristicsConfig | UnlearnConfig | ExperimentConfig):
+            return run
+        if config.score_run is None:
             return run
         scored = self.find_by_directory(config.score_run)
         if scored is None:
@@ -431,13 +438,13 @@ class RunStore:
         return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))
 
 
-def _takes_from(unlearning: Run, scored: Run) -> bool:
+def _takes_from(run: Run, scored: Run) -> bool:
     try:
-        config = run_directory.read_config(unlearning.directory, UnlearnConfig)
+        config = run_directory.read_config(run.directory, RunConfig)
     except UserError:
         # Its directory was removed by hand.
         return False
-    return config.score_run == scored.directory
+    return isinstance(config, UnlearnConfig | ExperimentConfig) and config.score_run == scored.directory
 
 
 def _number(value: float) -> float | None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mrd_core.config import RunConfig
 from mrd_core.errors import UserError
+from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
@@ -32,6 +33,7 @@ Job = Callable[[Any, JobContext], Mapping[str, Any]]
 JOBS: Mapping[str, str] = {
     "score": "mrd_core.scoring.job:score_job",
     "unlearn": "mrd_core.unlearning.job:unlearn_job",
+    **dict.fromkeys(EXPERIMENTS, "mrd_core.experiments.job:experiment_job"),
 }
 QUEUE_POLL_INTERVAL = 0.3
 

@@ -80,6 +80,14 @@ class RunFiles:
         return self.directory / "scores.parquet"
 
     @property
+    def measures(self) -> Path:
+        """One row per sample: sample_id and the columns of `measures.PLAIN_MEASURES` and `GRADIENT_MEASURES`.
+
+        NaN where a measure was not taken. Runs of earlier versions have no such file.
+        """
+        return self.directory / "measures.parquet"
+
+    @property
     def draws(self) -> Path:
         """One row per evaluation and sample."""
         return self.directory / "draws.parquet"

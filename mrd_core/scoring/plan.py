@@ -209,7 +209,7 @@ def _ways_out(gate: PrecisionGate, finer_exists: bool) -> str:
 
 def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGate) -> Plan:
     workers, threads = workers_and_threads(config, stage.model.device)
-    streamed = _must_stream(stage)
+    streamed = must_stream(stage)
     figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
     return Plan(
         device=str(stage.model.device),
@@ -224,20 +224,26 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGa
         gate={name: json_value(figure) for name, figure in figures.items()},
         pilot={f"{sigma:g}": json_value(ratio) for sigma, ratio in pilot.tried.items()},
         reasons={
-            **{name: f"{choice.value} ({choice.reason})" for name, choice in stage.model.choices.items()},
-            "template": f"{stage.template.value} ({stage.template.reason})",
+            **{name: choice.stated for name, choice in stage.model.choices.items()},
+            "template": stage.template.stated,
             "σ": f"{gate.sigma:g} "
             + ("(the pilot's largest in the quadratic regime)" if config.sigma == "auto" else "(as asked)"),
             "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
             "memory": "one extra layer: a second copy of the weights does not fit"
             if streamed
             else "one extra copy of the weights",
+            "gradient norms": "{0.value} ({0.reason})".format(config.gradients_of(weights_in(stage))),
             "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
         },
     )
 
 
-def _must_stream(stage: Stage) -> bool:
+def weights_in(stage: Stage) -> int:
+    """Return the number of the model's weights."""
+    return sum(parameter.numel() for parameter in stage.scorer.parameters())
+
+
+def must_stream(stage: Stage) -> bool:
     """Tell whether a second copy of the weights is too much for the memory that is left."""
     parameters = list(stage.scorer.parameters())
     needed = sum(parameter.numel() * parameter.element_size() for parameter in parameters)

@@ -14,9 +14,13 @@ import torch
 from mrd_core.config import EstimatorConfig, Normalisation, Scope
 from mrd_core.draws import SCOPES, Draws, Precision, reliability, scores, variants
 from mrd_core.encoding import Encoded
+from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.measuring import measure
 from mrd_core.mrd import Baseline, Unit, per_sample
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles, json_value, write_atomically
-from mrd_core.scoring.plan import Prepared, precision
+from mrd_core.scoring.plan import Prepared, precision, weights_in
 
 # Beyond these a run says of itself that its ranking is not to be trusted.
 UNRELIABLE_RELATIVE_SE = 0.3
@@ -89,6 +93,25 @@ def _token_statistics(units: list[Unit]) -> tuple[np.ndarray[Any, Any], np.ndarr
     return mean, error
 
 
+def measure_frame(
+    prepared: Prepared, config: EstimatorConfig, forget_set: ForgetSet, context: JobContext
+) -> pd.DataFrame:
+    """Return what `RunFiles.measures` holds, measured in the precision of the draws."""
+    stage = prepared.stage
+    with precision(stage.model.dtype):
+        frame = measure(
+            stage.model.network,
+            stage.passes.encoded,
+            stage.model.device,
+            stage.passes.batch_tokens,
+            training_counts=forget_set.frame["training_count"],
+            gradients=config.gradients_of(weights_in(stage)).value == "yes",
+            before_batch=context.check_cancelled,
+            announce=lambda message: context.event("info", message),
+        )
+    return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])
+
+
 def summarise(
     draws: Draws, reached: Precision, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig
 ) -> dict[str, Any]:
@@ -125,7 +148,7 @@ def summarise(
         "tokens": int(encoded.lengths.sum()),
         "truncated_samples": int(frame["truncated"].sum()),
         "undefined_samples": int(frame["mrd"].isna().sum()),
-        "model_parameters": sum(parameter.numel() for parameter in prepared.stage.scorer.parameters()),
+        "model_parameters": weights_in(prepared.stage),
         "stopped_early": reached.reaches(config),
     }
     figures["warnings"] = warnings_of(figures, config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,7 @@ from torch import Tensor
 
 from mrd_core import models
 from mrd_core.config import Choice, ForgetSetConfig
-from mrd_core.encoding import Encoded, EncodedSample, IntArray, choose_template, encode, encode_one
-from mrd_core.errors import UserError
+from mrd_core.encoding import Encoded, EncodedSample, IntArray, answerable, choose_template, encode, encode_one
 from mrd_core.likelihood import FloatArray
 from mrd_core.memorization import Memorized, extraction_likelihood, measure_memorization
 from mrd_core.models import LoadedModel
@@ -161,20 +159,20 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     if not files.curriculum.exists():
         copy_samples(config, files)
     context.progress(0, 1, message="Loading the model")
-    threads = _set_threads()
+    threads = models.set_threads()
     warnings: list[str] = []
     model, reasons = _loaded(config, warnings)
     forget_set = ForgetSet.load(files.samples)
     retain_set = _retain_set(config, files, warnings)
     template = choose_template(model.tokenizer, config.model.template)
-    forget = _scorable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
+    forget = answerable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
     retain = None
     if retain_set is not None:
         retain = encode(retain_set, model.tokenizer, model.context, template.value)
-        retain = _scorable(retain, "retain", warnings)
+        retain = answerable(retain, "retain", warnings)
     curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
     rate = _learning_rate(config, model)
-    reasons |= {"learning rate": _stated(rate), "template": _stated(template), "threads": _stated(threads)}
+    reasons |= {"learning rate": rate.stated, "template": template.stated, "threads": threads.stated}
     return Prepared(
         model=model,
         trained=_trained(config, model),
@@ -286,18 +284,6 @@ def refused_of(
     return refused
 
 
-def _set_threads() -> Choice:
-    """Take half of the cores for torch, unless the environment says how many.
-
-    Threads that wait for one another stand still where another program holds one of their cores: on two cores that
-    are in use, two threads are many times slower than one.
-    """
-    if "OMP_NUM_THREADS" in os.environ:
-        return Choice(str(torch.get_num_threads()), "as OMP_NUM_THREADS says")
-    torch.set_num_threads(max(1, models.cores() // 2))
-    return Choice(str(torch.get_num_threads()), f"half of the {models.cores()} cores: they wait for one another")
-
-
 def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> pd.DataFrame:
     """Leave those samples out of the curriculum, and of its file, that cannot be trained on."""
     if len(curriculum) == len(forget):
@@ -316,7 +302,7 @@ def _loaded(config: UnlearnConfig, warnings: list[str]) -> tuple[LoadedModel, di
         wanted = wanted.model_copy(update={"dtype": "float32"})
         reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
     model = models.load(wanted)
-    _switch_dropout_off(model.network)
+    models.switch_dropout_off(model.network)
     if config.optimiser.lora_rank is None:
         if model.dtype is torch.bfloat16:
             warnings.append(
@@ -324,17 +310,7 @@ def _loaded(config: UnlearnConfig, warnings: list[str]) -> tuple[LoadedModel, di
                 "rate: many weights will not move. Mixed precision (bf16) keeps them in float32."
             )
         require_gradients(model.network, config.model.source)
-    return model, {name: _stated(choice) for name, choice in model.choices.items()} | reasons
-
-
-def _switch_dropout_off(network: Any) -> None:
-    """Keep training passes free of chance: they also tell who is forgotten, and are held against a reference."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        # Families call them attention_dropout, attn_dropout_p, layerdrop, ...
-        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
-            setattr(module, name, 0.0)
+    return model, {name: choice.stated for name, choice in model.choices.items()} | reasons
 
 
 def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
@@ -358,10 +334,6 @@ def _learning_rate(config: UnlearnConfig, model: LoadedModel) -> Choice:
     return Choice(f"{rate:g}", f"the model has {weights / 1e6:,.1f} million weights")
 
 
-def _stated(choice: Choice) -> str:
-    return f"{choice.value} ({choice.reason})"
-
-
 def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[str]) -> ForgetSet | None:
     """Return the run's own copy of the retain set."""
     if config.retain.samples is None:
@@ -371,23 +343,6 @@ def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[st
     if left_out:
         warnings.append(f"{left_out} rows of the retain set are in the forget set too and were left out of it.")
     return retain_set
-
-
-def _scorable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
-    """Return the samples that have an answer token within the context; say how many have none."""
-    kept = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
-    if not len(kept):
-        raise UserError(
-            f"The {name} set",
-            "has no answer token within the context of the model.",
-            "Use shorter samples or a model with a longer context, or check the column mapping.",
-        )
-    if len(kept) < len(encoded):
-        warnings.append(
-            f"{len(encoded) - len(kept)} of {len(encoded)} samples of the {name} set left out: the context of the "
-            "model ends before their answers."
-        )
-    return encoded.subset(kept)
 
 
 def _thresholds(config: UnlearnConfig, prepared: Prepared, found: Memorized, forget_set: ForgetSet) -> Thresholds:
@@ -410,7 +365,7 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, found: Memorized, for
 def _held_out(source: ForgetSetConfig, prepared: Prepared) -> Encoded:
     texts = read_split(source, "held_out")
     model = prepared.model
-    return _scorable(encode(texts, model.tokenizer, model.context, prepared.template), "held-out", [])
+    return answerable(encode(texts, model.tokenizer, model.context, prepared.template), "held-out", [])
 
 
 def _average_over(prepared: Prepared, texts: Encoded, config: UnlearnConfig) -> Thresholds:
@@ -423,7 +378,7 @@ def _reference_average(
 ) -> Thresholds:
     """Measure the forget set on a model that was trained without it."""
     model = models.load(config.model.model_copy(update={"source": source, "adapter": None, "dtype": "float32"}))
-    texts = _scorable(encode(forget_set, model.tokenizer, model.context, prepared.template), "forget", [])
+    texts = answerable(encode(forget_set, model.tokenizer, model.context, prepared.template), "forget", [])
     device, batch = model.device, prepared.batch_tokens
     accuracy = measure_memorization(model.network, texts, device, batch).accuracy
     ends = end_tokens(model.tokenizer, model.network)

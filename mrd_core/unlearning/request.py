@@ -102,7 +102,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         lines = refusals.load(config.refusals) if config.refusals else refusals.load()
         files.refusals.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if config.retain.samples is not None:
-        _without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
+        without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
     forget_set.save(files.samples)
     files.write_json(files.scored, score_summary(config))
     # Last, since its presence says that all is there.
@@ -145,7 +145,7 @@ def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
     return read(config)
 
 
-def _without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
+def without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
     """Return the retain set without the forget samples: nobody can keep and forget the same text."""
     forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))
     rows = zip(retain_set.frame["prompt"], retain_set.frame["answer"], strict=True)

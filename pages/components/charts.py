@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,43 +10,51 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures
+from analysis.difficulty import measures_in
+from analysis.statistics import Interval
 from pages.components import filters, session
 
-AXES = {"relative_se": "its uncertainty", "mean_log_prob": "mean log-probability"}
+AXIS_WIDTH = 380
 
 
-def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
+def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str, tie: Callable[[str], Interval]) -> None:
     """Show the map beside the distribution; a click on the map selects, a box filters.
 
     Args:
         table: All samples of the run.
         shown: Those that the filters leave.
         selected: The sample that is marked.
+        tie: Returns how a column of the table goes with MRD.
     """
-    axis = st.segmented_control(
+    measures = measures_in(table)
+    titles = figures.AXIS_TITLES | figures.titles_of(measures)
+    axis = st.selectbox(
         "Difficulty map: MRD against",
-        list(AXES),
-        default="relative_se",
-        required=True,
-        format_func=AXES.__getitem__,
+        list(titles),
+        format_func=titles.__getitem__,
         key="map_axis",
+        width=AXIS_WIDTH,
     )
     left, right = st.columns([3, 2])
     with left:
-        _map(table, shown, axis, selected)
+        _map(table, shown, axis, titles[axis], selected)
+        if axis != figures.UNCERTAINTY:
+            said = figures.tie_in_words(tie(axis), f"MRD with {titles[axis]}, over the whole set")
+            explained = next((measure.help for measure in measures if measure.name == axis), "")
+            st.caption(f"{said} {explained}")
     with right:
         _distribution(shown, selected)
 
 
-def _map(table: pd.DataFrame, shown: pd.DataFrame, axis: figures.MapAxis, selected: str) -> None:
-    figure = figures.difficulty_map(shown, axis, selected, whole=table)
+def _map(table: pd.DataFrame, shown: pd.DataFrame, axis: str, title: str, selected: str) -> None:
+    figure = figures.difficulty_map(shown, axis, selected, whole=table, title=title)
     key = f"map_{session.charts_epoch()}"
     st.plotly_chart(
         figure,
         key=key,
         on_select=partial(filters.take_points, key, "on the map"),
         selection_mode=("points", "box", "lasso"),
-        alt=f"Difficulty map of {len(shown)} samples: MRD against {AXES[axis]}",
+        alt=f"Difficulty map of {len(shown)} samples: MRD against {title}",
     )
     figure_download(figure, "difficulty_map")
 

@@ -13,6 +13,8 @@ from streamlit.delta_generator import DeltaGenerator
 from analysis import characteristic_figures as figures
 from analysis.characteristics import Characterised
 from analysis.complexity import COMPLEXITY
+from analysis.difficulty import measures_in
+from analysis.figures import titles_of
 from analysis.judgement import LENGTH, Judgement
 from pages.components import filters, session
 from pages.components.charts import figure_download
@@ -20,9 +22,11 @@ from pages.components.claims_tables import CHART_WIDTH
 
 
 def scatter(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001
-    """Show two features against each other, MRD as colour; points select."""
-    named = figures.axis_titles(found.about)
+    """Show two features or measures of difficulty against each other, MRD as colour; points select."""
+    measures = titles_of(measures_in(found.table))
+    named = measures | figures.axis_titles(found.about)
     names = [LENGTH, *(name for name in found.about.features if found.table[name].notna().any())]
+    names += ["mrd", *(name for name in measures if name not in names)]
     left, right = st.columns(2)
     x = _feature(left, "Across", names, named, LENGTH)
     y = _feature(right, "Up", names, named, COMPLEXITY.name)

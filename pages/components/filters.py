@@ -60,6 +60,11 @@ def take_points(chart: str, label: str) -> None:
         _clear("box")
 
 
+def clear_box() -> None:
+    """Let go of the samples that were chosen in a chart."""
+    _clear("box")
+
+
 def _clear(key: str) -> None:
     if key == "search":
         st.session_state[key] = ""

@@ -120,6 +120,7 @@ def _estimator() -> EstimatorConfig:
             )
             scope = _select("Scored tokens", EstimatorConfig, "scope", list(Scope))
             normalisation = _select("Normalisation", EstimatorConfig, "normalisation", list(Normalisation))
+            gradient_norms = _select("Gradient norms", EstimatorConfig, "gradient_norms", ["auto", "yes", "no"])
     changes: dict[str, Any] = {
         "sigma": _sigma(sigma),
         "draws": draws,
@@ -127,6 +128,7 @@ def _estimator() -> EstimatorConfig:
         "stop": stop,
         "scope": scope,
         "normalisation": normalisation,
+        "gradient_norms": gradient_norms,
     }
     try:
         return PRESETS[preset](**changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import streamlit as st
 
 from analysis import characteristics, difficulty
 from analysis.difficulty import Trust, Variant
+from analysis.judgement import replicates_for
+from analysis.statistics import Interval
 from mrd_core.config import EstimatorConfig, Formula, Normalisation, Scope, ScoreConfig, help_of
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
@@ -49,8 +52,8 @@ def show(run: Run) -> None:
         _ways_on(run)
     shown = filters.filtered(table)
     selected = filters.selected_of(shown)
-    charts.show(table, shown, selected)
-    ranking_table.show(shown, selected)
+    charts.show(table, shown, selected, partial(_tie, run.id, str(run.directory), variant))
+    ranking_table.show(table, shown, selected)
     token_view.show(run, shown, selected, variant.scope)
     reliability_panel.show(table, trust, summary)
     export.show(run, table, variant, config)
@@ -77,6 +80,13 @@ def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG
     return difficulty.trust(Path(directory), variant)
 
 
+@st.cache_data(show_spinner="Resampling the draws", max_entries=100)
+def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Interval:
+    table = _ranking(run_id, directory, variant)
+    of_mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
+    return difficulty.tie(table, column, of_mrd, replicates_for(len(table)))
+
+
 def _headline(trust: Trust, summary: dict[str, Any]) -> None:
     row = st.container(horizontal=True)
     row.metric("Samples", summary["n_samples"])
@@ -88,7 +98,7 @@ def _headline(trust: Trust, summary: dict[str, Any]) -> None:
         "Cost",
         duration(summary["seconds"]),
         help=f"{summary['evaluations']} forward evaluations on {summary['device']} in {summary['dtype']}, "
-        f"σ = {summary['sigma']:g}",
+        f"σ = {summary['sigma']:g}{_besides(summary)}",
     )
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
@@ -124,6 +134,12 @@ def variant_chosen(config: EstimatorConfig) -> Variant:
             help="All variants come from the same stored draws; nothing is run again.",
         ),
     )
+
+
+def _besides(summary: dict[str, Any]) -> str:
+    """Say what the other measures took; runs of earlier versions have none."""
+    seconds = summary.get("seconds_measures")
+    return f"; the other measures took {duration(seconds)} more" if seconds else ""
 
 
 def _percent(value: float) -> str:

@@ -20,8 +20,13 @@ METRICS, SEEN = "metrics", "metrics_seen"
 
 
 def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
-    """Show a run that has no results yet; `leave` stops looking at it."""
+    """Show a run that has no results yet, under its title; `leave` stops looking at it."""
     heading(run.title)
+    body(run, leave)
+
+
+def body(run: Run, leave: Callable[[], None]) -> None:
+    """Show the same without the title."""
     if run.state in ACTIVE:
         _live(run.id)
     else:

@@ -9,7 +9,46 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis import difficulty
+from analysis.figures import titles_of, with_unit
 from pages.components import session
+
+# One of each kind: how likely, how well known, how often seen, how strong a pull.
+SHOWN_MEASURES = ("nll", "exact_memorization", "training_count", "gradient_norm")
+
+
+def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = SHOWN_MEASURES) -> dict[str, Any]:
+    """Let the user choose which other measures of difficulty a table shows; return how their columns look.
+
+    Args:
+        name: Tells this table from others.
+        table: The samples, with the measures that they have.
+        preset: Those that are shown until the user chooses.
+    """
+    measures = {measure.name: measure for measure in difficulty.measures_in(table)}
+    if not measures:
+        return {}
+    titles = titles_of(measures.values())
+    with st.popover("Columns", icon=":material/view_column:"):
+        chosen = st.multiselect(
+            "Other measures of difficulty",
+            list(measures),
+            default=[measure for measure in preset if measure in measures],
+            format_func=titles.__getitem__,
+            key=f"{name}_measures",
+            persist_state="session",
+        )
+    return {
+        # In the order of the declaration, whatever the order of the choice.
+        measure: st.column_config.NumberColumn(
+            measures[measure].title,
+            width="small",
+            format="%.4g",
+            help=with_unit(measures[measure].help, measures[measure].unit),
+        )
+        for measure in measures
+        if measure in chosen
+    }
 
 
 def show(

@@ -1,7 +1,8 @@
 """What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
 
-The run, its unlearning runs looked at and the sample live in the URL (`?run=…&unlearn=…,…&sample=…`), so that
-a link shows what its sender saw. A URL never starts anything.
+The run, its unlearning runs and the experiment looked at, and the sample live in the URL
+(`?run=…&unlearn=…,…&experiment=…&sample=…`), so that a link shows what its sender saw. A URL never starts
+anything.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mrd_core.samples import ForgetSet, read
 from mrd_core.unlearning.config import UnlearnConfig
 from pages.components.notices import literal
 
-RUN, SAMPLE, READING, UNLEARN = "run", "sample", "reading", "unlearn"
+RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def current_run() -> Run | None:
 def open_run(run_id: str) -> None:
     """Look at a run, from now on and on every page."""
     if st.session_state.get(RUN) not in (None, run_id):
-        st.query_params.pop(SAMPLE, None)
-        st.query_params.pop(UNLEARN, None)
+        for name in (SAMPLE, UNLEARN, EXPERIMENT):
+            st.query_params.pop(name, None)
         forget_filters()
     st.session_state[RUN] = run_id
     st.query_params[RUN] = run_id
@@ -107,14 +108,14 @@ def open_run(run_id: str) -> None:
 def leave_run() -> None:
     """Look at no run."""
     st.session_state.pop(RUN, None)
-    for name in (RUN, SAMPLE, UNLEARN):
+    for name in (RUN, SAMPLE, UNLEARN, EXPERIMENT):
         st.query_params.pop(name, None)
     forget_filters()
 
 
 def forget_filters() -> None:
-    """Drop the filters, the reading and the unlearning runs looked at, which belong to one run."""
-    for key in ("search", "box", READING, UNLEARN):
+    """Drop the filters, the reading, and the unlearning runs and experiments looked at: they belong to one run."""
+    for key in ("search", "box", READING, UNLEARN, EXPERIMENT):
         st.session_state.pop(key, None)
 
 
@@ -156,6 +157,30 @@ def open_unlearnings(run_ids: Iterable[str]) -> None:
     named = ",".join(run_ids)
     st.session_state[UNLEARN] = named
     st.query_params[UNLEARN] = named
+
+
+def current_experiment(kind: str, known: Sequence[Run]) -> Run | None:
+    """Return the experiment that is looked at among the `known` ones of a kind, newest first.
+
+    It is the one that the URL, or else this session, names, or else the newest good one; None where another one
+    is asked for, or there is none.
+    """
+    named = st.query_params.get(EXPERIMENT)
+    if all(run.id != named for run in known):
+        named = st.session_state.get(EXPERIMENT, {}).get(kind)
+    if named == "":
+        return None
+    good = [run for run in known if run.state in ACTIVE | {RunState.SUCCEEDED}]
+    return next((run for run in known if run.id == named), next(iter(good or known), None))
+
+
+def open_experiment(kind: str, run_id: str) -> None:
+    """Look at an experiment of this kind; "" asks for another one."""
+    st.session_state[EXPERIMENT] = st.session_state.get(EXPERIMENT, {}) | {kind: run_id}
+    if run_id:
+        st.query_params[EXPERIMENT] = run_id
+    else:
+        st.query_params.pop(EXPERIMENT, None)
 
 
 def select_many(sample_ids: set[str], label: str) -> None:

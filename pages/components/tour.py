@@ -9,7 +9,8 @@ import streamlit as st
 from pages.components import session
 
 START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
-CHARACTERISTICS, UNLEARNING = "pages/characteristics.py", "pages/unlearning.py"
+CHARACTERISTICS, EVIDENCE = "pages/characteristics.py", "pages/evidence.py"
+UNLEARNING = "pages/unlearning.py"
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ STEPS = (
         "Did the order pay off?",
         "When both have ended, *Comparison* holds them side by side: updates, what is left of other knowledge, "
         "and the whole cost, that of measuring MRD included. One seed proves little. What does it say with three?",
+    ),
+    Step(
+        EVIDENCE,
+        "Is any of this true?",
+        "A difficulty score is worth what it predicts. Here some samples are unlearned one by one, each from the "
+        "same starting weights, and their updates are counted. The *league table* ranks every measure by how well "
+        "it foretold them. Does MRD come first? Does it know more than plain length does?",
     ),
 )
 

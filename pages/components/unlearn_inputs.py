@@ -28,9 +28,18 @@ SYMBOLS = {
 }
 
 
-def number(config: Model, field: str, label: str, placeholder: str = "none") -> Any:
-    """Ask for the number `config.field`; empty is None, where that is its default."""
+def number(config: Model, field: str, label: str, placeholder: str = "none", default: float | None = None) -> Any:
+    """Ask for the number `config.field`; empty is None, where that is its default.
+
+    Args:
+        config: Declares the field.
+        field: Its name.
+        label: Of the input.
+        placeholder: What an empty input shows.
+        default: In the place of the declared one.
+    """
     info = config.model_fields[field]
+    value = info.default if default is None else default
     kinds = {info.annotation, *get_args(info.annotation)}
     cast = int if int in kinds else float
     least, most = _bounds(info)
@@ -38,7 +47,7 @@ def number(config: Model, field: str, label: str, placeholder: str = "none") -> 
         label,
         None if least is None else cast(least),
         None if most is None or most > LARGEST else cast(most),
-        None if info.default is None else cast(info.default),
+        None if value is None else cast(value),
         format="%d" if cast is int else "%g",
         placeholder=placeholder,
         key=key_of(config, field),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,26 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis import unlearning
+from analysis import difficulty, unlearning
+from analysis.evidence_statistics import spearman
+from analysis.figures import MRD_TITLE, tie_in_words, titles_of
+from analysis.statistics import Interval
+from analysis.unlearning_figures import updates_against
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.directory import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.stopping import StopReason
-from pages.components import filters, sample_steps, sample_table, unlearn_charts, unlearn_layout, unlearn_runs
+from pages.components import (
+    filters,
+    sample_steps,
+    sample_table,
+    session,
+    unlearn_charts,
+    unlearn_layout,
+    unlearn_runs,
+)
+from pages.components.charts import figure_download
 from pages.components.export import confirm_deletion
 from pages.components.launch import duration
 from pages.components.token_view import MOST_OPACITY, RISES
@@ -162,10 +176,14 @@ def _loading(folder: Path, *, adapter: bool) -> str:
 
 def _samples(run: Run) -> None:
     files = UnlearningFiles(run.directory)
-    shown = filters.filtered(_outcome(run.id, str(run.directory), unlearn_charts.column_of(run)))
+    score_run = str(unlearn_runs.config_of(run).score_run)
+    table = _outcome(run.id, str(run.directory), unlearn_charts.column_of(run), score_run)
+    shown = filters.filtered(table)
     selected = filters.selected_of(shown)
+    _updates_against(run, table, shown, selected)
+    columns = COLUMNS | sample_table.measure_columns("outcome", table, preset=())
     sample_table.show(
-        "outcome", shown, selected, list(COLUMNS), COLUMNS, "What became of each sample, hardest first"
+        "outcome", shown, selected, list(columns), columns, "What became of each sample, hardest first"
     )
     place = int((shown["sample_id"] == selected).argmax())
     row = shown.iloc[place]
@@ -182,10 +200,39 @@ def _samples(run: Run) -> None:
 
 
 @st.cache_data(show_spinner="Reading the outcome", max_entries=16)
-def _outcome(run_id: str, directory: str, column: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
+def _outcome(run_id: str, directory: str, column: str, score_run: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
     files = UnlearningFiles(Path(directory))
     texts = ForgetSet.load(files.samples).frame[["sample_id", "prompt", "answer"]]
-    return unlearning.outcome(files, column).merge(texts, on="sample_id")
+    return difficulty.beside(unlearning.outcome(files, column).merge(texts, on="sample_id"), Path(score_run))
+
+
+def _updates_against(run: Run, table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
+    """Show the updates of the samples against a measure; points select."""
+    titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
+    column = st.selectbox("Updates against", list(titles), format_func=titles.__getitem__, key="unlearn_against")
+    key = f"unlearn_against_{run.id}_{session.charts_epoch()}"
+    figure = updates_against(shown, column, titles[column], selected)
+    st.plotly_chart(
+        figure,
+        key=key,
+        on_select=partial(filters.take_points, key, "from updates"),
+        selection_mode=("points", "box", "lasso"),
+        alt=f"Updates of {len(shown)} samples against {titles[column]}",
+    )
+    st.caption(_how_well(table, column, titles[column]))
+    figure_download(figure, "unlearn_updates_against")
+
+
+def _how_well(table: pd.DataFrame, column: str, title: str) -> str:
+    """Say in words how a measure went with the updates, over all samples."""
+    left = int(table["forgotten_step"].isna().sum())
+    if left == len(table):
+        return "No sample was found forgotten, so nobody knows who would have needed most."
+    tie = spearman(table[column], table["updates"], table["forgotten_step"].isna())
+    said = tie_in_words(Interval(tie.value, tie.low, tie.high), f"Updates with {title}, over the whole set")
+    drawn = "A curriculum gives some samples more updates than others before it is known who needs them."
+    censored = f" {left} of them were never forgotten and count as hardest." if left else ""
+    return f"{said}{censored} {drawn}"
 
 
 def _own_answers(answers: tuple[str | None, str | None]) -> None:

@@ -31,7 +31,8 @@ SAMPLES = 24
 # Enough for groups of ten samples under every criterion.
 CHARACTERISED = 60
 PAGES = {
-    name: f"pages/{name}.py" for name in ("start", "forget_set", "difficulty", "characteristics", "unlearning")
+    name: f"pages/{name}.py"
+    for name in ("start", "forget_set", "difficulty", "characteristics", "evidence", "unlearning")
 }
 PATIENCE = 60.0
 # Without training counts, in more than one language, and with a look of Markdown, LaTeX and HTML.

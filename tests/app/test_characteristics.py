@@ -315,6 +315,15 @@ def test_two_features_are_drawn_with_their_units(app: Open, characterised: Chara
     assert len(spec["data"][0]["customdata"]) == CHARACTERISED
 
 
+def test_a_feature_is_drawn_against_a_measure_of_difficulty(app: Open, characterised: CharacterisedHome) -> None:
+    test = view(opened(app, characterised), "Two features")
+    for name, title in (("gradient_norm", "Gradient norm of the mean NLL [nats per token]"), ("mrd", "MRD")):
+        test.selectbox(key="scatter_up").set_value(name).run()
+        spec = json.loads(sound(test).get("plotly_chart")[-1].proto.spec)
+        assert spec["layout"]["yaxis"]["title"]["text"] == title
+        assert len(spec["data"][0]["customdata"]) == CHARACTERISED
+
+
 def test_groups_are_told_with_typical_samples(app: Open, characterised: CharacterisedHome) -> None:
     table = view(opened(app, characterised), "Groups").table[0].value
     claims = judgement_of(characterised).shown

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import spearmanr
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
@@ -20,9 +21,11 @@ import mrd_core.__main__ as cli
 from analysis import difficulty
 from analysis.difficulty import Variant
 from mrd_core.config import EstimatorConfig, Formula, ModelConfig, Normalisation, ScoreConfig
+from mrd_core.measures import MEASURES
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.scoring.files import RunFiles
 from tests.app.conftest import (
     Home,
     button,
@@ -187,9 +190,52 @@ def test_the_selected_sample_stays_marked_when_the_order_changes(app: Open, fini
 
 def test_the_map_can_be_drawn_against_the_log_probability(app: Open, finished: Home) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id)
-    test.segmented_control(key="map_axis").set_value("mean_log_prob").run()
+    test.selectbox(key="map_axis").set_value("mean_log_prob").run()
     table = difficulty.ranking(finished.run.directory, Variant())
     np.testing.assert_allclose(numbers(map_points(sound(test))["points"]["y"]), table["mean_log_prob"])
+
+
+def test_the_map_can_be_drawn_against_any_measure_and_says_how_it_goes_with_mrd(app: Open, finished: Home) -> None:
+    table = difficulty.ranking(finished.run.directory, Variant())
+    measures = [measure.name for measure in difficulty.measures_in(table)]
+    assert {"nll", "gradient_norm", "training_count"} <= set(measures)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    rho = spearmanr(table["mrd"], table["gradient_norm"]).statistic
+    said = "MRD with Gradient norm of the mean NLL [nats per token], over the whole set: Spearman’s ρ = "
+    said += f"{rho:+.2f} [".replace("-", "−")
+    assert said not in texts(test)
+    for name in measures:
+        test.selectbox(key="map_axis").set_value(name).run()
+        points = map_points(sound(test))["points"]
+        np.testing.assert_allclose(numbers(points["y"]), table[name].astype(float))
+        assert [row[0] for row in points["customdata"]] == list(table["sample_id"])
+    test.selectbox(key="map_axis").set_value("gradient_norm").run()
+    assert said in texts(test)
+
+
+def test_the_ranking_shows_the_measures_that_are_chosen(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    chosen = test.multiselect(key="ranking_measures")
+    assert chosen.value == ["nll", "exact_memorization", "training_count", "gradient_norm"]
+    assert list(ranking_table(test).proto.column_order)[7:11] == chosen.value
+    chosen.set_value(["entropy", "nll"]).run()
+    # As declared, and not as chosen.
+    assert list(ranking_table(sound(test)).proto.column_order)[7:10] == ["nll", "entropy", "region"]
+    look = json.loads(ranking_table(test).proto.columns)["entropy"]
+    assert look["label"] == "Predictive entropy"
+    assert look["help"] == f"{MEASURES['entropy'].help} [nats]"
+
+
+def test_a_run_from_before_there_were_measures_is_shown_without(app: Open, own: Home) -> None:
+    RunFiles(own.run.directory).measures.unlink()
+    test = app(own.path, "difficulty", run=own.run.id)
+    assert len(ranking_table(test).value) == 24
+    assert test.multiselect(key="ranking_measures").options == ["Training frequency"]
+    assert test.selectbox(key="map_axis").options == [
+        "Relative standard error (SE / MRD)",
+        "Mean log-probability [nats per token]",
+        "Training frequency",
+    ]
 
 
 def test_the_page_states_how_far_the_ranking_can_be_trusted(app: Open, finished: Home) -> None:

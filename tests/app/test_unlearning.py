@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import mrd_core.__main__ as cli
-from analysis import unlearning
+from analysis import difficulty, unlearning
 from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
 from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, worker
 from mrd_core.runs.directory import read_config
@@ -48,6 +48,7 @@ from tests.app.conftest import (
     ended,
     finish,
     go,
+    numbers,
     quick_config,
     settings_for,
     sound,
@@ -605,6 +606,32 @@ def test_a_sample_is_shown_before_and_after_and_the_next_is_one_button_away(
     test.button(key="next").click().run()
     assert sound(test).query_params["sample"] == second
     assert list(token_table(test)["piece"]) == list(unlearning.answer_tokens(files, second)["piece"])
+
+
+def test_updates_are_drawn_against_any_measure_of_the_score_run(app: Open, unlearned: Unlearned) -> None:
+    files = UnlearningFiles(unlearned.uniform.directory)
+    table = difficulty.beside(unlearning.outcome(files, "mrd_answer_mean"), unlearned.run.directory)
+    test = opened(app, unlearned, unlearned.uniform)
+    for name in ("mrd", "entropy"):
+        test.selectbox(key="unlearn_against").set_value(name).run()
+        forgotten, left, ring = updates_chart(sound(test))
+        drawn = {
+            row[0]: (x, y)
+            for trace in (forgotten, left)
+            for row, x, y in zip(trace["customdata"], *(numbers(trace[axis]) for axis in "xy"), strict=True)
+        }
+        assert drawn == {row.sample_id: (getattr(row, name), row.updates) for row in table.itertuples()}
+        assert numbers(ring["x"]) == [table[name].iloc[0]]
+    assert "Updates with Predictive entropy [nats], over the whole set" in texts(test)
+    test.multiselect(key="outcome_measures").set_value(["entropy"]).run()
+    shown = next(found for found in sound(test).dataframe if (found.key or "").startswith("outcome"))
+    assert list(shown.proto.column_order)[-1] == "entropy"
+
+
+def updates_chart(test: AppTest) -> list[dict[str, Any]]:
+    """Return the traces of the chart of updates against a measure: forgotten, not forgotten, the selected one."""
+    chart = next(chart for chart in test.get("plotly_chart") if "Did it say who would" in chart.proto.spec)
+    return list(json.loads(chart.proto.spec)["data"])
 
 
 def token_table(test: AppTest) -> pd.DataFrame:

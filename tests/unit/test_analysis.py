@@ -16,6 +16,7 @@ import pytest
 
 from analysis import difficulty, figures
 from analysis.difficulty import Variant
+from analysis.statistics import Interval
 from mrd_core.config import ForgetSetConfig, Formula, Normalisation, Scope
 from mrd_core.draws import Draws, Precision, reliability, scores
 from mrd_core.errors import UserError
@@ -89,6 +90,33 @@ def table_of(count: int, seed: int = 0) -> pd.DataFrame:
             "answer": "Ann.",
         }
     )
+
+
+def test_measures_stand_beside_samples_and_give_way_to_their_own_columns(tmp_path: Path) -> None:
+    table = table_of(4).assign(training_count=[1, 2, 3, 4])
+    pd.testing.assert_frame_equal(difficulty.beside(table, tmp_path), table)
+    measured = {"sample_id": ["s3", "s0", "s1"], "nll": [3.0, 0.0, 1.0], "gradient_norm": np.nan}
+    pd.DataFrame(measured | {"training_count": 9.0}).to_parquet(RunFiles(tmp_path).measures)
+    found = difficulty.beside(table, tmp_path)
+    np.testing.assert_array_equal(found["nll"], [0, 1, np.nan, 3])
+    assert list(found["training_count"]) == [1, 2, 3, 4]
+    assert [measure.name for measure in difficulty.measures_in(found)] == ["nll", "training_count"]
+
+
+def test_the_map_of_a_measure_that_spans_decades_has_a_logarithmic_axis_and_plain_corners() -> None:
+    table = table_of(8).assign(nll=np.logspace(-3, 0, 8), entropy=np.linspace(0.0, 2.0, 8))
+    wide, narrow = (figures.difficulty_map(table, name, None, title=name) for name in ("nll", "entropy"))
+    assert (wide.layout.yaxis.type, narrow.layout.yaxis.type) == ("log", "linear")
+    assert [note.text for note in wide.layout.annotations] == ["hard", "easy"]
+    assert wide.layout.shapes[1].y0 == table["nll"].median()
+
+
+def test_a_tie_is_said_with_its_interval_and_one_that_is_undefined_with_the_reason() -> None:
+    assert (
+        figures.tie_in_words(Interval(-0.25, -0.4, 0.1), "A with B")
+        == "A with B: Spearman’s ρ = −0.25 [−0.40, +0.10]."
+    )
+    assert "does not vary" in figures.tie_in_words(Interval(np.nan, np.nan, np.nan), "A with B")
 
 
 def all_figures(table: pd.DataFrame) -> list[Any]:

@@ -32,6 +32,10 @@ LIGHT = (
     "mrd_core.unlearning.files",
     "mrd_core.unlearning.sampling",
     "mrd_core.command_line",
+    "mrd_core.measures",
+    "mrd_core.experiments.config",
+    "mrd_core.experiments.files",
+    "mrd_core.unlearning.methods",
 )
 
 

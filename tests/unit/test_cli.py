@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
+from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.scoring.files import RunFiles
 from tests.unit.commands import PATIENCE, Outcome, ended, started
@@ -76,7 +78,7 @@ def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
     outcome = ended(started("mrd_core", "--help"))
     assert outcome.code == 0
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["score", "demo", "unlearn", "run", "doctor", "runs"]
+    assert commands == ["score", "demo", "unlearn", "run", "doctor", "runs", "experiment"]
 
 
 def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
@@ -127,6 +129,7 @@ def test_a_missing_forget_set_is_an_error_without_a_traceback(tiny_model, tmp_pa
         ("--seed", "-1", "greater than or equal to 0"),
         ("--preset", "x", "Use recommended or paper."),
         ("--scope", "bad", "'answer', 'full'"),
+        ("--gradient-norms", "maybe", "'auto', 'yes' or 'no'"),
         ("--stop", "soon", "'precision', 'reliability' or 'never'"),
         ("--dtype", "float16", "'float32', 'bfloat16' or 'float64'"),
         ("--layout", "novel", "'tofu'"),
@@ -176,6 +179,24 @@ def test_the_paper_preset_is_the_published_setting_and_its_options_can_be_overri
     assert (summary["preset"], summary["mode"], summary["sigma"]) == ("paper", "plain", 1e-2)
 
 
+def test_the_other_measures_stand_beside_the_scores_and_gradients_can_be_left_out(score, tmp_path):
+    for wish in ("auto", "no"):
+        assert score("--out", tmp_path / wish, "--gradient-norms", wish).code == 0
+    files = [RunFiles(tmp_path / wish) for wish in ("auto", "no")]
+    measured, without = (pd.read_parquet(one.measures) for one in files)
+    scores = pd.read_parquet(files[0].scores)
+    assert measured["sample_id"].tolist() == scores["sample_id"].tolist()
+    np.testing.assert_allclose(measured["nll"], -scores["mean_log_prob_answer"], atol=1e-4)
+    np.testing.assert_array_equal(measured["answer_tokens"], scores["n_tokens_answer"])
+    assert (measured[list(GRADIENT_MEASURES)] > 0).all(axis=None)
+    assert without[list(GRADIENT_MEASURES)].isna().all(axis=None)
+    pd.testing.assert_frame_equal(
+        measured[["sample_id", *PLAIN_MEASURES]], without[["sample_id", *PLAIN_MEASURES]]
+    )
+    reasons = [one.read_summary()["reasons"]["gradient norms"] for one in files]
+    assert reasons == ["yes (0.0 million weights, at most 100 million)", "no (as asked)"]
+
+
 # run
 
 
@@ -185,7 +206,7 @@ def test_a_copied_config_reproduces_the_scores_to_the_bit(score, cli, tmp_path):
     again.mkdir()
     (again / "config.json").write_bytes((tmp_path / "run" / "config.json").read_bytes())
     assert cli("run", again).code == 0
-    for name in ("scores.parquet", "draws.parquet", "tokens.parquet"):
+    for name in ("scores.parquet", "draws.parquet", "tokens.parquet", "measures.parquet"):
         frames = [pd.read_parquet(tmp_path / folder / name) for folder in ("run", "again")]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
     assert len(RunStore.open().list()) == 2

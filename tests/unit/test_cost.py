@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import save_file
 
 from mrd_core.config import EstimatorConfig
-from mrd_core.cost import estimate, parameter_count
+from mrd_core.cost import PLANNING_EVALUATIONS, estimate, parameter_count
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from tests.conftest import REPOSITORY
@@ -120,12 +120,13 @@ def test_only_a_precision_target_is_expected_to_stop_early(config: EstimatorConf
 
 def test_the_newest_finished_run_gives_the_pace(model: tuple[Path, int]) -> None:
     folder, count = model
-    config = EstimatorConfig(draws=44, stop="never")
+    config = EstimatorConfig(draws=44, stop="never", gradient_norms="no")
     runs = [past_run(None), past_run({"n_samples": 3}), past_run(SUMMARY), past_run(SUMMARY | {"seconds": 1e9})]
     cost = estimate(SAMPLES, folder, config, runs)
     characters = SAMPLES.frame[["prompt", "answer"]].sum(axis=1).str.len().sum()
-    # The same number of evaluations, so time is in proportion to weights × tokens alone.
+    # The same number of evaluations, so time is in proportion to weights × tokens, but for one pass of measuring.
     expected = SUMMARY["seconds"] * (characters / 4 * count) / (SUMMARY["tokens"] * SUMMARY["model_parameters"])
+    expected *= 1 + 1 / (44 + PLANNING_EVALUATIONS)
     start_up = estimate(SAMPLES, folder, config, [past_run(SUMMARY | {"seconds": 1e-9})]).seconds
     assert start_up is not None
     assert cost.seconds == pytest.approx(start_up + expected)
@@ -147,6 +148,26 @@ def test_more_evaluations_take_longer(model: tuple[Path, int]) -> None:
     assert few is not None
     assert many is not None
     assert many > few
+
+
+@pytest.mark.parametrize(("gradient_norms", "forwards"), [("yes", 4), ("auto", 4), ("no", 1)])
+def test_measuring_counts_as_passes(model: tuple[Path, int], gradient_norms: str, forwards: int) -> None:
+    def seconds(draws: int, wish: str) -> float:
+        config = EstimatorConfig(draws=draws, stop="never", gradient_norms=wish)
+        found = estimate(SAMPLES, model[0], config, [past_run(SUMMARY)]).seconds
+        assert found is not None
+        return found
+
+    a_pass = seconds(11, "no") - seconds(10, "no")
+    measured = seconds(10, gradient_norms) - seconds(10, "no")
+    assert measured == pytest.approx((forwards - 1) * a_pass)
+
+
+def test_gradients_are_left_out_where_they_would_cost_too_much() -> None:
+    config = EstimatorConfig()
+    assert config.gradients_of(100_000_000).value == "yes"
+    assert config.gradients_of(100_000_001) == ("no", "100.0 million weights, more than 100 million")
+    assert EstimatorConfig(gradient_norms="yes").gradients_of(10**12) == ("yes", "as asked")
 
 
 def test_estimating_loads_no_torch() -> None:

@@ -334,6 +334,21 @@ def test_out_of_memory_halves_the_batches_and_changes_nothing() -> None:
     np.testing.assert_allclose(found.iloc[:, 1:], expected.iloc[:, 1:], rtol=2e-5)
 
 
+def test_gradients_that_do_not_fit_leave_the_other_measures_alone() -> None:
+    network, said = tiny.llama(), []
+    expected = measured(tiny.llama(), gradients=False)
+
+    def refuse(_module: nn.Module, _args: Any, _kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("full")
+
+    network.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    found = measured(network, announce=said.append)
+    assert found[["gradient_norm", "gradient_norm_sum"]].isna().all(axis=None)
+    pd.testing.assert_frame_equal(found[list(expected)], expected)
+    assert "single sample does not fit" in said[0]
+
+
 def test_one_sample_that_does_not_fit_is_an_error_with_advice() -> None:
     for run in (measured, norms_of):
         with pytest.raises(UserError, match="single sample does not fit"):

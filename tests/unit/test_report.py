@@ -15,6 +15,7 @@ import pytest
 from analysis.characteristics import Characterised
 from analysis.judgement import Judgement, judged
 from analysis.report import report
+from mrd_core.measures import MEASURES
 from tests.conftest import REPOSITORY
 from tests.unit.test_characteristic_figures import characterised_set
 
@@ -179,6 +180,22 @@ def test_terms_that_the_regression_left_out_are_listed_with_the_reason(
     changed = replace(judgement, regressions={judgement.chosen: regression})
     found = report(without_association, changed, TITLE, GENERATED)
     assert f"<li>{escape('Rare words: constant <here>')}</li>" in found
+
+
+def test_other_measures_are_told_with_how_they_go_with_mrd_where_there_are_any(
+    without_association: Characterised, judgement: Judgement
+) -> None:
+    heading = "MRD beside other measures"
+    mrd = without_association.table["mrd"]
+    bare = without_association.table.drop(columns="training_count", errors="ignore")
+    assert heading not in report(replace(without_association, table=bare), judgement, "t", datetime(2026, 5, 4))
+    with_nll = replace(without_association, table=bare.assign(nll=-mrd))
+    page = Page(report(with_nll, judgement, "t", datetime(2026, 5, 4)))
+    assert heading in page.inside("h2")
+    cells = page.inside("td")
+    at = cells.index(MEASURES["nll"].help)
+    assert float(cells[at + 1]) == pytest.approx(-mrd.median(), rel=1e-2)
+    assert cells[at + 2].startswith("-1")
 
 
 def test_a_set_of_which_nothing_can_be_said_still_has_a_report() -> None:

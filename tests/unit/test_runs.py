@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -393,6 +394,16 @@ def test_submit_refuses_a_directory_that_holds_a_run_or_anything_else(store, set
         submit(config_of(), store=store, settings=settings, directory=tmp_path / "mine")
     (tmp_path / "empty").mkdir()
     assert submit(config_of(), store=store, settings=settings, directory=tmp_path / "empty").seq == 2
+
+
+def test_submit_refuses_a_directory_whose_run_is_known_though_its_files_are_gone(store, settings):
+    run = submitted(store, settings)
+    shutil.rmtree(run.directory)
+    with pytest.raises(UserError, match="somebody removed") as taken:
+        submit(config_of(), store=store, settings=settings, directory=run.directory)
+    assert run.id in taken.value.fix
+    store.delete(run.id)
+    assert submit(config_of(), store=store, settings=settings, directory=run.directory).seq == 2
 
 
 def test_the_command_of_a_run_is_one_a_user_can_type(tmp_path):

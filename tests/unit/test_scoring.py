@@ -128,7 +128,7 @@ def undisturbed(tiny_model: Path, tiny_forget_set: Path, tmp_path_factory: pytes
 
 
 def assert_same_bits(found: RunFiles, expected: RunFiles) -> None:
-    for name in ("scores", "draws", "tokens"):
+    for name in ("scores", "draws", "tokens", "measures"):
         frames = [pd.read_parquet(getattr(files, name)) for files in (found, expected)]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
 
@@ -136,7 +136,8 @@ def assert_same_bits(found: RunFiles, expected: RunFiles) -> None:
 def assert_tidy(files: RunFiles) -> None:
     """Only the results and what reproduces them are left: no units, no temporary files."""
     allowed = {"config.json", "samples.parquet", "plan.json"}
-    results = {"scores.parquet", "draws.parquet", "tokens.parquet", "hidden_states.npy", "summary.json"}
+    tables = {f"{name}.parquet" for name in ("scores", "draws", "tokens", "measures")}
+    results = tables | {"hidden_states.npy", "summary.json"}
     assert results <= {path.name for path in files.directory.iterdir()} <= allowed | results
 
 
@@ -281,6 +282,36 @@ def test_a_run_killed_right_after_its_summary_is_tidied_when_it_resumes(scored, 
     (files.directory / ".scores.parquet.123.tmp").touch()
     carry_out(config_of(draws=4), Told(files.directory))
     assert_tidy(files)
+
+
+class KilledAfterMeasuring(Told):
+    """A context of a process that dies as soon as the other measures are written."""
+
+    def progress(self, done: int, total: int, **extra: Any) -> None:  # noqa: ARG002
+        if extra.get("message") == "Timing the bare model":
+            assert RunFiles(self.directory).measures.exists()
+            raise KeyboardInterrupt
+
+
+def test_what_was_measured_before_a_kill_is_not_measured_again(config_of, tmp_path):
+    config, files = config_of(draws=4, sigma=1e-2, time_floor=True), RunFiles(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(config, KilledAfterMeasuring(tmp_path))
+    assert not files.summary.exists()
+    written = files.measures.stat().st_mtime_ns, files.measures.read_bytes()
+    summary = carry_out(config, Told(tmp_path)).summary
+    assert (files.measures.stat().st_mtime_ns, files.measures.read_bytes()) == written
+    assert 0 <= summary["seconds_measures"] < summary["seconds"]
+    assert_tidy(files)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_samples_are_measured_in_the_precision_of_the_draws(scored, dtype):
+    result = scored(draws=4, sigma=4e-2, dtype=dtype)
+    measured = pd.read_parquet(result.files.measures)
+    off = (measured["nll"] + result.scores["mean_log_prob_answer"]).abs().max()
+    assert (off < 1e-9) == (dtype == "float64")
+    assert np.isfinite(measured["gradient_norm"]).all()
 
 
 def test_a_finished_run_is_not_scored_again(scored, config_of):

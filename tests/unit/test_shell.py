@@ -73,6 +73,7 @@ CONFIGS = {
             normalisation=Normalisation.SUM,
             workers=3,
             batch_tokens=512,
+            gradient_norms="no",
         ),
     ),
 }

@@ -1,0 +1,150 @@
+"""Parameter change (Feng et al., Fig. 3): composites of samples are unlearned, and the weights move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mrd_core.encoding import EncodedSample, IntArray
+from mrd_core.experiments.config import ParameterChangeConfig
+from mrd_core.experiments.files import Row
+from mrd_core.experiments.job import Done, Material
+from mrd_core.experiments.learning_rates import Case, LearningRates
+from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.runs import JobContext
+from mrd_core.unlearning.methods import METHODS
+
+# Other composites that a learning rate is found by.
+OTHERS = 2
+
+
+class _Work(NamedTuple):
+    """One unlearning."""
+
+    composite: int
+    arm: Arm
+
+
+class ParameterChange:
+    """Composites of samples, drawn with replacement, are unlearned. See `job.Experiment`."""
+
+    def __init__(self, config: ParameterChangeConfig, material: Material, context: JobContext) -> None:
+        self._config = config
+        self._unlearner = Unlearner(config, material, context)
+        self._arms = [Arm(*arm) for arm in config.arms]
+        self._rates = LearningRates(
+            config.learning_rate,
+            [Case(arm) for arm in self._arms],
+            parameters=self._unlearner.parameters,
+            unlearn=self._calibrate,
+            others=lambda _case: f"{OTHERS} other composites",
+            max_updates=config.max_updates,
+        )
+        self._work = {
+            f"composite {number} {arm.method} {arm.optimiser}": _Work(number, arm)
+            for number, arm in product(range(config.composites), self._arms)
+        }
+
+    @property
+    def units(self) -> list[str]:
+        """First the search for learning rates, then composite after composite."""
+        return [*self._rates.units, *self._work]
+
+    def measure(self, unit: str, done: Done) -> list[Row]:
+        """Try a learning rate, or unlearn a composite."""
+        if unit in self._rates.units:
+            return self._rates.measure(unit, done)
+        work = self._work[unit]
+        rate = self._rates.rate(Case(work.arm), done)
+        ended = self._unlearn(work, rate)
+        return [
+            {
+                "part": "composite",
+                "composite": work.composite,
+                **work.arm._asdict(),
+                "learning_rate": rate,
+                "sample_ids": [self._unlearner.forget.sample_ids[i] for i in self._drawn(work.composite)],
+                "joined": self._joined(work) is not None,
+                **ended.row,
+                "mean_absolute_change": None if ended.diverged else self._unlearner.mean_absolute_change(),
+                "accuracy": ended.accuracy,
+            }
+        ]
+
+    def facts(self, done: Done) -> dict[str, Any]:
+        """Return what was chosen and why."""
+        rows = [row for unit in self._work for row in done[unit]]
+        return {
+            "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": _form(rows)},
+            "warnings": self._unlearner.warnings + self._rates.warnings(done) + _unmoved(rows),
+            "learning_rates": self._rates.listed(done),
+        }
+
+    def _drawn(self, composite: int) -> IntArray:
+        """Return the samples of a composite, drawn with replacement; it has its own seed, whatever its number."""
+        generator = np.random.default_rng(derived_seed(self._config.seed, "composite", composite))
+        return generator.integers(len(self._unlearner.forget), size=self._config.size)
+
+    def _joined(self, work: _Work) -> EncodedSample | None:
+        """Return a composite as one text; None where it is a batch."""
+        # A refusal answers one prompt.
+        if METHODS[work.arm.method].needs_refusals:
+            return None
+        return joined(
+            [self._unlearner.forget.samples[i] for i in self._drawn(work.composite)],
+            self._unlearner.context_tokens,
+        )
+
+    def _unlearn(self, work: _Work, rate: float) -> Ended:
+        text = self._joined(work)
+        texts = self._drawn(work.composite) if text is None else [text]
+        return self._unlearner.unlearn(work.arm, rate, texts, "composite", work.composite)
+
+    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
+        for number in range(self._config.composites, self._config.composites + OTHERS):
+            yield {"composite": number}, self._unlearn(_Work(number, case.arm), rate)
+
+
+def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | None:
+    """Return samples one after the other as one text, with the answers of all scored.
+
+    Args:
+        samples: At least one.
+        context: Longest text [tokens].
+
+    Returns:
+        The text; None where it is longer than the context.
+    """
+    if sum(len(sample.tokens) for sample in samples) > context:
+        return None
+    # Nobody asks for the prediction of the next sample's first token.
+    answer = np.concatenate([np.append(sample.answer, False) for sample in samples])[:-1]
+    return EncodedSample(
+        tokens=np.concatenate([sample.tokens for sample in samples]),
+        answer=answer,
+        pieces=tuple(piece for sample in samples for piece in sample.pieces),
+        truncated=any(sample.truncated for sample in samples),
+    )
+
+
+def _form(rows: Sequence[Row]) -> str:
+    texts = sum(bool(row["joined"]) for row in rows)
+    if texts == len(rows):
+        return "joined (each fits the context as one text)"
+    reason = "its text would be longer than the context, or the method teaches a refusal to each prompt"
+    return (
+        f"one batch each ({reason})" if not texts else f"{texts} joined, {len(rows) - texts} as a batch ({reason})"
+    )
+
+
+def _unmoved(rows: Sequence[Row]) -> list[str]:
+    count = sum(row["updates"] == 0 and row["forgotten"] for row in rows)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(rows)} unlearnings took no update, so that no weight moved: before the first one the "
+        "composite counts as forgotten. Texts that follow on one another may not be recalled as each alone is."
+    ]

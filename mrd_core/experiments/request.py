@@ -1,0 +1,93 @@
+"""Asking for an experiment: samples, scores and retain set are taken from the score run there and then.
+
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from mrd_core.config import ScoreConfig, Settings
+from mrd_core.errors import UserError
+from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.runs import Launcher, Run, RunStore, submit
+from mrd_core.runs.directory import read_config
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning.request import SCORED, read_split, without
+
+
+def request(
+    config: ExperimentConfig,
+    *,
+    store: RunStore,
+    settings: Settings,
+    directory: Path | None = None,
+    launcher: Launcher | None = None,
+) -> Run:
+    """Submit an experiment, with its own copy of the scores where it builds on a score run.
+
+    Args:
+        config: Of the run.
+        store: Where the row goes.
+        settings: Names the data root.
+        directory: The run directory; new or empty.
+        launcher: Starts the worker; without one the caller carries the run out itself.
+
+    Raises:
+        UserError: The score run is not finished, or the retain set is no good.
+    """
+
+    def prepare(draft: Path) -> None:
+        files = ExperimentFiles(draft)
+        if config.score_run is not None:
+            copy_scores(config, files)
+            copy_retain(config, files)
+
+    return submit(config, store=store, settings=settings, directory=directory, launcher=launcher, prepare=prepare)
+
+
+def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
+    """Copy samples, scores and measures of the score run, or of the run's own scoring, into its directory.
+
+    Raises:
+        UserError: The score run is not finished, or lacks a file.
+    """
+    directory = config.score_run or files.scoring
+    scored = RunFiles(directory)
+    # The summary is written last.
+    if not scored.summary.exists():
+        raise UserError(
+            f"The score run in {directory}",
+            "has no scores: it does not exist or has not finished.",
+            "Name the directory of a score run that succeeded (`python -m mrd_core runs list` shows them).",
+        )
+    if not scored.measures.exists():
+        raise UserError(
+            f"The score run in {directory}",
+            f"has no {scored.measures.name}: it was made by an earlier version, or the file was removed.",
+            "Score the forget set again.",
+        )
+    for source, copy in (
+        (scored.samples, files.samples),
+        (scored.scores, files.scores),
+        (scored.measures, files.measures),
+    ):
+        shutil.copyfile(source, copy)
+    summary = scored.read_summary()
+    title = read_config(config.score_run, ScoreConfig).title if config.score_run else "scored for this experiment"
+    # Last, since its presence says that all is there.
+    files.write_json(files.scored, {name: summary[name] for name in SCORED} | {"title": title})
+
+
+def copy_retain(config: ExperimentConfig, files: ExperimentFiles) -> None:
+    """Read the retain set, without the forget samples, into the run's directory, unless it is there.
+
+    Raises:
+        UserError: As in `samples.read`, or nothing is left.
+    """
+    if not isinstance(config, UnlearningExperimentConfig) or config.retain is None or files.retain.exists():
+        return
+    without(read_split(config.retain, "retain"), ForgetSet.load(files.samples)).save(files.retain)

@@ -1,0 +1,188 @@
+"""Selection bias (Feng et al., Fig. 2): methods are compared on several selections of the forget set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mrd_core.encoding import IntArray
+from mrd_core.errors import UserError
+from mrd_core.experiments.config import SelectionConfig
+from mrd_core.experiments.files import Row
+from mrd_core.experiments.job import Done, Material
+from mrd_core.experiments.learning_rates import Case, LearningRates
+from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.likelihood import FloatArray
+from mrd_core.runs import JobContext
+
+SCHEMES = ("random", "balanced")
+# Other single samples, and other groups, that a learning rate is found by.
+OTHER_SINGLES, OTHER_GROUPS = 5, 2
+# So that a single sample and a group differ, and a third of the samples is one at least.
+FEWEST = 4
+
+
+class _Work(NamedTuple):
+    """One unlearning: the same selections for every method."""
+
+    scheme: str
+    size: int
+    selection: int
+    arm: Arm
+
+
+class Selection:
+    """Random selections and selections balanced by difficulty are unlearned. See `job.Experiment`."""
+
+    def __init__(self, config: SelectionConfig, material: Material, context: JobContext) -> None:
+        self._config = config
+        self._unlearner = Unlearner(config, material, context)
+        self._warnings: list[str] = []
+        self._difficulty = self._column(material)
+        self._pool = self._scored()
+        self._size = self._group_size()
+        self._before = self._unlearner.retained()
+        self._rates = LearningRates(
+            config.learning_rate,
+            [Case(Arm(*arm), size) for arm, size in product(config.arms, (1, self._size))],
+            parameters=self._unlearner.parameters,
+            unlearn=self._calibrate,
+            others=lambda case: (
+                f"{OTHER_SINGLES} other samples" if case.size == 1 else f"{OTHER_GROUPS} other groups"
+            ),
+            max_updates=config.max_updates,
+        )
+        self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in self._works()}
+
+    @property
+    def units(self) -> list[str]:
+        """First the search for learning rates, then selection after selection, each by all methods."""
+        return [*self._rates.units, *self._work]
+
+    def measure(self, unit: str, done: Done) -> list[Row]:
+        """Try a learning rate, or unlearn a selection."""
+        if unit in self._rates.units:
+            return self._rates.measure(unit, done)
+        work = self._work[unit]
+        rate = self._rates.rate(Case(work.arm, work.size), done)
+        chosen = self._chosen(work.scheme, work.size, work.selection)
+        ended = self._unlearner.unlearn(work.arm, rate, chosen, *work[:3])
+        retained = None if ended.diverged else self._unlearner.retained()
+        return [
+            {
+                "part": "selection",
+                "scheme": work.scheme,
+                "size": work.size,
+                "selection": work.selection,
+                **work.arm._asdict(),
+                "learning_rate": rate,
+                "sample_ids": [self._unlearner.forget.sample_ids[i] for i in chosen],
+                "mean_mrd": float(self._difficulty[chosen].mean()),
+                **ended.row,
+                "forget_accuracy": ended.accuracy,
+                "forget_nll": ended.nll,
+                "retain_accuracy": retained and retained[0],
+                "retain_nll": retained and retained[1],
+            }
+        ]
+
+    def facts(self, done: Done) -> dict[str, Any]:
+        """Return what was chosen and why, and MA and NLL of the retain set before unlearning."""
+        return {
+            "reasons": self._unlearner.reasons | self._rates.reasons(done),
+            "warnings": self._unlearner.warnings + self._warnings + self._rates.warnings(done),
+            "learning_rates": self._rates.listed(done),
+            "size": self._size,
+            "retain_accuracy_before": self._before and self._before[0],
+            "retain_nll_before": self._before and self._before[1],
+        }
+
+    def _works(self) -> list[_Work]:
+        everything = product(SCHEMES, (1, self._size), range(self._config.selections), self._config.arms)
+        return [_Work(scheme, size, selection, Arm(*arm)) for scheme, size, selection, arm in everything]
+
+    def _column(self, material: Material) -> FloatArray:
+        """Return what selections are balanced by, of each forget sample, shape (N,)."""
+        name = self._config.column
+        if name not in material.scores:
+            raise UserError(
+                f"The column {name}", "is not among the scores.", "Balance by another, such as mrd_answer_mean."
+            )
+        values = material.scores[name].loc[list(self._unlearner.forget.sample_ids)]
+        return values.to_numpy(dtype=np.float64)
+
+    def _scored(self) -> IntArray:
+        """Return the samples whose difficulty is defined, in the ascending order of the column."""
+        order = np.argsort(self._difficulty, kind="stable")
+        pool: IntArray = order[np.isfinite(self._difficulty[order])]
+        if len(pool) < FEWEST:
+            raise UserError(
+                "The forget set",
+                f"has {len(pool)} samples whose {self._config.column} is defined: too few to select from.",
+                f"Use a forget set of {FEWEST} samples at least, or another column.",
+            )
+        if len(pool) < len(order):
+            self._warnings.append(
+                f"{len(order) - len(pool)} of {len(order)} samples are never selected: their "
+                f"{self._config.column} is undefined."
+            )
+        return pool
+
+    def _group_size(self) -> int:
+        wanted, most = self._config.size, len(self._pool) // 2
+        if wanted > most:
+            self._warnings.append(
+                f"Groups have {most} samples and not {wanted}: of {len(self._pool)} samples, selections of more "
+                "than half would be nearly the same."
+            )
+        return min(wanted, most)
+
+    def _chosen(self, scheme: str, size: int, selection: int) -> IntArray:
+        generator = np.random.default_rng(derived_seed(self._config.seed, scheme, size, selection))
+        return (
+            balanced(self._pool, size, generator)
+            if scheme == "balanced"
+            else unbiased(self._pool, size, generator)
+        )
+
+    def _other(self, size: int) -> list[IntArray]:
+        """Return selections that are not studied or, where too few samples are left for that, any."""
+        wanted = OTHER_SINGLES if size == 1 else OTHER_GROUPS
+        studied = [
+            self._chosen(scheme, size, selection)
+            for scheme, selection in product(SCHEMES, range(self._config.selections))
+        ]
+        left = np.setdiff1d(self._pool, np.concatenate(studied))
+        pool = left if len(left) >= wanted * size else self._pool
+        generator = np.random.default_rng(derived_seed(self._config.seed, "other", size))
+        drawn = generator.permutation(pool)[: wanted * size]
+        return [drawn[start : start + size] for start in range(0, len(drawn), size)]
+
+    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
+        assert case.size is not None  # each case of this experiment has one
+        for number, chosen in enumerate(self._other(case.size)):
+            ended = self._unlearner.unlearn(case.arm, rate, chosen, "other", case.size, number)
+            yield {"selection": number}, ended
+
+
+def unbiased(pool: IntArray, size: int, generator: np.random.Generator) -> IntArray:
+    """Return `size` of `pool` at random, without replacement."""
+    chosen: IntArray = generator.choice(pool, size, replace=False)
+    return chosen
+
+
+def balanced(ranked: IntArray, size: int, generator: np.random.Generator) -> IntArray:
+    """Return one sample of each of `size` consecutive blocks, or a single one of the middle third.
+
+    Args:
+        ranked: Samples in the order of their difficulty, at least `size`.
+        size: How many to choose.
+        generator: Of the draws.
+    """
+    if size == 1:
+        third = len(ranked) // 3
+        return generator.choice(ranked[third : len(ranked) - third], 1)
+    return np.array([generator.choice(block) for block in np.array_split(ranked, size)])

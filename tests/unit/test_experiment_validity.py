@@ -1,0 +1,97 @@
+"""Validity experiments: their rows are those of lone unlearnings, and an interrupted one ends as if it was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.unlearner import Arm, Unlearner
+from mrd_core.experiments.validity import Validity, others
+from tests.unit.experiment_runs import Quiet, config, directory_of, halved, material, run, units_of
+from tests.unit.unlearning_runs import N_FORGET, Scored, scored_tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return scored_tiny(tmp_path_factory.getbasetemp())
+
+
+def test_rows_are_those_of_lone_unlearnings(scored: Scored, tmp_path: Path) -> None:
+    wanted = config(ValidityConfig, scored, methods=("ga", "graddiff"), samples=4, repeats=2)
+    rows, summary = run(wanted, directory_of(tmp_path / "run", scored))
+    assert list(rows["part"].unique()) == ["unlearning"]
+    # Nothing is random about GA.
+    assert rows.groupby(["sample_id", "method"]).size().unstack().eq([1, 2]).all(axis=None)
+    unlearner = Unlearner(wanted, material(scored), Quiet(tmp_path))
+    for row in rows.to_dict("records"):
+        sample = unlearner.forget.sample_ids.index(row["sample_id"])
+        ended = unlearner.unlearn(
+            Arm(row["method"], row["optimiser"]), 2e-3, np.array([sample]), row["sample_id"], row["repeat"]
+        )
+        assert (row["updates"], row["forgotten"], row["diverged"]) == (ended.updates, ended.forgotten, False)
+        assert row["accuracy"] == ended.accuracy
+        assert row["nll"] == ended.nll
+        np.testing.assert_allclose(row["trace"], ended.trace, atol=5e-5)
+    assert summary["reasons"]["repeats"] == (
+        "2 (GradDiff with AdamW: retain partners or refusals are random), "
+        "1 (GA with AdamW: nothing is random, a repeat would be the same)"
+    )
+    assert rows["updates"].nunique() > 1
+
+
+def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path) -> None:
+    wanted = config(
+        ValidityConfig,
+        scored,
+        methods=("ga", "graddiff"),
+        samples=4,
+        repeats=1,
+        learning_rate="auto",
+        max_updates=8,
+    )
+    whole = directory_of(tmp_path / "whole", scored)
+    rows, summary = run(wanted, whole)
+    assert set(rows["part"]) == {"calibration", "unlearning"}
+    # The cut falls into the search for the second learning rate.
+    resumed = halved(whole, tmp_path / "resumed")
+    again, summary_again = run(wanted, resumed)
+    pd.testing.assert_frame_equal(again, rows)
+    assert resumed.rows.read_bytes() == whole.rows.read_bytes()
+    assert units_of(resumed) == units_of(whole)
+    assert summary["learning_rates"] == summary_again["learning_rates"]
+    assert {one["learning_rate"] for one in summary["learning_rates"]} <= set(rows["learning_rate"])
+
+
+def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tmp_path: Path) -> None:
+    def order(seed: int) -> list[str]:
+        wanted = config(ValidityConfig, scored, methods=("ga", "npo"), samples=6, seed=seed)
+        units = Validity(wanted, material(scored), Quiet(tmp_path)).units
+        assert len(units) == len(set(units)) == 6 * (1 + 3)
+        names = [unit.split()[1] for unit in units]
+        return list(dict.fromkeys(names)) if names == sorted(names, key=names.index) else []
+
+    assert len(order(0)) == 6
+    assert order(0) == order(0) != order(1)
+
+
+def test_a_set_that_is_smaller_is_studied_whole(scored: Scored, tmp_path: Path) -> None:
+    experiment = Validity(config(ValidityConfig, scored, samples=60), material(scored), Quiet(tmp_path))
+    assert len(experiment.units) == N_FORGET
+
+
+def test_learning_rates_are_found_on_other_samples_where_there_are_enough() -> None:
+    order = np.arange(20)[::-1]
+    assert not set(others(order, 15, 5)) & set(order[:15])
+    assert len(others(order, 18, 5)) == 5
+    assert len(others(order[:3], 3, 5)) == 3
