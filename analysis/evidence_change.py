@@ -87,8 +87,10 @@ def parameter_change(found: Measurements) -> ParameterChange:
     by_arm = {str(arm): ours for arm, ours in composites.groupby("arm", sort=False)}
     correlations = stacked({arm: _correlations(ours) for arm, ours in by_arm.items()}, "arm")
     spread = pd.DataFrame([_spread(arm, ours) for arm, ours in by_arm.items()], columns=pd.Index(_SPREAD))
+    with_mrd = {arm: _with_mrd(correlations, arm) for arm in by_arm}
     return ParameterChange(
-        verdict=" ".join(_verdict(row, correlations) for _, row in spread.iterrows()) or NOTHING_YET,
+        verdict=" ".join(_verdict(arm, row) for arm, row in with_mrd.items()) or NOTHING_YET,
+        findings=tuple(_findings(spread, with_mrd)),
         caveats=tuple(_caveats(rows, composites, found)),
         paper=PAPER,
         composites=composites,
@@ -156,22 +158,37 @@ def _spread(arm: str, composites: pd.DataFrame) -> tuple[object, ...]:
     )
 
 
-def _verdict(spread: pd.Series[float], correlations: pd.DataFrame) -> str:
-    """Say how much the change varies and whether it goes with MRD, by itself and with the tokens held."""
-    arm = str(spread["arm"])
-    ours = correlations[correlations["arm"] == arm]
-    said = f"{arm}: the weights move by {spread['least']:.3g} to {spread['greatest']:.3g} a parameter"
-    said += f" (SD / mean {spread['variation']:.0%})" if np.isfinite(spread["variation"]) else ""
-    row = ours[ours["predictor"] == "mean_mrd"].iloc[0]
-    rho, held = estimate_at(row), estimate_at(row, "partial", "partial_low", "partial_high")
+def _with_mrd(correlations: pd.DataFrame, arm: str) -> pd.Series[float]:
+    """Return how mean MRD goes with the change."""
+    return correlations[(correlations["arm"] == arm) & (correlations["predictor"] == "mean_mrd")].iloc[0]
+
+
+def _verdict(arm: str, with_mrd: pd.Series[float]) -> str:
+    """Say whether the change goes with MRD."""
+    rho = estimate_at(with_mrd)
     if not np.isfinite(rho.low):
-        return f"{said}; it cannot be told whether that goes with MRD, from n = {rho.n}."
+        return f"{arm}: it cannot be told whether the change goes with MRD, from n = {rho.n}."
     if not rho.excludes_zero:
-        return f"{said}; it cannot be told whether that goes with mean MRD: {in_figures(rho)}, which includes 0."
-    direction = "harder composites (smaller mean MRD)" if rho.value < 0 else "easier composites (larger mean MRD)"
-    left = "and that remains" if held.excludes_zero else "of which nothing certain is left"
-    with_tokens = f", {left} with the total tokens held ({in_figures(held)})" if np.isfinite(held.low) else ""
-    return f"{said}; {direction} move them further ({in_figures(rho)}){with_tokens}."
+        return f"{arm}: it cannot be told whether the change goes with MRD ({in_figures(rho)}, which includes 0)."
+    composites = "harder composites (smaller mean MRD)" if rho.value < 0 else "easier composites (larger mean MRD)"
+    return f"{arm}: {composites} move the weights further ({in_figures(rho)})."
+
+
+def _findings(spread: pd.DataFrame, with_mrd: Mapping[str, pd.Series[float]]) -> list[str]:
+    """Say how much the change varies, and what is left of its relation to MRD with the tokens held."""
+    said = []
+    for _, row in spread.iterrows():
+        arm = str(row["arm"])
+        varies = f", with SD / mean = {row['variation']:.0%}" if np.isfinite(row["variation"]) else ""
+        said.append(
+            f"{arm}: the mean absolute change of a parameter is {row['least']:.3g} to {row['greatest']:.3g} over "
+            f"{row['n']} composites{varies}."
+        )
+        held = estimate_at(with_mrd[arm], "partial", "partial_low", "partial_high")
+        if np.isfinite(held.low) and estimate_at(with_mrd[arm]).excludes_zero:
+            left = "the relation to MRD remains" if held.excludes_zero else "nothing certain is left of it"
+            said.append(f"{arm}: with the total tokens held, {left} ({in_figures(held)}).")
+    return said
 
 
 def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, found: Measurements) -> list[str]:

@@ -15,7 +15,8 @@ from mrd_core.scoring.files import json_value, write_atomically
 def evidence_json(found: Measurements, shown: Evidence) -> dict[str, Any]:
     """Return what an experiment shows as JSON values: undefined and unbounded figures are None.
 
-    Keys: experiment, title, directory, finished, verdict, caveats, paper, tables (each a list of records).
+    Keys: experiment, title, directory, finished, verdict, findings, caveats, paper, tables (each a list of
+    records).
     """
     return {
         "experiment": found.config.name,
@@ -23,6 +24,7 @@ def evidence_json(found: Measurements, shown: Evidence) -> dict[str, Any]:
         "directory": str(found.directory),
         "finished": found.finished,
         "verdict": shown.verdict,
+        "findings": list(shown.findings),
         "caveats": list(shown.caveats),
         "paper": shown.paper,
         "tables": {name: _records(frame) for name, frame in shown.tables.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from plotly.subplots import make_subplots
 
 from analysis.characteristic_figures import HEIGHT, NAME_WIDTH, NEGATIVE_TO_POSITIVE, shortened
 from analysis.evidence_change import PREDICTORS, ParameterChange
-from analysis.evidence_league import title
+from analysis.evidence_league import short_title, title
 from analysis.evidence_selection import BALANCED, METRICS, RANDOM, Selection
 from analysis.evidence_sensitivity import ENOUGH, Sensitivity
+from analysis.evidence_statistics import in_figures, with_ends
 from analysis.evidence_theorem import Theorem
 from analysis.evidence_validity import Arm
 from analysis.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, with_unit
@@ -34,6 +36,9 @@ FAMILIES = {
 }
 BAND = "rgba(138, 143, 152, 0.16)"
 ROW_HEIGHT, TWO_PANELS = 24, 480
+# The line below a title breaks where the narrowest box would cut it.
+NOTE_WIDTH, NOTE_HEIGHT = 64, 17
+MANY_DECADES = 6
 
 
 def updates_against(arm: Arm, measure: str, selected: str | None = None) -> go.Figure:
@@ -53,9 +58,9 @@ def updates_against(arm: Arm, measure: str, selected: str | None = None) -> go.F
     ring = shown[shown["sample_id"] == selected]
     figure.add_trace(_ring(ring[measure], ring["updates"]))
     rho = arm.league.rho(measure)
-    found = f"ρ {rho.value:+.2f} [{rho.low:.2f}, {rho.high:.2f}], n = {rho.n}" if np.isfinite(rho.value) else ""
+    found = in_figures(rho) if np.isfinite(rho.low) else ""
     figure.update_yaxes(title="Updates until forgotten", rangemode="tozero")
-    return _laid_out(figure, f"{arm.name}: updates and {title(measure)}", found, _axis(measure))
+    return _laid_out(figure, f"{arm.name}: updates and {short_title(measure)}", found, _axis(measure))
 
 
 def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
@@ -77,10 +82,11 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
     length = shown.loc[shown["family"] == "length", "rho"].abs()
     if len(length):
         figure.add_vline(x=length.iloc[0], line={"color": ORANGE, "dash": "dot", "width": 1.5})
-    labels = shown["title"] + np.where(shown["rho"] > 0, " (+)", " (−)")
+    signs = np.where(shown["rho"] > 0, "+", "−")
+    labels = [f"{short_title(name)} {sign}" for name, sign in zip(shown["measure"], signs, strict=True)]
     figure.update_yaxes(tickvals=list(shown.index), ticktext=[_label(each) for each in labels], showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02])
-    note = "|ρ| with updates, 95 %; sign of ρ in brackets; dotted: length"
+    note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
     height = 130 + ROW_HEIGHT * max(len(shown), 4)
     return _laid_out(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height)
 
@@ -99,7 +105,7 @@ def predicted_against_observed(arm: Arm) -> go.Figure:
         ours = shown[shown["censored"] == censored]
         figure.add_trace(_prediction_marks(ours, label, symbol))
     figure.update_yaxes(title="Observed updates", rangemode="tozero")
-    note = "held-out predictions of cheap measures combined; bars: 90 % interval; dotted: exact"
+    note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
     return _laid_out(figure, f"{arm.name}: predicted updates", note, "Predicted updates", 400)
 
 
@@ -135,7 +141,7 @@ def agreement_map(pairs: pd.DataFrame) -> go.Figure:
     )
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    note = "Spearman’s ρ of updates, 95 %"
+    note = "Spearman’s ρ of updates, in brackets its 95\u00a0% interval"
     return _laid_out(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
 
 
@@ -237,7 +243,9 @@ def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
     figure.update_yaxes(title=METRICS[metric], row=1, col=1)
     note = "a line a selection; crossing lines: the order flips; open: not forgotten within the cap"
     heading = f"{METRICS[metric].split(' [')[0]}, {'single samples' if size == 'single' else 'groups'}"
-    return _laid_out(figure, heading, note).update_layout(margin_t=104)
+    drawn = _laid_out(figure, heading, note)
+    # The titles of the panels stand between the note and the panels.
+    return drawn.update_layout(margin_t=drawn.layout.margin.t + 26)
 
 
 def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
@@ -266,10 +274,10 @@ def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
             figure.add_vrect(x0=regime.low, x1=regime.high, fillcolor=BAND, line_width=0, layer="below")
             bands.append(str(dtype))
     figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", dtick=1)
+    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(ours))
     regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
     note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
-    return _laid_out(figure, "MRD against σ", note, "σ of the noise", 420)
+    return _laid_out(figure, "MRD against σ", note, "σ of the noise", TWO_PANELS)
 
 
 def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
@@ -287,7 +295,7 @@ def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Fig
         figure.add_trace(_evaluation_line(rows, "relative_se", str(mode), at, legend=False), row=2, col=1)
     figure.add_hline(y=ENOUGH, line={"color": GREY, "dash": "dot"}, row=1, col=1)
     figure.update_yaxes(title="Reliability", row=1, col=1)
-    figure.update_yaxes(title="Median SE / MRD", type="log", row=2, col=1)
+    figure.update_yaxes(title="Median SE / MRD", type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     figure.update_xaxes(title="Forward evaluations K", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
     return _laid_out(figure, "How many evaluations?", note, height=TWO_PANELS)
@@ -321,9 +329,9 @@ def theorem_scatter(found: Theorem) -> go.Figure:
         )
     )
     line = found.slope.through_origin
-    note = f"slope {line.value:.3f} [{line.low:.3f}, {line.high:.3f}], " if np.isfinite(line.low) else ""
+    note = f"{with_ends(line, 'slope', digits=3)}; " if np.isfinite(line.low) else ""
     figure.update_yaxes(title="MRD / σ² (sum over tokens)", rangemode="tozero")
-    x = "½ |Σ Tr(H) / log p|, Hutchinson"
+    x = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|"
     return _laid_out(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, 400)
 
 
@@ -457,6 +465,16 @@ def _selection_line(ours: pd.DataFrame, metric: str, number: object, colour: str
     )
 
 
+def _decades(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return range and ticks of the axis of MRD/σ²: it holds what was measured, no floors far below."""
+    known = rows[["ratio_q1", "ratio", "ratio_q3"]].to_numpy(np.float64)
+    known = np.log10(known[known > 0])
+    if not known.size:
+        return {"dtick": 1}
+    low, high = float(known.min()) - 0.5, float(known.max()) + 0.5
+    return {"range": [low, high], "dtick": 1 if high - low <= MANY_DECADES else 2}
+
+
 def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
     return go.Scatter(
         x=rows["sigma"],
@@ -535,10 +553,11 @@ def _laid_out(
     figure.update_xaxes(automargin=True, exponentformat="power")
     figure.update_yaxes(automargin=True, exponentformat="power")
     shown = sum(trace.showlegend is True for trace in figure.data)
+    lines = wrap(note, NOTE_WIDTH)
     return figure.update_layout(
         title={
             "text": heading,
-            "subtitle": {"text": note, "font_size": 12},
+            "subtitle": {"text": "<br>".join(lines), "font_size": 12},
             "x": 0,
             "xanchor": "left",
             "y": 1 - 14 / height,
@@ -546,7 +565,12 @@ def _laid_out(
             "font_size": 15,
         },
         showlegend=shown > 1,
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-        margin={"l": 8, "r": 8, "t": 78, "b": 90 if shown > 1 else 58},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "xref": "container", "x": 0},
+        margin={
+            "l": 8,
+            "r": 8,
+            "t": 78 + NOTE_HEIGHT * (len(lines) - 1 if lines else 0),
+            "b": 90 if shown > 1 else 58,
+        },
         height=height,
     )

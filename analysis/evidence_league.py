@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -10,12 +11,24 @@ import pandas as pd
 from analysis.evidence_prediction import Combination, combination
 from analysis.evidence_runs import REPLICATES, estimate_at
 from analysis.evidence_statistics import Estimate, concordance, gain, league, partial, verdict
+from mrd_core.config import Formula, Normalisation, Scope
 from mrd_core.errors import UserError
 from mrd_core.measures import FORWARD, GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES
 
 LENGTH = "answer_tokens"
 CHEAP, WITH_MRD = "combination", "combination_with_mrd"
 COMBINED_TITLES = {CHEAP: "Cheap measures combined", WITH_MRD: "Cheap measures and MRD combined"}
+# For the axes of charts, which have little room beside their marks.
+_SHORT_FORMULAS = {Formula.MRD: "MRD", Formula.MEAN_ABSOLUTE: "Absolute MRD", Formula.INITIAL: "Initial MRD"}
+_SHORT_SCOPES = {Scope.ANSWER: "", Scope.FULL: ", all tokens"}
+SHORT_TITLES = {
+    f"{formula}_{scope}_{norm}": f"{_SHORT_FORMULAS[formula]}{_SHORT_SCOPES[scope]} ({norm})"
+    for formula, scope, norm in product(Formula, Scope, Normalisation)
+} | {
+    "gradient_norm": "Gradient norm (mean NLL)",
+    "gradient_norm_sum": "Gradient norm (summed NLL)",
+    WITH_MRD: "Cheap measures and MRD",
+}
 # Of the variants, those of Eq. 4 over the answer: mean and sum tell all that the others of that scope do.
 MRD_OF_COMBINATION = ("mrd_answer_mean", "mrd_answer_sum")
 EXPECTED = {name: {"small": -1, "large": 1, "unknown": 0}[measure.harder] for name, measure in MEASURES.items()}
@@ -83,6 +96,11 @@ def league_of(measured: pd.DataFrame, draws: int) -> League:
 def title(measure: str) -> str:
     """Return the title of a measure, or of a combination."""
     return MEASURES[measure].title if measure in MEASURES else COMBINED_TITLES.get(measure, measure)
+
+
+def short_title(measure: str) -> str:
+    """Return the title of a measure for an axis; MRD is over the answer where it does not say otherwise."""
+    return SHORT_TITLES.get(measure, title(measure))
 
 
 def family(measure: str) -> str:

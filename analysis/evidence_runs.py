@@ -100,12 +100,14 @@ class Evidence(ABC):
     """What an experiment shows.
 
     Attributes:
-        verdict: In words, with the interval.
+        verdict: The answer in a sentence or two.
+        findings: Sentences behind it, with their intervals: one for each thing that was compared.
         caveats: Sentences on why it may not be trusted or carried over, from what was measured.
         paper: What the paper found, in one sentence.
     """
 
     verdict: str
+    findings: tuple[str, ...]
     caveats: tuple[str, ...]
     paper: str
 

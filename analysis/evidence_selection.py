@@ -89,8 +89,10 @@ def selection(found: Measurements) -> Selection:
     }
     pairs = _flat({case: flipped.pairs for case, flipped in cases.items()})
     spread = _flat({case: flipped.spread for case, flipped in cases.items()})
+    random = pairs[(pairs["scheme"] == RANDOM) & (pairs["n"] > 0)] if len(pairs) else pairs
     return Selection(
-        verdict=_verdict(pairs, compared) if len(runs) else NOTHING_YET,
+        verdict=_verdict(random) if len(runs) else NOTHING_YET,
+        findings=(*_flipping(random), *_balanced(compared)) if len(random) else (),
         caveats=tuple(_caveats(rows, runs, found)),
         paper=PAPER,
         runs=runs,
@@ -139,42 +141,52 @@ def _flat(frames: Mapping[tuple[str, ...], pd.DataFrame]) -> pd.DataFrame:
     return table[[*first, *(name for name in table if name not in first)]]
 
 
-def _verdict(pairs: pd.DataFrame, compared: Mapping[tuple[str, str], Balance]) -> str:
-    random = pairs[pairs["scheme"] == RANDOM] if len(pairs) else pairs
-    if random.empty or not random["n"].sum():
+def _verdict(random: pd.DataFrame) -> str:
+    """Say in how many comparisons over random selections two methods change their order."""
+    if random.empty:
         return "It cannot be told whether the order of methods flips: no selection was run with two of them."
-    said = [_flipping(random, metric) for metric in METRICS if (random["metric"] == metric).any()]
-    return " ".join([*said, _balanced(compared)] if compared else said)
+    flipped = int((random["flips"] > 0).sum())
+    if not flipped:
+        return "The choice of samples never changed which of two methods looks better."
+    return (
+        f"The choice of samples changes which of two methods looks better in {flipped} of {len(random)} "
+        "comparisons (of a metric, a size and two methods) over random selections."
+    )
 
 
-def _flipping(random: pd.DataFrame, metric: str) -> str:
-    """Say of a metric how often each pair of methods changes its order over random selections."""
-    ours = random[random["metric"] == metric]
-    parts = []
-    for size, words in SIZES.items():
-        for row in ours[ours["size"] == size].itertuples():
-            share = f"[{row.low:.0%}, {row.high:.0%}]" if row.n else ""
-            parts.append(
-                f"{row.flips} of {row.n} selections of {words} {share} ({row.first} against {row.second})"
-            )
-    title = METRICS[metric].split(" [")[0]
-    return f"{title}: the order of two methods flips in {', '.join(parts)}."
+def _flipping(random: pd.DataFrame) -> list[str]:
+    """Say of each metric and size how often each pair of methods changes its order over random selections."""
+    said = []
+    for metric, heading in METRICS.items():
+        for size, words in SIZES.items():
+            ours = random[(random["metric"] == metric) & (random["size"] == size)]
+            parts = [
+                f"in {row.flips} of {row.n} selections, {row.share:.0%} [{row.low:.0%}, {row.high:.0%}] "
+                f"({row.first} against {row.second})"
+                for row in ours.itertuples()
+            ]
+            if parts:
+                said.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
+    return said
 
 
-def _balanced(compared: Mapping[tuple[str, str], Balance]) -> str:
-    """Say where balancing makes a method's spread certainly smaller, and where certainly larger."""
+def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
+    """Say where balancing makes a method's spread certainly smaller or larger, and what it does to flips."""
+    if not compared:
+        return []
     spread = pd.concat([each.spread for each in compared.values()])
     smaller, larger = int((spread["high"] < 1).sum()), int((spread["low"] > 1).sum())
-    total = int(spread["ratio"].notna().sum())
     flipped = pd.concat([each.pairs for each in compared.values()])
     sure = int((flipped["p"] < 0.05).sum())
     less = int((flipped["share_balanced"] < flipped["share_random"]).sum())
     more = int((flipped["share_balanced"] > flipped["share_random"]).sum())
-    return (
-        f"Balanced by difficulty, the spread is certainly smaller in {smaller} of {total} comparisons of a metric "
-        f"and method and certainly larger in {larger}; flips are fewer in {less} of {len(flipped)} and more in "
-        f"{more}, beyond chance (p < 0.05, uncorrected) in {sure}."
-    )
+    return [
+        f"Balanced by difficulty, the spread over selections is certainly smaller in {smaller} of "
+        f"{spread['ratio'].notna().sum()} comparisons (of a metric, a size and a method) and certainly larger in "
+        f"{larger}.",
+        f"Balanced by difficulty, flips are fewer in {less} of {len(flipped)} comparisons and more in {more}; "
+        f"beyond chance (p < 0.05, uncorrected) in {sure}.",
+    ]
 
 
 def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, found: Measurements) -> list[str]:

@@ -31,6 +31,7 @@ NORMALISATIONS = tuple(map(str, Normalisation))
 MODES: tuple[Mode, ...] = ("plain", "antithetic")
 EVALUATIONS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ENOUGH = 0.9
+NO_SIGMAS = "Over which σ MRD grows as σ² has not been measured."
 
 _SIGMA = ("dtype", "sigma", "sample_id", "mrd_mean", "mrd_mean_se", "mrd_sum", "mrd_sum_se")
 _PAIR = 2
@@ -93,9 +94,10 @@ def sensitivity(found: Measurements) -> Sensitivity:
     )
     evaluations = _evaluations(found.part("draws", "mode", "evaluation", "sample_id", "relative", "n_tokens"))
     suffices = _suffices(evaluations)
-    parts = [*_said_of_sigma(sigmas, regimes, sigma, dtype), *_said_of_evaluations(suffices)]
+    findings = [*_said_of_rankings(sigmas, sigma, dtype), *_said_of_evaluations(suffices)]
     return Sensitivity(
-        verdict=" ".join(parts) or NOTHING_YET,
+        verdict=_verdict(dtypes, regimes) or (NO_SIGMAS if findings else NOTHING_YET),
+        findings=tuple(findings),
         caveats=tuple(_caveats(rows, evaluations, found)),
         paper=PAPER,
         sigmas=sigmas,
@@ -221,37 +223,44 @@ def _suffices(evaluations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["mode", "normalisation", "evaluations", "reached"])
 
 
-def _said_of_sigma(
-    sigmas: pd.DataFrame, regimes: Mapping[tuple[str, str], Regime], reference: float, finest: str
-) -> list[str]:
+def _verdict(dtypes: list[str], regimes: Mapping[tuple[str, str], Regime]) -> str:
+    """Say of each precision over which σ MRD grows as σ²."""
+    parts = []
+    for dtype in dtypes:
+        regime = regimes[dtype, "mean"]
+        known = np.isfinite(regime.low)
+        parts.append(f"{f'from σ = {regime.low:.0e} to {regime.high:.0e}' if known else 'nowhere'} in {dtype}")
+    return f"MRD (mean) grows as σ² {' and '.join(parts)}." if parts else ""
+
+
+def _said_of_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[str]:
+    """Say of each precision at which σ the ranking is most unlike that of the reference."""
     said = []
     for dtype in dict.fromkeys(sigmas["dtype"]):
-        regime = regimes[dtype, "mean"]
-        if np.isfinite(regime.low):
-            said.append(f"{dtype}: MRD (mean) grows as σ² from σ = {regime.low:.0e} to {regime.high:.0e}.")
-        else:
-            said.append(f"{dtype}: nowhere in the σ measured does MRD (mean) grow as σ².")
         ours = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
         others = ours[(ours["sigma"] != reference) | (ours["dtype"] != finest)].dropna(subset=["rho"])
         if len(others):
             worst = others.loc[others["rho"].idxmin()]
-            rho = estimate_at(worst)
             said.append(
-                f"Of its rankings that at σ = {worst['sigma']:.0e} agrees least with the one in {finest} at "
-                f"σ = {reference:.0e}: {in_figures(rho)}."
+                f"Rankings in {dtype} agree least at σ = {worst['sigma']:.0e} with the one in {finest} at "
+                f"σ = {reference:.0e}: {in_figures(estimate_at(worst))}."
             )
     return said
 
 
 def _said_of_evaluations(suffices: pd.DataFrame) -> list[str]:
-    if suffices.empty:
-        return []
-    parts = []
-    columns = (suffices[name] for name in ("mode", "normalisation", "evaluations", "reached"))
-    for mode, norm, enough, reached in zip(*columns, strict=True):
-        which = f"K = {enough:.0f}" if np.isfinite(enough) else f"none measured ({reached:.2f} at the largest K)"
-        parts.append(f"{which} for the {norm}, {mode}")
-    return [f"Evaluations that suffice for a reliability of {ENOUGH:g}: {'; '.join(parts)}."]
+    """Say for the mean and for the sum how many evaluations a reliable ranking takes."""
+    said = []
+    for norm, ours in suffices.groupby("normalisation", sort=False):
+        columns = (ours[name] for name in ("mode", "evaluations", "reached"))
+        parts = [
+            f"K = {enough:.0f} {mode} evaluations"
+            if np.isfinite(enough)
+            else f"more {mode} evaluations than were made ({reached:.3f} with all)"
+            for mode, enough, reached in zip(*columns, strict=True)
+        ]
+        said.append(f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}.")
+    return said
 
 
 def _caveats(rows: pd.DataFrame, evaluations: pd.DataFrame, found: Measurements) -> list[str]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -392,14 +393,15 @@ def verdict(estimate: Estimate, expected_sign: int = 0) -> Verdict:
     return Verdict("predicts updates as expected" if as_expected else "predicts the opposite", reason)
 
 
-def in_figures(estimate: Estimate, symbol: str = "ρ") -> str:
+def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
     """Return a value with its interval and how many samples it is from."""
-    return f"{with_ends(estimate, symbol)}, {_samples(estimate)}"
+    return f"{with_ends(estimate, symbol, digits)}, {_samples(estimate)}"
 
 
-def with_ends(estimate: Estimate, symbol: str = "ρ") -> str:
+def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
     """Return a value with its interval."""
-    return f"{symbol} = {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]".replace("-", "−")
+    value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
+    return f"{symbol} = {value} [{low}, {high}]".replace("-", "−")
 
 
 def size_in_words(rho: float) -> str:
@@ -493,13 +495,17 @@ def _estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censor
     return Estimate(value, *bca_limits(value, found, left_out), n, n_censored)
 
 
-def resamples(n: int, replicates: int, seed: int) -> Iterator[FloatArray]:
-    """Yield how often each of n samples is drawn, shape (chunk, n)."""
+# Every statistic of an experiment is of the same draws, which take longer than most statistics do.
+@lru_cache(maxsize=2)
+def resamples(n: int, replicates: int, seed: int) -> tuple[FloatArray, ...]:
+    """Return how often each of n samples is drawn: chunks of shape (chunk, n), which cannot be written to."""
     generator = np.random.default_rng(seed)
     size = max(1, _CHUNK_VALUES // n)
-    for start in range(0, replicates, size):
-        count = min(size, replicates - start)
-        yield generator.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64)
+    sizes = [min(size, replicates - start) for start in range(0, replicates, size)]
+    chunks = [generator.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64) for count in sizes]
+    for chunk in chunks:
+        chunk.flags.writeable = False
+    return tuple(chunks)
 
 
 def all_but_one(n: int) -> Iterator[FloatArray]:

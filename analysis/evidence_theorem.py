@@ -49,7 +49,8 @@ def theorem(found: Measurements) -> Theorem:
     squares = float((samples["half_trace"] ** 2).sum())
     attenuation = float((samples["half_trace_se"] ** 2).sum()) / squares if squares > 0 else np.nan
     return Theorem(
-        verdict=_verdict(fitted.through_origin, rho),
+        verdict=_verdict(fitted.through_origin),
+        findings=_findings(rho),
         caveats=tuple(_caveats(samples, attenuation, found)),
         paper=PAPER,
         samples=samples,
@@ -86,17 +87,22 @@ def _estimated(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"mean": each.mean(), "se": each.sem(), "n": each.size()})
 
 
-def _verdict(line: Estimate, rho: Estimate) -> str:
+def _verdict(line: Estimate) -> str:
     if not line.n:
         return NOTHING_YET
     if not np.isfinite(line.low):
         return f"It cannot be told whether the theorem holds: n = {line.n}."
-    figures = in_figures(line, "slope")
-    correlated = f" The samples' order agrees with {in_figures(rho)}." if np.isfinite(rho.low) else ""
+    figures = in_figures(line, "slope", digits=3)
     if line.low <= 1 <= line.high:
-        return f"MRD/σ² is half the trace, as the theorem says: {figures}, and 1 is what is expected.{correlated}"
+        return f"MRD/σ² is half the trace, as the theorem says: {figures}; 1 is expected."
     side = "less" if line.high < 1 else "more"
-    return f"MRD/σ² is {side} than half the trace: {figures}, where the theorem says 1.{correlated}"
+    return f"MRD/σ² is {side} than half the trace: {figures}; 1 is expected."
+
+
+def _findings(rho: Estimate) -> tuple[str, ...]:
+    if not np.isfinite(rho.low):
+        return ()
+    return (f"Rank correlation of MRD/σ² and half the trace over samples: {in_figures(rho)}.",)
 
 
 def _caveats(samples: pd.DataFrame, attenuation: float, found: Measurements) -> list[str]:

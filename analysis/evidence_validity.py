@@ -53,7 +53,8 @@ class Arm:
     Attributes:
         name: Such as NPO (AdamW).
         headline: What it says of MRD, in one line.
-        verdict: The same in full: against length, with length held, and the best measure.
+        verdict: The same as a sentence of its own.
+        findings: MRD against length and with length held; the best measure; the cheap measures combined.
         learning_rate: Of its unlearnings.
         samples: A row per sample that was unlearned: sample_id, updates (median over repeats), censored, repeats,
             least, greatest, predicted, low, high (90 %; by a combination of cheap measures that did not see the
@@ -70,6 +71,7 @@ class Arm:
     name: str
     headline: Headline
     verdict: str
+    findings: tuple[str, ...]
     learning_rate: float
     samples: pd.DataFrame
     spread: Spread
@@ -121,6 +123,7 @@ def validity(found: Measurements) -> Validity:
     updates, censored = _side_by_side(arms)
     return Validity(
         verdict=_verdict(arms),
+        findings=_findings(arms),
         caveats=tuple(_caveats(arms, found)),
         paper=PAPER,
         arms=arms,
@@ -139,7 +142,8 @@ def _arm(name: str, rows: pd.DataFrame, found: Measurements) -> Arm:
     return Arm(
         name=name,
         headline=line,
-        verdict=_arm_verdict(name, line, updates, ranked),
+        verdict=_arm_verdict(name, line, updates),
+        findings=_arm_findings(line, updates, ranked),
         learning_rate=float(rows["learning_rate"].iloc[0]),
         samples=_with_predictions(measured, ranked),
         spread=updates,
@@ -202,6 +206,7 @@ def _headline_table(arms: tuple[Arm, ...]) -> pd.DataFrame:
             **{f"updates_{name}": value for name, value in arm.spread._asdict().items() if name[0] != "n"},
             **{"learning_rate": arm.learning_rate, "repeatability": arm.repeatability.value},
             **{"mrd_adds": arm.league.mrd_adds.value, "text": arm.headline.text, "verdict": arm.verdict},
+            "findings": " ".join(arm.findings),
         }
         for arm in arms
     ]
@@ -216,7 +221,9 @@ def _verdict(arms: tuple[Arm, ...]) -> str:
     outcomes = {
         "MRD predicts updates as expected": [arm for arm in arms if _shows(arm, "predicts updates as expected")],
         "it predicts the opposite": [arm for arm in arms if _shows(arm, "predicts the opposite")],
-        "it cannot be told": [arm for arm in arms if _shows(arm, "cannot tell", "not measured")],
+        "it cannot be told whether MRD predicts updates": [
+            arm for arm in arms if _shows(arm, "cannot tell", "not measured")
+        ],
     }
     parts = [
         f"{what} in {len(ours)} of {len(arms)} arms ({', '.join(arm.name for arm in ours)})"
@@ -233,16 +240,42 @@ def _shows(arm: Arm, *outcomes: str) -> bool:
     return arm.headline.outcome in outcomes
 
 
-def _arm_verdict(name: str, line: Headline, updates: Spread, ranked: League) -> str:
-    """Say what an arm shows: MRD, then MRD against length, then what predicts best."""
+def _findings(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+    """Return what stands behind the verdict; of several arms each sentence names its arm."""
+    if len(arms) == 1:
+        return arms[0].findings
+    return tuple(
+        sentence
+        for arm in arms
+        for sentence in (arm.verdict, *(f"{arm.name}: {_as_clause(finding)}" for finding in arm.findings))
+    )
+
+
+def _as_clause(sentence: str) -> str:
+    """Let a sentence go on behind a colon; MRD keeps its capitals."""
+    return sentence if sentence.startswith("MRD") else f"{sentence[0].lower()}{sentence[1:]}"
+
+
+def _cannot_tell(rho: Estimate, updates: Spread) -> str:
+    """Return why nothing can be said of an arm; "" where something can."""
     reason = unknown_because(updates)
+    return reason or ("" if np.isfinite(rho.low) else f"n = {rho.n}")
+
+
+def _arm_verdict(name: str, line: Headline, updates: Spread) -> str:
     rho = line.estimate
-    if reason or not np.isfinite(rho.low):
-        return f"{name}: it cannot be told what predicts updates: {reason or f'n = {rho.n}'}."
-    said = [f"{name}: {_of_mrd(rho)} ({in_figures(rho)})"]
-    if rho.excludes_zero:
-        said[0] += f", {_against_length(ranked, line.measure)}"
-    return " ".join(f"{sentence}." for sentence in (*said, *_of_others(ranked)))
+    reason = _cannot_tell(rho, updates)
+    if reason:
+        return f"{name}: it cannot be told what predicts updates: {reason}."
+    return f"{name}: {_of_mrd(rho)} ({in_figures(rho)})."
+
+
+def _arm_findings(line: Headline, updates: Spread, ranked: League) -> tuple[str, ...]:
+    """Hold MRD against length, then say what predicts best."""
+    if _cannot_tell(line.estimate, updates):
+        return ()
+    against = _against_length(ranked, line.measure) if line.estimate.excludes_zero else []
+    return tuple(f"{sentence}." for sentence in (*against, *_of_others(ranked)))
 
 
 def _of_mrd(rho: Estimate) -> str:
@@ -255,24 +288,23 @@ def _of_mrd(rho: Estimate) -> str:
     return "it cannot be told whether MRD predicts updates: the interval includes 0"
 
 
-def _against_length(ranked: League, measure: str) -> str:
+def _against_length(ranked: League, measure: str) -> list[str]:
     ahead, held = ranked.gain(measure), ranked.partial(measure)
-    length = ranked.rho(LENGTH)
     if not np.isfinite(ahead.low):
-        return "which cannot be held against length, since that does not vary"
+        return ["MRD cannot be held against length, since that does not vary"]
     compared = (
         "better than length"
         if ahead.low > 0
         else "worse than length"
         if ahead.high < 0
-        else "no better than length"
+        else "no better than length, as far as can be told"
     )
-    conjunction = "and" if ahead.low > 0 else "but"
-    left = "something is left" if held.excludes_zero else "nothing certain is left"
-    figures = f"{with_ends(length, 'its ρ')}, {with_ends(ahead, 'Δ|ρ|')}"
-    if not np.isfinite(held.low):
-        return f"{conjunction} {compared} ({figures})"
-    return f"{conjunction} {compared} ({figures}); with length held {left} ({with_ends(held)})"
+    figures = f"{with_ends(ahead, 'Δ|ρ|')}; length has {with_ends(ranked.rho(LENGTH))}"
+    said = [f"MRD predicts updates {compared} ({figures})"]
+    if np.isfinite(held.low):
+        left = "something" if held.excludes_zero else "nothing certain"
+        said.append(f"With length held, {left} is left of the relation ({with_ends(held)})")
+    return said
 
 
 def _of_others(ranked: League) -> list[str]:
@@ -282,12 +314,14 @@ def _of_others(ranked: League) -> list[str]:
         best = str(alone["measure"].iloc[0])
         said.append(f"Of {len(alone)} measures {title(best)} comes first ({in_figures(ranked.rho(best))})")
     if CHEAP in ranked.combined:
-        rho, adds = ranked.combined[CHEAP].held_out, ranked.mrd_adds
-        aim = "reaches" if rho.value >= AIM else "does not reach"
+        rho = ranked.combined[CHEAP].held_out
+        aim = "at least" if rho.value >= AIM else "below"
         said.append(
-            f"The cheap measures combined, on samples not seen, have {in_figures(rho)}, which {aim} {AIM:g}; "
-            f"MRD adds {with_ends(adds, 'Δρ')}"
+            f"The cheap measures combined predict samples not seen with {in_figures(rho)}, {aim} the {AIM:g} "
+            "aimed for"
         )
+    if np.isfinite(ranked.mrd_adds.low):
+        said.append(f"MRD adds {with_ends(ranked.mrd_adds, 'Δρ')} to them")
     return said
 
 

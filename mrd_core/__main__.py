@@ -460,7 +460,7 @@ def _options_explained(command: str = "score", options: Iterable[Option] = OPTIO
 
 
 def _as_typed(value: Any) -> str:
-    """Return a refused value as it was typed; "" where an option is missing, and the input is what it belongs to."""
+    """Return a refused value as it was typed; "" where an option is missing: the input is then the whole."""
     if isinstance(value, dict):
         return ""
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -117,6 +117,15 @@ _PLAIN = (
         harder="large",
     ),
     Measure(
+        name="median_log_odds",
+        title="Median log-odds",
+        unit="nats",
+        formula=r"\operatorname{median}_{t \in S} \log \frac{p_t}{1 - p_t}",
+        source="",
+        help="How sure the model is of the middle one of the tokens: to forget by MA is to overturn half of them.",
+        harder="large",
+    ),
+    Measure(
         name="exact_memorization",
         title="Exact memorization (MA)",
         unit="",

@@ -121,12 +121,21 @@ def values_of(answer: Predictions) -> dict[str, float]:
         "nll_sum": float(-log_probs.sum()),
         "probability": float(np.exp(log_probs.mean())),
         "min_probability": float(np.exp(log_probs.min())),
+        "median_log_odds": float(np.median(log_odds(log_probs))),
         "exact_memorization": float(answer.hits.mean()),
         "extraction_strength": extraction_strength(answer.hits),
         "entropy": float(answer.entropies.mean()),
         "satimp_weight": satimp_weight(log_probs),
         "answer_tokens": float(n),
     }
+
+
+def log_odds(log_probs: FloatArray) -> FloatArray:
+    """Return log(p / (1 − p)) [nats] for log-probabilities of shape (n,); exact where p → 1."""
+    # A token that is certain to the last digit has the odds of the smallest doubt that can be written down.
+    doubt = np.log(np.maximum(-np.expm1(log_probs), np.finfo(np.float64).tiny))
+    odds: FloatArray = log_probs - doubt
+    return odds
 
 
 def extraction_strength(hits: BoolArray) -> float:

@@ -136,7 +136,6 @@ class ValidityConfig(UnlearningExperimentConfig):
 
     name: ClassVar[str] = "validity"
     figure: ClassVar[str] = "Fig. 4"
-    steps: ClassVar[str] = "unlearnings"
     kind: Literal["validity"] = "validity"
     samples: int = Field(60, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
     repeats: int = Field(
@@ -153,7 +152,6 @@ class ParameterChangeConfig(UnlearningExperimentConfig):
 
     name: ClassVar[str] = "parameter-change"
     figure: ClassVar[str] = "Fig. 3"
-    steps: ClassVar[str] = "composites"
     kind: Literal["parameter-change"] = "parameter-change"
     methods: Methods = ("ga",)
     composites: int = Field(60, ge=4, description="Composites.")
@@ -170,7 +168,6 @@ class SelectionConfig(UnlearningExperimentConfig):
 
     name: ClassVar[str] = "selection"
     figure: ClassVar[str] = "Fig. 2"
-    steps: ClassVar[str] = "unlearnings"
     kind: Literal["selection"] = "selection"
     selections: int = Field(
         5, ge=2, description="Random selections of each kind, and as many that are balanced by difficulty."
@@ -196,7 +193,6 @@ class SensitivityConfig(ExperimentConfig):
 
     name: ClassVar[str] = "sensitivity"
     figure: ClassVar[str] = "Fig. 5"
-    steps: ClassVar[str] = "evaluations"
     kind: Literal["sensitivity"] = "sensitivity"
     samples: int = Field(60, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
     sigmas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
@@ -222,7 +218,6 @@ class TheoremConfig(ExperimentConfig):
 
     name: ClassVar[str] = "theorem"
     figure: ClassVar[str] = "Theorem 3.2"
-    steps: ClassVar[str] = "probes"
     kind: Literal["theorem"] = "theorem"
     samples: int = Field(12, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
     probes: int = Field(32, ge=4, description="Random vectors of Hutchinson's estimate for each sample.")

@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis import evidence_figures as figures
 from analysis.evidence import Validity
-from analysis.evidence_league import League
+from analysis.evidence_league import League, short_title
 from analysis.evidence_validity import ALL_ARMS
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ValidityConfig
@@ -91,7 +91,7 @@ def _table(experiment: Run, found: Validity) -> None:
     st.caption(
         f"{about.capitalize()} of {found.arms[0].spread.n} samples, each unlearned alone "
         f"({evidence_runs.arms_in_words(config)}, seed {config.seed}). Cost: forward passes of each sample, a "
-        "backward pass counting as two."
+        "backward pass counting as two. MRD is over the tokens of the answer where nothing else is said."
     )
 
 
@@ -104,7 +104,7 @@ def _figures(league: League, experiment: Run) -> None:
     shown = pd.DataFrame(
         {
             "place": range(1, len(table) + 1),
-            "title": table["title"],
+            "title": [short_title(measure) for measure in table["measure"]],
             "rho": [in_brackets(row) for _, row in table.iterrows()],
             "partial": [in_brackets(row, "partial", "partial_low", "partial_high") for _, row in table.iterrows()],
             "gain": [in_brackets(row, "gain", "gain_low", "gain_high") for _, row in table.iterrows()],

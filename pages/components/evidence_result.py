@@ -48,9 +48,9 @@ def show(run: Run, experiment: Run, found: Evidence) -> None:
 
 def _verdict(experiment: Run, found: Evidence) -> None:
     with st.container(border=True):
-        st.markdown(f":material/gavel: {found.verdict}")
-        if isinstance(found, Validity) and len(found.arms) > 1:
-            st.markdown("\n".join(f"- {arm.verdict}" for arm in found.arms))
+        st.markdown(f":material/gavel: **{found.verdict}**")
+        if found.findings:
+            st.markdown("\n".join(f"- {finding}" for finding in found.findings))
         st.caption(f":material/menu_book: {found.paper}")
     for warning in (experiment.summary or {}).get("warnings", []):
         st.warning(warning, icon=":material/warning:")

@@ -37,6 +37,10 @@ SIZES: Mapping[str, Mapping[str, str]] = {
     "theorem": {"samples": "Samples", "probes": "Probes of a sample", "pairs": "Pairs of a sample"},
 }
 DTYPES = ("float32", "bfloat16")
+OWN_SETTINGS = (
+    "A method's own settings, such as β, are its defaults here; the command below takes others with "
+    "`--parameters NAME=VALUE`."
+)
 
 
 def ask(of: Scored, kind: str) -> Values:
@@ -71,7 +75,7 @@ def require_choices(values: Values) -> None:
 def _unlearning(of: Scored, config: type[ExperimentConfig]) -> Values:
     with unlearn_layout.grid(f"evidence_methods_{config.name}", least="20rem"):
         values: Values = {
-            "methods": _several(config, "methods", "Methods", _methods(of, config), _labels()),
+            "methods": _several(config, "methods", "Methods", _methods(of, config), _labels(), OWN_SETTINGS),
             "optimisers": _several(config, "optimisers", "Optimisers", ["adamw"], OPTIMISERS),
         }
     values["retain"] = unlearn_source.ask(
@@ -99,7 +103,8 @@ def _unlearning(of: Scored, config: type[ExperimentConfig]) -> Values:
 def _methods(of: Scored, config: type[ExperimentConfig]) -> Sequence[str]:
     """Return the methods that are chosen at first: two where they are to be compared."""
     declared: Sequence[str] = config.model_fields["methods"].default
-    return evidence_defaults.DEMO_METHODS if of.is_demo and len(declared) > 1 else declared
+    two = evidence_defaults.METHODS_WITH_RETAIN
+    return two if evidence_defaults.known_retain(of) and len(declared) > 1 else declared
 
 
 def _labels() -> dict[str, str]:
@@ -118,15 +123,21 @@ def _sensitivity() -> Values:
 
 
 def _several(
-    config: type[ExperimentConfig], field: str, label: str, default: Sequence[str], options: Mapping[Any, str]
+    config: type[ExperimentConfig],
+    field: str,
+    label: str,
+    default: Sequence[str],
+    options: Mapping[Any, str],
+    more: str = "",
 ) -> list[str]:
+    """Ask for several of the options; `more` stands behind the declared help."""
     return st.multiselect(
         label,
         list(options),
         default=list(default),
         format_func=options.__getitem__,
         key=key_of(config, field),
-        help=help_of(config, field),
+        help=f"{help_of(config, field)} {more}".strip(),
         persist_state="session",
     )
 

@@ -6,16 +6,19 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis import characteristics, evidence
+from analysis.evidence_league import short_title
 from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
 from mrd_core.experiments.config import (
     EXPERIMENTS,
@@ -198,6 +201,13 @@ def shown(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Shown:
 
 
 @pytest.fixture
+def app_on_shown(app: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open pages over `shown`, which no test changes: what was judged once stays judged."""
+    monkeypatch.setattr(st.cache_data, "clear", lambda: None)
+    return app
+
+
+@pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Note what every download button of a page would hand out, by its key."""
     noted: dict[str, Any] = {}
@@ -248,7 +258,12 @@ def commands(test: AppTest) -> list[str]:
 
 
 def judged(run: Run) -> Any:
-    return evidence.judge(evidence.measurements(run.directory))
+    return _judged(run.directory)
+
+
+@cache
+def _judged(directory: Path) -> Any:
+    return evidence.judge(evidence.measurements(directory))
 
 
 def test_without_a_run_there_is_one_sentence_and_the_way_to_difficulty(app: Open, tmp_path: Path) -> None:
@@ -272,11 +287,11 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
 ) -> None:
     test = opened(app, own)
     assert "Nobody knows yet" in texts(test)
-    assert "for 24 samples with GA, NPO (AdamW)" in texts(test)
+    assert "for 24 samples with GA, GradDiff (AdamW)" in texts(test)
     test.button(key="evidence_first").click().run()
     (run,) = own.store.experiments(own.run)
     config = read_config(run.directory, ValidityConfig)
-    assert (config.samples, config.methods, config.optimisers) == (40, ("ga", "npo"), ("adamw",))
+    assert (config.samples, config.methods, config.optimisers) == (40, ("ga", "graddiff"), ("adamw",))
     assert config.retain == ForgetSetConfig(source="demo")
     assert sound(test).query_params["experiment"] == run.id
     assert "The league table comes once predictive validity is measured." in texts(test)
@@ -381,7 +396,7 @@ def test_a_running_experiment_shows_how_far_it_is_and_what_it_says_so_far(app: O
     files = ExperimentFiles(run.directory)
     files.append("some", validity_rows(own, FEW))
     test = opened(app, own)
-    assert test.get("progress")[0].proto.text == "Measuring: 24 of about 80 unlearnings, 2 min left"
+    assert test.get("progress")[0].proto.text == "Measuring: 24 of about 80 measurements, 2 min left"
     assert "So far, 6 of 24 samples: " in texts(test)
     ended_now = own.store.finish(run.id, RunState.FAILED, RunError("OSError", "The disk is full.", "Make room."))
     assert ended_now
@@ -419,37 +434,38 @@ def test_missing_result_files_are_told(app: Open, own: Home) -> None:
 
 @pytest.mark.parametrize("kind", EXPERIMENTS)
 def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
-    app: Open, shown: Shown, offered: dict[str, Any], kind: str
+    app_on_shown: Open, shown: Shown, offered: dict[str, Any], kind: str
 ) -> None:
     run = shown.experiments[kind]
-    test, found = opened(app, shown, experiment=run.id), judged(run)
+    test, found = opened(app_on_shown, shown, experiment=run.id), judged(run)
     said = texts(test)
     assert QUESTIONS[kind] in said
-    for sentence in (found.verdict, found.paper, *found.caveats):
+    for sentence in (found.verdict, *found.findings, found.paper, *found.caveats):
         assert sentence in said
     assert figures_of(test)
     told = json.loads(offered["evidence_verdict"]())
     assert (told["experiment"], told["verdict"]) == (kind, found.verdict)
+    assert told["findings"] == list(found.findings)
     for name, frame in found.tables.items():
         if len(frame):
             taken = pd.read_csv(io.StringIO(offered[f"unlearn_{run.id}-{name}_csv"]()))
             assert (list(taken.columns), len(taken)) == (list(frame.columns), len(frame))
 
 
-def test_the_league_table_ranks_every_measure_and_follows_the_arm(app: Open, shown: Shown) -> None:
-    test = opened(app, shown)
+def test_the_league_table_ranks_every_measure_and_follows_the_arm(app_on_shown: Open, shown: Shown) -> None:
+    test = opened(app_on_shown, shown)
     found = judged(shown.experiments["validity"])
     leagues = {"All arms": found.all_arms, **{arm.name: arm.league for arm in found.arms}}
     for name, league in leagues.items():
         test.segmented_control(key="evidence_league_arm").set_value(name).run()
         table = next(frame.value for frame in sound(test).dataframe if "gain" in frame.value)
-        assert list(table["title"]) == list(league.table["title"])
+        assert list(table["title"]) == [short_title(measure) for measure in league.table["measure"]]
         assert list(table["cost"]) == list(league.table["cost"])
         assert f"{name}: what predicts updates" in figures_of(test)
 
 
-def test_samples_chosen_in_a_chart_lead_to_difficulty(app: Open, shown: Shown) -> None:
-    test = opened(app, shown, sample=ids_of(shown)[2])
+def test_samples_chosen_in_a_chart_lead_to_difficulty(app_on_shown: Open, shown: Shown) -> None:
+    test = opened(app_on_shown, shown, sample=ids_of(shown)[2])
     assert ids_of(shown)[2] in texts(test)
     (link,) = [
         link for link in test.get("page_link") if "Difficulty" in link.proto.label and "Look" in link.proto.label
@@ -461,8 +477,8 @@ def test_samples_chosen_in_a_chart_lead_to_difficulty(app: Open, shown: Shown) -
     assert "box" not in test.session_state
 
 
-def test_updates_of_all_other_samples_are_predicted(app: Open, shown: Shown) -> None:
-    test = opened(app, shown)
+def test_updates_of_all_other_samples_are_predicted(app_on_shown: Open, shown: Shown) -> None:
+    test = opened(app_on_shown, shown)
     found = judged(shown.experiments["validity"])
     table = next(frame.value for frame in test.dataframe if "observed" in frame.value)
     assert set(table["sample_id"]) == set(ids_of(shown))
@@ -470,6 +486,36 @@ def test_updates_of_all_other_samples_are_predicted(app: Open, shown: Shown) -> 
     told = table[table["observed"].isna()].set_index("sample_id")
     assert len(told) == len(others) == 12
     np.testing.assert_allclose(told.loc[others.index, "predicted"], others["updates"])
+
+
+def test_a_recent_experiment_opens_on_this_page(app_on_shown: Open, shown: Shown) -> None:
+    run = shown.experiments["theorem"]
+    test = app_on_shown(shown.path)
+    test.session_state["opened"] = run.id
+    test.run()
+    assert sound(test).title[0].value == "Evidence"
+    assert test.query_params["experiment"] == run.id
+    assert QUESTIONS["theorem"] in texts(test)
+
+
+def test_another_score_run_brings_its_own_experiments(app_on_shown: Open, shown: Shown) -> None:
+    other = adopted_again(shown)
+    test = opened(app_on_shown, shown, experiment=shown.experiments["validity"].id)
+    test.query_params["run"] = other.id
+    test.run()
+    assert "Nobody knows yet" in texts(sound(test))
+    assert "experiment" not in test.query_params
+
+
+def adopted_again(home: Home) -> Run:
+    """Copy the score run once more."""
+    directory = home.path / "runs" / "again"
+    directory.mkdir(parents=True)
+    for path in home.run.directory.iterdir():
+        if path.is_file():
+            (directory / path.name).write_bytes(path.read_bytes())
+    run = home.store.create("score", "again", "cpu", directory)
+    return ended(home.store, run, RunState.SUCCEEDED, summary=home.run.summary)
 
 
 def test_of_several_runs_the_newest_is_shown_and_another_can_be_chosen(app: Open, own: Home) -> None:
@@ -488,7 +534,8 @@ def test_of_several_runs_the_newest_is_shown_and_another_can_be_chosen(app: Open
 def test_badges_say_whether_mrd_predicts_updates(app: Open, own: Home, page: str) -> None:
     run = succeeded(own, queued(own), validity_rows(own, FEW))
     if page == "characteristics":
-        with_reading(own, characteristics.default_config(own.run.directory))
+        config = characteristics.default_config(own.run.directory)
+        with_reading(own, config.model_copy(update={"corpus": None}))
     lines = evidence.headlines(run.directory)
     test = app(own.path, page, run=own.run.id)
     assert len(lines) == len(ARMS)
@@ -503,16 +550,6 @@ def test_without_an_experiment_there_is_no_badge(app: Open, own: Home) -> None:
     assert not [link for link in test.get("page_link") if link.proto.label == "Evidence"]
 
 
-def test_a_recent_experiment_opens_on_this_page(app: Open, shown: Shown) -> None:
-    run = shown.experiments["theorem"]
-    test = app(shown.path)
-    test.session_state["opened"] = run.id
-    test.run()
-    assert sound(test).title[0].value == "Evidence"
-    assert test.query_params["experiment"] == run.id
-    assert QUESTIONS["theorem"] in texts(test)
-
-
 def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None:
     run = queued(own)
     ended(own.store, run, RunState.CANCELLED)
@@ -524,23 +561,3 @@ def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None
     test.button(key="really_delete").click().run()
     assert own.store.experiments(own.run) == []
     assert test.button(key="evidence_launch_validity")
-
-
-def test_another_score_run_brings_its_own_experiments(app: Open, shown: Shown) -> None:
-    other = adopted_again(shown)
-    test = opened(app, shown, experiment=shown.experiments["validity"].id)
-    test.query_params["run"] = other.id
-    test.run()
-    assert "Nobody knows yet" in texts(sound(test))
-    assert "experiment" not in test.query_params
-
-
-def adopted_again(home: Home) -> Run:
-    """Copy the score run once more."""
-    directory = home.path / "runs" / "again"
-    directory.mkdir(parents=True)
-    for path in home.run.directory.iterdir():
-        if path.is_file():
-            (directory / path.name).write_bytes(path.read_bytes())
-    run = home.store.create("score", "again", "cpu", directory)
-    return ended(home.store, run, RunState.SUCCEEDED, summary=home.run.summary)

@@ -46,6 +46,8 @@ from tests.unit.evidence_experiments import (
     validity_rows,
 )
 
+# Of so many samples so many are unlearned: few, since each judgement draws them anew a thousand times.
+SAMPLES, UNLEARNED = 50, 34
 ALL = (VALIDITY, CHANGE, SELECTION, SENSITIVITY, THEOREM)
 
 
@@ -61,7 +63,7 @@ def judged(folder: Path, config: ExperimentConfig, rows: Rows, table: pd.DataFra
 def assert_plain(content: dict[str, Any]) -> None:
     """See that JSON takes it, and that every sentence is one."""
     text = json.dumps(content, allow_nan=False)
-    for sentence in [content["verdict"], content["paper"], *content["caveats"]]:
+    for sentence in [content["verdict"], content["paper"], *content["findings"], *content["caveats"]]:
         assert sentence[-1] == "."
         assert "nan" not in sentence
     assert json.loads(text) == content
@@ -128,18 +130,18 @@ def test_ranks_of_arms_are_averaged_with_censored_samples_on_top() -> None:
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return sample_table(80)
+    return sample_table(SAMPLES)
 
 
 @pytest.fixture(scope="module")
 def two_arms(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> Validity:
-    rows = validity_rows(table[:60], methods=("ga", "simnpo"), repeats=2)
+    rows = validity_rows(table[:UNLEARNED], noise=0.3, methods=("ga", "simnpo"), repeats=2)
     shown = judged(tmp_path_factory.mktemp("validity"), VALIDITY, rows, table)
     assert isinstance(shown, Validity)
     return shown
 
 
-def test_the_measure_that_updates_were_made_from_comes_first(two_arms: Validity, table: pd.DataFrame) -> None:
+def test_the_measure_that_updates_were_made_from_comes_first(two_arms: Validity) -> None:
     for arm in two_arms.arms:
         first = arm.league.table[arm.league.table["family"] != "combination"].iloc[0]
         assert first["measure"] == "mrd_answer_mean"
@@ -150,7 +152,6 @@ def test_the_measure_that_updates_were_made_from_comes_first(two_arms: Validity,
         assert first["cost"] == 26
     assert two_arms.all_arms is not None
     assert two_arms.all_arms.table["measure"].iloc[0] in ("mrd_answer_mean", "combination_with_mrd")
-    assert len(table) == 80
 
 
 def test_a_headline_is_the_row_of_the_league_in_a_line(two_arms: Validity) -> None:
@@ -158,14 +159,14 @@ def test_a_headline_is_the_row_of_the_league_in_a_line(two_arms: Validity) -> No
     assert arm.headline.estimate == arm.league.rho("mrd_answer_mean")
     rho = arm.headline.estimate
     figures = f"ρ = {rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]".replace("-", "−")
-    assert arm.headline.text.startswith(f"MRD predicts updates: {figures}, n = 60")
+    assert arm.headline.text.startswith(f"MRD predicts updates: {figures}, n = {UNLEARNED}")
     assert arm.headline.text.endswith(", GA (AdamW)")
 
 
 def test_mrd_adds_to_cheap_measures_that_know_nothing(two_arms: Validity) -> None:
     arm = two_arms.arms[0]
     assert arm.league.mrd_adds.low > 0
-    assert arm.league.combined["combination_with_mrd"].held_out.low > 0.4
+    assert arm.league.combined["combination_with_mrd"].held_out.low > 0
     assert not arm.league.combined["combination"].held_out.excludes_zero
     costs = arm.league.table.set_index("measure")["cost"]
     # One pass for the plain measures, three for the gradient, and 2 + 24 for MRD.
@@ -174,7 +175,7 @@ def test_mrd_adds_to_cheap_measures_that_know_nothing(two_arms: Validity) -> Non
 
 def test_every_other_sample_gets_a_prediction_and_every_pilot_sample_a_held_out_one(two_arms: Validity) -> None:
     arm = two_arms.arms[0]
-    assert set(arm.predictions["sample_id"]) == {f"s{at:03d}" for at in range(60, 80)}
+    assert set(arm.predictions["sample_id"]) == {f"s{at:03d}" for at in range(UNLEARNED, SAMPLES)}
     for found, middle in ((arm.predictions, "updates"), (arm.samples, "predicted")):
         assert ((found["low"] <= found[middle]) & (found[middle] <= found["high"])).all()
     inside = arm.samples["updates"].between(arm.samples["low"], arm.samples["high"])
@@ -183,19 +184,18 @@ def test_every_other_sample_gets_a_prediction_and_every_pilot_sample_a_held_out_
 
 def test_a_length_that_makes_the_updates_takes_all_credit_from_mrd(tmp_path: Path, table: pd.DataFrame) -> None:
     made = table.assign(mrd_answer_mean=1 / table["answer_tokens"])
-    rows = validity_rows(made[:60], "mrd_answer_mean", noise=0.3)
+    rows = validity_rows(made[:20], "mrd_answer_mean", noise=0.3)
     shown = judged(tmp_path, VALIDITY, rows, made)
     assert "MRD predicts updates as expected" in shown.verdict
-    assert "but no better than length" in shown.verdict
+    assert shown.findings[0].startswith("MRD predicts updates no better than length")
     why = shown.arms[0].why.set_index(["measure", "relation"])
     assert why.loc[("mrd_answer_mean", "MRD and length"), "rho"] == pytest.approx(-1)
     assert np.isnan(why.loc[("mrd_answer_mean", "MRD and updates, length held"), "rho"])
 
 
 def test_the_opposite_is_said_to_be_the_opposite(tmp_path: Path, table: pd.DataFrame) -> None:
-    shown = judged(
-        tmp_path, VALIDITY, validity_rows(table.assign(driver=1 / table["mrd_answer_mean"]), "driver"), table
-    )
+    rows = validity_rows(table.assign(driver=1 / table["mrd_answer_mean"])[:20], "driver")
+    shown = judged(tmp_path, VALIDITY, rows, table)
     assert shown.arms[0].headline.text.startswith("MRD predicts the opposite: ρ = 0.")
     assert "the opposite of what is expected" in shown.verdict
 
@@ -224,17 +224,27 @@ def test_earlier_stops_are_those_above_the_runs_own(two_arms: Validity) -> None:
     assert (stops.loc[stops["measure"] == "mrd_answer_mean", "rho"] < -0.5).all()
 
 
-def test_caveats_count_what_is_censored_and_what_diverged(tmp_path: Path, table: pd.DataFrame) -> None:
-    rows = validity_rows(table[:20], noise=0.1)
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Validity:
+    """One run censored, one diverged, a whole arm diverged, no gradient norms."""
+    table = sample_table(20).assign(gradient_norm=np.nan, gradient_norm_sum=np.nan)
+    rows = validity_rows(table, noise=0.1)
     rows[0] |= {"updates": CAP, "forgotten": False}
     rows[1] |= {"diverged": True, "updates": 3, "forgotten": False}
-    shown = judged(tmp_path, VALIDITY, rows, table)
-    censored = shown.arms[0].spread.n_censored
+    rows += [unlearned(f"s{at:03d}", 3, "simnpo", diverged=True) for at in range(9)]
+    shown = judged(tmp_path_factory.mktemp("damaged"), VALIDITY, rows, table)
+    assert isinstance(shown, Validity)
+    return shown
+
+
+def test_caveats_count_what_is_censored_and_what_diverged(damaged: Validity) -> None:
+    censored = damaged.arms[0].spread.n_censored
     assert (
-        f"GA (AdamW): {censored} of 19 samples were not forgotten within 200 updates (censored)." in shown.caveats
+        f"GA (AdamW): {censored} of 19 samples were not forgotten within 200 updates (censored)."
+        in damaged.caveats
     )
-    assert any("1 runs diverged" in caveat for caveat in shown.caveats)
-    assert any("GA (AdamW) 3e-05" in caveat for caveat in shown.caveats)
+    assert any("GA (AdamW): 1 runs diverged" in caveat for caveat in damaged.caveats)
+    assert any("GA (AdamW) 3e-05" in caveat for caveat in damaged.caveats)
 
 
 def test_updates_that_hardly_vary_are_pointed_out(tmp_path: Path, table: pd.DataFrame) -> None:
@@ -258,19 +268,16 @@ def test_nothing_to_predict_is_said_and_does_no_harm(tmp_path: Path, updates: li
     assert said in shown.arms[0].headline.text
 
 
-def test_an_arm_that_only_diverged_beside_one_that_ran(tmp_path: Path) -> None:
-    table = sample_table(30)
-    rows = validity_rows(table) + [unlearned(f"s{at:03d}", 3, "simnpo", diverged=True) for at in range(9)]
-    shown = judged(tmp_path, VALIDITY, rows, table)
-    assert "every run diverged" in shown.arms[1].headline.text
-    assert "it cannot be told in 1 of 2 arms (SimNPO (AdamW))" in shown.verdict
+def test_an_arm_that_only_diverged_beside_one_that_ran(damaged: Validity) -> None:
+    assert "every run diverged" in damaged.arms[1].headline.text
+    assert "it cannot be told whether MRD predicts updates in 1 of 2 arms (SimNPO (AdamW))" in damaged.verdict
+    assert damaged.arms[0].verdict in damaged.findings
+    assert "SimNPO (AdamW): it cannot be told what predicts updates: every run diverged." in damaged.findings
 
 
-def test_gradient_norms_may_be_missing(tmp_path: Path) -> None:
-    table = sample_table(40).assign(gradient_norm=np.nan, gradient_norm_sum=np.nan)
-    shown = judged(tmp_path, VALIDITY, validity_rows(table), table)
-    assert "gradient" not in set(shown.arms[0].league.table["family"])
-    assert any("Gradient norms were not measured" in caveat for caveat in shown.caveats)
+def test_gradient_norms_may_be_missing(damaged: Validity) -> None:
+    assert "gradient" not in set(damaged.arms[0].league.table["family"])
+    assert any("Gradient norms were not measured" in caveat for caveat in damaged.caveats)
 
 
 def test_headlines_take_less_than_a_second(tmp_path: Path) -> None:
@@ -322,7 +329,10 @@ def test_harder_composites_move_the_weights_further(tmp_path: Path) -> None:
     table = sample_table(80)
     shown = judged(tmp_path, CHANGE, change_rows(table, censored=lambda at: at == 0), table)
     assert isinstance(shown, ParameterChange)
-    assert "harder composites (smaller mean MRD) move them further" in shown.verdict
+    assert "harder composites (smaller mean MRD) move the weights further" in shown.verdict
+    changes = shown.composites["mean_absolute_change"]
+    assert f"{changes.min():.3g} to {changes.max():.3g} over 40 composites" in shown.findings[0]
+    assert "with the total tokens held, the relation to MRD remains" in shown.findings[1]
     first = shown.composites.iloc[0]
     ids = change_rows(table)[0]["sample_ids"]
     drawn = [table.set_index("sample_id").loc[name] for name in ids]
@@ -339,7 +349,7 @@ def test_harder_composites_move_the_weights_further(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n", [1, 3])
 def test_few_composites_tell_nothing(tmp_path: Path, n: int) -> None:
     shown = judged(tmp_path, CHANGE, change_rows(sample_table(40), n))
-    assert f"cannot be told whether that goes with MRD, from n = {n}" in shown.verdict
+    assert f"cannot be told whether the change goes with MRD, from n = {n}" in shown.verdict
 
 
 # Selection
@@ -356,7 +366,12 @@ def test_flips_are_those_counted_by_hand(tmp_path: Path) -> None:
     assert pairs.loc[("group", "updates", "random"), ["ties", "flips"]].tolist() == [5, 0]
     spread = shown.balanced_spread[shown.balanced_spread["metric"] == "retain_accuracy"].set_index("method")
     assert spread.loc["GA (AdamW)", "ratio"] == pytest.approx(0.1)
-    assert "Retain MA: the order of two methods flips in 1 of 5 selections of groups" in shown.verdict
+    assert "changes which of two methods looks better in 1 of 4 comparisons" in shown.verdict
+    assert [finding.split(":")[0] for finding in shown.findings[:4]] == [
+        f"{metric}, groups" for metric in ("Updates", "Retain MA", "Retain NLL", "Forget NLL")
+    ]
+    assert "the order flips in 1 of 5 selections, 20% [" in shown.findings[1]
+    assert "the order flips in 0 of 5 selections, 0% [" in shown.findings[0]
     assert shown.metrics == ("updates", "retain_accuracy", "retain_nll", "forget_nll")
 
 
@@ -390,7 +405,7 @@ def test_the_regime_lies_between_floor_and_quartic(sensitive: Sensitivity) -> No
     assert np.isnan(sensitive.regimes["bfloat16", "mean"].low) or sensitive.regimes["bfloat16", "mean"].low >= 1e-3
     floors = sensitive.floors.set_index(["dtype", "normalisation"])["least_sigma"]
     assert floors["float32", "mean"] < floors["bfloat16", "mean"]
-    assert "float32: MRD (mean) grows as σ² from σ = 1e-04 to 3e-03." in sensitive.verdict
+    assert "MRD (mean) grows as σ² from σ = 1e-04 to 3e-03 in float32" in sensitive.verdict
 
 
 def test_rankings_are_held_against_the_finest_at_the_sigma_of_the_scores(sensitive: Sensitivity) -> None:
@@ -402,6 +417,7 @@ def test_rankings_are_held_against_the_finest_at_the_sigma_of_the_scores(sensiti
 
 
 def test_pairs_need_fewer_evaluations(sensitive: Sensitivity) -> None:
+    assert any("the mean over tokens takes more plain evaluations" in each for each in sensitive.findings)
     suffices = sensitive.suffices.set_index(["mode", "normalisation"])["evaluations"]
     assert suffices["antithetic", "mean"] <= 12
     assert np.isnan(suffices["plain", "mean"])
@@ -430,6 +446,7 @@ def test_the_theorem_is_held_against_its_slope(tmp_path: Path, factor: float, sa
     shown = judged(tmp_path, THEOREM, theorem_rows(factor=factor))
     assert isinstance(shown, Theorem)
     assert said in shown.verdict
+    assert "Rank correlation" in shown.findings[0]
     slope = shown.slope.through_origin
     assert slope.low < factor < slope.high
     first = shown.samples.iloc[0]
@@ -470,7 +487,7 @@ def test_json_has_an_object_for_each_directory(
     assert [each["experiment"] for each in shown] == [config.name for config in ALL]
     for each in shown:
         assert_plain(each)
-        assert set(each) >= {"verdict", "caveats", "paper", "tables", "finished"}
+        assert set(each) >= {"verdict", "findings", "caveats", "paper", "tables", "finished"}
         assert all(each["tables"].values())
     written = {path.name for path in (tmp_path / "tables").iterdir()}
     promised = {
@@ -486,7 +503,7 @@ def test_without_json_the_verdict_is_printed_with_its_table(
 ) -> None:
     assert run(monkeypatch, *finished[1:]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "harder composites (smaller mean MRD) move them further" in printed
+    assert "harder composites (smaller mean MRD) move the weights further" in printed
     assert "as the theorem says" in printed
     assert "through_origin" in printed
 

@@ -16,7 +16,9 @@ import pytest
 from analysis import evidence_figures as figures
 from analysis.evidence import ParameterChange, Selection, Sensitivity, Theorem, Validity, judge, measurements
 from analysis.evidence_change import PREDICTORS
+from analysis.evidence_league import LENGTH, short_title, title
 from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.measures import MEASURES
 from mrd_core.runs.directory import write_config
 from tests.unit.evidence_experiments import (
     CAP,
@@ -96,6 +98,13 @@ def test_figures_have_titles_and_leave_the_background_to_the_theme(shown: Shown)
         assert figure.layout.plot_bgcolor is None
 
 
+def test_notes_break_where_a_narrow_box_would_cut_them(shown: Shown) -> None:
+    for figure in shown.figures():
+        lines = figure.layout.title.subtitle.text.split("<br>")
+        assert max(map(len, lines)) <= figures.NOTE_WIDTH
+        assert figure.layout.margin.t >= 78 + figures.NOTE_HEIGHT * (len(lines) - 1)
+
+
 def test_experiments_that_have_not_begun_can_be_drawn(tmp_path: Path) -> None:
     for config in KINDS:
         (tmp_path / config.name).mkdir()
@@ -151,9 +160,17 @@ def test_the_league_shows_every_measure_once_with_the_size_of_its_interval(shown
         low = 0 if row.low < 0 < row.high else ends[0]
         assert (size - minus, size + plus) == pytest.approx((low, ends[1]))
     # The best is on top, and each family has a mark of its own.
-    assert figure.layout.yaxis.ticktext[-1].startswith(league["title"].iloc[0])
+    assert figure.layout.yaxis.ticktext[-1].startswith(short_title(league["measure"].iloc[0]))
     symbols = [trace.marker.symbol for trace in figure.data]
     assert len(set(symbols)) == len(symbols)
+
+
+def test_titles_for_axes_are_short_and_tell_all_measures_apart() -> None:
+    short = [short_title(measure) for measure in MEASURES]
+    assert len(set(short)) == len(MEASURES)
+    assert max(map(len, short)) <= 31
+    assert short_title("mrd_full_sum") == "MRD, all tokens (sum)"
+    assert short_title(LENGTH) == title(LENGTH)
 
 
 def bars(trace: Any) -> Any:
@@ -197,6 +214,10 @@ def test_a_floor_is_drawn_as_mrd_is_and_the_regime_as_a_band(shown: Shown) -> No
     sigma, value = floor.x[0], floor.y[0]
     assert value * sigma**2 == pytest.approx(shown.sensitivity.floors["floor"].iloc[0])
     regime = shown.sensitivity.regimes["float32", "mean"]
+    low, high = np.log10(figure.data[0].y).min(), np.log10(figure.data[0].y).max()
+    # What was measured is in view; how far below it a floor lies does not matter.
+    assert figure.layout.yaxis.range[0] < low < high < figure.layout.yaxis.range[1]
+    assert (figure.layout.xaxis.type, figure.layout.yaxis.exponentformat) == ("log", "power")
     bands = [(shape.x0, shape.x1) for shape in figure.layout.shapes]
     assert (regime.low, regime.high) in bands
 

@@ -26,7 +26,7 @@ from mrd_core.encoding import Encoded
 from mrd_core.errors import UserError
 from mrd_core.gradients import gradient_norms
 from mrd_core.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
-from mrd_core.measuring import extraction_strength, judge, measure, satimp_weight
+from mrd_core.measuring import extraction_strength, judge, log_odds, measure, satimp_weight
 from mrd_core.memorization import measure_memorization
 from mrd_core.models import keep_norms_fine
 from tests.unit import tiny
@@ -95,6 +95,7 @@ def slow_measures(network: Any, tokens: Sequence[int], answer: Sequence[bool]) -
         "nll_sum": sum(nll),
         "probability": np.exp(-sum(nll) / n),
         "min_probability": np.exp(-max(nll)),
+        "median_log_odds": np.median([np.log(np.exp(-one) / (1 - np.exp(-one))) for one in nll]),
         "exact_memorization": sum(hits) / n,
         "extraction_strength": 1 - k / n,
         "entropy": sum(entropy) / n,
@@ -396,6 +397,13 @@ def test_names_are_unique_and_every_measure_is_declared_in_full() -> None:
         assert measure_.title
         assert measure_.help.endswith(".")
         assert measure_.formula.count("{") == measure_.formula.count("}")
+
+
+def test_log_odds_keep_their_digits_where_the_model_is_certain() -> None:
+    certain = np.array([-1e-12, -1e-5, np.log(0.5), 0.0])
+    found = log_odds(certain)
+    np.testing.assert_allclose(found[:3], [np.log(1e12), np.log(1e5), 0.0], rtol=1e-6, atol=1e-12)
+    assert np.isfinite(found[3])
 
 
 def test_the_declarations_load_without_torch() -> None:

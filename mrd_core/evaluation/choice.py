@@ -1,0 +1,184 @@
+"""Questions with given options: the model's likeliest one, and the one that its own answer is closest to."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mrd_core.encoding import Encoded, EncodedSample
+from mrd_core.evaluation.likelihoods import answer_likelihoods
+from mrd_core.evaluation.overlap import rouge_l
+from mrd_core.likelihood import FloatArray
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its options.
+
+    Attributes:
+        id: Names it in tables.
+        prompt: All that stands before the option.
+        options: What may follow, each with the blank before it.
+        right: Index of the right option.
+    """
+
+    id: str
+    prompt: str
+    options: tuple[str, ...]
+    right: int
+
+
+class Chosen(NamedTuple):
+    """What a model makes of one question.
+
+    Attributes:
+        log_likelihoods: Of each option as a whole [nats], shape (C,).
+        choice: The likeliest option, the first of equals; None where a log-likelihood is NaN.
+        correct: 1.0 or 0.0; NaN where there is no choice.
+        normalised_choice: The likeliest option per character.
+        normalised_correct: Whether that is right.
+    """
+
+    log_likelihoods: FloatArray
+    choice: int | None
+    correct: float
+    normalised_choice: int | None
+    normalised_correct: float
+
+
+def lettered(id: str, question: str, choices: Sequence[str], right: int, subject: str = "") -> Question:
+    """Return a question in the layout of WMDP and MMLU, as lm-evaluation-harness asks it: the options are letters.
+
+    Args:
+        id: Names it in tables.
+        question: Its text.
+        choices: Two to 26 texts.
+        right: Index of the right one.
+        subject: Named in the line before the question ("biology"); no such line without one.
+    """
+    letters = string.ascii_uppercase[: len(choices)]
+    head = f"The following are multiple choice questions (with answers) about {subject}.\n\n" if subject else ""
+    lines = [f"{letter}. {choice}" for letter, choice in zip(letters, choices, strict=True)]
+    prompt = head + "\n".join([question.strip(), *lines, "Answer:"])
+    return Question(id, prompt, tuple(f" {letter}" for letter in letters), right)
+
+
+def encode_options(questions: Sequence[Question], tokenizer: Any, context: int) -> Encoded:
+    """Return one sample per option, question after question; the option's tokens are its answer, without EOS.
+
+    Args:
+        questions: Each with its options.
+        tokenizer: Any tokenizer.
+        context: The model's context [tokens]; a longer text loses its beginning, never its option.
+    """
+    samples = [
+        _encode_option(question.prompt, option, tokenizer, context)
+        for question in questions
+        for option in question.options
+    ]
+    ids = [f"{question.id}/{i}" for question in questions for i in range(len(question.options))]
+    return Encoded(tuple(ids), tuple(samples), "plain")
+
+
+def choose(
+    network: Any,
+    questions: Sequence[Question],
+    tokenizer: Any,
+    device: torch.device,
+    batch_tokens: int,
+    context: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> list[Chosen]:
+    """Let the model choose among the options of each question, by their log-likelihoods.
+
+    Args:
+        network: A transformers causal language model or its peft wrapper; it gets back the mode it was in.
+        questions: N questions.
+        tokenizer: That of the model.
+        device: Where the token ids go.
+        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
+        context: The model's context [tokens].
+        before_batch: Called before each batch; raises to stop (cancellation).
+
+    Returns:
+        N entries, in the order of the questions.
+
+    Raises:
+        UserError: Out of memory with a single option in the batch.
+    """
+    encoded = encode_options(questions, tokenizer, context)
+    said = answer_likelihoods(network, encoded, device, batch_tokens, before_batch)
+    sums = np.array([answer.sum_log_prob for answer in said])
+    ends = np.cumsum([0, *(len(question.options) for question in questions)])
+    return [
+        chosen(question, sums[begin:end]) for question, (begin, end) in zip(questions, pairwise(ends), strict=True)
+    ]
+
+
+def chosen(question: Question, log_likelihoods: FloatArray) -> Chosen:
+    """Judge the log-likelihoods [nats] of a question's options, shape (C,).
+
+    Normalised is by the option's characters, as the `acc_norm` of lm-evaluation-harness.
+    """
+    # The blank that parts the option from the prompt belongs to neither.
+    characters = np.array([len(option.removeprefix(" ")) for option in question.options])
+    choice, normalised = _likeliest(log_likelihoods), _likeliest(log_likelihoods / characters)
+    return Chosen(
+        log_likelihoods, choice, _is_right(choice, question), normalised, _is_right(normalised, question)
+    )
+
+
+def closest_is_true(generated: str | None, paraphrased: str, perturbed: Sequence[str]) -> float:
+    """Return 1.0 where what a model wrote is closer to the true answer than to every perturbed one, else 0.0.
+
+    Closeness is ROUGE-L F1 instead of the similarity of sentence embeddings (Jia et al. 2024). A tie is a miss: an
+    answer that shares no word with any of them would be right otherwise.
+
+    Args:
+        generated: What the model wrote to the paraphrased question; None where it could write nothing.
+        paraphrased: The true answer in other words.
+        perturbed: Wrong answers in the same words.
+
+    Returns:
+        NaN where nothing could be written, an answer has no word, or there is no perturbed answer.
+    """
+    true = rouge_l(generated, paraphrased).f1
+    others = [rouge_l(generated, answer).f1 for answer in perturbed]
+    if not others or np.isnan([true, *others]).any():
+        return float("nan")
+    return float(true > max(others))
+
+
+def _encode_option(prompt: str, option: str, tokenizer: Any, context: int) -> EncodedSample:
+    """Tokenise prompt and option as one text; what the tokens of the prompt alone do not cover is the option."""
+    whole = _tokens(prompt + option, tokenizer)
+    # At least one token is the option's, even where it merges with the prompt's last.
+    before = min(len(_tokens(prompt, tokenizer)), len(whole) - 1)
+    kept = whole[-context:]
+    inside = np.arange(len(whole)) >= max(before, len(whole) - context + 1)
+    return EncodedSample(
+        tokens=np.array(kept, dtype=np.int64),
+        answer=inside[-len(kept) :][1:],
+        pieces=tuple(map(str, tokenizer.convert_ids_to_tokens(kept))),
+        truncated=len(whole) > context,
+    )
+
+
+def _tokens(text: str, tokenizer: Any) -> list[int]:
+    """Return the token ids of a text with the BOS token, if the tokenizer sets one, and without an EOS token."""
+    tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+    return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
+
+
+def _likeliest(log_likelihoods: FloatArray) -> int | None:
+    return None if np.isnan(log_likelihoods).any() else int(log_likelihoods.argmax())
+
+
+def _is_right(choice: int | None, question: Question) -> float:
+    return float("nan") if choice is None else float(choice == question.right)

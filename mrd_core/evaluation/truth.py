@@ -1,0 +1,134 @@
+"""TOFU's metrics of truth (Maini et al. 2024): truth ratio, forget quality, model utility.
+
+A log-likelihood here is *length-normalised*: the mean of log p over the tokens of an answer [nats per token], so
+that its exponential is the answer's probability as the field reports it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from mrd_core.draws import FloatArray
+
+# The nine aggregates of model utility, by their names in OpenUnlearning.
+UTILITY_PARTS = (
+    "retain_Q_A_Prob",
+    "retain_Q_A_ROUGE",
+    "retain_Truth_Ratio",
+    "ra_Q_A_Prob_normalised",
+    "ra_Q_A_ROUGE",
+    "ra_Truth_Ratio",
+    "wf_Q_A_Prob_normalised",
+    "wf_Q_A_ROUGE",
+    "wf_Truth_Ratio",
+)
+
+
+class ForgetQuality(NamedTuple):
+    """Two-sample Kolmogorov–Smirnov test of truth ratios against those of a retrained model.
+
+    Attributes:
+        p_value: The forget quality; NaN where a side has no sample.
+        statistic: D, the largest distance between the two distribution functions.
+        samples: Samples with a truth ratio.
+        reference_samples: The same of the retrained model.
+    """
+
+    p_value: float
+    statistic: float
+    samples: int
+    reference_samples: int
+
+
+def truth_ratio(correct: float, wrong: Sequence[float]) -> float:
+    """Return r = p_wrong / p_correct of one sample.
+
+    p_wrong is the geometric mean over the perturbed answers, as in the code of TOFU and OpenUnlearning.
+
+    Args:
+        correct: Log-likelihood of the paraphrased answer [nats per token].
+        wrong: Those of the perturbed answers.
+
+    Returns:
+        From 0 up, infinite where the paraphrased answer is impossible; NaN where a log-likelihood is missing (NaN)
+        or there is no perturbed answer.
+    """
+    if not len(wrong):
+        return float("nan")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.exp(np.mean(wrong) - correct))
+
+
+def probability_among(correct: float, wrong: Sequence[float]) -> float:
+    """Return p_correct / (p_correct + Σ p_wrong) of one sample, TOFU's probability where answers are given.
+
+    Args:
+        correct: Log-likelihood of the answer [nats per token].
+        wrong: Those of the perturbed answers.
+
+    Returns:
+        From 0 to 1; NaN where a log-likelihood is missing (NaN) or there is no perturbed answer.
+    """
+    if not len(wrong):
+        return float("nan")
+    with np.errstate(invalid="ignore"):
+        return float(np.exp(correct - np.logaddexp.reduce([correct, *wrong])))
+
+
+def closer_to_one_better(ratios: ArrayLike) -> FloatArray:
+    """Return min(r, 1/r) of each truth ratio, the forget set's value: 1 where right and wrong are alike."""
+    given: FloatArray = np.asarray(ratios, dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return np.minimum(given, 1 / given)
+
+
+def true_better(ratios: ArrayLike) -> FloatArray:
+    """Return max(0, 1 − r) of each truth ratio, every other set's value: 1 where the wrong ones are impossible."""
+    given: FloatArray = np.asarray(ratios, dtype=np.float64)
+    return np.maximum(0.0, 1 - given)
+
+
+def mean_defined(values: ArrayLike) -> float:
+    """Return the mean of the values that are not NaN, and NaN where there is none."""
+    defined = _defined(values)
+    return float(defined.mean()) if defined.size else float("nan")
+
+
+def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQuality:
+    """Test whether truth ratios are distributed as those of a model that never saw the forget set.
+
+    The test looks at order alone, so r and 1/r, which OpenUnlearning takes, give the same.
+
+    Args:
+        ratios: r of the forget samples, shape (N,); NaN is left out.
+        reference_ratios: r of a model trained without them, shape (M,); NaN is left out.
+    """
+    ours, theirs = (_defined(values) for values in (ratios, reference_ratios))
+    if not ours.size or not theirs.size:
+        return ForgetQuality(float("nan"), float("nan"), ours.size, theirs.size)
+    test = stats.ks_2samp(ours, theirs)
+    return ForgetQuality(float(test.pvalue), float(test.statistic), ours.size, theirs.size)
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """Return the harmonic mean of values from 0 up: 0 where one is 0, NaN where one is NaN or there is none."""
+    given = np.asarray(values, dtype=np.float64)
+    if not given.size or np.isnan(given).any():
+        return float("nan")
+    with np.errstate(divide="ignore"):
+        return float(given.size / (1 / given).sum())
+
+
+def model_utility(aggregates: Mapping[str, float]) -> float:
+    """Return the harmonic mean of the nine `UTILITY_PARTS`; NaN where one of them is missing or NaN."""
+    return harmonic_mean([aggregates.get(part, float("nan")) for part in UTILITY_PARTS])
+
+
+def _defined(values: ArrayLike) -> FloatArray:
+    given: FloatArray = np.asarray(values, dtype=np.float64)
+    return given[~np.isnan(given)]
