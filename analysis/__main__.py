@@ -19,6 +19,7 @@ from analysis.characteristics_export import exports, write_exports
 from analysis.claims import Claim
 from analysis.difficulty import Variant
 from analysis.evidence import Evidence, Measurements, judge, measurements
+from analysis.evidence_brief import brief
 from analysis.evidence_export import evidence_json, write_tables
 from analysis.judgement import Judgement, claims_json, judged, remains
 from analysis.strata import parsed
@@ -301,22 +302,22 @@ def _row(claim: Claim, judgement: Judgement, normalisation: Normalisation) -> tu
 def _print_evidence(found: Measurements, shown: Evidence) -> None:
     out.print(f"{found.config.title} ({found.config.figure})", style="bold", highlight=False, markup=False)
     out.print(shown.verdict, highlight=False, markup=False)
-    name, frame = next(iter(shown.tables.items()))
-    if len(frame):
-        out.print(_grid(name, frame))
+    for finding in shown.findings:
+        out.print(f"- {finding}", highlight=False, markup=False)
+    for title, frame in brief(shown).items():
+        out.print(_grid(title, frame))
     out.print(f"Paper: {shown.paper}", highlight=False, markup=False)
     for caveat in shown.caveats:
-        out.print(f"- {caveat}", highlight=False, markup=False)
+        out.print(f"Mind: {caveat}", highlight=False, markup=False)
 
 
-def _grid(name: str, frame: pd.DataFrame) -> Table:
-    """Return the figures of a frame; its sentences are printed already."""
-    columns = [str(column) for column in frame if column not in ("text", "verdict")]
-    table = Table(title=name.replace("_", " "), title_justify="left", box=None)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in frame[columns].itertuples(index=False, name=None):
-        table.add_row(*(escape(f"{cell:.3g}" if isinstance(cell, float) else str(cell)) for cell in row))
+def _grid(title: str, frame: pd.DataFrame) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=None)
+    # In a narrow terminal it is the words that are broken: no figure is cut.
+    for number, column in enumerate(frame):
+        table.add_column(str(column), no_wrap=number > 0)
+    for row in frame.itertuples(index=False, name=None):
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -171,7 +171,7 @@ def _flipping(random: pd.DataFrame) -> list[str]:
 
 
 def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
-    """Say where balancing makes a method's spread certainly smaller or larger, and what it does to flips."""
+    """Say where balancing makes a method's spread smaller or larger beyond chance, and what it does to flips."""
     if not compared:
         return []
     spread = pd.concat([each.spread for each in compared.values()])
@@ -181,9 +181,9 @@ def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
     less = int((flipped["share_balanced"] < flipped["share_random"]).sum())
     more = int((flipped["share_balanced"] > flipped["share_random"]).sum())
     return [
-        f"Balanced by difficulty, the spread over selections is certainly smaller in {smaller} of "
-        f"{spread['ratio'].notna().sum()} comparisons (of a metric, a size and a method) and certainly larger in "
-        f"{larger}.",
+        f"Balanced by difficulty, the spread over selections is smaller in {smaller} of "
+        f"{spread['ratio'].notna().sum()} comparisons (of a metric, a size and a method) and larger in {larger}, "
+        "as far as 95 % intervals that are not corrected for their number can tell.",
         f"Balanced by difficulty, flips are fewer in {less} of {len(flipped)} comparisons and more in {more}; "
         f"beyond chance (p < 0.05, uncorrected) in {sure}.",
     ]

@@ -161,7 +161,7 @@ def _encode_option(prompt: str, option: str, tokenizer: Any, context: int) -> En
     # At least one token is the option's, even where it merges with the prompt's last.
     before = min(len(_tokens(prompt, tokenizer)), len(whole) - 1)
     kept = whole[-context:]
-    inside = np.arange(len(whole)) >= max(before, len(whole) - context + 1)
+    inside = np.arange(len(whole)) >= before
     return EncodedSample(
         tokens=np.array(kept, dtype=np.int64),
         answer=inside[-len(kept) :][1:],

@@ -22,6 +22,9 @@ from mrd_core.evaluation.likelihoods import (
 from mrd_core.measuring import measure
 from tests.unit import tiny
 
+# peft calls what transformers will rename.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
 SAMPLES = tiny.encoded(17, 5, 24, 4, 9, 30)
 ROOM = 10_000
 EMPTY = Likelihoods(np.empty(0), np.empty(0, dtype=np.bool_), np.empty(0), np.empty(0))

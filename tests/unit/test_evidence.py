@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from analysis.__main__ import main
 from analysis.evidence import headlines, judge, measurements
+from analysis.evidence_brief import brief
 from analysis.evidence_change import ParameterChange
 from analysis.evidence_export import evidence_json
 from analysis.evidence_runs import NOTHING_YET
@@ -498,14 +501,28 @@ def test_json_has_an_object_for_each_directory(
     assert set(league["arm"]) == {"GA (AdamW)", "SimNPO (AdamW)", "All arms"}
 
 
-def test_without_json_the_verdict_is_printed_with_its_table(
+def test_without_json_the_verdict_is_printed_with_its_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: list[Path]
 ) -> None:
-    assert run(monkeypatch, *finished[1:]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr("analysis.__main__.out", Console(width=120))
+    assert run(monkeypatch, *finished) == 0
+    lines = capsys.readouterr().out.splitlines()
+    printed = " ".join(" ".join(lines).split())
     assert "harder composites (smaller mean MRD) move the weights further" in printed
     assert "as the theorem says" in printed
-    assert "through_origin" in printed
+    for title in ("GA (AdamW): the 5 best measures, MRD and length", "Over composites", "Mean over tokens"):
+        assert title in printed
+    # An interval is on one line, and the best of the league is the first row.
+    assert any(re.search(r"1\. .+ [+-]0\.\d\d \[[+-]0\.\d\d, [+-]\d\.\d\d\]", line) for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_what_is_printed_is_what_was_found(two_arms: Validity, sensitive: Sensitivity) -> None:
+    league = brief(two_arms)["GA (AdamW): the 5 best measures, MRD and length"]
+    first = two_arms.arms[0].league.table.iloc[0]
+    assert league.iloc[0, 1] == f"{first['rho']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]"
+    assert sum("MRD (mean)" in name or "Length" in name for name in league["measure"]) >= 1
+    assert list(brief(sensitive)["Mean over tokens"]["σ"].unique()) == [f"{sigma:g}" for sigma in SIGMAS]
 
 
 def test_the_command_refuses_what_it_cannot_judge(
