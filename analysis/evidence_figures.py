@@ -109,6 +109,10 @@ def predicted_against_observed(arm: Arm) -> go.Figure:
     return _laid_out(figure, f"{arm.name}: predicted updates", note, "Predicted updates", 400)
 
 
+# Of more arms the cells of their agreement have no room for intervals.
+MOST_WITH_ENDS = 4
+
+
 def agreement_map(pairs: pd.DataFrame) -> go.Figure:
     """Return Spearman's ρ between the updates of every two arms as a matrix with its figures.
 
@@ -117,11 +121,13 @@ def agreement_map(pairs: pd.DataFrame) -> go.Figure:
     """
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     matrix = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
-    words = pd.DataFrame("", index=names, columns=names)
+    words, ends = (pd.DataFrame("", index=names, columns=names) for _ in range(2))
     for first, second, rho, low, high in pairs[["first", "second", "rho", "low", "high"]].itertuples(index=False):
         for one, other in ((first, second), (second, first)):
             matrix.loc[one, other] = rho
-            words.loc[one, other] = "–" if np.isnan(rho) else f"{rho:.2f}<br>[{low:.2f}, {high:.2f}]"
+            words.loc[one, other] = "–" if np.isnan(rho) else f"{rho:.2f}"
+            ends.loc[one, other] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+    roomy = len(names) <= MOST_WITH_ENDS
     scale = [[at / 4, colour] for at, colour in enumerate(NEGATIVE_TO_POSITIVE)]
     figure = go.Figure(
         go.Heatmap(
@@ -129,19 +135,20 @@ def agreement_map(pairs: pd.DataFrame) -> go.Figure:
             x=[_label(name) for name in names],
             y=[_label(name) for name in names],
             text=words.to_numpy(),
-            texttemplate="%{text}",
+            customdata=ends.to_numpy(),
+            texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
             zmin=-1,
             zmax=1,
             colorscale=scale,
             colorbar={"thickness": 12},
-            hovertemplate="%{y} and %{x}<br>Spearman’s ρ %{z:.2f}<extra></extra>",
+            hovertemplate="%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}<extra></extra>",
             xgap=2,
             ygap=2,
         )
     )
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False, autorange="reversed")
-    note = "Spearman’s ρ of updates, in brackets its 95\u00a0% interval"
+    note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
     return _laid_out(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
 
 

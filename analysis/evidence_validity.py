@@ -241,19 +241,8 @@ def _shows(arm: Arm, *outcomes: str) -> bool:
 
 
 def _findings(arms: tuple[Arm, ...]) -> tuple[str, ...]:
-    """Return what stands behind the verdict; of several arms each sentence names its arm."""
-    if len(arms) == 1:
-        return arms[0].findings
-    return tuple(
-        sentence
-        for arm in arms
-        for sentence in (arm.verdict, *(f"{arm.name}: {_as_clause(finding)}" for finding in arm.findings))
-    )
-
-
-def _as_clause(sentence: str) -> str:
-    """Let a sentence go on behind a colon; MRD keeps its capitals."""
-    return sentence if sentence.startswith("MRD") else f"{sentence[0].lower()}{sentence[1:]}"
+    """Return what stands behind the verdict: of several arms that of each, whose own findings are with it."""
+    return arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms)
 
 
 def _cannot_tell(rho: Estimate, updates: Spread) -> str:

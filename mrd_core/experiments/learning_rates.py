@@ -293,8 +293,8 @@ def _doubts(case: Case, chosen: Try, window: Window) -> list[str]:
     found = []
     if not window.least <= chosen.median <= window.most:
         found.append(
-            f"{case.label}: no learning rate that was tried leads to {window.least:g} to {window.most:g} updates "
-            f"without more being censored; at the one that was chosen the median is {chosen.median:g}."
+            f"{case.label}: at no learning rate that was tried is the median {window.least:g} to {window.most:g} "
+            f"updates; at the one that was chosen it is {chosen.median:g}."
         )
     if len(chosen.updates) > 2 and len(set(chosen.updates)) == 1:
         found.append(

@@ -19,6 +19,8 @@ from mrd_core.unlearning.methods import METHODS
 
 # Other composites that a learning rate is found by.
 OTHERS = 2
+# Samples that follow on one another may lose so much of their MA and still count as the text that was memorised.
+MOST_LOST = 0.1
 
 
 class _Work(NamedTuple):
@@ -59,7 +61,8 @@ class ParameterChange:
             return self._rates.measure(unit, done)
         work = self._work[unit]
         rate = self._rates.rate(Case(work.arm), done)
-        ended = self._unlearn(work, rate)
+        text = self._joined(work)
+        ended = self._unlearn(work, text, rate)
         return [
             {
                 "part": "composite",
@@ -67,7 +70,7 @@ class ParameterChange:
                 **work.arm._asdict(),
                 "learning_rate": rate,
                 "sample_ids": [self._unlearner.forget.sample_ids[i] for i in self._drawn(work.composite)],
-                "joined": self._joined(work) is not None,
+                "joined": text is not None,
                 **ended.row,
                 "mean_absolute_change": None if ended.diverged else self._unlearner.mean_absolute_change(),
                 "accuracy": ended.accuracy,
@@ -93,19 +96,21 @@ class ParameterChange:
         # A refusal answers one prompt.
         if METHODS[work.arm.method].needs_refusals:
             return None
-        return joined(
-            [self._unlearner.forget.samples[i] for i in self._drawn(work.composite)],
-            self._unlearner.context_tokens,
-        )
+        drawn = self._drawn(work.composite)
+        text = joined([self._unlearner.forget.samples[i] for i in drawn], self._unlearner.context_tokens)
+        alone = float(self._unlearner.start.accuracy[drawn].mean())
+        if text is None or self._unlearner.recalled(text) < alone - MOST_LOST:
+            return None
+        return text
 
-    def _unlearn(self, work: _Work, rate: float) -> Ended:
-        text = self._joined(work)
+    def _unlearn(self, work: _Work, text: EncodedSample | None, rate: float) -> Ended:
         texts = self._drawn(work.composite) if text is None else [text]
         return self._unlearner.unlearn(work.arm, rate, texts, "composite", work.composite)
 
     def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
         for number in range(self._config.composites, self._config.composites + OTHERS):
-            yield {"composite": number}, self._unlearn(_Work(number, case.arm), rate)
+            work = _Work(number, case.arm)
+            yield {"composite": number}, self._unlearn(work, self._joined(work), rate)
 
 
 def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | None:
@@ -133,8 +138,11 @@ def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | No
 def _form(rows: Sequence[Row]) -> str:
     texts = sum(bool(row["joined"]) for row in rows)
     if texts == len(rows):
-        return "joined (each fits the context as one text)"
-    reason = "its text would be longer than the context, or the method teaches a refusal to each prompt"
+        return "joined (each fits the context, and the model recalls it, as one text)"
+    reason = (
+        "as one text it would be longer than the context, or the model does not recall it as it does its samples, "
+        "or the method teaches a refusal to each prompt"
+    )
     return (
         f"one batch each ({reason})" if not texts else f"{texts} joined, {len(rows) - texts} as a batch ({reason})"
     )

@@ -248,6 +248,11 @@ class Unlearner:
             )
         return total / self.parameters
 
+    def recalled(self, text: EncodedSample) -> float:
+        """Return the MA of a text under the starting weights."""
+        self.restore()
+        return float(self._memorized(Encoded(("text",), (text,), self._template)).accuracy[0])
+
     def retained(self) -> tuple[float, float] | None:
         """Return mean MA and mean NLL per token [nats] on the retain set (of a large one, on part of it)."""
         if self.retain is None:

@@ -42,6 +42,8 @@ def show(run: Run, experiment: Run, found: Validity) -> None:
         found: What it shows.
     """
     arm = _arm(found)
+    if len(found.arms) > 1:
+        st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
     measure = _measure(found, arm)
     samples = _samples(experiment.id, str(experiment.directory))
     selected = session.current_sample()

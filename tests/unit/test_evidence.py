@@ -274,8 +274,7 @@ def test_nothing_to_predict_is_said_and_does_no_harm(tmp_path: Path, updates: li
 def test_an_arm_that_only_diverged_beside_one_that_ran(damaged: Validity) -> None:
     assert "every run diverged" in damaged.arms[1].headline.text
     assert "it cannot be told whether MRD predicts updates in 1 of 2 arms (SimNPO (AdamW))" in damaged.verdict
-    assert damaged.arms[0].verdict in damaged.findings
-    assert "SimNPO (AdamW): it cannot be told what predicts updates: every run diverged." in damaged.findings
+    assert damaged.findings == tuple(arm.verdict for arm in damaged.arms)
 
 
 def test_gradient_norms_may_be_missing(damaged: Validity) -> None:

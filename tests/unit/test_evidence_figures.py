@@ -181,7 +181,8 @@ def test_agreement_is_a_symmetric_matrix_with_its_figures(shown: Shown) -> None:
     pairs = shown.validity.agreement.pairs
     heat = figures.agreement_map(pairs).data[0]
     assert heat.z[0][1] == heat.z[1][0] == pytest.approx(pairs["rho"].iloc[0])
-    assert f"{pairs['low'].iloc[0]:.2f}" in heat.text[0][1]
+    assert heat.text[0][1] == f"{pairs['rho'].iloc[0]:.2f}"
+    assert f"{pairs['low'].iloc[0]:.2f}" in heat.customdata[0][1]
 
 
 def test_arms_differ_in_dash_and_mark(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_rate_that_misses_the_window_is_said_to() -> None:
     assert found.rate(CASE, done) > 0.02
     (warning,) = found.warnings(done)
     assert "20 to 60 updates" in warning
-    assert warning.endswith("the median is 2.")
+    assert warning.endswith("it is 2.")
 
 
 def test_divergence_everywhere_is_said() -> None:

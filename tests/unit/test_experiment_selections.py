@@ -67,6 +67,9 @@ def test_composites_say_how_far_the_weights_moved(scored: Scored, tmp_path: Path
         texts = np.array([unlearner.forget.sample_ids.index(sample_id) for sample_id in row["sample_ids"]])
         chosen = [unlearner.forget.samples[i] for i in texts]
         text = joined(chosen, unlearner.context_tokens)
+        # Sample by sample the model knows these by heart, and not as one text.
+        if text is not None and unlearner.recalled(text) < unlearner.start.accuracy[texts].mean() - 0.1:
+            text = None
         assert row["joined"] == (text is not None)
         ended = unlearner.unlearn(
             Arm("ga", row["optimiser"]), 2e-3, texts if text is None else [text], "composite", row["composite"]
@@ -80,7 +83,7 @@ def test_composites_say_how_far_the_weights_moved(scored: Scored, tmp_path: Path
 
 
 def test_refusals_and_texts_beyond_the_context_make_a_batch(scored: Scored, tmp_path: Path) -> None:
-    wanted = config(ParameterChangeConfig, scored, methods=("ga", "po"), composites=4, size=2, max_updates=2)
+    wanted = config(ParameterChangeConfig, scored, methods=("ga", "po"), composites=4, size=1, max_updates=2)
     rows, summary = run(wanted, directory_of(tmp_path / "small", scored))
     assert rows.groupby("method")["joined"].all().to_dict() == {"ga": True, "po": False}
     assert "4 joined, 4 as a batch" in summary["reasons"]["composites"]
@@ -88,6 +91,13 @@ def test_refusals_and_texts_beyond_the_context_make_a_batch(scored: Scored, tmp_
     rows, summary = run(wanted, directory_of(tmp_path / "large", scored))
     assert not rows["joined"].any()
     assert summary["reasons"]["composites"].startswith("one batch each")
+
+
+def test_a_text_is_recalled_by_the_starting_weights(scored: Scored, tmp_path: Path) -> None:
+    unlearner = Unlearner(config(ParameterChangeConfig, scored), material(scored), Quiet(tmp_path))
+    unlearner.unlearn(Arm("ga", "adamw"), 1e-2, np.array([0]), "spoilt")
+    for text, accuracy in zip(unlearner.forget.samples, unlearner.start.accuracy, strict=True):
+        assert unlearner.recalled(text) == pytest.approx(accuracy)
 
 
 def test_selections_are_the_same_for_every_method_and_measured_where_they_end(
