@@ -203,7 +203,7 @@ def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, found: Measurements) 
     batches = int((~composites["joined"]).sum())
     if batches:
         said.append(
-            f"{batches} composites do not fit the model's context as one text and were unlearned as a batch."
+            f"{batches} composites were unlearned as a batch and not as one text; the reasons of the run say why."
         )
     if len(composites) and len(found.samples) and found.config.size > len(found.samples) / 4:
         said.append(

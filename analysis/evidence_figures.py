@@ -16,7 +16,7 @@ from analysis.evidence_change import PREDICTORS, ParameterChange
 from analysis.evidence_league import short_title, title
 from analysis.evidence_selection import BALANCED, METRICS, RANDOM, Selection
 from analysis.evidence_sensitivity import ENOUGH, Sensitivity
-from analysis.evidence_statistics import in_figures, with_ends
+from analysis.evidence_statistics import Agreement, in_figures, with_ends
 from analysis.evidence_theorem import Theorem
 from analysis.evidence_validity import Arm
 from analysis.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, with_unit
@@ -113,12 +113,13 @@ def predicted_against_observed(arm: Arm) -> go.Figure:
 MOST_WITH_ENDS = 4
 
 
-def agreement_map(pairs: pd.DataFrame) -> go.Figure:
+def agreement_map(agreement: Agreement) -> go.Figure:
     """Return Spearman's ρ between the updates of every two arms as a matrix with its figures.
 
     Args:
-        pairs: `Agreement.pairs`.
+        agreement: Of the arms.
     """
+    pairs = agreement.pairs
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
     matrix = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
     words, ends = (pd.DataFrame("", index=names, columns=names) for _ in range(2))
@@ -149,6 +150,8 @@ def agreement_map(pairs: pd.DataFrame) -> go.Figure:
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False, autorange="reversed")
     note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
+    if np.isfinite(agreement.kendalls_w.low):
+        note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
     return _laid_out(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
 
 

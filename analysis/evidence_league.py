@@ -36,6 +36,9 @@ EXPECTED = {name: {"small": -1, "large": 1, "unknown": 0}[measure.harder] for na
 
 _UNDEFINED = Estimate(np.nan, np.nan, np.nan, 0)
 
+# What is cheap for everybody: few know how often a sample was trained on.
+CHEAP_MEASURES = tuple(name for name in (*PLAIN_MEASURES, *GRADIENT_MEASURES) if name != "training_count")
+
 
 @dataclass(frozen=True, eq=False)
 class League:
@@ -85,7 +88,7 @@ def league_of(measured: pd.DataFrame, draws: int) -> League:
     costs = {name: measure.cost(draws) for name, measure in MEASURES.items()}
     length = measured[LENGTH]
     alone = league(measured[names], updates, censored, length, costs, EXPECTED, REPLICATES)
-    cheap = _varying(measured, (*PLAIN_MEASURES, *GRADIENT_MEASURES))
+    cheap = _varying(measured, CHEAP_MEASURES)
     sets = {CHEAP: cheap, WITH_MRD: (*cheap, *_varying(measured, MRD_OF_COMBINATION))}
     combined = {name: found for name, columns in sets.items() if (found := _combined(measured, columns))}
     rows = [_row(name, combined[name], measured, _cost(sets[name], draws)) for name in combined]

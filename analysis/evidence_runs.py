@@ -172,11 +172,11 @@ def noise(found: Measurements) -> list[str]:
 
 def learning_rates(found: Measurements, rows: pd.DataFrame) -> list[str]:
     """Return a sentence on the learning rate of each arm, from rows with the columns arm and learning_rate."""
-    rates = rows.dropna(subset=["learning_rate"]).drop_duplicates("arm")
+    rates = rows.dropna(subset=["learning_rate"]).drop_duplicates(["arm", "learning_rate"])
     if rates.empty or not isinstance(found.config, UnlearningExperimentConfig):
         return []
     listed = ", ".join(f"{arm} {rate:.3g}" for arm, rate in zip(rates["arm"], rates["learning_rate"], strict=True))
-    origin = "found by calibration on other samples" if found.config.learning_rate == "auto" else "as set"
+    origin = "found by calibration" if found.config.learning_rate == "auto" else "as set"
     return [f"Learning rates, {origin}: {listed}. Other rates may order the samples otherwise."]
 
 

@@ -147,7 +147,8 @@ def _verdict(random: pd.DataFrame) -> str:
         return "It cannot be told whether the order of methods flips: no selection was run with two of them."
     flipped = int((random["flips"] > 0).sum())
     if not flipped:
-        return "The choice of samples never changed which of two methods looks better."
+        most = int(random["n"].max())
+        return f"In {most} random selections the choice never changed which of two methods looks better."
     return (
         f"The choice of samples changes which of two methods looks better in {flipped} of {len(random)} "
         "comparisons (of a metric, a size and two methods) over random selections."

@@ -358,7 +358,8 @@ def flips(values: pd.DataFrame) -> Flips:
 def balance(random: Flips, balanced: Flips) -> Balance:
     """Compare selections that are balanced by difficulty with random ones, for the methods that both have."""
     spread = random.spread.merge(balanced.spread, on="method", suffixes=("_random", "_balanced"))
-    ratio = spread["sd_balanced"] / spread["sd_random"]
+    # Whole numbers may all be the same by chance, and nothing can be said of that.
+    ratio = spread["sd_balanced"] / spread["sd_random"].where(spread["sd_random"] > 0)
     degrees = spread["n_balanced"] - 1, spread["n_random"] - 1
     limits = {
         name: ratio / np.sqrt(stats.f.ppf(level, *degrees)) for name, level in (("low", 0.975), ("high", 0.025))
@@ -455,6 +456,7 @@ def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float
     scales = np.asarray(sigmas, dtype=np.float64)[order]
     scores = np.asarray(mrd, dtype=np.float64)[order].reshape(len(scales), -1)
     ratios = scores / scales[:, None] ** 2
+    ratios = ratios[:, np.isfinite(ratios).any(axis=0)]
     stretches = [
         (scales[last] / scales[first], first, last)
         for first, last in combinations(range(len(scales)), 2)
@@ -463,8 +465,16 @@ def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float
     _, first, last = max(stretches, default=(0.0, len(scales), -1))
     inside = (np.arange(len(scales)) >= first) & (np.arange(len(scales)) <= last)
     low, high = (scales[first], scales[last]) if inside.any() else (np.nan, np.nan)
-    table = pd.DataFrame({"sigma": scales, "ratio": np.median(ratios, axis=1), "inside": inside})
+    table = pd.DataFrame({"sigma": scales, "ratio": _medians(ratios), "inside": inside})
     return Regime(float(low), float(high), table)
+
+
+def _medians(rows: FloatArray) -> FloatArray:
+    """Return the median of what is defined in each row, NaN where nothing is."""
+    defined = np.isfinite(rows).any(axis=1)
+    medians = np.full(len(rows), np.nan)
+    medians[defined] = np.nanmedian(rows[defined], axis=1)
+    return medians
 
 
 def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censored: npt.ArrayLike) -> _Sample:

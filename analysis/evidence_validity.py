@@ -220,9 +220,14 @@ def _verdict(arms: tuple[Arm, ...]) -> str:
         return arms[0].verdict
     outcomes = {
         "MRD predicts updates as expected": [arm for arm in arms if _shows(arm, "predicts updates as expected")],
-        "it predicts the opposite": [arm for arm in arms if _shows(arm, "predicts the opposite")],
+        "MRD predicts the opposite": [arm for arm in arms if _shows(arm, "predicts the opposite")],
+        "MRD does not predict updates, or weakly at most,": [
+            arm for arm in arms if is_flat(arm.headline.estimate)
+        ],
         "it cannot be told whether MRD predicts updates": [
-            arm for arm in arms if _shows(arm, "cannot tell", "not measured")
+            arm
+            for arm in arms
+            if _shows(arm, "cannot tell", "not measured") and not is_flat(arm.headline.estimate)
         ],
     }
     parts = [
@@ -322,25 +327,25 @@ def _caveats(arms: tuple[Arm, ...], found: Measurements) -> list[str]:
     rows = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})
     said += learning_rates(found, rows) + small_n(min(arm.spread.n for arm in arms), "samples")
     for arm in arms:
-        said += _caveats_of(arm, found.config.max_updates)
+        said += _caveats_of(arm, found.config)
     said.append(
-        "The table compares many measures on the same samples: the first of it flatters itself. `p_holm` is "
-        "corrected for their number."
+        "The table compares many measures on the same samples: the first place is flattered by the choice among "
+        "so many."
     )
     if found.samples[["gradient_norm", "gradient_norm_sum"]].isna().all(axis=None):
         said.append("Gradient norms were not measured and take no part.")
     return said
 
 
-def _caveats_of(arm: Arm, cap: int) -> list[str]:
+def _caveats_of(arm: Arm, config: ValidityConfig) -> list[str]:
     counts = arm.spread
-    said = ended_badly(arm.name, counts.n_censored, counts.diverged, counts.n, "samples", cap)
+    said = ended_badly(arm.name, counts.n_censored, counts.diverged, counts.n, "samples", config.max_updates)
     if counts.n and not counts.varies:
         said.append(
             f"{arm.name}: updates hardly vary ({counts.distinct} different outcomes from {counts.least:g} to "
             f"{counts.greatest:g}), so that there is little to predict."
         )
-    if arm.samples["repeats"].max() == 1:
+    if arm.samples["repeats"].max() == 1 and config.is_random(arm.headline.method):
         said.append(f"{arm.name}: each sample was unlearned once, so chance in its updates is not known.")
     elif np.isfinite(arm.repeatability.value):
         ceiling = np.sqrt(min(arm.repeatability.value, 1.0))

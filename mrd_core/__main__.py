@@ -253,16 +253,17 @@ def _studied(
             "model": _absolute_paths(wishes.get("model", {}) | {"source": model}),
             "forget_set": wishes.get("forget_set", {}) | {"source": _absolute(forget_set)},
         }
-    if model or forget_set or {"model", "forget_set"} & wishes.keys():
+    own = wishes.get("model", {})
+    if model or forget_set or "forget_set" in wishes or own.keys() - {"device", "dtype"}:
         raise UserError(
             f"--scores {scores}",
             "says which model and which forget set, and another option does too.",
-            "Leave out --scores, or what else is said of model and forget set.",
+            "Leave out --scores, or what else is said of them; --device and --dtype may differ.",
         )
     scored = _scored(scores, store)
     config = read_config(scored, ScoreConfig)
     shared = config.model_dump(include={"model", "forget_set", "estimator"})
-    return {"score_run": scored, **shared}
+    return {"score_run": scored, **shared, "model": shared["model"] | own}
 
 
 def _with_options(command: Callable[..., None], options: Iterable[Option]) -> Callable[..., None]:

@@ -365,7 +365,9 @@ def set_threads() -> Choice:
     Threads that wait for one another stand still where another program holds one of their cores: on two cores that
     are in use, two threads are many times slower than one.
     """
-    if "OMP_NUM_THREADS" in os.environ:
-        return Choice(str(torch.get_num_threads()), "as OMP_NUM_THREADS says")
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        torch.set_num_threads(int(asked))
+        return Choice(asked, "as OMP_NUM_THREADS says")
     torch.set_num_threads(max(1, cores() // 2))
     return Choice(str(torch.get_num_threads()), f"half of the {cores()} cores: they wait for one another")

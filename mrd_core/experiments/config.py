@@ -70,8 +70,8 @@ class UnlearningExperimentConfig(ExperimentConfig):
     )
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="Learning rate; `auto` is found for each method and optimiser by the number of updates that "
-        "other samples take, before any difficulty is looked at.",
+        description="One learning rate for all methods and optimisers; `auto` finds one for each of them by the "
+        "number of updates that other samples take, before any difficulty is looked at.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
     accuracy: float = Field(

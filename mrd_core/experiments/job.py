@@ -10,12 +10,14 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from mrd_core import models
 from mrd_core.config import ScoreConfig
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles, Row
 from mrd_core.experiments.request import copy_retain, copy_scores
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
+from mrd_core.runs.store import Level
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.job import score_job
 
@@ -74,11 +76,16 @@ class _Scoring(JobContext):
     def __init__(self, context: JobContext, files: ExperimentFiles) -> None:
         super().__init__(files.scoring, context.run_id)
         self._context = context
-        self.event = context.event  # type: ignore[method-assign]
-        self.check_cancelled = context.check_cancelled  # type: ignore[method-assign]
+
+    def event(self, level: Level, message: str) -> None:
+        self._context.event(level, message)
+
+    def check_cancelled(self) -> None:
+        self._context.check_cancelled()
 
     def progress(self, done: int, total: int, **extra: Any) -> None:
-        message = f"Scoring the forget set: {extra.get('message', 'drawing')}, {done} of at most {total}"
+        counted = f" ({done} of at most {total} evaluations)" if done else ""
+        message = f"Scoring the forget set first: {str(extra.get('message', 'Drawing')).lower()}{counted}"
         self._context.progress(0, 1, message=message, eta_seconds=None)
 
 
@@ -99,6 +106,8 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     material = _material(config, files, context)
     # Scoring has a time of its own.
     began = time.monotonic()
+    # Scoring may have left another number: the last bits depend on it.
+    threads = models.set_threads()
     context.progress(0, 1, message="Loading the model")
     experiment = _experiment(config, material, context)
     files.mend()
@@ -123,6 +132,7 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
             "seconds": round(time.monotonic() - began, 3),
             "scored": files.read_json(files.scored),
             **facts,
+            "reasons": {"threads": threads.stated} | facts["reasons"],
         },
     )
 

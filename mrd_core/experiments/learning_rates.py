@@ -29,6 +29,11 @@ STARTING_RATES: dict[Optimiser, tuple[float, float]] = {
 MOST_TRIES = 6
 # So many of a few that are not forgotten tell enough: the rate is too small.
 SURE = 3
+# Said where the samples that a rate is found by are not apart from the studied ones.
+SHARED = (
+    "Too few samples are left beside the studied ones: the learning rate was found by the update counts of some "
+    "that are studied too."
+)
 # How far a rate moves as long as nothing is known on its other side.
 FACTOR = 3.0
 
@@ -136,7 +141,9 @@ class Try:
         """What came of it, in words: `31 updates`."""
         if self.diverged:
             return f"{self.diverged} of {self.studied} diverged"
-        return "not forgotten" if math.isinf(self.median) else f"{self.median:g} updates"
+        if math.isinf(self.median):
+            return f"{self.censored} of {self.studied} not forgotten"
+        return f"{self.median:g} updates"
 
 
 def starting_rate(optimiser: Optimiser, parameters: int) -> float:

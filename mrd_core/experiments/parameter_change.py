@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class ParameterChange:
             [Case(arm) for arm in self._arms],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
-            others=lambda _case: f"{OTHERS} other composites",
+            others=lambda _case: f"{OTHERS} composites drawn apart",
             max_updates=config.max_updates,
         )
         self._work = {
@@ -81,10 +82,17 @@ class ParameterChange:
         """Return what was chosen and why."""
         rows = [row for unit in self._work for row in done[unit]]
         return {
-            "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": _form(rows)},
+            "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": self._form(rows)},
             "warnings": self._unlearner.warnings + self._rates.warnings(done) + _unmoved(rows),
             "learning_rates": self._rates.listed(done),
         }
+
+    def _form(self, rows: Sequence[Row]) -> str:
+        texts = sum(bool(row["joined"]) for row in rows)
+        if texts == len(rows):
+            return "one text each (all fit the context, and the model recalls them)"
+        why = self._why_batches or "a refusal answers one prompt"
+        return f"one batch each ({why})" if not texts else f"{texts} texts, {len(rows) - texts} batches ({why})"
 
     def _drawn(self, composite: int) -> IntArray:
         """Return the samples of a composite, drawn with replacement; it has its own seed, whatever its number."""
@@ -94,14 +102,25 @@ class ParameterChange:
     def _joined(self, work: _Work) -> EncodedSample | None:
         """Return a composite as one text; None where it is a batch."""
         # A refusal answers one prompt.
-        if METHODS[work.arm.method].needs_refusals:
+        if METHODS[work.arm.method].needs_refusals or self._why_batches:
             return None
-        drawn = self._drawn(work.composite)
-        text = joined([self._unlearner.forget.samples[i] for i in drawn], self._unlearner.context_tokens)
-        alone = float(self._unlearner.start.accuracy[drawn].mean())
-        if text is None or self._unlearner.recalled(text) < alone - MOST_LOST:
-            return None
-        return text
+        return self._text(work.composite)
+
+    def _text(self, composite: int) -> EncodedSample | None:
+        samples = [self._unlearner.forget.samples[i] for i in self._drawn(composite)]
+        return joined(samples, self._unlearner.context_tokens)
+
+    @cached_property
+    def _why_batches(self) -> str:
+        """Why no composite is one text, "" where all are: texts and batches could not be compared."""
+        for composite in range(self._config.composites + OTHERS):
+            text = self._text(composite)
+            if text is None:
+                return "as one text, some would be longer than the context"
+            alone = float(self._unlearner.start.accuracy[self._drawn(composite)].mean())
+            if self._unlearner.recalled(text) < alone - MOST_LOST:
+                return "as one text, some are not recalled by the model as their samples are"
+        return ""
 
     def _unlearn(self, work: _Work, text: EncodedSample | None, rate: float) -> Ended:
         texts = self._drawn(work.composite) if text is None else [text]
@@ -132,19 +151,6 @@ def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | No
         answer=answer,
         pieces=tuple(piece for sample in samples for piece in sample.pieces),
         truncated=any(sample.truncated for sample in samples),
-    )
-
-
-def _form(rows: Sequence[Row]) -> str:
-    texts = sum(bool(row["joined"]) for row in rows)
-    if texts == len(rows):
-        return "joined (each fits the context, and the model recalls it, as one text)"
-    reason = (
-        "as one text it would be longer than the context, or the model does not recall it as it does its samples, "
-        "or the method teaches a refusal to each prompt"
-    )
-    return (
-        f"one batch each ({reason})" if not texts else f"{texts} joined, {len(rows) - texts} as a batch ({reason})"
     )
 
 

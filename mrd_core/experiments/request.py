@@ -45,6 +45,9 @@ def request(
         if config.score_run is not None:
             copy_scores(config, files)
             copy_retain(config, files)
+        elif isinstance(config, UnlearningExperimentConfig) and config.retain is not None:
+            # Scoring comes first: what is wrong with the retain set should not be found out after it.
+            read_split(config.retain, "retain")
 
     return submit(config, store=store, settings=settings, directory=directory, launcher=launcher, prepare=prepare)
 

@@ -13,7 +13,7 @@ from mrd_core.errors import UserError
 from mrd_core.experiments.config import SelectionConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
-from mrd_core.experiments.learning_rates import Case, LearningRates
+from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
 from mrd_core.likelihood import FloatArray
 from mrd_core.runs import JobContext
@@ -50,9 +50,7 @@ class Selection:
             [Case(Arm(*arm), size) for arm, size in product(config.arms, (1, self._size))],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
-            others=lambda case: (
-                f"{OTHER_SINGLES} other samples" if case.size == 1 else f"{OTHER_GROUPS} other groups"
-            ),
+            others=self._others_in_words,
             max_updates=config.max_updates,
         )
         self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in self._works()}
@@ -93,7 +91,7 @@ class Selection:
         """Return what was chosen and why, and MA and NLL of the retain set before unlearning."""
         return {
             "reasons": self._unlearner.reasons | self._rates.reasons(done),
-            "warnings": self._unlearner.warnings + self._warnings + self._rates.warnings(done),
+            "warnings": self._unlearner.warnings + self._warnings + self._shared() + self._rates.warnings(done),
             "learning_rates": self._rates.listed(done),
             "size": self._size,
             "retain_accuracy_before": self._before and self._before[0],
@@ -148,15 +146,32 @@ class Selection:
             else unbiased(self._pool, size, generator)
         )
 
-    def _other(self, size: int) -> list[IntArray]:
-        """Return selections that are not studied or, where too few samples are left for that, any."""
-        wanted = OTHER_SINGLES if size == 1 else OTHER_GROUPS
+    def _shared(self) -> list[str]:
+        """Return a warning where learning rates are found by samples that are studied."""
+        apart = all(map(self._is_apart, (1, self._size)))
+        return [] if apart or self._config.learning_rate != "auto" else [SHARED]
+
+    def _others_in_words(self, case: Case) -> str:
+        assert case.size is not None
+        count, what = len(self._other(case.size)), "samples" if case.size == 1 else "groups"
+        return f"{count} {'other' if self._is_apart(case.size) else 'of the studied'} {what}"
+
+    def _left(self, size: int) -> IntArray:
+        """Return the samples that are in no studied selection of this size."""
         studied = [
             self._chosen(scheme, size, selection)
             for scheme, selection in product(SCHEMES, range(self._config.selections))
         ]
-        left = np.setdiff1d(self._pool, np.concatenate(studied))
-        pool = left if len(left) >= wanted * size else self._pool
+        left: IntArray = np.setdiff1d(self._pool, np.concatenate(studied))
+        return left
+
+    def _is_apart(self, size: int) -> bool:
+        return len(self._left(size)) >= _wanted(size) * size
+
+    def _other(self, size: int) -> list[IntArray]:
+        """Return selections that are not studied or, where too few samples are left for that, any."""
+        wanted = _wanted(size)
+        pool = self._left(size) if self._is_apart(size) else self._pool
         generator = np.random.default_rng(derived_seed(self._config.seed, "other", size))
         drawn = generator.permutation(pool)[: wanted * size]
         return [drawn[start : start + size] for start in range(0, len(drawn), size)]
@@ -166,6 +181,10 @@ class Selection:
         for number, chosen in enumerate(self._other(case.size)):
             ended = self._unlearner.unlearn(case.arm, rate, chosen, "other", case.size, number)
             yield {"selection": number}, ended
+
+
+def _wanted(size: int) -> int:
+    return OTHER_SINGLES if size == 1 else OTHER_GROUPS
 
 
 def unbiased(pool: IntArray, size: int, generator: np.random.Generator) -> IntArray:

@@ -172,7 +172,7 @@ class Unlearner:
     def __init__(self, config: UnlearningExperimentConfig, material: Material, context: JobContext) -> None:
         self._config = config
         self._context = context
-        self.reasons = {"threads": models.set_threads().stated}
+        self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
         self._model = self._loaded()
         template = choose_template(self._model.tokenizer, config.model.template)
@@ -345,7 +345,7 @@ class Unlearner:
     def _loaded(self) -> LoadedModel:
         """Load the model in a precision that can be trained."""
         wanted, reasons = self._config.model, {}
-        if wanted.dtype == "auto":
+        if wanted.dtype != "float64":
             wanted = wanted.model_copy(update={"dtype": "float32"})
             reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
         model = models.load(wanted)

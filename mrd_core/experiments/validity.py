@@ -12,7 +12,7 @@ from mrd_core.encoding import IntArray
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
-from mrd_core.experiments.learning_rates import Case, LearningRates
+from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
 from mrd_core.runs import JobContext
 
@@ -36,13 +36,13 @@ class Validity:
         self._unlearner = Unlearner(config, material, context)
         order = shuffled(len(self._unlearner.forget), derived_seed(config.seed, "samples"))
         self._studied = order[: config.samples]
-        self._others = others(order, config.samples, OTHERS)
+        self._others, self._on_studied = others(order, config.samples, OTHERS)
         self._rates = LearningRates(
             config.learning_rate,
             [Case(Arm(*arm)) for arm in config.arms],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
-            others=lambda _case: f"{len(self._others)} other samples",
+            others=lambda _case: f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples",
             max_updates=config.max_updates,
         )
         self._work = {self._unit(work): work for work in self._works()}
@@ -78,10 +78,14 @@ class Validity:
         reasons = self._rates.reasons(done) | {"repeats": self._repeats_reason()}
         return {
             "reasons": self._unlearner.reasons | reasons,
-            "warnings": self._unlearner.warnings + self._rates.warnings(done),
+            "warnings": self._unlearner.warnings + self._shared() + self._rates.warnings(done),
             "learning_rates": self._rates.listed(done),
             "studied": len(self._studied),
         }
+
+    def _shared(self) -> list[str]:
+        """Return a warning where learning rates are found by samples that are studied."""
+        return [SHARED] if self._on_studied and self._config.learning_rate == "auto" else []
 
     def _works(self) -> list[_Work]:
         return [
@@ -119,7 +123,10 @@ def shuffled(count: int, seed: int) -> IntArray:
     return np.random.default_rng(seed).permutation(count)
 
 
-def others(order: IntArray, studied: int, wanted: int) -> IntArray:
-    """Return a few samples that are not among the first `studied` of `order`, or any where too few are left."""
+def others(order: IntArray, studied: int, wanted: int) -> tuple[IntArray, bool]:
+    """Return a few samples that are not among the first `studied` of `order`.
+
+    Where fewer are left than `wanted`, any are taken; the second value says so.
+    """
     left = order[studied:]
-    return left[:wanted] if len(left) >= wanted else order[-wanted:]
+    return (left[:wanted], False) if len(left) >= wanted else (order[-wanted:], True)

@@ -63,7 +63,7 @@ def show(run: Run, experiment: Run, found: Validity) -> None:
             )
         if len(found.arms) > 1:
             evidence_charts.chart(
-                figures.agreement_map(found.agreement.pairs), "agreement", "Rank agreement between the arms"
+                figures.agreement_map(found.agreement), "agreement", "Rank agreement between the arms"
             )
         if len(arm.stops):
             _stops(arm)

@@ -471,4 +471,4 @@ def test_doctor_names_the_pipeline_with_its_reason(cli: Callable[..., Outcome]) 
 
 def test_help_lists_the_commands(cli: Callable[..., Outcome]) -> None:
     commands = re.findall(r"^  (\w+) ", cli("--help").out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["characteristics", "run", "doctor"]
+    assert commands == ["characteristics", "evidence", "run", "doctor"]

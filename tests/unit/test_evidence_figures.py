@@ -53,7 +53,7 @@ class Shown:
         """Return each figure once."""
         return [
             *(draw for arm in self.validity.arms for draw in of_arm(self.validity, arm.name)),
-            figures.agreement_map(self.validity.agreement.pairs),
+            figures.agreement_map(self.validity.agreement),
             figures.change_histogram(self.change),
             *(figures.change_scatter(self.change, name) for name in PREDICTORS),
             *(figures.selection_strip(self.selection, "retain_accuracy", size) for size in ("single", "group")),
@@ -179,7 +179,7 @@ def bars(trace: Any) -> Any:
 
 def test_agreement_is_a_symmetric_matrix_with_its_figures(shown: Shown) -> None:
     pairs = shown.validity.agreement.pairs
-    heat = figures.agreement_map(pairs).data[0]
+    heat = figures.agreement_map(shown.validity.agreement).data[0]
     assert heat.z[0][1] == heat.z[1][0] == pytest.approx(pairs["rho"].iloc[0])
     assert heat.text[0][1] == f"{pairs['rho'].iloc[0]:.2f}"
     assert f"{pairs['low'].iloc[0]:.2f}" in heat.customdata[0][1]

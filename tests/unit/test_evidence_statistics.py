@@ -370,6 +370,11 @@ def test_balanced_selections_are_held_against_random_ones() -> None:
     assert pair["p"] == pytest.approx(stats.fisher_exact([[flipped, 40 - flipped], [0, 40]]).pvalue)
 
 
+def test_a_spread_that_is_nothing_by_chance_is_held_against_nothing() -> None:
+    steady, varied = (flips(pd.DataFrame({"GA": values})) for values in ([30, 30, 30], [29, 30, 31]))
+    assert balance(steady, varied).spread[["ratio", "low", "high"]].isna().all(axis=None)
+
+
 def test_one_selection_has_no_spread() -> None:
     found = flips(pd.DataFrame({"GA": [1.0], "NPO": [2.0]}))
     assert found.spread[["sd", "sd_low", "sd_high"]].isna().all(axis=None)
@@ -447,6 +452,14 @@ def test_the_quadratic_regime_lies_between_the_rounding_floor_and_the_quartic() 
     assert found.table["sigma"].is_monotonic_increasing
     assert found.table["inside"].tolist() == [False, True, True, True, True, False]
     assert found.table["ratio"].iloc[2] == pytest.approx(5, rel=0.01)
+
+
+def test_samples_without_a_score_do_not_count_against_the_regime() -> None:
+    sigmas = np.array([1e-5, 1e-4, 1e-3])
+    mrd = sigmas[:, None] ** 2 * np.array([2.0, 5.0, np.nan, np.nan, np.nan])
+    found = quadratic_regime(sigmas, mrd)
+    assert (found.low, found.high) == (1e-5, 1e-3)
+    assert found.table["ratio"].tolist() == pytest.approx([3.5] * 3)
 
 
 def test_a_floor_alone_has_no_quadratic_regime() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from analysis.__main__ import main as analysis_main
 from mrd_core.config import ScoreConfig
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.config import TheoremConfig, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.options import settings_of
 from mrd_core.experiments.request import request
@@ -190,7 +190,7 @@ def test_an_experiment_is_listed_shown_and_deleted_and_the_score_run_stays(
         (("validity", "--retain-set", "/no/such/file.csv"), "/no/such/file.csv"),
         (("validity", "--model", "demo"), "another option does too"),
         (("validity", "--forget-set", "demo"), "another option does too"),
-        (("validity", "--dtype", "float64"), "another option does too"),
+        (("validity", "--template", "plain"), "another option does too"),
         (("validity", "--out", "README.md"), "not an empty directory"),
         (("validity", "--out", "docs"), "not an empty directory"),
         (("sensitivity", "--sigmas", "1e-3,lots"), "--sigmas lots"),
@@ -216,6 +216,14 @@ def test_without_scores_both_model_and_forget_set_are_needed(cli: Any, options: 
     assert (outcome.code, outcome.out) == (2, "")
     assert "needs a model and a forget set" in outcome.said
     assert RunStore.open().list() == []
+
+
+def test_device_and_precision_may_differ_from_the_score_run(cli: Any, scored: Scored, tmp_path: Path) -> None:
+    wish = ("--samples", "4", "--probes", "4", "--pairs", "4", "--device", "cpu", "--dtype", "float64")
+    out = tmp_path / "out"
+    assert cli("experiment", "theorem", "--scores", scored.directory, *wish, "--out", out).code == 0
+    model = read_config(out, TheoremConfig).model
+    assert (model.source, model.device, model.dtype) == (str(scored.model), "cpu", "float64")
 
 
 def test_a_run_that_fails_says_why_and_exits_so(cli: Any, scored: Scored) -> None:

@@ -86,7 +86,7 @@ def test_refusals_and_texts_beyond_the_context_make_a_batch(scored: Scored, tmp_
     wanted = config(ParameterChangeConfig, scored, methods=("ga", "po"), composites=4, size=1, max_updates=2)
     rows, summary = run(wanted, directory_of(tmp_path / "small", scored))
     assert rows.groupby("method")["joined"].all().to_dict() == {"ga": True, "po": False}
-    assert "4 joined, 4 as a batch" in summary["reasons"]["composites"]
+    assert "4 texts, 4 batches" in summary["reasons"]["composites"]
     wanted = config(ParameterChangeConfig, scored, composites=4, size=40, max_updates=2)
     rows, summary = run(wanted, directory_of(tmp_path / "large", scored))
     assert not rows["joined"].any()

@@ -292,3 +292,10 @@ def test_samples_that_are_forgotten_from_the_start_take_no_update_and_are_told(s
     unlearner = Unlearner(config(ValidityConfig, scored), other, Quiet(scored.model.parent))
     assert unlearner.unlearn(Arm("ga", "adamw"), 1e-3, np.array([2]), *KEYS).updates == 0
     assert any("before the first update" in warning for warning in unlearner.warnings)
+
+
+def test_weights_are_trained_in_float32_at_least(make: Callable[..., Unlearner], scored: Scored) -> None:
+    for wanted, used in (("bfloat16", torch.float32), ("float64", torch.float64)):
+        unlearner = make(model={"source": str(scored.model), "device": "cpu", "dtype": wanted})
+        assert {weight.dtype for weight in weights_of(unlearner)} == {used}
+        assert unlearner.reasons["dtype"].startswith(str(used).removeprefix("torch."))

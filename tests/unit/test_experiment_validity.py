@@ -92,6 +92,19 @@ def test_a_set_that_is_smaller_is_studied_whole(scored: Scored, tmp_path: Path) 
 
 def test_learning_rates_are_found_on_other_samples_where_there_are_enough() -> None:
     order = np.arange(20)[::-1]
-    assert not set(others(order, 15, 5)) & set(order[:15])
-    assert len(others(order, 18, 5)) == 5
-    assert len(others(order[:3], 3, 5)) == 3
+    apart, on_studied = others(order, 15, 5)
+    assert not set(apart) & set(order[:15])
+    assert not on_studied
+    taken, on_studied = others(order, 18, 5)
+    assert len(taken) == 5
+    assert on_studied
+    assert len(others(order[:3], 3, 5)[0]) == 3
+
+
+def test_a_learning_rate_from_studied_samples_is_said_to_be(scored: Scored, tmp_path: Path) -> None:
+    for samples, said in ((N_FORGET, True), (N_FORGET - 5, False)):
+        wanted = config(ValidityConfig, scored, samples=samples, learning_rate="auto", max_updates=2)
+        _rows, summary = run(wanted, directory_of(tmp_path / str(samples), scored))
+        assert any("studied too" in warning for warning in summary["warnings"]) == said
+        (reason,) = (text for name, text in summary["reasons"].items() if name.startswith("learning rate"))
+        assert ("5 studied samples" in reason) == said

@@ -367,11 +367,11 @@ def test_when_prepare_fails_nothing_is_left(store, settings):
     assert store.list() == []
 
 
-def test_when_the_row_cannot_be_written_no_directory_is_left(store, settings):
-    directory = settings.home / "runs" / "mine"
-    store.create("score", "an older run that lost its directory", "cpu", directory)
+def test_when_the_row_cannot_be_written_no_directory_is_left(store, settings, monkeypatch):
+    older = store.create("score", "an older run that lost its directory", "cpu", settings.home / "runs" / "older")
+    monkeypatch.setattr("mrd_core.runs.launcher.new_run_id", lambda: older.id)
     with pytest.raises(sqlalchemy.exc.IntegrityError):
-        submit(config_of(), store=store, settings=settings, directory=directory)
+        submit(config_of(), store=store, settings=settings, directory=settings.home / "runs" / "mine")
     assert list((settings.home / "runs").iterdir()) == []
 
 
@@ -402,6 +402,7 @@ def test_submit_refuses_a_directory_whose_run_is_known_though_its_files_are_gone
     with pytest.raises(UserError, match="somebody removed") as taken:
         submit(config_of(), store=store, settings=settings, directory=run.directory)
     assert run.id in taken.value.fix
+    store.request_cancel(run.id)
     store.delete(run.id)
     assert submit(config_of(), store=store, settings=settings, directory=run.directory).seq == 2
 
