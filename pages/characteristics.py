@@ -5,7 +5,6 @@ import streamlit as st
 from mrd_core.runs import RunState
 from pages.components import (
     characteristics_view,
-    evidence_badges,
     reading_form,
     run_panel,
     scores_needed,
@@ -32,7 +31,6 @@ def main() -> None:
         if reading is None:
             reading_form.show(run)
         elif reading.state is RunState.SUCCEEDED:
-            evidence_badges.show(run)
             characteristics_view.show(run, reading)
         else:
             run_panel.show(reading, leave=lambda: session.open_reading(""))

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from mrd_core.runs import RunState
-from pages.components import evidence_badges, launch, results, run_panel, session, tour
+from pages.components import launch, results, run_panel, session, tour
 from pages.components.notices import empty_state, errors_shown
 
 session.require_router()
@@ -21,7 +21,6 @@ with errors_shown():
     elif run is None:
         launch.show(chosen)
     elif run.state is RunState.SUCCEEDED:
-        evidence_badges.show(run)
         results.show(run)
     else:
         run_panel.show(run)

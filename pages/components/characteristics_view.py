@@ -19,6 +19,7 @@ from pages.components import (
     characteristics_export,
     claims_tables,
     criteria,
+    evidence_badges,
     features_views,
     filters,
     marked_view,
@@ -42,6 +43,7 @@ VIEWS = {
 def show(run: Run, reading: Run) -> None:
     """Show everything that a reading says about a score run."""
     heading(run.title)
+    evidence_badges.show(run)
     variant = results.variant_chosen(read_config(run.directory, ScoreConfig).estimator)
     thresholds = criteria.thresholds()
     found = _characterised(reading.id, str(run.directory), str(reading.directory), variant)

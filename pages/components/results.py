@@ -19,6 +19,7 @@ from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from pages.components import (
     charts,
+    evidence_badges,
     export,
     filters,
     ranking_table,
@@ -43,6 +44,7 @@ def show(run: Run) -> None:
     summary = run.summary or {}
     config = read_config(run.directory, ScoreConfig)
     heading(run.title)
+    evidence_badges.show(run)
     place = st.container()
     variant = variant_chosen(config.estimator)
     table = _ranking(run.id, str(run.directory), variant)
