@@ -467,7 +467,7 @@ def test_scope_and_normalisation_choose_among_the_variants(scored):
 def test_real_samples_on_a_real_model_reach_the_precision_target(trial_data, tmp_path):
     lines = (trial_data / "data/tofu/forget10.jsonl").read_text(encoding="utf-8").splitlines()
     forget_set = tmp_path / "forget.jsonl"
-    forget_set.write_text("\n".join(lines[::7]), encoding="utf-8")
+    forget_set.write_text("\n".join(lines[::14]), encoding="utf-8")
     config = ScoreConfig(
         forget_set=ForgetSetConfig(source=str(forget_set)),
         model=ModelConfig(source=str(trial_data / "models/tofu-full")),
