@@ -4,7 +4,7 @@ the gradient norms. What each measure is stands in `measures`."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ from mrd_core.memorization import evaluating, within_memory
 
 # From hidden states (M, d) to logits (M, V), in fp32 or finer.
 Head = Callable[[Tensor], Tensor]
+# From logits (M, V) and token ids (M,) to values of shape (M,) each.
+Judge = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class Predictions(NamedTuple):
@@ -38,7 +40,7 @@ class Predictions(NamedTuple):
     hits: BoolArray
     entropies: FloatArray
 
-    def at(self, where: slice | BoolArray) -> Predictions:
+    def at(self, where: slice) -> Predictions:
         """Return those of some tokens."""
         return Predictions(self.log_probs[where], self.hits[where], self.entropies[where])
 
@@ -76,7 +78,7 @@ def measure(
     """
     with evaluating(network):
         predicted = within_memory(lambda most: predict(network, encoded, device, most, before_batch), batch_tokens)
-    rows = [values_of(answer) for answer in _by_sample(predicted, encoded)]
+    rows = [values_of(predicted.at(where)) for where in answer_slices(encoded)]
     frame = pd.DataFrame(rows, columns=list(PLAIN_MEASURES), dtype=np.float64)
     frame.insert(0, "sample_id", list(encoded.sample_ids))
     if training_counts is not None:
@@ -171,29 +173,51 @@ def predict(
     Returns:
         What the model says of every answer token, in the order of the flat axis.
     """
+    return Predictions(*judged_tokens(network, encoded, device, batch_tokens, judge, before_batch))
+
+
+def judged_tokens(
+    network: Any,
+    encoded: Encoded,
+    device: torch.device,
+    batch_tokens: int,
+    of: Judge,
+    before_batch: Callable[[], None] = lambda: None,
+) -> list[Any]:
+    """Run one teacher-forced pass and judge the prediction of every answer token.
+
+    Args:
+        network: A transformers causal language model, in the mode it is to be in.
+        encoded: N samples.
+        device: Where the token ids go.
+        batch_tokens: Most padded tokens in a batch.
+        of: What is wanted of logits and targets.
+        before_batch: Called before each batch; raises to stop (cancellation).
+
+    Returns:
+        An array for each value that `of` gives, shape (M,), in the order of the flat axis' M answer tokens.
+    """
     head, answer = _fine_head(network), encoded.answer
-    flat = Predictions(np.zeros(len(answer)), np.zeros(len(answer), dtype=np.bool_), np.zeros(len(answer)))
     # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
-    results = []
+    places, results = [], []
     for batch in make_batches(encoded, batch_tokens, device):
         before_batch()
         inside = np.flatnonzero(answer[batch.flat])
-        results.append((batch.flat[inside], _predict(network, head, batch, torch.from_numpy(inside).to(device))))
-    for where, parts in results:
-        for values, part in zip(flat, parts, strict=True):
-            values[where] = part.cpu().numpy()
-    return flat.at(answer)
+        places.append(batch.flat[inside])
+        results.append(_judged(network, head, batch, torch.from_numpy(inside).to(device), of))
+    order = np.argsort(np.concatenate(places))
+    return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
 
 
-def _predict(network: Any, head: Head, batch: Batch, inside: Tensor) -> list[Tensor]:
-    """Return the fields of `Predictions` for the scored positions `inside` a batch."""
+def _judged(network: Any, head: Head, batch: Batch, inside: Tensor, of: Judge) -> list[Tensor]:
+    """Return what `of` gives for the scored positions `inside` a batch."""
     rows, columns = batch.rows[inside], batch.columns[inside]
     hidden = network.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
     targets = batch.ids[rows, columns + 1].to(hidden.device)
     hidden = hidden[rows.to(hidden.device), columns.to(hidden.device)]
     chunk = max(1, CHUNK_ELEMENTS[hidden.device.type] // network.get_output_embeddings().weight.shape[0])
     parts = [
-        judge(head(some), wanted)
+        of(head(some), wanted)
         for some, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
     ]
     return [torch.cat(part) for part in zip(*parts, strict=True)]
@@ -222,11 +246,10 @@ def _fine_head(network: Any) -> Head:
     return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
 
 
-def _by_sample(predicted: Predictions, encoded: Encoded) -> Iterator[Predictions]:
-    """Yield what is said of each sample's answer."""
+def answer_slices(encoded: Encoded) -> list[slice]:
+    """Return where each sample's answer tokens stand among those of all samples."""
     ends = np.cumsum([sample.answer.sum() for sample in encoded.samples])
-    for begin, end in pairwise([0, *ends]):
-        yield predicted.at(slice(begin, end))
+    return [slice(begin, end) for begin, end in pairwise([0, *ends])]
 
 
 def _counts(training_counts: Sequence[int | None] | pd.Series[Any]) -> FloatArray:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from mrd_core.encoding import BoolArray, Encoded
-from mrd_core.likelihood import CHUNK_ELEMENTS, Batch, FloatArray, make_batches
-from mrd_core.measuring import Predictions, judge, values_of
+from mrd_core.likelihood import FloatArray
+from mrd_core.measuring import Predictions, answer_slices, judge, judged_tokens, values_of
 from mrd_core.memorization import evaluating, within_memory
 
 # The metrics of a sample that follow from its likelihoods alone.
 LIKELIHOOD_METRICS = ("nll", "probability", "exact_memorization", "extraction_strength")
-
-# From hidden states (M, d) to logits (M, V), in fp32 or finer.
-Head = Callable[[Tensor], Tensor]
 
 
 class Likelihoods(NamedTuple):
@@ -38,10 +33,6 @@ class Likelihoods(NamedTuple):
     hits: BoolArray
     means: FloatArray
     variances: FloatArray
-
-    def at(self, where: slice | BoolArray) -> Likelihoods:
-        """Return those of some tokens."""
-        return Likelihoods(self.log_probs[where], self.hits[where], self.means[where], self.variances[where])
 
     @property
     def mean_log_prob(self) -> float:
@@ -79,8 +70,10 @@ def answer_likelihoods(
     if not len(encoded):
         return []
     with evaluating(network):
-        passed = within_memory(lambda most: _pass(network, encoded, device, most, before_batch), batch_tokens)
-    return list(_by_sample(passed, encoded))
+        passed = within_memory(
+            lambda most: judged_tokens(network, encoded, device, most, _judge, before_batch), batch_tokens
+        )
+    return [Likelihoods(*(values[where] for values in passed)) for where in answer_slices(encoded)]
 
 
 def metrics_of(answers: Sequence[Likelihoods]) -> pd.DataFrame:
@@ -96,42 +89,6 @@ def perplexity(answers: Sequence[Likelihoods]) -> float:
         return float(np.exp(-log_probs.mean())) if log_probs.size else float("nan")
 
 
-def _pass(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None],
-) -> Likelihoods:
-    """Return what is said of every answer token, in the order of the flat axis."""
-    head, answer = _fine_head(network), encoded.answer
-    flat = Likelihoods(np.zeros(len(answer)), np.zeros(len(answer), np.bool_), *np.zeros((2, len(answer))))
-    # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
-    results = []
-    for batch in make_batches(encoded, batch_tokens, device):
-        before_batch()
-        inside = np.flatnonzero(answer[batch.flat])
-        results.append((batch.flat[inside], _predict(network, head, batch, torch.from_numpy(inside).to(device))))
-    for where, parts in results:
-        for values, part in zip(flat, parts, strict=True):
-            values[where] = part.cpu().numpy()
-    return flat.at(answer)
-
-
-def _predict(network: Any, head: Head, batch: Batch, inside: Tensor) -> list[Tensor]:
-    """Return the fields of `Likelihoods` for the scored positions `inside` a batch."""
-    rows, columns = batch.rows[inside], batch.columns[inside]
-    hidden = network.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-    targets = batch.ids[rows, columns + 1].to(hidden.device)
-    hidden = hidden[rows.to(hidden.device), columns.to(hidden.device)]
-    chunk = max(1, CHUNK_ELEMENTS[hidden.device.type] // network.get_output_embeddings().weight.shape[0])
-    parts = [
-        _judge(head(some), wanted)
-        for some, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
-    ]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
-
-
 def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the fields of `Likelihoods` from logits (M, V), which are overwritten, and token ids (M,)."""
     log_p = logits.log_softmax(1)
@@ -140,18 +97,3 @@ def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Ten
     # A token of probability 0 has log p = −∞ and no part in the mean.
     squares = (log_p + entropies.unsqueeze(1)).square().masked_fill(p == 0, 0)
     return log_probs, hits, -entropies, (p * squares).sum(1)
-
-
-def _fine_head(network: Any) -> Head:
-    """Return the model's head in fp32 or finer: logits of bf16 are rounded by up to 0.06."""
-    head = network.get_output_embeddings()
-    dtype = torch.promote_types(head.weight.dtype, torch.float32)
-    weights = {name: weight.to(dtype) for name, weight in head.named_parameters()}
-    return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
-
-
-def _by_sample(passed: Likelihoods, encoded: Encoded) -> Iterator[Likelihoods]:
-    """Yield what is said of each sample's answer."""
-    ends = np.cumsum([sample.answer.sum() for sample in encoded.samples])
-    for begin, end in pairwise([0, *ends]):
-        yield passed.at(slice(begin, end))
