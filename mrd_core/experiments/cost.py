@@ -20,6 +20,7 @@ from mrd_core.experiments.config import (
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.launcher import queue_of
+from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.cost import forward_flops
 
 # Learning rates are searched until unlearning takes about so many updates.
@@ -32,7 +33,6 @@ UPDATE = 3.0
 PROBE = 8.0
 # Passes over one text of a small model are mostly overhead; those of a score run are over full batches.
 ALONE = 4.0
-MOST_RETAIN_MEASURED = 200
 
 
 class Cost(NamedTuple):

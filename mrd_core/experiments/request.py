@@ -8,15 +8,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mrd_core.config import ScoreConfig, Settings
+from mrd_core.config import Settings
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Launcher, Run, RunStore, submit
-from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning.request import SCORED, read_split, without
+from mrd_core.unlearning.request import read_split, score_summary, without
 
 
 def request(
@@ -59,14 +58,7 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
         UserError: The score run is not finished, or lacks a file.
     """
     directory = config.score_run or files.scoring
-    scored = RunFiles(directory)
-    # The summary is written last.
-    if not scored.summary.exists():
-        raise UserError(
-            f"The score run in {directory}",
-            "has no scores: it does not exist or has not finished.",
-            "Name the directory of a score run that succeeded (`python -m mrd_core runs list` shows them).",
-        )
+    scored = RunFiles.finished(directory)
     if not scored.measures.exists():
         raise UserError(
             f"The score run in {directory}",
@@ -79,10 +71,8 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
         (scored.measures, files.measures),
     ):
         shutil.copyfile(source, copy)
-    summary = scored.read_summary()
-    title = read_config(config.score_run, ScoreConfig).title if config.score_run else "scored for this experiment"
     # Last, since its presence says that all is there.
-    files.write_json(files.scored, {name: summary[name] for name in SCORED} | {"title": title})
+    files.write_json(files.scored, score_summary(directory))
 
 
 def copy_retain(config: ExperimentConfig, files: ExperimentFiles) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mrd_core.config import Frozen
+from mrd_core.errors import UserError
 
 
 class Plan(Frozen):
@@ -48,6 +49,23 @@ class RunFiles:
     """What a run directory holds, by name."""
 
     directory: Path
+
+    @classmethod
+    def finished(cls, directory: Path) -> RunFiles:
+        """Return the files of a score run that has ended well.
+
+        Raises:
+            UserError: It has not, or is none.
+        """
+        files = cls(directory)
+        # The summary is written last.
+        if not files.summary.exists():
+            raise UserError(
+                f"The score run in {directory}",
+                "has no scores: it does not exist or has not finished.",
+                "Name the directory of a score run that succeeded (`python -m mrd_core runs list` shows them).",
+            )
+        return files
 
     @property
     def samples(self) -> Path:

@@ -30,6 +30,8 @@ DRAWN_COLUMNS = frozenset(
     for scope in Scope
     for normalisation in Normalisation
 )
+# Of a larger retain set this many samples, evenly spaced, are measured before and after.
+MOST_RETAIN_MEASURED = 200
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 

@@ -24,7 +24,7 @@ from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, require_gradients
 from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
-from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import copy_samples, read_split, require_retain
@@ -32,8 +32,6 @@ from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_unifo
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
 
-# Of a larger retain set this many samples, evenly spaced, are measured before and after.
-MOST_RETAIN_MEASURED = 200
 # Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
 SMALL_MODEL = 100_000_000
 SMALL_LEARNING_RATE, LEARNING_RATE = 1e-4, 1e-5

@@ -88,14 +88,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     Raises:
         UserError: As in `request`.
     """
-    scored = RunFiles(config.score_run)
-    # The summary is written last.
-    if not scored.summary.exists():
-        raise UserError(
-            f"The score run in {config.score_run}",
-            "has no scores: it does not exist or has not finished.",
-            "Name the directory of a score run that succeeded (`python -m mrd_core runs list` shows them).",
-        )
+    scored = RunFiles.finished(config.score_run)
     forget_set = _restricted(ForgetSet.load(scored.samples), config.stratum)
     curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
     if METHODS[config.method].needs_refusals:
@@ -104,7 +97,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     if config.retain.samples is not None:
         without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
     forget_set.save(files.samples)
-    files.write_json(files.scored, score_summary(config))
+    files.write_json(files.scored, score_summary(config.score_run))
     # Last, since its presence says that all is there.
     files.write_frame(files.curriculum, curriculum)
 
@@ -127,10 +120,10 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
     return frame.assign(weight=list(weights.values()), share=[shares[sample] for sample in sample_ids])
 
 
-def score_summary(config: UnlearnConfig) -> dict[str, Any]:
-    """Return what the score run cost, for the account of the run: evaluations, seconds, tokens, title."""
-    summary = RunFiles(config.score_run).read_summary()
-    title = read_config(config.score_run, ScoreConfig).title
+def score_summary(score_run: Path) -> dict[str, Any]:
+    """Return what a score run cost, for the account of a run on it: evaluations, seconds, tokens, title."""
+    summary = RunFiles(score_run).read_summary()
+    title = read_config(score_run, ScoreConfig).title
     return {name: summary[name] for name in SCORED} | {"title": title}
 
 
