@@ -29,6 +29,8 @@ IN_POOL, FORGOTTEN = "in the pool", "forgotten"
 
 # Measured at some steps only: dropping such a row would drop a point that nothing beside it stands for.
 SPARSE = ("retain_accuracy", "retain_nll", "extraction", "effective_share")
+# Before the names of what evaluations on the way found, which is as sparse.
+EVALUATION = "evaluation_"
 
 # Cells that a chi-square test may rest on expect at least so many draws (Cochran, 1954).
 LEAST_EXPECTED = 5
@@ -121,11 +123,28 @@ def history(metrics: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis(columns=None)
 
 
+def evaluated(histories: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return what evaluations on the way found, of those runs that made any.
+
+    Columns: those of `evaluations.jsonl` by their own names, of the metrics that are defined; a row each
+    evaluation, by step.
+
+    Args:
+        histories: See `history`.
+    """
+    found = {}
+    for name, run in histories.items():
+        table = run[[column for column in run if str(column).startswith(EVALUATION)]].dropna(how="all")
+        if len(table):
+            found[name] = table.rename(columns=lambda column: str(column).removeprefix(EVALUATION))
+    return found
+
+
 def thinned(history: pd.DataFrame, points: int = 2000) -> pd.DataFrame:
     """Return at most `points` rows, evenly spread.
 
     The first and the last row are kept, and so are rows with a value that few rows have (of the retain set, of
-    EL, of the curriculum), unless there are more of those than `points`.
+    EL, of the curriculum, of evaluations), unless there are more of those than `points`.
 
     Args:
         history: See `history`.
@@ -133,7 +152,8 @@ def thinned(history: pd.DataFrame, points: int = 2000) -> pd.DataFrame:
     """
     if len(history) <= points:
         return history
-    keep = history[history.columns.intersection(list(SPARSE))].notna().any(axis=1).to_numpy(copy=True)
+    sparse = [name for name in history if name in SPARSE or str(name).startswith(EVALUATION)]
+    keep = history[sparse].notna().any(axis=1).to_numpy(copy=True)
     keep[[0, -1]] = True
     if keep.sum() > points:
         return history.iloc[_spread(np.flatnonzero(keep), points)]
@@ -217,7 +237,8 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return what each run did and cost, one row a run (Feng et al., Def. 3.3).
 
     Efficiency is 1 / (updates × cost of an update), the cost of an update being all FLOPs of the run over its
-    updates: training, checks and, whole for each run that uses it, MRD. Its unit is 1 / PFLOP: how often 10¹⁵
+    updates: training, checks and, whole for each run that uses it, MRD. Evaluations on the way only watch, and are
+    not counted. Its unit is 1 / PFLOP: how often 10¹⁵
     floating-point operations would have forgotten this set. NaN for a run that did not forget all of it.
 
     Columns: label (with the column of the scores where runs of one label differ in it), method, sampler, seed,

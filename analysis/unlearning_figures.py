@@ -112,6 +112,22 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     return _laid_out(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
 
 
+def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return completeness above utility, each with the ROUGE-L recall that it partly rests on as open marks.
+
+    Args:
+        runs: Evaluations of each run, see `analysis.unlearning.evaluated`.
+    """
+    figure = _panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L")
+    for name, run, style in _styled(runs):
+        for row, whole, part in ((1, "completeness", "forget_rouge"), (2, "utility", "retain_rouge")):
+            _add(figure, _line(name, run, whole, style, f"{whole} %{{y:.3f}}", markers=True, legend=row == 1), row)
+            rouge = _line(name, run, part, style, "ROUGE-L recall %{y:.3f}", markers=True, faint=True)
+            _add(figure, rouge.update(line_dash="dot", opacity=0.6, marker_symbol=f"{style.symbol}-open"), row)
+    figure.update_yaxes(range=[-0.03, 1.03])
+    return _laid_out(figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=TWO_PANELS)
+
+
 def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     """Return the learning rate of each step.
 

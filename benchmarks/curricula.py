@@ -42,10 +42,10 @@ from mrd_core.encoding import Encoded, choose_template, encode
 from mrd_core.errors import UserError
 from mrd_core.memorization import Memorized, measure_memorization
 from mrd_core.models import LoadedModel
+from mrd_core.samples import evenly_spaced
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective
-from mrd_core.unlearning.preparation import evenly_spaced
 from mrd_core.unlearning.request import read_split
 from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds

@@ -32,6 +32,10 @@ from mrd_core.config import (
     help_of,
 )
 from mrd_core.errors import UserError
+from mrd_core.evaluation import options as evaluation_options
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.request import request as request_evaluation
 from mrd_core.experiments import options as experiment_options
 from mrd_core.experiments import request as experiments
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
@@ -41,7 +45,8 @@ from mrd_core.runs import Run, RunState, RunStore, command_for, submit
 from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
+from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.options import OPTIONS, settings_of
 from mrd_core.unlearning.request import request
@@ -192,7 +197,7 @@ def unlearn(
 ) -> None:
     """Unlearn the forget set of a score run, with or without a curriculum, and keep the resulting model."""
     store = _store()
-    scored = _scored(scores, store)
+    scored = _run_directory(scores, store)
     settings = settings_of({name.replace("_", "-"): value for name, value in given.items()})
     chosen = read_config(scored, ScoreConfig).model.model_dump() | settings.pop("model", {})
     with _options_explained("unlearn"):
@@ -201,6 +206,46 @@ def unlearn(
             | {"score_run": scored, "model": chosen | ({"source": _absolute(model)} if model else {})}
         )
     run = request(config, store=store, settings=Settings.from_environment(), directory=out_dir)
+    _finish(_carry_out(run.directory), as_json)
+
+
+def evaluate(
+    model: Annotated[
+        str | None, typer.Option(help=f"{help_of(ModelConfig, 'source')} Not with --unlearned.")
+    ] = None,
+    unlearned: Annotated[
+        str | None, typer.Option(help="Unlearning run whose model is evaluated: its directory, or its id.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Score run whose MRD stands beside each sample: its directory, or its id.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Run directory, new or empty; by default under MRD_HOME.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one line of JSON.")] = False,
+    **given: Any,
+) -> None:
+    """Evaluate a model: what it still knows of the forget set, and what it has kept."""
+    if (model is None) == (unlearned is None):
+        raise UserError(
+            "The evaluation",
+            "needs one model.",
+            "Name it with --model, or the unlearning run that made it with --unlearned.",
+        )
+    store = _store()
+    settings = evaluation_options.settings_of({name.replace("_", "-"): value for name, value in given.items()})
+    chosen = _absolute_paths(settings)
+    if model is not None:
+        chosen["model"] = chosen.get("model", {}) | {"source": _absolute(model)}
+    with _options_explained("evaluate", evaluation_options.OPTIONS):
+        config = EvaluateConfig.model_validate(
+            chosen
+            | {
+                "unlearn_run": unlearned and _run_directory(unlearned, store),
+                "score_run": scores and _run_directory(scores, store),
+            }
+        )
+    run = request_evaluation(config, store=store, settings=Settings.from_environment(), directory=out_dir)
     _finish(_carry_out(run.directory), as_json)
 
 
@@ -260,7 +305,7 @@ def _studied(
             "says which model and which forget set, and another option does too.",
             "Leave out --scores, or what else is said of them; --device and --dtype may differ.",
         )
-    scored = _scored(scores, store)
+    scored = _run_directory(scores, store)
     config = read_config(scored, ScoreConfig)
     shared = config.model_dump(include={"model", "forget_set", "estimator"})
     return {"score_run": scored, **shared, "model": shared["model"] | own}
@@ -288,21 +333,63 @@ def _with_options(command: Callable[..., None], options: Iterable[Option]) -> Ca
 
 
 app.command()(_with_options(unlearn, OPTIONS))
+app.command()(_with_options(evaluate, evaluation_options.OPTIONS))
+
+
+@app.command()
+def curriculum(
+    run: Annotated[str | None, typer.Option(help="Unlearning run, its directory or its id: what it drew.")] = None,
+    scores: Annotated[
+        str | None, typer.Option(help="Score run, its directory or its id: one epoch as it would be drawn.")
+    ] = None,
+    sampler: Annotated[str, typer.Option(help=f"{help_of(CurriculumConfig, 'sampler')} With --scores.")] = "mrd",
+    column: Annotated[
+        str, typer.Option(help=f"{help_of(CurriculumConfig, 'column')} With --scores.")
+    ] = "mrd_answer_mean",
+    seed: Annotated[int, typer.Option(help="Seed of the draws. With --scores.")] = 0,
+    out_file: Annotated[Path | None, typer.Option("--out", help="File to write; by default stdout.")] = None,
+) -> None:
+    """Write the order of the forget samples as JSON Lines: as a run drew it, or as one epoch would be drawn."""
+    store = _store()
+    if run is not None and scores is None:
+        directory = _run_directory(run, store)
+        read_config(directory, UnlearnConfig)
+        text = json_lines(realised(UnlearningFiles(directory)))
+    elif scores is not None and run is None:
+        with _options_explained("curriculum"):
+            wished = CurriculumConfig(sampler=sampler, column=column)
+            text = json_lines(planned(_run_directory(scores, store), wished, seed))
+    else:
+        raise UserError("The curriculum", "is that of one run.", "Name it with either --run or --scores.")
+    _write(text, out_file)
+
+
+def _write(text: str, path: Path | None) -> None:
+    """Write a text into a file, or to stdout."""
+    if path is None:
+        print(text, end="", flush=True)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(str(path), f"cannot be written: {error.strerror}.", "Name a file in a folder.") from error
+
+
 for _name, _config in EXPERIMENTS.items():
     experiment_app.command(_name, help=f"{_config.__doc__} ({_config.figure} of the paper.)")(
         _with_options(_experiment(_config), experiment_options.OPTIONS[_name])
     )
 
 
-def _scored(name: str, store: RunStore) -> Path:
-    """Return the directory of a score run that is named by its directory or its id."""
+def _run_directory(name: str, store: RunStore) -> Path:
+    """Return the directory of a run, mostly a score run, that is named by its directory or its id."""
     path = Path(name).expanduser()
     return path.resolve() if path.is_dir() else store.get(name).directory
 
 
 def _absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
     """Make the paths in nested settings absolute, as `_absolute` does."""
-    paths = {"source", "adapter", "refusals", "stratum", "reference"}
+    paths = {"source", "adapter", "refusals", "stratum", "reference", "data", "toxicity_model"}
     return {
         name: _absolute_paths(value)
         if isinstance(value, dict)
@@ -515,7 +602,7 @@ def _print_outcome(run: Run, summary: dict[str, Any]) -> None:
     if run.kind in EXPERIMENTS:
         _print_experiment(run, summary)
     else:
-        (_print_unlearned if run.kind == "unlearn" else _print_scores)(run, summary)
+        {"unlearn": _print_unlearned, "evaluate": _print_evaluated}.get(run.kind, _print_scores)(run, summary)
 
 
 def _print_experiment(run: Run, summary: dict[str, Any]) -> None:
@@ -526,6 +613,24 @@ def _print_experiment(run: Run, summary: dict[str, Any]) -> None:
     err.print(
         f"Rows: {escape(str(ExperimentFiles(run.directory).rows))}\n"
         f"What they show: python -m analysis evidence {escape(shlex.quote(str(run.directory)))}",
+        highlight=False,
+    )
+
+
+def _print_evaluated(run: Run, summary: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for name in ("set", "metric", "value", "samples"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("value", "samples") else "left")
+    for one in EvaluationFiles(run.directory).read_json(EvaluationFiles(run.directory).aggregates):
+        value = "undefined" if one["value"] is None else f"{one['value']:.4g}"
+        table.add_row(one["split"], one["metric"], value, f"{one['n']:,}")
+    err.print(table)
+    for note in [*summary["notes"], *summary["warnings"]]:
+        err.print(f"[yellow]mind[/yellow] {escape(note)}", highlight=False)
+    err.print(
+        f"{summary['n_samples']} samples in {summary['seconds']:.0f} s\n"
+        f"With intervals, or beside others: python -m analysis compare "
+        f"{escape(shlex.quote(str(run.directory)))}",
         highlight=False,
     )
 

@@ -66,9 +66,9 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
             model, or does not fit into memory.
     """
     folder = folder_of(config.source)
-    settings = _read(AutoConfig, folder, config.source)
+    settings = read_part(AutoConfig, folder, config.source)
     _require_causal(settings, config.source)
-    _require_safetensors(folder, config.source)
+    require_safetensors(folder, config.source)
     device, device_choice = choose_device(config.device)
     stored = getattr(settings, "dtype", None) or torch.float32
     chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
@@ -86,7 +86,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
         keep_norms_fine(network)
     return LoadedModel(
         network=network,
-        tokenizer=_read(AutoTokenizer, folder, config.source),
+        tokenizer=read_part(AutoTokenizer, folder, config.source),
         device=next(network.parameters()).device,
         dtype=chosen,
         context=getattr(network.config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
@@ -156,7 +156,8 @@ def _require_causal(settings: Any, source: str) -> None:
         )
 
 
-def _require_safetensors(folder: Path, source: str) -> None:
+def require_safetensors(folder: Path, source: str) -> None:
+    """Refuse a folder without safetensors (UserError); `source` is what the user called it."""
     if any(folder.glob("*.safetensors")):
         return
     pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
@@ -169,14 +170,15 @@ def _require_safetensors(folder: Path, source: str) -> None:
     )
 
 
-def _read(kind: Any, folder: Path, source: str) -> Any:
-    with _explained(source):
+def read_part(kind: Any, folder: Path, source: str) -> Any:
+    """Return a configuration or a tokenizer (`kind` is its Auto class) from a folder, as `explained`."""
+    with explained(source):
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.device | str) -> Any:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with _explained(source):
+    with explained(source):
         # Norms and buffers are built in their own precision; only parameters take `dtype`.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -188,7 +190,7 @@ def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.de
             output_loading_info=True,
         )
     network, report = loaded
-    _require_complete(report["missing_keys"], source)
+    require_complete(report["missing_keys"], source)
     if any(parameter.device.type == "meta" for parameter in network.parameters()):
         raise UserError(
             f"The model '{source}'",
@@ -201,7 +203,8 @@ def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.de
     return network
 
 
-def _require_complete(missing: set[str], source: str) -> None:
+def require_complete(missing: set[str], source: str) -> None:
+    """Refuse a model that lacks weights (UserError)."""
     # transformers fills missing weights with random numbers, and the scores would be those of noise.
     if missing:
         raise UserError(
@@ -212,7 +215,7 @@ def _require_complete(missing: set[str], source: str) -> None:
 
 
 @contextmanager
-def _explained(source: str) -> Iterator[None]:
+def explained(source: str) -> Iterator[None]:
     """Turn what transformers raises over a folder into what the user can do about it."""
     try:
         yield

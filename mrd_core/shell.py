@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ModelConfig, ScoreConfig
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.options import words as evaluation_options
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.options import words as experiment_options
 from mrd_core.unlearning.config import UnlearnConfig
@@ -68,6 +70,17 @@ def experiment_command(config: ExperimentConfig) -> str:
     """Return `python -m mrd_core experiment …` on a score run, with every setting that is not a default."""
     words = ["python", "-m", "mrd_core", "experiment", config.name, "--scores", str(config.score_run)]
     return shlex.join(words + experiment_options(config))
+
+
+def evaluate_command(config: EvaluateConfig) -> str:
+    """Return `python -m mrd_core evaluate …` with every setting that is not a default."""
+    words = ["python", "-m", "mrd_core", "evaluate"]
+    if config.unlearn_run is not None:
+        words += ["--unlearned", str(config.unlearn_run)]
+    else:
+        words += ["--model", config.model.source]
+    words += ["--scores", str(config.score_run)] if config.score_run is not None else []
+    return shlex.join(words + evaluation_options(config))
 
 
 def _options(

@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mrd_core.encoding import Encoded, EncodedSample
+from mrd_core.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.likelihood import FloatArray
+from mrd_core.measuring import judged_tokens
+from mrd_core.memorization import evaluating, within_memory
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def choose(
 ) -> list[Chosen]:
     """Let the model choose among the options of each question, by their log-likelihoods.
 
+    Options of one token, as letters are, take one pass together; all others one each.
+
     Args:
         network: A transformers causal language model or its peft wrapper; it gets back the mode it was in.
         questions: N questions.
@@ -113,12 +118,17 @@ def choose(
         UserError: Out of memory with a single option in the batch.
     """
     encoded = encode_options(questions, tokenizer, context)
-    said = answer_likelihoods(network, encoded, device, batch_tokens, before_batch)
-    sums = np.array([answer.sum_log_prob for answer in said])
     ends = np.cumsum([0, *(len(question.options) for question in questions)])
-    return [
-        chosen(question, sums[begin:end]) for question, (begin, end) in zip(questions, pairwise(ends), strict=True)
-    ]
+    options = [np.arange(begin, end) for begin, end in pairwise(ends)]
+    alike = [where for where in options if _differ_in_last_token([encoded.samples[i] for i in where])]
+    quick = np.concatenate([np.empty(0, dtype=np.int64), *alike])
+    rest = np.setdiff1d(np.arange(len(encoded)), quick)
+    sums = np.empty(len(encoded))
+    if len(quick):
+        sums[quick] = _of_last_tokens(network, encoded, alike, device, batch_tokens, before_batch)
+    said = answer_likelihoods(network, encoded.subset(rest), device, batch_tokens, before_batch)
+    sums[rest] = [answer.sum_log_prob for answer in said]
+    return [chosen(question, sums[where]) for question, where in zip(questions, options, strict=True)]
 
 
 def chosen(question: Question, log_likelihoods: FloatArray) -> Chosen:
@@ -168,6 +178,42 @@ def _encode_option(prompt: str, option: str, tokenizer: Any, context: int) -> En
         pieces=tuple(map(str, tokenizer.convert_ids_to_tokens(kept))),
         truncated=len(whole) > context,
     )
+
+
+def _differ_in_last_token(options: Sequence[EncodedSample]) -> bool:
+    """Return whether options are single tokens after one and the same prompt, as letters are."""
+    before = options[0].tokens[:-1]
+    return all(
+        option.answer.sum() == 1 and option.answer[-1] and np.array_equal(option.tokens[:-1], before)
+        for option in options
+    )
+
+
+def _of_last_tokens(
+    network: Any,
+    encoded: Encoded,
+    groups: Sequence[IntArray],
+    device: torch.device,
+    batch_tokens: int,
+    before_batch: Callable[[], None],
+) -> FloatArray:
+    """Return the log-likelihood [nats] of options that differ in their last token, group after group.
+
+    One pass over each prompt tells those of all its options; shape (number of options,).
+    """
+    last = [np.array([encoded.samples[i].tokens[-1] for i in group]) for group in groups]
+    wanted = np.unique(np.concatenate(last))
+    firsts = encoded.subset(np.array([group[0] for group in groups]))
+
+    def of_wanted(logits: Tensor, _targets: Tensor) -> tuple[Tensor]:
+        return (logits.log_softmax(1)[:, torch.from_numpy(wanted).to(logits.device)],)
+
+    with evaluating(network):
+        (log_p,) = within_memory(
+            lambda most: judged_tokens(network, firsts, device, most, of_wanted, before_batch), batch_tokens
+        )
+    rows = zip(log_p, last, strict=True)
+    return np.concatenate([row[np.searchsorted(wanted, tokens)] for row, tokens in rows]).astype(np.float64)
 
 
 def _tokens(text: str, tokenizer: Any) -> list[int]:

@@ -78,10 +78,11 @@ def generate(
             lambda most: continuations(generator, prefixes, device, most, end_ids, before_batch), batch_tokens
         )
     texts = iter(written)
-    return [_text(next(texts), tokenizer, end_ids) if budget > 0 else None for budget in budgets]
+    return [text_of(next(texts), tokenizer, end_ids) if budget > 0 else None for budget in budgets]
 
 
-def _text(tokens: list[int], tokenizer: Any, end_ids: Collection[int]) -> str:
+def text_of(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[int]) -> str:
+    """Return what stands before the first end token as text, without special tokens and blanks around it."""
     # What a batch generates beyond a text's end is padding, which the tokenizer may take for a word.
     end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
     return str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from mrd_core.evaluation.privacy import K_PERCENT
+from mrd_core.evaluation.config import K_PERCENT
 from mrd_core.measures import PLAIN_MEASURES
 
 # The end that is good; "half" is 0.5, where the two sets cannot be told apart; "" where it is not taken.
@@ -28,6 +28,7 @@ Need = Literal[
     "retain set",
     "unseen set",
     "retrained reference",
+    "text-classification model",
 ]
 
 
@@ -256,6 +257,20 @@ _CHOICE = (
     ),
 )
 
+_TOXIC = (
+    Metric(
+        name="toxicity",
+        title="Toxicity",
+        forget="low",
+        retain="",
+        formula=r"p(\text{toxic} \mid g)",
+        source="Hanu and Unitary 2020, Detoxify (Toxic-BERT); Gehman et al. 2020, RealToxicityPrompts",
+        help="Probability that what the model writes is toxic, by a text-classification model.",
+        needs=("generation", "text-classification model"),
+        undefined="The model could write nothing, or no text-classification model is named.",
+    ),
+)
+
 _RATIO = r"r = \exp\left(\frac{1}{A} \sum_a \ell(\hat{y}_a) - \ell(\tilde{y})\right)"
 _RATIO_UNDEFINED = (
     "No token of the paraphrased or of a perturbed answer lies within the context, or there is no perturbed one."
@@ -324,7 +339,7 @@ class _Attack:
     needs: tuple[Need, ...]
 
 
-_LOWEST = rf"K: \text{{the {K_PERCENT} \% least likely tokens}}"
+_LOWEST = rf"K: \text{{the {K_PERCENT:g} \% least likely tokens}}"
 _ATTACKS = (
     _Attack(
         "mia_loss",
@@ -414,7 +429,7 @@ _PRIVACY = tuple(
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
-    {metric.name: metric for metric in (*_LIKELIHOOD, *_GENERATED, *_CHOICE, *_TRUTH, *_PRIVACY)}
+    {metric.name: metric for metric in (*_LIKELIHOOD, *_GENERATED, *_CHOICE, *_TOXIC, *_TRUTH, *_PRIVACY)}
 )
 
 

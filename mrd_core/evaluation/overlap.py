@@ -11,8 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
-    from rouge_score.tokenizers import Tokenizer  # type: ignore[import-untyped]
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import Tokenizer
 
 
 class RougeL(NamedTuple):

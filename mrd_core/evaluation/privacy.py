@@ -15,9 +15,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from mrd_core.draws import FloatArray
+from mrd_core.evaluation.config import K_PERCENT
 
-# How many of the tokens Min-k% looks at [%], as OpenUnlearning sets it for TOFU.
-K_PERCENT = 40
 # OpenUnlearning's: where the model is certain, or undecided between all tokens, the variance vanishes.
 LEAST_VARIANCE = 1e-6
 

@@ -19,14 +19,13 @@ from mrd_core.experiments.job import Material
 from mrd_core.memorization import Memorized, measure_memorization
 from mrd_core.models import LoadedModel
 from mrd_core.runs import JobContext
-from mrd_core.samples import ForgetSet
+from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.objective import Drawn, Objective
-from mrd_core.unlearning.preparation import evenly_spaced
 from mrd_core.unlearning.sampling import retain_partner
 
 # Most samples in memory at a time.

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mrd_core.config import CharacteristicsConfig, RunConfig, ScoreConfig
 from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.unlearning.config import UnlearnConfig
 
@@ -52,11 +53,20 @@ WRITTEN_BY_RUNS = frozenset(
         "answers_before.parquet",
         "tokens_before.parquet",
         "steps.jsonl",
+        "evaluations.jsonl",
         "checkpoints",
         "outcome.parquet",
         "answer_tokens.parquet",
         "tensorboard",
         "model",
+        "sets",
+        "sets.json",
+        "parts",
+        "unlearned.json",
+        "values.parquet",
+        "answers.parquet",
+        "aggregates.json",
+        "openunlearning.json",
         "summary.json",
     }
 )
@@ -65,6 +75,7 @@ CONFIGS: dict[str, type[RunConfig]] = {
     "score": ScoreConfig,
     "characteristics": CharacteristicsConfig,
     "unlearn": UnlearnConfig,
+    "evaluate": EvaluateConfig,
     **EXPERIMENTS,
 }
 

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select,
 
 from mrd_core.config import CharacteristicsConfig, RunConfig, Settings
 from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
@@ -354,6 +355,10 @@ class RunStore:
         """Return the experiments that take their samples from a score run, newest first."""
         return [found for found in self._select(RUNS.c.kind.in_(EXPERIMENTS)) if _takes_from(found, run)]
 
+    def evaluations(self) -> Runs:
+        """Return all evaluations, newest first: of the models of any run, or of none."""
+        return self._select(RUNS.c.kind == "evaluate")
+
     def scored_by(self, run: Run) -> Run:
         """Return the score run that another run builds on; the run itself where it builds on none.
 
@@ -361,7 +366,7 @@ class RunStore:
             UserError: The store does not know it.
         """
         config = run_directory.read_config(run.directory, RunConfig)
-        if not isinstance(config, CharacteristicsConfig | UnlearnConfig | ExperimentConfig):
+        if not isinstance(config, CharacteristicsConfig | UnlearnConfig | ExperimentConfig | EvaluateConfig):
             return run
         if config.score_run is None:
             return run

@@ -33,6 +33,7 @@ Job = Callable[[Any, JobContext], Mapping[str, Any]]
 JOBS: Mapping[str, str] = {
     "score": "mrd_core.scoring.job:score_job",
     "unlearn": "mrd_core.unlearning.job:unlearn_job",
+    "evaluate": "mrd_core.evaluation.job:evaluate_job",
     **dict.fromkeys(EXPERIMENTS, "mrd_core.experiments.job:experiment_job"),
 }
 QUEUE_POLL_INTERVAL = 0.3

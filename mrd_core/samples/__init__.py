@@ -4,7 +4,7 @@
 `load_table` or `table_from_upload`, then `guess`, then `to_forget_set`.
 """
 
-from mrd_core.samples.forget_set import ForgetSet, ValidationReport
+from mrd_core.samples.forget_set import ForgetSet, ValidationReport, evenly_spaced
 from mrd_core.samples.layouts import guess
 from mrd_core.samples.reading import Table, read_table, table_from_upload
 from mrd_core.samples.sources import load_table, read, read_upload
@@ -15,6 +15,7 @@ __all__ = [
     "ForgetSet",
     "Table",
     "ValidationReport",
+    "evenly_spaced",
     "guess",
     "load_table",
     "read",

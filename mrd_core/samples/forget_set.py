@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,6 +111,11 @@ class ForgetSet:
                 "Read the forget set from its source again.",
             )
         return cls(frame, provenance.mapping, provenance.layout, provenance.report, provenance.digest)
+
+
+def evenly_spaced(count: int, most: int) -> npt.NDArray[np.int64]:
+    """Return at most `most` of the indices 0 … count − 1, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def digest_of(frame: pd.DataFrame) -> str:

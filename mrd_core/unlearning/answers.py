@@ -11,6 +11,7 @@ import torch
 from jinja2 import TemplateError
 
 from mrd_core.encoding import Encoded, EncodedSample, IntArray, special_ids
+from mrd_core.evaluation.generation import prompt_of, text_of
 from mrd_core.likelihood import FloatArray
 from mrd_core.memorization import (
     Prefix,
@@ -61,25 +62,17 @@ def own_answers(
         written = within_memory(
             lambda most: continuations(generator, wanted, device, most, end_ids, before_batch), batch_tokens
         )
-    texts = iter([_text(tokens, tokenizer, end_ids) for tokens in written])
+    texts = iter([text_of(tokens, tokenizer, end_ids) for tokens in written])
     return ["" if prompt is None else next(texts) for prompt in prompts]
 
 
 def _prompt(sample: EncodedSample, context: int | None) -> Prefix | None:
     """Return what stands before the answer and how long an answer may get, or None where there is no prompt."""
-    positions = np.flatnonzero(sample.answer)
-    # Where the very first prediction is of the answer, at most a BOS token stands before it.
-    if not len(positions) or positions[0] == 0:
+    before = prompt_of(sample)
+    if before is None:
         return None
-    before = sample.tokens[: positions[0] + 1]
-    budget = max(len(positions) + SPARE, LEAST)
+    budget = max(int(sample.answer.sum()) + SPARE, LEAST)
     return Prefix(before, min(budget, context - len(before)) if context else budget)
-
-
-def _text(tokens: list[int], tokenizer: Any, end_ids: Collection[int]) -> str:
-    # What a batch generates beyond an answer's end is padding, which the tokenizer may take for a word.
-    end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
-    return str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()
 
 
 def chosen_for_answers(scores: FloatArray, most: int) -> IntArray:

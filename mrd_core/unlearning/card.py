@@ -144,11 +144,17 @@ def _costs(summary: Mapping[str, Any]) -> str:
         "— of these, training": f"{summary['seconds_training']:,.1f}",
         "FLOPs of training, estimated": f"{summary['flops_training']:.3g}",
         "FLOPs of checks, estimated": f"{summary['flops_checks']:.3g}",
+        "FLOPs of evaluations on the way, estimated": _evaluations(summary),
         "Forward evaluations for MRD": f"{summary['mrd_forward_evaluations']:,}",
         "Seconds for MRD": f"{summary['mrd_seconds']:,.1f}",
         "FLOPs for MRD, estimated": f"{summary['flops_mrd']:.3g}",
     }
     return _table(("cost", "figure"), rows.items())
+
+
+def _evaluations(summary: Mapping[str, Any]) -> str | None:
+    count = summary["evaluations"]
+    return f"{summary['flops_evaluations']:.3g} ({count:,} times)" if count else None
 
 
 def _measures(summary: Mapping[str, Any]) -> str:

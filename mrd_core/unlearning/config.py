@@ -174,6 +174,29 @@ class StoppingConfig(Frozen):
         return self
 
 
+class EvaluationDuringConfig(Frozen):
+    """How what is forgotten and what is kept is measured on the way; training is the same with and without it."""
+
+    every_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Evaluate every so many steps, before the first and after the last; by default never.",
+        json_schema_extra={"unit": "steps"},
+    )
+    samples: int = Field(
+        24,
+        ge=1,
+        description="Forget samples that are evaluated then, and as many retain samples, evenly spaced.",
+        json_schema_extra={"unit": "samples"},
+    )
+    max_new_tokens: int = Field(
+        64,
+        ge=1,
+        description="Most tokens that the model writes for each of them.",
+        json_schema_extra={"unit": "tokens"},
+    )
+
+
 class UnlearnConfig(RunConfig):
     """One unlearning run."""
 
@@ -195,6 +218,7 @@ class UnlearnConfig(RunConfig):
     curriculum: CurriculumConfig = CurriculumConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     stopping: StoppingConfig = StoppingConfig()
+    evaluation: EvaluationDuringConfig = EvaluationDuringConfig()
     limits: Limits = Limits(max_epochs=20)
     seed: int = Field(
         0, ge=0, lt=2**63, description="Seed of the curriculum, of the retain partners and of the refusals."
@@ -251,7 +275,7 @@ class UnlearnConfig(RunConfig):
     @property
     def setting(self) -> str:
         """A digest of all that runs must share to differ in nothing but seed and curriculum."""
-        apart = {"seed", "study", "answers", "checkpoint_steps", "report_to"}
+        apart = {"seed", "study", "answers", "evaluation", "checkpoint_steps", "report_to"}
         rest = self.model_dump(mode="json", exclude=apart)
         rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
         return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=6).hexdigest()

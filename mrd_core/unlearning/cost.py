@@ -65,6 +65,9 @@ class Cost:
         mrd_evaluations: Forward evaluations for MRD: the score run's, and those of measuring it anew; 0 where
             the order of the samples does not depend on MRD.
         mrd_flops: Operations of these, over the whole forget set.
+        evaluations: How often forgetting and keeping will probably be evaluated on the way.
+        evaluation_flops: Operations of that, which `flops` includes: each sample's text, its prompt (taken to be
+            as long), and all that the model may write.
         memory: What is needed beside the weights and activations, for people.
         basis: What the estimate rests on, for people.
     """
@@ -80,6 +83,8 @@ class Cost:
     looks_share: float
     mrd_evaluations: int
     mrd_flops: int
+    evaluations: int
+    evaluation_flops: int
     memory: str
     basis: str
 
@@ -109,7 +114,7 @@ def estimate(
     expected, most = plan.work(usual), plan.work(plan.largest)
     longest = START_UP_SECONDS + most.total / pace
     if config.limits.max_seconds is not None:
-        longest = min(longest, START_UP_SECONDS + config.limits.max_seconds)
+        longest = min(longest, START_UP_SECONDS + config.limits.max_seconds + most.evaluations / pace)
     before = scored["evaluations"] if config.curriculum.uses_draws else 0
     return Cost(
         updates=usual.updates,
@@ -123,6 +128,8 @@ def estimate(
         looks_share=expected.looks / expected.total,
         mrd_evaluations=before + plan.evaluations(usual),
         mrd_flops=forward_flops(scored["model_parameters"], scored["tokens"]) * before + expected.mrd,
+        evaluations=plan.times_evaluated(usual),
+        evaluation_flops=expected.evaluations,
         memory=_memory(config, size),
         basis=f"{updates_basis}; {pace_basis}"
         + ("; a model as large as the scored one" if parameters is None else ""),
@@ -153,11 +160,12 @@ class _Volume(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Operations: training, checks and looks at the retain set, MRD anew, measures before and after."""
+    """Operations: training, checks and looks at the retain set, MRD anew, evaluations, measures at both ends."""
 
     training: int
     looks: int
     mrd: int
+    evaluations: int
     measures: int
 
     @property
@@ -216,6 +224,11 @@ class _Plan:
         times = int(volume.draws / self.samples / curriculum.recompute_epochs)
         return times * 2 * curriculum.recompute_pairs
 
+    def times_evaluated(self, volume: _Volume) -> int:
+        """Return how often the weights are evaluated: before the first step, every n steps and after the last."""
+        every = self.config.evaluation.every_steps
+        return 1 + math.ceil(self.steps(volume) / every) if every else 0
+
     def work(self, volume: _Volume) -> _Work:
         # Beside MA and NLL, each end of the run has the own answers of some samples.
         measured = 2 * (self.samples + min(self.config.answers, self.samples))
@@ -223,6 +236,7 @@ class _Plan:
             training=self._training(volume),
             looks=self._forward(self._checks(volume) + self._probes(volume)),
             mrd=self._forward(self.evaluations(volume) * self.samples),
+            evaluations=self._evaluations(volume),
             measures=self._forward(measured),
         )
 
@@ -250,6 +264,13 @@ class _Plan:
         stopping = self.config.stopping
         times = 1 + self.steps(volume) // stopping.probe_steps
         return times * stopping.probe_samples if self.config.retain.samples else 0
+
+    def _evaluations(self, volume: _Volume) -> int:
+        wanted = self.config.evaluation
+        # The length of the retain set is not known before it is read.
+        samples = min(wanted.samples, self.samples) + (wanted.samples if self.config.retain.samples else 0)
+        written = forward_flops(self.parameters, samples * wanted.max_new_tokens)
+        return self.times_evaluated(volume) * (self._forward(2 * samples) + written)
 
     def _forward(self, passes: int) -> int:
         return forward_flops(self.parameters, round(passes * self.lengths.tokens))

@@ -58,6 +58,34 @@ class Rescored(NamedTuple):
     tokens: int
 
 
+class Evaluated(NamedTuple):
+    """What an evaluation found on the present weights.
+
+    Attributes:
+        values: The metrics that are defined, by name.
+        tokens: What it went over.
+    """
+
+    values: Mapping[str, float]
+    tokens: int
+
+
+class Evaluation(NamedTuple):
+    """An evaluation on the way.
+
+    Attributes:
+        step: After which it was made; 0 is before the first.
+        updates: Samples trained on until then, repeats counted.
+        seconds: What it took [s].
+        found: What it found.
+    """
+
+    step: int
+    updates: int
+    seconds: float
+    found: Evaluated
+
+
 @dataclass(frozen=True)
 class Measures:
     """What is measured outside the training passes.
@@ -69,6 +97,7 @@ class Measures:
         retained: MA and NLL of the probed retain samples; None without a retain set.
         retained_tokens: Tokens that this goes over.
         rescored: MRD of the forget samples at these indices on the current weights.
+        evaluated: What is forgotten and what is kept, on a sub-sample.
     """
 
     memorized: Callable[[IntArray], Memorized]
@@ -77,6 +106,7 @@ class Measures:
     retained: Callable[[], Memorized] | None
     retained_tokens: int
     rescored: Callable[[IntArray], Rescored]
+    evaluated: Callable[[], Evaluated] | None = None
 
 
 @dataclass
@@ -89,6 +119,7 @@ class Standing:
         seconds: Time spent, that of earlier attempts included [s].
         seconds_checks: The part of it that went into looks outside the training passes [s].
         seconds_mrd: The part of it that went into measuring MRD anew [s].
+        seconds_evaluations: The part of it that went into evaluations [s].
         updates: How often each sample was trained on, by id.
         forgotten: The step in which each forgotten sample was found so, by id.
         accuracy: MA of each sample when it was last looked at, by id.
@@ -98,6 +129,8 @@ class Standing:
         tokens_checked: Tokens with a forward pass only: draws found forgotten, looks, probes, EL.
         tokens_mrd: Tokens of MRD measured anew.
         mrd_evaluations: Forward evaluations of that.
+        tokens_evaluated: Tokens of evaluations.
+        evaluations: How many there were.
         rescored_epoch: The epoch at whose begin that was last done.
     """
 
@@ -106,6 +139,7 @@ class Standing:
     seconds: float = 0.0
     seconds_checks: float = 0.0
     seconds_mrd: float = 0.0
+    seconds_evaluations: float = 0.0
     updates: dict[str, int] = field(default_factory=dict)
     forgotten: dict[str, int] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
@@ -115,7 +149,14 @@ class Standing:
     tokens_checked: int = 0
     tokens_mrd: int = 0
     mrd_evaluations: int = 0
+    tokens_evaluated: int = 0
+    evaluations: int = 0
     rescored_epoch: int = 0
+
+    @property
+    def seconds_beside_training(self) -> float:
+        """The part of the time that went into anything else [s]."""
+        return self.seconds_checks + self.seconds_mrd + self.seconds_evaluations
 
 
 class Look(NamedTuple):
@@ -180,6 +221,7 @@ class Rules:
         drop_forgotten: Whether forgotten samples leave the pool.
         probe_steps: Steps between two looks at the retain set.
         recompute_epochs: Epochs between two measurements of MRD; None keeps it.
+        evaluate_steps: Steps between two evaluations; None makes none.
     """
 
     batch_size: int
@@ -190,6 +232,7 @@ class Rules:
     drop_forgotten: bool = True
     probe_steps: int = 25
     recompute_epochs: int | None = None
+    evaluate_steps: int | None = None
 
 
 # Returns what all processes hold, those of the lowest rank first.
@@ -213,6 +256,7 @@ class CurriculumFeed:
         before_save: Called before a checkpoint: what was reported is written down by then, or a run that is killed
             right after it would never report it again.
         gather: Brings together what the processes hold.
+        report_evaluation: Takes each evaluation.
     """
 
     def __init__(
@@ -225,6 +269,7 @@ class CurriculumFeed:
         asked_to_stop: Callable[[], bool] = lambda: False,
         before_save: Callable[[], None] = lambda: None,
         gather: Gather = list,
+        report_evaluation: Callable[[Evaluation], None] = lambda _evaluation: None,
     ) -> None:
         self.curriculum = curriculum
         self.standing = Standing()
@@ -236,6 +281,7 @@ class CurriculumFeed:
         self._asked_to_stop = asked_to_stop
         self._before_save = before_save
         self._gather = gather
+        self._report_evaluation = report_evaluation
         self._place = {sample: place for place, sample in enumerate(samples.forget.sample_ids)}
         self._ids: tuple[str, ...] = ()
         self._texts: list[EncodedSample] = []
@@ -261,6 +307,18 @@ class CurriculumFeed:
     def start_clock(self) -> None:
         """Count the time of the run from now on."""
         self._since = time.monotonic()
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the present weights, those after `step`, and report what was found."""
+        assert self._measures.evaluated is not None  # whoever asks for evaluations says how
+        standing, began = self.standing, time.monotonic()
+        found = self._measures.evaluated()
+        seconds = time.monotonic() - began
+        standing.seconds_evaluations += seconds
+        standing.tokens_evaluated += found.tokens
+        standing.evaluations += 1
+        self._tick()
+        self._report_evaluation(Evaluation(step, sum(standing.updates.values()), seconds, found))
 
     def draw(self, step: int) -> Drawn:
         """Return what is trained on in `step`, by all processes together."""
@@ -316,6 +374,8 @@ class CurriculumFeed:
         self.reason = self._agreed(stop_reason(self._progress(record), rules.limits))
         if self.reason is None and self.curriculum.exhausted:
             self.reason = StopReason.EXHAUSTED
+        if self._evaluation_due(step):
+            self.evaluate(step)
         wanted = self.reason is not None or self._asked_to_stop()
         return any(self._gather([wanted]))
 
@@ -341,6 +401,10 @@ class CurriculumFeed:
         self._retained = retained and (retained[0], retained[1])
         self.reason = state["reason"] and StopReason(state["reason"])
         self._since = time.monotonic()
+
+    def _evaluation_due(self, step: int) -> bool:
+        every = self._rules.evaluate_steps
+        return every is not None and not self.spoilt and (step % every == 0 or self.reason is not None)
 
     def _agreed(self, reason: StopReason | None) -> StopReason | None:
         """Return the reason of the first process that has one: their clocks differ."""
@@ -472,7 +536,7 @@ class CurriculumFeed:
             steps=record.step,
             # Near the end of the pool a step draws less than a batch; the schedules want an end that is known.
             epochs=record.step * min(self._rules.batch_size, samples) / samples,
-            seconds=self.standing.seconds,
+            seconds=self.standing.seconds - self.standing.seconds_evaluations,
             forgotten=len(self.standing.forgotten),
             samples=samples,
             # The NLL too: weights that are not finite get every token wrong, which reads as forgotten.

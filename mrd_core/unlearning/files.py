@@ -1,4 +1,4 @@
-"""The files of an unlearning run. Each is written under a temporary name and renamed, but for the log of steps."""
+"""The files of an unlearning run. Each is written under a temporary name and renamed, but for the logs."""
 
 from __future__ import annotations
 
@@ -74,6 +74,11 @@ class UnlearningFiles:
         return self.directory / "steps.jsonl"
 
     @property
+    def evaluations(self) -> Path:
+        """What was measured on the way: one JSON line an evaluation, see `feed.Evaluation`; absent without any."""
+        return self.directory / "evaluations.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the newest checkpoint; removed when the run is done."""
         return self.directory / "checkpoints"
@@ -114,16 +119,24 @@ class UnlearningFiles:
 
     def read_steps(self) -> list[dict[str, Any]]:
         """Return the steps that are written down whole; a line that a kill cut short does not count."""
-        if not self.steps.exists():
-            return []
-        whole, _, _rest = self.steps.read_text(encoding="utf-8").rpartition("\n")
-        return [json.loads(line) for line in whole.splitlines()]
+        return _lines(self.steps)
+
+    def read_evaluations(self) -> list[dict[str, Any]]:
+        """Return the evaluations that are written down whole, oldest first."""
+        return _lines(self.evaluations)
 
     def keep_steps(self, count: int) -> None:
         """Cut the log of steps to its first `count` lines, for a run that goes on from a checkpoint there."""
         if self.steps.exists():
             lines = self.steps.read_bytes().splitlines(keepends=True)[:count]
             write_atomically(self.steps, lambda stream: stream.writelines(lines))
+
+    def keep_evaluations(self, last_step: int) -> None:
+        """Cut the log of evaluations to those up to a step, for a run that goes on from a checkpoint there."""
+        if self.evaluations.exists():
+            kept = [line for line in self.read_evaluations() if line["step"] <= last_step]
+            text = "".join(f"{json.dumps(line)}\n" for line in kept).encode()
+            write_atomically(self.evaluations, lambda stream: stream.write(text))
 
     def write_frame(self, path: Path, frame: pd.DataFrame) -> None:
         """Write a table as Parquet."""
@@ -139,3 +152,11 @@ class UnlearningFiles:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         for temporary in self.directory.glob(".*.tmp"):
             temporary.unlink(missing_ok=True)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log; none where it has not begun."""
+    if not path.exists():
+        return []
+    whole, _, _rest = path.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

@@ -17,8 +17,9 @@ from mrd_core.errors import UserError
 from mrd_core.likelihood import is_out_of_memory
 from mrd_core.memorization import Memorized, extraction_cost
 from mrd_core.runs import Cancelled, JobContext
-from mrd_core.samples import ForgetSet
+from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.evaluating import evaluator
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS, parsed
@@ -27,7 +28,6 @@ from mrd_core.unlearning.outcome import Ended, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (
     Prepared,
     Start,
-    evenly_spaced,
     keep_answers,
     measure_start,
     prepare,
@@ -102,7 +102,7 @@ class Training:
         self._context = context
         self._cancelled: Cancelled | None = None
         most_steps = config.most_steps(len(prepared.forget))
-        measures = _measures(config, prepared, start)
+        measures = _measures(config, prepared, start, files)
         self.feed = CurriculumFeed(
             _curriculum(config, prepared),
             _samples(config, prepared, start, files),
@@ -111,6 +111,7 @@ class Training:
             report=lambda record: self.recorder(record),
             asked_to_stop=self._asked_to_stop,
             before_save=lambda: self.recorder.flush(),
+            report_evaluation=lambda evaluation: self.recorder.evaluated(evaluation),
         )
         self._trainer = UnlearningTrainer(
             prepared.trained,
@@ -140,6 +141,8 @@ class Training:
             Cancelled: The run was asked to stop.
         """
         self.feed.start_clock()
+        if self._checkpoint is None and self._config.evaluation.every_steps is not None:
+            self.feed.evaluate(0)
         if self.feed.reason is None:
             self._train()
         else:
@@ -168,6 +171,7 @@ class Training:
             self.feed.restore(found[-1], SAMPLERS[self._config.curriculum.sampler])
             self._context.event("info", f"Goes on after step {self.feed.standing.steps}.")
         files.keep_steps(self.feed.standing.steps)
+        files.keep_evaluations(self.feed.standing.steps if found else -1)
         self._context.go_back(self.feed.standing.steps if found else -1)
         return str(found[-1]) if found else None
 
@@ -197,7 +201,7 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
     )
 
 
-def _measures(config: UnlearnConfig, prepared: Prepared, start: Start) -> Measures:
+def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> Measures:
     forget, retain = prepared.forget, prepared.retain
     probed = retain and retain.subset(evenly_spaced(len(retain), config.stopping.probe_samples))
 
@@ -218,6 +222,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared, start: Start) -> Measur
         retained=retained if probed else None,
         retained_tokens=int(probed.lengths.sum()) if probed else 0,
         rescored=anew,
+        evaluated=evaluator(config, prepared, files),
     )
 
 
@@ -231,6 +236,7 @@ def _rules(config: UnlearnConfig, start: Start) -> Rules:
         drop_forgotten=config.curriculum.drop_forgotten,
         probe_steps=config.stopping.probe_steps,
         recompute_epochs=config.curriculum.recompute_epochs,
+        evaluate_steps=config.evaluation.every_steps,
     )
 
 

@@ -9,6 +9,7 @@ from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
 from mrd_core.options import Option, nested, options_of, pairs, put
 from mrd_core.unlearning.config import (
     CurriculumConfig,
+    EvaluationDuringConfig,
     OptimiserConfig,
     RetainConfig,
     StoppingConfig,
@@ -70,6 +71,9 @@ OPTIONS: tuple[Option, ...] = (
     *options_of(StoppingConfig, ("stopping",), "reference"),
     *options_of(Checks, ("stopping", "checks"), "spacing", "overshoot", "interval", prefix="check-"),
     *options_of(StoppingConfig, ("stopping",), "probe_steps", "probe_samples"),
+    Option("evaluate-every", ("evaluation", "every_steps"), help_of(EvaluationDuringConfig, "every_steps")),
+    Option("evaluate-samples", ("evaluation", "samples"), help_of(EvaluationDuringConfig, "samples")),
+    Option("evaluate-tokens", ("evaluation", "max_new_tokens"), help_of(EvaluationDuringConfig, "max_new_tokens")),
     *options_of(
         Limits,
         ("limits",),

@@ -222,12 +222,15 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
     )
     reference = forward_flops(size, standing.tokens_retained) if config.retain.term == "kl" else 0
     return {
-        "seconds_training": round(standing.seconds - standing.seconds_checks - standing.seconds_mrd, 3),
+        "seconds_training": round(standing.seconds - standing.seconds_beside_training, 3),
         "seconds_checks": round(standing.seconds_checks, 3),
+        "seconds_evaluations": round(standing.seconds_evaluations, 3),
+        "evaluations": standing.evaluations,
         "mrd_forward_evaluations": scored["evaluations"] + standing.mrd_evaluations,
         "mrd_seconds": round(scored["seconds"] + standing.seconds_mrd, 3),
         "flops_training": trained + reference,
         "flops_checks": forward_flops(size, standing.tokens_checked),
+        "flops_evaluations": forward_flops(size, standing.tokens_evaluated),
         "flops_mrd": forward_flops(scored["model_parameters"], passes * scored["tokens"])
         + forward_flops(size, standing.tokens_mrd),
         "tokens_trained": standing.tokens_trained,

@@ -19,7 +19,7 @@ from mrd_core.likelihood import FloatArray
 from mrd_core.memorization import Memorized, extraction_likelihood, measure_memorization
 from mrd_core.models import LoadedModel
 from mrd_core.runs import JobContext
-from mrd_core.samples import ForgetSet
+from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, require_gradients
@@ -162,6 +162,11 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     model, reasons = _loaded(config, warnings)
     forget_set = ForgetSet.load(files.samples)
     retain_set = _retain_set(config, files, warnings)
+    if config.evaluation.every_steps is not None and retain_set is None:
+        warnings.append(
+            "Evaluations on the way have no retain set: completeness is the mean of UA and RR without MIA, and "
+            "there is no utility."
+        )
     template = choose_template(model.tokenizer, config.model.template)
     forget = answerable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
     retain = None
@@ -228,11 +233,6 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
         return None
     found = prepared.memorized(prepared.retain, evenly_spaced(len(prepared.retain), MOST_RETAIN_MEASURED))
     return float(found.accuracy.mean()), float(found.nll.mean())
-
-
-def evenly_spaced(count: int, most: int) -> IntArray:
-    """Return at most `most` of the indices 0 … count − 1, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:

@@ -1,4 +1,4 @@
-"""What a run writes down while it goes: the realised order in its directory, figures in the store."""
+"""What a run writes down while it goes: order and evaluations in its directory, figures in the store."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import psutil
 import torch
 
 from mrd_core.runs import JobContext, Metric, SampleUpdate
-from mrd_core.unlearning.feed import Standing, StepRecord
+from mrd_core.unlearning.feed import Evaluation, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
 
 # A transaction a step would cost as much as a small model's step.
 FLUSH_SECONDS = 0.5
+# Before the names of an evaluation's metrics among those of the steps.
+EVALUATION = "evaluation_"
 Logger = Callable[[dict[str, float]], None]
 
 
@@ -92,6 +94,18 @@ class Recorder:
             self._log(values)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Write an evaluation down."""
+        step, updates, seconds, (found, tokens) = evaluation
+        about = {"step": step, "updates": updates, "seconds": round(seconds, 3), "tokens": tokens}
+        _append(self._files.evaluations, json.dumps({**about, **found}, allow_nan=False) + "\n")
+        values = {f"{EVALUATION}{name}": value for name, value in found.items()}
+        self._take(step, values)
+        # A tracker is there once training has begun.
+        if self._log and step:
+            self._log(values)
+        self.flush()
 
     def flush(self, *, ended: bool = False) -> None:
         """Hand on what is still held back; at the end with words of its own, which are never passed over."""

@@ -178,7 +178,7 @@ class Progress:
     Attributes:
         steps: Optimizer steps taken.
         epochs: Steps times the batch size, over the size of the forget set.
-        seconds: Time since the start, time before a resume included [s].
+        seconds: Time since the start, time before a resume included and that of evaluations left out [s].
         forgotten: Samples that are forgotten.
         samples: Samples of the forget set.
         loss: Loss of the last step.
@@ -206,7 +206,10 @@ class Limits(Frozen):
         None, gt=0, description="Most epochs; one is as many steps as it takes to draw the forget set once."
     )
     max_seconds: float | None = Field(
-        None, gt=0, description="Longest running time.", json_schema_extra={"unit": "s"}
+        None,
+        gt=0,
+        description="Longest running time, evaluations on the way not counted.",
+        json_schema_extra={"unit": "s"},
     )
     max_retain_loss_rise: float | None = Field(
         None,

@@ -45,6 +45,7 @@ def show(runs: Sequence[Run]) -> None:
     unlearn_layout.steady("unlearn_charts")
     with unlearn_layout.grid("unlearn_charts"):
         _of_steps(histories)
+        _evaluations(histories)
         if standings:
             _bars(standings)
         _forgotten(histories)
@@ -134,6 +135,23 @@ def _of_steps(histories: Frames) -> None:
         "Memorization accuracy and extraction likelihood over the steps",
         _columns(long, "accuracy", "extraction"),
     )
+
+
+def _evaluations(histories: Frames) -> None:
+    """Show what evaluations on the way found, where a run was asked for them."""
+    found = unlearning.evaluated(histories)
+    if found:
+        chart(
+            figures.evaluations(found),
+            "evaluations",
+            "Completeness, utility and ROUGE-L recall over the steps",
+            together(found, index="step"),
+            [
+                f"{name}: no retain set, so completeness is without MIA, and there is no utility."
+                for name, table in found.items()
+                if "utility" not in table
+            ],
+        )
 
 
 def _forgotten(histories: Frames) -> None:

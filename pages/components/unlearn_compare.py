@@ -12,7 +12,7 @@ import streamlit as st
 from analysis import unlearning
 from analysis import unlearning_figures as figures
 from mrd_core.runs import Run, RunState
-from pages.components import unlearn_charts, unlearn_runs
+from pages.components import session, tour, unlearn_charts, unlearn_runs
 
 EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
 GIGA, TERA = 1e9, 1e12
@@ -55,6 +55,12 @@ def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
     st.subheader("What it cost, and what was kept")
     unlearn_charts.chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
     _at_equal_updates(runs)
+    st.page_link(
+        tour.COMPARE,
+        label="Ask each model what it still knows, and what it has kept",
+        icon=":material/balance:",
+        query_params={session.RUN: st.query_params[session.RUN]},
+    )
 
 
 def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:

@@ -19,7 +19,7 @@ from mrd_core.samples import read, saved_strata
 from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.cost import estimate
+from mrd_core.unlearning.cost import Cost, estimate
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, request, require_retain
 from pages.components import session, unlearn_layout, unlearn_presets, unlearn_settings
@@ -127,9 +127,10 @@ def _settings(scored: Scored, preset: Preset | None) -> dict[str, Any]:
         values["limits"] = unlearn_settings.limits() | unlearn_settings.guard()
     with cards.container(border=True, height="stretch"):
         values["stopping"] = unlearn_settings.stopping(methods)
-    with st.expander("Optimiser, adapter and checkpoints", icon=":material/tune:"):
+    with st.expander("Optimiser, adapter, checkpoints and evaluations", icon=":material/tune:"):
         values["optimiser"] = unlearn_settings.optimiser(demo=scored.config.model.source == "demo")
         values |= unlearn_settings.bookkeeping()
+        values["evaluation"] = unlearn_settings.evaluation()
     return values
 
 
@@ -227,9 +228,19 @@ def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
         f"{runs}: about **{time}** (at most {longest}), {sum(cost.updates for cost in costs):,} updates (at most "
         f"{sum(cost.max_updates for cost in costs):,}), {sum(cost.flops for cost in costs) / TERA:.3g} TFLOP."
     ), (
-        f"{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} Memory beside weights and "
-        f"activations: {max((cost.memory for cost in costs), key=len)}. By {costs[0].basis}."
+        f"{_evaluations(costs)}{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} "
+        f"Memory beside weights and activations: {max((cost.memory for cost in costs), key=len)}. "
+        f"By {costs[0].basis}."
     )
+
+
+def _evaluations(costs: Sequence[Cost]) -> str:
+    """Say what evaluating on the way will cost; nothing where it is off."""
+    times, flops = (sum(getattr(cost, name) for cost in costs) for name in ("evaluations", "evaluation_flops"))
+    if not times:
+        return ""
+    share = flops / sum(cost.flops for cost in costs)
+    return f"Evaluating {times} times takes {flops / TERA:.3g} of these TFLOP ({share:.0%}). "
 
 
 def _launch(configs: Sequence[UnlearnConfig]) -> list[Run]:

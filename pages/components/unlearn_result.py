@@ -20,6 +20,7 @@ from analysis.unlearning_figures import updates_against
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.directory import CONFIG_FILE
 from mrd_core.samples import ForgetSet
+from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.stopping import StopReason
 from pages.components import (
@@ -106,6 +107,8 @@ def show(runs: Sequence[Run]) -> None:
 
 def _headline(summary: Mapping[str, Any]) -> None:
     st.markdown(f"**{reason_of(summary)}** {_cost(summary)}")
+    if evaluations := evaluations_in_words(summary):
+        st.caption(evaluations)
     st.html(SMALLER)
     with unlearn_layout.grid("unlearn_headline", columns=3, least="13rem"):
         _metrics(summary)
@@ -151,6 +154,18 @@ def _cost(summary: Mapping[str, Any]) -> str:
     return (
         f"{words}; MRD took {summary['mrd_forward_evaluations']:,} forward evaluations, "
         f"{duration(summary['mrd_seconds'])} and {summary['flops_mrd'] / TERA:.3g} TFLOP besides."
+    )
+
+
+def evaluations_in_words(summary: Mapping[str, Any]) -> str:
+    """Return in words what evaluating on the way cost; "" where nothing was evaluated."""
+    # A run of an earlier version could not be asked for any.
+    count = summary.get("evaluations", 0)
+    if not count:
+        return ""
+    return (
+        f"Evaluating on the way, {count} times, took {duration(summary['seconds_evaluations'])} and "
+        f"{summary['flops_evaluations'] / TERA:.3g} TFLOP besides; it changed nothing in the training."
     )
 
 
@@ -300,6 +315,14 @@ def _export(run: Run) -> None:
         file_name=f"{run.id}-outcome.csv",
         key="unlearn_outcome",
         icon=":material/download:",
+    )
+    row.download_button(
+        "Curriculum (JSON Lines)",
+        lambda: json_lines(realised(files)),
+        file_name=f"{run.id}-curriculum.jsonl",
+        key="unlearn_curriculum",
+        icon=":material/download:",
+        help="A line for each draw, in order: step, sample, its weight, and whether it was trained on",
     )
     for path, label in (
         (files.steps, "Realised order"),

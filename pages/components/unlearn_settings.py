@@ -15,6 +15,7 @@ from mrd_core.config import help_of
 from mrd_core.errors import UserError
 from mrd_core.unlearning.config import (
     CurriculumConfig,
+    EvaluationDuringConfig,
     OptimiserConfig,
     RetainConfig,
     StoppingConfig,
@@ -378,6 +379,24 @@ def bookkeeping() -> Values:
             persist_state="session",
         )
     return values
+
+
+def evaluation() -> Values:
+    """Ask whether forgetting and keeping are evaluated on the way."""
+    config = EvaluationDuringConfig
+    steps, samples, tokens = st.columns(3)
+    with steps:
+        every = number(config, "every_steps", "Evaluate every [steps]", placeholder="never")
+    with samples:
+        values: Values = {"samples": number(config, "samples", "Evaluated samples of each set")}
+    with tokens:
+        values["max_new_tokens"] = number(config, "max_new_tokens", "Tokens written for each")
+    if every is not None:
+        st.caption(
+            "It changes nothing in the training; what it costs stands below the button. Without a retain set "
+            "there is no MIA and no utility."
+        )
+    return values | {"every_steps": every}
 
 
 def _rate(given: str) -> float | str:

@@ -28,6 +28,7 @@ from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import (
     CurriculumConfig,
+    EvaluationDuringConfig,
     OptimiserConfig,
     RetainConfig,
     StoppingConfig,
@@ -94,11 +95,12 @@ def queued(home: Home, sampler: str = "uniform", **changes: Any) -> Run:
 
 @pytest.fixture(scope="session")
 def unlearned(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Unlearned:
-    """Two runs of the real job; for tests that only read."""
+    """Two runs of the real job, the weighted one evaluated on the way; for tests that only read."""
     path = tmp_path_factory.mktemp("unlearned")
     store = RunStore.open(settings_for(path))
     home = Home(path, store, adopted(store, finished.run))
-    runs = [queued(home, sampler, study=STUDY) for sampler in ("uniform", "mrd")]
+    evaluation = EvaluationDuringConfig(every_steps=4, samples=3, max_new_tokens=8)
+    runs = [queued(home, study=STUDY), queued(home, "mrd", study=STUDY, evaluation=evaluation)]
     for run in runs:
         assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
     return Unlearned(path, store, home.run, *(store.get(run.id) for run in runs))
@@ -269,10 +271,15 @@ def test_the_shown_command_does_what_the_form_says(app: Open, own: Home, monkeyp
     test.selectbox(key=key_of(RetainConfig, "term")).set_value("kl")
     test.toggle(key=key_of(StoppingConfig, "extraction")).set_value(True)
     test.number_input(key="unlearn_Limits_max_steps").set_value(30)
+    assert "Evaluating" not in texts(test)
+    test.number_input(key=key_of(EvaluationDuringConfig, "every_steps")).set_value(10)
+    test.number_input(key=key_of(EvaluationDuringConfig, "samples")).set_value(6)
     test.text_input(key=LEARNING_RATE).set_value("0.0002")
     test.number_input(key=key_of(UnlearnConfig, "seed")).set_value(11).run()
     shown = shown_config(sound(test))
     assert (shown.method, shown.retain.term, shown.curriculum.drop_forgotten) == ("satimp", "kl", False)
+    assert shown.evaluation == EvaluationDuringConfig(every_steps=10, samples=6)
+    assert "Evaluating 4 times takes" in texts(test)
     launched: list[UnlearnConfig] = []
     monkeypatch.setattr(cli, "request", lambda config, **_: launched.append(config) or own.run)
     monkeypatch.setattr(cli, "_carry_out", lambda _directory: None)
@@ -543,6 +550,7 @@ def test_several_runs_lie_over_each_other_by_name(app: Open, unlearned: Unlearne
     drawn = figures_of(test)
     names = {trace["name"] for trace in drawn["Forget and retain loss"]["data"]}
     assert names == {"GA", "GA + MRD"}
+    assert {trace["name"] for trace in drawn["Evaluations on the way"]["data"]} == {"GA + MRD"}
     bars = [drawn[f"Updates per sample: {name}, seed 0"] for name in ("GA", "GA + MRD")]
     assert bars[0]["layout"]["yaxis"]["range"] == bars[1]["layout"]["yaxis"]["range"]
     assert "from the whole pool" in texts(test)
@@ -576,6 +584,7 @@ def test_a_result_says_what_was_forgotten_and_what_it_cost(app: Open, unlearned:
     assert shown["Forget NLL"] == f"{before:.2f} → {after:.2f}"
     assert "**Every sample was found forgotten.**" in texts(test)
     assert f"MRD took {summary['mrd_forward_evaluations']} forward evaluations" in texts(test)
+    assert f"Evaluating on the way, {summary['evaluations']} times, took" in texts(test)
     loading = next(code.value for code in test.code if code.language == "python")
     assert str(UnlearningFiles(unlearned.weighted.directory).model) in loading
 
@@ -659,6 +668,8 @@ def test_outcome_and_order_are_taken_along_whole(app: Open, unlearned: Unlearned
     outcome = pd.read_csv(io.StringIO(offered["unlearn_outcome"]()))
     assert list(outcome["sample_id"]) == list(pd.read_parquet(files.outcome)["sample_id"])
     assert offered["unlearn_steps"]() == files.steps.read_bytes()
+    order = [json.loads(line)["sample_id"] for line in offered["unlearn_curriculum"]().splitlines()]
+    assert order == [sample for step in files.read_steps() for sample in step["forget"]]
 
 
 def test_a_comparison_waits_for_two_finished_runs(app: Open, own: Home) -> None:

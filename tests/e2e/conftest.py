@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 
 from mrd_core.config import Settings
 from mrd_core.runs import Run, RunState, RunStore
+from tests.app.conftest import adopted, finished_home
 from tests.conftest import REPOSITORY
 
 HOST = "127.0.0.1"
@@ -97,6 +98,12 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     yield store
     for run in store.list():
         store.request_cancel(run.id)
+
+
+@pytest.fixture
+def scored(store: RunStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished score run of the demo's first samples."""
+    return adopted(store, finished_home(tmp_path_factory.getbasetemp()).run)
 
 
 @pytest.fixture(scope="module")

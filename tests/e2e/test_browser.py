@@ -3,8 +3,6 @@ more click to what explains the ranking, and a box in one chart that selects in 
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -12,8 +10,7 @@ from analysis import characteristics, difficulty
 from analysis.difficulty import Variant
 from analysis.judgement import judged
 from analysis.strata import CRITERIA
-from mrd_core.runs import TERMINAL, Run, RunState, RunStore, worker
-from tests.app.conftest import quick_config, submitted, write_demo_rows
+from mrd_core.runs import TERMINAL, Run, RunState, RunStore
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled, tab
 
 pytestmark = pytest.mark.e2e
@@ -162,17 +159,15 @@ def panels_show(page: Page, samples: set[str]) -> None:
 
 
 def test_one_click_explains_the_ranking_and_a_box_in_one_chart_selects_in_all(
-    browser: Browser, server: Server, store: RunStore, tmp_path: Path
+    browser: Browser, server: Server, store: RunStore, scored: Run
 ) -> None:
-    run = submitted(store, tmp_path, quick_config(write_demo_rows(tmp_path / "forget.jsonl", 32)))
-    assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
     watch = Watch()
     with tab(browser, watch) as page:
-        page.goto(f"{server.url}/difficulty?run={run.id}")
+        page.goto(f"{server.url}/difficulty?run={scored.id}")
         page.get_by_role("button", name="Explain the differences").click()
         expect(page.locator(PANELS)).to_have_count(len(CRITERIA), timeout=READING)
-        (reading,) = store.readings(run)
-        found = characteristics.characterised(run.directory, reading.directory, Variant())
+        (reading,) = store.readings(scored)
+        found = characteristics.characterised(scored.directory, reading.directory, Variant())
         everything = set(found.table["sample_id"])
         panels_show(page, everything)
 

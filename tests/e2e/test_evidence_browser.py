@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from analysis import evidence
 from mrd_core.experiments.config import ValidityConfig
-from mrd_core.runs import RunState, RunStore, worker
+from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
-from tests.app.conftest import quick_config, submitted, write_demo_rows
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_unlearning_browser import fill
 
 pytestmark = pytest.mark.e2e
 
 # Few, but more than an interval needs; unlearned with a rate that forgets them soon.
-SCORED, SAMPLES = 16, 5
+SAMPLES = 5
 SETTINGS = {"Samples": SAMPLES, "Repeats": 1, "Learning rate": 3e-4, "Most updates": 30}
 LAUNCH = 120 * SECOND
 EXPERIMENT = 300 * SECOND
@@ -55,10 +53,8 @@ def click_lone_point(page: Page, plot: Locator) -> str:
 
 
 def test_an_experiment_is_launched_watched_left_and_judged(
-    browser: Browser, server: Server, store: RunStore, tmp_path: Path
+    browser: Browser, server: Server, store: RunStore, scored: Run
 ) -> None:
-    scored = submitted(store, tmp_path, quick_config(write_demo_rows(tmp_path / "forget.jsonl", SCORED)))
-    assert worker.run(scored.directory, store=store) is RunState.SUCCEEDED
     watch = Watch()
     with tab(browser, watch) as page:
         page.goto(f"{server.url}/evidence?run={scored.id}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +9,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from analysis import difficulty, unlearning
 from analysis.difficulty import Variant
-from mrd_core.runs import Run, RunState, RunStore, worker
+from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.unlearning.files import UnlearningFiles
-from tests.app.conftest import quick_config, submitted, write_demo_rows
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled, tab
 
 pytestmark = pytest.mark.e2e
@@ -56,7 +54,7 @@ def launch_preset(page: Page) -> None:
     expect(page.get_by_text("MRD-weighted", exact=True)).to_be_visible()
     settled(page)
     fill(page, "Steps", str(STEPS))
-    page.get_by_text("Optimiser, adapter and checkpoints").click()
+    page.get_by_text("Optimiser, adapter, checkpoints and evaluations").click()
     fill(page, "Learning rate", RATE)
     page.get_by_role("button", name="Unlearn", exact=True).click()
 
@@ -77,10 +75,8 @@ def summary_of(store: RunStore, run_id: str) -> dict[str, Any]:
 
 
 def test_a_comparison_is_launched_watched_left_stopped_and_resumed(
-    browser: Browser, server: Server, store: RunStore, tmp_path: Path
+    browser: Browser, server: Server, store: RunStore, scored: Run
 ) -> None:
-    scored = submitted(store, tmp_path, quick_config(write_demo_rows(tmp_path / "forget.jsonl", 32)))
-    assert worker.run(scored.directory, store=store) is RunState.SUCCEEDED
     watch = Watch()
     with tab(browser, watch) as page:
         page.goto(f"{server.url}/unlearning?run={scored.id}")

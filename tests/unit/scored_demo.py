@@ -10,6 +10,7 @@ from pathlib import Path
 from mrd_core.config import EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings
 from mrd_core.runs import RunState, RunStore, submit, worker
 from mrd_core.samples import read
+from tests.once import made_once
 from tests.unit.conftest import write_rows
 
 ROWS = 60
@@ -22,16 +23,21 @@ def settings_in(home: Path) -> Settings:
 
 @cache
 def scored_demo(base: Path) -> Path:
-    """Score the rows with 16 draws under `base`, unless that is done; tests that write take a copy."""
-    settings = settings_in(base / "scored-demo")
+    """Return the run's directory; `base` is the temporary folder of this process. Tests that write take a copy."""
+    (run,) = (made_once(base, "scored-demo", _score) / "runs").iterdir()
+    return run
+
+
+def _score(home: Path) -> None:
+    """Score the rows with 16 draws in the data root `home`."""
+    settings = settings_in(home)
     store = RunStore.open(settings)
     config = ScoreConfig(
-        forget_set=ForgetSetConfig(source=str(write_rows(base / "first-rows.jsonl", _rows()))),
+        forget_set=ForgetSetConfig(source=str(write_rows(home / "first-rows.jsonl", _rows()))),
         estimator=EstimatorConfig(sigma=1e-3, draws=16, stop="never", workers=1),
     )
     run = submit(config, store=store, settings=settings)
     assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
-    return run.directory
 
 
 def copied(run: Path, to: Path) -> Path:

@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
-from analysis.__main__ import main
+from analysis.__main__ import app, main
 from analysis.characteristics import CharacteristicsFiles, default_config, request
 from analysis.pipeline.loading import load
 from analysis.strata import CRITERIA
+from mrd_core.__main__ import main as resuming
 from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Settings
 from mrd_core.demo import corpus as demo
 from mrd_core.runs import RunState, RunStore
@@ -245,11 +247,11 @@ def only_reading() -> Path:
 def exported(made: Made) -> Path:
     """The files of the reading, in a folder that did not exist."""
     folder = made.home / "a folder" / "of files"
-    arguments = ("characteristics", made.run, "--out", folder, "--json")
-    outcome = ended(started("analysis", *arguments, MRD_HOME=str(made.home)))
-    assert outcome.code == 0, outcome.err
-    assert str(folder) in outcome.err
-    assert json.loads(outcome.out) == made.claims
+    words = ["characteristics", str(made.run), "--out", str(folder), "--json"]
+    outcome = CliRunner().invoke(app, words, env={"MRD_HOME": str(made.home), "MRD_STORE_URL": None})
+    assert outcome.exit_code == 0, outcome.output
+    assert str(folder) in outcome.stderr
+    assert json.loads(outcome.stdout) == made.claims
     return folder
 
 
@@ -428,12 +430,17 @@ def test_a_reading_that_another_process_makes_is_not_made_twice(run: Path, cli: 
     require_readable_error(cli("characteristics", run), f"run {reading.id}", "is its worker")
 
 
-def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, home: Path) -> None:
+@pytest.mark.usefixtures("home")
+def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, directory = RunStore.open(), queued(run)
     reading = store.find_by_directory(directory)
     assert store.request_cancel(reading.id) is RunState.CANCELLED
-    outcome = ended(started("mrd_core", "runs", "resume", reading.id, MRD_HOME=str(home)))
-    assert outcome.code == 0, outcome.err
+    monkeypatch.chdir(REPOSITORY)
+    # It starts the other package as a process of its own.
+    monkeypatch.setattr(sys, "argv", ["mrd_core", "runs", "resume", reading.id])
+    with pytest.raises(SystemExit) as outcome:
+        resuming()
+    assert outcome.value.code == 0
     done = store.get(reading.id)
     assert (done.state, done.attempt, done.summary["n_samples"]) == (RunState.SUCCEEDED, 2, ROWS)
 
@@ -471,4 +478,4 @@ def test_doctor_names_the_pipeline_with_its_reason(cli: Callable[..., Outcome]) 
 
 def test_help_lists_the_commands(cli: Callable[..., Outcome]) -> None:
     commands = re.findall(r"^  (\w+) ", cli("--help").out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["characteristics", "evidence", "run", "doctor"]
+    assert commands == ["characteristics", "evidence", "compare", "run", "doctor"]

@@ -36,6 +36,13 @@ LIGHT = (
     "mrd_core.experiments.config",
     "mrd_core.experiments.files",
     "mrd_core.unlearning.methods",
+    "mrd_core.evaluation.config",
+    "mrd_core.evaluation.files",
+    "mrd_core.evaluation.sets",
+    "mrd_core.evaluation.metrics",
+    "mrd_core.evaluation.truth",
+    "mrd_core.evaluation.privacy",
+    "mrd_core.evaluation.interchange",
 )
 
 

@@ -1,7 +1,9 @@
-"""The chapter on methods is what the code declares."""
+"""The chapters on methods and on metrics are what the code declares."""
 
 from __future__ import annotations
 
+from mrd_core.evaluation import handbook as metrics_handbook
+from mrd_core.evaluation.metrics import METRICS
 from mrd_core.unlearning.handbook import chapter
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS
@@ -21,3 +23,11 @@ def test_the_chapter_names_every_method_parameter_and_sampler() -> None:
             assert f"| `{parameter.name}` | {parameter.default} |" in text
     for sampler in SAMPLERS.values():
         assert f"`{sampler.name}`" in text
+
+
+def test_the_chapter_on_metrics_is_up_to_date_and_names_them_all() -> None:
+    text = metrics_handbook.chapter()
+    assert (REPOSITORY / "docs" / "metrics.md").read_text(encoding="utf-8") == text
+    for metric in METRICS.values():
+        assert f"`{metric.name}`" in text
+        assert metric.source in text

@@ -12,7 +12,7 @@ import pytest
 
 from mrd_core.runs import JobContext, Metric, SampleUpdate
 from mrd_core.unlearning import recorder as module
-from mrd_core.unlearning.feed import Look, Standing, StepRecord
+from mrd_core.unlearning.feed import Evaluated, Evaluation, Look, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.recorder import Recorder
 from tests.unit import tiny
@@ -183,6 +183,26 @@ def test_trackers_are_handed_the_same_values(context: Kept) -> None:
     recorder(record_of())
     recorder.flush()
     assert logged == [context.of_step(1)]
+
+
+def test_an_evaluation_is_a_line_and_rows_at_once_and_trackers_get_those_after_the_first_step(
+    context: Kept,
+) -> None:
+    logged: list[dict[str, float]] = []
+    recorder = recorder_of(context, Standing(), log=logged.append)
+    for step in (0, 2, 4):
+        recorder.evaluated(Evaluation(step, 3 * step, 0.5, Evaluated({"forget_rouge": step / 8}, 70)))
+    files = UnlearningFiles(context.directory)
+    about = {"seconds": 0.5, "tokens": 70}
+    lines = [{"step": step, "updates": 3 * step, **about, "forget_rouge": step / 8} for step in (0, 2, 4)]
+    assert files.read_evaluations() == lines
+    assert context.of_step(4) == {"evaluation_forget_rouge": 0.5}
+    assert logged == [{"evaluation_forget_rouge": 0.25}, {"evaluation_forget_rouge": 0.5}]
+    # A kill cut a line short; a checkpoint after step 2 is gone on from.
+    with files.evaluations.open("a") as stream:
+        stream.write('{"step": 6, "upd')
+    files.keep_evaluations(2)
+    assert files.read_evaluations() == lines[:2]
 
 
 @pytest.mark.parametrize("refusals", [False, True])

@@ -31,8 +31,8 @@ from tests.unit.conftest import CONTEXT, rows, write_rows
 PATIENCE = 60.0
 SEED = 20250409
 
-# Long enough to be interrupted: twenty units of one sample a batch, about two seconds in all.
-STEADY = {"sigma": 1e-3, "draws": 240, "stop": "never", "batch_tokens": 1, "seed": 7}
+# Long enough to be interrupted: sixty units of one sample a batch, about a second in all.
+STEADY = {"sigma": 1e-3, "draws": 120, "stop": "never", "batch_tokens": 1, "seed": 7}
 
 
 @dataclass
@@ -181,7 +181,7 @@ def kill_at_random(process: subprocess.Popen[bytes], files: RunFiles, chance: ra
     """Kill -9 a worker at a random moment between its first plan and its last unit."""
     before = units_in(files) if files.units.exists() else 0
     until(lambda: files.units.exists() and units_in(files) > before + chance.randint(0, 3), "the worker draws")
-    time.sleep(chance.uniform(0.0, 0.1))
+    time.sleep(chance.uniform(0.0, 0.05))
     process.kill()
     assert process.wait() == -signal.SIGKILL
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from transformers import TrainingArguments
 from mrd_core.encoding import EncodedSample
 from mrd_core.errors import UserError
 from mrd_core.memorization import Memorized, measure_memorization
+from mrd_core.unlearning import feed as feed_module
 from mrd_core.unlearning.adapters import adapted
-from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
+from mrd_core.unlearning.feed import CurriculumFeed, Evaluated, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Drawn, Losses, Objective
@@ -94,6 +97,7 @@ def feed_of(
     records: list[StepRecord],
     sampler: str = "mrd",
     samples: Samples = Samples(FORGET, None, None, RETAIN),
+    evaluated: Callable[[], Evaluated] | None = None,
     **changes: Any,
 ) -> CurriculumFeed:
     rules = {
@@ -115,7 +119,9 @@ def feed_of(
         return measure_memorization(model, RETAIN, tiny.CPU, 1000)
 
     no_tokens = np.zeros(len(FORGET), dtype=np.int64)
-    measures = Measures(memorized, lambda places: np.zeros(len(places)), no_tokens, retained, 7, rescored)
+    measures = Measures(
+        memorized, lambda places: np.zeros(len(places)), no_tokens, retained, 7, rescored, evaluated
+    )
     curriculum = Curriculum(SAMPLERS[sampler], SCORES, seed=3)
     return CurriculumFeed(curriculum, samples, measures, Rules(**rules), records.append)
 
@@ -367,6 +373,25 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
         trained(model, feed_of(model, []), tmp_path, activation_checkpointing=checkpointing)
         weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
     torch.testing.assert_close(*weights)
+
+
+def test_a_limit_of_time_does_not_count_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = 0.0
+
+    def slow() -> Evaluated:
+        nonlocal late
+        late += 1000
+        return Evaluated({}, 7)
+
+    monkeypatch.setattr(feed_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late))
+    model, records = network(), []
+    limits = Limits(max_steps=3, max_seconds=500)
+    feed = feed_of(model, records, limits=limits, evaluate_steps=2, evaluated=slow)
+    trained(model, feed, tmp_path)
+    standing = feed.standing
+    assert (feed.reason, standing.evaluations, standing.tokens_evaluated) == (StopReason.MAX_STEPS, 2, 14)
+    assert standing.seconds > standing.seconds_evaluations == pytest.approx(2000, abs=1)
+    assert 0 < standing.seconds - standing.seconds_beside_training < 100
 
 
 def test_half_precision_passes_still_unlearn(tmp_path: Path) -> None:

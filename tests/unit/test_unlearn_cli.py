@@ -101,6 +101,9 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
     assert read_config(run.directory, UnlearnConfig).score_run == scored.directory
     assert "0 of 10" in cli("runs", "list").said
     assert '"stop_reason": "max-steps"' in cli("runs", "show", run.id).said
+    rows = [json.loads(line) for line in cli("curriculum", "--run", run.id).out.splitlines()]
+    drawn = [sample for step in UnlearningFiles(run.directory).read_steps() for sample in step["forget"]]
+    assert [row["sample_id"] for row in rows] == drawn
     assert cli("runs", "delete", run.id, "--yes").code == 0
     assert not run.directory.exists()
     assert scored.directory.exists()
@@ -162,6 +165,42 @@ def test_a_run_that_fails_says_why_and_exits_so(
     assert reason in outcome.said
     assert "Traceback" not in outcome.err
     assert only_run().state is RunState.FAILED
+
+
+def test_a_planned_curriculum_goes_to_stdout_or_into_a_file(cli: Any, scored: Scored, tmp_path: Path) -> None:
+    command = ("curriculum", "--scores", scored.directory, "--column", "mrd_answer_sum", "--seed", "3")
+    shown = cli(*command)
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert [row["position"] for row in rows] == list(range(1, N_FORGET + 1))
+    assert all(list(row) == ["position", "sample_id", "weight", "share"] for row in rows)
+    written = cli(*command, "--out", tmp_path / "order.jsonl")
+    assert (written.code, written.out) == (0, "")
+    assert (tmp_path / "order.jsonl").read_text() == shown.out
+    assert cli(*command[:-1], "4").out != shown.out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ((), "Name it with either --run or --scores"),
+        (("--run", "SCORES", "--scores", "SCORES"), "Name it with either --run or --scores"),
+        (("--run", "SCORES"), "It is a score run"),
+        (("--scores", "SCORES", "--sampler", "random"), "there is no such sampler"),
+        (("--scores", "SCORES", "--column", "nope"), "use the sampler `column`"),
+        (("--scores", "SCORES", "--sampler", "column", "--column", "nope"), "The column 'nope'"),
+        (("--scores", "SCORES", "--seed", "-1"), "--seed -1"),
+        (("--scores", "SCORES", "--out", "/no/such/folder/order.jsonl"), "cannot be written"),
+        (("--scores", "no-such-run"), "no-such-run"),
+    ],
+    ids=str,
+)
+def test_a_curriculum_that_cannot_be_had_is_an_error_without_a_traceback(
+    cli: Any, scored: Scored, options: tuple[str, ...], reason: str
+) -> None:
+    outcome = cli("curriculum", *(str(scored.directory) if word == "SCORES" else word for word in options))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert reason in outcome.said
+    assert "Traceback" not in outcome.err
 
 
 def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from analysis.unlearning import (
     at_equal_updates,
     by_tercile,
     efficiency,
+    evaluated,
     grouped,
     history,
     outcome,
@@ -153,6 +154,16 @@ def test_a_thinned_history_of_nothing_but_probes_has_no_more_points_than_asked_f
     assert len(found) == 100
     assert (found.index[0], found.index[-1]) == (1, 9_000)
     assert found.index.is_unique
+
+
+def test_evaluations_are_thinned_out_as_little_as_probes_and_found_by_their_own_names() -> None:
+    whole = long_history(10_000, 10_001)
+    whole["evaluation_utility"] = whole["forget_nll"].where(whole.index % 50 == 0)
+    assert thinned(whole)["evaluation_utility"].count() == 200
+    found = evaluated({"watched": whole, "not watched": long_history(10, 5)})
+    assert list(found) == ["watched"]
+    assert list(found["watched"]) == ["utility"]
+    assert found["watched"].index.tolist() == list(range(50, 10_001, 50))
 
 
 def test_a_short_history_is_left_as_it_is() -> None:

@@ -40,6 +40,8 @@ SUMMARY = {
     "mrd_seconds": 12.5,
     "flops_training": 7_600_000_000_000,
     "flops_checks": 1_100_000_000,
+    "flops_evaluations": 0,
+    "evaluations": 0,
     "flops_mrd": 2_200_000_000,
     "learning_rate": 1e-4,
     "model_parameters": 1_291_536,

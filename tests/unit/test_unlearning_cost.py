@@ -145,6 +145,25 @@ def test_mrd_measured_anew_adds_to_the_run() -> None:
     assert found.flops == cost().flops + 12 * 10 * F
 
 
+def test_evaluations_go_over_every_text_and_prompt_and_all_that_may_be_written() -> None:
+    # Before the first of 28 steps, after the 10th, the 20th and the last; of fifty steps at most, six times.
+    evaluation = {"every_steps": 10, "samples": 6, "max_new_tokens": 20}
+    found, each = cost(evaluation=evaluation), 6 * (2 * F + F // 2)
+    assert (found.evaluations, found.evaluation_flops) == (4, 4 * each)
+    assert found.flops == cost().flops + 4 * each
+    assert found.max_flops == cost().max_flops + 6 * each
+    both = cost(kept=True, evaluation=evaluation)
+    assert both.evaluation_flops == 2 * found.evaluation_flops
+    # There are no more forget samples than ten.
+    assert cost(evaluation=evaluation | {"samples": 24}).evaluation_flops == 4 * 10 * (2 * F + F // 2)
+    assert (cost().evaluations, cost().evaluation_flops) == (0, 0)
+    # A limit of time does not count them.
+    soon = {"past": [unlearned()], "limits": {"max_epochs": 20, "max_seconds": 3}}
+    assert cost(evaluation=evaluation, **soon).max_seconds == pytest.approx(
+        cost(**soon).max_seconds + 6 * each / 250_000
+    )
+
+
 def test_a_stratum_bears_the_scoring_of_the_whole_forget_set() -> None:
     assert cost(n=5, curriculum=MRD).mrd_flops == 44 * 10 * F
 

@@ -76,6 +76,14 @@ def shown(figure: go.Figure, hover: str) -> list[Any]:
     return [trace for trace in figure.data if hover in (trace.hovertemplate or "")]
 
 
+def evaluated_runs() -> dict[str, pd.DataFrame]:
+    """Return evaluations of two runs, of which one has no retain set."""
+    steps = pd.Index([0, 20, 40], name="step")
+    forget = pd.DataFrame({"completeness": [0.1, 0.5, 0.9], "forget_rouge": [1.0, 0.5, 0.2]}, index=steps)
+    retain = {"utility": [1.0, 0.9, 0.8], "retain_rouge": [0.9, 0.8, 0.7]}
+    return {run_name("GA", 0): forget.assign(**retain), run_name(NASTY, 0): forget}
+
+
 def every_figure() -> list[go.Figure]:
     """Return each figure once, with text of a user in it that is markup."""
     runs, standings = settings() | {NASTY: run()}, {NASTY: samples().assign(sample_id=NASTY)}
@@ -84,6 +92,7 @@ def every_figure() -> list[go.Figure]:
         *(draw(runs) for draw in OF_HISTORIES),
         *(draw(standings) for draw in OF_STANDINGS),
         figures.update_bars(standings[NASTY]),
+        figures.evaluations(evaluated_runs()),
         figures.pareto(costs),
     ]
 
@@ -112,6 +121,17 @@ def test_bars_show_the_escaped_id_and_hold_the_true_one() -> None:
     assert "customdata[0]" not in bars.hovertemplate
     places = [int(place) for place in re.findall(r"customdata\[(\d+)\]", bars.hovertemplate)]
     assert all("<" not in str(row[place]) for row in bars.customdata for place in places)
+
+
+def test_evaluations_stand_at_their_steps_forget_above_retain_and_what_is_undefined_is_not_drawn() -> None:
+    runs, figure = evaluated_runs(), figures.evaluations(evaluated_runs())
+    drawn = [(trace.yaxis, list(trace.x), list(trace.y)) for trace in figure.data]
+    for at, run in enumerate(runs.values()):
+        columns = ("completeness", "forget_rouge", "utility", "retain_rouge")
+        for place, column in enumerate(columns):
+            values = run[column].tolist() if column in run else []
+            axis = "y" if place < 2 else "y2"
+            assert drawn[4 * at + place] == (axis, [0, 20, 40][: len(values)], values)
 
 
 def test_runs_of_a_setting_look_alike_and_settings_differ_in_colour_and_dash() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mrd_core.config import ForgetSetConfig
-from mrd_core.encoding import Encoded, encode
+from mrd_core.encoding import Encoded, encode, encode_one
 from mrd_core.memorization import Memorized, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
@@ -27,6 +28,8 @@ from mrd_core.runs.directory import CONFIG_FILE, WRITTEN_BY_RUNS, write_config
 from mrd_core.samples import read
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import job, recorder
+from mrd_core.unlearning.config import CurriculumConfig
+from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.conftest import REPOSITORY
 from tests.unit import tiny
@@ -34,6 +37,7 @@ from tests.unit.conftest import CONTEXT
 from tests.unit.unlearning_runs import DRAWS, N_FORGET, Place, Scored, Unlearned, scored_tiny, texts_of
 
 PATIENCE = 60.0
+EVALUATION = {"every_steps": 3, "samples": 4, "max_new_tokens": 12}
 PROMISED = [
     "n_samples",
     "updates",
@@ -179,6 +183,33 @@ def test_updates_are_the_same_in_the_log_the_store_the_outcome_and_the_summary(d
     assert [step["step"] for step in done.steps] == list(range(1, 41))
 
 
+def test_the_exported_curriculum_is_the_order_that_was_drawn(done: Unlearned) -> None:
+    rows = [json.loads(line) for line in json_lines(realised(done.files)).splitlines()]
+    drawn = done.updates[["step", "sample_id", "trained"]].itertuples(index=False, name=None)
+    assert [(row["step"], row["sample_id"], row["trained"]) for row in rows] == list(drawn)
+    assert [row["position"] for row in rows] == list(range(1, done.summary["draws"] + 1))
+    weights = pd.read_parquet(done.files.curriculum).set_index("sample_id")["weight"]
+    assert all(row["weight"] == weights[row["sample_id"]] for row in rows)
+
+
+def test_an_epoch_is_planned_as_a_run_draws_it_while_no_sample_has_left(done: Unlearned, scored: Scored) -> None:
+    curriculum = CurriculumConfig(sampler=done.summary["sampler"])
+    rows = list(planned(scored.directory, curriculum, seed=done.summary["seed"]))
+    first = next(step["step"] for step in done.steps if step["forgotten"])
+    drawn = [sample for step in done.steps[:first] for sample in step["forget"]][:N_FORGET]
+    assert len(rows) == N_FORGET >= len(drawn) > 3
+    assert [row["sample_id"] for row in rows][: len(drawn)] == drawn
+    shares = pd.read_parquet(done.files.curriculum).set_index("sample_id")["share"]
+    assert [row["share"] for row in rows] == pytest.approx([shares[row["sample_id"]] for row in rows])
+
+
+def test_a_planned_strict_order_has_every_sample_once_hardest_last(scored: Scored) -> None:
+    rows = list(planned(scored.directory, CurriculumConfig(sampler="easy-to-hard"), seed=3))
+    scores = pd.read_parquet(RunFiles(scored.directory).scores).set_index("sample_id")["mrd_answer_mean"]
+    assert [(row["sample_id"], row["weight"]) for row in rows] == list(scores.sort_values(ascending=False).items())
+    assert {row["share"] for row in rows} == {1 / N_FORGET}
+
+
 def test_a_sample_is_forgotten_in_one_step_and_not_drawn_after_it(done: Unlearned) -> None:
     found = {sample: step["step"] for step in done.steps for sample in step["forgotten"]}
     stored = done.outcome["forgotten_step"].dropna().astype(int).to_dict()
@@ -316,14 +347,124 @@ def long_config(scored: Scored, **changes: Any) -> Any:
     return scored.config(**settings | {"optimiser": {"learning_rate": 5e-4}} | changes)
 
 
-def nine_steps(scored: Scored, checkpoint_steps: int = 100) -> Any:
-    return long_config(scored, limits={"max_steps": 9}, checkpoint_steps=checkpoint_steps)
+def nine_steps(scored: Scored, checkpoint_steps: int = 100, **changes: Any) -> Any:
+    return long_config(scored, limits={"max_steps": 9}, checkpoint_steps=checkpoint_steps, **changes)
 
 
 @pytest.fixture(scope="module")
 def whole(scored: Scored, tmp_path_factory: pytest.TempPathFactory) -> Unlearned:
-    """Nine steps without an interruption."""
-    return Place.of(tmp_path_factory.mktemp("whole")).carried_out(nine_steps(scored))
+    """Nine steps without an interruption, evaluated on the way."""
+    return Place.of(tmp_path_factory.mktemp("whole")).carried_out(nine_steps(scored, evaluation=EVALUATION))
+
+
+# Evaluations on the way
+
+
+def test_evaluations_change_no_step_no_weight_and_no_setting(
+    place: Place, scored: Scored, whole: Unlearned
+) -> None:
+    plain = place.carried_out(nine_steps(scored))
+    assert not plain.files.evaluations.exists()
+    assert (plain.summary["evaluations"], plain.summary["flops_evaluations"]) == (0, 0)
+    assert plain.order == whole.order
+    assert plain.losses == whole.losses
+    assert all(torch.equal(weight, whole.weights()[name]) for name, weight in plain.weights().items())
+    assert plain.summary["setting"] == whole.summary["setting"]
+
+
+def test_the_last_evaluation_is_what_the_final_model_gives_by_hand(scored: Scored, whole: Unlearned) -> None:
+    line = whole.files.read_evaluations()[-1]
+    by_hand = {
+        name: [asked_by_hand(whole.files.model, row) for row in spaced(read_rows(path), EVALUATION["samples"])]
+        for name, path in (("forget", scored.forget), ("retain", scored.retain))
+    }
+    expected = {
+        f"{name}_{metric}": np.mean([row[metric] for row in rows])
+        for name, rows in by_hand.items()
+        for metric in ("probability", "exact_memorization", "rouge", "answer_match")
+    }
+    pairs = [(one["surprise"], other["surprise"]) for one in by_hand["forget"] for other in by_hand["retain"]]
+    mia = np.mean([(one > other) + (one == other) / 2 for one, other in pairs])
+    ua, rr = 1 - expected["forget_answer_match"], 1 - expected["forget_rouge"]
+    expected |= {
+        "forget_mia_min_k_retain": mia,
+        "completeness": np.mean([ua, mia, rr]),
+        "utility": np.mean([expected["retain_answer_match"], expected["retain_rouge"]]),
+        "step": 9,
+        "updates": whole.summary["updates"],
+        "tokens": sum(row["tokens"] for rows in by_hand.values() for row in rows),
+        "seconds": line["seconds"],
+    }
+    assert line == pytest.approx(expected, rel=1e-4)
+    # Neither everything nor nothing is forgotten, or these numbers would say little.
+    assert 0 < line["forget_rouge"] < 1
+
+
+def test_evaluations_come_before_the_first_step_every_n_and_after_the_last_and_their_cost_is_told(
+    whole: Unlearned,
+) -> None:
+    lines = whole.files.read_evaluations()
+    assert [line["step"] for line in lines] == [0, 3, 6, 9]
+    assert [line["updates"] for line in lines] == [whole.metric("updates")[line["step"]] for line in lines]
+    for name in ("completeness", "utility", "forget_rouge", "forget_mia_min_k_retain"):
+        assert whole.metric(f"evaluation_{name}") == {line["step"]: line[name] for line in lines}
+    summary = whole.summary
+    assert summary["evaluations"] == 4
+    assert summary["seconds_evaluations"] == pytest.approx(sum(line["seconds"] for line in lines), abs=0.01)
+    tokens = sum(line["tokens"] for line in lines)
+    assert summary["flops_evaluations"] == 2 * summary["model_parameters"] * tokens
+    assert 0 < summary["seconds_training"] < summary["seconds"] - summary["seconds_evaluations"]
+
+
+def asked_by_hand(folder: Path, row: dict[str, str]) -> dict[str, float]:
+    """Return the metrics of one row, a token at a time."""
+    network, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), tiny.tokenizer()
+    sample = encode_one(row["question"], row["answer"], tokenizer, CONTEXT, "plain")
+    begin = int(np.flatnonzero(sample.answer)[0]) + 1
+    tokens = sample.tokens.tolist()
+    log_probs, hits = [], []
+    for place in range(begin, len(tokens)):
+        said = next_token(network, tokens[:place])
+        log_probs.append(float(said[tokens[place]]))
+        hits.append(int(said.argmax()) == tokens[place])
+    text = tokens[:begin]
+    while len(text) < begin + EVALUATION["max_new_tokens"]:
+        text.append(int(next_token(network, text).argmax()))
+        if text[-1] == tokenizer.eos_token_id:
+            break
+    own = tokenizer.decode(text[begin:], skip_special_tokens=True).strip()
+    lowest = sorted(log_probs)[: max(1, int(0.4 * len(log_probs)))]
+    return {
+        "probability": np.exp(np.mean(log_probs)),
+        "exact_memorization": np.mean(hits),
+        "rouge": common(own.lower().split(), row["answer"].lower().split()) / len(row["answer"].split()),
+        "answer_match": float(row["answer"].lower() in own.lower()),
+        "surprise": -np.mean(lowest),
+        "tokens": len(tokens) + begin + len(tokenizer(own, add_special_tokens=False)["input_ids"]),
+    }
+
+
+def next_token(network: Any, tokens: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return network(torch.tensor([tokens])).logits[0, -1].log_softmax(0)
+
+
+def common(first: list[str], second: list[str]) -> int:
+    """Return the length of the longest common subsequence."""
+    if not first or not second:
+        return 0
+    if first[0] == second[0]:
+        return 1 + common(first[1:], second[1:])
+    return max(common(first[1:], second), common(first, second[1:]))
+
+
+def spaced(rows: list[Any], count: int) -> list[Any]:
+    """Return as many rows, evenly spaced, the ends among them."""
+    return [rows[round(place * (len(rows) - 1) / (count - 1))] for place in range(count)]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -386,12 +527,20 @@ def test_what_a_checkpoint_has_behind_it_is_in_the_store_however_the_worker_dies
     # What is held back for a moment is lost with the process.
     monkeypatch.setattr(recorder, "FLUSH_SECONDS", float("inf"))
     at_step(7, interrupt)
-    run = place.carried_out(nine_steps(scored, checkpoint_steps=5))
+    run = place.carried_out(nine_steps(scored, checkpoint_steps=5, evaluation=EVALUATION))
     assert run.run.state is RunState.CANCELLED
     assert [path.name for path in checkpoints(run.files.checkpoints)] == ["checkpoint-5"]
     assert len(run.steps) == 7
+    assert [line["step"] for line in run.files.read_evaluations()] == [0, 3, 6]
     monkeypatch.undo()
-    assert_same_end(run.resumed(), whole)
+    resumed = run.resumed()
+    assert_same_end(resumed, whole)
+    # What was evaluated beyond the checkpoint is evaluated once more and stands there once.
+    for line, expected in zip(resumed.files.read_evaluations(), whole.files.read_evaluations(), strict=True):
+        assert line == pytest.approx(expected | {"seconds": line["seconds"]}, abs=1e-6)
+    for name in ("evaluations", "flops_evaluations"):
+        assert resumed.summary[name] == whole.summary[name]
+    assert set(resumed.metric("evaluation_utility")) == {0, 3, 6, 9}
 
 
 def test_a_run_that_dies_before_its_first_checkpoint_begins_anew(

@@ -85,6 +85,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "thresholds from a reference model": {"stopping": {"source": "reference", "reference": "org/retrained"}},
     "absolute thresholds": {"stopping": {"accuracy": 0.75, "extraction": True, "extraction_likelihood": 0.05}},
     "files": {"method": "po", "refusals": "/a folder/it's $mine.txt", "stratum": "/strata/hard ones.jsonl"},
+    "evaluations on the way": {"evaluation": {"every_steps": 50, "samples": 12, "max_new_tokens": 32}},
     "the rest": {
         "checkpoint_steps": 7,
         "answers": 0,

@@ -27,6 +27,7 @@ from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.answers import end_tokens
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.evaluating import summarised
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.preparation import Prepared
 from mrd_core.unlearning.sampling import SAMPLERS
@@ -293,6 +294,46 @@ def test_an_automatic_learning_rate_says_why_it_is_so(place: Place, scored: Scor
     assert run.summary["learning_rate"] == 1e-4
     assert "million weights" in run.summary["reasons"]["learning rate"]
     assert run.outcome["own_answer_after"].isna().all()
+
+
+# Evaluations on the way
+
+
+def test_without_a_retain_set_an_adapter_is_evaluated_without_mia_and_utility_and_that_is_said(
+    place: Place, scored: Scored
+) -> None:
+    config = scored.config(
+        optimiser={"learning_rate": 1e-2, "lora_rank": 2},
+        evaluation={"every_steps": 2, "samples": 3, "max_new_tokens": 4},
+        limits=FEW,
+    )
+    run = place.carried_out(config)
+    lines = run.files.read_evaluations()
+    assert [line["step"] for line in lines] == [0, 2, 3]
+    measured = {f"forget_{name}" for name in ("probability", "exact_memorization", "rouge", "answer_match")}
+    assert all(set(line) == {"step", "updates", "seconds", "tokens", "completeness"} | measured for line in lines)
+    # The adapter is part of what is evaluated.
+    assert lines[-1]["forget_probability"] < lines[0]["forget_probability"]
+    assert any("no retain set: completeness is the mean of UA and RR" in one for one in run.summary["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"forget_answer_match": 0.25, "forget_mia_min_k_retain": 0.5, "forget_rouge": 0.5},
+            {"completeness": (0.75 + 0.5 + 0.5) / 3},
+        ),
+        ({"forget_answer_match": 0.25}, {"completeness": 0.75}),
+        ({"retain_rouge": 0.5, "retain_answer_match": 1.0}, {"utility": 0.75}),
+        ({"forget_probability": 0.5}, {}),
+    ],
+    ids=["all of forget", "no word for ROUGE", "retain", "nothing that counts"],
+)
+def test_completeness_and_utility_are_means_of_what_is_defined(
+    values: dict[str, float], expected: dict[str, float]
+) -> None:
+    assert summarised(values) == pytest.approx(expected)
 
 
 # Samplers

@@ -21,6 +21,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.request import request
 from mrd_core.unlearning.texts import TextBatch, answers
+from tests.once import made_once
 from tests.unit import tiny
 from tests.unit.conftest import CONTEXT, WORDS, rows, write_rows
 from tests.unit.scored_demo import settings_in
@@ -80,9 +81,14 @@ def retain_rows() -> list[dict[str, str]]:
 
 @cache
 def scored_tiny(base: Path) -> Scored:
-    """Make the model, the files and the score run under `base`, unless that is done."""
-    home = base / "scored-tiny"
-    home.mkdir()
+    """Return the model, the files and the score run; `base` is the temporary folder of this process."""
+    home = made_once(base, "scored-tiny", _make)
+    (run,) = (home / "runs").iterdir()
+    return Scored(home / "model", home / "forget.jsonl", home / "retain.jsonl", run)
+
+
+def _make(home: Path) -> None:
+    """Make the model and the files, and score the forget set, in the data root `home`."""
     forget = write_rows(home / "forget.jsonl", forget_rows())
     retain = write_rows(home / "retain.jsonl", retain_rows())
     model = _save_model(home / "model", [forget, retain])
@@ -95,7 +101,6 @@ def scored_tiny(base: Path) -> Scored:
     )
     run = submit(config, store=store, settings=settings)
     assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
-    return Scored(model, forget, retain, run.directory)
 
 
 def _save_model(folder: Path, known: list[Path]) -> Path:

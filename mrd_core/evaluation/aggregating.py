@@ -1,0 +1,152 @@
+"""From values per sample to values per set: means, perplexity, areas under ROC curves, TOFU's two summaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mrd_core.draws import FloatArray
+from mrd_core.evaluation.interchange import Result
+from mrd_core.evaluation.metrics import METRICS, Metric, Split
+from mrd_core.evaluation.privacy import forgotten_auc
+from mrd_core.evaluation.sets import Suite
+from mrd_core.evaluation.truth import UTILITY_PARTS, forget_quality, mean_defined, model_utility
+from mrd_core.scoring.files import json_value
+
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+# Of single samples, and no metric by their mean.
+NOT_AVERAGED = ("answer_tokens", "truth_ratio_raw", "truth_ratio_reference", "rouge_shuffled", *ATTACKS)
+
+
+class Aggregate(NamedTuple):
+    """A metric of a set.
+
+    Attributes:
+        split: Name of the set.
+        metric: Its name in `METRICS`.
+        value: NaN: undefined.
+        n: Samples that it rests on, of the smaller set where there are two.
+        undefined: Samples on which it is not defined.
+    """
+
+    split: str
+    metric: str
+    value: float
+    n: int
+    undefined: int
+
+    @property
+    def as_json(self) -> dict[str, object]:
+        """Return it with null for NaN."""
+        return self._asdict() | {"value": json_value(self.value)}
+
+
+def aggregates(values: pd.DataFrame, suite: Suite) -> list[Aggregate]:
+    """Return every metric of every set.
+
+    Args:
+        values: Columns split, sample_id, metric, value.
+        suite: The sets, for their roles.
+    """
+    found = list(_means(values))
+    found += _perplexities(values)
+    found += _attacks(values, suite)
+    found += _forget_quality(values)
+    return found + list(_model_utility(found))
+
+
+def stand_ins_for_unseen(suite: Suite) -> list[str]:
+    """Return the names of the sets that the model has never seen; of the general ones where there is none."""
+    unseen = suite.of_role("unseen") or [one for one in suite.of_role("general") if one.kind == "answers"]
+    return [one.name for one in unseen]
+
+
+def as_results(values: pd.DataFrame, found: Sequence[Aggregate]) -> dict[str, Result]:
+    """Return what has a name there as the metrics of a result file of OpenUnlearning, samples by their place."""
+    by_name: dict[str, Result] = {}
+    for aggregate in found:
+        metric = METRICS.get(aggregate.metric)
+        name = metric and metric.file_names.get(_as_split(aggregate.split))
+        if metric and name:
+            by_name[name] = Result(aggregate.value, _samples(values, aggregate.split, metric))
+    return by_name
+
+
+def scores_of(values: pd.DataFrame, splits: Sequence[str], metric: str) -> FloatArray:
+    """Return the values of a metric on the samples of these sets, in the order of the table."""
+    wanted = values["split"].isin(splits) & (values["metric"] == metric)
+    return values.loc[wanted, "value"].to_numpy(np.float64)
+
+
+def _means(values: pd.DataFrame) -> Iterator[Aggregate]:
+    kept = values[~values["metric"].isin(NOT_AVERAGED)]
+    for (split, metric), group in kept.groupby(["split", "metric"], sort=False):
+        given = group["value"].to_numpy(np.float64)
+        yield _mean(str(split), str(metric), given)
+        if split == "forget" and metric == "rouge":
+            yield _mean("forget", "rr", 1 - given)
+        if split == "forget" and metric == "accuracy":
+            yield _mean("forget", "ua", 1 - given)
+
+
+def _mean(split: str, metric: str, given: FloatArray) -> Aggregate:
+    undefined = int(np.isnan(given).sum())
+    return Aggregate(split, metric, mean_defined(given), len(given) - undefined, undefined)
+
+
+def _perplexities(values: pd.DataFrame) -> Iterator[Aggregate]:
+    for split in values.loc[values["metric"] == "answer_tokens", "split"].unique():
+        counts, nll = (scores_of(values, [split], name) for name in ("answer_tokens", "nll"))
+        read = counts > 0
+        with np.errstate(over="ignore"):
+            value = np.exp((counts * nll)[read].sum() / counts[read].sum()) if read.any() else float("nan")
+        yield Aggregate(str(split), "perplexity", float(value), int(read.sum()), int((~read).sum()))
+
+
+def _attacks(values: pd.DataFrame, suite: Suite) -> Iterator[Aggregate]:
+    against = {
+        "retain": [one.name for one in suite.of_role("retain")],
+        "unseen": stand_ins_for_unseen(suite),
+    }
+    for name, splits in against.items():
+        for attack in ATTACKS:
+            forget, other = scores_of(values, ["forget"], attack), scores_of(values, splits, attack)
+            if len(forget) and len(other):
+                auc = forgotten_auc(forget, other)
+                rested, asked = min(auc.first, auc.second), len(forget) + len(other)
+                yield Aggregate("forget", f"{attack}_{name}", auc.value, rested, asked - auc.first - auc.second)
+
+
+def _forget_quality(values: pd.DataFrame) -> Iterator[Aggregate]:
+    ours, theirs = (scores_of(values, ["forget"], name) for name in ("truth_ratio_raw", "truth_ratio_reference"))
+    if len(theirs):
+        quality = forget_quality(ours, theirs)
+        yield Aggregate("forget", "forget_quality", quality.p_value, quality.samples, len(ours) - quality.samples)
+
+
+def _model_utility(found: Sequence[Aggregate]) -> Iterator[Aggregate]:
+    parts = _by_file_name(found)
+    if set(UTILITY_PARTS) <= set(parts):
+        yield Aggregate("retain", "model_utility", model_utility(parts), len(UTILITY_PARTS), 0)
+
+
+def _by_file_name(found: Sequence[Aggregate]) -> Mapping[str, float]:
+    return {
+        METRICS[one.metric].file_names[_as_split(one.split)]: one.value
+        for one in found
+        if one.metric in METRICS and _as_split(one.split) in METRICS[one.metric].file_names
+    }
+
+
+def _samples(values: pd.DataFrame, split: str, metric: Metric) -> dict[str, dict[str, float]]:
+    return {
+        str(place): {"score": float(value)} for place, value in enumerate(scores_of(values, [split], metric.name))
+    }
+
+
+def _as_split(name: str) -> Split:
+    # Sets of other suites have no name in these files.
+    return name  # type: ignore[return-value]

@@ -1,0 +1,220 @@
+"""What a model knows of questions with answers: likelihoods, what it writes, wrong answers beside right ones.
+
+The answer scope is that of MRD: the answer's tokens and its EOS. OpenUnlearning's membership attacks leave the
+EOS out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from mrd_core.draws import FloatArray
+from mrd_core.encoding import Encoded, encode_one
+from mrd_core.evaluation.choice import closest_is_true
+from mrd_core.evaluation.generation import generate, prompt_of
+from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
+from mrd_core.evaluation.overlap import contains_answer, rouge_l
+from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
+from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.evaluation.truth import closer_to_one_better, probability_among, true_better, truth_ratio
+from mrd_core.memorization import extraction_likelihood
+
+QUESTION, PARAPHRASED = "question", "paraphrased question"
+
+
+def measure_answers(subject: Subject, one: EvaluationSet, *, extraction: bool = False) -> Measured:
+    """Ask a model the questions of a set, and look at how likely the true answers are.
+
+    Args:
+        subject: The model.
+        one: N samples of the kind `answers`.
+        extraction: Also measure EL.
+
+    Raises:
+        UserError: Out of memory with a single sample in the batch.
+    """
+    frame = one.frame
+    encoded = encode_pairs(subject, frame["prompt"], frame["answer"], frame["sample_id"])
+    said = _likelihoods(subject, encoded)
+    wide = pd.concat([metrics_of(said), _attack_scores(said, list(frame["answer"]), subject.k_percent)], axis=1)
+    wide["answer_tokens"] = [float(len(answer.log_probs)) for answer in said]
+    if extraction:
+        wide["extraction_likelihood"] = _extraction(subject, encoded)
+    if "perturbed_answer" in frame:
+        wide = wide.join(_truth(subject, frame, said, is_forget=one.role == "forget"))
+    written = _written(subject, encoded)
+    wide = wide.join(_overlap(written, list(frame["answer"])))
+    answers = [_answers(frame, QUESTION, frame["prompt"], frame["answer"], written)]
+    if "paraphrased_question" in frame:
+        again = _written(
+            subject, encode_pairs(subject, frame["paraphrased_question"], frame["answer"], frame["sample_id"])
+        )
+        wide["accuracy"] = _accuracy(frame, again)
+        answers.append(
+            _answers(frame, PARAPHRASED, frame["paraphrased_question"], frame["paraphrased_answer"], again)
+        )
+    return Measured(long(wide, frame["sample_id"]), pd.concat(answers, ignore_index=True), tuple(_notes(one)))
+
+
+def truth_ratios(subject: Subject, one: EvaluationSet) -> FloatArray:
+    """Return r of each sample (NaN: undefined), shape (N,), and nothing else: what a reference model is asked."""
+    frame = one.frame
+    own = frame["answer"] if "paraphrased_answer" not in frame else frame["paraphrased_answer"]
+    said = _likelihoods(subject, encode_pairs(subject, frame["prompt"], own, frame["sample_id"]))
+    wrong = _perturbed(subject, frame)
+    pairs = zip(said, wrong, strict=True)
+    return np.array([truth_ratio(answer.mean_log_prob, others) for answer, others in pairs])
+
+
+def encode_pairs(
+    subject: Subject, prompts: Iterable[str], answers: Iterable[str], sample_ids: Iterable[str]
+) -> Encoded:
+    """Return prompts with answers as tokens, N samples."""
+    model = subject.model
+    samples = [
+        encode_one(prompt, answer, model.tokenizer, model.context, subject.template)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    return Encoded(tuple(sample_ids), tuple(samples), subject.template)
+
+
+def long(wide: pd.DataFrame, sample_ids: Iterable[str]) -> pd.DataFrame:
+    """Return one row per value (sample_id, metric, value) of a table with a column per metric."""
+    table = wide.assign(sample_id=list(sample_ids))
+    return table.melt(id_vars="sample_id", var_name="metric", value_name="value").astype({"value": np.float64})
+
+
+def _likelihoods(subject: Subject, encoded: Encoded) -> list[Likelihoods]:
+    model = subject.model
+    return answer_likelihoods(model.network, encoded, model.device, subject.batch_tokens, subject.before_batch)
+
+
+def _attack_scores(said: Sequence[Likelihoods], answers: Sequence[str], k_percent: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "mia_loss": [loss_score(one.log_probs) for one in said],
+            "mia_zlib": [zlib_score(one.log_probs, answer) for one, answer in zip(said, answers, strict=True)],
+            "mia_min_k": [min_k_score(one.log_probs, k_percent) for one in said],
+            "mia_min_k_plus_plus": [
+                min_k_plus_plus_score(one.log_probs, one.means, one.variances, k_percent) for one in said
+            ],
+        }
+    )
+
+
+def _extraction(subject: Subject, encoded: Encoded) -> FloatArray:
+    model = subject.model
+    return extraction_likelihood(
+        model.network,
+        encoded,
+        model.device,
+        subject.generation_tokens,
+        subject.end_ids,
+        before_batch=subject.before_batch,
+    )
+
+
+def _truth(subject: Subject, frame: pd.DataFrame, said: Sequence[Likelihoods], *, is_forget: bool) -> pd.DataFrame:
+    """Return what follows from the likelihoods of the perturbed answers, given the plain question."""
+    wrong = _perturbed(subject, frame)
+    right = [answer.mean_log_prob for answer in said]
+    paraphrased = right
+    if "paraphrased_answer" in frame:
+        encoded = encode_pairs(subject, frame["prompt"], frame["paraphrased_answer"], frame["sample_id"])
+        paraphrased = [answer.mean_log_prob for answer in _likelihoods(subject, encoded)]
+    ratios = np.array([truth_ratio(one, others) for one, others in zip(paraphrased, wrong, strict=True)])
+    return pd.DataFrame(
+        {
+            "truth_ratio": closer_to_one_better(ratios) if is_forget else true_better(ratios),
+            "truth_ratio_raw": ratios,
+            "probability_normalised": [
+                probability_among(one, others) for one, others in zip(right, wrong, strict=True)
+            ],
+        }
+    )
+
+
+def _perturbed(subject: Subject, frame: pd.DataFrame) -> list[list[float]]:
+    """Return the length-normalised log-likelihoods of each sample's perturbed answers [nats per token]."""
+    counts = [len(answers) for answers in frame["perturbed_answer"]]
+    flat = [str(answer) for answers in frame["perturbed_answer"] for answer in answers]
+    prompts = np.repeat(frame["prompt"].to_numpy(object), counts)
+    said = _likelihoods(subject, encode_pairs(subject, list(prompts), flat, [str(i) for i in range(len(flat))]))
+    values = [answer.mean_log_prob for answer in said]
+    return [values[begin:end] for begin, end in pairwise(np.cumsum([0, *counts]))]
+
+
+def _written(subject: Subject, encoded: Encoded) -> list[str | None]:
+    """Return what the model itself writes to each prompt."""
+    model = subject.model
+    return generate(
+        model.network,
+        [prompt_of(sample) for sample in encoded.samples],
+        model.tokenizer,
+        model.device,
+        subject.generation_tokens,
+        subject.end_ids,
+        subject.max_new_tokens,
+        subject.before_batch,
+    )
+
+
+def _overlap(written: Sequence[str | None], answers: Sequence[str]) -> pd.DataFrame:
+    scores = [rouge_l(text, answer) for text, answer in zip(written, answers, strict=True)]
+    return pd.DataFrame(
+        {
+            "rouge": [score.recall for score in scores],
+            "rouge_f1": [score.f1 for score in scores],
+            "answer_match": [contains_answer(text, answer) for text, answer in zip(written, answers, strict=True)],
+            "rouge_shuffled": list(_shuffled(written, answers)),
+        }
+    )
+
+
+def _shuffled(written: Sequence[str | None], answers: Sequence[str]) -> Iterator[float]:
+    """Yield the recall of each text against another sample's answer, half a set away: neighbours share a topic."""
+    count = len(answers)
+    for i, text in enumerate(written):
+        yield rouge_l(text, answers[(i + count // 2) % count]).recall if count > 1 else float("nan")
+
+
+def _accuracy(frame: pd.DataFrame, written: Sequence[str | None]) -> list[float]:
+    rows = zip(written, frame["paraphrased_answer"], frame["perturbed_answer"], strict=True)
+    return [closest_is_true(text, true, list(wrong)) for text, true, wrong in rows]
+
+
+def _answers(
+    frame: pd.DataFrame,
+    asked: str,
+    prompts: Iterable[str],
+    references: Iterable[str],
+    written: Sequence[str | None],
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "sample_id": list(frame["sample_id"]),
+            "asked": asked,
+            "prompt": list(prompts),
+            "reference": list(references),
+            "generated": pd.Series(list(written), dtype=object),
+        }
+    )
+
+
+def _notes(one: EvaluationSet) -> Iterator[str]:
+    if "paraphrased_question" in one.frame:
+        yield (
+            f"Accuracy on the {one.title} compares by ROUGE-L what is written with the right and the wrong "
+            "answers: there is no embedding model."
+        )
+    without = int((one.frame["prompt"] == "").sum())
+    if without:
+        yield (
+            f"{without} of {len(one.frame)} samples of the {one.title} have no prompt: nothing is generated for "
+            "them."
+        )

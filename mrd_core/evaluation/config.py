@@ -1,0 +1,118 @@
+"""The configuration of an evaluation: `config.json` of its directory. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from mrd_core.config import ForgetSetConfig, ModelConfig, RunConfig
+
+# How many of the tokens Min-k% looks at [%], as OpenUnlearning sets it for TOFU.
+K_PERCENT = 40.0
+SuiteName = Literal["tofu", "wmdp", "whp", "safe", "custom"]
+
+SUITES: dict[SuiteName, str] = {
+    "tofu": "TOFU",
+    "wmdp": "WMDP",
+    "whp": "Who's Harry Potter",
+    "safe": "SAFE",
+    "custom": "Own files",
+}
+
+
+class EvaluateConfig(RunConfig):
+    """One evaluation of one model: what it still knows of the forget set, and what it has kept."""
+
+    steps: ClassVar[str] = "parts"
+    kind: Literal["evaluate"] = "evaluate"
+    suite: SuiteName = Field("custom", description=f"What is asked: {', '.join(SUITES)}.")
+    data: str | None = Field(
+        None,
+        description="Folder with the files of the suite, `demo`, or a hub data set; `custom` looks for `forget`, "
+        "`retain` and `held_out` there.",
+    )
+    model: ModelConfig = Field(
+        ModelConfig(), description="The model; that of the unlearning run where there is one."
+    )
+    unlearn_run: Path | None = Field(None, description="Directory of the unlearning run that made the model.")
+    score_run: Path | None = Field(
+        None, description="Directory of the score run whose MRD stands beside the values of each sample."
+    )
+    forget: ForgetSetConfig | None = Field(
+        None, description="Forget set of `custom`; by default that of the unlearning or of the score run."
+    )
+    retain: ForgetSetConfig | None = Field(
+        None, description="Retain set of `custom`; by default that of the unlearning run."
+    )
+    held_out: ForgetSetConfig | None = Field(
+        None, description="Samples of `custom` that the model was never trained on, for membership inference."
+    )
+    forget_split: str = Field("forget10", description="Which forget set of TOFU: forget01, forget05 or forget10.")
+    reference: str | None = Field(
+        None,
+        description="Retrained reference for forget quality: a model that never saw the forget set, or the "
+        "directory of its evaluation.",
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Most samples of a set, evenly spaced; by default all.",
+        json_schema_extra={"unit": "samples"},
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens that the model writes for a sample; by default 200, and 300 in `whp`.",
+        json_schema_extra={"unit": "tokens"},
+    )
+    k_percent: float = Field(
+        K_PERCENT,
+        gt=0,
+        le=100,
+        description="Share of the least likely tokens that Min-k% looks at.",
+        json_schema_extra={"unit": "%"},
+    )
+    extraction_likelihood: bool = Field(
+        False, description="Also measure EL, which costs about one forward pass for each answer token."
+    )
+    harness_tasks: tuple[str, ...] = Field(
+        (), description="Tasks of lm-evaluation-harness to run besides, such as `piqa`; it is installed apart."
+    )
+    toxicity_model: str | None = Field(
+        None, description="Text-classification model for `safe`, a folder or a hub id; such as Toxic-BERT."
+    )
+    batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
+    )
+
+    @property
+    def device(self) -> str:
+        """The device of the model."""
+        return self.model.device
+
+    @property
+    def title(self) -> str:
+        """Return a title for people: `TOFU on my-llama`."""
+        return f"{SUITES[self.suite]} on {self.subject}"
+
+    @property
+    def subject(self) -> str:
+        """Return what is evaluated, in a few words."""
+        if self.unlearn_run is not None:
+            return f"the result of {self.unlearn_run.name}"
+        return "the demo model" if self.model.source == "demo" else Path(self.model.source).name
+
+    @model_validator(mode="after")
+    def _has_what_it_asks(self) -> EvaluateConfig:
+        if self.suite != "custom":
+            if self.data is None:
+                raise ValueError(
+                    f"the suite `{self.suite}` needs `data`: the folder or hub data set with its files"
+                )
+            if self.forget or self.retain or self.held_out:
+                raise ValueError("own forget, retain and held-out sets belong to the suite `custom`")
+        elif not (self.data or self.forget or self.unlearn_run or self.score_run):
+            raise ValueError("the suite `custom` needs a forget set: give `data`, `forget`, or a run that has one")
+        return self

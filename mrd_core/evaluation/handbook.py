@@ -1,0 +1,40 @@
+"""The handbook's chapter on metrics, made from what is declared.
+
+python -m mrd_core.evaluation.handbook > docs/metrics.md
+"""
+
+from __future__ import annotations
+
+from mrd_core.evaluation.metrics import METRICS, NOTATION, Metric
+
+GOOD = {"low": "low is good", "high": "high is good", "half": "0.5 is good", "": "not taken"}
+
+
+def chapter() -> str:
+    """Return the chapter as Markdown."""
+    parts = [
+        "# Metrics",
+        "Made by `python -m mrd_core.evaluation.handbook` from what the code declares. Every metric of a sample "
+        "is kept (`values.parquet`); the value of a set is the mean over those samples on which it is defined.",
+        f"$${NOTATION}$$",
+        *(_metric(metric) for metric in METRICS.values()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metric(metric: Metric) -> str:
+    unit = f" [{metric.unit}]" if metric.unit else ""
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys(metric.file_names.values()))
+    lines = [
+        f"## {metric.title}{unit}: `{metric.name}`",
+        f"$${metric.formula}$$",
+        f"{metric.help} On the forget set: {GOOD[metric.forget]}; elsewhere: {GOOD[metric.retain]}.",
+        f"Of {'each sample' if metric.per_sample else 'a whole set'}; needs: {', '.join(metric.needs)}. "
+        f"Undefined: {metric.undefined}",
+        f"{metric.source}." + (f" In OpenUnlearning's files: {names}." if names else ""),
+    ]
+    return "\n\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(chapter(), end="")

@@ -1,0 +1,181 @@
+"""The job behind `mrd_core run` for an evaluation: set after set, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import pandas as pd
+
+from mrd_core import models
+from mrd_core.encoding import choose_template
+from mrd_core.errors import UserError
+from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
+from mrd_core.evaluation.answering import measure_answers
+from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import ANSWER_COLUMNS, VALUE_COLUMNS, EvaluationFiles
+from mrd_core.evaluation.interchange import write_results
+from mrd_core.evaluation.reference import reference_values
+from mrd_core.evaluation.request import copy_sets
+from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
+from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.runs import JobContext
+from mrd_core.scoring.plan import BATCH_TOKENS
+
+MAX_NEW_TOKENS = {"whp": 300}
+USUAL_MAX_NEW_TOKENS = 200
+REFERENCE, HARNESS = "reference", "harness"
+
+Part = Callable[[], Measured]
+
+
+def evaluate_job(config: EvaluateConfig, context: JobContext) -> dict[str, Any]:
+    """Carry out an evaluation and return the run's summary; sets that are done are not asked again.
+
+    Raises:
+        UserError: Bad settings, sets or model.
+        Cancelled: The run was asked to stop; finished sets stay.
+    """
+    files = EvaluationFiles(context.directory)
+    if not files.summary.exists():
+        _carry_out(config, files, context)
+    # Also where the summary was written and the process killed right after it.
+    files.remove_parts()
+    return dict(files.read_summary())
+
+
+def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobContext) -> None:
+    began = time.monotonic()
+    if not files.catalogue.exists():
+        copy_sets(config, files)
+    suite = Suite.load(files)
+    threads = models.set_threads()
+    context.progress(0, 1, message="Loading the model")
+    subject, reasons = _subject(config, context)
+    parts = _parts(config, suite, subject, files)
+    for number, (name, part) in enumerate(parts.items()):
+        context.check_cancelled()
+        context.progress(number, len(parts), message=f"Asking: {name.replace('_', ' ')}")
+        _keep(name, part, files)
+    context.progress(len(parts), len(parts), message="Asking")
+    summary = _summary(config, suite, files, list(parts))
+    summary["reasons"] = {"threads": threads.stated} | reasons
+    summary["seconds"] = round(time.monotonic() - began, 3)
+    for note in summary["notes"]:
+        context.event("info", note)
+    files.write_json(files.summary, summary)
+
+
+def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
+    model = models.load(config.model)
+    template = choose_template(model.tokenizer, config.model.template)
+    wish = config.batch_tokens
+    subject = Subject(
+        model=model,
+        template=template.value,
+        batch_tokens=BATCH_TOKENS[model.device.type] if wish == "auto" else wish,
+        max_new_tokens=config.max_new_tokens or MAX_NEW_TOKENS.get(config.suite, USUAL_MAX_NEW_TOKENS),
+        k_percent=config.k_percent,
+        before_batch=context.check_cancelled,
+    )
+    choices = model.choices | {"template": template}
+    return subject, {name: choice.stated for name, choice in choices.items()}
+
+
+def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: EvaluationFiles) -> dict[str, Part]:
+    """Return the units of work by name, in their order."""
+    asked: dict[Kind, Callable[[Subject, EvaluationSet], Measured]] = {
+        "answers": partial(measure_answers, extraction=config.extraction_likelihood),
+        "choices": measure_choices,
+        "completions": measure_completions,
+        "prompts": partial(measure_prompts, classifier=config.toxicity_model),
+        "texts": measure_texts,
+    }
+    parts: dict[str, Part] = {one.name: partial(asked[one.kind], subject, one) for one in suite.sets}
+    if config.reference is not None:
+        parts[REFERENCE] = partial(_reference, config, suite, subject)
+    if config.harness_tasks:
+        parts[HARNESS] = partial(_harness, config, subject, files)
+    return parts
+
+
+def _reference(config: EvaluateConfig, suite: Suite, subject: Subject) -> Measured:
+    forget = next((one for one in suite.of_role("forget") if "perturbed_answer" in one.frame), None)
+    if forget is None:
+        raise UserError(
+            f"The reference {config.reference}",
+            "cannot be held against this forget set: it has no perturbed answers, and so no truth ratio.",
+            "Leave the reference out, or give a forget set with the columns perturbed_answer and "
+            "paraphrased_answer (TOFU's forget10_perturbed).",
+        )
+    return Measured(reference_values(config, forget, subject), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
+
+
+def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -> Measured:
+    from mrd_core.evaluation.harness import run_tasks
+
+    found = run_tasks(subject, config.harness_tasks, config.data, config.limit)
+    files.write_json(files.parts / f"{HARNESS}.json", found)
+    rows = [(task, metric, value) for task, values in found.items() for metric, value in values.items()]
+    values = pd.DataFrame(rows, columns=["sample_id", "metric", "value"]).astype({"value": float})
+    return Measured(values, pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
+
+
+def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
+    """Do a part, unless an earlier attempt has done it, and write down what it gave; the notes are last."""
+    done = files.parts / f"{name}.done.json"
+    if done.exists():
+        return
+    began = time.monotonic()
+    measured = part()
+    files.write_frame(files.parts / f"{name}.values.parquet", measured.values)
+    files.write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
+    files.write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
+
+
+def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> dict[str, Any]:
+    """Put the parts together, write the tables of the run, and return its figures."""
+    values = _joined(files, parts, "values", VALUE_COLUMNS)
+    values.loc[values["split"] == REFERENCE, "split"] = "forget"
+    answers = _joined(files, [one.name for one in suite.sets], "answers", ANSWER_COLUMNS)
+    asked = values[values["split"] != HARNESS]
+    found = aggregates(asked, suite)
+    files.write_frame(files.values, values)
+    files.write_frame(files.answers, answers)
+    files.write_json(files.aggregates, [one.as_json for one in found])
+    write_results(files.results, as_results(asked, found))
+    done = {name: files.read_json(files.parts / f"{name}.done.json") for name in parts}
+    return {
+        "suite": config.suite,
+        "n_samples": sum(len(one.frame) for one in suite.sets),
+        "sets": {one.name: len(one.frame) for one in suite.sets},
+        "notes": list(dict.fromkeys([*suite.notes, *(note for one in done.values() for note in one["notes"])])),
+        "warnings": _warnings(found),
+        "seconds_by_set": {name: one["seconds"] for name, one in done.items()},
+        "texts_generated": int(answers["generated"].notna().sum()),
+        "reference": config.reference,
+        "harness": files.read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
+        "headline": _headline(found),
+    }
+
+
+def _joined(files: EvaluationFiles, parts: list[str], kind: str, columns: list[str]) -> pd.DataFrame:
+    frames = [pd.read_parquet(files.parts / f"{name}.{kind}.parquet").assign(split=name) for name in parts]
+    return pd.concat([frame[columns] for frame in frames], ignore_index=True)
+
+
+def _warnings(found: list[Aggregate]) -> list[str]:
+    """Say of which metrics a part of the samples is undefined; most have one reason, which the metric names."""
+    return [
+        f"{one.metric} is undefined on {one.undefined} of {one.n + one.undefined} samples of {one.split}."
+        for one in found
+        if one.undefined
+    ]
+
+
+def _headline(found: list[Aggregate]) -> Mapping[str, float | None]:
+    """Return the aggregates by `split/metric`, for lists of runs."""
+    return {f"{one.split}/{one.metric}": one.as_json["value"] for one in found}  # type: ignore[misc]

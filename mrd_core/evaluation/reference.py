@@ -1,0 +1,65 @@
+"""What a model that never saw the forget set makes of it: the other side of forget quality."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from mrd_core import models
+from mrd_core.config import ModelConfig
+from mrd_core.encoding import choose_template
+from mrd_core.errors import UserError
+from mrd_core.evaluation.answering import truth_ratios
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.evaluation.subject import Subject
+
+METRIC = "truth_ratio_reference"
+
+
+def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Subject) -> pd.DataFrame:
+    """Return the truth ratio of each forget sample under the reference (sample_id, metric, value).
+
+    The reference is a model, which is loaded beside the one that is evaluated, or the directory of an evaluation
+    of it, whose values are taken for the samples that both have.
+
+    Raises:
+        UserError: There is no such model, or the evaluation has no truth ratios of these samples.
+    """
+    assert config.reference is not None
+    directory = Path(config.reference).expanduser()
+    if EvaluationFiles(directory).catalogue.exists():
+        return _evaluated(directory, forget)
+    wanted = ModelConfig(
+        source=config.reference,
+        device=config.model.device,
+        dtype=config.model.dtype,
+        template=config.model.template,
+    )
+    model = models.load(wanted)
+    asked = Subject(
+        model,
+        choose_template(model.tokenizer, wanted.template).value,
+        subject.batch_tokens,
+        subject.max_new_tokens,
+        subject.k_percent,
+        subject.before_batch,
+    )
+    return pd.DataFrame(
+        {"sample_id": list(forget.frame["sample_id"]), "metric": METRIC, "value": truth_ratios(asked, forget)}
+    )
+
+
+def _evaluated(directory: Path, forget: EvaluationSet) -> pd.DataFrame:
+    values = pd.read_parquet(EvaluationFiles.finished(directory).values)
+    ours = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
+    found = values[ours & values["sample_id"].isin(forget.frame["sample_id"])]
+    if found.empty:
+        raise UserError(
+            f"The evaluation in {directory}",
+            "has no truth ratio of any of these forget samples, so it cannot be the reference.",
+            "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
+        )
+    return found.assign(metric=METRIC)[["sample_id", "metric", "value"]]

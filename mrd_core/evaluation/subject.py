@@ -1,0 +1,61 @@
+"""The model that is evaluated, and how it is asked; what asking it for one set gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+
+from mrd_core.models import LoadedModel
+from mrd_core.unlearning.answers import end_tokens
+
+# A step of a generation reads one token of each text, so many texts at a time are what fills it.
+GENERATED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A loaded model with all that it takes to ask it something.
+
+    Attributes:
+        model: Network, tokenizer, device, context.
+        template: `chat` or `plain`: how prompt and answer become text.
+        batch_tokens: Most padded tokens in a batch.
+        max_new_tokens: Most tokens that it writes for a sample.
+        k_percent: Share of the least likely tokens that Min-k% looks at [%].
+        before_batch: Called before each batch; raises to stop (cancellation).
+    """
+
+    model: LoadedModel
+    template: str
+    batch_tokens: int
+    max_new_tokens: int
+    k_percent: float
+    before_batch: Callable[[], None] = lambda: None
+
+    @property
+    def generation_tokens(self) -> int:
+        """Most padded tokens in a batch of generations."""
+        return GENERATED * self.batch_tokens
+
+    @property
+    def end_ids(self) -> list[int]:
+        """Tokens that end a text."""
+        return end_tokens(self.model.tokenizer, self.model.network)
+
+
+class Measured(NamedTuple):
+    """What a model made of one set.
+
+    Attributes:
+        values: Columns sample_id, metric, value (NaN: undefined).
+        answers: Columns sample_id, asked ("question" or "paraphrased question", "prompt"), prompt, reference,
+            generated (None: nothing could be written); no row where nothing was generated.
+        notes: What a reader of the values must know, in sentences.
+    """
+
+    values: pd.DataFrame
+    answers: pd.DataFrame
+    notes: tuple[str, ...] = ()

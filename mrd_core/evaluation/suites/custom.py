@@ -1,0 +1,81 @@
+"""Own files, the demo, or the sets of an unlearning run: forget, retain and held-out samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mrd_core.config import ForgetSetConfig
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
+from mrd_core.evaluation.suites import source
+from mrd_core.samples import ForgetSet, read, to_forget_set
+from mrd_core.scoring.files import RunFiles
+from mrd_core.unlearning.files import UnlearningFiles
+
+_TITLES: dict[str, tuple[str, Role]] = {
+    "forget": ("forget set", "forget"),
+    "retain": ("retain set", "retain"),
+    "held_out": ("held-out set", "unseen"),
+}
+
+
+def load(config: EvaluateConfig) -> Suite:
+    """Return the sets: those that are named, else those in `data`, else those of the run that is evaluated.
+
+    Raises:
+        UserError: There is no forget set, or a file is no good.
+    """
+    found = {name: _samples(config, name) for name in _TITLES}
+    if found["forget"] is None:
+        raise UserError(
+            f"The folder {config.data}",
+            "has no forget set.",
+            "Put a file named forget.jsonl (.json, .csv, .parquet) there, or name the forget set itself.",
+        )
+    sets = tuple(_set(name, samples) for name, samples in found.items() if samples is not None)
+    return Suite(sets, tuple(_notes(found)))
+
+
+def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
+    named: ForgetSetConfig | None = getattr(config, name)
+    if named is not None:
+        return read(_demo_split(named, name))
+    if config.data == "demo":
+        return read(ForgetSetConfig(source="demo", split=name))
+    if config.data is not None and (table := source.table(config.data, name)) is not None:
+        return to_forget_set(table, ForgetSetConfig(source=table.name))
+    of_run = _of_run(config, name)
+    return ForgetSet.load(of_run) if of_run is not None and of_run.exists() else None
+
+
+def _demo_split(config: ForgetSetConfig, name: str) -> ForgetSetConfig:
+    """Return the demo's own set of this name, where only `demo` is said."""
+    if config.source == "demo" and config.split is None:
+        return config.model_copy(update={"split": name})
+    return config
+
+
+def _of_run(config: EvaluateConfig, name: str) -> Path | None:
+    """Return where the runs that are evaluated keep their copy of a set."""
+    if config.unlearn_run is not None:
+        files = UnlearningFiles(config.unlearn_run)
+        return {"forget": files.samples, "retain": files.retain}.get(name)
+    if config.score_run is not None and name == "forget":
+        return RunFiles(config.score_run).samples
+    return None
+
+
+def _set(name: str, samples: ForgetSet) -> EvaluationSet:
+    title, role = _TITLES[name]
+    frame = samples.frame[["sample_id", "prompt", "answer"]]
+    return EvaluationSet(name, title, role, "answers", frame)
+
+
+def _notes(found: dict[str, ForgetSet | None]) -> Iterator[str]:
+    if found["retain"] is None:
+        yield "There is no retain set: nothing is said of what was kept, and no membership inference against it."
+    if found["held_out"] is None:
+        yield "There is no held-out set: no membership inference against unseen samples."
+    yield "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."

@@ -1,0 +1,98 @@
+"""TOFU (Maini et al. 2024): forget set, retain set, real authors and world facts, with their perturbed answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mrd_core.config import ForgetSetConfig, Layout
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
+from mrd_core.evaluation.suites import source
+from mrd_core.samples import Table, to_forget_set
+
+FORGET_SPLITS = ("forget01", "forget05", "forget10")
+# Its split on the hub; folders have none.
+HUB_SPLIT = "train"
+
+
+def load(config: EvaluateConfig) -> Suite:
+    """Return the sets of TOFU from a folder with its files, or from the hub.
+
+    Of a set only the questions and answers need be there (`forget10`, `retain90`, `real_authors`, `world_facts`);
+    its `_perturbed` file is taken instead where there is one, since truth ratio and accuracy need it.
+
+    Raises:
+        UserError: The forget or the retain set is missing, or a file is no good.
+    """
+    assert config.data is not None  # the configuration asks for it
+    notes: list[str] = []
+    found = [_set(config.data, one, notes) for one in _wanted(config.data, config.forget_split)]
+    sets = tuple(one for one in found if one is not None)
+    if all(one.role != "unseen" for one in sets) and any(one.role == "general" for one in sets):
+        notes.append(
+            "There is no held-out set: for membership inference against unseen samples, real authors and world "
+            "facts stand in. They differ from the forget set in subject and length, which an attack sees too."
+        )
+    return Suite(sets, tuple(notes))
+
+
+class _Wanted(NamedTuple):
+    name: str
+    title: str
+    role: Role
+    location: source.Location
+
+
+def _wanted(data: str, forget: str) -> Iterator[_Wanted]:
+    if forget not in FORGET_SPLITS:
+        raise UserError(
+            f"The forget set '{forget}'", "is none of TOFU's.", f"Choose one of: {', '.join(FORGET_SPLITS)}."
+        )
+    retain = f"retain{100 - int(forget.removeprefix('forget'))}"
+    yield _Wanted("forget", "forget set", "forget", _located(f"{forget}_perturbed", forget))
+    yield _Wanted("retain", "retain set", "retain", _located("retain_perturbed", retain))
+    yield _Wanted("real_authors", "real authors", "general", _located("real_authors_perturbed", "real_authors"))
+    yield _Wanted("world_facts", "world facts", "general", _located("world_facts_perturbed", "world_facts"))
+    # The data set on the hub has none for certain, and a subset that is not there is an error.
+    if not source.on_hub(data):
+        yield _Wanted(
+            "held_out", "held-out set", "unseen", _located("holdout10_perturbed", "holdout10", "held_out")
+        )
+
+
+def _located(*names: str) -> source.Location:
+    return source.Location(names, split=HUB_SPLIT)
+
+
+def _set(data: str, wanted: _Wanted, notes: list[str]) -> EvaluationSet | None:
+    name, title, role, location = wanted
+    table = location.read(data)
+    if table is None:
+        if role in ("forget", "retain"):
+            raise UserError(
+                f"TOFU in {data}",
+                f"has no {title}: neither {' nor '.join(location.names)} is there.",
+                "Name the folder that holds the files of TOFU (forget10_perturbed.jsonl and so on).",
+            )
+        if role == "general":
+            notes.append(f"There is no file of {title}: they are left out, and so is model utility.")
+        return None
+    return _read(name, title, role, table, notes)
+
+
+def _read(name: str, title: str, role: Role, table: Table, notes: list[str]) -> EvaluationSet:
+    config = ForgetSetConfig(source=table.name, layout=Layout.TOFU)
+    samples = to_forget_set(table, config).frame[["sample_id", "prompt", "answer"]].copy()
+    if "perturbed_answer" not in table.frame:
+        notes.append(f"The {title} has no perturbed answers: no truth ratio, and accuracy is the answer's string.")
+        return EvaluationSet(name, title, role, "answers", samples)
+    samples["perturbed_answer"] = source.text_lists(table, "perturbed_answer")
+    if (answers := source.optional_texts(table, "paraphrased_answer")) is not None:
+        samples["paraphrased_answer"] = answers
+    questions = source.optional_texts(table, "paraphrased_question")
+    # Accuracy holds what is written against the paraphrased answer.
+    if questions is not None and answers is not None:
+        samples["paraphrased_question"] = questions
+    return EvaluationSet(name, title, role, "answers", samples)

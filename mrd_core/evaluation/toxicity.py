@@ -1,0 +1,174 @@
+"""How toxic a text is, by the word of a text-classification model such as Toxic-BERT (Hanu and Unitary 2020)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from mrd_core.draws import FloatArray
+from mrd_core.encoding import length_buckets
+from mrd_core.errors import UserError
+from mrd_core.folders import folder_of
+from mrd_core.memorization import evaluating, within_memory
+from mrd_core.models import explained, read_part, require_complete, require_safetensors
+
+# Longer texts are cut: classifiers of this kind are trained on no more [tokens].
+MOST_TOKENS = 512
+_NEGATED = re.compile(r"non|not", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """A text-classification model with a label for toxic.
+
+    Attributes:
+        network: In evaluation mode, in fp32.
+        tokenizer: Its tokenizer.
+        device: Where token ids go.
+        label: Index of the toxic one.
+        is_multi_label: Whether labels stand beside each other, rather than one of them holds.
+    """
+
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    label: int
+    is_multi_label: bool
+
+    @torch.no_grad()
+    def probabilities(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the probability of toxic, shape (B,), for token ids and attention mask of shape (B, L)."""
+        logits = self.network(input_ids=ids, attention_mask=mask).logits.float()
+        toxic: Tensor = (logits.sigmoid() if self.is_multi_label else logits.softmax(-1))[:, self.label]
+        return toxic
+
+
+def toxicities(
+    source: str,
+    texts: Sequence[str | None],
+    device: torch.device,
+    batch_tokens: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> FloatArray:
+    """Load a classifier and return the probability that each text is toxic, shape (N,).
+
+    Args:
+        source: Folder or hub id.
+        texts: N texts; None has none.
+        device: Of the classifier.
+        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
+        before_batch: Called before each batch; raises to stop (cancellation).
+
+    Returns:
+        NaN where there is no text, or no token in it.
+
+    Raises:
+        UserError: As in `load`, or out of memory with a single text in the batch.
+    """
+    classifier = load(source, device)
+    return score(classifier, texts, batch_tokens, before_batch)
+
+
+def load(source: str, device: torch.device) -> Classifier:
+    """Load a text-classification model from safetensors; no code that comes with it is run.
+
+    Raises:
+        UserError: It is missing, unreachable, gated, has no safetensors, is no text-classification model, or none
+            of its labels is for toxic.
+    """
+    folder = folder_of(source, "text-classification model")
+    require_safetensors(folder, source)
+    with explained(source):
+        network, report = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    # A language model has no head to classify with: transformers would fill one with random numbers.
+    require_complete(report["missing_keys"], source)
+    settings = network.config
+    label, several = toxic_label(source, settings.id2label)
+    kind = settings.problem_type
+    return Classifier(
+        network=network.eval().to(device),
+        tokenizer=read_part(AutoTokenizer, folder, source),
+        device=device,
+        label=label,
+        is_multi_label=len(settings.id2label) == 1
+        or (several if kind is None else kind == "multi_label_classification"),
+    )
+
+
+def toxic_label(source: str, labels: Mapping[int, str]) -> tuple[int, bool]:
+    """Return the index of the label for toxic and whether several labels are of that kind.
+
+    Of several ("toxic", "severe_toxic"), it is the shortest; labels with "non" or "not" in them are the opposite.
+
+    Raises:
+        UserError: No label is for toxic; names them.
+    """
+    toxic = [index for index, name in labels.items() if "toxic" in name.lower() and not _NEGATED.search(name)]
+    if not toxic:
+        raise UserError(
+            f"The text-classification model '{source}'",
+            f"has no label for toxic; its labels are: {', '.join(labels.values())}.",
+            "Choose a model for toxicity, or name its labels in config.json (id2label).",
+        )
+    return min(toxic, key=lambda index: len(labels[index])), len(toxic) > 1
+
+
+def score(
+    classifier: Classifier,
+    texts: Sequence[str | None],
+    batch_tokens: int,
+    before_batch: Callable[[], None] = lambda: None,
+) -> FloatArray:
+    """Return the probability that each text is toxic; arguments and result as in `toxicities`."""
+    tokens = [_tokens(text, classifier) for text in texts]
+    given = [i for i, ids in enumerate(tokens) if ids]
+    scores = np.full(len(texts), np.nan)
+    if given:
+        with evaluating(classifier.network):
+            scores[given] = within_memory(
+                lambda most: _passed(classifier, [tokens[i] for i in given], most, before_batch), batch_tokens
+            )
+    return scores
+
+
+def _tokens(text: str | None, classifier: Classifier) -> list[int]:
+    if text is None:
+        return []
+    tokenizer = classifier.tokenizer
+    position_limit = getattr(classifier.network.config, "max_position_embeddings", MOST_TOKENS)
+    most = min(MOST_TOKENS, tokenizer.model_max_length, position_limit)
+    return list(tokenizer(text, truncation=True, max_length=most)["input_ids"])
+
+
+def _passed(
+    classifier: Classifier, tokens: Sequence[list[int]], batch_tokens: int, before_batch: Callable[[], None]
+) -> FloatArray:
+    scores = np.empty(len(tokens))
+    padding = classifier.tokenizer.pad_token_id
+    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+    # Without a padding token, a decoder could not tell where a text of a batch ends.
+    for batch in length_buckets(lengths, batch_tokens if padding is not None else 1):
+        before_batch()
+        ids = torch.full((len(batch), int(lengths[batch].max())), padding or 0)
+        mask = torch.zeros_like(ids)
+        for row, index in enumerate(batch):
+            ids[row, : lengths[index]] = torch.tensor(tokens[index])
+            mask[row, : lengths[index]] = 1
+        scores[batch] = (
+            classifier.probabilities(ids.to(classifier.device), mask.to(classifier.device)).cpu().numpy()
+        )
+    return scores

@@ -1,0 +1,359 @@
+"""Evaluations by their front door: a tiny model that knows its samples, asked in TOFU's layout and by its runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mrd_core.config import ForgetSetConfig, ModelConfig
+from mrd_core.errors import UserError
+from mrd_core.evaluation import interchange
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.job import evaluate_job
+from mrd_core.evaluation.request import copy_sets, request
+from mrd_core.memorization import measure_memorization
+from mrd_core.models import load
+from mrd_core.runs import Cancelled, JobContext, RunState, worker
+from mrd_core.samples import read
+from tests.unit import tiny
+from tests.unit.commands import Outcome
+from tests.unit.conftest import CONTEXT, WORDS, write_rows
+from tests.unit.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
+
+WRONG = 3
+
+
+def perturbed(row: dict[str, str]) -> dict[str, Any]:
+    """Return a row of a `_perturbed` file: the paraphrases are what the model knows, the wrong ones are not."""
+    wrong = [f"{WORDS[(i * 5) % len(WORDS)]} {WORDS[(i * 7 + 1) % len(WORDS)]} {i}" for i in range(WRONG)]
+    return {
+        "question": row["question"],
+        "answer": row["answer"],
+        "paraphrased_answer": row["answer"],
+        "perturbed_answer": wrong,
+        "paraphrased_question": row["question"],
+    }
+
+
+def general(name: str) -> list[dict[str, Any]]:
+    """Return rows that the model never saw, with wrong answers and no paraphrases."""
+    return [
+        {"question": f"{name} {i}?", "answer": WORDS[i], "perturbed_answer": [WORDS[i + 1], WORDS[i + 2]]}
+        for i in range(4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return scored_tiny(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in TOFU's layout."""
+    folder = tmp_path_factory.mktemp("tofu")
+    write_rows(folder / "forget10_perturbed.jsonl", [perturbed(row) for row in forget_rows()])
+    write_rows(folder / "retain_perturbed.jsonl", [perturbed(row) for row in retain_rows()])
+    write_rows(folder / "real_authors_perturbed.jsonl", general("Author"))
+    write_rows(folder / "world_facts_perturbed.jsonl", general("Fact"))
+    return folder
+
+
+def tofu(scored: Scored, data: Path, **changes: Any) -> EvaluateConfig:
+    """Return the configuration of an evaluation of the tiny model."""
+    settings: dict[str, Any] = {
+        "suite": "tofu",
+        "data": str(data),
+        "model": {"source": str(scored.model), "device": "cpu"},
+        "max_new_tokens": 40,
+    }
+    return EvaluateConfig.model_validate(settings | changes)
+
+
+def carried_out(config: EvaluateConfig, directory: Path, context: JobContext | None = None) -> EvaluationFiles:
+    """Carry an evaluation out in a directory."""
+    directory.mkdir(exist_ok=True)
+    files = EvaluationFiles(directory)
+    if not files.catalogue.exists():
+        copy_sets(config, files)
+    evaluate_job(config, context or JobContext(directory))
+    return files
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """The evaluation of a model that knows nothing."""
+    home = tmp_path_factory.mktemp("reference")
+    tokenizer = tiny.tokenizer()
+    tiny.llama(seed=5, vocab_size=len(tokenizer), max_position_embeddings=CONTEXT).save_pretrained(home / "model")
+    tokenizer.save_pretrained(home / "model")
+    config = EvaluateConfig(
+        suite="tofu",
+        data=str(data),
+        model=ModelConfig(source=str(home / "model"), device="cpu"),
+        max_new_tokens=4,
+    )
+    return carried_out(config, home / "evaluation").directory
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    tmp_path_factory: pytest.TempPathFactory, scored: Scored, data: Path, reference: Path
+) -> EvaluationFiles:
+    """The evaluation of the model that knows all forget and retain samples."""
+    config = tofu(scored, data, reference=str(reference), score_run=scored.directory)
+    return carried_out(config, tmp_path_factory.mktemp("evaluated") / "run")
+
+
+def value(files: EvaluationFiles, split: str, metric: str) -> float:
+    """Return an aggregate."""
+    found = [one for one in files.read_json(files.aggregates) if (one["split"], one["metric"]) == (split, metric)]
+    assert len(found) == 1, (split, metric)
+    return float(found[0]["value"])
+
+
+def of_samples(files: EvaluationFiles, split: str, metric: str) -> pd.Series[float]:
+    """Return the values of a metric by sample."""
+    values = pd.read_parquet(files.values)
+    wanted = (values["split"] == split) & (values["metric"] == metric)
+    return values[wanted].set_index("sample_id")["value"]
+
+
+def test_a_model_that_knows_its_samples_is_found_to(evaluated: EvaluationFiles) -> None:
+    for split in ("forget", "retain"):
+        assert value(evaluated, split, "exact_memorization") == 1.0
+        assert value(evaluated, split, "rouge") == 1.0
+        assert value(evaluated, split, "accuracy") == 1.0
+        assert value(evaluated, split, "answer_match") == 1.0
+    assert (value(evaluated, "forget", "rr"), value(evaluated, "forget", "ua")) == (0.0, 0.0)
+    assert value(evaluated, "world_facts", "answer_match") == 0.0
+
+
+def test_likelihoods_are_those_of_the_model(evaluated: EvaluationFiles, scored: Scored) -> None:
+    model = load(ModelConfig(source=str(scored.model), device="cpu"))
+    from mrd_core.encoding import encode
+
+    forget = read(ForgetSetConfig(source=str(scored.forget)))
+    oracle = measure_memorization(
+        model.network, encode(forget, model.tokenizer, model.context, "plain"), torch.device("cpu"), 512
+    )
+    np.testing.assert_allclose(of_samples(evaluated, "forget", "nll"), oracle.nll, rtol=1e-4)
+
+
+def test_the_truth_ratio_is_that_of_the_likelihoods(evaluated: EvaluationFiles) -> None:
+    raw = of_samples(evaluated, "forget", "truth_ratio_raw")
+    # What the model knows by heart is far likelier than any wrong answer.
+    assert (raw < 0.2).all()
+    np.testing.assert_allclose(of_samples(evaluated, "forget", "truth_ratio"), np.minimum(raw, 1 / raw))
+    retained = of_samples(evaluated, "retain", "truth_ratio_raw")
+    np.testing.assert_allclose(of_samples(evaluated, "retain", "truth_ratio"), np.maximum(0, 1 - retained))
+
+
+def test_forget_quality_holds_the_model_against_its_reference(evaluated: EvaluationFiles, reference: Path) -> None:
+    theirs = of_samples(EvaluationFiles(reference), "forget", "truth_ratio_raw")
+    pd.testing.assert_series_equal(of_samples(evaluated, "forget", "truth_ratio_reference"), theirs)
+    assert value(evaluated, "forget", "forget_quality") < 1e-3
+
+
+def test_a_reference_may_be_a_model(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path, evaluated: EvaluationFiles
+) -> None:
+    model = str(reference.parent / "model")
+    files = carried_out(tofu(scored, data, reference=model, limit=4), tmp_path / "run")
+    found = of_samples(files, "forget", "truth_ratio_reference")
+    assert len(found) == 4
+    np.testing.assert_allclose(
+        found, of_samples(evaluated, "forget", "truth_ratio_reference").loc[found.index], rtol=1e-3
+    )
+
+
+def test_every_text_that_was_written_is_kept_with_its_question(evaluated: EvaluationFiles) -> None:
+    answers = pd.read_parquet(evaluated.answers)
+    counts = answers.groupby(["split", "asked"]).size().to_dict()
+    assert counts == {
+        ("forget", "question"): N_FORGET,
+        ("forget", "paraphrased question"): N_FORGET,
+        ("retain", "question"): N_RETAIN,
+        ("retain", "paraphrased question"): N_RETAIN,
+        ("real_authors", "question"): 4,
+        ("world_facts", "question"): 4,
+    }
+    known = answers[answers["split"] == "forget"]
+    assert (known["generated"] == known["reference"]).all()
+
+
+def test_it_says_what_stands_in_for_what(evaluated: EvaluationFiles) -> None:
+    notes = " ".join(evaluated.read_summary()["notes"])
+    assert "no embedding model" in notes
+    assert "real authors and world facts stand in" in notes
+
+
+def test_ids_meet_those_of_the_score_run(evaluated: EvaluationFiles, scored: Scored) -> None:
+    forget = read(ForgetSetConfig(source=str(scored.forget))).frame
+    asked = pd.read_parquet(evaluated.sets / "forget.parquet")
+    assert list(asked["answer"]) == list(forget["answer"])
+    assert len(pd.read_parquet(evaluated.scores)) == N_FORGET
+
+
+def test_the_result_file_reads_back(evaluated: EvaluationFiles) -> None:
+    results = interchange.read_results(evaluated.results)
+    assert results["forget_truth_ratio"].aggregate == pytest.approx(value(evaluated, "forget", "truth_ratio"))
+    assert len(results["forget_Q_A_ROUGE"].samples) == N_FORGET
+    assert results["model_utility"].aggregate == pytest.approx(value(evaluated, "retain", "model_utility"))
+
+
+class StopAfter(JobContext):
+    """Asks to stop as soon as a part is done."""
+
+    def __init__(self, directory: Path, part: str) -> None:
+        super().__init__(directory)
+        self.done = EvaluationFiles(directory).parts / f"{part}.done.json"
+
+    def check_cancelled(self) -> None:
+        """Stop."""
+        if self.done.exists():
+            raise Cancelled("asked")
+
+
+def test_an_evaluation_goes_on_where_it_was_stopped(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path, evaluated: EvaluationFiles
+) -> None:
+    config = tofu(scored, data, reference=str(reference), score_run=scored.directory)
+    with pytest.raises(Cancelled):
+        carried_out(config, tmp_path / "run", StopAfter(tmp_path / "run", "retain"))
+    first = EvaluationFiles(tmp_path / "run")
+    when = (first.parts / "forget.done.json").stat().st_mtime_ns
+    assert not first.summary.exists()
+    seen: list[int] = []
+
+    class Watching(JobContext):
+        def progress(self, done: int, total: int, **extra: Any) -> None:  # noqa: ARG002
+            if first.parts.exists():
+                seen.append((first.parts / "forget.done.json").stat().st_mtime_ns)
+
+    files = carried_out(config, tmp_path / "run", Watching(tmp_path / "run"))
+    assert set(seen) == {when}
+    pd.testing.assert_frame_equal(pd.read_parquet(files.values), pd.read_parquet(evaluated.values))
+    assert not files.parts.exists()
+
+
+def test_the_model_of_an_unlearning_run_is_asked_for_what_it_was_to_forget(tmp_path: Path, scored: Scored) -> None:
+    place = Place.of(tmp_path / "home")
+    unlearned = place.carried_out(
+        scored.config(method="graddiff", retain=scored.kept, optimiser={"learning_rate": 2e-3, "lora_rank": 2})
+    )
+    config = EvaluateConfig(unlearn_run=unlearned.run.directory, max_new_tokens=40)
+    run = request(config, store=place.store, settings=place.settings)
+    assert worker.run(run.directory, store=place.store) is RunState.SUCCEEDED
+    files = EvaluationFiles.finished(run.directory)
+    assert files.read_summary()["sets"] == {"forget": N_FORGET, "retain": N_RETAIN}
+    account = json.loads(files.unlearned.read_text())
+    assert account["summary"]["updates"] == unlearned.summary["updates"]
+    assert len(pd.read_parquet(files.scores)) == N_FORGET
+    outcome = unlearned.outcome["nll_after"]
+    # An adapter is merged into its model, which rounds.
+    np.testing.assert_allclose(of_samples(files, "forget", "nll").loc[outcome.index], outcome, rtol=2e-3)
+    assert place.store.evaluations()[0].id == run.id
+
+
+def test_without_paraphrases_accuracy_is_the_answers_string(tmp_path: Path, scored: Scored) -> None:
+    config = EvaluateConfig(
+        model=ModelConfig(source=str(scored.model), device="cpu"),
+        forget=ForgetSetConfig(source=str(scored.forget)),
+        max_new_tokens=40,
+        extraction_likelihood=True,
+        limit=3,
+    )
+    files = carried_out(config, tmp_path / "run")
+    metrics = set(pd.read_parquet(files.values)["metric"])
+    assert "accuracy" not in metrics
+    assert (of_samples(files, "forget", "answer_match") == 1).all()
+    assert (of_samples(files, "forget", "extraction_likelihood") == 1).all()
+    notes = " ".join(files.read_summary()["notes"])
+    assert "no retain set" in notes
+    assert "no held-out set" in notes
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("forget10_perturbed", "forget set"), ("retain_perturbed", "retain set")],
+)
+def test_a_folder_without_a_set_is_refused(
+    tmp_path: Path, scored: Scored, data: Path, missing: str, said: str
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "tofu"))
+    (folder / f"{missing}.jsonl").unlink()
+    with pytest.raises(UserError, match=said):
+        copy_sets(tofu(scored, folder), EvaluationFiles(tmp_path))
+
+
+def test_a_reference_needs_perturbed_answers(tmp_path: Path, scored: Scored, reference: Path) -> None:
+    config = EvaluateConfig(
+        model=ModelConfig(source=str(scored.model), device="cpu"),
+        forget=ForgetSetConfig(source=str(scored.forget)),
+        reference=str(reference),
+        max_new_tokens=2,
+    )
+    with pytest.raises(UserError, match="no perturbed answers"):
+        carried_out(config, tmp_path / "run")
+
+
+def test_a_missing_reference_is_named(tmp_path: Path, scored: Scored, data: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        carried_out(tofu(scored, data, reference=str(tmp_path / "nowhere"), limit=1), tmp_path / "run")
+
+
+def test_an_evaluation_of_other_samples_is_no_reference(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "tofu"))
+    write_rows(folder / "forget10_perturbed.jsonl", [perturbed(row) for row in retain_rows()])
+    with pytest.raises(UserError, match="no truth ratio of any of these"):
+        carried_out(tofu(scored, folder, reference=str(reference), limit=1), tmp_path / "run")
+
+
+def test_an_unfinished_unlearning_run_cannot_be_evaluated(tmp_path: Path, scored: Scored) -> None:
+    place = Place.of(tmp_path / "home")
+    waiting = place.submitted(scored.config())
+    with pytest.raises(UserError, match="has no model"):
+        request(EvaluateConfig(unlearn_run=waiting.run.directory), store=place.store, settings=place.settings)
+
+
+class TestCommand:
+    def test_it_prints_what_it_found_and_ends_with_json(
+        self, tmp_path: Path, scored: Scored, data: Path, cli: Callable[..., Outcome]
+    ) -> None:
+        ended = cli(
+            *("evaluate", "--model", scored.model, "--suite", "tofu", "--data", data, "--limit", 2),
+            *("--max-new-tokens", 40, "--out", tmp_path / "run", "--json"),
+        )
+        assert ended.code == 0, ended.err
+        summary = json.loads(ended.out.splitlines()[-1])
+        assert summary["sets"]["forget"] == 2
+        assert summary["headline"]["forget/rouge"] == 1.0
+        assert "exact_memorization" in ended.err
+        assert f"python -m analysis compare {tmp_path / 'run'}" in ended.said
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ((), "needs one model"),
+            (("--model", "demo"), "needs a forget set"),
+            (("--model", "demo", "--suite", "tofu"), "needs `data`"),
+            (("--model", "demo", "--suite", "toffee"), "--suite toffee"),
+            (("--model", "demo", "--data", "demo", "--limit", "0"), "--limit 0"),
+        ],
+    )
+    def test_bad_options_are_named(self, cli: Callable[..., Outcome], options: tuple[str, ...], said: str) -> None:
+        ended = cli("evaluate", *options)
+        assert ended.code == 2
+        assert said in ended.said
