@@ -15,5 +15,6 @@ st.navigation(
         st.Page("pages/characteristics.py", title="Characteristics", icon=":material/category:"),
         st.Page("pages/evidence.py", title="Evidence", icon=":material/fact_check:"),
         st.Page("pages/unlearning.py", title="Unlearning", icon=":material/ink_eraser:"),
+        st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
     ]
 ).run()

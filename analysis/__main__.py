@@ -17,6 +17,9 @@ from analysis import characteristics as reading
 from analysis.characteristics import Characterised
 from analysis.characteristics_export import exports, write_exports
 from analysis.claims import Claim
+from analysis.comparison_command import compared
+from analysis.comparison_export import write_exports as write_comparison
+from analysis.comparison_strata import COLUMN as DIFFICULTY_COLUMN
 from analysis.difficulty import Variant
 from analysis.evidence import Evidence, Measurements, judge, measurements
 from analysis.evidence_brief import brief
@@ -157,6 +160,46 @@ def evidence(
         if out_dir:
             written = write_tables(out_dir, directory.resolve().name, shown)
             err.print(f"Written to {escape(str(out_dir))}: {escape(', '.join(written))}", highlight=False)
+
+
+@app.command()
+def compare(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR...", help="Directories of evaluations, or result files of OpenUnlearning (JSON)."
+        ),
+    ],
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="The one that the others are held against; by default the first of a model that nothing was "
+            "unlearned from."
+        ),
+    ] = None,
+    column: Annotated[
+        str, typer.Option(help="Column of the scores by which samples are hard or easy.")
+    ] = DIFFICULTY_COLUMN,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder for tables (CSV, Markdown, LaTeX) and figures (HTML).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Compare evaluations: what was forgotten, what was kept, at what price, and is the difference noise?"""
+    if out_dir:
+        _require_folder(out_dir)
+    found = compared(sources, baseline, column)
+    if as_json:
+        print(json.dumps(found.as_json(), ensure_ascii=False, allow_nan=False), flush=True)
+    else:
+        for title, frame in found.tables():
+            out.print(_grid(title, frame))
+        for note in found.said():
+            out.print(f"Mind: {note}", highlight=False, markup=False)
+    if out_dir:
+        contents = found.exports()
+        write_comparison(out_dir, contents)
+        err.print(f"Written to {escape(str(out_dir))}: {escape(', '.join(contents))}", highlight=False)
 
 
 @app.command("run")

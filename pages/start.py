@@ -8,7 +8,7 @@ from pages.components import session, tour
 from pages.components.notices import SYMBOLS, errors_shown
 
 PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
-PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE)
+PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE) | {"evaluate": tour.COMPARE}
 
 session.require_router()
 st.title("MRD Lens")
@@ -81,8 +81,11 @@ def open_run(run_id: str) -> None:
     """Look at a run on the page of its kind."""
     run = store.get(run_id)
     scored = store.scored_by(run)
-    session.open_run(scored.id)
-    query = {session.RUN: scored.id}
+    query = {}
+    # An evaluation may stand for itself.
+    if scored.kind == "score":
+        session.open_run(scored.id)
+        query[session.RUN] = scored.id
     if run.kind == "characteristics":
         session.open_reading(run.id)
     elif run.kind == "unlearn":
@@ -91,6 +94,9 @@ def open_run(run_id: str) -> None:
     elif run.kind in EXPERIMENTS:
         session.open_experiment(run.kind, run.id)
         query[session.EXPERIMENT] = run.id
+    elif run.kind == "evaluate":
+        session.open_evaluations([run.id], None)
+        query[session.EVALUATIONS] = run.id
     st.switch_page(PAGES[run.kind], query_params=query)
 
 

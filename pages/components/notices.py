@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
 
@@ -55,6 +55,12 @@ def heading(text: str) -> None:
     """Show a heading that quotes a user's file name, so it stays plain."""
     style = "font-size:1.75rem;font-weight:600;line-height:1.2;margin:0;padding:.5rem 0;overflow-wrap:anywhere"
     st.html(f'<h3 style="{style}">{escape(text)}</h3>')
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return lines of HTML as a list; what they quote of a user's file must be escaped in them."""
+    items = "".join(f'<li style="overflow-wrap:anywhere">{line}</li>' for line in lines)
+    return f'<ul style="margin:0;padding-left:1.2rem">{items}</ul>'
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
 
-The run, its unlearning runs and the experiment looked at, and the sample live in the URL
-(`?run=…&unlearn=…,…&experiment=…&sample=…`), so that a link shows what its sender saw. A URL never starts
-anything.
+The run, its unlearning runs and the experiment looked at, the evaluations compared, and the sample live in the URL
+(`?run=…&unlearn=…,…&experiment=…&evaluations=…,…&baseline=…&sample=…`), so that a link shows what its sender saw.
+A URL never starts anything.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from mrd_core.unlearning.config import UnlearnConfig
 from pages.components.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
+EVALUATIONS, BASELINE = "evaluations", "baseline"
+# What belongs to one score run.
+OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def current_run() -> Run | None:
 def open_run(run_id: str) -> None:
     """Look at a run, from now on and on every page."""
     if st.session_state.get(RUN) not in (None, run_id):
-        for name in (SAMPLE, UNLEARN, EXPERIMENT):
+        for name in (SAMPLE, *OF_RUN):
             st.query_params.pop(name, None)
         forget_filters()
     st.session_state[RUN] = run_id
@@ -108,14 +111,14 @@ def open_run(run_id: str) -> None:
 def leave_run() -> None:
     """Look at no run."""
     st.session_state.pop(RUN, None)
-    for name in (RUN, SAMPLE, UNLEARN, EXPERIMENT):
+    for name in (RUN, SAMPLE, *OF_RUN):
         st.query_params.pop(name, None)
     forget_filters()
 
 
 def forget_filters() -> None:
-    """Drop the filters, the reading, and the unlearning runs and experiments looked at: they belong to one run."""
-    for key in ("search", "box", READING, UNLEARN, EXPERIMENT):
+    """Drop the filters, the reading, and what else is looked at that belongs to one run."""
+    for key in ("search", "box", READING, *OF_RUN):
         st.session_state.pop(key, None)
 
 
@@ -181,6 +184,24 @@ def open_experiment(kind: str, run_id: str) -> None:
         st.query_params[EXPERIMENT] = run_id
     else:
         st.query_params.pop(EXPERIMENT, None)
+
+
+def current_evaluations() -> tuple[list[str], str | None]:
+    """Return the ids of the evaluations that the URL, or else this session, names, and that of the baseline."""
+    named = st.query_params.get(EVALUATIONS) or st.session_state.get(EVALUATIONS) or ""
+    return [name for name in named.split(",") if name], (
+        st.query_params.get(BASELINE) or st.session_state.get(BASELINE)
+    )
+
+
+def open_evaluations(run_ids: Iterable[str], baseline: str | None) -> None:
+    """Hold these evaluations against the baseline."""
+    for name, value in ((EVALUATIONS, ",".join(run_ids)), (BASELINE, baseline)):
+        if value:
+            st.session_state[name] = st.query_params[name] = value
+        else:
+            st.session_state.pop(name, None)
+            st.query_params.pop(name, None)
 
 
 def select_many(sample_ids: set[str], label: str) -> None:

@@ -10,7 +10,7 @@ from pages.components import session
 
 START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
 CHARACTERISTICS, EVIDENCE = "pages/characteristics.py", "pages/evidence.py"
-UNLEARNING = "pages/unlearning.py"
+UNLEARNING, COMPARE = "pages/unlearning.py", "pages/compare.py"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ STEPS = (
         "Did the order pay off?",
         "When both have ended, *Comparison* holds them side by side: updates, what is left of other knowledge, "
         "and the whole cost, that of measuring MRD included. One seed proves little. What does it say with three?",
+    ),
+    Step(
+        COMPARE,
+        "Is it really gone?",
+        "Press **Evaluate these runs**: the model before unlearning and both results are asked the same things, "
+        "what to forget, what to keep, and what none of them has ever seen. The table marks with ▲ and ▼ what is "
+        "larger than the noise. *Samples* shows the answers side by side. Which would you trust?",
     ),
     Step(
         EVIDENCE,

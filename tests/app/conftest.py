@@ -26,13 +26,15 @@ from mrd_core.runs.directory import READINGS
 from mrd_core.samples import load_table, read
 from mrd_core.scoring.files import RunFiles
 from tests.conftest import REPOSITORY
+from tests.once import made_once
+from tests.unit.scored_demo import ROWS, scored_demo
 
 SAMPLES = 24
 # Enough for groups of ten samples under every criterion.
-CHARACTERISED = 60
+CHARACTERISED = ROWS
 PAGES = {
     name: f"pages/{name}.py"
-    for name in ("start", "forget_set", "difficulty", "characteristics", "evidence", "unlearning")
+    for name in ("start", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare")
 }
 PATIENCE = 60.0
 # Without training counts, in more than one language, and with a look of Markdown, LaTeX and HTML.
@@ -97,8 +99,17 @@ class CharacterisedHome(Home):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """One run of the real worker on the demo model; for tests that only read."""
-    path = tmp_path_factory.mktemp("finished")
-    return scored(path, quick_config(write_demo_rows(path / "forget.jsonl")))
+    return finished_home(tmp_path_factory.getbasetemp())
+
+
+def finished_home(base: Path) -> Home:
+    """Return the data root of that run; `base` is the temporary folder of this process."""
+    path = made_once(
+        base, "finished", lambda home: scored(home, quick_config(write_demo_rows(home / "rows.jsonl")))
+    )
+    store = RunStore.open(settings_for(path))
+    (run,) = store.list()
+    return Home(path, store, run)
 
 
 @pytest.fixture
@@ -112,8 +123,10 @@ def own(finished: Home, tmp_path: Path) -> Home:
 def characterised(tmp_path_factory: pytest.TempPathFactory) -> CharacterisedHome:
     """A run large enough for verdicts, read by the real job; for tests that only read."""
     path = tmp_path_factory.mktemp("characterised")
-    home = scored(path, quick_config(write_demo_rows(path / "forget.jsonl", CHARACTERISED)))
-    return with_reading(home, characteristics.default_config(home.run.directory))
+    demo = scored_demo(tmp_path_factory.getbasetemp())
+    store = RunStore.open(settings_for(path))
+    run = adopted(store, RunStore.open(settings_for(demo.parents[1])).find_by_directory(demo))
+    return with_reading(Home(path, store, run), characteristics.default_config(run.directory))
 
 
 @pytest.fixture

@@ -1,0 +1,189 @@
+"""What `python -m analysis compare` prints and writes: a comparison with all that stands beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis import comparison_figures as figures
+from analysis.comparison import Comparison, compare, default_baseline
+from analysis.comparison_columns import COMPLETENESS
+from analysis.comparison_export import GROUP, comparison_json, exports, legend, number, table
+from analysis.comparison_strata import INTERACTION, by_stratum, change, require_scores
+from analysis.evaluated import Evaluated, read
+from mrd_core.errors import UserError
+
+# What changes a sample is shown by: the share of its answer that is not written any more, or the first there is.
+CHANGED = "rr"
+# Groups beside the baseline in one table of a terminal.
+ABREAST = 2
+CELL_WIDTH = 22
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """A comparison with what is told of hard and easy samples.
+
+    Attributes:
+        comparison: What was found.
+        frames: `strata` and `change` (`analysis.comparison_strata`); empty where no run has MRD of the samples.
+        metric: The column that changed, by its title.
+        notes: Why there are no such frames.
+    """
+
+    comparison: Comparison
+    frames: Mapping[str, pd.DataFrame]
+    metric: str
+    notes: tuple[str, ...]
+
+    def said(self) -> list[str]:
+        """Return all that a reader must know, in sentences."""
+        return [*self.comparison.notes, *self.notes]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        return comparison_json(self.comparison, **self.frames) | {"notes": self.said()}
+
+    def exports(self) -> Mapping[str, Callable[[], bytes]]:
+        """Return for each file name what makes its content."""
+        return exports(self.comparison, dict(self._figures()), **self.frames)
+
+    def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
+        """Yield tables for a terminal by title, every cell text."""
+        if len(self.comparison.groups) == 1:
+            yield legend(self.comparison), _own_values(self.comparison)
+        yield from _side_by_side(self.comparison)
+        if len(pairs := _marked_pairs(self.comparison)):
+            yield "What drawing by MRD changed by more than the noise", pairs
+        if len(self.comparison.settings):
+            yield "Settings that differ", _broken(self.comparison.settings)
+        if "strata" in self.frames and len(contrasts := _contrasts(self.frames["strata"])):
+            yield "Differences on hard samples less those on easy ones", contrasts
+
+    def _figures(self) -> Iterator[tuple[str, go.Figure]]:
+        yield "Completeness against utility, a point a run", figures.tradeoff(self.comparison)
+        if "strata" in self.frames:
+            yield "Completeness by difficulty", figures.strata(self.frames["strata"])
+        if len(self.frames.get("change", ())):
+            yield "Change of each sample against its MRD", figures.change(self.frames["change"], self.metric)
+
+
+def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Compared:
+    """Read evaluations and compare them.
+
+    Args:
+        sources: Directories of evaluations, or result files of OpenUnlearning.
+        baseline: One of them; by default the first of a model that nothing was unlearned from, else the first.
+        column: Of the scores, by which samples are hard or easy.
+
+    Raises:
+        UserError: What one of them is not, or why they cannot be compared.
+    """
+    runs = [read(source) for source in sources]
+    place = default_baseline(runs) if baseline is None else _place(sources, baseline)
+    found = compare(runs, place)
+    keys = {each.key: each.title for each in found.columns if each.side == COMPLETENESS}
+    if not keys:
+        return Compared(found, {}, "", ("Nothing was measured on the forget set.",))
+    metric = CHANGED if CHANGED in keys else next(iter(keys))
+    frames, notes = _by_difficulty(runs, place, metric, column)
+    return Compared(found, frames, keys[metric], notes)
+
+
+def _by_difficulty(
+    runs: Sequence[Evaluated], place: int, metric: str, column: str
+) -> tuple[dict[str, pd.DataFrame], tuple[str, ...]]:
+    """Return what is told by difficulty, or why nothing is; a column that is not there is an error."""
+    if not any(run.scores is not None for run in runs):
+        return {}, ("No run has MRD beside its values: nothing is said by difficulty.",)
+    require_scores(runs, column)
+    try:
+        frames = {
+            "strata": by_stratum(runs, place, COMPLETENESS, column),
+            "change": change(runs, place, metric, column),
+        }
+    except UserError as error:
+        return {}, (f"Nothing is said by difficulty: {error.cause}",)
+    return frames, ()
+
+
+def _place(sources: Sequence[Path], baseline: Path) -> int:
+    wanted = baseline.resolve()
+    found = [place for place, source in enumerate(sources) if source.resolve() == wanted]
+    if not found:
+        raise UserError(f"--baseline {baseline}", "is none of the evaluations.", "Name one of those to compare.")
+    return found[0]
+
+
+def _own_values(comparison: Comparison) -> pd.DataFrame:
+    """Return the values of a single group with their intervals."""
+    columns, cells = {column.key: column for column in comparison.columns}, comparison.cells
+    known = [columns[key] for key in cells["column"]]
+    return pd.DataFrame(
+        {
+            "": [column.title for column in known],
+            "value": list(map(number, known, cells["mean"])),
+            "95 % over samples": list(map(_ends, cells["low"], cells["high"])),
+            "samples": cells["n"].astype(str),
+            "undefined": cells["undefined"].astype(str),
+        }
+    )
+
+
+def _side_by_side(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the table on its side, a few groups at a time beside the baseline, so that a terminal has room."""
+    turned = table(comparison).set_index(GROUP).T
+    others = [group.label for group in comparison.groups[1:]]
+    for start in range(0, len(others), ABREAST):
+        shown = turned[[comparison.baseline, *others[start : start + ABREAST]]]
+        title = legend(comparison) if start == 0 else ""
+        yield title, _broken(shown.rename_axis(columns=None).reset_index(names=""))
+
+
+def _broken(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame with long names and cells broken, so that every column has room."""
+    broken = frame.map(lambda cell: fill(str(cell), CELL_WIDTH))
+    return broken.set_axis([fill(str(name), CELL_WIDTH) for name in frame], axis="columns")
+
+
+def _marked_pairs(comparison: Comparison) -> pd.DataFrame:
+    """Return the marked differences of settings from the same method with uniform sampling."""
+    titles = {column.key: column.title for column in comparison.columns}
+    of_pairs = comparison.differences["against"] != comparison.baseline
+    found = comparison.differences[of_pairs & comparison.differences["marked"]]
+    return pd.DataFrame(
+        {
+            "setting": found["group"] + " less " + found["against"],
+            "column": found["column"].map(titles),
+            "difference": [f"{value:+.3f}".replace("-", "−") for value in found["difference"]],
+            "95 %": list(map(_ends, found["low"], found["high"])),
+            "": np.where(found["better"], "better", "worse"),
+        }
+    )
+
+
+def _contrasts(strata: pd.DataFrame) -> pd.DataFrame:
+    found = strata[strata["part"] == INTERACTION].dropna(subset=["value"])
+    return pd.DataFrame(
+        {
+            "setting": found["group"] + " less " + found["against"],
+            "hard − easy": [_number(value) for value in found["value"]],
+            "95 %": list(map(_ends, found["low"], found["high"])),
+            "p (Holm)": ["–" if np.isnan(value) else f"{value:.2g}" for value in found["p_holm"]],
+        }
+    )
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f}".replace("-", "−")
+
+
+def _ends(low: float, high: float) -> str:
+    return "–" if np.isnan(low) else f"[{_number(low)}, {_number(high)}]"

@@ -1,0 +1,325 @@
+"""The Compare page in every state: what is evaluated, what goes on, what is compared, and bad result files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.testing.v1 import AppTest
+
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.scoring.files import RunFiles
+from mrd_core.shell import evaluate_command
+from mrd_core.unlearning.files import UnlearningFiles
+from pages.components.compare_settings import DEMO_LIMIT
+from pages.components.unlearn_inputs import key_of
+from tests.app.conftest import (
+    SAMPLES,
+    Home,
+    adopted,
+    button,
+    ended,
+    finish,
+    settings_for,
+    sound,
+    texts,
+)
+from tests.app.test_unlearning import queued
+from tests.unit.evaluations import Values, answers_of, write_evaluation
+
+Open = Callable[..., AppTest]
+HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$"
+SUITE = key_of(EvaluateConfig, "suite")
+
+
+@dataclass(frozen=True)
+class Shown(Home):
+    """A data root with a score run, and finished evaluations beside it."""
+
+    original: Run
+    others: tuple[Run, ...]
+
+
+def evaluation(home: Home, name: str, level: float, kept: float, **settings: Any) -> Run:
+    """Register a finished evaluation of the samples of the score run."""
+    scores = pd.read_parquet(RunFiles(home.run.directory).scores)
+    values = answers_of(np.random.default_rng(len(name)), level, n=SAMPLES, kept=kept)
+    ids = {"forget": list(scores["sample_id"])}
+    return registered(home, name, values, ids=ids, mrd=scores["mrd_answer_mean"], **settings)
+
+
+def registered(home: Home, name: str, values: Values, **settings: Any) -> Run:
+    """Write a finished evaluation beside the score run, and have the store know it."""
+    directory = write_evaluation(home.path / "runs" / name, values, score_run=home.run.directory, **settings)
+    summary = EvaluationFiles(directory).read_summary() | {"n_samples": 2 * SAMPLES}
+    run = home.store.create("evaluate", name, "cpu", directory)
+    return ended(home.store, run, RunState.SUCCEEDED, summary=summary)
+
+
+@pytest.fixture(scope="module")
+def shown(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """The model before unlearning, two seeds of GA, and GA + MRD; for tests that only read."""
+    path = tmp_path_factory.mktemp("compared")
+    store = RunStore.open(settings_for(path))
+    home = Home(path, store, adopted(store, finished.run))
+    original = evaluation(home, "original", 0.95, 0.8, notes=[HOSTILE])
+    others = (
+        evaluation(home, "ga-0", 0.4, 0.5, method="ga"),
+        evaluation(home, "ga-1x", 0.45, 0.5, method="ga", seed=1),
+        evaluation(home, "mrd", 0.2, 0.5, method="ga", sampler="mrd"),
+    )
+    return Shown(path, store, home.run, original, others)
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Note what every download button of a page would hand out, by its key."""
+    noted: dict[str, Any] = {}
+    original = DeltaGenerator.download_button
+
+    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
+        noted[options["key"]] = data
+        return bool(original(self, label, data, *args, **options))
+
+    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
+    return noted
+
+
+def opened(app: Open, home: Home, **query: str) -> AppTest:
+    return app(home.path, "compare", run=home.run.id, **query)
+
+
+def view(test: AppTest, name: str) -> AppTest:
+    test.segmented_control(key="compare_view").set_value(name).run()
+    return sound(test)
+
+
+def figures_of(test: AppTest) -> list[dict[str, Any]]:
+    return [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
+
+
+def tables_of(test: AppTest) -> list[str]:
+    return [html.value for html in test.html if "<table" in html.value]
+
+
+def result_file(scores: list[float]) -> bytes:
+    samples = {str(at): {"score": score} for at, score in enumerate(scores)}
+    return json.dumps(
+        {"forget_Q_A_ROUGE": {"agg_value": float(np.mean(scores)), "value_by_index": samples}}
+    ).encode()
+
+
+def test_without_scores_there_is_one_sentence_and_the_way_to_difficulty(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "compare")
+    assert "None is scored yet." in texts(test)
+    assert "There is nothing to compare yet." in texts(test)
+    button(test, "Score one").click().run()
+    assert sound(test).title[0].value == "Difficulty"
+
+
+def test_without_an_unlearning_run_the_page_leads_to_unlearning(app: Open, own: Home) -> None:
+    test = opened(app, own)
+    assert "Nothing is unlearned from these samples yet" in texts(test)
+    assert test.button(key="evaluate").label == "Evaluate this model"
+    button(test, "Unlearn").click().run()
+    assert sound(test).title[0].value == "Unlearning"
+
+
+def test_one_click_evaluates_the_model_and_what_each_run_made_of_it_alike(app: Open, own: Home) -> None:
+    unlearned = []
+    for sampler in ("uniform", "mrd"):
+        run = queued(own, sampler, study="By hand")
+        files = UnlearningFiles(run.directory)
+        files.model.mkdir()
+        summary = {"label": f"GA ({sampler})", "seed": 0, "setting": sampler}
+        files.write_json(files.summary, summary)
+        unlearned.append(ended(own.store, run, RunState.SUCCEEDED, summary=summary))
+    test = opened(app, own)
+    assert "Nothing is evaluated yet." in texts(test)
+    assert "not known before the first has ended" in texts(test)
+    test.button(key="evaluate").click().run()
+    sound(test)
+    runs = own.store.evaluations()
+    try:
+        configs = [read_config(run.directory, EvaluateConfig) for run in reversed(runs)]
+        assert [config.unlearn_run for config in configs] == [None, *(run.directory for run in unlearned)]
+        alike = [config.model_dump(exclude={"model", "unlearn_run"}) for config in configs]
+        assert alike[0] == alike[1] == alike[2]
+        assert (configs[0].limit, configs[0].score_run) == (DEMO_LIMIT, own.run.directory)
+        catalogues = [EvaluationFiles(run.directory).catalogue.read_text() for run in runs]
+        assert len(set(catalogues)) == 1
+        assert [found["name"] for found in json.loads(catalogues[0])["sets"]] == ["forget", "retain", "held_out"]
+        (shell,) = [code.value for code in test.code if "evaluate" in code.value]
+        assert shell == "\n".join(map(evaluate_command, configs))
+        # What is under way is not asked for a second time, and can be stopped.
+        assert test.button(key="evaluate").disabled
+        button(test, "Cancel all").click().run()
+        assert {finish(own.store, run.id) for run in runs} <= {RunState.CANCELLED, RunState.FAILED}
+        assert not sound(test.run()).button(key="evaluate").disabled
+    finally:
+        for run in own.store.list(states=ACTIVE):
+            own.store.request_cancel(run.id)
+            finish(own.store, run.id)
+
+
+def test_a_running_evaluation_shows_how_far_it_is_and_a_failed_one_why(app: Open, own: Home) -> None:
+    done = evaluation(own, "original", 0.95, 0.8)
+    running, broken = (
+        own.store.create("evaluate", name, "cpu", own.path / "runs" / name) for name in ("running", "broken")
+    )
+    for run in (running, broken):
+        write_evaluation(
+            run.directory, answers_of(np.random.default_rng(0), 0.5), method="npo", score_run=own.run.directory
+        )
+    ended(own.store, broken, RunState.FAILED, RunError("Oops", "Its model is gone.", "Bring it back.", ""))
+    own.store.claim(running, ProcessIdentity.current())
+    own.store.transition(running.id, RunState.STARTING, expected=RunState.QUEUED)
+    own.store.transition(running.id, RunState.RUNNING, expected=RunState.STARTING)
+    own.store.set_progress(running.id, {"message": "Asking: retain", "done": 1, "total": 3})
+    test = opened(app, own)
+    (bar,) = test.get("progress")
+    assert bar.proto.text == "Asking: retain: 1 of about 3 parts"
+    assert "Its model is gone." in texts(test)
+    assert test.button(key=f"resume_{broken.id}")
+    assert test.selectbox(key="compare_baseline").value == done.id
+    test.button(key=f"cancel_{running.id}").click().run()
+    assert own.store.get(running.id).state is RunState.CANCELLING
+
+
+def test_one_evaluation_shows_its_own_values_and_says_what_is_missing(app: Open, own: Home) -> None:
+    files = EvaluationFiles(evaluation(own, "original", 0.95, 0.8).directory)
+    test = opened(app, own)
+    (table, _) = tables_of(test)
+    assert "Original" in table
+    assert " to " in table
+    assert "▲" not in table + texts(test)
+    files.answers.unlink()
+    view(test, "Samples")
+    assert "No texts of this sample are kept" in texts(test)
+    assert "ROUGE-L recall" in list(test.dataframe[1].value["Metric"])
+    files.values.unlink()
+    said = texts(sound(test.run()))
+    assert "values.parquet is missing" in said
+    assert "Evaluate this model" in said
+
+
+def test_the_views_say_what_differs_by_more_than_the_noise(
+    app: Open, shown: Shown, offered: dict[str, Any]
+) -> None:
+    test = opened(app, shown)
+    assert test.selectbox(key="compare_baseline").value == shown.original.id
+    assert test.multiselect(key="compare_others").value == [run.id for run in shown.others]
+    table, said = tables_of(test)[0], texts(test)
+    assert table.count('scope="row"') == 3
+    for words in ("Completeness", "Utility", "Averages", "2 seeds", "better than the baseline", " ± "):
+        assert words in table
+    assert "<b>GA + MRD</b> beside GA:" in said
+    assert "<img" not in said
+    assert "&lt;img src=x onerror=alert(1)&gt; **bold** $x$" in said
+    assert offered["compare_comparison.csv"]().startswith("Setting,")
+    assert "\\toprule" in offered["compare_comparison.tex"]()
+    assert HOSTILE not in offered["compare_comparison.html"]()
+    (figure,) = figures_of(view(test, "Trade-off"))
+    assert {trace["name"] for trace in figure["data"]} == {"Original", "GA", "GA + MRD"}
+    assert len(figures_of(view(test, "By difficulty"))) == 2
+    assert "GA beside Original" in texts(test)
+    settings, costs = view(test, "Settings and cost").dataframe
+    assert "curriculum.sampler" in list(settings.value["setting"])
+    assert list(costs.value["Setting"]) == ["Original", "GA", "GA + MRD"]
+
+
+def test_a_sample_has_its_answers_side_by_side(app: Open, shown: Shown) -> None:
+    scores = pd.read_parquet(RunFiles(shown.run.directory).scores)
+    sample = str(scores["sample_id"].iloc[3])
+    test = view(opened(app, shown, sample=sample), "Samples")
+    said = texts(test)
+    assert f"Who is {sample}?" in said
+    assert said.count(f"It is {sample}.") == 3
+    assert "seeds 0, 1" in said
+    hardest = list(scores.sort_values("mrd_answer_mean", kind="stable")["sample_id"])
+    assert list(test.dataframe[0].value["sample_id"]) == hardest
+    test.button(key="next").click().run()
+    assert sound(test).query_params["sample"] == hardest[hardest.index(sample) + 1]
+
+
+def test_the_address_names_what_is_compared(app: Open, shown: Shown) -> None:
+    first, _, third = shown.others
+    # Without a score run at hand, too.
+    test = app(shown.path, "compare", evaluations=third.id, baseline=first.id)
+    assert "None is scored yet." in texts(test)
+    assert test.selectbox(key="compare_baseline").value == first.id
+    assert test.multiselect(key="compare_others").value == [third.id]
+    test.multiselect(key="compare_others").set_value([third.id, shown.original.id]).run()
+    assert sound(test).query_params["evaluations"] == f"{third.id},{shown.original.id}"
+    assert test.query_params["baseline"] == first.id
+
+
+def test_at_most_five_settings_stand_beside_the_baseline(app: Open, own: Home) -> None:
+    evaluation(own, "original", 0.95, 0.8)
+    runs = [evaluation(own, f"npo-{at}", 0.4, 0.5, method="npo", learning_rate=(at + 1) * 1e-5) for at in range(6)]
+    test = opened(app, own, evaluations=",".join(run.id for run in runs))
+    assert "At most 5 settings beside the baseline: NPO, seed 0 is left out." in texts(test)
+    assert tables_of(test)[0].count('scope="row"') == 6
+
+
+@pytest.mark.parametrize(
+    ("rename", "said"),
+    [
+        (lambda name: name, "compared on the 10 samples that all have"),
+        (lambda name: f"{name}, another", "have no sample in common"),
+    ],
+)
+def test_other_forget_sets_are_compared_where_ids_meet_or_refused(
+    app: Open, own: Home, rename: Callable[[str], str], said: str
+) -> None:
+    evaluation(own, "original", 0.95, 0.8)
+    known = list(pd.read_parquet(RunFiles(own.run.directory).scores)["sample_id"])[:10]
+    ids = {"forget": known, "retain": [f"retain-{at}" for at in range(10)]}
+    run = registered(
+        own,
+        "part",
+        answers_of(np.random.default_rng(1), 0.3, n=10),
+        method="ga",
+        ids={split: list(map(rename, names)) for split, names in ids.items()},
+    )
+    test = opened(app, own, evaluations=run.id)
+    assert said in texts(test)
+    assert test.multiselect(key="compare_others").value == [run.id]
+
+
+def test_a_result_file_stands_beside_the_runs_and_a_bad_one_is_explained(app: Open, shown: Shown) -> None:
+    test = opened(app, shown)
+    good = ("theirs.json", result_file(list(np.linspace(0.1, 0.3, SAMPLES))), "application/json")
+    test.file_uploader(key="compare_uploads").set_value([good, ("<b>bad.json", b"[1, 2", "application/json")])
+    said = texts(sound(test.run()))
+    assert "That did not work" in said
+    assert "<b>bad.json" in said
+    assert "theirs" in tables_of(test)[0]
+    assert f"the {SAMPLES} samples of forget are taken for those of Original" in said
+
+
+def test_a_suite_without_its_data_is_refused_and_the_rest_stays(app: Open, shown: Shown) -> None:
+    test = opened(app, shown)
+    test.selectbox(key=SUITE).set_value("tofu").run()
+    assert "needs `data`" in texts(sound(test))
+    assert len(tables_of(test)) == 2
+    assert not [found for found in test.button if found.key == "evaluate"]
+
+
+def test_an_evaluation_is_opened_from_start(app: Open, shown: Shown) -> None:
+    test = app(shown.path)
+    test.session_state["opened"] = shown.others[2].id
+    test.run()
+    assert sound(test).title[0].value == "Compare"
+    assert test.multiselect(key="compare_others").value == [shown.others[2].id]

@@ -1,0 +1,328 @@
+"""Comparisons of evaluations against closed forms, brute force and scipy; noise that covers what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.comparison import Comparison, compare, default_baseline
+from analysis.comparison_columns import HarmonicMean
+from analysis.comparison_replicates import (
+    REPLICATES,
+    SeedNoise,
+    View,
+    difference,
+    limits,
+    shared_samples,
+    unpaired_noise,
+    views,
+)
+from analysis.evaluated import Evaluated, parse
+from analysis.statistics import holm
+from mrd_core.errors import UserError
+from tests.unit.evaluations import Values, answers_of, evaluated
+
+
+def view_of(**values: Sequence[float]) -> View:
+    """Return a view of one run's values by `SPLIT__METRIC`."""
+    keys = {name: tuple(name.split("__")) for name in values}
+    frame = pd.concat(
+        pd.DataFrame(
+            {
+                "split": split,
+                "sample_id": map(str, range(len(values[name]))),
+                "metric": metric,
+                "value": values[name],
+            }
+        )
+        for name, (split, metric) in keys.items()
+    )
+    run = Evaluated(Path(), "a", "a", None, "custom", {}, frame, frame.iloc[:0, [0, 2, 3]], ())
+    return views([run], shared_samples([run]))[run]
+
+
+def cell(found: Comparison, group: str, column: str) -> Mapping[str, Any]:
+    cells = found.cells
+    return dict(cells[(cells["group"] == group) & (cells["column"] == column)].iloc[0])
+
+
+def row(found: Comparison, group: str, column: str, against: str = "Original") -> Mapping[str, Any]:
+    rows = found.differences
+    chosen = (rows["group"] == group) & (rows["column"] == column) & (rows["against"] == against)
+    return dict(rows[chosen].iloc[0])
+
+
+def seeded(level: float, seed: int, n: int = 40) -> Values:
+    return answers_of(np.random.default_rng(100 + seed), level, n)
+
+
+# Statistics and their replicates
+
+
+def test_an_auc_is_the_share_of_pairs_won_in_every_replicate() -> None:
+    generator = np.random.default_rng(3)
+    ours, theirs = generator.integers(0, 5, size=12), generator.integers(1, 6, size=9)
+    view = view_of(forget__score=ours, retain__score=theirs)
+    found = view.auc("score", ("forget",), ("retain",))
+    wins = (ours[:, None] > theirs) + (ours[:, None] == theirs) / 2
+    for at in (0, 1, REPLICATES):
+        first, second = view.counts["forget"][at], view.counts["retain"][at]
+        assert found[at] == pytest.approx(first @ wins @ second / (first.sum() * second.sum()))
+    assert found[0] == pytest.approx(wins.mean())
+
+
+def test_an_auc_pools_sets_and_leaves_out_what_is_undefined() -> None:
+    view = view_of(forget__s=[1, 3, np.nan], bio__s=[2.0], retain__s=[0, 2, np.nan])
+    # 1 > 0; 3 > 0, 2; 2 > 0 and half of 2 = 2.
+    assert view.auc("s", ("forget", "bio"), ("retain",))[0] == pytest.approx((1 + 2 + 1.5) / 6)
+    assert np.isnan(view.auc("s", ("forget",), ("nowhere",))).all()
+
+
+def test_perplexity_weighs_samples_by_their_tokens() -> None:
+    view = view_of(texts__nll=[1.0, 2.0, np.nan], texts__answer_tokens=[1, 3, 5])
+    assert view.perplexity("texts")[0] == pytest.approx(np.exp(7 / 4))
+
+
+def test_a_harmonic_mean_is_scipys_and_0_where_a_part_is() -> None:
+    view = view_of(a__x=[0.2, 0.4], b__x=[0.9, 0.7], c__x=[0, 0])
+    assert HarmonicMean((("a", "x"), ("b", "x")))(view)[0] == pytest.approx(stats.hmean([0.3, 0.8]))
+    assert HarmonicMean((("a", "x"), ("c", "x")))(view)[0] == 0
+
+
+def test_sets_of_one_size_are_drawn_independently() -> None:
+    counts = view_of(a__x=[1.0] * 30, b__x=[1.0] * 30).counts
+    assert not np.array_equal(counts["a"], counts["b"])
+
+
+@pytest.mark.parametrize("n", [8, 40])
+def test_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
+    trials = np.random.default_rng(0).normal(size=(n, 200))
+    means = view_of(a__x=np.zeros(n)).counts["a"] @ trials / n
+    found = [limits(mean, n) for mean in means.T]
+    assert 0.91 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.99
+
+
+def test_intervals_keep_to_what_values_can_be_and_need_a_few_samples() -> None:
+    mean = view_of(a__x=[1, 1, 1, 0, 1, 1]).mean(("a", "x"))
+    assert limits(mean, 6, (0, 1)).high == 1
+    assert np.isnan(limits(mean, 3)).tolist() == [False, True, True]
+
+
+def test_a_difference_has_the_noise_of_samples_and_of_seeds() -> None:
+    replicates = np.concatenate([[0.3], np.random.default_rng(1).normal(0.3, 0.1, size=REPLICATES)])
+    of_samples = replicates[1:].var(ddof=1) * 20 / 19
+    found = difference(replicates, SeedNoise(0.04, 2), 20)
+    variance = of_samples + 0.04
+    freedom = variance**2 / (of_samples**2 / 19 + 0.04**2 / 2)
+    margin = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    assert (found.low, found.high) == pytest.approx((0.3 - margin, 0.3 + margin))
+    assert found.p == pytest.approx(2 * stats.t.sf(0.3 / np.sqrt(variance), freedom))
+
+
+@pytest.mark.parametrize(("value", "n", "p"), [(0.0, 20, 1.0), (0.5, 20, 0.0), (0.5, 2, np.nan), (0.5, 0, np.nan)])
+def test_a_difference_without_noise_is_certain_or_unknown(value: float, n: int, p: float) -> None:
+    assert difference(np.full(1 + REPLICATES, value), SeedNoise(), n).p == pytest.approx(p, nan_ok=True)
+
+
+def test_seeds_that_are_no_pairs_are_compared_as_welch_does() -> None:
+    first, second = np.array([1.0, 2.0, 4.0]), np.array([0.0, 0.5])
+    found = difference(np.full(1 + REPLICATES, np.mean(first) - np.mean(second)), unpaired_noise(first, second), 0)
+    assert found.p == pytest.approx(stats.ttest_ind(first, second, equal_var=False).pvalue)
+
+
+# Comparisons
+
+
+def test_columns_are_means_over_samples_and_seeds() -> None:
+    original = evaluated(seeded(0.9, 0))
+    runs = [evaluated(seeded(0.4, seed), method="ga", seed=seed) for seed in range(3)]
+    found = compare([original, *runs], 0)
+    values = [seeded(0.4, seed) for seed in range(3)]
+    of_seed = [1 - np.mean(each["forget", "rouge"]) for each in values]
+    rr = cell(found, "GA", "rr")
+    assert rr["each"] == pytest.approx(of_seed)
+    assert (rr["mean"], rr["sd"], rr["seeds"]) == pytest.approx((np.mean(of_seed), np.std(of_seed, ddof=1), 3))
+    means = [cell(found, "GA", key)["mean"] for key in ("ua", "mia", "rr")]
+    assert cell(found, "GA", "completeness")["mean"] == pytest.approx(np.mean(means))
+    kept = [cell(found, "GA", f"retain_{key}")["mean"] for key in ("accuracy", "rouge")]
+    assert cell(found, "GA", "utility")["mean"] == pytest.approx(np.mean(kept))
+    assert cell(found, "GA", "average")["mean"] == pytest.approx((np.mean(means) + np.mean(kept)) / 2)
+    assert [group.label for group in found.groups] == ["Original", "GA"]
+    assert found.groups[1].seeds == (0, 1, 2)
+    assert set(found.runs["run"]) == {"Original", "GA, seed 0", "GA, seed 1", "GA, seed 2"}
+    assert found.costs.set_index("group").loc["GA", ["updates", "updates_sd"]].tolist() == [101, 1]
+
+
+def test_a_difference_of_two_runs_is_that_of_a_paired_t_test() -> None:
+    before, after = seeded(0.9, 0, 60), seeded(0.7, 1, 60)
+    found = compare([evaluated(before), evaluated(after, method="ga")], 0)
+    rouge = row(found, "GA", "rr")
+    tested = stats.ttest_rel(before["forget", "rouge"], after["forget", "rouge"])  # type: ignore[arg-type]
+    interval = tested.confidence_interval()
+    assert rouge["difference"] == pytest.approx(
+        np.subtract(before["forget", "rouge"], after["forget", "rouge"]).mean()
+    )
+    assert (rouge["low"], rouge["high"]) == pytest.approx((interval.low, interval.high), abs=0.004)
+    assert (rouge["marked"], rouge["better"]) == (True, True)
+    assert "One seed: GA." in " ".join(found.notes)
+
+
+def test_p_values_are_corrected_over_the_columns_of_a_pair() -> None:
+    found = compare([evaluated(seeded(0.9, 0)), evaluated(seeded(0.8, 1), method="ga")], 0).differences
+    assert list(found["p_holm"]) == pytest.approx(holm(list(found["p"])))
+    assert list(found["marked"]) == [p < 0.05 for p in found["p_holm"]]
+
+
+def test_two_runs_alike_are_not_marked() -> None:
+    pairs = [[evaluated(seeded(0.6, seed)), evaluated(seeded(0.6, seed + 1), method="ga")] for seed in (0, 10, 20)]
+    assert sum(bool(compare(pair, 0).differences["marked"].any()) for pair in pairs) <= 1
+
+
+def test_x_with_mrd_is_held_against_x_seed_by_seed() -> None:
+    runs = [evaluated(seeded(0.9, 0))]
+    for sampler, level in (("uniform", 0.5), ("mrd", 0.3)):
+        runs += [evaluated(seeded(level, seed), method="npo", sampler=sampler, seed=seed) for seed in range(3)]
+    found = compare(runs, 0)
+    pair = row(found, "NPO + MRD", "rr", "NPO")
+    assert (pair["seeds"], pair["marked"], pair["better"]) == (3, True, True)
+    assert pair["difference"] == pytest.approx(
+        cell(found, "NPO + MRD", "rr")["mean"] - cell(found, "NPO", "rr")["mean"]
+    )
+    assert set(found.differences["against"]) == {"Original", "NPO"}
+    assert found.settings.to_numpy().tolist() == [["curriculum.sampler", "–", "uniform", "mrd"]]
+
+
+def test_groups_of_one_label_are_told_apart_by_what_was_set() -> None:
+    runs = [evaluated(seeded(0.5, 0), method="ga", learning_rate=rate) for rate in (1e-4, 3e-4)]
+    runs += [evaluated(seeded(0.9, 0), model=f"/models/{name}") for name in ("full", "retain90")]
+    found = compare(runs, default_baseline(runs))
+    assert [group.label for group in found.groups] == [
+        *("Original (full)", "GA (learning rate 0.0001)", "GA (learning rate 0.0003)", "Original (retain90)")
+    ]
+    assert found.baseline == "Original (full)"
+    settings = found.settings.set_index("setting")
+    assert settings.loc["optimiser.learning_rate"].tolist() == ["–", "0.0001", "0.0003", "–"]
+
+
+def test_a_setting_and_seed_that_is_there_twice_counts_once() -> None:
+    found = compare([evaluated(seeded(0.5, 0)), evaluated(seeded(0.6, 1))], 0)
+    assert len(found.groups[0].runs) == 1
+    assert "1 evaluations of a setting and seed that another has too count for nothing." in found.notes
+
+
+def test_a_set_without_a_signal_is_in_no_mean() -> None:
+    quiet = np.random.default_rng(5).random(40) * 0.2
+    extra = {("world_facts", "rouge"): quiet, ("world_facts", "rouge_shuffled"): quiet + 0.01}
+    found = compare([evaluated(seeded(0.9, 0) | extra, suite="tofu")], 0)  # type: ignore[operator]
+    assert {column.key for column in found.columns if not column.signal} == {"world_facts_rouge"}
+    kept = [cell(found, "Original", f"retain_{key}")["mean"] for key in ("accuracy", "rouge")]
+    assert cell(found, "Original", "utility")["mean"] == pytest.approx(np.mean(kept))
+    assert "No signal in world_facts" in " ".join(found.notes)
+
+
+def test_forget_quality_is_the_median_of_ks_tests() -> None:
+    generator = np.random.default_rng(2)
+    reference = generator.lognormal(size=40)
+    ratios = [generator.lognormal(shift, size=40) for shift in (0.2, 0.5, 1.0)]
+    runs = [
+        evaluated(
+            {
+                **seeded(0.5, seed),
+                ("forget", "truth_ratio_raw"): ours,
+                ("forget", "truth_ratio_reference"): reference,
+            },
+            method="ga",
+            seed=seed,
+        )
+        for seed, ours in enumerate(ratios)
+    ]
+    found = compare(runs, 0)
+    expected = [stats.ks_2samp(ours, reference).pvalue for ours in ratios]
+    quality = cell(found, "GA", "forget_quality")
+    assert quality["each"] == pytest.approx(expected)
+    assert quality["mean"] == pytest.approx(np.median(expected))
+    assert np.isnan([quality["sd"], quality["low"]]).all()
+
+
+def test_an_undefined_value_is_left_out_of_the_pair_and_counted() -> None:
+    before, after = seeded(0.9, 0), dict(seeded(0.5, 1))
+    holed = np.array(after["forget", "rouge"])
+    holed[:3] = np.nan
+    found = compare([evaluated(before), evaluated(after | {("forget", "rouge"): holed}, method="ga")], 0)
+    changed = np.asarray(before["forget", "rouge"])[3:] - holed[3:]
+    assert row(found, "GA", "rr")["difference"] == pytest.approx(changed.mean())
+    assert (row(found, "GA", "rr")["n"], cell(found, "GA", "rr")["n"], cell(found, "GA", "rr")["undefined"]) == (
+        *(37, 37, 3),
+    )
+    assert cell(found, "Original", "rr")["n"] == 40
+
+
+def test_runs_are_compared_on_the_samples_that_all_have() -> None:
+    values = seeded(0.9, 0)
+    fewer = {key: np.asarray(found)[10:] if key[0] == "forget" else found for key, found in seeded(0.5, 1).items()}
+    ids = {"forget": [f"forget-{at}" for at in range(10, 40)]}
+    found = compare([evaluated(values), evaluated(fewer, method="ga", ids=ids)], 0)
+    expected = 1 - np.mean(np.asarray(values["forget", "rouge"])[10:])
+    assert cell(found, "Original", "rr")["mean"] == pytest.approx(expected)
+    assert "forget: compared on the 30 samples that all have; there are up to 40." in found.notes
+
+
+def test_a_result_file_is_compared_where_it_has_values() -> None:
+    run = evaluated(seeded(0.9, 0))
+    by_index = {str(at): {"rougeL_recall": 0.25} for at in range(40)}
+    content = f'{{"forget_Q_A_ROUGE": {{"agg_value": 0.25, "value_by_index": {by_index}}}}}'.replace("'", '"')
+    found = compare([parse("npo.json", content.encode()), run], 1)
+    assert row(found, "npo", "rr")["difference"] == pytest.approx(0.75 - cell(found, "Original", "rr")["mean"])
+    assert np.isnan(cell(found, "npo", "completeness")["mean"])
+    assert "npo: no value of UA, MIA" in " ".join(found.notes)
+
+
+def test_suites_have_columns_of_their_own() -> None:
+    right = {"bio": [1, 0, 0, 0, 1], "cyber": [1, 1, 0, 0, 0], "mmlu": [1, 1, 1, 0, 1]}
+    wmdp = compare([evaluated({(name, "multiple_choice"): found for name, found in right.items()}, suite="wmdp")])
+    assert cell(wmdp, "Original", "completeness")["mean"] == pytest.approx(0.6)
+    assert cell(wmdp, "Original", "utility")["mean"] == pytest.approx(0.8)
+    harness = {
+        "piqa": {"acc,none": 0.6, "acc_stderr,none": 0.1},
+        "boolq": {"acc": 0.8},
+        "truthfulqa_mc2": {"acc": 0.3},
+    }
+    texts: dict[tuple[str, str], npt.ArrayLike] = {
+        ("seen", "rouge"): [0.1, 0.2, 0.1, 0.0],
+        ("texts", "nll"): [1.0, 1.0],
+        ("texts", "answer_tokens"): [5, 5],
+    }
+    whp = compare([evaluated(texts, suite="whp", harness=harness)])
+    assert cell(whp, "Original", "completeness")["mean"] == pytest.approx(0.9)
+    assert cell(whp, "Original", "zero_shot")["mean"] == pytest.approx(0.7)
+    assert cell(whp, "Original", "truthfulqa")["mean"] == pytest.approx(0.3)
+    assert cell(whp, "Original", "texts_perplexity")["mean"] == pytest.approx(np.e)
+
+
+def test_membership_against_unseen_samples_is_best_at_one_half() -> None:
+    unseen = {("held_out", "mia_min_k"): np.random.default_rng(9).normal(loc=0.8, size=40)}
+    found = compare(
+        [evaluated(seeded(0.9, 0) | unseen), evaluated(seeded(0.3, 1) | unseen, method="ga")]  # type: ignore[operator]
+    )
+    column = next(column for column in found.columns if column.key == "mia_unseen")
+    assert column.higher_is_better is None
+    first, second = (cell(found, group, "mia_unseen")["mean"] for group in ("Original", "GA"))
+    assert row(found, "GA", "mia_unseen")["better"] is (abs(second - 0.5) < abs(first - 0.5))
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    run = evaluated(seeded(0.9, 0, 5))
+    with pytest.raises(UserError, match="no evaluation to compare"):
+        compare([], 0)
+    with pytest.raises(UserError, match="different suites: Original was asked custom, Original was asked tofu"):
+        compare([run, evaluated(seeded(0.9, 0, 5), suite="tofu")], 0)
+    others = {name: [f"other-{at}" for at in range(5)] for name in ("forget", "retain")}
+    with pytest.raises(UserError, match="no sample in common"):
+        compare([run, evaluated(seeded(0.5, 1, 5), method="ga", ids=others)], 0)

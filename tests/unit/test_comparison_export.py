@@ -1,0 +1,142 @@
+"""A comparison as tables and figures: one frame in four forms, marks that say what they mean, harmless texts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs
+
+from analysis import comparison_figures as figures
+from analysis.comparison import Comparison, compare
+from analysis.comparison_export import comparison_json, exports, legend, page, table
+from analysis.comparison_strata import by_stratum, change
+from analysis.evaluated import Evaluated
+from tests.unit.evaluations import answers_of, evaluated
+
+NASTY = "100% of <b>&_GA|x</b> #{1}$~^\\"
+
+
+@pytest.fixture(scope="module")
+def runs() -> list[Evaluated]:
+    quiet = np.random.default_rng(5).random(40) * 0.2
+    silent = {("world_facts", "rouge"): quiet, ("world_facts", "rouge_shuffled"): quiet}
+
+    def run(level: float, seed: int, **given: object) -> Evaluated:
+        values = answers_of(np.random.default_rng(seed), level) | silent
+        return evaluated(values, suite="tofu", seed=seed, mrd=np.arange(40), **given)  # type: ignore[arg-type]
+
+    pairs = [(0.5, "uniform"), (0.3, "mrd")]
+    found = [run(level, seed, method="npo", sampler=each) for level, each in pairs for seed in (1, 2)]
+    nasty = replace(run(0.9, 3, model="/models/other"), label=NASTY)
+    lacking = replace(nasty, values=nasty.values[nasty.values["metric"] != "probability"])
+    return [run(0.9, 0), *found, lacking]
+
+
+@pytest.fixture(scope="module")
+def comparison(runs: list[Evaluated]) -> Comparison:
+    return compare(runs, 0)
+
+
+def test_cells_are_means_with_their_spread_and_marks(comparison: Comparison) -> None:
+    frame = table(comparison).set_index("Setting")
+    cells = comparison.cells.set_index(["group", "column"])
+    mean, sd = cells.loc[("NPO + MRD", "rr"), ["mean", "sd"]]
+    assert frame.loc["NPO + MRD", "RR"] == f"{mean:.3f} ± {sd:.3f}*‡"
+    assert frame.loc["NPO", "RR"].endswith("*")
+    assert frame.loc["Original", "RR"] == f"{cells.loc[('Original', 'rr'), 'mean']:.3f}"
+    assert frame.loc[NASTY, "Probability"] == "–"
+    assert "World facts ROUGE-L†" in frame
+
+
+def test_a_legend_says_what_the_marks_of_this_table_mean(runs: list[Evaluated], comparison: Comparison) -> None:
+    said = legend(comparison)
+    assert "* differs from Original by more than the noise" in said
+    assert "‡ so does it from the same method with uniform sampling" in said
+    assert "† no signal" in said
+    assert not {"*", "‡"} & set(legend(compare(runs[:1], 0)))
+
+
+def test_csv_and_markdown_hold_the_same_cells(comparison: Comparison) -> None:
+    frame = table(comparison)
+    rows = list(csv.reader(io.StringIO(table(comparison, "csv"))))
+    assert rows == [list(frame), *frame.to_numpy().tolist()]
+    lines = table(comparison, "markdown").splitlines()
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[: len(rows) + 1]]
+    assert {len(each) for each in cells} == {frame.shape[1]}
+    assert r"100% of &lt;b&gt;&amp;\_GA\|x" in lines[-3]
+    assert r"\*" in lines[3]
+
+
+def test_latex_has_booktabs_sides_and_no_bare_special(comparison: Comparison) -> None:
+    text = table(comparison, "latex")
+    assert all(rf"\{rule}rule" in text for rule in ("top", "mid", "bottom"))
+    assert r"\multicolumn{3}{c}{Completeness} & \multicolumn{3}{c}{Utility} & \multicolumn{3}{c}{Averages}" in text
+    assert r"\cmidrule(lr){3-5} \cmidrule(lr){6-8} \cmidrule(lr){9-11}" in text
+    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {table(comparison).shape[1] - 1}
+    nasty = r"100\% of \textless{}b\textgreater{}\&\_GA|x\textless{}/b\textgreater{} \#\{1\}\$"
+    assert nasty + r"\textasciitilde{}\textasciicircum{}\textbackslash{}" in text
+    assert text.isascii()
+
+
+def test_json_is_strict_and_complete(comparison: Comparison) -> None:
+    found = json.loads(json.dumps(comparison_json(comparison), allow_nan=False))
+    assert {"baseline", "groups", "columns", "settings", "cells", "runs", "differences", "costs", "notes"} == set(
+        found
+    )
+    assert found["groups"][1] | {"runs": 2} == {"label": "NPO", "seeds": [1, 2], "runs": 2, "is_baseline": False}
+    lacking = [each for each in found["cells"] if each["group"] == NASTY and each["column"] == "probability"]
+    assert (lacking[0]["mean"], lacking[0]["each"]) == (None, [])
+
+
+def test_a_page_is_whole_and_texts_are_no_tags(comparison: Comparison) -> None:
+    shown = page(comparison, {"All <runs>": figures.tradeoff(comparison)}, datetime(2025, 4, 9, 12, 30))
+    assert "<b>&_GA" not in shown
+    assert "100% of &lt;b&gt;&amp;_GA" in shown
+    assert 'aria-label="All &lt;runs&gt;"' in shown
+    own = shown.replace(get_plotlyjs(), "")
+    assert len(own) < 100_000
+    assert not re.findall(r"(?:src|href)=", own)
+
+
+def test_every_file_is_made_from_the_comparison(comparison: Comparison) -> None:
+    contents = exports(comparison, {}, strata=pd.DataFrame({"part": ["value"]}))
+    assert {"table.csv", "table.md", "table.tex", "cells.csv", "strata.csv", "report.html"} < set(contents)
+    assert contents["strata.csv"]() == b"part\nvalue\n"
+    assert contents["table.tex"]().decode() == table(comparison, "latex")
+
+
+def test_the_trade_off_has_a_point_a_run_and_a_path_over_its_steps(comparison: Comparison) -> None:
+    steps = pd.DataFrame(
+        {"run": "NPO, seed 1", "step": [20, 10], "completeness": [0.4, 0.2], "utility": [0.7, 0.8]}
+    )
+    figure = figures.tradeoff(comparison, steps)
+    points = [each for each in figure.data if each.mode == "markers"]
+    assert [len(each.x) for each in points] == [1, 2, 2, 1]
+    assert points[1].customdata[0][0] == "NPO, seed 1"
+    assert len({(each.marker.color, each.marker.symbol) for each in points}) == 4
+    path = next(each for each in figure.data if each.mode == "lines+markers" and len(each.x))
+    assert (list(path.x), path.line.color) == ([0.8, 0.7], points[1].marker.color)
+    assert "<b>&" not in str(points[3].name)
+
+
+def test_charts_by_difficulty_hold_every_group_and_sample(runs: list[Evaluated]) -> None:
+    by_tercile = figures.strata(by_stratum(runs, 0, "rr"), "RR")
+    assert [list(np.round(each.x)) for each in by_tercile.data] == [[0, 1, 2]] * 4
+    changed = change(runs, 0, "rr")
+    figure = figures.change(changed, "RR")
+    points = [each for each in figure.data if isinstance(each, go.Scatter)]
+    assert sum(len(each.x) for each in points) == len(changed)
+    assert points[0].customdata[0][0] == "forget-0"
+    assert points[0].marker.color == by_tercile.data[1].marker.color
+    assert re.match(r"NPO: ρ = ", points[0].name)
+    assert not figures.change(change(runs[:1], 0, "rr")).data

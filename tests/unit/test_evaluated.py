@@ -1,0 +1,138 @@
+"""Evaluations as they are read: runs of this program, and result files of OpenUnlearning beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.evaluated import Evaluated, aligned, parse, read
+from mrd_core.errors import UserError
+from tests.unit.evaluations import answers_of, write_evaluation
+
+RATIOS = (0.5, 2.0, 4.0)
+
+
+def results(**changes: Any) -> bytes:
+    """Return a result file with two metrics of three samples, and what `changes` add or replace."""
+    content = {
+        "forget_Q_A_Prob": samples("prob", 0.1, 0.2, 0.6),
+        "forget_Q_A_ROUGE": samples("rougeL_recall", 0.3, 0.4, None),
+        **changes,
+    }
+    return json.dumps(content).encode()
+
+
+def samples(field: str, *values: float | None, aggregate: float | None = None) -> dict[str, Any]:
+    by_index = {str(at): {field: value} for at, value in enumerate(values)}
+    return {"agg_value": aggregate, "value_by_index": by_index}
+
+
+def value_of(found: Evaluated, split: str, metric: str) -> list[float]:
+    rows = found.values[(found.values["split"] == split) & (found.values["metric"] == metric)]
+    return list(rows["value"])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evaluated]:
+    base = tmp_path_factory.mktemp("evaluated")
+    values = answers_of(np.random.default_rng(0), 0.5, 6)
+    settings: dict[str, dict[str, Any]] = {
+        "original": {"mrd": np.arange(6.0), "notes": ("There is no held-out set.",)},
+        "seed 0": {"method": "npo", "sampler": "mrd", "seed": 0},
+        "seed 1": {"method": "npo", "sampler": "mrd", "seed": 1},
+        "faster": {"method": "npo", "sampler": "mrd", "seed": 1, "learning_rate": 3e-4},
+        "limited": {"method": "npo", "sampler": "mrd", "seed": 1, "limit": 6},
+    }
+    return {name: read(write_evaluation(base / name, values, **given)) for name, given in settings.items()}
+
+
+def test_a_model_that_nothing_was_unlearned_from_is_the_original(runs: dict[str, Evaluated]) -> None:
+    original = runs["original"]
+    assert (original.label, original.seed, original.method, original.is_original) == ("Original", None, None, True)
+    assert original.scores is not None
+    assert list(original.scores["mrd_answer_mean"]) == [0, 1, 2, 3, 4, 5]
+    assert original.notes == ("There is no held-out set.",)
+    assert np.isnan(original.cost["updates"])
+
+
+def test_an_unlearned_model_has_its_settings_and_its_price(runs: dict[str, Evaluated]) -> None:
+    run = runs["seed 1"]
+    assert (run.label, run.name, run.seed, run.sampler) == ("NPO + MRD", "NPO + MRD, seed 1", 1, "mrd")
+    assert run.settings["optimiser.learning_rate"] == "0.0001"
+    # The model is what unlearning began with, not its result.
+    assert run.settings["model.source"] == runs["original"].settings["model.source"]
+    assert run.cost == {
+        **{"updates": 101, "seconds": 60, "tflop": 4, "mrd_tflop": 2},
+        **{"mrd_evaluations": 96, "evaluation_seconds": 12},
+    }
+
+
+@pytest.mark.parametrize(("other", "same"), [("seed 0", True), ("faster", False), ("limited", False)])
+def test_a_group_is_everything_but_the_seed(runs: dict[str, Evaluated], other: str, same: bool) -> None:
+    assert (runs[other].group == runs["seed 1"].group) is same
+
+
+def test_what_is_no_finished_evaluation_is_refused(tmp_path: Path, runs: dict[str, Evaluated]) -> None:
+    directory = write_evaluation(tmp_path / "run", answers_of(np.random.default_rng(0), 0.5, 3))
+    (directory / "summary.json").unlink()
+    with pytest.raises(UserError, match="has not finished"):
+        read(directory)
+    with pytest.raises(UserError, match="needs a readable config"):
+        read(tmp_path)
+    assert runs["original"].origin == "run"
+
+
+def test_a_result_file_is_read_by_index() -> None:
+    found = parse("logs/npo_EVAL.json", results(my_metric={"agg_value": 1.0}))
+    assert (found.label, found.suite, found.seed, found.is_original) == ("npo_EVAL", "", None, False)
+    assert value_of(found, "forget", "probability") == [0.1, 0.2, 0.6]
+    assert np.isnan(value_of(found, "forget", "rouge")[2])
+    assert found.sample_ids("forget") == ("0", "1", "2")
+    assert found.notes == ("npo_EVAL: metrics that are not known here: my_metric.",)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "aggregate", "taken"),
+    [
+        ("forget_truth_ratio", RATIOS, 0.4167, [0.5, 0.5, 0.25]),
+        ("forget_truth_ratio", (0.5, 0.5, 0.25), 0.4167, [0.5, 0.5, 0.25]),
+        ("retain_Truth_Ratio", RATIOS, 0.1667, [0.5, 0, 0]),
+        ("retain_Truth_Ratio", (0.5, 0.1, 0.0), 0.2, [0.5, 0.1, 0.0]),
+    ],
+)
+def test_truth_ratios_are_alike_however_a_file_has_them(
+    name: str, given: tuple[float, ...], aggregate: float, taken: list[float]
+) -> None:
+    found = parse("a.json", results(**{name: samples("score", *given, aggregate=aggregate)}))
+    assert value_of(found, name.split("_")[0], "truth_ratio") == pytest.approx(taken)
+
+
+def test_a_membership_attack_has_scores_of_both_sets_or_an_aggregate_the_other_way_round() -> None:
+    parts = {"forget": samples("score", 0.1), "holdout": samples("score", 2.0, 3.0), "agg_value": 1.0}
+    found = parse("a.json", results(mia_min_k=parts, mia_loss={"agg_value": 0.9}))
+    assert value_of(found, "held_out", "mia_min_k") == [2, 3]
+    assert found.splits("unseen") == ["held_out"]
+    assert found.aggregates.to_numpy().tolist() == [["forget", "mia_loss_unseen", pytest.approx(0.1)]]
+
+
+def test_a_file_without_a_known_metric_is_refused() -> None:
+    with pytest.raises(UserError, match="none of the metrics that are known here, but one, two"):
+        parse("a.json", json.dumps({"one": {"agg_value": 1}, "two": {"agg_value": 2}}).encode())
+
+
+def test_numbered_samples_get_the_ids_of_a_set_of_the_same_size(tmp_path: Path) -> None:
+    values = {("forget", "rouge"): [0.1, 0.2, 0.3], ("retain", "rouge"): [0.5, 0.6]}
+    run = read(write_evaluation(tmp_path / "run", values, ids={"forget": ["c", "a", "b"]}))
+    rouge = samples("rougeL_recall", 0.1, 0.2, 0.3)
+    found = aligned(parse("a.json", results(retain_Q_A_ROUGE=rouge, ra_Q_A_ROUGE=rouge)), run)
+    assert found.sample_ids("forget") == ("c", "a", "b")
+    assert list(found.values["sample_id"].head(3)) == ["c", "a", "b"]
+    assert found.sample_ids("retain") == ("a: 0", "a: 1", "a: 2")
+    assert found.sample_ids("real_authors") == ("0", "1", "2")
+    assert "the 3 samples of forget are taken for those of Original" in found.notes[0]
+    assert "has 3 samples of retain, Original has 2" in found.notes[1]
+    assert aligned(run, found) is run
