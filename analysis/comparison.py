@@ -282,7 +282,8 @@ def _run_rows(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray
             for column in table.columns:
                 n = table.size(view, column.key)
                 found = limits(measured[run][column.key], n, table.bounds(column.key))
-                yield group.label, run.name, run.seed, column.key, *found, n, table.undefined(view, column.key)
+                undefined = table.undefined(view, column.key)
+                yield group.label, group.name_of(run), run.seed, column.key, *found, n, undefined
 
 
 def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:

@@ -38,6 +38,10 @@ class Group:
     seeds: tuple[int, ...]
     is_baseline: bool
 
+    def name_of(self, run: Evaluated) -> str:
+        """Return what tells a run of the group from all others."""
+        return self.label if run.seed is None else f"{self.label}, seed {run.seed}"
+
 
 def prepared(runs: Sequence[Evaluated], baseline: int) -> tuple[list[Evaluated], str, list[str]]:
     """Return the runs with ids that meet, their suite, and what was done to them in sentences.
@@ -155,13 +159,15 @@ def _left_out(runs: Sequence[Evaluated]) -> list[str]:
     """Say how many samples are shared, where some are not.
 
     Raises:
-        UserError: None is, in any set.
+        UserError: None is in what was to be forgotten, or, where less than two were asked that, in any set.
     """
     shared = shared_samples(runs)
-    if len(runs) > 1 and not any(shared.values()):
+    several = [split for split in shared if sum(bool(run.sample_ids(split)) for run in runs) > 1]
+    forget = [split for split in several if any(split in run.splits("forget") for run in runs)]
+    if len(runs) > 1 and not any(shared[split] for split in forget or several):
         raise UserError(
             f"{', '.join(run.name for run in runs)}",
-            "have no sample in common: they were asked other sets.",
+            "have no forget sample in common: they were asked other sets.",
             "Compare evaluations of one forget set, or files with as many samples as the baseline.",
         )
     notes = []

@@ -57,7 +57,7 @@ def _unlearned(found: Comparison) -> Iterator[tuple[str, Path]]:
             if run.origin == "run" and run.seed is not None:
                 directory = read_config(run.source, EvaluateConfig).unlearn_run
                 if directory is not None:
-                    yield run.name, directory
+                    yield group.name_of(run), directory
 
 
 def _on_the_way(directory: Path) -> list[dict[str, float]]:

@@ -277,7 +277,7 @@ def test_at_most_five_settings_stand_beside_the_baseline(app: Open, own: Home) -
     ("rename", "said"),
     [
         (lambda name: name, "compared on the 10 samples that all have"),
-        (lambda name: f"{name}, another", "have no sample in common"),
+        (lambda name: f"{name}, another", "have no forget sample in common"),
     ],
 )
 def test_other_forget_sets_are_compared_where_ids_meet_or_refused(

@@ -324,5 +324,9 @@ def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(UserError, match="different suites: Original was asked custom, Original was asked tofu"):
         compare([run, evaluated(seeded(0.9, 0, 5), suite="tofu")], 0)
     others = {name: [f"other-{at}" for at in range(5)] for name in ("forget", "retain")}
-    with pytest.raises(UserError, match="no sample in common"):
+    with pytest.raises(UserError, match="no forget sample in common"):
         compare([run, evaluated(seeded(0.5, 1, 5), method="ga", ids=others)], 0)
+    # A retain set that all share is no bridge between forget sets that do not meet.
+    bridged = {"forget": [f"other-{at}" for at in range(5)]}
+    with pytest.raises(UserError, match="no forget sample in common"):
+        compare([run, evaluated(seeded(0.5, 1, 5), method="ga", ids=bridged)], 0)
