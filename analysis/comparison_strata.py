@@ -108,7 +108,7 @@ def require_scores(runs: Sequence[Evaluated], column: str) -> None:
         raise UserError(
             "The evaluations",
             "have no MRD beside their values.",
-            "Evaluate with a score run of the forget set (`--score-run`).",
+            "Evaluate with a score run of the forget set (`--scores`).",
         )
     if column not in known:
         listed = ", ".join(name for name in known if name.startswith("mrd_"))

@@ -624,9 +624,12 @@ def _print_evaluated(run: Run, summary: dict[str, Any]) -> None:
     for one in EvaluationFiles(run.directory).read_json(EvaluationFiles(run.directory).aggregates):
         value = "undefined" if one["value"] is None else f"{one['value']:.4g}"
         table.add_row(one["split"], one["metric"], value, f"{one['n']:,}")
+    for task, found in (summary["harness"] or {}).items():
+        for metric, value in found.items():
+            table.add_row(task, metric, f"{value:.4g}", "")
     err.print(table)
-    for note in [*summary["notes"], *summary["warnings"]]:
-        err.print(f"[yellow]mind[/yellow] {escape(note)}", highlight=False)
+    for warning in summary["warnings"]:
+        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
     err.print(
         f"{summary['n_samples']} samples in {summary['seconds']:.0f} s\n"
         f"With intervals, or beside others: python -m analysis compare "

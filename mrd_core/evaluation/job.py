@@ -119,9 +119,8 @@ def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -
 
     found = run_tasks(subject, config.harness_tasks, config.data, config.limit)
     files.write_json(files.parts / f"{HARNESS}.json", found)
-    rows = [(task, metric, value) for task, values in found.items() for metric, value in values.items()]
-    values = pd.DataFrame(rows, columns=["sample_id", "metric", "value"]).astype({"value": float})
-    return Measured(values, pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
+    # Of a task there is one value, and none of its samples.
+    return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
 
 
 def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
@@ -138,15 +137,14 @@ def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
 
 def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> dict[str, Any]:
     """Put the parts together, write the tables of the run, and return its figures."""
-    values = _joined(files, parts, "values", VALUE_COLUMNS)
+    values = _joined(files, [name for name in parts if name != HARNESS], "values", VALUE_COLUMNS)
     values.loc[values["split"] == REFERENCE, "split"] = "forget"
     answers = _joined(files, [one.name for one in suite.sets], "answers", ANSWER_COLUMNS)
-    asked = values[values["split"] != HARNESS]
-    found = aggregates(asked, suite)
+    found = aggregates(values, suite)
     files.write_frame(files.values, values)
     files.write_frame(files.answers, answers)
     files.write_json(files.aggregates, [one.as_json for one in found])
-    write_results(files.results, as_results(asked, found))
+    write_results(files.results, as_results(values, found))
     done = {name: files.read_json(files.parts / f"{name}.done.json") for name in parts}
     return {
         "suite": config.suite,

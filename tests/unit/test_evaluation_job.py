@@ -321,6 +321,34 @@ def test_an_evaluation_of_other_samples_is_no_reference(
         carried_out(tofu(scored, folder, reference=str(reference), limit=1), tmp_path / "run")
 
 
+TASK = """
+task: letters
+dataset_path: json
+dataset_kwargs: {data_files: {test: bio.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}\\nAnswer:"
+doc_to_choice: "{{choices}}"
+doc_to_target: answer
+metric_list: [{metric: acc}]
+"""
+
+
+def test_tasks_of_the_harness_stand_beside_the_sets(
+    tmp_path: Path, scored: Scored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    write_rows(
+        tmp_path / "bio.jsonl",
+        [{"question": f"Which {i}?", "choices": list(WORDS[i : i + 4]), "answer": i % 4} for i in range(6)],  # type: ignore[list-item]
+    )
+    (tmp_path / "letters.yaml").write_text(TASK)
+    files = carried_out(tofu(scored, tmp_path, suite="wmdp", harness_tasks=("letters",)), tmp_path / "run")
+    assert set(files.read_summary()["harness"]) == {"letters"}
+    assert 0 <= files.read_summary()["harness"]["letters"]["acc"] <= 1
+    assert set(pd.read_parquet(files.values)["split"]) == {"bio"}
+
+
 def test_an_unfinished_unlearning_run_cannot_be_evaluated(tmp_path: Path, scored: Scored) -> None:
     place = Place.of(tmp_path / "home")
     waiting = place.submitted(scored.config())
