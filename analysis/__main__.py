@@ -55,8 +55,6 @@ out = Console()
 # The terminal wraps: a path that is broken here could not be copied.
 err = Console(stderr=True, soft_wrap=True)
 
-# The longest that an interval gets with three digits.
-
 
 def reading_option(field: str, *names: str) -> Any:
     """Return the typer option of a field of ReadingConfig, its help and default taken from there."""
@@ -358,7 +356,7 @@ def _grid(title: str, frame: pd.DataFrame) -> Table:
     table = Table(title=escape(title), title_justify="left", box=None)
     # In a narrow terminal it is the words that are broken: no figure is cut.
     for number, column in enumerate(frame):
-        table.add_column(str(column), no_wrap=number > 0)
+        table.add_column(escape(str(column)), no_wrap=number > 0)
     for row in frame.itertuples(index=False, name=None):
         table.add_row(*map(escape, row))
     return table

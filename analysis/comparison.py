@@ -27,7 +27,7 @@ from analysis.comparison_columns import (
     Statistic,
     declared,
 )
-from analysis.comparison_groups import Group, by_seed, differing, grouped, partner, prepared
+from analysis.comparison_groups import Group, by_seed, differing, grouped, partner, prepared, seeds_left_out
 from analysis.comparison_replicates import (
     POSITIVE,
     SHARE,
@@ -153,6 +153,10 @@ class Table:
         parts = self.parts(key)
         return [leaf for part in parts for leaf in self.leaves(part)] if parts else [self.statistics[key]]
 
+    def rests_on_tasks(self, key: str) -> bool:
+        """Tell whether tasks of the harness are part of a column: their samples are not known."""
+        return any(isinstance(leaf, HarnessMean) for leaf in self.leaves(key))
+
     def bounds(self, key: str) -> tuple[float, float]:
         """Return what values of a column can be."""
         return POSITIVE if any(isinstance(leaf, Perplexity) for leaf in self.leaves(key)) else SHARE
@@ -162,7 +166,8 @@ class Table:
         counts: dict[str, int] = {}
         for leaf in self.leaves(key):
             for split, metric in leaf.inputs:
-                counts[split] = min(view.defined((split, metric)), counts.get(split, len(self.ids[split])))
+                most = counts.get(split, len(self.ids.get(split, ())))
+                counts[split] = min(view.defined((split, metric)), most)
         return min((count for count in counts.values() if count), default=0)
 
     def undefined(self, view: View, key: str) -> int:
@@ -209,7 +214,7 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
     """
     table = Table(runs, baseline)
     measured = {run: table.replicates(table.views[run]) for run in table.runs}
-    notes = [*_missing(table, measured), *_one_seed(table.groups)]
+    notes = [*_missing(table, measured), *_one_seed(table.groups), *_unpaired(table.groups)]
     return Comparison(
         baseline=table.groups[0].label,
         groups=table.groups,
@@ -332,6 +337,9 @@ def _family(
         n = min(table.size(sides[at].view, column.key) for at in known)
         ours, others = (np.stack([sides[at].columns[which][column.key] for at in known]) for which in (0, 1))
         found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
+        if len(known) == 1 and table.rests_on_tasks(column.key):
+            # One value of a task says nothing of its noise.
+            found = Difference(found.value, np.nan, np.nan, np.nan)
         yield {
             "group": group.label,
             "against": against.label,
@@ -407,3 +415,12 @@ def _one_seed(groups: Sequence[Group]) -> Iterator[str]:
             f"One seed: {', '.join(alone)}. How much another seed would change is not known; the noise is that "
             "of the samples."
         )
+
+
+def _unpaired(groups: Sequence[Group]) -> Iterator[str]:
+    for group, against in compared_pairs(groups):
+        if left := seeds_left_out(group, against):
+            yield (
+                f"{group.label} and {against.label} are compared on the seeds that both have; left out: "
+                f"{', '.join(map(str, left))}."
+            )

@@ -61,7 +61,7 @@ class Compared:
             yield legend(self.comparison), _own_values(self.comparison)
         yield from _side_by_side(self.comparison)
         if len(pairs := _marked_pairs(self.comparison)):
-            yield "What drawing by MRD changed by more than the noise", pairs
+            yield "What the order of the samples changed by more than the noise", pairs
         if len(self.comparison.settings):
             yield "Settings that differ", _broken(self.comparison.settings)
         if "strata" in self.frames and len(contrasts := _contrasts(self.frames["strata"])):

@@ -17,7 +17,10 @@ UNIFORM = "uniform"
 _OF_CURRICULUM = "curriculum."
 _SEED = "seed"
 # Values that differ in these were not measured alike.
-_MEASURING = ("forget_split", "limit", "max_new_tokens", "k_percent", "data")
+_MEASURING = (
+    *("forget_split", "limit", "max_new_tokens", "k_percent", "data", "reference", "toxicity_model"),
+    *("evaluation.forget.source", "evaluation.retain.source", "evaluation.held_out.source"),
+)
 # A result file does not say its suite; it is one of these.
 _OF_FILES = ("tofu", "custom")
 
@@ -54,7 +57,10 @@ def prepared(runs: Sequence[Evaluated], baseline: int) -> tuple[list[Evaluated],
     suite = _suite(runs)
     leader = runs[baseline] if runs[baseline].origin == "run" else next(_of_runs(runs), runs[baseline])
     found = [aligned(run, leader) for run in runs]
-    kept = list({(run.group, run.seed): run for run in found}.values())
+    first: dict[tuple[str, int | None], Evaluated] = {}
+    for run in [found[baseline], *found]:
+        first.setdefault((run.group, run.seed), run)
+    kept = list(first.values())
     notes = list(dict.fromkeys(note for run in kept for note in run.notes))
     notes += _repeated(found, kept) + _measured_otherwise(kept) + _left_out(kept)
     return kept, suite, notes
@@ -95,30 +101,34 @@ def differing(groups: Sequence[Group]) -> pd.DataFrame:
 
 
 def partner(group: Group, groups: Sequence[Group]) -> Group | None:
-    """Return the group of the same method that draws uniformly, which shows what the sampler does.
-
-    Where several do, it is the one that shares all settings but the curriculum's.
-    """
+    """Return the group of the same method that draws uniformly and shares all settings but the curriculum's."""
     ours = group.runs[0]
     if ours.method is None or ours.sampler in (None, UNIFORM):
         return None
     found = [each for each in groups if (each.runs[0].method, each.runs[0].sampler) == (ours.method, UNIFORM)]
-    alike = [each for each in found if _rest(each.runs[0]) == _rest(ours)]
-    return next(iter(alike or (found if len(found) == 1 else ())), None)
+    return next((each for each in found if _rest(each.runs[0]) == _rest(ours)), None)
 
 
 def by_seed(group: Group, against: Group) -> tuple[list[tuple[Evaluated, Evaluated]], bool]:
     """Return the pairs of runs that are compared, and whether they are pairs by seed or of a single run.
 
-    Where seeds meet, those that do are paired; a group of one run is a partner to every run of the other. Else
-    every run is held against every other, and the noise of both sides counts.
+    Where two seeds or more meet, those that do are paired; a group of one run is a partner to every run of the
+    other. Else every run is held against every other, and the noise of both sides counts.
     """
     seeds = {run.seed: run for run in against.runs if run.seed is not None}
     shared = [(run, seeds[run.seed]) for run in group.runs if run.seed in seeds]
-    if shared:
+    if len(shared) > 1 or len(shared) == len(group.runs) == len(against.runs):
         return shared, True
     pairs = [(run, other) for run in group.runs for other in against.runs]
     return pairs, min(len(group.runs), len(against.runs)) == 1
+
+
+def seeds_left_out(group: Group, against: Group) -> tuple[int, ...]:
+    """Return the seeds that one of two groups has and the other lacks, where the others are paired."""
+    pairs, paired = by_seed(group, against)
+    if not paired or min(len(group.runs), len(against.runs)) == 1:
+        return ()
+    return tuple(sorted({*group.seeds, *against.seeds} - {run.seed for run, _ in pairs if run.seed is not None}))
 
 
 def _suite(runs: Sequence[Evaluated]) -> str:
@@ -164,7 +174,7 @@ def _left_out(runs: Sequence[Evaluated]) -> list[str]:
     shared = shared_samples(runs)
     several = [split for split in shared if sum(bool(run.sample_ids(split)) for run in runs) > 1]
     forget = [split for split in several if any(split in run.splits("forget") for run in runs)]
-    if len(runs) > 1 and not any(shared[split] for split in forget or several):
+    if several and not any(shared[split] for split in forget or several):
         raise UserError(
             f"{', '.join(run.name for run in runs)}",
             "have no forget sample in common: they were asked other sets.",
@@ -185,9 +195,14 @@ def _left_out(runs: Sequence[Evaluated]) -> list[str]:
 def _labels(members: Sequence[Sequence[Evaluated]]) -> list[str]:
     """Return the label of each group, with what tells it apart where others have the same."""
     labels = [ours[0].label for ours in members]
-    return [
+    told = [
         label if labels.count(label) == 1 else f"{label} ({_telling(ours[0], _namesakes(members, label))})"
         for label, ours in zip(labels, members, strict=True)
+    ]
+    # Folders of one name, files of one name: what they are called does not tell them apart.
+    return [
+        label if told.count(label) == 1 else f"{label}, no. {told[: at + 1].count(label)}"
+        for at, label in enumerate(told)
     ]
 
 

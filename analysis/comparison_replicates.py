@@ -204,10 +204,16 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
         return Difference(value, np.nan, np.nan, np.nan)
     error = float(np.sqrt(noise.variance))
     margin = float(special.stdtrit(noise.freedom, 0.975)) * error
-    # Where every sample changed alike there is no noise at all.
-    t = abs(value) / error if error else np.inf
-    p = float(2 * special.stdtr(noise.freedom, -t)) if value else 1.0
+    if not error:
+        return _without_noise(value, n)
+    p = float(2 * special.stdtr(noise.freedom, -abs(value) / error))
     return Difference(value, value - margin, value + margin, p)
+
+
+def _without_noise(value: float, n: int) -> Difference:
+    """Return a difference that is the same in every sample: as sure as n tosses of a coin that all fall alike."""
+    p = 1.0 if not value else 2.0 ** (1 - n) if n else np.nan
+    return Difference(value, *((value, value) if n else (np.nan, np.nan)), p)
 
 
 def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:

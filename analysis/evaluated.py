@@ -29,10 +29,10 @@ COSTS = ("updates", "seconds", "tflop", "mrd_tflop", "mrd_evaluations", "evaluat
 AGGREGATE_COLUMNS = ["split", "metric", "value"]
 
 # What a run is called or where it lies, and what changes no value: two runs that differ in these alone share a
-# setting. Whether seeds are told apart is for those who compare.
-_APART = frozenset(
-    {"unlearn_run", "score_run", "batch_tokens", "study", "answers", "checkpoint_steps", "report_to", "kind"}
-)
+# setting. Whether seeds are told apart is for those who compare. Looks during unlearning change nothing of it.
+_APART = frozenset({"batch_tokens", "study", "answers", "checkpoint_steps", "report_to", "kind", "evaluation"})
+# Of the evaluation: it says whose MRD stands beside, unless its samples are all that is asked.
+_BESIDE = frozenset({"unlearn_run", "score_run"})
 # Of the evaluation, where the unlearning run has settings of the same name that mean something else.
 _ASKED = ("forget", "retain", "held_out")
 _SEED = "seed"
@@ -157,17 +157,24 @@ def parse(name: str, data: bytes) -> Evaluated:
     values = pd.concat([pd.DataFrame(columns=VALUE_COLUMNS), *filter(len, rows)], ignore_index=True)
     values["value"] = values["value"].astype(np.float64)
     label, unknown = Path(name).stem, [key for key in results if key not in known]
+    hollow = [
+        key
+        for key, (result, metric, _) in known.items()
+        if metric.per_sample and not (result.samples or result.parts)
+    ]
+    notes = {"metrics that are not known here": unknown, "metrics without values per sample, left out": hollow}
     return Evaluated(
         source=Path(name),
         label=label,
-        group=_group(label, {"source": name}),
+        # OpenUnlearning calls all its files alike.
+        group=_group(label, {"content": hashlib.blake2b(data).hexdigest()}),
         seed=None,
         suite="",
         settings={},
         values=values,
         aggregates=pd.DataFrame(whole, columns=AGGREGATE_COLUMNS),
         sets=tuple(_numbered_sets(values)),
-        notes=(f"{label}: metrics that are not known here: {', '.join(unknown)}.",) if unknown else (),
+        notes=tuple(f"{label}: {what}: {', '.join(names)}." for what, names in notes.items() if names),
         origin="file",
     )
 
@@ -176,9 +183,9 @@ def aligned(evaluated: Evaluated, baseline: Evaluated) -> Evaluated:
     """Give the numbered samples of a file the ids that the baseline's samples have, set by set.
 
     That is done where both have as many samples in a set, by their order; elsewhere they stay apart. The notes say
-    which. What is no file, or is to be aligned with a file, is returned as it is.
+    which. What is no file, or is the baseline itself, is returned as it is.
     """
-    if evaluated.origin == "run" or baseline.origin == "file":
+    if evaluated.origin == "run" or evaluated is baseline:
         return evaluated
     names: dict[str, dict[str, str]] = {}
     notes = []
@@ -249,7 +256,10 @@ def _read_run(directory: Path) -> Evaluated:
 
 def _settings(config: EvaluateConfig, unlearned: Mapping[str, Any] | None) -> dict[str, str]:
     """Return what was set by dotted name; the model is the one that unlearning began with."""
-    own = {f"evaluation.{name}" if name in _ASKED else name: value for name, value in _dumped(config).items()}
+    asked = _dumped(config)
+    if config.forget or config.data or config.unlearn_run:
+        asked = {name: value for name, value in asked.items() if name not in _BESIDE}
+    own = {f"evaluation.{name}" if name in _ASKED else name: value for name, value in asked.items()}
     if unlearned is None:
         return dict(_flat(own))
     started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))

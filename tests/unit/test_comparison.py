@@ -126,7 +126,9 @@ def test_a_difference_has_the_noise_of_samples_and_of_seeds() -> None:
     assert found.p == pytest.approx(2 * stats.t.sf(0.3 / np.sqrt(variance), freedom))
 
 
-@pytest.mark.parametrize(("value", "n", "p"), [(0.0, 20, 1.0), (0.5, 20, 0.0), (0.5, 2, np.nan), (0.5, 0, np.nan)])
+@pytest.mark.parametrize(
+    ("value", "n", "p"), [(0.0, 20, 1.0), (0.5, 20, 2.0**-19), (0.5, 2, np.nan), (0.5, 0, np.nan)]
+)
 def test_a_difference_without_noise_is_certain_or_unknown(value: float, n: int, p: float) -> None:
     assert difference(np.full(1 + REPLICATES, value), SeedNoise(), n).p == pytest.approx(p, nan_ok=True)
 
@@ -330,3 +332,89 @@ def test_what_cannot_be_compared_is_refused() -> None:
     bridged = {"forget": [f"other-{at}" for at in range(5)]}
     with pytest.raises(UserError, match="no forget sample in common"):
         compare([run, evaluated(seeded(0.5, 1, 5), method="ga", ids=bridged)], 0)
+
+
+def test_models_whose_folders_have_one_name_are_told_apart_all_the_same() -> None:
+    found = compare(
+        [evaluated(seeded(level, 0), model=f"/{place}/model") for place, level in (("a", 0.9), ("b", 0.3))]
+    )
+    labels = [group.label for group in found.groups]
+    assert len(set(labels)) == 2
+    first, second = (cell(found, label, "rr")["mean"] for label in labels)
+    assert first < 0.2 < 0.6 < second
+
+
+def test_the_chosen_baseline_is_not_replaced_by_its_repetition() -> None:
+    chosen, repeated = evaluated(seeded(0.9, 0)), evaluated(seeded(0.3, 0))
+    found = compare([repeated, evaluated(seeded(0.5, 1), method="ga"), chosen], 2)
+    assert cell(found, "Original", "rr")["mean"] < 0.2
+
+
+def test_a_method_at_another_rate_is_no_partner() -> None:
+    plain = evaluated(seeded(0.5, 0), method="npo", learning_rate=1e-5)
+    weighted = evaluated(seeded(0.3, 0), method="npo", sampler="mrd", learning_rate=1e-3)
+    found = compare([evaluated(seeded(0.9, 0)), plain, weighted])
+    assert set(found.differences["against"]) == {"Original"}
+
+
+def test_one_seed_in_common_makes_no_pair_of_groups() -> None:
+    ours = [evaluated(seeded(0.5, seed), method="ga", seed=seed) for seed in (0, 1, 2)]
+    theirs = [evaluated(seeded(0.3, seed), method="npo", seed=seed) for seed in (2, 3, 4)]
+    found = row(compare([*ours, *theirs]), "NPO", "rr", "GA")
+    means = [
+        np.mean(
+            [
+                np.mean(1 - np.asarray(r.values.query("split == 'forget' and metric == 'rouge'")["value"]))
+                for r in runs
+            ]
+        )
+        for runs in (theirs, ours)
+    ]
+    assert found["difference"] == pytest.approx(means[0] - means[1])
+
+
+def test_seeds_that_only_one_has_are_named() -> None:
+    ours = [evaluated(seeded(0.5, seed), method="ga", seed=seed) for seed in (0, 1, 2)]
+    theirs = [evaluated(seeded(0.3, seed), method="npo", seed=seed) for seed in (0, 1)]
+    assert any("left out: 2" in note for note in compare([*ours, *theirs]).notes)
+
+
+def test_a_task_of_one_run_each_says_nothing_of_its_noise() -> None:
+    prompts = {("seen", "rouge"): np.linspace(0.2, 0.6, 20)}
+    fewer = {("seen", "rouge"): np.linspace(0.1, 0.5, 20) ** 1.1}
+    task = {"piqa": {"acc": 0.7}}
+    runs = [
+        evaluated(prompts, suite="whp", harness=task),
+        evaluated(fewer, suite="whp", method="ga", harness=task),
+    ]
+    found = compare(runs)
+    for column in ("utility", "average"):
+        assert np.isnan(row(found, "GA", column)["p"])
+        assert not row(found, "GA", column)["marked"]
+    assert np.isfinite(row(found, "GA", "completeness")["p"])
+
+
+def test_a_file_of_aggregates_alone_is_compared_in_what_it_has() -> None:
+    alone = parse(
+        "TOFU_EVAL.json", b'{"forget_quality": {"agg_value": 0.01}, "forget_Q_A_ROUGE": {"agg_value": 0.2}}'
+    )
+    assert "without values per sample" in alone.notes[0]
+    assert cell(compare([alone]), "TOFU_EVAL", "forget_quality")["mean"] == 0.01
+    assert len(compare([evaluated(seeded(0.9, 0)), alone]).groups) == 2
+
+
+def test_files_of_one_name_are_two_files() -> None:
+    first, second = (
+        parse("TOFU_EVAL.json", b'{"forget_quality": {"agg_value": %s}}' % value) for value in (b"0.01", b"0.5")
+    )
+    assert len(compare([first, second]).groups) == 2
+
+
+def test_files_of_other_sizes_are_not_paired_by_index() -> None:
+    def of(count: int) -> Evaluated:
+        samples = ", ".join(f'"{i}": {{"score": 0.5}}' for i in range(count))
+        content = f'{{"forget_Q_A_ROUGE": {{"agg_value": 0.5, "value_by_index": {{{samples}}}}}}}'
+        return parse(f"{count}.json", content.encode())
+
+    with pytest.raises(UserError, match="no forget sample in common"):
+        compare([of(40), of(4)])

@@ -11,6 +11,7 @@ import pytest
 
 from analysis.evaluated import Evaluated, aligned, parse, read
 from mrd_core.errors import UserError
+from mrd_core.evaluation.files import EvaluationFiles
 from tests.unit.evaluations import answers_of, write_evaluation
 
 RATIOS = (0.5, 2.0, 4.0)
@@ -136,3 +137,17 @@ def test_numbered_samples_get_the_ids_of_a_set_of_the_same_size(tmp_path: Path) 
     assert "the 3 samples of forget are taken for those of Original" in found.notes[0]
     assert "has 3 samples of retain, Original has 2" in found.notes[1]
     assert aligned(run, found) is run
+
+
+def test_looks_during_unlearning_are_no_setting_and_another_score_run_is(tmp_path: Path) -> None:
+    def read_with(name: str, section: str, content: object) -> Evaluated:
+        directory = write_evaluation(tmp_path / name, {("forget", "rouge"): [0.5]}, method="ga")
+        path = EvaluationFiles(directory).unlearned
+        account = json.loads(path.read_text(encoding="utf-8"))
+        account["config"][section] = content
+        path.write_text(json.dumps(account), encoding="utf-8")
+        return read(directory)
+
+    plain = read_with("plain", "evaluation", {"every_steps": None})
+    assert read_with("looked-at", "evaluation", {"every_steps": 5}).group == plain.group
+    assert read_with("otherwise-scored", "score_run", "/runs/another").group != plain.group
