@@ -232,6 +232,12 @@ def evaluate(
             "needs one model.",
             "Name it with --model, or the unlearning run that made it with --unlearned.",
         )
+    if unlearned is not None and (given.get("adapter") or given.get("template")):
+        raise UserError(
+            f"--unlearned {unlearned}",
+            "says which model and how its texts are made, and another option does too.",
+            "Leave out --adapter and --template, or name the model with --model.",
+        )
     store = _store()
     settings = evaluation_options.settings_of({name.replace("_", "-"): value for name, value in given.items()})
     chosen = _absolute_paths(settings)
@@ -626,7 +632,7 @@ def _print_evaluated(run: Run, summary: dict[str, Any]) -> None:
         table.add_row(one["split"], one["metric"], value, f"{one['n']:,}")
     for task, found in (summary["harness"] or {}).items():
         for metric, value in found.items():
-            table.add_row(task, metric, f"{value:.4g}", "")
+            table.add_row(task, metric, "undefined" if value is None else f"{value:.4g}", "")
     err.print(table)
     for warning in summary["warnings"]:
         err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)

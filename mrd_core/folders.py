@@ -28,13 +28,18 @@ def folder_of(source: str, kind: str = "model") -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return path
-    if source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists():
+    if is_path(source):
         raise UserError(
             f"The {kind} '{source}'",
             "is not a folder on this machine." if path.exists() else "does not exist on this machine.",
             f"Give the folder that the {kind}'s save_pretrained wrote, or a hub id such as org/name.",
         )
     return _fetched(source, kind)
+
+
+def is_path(source: str) -> bool:
+    """Return whether a source, which is no folder, can only be meant as one, and not as a hub id."""
+    return source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).expanduser().exists()
 
 
 def _fetched(source: str, kind: str) -> Path:

@@ -17,8 +17,10 @@ from mrd_core.evaluation.truth import UTILITY_PARTS, forget_quality, mean_define
 from mrd_core.scoring.files import json_value
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+# r of a sample under the retrained reference.
+REFERENCE_RATIO = "truth_ratio_reference"
 # Of single samples, and no metric by their mean.
-NOT_AVERAGED = ("answer_tokens", "truth_ratio_raw", "truth_ratio_reference", "rouge_shuffled", *ATTACKS)
+NOT_AVERAGED = ("answer_tokens", "truth_ratio_raw", REFERENCE_RATIO, "rouge_shuffled", *ATTACKS)
 
 
 class Aggregate(NamedTuple):
@@ -68,10 +70,13 @@ def as_results(values: pd.DataFrame, found: Sequence[Aggregate]) -> dict[str, Re
     """Return what has a name there as the metrics of a result file of OpenUnlearning, samples by their place."""
     by_name: dict[str, Result] = {}
     for aggregate in found:
-        metric = METRICS.get(aggregate.metric)
-        name = metric and metric.file_names.get(_as_split(aggregate.split))
-        if metric and name:
-            by_name[name] = Result(aggregate.value, _samples(values, aggregate.split, metric))
+        attack = aggregate.metric.removesuffix("_unseen")
+        if attack in ATTACKS:
+            # Unseen samples are the positive class there.
+            by_name[attack] = Result(1 - aggregate.value)
+        elif (name := _file_name(aggregate)) is not None:
+            samples = _samples(values, aggregate.split, METRICS[aggregate.metric])
+            by_name[name] = Result(aggregate.value, samples)
     return by_name
 
 
@@ -121,30 +126,35 @@ def _attacks(values: pd.DataFrame, suite: Suite) -> Iterator[Aggregate]:
 
 
 def _forget_quality(values: pd.DataFrame) -> Iterator[Aggregate]:
-    ours, theirs = (scores_of(values, ["forget"], name) for name in ("truth_ratio_raw", "truth_ratio_reference"))
-    if len(theirs):
-        quality = forget_quality(ours, theirs)
-        yield Aggregate("forget", "forget_quality", quality.p_value, quality.samples, len(ours) - quality.samples)
+    """Yield forget quality over the samples that have a truth ratio under both models."""
+    forget = values[(values["split"] == "forget") & values["metric"].isin(("truth_ratio_raw", REFERENCE_RATIO))]
+    both = forget.pivot(index="sample_id", columns="metric", values="value")
+    if REFERENCE_RATIO in both:
+        shared = both.dropna()
+        quality = forget_quality(shared["truth_ratio_raw"], shared[REFERENCE_RATIO])
+        yield Aggregate("forget", "forget_quality", quality.p_value, len(shared), len(both) - len(shared))
 
 
 def _model_utility(found: Sequence[Aggregate]) -> Iterator[Aggregate]:
     parts = _by_file_name(found)
     if set(UTILITY_PARTS) <= set(parts):
-        yield Aggregate("retain", "model_utility", model_utility(parts), len(UTILITY_PARTS), 0)
+        sizes = [one.n for one in found if _file_name(one) in UTILITY_PARTS]
+        yield Aggregate("retain", "model_utility", model_utility(parts), min(sizes), 0)
 
 
 def _by_file_name(found: Sequence[Aggregate]) -> Mapping[str, float]:
-    return {
-        METRICS[one.metric].file_names[_as_split(one.split)]: one.value
-        for one in found
-        if one.metric in METRICS and _as_split(one.split) in METRICS[one.metric].file_names
-    }
+    return {name: one.value for one in found if (name := _file_name(one)) is not None}
+
+
+def _file_name(aggregate: Aggregate) -> str | None:
+    metric = METRICS.get(aggregate.metric)
+    return metric.file_names.get(_as_split(aggregate.split)) if metric else None
 
 
 def _samples(values: pd.DataFrame, split: str, metric: Metric) -> dict[str, dict[str, float]]:
-    return {
-        str(place): {"score": float(value)} for place, value in enumerate(scores_of(values, [split], metric.name))
-    }
+    # Of the truth ratio, these files have r itself for each sample.
+    name = "truth_ratio_raw" if metric.name == "truth_ratio" else metric.name
+    return {str(place): {"score": float(value)} for place, value in enumerate(scores_of(values, [split], name))}
 
 
 def _as_split(name: str) -> Split:

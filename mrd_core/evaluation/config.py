@@ -30,8 +30,8 @@ class EvaluateConfig(RunConfig):
     suite: SuiteName = Field("custom", description=f"What is asked: {', '.join(SUITES)}.")
     data: str | None = Field(
         None,
-        description="Folder with the files of the suite, `demo`, or a hub data set; `custom` looks for `forget`, "
-        "`retain` and `held_out` there.",
+        description="Folder with the files of the suite, `demo`, or a hub data set; `custom` looks for the files "
+        "`forget`, `retain` and `held_out` in a folder.",
     )
     model: ModelConfig = Field(
         ModelConfig(), description="The model; that of the unlearning run where there is one."

@@ -11,18 +11,19 @@ import pandas as pd
 
 from mrd_core import models
 from mrd_core.encoding import choose_template
-from mrd_core.errors import UserError
 from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import ANSWER_COLUMNS, VALUE_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.interchange import write_results
+from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.reference import reference_values
-from mrd_core.evaluation.request import copy_sets
+from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.runs import JobContext
+from mrd_core.scoring.files import json_value
 from mrd_core.scoring.plan import BATCH_TOKENS
 
 MAX_NEW_TOKENS = {"whp": 300}
@@ -48,13 +49,15 @@ def evaluate_job(config: EvaluateConfig, context: JobContext) -> dict[str, Any]:
 
 
 def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobContext) -> None:
-    began = time.monotonic()
+    config = completed(config)
     if not files.catalogue.exists():
         copy_sets(config, files)
     suite = Suite.load(files)
+    began = time.monotonic()
     threads = models.set_threads()
     context.progress(0, 1, message="Loading the model")
     subject, reasons = _subject(config, context)
+    loaded = time.monotonic() - began
     parts = _parts(config, suite, subject, files)
     for number, (name, part) in enumerate(parts.items()):
         context.check_cancelled()
@@ -63,7 +66,8 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
     context.progress(len(parts), len(parts), message="Asking")
     summary = _summary(config, suite, files, list(parts))
     summary["reasons"] = {"threads": threads.stated} | reasons
-    summary["seconds"] = round(time.monotonic() - began, 3)
+    # Of all attempts, each part once.
+    summary["seconds"] = round(loaded + sum(summary["seconds_by_set"].values()), 3)
     for note in summary["notes"]:
         context.event("info", note)
     files.write_json(files.summary, summary)
@@ -94,31 +98,33 @@ def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: Evalua
         "prompts": partial(measure_prompts, classifier=config.toxicity_model),
         "texts": measure_texts,
     }
-    parts: dict[str, Part] = {one.name: partial(asked[one.kind], subject, one) for one in suite.sets}
+    parts: dict[str, Part] = {}
     if config.reference is not None:
+        # The first, since a reference that cannot be loaded should not be found out at the end.
         parts[REFERENCE] = partial(_reference, config, suite, subject)
+    parts |= {one.name: partial(asked[one.kind], subject, one) for one in suite.sets}
     if config.harness_tasks:
         parts[HARNESS] = partial(_harness, config, subject, files)
     return parts
 
 
 def _reference(config: EvaluateConfig, suite: Suite, subject: Subject) -> Measured:
-    forget = next((one for one in suite.of_role("forget") if "perturbed_answer" in one.frame), None)
-    if forget is None:
-        raise UserError(
-            f"The reference {config.reference}",
-            "cannot be held against this forget set: it has no perturbed answers, and so no truth ratio.",
-            "Leave the reference out, or give a forget set with the columns perturbed_answer and "
-            "paraphrased_answer (TOFU's forget10_perturbed).",
-        )
-    return Measured(reference_values(config, forget, subject), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
+    forget = next(one for one in suite.of_role("forget") if "perturbed_answer" in one.frame)
+    values = reference_values(config, forget, subject)
+    known, count = int(values["value"].notna().sum()), len(forget.frame)
+    notes = [f"The reference has a truth ratio of {known} of {count} samples; forget quality is of these."]
+    return Measured(values, pd.DataFrame(columns=ANSWER_COLUMNS[1:]), tuple(notes if known < count else ()))
 
 
 def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -> Measured:
     from mrd_core.evaluation.harness import run_tasks
 
     found = run_tasks(subject, config.harness_tasks, config.data, config.limit)
-    files.write_json(files.parts / f"{HARNESS}.json", found)
+    # Of a model that has broken down a task may be no number.
+    files.write_json(
+        files.parts / f"{HARNESS}.json",
+        {task: {name: json_value(value) for name, value in values.items()} for task, values in found.items()},
+    )
     # Of a task there is one value, and none of its samples.
     return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
 
@@ -170,7 +176,7 @@ def _warnings(found: list[Aggregate]) -> list[str]:
     return [
         f"{one.metric} is undefined on {one.undefined} of {one.n + one.undefined} samples of {one.split}."
         for one in found
-        if one.undefined
+        if one.undefined and METRICS[one.metric].per_sample
     ]
 
 

@@ -416,7 +416,8 @@ def _as_published(attack: _Attack) -> Metric:
         formula=rf"{_AUC.format(above='unseen', below='forget')},\quad s = {attack.score}",
         source=f"{attack.source}; {_OPEN}",
         help="Forget against unseen the other way round, as in OpenUnlearning's files: 1 where the forget set is "
-        "much likelier than unseen samples, 0.5 where both are alike.",
+        "much likelier than unseen samples, 0.5 where both are alike. The values of this name per sample are the "
+        "scores s, higher the less the model seems to know the sample.",
         needs=(*attack.needs, "unseen set"),
         undefined=_AUC_UNDEFINED,
         per_sample=False,

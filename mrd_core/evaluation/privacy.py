@@ -100,12 +100,6 @@ def forgotten_auc(forget: ArrayLike, other: ArrayLike) -> Auc:
     return Auc(wins / (first.size * second.size), first.size, second.size)
 
 
-def membership_auc(forget: ArrayLike, unseen: ArrayLike) -> Auc:
-    """Return OpenUnlearning's AUC: unseen samples are the positive class, so that 1 gives the forget set away."""
-    auc = forgotten_auc(forget, unseen)
-    return auc._replace(value=1 - auc.value)
-
-
 def _mean_of_lowest(values: FloatArray, k_percent: float) -> float:
     if not values.size:
         return float("nan")

@@ -10,13 +10,12 @@ from mrd_core import models
 from mrd_core.config import ModelConfig
 from mrd_core.encoding import choose_template
 from mrd_core.errors import UserError
+from mrd_core.evaluation.aggregating import REFERENCE_RATIO
 from mrd_core.evaluation.answering import truth_ratios
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
-
-METRIC = "truth_ratio_reference"
 
 
 def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Subject) -> pd.DataFrame:
@@ -48,7 +47,11 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
         subject.before_batch,
     )
     return pd.DataFrame(
-        {"sample_id": list(forget.frame["sample_id"]), "metric": METRIC, "value": truth_ratios(asked, forget)}
+        {
+            "sample_id": list(forget.frame["sample_id"]),
+            "metric": REFERENCE_RATIO,
+            "value": truth_ratios(asked, forget),
+        }
     )
 
 
@@ -62,4 +65,4 @@ def _evaluated(directory: Path, forget: EvaluationSet) -> pd.DataFrame:
             "has no truth ratio of any of these forget samples, so it cannot be the reference.",
             "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
         )
-    return found.assign(metric=METRIC)[["sample_id", "metric", "value"]]
+    return found.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]

@@ -104,19 +104,64 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
     if config.score_run is not None:
         scored = RunFiles(config.score_run)
         # An unlearning run survives its score run, and then there is no MRD to stand beside.
-        if config.unlearn_run is None or scored.summary.exists():
+        if not _is_inherited(config) or scored.summary.exists():
             shutil.copyfile(RunFiles.finished(config.score_run).scores, files.scores)
     if config.unlearn_run is not None:
         unlearned = read_config(config.unlearn_run, UnlearnConfig)
         summary = UnlearningFiles(config.unlearn_run).read_summary()
         content: dict[str, Any] = {"config": unlearned.model_dump(mode="json"), "summary": summary}
         files.write_json(files.unlearned, content)
-    load_suite(config).save(files)
+    suite = load_suite(config)
+    require_reference(config, suite)
+    suite.save(files)
+
+
+def _is_inherited(config: EvaluateConfig) -> bool:
+    """Return whether the score run is that of the unlearning run, and was not named."""
+    if config.unlearn_run is None:
+        return False
+    return config.score_run == read_config(config.unlearn_run, UnlearnConfig).score_run
+
+
+def require_reference(config: EvaluateConfig, suite: Suite) -> None:
+    """Refuse a reference that nothing can be held against, or that is a path to nowhere, before anything is asked.
+
+    Raises:
+        UserError: It is so.
+    """
+    from mrd_core.folders import folder_of, is_path
+
+    if config.reference is None:
+        return
+    if not any("perturbed_answer" in one.frame for one in suite.of_role("forget")):
+        raise UserError(
+            f"The reference {config.reference}",
+            "cannot be held against this forget set: it has no perturbed answers, and so no truth ratio.",
+            "Leave the reference out, or give a forget set with the columns perturbed_answer and "
+            "paraphrased_answer (TOFU's forget10_perturbed).",
+        )
+    files = EvaluationFiles(Path(config.reference).expanduser())
+    if files.catalogue.exists():
+        EvaluationFiles.finished(files.directory)
+    elif is_path(config.reference):
+        # A name on the hub is fetched by the run, which takes its time.
+        folder_of(config.reference)
 
 
 def _made(unlearned: UnlearnConfig, model: Path, wished: ModelConfig) -> ModelConfig:
-    """Return the model that an unlearning run made, its adapter on the model that it was trained on."""
+    """Return the model that an unlearning run made, its adapter on the model that it was trained on.
+
+    Raises:
+        UserError: That model had an adapter of its own: two cannot be merged.
+    """
     wishes = {"device": wished.device, "dtype": wished.dtype, "template": unlearned.model.template}
     if unlearned.optimiser.lora_rank is not None:
+        if unlearned.model.adapter is not None:
+            raise UserError(
+                f"The adapter in {model}",
+                f"was trained on a model with another adapter ({unlearned.model.adapter}), and two are not merged "
+                "here.",
+                "Merge the first into its model, save that, and unlearn from there.",
+            )
         return ModelConfig(source=unlearned.model.source, adapter=str(model), **wishes)
     return ModelConfig(source=str(model), **wishes)

@@ -102,3 +102,22 @@ def test_a_result_file_has_the_names_and_the_samples_of_its_format() -> None:
     assert results["ra_Q_A_ROUGE"].aggregate == 0.5
     assert results["ra_Q_A_ROUGE"].samples == {"0": {"score": 0.5}}
     assert results["model_utility"].samples == {}
+
+
+def test_a_result_file_has_raw_truth_ratios_and_attacks_the_other_way_round() -> None:
+    table = values(
+        forget={"truth_ratio": [0.5, 0.25], "truth_ratio_raw": [2.0, 4.0], "mia_loss": [3.0, 1.0]},
+        held_out={"mia_loss": [2.0, 2.0]},
+    )
+    results = as_results(table, aggregates(table, suite(forget="forget", held_out="unseen")))
+    ratio = results["forget_truth_ratio"]
+    assert ratio.aggregate == pytest.approx(0.375)
+    assert ratio.samples == {"0": {"score": 2.0}, "1": {"score": 4.0}}
+    assert results["mia_loss"].aggregate == 0.5
+
+
+def test_forget_quality_is_of_the_samples_that_both_models_have() -> None:
+    table = values(forget={"truth_ratio_raw": [0.1, 0.2, 0.3, 5.0], "truth_ratio_reference": [0.15, 0.25, 0.35]})
+    one = found(table, suite(forget="forget"))["forget", "forget_quality"]
+    assert one.value == pytest.approx(stats.ks_2samp([0.1, 0.2, 0.3], [0.15, 0.25, 0.35]).pvalue)
+    assert (one.n, one.undefined) == (3, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +20,13 @@ from mrd_core.evaluation import interchange
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.job import evaluate_job
-from mrd_core.evaluation.request import copy_sets, request
+from mrd_core.evaluation.request import completed, copy_sets, request
 from mrd_core.memorization import measure_memorization
 from mrd_core.models import load
 from mrd_core.runs import Cancelled, JobContext, RunState, worker
+from mrd_core.runs.directory import read_config
 from mrd_core.samples import read
+from mrd_core.shell import evaluate_command
 from tests.unit import tiny
 from tests.unit.commands import Outcome
 from tests.unit.conftest import CONTEXT, WORDS, write_rows
@@ -176,6 +179,16 @@ def test_a_reference_may_be_a_model(
     )
 
 
+def test_a_reference_of_fewer_samples_is_said(tmp_path: Path, scored: Scored, data: Path, reference: Path) -> None:
+    less = EvaluationFiles(Path(shutil.copytree(reference, tmp_path / "less")))
+    values = pd.read_parquet(less.values)
+    some = values[values["sample_id"].isin(values["sample_id"].unique()[:4])]
+    less.write_frame(less.values, some)
+    files = carried_out(tofu(scored, data, reference=str(less.directory)), tmp_path / "run")
+    notes = " ".join(files.read_summary()["notes"])
+    assert "truth ratio of 4 of 10 samples" in notes
+
+
 def test_every_text_that_was_written_is_kept_with_its_question(evaluated: EvaluationFiles) -> None:
     answers = pd.read_parquet(evaluated.answers)
     counts = answers.groupby(["split", "asked"]).size().to_dict()
@@ -263,6 +276,32 @@ def test_the_model_of_an_unlearning_run_is_asked_for_what_it_was_to_forget(tmp_p
     # An adapter is merged into its model, which rounds.
     np.testing.assert_allclose(of_samples(files, "forget", "nll").loc[outcome.index], outcome, rtol=2e-3)
     assert place.store.evaluations()[0].id == run.id
+
+
+def test_a_bare_configuration_names_the_model_of_its_unlearning_run(tmp_path: Path, scored: Scored) -> None:
+    unlearned = Place.of(tmp_path / "home").carried_out(scored.config())
+    config = EvaluateConfig(unlearn_run=unlearned.run.directory, max_new_tokens=4, limit=2)
+    files = carried_out(config, tmp_path / "run")
+    outcome = unlearned.outcome["nll_after"]
+    found = of_samples(files, "forget", "nll")
+    np.testing.assert_allclose(found, outcome.loc[found.index], rtol=1e-4)
+
+
+def test_an_adapter_on_a_model_with_an_adapter_is_refused(tmp_path: Path, scored: Scored) -> None:
+    place = Place.of(tmp_path / "home")
+    unlearned = place.carried_out(
+        scored.config(limits={"max_steps": 1}, optimiser={"learning_rate": 2e-3, "lora_rank": 2})
+    )
+    config = json.loads((unlearned.run.directory / "config.json").read_text())
+    config["model"]["adapter"] = "/models/adapter"
+    (unlearned.run.directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="another adapter"):
+        completed(EvaluateConfig(unlearn_run=unlearned.run.directory))
+
+
+def test_sets_on_the_hub_are_named_one_by_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Name each set: --forget-set"):
+        copy_sets(EvaluateConfig(data="someone/something"), EvaluationFiles(tmp_path))
 
 
 def test_without_paraphrases_accuracy_is_the_answers_string(tmp_path: Path, scored: Scored) -> None:
@@ -379,9 +418,23 @@ class TestCommand:
             (("--model", "demo", "--suite", "tofu"), "needs `data`"),
             (("--model", "demo", "--suite", "toffee"), "--suite toffee"),
             (("--model", "demo", "--data", "demo", "--limit", "0"), "--limit 0"),
+            (("--unlearned", "some-run", "--template", "chat"), "--unlearned some-run"),
         ],
     )
     def test_bad_options_are_named(self, cli: Callable[..., Outcome], options: tuple[str, ...], said: str) -> None:
         ended = cli("evaluate", *options)
         assert ended.code == 2
         assert said in ended.said
+
+    def test_the_command_for_a_configuration_gives_it_back(
+        self, tmp_path: Path, scored: Scored, data: Path, reference: Path, cli: Callable[..., Outcome]
+    ) -> None:
+        config = tofu(
+            scored,
+            data,
+            **{"reference": str(reference), "limit": 1, "max_new_tokens": 2, "k_percent": 20.0},
+            **{"extraction_likelihood": True, "score_run": scored.directory, "batch_tokens": 64},
+        )
+        ended = cli(*shlex.split(evaluate_command(config))[3:], "--out", tmp_path / "run")
+        assert ended.code == 0, ended.err
+        assert read_config(tmp_path / "run", EvaluateConfig) == config

@@ -44,6 +44,12 @@ def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
         return read(_demo_split(named, name))
     if config.data == "demo":
         return read(ForgetSetConfig(source="demo", split=name))
+    if config.data is not None and source.on_hub(config.data):
+        raise UserError(
+            f"The data set {config.data}",
+            "is on the hub, where it is not known which of its splits plays which part.",
+            "Name each set: --forget-set NAME --forget-set-split …, --retain-set …, --held-out-set ….",
+        )
     if config.data is not None and (table := source.table(config.data, name)) is not None:
         return to_forget_set(table, ForgetSetConfig(source=table.name))
     of_run = _of_run(config, name)
