@@ -15,13 +15,29 @@ import plotly.graph_objects as go
 from analysis import comparison_figures as figures
 from analysis.comparison import Comparison, compare, default_baseline
 from analysis.comparison_columns import COMPLETENESS
-from analysis.comparison_export import GROUP, comparison_json, exports, legend, number, table
-from analysis.comparison_strata import INTERACTION, by_stratum, change, require_scores
+from analysis.comparison_export import (
+    GROUP,
+    by_difficulty,
+    comparison_json,
+    exports,
+    legend,
+    number,
+    signed,
+    table,
+    tasks,
+)
+from analysis.comparison_paths import on_the_way
+from analysis.comparison_strata import (
+    INTERACTION,
+    by_stratum,
+    change,
+    column_of_samples,
+    require_scores,
+    title_of_samples,
+)
 from analysis.evaluated import Evaluated, read
 from mrd_core.errors import UserError
 
-# What changes a sample is shown by: the share of its answer that is not written any more, or the first there is.
-CHANGED = "rr"
 # Groups beside the baseline in one table of a terminal.
 ABREAST = 2
 CELL_WIDTH = 22
@@ -45,7 +61,8 @@ class Compared:
 
     def said(self) -> list[str]:
         """Return all that a reader must know, in sentences."""
-        return [*self.comparison.notes, *self.notes]
+        contrasts = by_difficulty(self.frames["strata"], "Completeness") if "strata" in self.frames else []
+        return [*self.comparison.notes, *self.notes, *contrasts]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
@@ -62,13 +79,18 @@ class Compared:
         yield from _side_by_side(self.comparison)
         if len(pairs := _marked_pairs(self.comparison)):
             yield "What the order of the samples changed by more than the noise", pairs
+        if len(asked := tasks(self.comparison)):
+            yield "Tasks of lm-evaluation-harness", _broken(asked)
         if len(self.comparison.settings):
             yield "Settings that differ", _broken(self.comparison.settings)
         if "strata" in self.frames and len(contrasts := _contrasts(self.frames["strata"])):
             yield "Differences on hard samples less those on easy ones", contrasts
 
     def _figures(self) -> Iterator[tuple[str, go.Figure]]:
-        yield "Completeness against utility, a point a run", figures.tradeoff(self.comparison)
+        yield (
+            "Completeness against utility, a point a run",
+            figures.tradeoff(self.comparison, on_the_way(self.comparison)),
+        )
         if "strata" in self.frames:
             yield "Completeness by difficulty", figures.strata(self.frames["strata"])
         if len(self.frames.get("change", ())):
@@ -89,12 +111,11 @@ def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Com
     runs = [read(source) for source in sources]
     place = default_baseline(runs) if baseline is None else _place(sources, baseline)
     found = compare(runs, place)
-    keys = {each.key: each.title for each in found.columns if each.side == COMPLETENESS}
-    if not keys:
+    changed = column_of_samples(found.columns)
+    if changed is None:
         return Compared(found, {}, "", ("Nothing was measured on the forget set.",))
-    metric = CHANGED if CHANGED in keys else next(iter(keys))
-    frames, notes = _by_difficulty(runs, place, metric, column)
-    return Compared(found, frames, keys[metric], notes)
+    frames, notes = _by_difficulty(runs, place, changed.key, column)
+    return Compared(found, frames, title_of_samples(changed), notes)
 
 
 def _by_difficulty(
@@ -162,7 +183,7 @@ def _marked_pairs(comparison: Comparison) -> pd.DataFrame:
         {
             "setting": found["group"] + " less " + found["against"],
             "column": found["column"].map(titles),
-            "difference": [f"{value:+.3f}".replace("-", "−") for value in found["difference"]],
+            "difference": list(map(signed, found["difference"])),
             "95 %": list(map(_ends, found["low"], found["high"])),
             "": np.where(found["better"], "better", "worse"),
         }

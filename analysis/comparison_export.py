@@ -1,4 +1,4 @@
-"""A comparison as files: its table in four forms from one formatted frame, and a page with its figures."""
+"""A comparison in words and files: its table in four forms from one formatted frame, and a page with figures."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 
 from analysis.comparison import Column, Comparison
 from analysis.comparison_columns import COMPLETENESS, FORGET_QUALITY, UTILITY
+from analysis.comparison_strata import DIFFERENCE, EASY, HARD, INTERACTION
 from analysis.report import FIT_FIGURES, POLICY, STYLE
 from mrd_core.scoring.files import json_value, write_atomically
 
@@ -25,7 +26,12 @@ NOTHING = "–"
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
 GROUP, RUNS = "Setting", "Runs"
 _OWN_STYLE = "figure .gtitle-subtitle { fill: var(--soft) !important; }"
-_SIDES = {COMPLETENESS: "Completeness", UTILITY: "Utility", "mean": "Averages", "other": "Beside"}
+SIDES: Mapping[str, str] = {
+    COMPLETENESS: "Completeness",
+    UTILITY: "Utility",
+    "mean": "Averages",
+    "other": "Beside",
+}
 _LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -69,11 +75,54 @@ def legend(comparison: Comparison) -> str:
     return "; ".join(said) + "."
 
 
+def by_difficulty(strata: pd.DataFrame, title: str) -> list[str]:
+    """Return in sentences which changes differ between hard and easy samples, and of which that is not known.
+
+    Args:
+        strata: See `analysis.comparison_strata.by_stratum`.
+        title: Of its metric.
+    """
+    rows = strata[strata["part"] == INTERACTION]
+    tested = rows["p"].notna()
+    said = [_contrast(row, strata, title) for row in rows[rows["marked"]].itertuples()]
+    for kind, found in (
+        ("Hard and easy samples are not known to change differently", rows[tested & ~rows["marked"]]),
+        ("Not enough values to tell whether hard and easy samples change differently", rows[~tested]),
+    ):
+        if len(found):
+            said.append(f"{kind}: {'; '.join(map(_pair, found.itertuples()))}.")
+    return said
+
+
+def tasks(comparison: Comparison) -> pd.DataFrame:
+    """Return what tasks of lm-evaluation-harness gave, a row per task and metric, every cell text.
+
+    Columns: Task, Metric, and for each group, by its label, the mean ± the spread over seeds.
+    """
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for group in comparison.groups:
+        for run in group.runs:
+            for task, metrics in (run.harness or {}).items():
+                for metric, value in metrics.items():
+                    found.setdefault((task, metric), {}).setdefault(group.label, []).append(value)
+    labels = [group.label for group in comparison.groups]
+    rows = [
+        (task, metric, *(_over_seeds(by_group.get(label, ())) for label in labels))
+        for (task, metric), by_group in found.items()
+    ]
+    return pd.DataFrame(rows, columns=["Task", "Metric", *labels])
+
+
 def number(column: Column, value: float) -> str:
-    """Return a value of a column as text: three decimals, of a p-value two digits."""
+    """Return a value of a column as text: three decimals, one from 10 on, and of a p-value two digits."""
     if not np.isfinite(value):
         return NOTHING
-    return f"{value:{'.2g' if column.key == FORGET_QUALITY else '.3f'}}".replace("-", "−")
+    return _minus(f"{value:.2g}") if column.key == FORGET_QUALITY else _decimals(value)
+
+
+def signed(value: float) -> str:
+    """Return a difference as text."""
+    return _minus(f"{value:+.3f}") if np.isfinite(value) else NOTHING
 
 
 def comparison_json(comparison: Comparison, **frames: pd.DataFrame) -> dict[str, Any]:
@@ -112,6 +161,7 @@ def page(comparison: Comparison, figures: Mapping[str, go.Figure], generated: da
     title = f"Compared with {escape(comparison.baseline)}"
     notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
     settings = _html_table(comparison.settings, "Settings that differ") if len(comparison.settings) else ""
+    asked = _html_table(found, "Tasks of lm-evaluation-harness") if len(found := tasks(comparison)) else ""
     drawn = "".join(_html_figure(figure, f"figure-{at}", alt) for at, (alt, figure) in enumerate(figures.items()))
     return f"""<!doctype html>
 <html lang="en">
@@ -130,6 +180,7 @@ def page(comparison: Comparison, figures: Mapping[str, go.Figure], generated: da
 <p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
 <noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
 {_html_table(table(comparison), legend(comparison))}
+{asked}
 {settings}
 <ul>{notes}</ul>
 <div class="panels">{drawn}</div>
@@ -163,6 +214,34 @@ def write_exports(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> 
 
 def _write(path: Path, data: bytes) -> None:
     write_atomically(path, lambda stream: stream.write(data))
+
+
+def _contrast(row: Any, strata: pd.DataFrame, title: str) -> str:
+    ours = (strata["group"] == row.group) & (strata["against"] == row.against) & (strata["part"] == DIFFERENCE)
+    changes = strata[ours].set_index("stratum")["value"]
+    return (
+        f"{_pair(row)}: {title} changes by {signed(changes[HARD])} on hard and {signed(changes[EASY])} on easy "
+        f"samples (difference {signed(row.value)}, 95 % from {signed(row.low)} to {signed(row.high)})."
+    )
+
+
+def _pair(row: Any) -> str:
+    return f"{row.group} beside {row.against}"
+
+
+def _decimals(value: float) -> str:
+    return _minus(f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _over_seeds(values: Sequence[float]) -> str:
+    if not values:
+        return NOTHING
+    spread = f" ± {_decimals(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+    return _decimals(float(np.mean(values))) + spread
 
 
 def _formatted(comparison: Comparison) -> pd.DataFrame:
@@ -237,7 +316,7 @@ def _latex(comparison: Comparison, frame: pd.DataFrame) -> str:
 def _latex_sides(columns: Sequence[Column]) -> tuple[str, str]:
     """Return the row above the titles, which names the sides, and the rules below it."""
     cells, rules, at = [" ", " "], [], 3
-    for side, title in _SIDES.items():
+    for side, title in SIDES.items():
         count = sum(column.side == side for column in columns)
         if count:
             cells.append(rf"\multicolumn{{{count}}}{{c}}{{{title}}}")

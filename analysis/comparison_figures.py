@@ -32,19 +32,21 @@ def tradeoff(comparison: Comparison, paths: pd.DataFrame | None = None) -> go.Fi
 
     Args:
         comparison: What was found.
-        paths: Columns run, step, completeness, utility: what was measured on the way, a line a run.
+        paths: See `analysis.comparison_paths.on_the_way`: a line a run.
     """
     figure, look = go.Figure(), styles(group.label for group in comparison.groups)
     for label, rows in _wide(comparison.runs).groupby("group", sort=False):
         style = look[str(label)]
         if paths is not None:
-            for name in rows["run"]:
-                figure.add_trace(_path(paths[paths["run"] == name], style))
+            for _, steps in paths[paths["run"].isin(rows["run"])].groupby("run", sort=False):
+                figure.add_trace(_path(steps, style))
         figure.add_trace(_runs(rows, str(label), style))
     figure.update_yaxes(title="Completeness (mean)")
     note = "a point a run, bars: 95\u00a0% over samples; upper right is best"
-    steps = "; lines: on the way" if paths is not None and len(paths) else ""
-    return _laid_out(figure, "Forgotten and kept", note + steps, "Utility (mean)", 440)
+    if paths is not None and len(paths):
+        # Looks during unlearning ask less than an evaluation, so a line need not end at its point.
+        note += "; lines: on the way, on a sub-sample, answer string and ROUGE-L alone"
+    return _laid_out(figure, "Forgotten and kept", note, "Utility (mean)", 440)
 
 
 def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:

@@ -6,7 +6,7 @@ samples alone, or of easy ones, is an interaction, and has an interval of its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.claims import SIGNIFICANCE
-from analysis.comparison import Group, Table, compared_pairs, over_seeds
-from analysis.comparison_columns import Auc, Mean
+from analysis.comparison import Column, Group, Table, compared_pairs, over_seeds
+from analysis.comparison_columns import COMPLETENESS, Auc, Mean
 from analysis.comparison_groups import by_seed
 from analysis.comparison_replicates import UNBOUNDED, Difference, View, limits
 from analysis.evaluated import Evaluated
@@ -26,6 +26,11 @@ from mrd_core.draws import FloatArray
 from mrd_core.errors import UserError
 
 COLUMN = "mrd_answer_mean"
+# What changes a sample is shown by: the share of its answer that is not written any more.
+CHANGED = "rr"
+MEMBERSHIP = "Membership score (Min-k%)"
+# Columns of an attack: of a single sample there is the score that it ranks by.
+_ATTACKS = frozenset({"mia", "mia_unseen"})
 HARD, MIDDLE, EASY = STRATA = TERCILES[:3]
 CONTRAST = f"{HARD} − {EASY}"
 VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
@@ -47,7 +52,8 @@ def by_stratum(
     (larger than the noise), n (samples with a value), seeds. Rows are by part: `value` has a row per group and
     stratum, with the noise of samples; `difference` a row per group, other group (the baseline; of X + MRD also X)
     and stratum, `interaction` one per group and other group, the difference on hard samples less that on easy
-    ones, both with the noise of samples and of seeds.
+    ones, both with the noise of samples and of seeds. Seeds that lack the metric are left out; p is NaN where
+    there are not enough values to tell.
 
     Args:
         runs: What is compared.
@@ -101,6 +107,24 @@ def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column:
     return pd.DataFrame(rows, columns=_CHANGE_COLUMNS).dropna(subset=["change"]).reset_index(drop=True)
 
 
+def column_of_samples(columns: Iterable[Column]) -> Column | None:
+    """Return the column by which samples are shown to change: RR, or the first of completeness that there is."""
+    found = {column.key: column for column in columns if column.side == COMPLETENESS}
+    return found.get(CHANGED, next(iter(found.values()), None))
+
+
+def title_of_samples(column: Column) -> str:
+    """Return what a column is of a single sample: of a membership attack, a score."""
+    return MEMBERSHIP if column.key in _ATTACKS else column.title
+
+
+def mrd_of(runs: Iterable[Evaluated], column: str = COLUMN) -> dict[str, float]:
+    """Return the MRD of forget samples by id, of the first of the runs that has it; none where none has."""
+    scores = (run.scores for run in runs if run.scores is not None and column in run.scores)
+    found = next(scores, None)
+    return {} if found is None else dict(zip(found["sample_id"], found[column].astype(np.float64), strict=True))
+
+
 def require_scores(runs: Sequence[Evaluated], column: str) -> None:
     """Refuse runs of which none has this column of MRD beside its values."""
     known = dict.fromkeys(str(name) for run in runs if run.scores is not None for name in run.scores)
@@ -136,6 +160,11 @@ class _Side(NamedTuple):
     ours: FloatArray
     others: FloatArray
     n: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both runs have a value."""
+        return bool(np.isfinite(self.ours[0]) and np.isfinite(self.others[0]))
 
     def less(self, other: _Side) -> _Side:
         """Return the contrast with another stratum."""
@@ -185,11 +214,8 @@ class _Strata:
             found = {stratum: [self._pair(*pair, stratum) for pair in pairs] for stratum in STRATA}
             contrast = [hard.less(easy) for hard, easy in zip(found[HARD], found[EASY], strict=True)]
             for stratum, sides in (found | {CONTRAST: contrast}).items():
-                n = min(side.n for side in sides)
-                ours, others = (np.stack([side[at] for side in sides]) for at in (0, 1))
-                judged = over_seeds(pairs, ours, others, paired, n)
                 part = INTERACTION if stratum == CONTRAST else DIFFERENCE
-                yield self._row(part, group, against, stratum, judged, n, len(sides))
+                yield self._row(part, group, against, stratum, *_judged(pairs, sides, paired))
 
     def _pair(self, run: Evaluated, other: Evaluated, stratum: str) -> _Side:
         ours, others = (self._view(each, stratum) for each in (run, other))
@@ -224,6 +250,18 @@ class _Strata:
         if self.key in _keys(self.table):
             return self.table.size(view, self.key)
         return view.defined(_raw(self.table, self.key).inputs[0])
+
+
+def _judged(
+    pairs: Sequence[tuple[Evaluated, Evaluated]], sides: Sequence[_Side], paired: bool
+) -> tuple[Difference, int, int]:
+    """Return the difference over those pairs of which both have a value, its samples, and the number of pairs."""
+    known = [at for at, side in enumerate(sides) if side.is_known]
+    if not known:
+        return Difference(np.nan, np.nan, np.nan, np.nan), 0, 0
+    n = min(sides[at].n for at in known)
+    ours, others = (np.stack([sides[at][which] for at in known]) for which in (0, 1))
+    return over_seeds([pairs[at] for at in known], ours, others, paired, n), n, len(known)
 
 
 def _keys(table: Table) -> set[str]:
@@ -270,9 +308,7 @@ def _choose(table: Table) -> str:
 def _difficulty(table: Table, column: str, splits: Sequence[str]) -> dict[str, float]:
     """Return the MRD of the shared samples that have one, by id; the baseline's, if it has it."""
     require_scores(table.runs, column)
-    ordered = (*table.groups[0].runs, *table.runs)
-    found = next(run.scores for run in ordered if run.scores is not None and column in run.scores)
-    values = dict(zip(found["sample_id"], found[column].astype(np.float64), strict=True))
+    values = mrd_of((*table.groups[0].runs, *table.runs), column)
     mrd = {
         each: values[each]
         for split in splits

@@ -6,6 +6,7 @@ from mrd_core.runs import Run, RunState
 from pages.components import (
     compare_choice,
     compare_launch,
+    compare_runs,
     compare_views,
     scores_needed,
     session,
@@ -33,7 +34,8 @@ def main() -> None:
 
 
 def _comparison(run: Run | None) -> None:
-    if run is not None and not session.store().evaluations():
+    compare_runs.tell_left_out()
+    if run is not None and not compare_runs.known():
         st.info(
             "Nothing is evaluated yet. What each run forgot and kept is compared here afterwards.",
             icon=":material/balance:",

@@ -15,7 +15,7 @@ import pandas as pd
 from mrd_core.draws import FloatArray
 from mrd_core.encoding import Encoded, encode_one
 from mrd_core.evaluation.choice import closest_is_true
-from mrd_core.evaluation.generation import generate, prompt_of
+from mrd_core.evaluation.generation import prompt_of
 from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
 from mrd_core.evaluation.overlap import contains_answer, rouge_l
 from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
@@ -49,14 +49,14 @@ def measure_answers(subject: Subject, one: EvaluationSet, *, extraction: bool = 
         wide = wide.join(_truth(subject, frame, said, is_forget=one.role == "forget"))
     written = _written(subject, encoded)
     wide = wide.join(_overlap(written, list(frame["answer"])))
-    answers = [_answers(frame, QUESTION, frame["prompt"], frame["answer"], written)]
+    answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
     if "paraphrased_question" in frame:
         again = _written(
             subject, encode_pairs(subject, frame["paraphrased_question"], frame["answer"], frame["sample_id"])
         )
         wide["accuracy"] = _accuracy(frame, again)
         answers.append(
-            _answers(frame, PARAPHRASED, frame["paraphrased_question"], frame["paraphrased_answer"], again)
+            answer_table(frame, PARAPHRASED, frame["paraphrased_question"], frame["paraphrased_answer"], again)
         )
     return Measured(long(wide, frame["sample_id"]), pd.concat(answers, ignore_index=True), tuple(_notes(one)))
 
@@ -87,6 +87,25 @@ def long(wide: pd.DataFrame, sample_ids: Iterable[str]) -> pd.DataFrame:
     """Return one row per value (sample_id, metric, value) of a table with a column per metric."""
     table = wide.assign(sample_id=list(sample_ids))
     return table.melt(id_vars="sample_id", var_name="metric", value_name="value").astype({"value": np.float64})
+
+
+def answer_table(
+    frame: pd.DataFrame,
+    asked: str,
+    prompts: Iterable[str],
+    references: Iterable[str],
+    written: Sequence[str | None],
+) -> pd.DataFrame:
+    """Return the `answers` of `Measured` for the N samples of `frame`, in that order."""
+    return pd.DataFrame(
+        {
+            "sample_id": list(frame["sample_id"]),
+            "asked": asked,
+            "prompt": list(prompts),
+            "reference": list(references),
+            "generated": pd.Series(list(written), dtype=object),
+        }
+    )
 
 
 def _likelihoods(subject: Subject, encoded: Encoded) -> list[Likelihoods]:
@@ -150,18 +169,7 @@ def _perturbed(subject: Subject, frame: pd.DataFrame) -> list[list[float]]:
 
 
 def _written(subject: Subject, encoded: Encoded) -> list[str | None]:
-    """Return what the model itself writes to each prompt."""
-    model = subject.model
-    return generate(
-        model.network,
-        [prompt_of(sample) for sample in encoded.samples],
-        model.tokenizer,
-        model.device,
-        subject.generation_tokens,
-        subject.end_ids,
-        subject.max_new_tokens,
-        subject.before_batch,
-    )
+    return subject.write([prompt_of(sample) for sample in encoded.samples])
 
 
 def _overlap(written: Sequence[str | None], answers: Sequence[str]) -> pd.DataFrame:
@@ -186,24 +194,6 @@ def _shuffled(written: Sequence[str | None], answers: Sequence[str]) -> Iterator
 def _accuracy(frame: pd.DataFrame, written: Sequence[str | None]) -> list[float]:
     rows = zip(written, frame["paraphrased_answer"], frame["perturbed_answer"], strict=True)
     return [closest_is_true(text, true, list(wrong)) for text, true, wrong in rows]
-
-
-def _answers(
-    frame: pd.DataFrame,
-    asked: str,
-    prompts: Iterable[str],
-    references: Iterable[str],
-    written: Sequence[str | None],
-) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "sample_id": list(frame["sample_id"]),
-            "asked": asked,
-            "prompt": list(prompts),
-            "reference": list(references),
-            "generated": pd.Series(list(written), dtype=object),
-        }
-    )
 
 
 def _notes(one: EvaluationSet) -> Iterator[str]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 
 from mrd_core.encoding import Encoded, EncodedSample, IntArray, encode_one
-from mrd_core.evaluation.answering import long
+from mrd_core.evaluation import toxicity
+from mrd_core.evaluation.answering import answer_table, long
 from mrd_core.evaluation.choice import choose, lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
-from mrd_core.evaluation.generation import completion_prompt, generate, prompt_of
+from mrd_core.evaluation.generation import completion_prompt, prompt_of
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import RougeL, rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
-from mrd_core.evaluation.toxicity import toxicities
 
 PROMPT = "prompt"
 # Stands where an answer would, so that the template is closed; nothing of it is asked.
@@ -47,12 +48,7 @@ def measure_choices(subject: Subject, one: EvaluationSet) -> Measured:
         model.context,
         subject.before_batch,
     )
-    wide = pd.DataFrame(
-        {
-            "multiple_choice": [answer.correct for answer in made],
-            "multiple_choice_normalised": [answer.normalised_correct for answer in made],
-        }
-    )
+    wide = pd.DataFrame({"multiple_choice": [answer.correct for answer in made]})
     return Measured(long(wide, frame["sample_id"]), _no_answers())
 
 
@@ -69,7 +65,7 @@ def measure_completions(subject: Subject, one: EvaluationSet) -> Measured:
         UserError: Out of memory with a single generation in the batch.
     """
     frame = one.frame
-    written = _written(subject, [completion_prompt(text, subject.model.tokenizer) for text in frame["prompt"]])
+    written = subject.write([completion_prompt(text, subject.model.tokenizer) for text in frame["prompt"]])
     scores = [
         [rouge_l(text, reference) for reference in references]
         for text, references in zip(written, frame["references"], strict=True)
@@ -81,8 +77,8 @@ def measure_completions(subject: Subject, one: EvaluationSet) -> Measured:
         }
     )
     closest = [references[_closest(found)] for references, found in zip(frame["references"], scores, strict=True)]
-    notes = tuple(_unwritten(one, written))
-    return Measured(long(wide, frame["sample_id"]), _answers(frame, closest, written), notes)
+    answers = answer_table(frame, PROMPT, frame["prompt"], closest, written)
+    return Measured(long(wide, frame["sample_id"]), answers, tuple(_unwritten(one, written)))
 
 
 def measure_prompts(subject: Subject, one: EvaluationSet, classifier: str | None = None) -> Measured:
@@ -98,52 +94,59 @@ def measure_prompts(subject: Subject, one: EvaluationSet, classifier: str | None
         UserError: The classifier is no good, or out of memory with a single text in the batch.
     """
     frame = one.frame
-    written = _written(subject, [_prompt(subject, *row) for row in _prompts(frame)])
+    # Before anything is written, which may take hours: one that is no good is told at once.
+    judge = None if classifier is None else toxicity.load(classifier, subject.model.device)
+    written = subject.write([_prompt(subject, *row) for row in _prompts(frame)])
     notes = list(_unwritten(one, written))
-    values = np.full(len(frame), np.nan)
-    if classifier is None:
+    if judge is None:
         notes.append(f"Toxicity of the {one.title} is not measured: no text-classification model is named.")
+        values = np.full(len(frame), np.nan)
     else:
-        values = toxicities(classifier, written, subject.model.device, subject.batch_tokens, subject.before_batch)
-    wide = pd.DataFrame({"toxicity": values})
-    return Measured(long(wide, frame["sample_id"]), _answers(frame, [""] * len(frame), written), tuple(notes))
+        values = toxicity.score(judge, written, subject.batch_tokens, subject.before_batch)
+    answers = answer_table(frame, PROMPT, frame["prompt"], [""] * len(frame), written)
+    return Measured(long(pd.DataFrame({"toxicity": values}), frame["sample_id"]), answers, tuple(notes))
 
 
 def measure_texts(subject: Subject, one: EvaluationSet) -> Measured:
     """Look at how likely plain texts are: every token but the first counts, and the end of a text does not.
 
-    Perplexity follows from `nll` [nats per token] and `answer_tokens`.
+    A text beyond the model's context is read in windows. Perplexity follows from `nll` [nats per token] and
+    `answer_tokens`, which are those of the whole text.
 
     Args:
         subject: The model.
-        one: N samples of the kind `texts`; longer ones are cut at the model's context.
+        one: N samples of the kind `texts`.
 
     Raises:
-        UserError: Out of memory with a single text in the batch.
+        UserError: Out of memory with a single window in the batch.
     """
     model, frame = subject.model, one.frame
-    samples = [_text_sample(text, model.tokenizer, model.context) for text in frame["text"]]
-    read = [i for i, sample in enumerate(samples) if sample.answer.any()]
-    encoded = Encoded(tuple(frame["sample_id"].iloc[read]), tuple(samples[i] for i in read), "plain")
-    said = answer_likelihoods(model.network, encoded, model.device, subject.batch_tokens, subject.before_batch)
-    nll, counts = np.full(len(frame), np.nan), np.zeros(len(frame))
-    nll[read] = [-text.mean_log_prob for text in said]
-    counts[read] = [len(text.log_probs) for text in said]
-    cut = sum(sample.truncated for sample in samples)
-    notes = (
-        [f"{cut} of {len(frame)} {one.title} are cut at the context of the model ({model.context:,} tokens)."]
-        if cut
-        else []
+    prompts = (completion_prompt(text, model.tokenizer) for text in frame["text"])
+    texts = [[] if tokens is None else list(_windows(tokens, model.context)) for tokens in prompts]
+    windows = [window for text in texts for window in text]
+    encoded = Encoded(tuple(map(str, range(len(windows)))), tuple(windows), "plain")
+    said = iter(
+        answer_likelihoods(model.network, encoded, model.device, subject.batch_tokens, subject.before_batch)
     )
-    wide = pd.DataFrame({"nll": nll, "answer_tokens": counts})
-    return Measured(long(wide, frame["sample_id"]), _no_answers(), tuple(notes))
+    wholes = [[window.log_probs for window in islice(said, len(text))] for text in texts]
+    log_probs = [np.concatenate(parts) if parts else np.empty(0) for parts in wholes]
+    wide = pd.DataFrame(
+        {
+            "nll": [-values.mean() if values.size else np.nan for values in log_probs],
+            "answer_tokens": [float(values.size) for values in log_probs],
+        }
+    )
+    return Measured(long(wide, frame["sample_id"]), _no_answers())
 
 
-def _text_sample(text: str, tokenizer: object, context: int) -> EncodedSample:
-    whole = completion_prompt(text, tokenizer)
-    kept = np.empty(0, dtype=np.int64) if whole is None else whole[:context]
-    inside = np.ones(max(len(kept) - 1, 0), dtype=np.bool_)
-    return EncodedSample(kept, inside, tuple(map(str, kept)), whole is not None and len(whole) > context)
+def _windows(tokens: IntArray, context: int) -> Iterator[EncodedSample]:
+    """Yield windows of at most `context` tokens that predict every token but the first, each exactly once.
+
+    A window begins with the last token of the one before it, which is context only.
+    """
+    for begin in range(0, len(tokens) - 1, context - 1):
+        inside = tokens[begin : begin + context]
+        yield EncodedSample(inside, np.ones(len(inside) - 1, dtype=np.bool_), tuple(map(str, inside)), False)
 
 
 def _prompts(frame: pd.DataFrame) -> Iterator[tuple[str, bool]]:
@@ -158,20 +161,6 @@ def _prompt(subject: Subject, text: str, is_question: bool) -> IntArray | None:
     return prompt_of(encode_one(text, _ANY_ANSWER, model.tokenizer, model.context, subject.template))
 
 
-def _written(subject: Subject, prompts: Sequence[IntArray | None]) -> list[str | None]:
-    model = subject.model
-    return generate(
-        model.network,
-        prompts,
-        model.tokenizer,
-        model.device,
-        subject.batch_tokens,
-        subject.end_ids,
-        subject.max_new_tokens,
-        subject.before_batch,
-    )
-
-
 def _best(values: Sequence[float]) -> float:
     return max((value for value in values if not np.isnan(value)), default=float("nan"))
 
@@ -179,18 +168,6 @@ def _best(values: Sequence[float]) -> float:
 def _closest(scores: Sequence[RougeL]) -> int:
     """Return the index of the reference of the highest recall, the first of equals and where none is defined."""
     return int(np.argmax([-1 if np.isnan(score.recall) else score.recall for score in scores]))
-
-
-def _answers(frame: pd.DataFrame, references: Iterable[str], written: Sequence[str | None]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "sample_id": list(frame["sample_id"]),
-            "asked": PROMPT,
-            "prompt": list(frame["prompt"]),
-            "reference": list(references),
-            "generated": pd.Series(list(written), dtype=object),
-        }
-    )
 
 
 def _no_answers() -> pd.DataFrame:

@@ -44,15 +44,11 @@ class Chosen(NamedTuple):
         log_likelihoods: Of each option as a whole [nats], shape (C,).
         choice: The likeliest option, the first of equals; None where a log-likelihood is NaN.
         correct: 1.0 or 0.0; NaN where there is no choice.
-        normalised_choice: The likeliest option per character.
-        normalised_correct: Whether that is right.
     """
 
     log_likelihoods: FloatArray
     choice: int | None
     correct: float
-    normalised_choice: int | None
-    normalised_correct: float
 
 
 def lettered(id: str, question: str, choices: Sequence[str], right: int, subject: str = "") -> Question:
@@ -132,16 +128,11 @@ def choose(
 
 
 def chosen(question: Question, log_likelihoods: FloatArray) -> Chosen:
-    """Judge the log-likelihoods [nats] of a question's options, shape (C,).
-
-    Normalised is by the option's characters, as the `acc_norm` of lm-evaluation-harness.
-    """
-    # The blank that parts the option from the prompt belongs to neither.
-    characters = np.array([len(option.removeprefix(" ")) for option in question.options])
-    choice, normalised = _likeliest(log_likelihoods), _likeliest(log_likelihoods / characters)
-    return Chosen(
-        log_likelihoods, choice, _is_right(choice, question), normalised, _is_right(normalised, question)
-    )
+    """Judge the log-likelihoods [nats] of a question's options, shape (C,)."""
+    if np.isnan(log_likelihoods).any():
+        return Chosen(log_likelihoods, None, float("nan"))
+    choice = int(log_likelihoods.argmax())
+    return Chosen(log_likelihoods, choice, float(choice == question.right))
 
 
 def closest_is_true(generated: str | None, paraphrased: str, perturbed: Sequence[str]) -> float:
@@ -220,11 +211,3 @@ def _tokens(text: str, tokenizer: Any) -> list[int]:
     """Return the token ids of a text with the BOS token, if the tokenizer sets one, and without an EOS token."""
     tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"])
     return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
-
-
-def _likeliest(log_likelihoods: FloatArray) -> int | None:
-    return None if np.isnan(log_likelihoods).any() else int(log_likelihoods.argmax())
-
-
-def _is_right(choice: int | None, question: Question) -> float:
-    return float("nan") if choice is None else float(choice == question.right)

@@ -26,18 +26,20 @@ class EvaluationFiles:
 
     @classmethod
     def finished(cls, directory: Path) -> EvaluationFiles:
-        """Return the files of an evaluation that has ended well.
+        """Return the files of an evaluation that has ended well: summary, values, aggregates, catalogue.
 
         Raises:
-            UserError: It has not, or is none.
+            UserError: One of them is missing; names it.
         """
         files = cls(directory)
-        if not files.summary.exists() or not files.values.exists():
-            raise UserError(
-                f"The evaluation in {directory}",
-                "has no values: it does not exist or has not finished.",
-                "Name the directory of an evaluation that succeeded (`python -m mrd_core runs list` shows them).",
-            )
+        for path in (files.summary, files.values, files.aggregates, files.catalogue):
+            if not path.exists():
+                raise UserError(
+                    f"The evaluation in {directory}",
+                    f"has no {path.name}: it does not exist, has not finished, or is no longer whole.",
+                    "Name the directory of an evaluation that succeeded (`python -m mrd_core runs list` shows "
+                    "them), or evaluate once more.",
+                )
         return files
 
     @property

@@ -11,9 +11,6 @@ import torch
 from mrd_core.encoding import EncodedSample, IntArray
 from mrd_core.memorization import Prefix, continuations, evaluating, plainly_greedy, within_memory
 
-# OpenUnlearning's for TOFU; completions of books are 300.
-MAX_NEW_TOKENS = 200
-
 
 def prompt_of(sample: EncodedSample) -> IntArray | None:
     """Return the tokens before a sample's answer, or None where there are none or the answer was cut off whole.
@@ -42,7 +39,7 @@ def generate(
     device: torch.device,
     batch_tokens: int,
     end_ids: Collection[int],
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_new_tokens: int,
     before_batch: Callable[[], None] = lambda: None,
 ) -> list[str | None]:
     """Let the model write on after each prompt, greedily, as text without special tokens.

@@ -13,18 +13,21 @@ Besides its own tasks, such as `piqa` or `mmlu`, it runs those that the data fol
     metric_list: [{metric: acc}]
 
 File names there are relative to the folder of the YAML file. The harness fetches the data of its own tasks from
-the hub, and keeps what it has read in the cache of `datasets`. A YAML file that names a function (`!function`) is
-refused: no code that comes with data is run. Loads no torch before a task is run.
+the hub, and keeps what it has read in the cache of `datasets`. No code that comes with data is run, see
+`harness_tasks`. Loads no torch before a task is run.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import cache
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
 from mrd_core.folders import brief
@@ -34,7 +37,18 @@ if TYPE_CHECKING:
 
 # Questions of zero-shot tasks are seldom longer [tokens]; where they are, batches are halved until they fit.
 _USUAL_LENGTH = 256
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, AttributeError)
+# What the harness raises over the data or the templates of a task.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    RuntimeError,
+    ImportError,
+    AttributeError,
+    SyntaxError,
+    TemplateError,
+)
 
 
 def available() -> str | None:
@@ -71,18 +85,27 @@ def run_tasks(
         limit: Most questions of a task, the first ones; by default all.
 
     Returns:
-        By task (and group), the value of each metric; a metric with a filter is called `metric (filter)`.
+        By task (and group), the value of each metric; a metric with a filter is called `metric (filter)`. NaN
+        where the model has broken down.
 
     Raises:
-        UserError: The harness is not installed, a task is unknown or has code of its own, or its data cannot be
-            read.
+        UserError: The harness is not installed, a task is unknown or has code of its own, its data cannot be read,
+            or a value of it leaves the range of numbers.
     """
+    require(tasks)
+    with _quiet():
+        return _run(subject, tasks, Path(data).expanduser() if data is not None else None, limit)
+
+
+def _run(
+    subject: Subject, tasks: Sequence[str], folder: Path | None, limit: int | None
+) -> dict[str, dict[str, float]]:
+    from mrd_core.evaluation.harness_tasks import task_manager
     from mrd_core.memorization import evaluating, within_memory
 
-    require(tasks)
-    manager = _manager(Path(data).expanduser() if data is not None else None, tasks)
+    manager = task_manager(folder, tasks)
     found = _found(manager, tasks)
-    with evaluating(subject.model.network):
+    with evaluating(subject.model.network), _explained(tasks):
         raw = within_memory(
             lambda size: _evaluated(subject, manager, found, limit, size),
             max(1, subject.batch_tokens // _USUAL_LENGTH),
@@ -99,65 +122,6 @@ def metrics(values: Mapping[str, Any]) -> dict[str, float]:
         if filtered and isinstance(value, int | float) and not name.endswith("_stderr"):
             found[name if filtered == "none" else f"{name} ({filtered})"] = float(value)
     return found
-
-
-def _manager(folder: Path | None, tasks: Sequence[str]) -> Any:
-    """Return what knows these tasks; those of `folder` are read without running what they name."""
-    from lm_eval.tasks import TaskManager
-
-    # Those that are included may be called `_template_yaml`.
-    files = sorted(folder.rglob("*yaml")) if folder is not None and folder.is_dir() else []
-    for path in files:
-        _require_no_code(path)
-    place = str(folder) if files else None
-    manager = TaskManager(include_path=place, include_defaults=False)
-    if not set(tasks) <= set(manager.all_subtasks):
-        for name, entry in _shipped().items():
-            manager.task_index.setdefault(name, entry)
-    _read_without_code(manager, files)
-    return manager
-
-
-@cache
-def _shipped() -> Mapping[str, Any]:
-    """Return the thousands of tasks that the harness brings; it takes half a minute to read them."""
-    from lm_eval.tasks import TaskManager
-
-    return dict(TaskManager().task_index)
-
-
-def _read_without_code(manager: Any, files: Sequence[Path]) -> None:
-    """Let the tasks in these files be what was read of them, with their data files found."""
-    own = {path.resolve() for path in files}
-    for entry in manager.task_index.values():
-        if entry.yaml_path is not None and entry.yaml_path.resolve() in own:
-            # With a configuration and no path, the harness does not read the file again.
-            entry.cfg, entry.yaml_path = _located(entry.cfg, entry.yaml_path.parent), None
-
-
-def _require_no_code(path: Path) -> None:
-    if "!function" in path.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(
-            f"The task in {path}",
-            "names a function (`!function`), and no code that comes with data is run.",
-            "Write it with templates alone, or remove the file from the data folder.",
-        )
-
-
-def _located(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the configuration of a task with its data files relative to `folder`."""
-    options = dict(config.get("dataset_kwargs") or {})
-    if "data_files" in options:
-        options["data_files"] = _absolute(options["data_files"], folder.resolve())
-    return {**config, "dataset_kwargs": options} if options else dict(config)
-
-
-def _absolute(files: Any, folder: Path) -> Any:
-    if isinstance(files, Mapping):
-        return {split: _absolute(one, folder) for split, one in files.items()}
-    if isinstance(files, list):
-        return [_absolute(one, folder) for one in files]
-    return files if "://" in str(files) else str(folder / files)
 
 
 def _found(manager: Any, tasks: Sequence[str]) -> list[Any]:
@@ -191,6 +155,51 @@ def _loaded(manager: Any, name: str) -> list[Any]:
         ) from error
     # A group is asked as one; a tag stands for its tasks.
     return [loaded["groups"][name]] if name in loaded["groups"] else list(loaded["tasks"].values())
+
+
+@contextmanager
+def _explained(tasks: Sequence[str]) -> Iterator[None]:
+    """Turn what a question or a model makes the harness stumble over into a message that names the tasks."""
+    try:
+        yield
+    except (ArithmeticError, TemplateError) as error:
+        raise UserError(
+            f"The tasks {', '.join(tasks)}",
+            f"could not be evaluated by lm-evaluation-harness: {type(error).__name__}: {brief(error)}.",
+            "A model that has broken down makes some metrics overflow: leave such tasks out. Otherwise, check the "
+            "templates of the task.",
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the warnings and progress bars of the harness, about which nobody can do anything, out of the log."""
+    import datasets
+
+    logger, shown = logging.getLogger("lm_eval"), not datasets.are_progress_bars_disabled()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    _leave_out_bars()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _leave_out_bars() -> None:
+    """Switch off the progress bars of the harness: some of them have no switch of their own."""
+    from lm_eval.api import model, task
+    from lm_eval.models import huggingface
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    def silent(*args: Any, **named: Any) -> Any:
+        return tqdm(*args, **named | {"disable": True})
+
+    for module in (model, task, huggingface):
+        module.tqdm = silent
 
 
 def _evaluated(

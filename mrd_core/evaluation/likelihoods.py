@@ -82,13 +82,6 @@ def metrics_of(answers: Sequence[Likelihoods]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(LIKELIHOOD_METRICS), dtype=np.float64)
 
 
-def perplexity(answers: Sequence[Likelihoods]) -> float:
-    """Return the exponential of the mean NLL over all tokens of all answers; NaN where there is no token."""
-    log_probs = np.concatenate([np.empty(0), *(said.log_probs for said in answers)])
-    with np.errstate(over="ignore"):
-        return float(np.exp(-log_probs.mean())) if log_probs.size else float("nan")
-
-
 def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the fields of `Likelihoods` from logits (M, V), which are overwritten, and token ids (M,)."""
     log_p = logits.log_softmax(1)

@@ -230,7 +230,6 @@ _GENERATED = (
     ),
 )
 
-_CHOICE_UNDEFINED = "The log-likelihood of an option is not a number: the model has broken down."
 _CHOICE = (
     Metric(
         name="multiple_choice",
@@ -241,19 +240,7 @@ _CHOICE = (
         source=_LI,
         help="Whether the right option is the likeliest as a whole.",
         needs=("teacher-forced pass", "choices"),
-        undefined=_CHOICE_UNDEFINED,
-    ),
-    Metric(
-        name="multiple_choice_normalised",
-        title="Multiple-choice accuracy, normalised",
-        forget="low",
-        retain="high",
-        formula=r"\mathbb{1}\left[\arg\max_c \frac{\log p(c \mid \text{question})}{|c|} = \text{right}\right]",
-        source="Gao et al. 2024, A framework for few-shot language model evaluation (acc_norm)",
-        help="Whether the right option is the likeliest per character, so that long options are not put at a "
-        "disadvantage.",
-        needs=("teacher-forced pass", "choices"),
-        undefined=_CHOICE_UNDEFINED,
+        undefined="The log-likelihood of an option is not a number: the model has broken down.",
     ),
 )
 

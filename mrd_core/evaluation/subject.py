@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pandas as pd
 
+from mrd_core.encoding import IntArray
+from mrd_core.evaluation.generation import generate
 from mrd_core.models import LoadedModel
 from mrd_core.unlearning.answers import end_tokens
 
@@ -44,6 +46,24 @@ class Subject:
     def end_ids(self) -> list[int]:
         """Tokens that end a text."""
         return end_tokens(self.model.tokenizer, self.model.network)
+
+    def write(self, prompts: Sequence[IntArray | None]) -> list[str | None]:
+        """Return what the model itself writes to each prompt; None where it can write nothing.
+
+        Raises:
+            UserError: Out of memory with a single generation in the batch.
+        """
+        model = self.model
+        return generate(
+            model.network,
+            prompts,
+            model.tokenizer,
+            model.device,
+            self.generation_tokens,
+            self.end_ids,
+            self.max_new_tokens,
+            self.before_batch,
+        )
 
 
 class Measured(NamedTuple):

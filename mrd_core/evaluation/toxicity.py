@@ -50,32 +50,6 @@ class Classifier:
         return toxic
 
 
-def toxicities(
-    source: str,
-    texts: Sequence[str | None],
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None] = lambda: None,
-) -> FloatArray:
-    """Load a classifier and return the probability that each text is toxic, shape (N,).
-
-    Args:
-        source: Folder or hub id.
-        texts: N texts; None has none.
-        device: Of the classifier.
-        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
-        before_batch: Called before each batch; raises to stop (cancellation).
-
-    Returns:
-        NaN where there is no text, or no token in it.
-
-    Raises:
-        UserError: As in `load`, or out of memory with a single text in the batch.
-    """
-    classifier = load(source, device)
-    return score(classifier, texts, batch_tokens, before_batch)
-
-
 def load(source: str, device: torch.device) -> Classifier:
     """Load a text-classification model from safetensors; no code that comes with it is run.
 
@@ -133,7 +107,20 @@ def score(
     batch_tokens: int,
     before_batch: Callable[[], None] = lambda: None,
 ) -> FloatArray:
-    """Return the probability that each text is toxic; arguments and result as in `toxicities`."""
+    """Return the probability that each text is toxic, shape (N,).
+
+    Args:
+        classifier: The text-classification model.
+        texts: N texts; None has none.
+        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
+        before_batch: Called before each batch; raises to stop (cancellation).
+
+    Returns:
+        NaN where there is no text, or no token in it.
+
+    Raises:
+        UserError: Out of memory with a single text in the batch.
+    """
     tokens = [_tokens(text, classifier) for text in texts]
     given = [i for i, ids in enumerate(tokens) if ids]
     scores = np.full(len(texts), np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from mrd_core.evaluation.generation import prompt_of
 from mrd_core.evaluation.privacy import forgotten_auc
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.evaluation.truth import mean_defined
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.feed import Evaluated
@@ -65,8 +66,8 @@ def summarised(values: Mapping[str, float]) -> dict[str, float]:
         return values.get(name, math.nan)
 
     means = {
-        "completeness": _mean([1 - of("forget_answer_match"), of(f"forget_{MIA}"), 1 - of("forget_rouge")]),
-        "utility": _mean([of("retain_answer_match"), of("retain_rouge")]),
+        "completeness": mean_defined([1 - of("forget_answer_match"), of(f"forget_{MIA}"), 1 - of("forget_rouge")]),
+        "utility": mean_defined([of("retain_answer_match"), of("retain_rouge")]),
     }
     return _defined(means)
 
@@ -102,7 +103,7 @@ class _Part:
 def _evaluated(subject: Subject, parts: Sequence[_Part]) -> Evaluated:
     found = {part.asked.name: measure_answers(subject, part.asked) for part in parts}
     values = {
-        f"{name}_{metric}": _mean(_values(measured, metric))
+        f"{name}_{metric}": mean_defined(_values(measured, metric))
         for name, measured in found.items()
         for metric in METRICS
     }
@@ -128,12 +129,6 @@ def _written(subject: Subject) -> Callable[[Measured], int]:
         return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
 
     return count
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Return the mean of the values that are defined; NaN where none is."""
-    defined = [float(value) for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float]:

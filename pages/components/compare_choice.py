@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
@@ -48,8 +47,7 @@ class Chosen:
     @property
     def evaluated(self) -> list[Evaluated]:
         """All of them, read."""
-        runs = (_read(run.id, str(run.directory)) for run in self.runs)
-        return [*runs, *(_parsed(name, data) for name, data in self.uploads)]
+        return [*map(compare_runs.read, self.runs), *(_parsed(name, data) for name, data in self.uploads)]
 
 
 def choose(run: Run | None) -> Chosen | None:
@@ -58,15 +56,13 @@ def choose(run: Run | None) -> Chosen | None:
     Args:
         run: The score run at hand, whose evaluations are the first choice.
     """
-    finished = compare_runs.finished(session.store().evaluations())
+    finished = compare_runs.finished(compare_runs.known())
     place = st.container()
     with st.expander("Result files of OpenUnlearning", icon=":material/upload_file:"):
         uploads = _uploads()
     with place:
         ours = _of_one_suite(finished, run)
         runs = _runs(ours, compare_runs.finished(compare_runs.of_score_run(run)))
-    for one in runs:
-        compare_runs.require_files(one)
     return Chosen(tuple(runs), tuple(uploads)) if runs or uploads else None
 
 
@@ -83,11 +79,6 @@ def compared(chosen: Chosen) -> Comparison:
 @st.cache_resource(show_spinner="Comparing: the samples are drawn anew a thousand times", max_entries=16)
 def _compared(key: tuple[str, ...], _chosen: Chosen) -> Comparison:  # noqa: ARG001
     return comparison.compare(_chosen.evaluated, 0)
-
-
-@st.cache_resource(show_spinner="Reading the evaluations", max_entries=64)
-def _read(run_id: str, directory: str) -> Evaluated:  # noqa: ARG001  (run_id is the key)
-    return evaluated.read(Path(directory))
 
 
 @st.cache_resource(show_spinner=False, max_entries=16)
@@ -121,19 +112,21 @@ def _runs(known: Sequence[Run], ours: Iterable[Run]) -> list[Run]:
         return []
     by_id = {run.id: run for run in known}
     named, baseline = session.current_evaluations()
+    # A baseline without anything beside it is what clearing the choice leaves.
+    alone = baseline in by_id and not named
     first = _newest_of_each([run for run in ours if run.id in by_id] or known)
     if baseline not in by_id:
         baseline = next((run.id for run in first if compare_runs.subject_of(run).label == ORIGINAL), first[0].id)
-    others = [name for name in named if name in by_id and name != baseline] or [
-        run.id for run in _within_limit(first, by_id[baseline])
-    ]
+    others = [name for name in named if name in by_id and name != baseline]
+    if not others and not alone:
+        others = [run.id for run in _within_limit(first, by_id[baseline])]
     _controls(by_id, baseline, others)
     shown = _within_limit([by_id[name] for name in others], by_id[baseline])
     if len(shown) < len(others):
         left_out = (by_id[name] for name in others if by_id[name] not in shown)
         names = ", ".join(compare_runs.subject_of(run).name for run in left_out)
         st.warning(
-            f"At most {MOST_OTHERS} settings beside the baseline: {names} is left out.",
+            f"At most {MOST_OTHERS} settings beside the baseline; left out: {names}.",
             icon=":material/filter_alt:",
         )
     return [by_id[baseline], *shown]
@@ -150,11 +143,11 @@ def _newest_of_each(runs: Iterable[Run]) -> list[Run]:
 
 def _within_limit(runs: Iterable[Run], baseline: Run) -> list[Run]:
     """Return those of the first settings, besides the baseline and others of its setting."""
-    ours = compare_runs.subject_of(baseline).setting
+    ours = compare_runs.read(baseline).group
     kept: list[Run] = []
     settings: set[str] = set()
     for run in runs:
-        setting = compare_runs.subject_of(run).setting
+        setting = compare_runs.read(run).group
         if run.id != baseline.id and (setting in settings | {ours} or len(settings) < MOST_OTHERS):
             settings |= {setting} - {ours}
             kept.append(run)

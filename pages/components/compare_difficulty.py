@@ -10,16 +10,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from analysis import comparison_export, comparison_strata
 from analysis import comparison_figures as figures
-from analysis import comparison_strata
 from analysis.comparison import Column, Comparison
 from analysis.comparison_columns import COMPLETENESS, FORGET_QUALITY
-from analysis.comparison_strata import INTERACTION
+from analysis.comparison_strata import column_of_samples, title_of_samples
 from mrd_core.errors import UserError
 from pages.components import filters, session, unlearn_layout
 from pages.components.charts import figure_download
 from pages.components.compare_choice import Chosen
-from pages.components.compare_table import signed
 from pages.components.notices import bullets, literal, show_error
 from pages.components.unlearn_charts import csv_download
 
@@ -42,11 +41,12 @@ def show(chosen: Chosen, found: Comparison) -> None:
     except UserError as error:
         show_error(error)
         return
-    _interactions(strata, columns[key].title)
+    if said := comparison_export.by_difficulty(strata, columns[key].title):
+        st.html(bullets(map(escape, said)))
     with unlearn_layout.grid("compare_strata", least=LEAST_WIDTH):
         _terciles(strata, columns[key])
         if len(changed):
-            _change(changed, columns[single])
+            _change(changed, title_of_samples(columns[single]))
     if len(changed):
         _to_sample()
 
@@ -67,15 +67,16 @@ def figures_of(chosen: Chosen, columns: Mapping[str, Column], key: str) -> Itera
     """
     strata = _strata(chosen.key, key, chosen)
     yield f"{columns[key].title} by tercile of difficulty", figures.strata(strata, columns[key].title)
-    title = columns[single := _of_samples(columns, key)].title
+    title = title_of_samples(columns[single := _of_samples(columns, key)])
     changed = _changed(chosen.key, single, chosen)
     if len(changed):
         yield f"Change of {title} of each sample against its MRD", figures.change(changed, title)
 
 
 def _of_samples(columns: Mapping[str, Column], key: str) -> str:
-    """Return the column, or for a mean of several, which samples have none of, the first of them."""
-    return key if columns[key].side != "mean" else next(name for name in columns if columns[name].side != "mean")
+    """Return the column, or for a mean of several, which samples have none of, the one that stands for it."""
+    single = column_of_samples(columns.values()) if columns[key].side == "mean" else None
+    return single.key if single else key
 
 
 @st.cache_resource(show_spinner="Comparing hard and easy samples", max_entries=32)
@@ -88,27 +89,6 @@ def _changed(key: tuple[str, ...], metric: str, _chosen: Chosen) -> pd.DataFrame
     return comparison_strata.change(_chosen.evaluated, 0, metric)
 
 
-def _interactions(strata: pd.DataFrame, title: str) -> None:
-    """Say which differences are those of hard samples, or of easy ones, and of which nothing is known."""
-    rows = strata[strata["part"] == INTERACTION]
-    lines = [_in_words(row, escape(title)) for row in rows[rows["marked"]].itertuples()]
-    unknown = [_pair(row) for row in rows[~rows["marked"]].itertuples()]
-    if unknown:
-        lines.append(f"Hard and easy samples are not known to change differently: {'; '.join(unknown)}.")
-    if lines:
-        st.html(bullets(lines))
-
-
-def _in_words(row: Any, title: str) -> str:
-    which = "larger" if row.value > 0 else "smaller"
-    found = f"{signed(row.value)}, 95 % from {signed(row.low)} to {signed(row.high)}"
-    return f"{_pair(row)}: <b>the change of {title} is {which} on hard samples than on easy ones</b> ({found})."
-
-
-def _pair(row: Any) -> str:
-    return f"{escape(row.group)} beside {escape(row.against)}"
-
-
 def _terciles(strata: pd.DataFrame, column: Column) -> None:
     figure = figures.strata(strata, column.title)
     with st.container(border=True, height="stretch"):
@@ -117,8 +97,8 @@ def _terciles(strata: pd.DataFrame, column: Column) -> None:
         _table(strata, "strata", f"{column.title} by tercile of difficulty")
 
 
-def _change(changed: pd.DataFrame, column: Column) -> None:
-    figure = figures.change(changed, column.title)
+def _change(changed: pd.DataFrame, title: str) -> None:
+    figure = figures.change(changed, title)
     key = f"compare_change_{session.charts_epoch()}"
     with st.container(border=True, height="stretch"):
         st.plotly_chart(
@@ -126,10 +106,10 @@ def _change(changed: pd.DataFrame, column: Column) -> None:
             key=key,
             on_select=partial(filters.take_points, key, "from the change"),
             selection_mode=("points", "box", "lasso"),
-            alt=f"Change of {column.title} of each sample against its MRD",
+            alt=f"Change of {title} of each sample against its MRD",
         )
         figure_download(figure, "compare_change")
-        _table(changed, "change", f"Change of {column.title} by sample")
+        _table(changed, "change", f"Change of {title} by sample")
 
 
 def _table(frame: pd.DataFrame, name: str, alt: str) -> None:

@@ -114,7 +114,7 @@ def _planned(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Plann
             configs[name] = completed(original.model_copy(update={"unlearn_run": directory}))
         except UserError as error:
             st.caption(f":material/info: {name} is left out: {literal(error.cause)}")
-    past = session.store().evaluations()
+    past = compare_runs.known()
     return [Planned(name, config, _same(config, past)) for name, config in configs.items()]
 
 
@@ -150,7 +150,7 @@ def _said(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
 
 def _time(of: Scored, due: Sequence[Planned]) -> str:
     """Return in words how long the evaluations will take, by earlier ones."""
-    past = compare_runs.finished(session.store().evaluations())
+    past = compare_runs.finished(compare_runs.known())
     alike = next((run for run in past if _asked(compare_runs.config_of(run)) == _asked(due[0].config)), None)
     if alike is not None and alike.summary:
         seconds = alike.summary["seconds"] * len(due)

@@ -1,4 +1,4 @@
-"""The evaluations that the store knows, and what is read of those that are compared."""
+"""The evaluations that the store knows and that can be read, and what is read of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import NamedTuple
 import streamlit as st
 
 from analysis import evaluated
+from analysis.evaluated import Evaluated
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import read_config
+from mrd_core.runs.directory import CONFIG_FILE, read_config
 from pages.components import session
+from pages.components.notices import literal
 
 
 class Subject(NamedTuple):
@@ -24,12 +26,10 @@ class Subject(NamedTuple):
     Attributes:
         label: "Original", "GA + MRD".
         seed: Of the unlearning run; None where nothing was unlearned.
-        setting: The same for runs that differ in nothing but their seed.
     """
 
     label: str
     seed: int | None
-    setting: str
 
     @property
     def name(self) -> str:
@@ -56,40 +56,63 @@ def subject_of(run: Run) -> Subject:
 def _subject(run_id: str, directory: str) -> Subject:  # noqa: ARG001  (run_id is the key)
     path = EvaluationFiles(Path(directory)).unlearned
     if not path.exists():
-        config = read_config(Path(directory), EvaluateConfig)
-        return Subject(evaluated.ORIGINAL, None, config.model.model_dump_json())
+        return Subject(evaluated.ORIGINAL, None)
     summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
-    return Subject(summary["label"], summary["seed"], summary["setting"])
+    return Subject(summary["label"], summary["seed"])
+
+
+def read(run: Run) -> Evaluated:
+    """Return a finished evaluation.
+
+    Raises:
+        UserError: Not all of its files are there.
+    """
+    EvaluationFiles.finished(run.directory)
+    return _read(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner="Reading the evaluations", max_entries=64)
+def _read(run_id: str, directory: str) -> Evaluated:  # noqa: ARG001  (run_id is the key)
+    return evaluated.read(Path(directory))
+
+
+def known() -> list[Run]:
+    """Return the evaluations of the store that can be read, newest first."""
+    return [run for run in session.store().evaluations() if _fault(run) is None]
+
+
+def tell_left_out() -> None:
+    """Name the evaluations that cannot be read, and say why."""
+    runs = session.store().evaluations()
+    said = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
+    if said:
+        st.caption(f":material/info: Left out, for not all of their files can be read: {'; '.join(said)}")
+
+
+def _fault(run: Run) -> str | None:
+    """Return why an evaluation cannot be read; None where it can, as far as it has got."""
+    if not (run.directory / CONFIG_FILE).exists():
+        return f"has no {CONFIG_FILE}: its directory is gone."
+    try:
+        config_of(run)
+        if run.state is RunState.SUCCEEDED:
+            EvaluationFiles.finished(run.directory)
+    except UserError as error:
+        return error.why
+    return None
 
 
 def of_score_run(run: Run | None) -> list[Run]:
     """Return the evaluations beside the MRD of a score run, newest first; all of them without one."""
-    known = session.store().evaluations()
-    return [found for found in known if run is None or config_of(found).score_run == run.directory]
+    return [found for found in known() if run is None or config_of(found).score_run == run.directory]
 
 
-def finished(known: Iterable[Run]) -> list[Run]:
+def finished(runs: Iterable[Run]) -> list[Run]:
     """Return those that have succeeded."""
-    return [run for run in known if run.state is RunState.SUCCEEDED]
+    return [run for run in runs if run.state is RunState.SUCCEEDED]
 
 
 def name_of(run: Run) -> str:
     """Return what is evaluated, for people."""
     subject = subject_of(run)
     return f"{subject.name} ({config_of(run).subject})" if subject.seed is None else subject.name
-
-
-def require_files(run: Run) -> None:
-    """Refuse an evaluation that has succeeded and whose values are no longer there.
-
-    Raises:
-        UserError: It is so.
-    """
-    files = EvaluationFiles(run.directory)
-    for path in (files.values, files.aggregates, files.catalogue, files.summary):
-        if not path.exists():
-            raise UserError(
-                f"The evaluation of {subject_of(run).name} ({run.id})",
-                f"is not whole: {path.name} is missing from {run.directory}.",
-                "Put the file back, leave this evaluation out, or delete it and evaluate once more.",
-            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
@@ -10,25 +10,25 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison import Comparison, Group
+from analysis.comparison_export import NOTHING
+from analysis.comparison_strata import MEMBERSHIP, mrd_of
 from analysis.evaluated import Evaluated
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
 from pages.components import filters, sample_steps, sample_table, unlearn_layout
 
-MRD = "mrd_answer_mean"
 FIRST_METRIC = "rouge"
 PLAIN = '<div style="white-space:pre-wrap;overflow-wrap:anywhere">{}</div>'
-NONE = "–"
 # Of single samples: scores, and what others are made of.
 TITLES = {
     "rouge_shuffled": "ROUGE-L recall of another’s answer",
     "answer_tokens": "Answer tokens",
     "truth_ratio_raw": "Truth ratio r",
     "truth_ratio_reference": "Truth ratio r, retrained reference",
-    "mia_loss": "Membership score, loss",
-    "mia_zlib": "Membership score, zlib",
-    "mia_min_k": "Membership score, Min-k%",
-    "mia_min_k_plus_plus": "Membership score, Min-k%++",
+    "mia_loss": "Membership score (loss)",
+    "mia_zlib": "Membership score (zlib)",
+    "mia_min_k": MEMBERSHIP,
+    "mia_min_k_plus_plus": "Membership score (Min-k%++)",
 }
 LEAST_WIDTH = "13rem"
 NO_TEXTS = pd.DataFrame(columns=ANSWER_COLUMNS)
@@ -143,7 +143,7 @@ def _table(key: tuple[str, ...], split: str, metric: str, _found: Comparison) ->
     texts = texts.drop_duplicates("sample_id").set_index("sample_id")[["prompt", "reference"]]
     ids = dict.fromkeys(name for run in runs for name in _of_split(run, split)["sample_id"])
     table = pd.DataFrame({"sample_id": list(ids)})
-    table["mrd"] = table["sample_id"].map(_mrd(runs)).astype(float)
+    table["mrd"] = table["sample_id"].map(mrd_of(runs)).astype(float)
     for at, group in enumerate(_found.groups):
         table[_column(at)] = table["sample_id"].map(_means(group, split, metric)).astype(float)
     table = table.join(texts, on="sample_id").rename(columns={"reference": "answer"})
@@ -157,11 +157,6 @@ def _texts(directory: str, split: str) -> pd.DataFrame:
     if not path.exists():
         return NO_TEXTS
     return pd.read_parquet(path, filters=[("split", "==", split)]).astype({"sample_id": str})
-
-
-def _mrd(runs: Iterable[Evaluated]) -> dict[str, float]:
-    scores = next((run.scores for run in runs if run.scores is not None and MRD in run.scores), None)
-    return {} if scores is None else dict(zip(scores["sample_id"], scores[MRD], strict=True))
 
 
 def _means(group: Group, split: str, metric: str) -> dict[str, float]:
@@ -197,7 +192,7 @@ def _answers(split: str, sample_id: str, found: Comparison) -> None:
 def _question(row: pd.Series) -> None:
     with st.container(border=True):
         for title, column in (("Prompt", "prompt"), ("Reference", "reference")):
-            st.html(f"<b>{title}</b>{PLAIN.format(escape(str(row[column] or NONE)))}")
+            st.html(f"<b>{title}</b>{PLAIN.format(escape(str(row[column] or NOTHING)))}")
 
 
 def _written(group: Group, texts: Mapping[Evaluated, pd.DataFrame]) -> Iterator[str]:
@@ -215,7 +210,7 @@ def _answer(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "<i>This sample was not asked.</i>"
     generated = rows.iloc[0]["generated"]
-    return "<i>The model could write nothing.</i>" if pd.isna(generated) else escape(str(generated)) or NONE
+    return "<i>The model could write nothing.</i>" if pd.isna(generated) else escape(str(generated)) or NOTHING
 
 
 def _values(split: str, sample_id: str, found: Comparison) -> None:
@@ -229,7 +224,7 @@ def _values(split: str, sample_id: str, found: Comparison) -> None:
         st.dataframe(
             pd.DataFrame({"Metric": [_title(metric) for metric in metrics], **values}),
             hide_index=True,
-            placeholder=NONE,
+            placeholder=NOTHING,
             column_config={
                 _column(at): st.column_config.NumberColumn(group.label, format="%.4g")
                 for at, group in enumerate(found.groups)

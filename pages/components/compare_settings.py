@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import streamlit as st
 
 from mrd_core.config import ForgetSetConfig, help_of
+from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
 from pages.components import evidence_defaults, session
 from pages.components.evidence_defaults import Scored
 from pages.components.unlearn_inputs import key_of, number, pick, switch, text
 
 Values = dict[str, Any]
-# Suites that the harness measures a part of.
-WITH_HARNESS: tuple[SuiteName, ...] = ("wmdp", "whp", "safe")
+# Suites that the harness measures a part of, with tasks that fit.
+TASKS: dict[SuiteName, str] = {"wmdp": "wmdp_bio, mmlu", "whp": "piqa, hellaswag", "safe": "piqa, hellaswag"}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
 DEMO_LIMIT = 100
 FORGET_SPLITS = ("forget10", "forget05", "forget01")
@@ -50,8 +50,8 @@ def ask(*, demo: bool) -> Values:
             values["toxicity_model"] = text(
                 EvaluateConfig, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
             )
-        if suite in WITH_HARNESS:
-            values["harness_tasks"] = _harness()
+        if suite in TASKS:
+            values["harness_tasks"] = _harness(suite)
     return values
 
 
@@ -88,12 +88,12 @@ def _suite() -> SuiteName:
     )
 
 
-def _harness() -> tuple[str, ...]:
-    if find_spec("lm_eval") is None:
+def _harness(suite: SuiteName) -> tuple[str, ...]:
+    if harness.available() is None:
         st.caption(
-            ":material/info: lm-evaluation-harness is not installed, so zero-shot tasks are left out "
+            ":material/info: lm-evaluation-harness is not installed, so its tasks are left out "
             "(`pip install lm-eval`)."
         )
         return ()
-    named = text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder="piqa, hellaswag")
+    named = text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=TASKS[suite])
     return tuple(task.strip() for task in named.split(",") if task.strip())

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison import Comparison
+from analysis.comparison_export import NOTHING
 from pages.components.unlearn_charts import csv_download
 
 COSTS = {
@@ -27,7 +28,7 @@ def show(found: Comparison) -> None:
         st.caption("All settings that are known are the same.")
     else:
         st.dataframe(
-            found.settings, hide_index=True, placeholder="–", alt="Settings that differ, a column each run"
+            found.settings, hide_index=True, placeholder=NOTHING, alt="Settings that differ, a column each run"
         )
     st.subheader("Cost")
     st.dataframe(_costs(found.costs), hide_index=True, alt="What each setting took, mean ± sd over the seeds")
@@ -47,5 +48,5 @@ def _costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 def _with_spread(mean: float, sd: float, spelt: str) -> str:
     if pd.isna(mean):
-        return "–"
+        return NOTHING
     return spelt.format(mean) + ("" if pd.isna(sd) else f" ± {spelt.format(sd)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -11,13 +10,11 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison import Column, Comparison
+from analysis.comparison_export import NO_SIGNAL, NOTHING, SIDES, number, signed, tasks
 from pages.components.notices import bullets
 from pages.components.unlearn_charts import csv_download
 
-HEADINGS = {"completeness": "Completeness", "utility": "Utility", "mean": "Averages", "other": "Beside"}
-NO_SIGNAL = "†"
 BETTER, WORSE = "▲", "▼"
-NONE = "–"
 # The text's own colour, faint, is a line in either theme. The first column stays while the others scroll.
 STYLE = """<style>
 .compare-table { overflow-x: auto; }
@@ -48,6 +45,9 @@ def show(found: Comparison) -> None:
         st.html(as_html(found, beside, "Measures beside, which are in no average"))
     st.caption(_legend(found))
     _against_partners(found)
+    if len(asked := tasks(found)):
+        st.dataframe(asked, hide_index=True, alt="Tasks of lm-evaluation-harness, mean ± sd over the seeds")
+        st.caption("Tasks of lm-evaluation-harness. Which samples they asked is not known here.")
     _columns(found)
 
 
@@ -70,22 +70,6 @@ def as_html(found: Comparison, columns: Sequence[Column], caption: str) -> str:
     )
 
 
-def spelt(value: float) -> str:
-    """Return a figure for people: three places, fewer for what is large, powers of ten for what is tiny."""
-    if pd.isna(value):
-        return NONE
-    if value and abs(value) < 0.001:
-        text = f"{value:.1e}"
-    else:
-        text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
-    return text.replace("-", "−")
-
-
-def signed(value: float) -> str:
-    """Return a difference for people."""
-    return f"{value:+.3f}".replace("-", "−")
-
-
 def _with_edges(columns: Sequence[Column]) -> Iterable[tuple[Column, str]]:
     """Yield each column with the class that draws a line before the first of its side."""
     side = None
@@ -99,7 +83,7 @@ def _sides(columns: Sequence[Column]) -> str:
     for column in columns:
         counts[column.side] = counts.get(column.side, 0) + 1
     heads = (
-        f'<th scope="colgroup" colspan="{count}" class="first">{HEADINGS[side]}</th>'
+        f'<th scope="colgroup" colspan="{count}" class="first">{SIDES[side]}</th>'
         for side, count in counts.items()
     )
     return f"<tr><td></td>{''.join(heads)}</tr>"
@@ -128,17 +112,19 @@ def _row_head(group: Any, found: Comparison) -> str:
 def _cell(cell: pd.Series, column: Column, mark: str, edge: str) -> str:
     classes = " ".join(filter(None, (edge, "" if column.signal else "quiet")))
     undefined = f"{cell['undefined']:.0f} samples without a value" if cell["undefined"] else ""
-    return f'<td class="{classes}" title="{undefined}">{_figure(cell)}{mark}<small>{_interval(cell)}</small></td>'
+    figure, interval = _figure(cell, column), _interval(cell, column)
+    return f'<td class="{classes}" title="{undefined}">{figure}{mark}<small>{interval}</small></td>'
 
 
-def _figure(cell: pd.Series) -> str:
-    return spelt(cell["mean"]) + ("" if pd.isna(cell["sd"]) else f" ± {spelt(cell['sd'])}")
+def _figure(cell: pd.Series, column: Column) -> str:
+    spread = "" if pd.isna(cell["sd"]) else f" ± {number(column, cell['sd'])}"
+    return number(column, cell["mean"]) + spread
 
 
-def _interval(cell: pd.Series) -> str:
+def _interval(cell: pd.Series, column: Column) -> str:
     if pd.isna(cell["low"]) or pd.isna(cell["high"]):
         return "&nbsp;"
-    return f"{spelt(cell['low'])} to {spelt(cell['high'])}"
+    return f"{number(column, cell['low'])} to {number(column, cell['high'])}"
 
 
 def _marks(found: Comparison) -> dict[tuple[str, str], str]:
@@ -176,18 +162,25 @@ def _against_partners(found: Comparison) -> None:
     titles = {column.key: column.title for column in found.columns}
     lines = []
     for (group, against), rows in ours.groupby(["group", "against"], sort=False):
-        marked = rows[rows["marked"].astype(bool)]
-        said = "; ".join(_difference(row, titles) for row in marked.itertuples())
-        said = said or "nothing is larger than the noise"
+        said = "; ".join(_told(rows, titles))
         lines.append(f"<b>{escape(str(group))}</b> beside {escape(str(against))}: {said}.")
     if lines:
         st.html(bullets(lines))
 
 
+def _told(rows: pd.DataFrame, titles: dict[str, str]) -> Iterable[str]:
+    """Yield as HTML the differences that are marked, or that none is, and what could not be tested."""
+    untested = rows["p"].isna()
+    yield from (_difference(row, titles) for row in rows[rows["marked"]].itertuples())
+    if not rows["marked"].any() and not untested.all():
+        yield "nothing is larger than the noise"
+    if untested.any():
+        yield f"not enough values: {', '.join(escape(titles[key]) for key in rows.loc[untested, 'column'])}"
+
+
 def _difference(row: Any, titles: dict[str, str]) -> str:
-    interval = "" if math.isnan(row.low) else f" (95 % from {signed(row.low)} to {signed(row.high)})"
-    mark = f"{BETTER} " if row.better else f"{WORSE} "
-    return f"{mark}{escape(titles[row.column])} {signed(row.difference)}{interval}"
+    mark, title = BETTER if row.better else WORSE, escape(titles[row.column])
+    return f"{mark} {title} {signed(row.difference)} (95 % from {signed(row.low)} to {signed(row.high)})"
 
 
 def _columns(found: Comparison) -> None:
@@ -196,7 +189,7 @@ def _columns(found: Comparison) -> None:
             pd.DataFrame(
                 {
                     "Column": [column.title for column in found.columns],
-                    "Side": [HEADINGS[column.side] for column in found.columns],
+                    "Side": [SIDES[column.side] for column in found.columns],
                     "Good": [
                         {True: "high", False: "low", None: "one half"}[c.higher_is_better] for c in found.columns
                     ],
@@ -212,7 +205,7 @@ def _columns(found: Comparison) -> None:
     if differences.open and len(found.differences):
         with differences:
             st.dataframe(
-                found.differences, hide_index=True, placeholder=NONE, alt="Every difference with its noise"
+                found.differences, hide_index=True, placeholder=NOTHING, alt="Every difference with its noise"
             )
             csv_download(st.container(), found.differences, "differences", "Differences (CSV)")
     elif differences.open:

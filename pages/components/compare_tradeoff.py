@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import streamlit as st
 
 from analysis import comparison_figures as figures
 from analysis.comparison import Comparison
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.runs.directory import read_config
-from mrd_core.unlearning.files import UnlearningFiles
+from analysis.comparison_columns import COMPLETENESS, UTILITY
+from analysis.comparison_paths import on_the_way
 from pages.components.charts import figure_download
 from pages.components.unlearn_charts import csv_download
 
-NEEDED = {"completeness", "utility"}
+NEEDED = {COMPLETENESS, UTILITY}
 
 
 def show(found: Comparison) -> None:
@@ -46,22 +42,4 @@ def has_both(found: Comparison) -> bool:
 
 def figure_of(found: Comparison) -> Any:
     """Return the figure, with what runs were evaluated to be on the way."""
-    rows = [row | {"run": name} for name, directory in _unlearned(found) for row in _on_the_way(directory)]
-    return figures.tradeoff(found, pd.DataFrame(rows) if rows else None)
-
-
-def _unlearned(found: Comparison) -> Iterator[tuple[str, Path]]:
-    """Yield the name of each run that something was unlearned in, and where."""
-    for group in found.groups:
-        for run in group.runs:
-            if run.origin == "run" and run.seed is not None:
-                directory = read_config(run.source, EvaluateConfig).unlearn_run
-                if directory is not None:
-                    yield group.name_of(run), directory
-
-
-def _on_the_way(directory: Path) -> list[dict[str, float]]:
-    """Return what was measured on the way and has both sides."""
-    measured = UnlearningFiles(directory).read_evaluations()
-    wanted = ("step", *sorted(NEEDED))
-    return [{name: row[name] for name in wanted} for row in measured if set(wanted) <= set(row)]
+    return figures.tradeoff(found, on_the_way(found))

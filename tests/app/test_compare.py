@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import evaluate_command
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.sampling import SAMPLERS
 from pages.components.compare_settings import DEMO_LIMIT
 from pages.components.unlearn_inputs import key_of
 from tests.app.conftest import (
@@ -210,7 +212,7 @@ def test_one_evaluation_shows_its_own_values_and_says_what_is_missing(app: Open,
     assert "ROUGE-L recall" in list(test.dataframe[1].value["Metric"])
     files.values.unlink()
     said = texts(sound(test.run()))
-    assert "values.parquet is missing" in said
+    assert "has no values.parquet" in said
     assert "Evaluate this model" in said
 
 
@@ -234,6 +236,9 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     assert {trace["name"] for trace in figure["data"]} == {"Original", "GA", "GA + MRD"}
     assert len(figures_of(view(test, "By difficulty"))) == 2
     assert "GA beside Original" in texts(test)
+    test.selectbox(key="compare_metric").set_value("mia").run()
+    titles = [figure["layout"]["yaxis"]["title"]["text"] for figure in figures_of(sound(test))]
+    assert titles == ["MIA", "Change of Membership score (Min-k%)"]
     settings, costs = view(test, "Settings and cost").dataframe
     assert "curriculum.sampler" in list(settings.value["setting"])
     assert list(costs.value["Setting"]) == ["Original", "GA", "GA + MRD"]
@@ -263,14 +268,36 @@ def test_the_address_names_what_is_compared(app: Open, shown: Shown) -> None:
     test.multiselect(key="compare_others").set_value([third.id, shown.original.id]).run()
     assert sound(test).query_params["evaluations"] == f"{third.id},{shown.original.id}"
     assert test.query_params["baseline"] == first.id
+    test.multiselect(key="compare_others").set_value([]).run()
+    assert sound(test).multiselect(key="compare_others").value == []
+    assert tables_of(test)[0].count('scope="row"') == 1
 
 
 def test_at_most_five_settings_stand_beside_the_baseline(app: Open, own: Home) -> None:
     evaluation(own, "original", 0.95, 0.8)
-    runs = [evaluation(own, f"npo-{at}", 0.4, 0.5, method="npo", learning_rate=(at + 1) * 1e-5) for at in range(6)]
+    runs = [evaluation(own, sampler, 0.4, 0.5, method="ga", sampler=sampler) for sampler in SAMPLERS]
+    runs += [
+        evaluation(own, "second", 0.4, 0.5, method="ga", seed=1),
+        evaluation(own, "shorter", 0.4, 0.5, method="npo", limit=12),
+    ]
     test = opened(app, own, evaluations=",".join(run.id for run in runs))
-    assert "At most 5 settings beside the baseline: NPO, seed 0 is left out." in texts(test)
-    assert tables_of(test)[0].count('scope="row"') == 6
+    assert "At most 5 settings beside the baseline; left out: NPO, seed 0." in texts(test)
+    assert tables_of(test)[0].count('scope="row"') == 1 + len(SAMPLERS)
+    # The seeds of a setting are one of the five.
+    assert tables_of(test)[0].count("2 seeds") == 1
+
+
+def test_an_evaluation_that_was_removed_by_hand_is_named_and_left_out(app: Open, own: Home) -> None:
+    original = evaluation(own, "original", 0.95, 0.8)
+    gone, part, kept = (evaluation(own, name, 0.4, 0.5, method=name) for name in ("ga", "simnpo", "npo"))
+    shutil.rmtree(gone.directory)
+    EvaluationFiles(part.directory).aggregates.unlink()
+    test = sound(opened(app, own, evaluations=f"{gone.id},{part.id},{kept.id}"))
+    (said,) = [caption.value for caption in test.caption if "Left out, for not all" in caption.value]
+    assert f"({gone.id}) has no config.json: its directory is gone." in said
+    assert f"({part.id}) has no aggregates.json" in said
+    assert test.selectbox(key="compare_baseline").value == original.id
+    assert test.multiselect(key="compare_others").value == [kept.id]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,24 @@ from plotly.offline import get_plotlyjs
 
 from analysis import comparison_figures as figures
 from analysis.comparison import Comparison, compare
-from analysis.comparison_export import comparison_json, exports, legend, page, table
+from analysis.comparison_export import (
+    by_difficulty,
+    comparison_json,
+    exports,
+    legend,
+    number,
+    page,
+    signed,
+    table,
+    tasks,
+)
+from analysis.comparison_paths import on_the_way
 from analysis.comparison_strata import by_stratum, change
-from analysis.evaluated import Evaluated
-from tests.unit.evaluations import answers_of, evaluated
+from analysis.evaluated import Evaluated, read
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.runs.directory import read_config, write_config
+from mrd_core.unlearning.files import UnlearningFiles
+from tests.unit.evaluations import answers_of, evaluated, write_evaluation
 
 NASTY = "100% of <b>&_GA|x</b> #{1}$~^\\"
 
@@ -63,6 +78,65 @@ def test_a_legend_says_what_the_marks_of_this_table_mean(runs: list[Evaluated], 
     assert "‡ so does it from the same method with uniform sampling" in said
     assert "† no signal" in said
     assert not {"*", "‡"} & set(legend(compare(runs[:1], 0)))
+
+
+def test_a_figure_is_spelt_alike_everywhere(comparison: Comparison) -> None:
+    columns = {column.key: column for column in comparison.columns}
+    quality = replace(columns["rr"], key="forget_quality")
+    said = [number(columns["rr"], value) for value in (-0.1234, 12.345, np.nan)]
+    assert (*said, number(quality, 1.24e-7), signed(-0.5)) == ("−0.123", "12.3", "–", "1.2e−07", "−0.500")
+
+
+def test_sentences_give_both_changes_and_tell_unknown_from_untested() -> None:
+    def rows(group: str, hard: float, easy: float, p: float) -> list[dict[str, object]]:
+        changes = {("difference", "hard"): hard, ("difference", "easy"): easy, ("interaction", ""): hard - easy}
+        ends = {"against": "Original", "low": 0.4, "high": 0.6, "p": p, "marked": p < 0.05}
+        return [
+            {"part": part, "group": group, "stratum": stratum, "value": value} | ends
+            for (part, stratum), value in changes.items()
+        ]
+
+    # ROUGE falls everywhere, and on easy samples further.
+    strata = pd.DataFrame(
+        [*rows("NPO", -0.09, -0.61, 0.01), *rows("GA", -0.1, -0.1, 0.9), *rows("file", 0, 0, np.nan)]
+    )
+    assert by_difficulty(strata, "ROUGE") == [
+        "NPO beside Original: ROUGE changes by −0.090 on hard and −0.610 on easy samples "
+        "(difference +0.520, 95 % from +0.400 to +0.600).",
+        "Hard and easy samples are not known to change differently: GA beside Original.",
+        "Not enough values to tell whether hard and easy samples change differently: file beside Original.",
+    ]
+
+
+def test_tasks_of_the_harness_stand_beside_the_table() -> None:
+    def run(accuracy: float | None, seed: int, method: str | None = "ga") -> Evaluated:
+        values = {("bio", "multiple_choice"): [1, 0, 1, 1]}
+        harness = {"wmdp_bio": {"acc": accuracy}} if accuracy is not None else None
+        return evaluated(values, suite="wmdp", method=method, seed=seed, harness=harness)
+
+    found = compare([run(None, 0, None), run(0.5, 0), run(0.7, 1)])
+    assert tasks(found).to_numpy().tolist() == [["wmdp_bio", "acc", "–", "0.600 ± 0.141"]]
+    assert "wmdp_bio" in page(found, {}, datetime(2025, 4, 9))
+    assert "lm-evaluation-harness" not in page(compare([run(None, 0)]), {}, datetime(2025, 4, 9))
+
+
+def test_the_way_is_read_from_the_unlearning_run(tmp_path: Path) -> None:
+    values = answers_of(np.random.default_rng(0), 0.5, 5)
+    original = write_evaluation(tmp_path / "original", values)
+    directory = write_evaluation(tmp_path / "ga", values, method="ga")
+    config = read_config(directory, EvaluateConfig)
+    write_config(directory, config.model_copy(update={"unlearn_run": tmp_path / "unlearned"}))
+    measured = [{"step": 5, "completeness": 0.2, "utility": 0.8}, {"step": 10, "completeness": 0.4}]
+    path = UnlearningFiles(tmp_path / "unlearned").evaluations
+    path.parent.mkdir()
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in measured))
+    found = compare([read(original), read(directory)])
+    paths = on_the_way(found)
+    assert paths.to_dict("records") == [{"run": "GA, seed 0", "step": 5, "completeness": 0.2, "utility": 0.8}]
+    said = figures.tradeoff(found, paths).layout.title.subtitle.text.replace("<br>", " ")
+    assert "lines: on the way, on a sub-sample, answer string and ROUGE-L alone" in said
+    path.unlink()
+    assert "on the way" not in figures.tradeoff(found, on_the_way(found)).layout.title.subtitle.text
 
 
 def test_csv_and_markdown_hold_the_same_cells(comparison: Comparison) -> None:

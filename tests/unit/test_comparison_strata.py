@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparison_strata import by_stratum, change, ties
+from analysis.comparison import compare
+from analysis.comparison_strata import (
+    MEMBERSHIP,
+    by_stratum,
+    change,
+    column_of_samples,
+    mrd_of,
+    ties,
+    title_of_samples,
+)
 from analysis.evaluated import Evaluated
 from mrd_core.errors import UserError
 from tests.unit.evaluations import evaluated
@@ -72,6 +83,39 @@ def test_an_effect_on_all_alike_is_no_interaction(strata: pd.DataFrame) -> None:
     contrast = rows(strata, "interaction", "GA").iloc[0]
     assert not contrast["marked"]
     assert contrast["low"] < 0 < contrast["high"]
+
+
+def test_a_seed_without_the_metric_counts_for_nothing(runs: list[Evaluated]) -> None:
+    lacking = replace(runs[3], values=runs[3].values[runs[3].values["metric"] != "rouge"])
+    found = by_stratum([*runs[:3], lacking], 0, "rr")
+    assert found["seeds"].tolist() == [1] * 3 + [2] * 7
+    pd.testing.assert_frame_equal(
+        found[found["part"] != "value"], by_stratum(runs[:3], 0, "rr").query("part != 'value'")
+    )
+
+
+def test_where_no_pair_has_the_metric_nothing_is_tested(runs: list[Evaluated]) -> None:
+    lacking = replace(runs[1], values=runs[1].values[runs[1].values["metric"] != "rouge"])
+    found = by_stratum([runs[0], lacking], 0, "rr").query("part != 'value'")
+    assert found["n"].tolist() == found["seeds"].tolist() == [0] * 4
+    assert found["p"].isna().all()
+    assert not found["marked"].any()
+
+
+def test_samples_change_by_rouge_where_it_is_and_by_scores_of_membership(runs: list[Evaluated]) -> None:
+    columns = {column.key: column for column in compare(runs[:1]).columns}
+    chosen = column_of_samples(columns.values())
+    assert chosen is columns["rr"]
+    rest = column_of_samples(column for column in columns.values() if column.key != "rr")
+    assert rest is columns["mia"]
+    assert [title_of_samples(columns[key]) for key in ("rr", "mia")] == ["RR", MEMBERSHIP]
+    assert column_of_samples([columns["completeness"]]) is None
+
+
+def test_mrd_is_that_of_the_first_run_that_has_it(runs: list[Evaluated]) -> None:
+    without = replace(runs[0], scores=None)
+    assert list(mrd_of([without, runs[1]]).values()) == list(MRD)
+    assert mrd_of([without]) == {}
 
 
 def test_membership_is_told_by_stratum_too(runs: list[Evaluated]) -> None:

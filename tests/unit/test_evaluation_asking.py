@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mrd_core.errors import UserError
 from mrd_core.evaluation.answering import long
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.choice import lettered
@@ -79,8 +81,7 @@ def test_a_choice_is_the_likeliest_letter(subject: Subject) -> None:
         best = np.argmax([log_probs(subject, ids[-CONTEXT:])[-1] for ids in tokens])
         right.append(float(best == row["right"]))
     measured = measure_choices(subject, one)
-    # All letters are one character long.
-    assert by_metric(measured, "multiple_choice") == by_metric(measured, "multiple_choice_normalised") == right
+    assert by_metric(measured, "multiple_choice") == right
     assert measured.answers.empty
     assert measured.answers.columns.tolist() == ANSWER_COLUMNS[1:]
 
@@ -115,19 +116,52 @@ def test_prompts_that_are_questions_are_put_into_the_template(subject: Subject) 
 
 
 def test_every_token_of_a_text_counts_but_the_first(subject: Subject) -> None:
-    texts = ["Ann wrote the old letter.", "x" * 2 * CONTEXT, "e", " "]
-    ids = [subject.model.tokenizer(text)["input_ids"][:CONTEXT] for text in texts]
+    texts = ["Ann wrote the old letter.", "e", " ", "Bob wrote."]
+    ids = [subject.model.tokenizer(text)["input_ids"] for text in texts]
     measured = measure_texts(subject, a_set("texts", text=texts))
-    expected = [-log_probs(subject, tokens).mean() for tokens in ids[:2]]
-    np.testing.assert_allclose(by_metric(measured, "nll")[:2], expected, rtol=1e-5)
-    assert np.isnan(by_metric(measured, "nll")[2:]).all()
-    assert by_metric(measured, "answer_tokens") == [len(ids[0]) - 1, CONTEXT - 1, 0, 0]
-    assert measured.notes == ("1 of 4 some texts are cut at the context of the model (96 tokens).",)
+    expected = [-log_probs(subject, ids[0]).mean(), np.nan, np.nan, -log_probs(subject, ids[3]).mean()]
+    np.testing.assert_allclose(by_metric(measured, "nll"), expected, rtol=1e-5)
+    assert by_metric(measured, "answer_tokens") == [len(ids[0]) - 1, 0, 0, len(ids[3]) - 1]
+
+
+def text_of(subject: Subject, length: int) -> str:
+    """Return a text of that many tokens."""
+    tokenizer, text = subject.model.tokenizer, ""
+    letters = iter(np.random.default_rng(length).choice(list("aeknorstwx ,."), 10 * length))
+    while len(tokenizer(text)["input_ids"]) < length:
+        text += next(letters)
+    return text
+
+
+# As long as the context; one more; two full windows; with a rest.
+@pytest.mark.parametrize("length", [CONTEXT, CONTEXT + 1, 2 * CONTEXT - 1, 250])
+def test_a_text_beyond_the_context_is_read_in_windows(subject: Subject, length: int) -> None:
+    text = text_of(subject, length)
+    tokens = subject.model.tokenizer(text)["input_ids"]
+    assert len(tokens) == length
+    expected = []
+    for place in range(1, length):
+        # Windows begin at every 95th token.
+        begin = (place - 1) // (CONTEXT - 1) * (CONTEXT - 1)
+        expected.append(log_probs(subject, tokens[begin : place + 1])[-1])
+    measured = measure_texts(subject, a_set("texts", text=[text, "Ann wrote"]))
+    assert by_metric(measured, "nll")[0] == pytest.approx(-np.mean(expected), rel=1e-5)
+    assert by_metric(measured, "answer_tokens")[0] == length - 1
 
 
 def test_texts_without_a_token_to_predict_are_undefined(subject: Subject) -> None:
     measured = measure_texts(subject, a_set("texts", text=["e", " "]))
     assert np.isnan(by_metric(measured, "nll")).all()
+
+
+def test_a_classifier_that_is_no_good_is_told_before_anything_is_written(subject: Subject, tmp_path: Path) -> None:
+    def written() -> None:
+        raise AssertionError
+
+    with pytest.raises(UserError, match="does not exist"):
+        measure_prompts(
+            replace(subject, before_batch=written), a_set("prompts", prompt=["Ann"]), str(tmp_path / "missing")
+        )
 
 
 @pytest.mark.parametrize(

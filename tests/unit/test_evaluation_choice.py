@@ -81,20 +81,12 @@ def test_a_token_that_merges_with_the_prompt_still_counts(network: Any, tokenize
     assert np.isfinite(made.log_likelihoods).all()
 
 
-def test_the_normalised_choice_is_per_character() -> None:
-    made = chosen(Question("q", "p", (" no", " certainly"), 1), np.array([-4.0, -9.0]))
-    assert (made.choice, made.correct) == (0, 0)
-    # −4/2 against −9/9.
-    assert (made.normalised_choice, made.normalised_correct) == (1, 1)
-
-
 def test_the_first_of_equals_is_chosen_and_a_broken_model_chooses_nothing() -> None:
     question = Question("q", "p", (" A", " B"), 1)
-    assert chosen(question, np.array([-1.0, -1.0]))[1:] == (0, 0, 0, 0)
+    assert chosen(question, np.array([-1.0, -1.0]))[1:] == (0, 0)
     broken = chosen(question, np.array([-1.0, np.nan]))
     assert broken.choice is None
-    assert broken.normalised_choice is None
-    assert np.isnan([broken.correct, broken.normalised_correct]).all()
+    assert math.isnan(broken.correct)
 
 
 def test_no_questions_have_no_answers(network: Any, tokenizer: Any) -> None:

@@ -87,9 +87,12 @@ def test_without_the_harness_its_tasks_are_refused_by_name(
             ask()
 
 
-def test_an_own_task_gives_what_the_questions_give_here(subject: Subject, data: Path) -> None:
+def test_an_own_task_gives_what_the_questions_give_here(
+    subject: Subject, data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     state = np.random.get_state()[1].tolist()
     found = run_tasks(subject, ["my_letters"], data)
+    assert capfd.readouterr() == ("", "")
     frame = pd.DataFrame(ROWS).rename(columns={"answer": "right"}).assign(subject="")
     frame["sample_id"] = frame.index.astype(str)
     measured = measure_choices(subject, EvaluationSet("own", "own", "forget", "choices", frame)).values
@@ -121,9 +124,62 @@ def without_rows(data: Path) -> None:
     (data / "rows.jsonl").unlink()
 
 
-def with_code(data: Path) -> None:
-    (data / "code.py").write_text("raise SystemExit\n", encoding="utf-8")
+def changed(data: Path, old: str, new: str) -> None:
+    file = data / "letters.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def with_a_function(data: Path) -> None:
+    (data / "code.py").write_text(f"open({str(data / 'made')!r}, 'w')\n", encoding="utf-8")
     (data / "_other_yaml").write_text("process_docs: !function code.run\n", encoding="utf-8")
+
+
+def with_a_disguised_function(data: Path) -> None:
+    with_a_function(data)
+    (data / "_other_yaml").unlink()
+    changed(data, "test_split", "process_docs: !%66unction code.run\ntest_split")
+
+
+def with_a_template_that_reaches_out(data: Path) -> None:
+    reaching = f"{{{{ cycler.__init__.__globals__.os.popen('touch {data / 'made'}').read() }}}}"
+    changed(data, 'doc_to_text: "', f'doc_to_text: "{reaching}')
+
+
+def with_a_template_that_does_so_later(data: Path) -> None:
+    reaching = f"cycler.__init__.__globals__.os.popen('touch {data / 'made'}').read()"
+    changed(data, 'doc_to_text: "', f"doc_to_text: \"{{{{ {reaching} if question[-2] == '7' else '' }}}}")
+
+
+def with_a_script_for_a_metric(data: Path) -> None:
+    script = data / "evil.py"
+    script.write_text(f"open({str(data / 'made')!r}, 'w')\n", encoding="utf-8")
+    changed(data, "metric: acc", f"metric: {script}")
+
+
+def with_a_metric_of_another_library(data: Path) -> None:
+    changed(data, "metric: acc", "metric: f1\n    hf_evaluate: true")
+
+
+def with_a_metric_in_a_group(data: Path) -> None:
+    inner = "{task: my_letters, metric_list: [{metric: elsewhere}]}"
+    (data / "group.yaml").write_text(f"group: g\ntask: [{inner}]\n", encoding="utf-8")
+
+
+def including_what_lies_elsewhere(data: Path) -> None:
+    (data.parent / "template").write_text("num_fewshot: 0\n", encoding="utf-8")
+    changed(data, "test_split", "include: ../template\ntest_split")
+
+
+def including_a_function(data: Path) -> None:
+    with_a_function(data)
+    (data / "_other_yaml").rename(data / "template")
+    changed(data, "test_split", "include: template\ntest_split")
+
+
+def without_an_include(data: Path) -> None:
+    changed(data, "test_split", "include: template\ntest_split")
 
 
 @pytest.mark.parametrize(
@@ -131,15 +187,36 @@ def with_code(data: Path) -> None:
     [
         (unknown, "'my_letters' is not known"),
         (without_rows, "'my_letters' could not be set up"),
-        (with_code, "_other_yaml names a function"),
+        (without_an_include, r"template cannot be read"),
+        (with_a_function, "_other_yaml names a function"),
+        (with_a_disguised_function, "letters.yaml names a function"),
+        (with_a_template_that_reaches_out, "'my_letters' could not be set up .*unsafe"),
+        (with_a_template_that_does_so_later, "my_letters could not be evaluated .*SecurityError.*unsafe"),
+        (with_a_script_for_a_metric, "asks for the metric '.*evil.py' from outside"),
+        (with_a_metric_of_another_library, "asks for the metric 'f1' from outside"),
+        (with_a_metric_in_a_group, "group.yaml asks for the metric 'elsewhere' from outside"),
+        (including_what_lies_elsewhere, r"includes \.\./template, which lies outside"),
+        (including_a_function, "template names a function"),
     ],
 )
-def test_a_task_that_cannot_be_run_is_explained(
+def test_a_task_that_cannot_be_run_is_explained_and_no_code_of_it_is_run(
     subject: Subject, data: Path, spoil: Callable[[Path], Any], why: str
 ) -> None:
     spoil(data)
     with pytest.raises(UserError, match=why):
         run_tasks(subject, ["my_letters"], data)
+    assert not (data / "made").exists()
+
+
+def test_a_value_beyond_all_numbers_is_explained(subject: Subject, data: Path) -> None:
+    (data / "words.yaml").write_text(
+        "task: my_words\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\n"
+        "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: \"{{'x' * 3000}}\"\n"
+        "metric_list: [{metric: word_perplexity}]\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UserError, match=r"my_words could not be evaluated .*OverflowError"):
+        run_tasks(subject, ["my_words"], data, limit=1)
 
 
 def test_a_caller_can_stop_before_a_batch(subject: Subject, data: Path) -> None:

@@ -12,13 +12,7 @@ from peft import LoraConfig, get_peft_model
 from mrd_core import likelihood
 from mrd_core.encoding import Encoded
 from mrd_core.evaluation import likelihoods
-from mrd_core.evaluation.likelihoods import (
-    LIKELIHOOD_METRICS,
-    Likelihoods,
-    answer_likelihoods,
-    metrics_of,
-    perplexity,
-)
+from mrd_core.evaluation.likelihoods import LIKELIHOOD_METRICS, Likelihoods, answer_likelihoods, metrics_of
 from mrd_core.measuring import measure
 from tests.unit import tiny
 
@@ -27,7 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:Futu
 
 SAMPLES = tiny.encoded(17, 5, 24, 4, 9, 30)
 ROOM = 10_000
-EMPTY = Likelihoods(np.empty(0), np.empty(0, dtype=np.bool_), np.empty(0), np.empty(0))
 
 
 def adapted() -> Any:
@@ -122,16 +115,6 @@ def test_an_answer_of_one_token_has_every_metric() -> None:
 def test_no_samples_give_no_likelihoods() -> None:
     assert said_of(tiny.llama(), Encoded((), (), "plain")) == []
     assert metrics_of([]).empty
-
-
-def test_perplexity_weighs_every_token_alike() -> None:
-    def answer(*probabilities: float) -> Likelihoods:
-        return EMPTY._replace(log_probs=np.log(probabilities))
-
-    # (2 · 2 · 16)^(1/3) = 4.
-    assert perplexity([answer(1 / 2, 1 / 2), EMPTY, answer(1 / 16)]) == pytest.approx(4)
-    assert np.isnan(perplexity([EMPTY]))
-    assert np.isnan(perplexity([]))
 
 
 def test_dropout_is_off_and_the_mode_comes_back() -> None:

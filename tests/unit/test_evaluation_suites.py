@@ -75,7 +75,7 @@ def test_whp_has_two_sets_of_prompts_and_texts(tmp_path: Path) -> None:
         tmp_path,
         seen=[COMPLETION],
         unseen=[{"prompt": "Bob said", "references": "nothing."}],
-        wikitext=[{"text": "= Title ="}, {"text": ""}, {"text": None}, {"text": "A line."}],
+        texts=[{"text": " = Title = "}, {"text": ""}, {"text": None}, {"text": "A line."}],
     )
     suite = loaded("whp", folder)
     assert shape(suite) == [
@@ -84,8 +84,21 @@ def test_whp_has_two_sets_of_prompts_and_texts(tmp_path: Path) -> None:
         ("texts", "general", "texts", 2),
     ]
     assert suite.sets[1].frame["references"][0] == ["nothing."]
-    assert suite.sets[2].frame["text"].tolist() == ["= Title =", "A line."]
+    assert suite.sets[2].frame["text"].tolist() == [" = Title = ", "A line."]
     assert any("2 of 4 general texts" in note for note in suite.notes)
+
+
+def test_the_lines_of_wikitext_become_articles(tmp_path: Path) -> None:
+    lines = ["", "Before it.\n", " = A = B = \n", "", " One. \n", " = = Section = = \n", None, " = C = \n", "Two."]
+    suite = loaded("whp", write(tmp_path, seen=[COMPLETION], wikitext=[{"text": line} for line in lines]))
+    frame = suite.sets[1].frame
+    assert frame["text"].tolist() == [
+        "Before it.",
+        " = A = B = \n\n One. \n = = Section = = ",
+        " = C = \nTwo.",
+    ]
+    assert frame["sample_id"].is_unique
+    assert not any("blank" in note for note in suite.notes)
 
 
 def test_safe_asks_each_prompt_once_and_reads_prompts_that_are_objects(tmp_path: Path) -> None:
@@ -147,7 +160,9 @@ def test_a_table_is_refused_where_it_is_there_twice_or_lacks_a_column(tmp_path: 
 
 
 def test_texts_that_are_all_blank_are_refused(tmp_path: Path) -> None:
-    assert "blank in all rows" in refusal("whp", write(tmp_path, seen=[COMPLETION], texts=[{"text": " "}])).why
+    for name in ("wikitext", "texts"):
+        folder = write(tmp_path, seen=[COMPLETION], **{name: [{"text": " "}]})
+        assert "blank in all rows" in refusal("whp", folder).why
 
 
 def test_only_a_name_that_is_no_path_is_looked_for_on_the_hub(

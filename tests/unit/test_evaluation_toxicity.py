@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2ForSequenceClassification
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.toxicity import load, score, toxic_label, toxicities
+from mrd_core.evaluation.toxicity import load, score, toxic_label
 from tests.unit import tiny
 
 MOST = 24
@@ -44,9 +44,9 @@ def alone(network: Any, text: str) -> torch.Tensor:
 @pytest.mark.parametrize("batch_tokens", [1, 40, 10_000])
 def test_labels_beside_each_other_have_a_sigmoid_each(tmp_path: Path, batch_tokens: int) -> None:
     folder = save(tmp_path / "model", TOXIC_BERT)
-    network = load(str(folder), tiny.CPU).network
-    found = toxicities(str(folder), TEXTS, tiny.CPU, batch_tokens)
-    expected = [float(alone(network, text)[0].sigmoid()) if text else np.nan for text in TEXTS]
+    classifier = load(str(folder), tiny.CPU)
+    found = score(classifier, TEXTS, batch_tokens)
+    expected = [float(alone(classifier.network, text)[0].sigmoid()) if text else np.nan for text in TEXTS]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert len(set(found[~np.isnan(found)])) == 4
 
@@ -70,9 +70,9 @@ def test_a_model_without_padding_is_asked_text_by_text(tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=1, n_head=2, n_positions=MOST, **labels)
     tiny.seeded(lambda: GPT2ForSequenceClassification(config)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    network = load(str(tmp_path), tiny.CPU).network
-    found = toxicities(str(tmp_path), ["Ann", "Bob wrote"], tiny.CPU, 10_000)
-    expected = [float(alone(network, text).softmax(-1)[1]) for text in ("Ann", "Bob wrote")]
+    classifier = load(str(tmp_path), tiny.CPU)
+    found = score(classifier, ["Ann", "Bob wrote"], 10_000)
+    expected = [float(alone(classifier.network, text).softmax(-1)[1]) for text in ("Ann", "Bob wrote")]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -107,7 +107,7 @@ def test_a_caller_can_stop_before_a_batch(tmp_path: Path) -> None:
     def stop() -> None:
         raise InterruptedError
 
-    folder = save(tmp_path, TOXIC_BERT)
+    classifier = load(str(save(tmp_path, TOXIC_BERT)), tiny.CPU)
     with pytest.raises(InterruptedError):
-        toxicities(str(folder), ["Ann"], tiny.CPU, 100, stop)
-    assert np.isnan(toxicities(str(folder), [None], tiny.CPU, 100, stop)).all()
+        score(classifier, ["Ann"], 100, stop)
+    assert np.isnan(score(classifier, [None], 100, stop)).all()

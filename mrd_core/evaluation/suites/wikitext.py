@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 import pandas as pd
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.suites import source
 from mrd_core.evaluation.suites.identity import sample_ids
+from mrd_core.samples import Table
 from mrd_core.samples.cells import as_text, is_null
 
-LOCATION = source.Location(
-    ("texts", "wikitext"), hub="Salesforce/wikitext", subset="wikitext-2-raw-v1", split="test"
-)
+TEXTS = "texts"
+WIKITEXT = source.Location(("wikitext",), hub="Salesforce/wikitext", subset="wikitext-2-raw-v1", split="test")
+# " = Title = "; those within an article are " = = Section = = ".
+_TITLE = re.compile(r"\s*= (?!=).*(?<!=) =\s*")
 
 
 def load_texts(data: str, notes: list[str]) -> EvaluationSet | None:
     """Return the texts beside a suite, or None; `notes` is told where there are none and of what was left out.
 
+    The rows of `texts` are texts. Those of `wikitext`, as of WikiText on the hub, are lines: its articles are the
+    texts.
+
     Raises:
         UserError: The table cannot be read, has no column `text`, or nothing but blank cells.
     """
-    table = LOCATION.read(data)
+    table = _table(data)
     if table is None:
         notes.append(
-            f"There is no file of general texts ({' or '.join(LOCATION.names)}): perplexity is not measured."
+            f"There is no file of general texts ({TEXTS} or {WIKITEXT.names[0]}): perplexity is not measured."
         )
         return None
-    texts = source.cells(table, "text", lambda value: "" if is_null(value) else as_text(value))
+    texts = pd.Series(_cells(table), dtype="str")
     frame = pd.DataFrame({"sample_id": sample_ids(table, [[text] for text in texts]), "text": texts})
-    # WikiText parts its articles by blank lines.
     filled = frame[frame["text"].str.strip() != ""].reset_index(drop=True)
     if filled.empty:
         raise UserError(
@@ -38,3 +45,24 @@ def load_texts(data: str, notes: list[str]) -> EvaluationSet | None:
     if len(filled) < len(frame):
         notes.append(f"{len(frame) - len(filled)} of {len(frame)} general texts are blank and left out.")
     return EvaluationSet("texts", "general texts", "general", "texts", filled)
+
+
+def _table(data: str) -> Table | None:
+    texts = None if source.on_hub(data) else source.table(data, TEXTS)
+    if texts is not None:
+        return texts
+    lines = WIKITEXT.read(data)
+    return None if lines is None else _articles(lines)
+
+
+def _articles(table: Table) -> Table:
+    """Return a table with a row per article, which begins at its title; the lines before the first are one too."""
+    lines = pd.Series(_cells(table), dtype="str").str.rstrip("\n")
+    number = np.cumsum([_TITLE.fullmatch(line) is not None for line in lines])
+    texts = lines.groupby(number).agg("\n".join).str.strip("\n")
+    filled = texts[texts.str.strip() != ""].reset_index(drop=True)
+    return Table(table.name, pd.DataFrame({"text": filled}, dtype=object), table.notes)
+
+
+def _cells(table: Table) -> list[str]:
+    return source.cells(table, "text", lambda value: "" if is_null(value) else as_text(value))
