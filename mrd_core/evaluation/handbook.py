@@ -17,8 +17,8 @@ def chapter() -> str:
         "Made by `python -m mrd_core.evaluation.handbook` from what the code declares. Every metric of a sample "
         "is kept (`values.parquet`); the value of a set is the mean over those samples on which it is defined.",
         "Beside the metrics each sample of questions with answers has `answer_tokens` (n), `rouge_shuffled` "
-        "(ROUGE-L recall of what was written against another sample's answer, the level of a model that knows nothing), "
-        "`truth_ratio_raw` (r itself) and `truth_ratio_reference` (r of the retrained reference).",
+        "(ROUGE-L recall of what was written against another sample's answer, the level of a model that knows "
+        "nothing), `truth_ratio_raw` (r itself) and `truth_ratio_reference` (r of the retrained reference).",
         f"$${NOTATION}$$",
         *(_metric(metric) for metric in METRICS.values()),
     ]
