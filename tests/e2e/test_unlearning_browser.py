@@ -16,7 +16,7 @@ from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled
 pytestmark = pytest.mark.e2e
 
 # Enough of them to be caught half-way; the rate is too low for anything to be forgotten before they are taken.
-STEPS, RATE = 160, "2e-6"
+STEPS, RATE = 120, "2e-6"
 LAUNCH = 120 * SECOND
 UNLEARNING = 600 * SECOND
 
