@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from mrd_core.runs import RunState, RunStore, worker
-from tests.app.conftest import Home, quick_config, submitted, write_demo_rows
+from mrd_core.runs import Run, RunState, RunStore, worker
+from tests.app.conftest import Home
 from tests.app.test_unlearning import queued
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_evidence_browser import click_lone_point
@@ -28,11 +28,9 @@ def look_at(page: Page, view: str) -> None:
 
 
 def test_two_models_are_evaluated_with_one_click_compared_and_looked_into(
-    browser: Browser, server: Server, store: RunStore, tmp_path: Path
+    browser: Browser, server: Server, store: RunStore, scored: Run, tmp_path: Path
 ) -> None:
-    scored = submitted(store, tmp_path, quick_config(write_demo_rows(tmp_path / "forget.jsonl", 2 * SAMPLES)))
-    assert worker.run(scored.directory, store=store) is RunState.SUCCEEDED
-    unlearned = queued(Home(tmp_path, store, store.get(scored.id)))
+    unlearned = queued(Home(tmp_path, store, scored))
     assert worker.run(unlearned.directory, store=store) is RunState.SUCCEEDED
     watch = Watch()
     with tab(browser, watch) as page:
