@@ -12,12 +12,11 @@ from typing import Any, Literal, overload
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from analysis.comparison import Column, Comparison
 from analysis.comparison_columns import COMPLETENESS, FORGET_QUALITY, UTILITY
 from analysis.comparison_strata import DIFFERENCE, EASY, HARD, INTERACTION
-from analysis.report import FIT_FIGURES, POLICY, STYLE
+from analysis.report import document
 from mrd_core.scoring.files import json_value, write_atomically
 
 Form = Literal["plain", "markdown", "latex", "csv"]
@@ -163,31 +162,12 @@ def page(comparison: Comparison, figures: Mapping[str, go.Figure], generated: da
     settings = _html_table(comparison.settings, "Settings that differ") if len(comparison.settings) else ""
     asked = _html_table(found, "Tasks of lm-evaluation-harness") if len(found := tasks(comparison)) else ""
     drawn = "".join(_html_figure(figure, f"figure-{at}", alt) for at, (alt, figure) in enumerate(figures.items()))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{STYLE}{_OWN_STYLE}</style>
-<script>{get_plotlyjs()}</script>
-<script>{FIT_FIGURES}</script>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-<p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
-<noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
-{_html_table(table(comparison), legend(comparison))}
+    body = f"""{_html_table(table(comparison), legend(comparison))}
 {asked}
 {settings}
 <ul>{notes}</ul>
-<div class="panels">{drawn}</div>
-</main>
-</body>
-</html>
-"""
+<div class="panels">{drawn}</div>"""
+    return document(title, body, generated, _OWN_STYLE)
 
 
 def exports(

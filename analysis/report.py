@@ -144,6 +144,18 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
         _section("Limits", f"<ul>{''.join(f'<li>{escape(limit)}</li>' for limit in LIMITS)}</ul>"),
     )
     heading = f"What makes a sample hard to unlearn: {escape(title)}"
+    return document(heading, "".join(sections), generated)
+
+
+def document(heading: str, body: str, generated: datetime, style: str = "") -> str:
+    """Return a page that opens without a network: what is drawn has plotly in it, and nothing is fetched.
+
+    Args:
+        heading: Its title, escaped.
+        body: HTML below it.
+        generated: When.
+        style: CSS beside that of all reports.
+    """
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -151,7 +163,7 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{heading}</title>
-<style>{STYLE}</style>
+<style>{STYLE}{style}</style>
 <script>{get_plotlyjs()}</script>
 <script>{FIT_FIGURES}</script>
 </head>
@@ -160,7 +172,7 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
 <h1>{heading}</h1>
 <p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
 <noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
-{"".join(sections)}
+{body}
 </main>
 </body>
 </html>
