@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.components import session
+from pages.shell import session
 
 session.mark_routed()
 # An emoji, not a material icon: the browser would fetch that from another machine.

@@ -13,37 +13,31 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis import characteristics as reading
-from analysis.characteristics import Characterised
-from analysis.characteristics_export import exports, write_exports
-from analysis.claims import Claim
+from analysis.characteristics import runs as reading
+from analysis.characteristics.claims import Claim
+from analysis.characteristics.judgement import Judgement, claims_json, judged, remains
+from analysis.characteristics.runs import Characterised
+from analysis.characteristics.strata import parsed
+from analysis.comparison.strata import COLUMN as DIFFICULTY_COLUMN
 from analysis.comparison_command import compared
-from analysis.comparison_export import write_exports as write_comparison
-from analysis.comparison_strata import COLUMN as DIFFICULTY_COLUMN
 from analysis.difficulty import Variant
-from analysis.evidence import Evidence, Measurements, judge, measurements
-from analysis.evidence_brief import brief
-from analysis.evidence_export import evidence_json, write_tables
-from analysis.judgement import Judgement, claims_json, judged, remains
-from analysis.strata import parsed
+from analysis.evidence.brief import brief
+from analysis.evidence.judge import Evidence, Measurements, judge, measurements
+from analysis.export.characteristics import exports, write_exports
+from analysis.export.comparison import write_exports as write_comparison
+from analysis.export.evidence import evidence_json, write_tables
+from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
-from mrd_core.config import (
-    CharacteristicsConfig,
-    ForgetSetConfig,
-    Formula,
-    Normalisation,
-    ReadingConfig,
-    Scope,
-    ScoreConfig,
-    Settings,
-    help_of,
-)
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, worker
 from mrd_core.runs.directory import CONFIG_FILE, read_config
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
+from mrd_core.settings.configuration import help_of
+from mrd_core.settings.installation import Settings
 from mrd_core.shell import NO_CORPUS
 
-JOBS = {"characteristics": "analysis.characteristics_job:characteristics_job"}
+JOBS = {"characteristics": "analysis.characteristics.job:characteristics_job"}
 
 app = typer.Typer(
     help="What makes a sample hard to unlearn on this model, and is that what the paper says?",

@@ -12,10 +12,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis import comparison_figures as figures
-from analysis.comparison import Comparison, compare, default_baseline
-from analysis.comparison_columns import COMPLETENESS
-from analysis.comparison_export import (
+from analysis.comparison.columns import COMPLETENESS
+from analysis.comparison.evaluated import Evaluated, read
+from analysis.comparison.paths import on_the_way
+from analysis.comparison.strata import (
+    INTERACTION,
+    by_stratum,
+    change,
+    column_of_samples,
+    require_scores,
+    title_of_samples,
+)
+from analysis.comparison.table import Comparison, compare, default_baseline
+from analysis.export.comparison import (
     GROUP,
     by_difficulty,
     comparison_json,
@@ -26,16 +35,7 @@ from analysis.comparison_export import (
     table,
     tasks,
 )
-from analysis.comparison_paths import on_the_way
-from analysis.comparison_strata import (
-    INTERACTION,
-    by_stratum,
-    change,
-    column_of_samples,
-    require_scores,
-    title_of_samples,
-)
-from analysis.evaluated import Evaluated, read
+from analysis.figures import comparison as figures
 from mrd_core.errors import UserError
 
 # Groups beside the baseline in one table of a terminal.
@@ -49,7 +49,7 @@ class Compared:
 
     Attributes:
         comparison: What was found.
-        frames: `strata` and `change` (`analysis.comparison_strata`); empty where no run has MRD of the samples.
+        frames: `strata` and `change` (`analysis.comparison.strata`); empty where no run has MRD of the samples.
         metric: The column that changed, by its title.
         notes: Why there are no such frames.
     """

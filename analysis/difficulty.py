@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.statistics import REPLICATES, Interval, Measured, spearman
-from mrd_core.config import Formula, Normalisation, Scope
-from mrd_core.draws import Draws, reliability, scores
+from analysis.statistics.groups import REPLICATES, Interval, Measured, spearman
 from mrd_core.errors import UserError
-from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.draws import Draws, reliability, scores
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from analysis.features import features
-from analysis.language import Detector
-from analysis.pipeline.loading import Pipeline, installed, load
+from analysis.text.language import Detector
+from analysis.text.pipeline.loading import Pipeline, installed, load
 from mrd_core.errors import UserError
 
 PACKAGES = ("spacy", "lexicalrichness", "wordfreq", "datasketch", "lingua-language-detector")

@@ -36,13 +36,14 @@ from rich.table import Table
 from scipy import stats
 from transformers import TrainingArguments
 
-from mrd_core import models
-from mrd_core.config import ForgetSetConfig, ModelConfig
-from mrd_core.encoding import Encoded, choose_template, encode
 from mrd_core.errors import UserError
-from mrd_core.memorization import Memorized, measure_memorization
-from mrd_core.models import LoadedModel
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import Encoded, choose_template, encode
+from mrd_core.model.loading import LoadedModel
+from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.samples import evenly_spaced
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective

@@ -13,12 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from analysis.characteristics.reading import read_texts
 from analysis.features import features
 from analysis.features.rare_words import common_words
-from analysis.pipeline.loading import Pipeline, load
-from analysis.reading import read_texts
-from mrd_core.config import ForgetSetConfig, ReadingConfig
+from analysis.text.pipeline.loading import Pipeline, load
+from mrd_core.characteristics_config import ReadingConfig
 from mrd_core.samples import read
+from mrd_core.samples.config import ForgetSetConfig
 
 ROUNDS = 5
 

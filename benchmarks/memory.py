@@ -22,10 +22,10 @@ import psutil
 import torch
 
 from benchmarks.passes import bare_pass
-from mrd_core.config import ScoreConfig
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.plan import Stage, load_stage, precision, prepare
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import EncodedSample
+from mrd_core.model.encoding import EncodedSample
 
 Weights = Mapping[str, Tensor]
 

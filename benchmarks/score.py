@@ -30,17 +30,19 @@ from rich.table import Table
 from benchmarks.memory import Peak, measure_peak
 from benchmarks.passes import bare_pass, synchronise
 from benchmarks.published import copy_of_weights, relative_change
-from mrd_core import models
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig
-from mrd_core.draws import Draws, FloatArray
 from mrd_core.errors import UserError
-from mrd_core.mrd import measure_baseline
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
 from mrd_core.samples import ForgetSet, read
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.forget_set import digest_of
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.scoring.draws import Draws, FloatArray
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.job import score_job
+from mrd_core.scoring.mrd import measure_baseline
 from mrd_core.scoring.plan import Prepared, Stage, load_stage, precision, workers_and_threads
 
 SIGMA = 1e-3

@@ -29,15 +29,18 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from benchmarks.passes import synchronise
 from benchmarks.score import Comparison, print_json, print_table, run_directory
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
-from mrd_core.encoding import EncodedSample
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import EncodedSample
 from mrd_core.runs import JobContext, RunStore
 from mrd_core.runs.context import StoredContext
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.runs.record import RunState
 from mrd_core.samples import ForgetSet, read
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.job import score_job
+from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import CurriculumConfig, RetainConfig, UnlearnConfig
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles

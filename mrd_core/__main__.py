@@ -19,18 +19,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
-from mrd_core.config import (
-    ColumnMapping,
-    EstimatorConfig,
-    ForgetSetConfig,
-    Layout,
-    ModelConfig,
-    Normalisation,
-    Scope,
-    ScoreConfig,
-    Settings,
-    help_of,
-)
 from mrd_core.errors import UserError
 from mrd_core.evaluation import options as evaluation_options
 from mrd_core.evaluation.config import EvaluateConfig
@@ -40,11 +28,16 @@ from mrd_core.experiments import options as experiment_options
 from mrd_core.experiments import request as experiments
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.options import Option
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Run, RunState, RunStore, command_for, submit
 from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
+from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.configuration import help_of
+from mrd_core.settings.installation import Settings
+from mrd_core.settings.options import Option
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.files import UnlearningFiles

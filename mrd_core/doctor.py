@@ -9,10 +9,12 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from mrd_core import __version__, models
-from mrd_core.config import EstimatorConfig, Settings
+from mrd_core import __version__
+from mrd_core.model import loading as models
 from mrd_core.runs import RunStore
+from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.plan import workers_and_threads
+from mrd_core.settings.installation import Settings
 
 PACKAGES = ("torch", "transformers", "datasets", "peft", "pandas", "streamlit", "plotly")
 

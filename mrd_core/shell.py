@@ -8,11 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ModelConfig, ScoreConfig
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.options import words as evaluation_options
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.options import words as experiment_options
+from mrd_core.model.config import ModelConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.options import words as options_of
 

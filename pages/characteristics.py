@@ -3,15 +3,10 @@
 import streamlit as st
 
 from mrd_core.runs import RunState
-from pages.components import (
-    characteristics_view,
-    reading_form,
-    run_panel,
-    scores_needed,
-    session,
-    tour,
-)
-from pages.components.notices import errors_shown
+from pages.parts.characteristics import reading_form
+from pages.parts.characteristics import view as characteristics_view
+from pages.shell import run_panel, scores_needed, session, tour
+from pages.shell.notices import errors_shown
 
 
 def main() -> None:

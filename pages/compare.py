@@ -3,16 +3,12 @@
 import streamlit as st
 
 from mrd_core.runs import Run, RunState
-from pages.components import (
-    compare_choice,
-    compare_launch,
-    compare_runs,
-    compare_views,
-    scores_needed,
-    session,
-    tour,
-)
-from pages.components.notices import errors_shown, heading
+from pages.parts.compare import choice as compare_choice
+from pages.parts.compare import launch as compare_launch
+from pages.parts.compare import runs as compare_runs
+from pages.parts.compare import views as compare_views
+from pages.shell import scores_needed, session, tour
+from pages.shell.notices import errors_shown, heading
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
 import streamlit as st
 
 from mrd_core.runs import RunState
-from pages.components import launch, results, run_panel, session, tour
-from pages.components.notices import empty_state, errors_shown
+from pages.parts.difficulty import launch, results
+from pages.shell import run_panel, session, tour
+from pages.shell.notices import empty_state, errors_shown
 
 session.require_router()
 st.title("Difficulty")

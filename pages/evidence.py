@@ -3,8 +3,10 @@
 import streamlit as st
 
 from mrd_core.runs import RunState
-from pages.components import evidence_league, evidence_tabs, scores_needed, session, tour
-from pages.components.notices import errors_shown, heading
+from pages.parts.evidence import league as evidence_league
+from pages.parts.evidence import tabs as evidence_tabs
+from pages.shell import scores_needed, session, tour
+from pages.shell.notices import errors_shown, heading
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import pandas as pd
 import streamlit as st
 
 from mrd_core.experiments.config import EXPERIMENTS
-from pages.components import session, tour
-from pages.components.notices import SYMBOLS, errors_shown
+from pages.shell import session, tour
+from pages.shell.notices import SYMBOLS, errors_shown
 
 PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
 PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE) | {"evaluate": tour.COMPARE}

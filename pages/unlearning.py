@@ -3,17 +3,13 @@
 import streamlit as st
 
 from mrd_core.runs import ACTIVE, Run, RunState
-from pages.components import (
-    scores_needed,
-    session,
-    tour,
-    unlearn_compare,
-    unlearn_form,
-    unlearn_live,
-    unlearn_result,
-    unlearn_runs,
-)
-from pages.components.notices import errors_shown, heading
+from pages.parts.unlearning import compare as unlearn_compare
+from pages.parts.unlearning import form as unlearn_form
+from pages.parts.unlearning import live as unlearn_live
+from pages.parts.unlearning import result as unlearn_result
+from pages.parts.unlearning import runs as unlearn_runs
+from pages.shell import scores_needed, session, tour
+from pages.shell.notices import errors_shown, heading
 
 FORM, PROGRESS, RESULT, COMPARISON = VIEWS = ("New runs", "Progress", "Result", "Comparison")
 VIEW = "unlearn_view"

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from analysis.corpus import Corpus
 from analysis.features.feature import Computed, Feature, Material
 from analysis.features.occurrences import near_duplicates
-from analysis.ngrams import content_ngrams
-from mrd_core.config import ReadingConfig
+from analysis.text.corpus import Corpus
+from analysis.text.ngrams import content_ngrams
+from mrd_core.characteristics_config import ReadingConfig
 
 NEAREST = 5
 

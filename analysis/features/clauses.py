@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import nan
 
 from analysis.features.feature import Feature, Reading
-from analysis.syntax import syntax
+from analysis.text.syntax import syntax
 
 
 def clauses_per_sentence(reading: Reading) -> float:

@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import nan
 
 from analysis.features.feature import Feature, Reading
-from analysis.syntax import syntax
+from analysis.text.syntax import syntax
 
 
 def dependency_distance(reading: Reading) -> float:

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mrd_core.config import ReadingConfig
+from mrd_core.characteristics_config import ReadingConfig
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token
 
-    from analysis.corpus import Corpus
+    from analysis.text.corpus import Corpus
 
 Bins = Literal["quantiles", "counts"]
 

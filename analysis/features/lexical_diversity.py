@@ -13,7 +13,7 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from analysis.features.feature import Feature, Reading
-from analysis.syntax import is_clitic
+from analysis.text.syntax import is_clitic
 
 if TYPE_CHECKING:
     from lexicalrichness import LexicalRichness

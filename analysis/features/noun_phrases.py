@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import nan
 
 from analysis.features.feature import Feature, Reading
-from analysis.syntax import Syntax, syntax
+from analysis.text.syntax import Syntax, syntax
 
 _NOUNS = frozenset({"NOUN", "PROPN"})
 _MODIFIERS = frozenset({"amod", "nummod", "poss", "compound", "nmod", "prep", "acl", "relcl", "appos"})

@@ -14,9 +14,9 @@ import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from scipy import sparse
 
-from analysis.corpus import Corpus
 from analysis.features.feature import Computed, Feature, Material
-from analysis.ngrams import jaccard, normalised, shingles
+from analysis.text.corpus import Corpus
+from analysis.text.ngrams import jaccard, normalised, shingles
 
 NEAR_DUPLICATE = 0.8
 

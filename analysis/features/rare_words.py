@@ -6,7 +6,7 @@ from string import punctuation
 from typing import TYPE_CHECKING
 
 from analysis.features.feature import Feature, Reading
-from analysis.syntax import is_clitic
+from analysis.text.syntax import is_clitic
 from mrd_core.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from mrd_core.draws import FloatArray
-from mrd_core.encoding import Encoded, encode_one
 from mrd_core.evaluation.choice import closest_is_true
-from mrd_core.evaluation.generation import prompt_of
 from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
 from mrd_core.evaluation.overlap import contains_answer, rouge_l
 from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.evaluation.truth import closer_to_one_better, probability_among, true_better, truth_ratio
-from mrd_core.memorization import extraction_likelihood
+from mrd_core.model.encoding import Encoded, encode_one
+from mrd_core.model.generation import prompt_of
+from mrd_core.model.memorization import extraction_likelihood
+from mrd_core.scoring.draws import FloatArray
 
 QUESTION, PARAPHRASED = "question", "paraphrased question"
 

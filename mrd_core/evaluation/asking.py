@@ -8,16 +8,16 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 
-from mrd_core.encoding import Encoded, EncodedSample, IntArray, encode_one
 from mrd_core.evaluation import toxicity
 from mrd_core.evaluation.answering import answer_table, long
 from mrd_core.evaluation.choice import choose, lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
-from mrd_core.evaluation.generation import completion_prompt, prompt_of
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import RougeL, rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray, encode_one
+from mrd_core.model.generation import completion_prompt, prompt_of
 
 PROMPT = "prompt"
 # Stands where an answer would, so that the template is closed; nothing of it is asked.

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
-from mrd_core.likelihood import FloatArray
-from mrd_core.measuring import judged_tokens
-from mrd_core.memorization import evaluating, within_memory
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
+from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.memorization import evaluating, within_memory
+from mrd_core.scoring.measuring import judged_tokens
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from mrd_core.config import ForgetSetConfig, ModelConfig, RunConfig
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.settings.configuration import RunConfig
 
 # How many of the tokens Min-k% looks at [%], as OpenUnlearning sets it for TOFU.
 K_PERCENT = 40.0

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
-from mrd_core.folders import brief
+from mrd_core.model.folders import brief
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.subject import Subject
@@ -101,7 +101,7 @@ def _run(
     subject: Subject, tasks: Sequence[str], folder: Path | None, limit: int | None
 ) -> dict[str, dict[str, float]]:
     from mrd_core.evaluation.harness_tasks import task_manager
-    from mrd_core.memorization import evaluating, within_memory
+    from mrd_core.model.memorization import evaluating, within_memory
 
     manager = task_manager(folder, tasks)
     found = _found(manager, tasks)

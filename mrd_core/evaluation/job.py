@@ -9,8 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core import models
-from mrd_core.encoding import choose_template
 from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
@@ -22,6 +20,8 @@ from mrd_core.evaluation.reference import reference_values
 from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
 from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.model import loading as models
+from mrd_core.model.encoding import choose_template
 from mrd_core.runs import JobContext
 from mrd_core.scoring.files import json_value
 from mrd_core.scoring.plan import BATCH_TOKENS

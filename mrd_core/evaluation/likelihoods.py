@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import BoolArray, Encoded
-from mrd_core.likelihood import FloatArray
-from mrd_core.measuring import Predictions, answer_slices, judge, judged_tokens, values_of
-from mrd_core.memorization import evaluating, within_memory
+from mrd_core.model.encoding import BoolArray, Encoded
+from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.memorization import evaluating, within_memory
+from mrd_core.scoring.measuring import Predictions, answer_slices, judge, judged_tokens, values_of
 
 # The metrics of a sample that follow from its likelihoods alone.
 LIKELIHOOD_METRICS = ("nll", "probability", "exact_memorization", "extraction_strength")

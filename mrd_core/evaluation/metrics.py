@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mrd_core.evaluation.config import K_PERCENT
-from mrd_core.measures import PLAIN_MEASURES
+from mrd_core.scoring.measures import PLAIN_MEASURES
 
 # The end that is good; "half" is 0.5, where the two sets cannot be told apart; "" where it is not taken.
 Direction = Literal["low", "high", "half", ""]

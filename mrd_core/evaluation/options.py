@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
 from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.options import Option, nested, options_of
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.settings.configuration import help_of
+from mrd_core.settings.options import Option, nested, options_of
 
 _OWN_SETS = ("forget", "retain", "held_out")
 

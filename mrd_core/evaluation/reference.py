@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from mrd_core import models
-from mrd_core.config import ModelConfig
-from mrd_core.encoding import choose_template
 from mrd_core.errors import UserError
 from mrd_core.evaluation.aggregating import REFERENCE_RATIO
 from mrd_core.evaluation.answering import truth_ratios
@@ -16,6 +13,9 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import choose_template
 
 
 def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Subject) -> pd.DataFrame:

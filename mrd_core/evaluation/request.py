@@ -10,15 +10,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from mrd_core.config import ModelConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import EvaluateConfig, SuiteName
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import Suite
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 
@@ -129,7 +130,7 @@ def require_reference(config: EvaluateConfig, suite: Suite) -> None:
     Raises:
         UserError: It is so.
     """
-    from mrd_core.folders import folder_of, is_path
+    from mrd_core.model.folders import folder_of, is_path
 
     if config.reference is None:
         return

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from mrd_core.encoding import IntArray
-from mrd_core.evaluation.generation import generate
-from mrd_core.models import LoadedModel
-from mrd_core.unlearning.answers import end_tokens
+from mrd_core.model.answers import end_tokens
+from mrd_core.model.encoding import IntArray
+from mrd_core.model.generation import generate
+from mrd_core.model.loading import LoadedModel
 
 # A step of a generation reads one token of each text, so many texts at a time are what fills it.
 GENERATED = 8

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from mrd_core.draws import FloatArray
-from mrd_core.encoding import length_buckets
 from mrd_core.errors import UserError
-from mrd_core.folders import folder_of
-from mrd_core.memorization import evaluating, within_memory
-from mrd_core.models import explained, read_part, require_complete, require_safetensors
+from mrd_core.model.encoding import length_buckets
+from mrd_core.model.folders import folder_of
+from mrd_core.model.loading import explained, read_part, require_complete, require_safetensors
+from mrd_core.model.memorization import evaluating, within_memory
+from mrd_core.scoring.draws import FloatArray
 
 # Longer texts are cut: classifiers of this kind are trained on no more [tokens].
 MOST_TOKENS = 512

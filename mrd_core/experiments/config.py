@@ -7,7 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, RunConfig, ScoreConfig
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.settings.configuration import RunConfig
 from mrd_core.unlearning.methods import METHODS, parsed
 
 Optimiser = Literal["adamw", "sgd", "normalised-sgd"]

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from functools import singledispatch
 from typing import Any, NamedTuple
 
-from mrd_core.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import (
     ExperimentConfig,
@@ -20,6 +19,7 @@ from mrd_core.experiments.config import (
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.launcher import queue_of
+from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.cost import forward_flops
 

@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mrd_core import models
-from mrd_core.config import ScoreConfig
-from mrd_core.draws import Draws, FloatArray, Mode
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.mrd import Baseline, Estimator, measure_baseline, per_sample
-from mrd_core.perturbation import Noise, PerturbedModel
+from mrd_core.model import loading as models
+from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.draws import Draws, FloatArray, Mode
+from mrd_core.scoring.mrd import Baseline, Estimator, measure_baseline, per_sample
 from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision
 
 # Where each study's draws begin: far from each other and from the draws of any score run (100,000 at most), so

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from mrd_core import models
-from mrd_core.config import ScoreConfig
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles, Row
 from mrd_core.experiments.request import copy_retain, copy_scores
+from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
 from mrd_core.runs.store import Level
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.job import score_job
 
 EXPERIMENTS = {

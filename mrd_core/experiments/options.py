@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_origin
 
-from mrd_core.config import ColumnMapping, ForgetSetConfig, ModelConfig, help_of
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
-from mrd_core.options import Option, nested, options_of
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig
+from mrd_core.settings.configuration import help_of
+from mrd_core.settings.options import Option, nested, options_of
 
 _MODEL = options_of(ModelConfig, ("model",), "adapter", "device", "dtype", "template")
 _FORGET_SET = [

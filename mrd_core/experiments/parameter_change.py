@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrd_core.encoding import EncodedSample, IntArray
 from mrd_core.experiments.config import ParameterChangeConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.model.encoding import EncodedSample, IntArray
 from mrd_core.runs import JobContext
 from mrd_core.unlearning.methods import METHODS
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mrd_core.config import Settings
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.request import read_split, score_summary, without
 
 

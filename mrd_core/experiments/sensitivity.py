@@ -12,9 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from mrd_core import models
-from mrd_core.config import Normalisation, Scope
-from mrd_core.draws import SCOPES, SUMS, Mode, scores
 from mrd_core.experiments.config import SensitivityConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.instrument import (
@@ -26,8 +23,12 @@ from mrd_core.experiments.instrument import (
     unscored_warnings,
 )
 from mrd_core.experiments.job import Done, Material
-from mrd_core.perturbation import Noise
+from mrd_core.model import loading as models
+from mrd_core.model.perturbation import Noise
 from mrd_core.runs import JobContext
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import SCOPES, SUMS, Mode, scores
 from mrd_core.scoring.files import json_value
 
 # Evaluations of one unit of the study of K.

@@ -12,21 +12,22 @@ from typing import Any
 
 from torch import Tensor
 
-from mrd_core import models
-from mrd_core.config import Normalisation, Scope
-from mrd_core.cost import parameter_count
-from mrd_core.draws import SCOPES
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import TheoremConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.instrument import FIRST_DRAW, Instrument, drawn, drawn_reason, unscored_warnings
 from mrd_core.experiments.job import Done, Material
-from mrd_core.folders import folder_of
-from mrd_core.hessian import AnswerRatio, hutchinson, rademacher
-from mrd_core.likelihood import is_out_of_memory
-from mrd_core.perturbation import Noise
+from mrd_core.model import loading as models
+from mrd_core.model.folders import folder_of
+from mrd_core.model.likelihood import is_out_of_memory
+from mrd_core.model.perturbation import Noise
+from mrd_core.model.weights import parameter_count
 from mrd_core.runs import JobContext
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import SCOPES
 from mrd_core.scoring.files import json_value
+from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
 
 DTYPE = "float64"
 MOST_WEIGHTS = 100_000_000

@@ -12,12 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core import models
-from mrd_core.encoding import Encoded, EncodedSample, IntArray, answerable, choose_template, encode, encode_one
 from mrd_core.experiments.config import OPTIMISERS, MethodName, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.job import Material
-from mrd_core.memorization import Memorized, measure_memorization
-from mrd_core.models import LoadedModel
+from mrd_core.model import loading as models
+from mrd_core.model.encoding import (
+    Encoded,
+    EncodedSample,
+    IntArray,
+    answerable,
+    choose_template,
+    encode,
+    encode_one,
+)
+from mrd_core.model.loading import LoadedModel
+from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.plan import BATCH_TOKENS

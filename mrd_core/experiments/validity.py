@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mrd_core.encoding import IntArray
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.model.encoding import IntArray
 from mrd_core.runs import JobContext
 
 # Other samples that a learning rate is found by.

@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mrd_core.config import CharacteristicsConfig, RunConfig, ScoreConfig
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.config import EXPERIMENTS
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.configuration import RunConfig
 from mrd_core.unlearning.config import UnlearnConfig
 
 CONFIG_FILE = "config.json"

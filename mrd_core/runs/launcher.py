@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mrd_core.config import RunConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.record import Run
 from mrd_core.runs.store import RunStore, new_run_id
+from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.installation import Settings
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,23 +18,16 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
 
-from mrd_core.config import CharacteristicsConfig, RunConfig, Settings
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
-from mrd_core.runs.record import (
-    ACTIVE,
-    RESUMABLE,
-    TERMINAL,
-    Run,
-    RunError,
-    RunState,
-    require_legal,
-    sources_of,
-)
+from mrd_core.runs.record import ACTIVE, RESUMABLE, TERMINAL, Run, RunError, RunState, require_legal, sources_of
 from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
+from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import UnlearnConfig
 
 Level = Literal["info", "warning", "error"]

@@ -17,7 +17,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
-from mrd_core.config import RunConfig
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
@@ -27,6 +26,7 @@ from mrd_core.runs.launcher import queue_of
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
+from mrd_core.settings.configuration import RunConfig
 
 # Each job takes the configuration of its own kind of run.
 Job = Callable[[Any, JobContext], Mapping[str, Any]]

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from mrd_core.config import ColumnMapping, Frozen, Layout
 from mrd_core.errors import UserError
+from mrd_core.samples.config import ColumnMapping, Layout
+from mrd_core.settings.configuration import Frozen
 
 _METADATA_KEY = b"mrd_forget_set"
 _DIGESTED = ("sample_id", "prompt", "answer")

@@ -17,9 +17,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mrd_core.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.errors import UserError
 from mrd_core.samples.cells import CellError, as_count, as_flag, as_list, as_text, is_blank, read_cell
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.reading import Table, listed
 
 _SYNONYMS = {

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from mrd_core.config import ForgetSetConfig
 from mrd_core.errors import UserError
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.forget_set import ForgetSet
 from mrd_core.samples.reading import (
     SUFFIXES,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.errors import UserError
 from mrd_core.samples.cells import as_count, as_text, is_blank, read_cell
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.forget_set import ForgetSet, ValidationReport, digest_of
 from mrd_core.samples.layouts import Row, expand, resolve, unused
 from mrd_core.samples.reading import Table, listed

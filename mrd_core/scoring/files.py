@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mrd_core.config import Frozen
 from mrd_core.errors import UserError
+from mrd_core.settings.configuration import Frozen
 
 
 class Plan(Frozen):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mrd_core.config import ScoreConfig
 from mrd_core.errors import UserError
-from mrd_core.perturbation import checksum
+from mrd_core.model.perturbation import checksum
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, read
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.drawing import Helpers, draw, helpers_of
 from mrd_core.scoring.files import RunFiles, write_atomically
 from mrd_core.scoring.plan import Prepared, prepare, resume

@@ -9,19 +9,21 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from mrd_core import models
-from mrd_core.config import Choice, EstimatorConfig, Scope, ScoreConfig
-from mrd_core.encoding import choose_template, encode
 from mrd_core.errors import UserError
-from mrd_core.hidden_states import HiddenStates
-from mrd_core.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
-from mrd_core.models import LoadedModel
-from mrd_core.mrd import FINER, Baseline, Estimator, measure_baseline
-from mrd_core.perturbation import Noise, PerturbedModel
-from mrd_core.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
+from mrd_core.model import loading as models
+from mrd_core.model.encoding import choose_template, encode
+from mrd_core.model.hidden_states import HiddenStates
+from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
+from mrd_core.model.loading import LoadedModel
+from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import Plan, RunFiles, json_value, write_atomically
+from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
+from mrd_core.scoring.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
+from mrd_core.settings.configuration import Choice
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 MOST_WORKERS = 4

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mrd_core.config import EstimatorConfig, Normalisation, Scope
-from mrd_core.draws import SCOPES, Draws, Precision, reliability, scores, variants
-from mrd_core.encoding import Encoded
-from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES
-from mrd_core.measuring import measure
-from mrd_core.mrd import Baseline, Unit, per_sample
+from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import EstimatorConfig, Normalisation
+from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
 from mrd_core.scoring.files import RunFiles, json_value, write_atomically
+from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.scoring.measuring import measure
+from mrd_core.scoring.mrd import Baseline, Unit, per_sample
 from mrd_core.scoring.plan import Prepared, precision, weights_in
 
 # Beyond these a run says of itself that its ranking is not to be trusted.

@@ -10,15 +10,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mrd_core.config import (
-    ForgetSetConfig,
-    Formula,
-    Frozen,
-    ModelConfig,
-    Normalisation,
-    RunConfig,
-    Scope,
-)
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.settings.configuration import Frozen, RunConfig
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mrd_core.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.runs import Run
 from mrd_core.runs.launcher import queue_of
+from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS, Method
 from mrd_core.unlearning.stopping import StopReason

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.config import ScoreConfig
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles

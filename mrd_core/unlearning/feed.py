@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mrd_core.encoding import Encoded, EncodedSample, IntArray
-from mrd_core.memorization import Memorized
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
+from mrd_core.model.memorization import Memorized
 from mrd_core.scoring.files import write_atomically
 from mrd_core.unlearning.objective import Drawn, Losses
 from mrd_core.unlearning.sampling import Curriculum, Sampler, retain_partner

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from transformers import TrainingArguments
 
-from mrd_core.encoding import IntArray
 from mrd_core.errors import UserError
-from mrd_core.likelihood import is_out_of_memory
-from mrd_core.memorization import Memorized, extraction_cost
+from mrd_core.model.encoding import IntArray
+from mrd_core.model.likelihood import is_out_of_memory
+from mrd_core.model.memorization import Memorized, extraction_cost
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning.config import UnlearnConfig

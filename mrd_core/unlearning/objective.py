@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import EncodedSample
+from mrd_core.model.encoding import EncodedSample
 from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
 from mrd_core.unlearning.losses import kl_loss, nll_loss
 from mrd_core.unlearning.methods import Average, Method, averaged_over

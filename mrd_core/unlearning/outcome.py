@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mrd_core.cost import PLANNING_EVALUATIONS
 from mrd_core.demo import MODEL_DIR
-from mrd_core.encoding import BoolArray
 from mrd_core.errors import UserError
-from mrd_core.likelihood import FloatArray
-from mrd_core.models import name_of
+from mrd_core.model.encoding import BoolArray
+from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.loading import name_of
 from mrd_core.runs import JobContext
+from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.scoring.files import json_value
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.config import UnlearnConfig

@@ -12,18 +12,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mrd_core import models
-from mrd_core.config import Choice, ForgetSetConfig
-from mrd_core.encoding import Encoded, EncodedSample, IntArray, answerable, choose_template, encode, encode_one
-from mrd_core.likelihood import FloatArray
-from mrd_core.memorization import Memorized, extraction_likelihood, measure_memorization
-from mrd_core.models import LoadedModel
+from mrd_core.model import loading as models
+from mrd_core.model.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
+from mrd_core.model.encoding import (
+    Encoded,
+    EncodedSample,
+    IntArray,
+    answerable,
+    choose_template,
+    encode,
+    encode_one,
+)
+from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.loading import LoadedModel
+from mrd_core.model.memorization import Memorized, extraction_likelihood, measure_memorization
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.plan import BATCH_TOKENS
+from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, require_gradients
-from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS

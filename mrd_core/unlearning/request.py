@@ -10,12 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.config import ForgetSetConfig, ScoreConfig, Settings
 from mrd_core.errors import UserError
 from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, read
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.installation import Settings
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles

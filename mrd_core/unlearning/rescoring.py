@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrd_core.draws import Draws, variants
-from mrd_core.encoding import IntArray
-from mrd_core.likelihood import Passes, Scorer
-from mrd_core.memorization import evaluating
-from mrd_core.mrd import Estimator, measure_baseline
-from mrd_core.perturbation import Noise, PerturbedModel
+from mrd_core.model.encoding import IntArray
+from mrd_core.model.likelihood import Passes, Scorer
+from mrd_core.model.memorization import evaluating
+from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.scoring.draws import Draws, variants
+from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.unlearning.feed import Rescored
 from mrd_core.unlearning.preparation import Prepared
 

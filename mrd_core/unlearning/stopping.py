@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from mrd_core.config import Frozen
-from mrd_core.encoding import BoolArray, IntArray
 from mrd_core.errors import UserError
+from mrd_core.model.encoding import BoolArray, IntArray
+from mrd_core.settings.configuration import Frozen
 
 FloatArray = npt.NDArray[np.float64]
 Source = Literal["initial-average", "held-out", "reference", "absolute"]

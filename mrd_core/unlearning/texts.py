@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import EncodedSample
+from mrd_core.model.encoding import EncodedSample
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,20 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from analysis import characteristics
 from analysis.__main__ import JOBS
-from analysis.characteristics import CharacteristicsFiles
-from mrd_core.config import CharacteristicsConfig, EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings
+from analysis.characteristics import runs as characteristics
+from analysis.characteristics.runs import CharacteristicsFiles
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import READINGS
 from mrd_core.samples import load_table, read
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
-from tests.once import made_once
-from tests.unit.scored_demo import ROWS, scored_demo
+from tests.support.once import made_once
+from tests.support.scored_demo import ROWS, scored_demo
 
 SAMPLES = 24
 # Enough for groups of ten samples under every criterion.

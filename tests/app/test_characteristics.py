@@ -18,19 +18,20 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import analysis.__main__ as cli
-from analysis import characteristics
 from analysis.__main__ import JOBS
-from analysis.characteristics import Characterised
-from analysis.compare_sets import compared
+from analysis.characteristics import runs as characteristics
+from analysis.characteristics.compare_sets import compared
+from analysis.characteristics.judgement import Judgement, judged, remains
+from analysis.characteristics.runs import Characterised
+from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
-from analysis.judgement import Judgement, judged, remains
-from analysis.strata import CRITERIA, Rule, Threshold
-from mrd_core.config import ForgetSetConfig, Formula, Normalisation
 from mrd_core.runs import RunState, RunStore, worker
 from mrd_core.samples import load_table
-from pages.components.characteristics_view import VIEWS
-from pages.components.criteria import SYMBOLS
-from pages.components.notices import literal
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import Formula, Normalisation
+from pages.parts.characteristics.criteria import SYMBOLS
+from pages.parts.characteristics.view import VIEWS
+from pages.shell.notices import literal
 from tests.app.conftest import (
     CHARACTERISED,
     ODD_ANSWERS,

@@ -24,21 +24,11 @@ from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import evaluate_command
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.components.compare_settings import DEMO_LIMIT
-from pages.components.unlearn_inputs import key_of
-from tests.app.conftest import (
-    SAMPLES,
-    Home,
-    adopted,
-    button,
-    ended,
-    finish,
-    settings_for,
-    sound,
-    texts,
-)
+from pages.parts.compare.settings import DEMO_LIMIT
+from pages.shell.inputs import key_of
+from tests.app.conftest import SAMPLES, Home, adopted, button, ended, finish, settings_for, sound, texts
 from tests.app.test_unlearning import queued
-from tests.unit.evaluations import Values, answers_of, write_evaluation
+from tests.support.evaluations import Values, answers_of, write_evaluation
 
 Open = Callable[..., AppTest]
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$"

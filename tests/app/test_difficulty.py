@@ -20,12 +20,13 @@ from typer.testing import CliRunner
 import mrd_core.__main__ as cli
 from analysis import difficulty
 from analysis.difficulty import Variant
-from mrd_core.config import EstimatorConfig, Formula, ModelConfig, Normalisation, ScoreConfig
-from mrd_core.measures import MEASURES
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.measures import MEASURES
 from tests.app.conftest import (
     Home,
     button,

@@ -17,23 +17,23 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
-from analysis import characteristics, evidence
-from analysis.evidence_league import short_title
-from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
-from mrd_core.experiments.config import (
-    EXPERIMENTS,
-    ValidityConfig,
-)
+from analysis.characteristics import runs as characteristics
+from analysis.evidence import judge as evidence
+from analysis.evidence.league import short_title
+from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.request import request
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.configuration import help_of
 from mrd_core.shell import experiment_command
-from pages.components.evidence_tabs import QUESTIONS, TITLES
-from pages.components.unlearn_inputs import key_of
+from pages.parts.evidence.tabs import QUESTIONS, TITLES
+from pages.shell.inputs import key_of
 from tests.app.conftest import (
     Home,
     adopted,

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.liveness import ProcessIdentity
-from pages.components.tour import STEPS
+from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
 
 Open = Callable[..., AppTest]

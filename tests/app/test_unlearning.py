@@ -18,13 +18,16 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import mrd_core.__main__ as cli
-from analysis import difficulty, unlearning
-from mrd_core.config import ForgetSetConfig, ModelConfig, help_of
+from analysis import difficulty
+from analysis.unlearning import runs as unlearning
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.configuration import help_of
 from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import (
     CurriculumConfig,
@@ -38,10 +41,10 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.request import request
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.components.unlearn_inputs import key_of
-from pages.components.unlearn_presets import PRESETS, configs
-from pages.components.unlearn_result import heat_map
-from pages.components.unlearn_settings import DEMO_RATE
+from pages.parts.unlearning.presets import PRESETS, configs
+from pages.parts.unlearning.result import heat_map
+from pages.parts.unlearning.settings import DEMO_RATE
+from pages.shell.inputs import key_of
 from tests.app.conftest import (
     Home,
     adopted,

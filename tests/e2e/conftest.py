@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
-from mrd_core.config import Settings
 from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.settings.installation import Settings
 from tests.app.conftest import adopted, finished_home
 from tests.conftest import REPOSITORY
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from analysis import characteristics, difficulty
+from analysis import difficulty
+from analysis.characteristics import runs as characteristics
+from analysis.characteristics.judgement import judged
+from analysis.characteristics.strata import CRITERIA
 from analysis.difficulty import Variant
-from analysis.judgement import judged
-from analysis.strata import CRITERIA
 from mrd_core.runs import TERMINAL, Run, RunState, RunStore
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled, tab
 

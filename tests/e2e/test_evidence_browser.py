@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from analysis import evidence
+from analysis.evidence import judge as evidence
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config

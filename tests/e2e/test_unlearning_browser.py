@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from analysis import difficulty, unlearning
+from analysis import difficulty
 from analysis.difficulty import Variant
+from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.unlearning.files import UnlearningFiles
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled, tab

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from mrd_core.encoding import Encoded
-from mrd_core.likelihood import Passes, Scorer, check_against_masked_run
-from mrd_core.mrd import Estimator, measure_baseline
-from mrd_core.perturbation import Noise, PerturbedModel, checksum
-from mrd_core.pilot import judge, run_pilot
-from tests.unit import tiny
+from mrd_core.model.encoding import Encoded
+from mrd_core.model.likelihood import Passes, Scorer, check_against_masked_run
+from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
+from mrd_core.scoring.mrd import Estimator, measure_baseline
+from mrd_core.scoring.pilot import judge, run_pilot
+from tests.support import tiny
 
 pytestmark = [
     pytest.mark.gpu,
@@ -107,7 +107,7 @@ def test_bf16_refuses_the_papers_sigma(gpu: torch.device) -> None:
 
 def test_what_bf16_scores_where_the_gate_passes_agrees_with_fp32(gpu: torch.device) -> None:
     # Loading models needs more libraries than measuring them; a bare GPU machine may lack those.
-    models = pytest.importorskip("mrd_core.models")
+    models = pytest.importorskip("mrd_core.model.loading")
     network, sigma = llama().to(torch.bfloat16), 1e-2
     in_fp32 = Scorer(copy.deepcopy(network).float().to(gpu))
     fine = relative_changes(estimator(in_fp32, gpu, sigma=sigma)[0], 50)

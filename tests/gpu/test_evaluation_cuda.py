@@ -10,8 +10,8 @@ import torch
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
-from mrd_core.models import LoadedModel
-from tests.unit import tiny
+from mrd_core.model.loading import LoadedModel
+from tests.support import tiny
 from tests.unit.conftest import rows
 
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from mrd_core.memorization import Memorized, measure_memorization
+from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import JobContext
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
@@ -22,7 +22,7 @@ from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
-from tests.unit import tiny
+from tests.support import tiny
 
 pytestmark = [
     pytest.mark.gpu,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import tiny
-from tests.unit.commands import Outcome
+from tests.support import tiny
+from tests.support.commands import Outcome
 
 CONTEXT = 128
 WORDS = ("Ann", "wrote", "the", "old", "letter", "who", "read", "it", "late", "in", "a", "cold", "house")

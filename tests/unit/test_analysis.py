@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import difficulty, figures
+from analysis import difficulty
 from analysis.difficulty import Variant
-from analysis.statistics import Interval
-from mrd_core.config import ForgetSetConfig, Formula, Normalisation, Scope
-from mrd_core.draws import Draws, Precision, reliability, scores
+from analysis.figures import difficulty as figures
+from analysis.statistics.groups import Interval
 from mrd_core.errors import UserError
 from mrd_core.samples import Table, to_forget_set
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.draws import Draws, Precision, reliability, scores
 from mrd_core.scoring.files import RunFiles, write_atomically
 from tests.conftest import REPOSITORY
 
@@ -348,7 +350,8 @@ def test_figures_and_theme_share_one_palette() -> None:
 
 
 def test_importing_the_analysis_loads_no_torch_and_no_streamlit() -> None:
-    code = "import sys, analysis.difficulty, analysis.figures; print({'torch', 'streamlit'} & set(sys.modules))"
+    modules = "analysis.difficulty, analysis.figures.difficulty"
+    code = f"import sys, {modules}; print({{'torch', 'streamlit'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -22,20 +22,22 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app, main
-from analysis.characteristics import CharacteristicsFiles, default_config, request
-from analysis.pipeline.loading import load
-from analysis.strata import CRITERIA
+from analysis.characteristics.runs import CharacteristicsFiles, default_config, request
+from analysis.characteristics.strata import CRITERIA
+from analysis.text.pipeline.loading import load
 from mrd_core.__main__ import main as resuming
-from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Settings
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.demo import corpus as demo
 from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.installation import Settings
 from mrd_core.shell import characteristics_command
 from tests.conftest import REPOSITORY
-from tests.unit.commands import PATIENCE, Outcome, ended, started
+from tests.support.commands import PATIENCE, Outcome, ended, started
+from tests.support.scored_demo import ROWS, copied, scored_demo
 from tests.unit.conftest import write_rows
-from tests.unit.scored_demo import ROWS, copied, scored_demo
 
 PROMISED = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm", "verdict")
 EXPORTS = {

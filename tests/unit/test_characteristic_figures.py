@@ -11,13 +11,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis import characteristic_figures as figures
-from analysis.characteristics import About, Characterised
+from analysis.characteristics.judgement import Judgement, judged
+from analysis.characteristics.runs import About, Characterised
 from analysis.difficulty import Variant, regions
 from analysis.features.feature import Bins
-from analysis.judgement import Judgement, judged
-from analysis.statistics import Measured, compare_sets, rank_regression
-from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Normalisation
+from analysis.figures import characteristics as figures
+from analysis.statistics.groups import Measured, compare_sets, rank_regression
+from mrd_core.characteristics_config import CharacteristicsConfig
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import Normalisation
 
 FEATURES = {
     "semantic_complexity": ("Semantic complexity", "", "quantiles"),

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import JOBS
-from analysis.characteristics import (
+from analysis.characteristics.job import characteristics_job
+from analysis.characteristics.judgement import judged
+from analysis.characteristics.runs import (
     About,
     CharacteristicsFiles,
     characterised,
@@ -20,14 +22,12 @@ from analysis.characteristics import (
     reading_directory,
     request,
 )
-from analysis.characteristics_export import exports
-from analysis.characteristics_job import characteristics_job
 from analysis.difficulty import Variant
+from analysis.export.characteristics import exports
 from analysis.features import Reading, features
 from analysis.features.rare_words import common_words
-from analysis.judgement import judged
-from analysis.pipeline.loading import load
-from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, ReadingConfig, Scope, ScoreConfig
+from analysis.text.pipeline.loading import load
+from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.demo import corpus as demo
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext, Run, RunState, RunStore, worker
@@ -35,10 +35,12 @@ from mrd_core.runs.context import Cancelled
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.samples.forget_set import digest_of
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from tests.support.scored_demo import ROWS, copied, scored_demo, settings_in
 from tests.unit.conftest import write_rows
-from tests.unit.scored_demo import ROWS, copied, scored_demo, settings_in
 
 DEMO = ForgetSetConfig(source="demo")
 FROM_CORPUS = {"occurrences", "exact_occurrences", "ngram_frequency", "association"}

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.claims import Claim, as_json, claims_frame, judge
-from analysis.statistics import Measured
-from analysis.strata import CRITERIA, Rule, Threshold
-from mrd_core.config import Normalisation
+from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
+from analysis.characteristics.strata import CRITERIA, Rule, Threshold
+from analysis.statistics.groups import Measured
+from mrd_core.scoring.config import Normalisation
 
 COLUMNS = [criterion.features[0] for criterion in CRITERIA]
 

@@ -18,12 +18,15 @@ import pandas as pd
 import pytest
 
 from mrd_core.command_line import EXIT_CANCELLED
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, ScoreConfig, Settings
-from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import RunFiles
-from tests.unit.commands import PATIENCE, Outcome, ended, started
+from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.settings.installation import Settings
+from tests.support.commands import PATIENCE, Outcome, ended, started
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from analysis.compare_sets import compared
+from analysis.characteristics.compare_sets import compared
 from analysis.difficulty import Variant
-from mrd_core.config import Formula, Normalisation, Scope, ScoreConfig
-from mrd_core.draws import Draws
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config, write_config
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
+from mrd_core.scoring.draws import Draws
 from mrd_core.scoring.files import RunFiles, write_atomically
-from tests.unit.scored_demo import ROWS, copied, scored_demo
+from tests.support.scored_demo import ROWS, copied, scored_demo
 
 
 @pytest.fixture(scope="session")

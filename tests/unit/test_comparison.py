@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparison import Comparison, compare, default_baseline
-from analysis.comparison_columns import HarmonicMean
-from analysis.comparison_replicates import (
+from analysis.comparison.columns import HarmonicMean
+from analysis.comparison.evaluated import Evaluated, parse
+from analysis.comparison.replicates import (
     REPLICATES,
     SeedNoise,
     View,
@@ -24,10 +24,10 @@ from analysis.comparison_replicates import (
     unpaired_noise,
     views,
 )
-from analysis.evaluated import Evaluated, parse
-from analysis.statistics import holm
+from analysis.comparison.table import Comparison, compare, default_baseline
+from analysis.statistics.groups import holm
 from mrd_core.errors import UserError
-from tests.unit.evaluations import Values, answers_of, evaluated
+from tests.support.evaluations import Values, answers_of, evaluated
 
 
 def view_of(**values: Sequence[float]) -> View:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from analysis.__main__ import main
-from tests.unit.commands import Outcome
-from tests.unit.evaluations import answers_of, write_evaluation
+from tests.support.commands import Outcome
+from tests.support.evaluations import answers_of, write_evaluation
 
 
 @pytest.fixture

@@ -16,9 +16,11 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from analysis import comparison_figures as figures
-from analysis.comparison import Comparison, compare
-from analysis.comparison_export import (
+from analysis.comparison.evaluated import Evaluated, read
+from analysis.comparison.paths import on_the_way
+from analysis.comparison.strata import by_stratum, change
+from analysis.comparison.table import Comparison, compare
+from analysis.export.comparison import (
     by_difficulty,
     comparison_json,
     exports,
@@ -29,13 +31,11 @@ from analysis.comparison_export import (
     table,
     tasks,
 )
-from analysis.comparison_paths import on_the_way
-from analysis.comparison_strata import by_stratum, change
-from analysis.evaluated import Evaluated, read
+from analysis.figures import comparison as figures
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.unlearning.files import UnlearningFiles
-from tests.unit.evaluations import answers_of, evaluated, write_evaluation
+from tests.support.evaluations import answers_of, evaluated, write_evaluation
 
 NASTY = "100% of <b>&_GA|x</b> #{1}$~^\\"
 

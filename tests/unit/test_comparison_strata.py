@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.comparison import compare
-from analysis.comparison_strata import (
+from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.strata import (
     MEMBERSHIP,
     by_stratum,
     change,
@@ -19,9 +19,9 @@ from analysis.comparison_strata import (
     ties,
     title_of_samples,
 )
-from analysis.evaluated import Evaluated
+from analysis.comparison.table import compare
 from mrd_core.errors import UserError
-from tests.unit.evaluations import evaluated
+from tests.support.evaluations import evaluated
 
 N = 45
 MRD = np.random.default_rng(1).permutation(N).astype(np.float64)

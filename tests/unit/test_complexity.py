@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.complexity import complexity_index
+from analysis.characteristics.complexity import complexity_index
 
 LENGTH = pd.Series([4.0, 9.0, 6.0, 1.0])
 

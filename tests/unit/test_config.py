@@ -7,8 +7,11 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ScoreConfig, Settings, help_of
 from mrd_core.errors import UserError
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.settings.configuration import help_of
+from mrd_core.settings.installation import Settings
 
 
 def test_the_environment_names_home_store_limit_and_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.corpus import Corpus
-from mrd_core.config import ForgetSetConfig
+from analysis.text.corpus import Corpus
 from mrd_core.demo import corpus as demo
+from mrd_core.samples.config import ForgetSetConfig
 
 
 def corpus(*rows: tuple[str, str, int]) -> Corpus:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from safetensors.torch import save_file
 
-from mrd_core.config import EstimatorConfig
-from mrd_core.cost import PLANNING_EVALUATIONS, estimate, parameter_count
 from mrd_core.errors import UserError
+from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run, RunState
+from mrd_core.scoring.config import EstimatorConfig
+from mrd_core.scoring.cost import PLANNING_EVALUATIONS, estimate
 from tests.conftest import REPOSITORY
-from tests.unit import tiny
+from tests.support import tiny
 
 SAMPLES = tiny.forget_set(("Who wrote it?", "Ann wrote it."), ("Where?", "In a house by the sea."))
 SUMMARY = {"tokens": 1000, "model_parameters": 2000, "evaluations": 44, "seconds": 10.0}
@@ -171,6 +172,6 @@ def test_gradients_are_left_out_where_they_would_cost_too_much() -> None:
 
 
 def test_estimating_loads_no_torch() -> None:
-    code = "import sys, mrd_core.cost; print('torch' in sys.modules)"
+    code = "import sys, mrd_core.scoring.cost; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mrd_core.config import EstimatorConfig, Formula, Normalisation, Scope
-from mrd_core.draws import (
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
+from mrd_core.scoring.draws import (
     SPLIT_SEED,
     SPLITS,
     Draws,

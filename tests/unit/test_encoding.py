@@ -9,9 +9,9 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from mrd_core.encoding import Encoded, EncodedSample, choose_template, encode, length_buckets
 from mrd_core.errors import UserError
-from tests.unit import tiny
+from mrd_core.model.encoding import Encoded, EncodedSample, choose_template, encode, length_buckets
+from tests.support import tiny
 
 PROMPT, ANSWER = "Who wrote it?", "Ann wrote the old letter."
 

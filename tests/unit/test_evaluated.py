@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.evaluated import Evaluated, aligned, parse, read
+from analysis.comparison.evaluated import Evaluated, aligned, parse, read
 from mrd_core.errors import UserError
 from mrd_core.evaluation.files import EvaluationFiles
-from tests.unit.evaluations import answers_of, write_evaluation
+from tests.support.evaluations import answers_of, write_evaluation
 
 RATIOS = (0.5, 2.0, 4.0)
 

@@ -17,11 +17,11 @@ from mrd_core.evaluation.answering import long
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.choice import lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
-from mrd_core.evaluation.generation import completion_prompt, generate
 from mrd_core.evaluation.sets import EvaluationSet, Kind
 from mrd_core.evaluation.subject import Measured, Subject
-from mrd_core.models import LoadedModel
-from tests.unit import tiny
+from mrd_core.model.generation import completion_prompt, generate
+from mrd_core.model.loading import LoadedModel
+from tests.support import tiny
 
 CONTEXT = 96
 CHOICES = ["Ann", "Bob", "Eve", "Nobody"]

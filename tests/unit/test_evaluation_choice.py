@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrd_core.evaluation.choice import Question, choose, chosen, closest_is_true, encode_options, lettered
-from tests.unit import tiny
+from tests.support import tiny
 
 CONTEXT = 128
 ROOM = 10_000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from mrd_core.encoding import IntArray, encode
-from mrd_core.evaluation.generation import completion_prompt, generate, prompt_of
-from tests.unit import tiny
+from mrd_core.model.encoding import IntArray, encode
+from mrd_core.model.generation import completion_prompt, generate, prompt_of
+from tests.support import tiny
 
 CONTEXT = 96
 ROOM = 10_000

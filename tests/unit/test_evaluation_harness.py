@@ -19,8 +19,8 @@ from mrd_core.evaluation.asking import measure_choices
 from mrd_core.evaluation.harness import available, metrics, require, run_tasks
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
-from mrd_core.models import LoadedModel
-from tests.unit import tiny
+from mrd_core.model.loading import LoadedModel
+from tests.support import tiny
 
 ROWS = [
     {"question": f"Who wrote letter {i}?", "choices": ["Ann", "Bob", "Eve", f"Nobody {i}"], "answer": i % 4}

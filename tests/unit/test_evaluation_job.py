@@ -14,23 +14,24 @@ import pandas as pd
 import pytest
 import torch
 
-from mrd_core.config import ForgetSetConfig, ModelConfig
 from mrd_core.errors import UserError
 from mrd_core.evaluation import interchange
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.job import evaluate_job
 from mrd_core.evaluation.request import completed, copy_sets, request
-from mrd_core.memorization import measure_memorization
-from mrd_core.models import load
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.loading import load
+from mrd_core.model.memorization import measure_memorization
 from mrd_core.runs import Cancelled, JobContext, RunState, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.shell import evaluate_command
-from tests.unit import tiny
-from tests.unit.commands import Outcome
+from tests.support import tiny
+from tests.support.commands import Outcome
+from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import CONTEXT, WORDS, write_rows
-from tests.unit.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
 
 WRONG = 3
 
@@ -143,7 +144,7 @@ def test_a_model_that_knows_its_samples_is_found_to(evaluated: EvaluationFiles) 
 
 def test_likelihoods_are_those_of_the_model(evaluated: EvaluationFiles, scored: Scored) -> None:
     model = load(ModelConfig(source=str(scored.model), device="cpu"))
-    from mrd_core.encoding import encode
+    from mrd_core.model.encoding import encode
 
     forget = read(ForgetSetConfig(source=str(scored.forget)))
     oracle = measure_memorization(

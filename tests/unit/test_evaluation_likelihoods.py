@@ -9,12 +9,12 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from mrd_core import likelihood
-from mrd_core.encoding import Encoded
 from mrd_core.evaluation import likelihoods
 from mrd_core.evaluation.likelihoods import LIKELIHOOD_METRICS, Likelihoods, answer_likelihoods, metrics_of
-from mrd_core.measuring import measure
-from tests.unit import tiny
+from mrd_core.model import likelihood
+from mrd_core.model.encoding import Encoded
+from mrd_core.scoring.measuring import measure
+from tests.support import tiny
 
 # peft calls what transformers will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

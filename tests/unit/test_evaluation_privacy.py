@@ -7,13 +7,7 @@ import zlib
 import numpy as np
 import pytest
 
-from mrd_core.evaluation.privacy import (
-    forgotten_auc,
-    loss_score,
-    min_k_plus_plus_score,
-    min_k_score,
-    zlib_score,
-)
+from mrd_core.evaluation.privacy import forgotten_auc, loss_score, min_k_plus_plus_score, min_k_score, zlib_score
 
 NAN = float("nan")
 LOG_PROBS = [-0.1, -4.0, -0.2, -2.0, -0.3]

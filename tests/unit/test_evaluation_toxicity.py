@@ -13,7 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation.toxicity import load, score, toxic_label
-from tests.unit import tiny
+from tests.support import tiny
 
 MOST = 24
 TEXTS = ("You are so kind.", None, "x" * 3 * MOST, "Ann", "Bob wrote the letter", "")

@@ -15,20 +15,20 @@ from rich.console import Console
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.evidence import headlines, judge, measurements
-from analysis.evidence_brief import brief
-from analysis.evidence_change import ParameterChange
-from analysis.evidence_export import evidence_json
-from analysis.evidence_runs import NOTHING_YET
-from analysis.evidence_selection import Selection
-from analysis.evidence_sensitivity import Sensitivity
-from analysis.evidence_theorem import Theorem
-from analysis.evidence_updates import mean_rank, per_sample, spread, until, updates_until
-from analysis.evidence_validity import Validity
+from analysis.evidence.brief import brief
+from analysis.evidence.change import ParameterChange
+from analysis.evidence.judge import headlines, judge, measurements
+from analysis.evidence.runs import NOTHING_YET
+from analysis.evidence.selection import Selection
+from analysis.evidence.sensitivity import Sensitivity
+from analysis.evidence.theorem import Theorem
+from analysis.evidence.updates import mean_rank, per_sample, spread, until, updates_until
+from analysis.evidence.validity import Validity
+from analysis.export.evidence import evidence_json
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.runs.directory import write_config
-from tests.unit.evidence_experiments import (
+from tests.support.evidence_experiments import (
     CAP,
     CHANGE,
     RANDOM_AND_BALANCED,

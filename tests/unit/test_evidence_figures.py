@@ -13,14 +13,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis import evidence_figures as figures
-from analysis.evidence import ParameterChange, Selection, Sensitivity, Theorem, Validity, judge, measurements
-from analysis.evidence_change import PREDICTORS
-from analysis.evidence_league import LENGTH, short_title, title
+from analysis.evidence.change import PREDICTORS
+from analysis.evidence.judge import ParameterChange, Selection, Sensitivity, Theorem, Validity, judge, measurements
+from analysis.evidence.league import LENGTH, short_title, title
+from analysis.figures import evidence as figures
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.measures import MEASURES
 from mrd_core.runs.directory import write_config
-from tests.unit.evidence_experiments import (
+from mrd_core.scoring.measures import MEASURES
+from tests.support.evidence_experiments import (
     CAP,
     CHANGE,
     SELECTION,

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence_prediction import combination, intervals, pilot_sizes, predict
+from analysis.evidence.prediction import combination, intervals, pilot_sizes, predict
 from mrd_core.errors import UserError
 from tests.unit.test_evidence_statistics import capped
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.evidence_statistics import (
+from analysis.statistics.censored import (
     Estimate,
     agreement,
     balance,

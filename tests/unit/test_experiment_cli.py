@@ -15,21 +15,21 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main as analysis_main
-from mrd_core.config import ScoreConfig
 from mrd_core.experiments.config import TheoremConfig, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.options import settings_of
 from mrd_core.experiments.request import request
 from mrd_core.experiments.unlearner import Unlearner
-from mrd_core.mrd import Estimator
 from mrd_core.runs import Run, RunState, RunStore, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
-from tests.unit.commands import PATIENCE, Outcome, started
+from mrd_core.scoring.mrd import Estimator
+from tests.support.commands import PATIENCE, Outcome, started
+from tests.support.scored_demo import settings_in
+from tests.support.unlearning_runs import N_FORGET, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
-from tests.unit.scored_demo import settings_in
-from tests.unit.unlearning_runs import N_FORGET, Scored, forget_rows, retain_rows, scored_tiny
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from mrd_core.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.experiments.cost import Cost, estimate
 from mrd_core.runs import Run
 from mrd_core.runs.directory import write_config
+from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from tests.conftest import REPOSITORY
 from tests.unit.test_cost import past_run
 

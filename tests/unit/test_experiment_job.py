@@ -12,20 +12,20 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mrd_core.config import Settings
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.job import experiment_job
 from mrd_core.experiments.request import request
-from mrd_core.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.runs import Run, RunState, RunStore, worker
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.settings.installation import Settings
+from tests.support.experiment_runs import Quiet, halved, units_of
+from tests.support.scored_demo import copied, settings_in
+from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
-from tests.unit.experiment_runs import Quiet, halved, units_of
-from tests.unit.scored_demo import copied, settings_in
-from tests.unit.unlearning_runs import N_FORGET, N_RETAIN, Scored, forget_rows, retain_rows, scored_tiny
 
 SMALL = {"samples": 4, "sigmas": (1e-4, 1e-3), "dtypes": ("float32",), "pairs": 2, "draws": 8}
 

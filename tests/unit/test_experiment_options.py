@@ -13,11 +13,12 @@ import typer
 from typer.testing import CliRunner
 
 import mrd_core.__main__ as cli
-from mrd_core.config import ModelConfig, ScoreConfig
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.options import OPTIONS, settings_of, words
-from mrd_core.options import Option
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.options import Option
 from mrd_core.shell import experiment_command
 
 SCORED = ScoreConfig(

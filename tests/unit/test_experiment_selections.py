@@ -14,9 +14,9 @@ from mrd_core.experiments.config import ParameterChangeConfig, SelectionConfig
 from mrd_core.experiments.parameter_change import joined
 from mrd_core.experiments.selection import Selection, balanced
 from mrd_core.experiments.unlearner import Arm, Unlearner
-from tests.unit import tiny
-from tests.unit.experiment_runs import Quiet, config, directory_of, halved, material, run
-from tests.unit.unlearning_runs import N_FORGET, Scored, scored_tiny
+from tests.support import tiny
+from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run
+from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny
 
 
 @pytest.fixture(scope="module", autouse=True)

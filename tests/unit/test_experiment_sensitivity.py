@@ -12,23 +12,25 @@ import pandas as pd
 import pytest
 import torch
 
-from mrd_core import models
-from mrd_core.config import ForgetSetConfig, ModelConfig, Normalisation, Scope
-from mrd_core.draws import Draws, scores
-from mrd_core.encoding import encode
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, SensitivityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.instrument import FIRST_DRAW, drawn, require_dtype
 from mrd_core.experiments.job import Material, experiment_job
 from mrd_core.experiments.sensitivity import EVALUATIONS, Sensitivity
-from mrd_core.likelihood import Passes, Scorer
-from mrd_core.mrd import Estimator, measure_baseline
-from mrd_core.perturbation import Noise, PerturbedModel
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import encode
+from mrd_core.model.likelihood import Passes, Scorer
+from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.runs.context import Cancelled
 from mrd_core.samples import ForgetSet, read
-from tests.unit import tiny
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import Draws, scores
+from mrd_core.scoring.mrd import Estimator, measure_baseline
+from tests.support import tiny
 
 SAMPLES = 6
 SIGMAS = (1e-6, 1e-3, 2e-3)

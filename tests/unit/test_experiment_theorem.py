@@ -10,18 +10,19 @@ import pandas as pd
 import pytest
 import torch
 
-from mrd_core import models
-from mrd_core.config import ForgetSetConfig, ModelConfig
-from mrd_core.encoding import encode
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import TheoremConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.instrument import drawn
 from mrd_core.experiments.job import Material, experiment_job
 from mrd_core.experiments.theorem import MOST_WEIGHTS, Theorem, require_small
-from mrd_core.hessian import AnswerRatio, hutchinson, rademacher
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import encode
 from mrd_core.runs import JobContext
-from tests.unit import tiny
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
+from tests.support import tiny
 from tests.unit.test_experiment_sensitivity import finish_in_attempts, place_material
 
 SAMPLES, PROBES, PAIRS = 5, 60, 60

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from mrd_core.config import ForgetSetConfig
-from mrd_core.encoding import EncodedSample, encode_one
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.model.encoding import EncodedSample, encode_one
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.sampling import retain_partner
-from tests.unit import tiny
+from tests.support import tiny
+from tests.support.experiment_runs import Quiet, config, material
+from tests.support.unlearning_runs import Scored, retain_rows, scored_tiny
 from tests.unit.conftest import CONTEXT
-from tests.unit.experiment_runs import Quiet, config, material
-from tests.unit.unlearning_runs import Scored, retain_rows, scored_tiny
 
 THRESHOLD = 0.5
 KEYS = ("x", 0)

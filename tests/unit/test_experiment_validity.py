@@ -11,8 +11,8 @@ import pytest
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.unlearner import Arm, Unlearner
 from mrd_core.experiments.validity import Validity, others
-from tests.unit.experiment_runs import Quiet, config, directory_of, halved, material, run, units_of
-from tests.unit.unlearning_runs import N_FORGET, Scored, scored_tiny
+from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run, units_of
+from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mrd_core.encoding import Encoded, EncodedSample
-from mrd_core.hessian import AnswerRatio, hutchinson, rademacher
-from mrd_core.likelihood import KeepDouble, Scorer
-from mrd_core.mrd import LOG_PROB_FLOOR
-from tests.unit import tiny
+from mrd_core.model.encoding import Encoded, EncodedSample
+from mrd_core.model.likelihood import KeepDouble, Scorer
+from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
+from mrd_core.scoring.mrd import LOG_PROB_FLOOR
+from tests.support import tiny
 
 SMALL = {
     "vocab_size": 12,

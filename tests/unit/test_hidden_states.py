@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.hidden_states import HiddenStates
-from mrd_core.likelihood import Passes, Scorer
-from mrd_core.mrd import measure_baseline
-from tests.unit import tiny
+from mrd_core.model.hidden_states import HiddenStates
+from mrd_core.model.likelihood import Passes, Scorer
+from mrd_core.scoring.mrd import measure_baseline
+from tests.support import tiny
 
 SAMPLES = tiny.encoded(7, 12, 3, 20, 12, 1)
 

@@ -11,11 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.characteristics import Characterised, characterised
-from analysis.characteristics_export import exports
-from analysis.characteristics_job import characteristics_job
-from analysis.difficulty import Variant
-from analysis.judgement import (
+from analysis.characteristics.job import characteristics_job
+from analysis.characteristics.judgement import (
     EXAMPLES,
     GROUP_COLUMNS,
     LENGTH,
@@ -29,11 +26,16 @@ from analysis.judgement import (
     remains,
     replicates_for,
 )
-from analysis.statistics import Measured
-from analysis.strata import CRITERIA, Rule, Threshold
-from mrd_core.config import CharacteristicsConfig, ForgetSetConfig, Normalisation
+from analysis.characteristics.runs import Characterised, characterised
+from analysis.characteristics.strata import CRITERIA, Rule, Threshold
+from analysis.difficulty import Variant
+from analysis.export.characteristics import exports
+from analysis.statistics.groups import Measured
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.runs import JobContext
-from tests.unit.scored_demo import ROWS, scored_demo
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import Normalisation
+from tests.support.scored_demo import ROWS, scored_demo
 
 MOVED = {
     "rare_words": Threshold(Rule.FIXED, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.language import CANDIDATES, Detector, _lingua
+from analysis.text.language import CANDIDATES, Detector, _lingua
 from mrd_core.errors import UserError
 
 

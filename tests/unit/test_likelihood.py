@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from mrd_core.errors import UserError
-from mrd_core.likelihood import (
+from mrd_core.model.likelihood import (
     CHUNK_ELEMENTS,
     KeepDouble,
     LogProbHead,
@@ -34,8 +34,8 @@ from mrd_core.likelihood import (
     make_batches,
     target_log_probs,
 )
-from mrd_core.mrd import measure_baseline
-from tests.unit import tiny
+from mrd_core.scoring.mrd import measure_baseline
+from tests.support import tiny
 from tests.unit.test_mrd import exact, log_probs_of_one
 
 GPT2_SETTINGS = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.marked_text import legend, marked
+from analysis.figures.marked_text import legend, marked
 
 TEXTS = (
     "",

@@ -19,17 +19,18 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mrd_core import gradients
-from mrd_core.config import Formula, Normalisation, Scope
-from mrd_core.draws import Draws, scores, variants
-from mrd_core.encoding import Encoded
 from mrd_core.errors import UserError
-from mrd_core.gradients import gradient_norms
-from mrd_core.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
-from mrd_core.measuring import extraction_strength, judge, log_odds, measure, satimp_weight
-from mrd_core.memorization import measure_memorization
-from mrd_core.models import keep_norms_fine
-from tests.unit import tiny
+from mrd_core.model import gradients
+from mrd_core.model.encoding import Encoded
+from mrd_core.model.gradients import gradient_norms
+from mrd_core.model.loading import keep_norms_fine
+from mrd_core.model.memorization import measure_memorization
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.draws import Draws, scores, variants
+from mrd_core.scoring.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
+from mrd_core.scoring.measuring import extraction_strength, judge, log_odds, measure, satimp_weight
+from tests.support import tiny
 
 REPOSITORY = Path(__file__).parents[2]
 SAMPLES = tiny.encoded(17, 5, 24, 4, 9, 30)
@@ -407,6 +408,6 @@ def test_log_odds_keep_their_digits_where_the_model_is_certain() -> None:
 
 
 def test_the_declarations_load_without_torch() -> None:
-    code = "import sys, mrd_core.measures; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, mrd_core.scoring.measures; print({'torch', 'transformers'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

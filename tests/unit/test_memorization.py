@@ -14,16 +14,16 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mrd_core.encoding import Encoded, EncodedSample
 from mrd_core.errors import UserError
-from mrd_core.memorization import (
+from mrd_core.model.encoding import Encoded, EncodedSample
+from mrd_core.model.memorization import (
     Memorized,
     extraction_cost,
     extraction_likelihood,
     measure_memorization,
     overlap,
 )
-from tests.unit import tiny
+from tests.support import tiny
 
 EOS = 2
 LENGTHS = (17, 5, 24, 4, 9, 30, 6, 12)

@@ -16,14 +16,14 @@ import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, BertConfig, T5Config
 
-from mrd_core import models
-from mrd_core.config import ModelConfig
-from mrd_core.cost import parameter_count
-from mrd_core.encoding import encode
 from mrd_core.errors import UserError
-from mrd_core.likelihood import Scorer
-from mrd_core.models import choose_device, choose_dtype, keep_norms_fine, load, placement, weight_bytes
-from tests.unit import tiny
+from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import encode
+from mrd_core.model.likelihood import Scorer
+from mrd_core.model.loading import choose_device, choose_dtype, keep_norms_fine, load, placement, weight_bytes
+from mrd_core.model.weights import parameter_count
+from tests.support import tiny
 
 # peft calls what transformers will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mrd_core.config import Formula, Normalisation, Scope
-from mrd_core.draws import Draws, scores
-from mrd_core.encoding import Encoded
-from mrd_core.likelihood import KeepDouble, Scorer
-from mrd_core.mrd import LOG_PROB_FLOOR, Baseline, Estimator, per_sample
-from mrd_core.perturbation import Noise
-from tests.unit import tiny
+from mrd_core.model.encoding import Encoded
+from mrd_core.model.likelihood import KeepDouble, Scorer
+from mrd_core.model.perturbation import Noise
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.draws import Draws, scores
+from mrd_core.scoring.mrd import LOG_PROB_FLOOR, Baseline, Estimator, per_sample
+from tests.support import tiny
 
 SIGMA = 1e-2
 PAIRS = 4

@@ -11,9 +11,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from mrd_core.likelihood import Scorer
-from mrd_core.perturbation import Noise, PerturbedModel, checksum, copied, streamed
-from tests.unit import tiny
+from mrd_core.model.likelihood import Scorer
+from mrd_core.model.perturbation import Noise, PerturbedModel, checksum, copied, streamed
+from tests.support import tiny
 
 NOISE = Noise(seed=3, sigma=0.05)
 SAMPLES = tiny.encoded(6, 9, 5)

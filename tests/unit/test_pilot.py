@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrd_core.likelihood import KeepDouble, Passes, Scorer
-from mrd_core.models import keep_norms_fine
-from mrd_core.mrd import Baseline, measure_baseline
-from mrd_core.pilot import (
+from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
+from mrd_core.model.loading import keep_norms_fine
+from mrd_core.scoring.mrd import Baseline, measure_baseline
+from mrd_core.scoring.pilot import (
     SIGMA_RANGE,
     PrecisionGate,
     calibrate,
@@ -22,7 +22,7 @@ from mrd_core.pilot import (
     pilot_samples,
     run_pilot,
 )
-from tests.unit import tiny
+from tests.support import tiny
 
 GATE = PrecisionGate(sigma=1e-3, signal=1e-2, floor=1e-5, sigma_in_ulp=10.0, coarsest="head.weight")
 

@@ -13,7 +13,7 @@ import pytest
 import spacy
 
 from analysis.doctor import findings
-from analysis.pipeline.loading import LONGEST, SHIPPED, choose, installed, load
+from analysis.text.pipeline.loading import LONGEST, SHIPPED, choose, installed, load
 from mrd_core.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -179,7 +179,7 @@ def test_a_pipeline_that_cannot_carry_the_features_is_refused(packages: Path) ->
 
 def test_choosing_loads_neither_spacy_nor_torch() -> None:
     code = (
-        "import sys; from analysis.pipeline.loading import choose, installed; choose(); installed(); "
+        "import sys; from analysis.text.pipeline.loading import choose, installed; choose(); installed(); "
         "print({'torch', 'spacy', 'thinc'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from mrd_core.unlearning import recorder as module
 from mrd_core.unlearning.feed import Evaluated, Evaluation, Look, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.recorder import Recorder
-from tests.unit import tiny
+from tests.support import tiny
 
 NAN = math.nan
 # Python takes the second and third for ends of lines, and JSON does not.

@@ -12,10 +12,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.characteristics import Characterised
-from analysis.judgement import Judgement, judged
-from analysis.report import report
-from mrd_core.measures import MEASURES
+from analysis.characteristics.judgement import Judgement, judged
+from analysis.characteristics.runs import Characterised
+from analysis.export.report import report
+from mrd_core.scoring.measures import MEASURES
 from tests.conftest import REPOSITORY
 from tests.unit.test_characteristic_figures import characterised_set
 
@@ -214,6 +214,6 @@ def test_the_same_findings_give_the_same_file(
 
 def test_importing_the_report_loads_no_torch_and_no_streamlit() -> None:
     heavy = {"torch", "spacy", "streamlit"}
-    code = f"import sys, analysis.report, analysis.marked_text; print({heavy} & set(sys.modules))"
+    code = f"import sys, analysis.export.report, analysis.figures.marked_text; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -22,16 +22,9 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from mrd_core.config import (
-    CharacteristicsConfig,
-    EstimatorConfig,
-    ForgetSetConfig,
-    ModelConfig,
-    RunConfig,
-    ScoreConfig,
-    Settings,
-)
+from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import (
     ACTIVE,
     TERMINAL,
@@ -50,9 +43,13 @@ from mrd_core.runs.launcher import PACKAGE_ROOT, queue_of
 from mrd_core.runs.liveness import ProcessIdentity, is_gone, process_exists
 from mrd_core.runs.record import EDGES
 from mrd_core.runs.schema import METADATA, RUNS
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.installation import Settings
 
 S = RunState
-JOBS = "tests.unit.run_jobs"
+JOBS = "tests.support.run_jobs"
 PATIENCE = 30.0
 
 WORKER = """

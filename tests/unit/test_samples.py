@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mrd_core.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.errors import UserError
 from mrd_core.samples import (
     ForgetSet,
@@ -34,6 +33,7 @@ from mrd_core.samples import (
     table_from_upload,
     to_forget_set,
 )
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 
 ROWS = [
     {"question": "Who wrote it?", "answer": 'Ann, the "elder"\nof two'},
@@ -763,7 +763,7 @@ class TestFolders:
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `code` in a fresh interpreter that has ForgetSetConfig at hand."""
-    code = f"from mrd_core.config import ForgetSetConfig\n{code}"
+    code = f"from mrd_core.samples.config import ForgetSetConfig\n{code}"
     return subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mrd_core.config import ForgetSetConfig
 from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet, read, save_stratum, saved_strata
-from tests.unit import tiny
+from mrd_core.samples.config import ForgetSetConfig
+from tests.support import tiny
 
 WHOLE = tiny.forget_set(("Who?", "Ann"), ("Where?", "in a house"), ("When?", "late"))
 DEMO = read(ForgetSetConfig(source="demo"))

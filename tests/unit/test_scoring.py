@@ -19,10 +19,12 @@ import pandas as pd
 import psutil
 import pytest
 
-from mrd_core.config import EstimatorConfig, ForgetSetConfig, ModelConfig, Scope, ScoreConfig
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Cancelled, JobContext, RunState, RunStore, worker
 from mrd_core.runs.directory import write_config
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.job import score_job
 from tests.conftest import REPOSITORY

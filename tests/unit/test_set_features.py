@@ -10,14 +10,15 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from analysis.corpus import Corpus
 from analysis.features import Computed, Feature, Material, features
 from analysis.features.association import NEAREST
 from analysis.features.occurrences import ShingleIndex
-from analysis.ngrams import StopWords, jaccard, ngrams, normalised, shingles, words
-from mrd_core.config import ForgetSetConfig, ReadingConfig, Scope
+from analysis.text.corpus import Corpus
+from analysis.text.ngrams import StopWords, jaccard, ngrams, normalised, shingles, words
+from mrd_core.characteristics_config import ReadingConfig
 from mrd_core.demo import corpus as demo
 from mrd_core.errors import UserError
+from mrd_core.samples.config import ForgetSetConfig, Scope
 
 FEATURES: dict[str, Feature] = {feature.name: feature for feature in features() if feature.over}
 NEED_A_CORPUS = ("exact_occurrences", "occurrences", "ngram_frequency", "association")

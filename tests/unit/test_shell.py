@@ -10,22 +10,14 @@ from typer.testing import CliRunner
 
 import analysis.__main__ as analysis_cli
 import mrd_core.__main__ as cli
-from analysis.strata import Rule, Threshold, spelt
-from analysis.strata import parsed as parsed_threshold
-from mrd_core.config import (
-    CharacteristicsConfig,
-    ColumnMapping,
-    EstimatorConfig,
-    ForgetSetConfig,
-    Layout,
-    ModelConfig,
-    Normalisation,
-    ReadingConfig,
-    Scope,
-    ScoreConfig,
-)
+from analysis.characteristics.strata import Rule, Threshold, spelt
+from analysis.characteristics.strata import parsed as parsed_threshold
+from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
+from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
+from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.shell import characteristics_command, score_command
 
 DEMO = ForgetSetConfig(source="demo")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.statistics import (
+from analysis.statistics.groups import (
     GroupComparison,
     Interval,
     Measured,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.strata import (
+from analysis.characteristics.strata import (
     CRITERIA,
     SMALLEST_GROUP,
     Criterion,

@@ -15,6 +15,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc, Token
 
+from analysis.characteristics.spans import Span, spans
 from analysis.features import Reading
 from analysis.features.clauses import FEATURES as CLAUSES
 from analysis.features.clauses import clauses_per_sentence, subordination_ratio, words_per_clause
@@ -28,9 +29,8 @@ from analysis.features.noun_phrases import FEATURES as NOUN_PHRASES
 from analysis.features.noun_phrases import modifiers_per_noun_phrase
 from analysis.features.rare_words import FEATURES as RARE_WORDS
 from analysis.features.rare_words import common_words, rare_tokens, rare_words
-from analysis.spans import Span, spans
-from analysis.syntax import is_clitic, syntax
-from mrd_core.config import ReadingConfig
+from analysis.text.syntax import is_clitic, syntax
+from mrd_core.characteristics_config import ReadingConfig
 from mrd_core.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -606,7 +606,8 @@ def test_declaring_the_features_loads_no_reader() -> None:
         f"analysis.features.{name}"
         for name in ("length", "lexical_diversity", "dependencies", "clauses", "noun_phrases", "rare_words")
     )
-    code = f"import sys, {modules}, analysis.spans, analysis.complexity; print(*sys.modules)"
+    modules += ", analysis.characteristics.spans, analysis.characteristics.complexity"
+    code = f"import sys, {modules}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )

@@ -17,9 +17,9 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from mrd_core.encoding import EncodedSample
 from mrd_core.errors import UserError
-from mrd_core.memorization import Memorized, measure_memorization
+from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.unlearning import feed as feed_module
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Evaluated, Measures, Rescored, Rules, Samples, StepRecord
@@ -30,7 +30,7 @@ from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict
 from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
-from tests.unit import tiny
+from tests.support import tiny
 
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
 RETAIN = tiny.encoded(12, 6, 10, 15, seed=1)

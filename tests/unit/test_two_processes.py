@@ -19,8 +19,8 @@ import torch
 from accelerate.utils import gather_object
 from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
 
-from mrd_core.encoding import EncodedSample
-from mrd_core.memorization import measure_memorization
+from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.memorization import measure_memorization
 from mrd_core.unlearning.feed import CurriculumFeed, Look, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
@@ -29,7 +29,7 @@ from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
-from tests.unit import tiny
+from tests.support import tiny
 
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
 RETAIN = tiny.encoded(12, 6, 10, 15, seed=1)

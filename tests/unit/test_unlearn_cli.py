@@ -17,8 +17,8 @@ from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.trainer import UnlearningTrainer
-from tests.unit.commands import Outcome, ended, started
-from tests.unit.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
+from tests.support.commands import Outcome, ended, started
+from tests.support.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.unlearning import (
+from analysis.unlearning.runs import (
     GOAL,
     SamplingCheck,
     against_uniform,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from mrd_core.encoding import Encoded, encode
-from mrd_core.unlearning.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
-from tests.unit import tiny
+from mrd_core.model.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
+from mrd_core.model.encoding import Encoded, encode
+from tests.support import tiny
 
 # peft calls what transformers will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")

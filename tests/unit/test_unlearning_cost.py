@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mrd_core.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from mrd_core.runs import Run
+from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import Cost, estimate, forward_flops, update_flops
 from tests.conftest import REPOSITORY

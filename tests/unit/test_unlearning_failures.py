@@ -24,9 +24,9 @@ from mrd_core.unlearning import feed, job
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import Tracker
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
-from tests.unit import tiny
+from tests.support import tiny
+from tests.support.unlearning_runs import DRAWS, Place, Scored, Unlearned, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
-from tests.unit.unlearning_runs import DRAWS, Place, Scored, Unlearned, forget_rows, retain_rows, scored_tiny
 
 
 @pytest.fixture(scope="module")

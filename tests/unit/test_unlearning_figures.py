@@ -11,8 +11,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis import unlearning_figures as figures
-from analysis.unlearning import efficiency, run_name, standing
+from analysis.figures import unlearning as figures
+from analysis.unlearning.runs import efficiency, run_name, standing
 from tests.unit.test_unlearning_analysis import curriculum, draws, summary
 
 STEPS = 120

@@ -19,22 +19,22 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mrd_core.config import ForgetSetConfig
-from mrd_core.encoding import Encoded, encode, encode_one
-from mrd_core.memorization import Memorized, measure_memorization
+from mrd_core.model.encoding import Encoded, encode, encode_one
+from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
 from mrd_core.runs.directory import CONFIG_FILE, WRITTEN_BY_RUNS, write_config
 from mrd_core.samples import read
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import job, recorder
 from mrd_core.unlearning.config import CurriculumConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.conftest import REPOSITORY
-from tests.unit import tiny
+from tests.support import tiny
+from tests.support.unlearning_runs import DRAWS, N_FORGET, Place, Scored, Unlearned, scored_tiny, texts_of
 from tests.unit.conftest import CONTEXT
-from tests.unit.unlearning_runs import DRAWS, N_FORGET, Place, Scored, Unlearned, scored_tiny, texts_of
 
 PATIENCE = 60.0
 EVALUATION = {"every_steps": 3, "samples": 4, "max_new_tokens": 12}

@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 import mrd_core.__main__ as cli
-from mrd_core.config import ModelConfig, ScoreConfig
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.options import OPTIONS, settings_of, words

@@ -15,25 +15,24 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from mrd_core.config import ForgetSetConfig
-from mrd_core.cost import PLANNING_EVALUATIONS
-from mrd_core.encoding import Encoded, encode
-from mrd_core.memorization import extraction_likelihood, measure_memorization
+from mrd_core.model.answers import end_tokens
+from mrd_core.model.encoding import Encoded, encode
+from mrd_core.model.memorization import extraction_likelihood, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, save_stratum
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted
-from mrd_core.unlearning.answers import end_tokens
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import summarised
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.preparation import Prepared
 from mrd_core.unlearning.sampling import SAMPLERS
-from tests.unit import tiny
-from tests.unit.conftest import CONTEXT, rows, write_rows
-from tests.unit.unlearning_runs import (
+from tests.support import tiny
+from tests.support.unlearning_runs import (
     DRAWS,
     N_FORGET,
     N_RETAIN,
@@ -44,6 +43,7 @@ from tests.unit.unlearning_runs import (
     retain_rows,
     scored_tiny,
 )
+from tests.unit.conftest import CONTEXT, rows, write_rows
 
 FEW = {"max_steps": 3}
 

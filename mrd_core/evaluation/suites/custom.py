@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mrd_core.config import ForgetSetConfig
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
 from mrd_core.evaluation.suites import source
 from mrd_core.samples import ForgetSet, read, to_forget_set
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning.files import UnlearningFiles
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from mrd_core.config import ForgetSetConfig
 from mrd_core.errors import UserError
 from mrd_core.samples import Table, load_table, read_table
 from mrd_core.samples.cells import CellError, as_count, as_list, as_text, is_blank, read_cell
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.reading import SUFFIXES, listed
 
 T = TypeVar("T")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mrd_core.config import ForgetSetConfig, Layout
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
 from mrd_core.evaluation.suites import source
 from mrd_core.samples import Table, to_forget_set
+from mrd_core.samples.config import ForgetSetConfig, Layout
 
 FORGET_SPLITS = ("forget01", "forget05", "forget10")
 # Its split on the hub; folders have none.

@@ -1,0 +1,1 @@
+"""What makes samples hard: characteristics, strata, and the claims held against them."""

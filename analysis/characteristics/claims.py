@@ -1,0 +1,272 @@
+"""The paper's claims beside what this model shows, and a verdict only where the data allow one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.characteristics.strata import (
+    CRITERIA,
+    SMALLEST_GROUP,
+    Criterion,
+    Threshold,
+    feature_of,
+    in_words,
+    level,
+    numbers,
+    stratify,
+)
+from analysis.statistics.groups import (
+    REPLICATES,
+    GroupComparison,
+    Interval,
+    Measured,
+    compare_groups,
+    holm,
+    spearman,
+)
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.files import json_value
+
+Verdict = Literal["agrees", "disagrees", "cannot tell"]
+
+SIGNIFICANCE = 0.05
+_NOTHING = Interval(np.nan, np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, held against one model.
+
+    Attributes:
+        criterion: What the claim is about.
+        feature: Column that measured it; None where there is none.
+        level: The value above which a sample is high; NaN without a feature.
+        rule: Where high begins, in words.
+        n_high: Samples with an MRD in the high group.
+        n_low: Samples with an MRD in the low group.
+        comparison: Of the two groups; None where one is empty.
+        spearman: Of the feature with MRD; None without a feature.
+        p_holm: Mann–Whitney p corrected for the number of criteria tested; NaN where it was not tested.
+        verdict: Whether the model shows what the paper says.
+        reason: Why, with the figures, as a clause without a full stop.
+    """
+
+    criterion: Criterion
+    feature: str | None
+    level: float
+    rule: str
+    n_high: int
+    n_low: int
+    comparison: GroupComparison | None
+    spearman: Interval | None
+    p_holm: float
+    verdict: Verdict
+    reason: str
+
+    @property
+    def testable(self) -> bool:
+        """Whether both groups are large enough for a verdict."""
+        return min(self.n_high, self.n_low) >= SMALLEST_GROUP
+
+
+def judge(
+    table: pd.DataFrame,
+    measured: Measured,
+    thresholds: Mapping[str, Threshold],
+    averages: Mapping[str, float],
+    replicates: int = REPLICATES,
+) -> list[Claim]:
+    """Hold every claim against a scored set, in the order of `CRITERIA`.
+
+    A claim gets a verdict only where three things hold: the 95 % interval of the difference in means excludes
+    0, Holm's p over the criteria that could be tested is below 0.05, and Cliff's delta has the sign of the
+    difference.
+
+    Args:
+        table: A row per sample, the features as columns.
+        measured: The same samples in the same order.
+        thresholds: By criterion; a missing one is the paper's.
+        averages: The training corpus's average by column, where it is known.
+        replicates: Bootstrap replicates.
+    """
+    claims = [
+        _compared(
+            criterion, table, measured, thresholds.get(criterion.name, criterion.default), averages, replicates
+        )
+        for criterion in CRITERIA
+    ]
+    corrected = holm([claim.comparison.p if claim.comparison and claim.testable else np.nan for claim in claims])
+    return [_decided(replace(claim, p_holm=p)) for claim, p in zip(claims, corrected, strict=True)]
+
+
+def claims_frame(by_normalisation: Mapping[Normalisation, list[Claim]]) -> pd.DataFrame:
+    """Return one row per criterion and normalisation, for a table or a file.
+
+    Columns: criterion, normalisation, feature, rule, level, n_high, n_low, mean_high, mean_low, difference,
+    low, high (of the difference, 95 %), median_high, median_low, cliffs_delta, cliffs_low, cliffs_high,
+    spearman, spearman_low, spearman_high, p, p_holm, paper_says, this_model, verdict, reason.
+    """
+    rows = [
+        {"criterion": claim.criterion.name, "normalisation": str(normalisation)} | _figures(claim) | _words(claim)
+        for normalisation, claims in by_normalisation.items()
+        for claim in claims
+    ]
+    return pd.DataFrame(rows)
+
+
+def as_json(by_normalisation: Mapping[Normalisation, list[Claim]], chosen: Normalisation) -> dict[str, Any]:
+    """Return an object by criterion: the claim under `chosen`, and under each one in `by_normalisation`."""
+    return {
+        claim.criterion.name: _flat(claim)
+        | {"by_normalisation": {str(name): _flat(claims[at]) for name, claims in by_normalisation.items()}}
+        for at, claim in enumerate(by_normalisation[chosen])
+    }
+
+
+def _compared(
+    criterion: Criterion,
+    table: pd.DataFrame,
+    measured: Measured,
+    threshold: Threshold,
+    averages: Mapping[str, float],
+    replicates: int,
+) -> Claim:
+    """Return the figures of a claim, without its verdict."""
+    feature = feature_of(criterion, table, threshold, averages)
+    average = averages.get(feature) if feature else None
+    values = table[feature] if feature else pd.Series(np.nan, index=table.index)
+    border = level(values, threshold, average) if feature else np.nan
+    groups = stratify(values, border)
+    high, low = ((groups == name).to_numpy(bool) & measured.defined for name in ("high", "low"))
+    return Claim(
+        criterion=criterion,
+        feature=feature,
+        level=border,
+        rule=in_words(threshold, average),
+        n_high=int(high.sum()),
+        n_low=int(low.sum()),
+        comparison=compare_groups(measured, high, low, replicates) if high.any() and low.any() else None,
+        spearman=spearman(numbers(values), measured, replicates) if feature else None,
+        p_holm=np.nan,
+        verdict="cannot tell",
+        reason="",
+    )
+
+
+def _decided(claim: Claim) -> Claim:
+    if claim.feature is None:
+        return replace(claim, reason=f"not measured: it needs {claim.criterion.needs}")
+    if claim.comparison is None or not claim.testable:
+        return replace(claim, reason=_too_small(claim))
+    doubts = _doubts(claim.comparison, claim.p_holm)
+    if doubts:
+        return replace(claim, reason="; ".join(doubts))
+    agrees = (claim.comparison.difference.value < 0) == (claim.criterion.claim == "smaller")
+    return replace(
+        claim, verdict="agrees" if agrees else "disagrees", reason=_evidence(claim.comparison, claim.p_holm)
+    )
+
+
+def _too_small(claim: Claim) -> str:
+    group, count = min(
+        ((claim.criterion.high, claim.n_high), (claim.criterion.low, claim.n_low)), key=lambda side: side[1]
+    )
+    found = f"only {count}" if count else "no"
+    return f"{found} sample{'' if count == 1 else 's'} in the group “{group}”; a verdict needs {SMALLEST_GROUP}"
+
+
+def _doubts(comparison: GroupComparison, p_holm: float) -> list[str]:
+    """Say what stands against a verdict, nothing where one may be given."""
+    difference, delta = comparison.difference, comparison.cliffs_delta
+    doubts = []
+    if not (difference.low > 0 or difference.high < 0):
+        doubts.append(f"the interval of the difference in means, {_range(difference)}, spans 0")
+    if not p_holm < SIGNIFICANCE:
+        doubts.append(f"p = {p_holm:.2g} after Holm's correction is not below {SIGNIFICANCE:g}")
+    if difference.value * delta.value <= 0:
+        doubts.append(
+            f"means and ranks point in different directions (difference {difference.value:.3g}, "
+            f"Cliff's delta {delta.value:.2f})"
+        )
+    return doubts
+
+
+def _evidence(comparison: GroupComparison, p_holm: float) -> str:
+    return (
+        f"{_direction(comparison)}: difference in means {_estimate(comparison.difference)}, "
+        f"Cliff's delta {_estimate(comparison.cliffs_delta)}, p = {p_holm:.2g} after Holm's correction"
+    )
+
+
+def _direction(comparison: GroupComparison) -> str:
+    return "smaller" if comparison.difference.value < 0 else "larger"
+
+
+def _estimate(interval: Interval) -> str:
+    return f"{interval.value:.3g} {_range(interval)}"
+
+
+def _range(interval: Interval) -> str:
+    return f"[{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _this_model(claim: Claim) -> str:
+    """Say in a few words what this model shows."""
+    if claim.feature is None:
+        return "not measured"
+    if claim.comparison is None or not claim.testable:
+        return "too few samples"
+    difference = claim.comparison.difference
+    certain = difference.low > 0 or difference.high < 0
+    return f"{_direction(claim.comparison) if certain else 'no clear difference'}: {_estimate(difference)}"
+
+
+def _words(claim: Claim) -> dict[str, str]:
+    return {
+        "paper_says": claim.criterion.claim_text,
+        "this_model": _this_model(claim),
+        "verdict": claim.verdict,
+        "reason": claim.reason,
+    }
+
+
+def _figures(claim: Claim) -> dict[str, Any]:
+    """Return the figures of a claim as one row, NaN where there are none."""
+    compared, correlation = claim.comparison, claim.spearman or _NOTHING
+    difference = compared.difference if compared else _NOTHING
+    delta = compared.cliffs_delta if compared else _NOTHING
+    return {
+        "feature": claim.feature,
+        "rule": claim.rule,
+        "level": claim.level,
+        "n_high": claim.n_high,
+        "n_low": claim.n_low,
+        "mean_high": compared.mean_high.value if compared else np.nan,
+        "mean_low": compared.mean_low.value if compared else np.nan,
+        "difference": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "median_high": compared.median_high.value if compared else np.nan,
+        "median_low": compared.median_low.value if compared else np.nan,
+        "cliffs_delta": delta.value,
+        "cliffs_low": delta.low,
+        "cliffs_high": delta.high,
+        "spearman": correlation.value,
+        "spearman_low": correlation.low,
+        "spearman_high": correlation.high,
+        "p": compared.p if compared else np.nan,
+        "p_holm": claim.p_holm,
+    }
+
+
+def _flat(claim: Claim) -> dict[str, Any]:
+    """Return what the JSON says of one claim, null where a figure is undefined."""
+    wanted = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm")
+    told = ("verdict", "feature", "rule", "level", "reason")
+    everything = _figures(claim) | _words(claim)
+    return {name: json_value(everything[name]) for name in (*wanted, *told)}

@@ -1,0 +1,363 @@
+"""The columns of a comparison: what each suite says of completeness and of utility, declared once.
+
+Completeness and utility are those of Table 1 of Feng et al.; their means are over the columns that are listed
+under them, and what stands beside is in no mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.replicates import Input, View
+from mrd_core.evaluation.metrics import METRICS
+from mrd_core.evaluation.truth import forget_quality
+from mrd_core.scoring.draws import FloatArray
+
+Side = Literal["completeness", "utility", "mean", "other"]
+
+COMPLETENESS, UTILITY, AVERAGE = "completeness", "utility", "average"
+FORGET_QUALITY = "forget_quality"
+ATTACK = "mia_min_k"
+# The nine of `mrd_core.evaluation.truth.UTILITY_PARTS`.
+_UTILITY_PARTS: tuple[Input, ...] = (
+    *(("retain", metric) for metric in ("probability", "rouge", "truth_ratio")),
+    *(("real_authors", metric) for metric in ("probability_normalised", "rouge", "truth_ratio")),
+    *(("world_facts", metric) for metric in ("probability_normalised", "rouge", "truth_ratio")),
+)
+# Of the harness, apart from the mean of the zero-shot tasks.
+TRUTHFUL = "truthfulqa"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a comparison.
+
+    Attributes:
+        key: Its name.
+        title: For people.
+        side: Whether it is completeness, utility, one of their means, or beside.
+        split: The set that it is of; "" for a mean of several.
+        higher_is_better: Which end is good; None where 0.5 is.
+        signal: False where the baseline does no better than chance there, so that it is in no mean.
+        help: What it tells.
+    """
+
+    key: str
+    title: str
+    side: Side
+    split: str
+    higher_is_better: bool | None
+    signal: bool
+    help: str
+
+
+class Statistic(Protocol):
+    """What a column is of a run: replicates of shape (1 + R,)."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The values it is made of; none where samples have none."""
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return what was measured, and its replicates."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of a metric over the samples of a set, or 1 less it."""
+
+    split: str
+    metric: str
+    complement: bool = False
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The metric."""
+        return ((self.split, self.metric),)
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the mean."""
+        return self.of_sample(view.mean((self.split, self.metric)))
+
+    def of_sample(self, values: FloatArray) -> FloatArray:
+        """Return what values of the metric are in this column."""
+        return 1 - values if self.complement else values
+
+
+@dataclass(frozen=True)
+class Auc:
+    """The AUC of a score of membership: forget sets against others."""
+
+    metric: str
+    forget: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """The scores."""
+        return tuple((split, self.metric) for split in (*self.forget, *self.others))
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the AUC."""
+        return view.auc(self.metric, self.forget, self.others)
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """exp of the mean NLL over the tokens of a set."""
+
+    split: str
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """NLL and number of tokens."""
+        return ((self.split, "nll"), (self.split, "answer_tokens"))
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the perplexity."""
+        return view.perplexity(self.split)
+
+
+@dataclass(frozen=True)
+class HarmonicMean:
+    """The harmonic mean of means."""
+
+    inputs: tuple[Input, ...]
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the mean, 0 where one of its parts is."""
+        parts = np.stack([view.mean(key) for key in self.inputs])
+        with np.errstate(divide="ignore"):
+            mean: FloatArray = len(parts) / (1 / parts).sum(axis=0)
+        return mean
+
+
+@dataclass(frozen=True)
+class HarnessMean:
+    """The mean accuracy over tasks of lm-evaluation-harness; which samples they had is not known."""
+
+    tasks: tuple[str, ...]
+    inputs: tuple[Input, ...] = ()
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the mean, without noise; NaN where a task is missing."""
+        found = [_accuracy(view.harness.get(task, {})) for task in self.tasks]
+        return np.full_like(view.undefined, np.mean(found) if found else np.nan)
+
+
+@dataclass(frozen=True)
+class ForgetQuality:
+    """The p-value of a test of one run: it has no replicates, and no mean over seeds."""
+
+    inputs: tuple[Input, ...] = (("forget", "truth_ratio_raw"), ("forget", "truth_ratio_reference"))
+
+    def __call__(self, view: View) -> FloatArray:
+        """Return the p-value, over the shared samples where they are known; its replicates are undefined."""
+        found = view.undefined
+        ours, reference = (view.values.get(key) for key in self.inputs)
+        if ours is None or reference is None:
+            found[0] = view.whole.get(("forget", FORGET_QUALITY), np.nan)
+        else:
+            found[0] = forget_quality(ours, reference).p_value
+        return found
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A column and what it is."""
+
+    column: Column
+    statistic: Statistic
+
+
+def declared(suite: str, runs: Sequence[Evaluated]) -> Iterator[Declared]:
+    """Yield the columns of a suite that are no means, of sets and metrics that any of the runs has.
+
+    Args:
+        suite: Of `mrd_core.evaluation.config.SUITES`.
+        runs: What is compared.
+    """
+    offered = _Offered.of(runs)
+    for found in (*_COMPLETENESS[suite](offered), *_UTILITY[suite](offered), *_BESIDE[suite](offered)):
+        if offered.has(found.statistic):
+            yield found
+
+
+@dataclass(frozen=True)
+class _Offered:
+    """What the runs have between them: the roles and titles of sets, metrics by set, tasks of the harness."""
+
+    splits: Mapping[str, tuple[str, ...]]
+    titles: Mapping[str, str]
+    metrics: frozenset[Input]
+    tasks: tuple[str, ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[Evaluated]) -> _Offered:
+        sets = {asked.name: asked for run in reversed(runs) for asked in run.sets}
+        frames = [frame.dropna(subset=["value"]) for run in runs for frame in (run.values, run.aggregates)]
+        metrics = (frame[["split", "metric"]].drop_duplicates().itertuples(index=False) for frame in frames)
+        tasks = dict.fromkeys(task for run in runs for task in run.harness or {})
+        return cls(
+            splits={
+                role: tuple(asked.name for asked in sets.values() if asked.role == role)
+                for role in ("forget", "retain", "unseen", "general")
+            },
+            titles={asked.name: asked.title[:1].upper() + asked.title[1:] for asked in sets.values()},
+            metrics=frozenset((str(split), str(metric)) for found in metrics for split, metric in found),
+            tasks=tuple(tasks),
+        )
+
+    def has(self, statistic: Statistic) -> bool:
+        if isinstance(statistic, HarnessMean):
+            return bool(statistic.tasks)
+        if isinstance(statistic, Auc):
+            sides = (statistic.forget, statistic.others)
+            return all(any((split, statistic.metric) in self.metrics for split in side) for side in sides)
+        if isinstance(statistic, ForgetQuality) and ("forget", FORGET_QUALITY) in self.metrics:
+            return True
+        return set(statistic.inputs) <= self.metrics
+
+    def accuracy(self, split: str) -> str:
+        return "accuracy" if (split, "accuracy") in self.metrics else "answer_match"
+
+
+def _column(key: str, title: str, side: Side, split: str, higher: bool | None, text: str) -> Column:
+    return Column(key, title, side, split, higher, signal=True, help=text)
+
+
+def _of_answers(offered: _Offered) -> Iterator[Declared]:
+    accuracy = offered.accuracy("forget")
+    unlearned = f"Unlearning accuracy: 1 − {METRICS[accuracy].title}. {METRICS[accuracy].help}"
+    attack = f"{ATTACK}_retain"
+    yield Declared(
+        _column("ua", "UA", "completeness", "forget", True, unlearned),
+        Mean("forget", accuracy, complement=True),
+    )
+    yield Declared(
+        _column("mia", "MIA", "completeness", "forget", True, METRICS[attack].help),
+        Auc(ATTACK, ("forget",), offered.splits["retain"]),
+    )
+    yield Declared(
+        _column("rr", "RR", "completeness", "forget", True, METRICS["rr"].help),
+        Mean("forget", "rouge", complement=True),
+    )
+
+
+def _of_choices(offered: _Offered) -> Iterator[Declared]:
+    for split in offered.splits["forget"]:
+        title = f"1 − {offered.titles[split]}"
+        text = f"1 − multiple-choice accuracy. {METRICS['multiple_choice'].help}"
+        column = _column(split, title, "completeness", split, True, text)
+        yield Declared(column, Mean(split, "multiple_choice", complement=True))
+
+
+def _of_completions(offered: _Offered) -> Iterator[Declared]:
+    for split in offered.splits["forget"]:
+        column = _column(split, f"RR, {offered.titles[split]}", "completeness", split, True, METRICS["rr"].help)
+        yield Declared(column, Mean(split, "rouge", complement=True))
+
+
+def _of_prompts(offered: _Offered) -> Iterator[Declared]:
+    for split in offered.splits["forget"]:
+        text = "1 − the mean toxicity of what the model writes, as a text classifier has it."
+        column = _column(split, f"1 − toxicity, {offered.titles[split]}", "completeness", split, True, text)
+        yield Declared(column, Mean(split, "toxicity", complement=True))
+
+
+def _kept_answers(offered: _Offered) -> Iterator[Declared]:
+    for split in (*offered.splits["retain"], *offered.splits["general"]):
+        accuracy = offered.accuracy(split) if split in offered.splits["retain"] else "answer_match"
+        for metric, name, key in ((accuracy, "accuracy", "accuracy"), ("rouge", "ROUGE-L", "rouge")):
+            title = f"{offered.titles[split]} {name}"
+            column = _column(f"{split}_{key}", title, "utility", split, True, METRICS[metric].help)
+            yield Declared(column, Mean(split, metric))
+
+
+def _kept_choices(offered: _Offered) -> Iterator[Declared]:
+    for split in offered.splits["general"]:
+        text = METRICS["multiple_choice"].help
+        column = _column(split, offered.titles[split], "utility", split, True, text)
+        yield Declared(column, Mean(split, "multiple_choice"))
+
+
+def _kept_tasks(offered: _Offered) -> Iterator[Declared]:
+    tasks = tuple(task for task in offered.tasks if not task.startswith(TRUTHFUL))
+    text = f"Mean accuracy over the zero-shot tasks of lm-evaluation-harness: {', '.join(tasks)}."
+    yield Declared(_column("zero_shot", "Zero-shot", "utility", "", True, text), HarnessMean(tasks))
+
+
+def _beside_answers(offered: _Offered) -> Iterator[Declared]:
+    for metric in ("probability", "exact_memorization", "extraction_strength", "truth_ratio"):
+        known = METRICS[metric]
+        column = _column(metric, known.title, "other", "forget", known.forget == "high", known.help)
+        yield Declared(column, Mean("forget", metric))
+    quality = METRICS[FORGET_QUALITY]
+    utility = METRICS["model_utility"]
+    yield Declared(
+        _column("model_utility", utility.title, "other", "", True, utility.help), HarmonicMean(_UTILITY_PARTS)
+    )
+    unseen = METRICS[f"{ATTACK}_unseen"]
+    rivals = offered.splits["unseen"] or offered.splits["general"]
+    yield Declared(
+        _column("mia_unseen", "MIA, unseen", "other", "forget", None, unseen.help),
+        Auc(ATTACK, ("forget",), rivals),
+    )
+    yield from _perplexities(offered, offered.splits["retain"])
+    yield Declared(
+        _column(FORGET_QUALITY, quality.title, "other", "forget", True, quality.help),
+        ForgetQuality(),
+    )
+
+
+def _beside_completions(offered: _Offered) -> Iterator[Declared]:
+    yield from _perplexities(offered, offered.splits["general"])
+    tasks = tuple(task for task in offered.tasks if task.startswith(TRUTHFUL))
+    text = f"Accuracy of lm-evaluation-harness, apart from the mean: {', '.join(tasks)}."
+    yield Declared(_column(TRUTHFUL, "TruthfulQA", "other", "", True, text), HarnessMean(tasks))
+
+
+def _perplexities(offered: _Offered, splits: Iterable[str]) -> Iterator[Declared]:
+    for split in splits:
+        title = f"Perplexity, {offered.titles[split]}"
+        column = _column(f"{split}_perplexity", title, "other", split, False, METRICS["perplexity"].help)
+        yield Declared(column, Perplexity(split))
+
+
+def _nothing(_: _Offered) -> Iterator[Declared]:
+    yield from ()
+
+
+_Declares = Callable[[_Offered], Iterator[Declared]]
+_COMPLETENESS: Mapping[str, _Declares] = {
+    "tofu": _of_answers,
+    "custom": _of_answers,
+    "wmdp": _of_choices,
+    "whp": _of_completions,
+    "safe": _of_prompts,
+}
+_UTILITY: Mapping[str, _Declares] = {
+    "tofu": _kept_answers,
+    "custom": _kept_answers,
+    "wmdp": _kept_choices,
+    "whp": _kept_tasks,
+    "safe": _kept_tasks,
+}
+_BESIDE: Mapping[str, _Declares] = {
+    "tofu": _beside_answers,
+    "custom": _beside_answers,
+    "wmdp": _nothing,
+    "whp": _beside_completions,
+    "safe": _beside_completions,
+}
+
+
+def _accuracy(metrics: Mapping[str, float]) -> float:
+    """Return the accuracy of a task: `acc`, also where the harness names its filter (`acc,none`)."""
+    by_name = {name.partition(",")[0]: value for name, value in metrics.items()}
+    return float(by_name.get("acc", np.nan))

@@ -1,0 +1,346 @@
+"""What an evaluation found: a run of this program, or a result file of OpenUnlearning, ready to be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import VALUE_COLUMNS, EvaluationFiles
+from mrd_core.evaluation.interchange import Result, parse_results
+from mrd_core.evaluation.metrics import by_file_name
+from mrd_core.evaluation.sets import Kind, Role
+from mrd_core.evaluation.truth import closer_to_one_better, true_better
+from mrd_core.runs.directory import read_config
+from mrd_core.samples.reading import read_bytes
+from mrd_core.settings.configuration import RunConfig
+from mrd_core.unlearning.config import UnlearnConfig
+
+ORIGINAL = "Original"
+COSTS = ("updates", "seconds", "tflop", "mrd_tflop", "mrd_evaluations", "evaluation_seconds")
+AGGREGATE_COLUMNS = ["split", "metric", "value"]
+
+# What a run is called or where it lies, and what changes no value: two runs that differ in these alone share a
+# setting. Whether seeds are told apart is for those who compare. Looks during unlearning change nothing of it.
+_APART = frozenset({"batch_tokens", "study", "answers", "checkpoint_steps", "report_to", "kind", "evaluation"})
+# Of the evaluation: it says whose MRD stands beside, unless its samples are all that is asked.
+_BESIDE = frozenset({"unlearn_run", "score_run"})
+# Of the evaluation, where the unlearning run has settings of the same name that mean something else.
+_ASKED = ("forget", "retain", "held_out")
+_SEED = "seed"
+# OpenUnlearning calls unseen samples so; a membership attack has scores of both.
+_ATTACKED: Mapping[str, str] = {"forget": "forget", "holdout": "held_out", "retain": "retain"}
+_ROLES: Mapping[str, Role] = {"forget": "forget", "retain": "retain", "held_out": "unseen"}
+_TERA = 1e12
+
+
+class AskedSet(NamedTuple):
+    """A set that was asked, see `mrd_core.evaluation.sets.EvaluationSet`, with the ids of its samples in order."""
+
+    name: str
+    title: str
+    role: Role
+    kind: Kind
+    sample_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """An evaluation, read.
+
+    Attributes:
+        source: Directory of the run, or the result file.
+        label: What tables call it: "Original", "GA + MRD", the name of a file.
+        group: Label and digest of its setting: the same for runs that differ in nothing but their seed.
+        seed: Of the unlearning run; None without one.
+        suite: What was asked; "" where a file does not say.
+        settings: All that was set, by dotted name, as text: those of the unlearning run where there is one, and
+            those of the evaluation.
+        values: Columns split, sample_id, metric, value (NaN: undefined).
+        aggregates: Columns split, metric, value: what is of a set as a whole.
+        sets: What was asked.
+        scores: MRD of the forget samples, a row per sample_id; None without a score run.
+        cost: By name, of `COSTS`: updates, time of unlearning [s], its floating-point operations and those of MRD
+            [10¹² FLOP], forward evaluations of MRD, time of the evaluation [s].
+        harness: Metrics of lm-evaluation-harness by task; None where it did not run.
+        notes: What a reader of the values must know, in sentences.
+        origin: A `run` of this program, or a `file`, whose samples are numbered and have no ids.
+    """
+
+    source: Path
+    label: str
+    group: str
+    seed: int | None
+    suite: str
+    settings: Mapping[str, str]
+    values: pd.DataFrame
+    aggregates: pd.DataFrame
+    sets: tuple[AskedSet, ...]
+    scores: pd.DataFrame | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    harness: Mapping[str, Mapping[str, float]] | None = None
+    notes: tuple[str, ...] = ()
+    origin: Literal["run", "file"] = "run"
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of its setting."""
+        return self.label if self.seed is None else f"{self.label}, seed {self.seed}"
+
+    @property
+    def method(self) -> str | None:
+        """The unlearning method; None where nothing was unlearned, or a file does not say."""
+        return self.settings.get("method")
+
+    @property
+    def sampler(self) -> str | None:
+        """In which order forget samples were drawn; None where nothing was unlearned."""
+        return self.settings.get("curriculum.sampler")
+
+    @property
+    def is_original(self) -> bool:
+        """Whether it is known that nothing was unlearned."""
+        return self.origin == "run" and self.method is None
+
+    def splits(self, role: Role) -> list[str]:
+        """Return the names of the sets that play this part."""
+        return [asked.name for asked in self.sets if asked.role == role]
+
+    def sample_ids(self, split: str) -> tuple[str, ...]:
+        """Return the ids of the samples of a set, in its order; none where it was not asked."""
+        return next((asked.sample_ids for asked in self.sets if asked.name == split), ())
+
+
+def read(path: Path) -> Evaluated:
+    """Read the directory of an evaluation, or a result file of OpenUnlearning.
+
+    Raises:
+        UserError: It is neither, or the evaluation has not ended.
+    """
+    return _read_run(path) if path.is_dir() else parse(str(path), read_bytes(path))
+
+
+def parse(name: str, data: bytes) -> Evaluated:
+    """Read a result file of OpenUnlearning from its bytes; `name` is its label, without folder and ending.
+
+    Samples are named by their index: "0", "1", … The truth ratio of a sample is taken as METRICS has it, whichever
+    way the file has it.
+
+    Raises:
+        UserError: It has another shape, or no metric that is known here.
+    """
+    results = parse_results(name, data)
+    known = {key: (result, *found) for key, result in results.items() if (found := by_file_name(key))}
+    if not known:
+        raise UserError(
+            name,
+            f"It holds none of the metrics that are known here, but {', '.join(list(results)[:5])}.",
+            "Choose a result file of OpenUnlearning's evaluation on TOFU.",
+        )
+    rows: list[pd.DataFrame] = []
+    whole: list[tuple[str, str, float]] = []
+    for result, metric, split in known.values():
+        if metric.per_sample:
+            rows.append(_sample_rows(split, metric.name, _taken(metric.name, split, result)))
+        elif result.parts:
+            rows += _attack_rows(metric.name, result)
+        else:
+            whole.append(_whole(metric.name, split, result.aggregate))
+    values = pd.concat([pd.DataFrame(columns=VALUE_COLUMNS), *filter(len, rows)], ignore_index=True)
+    values["value"] = values["value"].astype(np.float64)
+    label, unknown = Path(name).stem, [key for key in results if key not in known]
+    hollow = [
+        key
+        for key, (result, metric, _) in known.items()
+        if metric.per_sample and not (result.samples or result.parts)
+    ]
+    notes = {"metrics that are not known here": unknown, "metrics without values per sample, left out": hollow}
+    return Evaluated(
+        source=Path(name),
+        label=label,
+        # OpenUnlearning calls all its files alike.
+        group=_group(label, {"content": hashlib.blake2b(data).hexdigest()}),
+        seed=None,
+        suite="",
+        settings={},
+        values=values,
+        aggregates=pd.DataFrame(whole, columns=AGGREGATE_COLUMNS),
+        sets=tuple(_numbered_sets(values)),
+        notes=tuple(f"{label}: {what}: {', '.join(names)}." for what, names in notes.items() if names),
+        origin="file",
+    )
+
+
+def aligned(evaluated: Evaluated, baseline: Evaluated) -> Evaluated:
+    """Give the numbered samples of a file the ids that the baseline's samples have, set by set.
+
+    That is done where both have as many samples in a set, by their order; elsewhere they stay apart. The notes say
+    which. What is no file, or is the baseline itself, is returned as it is.
+    """
+    if evaluated.origin == "run" or evaluated is baseline:
+        return evaluated
+    names: dict[str, dict[str, str]] = {}
+    notes = []
+    for asked in evaluated.sets:
+        count, ids = len(asked.sample_ids), baseline.sample_ids(asked.name)
+        if not ids:
+            continue
+        if len(ids) == count:
+            named: Sequence[str] = ids
+            said = (
+                f"the {count} samples of {asked.name} are taken for those of {baseline.label}, in the same order."
+            )
+        else:
+            named = [f"{evaluated.label}: {sample}" for sample in asked.sample_ids]
+            said = (
+                f"has {count} samples of {asked.name}, {baseline.label} has {len(ids)}: which is which is not "
+                "known, and they are kept apart."
+            )
+        names[asked.name] = dict(zip(asked.sample_ids, named, strict=True))
+        notes.append(f"{evaluated.label}: {said}")
+    return _renamed(evaluated, names, notes)
+
+
+def _renamed(evaluated: Evaluated, names: Mapping[str, Mapping[str, str]], notes: Sequence[str]) -> Evaluated:
+    """Give samples other ids, by set and id; those of other sets keep theirs."""
+    values = evaluated.values
+    ids = [
+        names.get(split, {}).get(sample, sample)
+        for split, sample in zip(values["split"], values["sample_id"], strict=True)
+    ]
+    sets = (
+        asked._replace(sample_ids=tuple(names[asked.name].values())) if asked.name in names else asked
+        for asked in evaluated.sets
+    )
+    return replace(
+        evaluated, values=values.assign(sample_id=ids), sets=tuple(sets), notes=(*evaluated.notes, *notes)
+    )
+
+
+def _read_run(directory: Path) -> Evaluated:
+    config = read_config(directory, EvaluateConfig)
+    files = EvaluationFiles.finished(directory)
+    summary = files.read_summary()
+    unlearned = files.read_json(files.unlearned) if files.unlearned.exists() else None
+    settings = _settings(config, unlearned)
+    label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
+    catalogue = files.read_json(files.catalogue)
+    values = pd.read_parquet(files.values).astype({"sample_id": str})
+    aggregates = pd.DataFrame(files.read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
+    return Evaluated(
+        source=directory,
+        label=label,
+        group=_group(label, settings),
+        seed=int(unlearned["summary"]["seed"]) if unlearned else None,
+        suite=config.suite,
+        settings=settings,
+        values=values,
+        aggregates=aggregates.astype({"value": np.float64}),
+        sets=tuple(
+            AskedSet(**known, sample_ids=_ids(files, known["name"], values)) for known in catalogue["sets"]
+        ),
+        scores=pd.read_parquet(files.scores).astype({"sample_id": str}) if files.scores.exists() else None,
+        cost=_cost(summary, unlearned["summary"] if unlearned else {}),
+        harness=summary.get("harness"),
+        notes=tuple(dict.fromkeys((*catalogue["notes"], *summary["notes"], *summary["warnings"]))),
+    )
+
+
+def _settings(config: EvaluateConfig, unlearned: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what was set by dotted name; the model is the one that unlearning began with."""
+    asked = _dumped(config)
+    if config.forget or config.data or config.unlearn_run:
+        asked = {name: value for name, value in asked.items() if name not in _BESIDE}
+    own = {f"evaluation.{name}" if name in _ASKED else name: value for name, value in asked.items()}
+    if unlearned is None:
+        return dict(_flat(own))
+    started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))
+    return dict(_flat({name: value for name, value in own.items() if name != "model"} | started))
+
+
+def _dumped(config: RunConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.model_dump(mode="json").items() if name not in _APART}
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted names and texts; what is not set has none."""
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        elif value not in (None, []):
+            yield f"{above}{name}", ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _group(label: str, settings: Mapping[str, str]) -> str:
+    shared = sorted((name, value) for name, value in settings.items() if name != _SEED)
+    return f"{label} {hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()}"
+
+
+def _ids(files: EvaluationFiles, name: str, values: pd.DataFrame) -> tuple[str, ...]:
+    path = files.sets / f"{name}.parquet"
+    found: Iterable[Any] = (
+        pd.read_parquet(path, columns=["sample_id"])["sample_id"]
+        if path.exists()
+        else values.loc[values["split"] == name, "sample_id"].unique()
+    )
+    return tuple(map(str, found))
+
+
+def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str, float]:
+    spent = unlearned.get("flops_training", np.nan) + unlearned.get("flops_checks", 0)
+    known = {
+        "updates": unlearned.get("updates"),
+        "seconds": unlearned.get("seconds", unlearned.get("seconds_training")),
+        "tflop": spent / _TERA,
+        "mrd_tflop": unlearned.get("flops_mrd", np.nan) / _TERA,
+        "mrd_evaluations": unlearned.get("mrd_forward_evaluations"),
+        "evaluation_seconds": summary.get("seconds"),
+    }
+    return {name: np.nan if value is None else float(value) for name, value in known.items()}
+
+
+def _sample_rows(split: str, metric: str, scores: pd.Series[float]) -> pd.DataFrame:
+    return pd.DataFrame({"split": split, "sample_id": scores.index, "metric": metric, "value": scores.to_numpy()})
+
+
+def _taken(metric: str, split: str, result: Result) -> pd.Series[float]:
+    """Return the values of samples; of the truth ratio, OpenUnlearning has r itself, and its aggregate as here."""
+    scores = result.scores()
+    if metric != "truth_ratio" or scores.empty:
+        return scores
+    if split == "forget":
+        return pd.Series(closer_to_one_better(scores), index=scores.index)
+    better = pd.Series(true_better(scores), index=scores.index)
+    as_it_is = abs(scores.mean() - result.aggregate) < abs(better.mean() - result.aggregate)
+    return scores if as_it_is else better
+
+
+def _attack_rows(metric: str, result: Result) -> list[pd.DataFrame]:
+    return [
+        _sample_rows(_ATTACKED[part], metric, scores.scores())
+        for part, scores in result.parts.items()
+        if part in _ATTACKED
+    ]
+
+
+def _whole(metric: str, split: str, aggregate: float) -> tuple[str, str, float]:
+    """Return a row of the aggregates; an attack has unseen samples as the positive class, here it is forget."""
+    if metric.startswith("mia_"):
+        return split, f"{metric}_unseen", 1 - aggregate
+    return split, metric, aggregate
+
+
+def _numbered_sets(values: pd.DataFrame) -> Iterator[AskedSet]:
+    for split, ours in values.groupby("split", sort=False):
+        name = str(split)
+        title = name.replace("_", " ").capitalize()
+        ids = tuple(map(str, ours["sample_id"].unique()))
+        yield AskedSet(name, title, _ROLES.get(name, "general"), "answers", ids)

@@ -1,0 +1,265 @@
+"""Statistics of evaluations with their noise: bootstrap replicates over samples, and the spread over seeds.
+
+A replicate is a vector, for each set, of how often each of its samples was drawn, the same for all runs. Every
+statistic of a run is a function of such counts and of the run's values, so that means, their means, areas under
+curves and differences of runs all come from the same replicates, and what runs share cancels in a difference. The
+first row of the counts draws every sample once: what it gives is what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+from zlib import crc32
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from analysis.comparison.evaluated import Evaluated
+from analysis.statistics.censored import LEAST_SAMPLES
+from analysis.statistics.groups import SEED, BoolArray, Interval
+from mrd_core.scoring.draws import FloatArray
+
+REPLICATES = 1000
+SHARE, POSITIVE, UNBOUNDED = (0.0, 1.0), (0.0, np.inf), (-np.inf, np.inf)
+
+# A set and a metric of its samples.
+Input = tuple[str, str]
+
+
+class Difference(NamedTuple):
+    """A difference with its 95 % interval and two-sided p; NaN where the noise is not known."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+class SeedNoise(NamedTuple):
+    """Variance of a difference over seeds, and its degrees of freedom; none of either with one seed."""
+
+    variance: float = 0.0
+    freedom: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a run has of the shared samples, and how often each is drawn.
+
+    Attributes:
+        counts: By set, shape (1 + R, n), the first row ones.
+        values: By set and metric, shape (n,), NaN where undefined.
+        whole: What is of a set as a whole, by set and metric.
+        harness: Metrics of lm-evaluation-harness by task.
+    """
+
+    counts: Mapping[str, FloatArray]
+    values: Mapping[Input, FloatArray]
+    whole: Mapping[Input, float]
+    harness: Mapping[str, Mapping[str, float]]
+
+    @property
+    def undefined(self) -> FloatArray:
+        """What a statistic is that cannot be had, shape (1 + R,)."""
+        return np.full(1 + REPLICATES, np.nan)
+
+    def restricted(self, other: View) -> View:
+        """Return the view of those samples alone that the other has too, metric by metric; itself if all are."""
+        missing = {
+            key: ~np.isfinite(other.values.get(key, np.full(len(values), np.nan)))
+            for key, values in self.values.items()
+        }
+        if not any((missing[key] & np.isfinite(values)).any() for key, values in self.values.items()):
+            return self
+        kept = {key: np.where(missing[key], np.nan, values) for key, values in self.values.items()}
+        return replace(self, values=kept)
+
+    def masked(self, kept: Mapping[str, BoolArray]) -> View:
+        """Return the view with the samples that are kept alone; of a set that is not named, that is all.
+
+        Args:
+            kept: By set, shape (n,).
+        """
+        masked = {
+            key: np.where(kept[key[0]], values, np.nan) if key[0] in kept else values
+            for key, values in self.values.items()
+        }
+        return replace(self, values=masked)
+
+    def defined(self, key: Input) -> int:
+        """Return how many samples have a value."""
+        return int(np.isfinite(self.values[key]).sum()) if key in self.values else 0
+
+    def undefined_of(self, key: Input) -> int:
+        """Return how many samples have none although the metric was taken."""
+        return len(self.values[key]) - self.defined(key) if key in self.values else 0
+
+    def mean(self, key: Input) -> FloatArray:
+        """Return the mean of a metric over the samples of a set that have it, shape (1 + R,)."""
+        values, counts = self._pooled([key])
+        return _ratio(counts @ values, counts.sum(axis=1))
+
+    def auc(self, metric: str, first: Sequence[str], others: Sequence[str]) -> FloatArray:
+        """Return P(score of `first` > score of `others`) + half of P(equal), shape (1 + R,).
+
+        Args:
+            metric: A score per sample.
+            first: The sets of the one side, pooled.
+            others: Those of the other.
+        """
+        scores, counts = self._pooled([(split, metric) for split in first])
+        rivals, weights = self._pooled([(split, metric) for split in others])
+        order = np.argsort(rivals, kind="stable")
+        passed = np.concatenate([np.zeros((len(weights), 1)), weights[:, order].cumsum(axis=1)], axis=1)
+        below, at_most = (passed[:, np.searchsorted(rivals[order], scores, side)] for side in ("left", "right"))
+        wins = (counts * (below + at_most)).sum(axis=1) / 2
+        return _ratio(wins, counts.sum(axis=1) * weights.sum(axis=1))
+
+    def perplexity(self, split: str) -> FloatArray:
+        """Return exp of the mean NLL over all tokens of a set, shape (1 + R,)."""
+        keys = ((split, "nll"), (split, "answer_tokens"))
+        if any(key not in self.values for key in keys):
+            return self.undefined
+        nll, tokens = (self.values[key] for key in keys)
+        defined = np.isfinite(nll) & np.isfinite(tokens)
+        counts = self.counts[split][:, defined]
+        perplexity: FloatArray = np.exp(_ratio(counts @ (nll * tokens)[defined], counts @ tokens[defined]))
+        return perplexity
+
+    def _pooled(self, keys: Iterable[Input]) -> tuple[FloatArray, FloatArray]:
+        """Return the defined values under these keys, shape (n,), and how often each is drawn, (1 + R, n)."""
+        found = [self._drawn(key) for key in keys if key in self.values]
+        if len(found) == 1:
+            return found[0]
+        values, counts = zip((np.empty(0), np.empty((1 + REPLICATES, 0))), *found, strict=True)
+        return np.concatenate(values), np.concatenate(counts, axis=1)
+
+    def _drawn(self, key: Input) -> tuple[FloatArray, FloatArray]:
+        values, counts = self.values[key], self.counts[key[0]]
+        defined = np.isfinite(values)
+        return (values, counts) if defined.all() else (values[defined], counts[:, defined])
+
+
+def shared_samples(runs: Sequence[Evaluated]) -> dict[str, list[str]]:
+    """Return the ids, by set, that all runs share which were asked the set; those of the first in their order."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for split, ids in _asked(run).items():
+            found[split] = [sample for sample in found[split] if sample in ids] if split in found else list(ids)
+    return found
+
+
+def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]], seed: int = SEED) -> dict[Evaluated, View]:
+    """Return the view of each run on these samples, all with the same counts."""
+    counts = {split: _counts(split, len(of_split), seed) for split, of_split in ids.items()}
+    return {run: View(counts, _tables(run, ids), _whole(run), run.harness or {}) for run in runs}
+
+
+def limits(replicates: FloatArray, n: int, bounds: tuple[float, float] = UNBOUNDED) -> Interval:
+    """Return what was measured with its 95 % interval over samples, from replicates of shape (1 + R,).
+
+    The percentiles are widened as Student's t widens those of a mean of n values, within the bounds that the value
+    has; no interval below `LEAST_SAMPLES`.
+    """
+    value, drawn = float(replicates[0]), replicates[1:]
+    if not (np.isfinite(value) and n >= LEAST_SAMPLES and np.isfinite(drawn).mean() > 0.5):
+        return Interval(value, np.nan, np.nan)
+    ends = np.nanquantile(drawn, [0.025, 0.975]) - value
+    widening = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975) / special.ndtri(0.975)
+    low, high = np.clip(value + widening * ends, *bounds)
+    return Interval(value, float(low), float(high))
+
+
+def paired_noise(points: FloatArray) -> SeedNoise:
+    """Return the noise of the mean of paired differences, shape (k,), one for each seed."""
+    k = len(points)
+    return SeedNoise(float(points.var(ddof=1)) / k, k - 1) if k > 1 else SeedNoise()
+
+
+def unpaired_noise(first: FloatArray, second: FloatArray) -> SeedNoise:
+    """Return the noise of a difference of means over seeds that have nothing in common."""
+    return _summed([paired_noise(first), paired_noise(second)])
+
+
+def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
+    """Return a difference of means over seeds, with the noise of its samples and of its seeds.
+
+    The variance is that of the replicates, n / (n − 1) times as that of a mean of n values would be, and that over
+    seeds; the t-interval has the degrees of freedom of Welch and Satterthwaite.
+
+    Args:
+        replicates: Of the difference, shape (1 + R,).
+        seeds: Its noise over seeds.
+        n: Samples that it is from; 0 where there are none, and the noise of seeds is all there is.
+    """
+    value = float(replicates[0])
+    parts = [seeds]
+    if n >= LEAST_SAMPLES:
+        parts.append(SeedNoise(float(np.nanvar(replicates[1:], ddof=1)) * n / (n - 1), n - 1))
+    noise = _summed(parts)
+    if not (np.isfinite(value) and noise.freedom and (n == 0 or n >= LEAST_SAMPLES)):
+        return Difference(value, np.nan, np.nan, np.nan)
+    error = float(np.sqrt(noise.variance))
+    margin = float(special.stdtrit(noise.freedom, 0.975)) * error
+    if not error:
+        return _without_noise(value, n)
+    p = float(2 * special.stdtr(noise.freedom, -abs(value) / error))
+    return Difference(value, value - margin, value + margin, p)
+
+
+def _without_noise(value: float, n: int) -> Difference:
+    """Return a difference that is the same in every sample: as sure as n tosses of a coin that all fall alike."""
+    p = 1.0 if not value else 2.0 ** (1 - n) if n else np.nan
+    return Difference(value, *((value, value) if n else (np.nan, np.nan)), p)
+
+
+def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:
+    """Return the noise of a sum of independent parts (Welch, 1947; Satterthwaite, 1946)."""
+    known = [part for part in parts if part.freedom]
+    variance = sum(part.variance for part in known)
+    spread = sum(part.variance**2 / part.freedom for part in known)
+    freedom = variance**2 / spread if spread else max((part.freedom for part in known), default=0.0)
+    return SeedNoise(variance, freedom)
+
+
+def _asked(run: Evaluated) -> dict[str, dict[str, None]]:
+    """Return the ids of the samples with values, by set, in the order of the values."""
+    groups = run.values.groupby("split", sort=False)["sample_id"]
+    return {str(split): dict.fromkeys(map(str, ids.unique())) for split, ids in groups}
+
+
+def _counts(split: str, n: int, seed: int) -> FloatArray:
+    """Return how often each of n samples is drawn, independently of other sets."""
+    if not n:
+        return np.empty((1 + REPLICATES, 0))
+    generator = np.random.default_rng([seed, crc32(split.encode())])
+    drawn = generator.multinomial(n, np.full(n, 1 / n), size=REPLICATES)
+    return np.concatenate([np.ones((1, n)), drawn])
+
+
+def _tables(run: Evaluated, ids: Mapping[str, Sequence[str]]) -> dict[Input, FloatArray]:
+    places = {split: pd.Index(of_split) for split, of_split in ids.items()}
+    groups = run.values.groupby(["split", "metric"], sort=False)
+    return {(str(split), str(metric)): _placed(ours, places[str(split)]) for (split, metric), ours in groups}
+
+
+def _placed(rows: pd.DataFrame, ids: pd.Index[str]) -> FloatArray:
+    """Return the values of these samples, NaN where there is none."""
+    found = np.full(len(ids), np.nan)
+    places = ids.get_indexer(pd.Index(rows["sample_id"]))
+    found[places[places >= 0]] = rows["value"].to_numpy(np.float64)[places >= 0]
+    return found
+
+
+def _whole(run: Evaluated) -> dict[Input, float]:
+    rows = run.aggregates.itertuples(index=False)
+    return {(str(split), str(metric)): float(value) for split, metric, value in rows}
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Divide, NaN where the divisor is not positive."""
+    quotient: FloatArray = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+    return quotient

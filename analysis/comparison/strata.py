@@ -1,0 +1,341 @@
+"""What unlearning does to hard and to easy samples: metrics by tercile of MRD, and change against MRD.
+
+Small MRD means hard. The terciles are those of the samples that are compared; a difference that is one of hard
+samples alone, or of easy ones, is an interaction, and has an interval of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from analysis.characteristics.claims import SIGNIFICANCE
+from analysis.comparison.columns import COMPLETENESS, Auc, Mean
+from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.groups import by_seed
+from analysis.comparison.replicates import UNBOUNDED, Difference, View, limits
+from analysis.comparison.table import Column, Group, Table, compared_pairs, over_seeds
+from analysis.statistics.censored import spearman
+from analysis.statistics.groups import BoolArray, holm
+from analysis.unlearning.runs import TERCILES
+from mrd_core.errors import UserError
+from mrd_core.scoring.draws import FloatArray
+
+COLUMN = "mrd_answer_mean"
+# What changes a sample is shown by: the share of its answer that is not written any more.
+CHANGED = "rr"
+MEMBERSHIP = "Membership score (Min-k%)"
+# Columns of an attack: of a single sample there is the score that it ranks by.
+_ATTACKS = frozenset({"mia", "mia_unseen"})
+HARD, MIDDLE, EASY = STRATA = TERCILES[:3]
+CONTRAST = f"{HARD} − {EASY}"
+VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
+
+_COLUMNS = [
+    *("part", "group", "against", "stratum", "value", "low", "high", "p", "p_holm", "marked"),
+    *("n", "seeds"),
+]
+_CHANGE_COLUMNS = ["group", "against", "split", "sample_id", "mrd", "tercile", "before", "after", "change"]
+_TIE_COLUMNS = ["group", "against", "rho", "low", "high", "n"]
+
+
+def by_stratum(
+    runs: Sequence[Evaluated], baseline: int, metric: str = "completeness", column: str = COLUMN
+) -> pd.DataFrame:
+    """Return a metric of the forget set by tercile of difficulty, and how groups differ there.
+
+    Columns: part, group, against, stratum, value, low, high (95 %), p, p_holm (over the rows of a part), marked
+    (larger than the noise), n (samples with a value), seeds. Rows are by part: `value` has a row per group and
+    stratum, with the noise of samples; `difference` a row per group, other group (the baseline; of X + MRD also X)
+    and stratum, `interaction` one per group and other group, the difference on hard samples less that on easy
+    ones, both with the noise of samples and of seeds. Seeds that lack the metric are left out; p is NaN where
+    there are not enough values to tell.
+
+    Args:
+        runs: What is compared.
+        baseline: Place of the run whose group the others are held against.
+        metric: Key of a column of the comparison that is of the forget set, or one of its metrics per sample.
+        column: Of the scores.
+
+    Raises:
+        UserError: As `compare`; no run has scores of these samples, or no such column or metric.
+    """
+    strata = _Strata.of(Table(runs, baseline), metric, column)
+    rows = [*strata.values(), *strata.differences()]
+    found = pd.DataFrame(rows, columns=_COLUMNS).sort_values("part", key=_place_of_part, kind="stable")
+    for part in (DIFFERENCE, INTERACTION):
+        ours = found["part"] == part
+        found.loc[ours, "p_holm"] = holm(list(found.loc[ours, "p"]))
+    return found.assign(marked=found["p_holm"] < SIGNIFICANCE).reset_index(drop=True)
+
+
+def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column: str = COLUMN) -> pd.DataFrame:
+    """Return how the value of each forget sample differs from the baseline's, beside its MRD.
+
+    Columns: group, against, split, sample_id, mrd, tercile, before (the baseline's value), after (the group's,
+    both means over seeds), change (after less before). A sample that either does not have is left out.
+
+    Arguments and errors as in `by_stratum`; the metric must have a value per sample.
+    """
+    table = Table(runs, baseline)
+    statistic = _of_samples(table, metric)
+    mrd = _difficulty(table, column, (statistic.split,))
+    before = _mean_values(table, table.groups[0], statistic)
+    terciles = _terciles(mrd)
+    rows = [
+        (
+            group.label,
+            table.groups[0].label,
+            statistic.split,
+            sample,
+            mrd[sample],
+            terciles[sample],
+            old,
+            new,
+            new - old,
+        )
+        for group in table.groups[1:]
+        for sample, old, new in zip(
+            table.ids[statistic.split], before, _mean_values(table, group, statistic), strict=True
+        )
+        if sample in mrd
+    ]
+    return pd.DataFrame(rows, columns=_CHANGE_COLUMNS).dropna(subset=["change"]).reset_index(drop=True)
+
+
+def column_of_samples(columns: Iterable[Column]) -> Column | None:
+    """Return the column by which samples are shown to change: RR, or the first of completeness that there is."""
+    found = {column.key: column for column in columns if column.side == COMPLETENESS}
+    return found.get(CHANGED, next(iter(found.values()), None))
+
+
+def title_of_samples(column: Column) -> str:
+    """Return what a column is of a single sample: of a membership attack, a score."""
+    return MEMBERSHIP if column.key in _ATTACKS else column.title
+
+
+def mrd_of(runs: Iterable[Evaluated], column: str = COLUMN) -> dict[str, float]:
+    """Return the MRD of forget samples by id, of the first of the runs that has it; none where none has."""
+    scores = (run.scores for run in runs if run.scores is not None and column in run.scores)
+    found = next(scores, None)
+    return {} if found is None else dict(zip(found["sample_id"], found[column].astype(np.float64), strict=True))
+
+
+def require_scores(runs: Sequence[Evaluated], column: str) -> None:
+    """Refuse runs of which none has this column of MRD beside its values."""
+    known = dict.fromkeys(str(name) for run in runs if run.scores is not None for name in run.scores)
+    if not known:
+        raise UserError(
+            "The evaluations",
+            "have no MRD beside their values.",
+            "Evaluate with a score run of the forget set (`--scores`).",
+        )
+    if column not in known:
+        listed = ", ".join(name for name in known if name.startswith("mrd_"))
+        raise UserError(f"The column {column}", "is not in the scores.", f"Choose one of {listed}.")
+
+
+def ties(changed: pd.DataFrame) -> pd.DataFrame:
+    """Return Spearman's ρ of MRD with the change of each group, with its interval over samples.
+
+    Columns: group, against, rho, low, high, n.
+
+    Args:
+        changed: See `change`.
+    """
+    rows = []
+    for (group, against), ours in changed.groupby(["group", "against"], sort=False):
+        found = spearman(ours["mrd"].to_numpy(), ours["change"].to_numpy(np.float64), np.zeros(len(ours)))
+        rows.append((group, against, found.value, found.low, found.high, found.n))
+    return pd.DataFrame(rows, columns=_TIE_COLUMNS)
+
+
+class _Side(NamedTuple):
+    """Replicates of two runs on the n samples that both have, each of shape (1 + R,)."""
+
+    ours: FloatArray
+    others: FloatArray
+    n: int
+
+    @property
+    def is_known(self) -> bool:
+        """Whether both runs have a value."""
+        return bool(np.isfinite(self.ours[0]) and np.isfinite(self.others[0]))
+
+    def less(self, other: _Side) -> _Side:
+        """Return the contrast with another stratum."""
+        return _Side(self.ours - other.ours, self.others - other.others, min(self.n, other.n))
+
+
+@dataclass(frozen=True, eq=False)
+class _Strata:
+    """Views of every run on the samples of each stratum.
+
+    Attributes:
+        table: What is compared.
+        key: The column, or the metric.
+        kept: By stratum and forget set, which of its samples are in it.
+    """
+
+    table: Table
+    key: str
+    kept: Mapping[str, Mapping[str, BoolArray]]
+
+    @classmethod
+    def of(cls, table: Table, metric: str, column: str) -> _Strata:
+        splits = _forget_splits(table, metric)
+        terciles = _terciles(_difficulty(table, column, splits))
+        kept = {
+            stratum: {
+                split: np.array([terciles.get(each) == stratum for each in table.ids[split]]) for split in splits
+            }
+            for stratum in STRATA
+        }
+        return cls(table, metric, kept)
+
+    def values(self) -> Iterator[dict[str, Any]]:
+        for group in self.table.groups:
+            for stratum in STRATA:
+                views = [self._view(run, stratum) for run in group.runs]
+                found = [(self._measured(view), self._size(view)) for view in views]
+                known = [(values, n) for values, n in found if np.isfinite(values[0])]
+                if known:
+                    n = min(n for _, n in known)
+                    value = limits(np.mean([values for values, _ in known], axis=0), n, self._bounds)
+                    yield self._row(VALUE, group, None, stratum, Difference(*value, np.nan), n, len(known))
+
+    def differences(self) -> Iterator[dict[str, Any]]:
+        for group, against in compared_pairs(self.table.groups):
+            pairs, paired = by_seed(group, against)
+            found = {stratum: [self._pair(*pair, stratum) for pair in pairs] for stratum in STRATA}
+            contrast = [hard.less(easy) for hard, easy in zip(found[HARD], found[EASY], strict=True)]
+            for stratum, sides in (found | {CONTRAST: contrast}).items():
+                part = INTERACTION if stratum == CONTRAST else DIFFERENCE
+                yield self._row(part, group, against, stratum, *_judged(pairs, sides, paired))
+
+    def _pair(self, run: Evaluated, other: Evaluated, stratum: str) -> _Side:
+        ours, others = (self._view(each, stratum) for each in (run, other))
+        both = ours.restricted(others)
+        return _Side(self._measured(both), self._measured(others.restricted(ours)), self._size(both))
+
+    def _row(
+        self, part: str, group: Group, against: Group | None, stratum: str, found: Difference, n: int, seeds: int
+    ) -> dict[str, Any]:
+        return {
+            "part": part,
+            "group": group.label,
+            "against": against.label if against else "",
+            "stratum": stratum,
+            **found._asdict(),
+            **{"n": n, "seeds": seeds},
+        }
+
+    def _view(self, run: Evaluated, stratum: str) -> View:
+        return self.table.views[run].masked(self.kept[stratum])
+
+    def _measured(self, view: View) -> FloatArray:
+        if self.key in _keys(self.table):
+            return self.table.replicates_of(view, self.key)
+        return _raw(self.table, self.key)(view)
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return self.table.bounds(self.key) if self.key in _keys(self.table) else UNBOUNDED
+
+    def _size(self, view: View) -> int:
+        if self.key in _keys(self.table):
+            return self.table.size(view, self.key)
+        return view.defined(_raw(self.table, self.key).inputs[0])
+
+
+def _judged(
+    pairs: Sequence[tuple[Evaluated, Evaluated]], sides: Sequence[_Side], paired: bool
+) -> tuple[Difference, int, int]:
+    """Return the difference over those pairs of which both have a value, its samples, and the number of pairs."""
+    known = [at for at, side in enumerate(sides) if side.is_known]
+    if not known:
+        return Difference(np.nan, np.nan, np.nan, np.nan), 0, 0
+    n = min(sides[at].n for at in known)
+    ours, others = (np.stack([sides[at][which] for at in known]) for which in (0, 1))
+    return over_seeds([pairs[at] for at in known], ours, others, paired, n), n, len(known)
+
+
+def _keys(table: Table) -> set[str]:
+    return {column.key for column in table.columns}
+
+
+def _forget_splits(table: Table, metric: str) -> tuple[str, ...]:
+    """Return the forget sets that a column or metric is of."""
+    leaves = table.leaves(metric) if metric in _keys(table) else [_raw(table, metric)]
+    forget = {split for run in table.runs for split in run.splits("forget")}
+    found = dict.fromkeys(split for leaf in leaves for split, _ in leaf.inputs if split in forget)
+    if not found:
+        raise UserError(f"The column {metric}", "says nothing of the forget set.", _choose(table))
+    return tuple(found)
+
+
+def _raw(table: Table, metric: str) -> Mean:
+    """Return the mean of a metric per sample over the forget set that has it."""
+    for run in table.runs:
+        for split in run.splits("forget"):
+            if table.views[run].defined((split, metric)):
+                return Mean(split, metric)
+    raise UserError(f"The metric {metric}", "was not measured on the forget set.", _choose(table))
+
+
+def _of_samples(table: Table, metric: str) -> Mean:
+    """Return what a column is of a single sample: of a score of membership the score."""
+    if metric not in _keys(table):
+        return _raw(table, metric)
+    statistic = table.statistics.get(metric)
+    if isinstance(statistic, Mean):
+        _forget_splits(table, metric)
+        return statistic
+    if isinstance(statistic, Auc):
+        return Mean(statistic.forget[0], statistic.metric)
+    raise UserError(f"The column {metric}", "has no value for a single sample.", _choose(table))
+
+
+def _choose(table: Table) -> str:
+    forget = {split for run in table.runs for split in run.splits("forget")}
+    return f"Choose one of {', '.join(column.key for column in table.columns if column.split in forget)}."
+
+
+def _difficulty(table: Table, column: str, splits: Sequence[str]) -> dict[str, float]:
+    """Return the MRD of the shared samples that have one, by id; the baseline's, if it has it."""
+    require_scores(table.runs, column)
+    values = mrd_of((*table.groups[0].runs, *table.runs), column)
+    mrd = {
+        each: values[each]
+        for split in splits
+        for each in table.ids[split]
+        if np.isfinite(values.get(each, np.nan))
+    }
+    if not mrd:
+        raise UserError(
+            "The score run",
+            f"has no MRD of the samples of {', '.join(splits)}.",
+            "Evaluate with a score run of the same forget set.",
+        )
+    return mrd
+
+
+def _terciles(mrd: Mapping[str, float]) -> dict[str, str]:
+    """Return the tercile of each sample by rank, ties by id."""
+    ranked = sorted(mrd, key=lambda sample: (mrd[sample], sample))
+    return {sample: TERCILES[3 * rank // len(ranked)] for rank, sample in enumerate(ranked)}
+
+
+def _mean_values(table: Table, group: Group, statistic: Mean) -> FloatArray:
+    """Return the mean over seeds of each sample, NaN where a seed lacks it, shape (n,)."""
+    missing = np.full(len(table.ids[statistic.split]), np.nan)
+    values = [table.views[run].values.get(statistic.inputs[0], missing) for run in group.runs]
+    return statistic.of_sample(np.mean(values, axis=0))
+
+
+def _place_of_part(parts: pd.Series[Any]) -> pd.Series[Any]:
+    return parts.map(PARTS.index)

@@ -1,0 +1,426 @@
+"""What evaluations say of one another: completeness, utility and their price, with the noise of samples and seeds.
+
+Runs are compared by setting: the seeds of one are its spread and are never ranked. A difference is marked where it
+is larger than its noise, corrected by Holm's method for the columns that it was looked for in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.characteristics.claims import SIGNIFICANCE
+from analysis.comparison.columns import (
+    AVERAGE,
+    COMPLETENESS,
+    FORGET_QUALITY,
+    UTILITY,
+    Column,
+    Declared,
+    HarnessMean,
+    Perplexity,
+    Statistic,
+    declared,
+)
+from analysis.comparison.evaluated import COSTS, Evaluated
+from analysis.comparison.groups import Group, by_seed, differing, grouped, partner, prepared, seeds_left_out
+from analysis.comparison.replicates import (
+    POSITIVE,
+    SHARE,
+    Difference,
+    View,
+    difference,
+    limits,
+    paired_noise,
+    shared_samples,
+    unpaired_noise,
+    views,
+)
+from analysis.statistics.groups import Interval, holm
+from mrd_core.scoring.draws import FloatArray
+
+__all__ = ["Column", "Comparison", "Group", "Table", "compare", "default_baseline"]
+
+# A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
+LEAST_SIGNAL = 0.05
+
+_RUN_COLUMNS = ["group", "run", "seed", "column", "value", "low", "high", "n", "undefined"]
+_CELL_COLUMNS = ["group", "column", "mean", "sd", "seeds", "low", "high", "n", "undefined", "each"]
+_DIFFERENCE_COLUMNS = [
+    *("group", "against", "column", "difference", "low", "high", "p", "p_holm", "marked", "better"),
+    *("seeds", "n"),
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was found of several evaluations.
+
+    Attributes:
+        baseline: Label of the group that the others are held against.
+        groups: The baseline first.
+        settings: Those that differ: setting, and a column for each group by its label.
+        columns: What was compared, in the order of a table.
+        runs: A row per run and column: group, run (its name), seed, column, value, low, high (95 %, over
+            samples), n, undefined.
+        cells: A row per group and column: group, column, mean (over seeds; of forget quality the median), sd (over
+            seeds; NaN with one), seeds (runs that have it), low, high (95 % of the mean, over samples), n (samples
+            with a value; the fewest of the sets it is from), undefined (samples without one, over runs), each (the
+            value of each run).
+        differences: A row per group, other group and column: group, against (a label), column, difference (group
+            less the other), low, high (95 %, over samples and seeds), p (two-sided), p_holm (over the columns),
+            marked (larger than the noise), better (whether it points to the good end), seeds (pairs), n.
+        costs: group, and for each of `COSTS` the mean and, under `NAME_sd`, the spread over seeds.
+        notes: What a reader must know, in sentences.
+    """
+
+    baseline: str
+    groups: list[Group]
+    settings: pd.DataFrame
+    columns: list[Column]
+    runs: pd.DataFrame
+    cells: pd.DataFrame
+    differences: pd.DataFrame
+    costs: pd.DataFrame
+    notes: list[str]
+
+
+class Table:
+    """The columns of runs and their replicates; what samples one of two lacks is left out of both.
+
+    Attributes:
+        runs: What is compared, samples aligned.
+        groups: The baseline first.
+        notes: In sentences.
+        quiet: Sets in which the baseline has no signal.
+        views: What each run has of the shared samples.
+    """
+
+    def __init__(self, runs: Sequence[Evaluated], baseline: int) -> None:
+        self.runs, suite, self.notes = prepared(runs, baseline)
+        self.groups = grouped(self.runs, runs[baseline].group)
+        self.ids = shared_samples(self.runs)
+        self.views = views(self.runs, self.ids)
+        self._declared = list(declared(suite, self.runs))
+        self.quiet = {split for split in _utility_splits(self._declared) if not self._has_signal(split)}
+        if self.quiet:
+            self.notes.append(
+                f"No signal in {', '.join(sorted(self.quiet))}: the baseline writes hardly more of the answers "
+                "there than of other samples’ answers, so these columns are in no mean."
+            )
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """Every column, means after what they are of."""
+        found = [each.column for each in self._judged]
+        sides = {side: [column for column in found if column.side == side] for side in (COMPLETENESS, UTILITY)}
+        means = list(_means(sides))
+        return [*sides[COMPLETENESS], *sides[UTILITY], *means, *(each for each in found if each.side == "other")]
+
+    @cached_property
+    def statistics(self) -> Mapping[str, Statistic]:
+        """What columns that are no means of others are, by key."""
+        return {each.column.key: each.statistic for each in self._judged}
+
+    def replicates(self, view: View) -> dict[str, FloatArray]:
+        """Return every column of a view by key: what was measured and its replicates, shape (1 + R,)."""
+        found = {key: statistic(view) for key, statistic in self.statistics.items()}
+        for column in self.columns:
+            if column.side == "mean":
+                found[column.key] = _mean_of([found[part] for part in self.parts(column.key)])
+        return found
+
+    def replicates_of(self, view: View, key: str) -> FloatArray:
+        """Return one column of a view, shape (1 + R,)."""
+        parts = self.parts(key)
+        return (
+            _mean_of([self.replicates_of(view, part) for part in parts]) if parts else self.statistics[key](view)
+        )
+
+    def parts(self, key: str) -> list[str]:
+        """Return the columns that a mean is of; none of any other column."""
+        if key == AVERAGE:
+            return [COMPLETENESS, UTILITY]
+        return [column.key for column in self.columns if column.side == key and column.signal]
+
+    def leaves(self, key: str) -> list[Statistic]:
+        """Return what a column is made of in the end: its own statistic, or those of its parts."""
+        parts = self.parts(key)
+        return [leaf for part in parts for leaf in self.leaves(part)] if parts else [self.statistics[key]]
+
+    def rests_on_tasks(self, key: str) -> bool:
+        """Tell whether tasks of the harness are part of a column: their samples are not known."""
+        return any(isinstance(leaf, HarnessMean) for leaf in self.leaves(key))
+
+    def bounds(self, key: str) -> tuple[float, float]:
+        """Return what values of a column can be."""
+        return POSITIVE if any(isinstance(leaf, Perplexity) for leaf in self.leaves(key)) else SHARE
+
+    def size(self, view: View, key: str) -> int:
+        """Return the samples that a column has a value of: the fewest of the sets that it is from, 0 for none."""
+        counts: dict[str, int] = {}
+        for leaf in self.leaves(key):
+            for split, metric in leaf.inputs:
+                most = counts.get(split, len(self.ids.get(split, ())))
+                counts[split] = min(view.defined((split, metric)), most)
+        return min((count for count in counts.values() if count), default=0)
+
+    def undefined(self, view: View, key: str) -> int:
+        """Return the samples without a value, over all that a column is made of."""
+        inputs = {each for leaf in self.leaves(key) for each in leaf.inputs}
+        return sum(map(view.undefined_of, inputs))
+
+    @cached_property
+    def _judged(self) -> list[Declared]:
+        """The columns that are no means, with the utility of sets in which the baseline has no signal marked."""
+        return [
+            replace(each, column=replace(each.column, signal=False))
+            if each.column.side == UTILITY and each.column.split in self.quiet
+            else each
+            for each in self._declared
+        ]
+
+    def _has_signal(self, split: str) -> bool:
+        ours = [self.views[run] for run in self.groups[0].runs]
+        gains, sizes = [], []
+        for view in ours:
+            written, by_chance = (split, "rouge"), (split, "rouge_shuffled")
+            if view.defined(written) and view.defined(by_chance):
+                gains.append(view.mean(written) - view.mean(by_chance))
+                sizes.append(min(view.defined(written), view.defined(by_chance)))
+        # What cannot be told stays in.
+        return not gains or not limits(np.mean(gains, axis=0), min(sizes)).low <= LEAST_SIGNAL
+
+
+def default_baseline(runs: Sequence[Evaluated]) -> int:
+    """Return the place of the first evaluation of a model that nothing was unlearned from, or 0."""
+    return next((place for place, run in enumerate(runs) if run.is_original), 0)
+
+
+def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
+    """Compare evaluations of one suite.
+
+    Args:
+        runs: At least one.
+        baseline: Place of the run whose group the others are held against.
+
+    Raises:
+        UserError: No run, suites that differ, or no sample in common.
+    """
+    table = Table(runs, baseline)
+    measured = {run: table.replicates(table.views[run]) for run in table.runs}
+    notes = [*_missing(table, measured), *_one_seed(table.groups), *_unpaired(table.groups)]
+    return Comparison(
+        baseline=table.groups[0].label,
+        groups=table.groups,
+        settings=differing(table.groups),
+        columns=table.columns,
+        runs=pd.DataFrame(_run_rows(table, measured), columns=_RUN_COLUMNS),
+        cells=pd.DataFrame(_cells(table, measured), columns=_CELL_COLUMNS),
+        differences=_differences(table, measured),
+        costs=pd.DataFrame([_costs(group) for group in table.groups]),
+        notes=[*table.notes, *notes],
+    )
+
+
+def compared_pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
+    """Yield each group with the baseline, and with the group that it shares a method with (X + MRD with X)."""
+    for group in groups:
+        others = dict.fromkeys((groups[0], partner(group, groups)))
+        yield from ((group, other) for other in others if other is not None and other is not group)
+
+
+def over_seeds(
+    pairs: Sequence[tuple[Evaluated, Evaluated]], ours: FloatArray, others: FloatArray, paired: bool, n: int
+) -> Difference:
+    """Return the difference of two groups, the mean over pairs of their runs.
+
+    Args:
+        pairs: The k pairs.
+        ours: Replicates of the first run of each, shape (k, 1 + R).
+        others: The same of the second.
+        paired: Whether the pairs have seeds in common, or one of the groups is a single run.
+        n: Samples.
+    """
+    differences = ours - others
+    if paired:
+        noise = paired_noise(differences[:, 0])
+    else:
+        firsts, seconds = zip(*pairs, strict=True)
+        noise = unpaired_noise(_once(firsts, ours), _once(seconds, others))
+    return difference(differences.mean(axis=0), noise, n)
+
+
+def _once(runs: Sequence[Evaluated], replicates: FloatArray) -> FloatArray:
+    """Return what was measured of each run, which may be in several pairs."""
+    return np.array(list(dict(zip(runs, replicates[:, 0], strict=True)).values()))
+
+
+def _utility_splits(columns: Sequence[Declared]) -> set[str]:
+    return {each.column.split for each in columns if each.column.side == UTILITY}
+
+
+def _means(sides: Mapping[str, Sequence[Column]]) -> Iterator[Column]:
+    """Yield the mean of each side that has columns with a signal, and the mean of both."""
+    present = [side for side, columns in sides.items() if any(column.signal for column in columns)]
+    for side in present:
+        titles = ", ".join(column.title for column in sides[side] if column.signal)
+        yield Column(side, f"{side.capitalize()}", "mean", "", True, True, f"Mean of {titles}.")
+    if len(present) == 2:
+        yield Column(AVERAGE, "Average", "mean", "", True, True, "Mean of completeness and utility.")
+
+
+def _mean_of(parts: Sequence[FloatArray]) -> FloatArray:
+    mean: FloatArray = np.mean(parts, axis=0)
+    return mean
+
+
+def _run_rows(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:
+    for group in table.groups:
+        for run in group.runs:
+            view = table.views[run]
+            for column in table.columns:
+                n = table.size(view, column.key)
+                found = limits(measured[run][column.key], n, table.bounds(column.key))
+                undefined = table.undefined(view, column.key)
+                yield group.label, group.name_of(run), run.seed, column.key, *found, n, undefined
+
+
+def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:
+    for group in table.groups:
+        for column in table.columns:
+            runs = [run for run in group.runs if np.isfinite(measured[run][column.key][0])]
+            found = [measured[run][column.key] for run in runs]
+            each = tuple(float(values[0]) for values in found)
+            sizes = [table.size(table.views[run], column.key) for run in runs]
+            n = min(sizes, default=0)
+            undefined = sum(table.undefined(table.views[run], column.key) for run in group.runs)
+            mean, low, high = _over_runs(column, found, n, table.bounds(column.key))
+            sd = float(np.std(each, ddof=1)) if len(each) > 1 and column.key != FORGET_QUALITY else np.nan
+            yield group.label, column.key, mean, sd, len(each), low, high, n, undefined, each
+
+
+def _over_runs(column: Column, found: Sequence[FloatArray], n: int, bounds: tuple[float, float]) -> Interval:
+    """Return what a group has: the mean over its runs; of p-values, which have no mean, the median."""
+    if not found:
+        return Interval(np.nan, np.nan, np.nan)
+    if column.key == FORGET_QUALITY:
+        return Interval(float(np.median([values[0] for values in found])), np.nan, np.nan)
+    return limits(np.mean(found, axis=0), n, bounds)
+
+
+def _differences(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for group, against in compared_pairs(table.groups):
+        family = list(_family(table, measured, group, against))
+        tested = [row["p"] if row["signal"] else np.nan for row in family]
+        for row, corrected in zip(family, holm(tested), strict=True):
+            rows.append(row | {"p_holm": corrected, "marked": bool(corrected < SIGNIFICANCE)})
+    return pd.DataFrame(rows, columns=_DIFFERENCE_COLUMNS).astype({"marked": bool, "better": bool})
+
+
+def _family(
+    table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]], group: Group, against: Group
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one group held against another, but for what depends on the other columns."""
+    pairs, paired = by_seed(group, against)
+    sides = [_pair(table, measured, *pair) for pair in pairs]
+    for column in table.columns:
+        known = [at for at, side in enumerate(sides) if np.isfinite(side.difference(column.key))]
+        if column.key == FORGET_QUALITY or not known:
+            continue
+        n = min(table.size(sides[at].view, column.key) for at in known)
+        ours, others = (np.stack([sides[at].columns[which][column.key] for at in known]) for which in (0, 1))
+        found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
+        if len(known) == 1 and table.rests_on_tasks(column.key):
+            # One value of a task says nothing of its noise.
+            found = Difference(found.value, np.nan, np.nan, np.nan)
+        yield {
+            "group": group.label,
+            "against": against.label,
+            "column": column.key,
+            "difference": found.value,
+            **{"low": found.low, "high": found.high, "p": found.p, "signal": column.signal},
+            "better": _is_better(column, found.value, float(ours[:, 0].mean())),
+            **{"seeds": len(known), "n": n},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two runs on the samples that both have: the columns of each, and the view of the first."""
+
+    columns: tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]
+    view: View
+
+    def difference(self, key: str) -> float:
+        first, second = self.columns
+        return float(first[key][0] - second[key][0])
+
+
+def _pair(
+    table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]], run: Evaluated, other: Evaluated
+) -> _Pair:
+    whole = table.views[run], table.views[other]
+    first, second = whole[0].restricted(whole[1]), whole[1].restricted(whole[0])
+    ours = measured[run] if first is whole[0] else table.replicates(first)
+    others = measured[other] if second is whole[1] else table.replicates(second)
+    return _Pair((ours, others), first)
+
+
+def _defined(values: Sequence[float]) -> FloatArray:
+    found = np.asarray(values, dtype=np.float64)
+    return found[np.isfinite(found)]
+
+
+def _is_better(column: Column, change: float, value: float) -> bool:
+    """Tell whether a change to a value points to the good end: high, low, or nearer to one half."""
+    if column.higher_is_better is None:
+        return abs(value - 0.5) < abs(value - change - 0.5)
+    return bool(change > 0) if column.higher_is_better else bool(change < 0)
+
+
+def _costs(group: Group) -> dict[str, Any]:
+    row: dict[str, Any] = {"group": group.label}
+    for name in COSTS:
+        values = _defined([run.cost.get(name, np.nan) for run in group.runs])
+        row[name] = float(values.mean()) if len(values) else np.nan
+        row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+    return row
+
+
+def _missing(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[str]:
+    """Say which runs lack what a mean is of, and which means know nothing of noise."""
+    sides = [column for column in table.columns if column.side in (COMPLETENESS, UTILITY)]
+    for run in table.runs:
+        lacking = [column for column in sides if not np.isfinite(measured[run][column.key][0])]
+        if lacking:
+            means = " and ".join(dict.fromkeys(column.side for column in lacking if column.signal)) or "none"
+            listed = ", ".join(column.title for column in lacking)
+            yield f"{run.name}: no value of {listed}; means without one: {means}."
+    for column in sides:
+        if isinstance(table.statistics[column.key], HarnessMean):
+            yield f"{column.title}: its samples are not known, so its noise is that of seeds alone."
+
+
+def _one_seed(groups: Sequence[Group]) -> Iterator[str]:
+    alone = [group.label for group in groups if len(group.seeds) == 1]
+    if alone:
+        yield (
+            f"One seed: {', '.join(alone)}. How much another seed would change is not known; the noise is that "
+            "of the samples."
+        )
+
+
+def _unpaired(groups: Sequence[Group]) -> Iterator[str]:
+    for group, against in compared_pairs(groups):
+        if left := seeds_left_out(group, against):
+            yield (
+                f"{group.label} and {against.label} are compared on the seeds that both have; left out: "
+                f"{', '.join(map(str, left))}."
+            )

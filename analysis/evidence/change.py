@@ -1,0 +1,212 @@
+"""Parameter change (Fig. 3): how far does unlearning a composite of samples move the weights?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.league import LENGTH
+from analysis.evidence.runs import (
+    NOTHING_YET,
+    REPLICATES,
+    Evidence,
+    Measurements,
+    ended_badly,
+    estimate_at,
+    learning_rates,
+    noise,
+    shared_caveats,
+    small_n,
+    stacked,
+)
+from analysis.statistics.censored import Estimate, in_figures, partial, spearman
+from mrd_core.experiments.config import ParameterChangeConfig
+from mrd_core.scoring.draws import FloatArray
+
+PAPER = (
+    "The paper (Fig. 3, 300 composites of 40 samples) finds that unlearning moves the weights by very different "
+    "amounts, and concludes that samples differ in how hard they are to unlearn."
+)
+PREDICTORS = {
+    "mean_mrd": "Mean MRD",
+    "mean_nll": "Mean NLL",
+    "total_tokens": "Total tokens",
+    "updates": "Updates",
+}
+BINS = 20
+
+_COLUMNS = (
+    *("composite", "method", "optimiser", "learning_rate", "sample_ids", "joined", "updates", "forgotten"),
+    *("diverged", "mean_absolute_change", "accuracy"),
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ParameterChange(Evidence):
+    """How far the weights moved, and what goes with it.
+
+    Attributes:
+        composites: A row per composite and arm: arm, composite, samples, joined, updates, censored,
+            mean_absolute_change, mean_mrd, mean_nll, total_tokens (means over its samples, each as often as it
+            was drawn).
+        distribution: A row per bin and arm: arm, low, high (of mean_absolute_change), composites.
+        spread: A row per arm: arm, n, n_censored, least, q1, median, q3, greatest, variation (SD / mean).
+        correlations: A row per arm and predictor: arm, predictor, title, rho, low, high, n, n_censored, partial,
+            partial_low, partial_high (total tokens held).
+    """
+
+    composites: pd.DataFrame
+    distribution: pd.DataFrame
+    spread: pd.DataFrame
+    correlations: pd.DataFrame
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms that have been measured."""
+        return tuple(self.spread["arm"])
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name."""
+        return {
+            "correlations": self.correlations,
+            "spread": self.spread,
+            "distribution": self.distribution,
+            "composites": self.composites,
+        }
+
+
+def parameter_change(found: Measurements) -> ParameterChange:
+    """Judge what a parameter-change experiment has measured so far."""
+    rows = found.part("composite", *_COLUMNS)
+    kept = rows[~rows["diverged"] & rows["mean_absolute_change"].notna()]
+    composites = _composites(kept, found)
+    by_arm = {str(arm): ours for arm, ours in composites.groupby("arm", sort=False)}
+    correlations = stacked({arm: _correlations(ours) for arm, ours in by_arm.items()}, "arm")
+    spread = pd.DataFrame([_spread(arm, ours) for arm, ours in by_arm.items()], columns=pd.Index(_SPREAD))
+    with_mrd = {arm: _with_mrd(correlations, arm) for arm in by_arm}
+    return ParameterChange(
+        verdict=" ".join(_verdict(arm, row) for arm, row in with_mrd.items()) or NOTHING_YET,
+        findings=tuple(_findings(spread, with_mrd)),
+        caveats=tuple(_caveats(rows, composites, found)),
+        paper=PAPER,
+        composites=composites,
+        distribution=stacked({arm: _histogram(ours) for arm, ours in by_arm.items()}, "arm"),
+        spread=spread,
+        correlations=correlations,
+    )
+
+
+_SPREAD = ("arm", "n", "n_censored", "least", "q1", "median", "q3", "greatest", "variation")
+
+
+def _composites(rows: pd.DataFrame, found: Measurements) -> pd.DataFrame:
+    samples = found.samples.set_index("sample_id")
+    table = rows[["arm", "composite", "joined", "updates", "mean_absolute_change"]].assign(
+        censored=~rows["forgotten"], samples=[len(ids) for ids in rows["sample_ids"]]
+    )
+    drawn = [samples.reindex(list(ids)) for ids in rows["sample_ids"]]
+    return table.assign(
+        mean_mrd=np.array([each[found.mrd_column].mean() for each in drawn], dtype=np.float64),
+        mean_nll=np.array([each["nll"].mean() for each in drawn], dtype=np.float64),
+        total_tokens=np.array([each[LENGTH].sum() for each in drawn], dtype=np.float64),
+    ).reset_index(drop=True)
+
+
+def _correlations(composites: pd.DataFrame) -> pd.DataFrame:
+    rows = [_correlated(composites, name) for name in PREDICTORS]
+    return pd.DataFrame(rows)
+
+
+def _correlated(composites: pd.DataFrame, predictor: str) -> dict[str, object]:
+    """Return how a predictor goes with the change; of the two it is updates that may be censored."""
+    change, tokens = composites["mean_absolute_change"], composites["total_tokens"]
+    outcome = (change, np.zeros(len(change), dtype=bool))
+    x = composites[predictor]
+    if predictor == "updates":
+        x, outcome = change, (composites["updates"], composites["censored"].to_numpy())
+    rho = spearman(x, *outcome, REPLICATES)
+    held = _undefined(rho.n) if predictor == "total_tokens" else partial(x, *outcome, [tokens], REPLICATES)
+    return {
+        **{"predictor": predictor, "title": PREDICTORS[predictor], "rho": rho.value, "low": rho.low},
+        **{"high": rho.high, "n": rho.n, "n_censored": rho.n_censored},
+        **{"partial": held.value, "partial_low": held.low, "partial_high": held.high},
+    }
+
+
+def _undefined(n: int) -> Estimate:
+    return Estimate(np.nan, np.nan, np.nan, n)
+
+
+def _histogram(composites: pd.DataFrame) -> pd.DataFrame:
+    counts, edges = np.histogram(composites["mean_absolute_change"], bins=BINS)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "composites": counts})
+
+
+def _spread(arm: str, composites: pd.DataFrame) -> tuple[object, ...]:
+    change: FloatArray = composites["mean_absolute_change"].to_numpy(np.float64)
+    variation = change.std(ddof=1) / change.mean() if len(change) > 1 and change.mean() > 0 else np.nan
+    return (
+        arm,
+        len(change),
+        int(composites["censored"].sum()),
+        *np.quantile(change, [0, 0.25, 0.5, 0.75, 1]),
+        variation,
+    )
+
+
+def _with_mrd(correlations: pd.DataFrame, arm: str) -> pd.Series[float]:
+    """Return how mean MRD goes with the change."""
+    return correlations[(correlations["arm"] == arm) & (correlations["predictor"] == "mean_mrd")].iloc[0]
+
+
+def _verdict(arm: str, with_mrd: pd.Series[float]) -> str:
+    """Say whether the change goes with MRD."""
+    rho = estimate_at(with_mrd)
+    if not np.isfinite(rho.low):
+        return f"{arm}: it cannot be told whether the change goes with MRD, from n = {rho.n}."
+    if not rho.excludes_zero:
+        return f"{arm}: it cannot be told whether the change goes with MRD ({in_figures(rho)}, which includes 0)."
+    composites = "harder composites (smaller mean MRD)" if rho.value < 0 else "easier composites (larger mean MRD)"
+    return f"{arm}: {composites} move the weights further ({in_figures(rho)})."
+
+
+def _findings(spread: pd.DataFrame, with_mrd: Mapping[str, pd.Series[float]]) -> list[str]:
+    """Say how much the change varies, and what is left of its relation to MRD with the tokens held."""
+    said = []
+    for _, row in spread.iterrows():
+        arm = str(row["arm"])
+        varies = f", with SD / mean = {row['variation']:.0%}" if np.isfinite(row["variation"]) else ""
+        said.append(
+            f"{arm}: the mean absolute change of a parameter is {row['least']:.3g} to {row['greatest']:.3g} over "
+            f"{row['n']} composites{varies}."
+        )
+        held = estimate_at(with_mrd[arm], "partial", "partial_low", "partial_high")
+        if np.isfinite(held.low) and estimate_at(with_mrd[arm]).excludes_zero:
+            left = "the relation to MRD remains" if held.excludes_zero else "nothing certain is left of it"
+            said.append(f"{arm}: with the total tokens held, {left} ({in_figures(held)}).")
+    return said
+
+
+def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, found: Measurements) -> list[str]:
+    assert isinstance(found.config, ParameterChangeConfig)
+    said = shared_caveats(found) + noise(found) + learning_rates(found, rows)
+    for arm, ours in rows.groupby("arm", sort=False):
+        kept = composites[composites["arm"] == arm]
+        diverged = int(ours["diverged"].sum())
+        censored = int(kept["censored"].sum())
+        said += ended_badly(str(arm), censored, diverged, len(kept), "composites", found.config.max_updates)
+        said += small_n(len(kept), "composites")
+    batches = int((~composites["joined"]).sum())
+    if batches:
+        said.append(
+            f"{batches} composites were unlearned as a batch and not as one text; the reasons of the run say why."
+        )
+    if len(composites) and len(found.samples) and found.config.size > len(found.samples) / 4:
+        said.append(
+            "Composites share many of their samples, so that they are more alike than those of a larger set."
+        )
+    return said

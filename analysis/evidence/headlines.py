@@ -1,0 +1,98 @@
+"""What a validity experiment says of MRD in one line an arm: the badges of other pages. Quick to work out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.runs import REPLICATES, Measurements
+from analysis.evidence.updates import Spread, per_sample, spread
+from analysis.statistics.censored import LEAST_SAMPLES, Estimate, Outcome, in_figures, spearman, verdict
+
+# An interval that holds 0 and lies within this of it says that there is no relation worth the name.
+NEGLIGIBLE = 0.3
+# Hard samples have a small MRD: they are expected to take many updates.
+EXPECTED_OF_MRD = -1
+
+_COLUMNS = ("method", "optimiser", "learning_rate", "sample_id", "repeat", "updates", "forgotten", "diverged")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What an arm says of MRD.
+
+    Attributes:
+        arm: Name of method and optimiser, such as NPO (AdamW).
+        method: Of the arm.
+        optimiser: Of the arm.
+        measure: Column of MRD.
+        estimate: Spearman's ρ with updates.
+        outcome: What it shows.
+        text: The same in one line.
+    """
+
+    arm: str
+    method: str
+    optimiser: str
+    measure: str
+    estimate: Estimate
+    outcome: Outcome
+    text: str
+
+
+def arm_rows(found: Measurements) -> dict[str, pd.DataFrame]:
+    """Return the unlearnings of each arm by its name, in the order of the configuration."""
+    rows = found.part("unlearning", *_COLUMNS, "trace")
+    return {str(arm): ours.reset_index(drop=True) for arm, ours in rows.groupby("arm", sort=False)}
+
+
+def headlines_of(found: Measurements) -> list[Headline]:
+    """Return a headline for each arm that has been measured."""
+    return [headline(arm, rows, per_sample(rows), found) for arm, rows in arm_rows(found).items()]
+
+
+def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, found: Measurements) -> Headline:
+    """Return what an arm says of MRD, from its rows and what `evidence_updates.per_sample` made of them."""
+    joined = outcomes.merge(found.samples[["sample_id", found.mrd_column]], on="sample_id")
+    rho = spearman(joined[found.mrd_column], joined["updates"], joined["censored"].astype(bool), REPLICATES)
+    return Headline(
+        arm=arm,
+        method=str(rows["method"].iloc[0]),
+        optimiser=str(rows["optimiser"].iloc[0]),
+        measure=found.mrd_column,
+        estimate=rho,
+        outcome=verdict(rho, EXPECTED_OF_MRD).outcome,
+        text=f"{_said(rho, spread(rows, outcomes))}, {arm}",
+    )
+
+
+def unknown_because(updates: Spread) -> str:
+    """Return why nothing can be said of an arm; "" where something can."""
+    if updates.n == 0:
+        return "every run diverged"
+    if updates.n < LEAST_SAMPLES:
+        return f"{updates.n} samples are not enough"
+    if updates.n_censored == updates.n:
+        return f"none of {updates.n} samples was forgotten before the cap"
+    if updates.distinct == 1:
+        return f"all {updates.n} samples took the same number of updates"
+    return ""
+
+
+def is_flat(rho: Estimate) -> bool:
+    """Tell whether the interval holds 0 and no correlation that is more than weak."""
+    return bool(rho.low <= 0 <= rho.high and max(-rho.low, rho.high) < NEGLIGIBLE)
+
+
+def _said(rho: Estimate, updates: Spread) -> str:
+    reason = unknown_because(updates)
+    if reason or not np.isfinite(rho.low):
+        return f"Cannot tell whether MRD predicts updates: {reason or f'n = {rho.n}'}"
+    if rho.excludes_zero:
+        as_expected = rho.value * EXPECTED_OF_MRD > 0
+        return f"MRD predicts {'updates' if as_expected else 'the opposite'}: {in_figures(rho)}"
+    if is_flat(rho):
+        return f"MRD does not predict updates, or weakly at most: {in_figures(rho)}"
+    return f"Cannot tell whether MRD predicts updates: {in_figures(rho)}"

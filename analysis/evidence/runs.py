@@ -1,0 +1,208 @@
+"""What an experiment has measured so far, running or done, as frames to judge."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.statistics.censored import Estimate
+from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.measures import MEASURES
+from mrd_core.unlearning.methods import METHODS
+
+# Bootstrap replicates of everything that is judged here: badges and tables show the same intervals.
+REPLICATES = 1000
+# Below so many samples an interval is too wide to say much.
+FEW_SAMPLES = 30
+
+# Median relative standard error of MRD.
+NOISY = 0.1
+
+NOTHING_YET = "Nothing has been measured yet."
+
+_TEXTS = ("sample_id", "prompt", "answer")
+_FLAGS = ("forgotten", "diverged", "joined")
+_WORDS = (
+    *_FLAGS,
+    "part",
+    "arm",
+    "method",
+    "optimiser",
+    "sample_id",
+    "sample_ids",
+    "trace",
+    "scheme",
+    "mode",
+    "dtype",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """An experiment's directory, read.
+
+    Attributes:
+        directory: Of the run.
+        config: Its configuration.
+        rows: Raw rows, those so far where it runs; `part` says what kind a row is.
+        samples: A row per sample: sample_id, prompt, answer, the columns of
+            `mrd_core.scoring.measures.MEASURES` (NaN where not measured) and relative_se (of MRD); empty
+            before the forget set is scored.
+        scored: What the score run was: sigma, evaluations and more; empty before it is done.
+        finished: Whether all rows are there.
+    """
+
+    directory: Path
+    config: ExperimentConfig
+    rows: pd.DataFrame
+    samples: pd.DataFrame
+    scored: Mapping[str, Any]
+    finished: bool
+
+    @property
+    def draws(self) -> int:
+        """Evaluations that MRD was measured with."""
+        return int(self.scored.get("evaluations", 0))
+
+    @property
+    def mrd_column(self) -> str:
+        """Column of MRD as it was asked for; `samples` has all other variants beside it."""
+        estimator = self.config.estimator
+        return f"mrd_{estimator.scope}_{estimator.normalisation}"
+
+    def part(self, name: str, *columns: str) -> pd.DataFrame:
+        """Return the rows of a part, with these columns; numbers are floats, None is NaN.
+
+        Rows of a method and an optimiser have `arm` too, the name of both.
+        """
+        known = self.rows[self.rows["part"] == name] if "part" in self.rows else self.rows
+        found = known.reindex(columns=list(columns)).reset_index(drop=True)
+        for column in found:
+            if column in _FLAGS:
+                found[column] = found[column].map(lambda flag: flag is not None and bool(flag)).astype(bool)
+            elif column not in _WORDS:
+                found[column] = pd.to_numeric(found[column]).astype(np.float64)
+        if {"method", "optimiser"} <= set(columns):
+            names = [arm_name(*row) for row in zip(found["method"], found["optimiser"], strict=True)]
+            found["arm"] = pd.Series(names, index=found.index, dtype=object)
+        return found
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Evidence(ABC):
+    """What an experiment shows.
+
+    Attributes:
+        verdict: The answer in a sentence or two.
+        findings: Sentences behind it, with their intervals: one for each thing that was compared.
+        caveats: Sentences on why it may not be trusted or carried over, from what was measured.
+        paper: What the paper found, in one sentence.
+    """
+
+    verdict: str
+    findings: tuple[str, ...]
+    caveats: tuple[str, ...]
+    paper: str
+
+    @property
+    @abstractmethod
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name, flat: what the exports hold."""
+
+
+def measurements(directory: Path) -> Measurements:
+    """Read the directory of an experiment, which may still be running or not have begun.
+
+    Raises:
+        UserError: It is no directory of an experiment.
+    """
+    config, files = read_config(directory, ExperimentConfig), ExperimentFiles(directory)
+    return Measurements(
+        directory=directory,
+        config=config,
+        rows=files.read_rows(),
+        samples=_samples(files),
+        scored=files.read_json(files.scored) if files.scored.exists() else {},
+        finished=files.summary.exists(),
+    )
+
+
+def arm_name(method: str, optimiser: str) -> str:
+    """Return what a method with an optimiser is called, such as NPO (AdamW)."""
+    label = METHODS[method].label if method in METHODS else method
+    return f"{label} ({dict(OPTIMISERS).get(optimiser, optimiser)})"  # type: ignore[call-overload]
+
+
+def estimate_at(row: pd.Series[Any], value: str = "rho", low: str = "low", high: str = "high") -> Estimate:
+    """Return the estimate that a row of a table holds, under the names of its columns."""
+    centre, least, most = (float(row[name]) for name in (value, low, high))
+    return Estimate(centre, least, most, int(row["n"]), int(row.get("n_censored", 0)))
+
+
+def stacked(frames: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
+    """Return frames below one another, the name of each in the first column."""
+    named = [frame.assign(**{column: name}) for name, frame in frames.items() if len(frame)]
+    if not named:
+        return pd.DataFrame(columns=pd.Index([column]))
+    found = pd.concat(named, ignore_index=True)
+    return found[[column, *(name for name in found if name != column)]]
+
+
+def shared_caveats(found: Measurements) -> list[str]:
+    """Return what holds for every experiment: whether it is done, and its seed."""
+    said = [] if found.finished else ["The experiment has not finished: these are the measurements so far."]
+    said.append(f"Everything that is random was drawn from one seed, {found.config.seed}.")
+    return said
+
+
+def noise(found: Measurements) -> list[str]:
+    """Return a caution where the MRD that others are held against is itself noisy."""
+    error = found.samples["relative_se"].median()
+    if not error > NOISY:
+        return []
+    return [f"MRD itself is noisy, its median relative standard error {error:.0%}: noise hides relations."]
+
+
+def learning_rates(found: Measurements, rows: pd.DataFrame) -> list[str]:
+    """Return a sentence on the learning rate of each arm, from rows with the columns arm and learning_rate."""
+    rates = rows.dropna(subset=["learning_rate"]).drop_duplicates(["arm", "learning_rate"])
+    if rates.empty or not isinstance(found.config, UnlearningExperimentConfig):
+        return []
+    listed = ", ".join(f"{arm} {rate:.3g}" for arm, rate in zip(rates["arm"], rates["learning_rate"], strict=True))
+    origin = "found by calibration" if found.config.learning_rate == "auto" else "as set"
+    return [f"Learning rates, {origin}: {listed}. Other rates may order the samples otherwise."]
+
+
+def small_n(n: int, what: str) -> list[str]:
+    """Return a caution where there are few."""
+    return [f"{n} {what} only: the intervals are wide."] if 0 < n < FEW_SAMPLES else []
+
+
+def ended_badly(arm: str, censored: int, diverged: int, n: int, what: str, cap: int) -> list[str]:
+    """Return sentences on what was not forgotten, and on what broke."""
+    said = []
+    if censored:
+        said.append(f"{arm}: {censored} of {n} {what} were not forgotten within {cap} updates (censored).")
+    if diverged:
+        said.append(f"{arm}: {diverged} runs diverged (the loss was no number) and count for nothing.")
+    return said
+
+
+def _samples(files: ExperimentFiles) -> pd.DataFrame:
+    columns = [*_TEXTS, *MEASURES, "relative_se"]
+    if not (files.samples.exists() and files.scores.exists() and files.measures.exists()):
+        return pd.DataFrame(columns=pd.Index(columns)).astype(dict.fromkeys(columns[len(_TEXTS) :], np.float64))
+    table = pd.read_parquet(files.samples, columns=list(_TEXTS))
+    for path in (files.scores, files.measures):
+        values = pd.read_parquet(path)
+        new = [name for name in values if name in columns and name not in table]
+        table = table.merge(values[["sample_id", *new]], on="sample_id", how="left")
+    return table.reindex(columns=columns).astype(dict.fromkeys(columns[len(_TEXTS) :], np.float64))

@@ -1,0 +1,207 @@
+"""Selection bias (Fig. 2): does the choice of the forget samples change which method looks best?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.runs import (
+    NOTHING_YET,
+    Evidence,
+    Measurements,
+    ended_badly,
+    learning_rates,
+    shared_caveats,
+    stacked,
+)
+from analysis.statistics.censored import Balance, Flips, balance, flips
+from mrd_core.experiments.config import SelectionConfig
+
+PAPER = (
+    "The paper (Fig. 2, five random selections) finds that results move with the samples chosen, so much that the "
+    "order of two methods can flip."
+)
+METRICS = {
+    "updates": "Updates",
+    "retain_accuracy": "Retain MA",
+    "retain_nll": "Retain NLL [nats per token]",
+    "forget_nll": "Forget NLL [nats per token]",
+}
+SIZES = {"single": "single samples", "group": "groups"}
+RANDOM, BALANCED = "random", "balanced"
+
+_COLUMNS = (
+    *("scheme", "size", "selection", "method", "optimiser", "learning_rate", "sample_ids", "mean_mrd", "updates"),
+    *("forgotten", "diverged", "forget_accuracy", "forget_nll", "retain_accuracy", "retain_nll"),
+)
+_CASE = ("size", "metric", "scheme")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Selection(Evidence):
+    """How much the choice moves each method, and how often it changes their order.
+
+    Attributes:
+        runs: A row per run: arm, scheme (random or balanced), size (single or group), selection, samples,
+            mean_mrd, updates, censored, forget_accuracy, forget_nll, retain_accuracy, retain_nll. Diverged ones
+            are left out.
+        spread: A row per size, metric, scheme and method: see `evidence_statistics.Flips.spread`.
+        pairs: A row per size, metric, scheme and two methods: see `evidence_statistics.Flips.pairs`.
+        balanced_spread: A row per size, metric and method: see `evidence_statistics.Balance.spread`.
+        balanced_pairs: A row per size, metric and two methods: see `evidence_statistics.Balance.pairs`.
+    """
+
+    runs: pd.DataFrame
+    spread: pd.DataFrame
+    pairs: pd.DataFrame
+    balanced_spread: pd.DataFrame
+    balanced_pairs: pd.DataFrame
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured; retain metrics need a retain set."""
+        return tuple(name for name in METRICS if self.runs[name].notna().any())
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name."""
+        return {
+            "pairs": self.pairs,
+            "spread": self.spread,
+            "balanced_pairs": self.balanced_pairs,
+            "balanced_spread": self.balanced_spread,
+            "runs": self.runs,
+        }
+
+
+def selection(found: Measurements) -> Selection:
+    """Judge what a selection experiment has measured so far."""
+    rows = found.part("selection", *_COLUMNS)
+    runs = _runs(rows[~rows["diverged"]])
+    cases = _cases(runs)
+    compared = {
+        (size, metric): balance(cases[size, metric, RANDOM], cases[size, metric, BALANCED])
+        for size, metric, scheme in cases
+        if scheme == RANDOM and (size, metric, BALANCED) in cases
+    }
+    pairs = _flat({case: flipped.pairs for case, flipped in cases.items()})
+    spread = _flat({case: flipped.spread for case, flipped in cases.items()})
+    random = pairs[(pairs["scheme"] == RANDOM) & (pairs["n"] > 0)] if len(pairs) else pairs
+    return Selection(
+        verdict=_verdict(random) if len(runs) else NOTHING_YET,
+        findings=(*_flipping(random), *_balanced(compared)) if len(random) else (),
+        caveats=tuple(_caveats(rows, runs, found)),
+        paper=PAPER,
+        runs=runs,
+        spread=spread,
+        pairs=pairs,
+        balanced_spread=_flat({case: each.spread for case, each in compared.items()}),
+        balanced_pairs=_flat({case: each.pairs for case, each in compared.items()}),
+    )
+
+
+def _runs(rows: pd.DataFrame) -> pd.DataFrame:
+    table = rows.assign(
+        size=np.where(rows["size"] == 1, "single", "group"),
+        samples=[len(ids) for ids in rows["sample_ids"]],
+        censored=~rows["forgotten"],
+    )
+    shown = ("arm", "scheme", "size", "selection", "samples", "mean_mrd", "updates", "censored", "forget_accuracy")
+    return table[[*shown, "forget_nll", "retain_accuracy", "retain_nll"]].reset_index(drop=True)
+
+
+def _cases(runs: pd.DataFrame) -> dict[tuple[str, str, str], Flips]:
+    """Return the flips of each size, metric and scheme that were measured."""
+    found = {}
+    for size in SIZES:
+        for metric in METRICS:
+            for scheme in (RANDOM, BALANCED):
+                ours = runs[(runs["size"] == size) & (runs["scheme"] == scheme)].dropna(subset=[metric])
+                if len(ours):
+                    found[size, metric, scheme] = flips(_by_method(ours, metric))
+    return found
+
+
+def _by_method(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return a row per selection and a column per method, in the order in which methods first appear."""
+    wide = runs.drop_duplicates(["selection", "arm"]).pivot(index="selection", columns="arm", values=metric)
+    return wide[list(dict.fromkeys(runs["arm"]))]
+
+
+def _flat(frames: Mapping[tuple[str, ...], pd.DataFrame]) -> pd.DataFrame:
+    """Return frames below one another, their case in the first columns."""
+    named = {
+        " ".join(case): frame.assign(**dict(zip(_CASE, case, strict=False))) for case, frame in frames.items()
+    }
+    table = stacked(named, "case").drop(columns="case")
+    first = [name for name in _CASE if name in table]
+    return table[[*first, *(name for name in table if name not in first)]]
+
+
+def _verdict(random: pd.DataFrame) -> str:
+    """Say in how many comparisons over random selections two methods change their order."""
+    if random.empty:
+        return "It cannot be told whether the order of methods flips: no selection was run with two of them."
+    flipped = int((random["flips"] > 0).sum())
+    if not flipped:
+        most = int(random["n"].max())
+        return f"In {most} random selections the choice never changed which of two methods looks better."
+    return (
+        f"The choice of samples changes which of two methods looks better in {flipped} of {len(random)} "
+        "comparisons (of a metric, a size and two methods) over random selections."
+    )
+
+
+def _flipping(random: pd.DataFrame) -> list[str]:
+    """Say of each metric and size how often each pair of methods changes its order over random selections."""
+    said = []
+    for metric, heading in METRICS.items():
+        for size, words in SIZES.items():
+            ours = random[(random["metric"] == metric) & (random["size"] == size)]
+            parts = [
+                f"in {row.flips} of {row.n} selections, {row.share:.0%} [{row.low:.0%}, {row.high:.0%}] "
+                f"({row.first} against {row.second})"
+                for row in ours.itertuples()
+            ]
+            if parts:
+                said.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
+    return said
+
+
+def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
+    """Say where balancing makes a method's spread smaller or larger beyond chance, and what it does to flips."""
+    if not compared:
+        return []
+    spread = pd.concat([each.spread for each in compared.values()])
+    smaller, larger = int((spread["high"] < 1).sum()), int((spread["low"] > 1).sum())
+    flipped = pd.concat([each.pairs for each in compared.values()])
+    sure = int((flipped["p"] < 0.05).sum())
+    less = int((flipped["share_balanced"] < flipped["share_random"]).sum())
+    more = int((flipped["share_balanced"] > flipped["share_random"]).sum())
+    return [
+        f"Balanced by difficulty, the spread over selections is smaller in {smaller} of "
+        f"{spread['ratio'].notna().sum()} comparisons (of a metric, a size and a method) and larger in {larger}, "
+        "as far as 95 % intervals that are not corrected for their number can tell.",
+        f"Balanced by difficulty, flips are fewer in {less} of {len(flipped)} comparisons and more in {more}; "
+        f"beyond chance (p < 0.05, uncorrected) in {sure}.",
+    ]
+
+
+def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, found: Measurements) -> list[str]:
+    assert isinstance(found.config, SelectionConfig)
+    said = shared_caveats(found) + learning_rates(found, rows)
+    if len(runs):
+        count = int(runs.groupby(["size", "scheme"])["selection"].nunique().min())
+        said.append(f"{count} selections of a kind: shares and spreads of so few have wide intervals.")
+    for arm, ours in rows.groupby("arm", sort=False):
+        kept = runs[runs["arm"] == arm]
+        counts = int(kept["censored"].sum()), int(ours["diverged"].sum()), len(kept)
+        said += ended_badly(str(arm), *counts, "runs", found.config.max_updates)
+    if runs["censored"].any():
+        said.append("Updates of a censored run count as the cap, which makes their spread smaller than it is.")
+    if len(runs) and runs["retain_accuracy"].isna().all():
+        said.append("Without a retain set it is not known what the methods cost.")
+    return said

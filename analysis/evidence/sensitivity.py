@@ -1,0 +1,279 @@
+"""Sensitivity (Fig. 5): over which σ does MRD grow as σ², and how many evaluations does its ranking need?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.runs import (
+    NOTHING_YET,
+    REPLICATES,
+    Evidence,
+    Measurements,
+    estimate_at,
+    shared_caveats,
+    small_n,
+)
+from analysis.statistics.censored import Estimate, Regime, in_figures, quadratic_regime, spearman
+from mrd_core.experiments.config import SensitivityConfig
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import FloatArray, Mode, relative_se, reliability
+
+PAPER = (
+    "The paper (Fig. 5, 20 samples) finds that MRD hardly depends on σ and settles with K; it takes σ = 1e-5 and "
+    "K = 200, and its own Theorem 3.2 says that MRD grows as σ²."
+)
+NORMALISATIONS = tuple(map(str, Normalisation))
+MODES: tuple[Mode, ...] = ("plain", "antithetic")
+EVALUATIONS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+ENOUGH = 0.9
+NO_SIGMAS = "Over which σ MRD grows as σ² has not been measured."
+
+_SIGMA = ("dtype", "sigma", "sample_id", "mrd_mean", "mrd_mean_se", "mrd_sum", "mrd_sum_se")
+_PAIR = 2
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sensitivity(Evidence):
+    """MRD against σ and against the number of evaluations.
+
+    Attributes:
+        sigmas: A row per dtype, normalisation and σ: dtype, normalisation, sigma, n, mrd (median over samples),
+            ratio, ratio_q1, ratio_q3 (median and quartiles of MRD/σ²), relative_se (median), rho, low, high
+            (Spearman with the ranking at the reference), inside (the quadratic regime).
+        regimes: The quadratic regime by dtype and normalisation.
+        floors: A row per dtype and normalisation: dtype, normalisation, floor (median over samples of MRD that
+            rounding alone gives), least_sigma (smallest σ of those measured at which the median MRD is ten times
+            the floor; NaN where there is none).
+        reference_sigma: σ of the ranking that the others are held against; NaN before there are rows.
+        reference_dtype: Its dtype, the finest.
+        evaluations: A row per mode, normalisation and K: mode, normalisation, evaluations, reliability,
+            relative_se (median over samples), blocks (disjoint sets of K evaluations that were averaged over).
+        suffices: A row per mode and normalisation: mode, normalisation, evaluations (smallest K from which on the
+            reliability is at least 0.9; NaN where it is not reached), reached (reliability at the largest K).
+    """
+
+    sigmas: pd.DataFrame
+    regimes: Mapping[tuple[str, str], Regime]
+    floors: pd.DataFrame
+    reference_sigma: float
+    reference_dtype: str
+    evaluations: pd.DataFrame
+    suffices: pd.DataFrame
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name."""
+        return {
+            "sigmas": self.sigmas,
+            "floors": self.floors,
+            "evaluations": self.evaluations,
+            "suffices": self.suffices,
+        }
+
+
+def sensitivity(found: Measurements) -> Sensitivity:
+    """Judge what a sensitivity experiment has measured so far."""
+    rows = found.part("sigma", *_SIGMA)
+    dtypes = sorted(rows["dtype"].dropna().unique(), key=_coarseness)
+    sigma, dtype = _reference(rows, dtypes, found)
+    by_case = {(each, norm): _scores(rows, each, norm) for each in dtypes for norm in NORMALISATIONS}
+    regimes = {case: quadratic_regime(scores.index, scores.to_numpy()) for case, scores in by_case.items()}
+    reference = {norm: by_case[dtype, norm].T[sigma] for norm in NORMALISATIONS if dtypes}
+    sigmas = pd.DataFrame(
+        [
+            _at_sigma(case, float(cast(float, level)), values, rows, reference[case[1]], regimes[case])
+            for case, scores in by_case.items()
+            for level, values in scores.T.items()
+        ],
+        columns=pd.Index(_SIGMA_COLUMNS),
+    )
+    evaluations = _evaluations(found.part("draws", "mode", "evaluation", "sample_id", "relative", "n_tokens"))
+    suffices = _suffices(evaluations)
+    findings = [*_said_of_rankings(sigmas, sigma, dtype), *_said_of_evaluations(suffices)]
+    return Sensitivity(
+        verdict=_verdict(dtypes, regimes) or (NO_SIGMAS if findings else NOTHING_YET),
+        findings=tuple(findings),
+        caveats=tuple(_caveats(rows, evaluations, found)),
+        paper=PAPER,
+        sigmas=sigmas,
+        regimes=regimes,
+        floors=_floors(found.part("floor", "dtype", "sample_id", "floor_mean", "floor_sum"), sigmas),
+        reference_sigma=sigma,
+        reference_dtype=dtype,
+        evaluations=evaluations,
+        suffices=suffices,
+    )
+
+
+_SIGMA_COLUMNS = (
+    *("dtype", "normalisation", "sigma", "n", "mrd", "ratio", "ratio_q1", "ratio_q3", "relative_se"),
+    *("rho", "low", "high", "inside"),
+)
+_EVALUATION_COLUMNS = ("mode", "normalisation", "evaluations", "reliability", "relative_se", "blocks")
+
+
+def _coarseness(dtype: str) -> int:
+    return ("float64", "float32", "float16", "bfloat16").index(dtype)
+
+
+def _reference(rows: pd.DataFrame, dtypes: list[str], found: Measurements) -> tuple[float, str]:
+    """Return the measured σ that is nearest to that of the scores, or as set, and the finest dtype that has it."""
+    if not dtypes:
+        return np.nan, ""
+    assert isinstance(found.config, SensitivityConfig)
+    wished = found.scored.get("sigma", np.nan) if found.config.sigma == "auto" else found.config.sigma
+    levels = np.sort(rows.loc[rows["dtype"] == dtypes[0], "sigma"].unique())
+    if not np.isfinite(wished):
+        wished = np.median(levels)
+    return float(levels[np.abs(np.log(levels / wished)).argmin()]), dtypes[0]
+
+
+def _scores(rows: pd.DataFrame, dtype: str, normalisation: str) -> pd.DataFrame:
+    """Return MRD with a row per σ, ascending, and a column per sample."""
+    ours = rows[rows["dtype"] == dtype].drop_duplicates(["sigma", "sample_id"])
+    return ours.pivot(index="sigma", columns="sample_id", values=f"mrd_{normalisation}")
+
+
+def _at_sigma(
+    case: tuple[str, str],
+    sigma: float,
+    scores: pd.Series[float],
+    rows: pd.DataFrame,
+    reference: pd.Series[float],
+    regime: Regime,
+) -> tuple[object, ...]:
+    dtype, normalisation = case
+    known = scores.dropna()
+    q1, ratio, q3 = np.quantile(known / sigma**2, [0.25, 0.5, 0.75]) if len(known) else (np.nan,) * 3
+    here = rows[(rows["dtype"] == dtype) & (rows["sigma"] == sigma)]
+    error = (
+        here[f"mrd_{normalisation}_se"] / here[f"mrd_{normalisation}"].where(here[f"mrd_{normalisation}"] > 0)
+    ).median()
+    rho = _agreement(scores, reference)
+    inside = bool(regime.low <= sigma <= regime.high)
+    return (*case, sigma, len(known), known.median(), ratio, q1, q3, error, *rho[:3], inside)
+
+
+def _agreement(scores: pd.Series[float], reference: pd.Series[float]) -> Estimate:
+    both = pd.concat([scores.rename("here"), reference.rename("there")], axis=1)
+    return spearman(both["here"], both["there"], np.zeros(len(both), dtype=bool), REPLICATES)
+
+
+def _floors(rows: pd.DataFrame, sigmas: pd.DataFrame) -> pd.DataFrame:
+    table = []
+    for dtype, ours in rows.groupby("dtype", sort=False):
+        for norm in NORMALISATIONS:
+            floor = ours[f"floor_{norm}"].median()
+            levels = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == norm)]
+            above = levels.loc[levels["mrd"] >= 10 * floor, "sigma"]
+            table.append((dtype, norm, floor, above.min() if len(above) else np.nan))
+    return pd.DataFrame(table, columns=["dtype", "normalisation", "floor", "least_sigma"])
+
+
+def _evaluations(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return reliability and error of the ranking at each number of evaluations."""
+    table = []
+    for mode in MODES:
+        ours = rows[rows["mode"] == mode].drop_duplicates(["evaluation", "sample_id"])
+        if ours.empty:
+            continue
+        changes = ours.pivot(index="evaluation", columns="sample_id", values="relative").sort_index()
+        tokens = ours.groupby("sample_id")["n_tokens"].first().reindex(changes.columns)
+        for norm in NORMALISATIONS:
+            per_draw = changes / (tokens.where(tokens > 0) if norm == Normalisation.MEAN else 1.0)
+            table += [(mode, norm, *row) for row in _by_evaluations(per_draw.to_numpy(np.float64), mode)]
+    return pd.DataFrame(table, columns=pd.Index(_EVALUATION_COLUMNS))
+
+
+def _by_evaluations(per_draw: FloatArray, mode: Mode) -> list[tuple[int, float, float, int]]:
+    """Return (K, reliability, median relative SE, blocks) for relative changes of shape (evaluations, samples)."""
+    total = len(per_draw) - len(per_draw) % _PAIR
+    found = []
+    for count in sorted({*(k for k in EVALUATIONS if k < total), total} - {0}):
+        blocks = [_units(per_draw[start : start + count], mode) for start in range(0, total - count + 1, count)]
+        trust = _mean_known([reliability(block) for block in blocks])
+        error = _mean_known([_mean_known(np.nanmedian(relative_se(block)[None], axis=1)) for block in blocks])
+        found.append((count, trust, error, len(blocks)))
+    return found
+
+
+def _units(per_draw: FloatArray, mode: Mode) -> FloatArray:
+    """Return independent values: single evaluations, or means over a pair."""
+    return per_draw if mode == "plain" else (per_draw[0::2] + per_draw[1::2]) / 2
+
+
+def _mean_known(values: list[float] | FloatArray) -> float:
+    known = np.asarray(values)[np.isfinite(values)]
+    return float(known.mean()) if known.size else np.nan
+
+
+def _suffices(evaluations: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for (mode, norm), ours in evaluations.groupby(["mode", "normalisation"], sort=False):
+        measured = ours.dropna(subset=["reliability"])
+        if len(measured):
+            short = measured.loc[measured["reliability"] < ENOUGH, "evaluations"].max()
+            beyond = measured[~(measured["evaluations"] <= short)]["evaluations"]
+            rows.append((mode, norm, beyond.min() if len(beyond) else np.nan, measured["reliability"].iloc[-1]))
+    return pd.DataFrame(rows, columns=["mode", "normalisation", "evaluations", "reached"])
+
+
+def _verdict(dtypes: list[str], regimes: Mapping[tuple[str, str], Regime]) -> str:
+    """Say of each precision over which σ MRD grows as σ²."""
+    parts = []
+    for dtype in dtypes:
+        regime = regimes[dtype, "mean"]
+        known = np.isfinite(regime.low)
+        parts.append(f"{f'from σ = {regime.low:.0e} to {regime.high:.0e}' if known else 'nowhere'} in {dtype}")
+    return f"MRD (mean) grows as σ² {' and '.join(parts)}." if parts else ""
+
+
+def _said_of_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[str]:
+    """Say of each precision at which σ the ranking is most unlike that of the reference."""
+    said = []
+    for dtype in dict.fromkeys(sigmas["dtype"]):
+        ours = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
+        others = ours[(ours["sigma"] != reference) | (ours["dtype"] != finest)].dropna(subset=["rho"])
+        if len(others):
+            worst = others.loc[others["rho"].idxmin()]
+            said.append(
+                f"Rankings in {dtype} agree least at σ = {worst['sigma']:.0e} with the one in {finest} at "
+                f"σ = {reference:.0e}: {in_figures(estimate_at(worst))}."
+            )
+    return said
+
+
+def _said_of_evaluations(suffices: pd.DataFrame) -> list[str]:
+    """Say for the mean and for the sum how many evaluations a reliable ranking takes."""
+    said = []
+    for norm, ours in suffices.groupby("normalisation", sort=False):
+        columns = (ours[name] for name in ("mode", "evaluations", "reached"))
+        parts = [
+            f"K = {enough:.0f} {mode} evaluations"
+            if np.isfinite(enough)
+            else f"more {mode} evaluations than were made ({reached:.3f} with all)"
+            for mode, enough, reached in zip(*columns, strict=True)
+        ]
+        said.append(f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}.")
+    return said
+
+
+def _caveats(rows: pd.DataFrame, evaluations: pd.DataFrame, found: Measurements) -> list[str]:
+    assert isinstance(found.config, SensitivityConfig)
+    said = shared_caveats(found)
+    said += small_n(rows["sample_id"].nunique(), "samples")
+    if len(rows):
+        said.append(
+            f"Each σ was measured with {found.config.pairs} antithetic pairs; their noise is in the quartiles."
+        )
+    if len(evaluations):
+        said.append(
+            "Reliability compares halves of the same run: it does not see an error that all draws share, such as "
+            "a rounded baseline. At the largest K it is from one set of draws."
+        )
+    return said

@@ -1,0 +1,349 @@
+"""Predictive validity (Fig. 4): does difficulty say how many updates it takes to forget a sample alone?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.headlines import Headline, arm_rows, headline, is_flat, unknown_because
+from analysis.evidence.league import CHEAP, LENGTH, League, league_of, title
+from analysis.evidence.prediction import intervals, pilot_sizes, predict
+from analysis.evidence.reasons import FIGURES, earlier_stops, relations
+from analysis.evidence.runs import (
+    NOTHING_YET,
+    REPLICATES,
+    Evidence,
+    Measurements,
+    ended_badly,
+    learning_rates,
+    noise,
+    shared_caveats,
+    small_n,
+    stacked,
+)
+from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
+from analysis.statistics.censored import Agreement, Estimate, agreement, in_figures, repeatability, with_ends
+from mrd_core.errors import UserError
+from mrd_core.experiments.config import ValidityConfig
+
+PAPER = (
+    "The paper (Fig. 4, ten samples, three repeats) finds that the smaller the MRD of a sample is, the more "
+    "updates every method needs to forget it."
+)
+ALL_ARMS = "All arms"
+AIM = 0.8
+
+_PREDICTIONS = ("sample_id", "updates", "low", "high")
+
+
+@dataclass(frozen=True, eq=False)
+class Arm:
+    """What a method with an optimiser shows.
+
+    Attributes:
+        name: Such as NPO (AdamW).
+        headline: What it says of MRD, in one line.
+        verdict: The same as a sentence of its own.
+        findings: MRD against length and with length held; the best measure; the cheap measures combined.
+        learning_rate: Of its unlearnings.
+        samples: A row per sample that was unlearned: sample_id, updates (median over repeats), censored, repeats,
+            least, greatest, predicted, low, high (90 %; by a combination of cheap measures that did not see the
+            sample; NaN without one), and the columns of `MEASURES`.
+        spread: How its updates vary.
+        league: Every measure against updates.
+        predictions: A row per sample that was not unlearned: sample_id, updates, low, high (90 %).
+        pilot_sizes: See `evidence_prediction.pilot_sizes`.
+        stops: A row per stop condition and measure: threshold (of MA), measure, rho, low, high, n, n_censored.
+        why: A row per relation of MRD, length and updates: measure, relation, rho, low, high, n, n_censored.
+        repeatability: Reliability of the updates over repeats; NaN without repeats.
+    """
+
+    name: str
+    headline: Headline
+    verdict: str
+    findings: tuple[str, ...]
+    learning_rate: float
+    samples: pd.DataFrame
+    spread: Spread
+    league: League
+    predictions: pd.DataFrame
+    pilot_sizes: pd.DataFrame
+    stops: pd.DataFrame
+    why: pd.DataFrame
+    repeatability: Estimate
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Validity(Evidence):
+    """What all arms show.
+
+    Attributes:
+        arms: In the order of the configuration; those that have been measured.
+        all_arms: Every measure against the mean over arms of the rank of updates; None for a single arm.
+        agreement: How alike the arms order the samples.
+        mrd_column: Which MRD the verdicts are about.
+    """
+
+    arms: tuple[Arm, ...]
+    all_arms: League | None
+    agreement: Agreement
+    mrd_column: str
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name; those of the arms with a column `arm`."""
+        leagues = {arm.name: arm.league.table for arm in self.arms}
+        if self.all_arms is not None:
+            leagues[ALL_ARMS] = self.all_arms.table
+        return {
+            "headlines": _headline_table(self.arms),
+            "league": stacked(leagues, "arm"),
+            "updates": stacked({arm.name: arm.samples for arm in self.arms}, "arm"),
+            "predictions": stacked({arm.name: arm.predictions for arm in self.arms}, "arm"),
+            "pilot_sizes": stacked({arm.name: arm.pilot_sizes for arm in self.arms}, "arm"),
+            "stops": stacked({arm.name: arm.stops for arm in self.arms}, "arm"),
+            "why": stacked({arm.name: arm.why for arm in self.arms}, "arm"),
+            "agreement": self.agreement.pairs,
+        }
+
+
+def validity(found: Measurements) -> Validity:
+    """Judge what a validity experiment has measured so far."""
+    arms = tuple(_arm(name, rows, found) for name, rows in arm_rows(found).items())
+    updates, censored = _side_by_side(arms)
+    return Validity(
+        verdict=_verdict(arms),
+        findings=_findings(arms),
+        caveats=tuple(_caveats(arms, found)),
+        paper=PAPER,
+        arms=arms,
+        all_arms=_league_of_all(updates, censored, found) if len(arms) > 1 else None,
+        agreement=agreement(updates, censored, REPLICATES),
+        mrd_column=found.mrd_column,
+    )
+
+
+def _arm(name: str, rows: pd.DataFrame, found: Measurements) -> Arm:
+    outcomes = per_sample(rows)
+    measured = outcomes.merge(found.samples, on="sample_id").drop(columns=["prompt", "answer"])
+    ranked = league_of(measured, found.draws)
+    line = headline(name, rows, outcomes, found)
+    updates = spread(rows, outcomes)
+    return Arm(
+        name=name,
+        headline=line,
+        verdict=_arm_verdict(name, line, updates),
+        findings=_arm_findings(line, updates, ranked),
+        learning_rate=float(rows["learning_rate"].iloc[0]),
+        samples=_with_predictions(measured, ranked),
+        spread=updates,
+        league=ranked,
+        predictions=_predictions(measured, ranked, found.samples),
+        pilot_sizes=pilot_sizes(measured[list(ranked.cheap)], measured["updates"], measured["censored"])
+        if CHEAP in ranked.combined
+        else pd.DataFrame(columns=["pilot", "rho", "low", "high", "n", "pilots"]),
+        stops=earlier_stops(rows, found),
+        why=relations(measured, found.mrd_column),
+        repeatability=repeatability(*repeats(rows), REPLICATES),
+    )
+
+
+def _with_predictions(measured: pd.DataFrame, ranked: League) -> pd.DataFrame:
+    held_out = ranked.combined.get(CHEAP)
+    predicted = np.full(len(measured), np.nan) if held_out is None else held_out.predictions
+    if held_out is None:
+        limits = pd.DataFrame({"low": predicted, "high": predicted})
+    else:
+        limits = intervals(predicted, measured["updates"], measured["censored"])
+    table = measured.copy()
+    at = list(table).index("greatest") + 1
+    for offset, (name, values) in enumerate({"predicted": predicted, **limits}.items()):
+        table.insert(at + offset, str(name), np.asarray(values))
+    return table
+
+
+def _predictions(measured: pd.DataFrame, ranked: League, samples: pd.DataFrame) -> pd.DataFrame:
+    """Return the predicted updates of the samples that were not unlearned, by the cheap measures."""
+    others = samples[~samples["sample_id"].isin(measured["sample_id"])].set_index("sample_id")
+    columns = list(ranked.cheap)
+    if others.empty or CHEAP not in ranked.combined:
+        return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
+    try:
+        found = predict(measured[columns], measured["updates"], measured["censored"], others[columns])
+    except UserError:
+        return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
+    return found.reset_index()[list(_PREDICTIONS)]
+
+
+def _side_by_side(arms: tuple[Arm, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return updates, and which are censored, with a row per sample and a column per arm."""
+    by_sample = {arm.name: arm.samples.set_index("sample_id") for arm in arms}
+    updates = pd.DataFrame({name: table["updates"] for name, table in by_sample.items()}, dtype=np.float64)
+    censored = pd.DataFrame({name: table["censored"] for name, table in by_sample.items()})
+    return updates, censored.eq(True)
+
+
+def _league_of_all(updates: pd.DataFrame, censored: pd.DataFrame, found: Measurements) -> League:
+    ranks = mean_rank(updates, censored).rename("updates").rename_axis("sample_id").reset_index()
+    return league_of(ranks.assign(censored=False).merge(found.samples, on="sample_id"), found.draws)
+
+
+def _headline_table(arms: tuple[Arm, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            **{"arm": arm.name, "measure": arm.headline.measure, "outcome": arm.headline.outcome},
+            **dict(zip(FIGURES, arm.headline.estimate, strict=True)),
+            **{f"updates_{name}": value for name, value in arm.spread._asdict().items() if name[0] != "n"},
+            **{"learning_rate": arm.learning_rate, "repeatability": arm.repeatability.value},
+            **{"mrd_adds": arm.league.mrd_adds.value, "text": arm.headline.text, "verdict": arm.verdict},
+            "findings": " ".join(arm.findings),
+        }
+        for arm in arms
+    ]
+    return pd.DataFrame(rows)
+
+
+def _verdict(arms: tuple[Arm, ...]) -> str:
+    if not arms:
+        return NOTHING_YET
+    if len(arms) == 1:
+        return arms[0].verdict
+    outcomes = {
+        "MRD predicts updates as expected": [arm for arm in arms if _shows(arm, "predicts updates as expected")],
+        "MRD predicts the opposite": [arm for arm in arms if _shows(arm, "predicts the opposite")],
+        "MRD does not predict updates, or weakly at most,": [
+            arm for arm in arms if is_flat(arm.headline.estimate)
+        ],
+        "it cannot be told whether MRD predicts updates": [
+            arm
+            for arm in arms
+            if _shows(arm, "cannot tell", "not measured") and not is_flat(arm.headline.estimate)
+        ],
+    }
+    parts = [
+        f"{what} in {len(ours)} of {len(arms)} arms ({', '.join(arm.name for arm in ours)})"
+        for what, ours in outcomes.items()
+        if ours
+    ]
+    better = [arm.name for arm in arms if arm.league.gain(arm.headline.measure).low > 0]
+    counted = "; ".join(parts)
+    where = f"in {len(better)} of them ({', '.join(better)})" if better else "in none of them"
+    return f"{counted[0].upper()}{counted[1:]}. MRD predicts better than length {where}."
+
+
+def _shows(arm: Arm, *outcomes: str) -> bool:
+    return arm.headline.outcome in outcomes
+
+
+def _findings(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+    """Return what stands behind the verdict: of several arms that of each, whose own findings are with it."""
+    return arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms)
+
+
+def _cannot_tell(rho: Estimate, updates: Spread) -> str:
+    """Return why nothing can be said of an arm; "" where something can."""
+    reason = unknown_because(updates)
+    return reason or ("" if np.isfinite(rho.low) else f"n = {rho.n}")
+
+
+def _arm_verdict(name: str, line: Headline, updates: Spread) -> str:
+    rho = line.estimate
+    reason = _cannot_tell(rho, updates)
+    if reason:
+        return f"{name}: it cannot be told what predicts updates: {reason}."
+    return f"{name}: {_of_mrd(rho)} ({in_figures(rho)})."
+
+
+def _arm_findings(line: Headline, updates: Spread, ranked: League) -> tuple[str, ...]:
+    """Hold MRD against length, then say what predicts best."""
+    if _cannot_tell(line.estimate, updates):
+        return ()
+    against = _against_length(ranked, line.measure) if line.estimate.excludes_zero else []
+    return tuple(f"{sentence}." for sentence in (*against, *_of_others(ranked)))
+
+
+def _of_mrd(rho: Estimate) -> str:
+    if rho.excludes_zero:
+        if rho.value < 0:
+            return "MRD predicts updates as expected, small MRD going with many"
+        return "MRD predicts the opposite of what is expected, small MRD going with few updates"
+    if is_flat(rho):
+        return "MRD does not predict updates, or weakly at most"
+    return "it cannot be told whether MRD predicts updates: the interval includes 0"
+
+
+def _against_length(ranked: League, measure: str) -> list[str]:
+    ahead, held = ranked.gain(measure), ranked.partial(measure)
+    if not np.isfinite(ahead.low):
+        return ["MRD cannot be held against length, since that does not vary"]
+    compared = (
+        "better than length"
+        if ahead.low > 0
+        else "worse than length"
+        if ahead.high < 0
+        else "no better than length, as far as can be told"
+    )
+    figures = f"{with_ends(ahead, 'Δ|ρ|')}; length has {with_ends(ranked.rho(LENGTH))}"
+    said = [f"MRD predicts updates {compared} ({figures})"]
+    if np.isfinite(held.low):
+        left = "something" if held.excludes_zero else "nothing certain"
+        said.append(f"With length held, {left} is left of the relation ({with_ends(held)})")
+    return said
+
+
+def _of_others(ranked: League) -> list[str]:
+    alone = ranked.table[ranked.table["family"] != "combination"].dropna(subset=["rho"])
+    said = []
+    if len(alone):
+        best = str(alone["measure"].iloc[0])
+        said.append(f"Of {len(alone)} measures {title(best)} comes first ({in_figures(ranked.rho(best))})")
+    if CHEAP in ranked.combined:
+        rho = ranked.combined[CHEAP].held_out
+        aim = "at least" if rho.value >= AIM else "below"
+        said.append(
+            f"The cheap measures combined predict samples not seen with {in_figures(rho)}, {aim} the {AIM:g} "
+            "aimed for"
+        )
+    if np.isfinite(ranked.mrd_adds.low):
+        said.append(f"MRD adds {with_ends(ranked.mrd_adds, 'Δρ')} to them")
+    return said
+
+
+def _caveats(arms: tuple[Arm, ...], found: Measurements) -> list[str]:
+    assert isinstance(found.config, ValidityConfig)
+    said = shared_caveats(found) + noise(found)
+    if not arms:
+        return said
+    rows = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})
+    said += learning_rates(found, rows) + small_n(min(arm.spread.n for arm in arms), "samples")
+    for arm in arms:
+        said += _caveats_of(arm, found.config)
+    said.append(
+        "The table compares many measures on the same samples: the first place is flattered by the choice among "
+        "so many."
+    )
+    if found.samples[["gradient_norm", "gradient_norm_sum"]].isna().all(axis=None):
+        said.append("Gradient norms were not measured and take no part.")
+    return said
+
+
+def _caveats_of(arm: Arm, config: ValidityConfig) -> list[str]:
+    counts = arm.spread
+    said = ended_badly(arm.name, counts.n_censored, counts.diverged, counts.n, "samples", config.max_updates)
+    if counts.n and not counts.varies:
+        said.append(
+            f"{arm.name}: updates hardly vary ({counts.distinct} different outcomes from {counts.least:g} to "
+            f"{counts.greatest:g}), so that there is little to predict."
+        )
+    if arm.samples["repeats"].max() == 1 and config.is_random(arm.headline.method):
+        said.append(f"{arm.name}: each sample was unlearned once, so chance in its updates is not known.")
+    elif np.isfinite(arm.repeatability.value):
+        ceiling = np.sqrt(min(arm.repeatability.value, 1.0))
+        said.append(
+            f"{arm.name}: over repeats the updates have reliability {arm.repeatability.value:.2f}; no measure can "
+            f"be expected above |ρ| = {ceiling:.2f}."
+        )
+    return said

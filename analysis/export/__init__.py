@@ -1,0 +1,1 @@
+"""Tables, pages and reports to take away."""

@@ -1,0 +1,455 @@
+"""All that was found about a scored forget set, in one HTML file that needs neither this program nor a network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from analysis.characteristics.claims import SIGNIFICANCE, Claim
+from analysis.characteristics.judgement import Judgement, group_table, replicates_for
+from analysis.characteristics.runs import About, Characterised
+from analysis.characteristics.strata import SMALLEST_GROUP
+from analysis.difficulty import measures_in, tie
+from analysis.figures import characteristics as figures
+from analysis.figures.characteristics import feature_titles, interval, shortened
+from analysis.figures.difficulty import titles_of
+from analysis.statistics.groups import Interval
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation
+
+EXAMPLE_WIDTH = 110
+# Tables of more columns scroll sideways on narrow screens.
+LARGE = 4
+NOTHING = "–"
+COVERAGE = "95\N{NO-BREAK SPACE}%"
+
+HOW_TO_READ = (
+    "MRD (Memory Removal Difficulty) is how far the log-probability of a sample moves, relative to itself, when "
+    "the model’s weights are shaken with small random noise. A small MRD means hard to unlearn, a large one easy."
+)
+HOW_TO_READ_A_PANEL = (
+    "Every point is a sample. A box reaches from the first to the third quartile, its whiskers from the 5th to "
+    "the 95th percentile; the line in it is the median, the dashed one the mean. δ is Cliff’s delta."
+)
+LENGTH_CONFOUNDS = (
+    "Long samples differ from short ones in nearly every feature and in MRD itself, so a feature may only seem "
+    "tied to MRD because both follow length; what is left of its tie once length and the other features are held "
+    "is shown beside what it shows alone."
+)
+LIMITS = (
+    f"A verdict is given only where each group has at least {SMALLEST_GROUP} samples with an MRD, the 95 % "
+    "interval of the difference in means excludes 0, the Mann–Whitney p, corrected by Holm’s method for the "
+    f"criteria that were tested, is below {SIGNIFICANCE:g}, and Cliff’s delta points the same way as the "
+    "difference. Everything else is “cannot tell”, which does not say that there is no difference.",
+    "The intervals are bootstrap intervals over the samples and over the noise that was drawn; they err on the "
+    "wide side.",
+    "What goes with MRD need not cause it. The findings are about this model, these samples and these settings.",
+    "The paper’s values were measured on another model with other noise: their direction compares, their size "
+    "does not.",
+)
+SCOPES = {Scope.ANSWER: "the tokens of the answer", Scope.FULL: "all tokens"}
+READ = {Scope.ANSWER: "the answers", Scope.FULL: "prompts and answers"}
+FORMULAS = {
+    Formula.MRD: "MRD (|mean of relative changes|)",
+    Formula.MEAN_ABSOLUTE: "mean absolute relative change",
+    Formula.INITIAL: "absolute change, not relative",
+}
+
+# plotly draws its traces with WebGL, which it compiles at run time, where the points are many; nothing may be
+# fetched or sent.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+)
+STYLE = """
+:root { color-scheme: light dark; --text: #1b2530; --soft: #566270; --line: #d5dce3; --head: #f3f6f9;
+  --page: #fff; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --text: #e6ebf0; --soft: #a3afbb; --line: #36424e; --head: #1a222b; --page: #10151b; }
+}
+body { margin: 0; background: var(--page); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { line-height: 1.2; overflow-wrap: anywhere; margin-bottom: .25rem; }
+h2 { margin: 2.75rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
+p, li { max-width: 46rem; }
+.soft, caption, figcaption { color: var(--soft); font-size: .9rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+@media screen { table.large { min-width: 56rem; } table.large td:last-child { min-width: 16rem; } }
+caption { text-align: left; padding: .5rem 0; }
+th, td { padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left;
+  vertical-align: top; white-space: pre-line; overflow-wrap: break-word; }
+th:first-child { padding-left: .5rem; }
+thead th { background: var(--head); white-space: normal; }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+figure { margin: 1rem 0 0; min-width: 0; max-width: 44rem; }
+figure :is(.gtitle, .xtitle, .ytitle, .xtick text, .ytick text, .legendtext, .annotation-text, .colorbar text) {
+  fill: var(--text) !important; }
+figure :is(.gridlayer path, .zerolinelayer path) { stroke: var(--line) !important; }
+@media print {
+  :root { color-scheme: light; }
+  main { max-width: none; padding: 0; }
+  body { font-size: 10pt; }
+  h2 { break-after: avoid; }
+  figure, tr { break-inside: avoid; }
+  .panels { grid-template-columns: 1fr 1fr; }
+  .modebar { display: none; }
+  table.large { font-size: 8pt; }
+}
+"""
+# A figure keeps the width that it was drawn with: while the page was read, or for the screen and not for paper.
+FIT_FIGURES = """
+for (const event of ["load", "beforeprint", "afterprint"]) {
+  addEventListener(event, () => document.querySelectorAll(".js-plotly-plot").forEach(Plotly.Plots.resize));
+}
+"""
+
+
+class _Group(NamedTuple):
+    """Rows of a table that share their first cells.
+
+    Attributes:
+        head: The shared cells; the first is the header of the rows.
+        rows: The other cells of each row.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def report(found: Characterised, judgement: Judgement, title: str, generated: datetime) -> str:
+    """Return everything that was found as one HTML page, light or dark as the reader's screen is.
+
+    Every text of the samples and every name is escaped: they are a stranger's.
+
+    Args:
+        found: The forget set.
+        judgement: What is concluded from it.
+        title: Of the score run.
+        generated: When, as the page says.
+    """
+    sections = (
+        _scored(found),
+        _section("How to read MRD", f"<p>{escape(HOW_TO_READ)}</p>"),
+        _claims(judgement),
+        _groups(found, judgement),
+        _regression(found, judgement),
+        _correlations(found, judgement),
+        _measures(found, judgement),
+        _section("Limits", f"<ul>{''.join(f'<li>{escape(limit)}</li>' for limit in LIMITS)}</ul>"),
+    )
+    heading = f"What makes a sample hard to unlearn: {escape(title)}"
+    return document(heading, "".join(sections), generated)
+
+
+def document(heading: str, body: str, generated: datetime, style: str = "") -> str:
+    """Return a page that opens without a network: what is drawn has plotly in it, and nothing is fetched.
+
+    Args:
+        heading: Its title, escaped.
+        body: HTML below it.
+        generated: When.
+        style: CSS beside that of all reports.
+    """
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{heading}</title>
+<style>{STYLE}{style}</style>
+<script>{get_plotlyjs()}</script>
+<script>{FIT_FIGURES}</script>
+</head>
+<body>
+<main>
+<h1>{heading}</h1>
+<p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
+<noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
+{body}
+</main>
+</body>
+</html>
+"""
+
+
+def _scored(found: Characterised) -> str:
+    facts = [_Group((name,), [(value,)]) for name, value in (*_score_facts(found), *_reading_facts(found.about))]
+    table = _table("The samples, their scores, and how their texts were read.", ("What", "Value"), facts)
+    return _section("What was scored", table)
+
+
+def _score_facts(found: Characterised) -> Iterator[tuple[str, str]]:
+    variant, count = found.variant, len(found.table)
+    scored = int(found.table["mrd"].notna().sum())
+    yield "Samples", f"{count}" if scored == count else f"{count}, {scored} of them with an MRD"
+    yield (
+        "Score",
+        f"{FORMULAS[variant.formula]}, {variant.normalisation} over {SCOPES[variant.scope]}",
+    )
+    yield "Median relative standard error", f"{found.table['relative_se'].median():.1%}" if scored else NOTHING
+
+
+def _reading_facts(about: About) -> Iterator[tuple[str, str]]:
+    settings, titles = about.config.reading, feature_titles(about)
+    yield "Texts read", f"{READ[settings.text]}, in {about.seconds:.1f} s"
+    yield "Pipeline", f"{about.pipeline} (labels: {about.scheme}): {about.pipeline_reason}"
+    yield "Attachment scores of its parser", _attachment(about.attachment)
+    yield "Training corpus", _corpus(about)
+    yield "Texts in other languages, not read", _counts(about.foreign)
+    yield "Texts cut because of their length", str(about.cut)
+    yield (
+        "A rare word",
+        f"is outside the {settings.common_words:,} most frequent words; proper names: {settings.names}, "
+        f"words with a digit: {settings.numbers}",
+    )
+    yield "N-grams", f"of {settings.ngram} content words"
+    yield "Parts of the complexity index", _listed(titles.get(part, part) for part in about.complexity_parts)
+    left_out = (f"{titles.get(part, part)} ({reason})" for part, reason in about.complexity_left_out.items())
+    yield "Left out of the index", _listed(left_out)
+    yield "Spearman’s ρ of the index with length", _number(about.complexity_length_correlation)
+    undefined = {titles.get(name, name): count for name, count in about.undefined.items() if count}
+    yield "Features undefined for some samples", _counts(undefined)
+
+
+def _claims(judgement: Judgement) -> str:
+    normalisations = sorted(judgement.claims, key=lambda normalisation: normalisation != judgement.chosen)
+    rows = [
+        _Group(
+            (claim.criterion.title, _claimed(claim)),
+            [_claim_row(judgement.claims[name][at], name) for name in normalisations],
+        )
+        for at, claim in enumerate(judgement.shown)
+    ]
+    columns = (
+        "Criterion",
+        "The paper says; groups",
+        "MRD as",
+        f"Difference in means [{COVERAGE}]",
+        f"Cliff’s δ [{COVERAGE}]",
+        "p (Holm)",
+        "Verdict, and why",
+    )
+    caption = (
+        "The paper’s claims held against this model, MRD as the mean or the sum over tokens. Difference: mean of "
+        "the first group less that of the second."
+    )
+    return _section("The paper’s claims and this model", _table(caption, columns, rows))
+
+
+def _claimed(claim: Claim) -> str:
+    criterion = claim.criterion
+    sizes = f"{criterion.high} ({claim.rule}): {claim.n_high}, {criterion.low}: {claim.n_low}"
+    lines = (criterion.claim_text, criterion.note, sizes if claim.feature else "")
+    return "\n".join(filter(None, lines))
+
+
+def _claim_row(claim: Claim, normalisation: Normalisation) -> tuple[str, ...]:
+    compared = claim.comparison
+    return (
+        str(normalisation),
+        _estimate(compared.difference) if compared else NOTHING,
+        _estimate(compared.cliffs_delta) if compared else NOTHING,
+        _p(claim.p_holm),
+        f"{claim.verdict}\n{claim.reason}",
+    )
+
+
+def _groups(found: Characterised, judgement: Judgement) -> str:
+    measured = [claim for claim in judgement.shown if claim.feature]
+    panels = "".join(_panel(found, judgement, claim) for claim in measured)
+    missing = (claim for claim in judgement.shown if not claim.feature)
+    unmeasured = "".join(f"<p>{escape(claim.criterion.title)}: {escape(claim.reason)}</p>" for claim in missing)
+    return _section(
+        "The groups",
+        _group_table(found, judgement),
+        f'<p class="soft">{escape(HOW_TO_READ_A_PANEL)}</p><div class="panels">{panels}</div>{unmeasured}',
+    )
+
+
+def _group_table(found: Characterised, judgement: Judgement) -> str:
+    sides = group_table(found, judgement).to_dict(orient="records")
+    answers = found.table.set_index("sample_id")["answer"]
+    groups = [
+        _Group(
+            (claim.criterion.title,),
+            [_group_row(side, answers) for side in sides if side["criterion"] == claim.criterion.name],
+        )
+        for claim in judgement.shown
+        if claim.comparison
+    ]
+    columns = (
+        "Criterion",
+        "Group",
+        "Samples",
+        f"Mean MRD [{COVERAGE}]",
+        "Median MRD",
+        "Paper’s MRD",
+        "Typical samples",
+    )
+    caption = (
+        f"MRD ({judgement.chosen} over tokens) by group. Typical samples are those nearest to the median of "
+        "their group."
+    )
+    return _table(caption, columns, groups)
+
+
+def _group_row(row: dict[Hashable, Any], answers: pd.Series[str]) -> tuple[str, ...]:
+    mean = Interval(row["mean_mrd"], row["low"], row["high"])
+    examples = (f"{shortened(name, 40)}: {shortened(answers[name], EXAMPLE_WIDTH)}" for name in row["examples"])
+    return (
+        row["group"],
+        str(row["n"]),
+        _estimate(mean),
+        _number(row["median_mrd"]),
+        _number(row["paper_mrd"]),
+        "\n".join(examples),
+    )
+
+
+def _panel(found: Characterised, judgement: Judgement, claim: Claim) -> str:
+    name = claim.criterion.name
+    figure = figures.panel(found.table, judgement.strata[name], claim, None)
+    alt = f"MRD of the groups {claim.criterion.low} and {claim.criterion.high}, every sample a point"
+    return _figure(figure, f"panel-{name}", alt)
+
+
+def _regression(found: Characterised, judgement: Judgement) -> str:
+    regression, titles = judgement.regression, feature_titles(found.about)
+    rows = [
+        _Group(
+            (titles.get(term.name, term.name),),
+            [(_estimate(term.alone), _estimate(term.coefficient), _number(term.vif))],
+        )
+        for term in regression.terms
+    ]
+    columns = (
+        "Feature",
+        f"Alone: Spearman’s ρ [{COVERAGE}]",
+        f"All others held [{COVERAGE}]",
+        "Variance inflation",
+    )
+    caption = (
+        f"Rank regression of MRD on length and the features, standardised: R² {_number(regression.r2)} over "
+        f"{regression.n} samples."
+    )
+    dropped = "".join(
+        f"<li>{escape(f'{titles.get(name, name)}: {why}')}</li>" for name, why in regression.dropped.items()
+    )
+    return _section(
+        "Length, the rival explanation",
+        f"<p>{escape(LENGTH_CONFOUNDS)}</p>{_table(caption, columns, rows)}",
+        f"<p>Left out of the regression:</p><ul>{dropped}</ul>" if dropped else "",
+        _figure(
+            figures.regression(regression, titles),
+            "regression",
+            "Each feature’s tie to MRD, alone and with length held",
+        )
+        if regression.terms
+        else "",
+    )
+
+
+def _correlations(found: Characterised, judgement: Judgement) -> str:
+    figure = figures.heat_map(judgement.correlations, feature_titles(found.about))
+    alt = "Spearman correlations of MRD, length and the features with each other"
+    return _section("Correlations", _figure(figure, "correlations", alt))
+
+
+def _measures(found: Characterised, judgement: Judgement) -> str:
+    measures = measures_in(found.table)
+    if not measures:
+        return ""
+    of_mrd, replicates = found.measured[judgement.chosen], replicates_for(len(found.table))
+    rows = [
+        _Group(
+            (titles_of([measure])[measure.name],),
+            [
+                (
+                    measure.help,
+                    _number(float(found.table[measure.name].median())),
+                    _estimate(tie(found.table, measure.name, of_mrd, replicates)),
+                )
+            ],
+        )
+        for measure in measures
+    ]
+    columns = ("Measure", "What it tells", "Median", f"Spearman’s ρ with MRD [{COVERAGE}]")
+    caption = (
+        f"Other measures of how hard a sample may be to unlearn, and how MRD ({judgement.chosen}) goes with them."
+    )
+    return _section("MRD beside other measures", _table(caption, columns, rows))
+
+
+def _section(heading: str, *content: str) -> str:
+    return f"<section><h2>{escape(heading)}</h2>{''.join(content)}</section>\n"
+
+
+def _table(caption: str, columns: Sequence[str], groups: Sequence[_Group]) -> str:
+    """Return a table, every cell escaped; a line break in a cell is kept."""
+    size = ' class="large"' if len(columns) > LARGE else ""
+    heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}"><table{size}>'
+        f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
+        f"{''.join(map(_body, groups))}</table></div>"
+    )
+
+
+def _body(group: _Group) -> str:
+    size = len(group.rows)
+    scope, span = ("rowgroup", f' rowspan="{size}"') if size > 1 else ("row", "")
+    header, *shared = group.head
+    first = f'<th scope="{scope}"{span}>{escape(header)}</th>' + "".join(
+        f"<td{span}>{escape(cell)}</td>" for cell in shared
+    )
+    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in group.rows)
+    return f"<tbody>{''.join(f'<tr>{first * (at == 0)}{row}</tr>' for at, row in enumerate(rows))}</tbody>"
+
+
+def _figure(figure: go.Figure, name: str, alt: str) -> str:
+    """Return a figure that takes its colours from the page."""
+    clear = "rgba(0,0,0,0)"
+    template = {"layout": {"xaxis": {"ticks": ""}, "yaxis": {"ticks": ""}}}
+    figure.update_layout(template=template, paper_bgcolor=clear, plot_bgcolor=clear)
+    div = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
+    )
+    return f'<figure role="group" aria-label="{escape(alt)}">{div}</figure>'
+
+
+def _attachment(scores: tuple[float, float] | None) -> str:
+    return f"unlabelled {scores[0]:.1%}, labelled {scores[1]:.1%}" if scores else "not stated"
+
+
+def _corpus(about: About) -> str:
+    corpus = about.config.corpus
+    return f"{Path(corpus.source).name}, {about.corpus_rows} rows" if corpus else NOTHING
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items) or NOTHING
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return _listed(f"{name}: {count}" for name, count in counts.items())
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None or pd.isna(value) else f"{value:.3g}"
+
+
+def _p(value: float) -> str:
+    return "<\N{NO-BREAK SPACE}0.001" if value < 0.001 else _number(value)
+
+
+def _estimate(estimate: Interval) -> str:
+    """Return a value above its interval, neither broken."""
+    return f"{_number(estimate.value)}\n{interval(estimate)}".replace(" ", "\N{NO-BREAK SPACE}")

@@ -1,0 +1,428 @@
+"""Plotly figures of the characteristics: groups, features, and two scored sets side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import textwrap
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.characteristics.claims import Claim
+from analysis.characteristics.runs import About
+from analysis.characteristics.strata import numbers
+from analysis.features.feature import Bins
+from analysis.figures.difficulty import BLUE, GREEN, GREY, MRD_TITLE, ORANGE, axis_type, with_unit
+from analysis.statistics.groups import GroupComparison, Interval, RankRegression
+from mrd_core.scoring.draws import FloatArray
+
+LOW_COLOUR, HIGH_COLOUR = BLUE, ORANGE
+NAME_WIDTH = 60
+ANSWER_WIDTH = 80
+LABEL_WIDTH = 18
+
+# Even in lightness, and far enough from white and from black to be seen on either; hard is the eye-catcher.
+HARD_TO_EASY = ("#E58A36", "#CB4C7B", "#8E3FBE")
+# From −1 to 1, told apart by colour-blind readers.
+NEGATIVE_TO_POSITIVE = ("#1F6FA8", "#8FBFE0", "#F4F4F2", "#F0B672", "#B5620C")
+
+# Up to here points are drawn as vectors, which print sharply; a browser lends a page few WebGL contexts.
+MOST_VECTOR_POINTS = 2000
+FADED = 0.12
+QUANTILE_BINS = 12
+MOST_COUNT_BINS = 40
+HEIGHT = 340
+
+
+def feature_titles(about: About) -> dict[str, str]:
+    """Return the title of each feature, and that of MRD, by column."""
+    return {"mrd": "MRD", "n_tokens": "Length"} | {
+        name: feature["title"] for name, feature in about.features.items()
+    }
+
+
+def axis_titles(about: About) -> dict[str, str]:
+    """Return the title of each feature with its unit in brackets, and that of MRD, by column."""
+    units = {"n_tokens": "tokens"} | {name: feature["unit"] for name, feature in about.features.items()}
+    return {name: with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text on one line, cut to `width` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def effect(comparison: GroupComparison) -> str:
+    """Say in one line by how much two groups differ: the difference in means with its interval, Cliff's delta."""
+    difference, delta = comparison.difference, comparison.cliffs_delta
+    return f"difference {difference.value:+.3g} {interval(difference)} · δ {delta.value:+.2f}"
+
+
+def interval(estimate: Interval) -> str:
+    """Return the ends of an interval in brackets."""
+    return f"[{estimate.low:.3g}, {estimate.high:.3g}]"
+
+
+def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: set[str] | None) -> go.Figure:
+    """Return the MRD of the two groups of a criterion, each a box beside all its samples.
+
+    The customdata of a point is `[sample_id]`. A box ends at the quartiles, its whiskers at the 5th and 95th
+    percentile; its dashed line is the mean.
+
+    Args:
+        table: A row per sample: sample_id, answer, mrd and the column that measures the criterion.
+        strata: Group of each row, "high", "low" or missing; the index of `table`.
+        claim: The criterion, and how its groups compare.
+        selected: Ids of the samples that stand out; all where None.
+    """
+    figure = go.Figure()
+    names = {"low": claim.criterion.low, "high": claim.criterion.high}
+    sizes = {}
+    for place, (side, colour) in enumerate((("low", LOW_COLOUR), ("high", HIGH_COLOUR))):
+        group = table[(strata == side) & table["mrd"].notna()]
+        sizes[side] = len(group)
+        if len(group):
+            figure.add_trace(_box(group["mrd"], place, colour))
+            figure.add_trace(_beside(group, claim, place, colour, selected, len(table)))
+    labels = [f"{names[side]}<br>({size})" for side, size in sizes.items()]
+    figure.update_xaxes(tickvals=[0, 1], ticktext=labels, range=[-0.55, 1.55], showgrid=False, zeroline=False)
+    return _laid_out(figure, claim.criterion.title, _found(claim), y=MRD_TITLE)
+
+
+def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
+    """Return the matrix of Spearman correlations, its colours fixed to −1 … 1.
+
+    Args:
+        correlations: Square, a feature per row and column.
+        titles: Of the features, by column.
+    """
+    names = [titles.get(name, name) for name in map(str, correlations)]
+    cells = correlations.map(lambda rho: "" if math.isnan(rho) else f"{rho:.2f}")
+    figure = go.Figure(
+        go.Heatmap(
+            z=correlations.to_numpy(),
+            x=[_label(name, NAME_WIDTH) for name in names],
+            y=[_wrapped(name) for name in names],
+            text=cells.to_numpy(),
+            texttemplate="%{text}",
+            zmin=-1,
+            zmax=1,
+            colorscale=_scale(NEGATIVE_TO_POSITIVE),
+            colorbar={"thickness": 12, "tickvals": [-1, -0.5, 0, 0.5, 1]},
+            hovertemplate="%{y}<br>and %{x}<br>Spearman’s ρ %{z:.2f}<extra></extra>",
+            hoverongaps=False,
+            xgap=2,
+            ygap=2,
+        )
+    )
+    figure.update_xaxes(showgrid=False, tickangle=-45)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
+    height = 190 + 44 * len(correlations)
+    return _laid_out(
+        figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height
+    )
+
+
+def scatter(
+    table: pd.DataFrame, x: str, y: str, titles: Mapping[str, str], selected: set[str] | None
+) -> go.Figure:
+    """Return two features against each other, MRD as the colour, clipped at its 2nd and 98th percentile.
+
+    The customdata of a point is `[sample_id]`. An axis is logarithmic where all values are positive and the
+    largest is at least a hundred times the smallest.
+
+    Args:
+        table: A row per sample: sample_id, answer, mrd, `x` and `y`.
+        x: Column of the horizontal axis.
+        y: Column of the vertical axis.
+        titles: Of the axes, by column.
+        selected: Ids of the samples that stand out; all where None.
+    """
+    shown = table.loc[table[["mrd", x, y]].notna().all(axis=1)]
+    names = {axis: _label(titles.get(axis, axis), NAME_WIDTH) for axis in (x, y)}
+    marker = {
+        "size": 9,
+        "color": shown["mrd"],
+        "colorscale": _scale(HARD_TO_EASY),
+        "colorbar": {"title": "MRD<br>(small: hard)", "thickness": 12, "exponentformat": "power"},
+        "line": {"width": 0.5, "color": GREY},
+    }
+    if len(shown):
+        marker["cmin"], marker["cmax"] = np.quantile(shown["mrd"], [0.02, 0.98])
+    hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
+    figure = go.Figure(_points(shown, shown[x], shown[y], marker, hover, selected, len(shown)))
+    figure.update_xaxes(type=axis_type(shown[x]))
+    figure.update_yaxes(type=axis_type(shown[y]))
+    return _laid_out(figure, "Two features and MRD", f"{len(shown)} samples", names[x], names[y], height=440)
+
+
+def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figure:
+    """Return each term's tie to MRD, alone and with all others held, with 95 % intervals.
+
+    Args:
+        regression: Its terms, from the top down.
+        titles: Of the terms, by name.
+    """
+    figure = go.Figure()
+    terms = regression.terms
+    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.add_trace(_dots("alone", [term.alone for term in terms], -0.14, BLUE, "circle-open"))
+    held = [term.coefficient for term in terms]
+    figure.add_trace(_dots("with the others and length held", held, 0.14, ORANGE, "diamond"))
+    labels = [_wrapped(titles.get(term.name, term.name)) for term in terms]
+    places = list(range(len(terms)))
+    figure.update_yaxes(tickvals=places, ticktext=labels, range=[len(terms) - 0.5, -0.5], zeroline=False)
+    figure.update_xaxes(zeroline=False)
+    explained = f"R² {regression.r2:.2f} over {regression.n} samples" if terms else "no term could be fitted"
+    ranks = "Ranks: SD of MRD per SD of the feature"
+    height = 190 + 52 * len(terms)
+    laid_out = _laid_out(figure, "What remains with length held", explained, x=ranks, height=height)
+    legend = {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0}
+    return laid_out.update_layout(showlegend=True, legend=legend, margin={"t": 96})
+
+
+def two_sets(
+    first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str], comparison: GroupComparison
+) -> go.Figure:
+    """Return the share of samples up to each MRD, a curve for each of two scored sets.
+
+    The curve further right is that of the set that is easier to unlearn.
+
+    Args:
+        first: A row per sample: sample_id, answer, mrd.
+        second: The same of the other set.
+        names: Of the two sets.
+        comparison: Of the first with the second.
+    """
+    figure = go.Figure()
+    curves = zip("AB", names, (first, second), (HIGH_COLOUR, LOW_COLOUR), ("solid", "dash"), strict=True)
+    for letter, name, table, colour, dash in curves:
+        figure.add_trace(_share_below(table, f"{letter}: {_label(name, NAME_WIDTH)}", colour, dash))
+    figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
+    found = f"A − B: {effect(comparison)}"
+    laid_out = _laid_out(figure, "Is A easier to unlearn than B?", found, MRD_TITLE, "Samples up to this MRD", 420)
+    return laid_out.update_layout(showlegend=True, legend={"y": -0.22, "yanchor": "top", "x": 0})
+
+
+def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bins, level: float) -> go.Figure:
+    """Return the histogram of a feature with the threshold above which a sample is high.
+
+    Args:
+        values: One per sample; missing ones are left out.
+        title: Of the feature.
+        unit: Its unit; "" for a pure number.
+        bins: "counts" cuts at whole numbers; "quantiles" into equal shares of the samples, which are drawn as
+            equal areas.
+        level: The threshold; not marked where it is not finite.
+    """
+    defined = numbers(values)
+    defined = defined[np.isfinite(defined)]
+    edges = _whole_edges(defined) if bins == "counts" else _quantile_edges(defined)
+    counts, _ = np.histogram(defined, edges)
+    widths = np.diff(edges)
+    figure = go.Figure(
+        go.Bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts if bins == "counts" else counts / widths,
+            width=widths,
+            marker={"color": GREEN, "line": {"width": 0.5, "color": GREY}},
+            customdata=[[_range(edges[at], edges[at + 1], bins), count] for at, count in enumerate(counts)],
+            hovertemplate="%{customdata[0]}: %{customdata[1]} samples<extra></extra>",
+        )
+    )
+    if math.isfinite(level):
+        _mark_threshold(figure, defined, level, bins)
+    height = "Samples" if bins == "counts" else f"Samples per {unit or 'unit'}"
+    missing = len(values) - len(defined)
+    count = f"{len(defined)} samples" + (f", undefined for {missing} more" if missing else "")
+    return _laid_out(figure, title, count, _label(with_unit(title, unit), NAME_WIDTH), height)
+
+
+def _found(claim: Claim) -> str:
+    if claim.comparison is None:
+        return "one group is empty"
+    verdict = claim.verdict if claim.verdict == "cannot tell" else f"{claim.verdict} with the paper"
+    return f"{effect(claim.comparison)}<br>{verdict}"
+
+
+def _box(values: pd.Series[float], place: int, colour: str) -> go.Box:
+    """Return a box that is drawn from its five numbers, so that it holds no points to select."""
+    low, q1, median, q3, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+    return go.Box(
+        x=[place - 0.3],
+        lowerfence=[low],
+        q1=[q1],
+        median=[median],
+        q3=[q3],
+        upperfence=[high],
+        mean=[values.mean()],
+        boxmean=True,
+        width=0.22,
+        line={"color": colour, "width": 1.5},
+        hoverinfo="skip",
+    )
+
+
+def _beside(
+    group: pd.DataFrame, claim: Claim, place: int, colour: str, selected: set[str] | None, total: int
+) -> go.Scatter | go.Scattergl:
+    """Return the samples of a group as points to the right of its box."""
+    marker = {"color": colour, "size": 6 if total <= MOST_VECTOR_POINTS else 3}
+    sideways = place + 0.1 + 0.5 * group["sample_id"].map(_jitter)
+    measured = claim.criterion.title + " " + group[claim.feature].map("{:.4g}".format)
+    return _points(group, sideways, group["mrd"], marker, "%{text}<br>MRD %{y:.4g}", selected, total, measured)
+
+
+def _points(
+    table: pd.DataFrame,
+    x: pd.Series[float],
+    y: pd.Series[float],
+    marker: dict[str, Any],
+    hover: str,
+    selected: set[str] | None,
+    total: int,
+    more: pd.Series[str] | None = None,
+) -> go.Scatter | go.Scattergl:
+    kind = go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
+    ids = table["sample_id"]
+    chosen = None if selected is None else np.flatnonzero(ids.isin(selected))
+    text = "<b>" + ids.map(_name) + "</b><br>" + table["answer"].map(_answer)
+    return kind(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={"opacity": 0.75} | marker,
+        customdata=ids.to_frame().to_numpy(),
+        text=text if more is None else text + "<br>" + more,
+        hovertemplate=f"{hover}<extra></extra>",
+        selectedpoints=chosen,
+        selected={"marker": {"opacity": 0.95}},
+        unselected={"marker": {"opacity": FADED}},
+    )
+
+
+def _jitter(sample_id: str) -> float:
+    """Return a number in [−0.5, 0.5) that is always the same for a sample."""
+    digest = hashlib.blake2b(sample_id.encode(), digest_size=4).digest()
+    return int.from_bytes(digest) / 2**32 - 0.5
+
+
+def _dots(name: str, estimates: list[Interval], offset: float, colour: str, symbol: str) -> go.Scatter:
+    return go.Scatter(
+        x=[estimate.value for estimate in estimates],
+        y=[place + offset for place in range(len(estimates))],
+        name=name,
+        mode="markers",
+        marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [estimate.high - estimate.value for estimate in estimates],
+            "arrayminus": [estimate.value - estimate.low for estimate in estimates],
+            "color": colour,
+            "thickness": 2,
+            "width": 0,
+        },
+        customdata=[[interval(estimate)] for estimate in estimates],
+        hovertemplate=f"{name}: %{{x:.2f}} %{{customdata[0]}}<extra></extra>",
+    )
+
+
+def _share_below(table: pd.DataFrame, name: str, colour: str, dash: str) -> go.Scatter:
+    sorted_ = table.dropna(subset=["mrd"]).sort_values("mrd")
+    count = len(sorted_)
+    return go.Scatter(
+        x=sorted_["mrd"],
+        y=np.arange(1, count + 1) / max(count, 1),
+        name=f"{name} ({count})",
+        mode="lines",
+        line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
+        text="<b>" + sorted_["sample_id"].map(_name) + "</b><br>" + sorted_["answer"].map(_answer),
+        hovertemplate="%{text}<br>MRD %{x:.4g}; %{y:.0%} of the samples have no larger one<extra></extra>",
+    )
+
+
+def _whole_edges(values: FloatArray) -> FloatArray:
+    """Return edges halfway between whole numbers, each bin as many numbers wide as keeps the bins few."""
+    low, high = (math.floor(values.min()), math.ceil(values.max())) if values.size else (0, 0)
+    step = math.ceil((high - low + 1) / MOST_COUNT_BINS)
+    return np.arange(low, high + step + 1, step) - 0.5
+
+
+def _quantile_edges(values: FloatArray) -> FloatArray:
+    """Return edges between equal shares of the values; fewer where values repeat."""
+    if not values.size:
+        return np.array([0.0, 1.0])
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILE_BINS + 1)))
+    return edges if edges.size > 1 else edges[0] + np.array([-0.5, 0.5])
+
+
+def _range(low: float, high: float, bins: Bins) -> str:
+    if bins == "quantiles":
+        return f"{low:.3g} to {high:.3g}"
+    first, last = math.ceil(low), math.floor(high)
+    return f"{first}" if first == last else f"{first} to {last}"
+
+
+def _mark_threshold(figure: go.Figure, values: FloatArray, level: float, bins: Bins) -> None:
+    """Mark where high begins; among whole numbers that is halfway to the next one."""
+    on_the_right = values.size > 0 and level > (values.min() + values.max()) / 2
+    figure.add_vline(
+        x=math.floor(level) + 0.5 if bins == "counts" else level,
+        line={"color": ORANGE, "width": 3},
+        annotation_text=f"high: above {level:.3g}",
+        annotation_position="top left" if on_the_right else "top right",
+        annotation_xshift=-4 if on_the_right else 4,
+        annotation_yshift=16,
+    )
+
+
+def _scale(colours: Iterable[str]) -> list[list[Any]]:
+    listed = list(colours)
+    return [[at / (len(listed) - 1), colour] for at, colour in enumerate(listed)]
+
+
+def _name(sample_id: str) -> str:
+    return _label(sample_id, NAME_WIDTH)
+
+
+def _answer(text: str) -> str:
+    return _label(text, ANSWER_WIDTH)
+
+
+def _label(text: str, width: int) -> str:
+    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
+    return escape(shortened(text, width), quote=False)
+
+
+def _wrapped(text: str) -> str:
+    return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, LABEL_WIDTH))
+
+
+def _laid_out(
+    figure: go.Figure, title: str, subtitle: str, x: str = "", y: str = "", height: int = HEIGHT
+) -> go.Figure:
+    lines = 1 + subtitle.count("<br>")
+    figure.update_xaxes(title=x or None, exponentformat="power", automargin=True)
+    figure.update_yaxes(title=y or None, exponentformat="power", automargin=True)
+    heading = {
+        "text": title,
+        "subtitle": {"text": subtitle, "font_size": 12},
+        "x": 0,
+        "xanchor": "left",
+        "y": 1 - 14 / height,
+        "yanchor": "top",
+        "font_size": 15,
+    }
+    return figure.update_layout(
+        title=heading,
+        showlegend=False,
+        margin={"l": 8, "r": 8, "t": 48 + 17 * lines, "b": 8},
+        height=height,
+    )

@@ -1,0 +1,222 @@
+"""Plotly figures of a comparison. A group has a colour and a symbol by its place; its seeds look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.comparison.columns import COMPLETENESS, UTILITY
+from analysis.comparison.strata import STRATA, VALUE, ties
+from analysis.comparison.table import Comparison
+from analysis.figures.characteristics import HEIGHT, NAME_WIDTH, shortened
+from analysis.figures.difficulty import GREY, MRD_TITLE, axis_type
+from analysis.figures.evidence import NOTE_HEIGHT, NOTE_WIDTH
+from analysis.figures.unlearning import Style, styles
+from analysis.statistics.censored import Estimate, with_ends
+
+FAINT = 0.35
+# Between the groups of a stratum, in units of the distance of two strata.
+WIDTH = 0.6
+
+
+def tradeoff(comparison: Comparison, paths: pd.DataFrame | None = None) -> go.Figure:
+    """Return completeness against utility, a point a run with its noise over samples: the best is upper right.
+
+    The customdata of a point begins with the name of its run.
+
+    Args:
+        comparison: What was found.
+        paths: See `analysis.comparison.paths.on_the_way`: a line a run.
+    """
+    figure, look = go.Figure(), styles(group.label for group in comparison.groups)
+    for label, rows in _wide(comparison.runs).groupby("group", sort=False):
+        style = look[str(label)]
+        if paths is not None:
+            for _, steps in paths[paths["run"].isin(rows["run"])].groupby("run", sort=False):
+                figure.add_trace(_path(steps, style))
+        figure.add_trace(_runs(rows, str(label), style))
+    figure.update_yaxes(title="Completeness (mean)")
+    note = "a point a run, bars: 95\u00a0% over samples; upper right is best"
+    if paths is not None and len(paths):
+        # Looks during unlearning ask less than an evaluation, so a line need not end at its point.
+        note += "; lines: on the way, on a sub-sample, answer string and ROUGE-L alone"
+    return _laid_out(figure, "Forgotten and kept", note, "Utility (mean)", 440)
+
+
+def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
+    """Return a metric of each group by tercile of difficulty, with its 95 % interval over samples.
+
+    The customdata of a point begins with the label of its group.
+
+    Args:
+        frame: See `analysis.comparison.strata.by_stratum`.
+        title: Of the metric.
+    """
+    shown = frame[frame["part"] == VALUE]
+    labels = list(dict.fromkeys(shown["group"]))
+    look, figure = styles(labels), go.Figure()
+    for at, label in enumerate(labels):
+        ours = shown[shown["group"] == label]
+        offset = WIDTH * ((at + 0.5) / len(labels) - 0.5)
+        figure.add_trace(_stratum_points(ours, label, look[label], offset))
+    figure.update_xaxes(tickvals=list(range(len(STRATA))), ticktext=list(STRATA), range=[-0.5, len(STRATA) - 0.5])
+    figure.update_yaxes(title=_label(title))
+    note = "mean over seeds, bars: 95\u00a0% over samples"
+    return _laid_out(figure, f"{_label(title)} by difficulty", note, "Tercile of MRD (hard: smallest)")
+
+
+def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
+    """Return how each sample changed against its MRD; the legend has Spearman's ρ with its interval.
+
+    The customdata of a point begins with its sample_id.
+
+    Args:
+        frame: See `analysis.comparison.strata.change`.
+        title: Of what changed.
+    """
+    # The baseline comes first everywhere, and keeps the others their colours.
+    figure, look = go.Figure(), styles([*frame["against"].head(1), *frame["group"]])
+    tied = ties(frame).set_index("group")
+    for label, ours in frame.groupby("group", sort=False):
+        rho = Estimate(*tied.loc[label, ["rho", "low", "high", "n"]])
+        figure.add_trace(_changed(ours, str(label), look[str(label)], rho))
+    figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.update_xaxes(type=axis_type(frame["mrd"]))
+    against = _label(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
+    figure.update_yaxes(title=f"Change of {_label(title)}")
+    note = f"a point a sample, mean over seeds less {against}; ρ: Spearman’s, with MRD"
+    return _laid_out(figure, "Who changed?", note, MRD_TITLE)
+
+
+def _wide(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per run with completeness and utility and their ends; runs that lack one are left out."""
+    sides = [
+        runs.loc[runs["column"] == side, ["group", "run", "value", "low", "high"]].rename(
+            columns={name: f"{side}_{name}" for name in ("value", "low", "high")}
+        )
+        for side in (COMPLETENESS, UTILITY)
+    ]
+    return sides[0].merge(sides[1], on=["group", "run"]).dropna(subset=["completeness_value", "utility_value"])
+
+
+def _runs(rows: pd.DataFrame, label: str, style: Style) -> go.Scatter:
+    return go.Scatter(
+        x=rows["utility_value"],
+        y=rows["completeness_value"],
+        name=_label(label),
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 11},
+        error_x=_ends(rows, "utility_", style),
+        error_y=_ends(rows, "completeness_", style),
+        customdata=rows[["run", "completeness_low", "completeness_high", "utility_low", "utility_high"]].to_numpy(
+            object
+        ),
+        text=[_label(name) for name in rows["run"]],
+        hovertemplate=(
+            "<b>%{text}</b><br>completeness %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
+            "utility %{x:.3f} [%{customdata[3]:.3f}, %{customdata[4]:.3f}]<extra></extra>"
+        ),
+        showlegend=True,
+    )
+
+
+def _path(steps: pd.DataFrame, style: Style) -> go.Scatter:
+    ordered = steps.sort_values("step")
+    return go.Scatter(
+        x=ordered["utility"],
+        y=ordered["completeness"],
+        mode="lines+markers",
+        line={"color": style.colour, "dash": style.dash, "width": 1.5},
+        marker={"size": 4},
+        opacity=FAINT,
+        customdata=ordered[["run", "step"]].to_numpy(object),
+        text=[_label(name) for name in ordered["run"]],
+        hovertemplate=(
+            "<b>%{text}</b>, step %{customdata[1]}<br>completeness %{y:.3f}, utility %{x:.3f}<extra></extra>"
+        ),
+        showlegend=False,
+    )
+
+
+def _stratum_points(ours: pd.DataFrame, label: str, style: Style, offset: float) -> go.Scatter:
+    return go.Scatter(
+        x=ours["stratum"].map(STRATA.index) + offset,
+        y=ours["value"],
+        name=_label(label),
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 10},
+        error_y=_ends(ours, "", style),
+        customdata=ours[["group", "stratum", "low", "high", "n"]].to_numpy(object),
+        hovertemplate=(
+            f"<b>{_label(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
+            "%{customdata[3]:.3f}], n = %{customdata[4]}<extra></extra>"
+        ),
+        showlegend=True,
+    )
+
+
+def _changed(ours: pd.DataFrame, label: str, style: Style, rho: Estimate) -> go.Scatter:
+    tie = with_ends(rho) if np.isfinite(rho.low) else "no ρ"
+    return go.Scatter(
+        x=ours["mrd"],
+        y=ours["change"],
+        name=f"{_label(label)}: {tie}",
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 7, "opacity": 0.75},
+        customdata=ours[["sample_id", "before", "after"]].to_numpy(object),
+        text=[_label(name) for name in ours["sample_id"]],
+        hovertemplate=(
+            f"<b>%{{text}}</b><br>{_label(label)}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>"
+            "MRD %{x:.4g}<extra></extra>"
+        ),
+        showlegend=True,
+    )
+
+
+def _ends(rows: pd.DataFrame, prefix: str, style: Style) -> dict[str, Any]:
+    value = rows[f"{prefix}value"]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": rows[f"{prefix}high"] - value,
+        "arrayminus": value - rows[f"{prefix}low"],
+        "thickness": 1.5,
+        "width": 3,
+        "color": style.colour,
+    }
+
+
+def _label(text: str) -> str:
+    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
+    return escape(shortened(text, NAME_WIDTH), quote=False)
+
+
+def _laid_out(figure: go.Figure, heading: str, note: str, x: str, height: int = HEIGHT + 60) -> go.Figure:
+    figure.update_xaxes(title=x, automargin=True, exponentformat="power")
+    figure.update_yaxes(automargin=True, exponentformat="power")
+    lines = wrap(note, NOTE_WIDTH)
+    entries = _legend_rows(trace.name for trace in figure.data if trace.showlegend)
+    return figure.update_layout(
+        title={
+            "text": heading,
+            "subtitle": {"text": "<br>".join(lines), "font_size": 12},
+            **{"x": 0, "xanchor": "left", "y": 1 - 14 / height, "yanchor": "top", "font_size": 15},
+        },
+        showlegend=True,
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "xref": "container", "x": 0},
+        margin={"l": 8, "r": 8, "t": 78 + NOTE_HEIGHT * (len(lines) - 1), "b": 58 + 20 * entries},
+        height=height + 20 * max(entries - 2, 0),
+        uirevision=heading,
+    )
+
+
+def _legend_rows(names: Iterable[str]) -> int:
+    """Return how many rows the entries take, about three short ones to a row."""
+    listed = list(names)
+    return sum(1 for name in listed if len(name) > 22) + -(-sum(1 for name in listed if len(name) <= 22) // 3)

@@ -1,0 +1,231 @@
+"""Plotly figures. Each says its unit, explains itself on hover, and reads in both themes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.difficulty import unsure_above
+from analysis.statistics.groups import Interval
+from mrd_core.scoring.measures import Measure
+
+# Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
+# chartCategoricalColors in .streamlit/config.toml.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#3A8FCB", "#E08A1E", "#1BA784", "#B07CC6", "#8A8F98"
+
+UNCERTAINTY, LOG_PROBABILITY = MAP_AXES = ("relative_se", "mean_log_prob")
+AXIS_TITLES = {
+    UNCERTAINTY: "Relative standard error (SE / MRD)",
+    LOG_PROBABILITY: "Mean log-probability [nats per token]",
+}
+# What lies above and below the middle of an axis; beside other measures a region is only hard or easy.
+REGIONS = {UNCERTAINTY: (", less sure", ", sure"), LOG_PROBABILITY: (", probable", ", improbable")}
+MRD_TITLE = "MRD (small: hard to unlearn)"
+
+
+def with_unit(title: str, unit: str) -> str:
+    """Return a title with its unit in brackets; a pure number has none."""
+    return f"{title} [{unit}]" if unit else title
+
+
+def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
+    """Return the title of each measure with its unit, by column."""
+    return {measure.name: with_unit(measure.title, measure.unit) for measure in measures}
+
+
+def axis_type(values: pd.Series[float]) -> str:
+    """Return log for an axis whose values are all positive and span two decades, else linear."""
+    wide = len(values) and values.min() > 0 and values.max() >= 100 * values.min()
+    return "log" if wide else "linear"
+
+
+def tie_in_words(tie: Interval, of: str) -> str:
+    """Say how two things go together, by a rank correlation with its interval."""
+    if np.isnan(tie.value):
+        return f"{of}: no rank correlation, for one of them does not vary."
+    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in tie)
+    return f"{of}: Spearman’s ρ = {value} [{low}, {high}]."
+
+
+def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
+    """Return the histogram of MRD, with the median and the selected sample marked."""
+    values = table["mrd"].dropna()
+    figure = go.Figure(
+        go.Histogram(
+            x=values,
+            nbinsx=30,
+            marker_color=BLUE,
+            hovertemplate="MRD %{x}<br>%{y} samples<extra></extra>",
+        )
+    )
+    if len(values):
+        figure.add_vline(
+            x=values.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
+        )
+    chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
+    if len(chosen):
+        figure.add_vline(
+            x=chosen.iloc[0],
+            line={"color": ORANGE, "width": 3},
+            annotation_text="selected",
+            annotation_yshift=-16,
+        )
+    return _laid_out(figure, "How MRD is distributed", MRD_TITLE, "Samples")
+
+
+def difficulty_map(
+    table: pd.DataFrame,
+    axis: str,
+    selected: str | None,
+    whole: pd.DataFrame | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """Return MRD against its uncertainty, or against another measure, its regions named on the chart.
+
+    Args:
+        table: The samples to show.
+        axis: Column that MRD is drawn against.
+        selected: The sample that gets a ring.
+        whole: All samples of the run, whose medians part the regions; `table` unless it is a part of them.
+        title: Of the axis; needed for another one than `MAP_AXES`.
+    """
+    title = AXIS_TITLES[axis] if title is None else title
+    shown = table.dropna(subset=["mrd", axis])
+    figure = go.Figure(
+        go.Scattergl(
+            x=shown["mrd"],
+            y=shown[axis],
+            mode="markers",
+            marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
+            error_x=_interval(shown) if len(shown) <= 100 else None,
+            customdata=shown[["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"]],
+            text="<b>" + shown["sample_id"].map(_shortened) + "</b><br>" + shown["answer"].map(_shortened),
+            hovertemplate=(
+                "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
+                "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
+                f"{title} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
+            ),
+        )
+    )
+    whole = table if whole is None else whole
+    if whole["mrd"].count() >= 4:
+        _name_regions(figure, whole, axis)
+    ring = shown[shown["sample_id"] == selected]
+    figure.add_trace(
+        go.Scattergl(
+            x=ring["mrd"],
+            y=ring[axis],
+            mode="markers",
+            marker={"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}},
+            hoverinfo="skip",
+        )
+    )
+    if axis == UNCERTAINTY:
+        figure.update_yaxes(tickformat=".1%", rangemode="tozero")
+    else:
+        figure.update_yaxes(type=axis_type(whole[axis].dropna()), exponentformat="power")
+    return _laid_out(figure, "Difficulty map", MRD_TITLE, title)
+
+
+def precision_curve(metrics: pd.DataFrame) -> go.Figure:
+    """Return reliability and relative standard error so far, against the evaluations.
+
+    Args:
+        metrics: Columns step, name, value, as the run store gives them.
+    """
+    lines = {
+        "reliability_sum": ("Reliability, sum", GREEN),
+        "reliability_mean": ("Reliability, mean", BLUE),
+        "median_relative_se": ("Median relative SE", ORANGE),
+    }
+    figure = go.Figure()
+    for name, (title, colour) in lines.items():
+        points = metrics[metrics["name"] == name]
+        figure.add_trace(
+            go.Scatter(
+                x=points["step"],
+                y=points["value"],
+                name=title,
+                mode="lines+markers",
+                line_color=colour,
+                hovertemplate=f"{title} %{{y:.3f}} at %{{x}} evaluations<extra></extra>",
+            )
+        )
+    figure.update_yaxes(rangemode="tozero")
+    laid_out = _laid_out(figure, "Reliability and error so far", "Forward evaluations", "Reliability; SE / MRD")
+    return laid_out.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.3})
+
+
+def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
+    """Return the histogram of relative standard errors with its median."""
+    errors = table["relative_se"].dropna()
+    figure = go.Figure(
+        go.Histogram(
+            x=errors,
+            nbinsx=30,
+            marker_color=GREEN,
+            hovertemplate="relative SE %{x}<br>%{y} samples<extra></extra>",
+        )
+    )
+    if len(errors):
+        figure.add_vline(
+            x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
+        )
+    figure.update_xaxes(tickformat=".0%")
+    return _laid_out(figure, "Relative standard errors", "SE / MRD", "Samples")
+
+
+def _interval(table: pd.DataFrame) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": table["mrd_high"] - table["mrd"],
+        "arrayminus": table["mrd"] - table["mrd_low"],
+        "thickness": 1,
+        "width": 0,
+        "color": GREY,
+    }
+
+
+def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
+    figure.add_vline(x=table["mrd"].median(), line={"color": GREY, "dash": "dot", "width": 1})
+    level = unsure_above(table) if axis == UNCERTAINTY else table[axis].median()
+    figure.add_hline(y=level, line={"color": GREY, "dash": "dot", "width": 1})
+    upper, lower = REGIONS.get(axis, ("", None))
+    corners = [(0.01, 0.99, f"hard{upper}"), (0.99, 0.99, f"easy{upper}")]
+    if lower:
+        corners += [(0.01, 0.01, f"hard{lower}"), (0.99, 0.01, f"easy{lower}")]
+    for x, y, name in corners:
+        figure.add_annotation(
+            x=x,
+            y=y,
+            xref="paper",
+            yref="paper",
+            text=name,
+            showarrow=False,
+            xanchor="left" if x < 0.5 else "right",
+            yanchor="top" if y > 0.5 else "bottom",
+            font={"size": 13, "color": GREY},
+        )
+
+
+def _shortened(text: str, width: int = 80) -> str:
+    """Cut a text for a hover label; plotly reads tags, so angle brackets are spelt out."""
+    cut = text if len(text) <= width else text[: width - 1].rstrip() + "…"
+    return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _laid_out(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
+    return figure.update_layout(
+        title={"text": title, "x": 0, "xanchor": "left"},
+        xaxis_title=x,
+        yaxis_title=y,
+        showlegend=False,
+        margin={"l": 8, "r": 8, "t": 48, "b": 8},
+        height=380,
+        bargap=0.04,
+    )

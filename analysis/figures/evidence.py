@@ -1,0 +1,586 @@
+"""Plotly figures of experiments. What colour tells, a mark, a dash or a label tells too."""
+
+from __future__ import annotations
+
+from html import escape
+from textwrap import wrap
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.evidence.change import PREDICTORS, ParameterChange
+from analysis.evidence.league import short_title, title
+from analysis.evidence.selection import BALANCED, METRICS, RANDOM, Selection
+from analysis.evidence.sensitivity import ENOUGH, Sensitivity
+from analysis.evidence.theorem import Theorem
+from analysis.evidence.validity import Arm
+from analysis.figures.characteristics import HEIGHT, NAME_WIDTH, NEGATIVE_TO_POSITIVE, shortened
+from analysis.figures.difficulty import BLUE, GREEN, GREY, ORANGE, PURPLE, with_unit
+from analysis.statistics.censored import Agreement, in_figures, with_ends
+from mrd_core.scoring.measures import MEASURES
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-down", "x")
+CENSORED_SYMBOL = "triangle-up-open"
+# Of the league table: what family a measure is of.
+FAMILIES = {
+    "mrd": ("MRD", BLUE, "circle"),
+    "plain": ("one forward pass", GREY, "square"),
+    "gradient": ("gradient", PURPLE, "cross"),
+    "length": ("length", ORANGE, "diamond"),
+    "combination": ("combined, cross-validated", GREEN, "star"),
+}
+BAND = "rgba(138, 143, 152, 0.16)"
+ROW_HEIGHT, TWO_PANELS = 24, 480
+# The line below a title breaks where the narrowest box would cut it.
+NOTE_WIDTH, NOTE_HEIGHT = 64, 17
+MANY_DECADES = 6
+
+
+def updates_against(arm: Arm, measure: str, selected: str | None = None) -> go.Figure:
+    """Return updates of each sample against a measure; open triangles are censored, they took more than that.
+
+    The customdata of a point begins with its sample_id.
+
+    Args:
+        arm: Of `Validity.arms`.
+        measure: Column of `MEASURES`.
+        selected: The sample that gets a ring.
+    """
+    shown = arm.samples.dropna(subset=[measure, "updates"])
+    figure = go.Figure(
+        [_points(shown[~shown["censored"]], measure, arm), _censored(shown[shown["censored"]], measure)]
+    )
+    ring = shown[shown["sample_id"] == selected]
+    figure.add_trace(_ring(ring[measure], ring["updates"]))
+    rho = arm.league.rho(measure)
+    found = in_figures(rho) if np.isfinite(rho.low) else ""
+    figure.update_yaxes(title="Updates until forgotten", rangemode="tozero")
+    return _laid_out(figure, f"{arm.name}: updates and {short_title(measure)}", found, _axis(measure))
+
+
+def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
+    """Return |ρ| of every measure with its interval, the best on top, the sign at its side.
+
+    The customdata of a mark begins with the measure. The interval is that of |ρ|: from 0 where that of ρ
+    holds 0. The dotted line is length.
+
+    Args:
+        table: `League.table`.
+        name: Of the arm, for the title.
+    """
+    shown = table.dropna(subset=["rho"]).iloc[::-1].reset_index(drop=True)
+    figure = go.Figure()
+    for family, (label, colour, symbol) in FAMILIES.items():
+        ours = shown[shown["family"] == family]
+        if len(ours):
+            figure.add_trace(_league_marks(ours, label, colour, symbol))
+    length = shown.loc[shown["family"] == "length", "rho"].abs()
+    if len(length):
+        figure.add_vline(x=length.iloc[0], line={"color": ORANGE, "dash": "dot", "width": 1.5})
+    signs = np.where(shown["rho"] > 0, "+", "−")
+    labels = [f"{short_title(name)} {sign}" for name, sign in zip(shown["measure"], signs, strict=True)]
+    figure.update_yaxes(tickvals=list(shown.index), ticktext=[_label(each) for each in labels], showgrid=False)
+    figure.update_xaxes(range=[-0.02, 1.02])
+    note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
+    height = 130 + ROW_HEIGHT * max(len(shown), 4)
+    return _laid_out(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height)
+
+
+def predicted_against_observed(arm: Arm) -> go.Figure:
+    """Return observed updates against those predicted by models that did not see the sample, with 90 % intervals.
+
+    The customdata of a point begins with its sample_id. Empty without a combination.
+
+    Args:
+        arm: Of `Validity.arms`.
+    """
+    shown = arm.samples.dropna(subset=["predicted"])
+    figure = go.Figure(_identity(shown["predicted"], shown["updates"]))
+    for censored, label, symbol in ((False, "forgotten", "circle"), (True, "censored", CENSORED_SYMBOL)):
+        ours = shown[shown["censored"] == censored]
+        figure.add_trace(_prediction_marks(ours, label, symbol))
+    figure.update_yaxes(title="Observed updates", rangemode="tozero")
+    note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
+    return _laid_out(figure, f"{arm.name}: predicted updates", note, "Predicted updates", 400)
+
+
+# Of more arms the cells of their agreement have no room for intervals.
+MOST_WITH_ENDS = 4
+
+
+def agreement_map(agreement: Agreement) -> go.Figure:
+    """Return Spearman's ρ between the updates of every two arms as a matrix with its figures.
+
+    Args:
+        agreement: Of the arms.
+    """
+    pairs = agreement.pairs
+    names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    matrix = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
+    words, ends = (pd.DataFrame("", index=names, columns=names) for _ in range(2))
+    for first, second, rho, low, high in pairs[["first", "second", "rho", "low", "high"]].itertuples(index=False):
+        for one, other in ((first, second), (second, first)):
+            matrix.loc[one, other] = rho
+            words.loc[one, other] = "–" if np.isnan(rho) else f"{rho:.2f}"
+            ends.loc[one, other] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+    roomy = len(names) <= MOST_WITH_ENDS
+    scale = [[at / 4, colour] for at, colour in enumerate(NEGATIVE_TO_POSITIVE)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=matrix.to_numpy(),
+            x=[_label(name) for name in names],
+            y=[_label(name) for name in names],
+            text=words.to_numpy(),
+            customdata=ends.to_numpy(),
+            texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
+            zmin=-1,
+            zmax=1,
+            colorscale=scale,
+            colorbar={"thickness": 12},
+            hovertemplate="%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}<extra></extra>",
+            xgap=2,
+            ygap=2,
+        )
+    )
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(showgrid=False, autorange="reversed")
+    note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
+    if np.isfinite(agreement.kendalls_w.low):
+        note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
+    return _laid_out(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
+
+
+def change_histogram(change: ParameterChange) -> go.Figure:
+    """Return how the mean absolute parameter change is distributed over composites, arm over arm.
+
+    Args:
+        change: What the experiment shows.
+    """
+    figure = go.Figure()
+    for at, arm in enumerate(change.arms):
+        bins = change.distribution[change.distribution["arm"] == arm]
+        edges = np.append(bins["low"], bins["high"].iloc[-1:])
+        figure.add_trace(
+            go.Scatter(
+                x=np.repeat(edges, 2),
+                y=[0, *np.repeat(bins["composites"], 2), 0],
+                name=_label(arm),
+                mode="lines",
+                fill="tozeroy",
+                line={"color": COLOURS[at % len(COLOURS)], "dash": DASHES[at % len(DASHES)], "width": 2},
+                opacity=0.8,
+                hovertemplate=f"<b>{_label(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites<extra></extra>",
+                showlegend=True,
+            )
+        )
+    figure.update_yaxes(title="Composites", rangemode="tozero")
+    x = "Mean absolute change of a parameter"
+    return _laid_out(figure, "How far do the weights move?", "over all parameters", x)
+
+
+def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.Figure:
+    """Return the mean absolute parameter change of each composite against what may predict it.
+
+    The customdata of a point begins with the composite; open marks were not forgotten within the cap.
+
+    Args:
+        change: What the experiment shows.
+        predictor: One of `evidence_change.PREDICTORS`.
+    """
+    figure = go.Figure()
+    for at, arm in enumerate(change.arms):
+        ours = change.composites[change.composites["arm"] == arm]
+        symbol = SYMBOLS[at % len(SYMBOLS)]
+        figure.add_trace(
+            go.Scatter(
+                x=ours[predictor],
+                y=ours["mean_absolute_change"],
+                name=_label(arm),
+                mode="markers",
+                marker={
+                    "color": COLOURS[at % len(COLOURS)],
+                    "symbol": np.where(ours["censored"], f"{symbol}-open", symbol),
+                    "size": 8,
+                    "opacity": 0.75,
+                },
+                customdata=ours[["composite", "updates", "total_tokens"]].to_numpy(object),
+                hovertemplate=(
+                    f"<b>{_label(arm)}</b>, composite %{{customdata[0]}}<br>{PREDICTORS[predictor]} %{{x:.4g}}<br>"
+                    "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens<extra></extra>"
+                ),
+                showlegend=True,
+            )
+        )
+    figure.update_yaxes(title="Mean absolute change of a parameter")
+    note = "a composite a point; open: not forgotten within the cap"
+    heading = f"Parameter change and {PREDICTORS[predictor][0].lower()}{PREDICTORS[predictor][1:]}"
+    return _laid_out(figure, heading, note, PREDICTORS[predictor])
+
+
+def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
+    """Return a metric of every selection by method, random beside balanced; a line joins a selection's methods.
+
+    Lines that cross are selections that order the methods differently. The customdata of a point begins with the
+    selection.
+
+    Args:
+        found: What the experiment shows.
+        metric: One of `Selection.metrics`.
+        size: single or group.
+    """
+    runs = found.runs[found.runs["size"] == size].dropna(subset=[metric])
+    arms = list(dict.fromkeys(runs["arm"]))
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        shared_yaxes=True,
+        column_titles=["Random", "Balanced by difficulty"],
+        horizontal_spacing=0.12,
+    )
+    figure.update_annotations(font_size=13)
+    for column, (scheme, colour, symbol) in enumerate(
+        ((RANDOM, BLUE, "circle"), (BALANCED, ORANGE, "diamond")), 1
+    ):
+        for number, ours in runs[runs["scheme"] == scheme].groupby("selection"):
+            line = _selection_line(ours.set_index("arm").reindex(arms), metric, number, colour, symbol)
+            figure.add_trace(line, row=1, col=column)
+    figure.update_xaxes(categoryorder="array", categoryarray=[_two_lines(arm) for arm in arms], showgrid=False)
+    figure.update_yaxes(title=METRICS[metric], row=1, col=1)
+    note = "a line a selection; crossing lines: the order flips; open: not forgotten within the cap"
+    heading = f"{METRICS[metric].split(' [')[0]}, {'single samples' if size == 'single' else 'groups'}"
+    drawn = _laid_out(figure, heading, note)
+    # The titles of the panels stand between the note and the panels.
+    return drawn.update_layout(margin_t=drawn.layout.margin.t + 26)
+
+
+def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
+    """Return the median of MRD/σ² against σ, quartiles as bars, the quadratic regime as a band, floors as lines.
+
+    A floor is what rounding alone gives, divided by σ² as MRD is: where the curve lies on it, it is rounding.
+
+    Args:
+        found: What the experiment shows.
+        normalisation: mean or sum.
+    """
+    figure, bands = go.Figure(), list[str]()
+    ours = found.sigmas[found.sigmas["normalisation"] == normalisation]
+    for at, dtype in enumerate(dict.fromkeys(ours["dtype"])):
+        rows = ours[ours["dtype"] == dtype]
+        figure.add_trace(_ratio_line(rows, str(dtype), at))
+        floor = found.floors[
+            (found.floors["dtype"] == dtype)
+            & (found.floors["normalisation"] == normalisation)
+            & (found.floors["floor"] > 0)
+        ]
+        if len(floor):
+            figure.add_trace(_floor_line(rows["sigma"], float(floor["floor"].iloc[0]), str(dtype), at))
+        regime = found.regimes[str(dtype), normalisation]
+        if np.isfinite(regime.low):
+            figure.add_vrect(x0=regime.low, x1=regime.high, fillcolor=BAND, line_width=0, layer="below")
+            bands.append(str(dtype))
+    figure.update_xaxes(type="log", dtick=1)
+    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(ours))
+    regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
+    note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
+    return _laid_out(figure, "MRD against σ", note, "σ of the noise", TWO_PANELS)
+
+
+def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
+    """Return reliability of the ranking and median relative standard error against K, plain and antithetic.
+
+    Args:
+        found: What the experiment shows.
+        normalisation: mean or sum.
+    """
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    ours = found.evaluations[found.evaluations["normalisation"] == normalisation]
+    for at, mode in enumerate(dict.fromkeys(ours["mode"])):
+        rows = ours[ours["mode"] == mode]
+        figure.add_trace(_evaluation_line(rows, "reliability", str(mode), at, legend=True), row=1, col=1)
+        figure.add_trace(_evaluation_line(rows, "relative_se", str(mode), at, legend=False), row=2, col=1)
+    figure.add_hline(y=ENOUGH, line={"color": GREY, "dash": "dot"}, row=1, col=1)
+    figure.update_yaxes(title="Reliability", row=1, col=1)
+    figure.update_yaxes(title="Median SE / MRD", type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
+    figure.update_xaxes(title="Forward evaluations K", row=2, col=1)
+    note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
+    return _laid_out(figure, "How many evaluations?", note, height=TWO_PANELS)
+
+
+def theorem_scatter(found: Theorem) -> go.Figure:
+    """Return MRD/σ² against half the trace with both standard errors, and the line of identity.
+
+    The customdata of a point begins with its sample_id.
+
+    Args:
+        found: What the experiment shows.
+    """
+    shown = found.samples
+    figure = go.Figure(_identity(shown["half_trace"], shown["mrd"]))
+    figure.add_trace(
+        go.Scatter(
+            x=shown["half_trace"],
+            y=shown["mrd"],
+            mode="markers",
+            marker={"color": BLUE, "size": 9},
+            error_x=_bars(shown["half_trace_se"]),
+            error_y=_bars(shown["mrd_se"]),
+            customdata=shown[["sample_id", "ratio", "n_tokens"]].to_numpy(object),
+            text=[_label(name) for name in shown["sample_id"]],
+            hovertemplate=(
+                "<b>%{text}</b><br>half the trace %{x:.4g}<br>MRD/σ² %{y:.4g}<br>ratio %{customdata[1]:.3f}, "
+                "%{customdata[2]:.0f} tokens<extra></extra>"
+            ),
+            showlegend=False,
+        )
+    )
+    line = found.slope.through_origin
+    note = f"{with_ends(line, 'slope', digits=3)}; " if np.isfinite(line.low) else ""
+    figure.update_yaxes(title="MRD / σ² (sum over tokens)", rangemode="tozero")
+    x = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|"
+    return _laid_out(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, 400)
+
+
+def _points(shown: pd.DataFrame, measure: str, arm: Arm) -> go.Scatter:
+    repeated = arm.samples["repeats"].max() > 1
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": shown["greatest"] - shown["updates"],
+        "arrayminus": shown["updates"] - shown["least"],
+        "thickness": 1,
+        "width": 0,
+        "color": GREY,
+    }
+    return go.Scatter(
+        x=shown[measure],
+        y=shown["updates"],
+        name=f"forgotten ({len(shown)})",
+        mode="markers",
+        marker={"color": BLUE, "size": 8, "opacity": 0.8},
+        error_y=bars if repeated else None,
+        **_told(shown, measure, "%{y:.4g} updates"),
+    )
+
+
+def _censored(shown: pd.DataFrame, measure: str) -> go.Scatter:
+    return go.Scatter(
+        x=shown[measure],
+        y=shown["updates"],
+        name=f"censored: more than that ({len(shown)})",
+        mode="markers",
+        marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
+        **_told(shown, measure, "not forgotten after %{y:.4g} updates"),
+        visible=True if len(shown) else "legendonly",
+    )
+
+
+def _told(shown: pd.DataFrame, measure: str, updates: str) -> dict[str, Any]:
+    """Return the hover label of samples, and their ids for the page."""
+    return {
+        "customdata": shown[["sample_id", "repeats"]].to_numpy(object),
+        "text": [_label(name) for name in shown["sample_id"]],
+        "hovertemplate": f"<b>%{{text}}</b><br>{updates}<br>{title(measure)} %{{x:.4g}}<extra></extra>",
+        "showlegend": bool(len(shown)),
+    }
+
+
+def _ring(x: pd.Series[float], y: pd.Series[float]) -> go.Scatter:
+    marker = {"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}}
+    return go.Scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
+
+
+def _league_marks(ours: pd.DataFrame, label: str, colour: str, symbol: str) -> go.Scatter:
+    size = ours["rho"].abs()
+    ends = np.sort(ours[["low", "high"]].abs().to_numpy(), axis=1)
+    low = np.where((ours["low"] < 0) & (ours["high"] > 0), 0.0, ends[:, 0])
+    return go.Scatter(
+        x=size,
+        y=ours.index,
+        name=label,
+        mode="markers",
+        marker={"color": colour, "symbol": symbol, "size": 10},
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": ends[:, 1] - size,
+            "arrayminus": size - low,
+            "thickness": 1.5,
+            "width": 3,
+            "color": colour,
+        },
+        customdata=ours[["measure", "rho", "low", "high", "partial", "cost", "n"]].to_numpy(object),
+        text=[_label(name) for name in ours["title"]],
+        hovertemplate=(
+            "<b>%{text}</b><br>ρ %{customdata[1]:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], "
+            "n = %{customdata[6]}<br>with length held %{customdata[4]:.2f}<br>"
+            "cost %{customdata[5]:.0f} forward passes<extra></extra>"
+        ),
+        showlegend=True,
+    )
+
+
+def _prediction_marks(ours: pd.DataFrame, label: str, symbol: str) -> go.Scatter:
+    bars = {
+        "type": "data",
+        "symmetric": False,
+        "array": (ours["high"] - ours["predicted"]).where(np.isfinite(ours["high"])),
+        "arrayminus": ours["predicted"] - ours["low"],
+        "thickness": 1,
+        "width": 0,
+        "color": GREY,
+    }
+    return go.Scatter(
+        x=ours["predicted"],
+        y=ours["updates"],
+        name=f"{label} ({len(ours)})",
+        mode="markers",
+        marker={"color": ORANGE if label == "censored" else BLUE, "symbol": symbol, "size": 9},
+        error_x=bars,
+        customdata=ours[["sample_id", "low", "high"]].to_numpy(object),
+        text=[_label(name) for name in ours["sample_id"]],
+        hovertemplate=(
+            "<b>%{text}</b><br>predicted %{x:.1f} [%{customdata[1]:.1f}, %{customdata[2]:.1f}]<br>"
+            f"observed %{{y:.4g}} ({label})<extra></extra>"
+        ),
+        showlegend=bool(len(ours)),
+    )
+
+
+def _identity(x: pd.Series[float], y: pd.Series[float]) -> go.Scatter:
+    ends = [0.0, float(np.nanmax([0.0, *x, *y]))]
+    line = {"color": GREY, "dash": "dot", "width": 1.5}
+    return go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
+
+
+def _selection_line(ours: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
+    censored = ours["censored"].eq(True)
+    return go.Scatter(
+        x=[_two_lines(str(arm)) for arm in ours.index],
+        y=ours[metric],
+        mode="lines+markers",
+        line={"color": colour, "width": 1},
+        marker={"size": 9, "symbol": np.where(censored, f"{symbol}-open", symbol)},
+        opacity=0.8,
+        customdata=[[number, mrd] for mrd in ours["mean_mrd"]],
+        hovertemplate=(
+            f"<b>%{{x}}</b>, selection %{{customdata[0]}}<br>{METRICS[metric]} %{{y:.4g}}<br>"
+            "mean MRD %{customdata[1]:.4g}<extra></extra>"
+        ),
+        showlegend=False,
+    )
+
+
+def _decades(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return range and ticks of the axis of MRD/σ²: it holds what was measured, no floors far below."""
+    known = rows[["ratio_q1", "ratio", "ratio_q3"]].to_numpy(np.float64)
+    known = np.log10(known[known > 0])
+    if not known.size:
+        return {"dtick": 1}
+    low, high = float(known.min()) - 0.5, float(known.max()) + 0.5
+    return {"range": [low, high], "dtick": 1 if high - low <= MANY_DECADES else 2}
+
+
+def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
+    return go.Scatter(
+        x=rows["sigma"],
+        y=rows["ratio"].where(rows["ratio"] > 0),
+        name=dtype,
+        mode="lines+markers",
+        line={"color": COLOURS[at], "width": 2.5},
+        marker={"symbol": SYMBOLS[at], "size": 8},
+        error_y={
+            "type": "data",
+            "symmetric": False,
+            "array": rows["ratio_q3"] - rows["ratio"],
+            "arrayminus": rows["ratio"] - rows["ratio_q1"],
+            "thickness": 1,
+            "width": 3,
+        },
+        customdata=rows[["mrd", "rho", "relative_se"]].to_numpy(object),
+        hovertemplate=(
+            f"<b>{dtype}</b>, σ %{{x:.1e}}<br>MRD/σ² %{{y:.4g}}, MRD %{{customdata[0]:.3g}}<br>"
+            "ρ with the reference %{customdata[1]:.2f}<br>median SE / MRD %{customdata[2]:.1%}<extra></extra>"
+        ),
+        showlegend=True,
+    )
+
+
+def _floor_line(sigmas: pd.Series[float], floor: float, dtype: str, at: int) -> go.Scatter:
+    return go.Scatter(
+        x=sigmas,
+        y=floor / sigmas**2,
+        name=f"{dtype}, rounding alone",
+        mode="lines",
+        line={"color": COLOURS[at], "dash": "dash", "width": 1.5},
+        hovertemplate=f"{dtype}: rounding alone gives MRD {floor:.2g}<extra></extra>",
+        showlegend=True,
+    )
+
+
+def _evaluation_line(rows: pd.DataFrame, column: str, mode: str, at: int, *, legend: bool) -> go.Scatter:
+    form = "%{y:.1%}" if column == "relative_se" else "%{y:.3f}"
+    return go.Scatter(
+        x=rows["evaluations"],
+        y=rows[column],
+        name=mode,
+        legendgroup=mode,
+        mode="lines+markers",
+        line={"color": COLOURS[at], "dash": DASHES[at], "width": 2.5},
+        marker={"symbol": SYMBOLS[at], "size": 8},
+        hovertemplate=f"<b>{mode}</b>, K = %{{x}}<br>{column.replace('_', ' ')} {form}<extra></extra>",
+        showlegend=legend,
+    )
+
+
+def _bars(errors: pd.Series[float]) -> dict[str, Any]:
+    return {"type": "data", "array": errors, "thickness": 1, "width": 0, "color": GREY}
+
+
+def _axis(measure: str) -> str:
+    return with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
+
+
+def _two_lines(arm: str) -> str:
+    """Return the name of an arm with its optimiser below its method."""
+    return _label(arm).replace(" (", "<br>(")
+
+
+def _label(text: str) -> str:
+    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
+    return escape(shortened(text, NAME_WIDTH), quote=False)
+
+
+def _laid_out(
+    figure: go.Figure, heading: str, note: str, x: str | None = None, height: int = HEIGHT + 60
+) -> go.Figure:
+    if x:
+        figure.update_xaxes(title=x)
+    figure.update_xaxes(automargin=True, exponentformat="power")
+    figure.update_yaxes(automargin=True, exponentformat="power")
+    shown = sum(trace.showlegend is True for trace in figure.data)
+    lines = wrap(note, NOTE_WIDTH)
+    return figure.update_layout(
+        title={
+            "text": heading,
+            "subtitle": {"text": "<br>".join(lines), "font_size": 12},
+            "x": 0,
+            "xanchor": "left",
+            "y": 1 - 14 / height,
+            "yanchor": "top",
+            "font_size": 15,
+        },
+        showlegend=shown > 1,
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "xref": "container", "x": 0},
+        margin={
+            "l": 8,
+            "r": 8,
+            "t": 78 + NOTE_HEIGHT * (len(lines) - 1 if lines else 0),
+            "b": 90 if shown > 1 else 58,
+        },
+        height=height,
+    )

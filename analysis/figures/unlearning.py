@@ -1,0 +1,534 @@
+"""Plotly figures of unlearning runs, live or done: one run, or several over each other.
+
+A figure of several runs takes them by name (`analysis.unlearning.runs.run_name`). Runs of one setting that
+differ in their seed look alike and share an entry of the legend: settings are compared, seeds are their spread.
+A setting has a colour and a dash by its place among the settings, so keep the runs in their order from one redraw
+to the next. All figures keep the zoom and what is hidden when they are drawn anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from analysis.figures.characteristics import HEIGHT, MOST_VECTOR_POINTS, NAME_WIDTH, shortened
+from analysis.figures.difficulty import BLUE, GREEN, GREY, ORANGE, PURPLE, axis_type
+from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, TERCILES, grouped, setting_of, thinned
+
+StepAxis = Literal["step", "updates"]
+STEP_TITLES: dict[StepAxis, str] = {"step": "Steps", "updates": "Updates (samples trained on)"}
+
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
+# Four against five colours: twenty settings before a pair comes again.
+DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up")
+STATE_COLOURS = {FORGOTTEN: GREEN, IN_POOL: ORANGE}
+FAINT = 0.3
+TWO_PANELS = 480
+# In pixels: what heading and axis titles take, and a row of the legend; a longer label has a row of its own.
+ABOVE, BELOW, ROW = 78, 58, 20
+SHORT_LABEL = 22
+
+
+class Style(NamedTuple):
+    """How the runs of one setting are drawn."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+
+def styles(settings: Iterable[str]) -> dict[str, Style]:
+    """Return the style of each setting, by the order in which they first appear."""
+    return {
+        setting: Style(COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)], SYMBOLS[at % len(SYMBOLS)])
+        for at, setting in enumerate(dict.fromkeys(settings))
+    }
+
+
+def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return the NLL of the forget samples drawn above what is measured on the retain set.
+
+    The forget NLL is a running median over 20 steps, the retain NLL that of the probes. A run that is alone shows
+    behind them, faint, what each step was trained on: the forget NLL of its batch, and its retain term.
+
+    Args:
+        runs: History of each run.
+    """
+    figure = _panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]")
+    for name, run, style in _styled(runs):
+        shown = thinned(run.assign(smooth=_smoothed(run, "forget_nll")))
+        if len(runs) == 1:
+            _add(figure, _line(name, shown, "forget_nll", style, "this step %{y:.3f}", faint=True), 1)
+            _add(figure, _line(name, shown, "retain_loss", style, "retain term %{y:.3f}", faint=True), 2)
+        _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
+        _add(figure, _line(name, shown, "retain_nll", style, "retain probe %{y:.3f}", markers=True), 2)
+    return _laid_out(
+        figure,
+        "Forget and retain loss",
+        "rising: the forget set is forgotten, the retain set suffers",
+        height=TWO_PANELS,
+    )
+
+
+def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step") -> go.Figure:
+    """Return how many samples were found forgotten, over steps or over updates.
+
+    Args:
+        runs: History of each run.
+        x: What is counted along the axis.
+    """
+    figure = go.Figure()
+    for name, run, style in _styled(runs):
+        line = _line(name, thinned(run), "forgotten", style, "%{y} forgotten", legend=True, x=x)
+        figure.add_trace(line.update(line_shape="hv"))
+    figure.update_yaxes(title="Samples", rangemode="tozero")
+    return _laid_out(figure, "Samples forgotten", "counted from the step that found it", STEP_TITLES[x])
+
+
+def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return memorization accuracy (MA) of the forget set above that of the retain probes.
+
+    The forget MA is the mean over all samples of the MA that each had when it was last looked at. Where the
+    extraction likelihood (EL) was measured, its mean over the samples measured is a point in the upper panel.
+
+    Args:
+        runs: History of each run.
+    """
+    figure = _panels("Forget MA, EL", "Retain MA")
+    for name, run, style in _styled(runs):
+        shown = thinned(run)
+        _add(figure, _line(name, shown, "accuracy", style, "forget MA %{y:.1%}", legend=True), 1)
+        extraction = _line(name, shown, "extraction", style, "EL %{y:.1%} of those measured", markers=True)
+        _add(figure, extraction.update(mode="markers", marker_symbol=f"{style.symbol}-open"), 1)
+        _add(figure, _line(name, shown, "retain_accuracy", style, "retain MA %{y:.1%}", markers=True), 2)
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
+    return _laid_out(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
+
+
+def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return completeness above utility, each with the ROUGE-L recall that it partly rests on as open marks.
+
+    Args:
+        runs: Evaluations of each run, see `analysis.unlearning.runs.evaluated`.
+    """
+    figure = _panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L")
+    for name, run, style in _styled(runs):
+        for row, whole, part in ((1, "completeness", "forget_rouge"), (2, "utility", "retain_rouge")):
+            _add(figure, _line(name, run, whole, style, f"{whole} %{{y:.3f}}", markers=True, legend=row == 1), row)
+            rouge = _line(name, run, part, style, "ROUGE-L recall %{y:.3f}", markers=True, faint=True)
+            _add(figure, rouge.update(line_dash="dot", opacity=0.6, marker_symbol=f"{style.symbol}-open"), row)
+    figure.update_yaxes(range=[-0.03, 1.03])
+    return _laid_out(figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=TWO_PANELS)
+
+
+def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return the learning rate of each step.
+
+    Args:
+        runs: History of each run.
+    """
+    figure = _lines(runs, "learning_rate", "learning rate %{y:.3g}")
+    figure.update_yaxes(rangemode="tozero")
+    return _laid_out(figure, "Learning rate", "per step", STEP_TITLES["step"])
+
+
+def memory(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return the memory in use: allocated on the GPU, or that of the process on the CPU.
+
+    Args:
+        runs: History of each run.
+    """
+    figure = _lines(runs, "memory_mb", "%{y:,.0f} MB")
+    figure.update_yaxes(title="MB", rangemode="tozero")
+    return _laid_out(figure, "Memory", "of the device [MB]", STEP_TITLES["step"])
+
+
+def update_bars(standing: pd.DataFrame) -> go.Figure:
+    """Return a bar of updates for each sample, hardest first, coloured by its state.
+
+    The customdata of a bar begins with its sample_id.
+
+    Args:
+        standing: See `analysis.unlearning.runs.standing`.
+    """
+    figure = go.Figure([_bars(standing), *_states(standing)])
+    figure.update_xaxes(range=[0.5, max(len(standing), 1) + 0.5], showgrid=False)
+    figure.update_yaxes(title="Updates", rangemode="tozero")
+    forgotten = int((standing["state"] == FORGOTTEN).sum())
+    found = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
+    laid_out = _laid_out(figure, "Updates per sample", found, "Samples by MRD (1: smallest, hardest)")
+    return laid_out.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
+
+
+def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return boxes of the updates of a sample by tercile of difficulty, a box for each setting.
+
+    A box holds the samples of all runs of its setting; its dashed line is the mean.
+
+    Args:
+        runs: Standing of each run.
+    """
+    figure = go.Figure()
+    look = styles(map(setting_of, runs))
+    for setting, style in look.items():
+        ours = [run for name, run in runs.items() if setting_of(name) == setting]
+        figure.add_trace(_box(setting, pd.concat(ours), style, len(ours)))
+    present = {tercile for run in runs.values() for tercile in run["tercile"]}
+    figure.update_xaxes(categoryorder="array", categoryarray=[name for name in TERCILES if name in present])
+    figure.update_yaxes(title="Updates per sample", rangemode="tozero")
+    title = "Updates by difficulty"
+    laid_out = _laid_out(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
+    return laid_out.update_layout(boxmode="group")
+
+
+def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: str | None) -> go.Figure:
+    """Return the updates of each sample against a measure of how hard it was expected to be.
+
+    A sample that was never found forgotten is an open mark: it would have needed more. The customdata of a point
+    begins with its sample_id.
+
+    Args:
+        outcome: See `analysis.unlearning.runs.outcome`, and the column; and the texts of the answers.
+        column: The measure.
+        title: Of the measure.
+        selected: The sample that gets a ring.
+    """
+    shown = outcome.dropna(subset=[column])
+    forgotten = shown["forgotten_step"].notna()
+    ring = shown[shown["sample_id"] == selected]
+    figure = go.Figure(
+        [
+            _outcome_points(shown[forgotten], column, title, FORGOTTEN, "circle"),
+            _outcome_points(shown[~forgotten], column, title, IN_POOL, "circle-open"),
+            go.Scatter(
+                x=ring[column],
+                y=ring["updates"],
+                mode="markers",
+                marker={"symbol": "circle-open", "size": 18, "color": BLUE, "line": {"width": 3}},
+                hoverinfo="skip",
+                showlegend=False,
+            ),
+        ]
+    )
+    figure.update_xaxes(type=axis_type(shown[column]), exponentformat="power")
+    figure.update_yaxes(title="Updates", rangemode="tozero")
+    return _laid_out(figure, "Did it say who would be hard?", "a point is a sample; open: never forgotten", title)
+
+
+def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+    """Return each sample's share of the draws so far against that expected at the start.
+
+    The customdata of a point begins with its sample_id.
+
+    Args:
+        runs: Standing of each run.
+    """
+    figure = go.Figure()
+    shares = [run[["share", "realised"]].to_numpy(np.float64).ravel() for run in runs.values()]
+    highest = np.nanmax(np.concatenate([*shares, [0.0]]))
+    ends = [0, highest]
+    diagonal = {"color": GREY, "dash": "dot", "width": 1}
+    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", showlegend=False))
+    total = sum(map(len, runs.values()))
+    for name, run, style in _styled(runs):
+        figure.add_trace(_share_points(name, run, style, total))
+    figure.update_xaxes(tickformat=".2~%")
+    figure.update_yaxes(title="Share of the draws so far", tickformat=".2~%")
+    note = "below the dots: drawn less often, as samples are that left the pool"
+    return _laid_out(figure, "Drawn as expected?", note, "Expected share of the draws")
+
+
+def pareto(efficiency: pd.DataFrame) -> go.Figure:
+    """Return updates against what is left of the retain set: the best is at the upper left.
+
+    Small marks are runs, open where a run ended before everything was forgotten; each is joined to the mean of
+    its setting, a large mark. The grey line joins the means that no other beats in both, among settings all of
+    whose runs forgot everything. The customdata of a mark begins with the label.
+
+    Args:
+        efficiency: See `analysis.unlearning.runs.efficiency`.
+    """
+    measured = efficiency.dropna(subset=["updates", "retain_accuracy"])
+    means = grouped(measured)
+    look = styles(efficiency["label"])
+    figure = go.Figure(_front(means))
+    for at, mean in means.iterrows():
+        ours, style = measured[measured["label"] == mean["label"]], look[mean["label"]]
+        figure.add_trace(_spokes(ours, mean, style))
+        figure.add_trace(_run_marks(ours, style))
+        figure.add_trace(_mean_mark(means.loc[[at]], style))
+    figure.update_yaxes(title="Retain MA", tickformat=".3~p")
+    return _laid_out(
+        figure, "Updates against retain", "upper left is best; open: stopped early", "Updates", height=440
+    )
+
+
+def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, Style]]:
+    look = styles(map(setting_of, runs))
+    return [(name, run, look[setting_of(name)]) for name, run in runs.items()]
+
+
+def _smoothed(run: pd.DataFrame, column: str) -> pd.Series[float] | float:
+    """Return the running median over the last steps; NaN where the run has no such column yet."""
+    return run[column].rolling(SMOOTHED_STEPS, min_periods=1).median() if column in run else np.nan
+
+
+def _lines(runs: Mapping[str, pd.DataFrame], column: str, hover: str) -> go.Figure:
+    figure = go.Figure()
+    for name, run, style in _styled(runs):
+        figure.add_trace(_line(name, thinned(run), column, style, hover, legend=True))
+    return figure
+
+
+def _line(
+    name: str,
+    run: pd.DataFrame,
+    column: str,
+    style: Style,
+    hover: str,
+    *,
+    x: StepAxis = "step",
+    faint: bool = False,
+    markers: bool = False,
+    legend: bool = False,
+) -> go.Scatter:
+    """Return a column of a history as a line; empty where the run has not measured it."""
+    values = run[column].dropna() if column in run else pd.Series(dtype=np.float64)
+    along = values.index if x == "step" else run["updates"].ffill().fillna(0).loc[values.index]
+    return go.Scatter(
+        x=along,
+        y=values,
+        mode="lines+markers" if markers else "lines",
+        line={"color": style.colour, "dash": "solid" if faint else style.dash, "width": 1 if faint else 2.5},
+        marker={"size": 5, "symbol": style.symbol},
+        opacity=FAINT if faint else 1,
+        hovertemplate=f"<b>{_label(name)}</b><br>{hover} at {x} %{{x}}<extra></extra>",
+        **_legend(name, legend),
+    )
+
+
+def _legend(name: str, shown: bool = True) -> dict[str, Any]:
+    setting = setting_of(name)
+    return {"name": _label(setting), "legendgroup": setting, "showlegend": shown}
+
+
+def _add(figure: go.Figure, trace: go.Scatter, row: int) -> None:
+    figure.add_trace(trace, row=row, col=1)
+
+
+def _panels(above: str, below: str) -> go.Figure:
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    figure.update_yaxes(title=above, row=1, col=1)
+    figure.update_yaxes(title=below, row=2, col=1)
+    return figure.update_xaxes(title=STEP_TITLES["step"], row=2, col=1)
+
+
+def _bars(standing: pd.DataFrame) -> go.Bar:
+    """Return all bars as one trace: of two, the later would hide the other where bars are thinner than a pixel."""
+    about = standing[["sample_id", "mrd", "draws", "n_tokens", "state"]].assign(
+        accuracy=standing["accuracy"].map(_percent), label=standing["sample_id"].map(_label)
+    )
+    return go.Bar(
+        x=np.arange(1, len(standing) + 1),
+        y=standing["updates"],
+        width=1,
+        marker={"color": standing["state"].map(STATE_COLOURS), "line": {"width": 0}},
+        customdata=about.to_numpy(object),
+        hovertemplate=(
+            "<b>%{customdata[6]}</b><br>%{y} updates, %{customdata[2]} draws<br>MRD %{customdata[1]:.4g}<br>"
+            "MA last seen %{customdata[5]}<br>%{customdata[3]} tokens, %{customdata[4]}<extra></extra>"
+        ),
+        showlegend=False,
+    )
+
+
+def _states(standing: pd.DataFrame) -> list[go.Bar]:
+    """Return an empty trace for each state, so that the legend explains its colour."""
+    return [
+        go.Bar(x=[None], y=[None], marker_color=colour, name=f"{state} ({(standing['state'] == state).sum()})")
+        for state, colour in STATE_COLOURS.items()
+    ]
+
+
+def _percent(value: float) -> str:
+    return "never" if np.isnan(value) else f"{value:.1%}"
+
+
+def _box(setting: str, samples: pd.DataFrame, style: Style, runs: int) -> go.Box:
+    name = _label(setting) + (f" ({runs} runs)" if runs > 1 else "")
+    return go.Box(
+        x=samples["tercile"],
+        y=samples["updates"],
+        name=name,
+        legendgroup=setting,
+        offsetgroup=setting,
+        boxmean=True,
+        boxpoints=False,
+        line={"color": style.colour, "width": 1.5},
+    )
+
+
+def _share_points(name: str, run: pd.DataFrame, style: Style, total: int) -> go.Scatter | go.Scattergl:
+    drawn = run.dropna(subset=["realised"])
+    kind = go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
+    return kind(
+        x=drawn["share"],
+        y=drawn["realised"],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.6},
+        customdata=drawn[["sample_id", "draws", "mrd"]].to_numpy(object),
+        text="<b>" + drawn["sample_id"].map(_label) + "</b>",
+        hovertemplate=(
+            f"%{{text}}<br>{_label(name)}<br>expected %{{x:.3%}}, drawn %{{y:.3%}} (%{{customdata[1]}} times)<br>"
+            "MRD %{customdata[2]:.4g}<extra></extra>"
+        ),
+        **_legend(name),
+    )
+
+
+def _outcome_points(
+    outcome: pd.DataFrame, column: str, title: str, state: str, symbol: str
+) -> go.Scatter | go.Scattergl:
+    kind = go.Scatter if len(outcome) <= MOST_VECTOR_POINTS else go.Scattergl
+    return kind(
+        x=outcome[column],
+        y=outcome["updates"],
+        mode="markers",
+        name=f"{state} ({len(outcome)})",
+        marker={"color": STATE_COLOURS[state], "symbol": symbol, "size": 8, "opacity": 0.75},
+        customdata=outcome[["sample_id"]].to_numpy(object),
+        text="<b>" + outcome["sample_id"].map(_label) + "</b><br>" + outcome["answer"].map(_label),
+        hovertemplate=f"%{{text}}<br>{_label(title)} %{{x:.4g}}<br>%{{y}} updates<extra></extra>",
+    )
+
+
+def _front(means: pd.DataFrame) -> go.Scatter:
+    """Return the line through the settings that none needs fewer updates than and retains more."""
+    whole = means[means["reached"] == means["runs"]].sort_values(
+        ["updates", "retain_accuracy"], ascending=[True, False]
+    )
+    best = whole["retain_accuracy"].cummax()
+    front = whole[whole["retain_accuracy"] > best.shift(fill_value=-np.inf)]
+    return go.Scatter(
+        x=front["updates"],
+        y=front["retain_accuracy"],
+        mode="lines",
+        name="Pareto front",
+        line={"color": GREY, "dash": "dot", "width": 1.5},
+        hoverinfo="skip",
+    )
+
+
+def _spokes(runs: pd.DataFrame, mean: pd.Series[Any], style: Style) -> go.Scatter:
+    """Return thin lines from the mean to each run."""
+    ends = {}
+    for axis in ("updates", "retain_accuracy"):
+        ends[axis] = [value for run in runs[axis] for value in (mean[axis], run, None)]
+    return go.Scatter(
+        x=ends["updates"],
+        y=ends["retain_accuracy"],
+        mode="lines",
+        line={"color": style.colour, "width": 1},
+        opacity=0.5,
+        hoverinfo="skip",
+        **_legend(mean["label"], shown=False),
+    )
+
+
+def _run_marks(runs: pd.DataFrame, style: Style) -> go.Scatter:
+    symbols = np.where(runs["reached"].astype(bool), style.symbol, f"{style.symbol}-open")
+    return go.Scatter(
+        x=runs["updates"],
+        y=runs["retain_accuracy"],
+        mode="markers",
+        marker={"color": style.colour, "symbol": symbols, "size": 8},
+        customdata=runs[["label", "seed", "stop_reason", "forgotten", "n_samples"]].to_numpy(object),
+        hovertemplate=(
+            f"<b>{_label(runs['label'].iloc[0])}</b>, seed %{{customdata[1]}}<br>%{{x:,}} updates<br>"
+            "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})"
+            "<extra></extra>"
+        ),
+        **_legend(runs["label"].iloc[0], shown=False),
+    )
+
+
+def _mean_mark(mean: pd.DataFrame, style: Style) -> go.Scatter:
+    """Return the mean of a setting, from its row of `grouped`."""
+    label = mean["label"].iloc[0]
+    return go.Scatter(
+        x=mean["updates"],
+        y=mean["retain_accuracy"],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 18, "opacity": 0.5},
+        customdata=mean[["label", "runs", "updates_sd", "retain_accuracy_sd"]].to_numpy(object),
+        hovertemplate=(
+            f"<b>{_label(label)}</b><br>mean of %{{customdata[1]}} runs<br>"
+            "%{x:,.1f} updates (SD %{customdata[2]:.1f})<br>"
+            "retain MA %{y:.1%} (SD %{customdata[3]:.1%})<extra></extra>"
+        ),
+        **_legend(label),
+    )
+
+
+def _label(text: str) -> str:
+    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
+    return escape(shortened(text, NAME_WIDTH), quote=False)
+
+
+def _laid_out(
+    figure: go.Figure, title: str, subtitle: str, x: str | None = None, height: int = HEIGHT
+) -> go.Figure:
+    if x:
+        figure.update_xaxes(title=x)
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(exponentformat="power", automargin=True)
+    _one_entry_each(figure)
+    legend, rows = _legend_below(figure)
+    height += max(rows - 1, 0) * ROW
+    heading = {
+        "text": title,
+        "subtitle": {"text": subtitle, "font_size": 12},
+        "x": 0,
+        "xanchor": "left",
+        "y": 1 - 14 / height,
+        "yanchor": "top",
+        "font_size": 15,
+    }
+    return figure.update_layout(
+        title=heading,
+        showlegend=rows > 0,
+        legend=legend,
+        margin={"l": 8, "r": 8, "t": ABOVE, "b": BELOW + rows * ROW},
+        height=height,
+        # The same at every redraw, so that the browser keeps what the reader has zoomed and hidden.
+        uirevision="unlearning",
+    )
+
+
+def _legend_below(figure: go.Figure) -> tuple[dict[str, Any], int]:
+    """Return the legend along the lower edge and its rows, whose number does not depend on the chart's width."""
+    labels = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    place = {"yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    if len(labels) < 2:
+        return place, 0
+    if max(map(len, labels)) > SHORT_LABEL:
+        return place | {"orientation": "v"}, len(labels)
+    # Beside its label an entry has a mark, so that half the width each would be too much for two.
+    pairs = {"orientation": "h", "entrywidth": 0.4, "entrywidthmode": "fraction"}
+    return place | pairs, -(-len(labels) // 2)
+
+
+def _one_entry_each(figure: go.Figure) -> None:
+    """Leave each group one entry of the legend, its first."""
+    seen: set[str] = set()
+    for trace in figure.data:
+        if trace.showlegend and trace.legendgroup:
+            trace.showlegend = trace.legendgroup not in seen
+            seen.add(trace.legendgroup)

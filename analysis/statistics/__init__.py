@@ -1,0 +1,1 @@
+"""Intervals, groups and censored outcomes."""

@@ -1,0 +1,704 @@
+"""How well measures of difficulty predict the number of updates that forgetting takes, and how sure that is.
+
+A run that ended at its cap without forgetting is right-censored: its number of updates is greater than the
+cap and otherwise unknown. Two statistics of rank agreement take that in, and both are given. Harrell's C with
+Somers' D is the measure that survival analysis uses: it counts the pairs of samples whose order is known and
+no other, so nothing is assumed of a censored sample. Spearman's ρ is what the field reports; it ranks censored
+samples above all others, tied with each other, which is true where all runs had one cap. Everything else here
+(partial correlation, league table, agreement of methods) is a Spearman correlation of that kind.
+
+Intervals are 95 % bootstrap intervals over samples, bias-corrected and accelerated (BCa; Efron, 1987), whose
+normal quantiles are widened to those of Student's t with n − 1 degrees of freedom. A replicate is a vector of
+how often each sample was drawn, and every statistic is a function of such counts: a thousand replicates are a
+matrix product, ranks are taken anew in each, and what is measured on the same samples is resampled together.
+Replicates in which a statistic is undefined are left out; where they are the majority there is no interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special, stats
+
+from analysis.statistics.groups import SEED, BoolArray, holm
+from mrd_core.scoring.draws import FloatArray
+
+Statistic = Callable[[FloatArray], FloatArray]
+Outcome = Literal[
+    "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
+]
+
+REPLICATES = 2000
+LEAST_SAMPLES = 4
+
+# |ρ| in words: Cohen's (1988) limits, and one more above them.
+SIZES = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (0.7, "strong"), (np.inf, "very strong"))
+
+# Replicates are worked on in chunks of so many values: 8 MB an array.
+_CHUNK_VALUES = 1_000_000
+# Variance, as a share, below which what is left of a variable is rounding.
+ROUNDING = 1e-9
+
+_SPREAD_COLUMNS = ("sd_low", "sd_high", "least", "greatest")
+_FLIP_COLUMNS = (
+    *("first", "second", "n", "first_wins", "second_wins", "ties"),
+    *("flips", "share", "low", "high"),
+)
+
+
+class Estimate(NamedTuple):
+    """A value with the ends of its 95 % interval, from n samples, n_censored of them censored; NaN: undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    n_censored: int = 0
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval exists and 0 lies outside."""
+        return self.low > 0 or self.high < 0
+
+
+class Concordance(NamedTuple):
+    """Harrell's C, in [0, 1], and Somers' D = 2C − 1, in [−1, 1]; both grow with agreement."""
+
+    c: Estimate
+    somers_d: Estimate
+
+
+class Verdict(NamedTuple):
+    """What an estimate says, in words, and why."""
+
+    outcome: Outcome
+    reason: str
+
+
+class Slope(NamedTuple):
+    """Least-squares lines: y = through_origin · x, and y = with_intercept · x + intercept."""
+
+    through_origin: Estimate
+    with_intercept: Estimate
+    intercept: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How alike methods order the samples.
+
+    Attributes:
+        pairs: A row per two methods: first, second, rho, low, high, n, n_censored (by either of them).
+        kendalls_w: Coefficient of concordance of all methods, 1 where they agree; over samples that all ran on.
+    """
+
+    pairs: pd.DataFrame
+    kendalls_w: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Flips:
+    """How much the choice of the forget set moves methods, and whether it moves their order.
+
+    Attributes:
+        spread: A row per method: method, n, mean, sd, sd_low, sd_high (95 %, of normal values), least, greatest.
+        pairs: A row per two methods: first, second, n, first_wins, second_wins, ties, flips (selections that
+            order the two otherwise than most), share, low, high (95 %, Clopper–Pearson; at most one half).
+    """
+
+    spread: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Balance:
+    """What balancing the selections by difficulty changes.
+
+    Attributes:
+        spread: A row per method: method, sd_random, sd_balanced, ratio (balanced to random), low, high (95 %, by
+            F, for normal values).
+        pairs: A row per two methods: first, second, share_random, share_balanced, p (Fisher's exact test).
+    """
+
+    spread: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Regime:
+    """Where MRD grows as σ².
+
+    Attributes:
+        low: Smallest σ of the regime; NaN where there is none.
+        high: Largest σ of the regime.
+        table: A row per σ, ascending: sigma, ratio (median over samples of MRD/σ²), inside.
+    """
+
+    low: float
+    high: float
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """Samples where all that is asked for is defined, in an order that does not depend on that of the file."""
+
+    variables: FloatArray
+    updates: FloatArray
+    censored: BoolArray
+
+    @property
+    def outcome(self) -> FloatArray:
+        return ranked_outcome(self.updates, self.censored)
+
+    def estimate(self, statistic: Statistic, replicates: int, seed: int) -> Estimate:
+        return _estimate(statistic, len(self.updates), replicates, seed, int(self.censored.sum()))
+
+
+def concordance(
+    x: npt.ArrayLike,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Concordance:
+    """Return how a measure orders the samples by their updates: Harrell's C (1982) and Somers' D = 2C − 1.
+
+    Of two samples it is known which takes more updates where the smaller number is no censored one; a censored
+    sample takes more than any that was forgotten at its cap. C is the share of those pairs that the measure
+    orders alike, ties of the measure counting one half. D > 0: large values go with many updates.
+
+    Args:
+        x: The measure, shape (N,), NaN where undefined.
+        updates: Number of updates, or the cap of a censored run, shape (N,).
+        censored: Which runs ended without forgetting, shape (N,).
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    sample = _complete([x], updates, censored)
+    d = sample.estimate(_somers_d(sample), replicates, seed)
+    return Concordance(d._replace(value=(d.value + 1) / 2, low=(d.low + 1) / 2, high=(d.high + 1) / 2), d)
+
+
+def spearman(
+    x: npt.ArrayLike,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Estimate:
+    """Return Spearman's ρ of a measure with updates, censored samples tied above all others.
+
+    Arguments as for `concordance`. NaN with fewer than 4 samples, or where either is constant.
+    """
+    return partial(x, updates, censored, (), replicates, seed)
+
+
+def partial(
+    x: npt.ArrayLike,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    controls: Sequence[npt.ArrayLike],
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> Estimate:
+    """Return Spearman's ρ of a measure with updates, the controls held constant.
+
+    It is the correlation of what is left of both ranks when the ranks of the controls are regressed out; for
+    one control z, (r_xy − r_xz r_yz) / √((1 − r_xz²)(1 − r_yz²)). NaN where nothing is left.
+
+    Args:
+        x: The measure, shape (N,), NaN where undefined.
+        updates: Number of updates, or the cap of a censored run, shape (N,).
+        censored: Which runs ended without forgetting, shape (N,).
+        controls: What is held, each of shape (N,).
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    sample = _complete([x, *controls], updates, censored)
+    return sample.estimate(_partial(sample), replicates, seed)
+
+
+def gain(
+    x: npt.ArrayLike,
+    rival: npt.ArrayLike,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+    *,
+    signed: bool = False,
+) -> Estimate:
+    """Return |ρ| of a measure less |ρ| of its rival, over the same samples and replicates.
+
+    Arguments as for `partial`. The sign of a measure's correlation is no merit, its size is; of predictions that
+    go the wrong way it is a fault, and `signed` compares ρ itself.
+    """
+    sample = _complete([x, rival], updates, censored)
+    return sample.estimate(_gain(sample, signed), replicates, seed)
+
+
+def league(
+    measures: pd.DataFrame,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    length: pd.Series,
+    costs: Mapping[str, float],
+    expected: Mapping[str, int],
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> pd.DataFrame:
+    """Return every measure, best first, by how well it predicts updates; length takes part under its name.
+
+    Args:
+        measures: N rows, a numeric column per measure, NaN where undefined.
+        updates: Number of updates, or the cap of a censored run, shape (N,).
+        censored: Which runs ended without forgetting, shape (N,).
+        length: Length of each sample, the rival to beat; replaces a measure of its name.
+        costs: Forward-equivalents by measure; NaN where missing.
+        expected: Sign of ρ that the field expects, 1 or −1, by measure; 0 where missing.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap, the same for all measures.
+
+    Returns:
+        Columns measure, rho, low, high, n, n_censored, excludes_zero, expected, verdict, p (two-sided, t
+        approximation), p_holm, partial, partial_low, partial_high (ρ with length held), somers_d, somers_low,
+        somers_high, gain, gain_low, gain_high (|ρ| less that of length), beats_length, cost. What compares
+        length with itself is NaN.
+    """
+    table = measures.astype(np.float64).assign(**{str(length.name): length.to_numpy(np.float64, na_value=np.nan)})
+    rows = []
+    for name, column in table.items():
+        against = np.full(len(table), np.nan) if name == length.name else table[str(length.name)].to_numpy()
+        row = _standing(
+            column.to_numpy(), against, updates, censored, expected.get(str(name), 0), replicates, seed
+        )
+        rows.append({"measure": str(name), **row, "cost": costs.get(str(name), np.nan)})
+    found = pd.DataFrame(rows)
+    found.insert(list(found).index("p") + 1, "p_holm", holm(list(found["p"])))
+    best_first = found["rho"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
+    return found.loc[best_first].reset_index(drop=True)
+
+
+def agreement(
+    updates: pd.DataFrame, censored: pd.DataFrame, replicates: int = REPLICATES, seed: int = SEED
+) -> Agreement:
+    """Return how alike methods, or optimisers, order the samples by their updates.
+
+    Kendall's W is corrected for ties; without any it is (1 + (m − 1) r̄) / m, r̄ the mean Spearman correlation of
+    the m methods, so it is about 1/m, not 0, for methods that have nothing in common.
+
+    Args:
+        updates: A row per sample, a column per method, NaN where a method did not run.
+        censored: Of the same shape, which runs ended without forgetting.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    outcomes = updates.astype(np.float64).mask(censored.astype(bool), np.inf)
+    rows = []
+    for first, second in combinations(outcomes.columns, 2):
+        both = outcomes[[first, second]].dropna().to_numpy().T
+        found = _estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
+        rows.append((first, second, found.value, found.low, found.high, found.n, found.n_censored))
+    complete = outcomes.dropna().to_numpy().T
+    w = _estimate(_kendalls_w(complete), complete.shape[1], replicates, seed, _count_censored(complete))
+    columns = ["first", "second", "rho", "low", "high", "n", "n_censored"]
+    return Agreement(pd.DataFrame(rows, columns=columns), w)
+
+
+def repeatability(
+    updates: pd.DataFrame, censored: pd.DataFrame, replicates: int = REPLICATES, seed: int = SEED
+) -> Estimate:
+    """Return how reliable the order of the samples by their updates is, over repeats of the unlearning.
+
+    With r̄ the mean Spearman correlation of two of the k repeats it is k r̄ / (1 + (k − 1) r̄), after Spearman and
+    Brown: how well the samples' mean over another k repeats would agree. No measure can correlate with updates
+    by more than about its square root. NaN for one repeat, and where r̄ is not positive.
+
+    Args:
+        updates: A row per sample, a column per repeat; samples that lack one are left out.
+        censored: Of the same shape, which runs ended without forgetting.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    rows = updates.astype(np.float64).mask(censored.astype(bool), np.inf).dropna().to_numpy().T
+    pairs = list(combinations(range(len(rows)), 2))
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        mean = np.mean([_correlation(covariance, *pair) for pair in pairs], axis=0)
+        return _ratio(len(rows) * mean, np.where(mean > 0, 1 + (len(rows) - 1) * mean, 0))
+
+    if not pairs:
+        return Estimate(np.nan, np.nan, np.nan, rows.shape[-1])
+    return _estimate(statistic, rows.shape[1], replicates, seed, _count_censored(rows))
+
+
+def flips(values: pd.DataFrame) -> Flips:
+    """Return how much the performance of methods moves over selections, and how often two change places.
+
+    Args:
+        values: A row per selection, a column per method; NaN where a run is missing.
+    """
+    spread = [_spread(str(name), column.dropna().to_numpy(np.float64)) for name, column in values.items()]
+    pairs = [
+        _flip(str(first), str(second), (values[first] - values[second]).dropna().to_numpy(np.float64))
+        for first, second in combinations(values.columns, 2)
+    ]
+    return Flips(pd.DataFrame(spread), pd.DataFrame(pairs, columns=pd.Index(_FLIP_COLUMNS)))
+
+
+def balance(random: Flips, balanced: Flips) -> Balance:
+    """Compare selections that are balanced by difficulty with random ones, for the methods that both have."""
+    spread = random.spread.merge(balanced.spread, on="method", suffixes=("_random", "_balanced"))
+    # Whole numbers may all be the same by chance, and nothing can be said of that.
+    ratio = spread["sd_balanced"] / spread["sd_random"].where(spread["sd_random"] > 0)
+    degrees = spread["n_balanced"] - 1, spread["n_random"] - 1
+    limits = {
+        name: ratio / np.sqrt(stats.f.ppf(level, *degrees)) for name, level in (("low", 0.975), ("high", 0.025))
+    }
+    pairs = random.pairs.merge(balanced.pairs, on=["first", "second"], suffixes=("_random", "_balanced"))
+    counts = pairs[["flips_random", "n_random", "flips_balanced", "n_balanced"]].to_numpy(dtype=int)
+    p = [stats.fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue for a, n, b, m in counts]
+    return Balance(
+        spread[["method", "sd_random", "sd_balanced"]].assign(ratio=ratio, **limits),
+        pairs[["first", "second", "share_random", "share_balanced"]].assign(p=p),
+    )
+
+
+def verdict(estimate: Estimate, expected_sign: int = 0) -> Verdict:
+    """Say in words what a correlation with updates shows.
+
+    It predicts where the interval excludes 0, and then as expected or the opposite by its sign. |ρ| is called
+    negligible below 0.1, weak below 0.3, moderate below 0.5, strong below 0.7, very strong from there on.
+
+    Args:
+        estimate: A correlation.
+        expected_sign: 1 or −1; 0 where no direction is expected.
+    """
+    if not np.isfinite(estimate.low):
+        return Verdict("not measured", f"no interval from {_samples(estimate)}")
+    if not estimate.excludes_zero:
+        return Verdict("cannot tell", f"{in_figures(estimate)}; the interval includes 0")
+    reason = f"{size_in_words(estimate.value)}: {in_figures(estimate)}; the interval excludes 0"
+    if not expected_sign:
+        return Verdict("predicts updates", reason)
+    as_expected = np.sign(estimate.value) == np.sign(expected_sign)
+    return Verdict("predicts updates as expected" if as_expected else "predicts the opposite", reason)
+
+
+def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
+    """Return a value with its interval and how many samples it is from."""
+    return f"{with_ends(estimate, symbol, digits)}, {_samples(estimate)}"
+
+
+def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
+    """Return a value with its interval."""
+    value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
+    return f"{symbol} = {value} [{low}, {high}]".replace("-", "−")
+
+
+def size_in_words(rho: float) -> str:
+    """Return what |ρ| is called."""
+    return next(word for limit, word in SIZES if abs(rho) < limit)
+
+
+def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Slope:
+    """Return the least-squares slope of y on x, through the origin and with an intercept.
+
+    Pairs with a value that is not finite are left out.
+
+    Args:
+        x: Shape (N,).
+        y: Shape (N,).
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    points = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
+    points = points[:, np.isfinite(points).all(axis=0)]
+    a, b = points[:, np.lexsort(points)]
+
+    def at_origin(counts: FloatArray) -> FloatArray:
+        return _ratio(counts @ (a * b), counts @ a**2)
+
+    def steepness(counts: FloatArray) -> FloatArray:
+        total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
+        spread = counts @ a**2 - sum_a**2 / total
+        varies = spread > ROUNDING * (counts @ a**2)
+        return _ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
+
+    def height(counts: FloatArray) -> FloatArray:
+        level: FloatArray = (counts @ b - steepness(counts) * (counts @ a)) / counts.sum(axis=1)
+        return level
+
+    return Slope(*(_estimate(line, a.size, replicates, seed) for line in (at_origin, steepness, height)))
+
+
+def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float = 0.1) -> Regime:
+    """Return where MRD/σ² is constant: the longest stretch of σ, by its ratio of ends, of at least two values.
+
+    Constant means that the largest and the smallest MRD/σ² of a sample within the stretch differ by no more than
+    the tolerance, relative to the smallest, for half of the samples or more.
+
+    Args:
+        sigmas: The S noise scales, shape (S,).
+        mrd: MRD at each, shape (S,) or (S, N) for N samples.
+        tolerance: Relative, 0.1 for 10 %.
+    """
+    order = np.argsort(sigmas)
+    scales = np.asarray(sigmas, dtype=np.float64)[order]
+    scores = np.asarray(mrd, dtype=np.float64)[order].reshape(len(scales), -1)
+    ratios = scores / scales[:, None] ** 2
+    ratios = ratios[:, np.isfinite(ratios).any(axis=0)]
+    stretches = [
+        (scales[last] / scales[first], first, last)
+        for first, last in combinations(range(len(scales)), 2)
+        if _is_constant(ratios[first : last + 1], tolerance)
+    ]
+    _, first, last = max(stretches, default=(0.0, len(scales), -1))
+    inside = (np.arange(len(scales)) >= first) & (np.arange(len(scales)) <= last)
+    low, high = (scales[first], scales[last]) if inside.any() else (np.nan, np.nan)
+    table = pd.DataFrame({"sigma": scales, "ratio": _medians(ratios), "inside": inside})
+    return Regime(float(low), float(high), table)
+
+
+def _medians(rows: FloatArray) -> FloatArray:
+    """Return the median of what is defined in each row, NaN where nothing is."""
+    defined = np.isfinite(rows).any(axis=1)
+    medians = np.full(len(rows), np.nan)
+    medians[defined] = np.nanmedian(rows[defined], axis=1)
+    return medians
+
+
+def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censored: npt.ArrayLike) -> _Sample:
+    stacked = np.stack([np.asarray(values, dtype=np.float64) for values in (*variables, updates)])
+    ended = np.asarray(censored, dtype=bool)
+    defined = np.isfinite(stacked).all(axis=0)
+    stacked, ended = stacked[:, defined], ended[defined]
+    order = np.lexsort((*stacked, ended))
+    return _Sample(stacked[:-1, order], stacked[-1, order], ended[order])
+
+
+def ranked_outcome(updates: FloatArray, censored: BoolArray) -> FloatArray:
+    """Return what is ranked: ties at infinity for the censored samples."""
+    return np.where(censored, np.inf, updates)
+
+
+def _count_censored(outcomes: FloatArray) -> int:
+    return int(np.isinf(outcomes).any(axis=0).sum())
+
+
+def _estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censored: int = 0) -> Estimate:
+    """Return a statistic of n samples with its interval; undefined with fewer than `LEAST_SAMPLES`."""
+    value = float(statistic(np.ones((1, n)))[0]) if n >= LEAST_SAMPLES else np.nan
+    if not np.isfinite(value):
+        return Estimate(np.nan, np.nan, np.nan, n, n_censored)
+    found = np.concatenate([statistic(counts) for counts in resamples(n, replicates, seed)])
+    left_out = np.concatenate([statistic(counts) for counts in all_but_one(n)])
+    return Estimate(value, *bca_limits(value, found, left_out), n, n_censored)
+
+
+# Every statistic of an experiment is of the same draws, which take longer than most statistics do.
+@lru_cache(maxsize=2)
+def resamples(n: int, replicates: int, seed: int) -> tuple[FloatArray, ...]:
+    """Return how often each of n samples is drawn: chunks of shape (chunk, n), which cannot be written to."""
+    generator = np.random.default_rng(seed)
+    size = max(1, _CHUNK_VALUES // n)
+    sizes = [min(size, replicates - start) for start in range(0, replicates, size)]
+    chunks = [generator.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64) for count in sizes]
+    for chunk in chunks:
+        chunk.flags.writeable = False
+    return tuple(chunks)
+
+
+def all_but_one(n: int) -> Iterator[FloatArray]:
+    """Yield the counts of the jackknife."""
+    size = max(1, _CHUNK_VALUES // n)
+    for start in range(0, n, size):
+        rows = np.arange(start, min(start + size, n))
+        counts = np.ones((rows.size, n))
+        counts[np.arange(rows.size), rows] = 0
+        yield counts
+
+
+def bca_limits(value: float, replicates: FloatArray, left_out: FloatArray) -> tuple[float, float]:
+    """Return the BCa limits of a value from its replicates and its jackknife values, shape (n,)."""
+    defined = replicates[np.isfinite(replicates)]
+    if 2 * defined.size <= replicates.size:
+        return np.nan, np.nan
+    # Replicates of a perfect correlation differ from it by rounding alone.
+    distance = np.where(np.abs(defined - value) < ROUNDING, 0, defined - value)
+    below = (np.mean(distance < 0) + np.mean(distance <= 0)) / 2
+    bias = special.ndtri(np.clip(below, 1 / defined.size, 1 - 1 / defined.size))
+    ends = np.array([-1.0, 1.0]) * special.stdtrit(left_out.size - 1, 0.975)
+    corrected = bias + (bias + ends) / (1 - _acceleration(left_out) * (bias + ends))
+    low, high = np.quantile(defined, special.ndtr(corrected))
+    return float(low), float(high)
+
+
+def _acceleration(left_out: FloatArray) -> float:
+    defined = left_out[np.isfinite(left_out)]
+    influence = defined.mean() - defined if defined.size else np.zeros(1)
+    square = float((influence**2).sum())
+    return float((influence**3).sum() / (6 * square**1.5)) if square > ROUNDING**2 else 0.0
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Divide, NaN where the divisor is not positive."""
+    quotient: FloatArray = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
+    return quotient
+
+
+def _ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return the mid-ranks of samples drawn so many times, less their mean, shape (B, n) as the counts."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], values[order][1:] != values[order][:-1]]))
+    tied = np.add.reduceat(counts[:, order], starts, axis=1)
+    middle = np.cumsum(tied, axis=1) - tied / 2 - counts.sum(axis=1, keepdims=True) / 2
+    group = np.empty(values.size, dtype=np.intp)
+    group[order] = np.repeat(np.arange(starts.size), np.diff([*starts, values.size]))
+    ranks: FloatArray = middle[:, group]
+    return ranks
+
+
+def _rank_covariance(rows: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return the products of the ranks of k variables, shape (B, k, k), for variables of shape (k, n)."""
+    ranks = np.stack([_ranks(values, counts) for values in rows], axis=1)
+    products: FloatArray = (ranks * counts[:, None]) @ ranks.swapaxes(1, 2)
+    return products
+
+
+def _correlation(covariance: FloatArray, first: int, second: int) -> FloatArray:
+    scale = np.sqrt(covariance[:, first, first] * covariance[:, second, second])
+    return _ratio(covariance[:, first, second], scale)
+
+
+def correlation_of(both: FloatArray) -> Statistic:
+    """Return Spearman's ρ of two variables, shape (2, n), as a function of counts."""
+    return lambda counts: _correlation(_rank_covariance(both, counts), 0, 1)
+
+
+def _partial(sample: _Sample) -> Statistic:
+    """Return the correlation of ranks of the first variable with the outcome, the others held."""
+    rows = np.stack([sample.variables[0], sample.outcome, *sample.variables[1:]])
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        tied = covariance[:, :2, 2:]
+        inverse = np.linalg.pinv(covariance[:, 2:, 2:], rcond=1e-10, hermitian=True)
+        left = covariance[:, :2, :2] - tied @ inverse @ tied.swapaxes(1, 2)
+        total = np.diagonal(covariance, axis1=1, axis2=2)[:, :2]
+        own = np.all(np.diagonal(left, axis1=1, axis2=2) > ROUNDING * total, axis=1)
+        return np.where(own, _correlation(np.where(np.expand_dims(own, (1, 2)), left, 1), 0, 1), np.nan)
+
+    return statistic
+
+
+def _gain(sample: _Sample, signed: bool) -> Statistic:
+    rows = np.stack([*sample.variables, sample.outcome])
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        own, other = (_correlation(covariance, at, 2) for at in (0, 1))
+        ahead: FloatArray = own - other if signed else np.abs(own) - np.abs(other)
+        return ahead
+
+    return statistic
+
+
+def _somers_d(sample: _Sample) -> Statistic:
+    """Return Σ c_i c_j s_ij / Σ c_i c_j over comparable pairs as a function of counts c.
+
+    s_ij is the sign of the measure's difference for a pair whose updates go up.
+    """
+    (x,), updates, ended = sample.variables, sample.updates, sample.censored
+    later = (updates[:, None] < updates) | ((updates[:, None] == updates) & ended)
+    comparable = (later & ~ended[:, None]).astype(np.float64)
+    agreeing = comparable * np.sign(x - x[:, None])
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        above, below = (((counts @ pairs) * counts).sum(axis=1) for pairs in (agreeing, comparable))
+        return _ratio(above, below)
+
+    return statistic
+
+
+def _kendalls_w(rows: FloatArray) -> Statistic:
+    """Return W of m methods, shape (m, n): the squares of the rank sums over m times those of all ranks."""
+
+    def statistic(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        return _ratio(covariance.sum(axis=(1, 2)), len(rows) * np.trace(covariance, axis1=1, axis2=2))
+
+    return statistic
+
+
+def _standing(
+    x: FloatArray,
+    length: FloatArray,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    expected: int,
+    replicates: int,
+    seed: int,
+) -> dict[str, object]:
+    """Return a measure's row of the league table but its name, its cost and what depends on other rows."""
+    rho = spearman(x, updates, censored, replicates, seed)
+    held = partial(x, updates, censored, [length], replicates, seed)
+    somers = concordance(x, updates, censored, replicates, seed).somers_d
+    ahead = gain(x, length, updates, censored, replicates, seed)
+    return {
+        **{"rho": rho.value, "low": rho.low, "high": rho.high, "n": rho.n, "n_censored": rho.n_censored},
+        **{"excludes_zero": rho.excludes_zero, "expected": expected, "verdict": verdict(rho, expected).outcome},
+        **{"p": _p_value(rho), "partial": held.value, "partial_low": held.low, "partial_high": held.high},
+        **{"somers_d": somers.value, "somers_low": somers.low, "somers_high": somers.high},
+        **{"gain": ahead.value, "gain_low": ahead.low, "gain_high": ahead.high, "beats_length": ahead.low > 0},
+    }
+
+
+def _p_value(rho: Estimate) -> float:
+    """Return the two-sided p of Spearman's ρ by Student's t, as scipy does."""
+    rest = (1 - rho.value) * (1 + rho.value)
+    t = (
+        abs(rho.value) * np.sqrt((rho.n - 2) / rest)
+        if rest > 0
+        else (np.inf if np.isfinite(rho.value) else np.nan)
+    )
+    return float(2 * special.stdtr(rho.n - 2, -t))
+
+
+def _samples(estimate: Estimate) -> str:
+    censored = f", {estimate.n_censored} of them censored" if estimate.n_censored else ""
+    return f"n = {estimate.n}{censored}"
+
+
+def _spread(method: str, values: FloatArray) -> dict[str, object]:
+    n, sd = values.size, values.std(ddof=1) if values.size > 1 else np.nan
+    limits = np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
+    row = {"method": method, "n": n, "mean": values.mean() if n else np.nan, "sd": sd}
+    extremes = (values.min(), values.max()) if n else (np.nan, np.nan)
+    return row | dict(zip(_SPREAD_COLUMNS, (*(sd * limits), *extremes), strict=True))
+
+
+def _flip(first: str, second: str, differences: FloatArray) -> tuple[str | int | float, ...]:
+    """Return a row of `Flips.pairs`; a tie is no flip."""
+    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
+    n, flipped = differences.size, min(wins, losses)
+    row = (first, second, n, wins, losses, n - wins - losses, flipped)
+    if not n:
+        return (*row, np.nan, np.nan, np.nan)
+    limits = stats.binomtest(flipped, n).proportion_ci(method="exact")
+    return (*row, flipped / n, limits.low, min(limits.high, 0.5))
+
+
+def _is_constant(ratios: FloatArray, tolerance: float) -> bool:
+    """Tell whether positive ratios, shape (S, N), vary by no more than the tolerance for half of the samples."""
+    least, most = ratios.min(axis=0), ratios.max(axis=0)
+    return bool(np.mean((least > 0) & (most <= least * (1 + tolerance))) >= 0.5)

@@ -1,0 +1,461 @@
+"""Effects of a sample's properties on its MRD, each with an interval that knows how well MRD was measured.
+
+Every interval is a 95 % bootstrap interval over two sources of chance at once: which samples were in the set,
+and which noise was drawn. All samples share the draws, so a replicate resamples whole draws, which moves all
+samples together, and then resamples samples. Noise that samples share is counted once, and resampling samples
+alone would not see it. A sample's own noise of variance e² is counted three times: it has spread the measured
+values, it spreads those of a replicate again, and it moves the replicate's mean. So intervals err on the wide
+side: the interval of a mean by a factor √(1 + 2q) where e² is the share q of the variance of MRD over samples,
+which is 10 % at a reliability of 0.9 and nothing to speak of in a run that met its precision target.
+
+The added noise also pulls replicates: |mean| upwards, rank correlations towards 0. They are therefore moved
+back, so that they average to the measured value; and since the bootstrap of few values is too narrow, limits
+are widened as Student's t widens those of a mean of as many, by 22 % for ten samples and 2 % for a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special, stats
+
+from mrd_core.scoring.draws import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
+
+REPLICATES = 1000
+# Fixed, so that a table reads the same each time it is looked at.
+SEED = 20250410
+
+# Terms of the rank regression: how much of a feature must be defined, how much of its variance must not follow
+# from the terms before it, and how many samples a term needs.
+DEFINED_SHARE = 0.9
+OWN_VARIANCE = 0.01
+CASES_PER_TERM = 5
+
+# Replicates are worked on in chunks of this many values: 16 MB an array, and a dozen arrays at a time.
+_CHUNK_VALUES = 2_000_000
+_SIGNED = (-1.0, 1.0)
+_ANY = (-np.inf, np.inf)
+_POSITIVE = (0.0, np.inf)
+
+
+class Interval(NamedTuple):
+    """A value and the ends of its 95 % interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The MRD of N samples, and the draws that it is the mean of.
+
+    Attributes:
+        units: Independent values whose mean is the score before |·|, shape (n, N), see `Draws.units`; NaN for
+            a sample without a scored token.
+    """
+
+    units: FloatArray
+
+    @cached_property
+    def mrd(self) -> FloatArray:
+        """|mean of the units|, shape (N,)."""
+        return _mrd(self.units)
+
+    @cached_property
+    def defined(self) -> BoolArray:
+        """Which samples have an MRD, shape (N,)."""
+        return np.isfinite(self.mrd)
+
+
+@dataclass(frozen=True)
+class GroupComparison:
+    """How the MRD of a high group differs from that of a low group.
+
+    Attributes:
+        n_high: Samples in the high group.
+        n_low: Samples in the low group.
+        p: Two-sided Mann–Whitney. It takes the samples' noise for independent; the intervals do not.
+        mean_high: Mean MRD of the high group.
+        mean_low: Mean MRD of the low group.
+        median_high: Median MRD of the high group.
+        median_low: Median MRD of the low group.
+        difference: Mean of the high group less that of the low group.
+        median_difference: The same of the medians.
+        cliffs_delta: P(high > low) − P(high < low) for a sample from each group, in [−1, 1].
+    """
+
+    n_high: int
+    n_low: int
+    p: float
+    mean_high: Interval
+    mean_low: Interval
+    median_high: Interval
+    median_low: Interval
+    difference: Interval
+    median_difference: Interval
+    cliffs_delta: Interval
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a rank regression.
+
+    Attributes:
+        name: The feature.
+        coefficient: Standardised: by how many standard deviations the rank of MRD moves with one of the
+            feature's rank, all other terms held.
+        alone: The same without the other terms, which is the Spearman correlation.
+        vif: Variance inflation factor, 1 where the other terms say nothing about this one.
+    """
+
+    name: str
+    coefficient: Interval
+    alone: Interval
+    vif: float
+
+
+@dataclass(frozen=True)
+class RankRegression:
+    """What remains of each feature's tie to MRD when the others, length among them, are held.
+
+    Attributes:
+        terms: The terms, length first.
+        r2: Share of the variance of MRD's ranks that they explain; NaN without a term.
+        n: Samples used: those with an MRD and every term defined.
+        dropped: Why a feature is no term, by name.
+    """
+
+    terms: tuple[Term, ...]
+    r2: float
+    n: int
+    dropped: dict[str, str]
+
+
+def compare_groups(
+    measured: Measured, high: BoolArray, low: BoolArray, replicates: int = REPLICATES, seed: int = SEED
+) -> GroupComparison:
+    """Compare two groups of samples of one run.
+
+    The order of the samples does not matter.
+
+    Args:
+        measured: The run's N samples; those without an MRD are left out.
+        high: Which samples are in the high group, shape (N,).
+        low: Which are in the low group, shape (N,).
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ValueError: A group has no sample with an MRD.
+    """
+    sides = [measured.units[:, measured.defined & group] for group in (high, low)]
+    return _compare(*sides, shared_draws=True, replicates=replicates, seed=seed)
+
+
+def compare_sets(
+    first: Measured, second: Measured, replicates: int = REPLICATES, seed: int = SEED
+) -> GroupComparison:
+    """Compare all samples of two runs, the first as the high group; their draws are taken for independent.
+
+    Raises:
+        ValueError: A run has no sample with an MRD.
+    """
+    sides = [run.units[:, run.defined] for run in (first, second)]
+    return _compare(*sides, shared_draws=False, replicates=replicates, seed=seed)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm, 1979); NaN stays NaN and does not count."""
+    values = np.asarray(p, dtype=np.float64)
+    corrected = np.full(len(values), np.nan)
+    order = np.argsort(values)[: np.isfinite(values).sum()]
+    factors = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
+    return [float(value) for value in corrected]
+
+
+def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, seed: int = SEED) -> Interval:
+    """Return the Spearman correlation of a feature with MRD over the samples where both are defined.
+
+    Args:
+        x: The feature, shape (N,), NaN where undefined.
+        measured: The N samples.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The correlation; NaN with fewer than 3 samples, or where either is constant.
+    """
+    both = measured.defined & np.isfinite(x)
+    if both.sum() < 3:
+        return Interval(np.nan, np.nan, np.nan)
+    order = np.lexsort((x[both], measured.mrd[both]))
+    x, observed, units = (values[..., both][..., order] for values in (x, measured.mrd, measured.units))
+    generator = np.random.default_rng(seed)
+    found = []
+    for count in _chunks(replicates, x.size):
+        mrd = np.abs(_draw_weights(generator, len(units), count) @ units)
+        picked = generator.integers(x.size, size=mrd.shape)
+        found.append(_rank_correlation(x[picked], np.take_along_axis(mrd, picked, axis=1)))
+    point = _rank_correlation(x[None], observed[None])[0]
+    return _interval(point, np.concatenate(found), x.size, _SIGNED)
+
+
+def correlations(features: pd.DataFrame) -> pd.DataFrame:
+    """Return the Spearman correlations of numeric columns, each over the rows where both are defined.
+
+    NaN where a column is constant.
+    """
+    return features.astype(np.float64).corr(method="spearman", min_periods=3)
+
+
+def rank_regression(
+    features: pd.DataFrame,
+    length: pd.Series,
+    measured: Measured,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> RankRegression:
+    """Regress the ranks of MRD on the ranks of all features and of length, all standardised.
+
+    Ranks are taken over the samples used and kept when samples are resampled; those of MRD change with the
+    resampled draws. A feature is left out, with the reason, that is too sparse, constant, or follows (almost)
+    from those before it, and so is every feature beyond the number that the samples suffice for; length
+    comes first, the features follow in their order.
+
+    Args:
+        features: N rows, a numeric column per feature.
+        length: Length of each sample; its name is the name of the term, and replaces a feature of that name.
+        measured: The N samples.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    table = features.drop(columns=str(length.name), errors="ignore").astype(np.float64)
+    table.insert(0, str(length.name), length.to_numpy(np.float64, na_value=np.nan))
+    table = table[measured.defined]
+    dropped = _sparse(table)
+    table = table.drop(columns=list(dropped))
+    complete = table.notna().all(axis=1).to_numpy()
+    order = np.argsort(measured.mrd[measured.defined][complete], kind="stable")
+    units = measured.units[:, measured.defined][:, complete][:, order]
+    ranks = _standardised_ranks(table[complete].to_numpy().T[:, order])
+    useless = _dependent(dict(zip(table.columns, ranks, strict=True)))
+    names = [name for name in table.columns if name not in useless]
+    kept = ranks[[name not in useless for name in table.columns]].T
+    terms, r2 = _fit(names, kept, units, replicates, seed) if names else ((), np.nan)
+    return RankRegression(terms, r2, int(complete.sum()), dropped | useless)
+
+
+def _mrd(units: FloatArray) -> FloatArray:
+    score: FloatArray = np.abs(units.mean(axis=0))
+    return score
+
+
+def _compare(
+    high: FloatArray, low: FloatArray, *, shared_draws: bool, replicates: int, seed: int
+) -> GroupComparison:
+    if not (high.shape[1] and low.shape[1]):
+        raise ValueError("a group without a measured sample has nothing to compare")
+    high, low = _in_order(high), _in_order(low)
+    generator = np.random.default_rng(seed)
+    found = []
+    for count in _chunks(replicates, high.shape[1] + low.shape[1]):
+        weights = _draw_weights(generator, len(high), count)
+        others = weights if shared_draws else _draw_weights(generator, len(low), count)
+        sides = (_resampled(generator, np.abs(w @ units)) for w, units in ((weights, high), (others, low)))
+        found.append(_group_statistics(*sides))
+    return _comparison(_mrd(high), _mrd(low), np.concatenate(found, axis=1))
+
+
+def _comparison(high: FloatArray, low: FloatArray, replicates: FloatArray) -> GroupComparison:
+    """Put intervals around what was measured, from replicates of shape (7, B)."""
+    n_high, n_low = len(high), len(low)
+    fewer = min(n_high, n_low)
+    sizes = (n_high, n_low, n_high, n_low, fewer, fewer, fewer)
+    bounds = (_POSITIVE, _POSITIVE, _POSITIVE, _POSITIVE, _ANY, _ANY, _SIGNED)
+    intervals = map(_interval, _group_statistics(high[None], low[None])[:, 0], replicates, sizes, bounds)
+    return GroupComparison(n_high, n_low, _mann_whitney(high, low), *intervals)
+
+
+def _mann_whitney(high: FloatArray, low: FloatArray) -> float:
+    tested = stats.mannwhitneyu(high, low, alternative="two-sided", axis=None)
+    return float(tested.pvalue)
+
+
+def _group_statistics(high: FloatArray, low: FloatArray) -> FloatArray:
+    """Return the statistics of `GroupComparison` in its order, shape (7, B), of values of shape (B, n_g)."""
+    means = high.mean(axis=1), low.mean(axis=1)
+    medians = np.median(high, axis=1), np.median(low, axis=1)
+    return np.stack([*means, *medians, means[0] - means[1], medians[0] - medians[1], _cliffs_delta(high, low)])
+
+
+def _cliffs_delta(high: FloatArray, low: FloatArray) -> FloatArray:
+    """Return Cliff's delta of each row, by way of the rank sum: δ = 2U / (n_high n_low) − 1."""
+    n_high, n_low = high.shape[1], low.shape[1]
+    rank_sum = stats.rankdata(np.hstack([high, low]), axis=1)[:, :n_high].sum(axis=1)
+    u = rank_sum - n_high * (n_high + 1) / 2
+    delta: FloatArray = 2 * u / (n_high * n_low) - 1
+    return delta
+
+
+def _chunks(replicates: int, samples: int) -> Iterator[int]:
+    size = max(1, _CHUNK_VALUES // samples)
+    for start in range(0, replicates, size):
+        yield min(size, replicates - start)
+
+
+def _in_order(units: FloatArray) -> FloatArray:
+    """Sort samples by MRD, so that a replicate picks the same ones however the file was sorted."""
+    return units[:, np.argsort(_mrd(units), kind="stable")]
+
+
+def _draw_weights(generator: np.random.Generator, units: int, count: int) -> FloatArray:
+    """Return weights, shape (count, units), whose product with the units is their mean over resampled draws.
+
+    Their deviations from 1/units are widened, so that the limits of a mean are as in
+    `mrd_core.scoring.draws.scores`.
+    """
+    even = 1 / units
+    weights = generator.multinomial(units, np.full(units, even), size=count) / units
+    widened: FloatArray = even + _widening(units) * (weights - even)
+    return widened
+
+
+def _widening(n: int) -> float:
+    """Return what turns the 95 % limits of a bootstrapped mean of n values into those of Student's t.
+
+    The bootstrap's variance is s²(n − 1)/n², and its tails are normal. One value says nothing of its spread.
+    """
+    if n == 1:
+        return 1.0
+    return float(np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975) / special.ndtri(0.975))
+
+
+def _resampled(generator: np.random.Generator, rows: FloatArray) -> FloatArray:
+    """Draw as many samples from each row as it has, with replacement."""
+    return np.take_along_axis(rows, generator.integers(rows.shape[1], size=rows.shape), axis=1)
+
+
+def _interval(value: float, replicates: FloatArray, n: int, bounds: tuple[float, float]) -> Interval:
+    """Return the central 95 % of the replicates, moved so that they average to the value, for n samples."""
+    defined = replicates[np.isfinite(replicates)]
+    if not (np.isfinite(value) and defined.size):
+        return Interval(float(value), np.nan, np.nan)
+    limits = np.quantile(defined - defined.mean(), [0.025, 0.975])
+    low, high = np.clip(value + _widening(n) * limits, *bounds)
+    return Interval(float(value), float(low), float(high))
+
+
+def _rank_correlation(x: FloatArray, y: FloatArray) -> FloatArray:
+    """Return the Spearman correlation of each row of `x` with that of `y`; NaN where one is constant."""
+    a, b = _standardised_ranks(x), _standardised_ranks(y)
+    varies = a.any(axis=1) & b.any(axis=1)
+    return np.where(varies, np.mean(a * b, axis=1), np.nan)
+
+
+def _standardised_ranks(rows: FloatArray) -> FloatArray:
+    """Return each row's ranks with mean 0 and variance 1; zeros where it is constant."""
+    n = rows.shape[1]
+    ranks = stats.rankdata(rows, axis=1) - (n + 1) / 2
+    spread = np.sqrt((ranks**2).sum(axis=1, keepdims=True) / max(n, 1))
+    standardised: FloatArray = np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
+    return standardised
+
+
+def _sparse(table: pd.DataFrame) -> dict[str, str]:
+    """Name the columns that would cost too many samples."""
+    return {
+        str(name): f"defined for {share:.0%} of the samples; {DEFINED_SHARE:.0%} are needed"
+        for name, share in table.notna().mean().items()
+        if share < DEFINED_SHARE
+    }
+
+
+def _dependent(ranks: dict[str, FloatArray]) -> dict[str, str]:
+    """Name the columns that are constant, (almost) follow from those before them, or are too many.
+
+    What a column has of its own is what Gram–Schmidt leaves of it.
+    """
+    basis: list[FloatArray] = []
+    dropped = {}
+    for name, rank in ranks.items():
+        own = rank - sum((direction * (direction @ rank) for direction in basis), start=np.zeros_like(rank))
+        share = float(own @ own) / rank.size if rank.size else 0.0
+        if not rank.any():
+            dropped[name] = "constant"
+        elif share < OWN_VARIANCE:
+            dropped[name] = f"{1 - share:.1%} of its variance follows from the terms before it"
+        elif len(basis) == rank.size // CASES_PER_TERM:
+            dropped[name] = f"{rank.size} samples suffice for {len(basis)} terms, {CASES_PER_TERM} for each"
+        else:
+            basis.append(own / np.linalg.norm(own))
+    return dropped
+
+
+def _fit(
+    names: list[str], ranks: FloatArray, units: FloatArray, replicates: int, seed: int
+) -> tuple[tuple[Term, ...], float]:
+    """Fit all terms, ranks of shape (n, k), and return them with R²."""
+    n, k = ranks.shape
+    products = (ranks[:, :, None] * ranks[:, None, :]).reshape(n, k * k)
+    generator = np.random.default_rng(seed)
+    found = []
+    for count in _chunks(replicates, n):
+        shares = generator.multinomial(n, np.full(n, 1 / n), size=count) / n
+        response = _standardised_ranks(np.abs(_draw_weights(generator, len(units), count) @ units))
+        found.append(_least_squares(ranks, products, response, shares))
+    response = _standardised_ranks(_mrd(units)[None])
+    point = _least_squares(ranks, products, response, np.full((1, n), 1 / n))[:, 0]
+    spread = np.concatenate(found, axis=1)
+    vif = np.diag(np.linalg.inv(ranks.T @ ranks / n))
+    terms = tuple(
+        Term(
+            name,
+            _interval(point[0, at], spread[0, :, at], n, _ANY),
+            _interval(point[1, at], spread[1, :, at], n, _SIGNED),
+            float(vif[at]),
+        )
+        for at, name in enumerate(names)
+    )
+    return terms, float(point[0] @ point[1])
+
+
+def _least_squares(
+    ranks: FloatArray, products: FloatArray, response: FloatArray, shares: FloatArray
+) -> FloatArray:
+    """Return standardised coefficients and simple correlations of each replicate, shape (2, B, k).
+
+    A replicate gives each sample a weight, so that all it needs are weighted moments: two matrix products.
+    A term that is constant in a replicate has the coefficient 0 there.
+
+    Args:
+        ranks: Terms, shape (n, k).
+        products: Products of every two terms, shape (n, k²).
+        response: Ranks of MRD, shape (B, n).
+        shares: Weight of each sample, shape (B, n), each row summing to 1.
+    """
+    k = ranks.shape[1]
+    means = shares @ ranks
+    covariance = (shares @ products).reshape(-1, k, k) - means[:, :, None] * means[:, None, :]
+    weighted = shares * response
+    mean = weighted.sum(axis=1, keepdims=True)
+    variance = (weighted * response).sum(axis=1, keepdims=True) - mean**2
+    scale = _positive_root(np.diagonal(covariance, axis1=1, axis2=2))
+    correlation = covariance / (scale[:, :, None] * scale[:, None, :])
+    simple = (weighted @ ranks - mean * means) / (scale * _positive_root(variance))
+    inverse = np.linalg.pinv(correlation, rcond=1e-10, hermitian=True)
+    return np.stack([(inverse @ simple[:, :, None])[:, :, 0], simple])
+
+
+def _positive_root(variance: FloatArray) -> FloatArray:
+    """Return the standard deviation, infinite instead of 0, so that dividing by it gives 0."""
+    return np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 0)), np.inf)

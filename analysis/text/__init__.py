@@ -1,0 +1,1 @@
+"""Reading texts: pipeline, language, syntax, n-grams, corpora."""

@@ -1,0 +1,1 @@
+"""A language model being read: loading, encoding, log-probabilities, memorization, gradients, perturbation."""

@@ -1,0 +1,297 @@
+"""Per-token log-probabilities of a whole forget set, fast and to the last digit.
+
+P_t = log p(x_t | x_<t; θ). MRD divides by P_t, and a model that memorises has P_t close to 0, where the usual
+log-softmax rounds to nothing. Three habits keep it exact: log p is computed as
+logsigmoid(z_y − logsumexp_{v≠y} z_v); the head runs in fp32 or finer; and only real tokens reach the head,
+in chunks, so that the (N × T × V) logits never exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from mrd_core.errors import UserError
+from mrd_core.model.encoding import Encoded, IntArray, length_buckets
+
+FloatArray = npt.NDArray[np.float64]
+
+# Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
+CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+
+# How the CPU's allocator, the CUDA runtime and cuBLAS say it where torch raises a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return log p of each target token, exact where p → 1.
+
+    log p_y = logsigmoid(z_y − logsumexp_{v≠y} z_v). The textbook z_y − logsumexp(z) cancels: in fp32 it is
+    6 % off at −log p = 5e-5 and returns 0 below 1e-7.
+
+    Args:
+        logits: Shape (M, V). Overwritten at the target's place.
+        targets: Token ids, shape (M,).
+
+    Returns:
+        Log-probabilities [nats], shape (M,), in the dtype of the logits.
+    """
+    index = targets.unsqueeze(1)
+    chosen = logits.gather(1, index).squeeze(1)
+    rest = logits.scatter_(1, index, -torch.inf).logsumexp(1)
+    return nn.functional.logsigmoid(chosen - rest)
+
+
+class LogProbHead(nn.Module):
+    """The model's output head, from hidden states straight to log-probabilities of the targets."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self, output_embeddings: Any) -> None:
+        super().__init__()
+        # The same Parameter objects as the model's: perturbing one perturbs the other, tied or not.
+        self.weight = output_embeddings.weight
+        self.bias = getattr(output_embeddings, "bias", None)
+
+    def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return log p(target | hidden) [nats], shape (M,), for hidden (M, d) and targets (M,)."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        weight = self.weight.to(dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // weight.shape[0])
+        return torch.cat(
+            [
+                target_log_probs(nn.functional.linear(part.to(dtype), weight, bias), wanted)
+                for part, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+            ]
+        )
+
+
+class Scorer(nn.Module):
+    """A causal language model, seen as a function from token ids to log-probabilities of chosen positions.
+
+    Padding is on the right and there is no attention mask: in a causal model nothing before the padding sees
+    it, and padded positions are dropped before the head. `check_against_masked_run` holds that against the
+    model's own pass.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.body = model.get_decoder()
+        self.head = LogProbHead(model.get_output_embeddings())
+
+    def forward(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return log p(ids[row, column + 1] | ids[row, :column + 1]) for each (row, column).
+
+        Args:
+            ids: Right-padded token ids, shape (B, L).
+            rows: Shape (M,).
+            columns: Shape (M,), each below L − 1.
+
+        Returns:
+            Log-probabilities [nats], shape (M,), fp32 or finer.
+        """
+        hidden = self.body(input_ids=ids, use_cache=False).last_hidden_state
+        targets = ids[rows, columns + 1].to(hidden.device)
+        log_probs: Tensor = self.head(hidden[rows.to(hidden.device), columns.to(hidden.device)], targets)
+        return log_probs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples as one right-padded rectangle on the device.
+
+    Attributes:
+        ids: Token ids, shape (B, L).
+        rows: Row of each scored position, shape (M,).
+        columns: Column of each scored position, shape (M,).
+        flat: Where the scored positions stand on the flat axis of the forget set, shape (M,).
+    """
+
+    ids: Tensor
+    rows: Tensor
+    columns: Tensor
+    flat: IntArray
+
+
+class Passes:
+    """Runs whole passes over a forget set, in batches that are halved when memory runs out.
+
+    Args:
+        scorer: The model.
+        encoded: N samples.
+        device: Where the token ids go.
+        batch_tokens: Most padded tokens in a batch.
+        before_batch: Called before each batch; raises to stop a pass (cancellation).
+        on_halved: Called with the new `batch_tokens` whenever memory ran out.
+    """
+
+    def __init__(
+        self,
+        scorer: nn.Module,
+        encoded: Encoded,
+        device: torch.device,
+        batch_tokens: int,
+        *,
+        before_batch: Callable[[], None] = lambda: None,
+        on_halved: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self.scorer = scorer
+        self.encoded = encoded
+        self.device = device
+        self.batch_tokens = batch_tokens
+        self._before_batch = before_batch
+        self._on_halved = on_halved
+        self.batches = make_batches(encoded, batch_tokens, device)
+
+    def __call__(self) -> FloatArray:
+        """Return log p of every scored position [nats], shape (T,), fp64 holding the pass's own precision.
+
+        Raises:
+            UserError: Out of memory with a single sample in the batch.
+        """
+        while True:
+            try:
+                return self._one_pass()
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            self._halve()
+
+    def narrower(self) -> Passes:
+        """Return the same passes in batches of half the tokens, for a precision of twice the size."""
+        return Passes(
+            self.scorer,
+            self.encoded,
+            self.device,
+            max(1, self.batch_tokens // 2),
+            before_batch=self._before_batch,
+            on_halved=self._on_halved,
+        )
+
+    @torch.no_grad()
+    def _one_pass(self) -> FloatArray:
+        flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
+        # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
+        results: list[tuple[IntArray, Tensor]] = []
+        for batch in self.batches:
+            self._before_batch()
+            results.append((batch.flat, self.scorer(batch.ids, batch.rows, batch.columns)))
+        for where, values in results:
+            flat[where] = values.double().cpu().numpy()
+        return flat
+
+    def _halve(self) -> None:
+        largest = max(len(batch.ids) for batch in self.batches)
+        if largest == 1:
+            longest = int(self.encoded.lengths.max())
+            raise UserError(
+                f"A batch of one sample ({longest} tokens)",
+                "does not fit into the memory of the device.",
+                "Use a coarser dtype, a device with more memory, or a forget set with shorter samples.",
+            )
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        widest = max(batch.ids.numel() for batch in self.batches)
+        self.batch_tokens = max(1, min(self.batch_tokens, widest) // 2)
+        self.batches = make_batches(self.encoded, self.batch_tokens, self.device)
+        self._on_halved(self.batch_tokens)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a torch error means that memory ran out (on a CPU it is a plain RuntimeError)."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
+
+
+def make_batches(encoded: Encoded, batch_tokens: int, device: torch.device) -> list[Batch]:
+    """Put the samples into right-padded batches of similar length on `device`."""
+    return [
+        _batch(encoded, indices, device)
+        for indices in length_buckets(encoded.lengths, batch_tokens)
+        if encoded.lengths[indices].max() > 1
+    ]
+
+
+def _batch(encoded: Encoded, indices: IntArray, device: torch.device) -> Batch:
+    tokens = [encoded.samples[i].tokens for i in indices]
+    # The padding id is never seen by a scored position, so any id does.
+    ids = np.zeros((len(tokens), max(map(len, tokens))), dtype=np.int64)
+    for row, sample in enumerate(tokens):
+        ids[row, : len(sample)] = sample
+    rows = np.concatenate([np.full(len(sample) - 1, row) for row, sample in enumerate(tokens)])
+    columns = np.concatenate([np.arange(len(sample) - 1) for sample in tokens])
+    return Batch(
+        ids=torch.from_numpy(ids).to(device),
+        rows=torch.from_numpy(rows).to(device),
+        columns=torch.from_numpy(columns).to(device),
+        flat=encoded.flat_positions(indices),
+    )
+
+
+class KeepDouble(TorchFunctionMode):
+    """Within it, a cast of fp64 values to fp32 is ignored.
+
+    Normalisation layers cast to fp32 whatever they are given, which would make an fp64 baseline no finer
+    than fp32. Buffers that were fp32 from the start (rotary frequencies) stay what they are: rounding them
+    otherwise than the perturbed passes do would be an error shared by every draw.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensor = args[0] if args else None
+        if isinstance(tensor, Tensor) and tensor.dtype == torch.float64:
+            if func is Tensor.float:
+                return tensor
+            if func is Tensor.to:
+                args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
+            if kwargs.get("dtype") is torch.float32:
+                kwargs = kwargs | {"dtype": torch.float64}
+        return func(*args, **kwargs)
+
+
+@torch.no_grad()
+def check_against_masked_run(model: Any, scorer: Scorer, encoded: Encoded, device: torch.device) -> None:
+    """Hold the scorer against the model's own masked forward pass, on the longest sample and its first half.
+
+    The half is padded to the whole, so that even a single sample shows whether padding is seen.
+
+    Raises:
+        UserError: They differ: the model is not causal, or post-processes its logits in a way of its own.
+    """
+    longest = encoded.samples[int(encoded.lengths.argmax())].tokens
+    if len(longest) < 2:
+        return
+    half = (len(longest) + 1) // 2
+    # The padding differs from the text it stands for: a model that looks ahead cannot miss it.
+    ids = torch.from_numpy(np.stack([longest, np.where(np.arange(len(longest)) < half, longest, 0)])).to(device)
+    mask = torch.ones_like(ids)
+    mask[1, half:] = 0
+    rows, columns = mask[:, 1:].nonzero(as_tuple=True)
+    ours = scorer(ids, rows, columns).double()
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    theirs = logits[rows.to(logits.device), columns.to(logits.device)].double().log_softmax(-1).to(device)
+    theirs = theirs.gather(1, ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
+    # Single bf16 logits beyond 16 are rounded by up to 0.06; their mean is not.
+    tolerance = 0.1 if next(scorer.parameters()).dtype == torch.bfloat16 else 1e-3
+    difference = float((ours.to(device) - theirs).abs().mean())
+    if not difference <= tolerance:
+        raise UserError(
+            f"The model {type(model).__name__}",
+            f"gives log-probabilities that differ by {difference:.2g} nats between the unmasked and the masked "
+            "pass, so it is not a plain causal language model.",
+            "Choose a decoder-only model whose output is its head applied to the last hidden state.",
+        )

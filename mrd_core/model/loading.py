@@ -1,0 +1,377 @@
+"""Models in: the demo, a local folder or a hub id, with an optional LoRA adapter.
+
+Weights are read from safetensors only and no code that comes with a model is run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import logging as transformers_logging
+
+from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.folders import brief, folder_of
+from mrd_core.model.weights import parameter_count
+from mrd_core.settings.configuration import Choice
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+# What transformers, peft and safetensors raise over files they cannot make sense of.
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+# Where a model does not say how long its context is.
+DEFAULT_CONTEXT = 2048
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model, ready to be scored: evaluation mode, gradients off.
+
+    Attributes:
+        network: The transformers model.
+        tokenizer: Its tokenizer.
+        device: Where token ids go.
+        dtype: Precision of the matrices.
+        context: Longest sequence [tokens].
+        choices: What was decided on the way (`device`, `dtype`), with reasons.
+    """
+
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+    context: int
+    choices: dict[str, Choice]
+
+
+def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
+    """Load the model that `config` names.
+
+    Args:
+        config: Source, adapter, and the wishes for device and dtype.
+        dtype: Overrides the wish for the dtype (a run that resumes, or moves to a finer one).
+
+    Raises:
+        UserError: The source is missing, unreachable, gated, has no safetensors, is no decoder-only language
+            model, or does not fit into memory.
+    """
+    folder = folder_of(config.source)
+    settings = read_part(AutoConfig, folder, config.source)
+    _require_causal(settings, config.source)
+    require_safetensors(folder, config.source)
+    device, device_choice = choose_device(config.device)
+    stored = getattr(settings, "dtype", None) or torch.float32
+    chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
+    if dtype is not None and dtype is not chosen:
+        chosen, dtype_choice = (
+            dtype,
+            Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"),
+        )
+    device_map = placement(device, weight_bytes(folder, chosen), chosen)
+    network = _read_network(folder, config.source, chosen, device_map or device)
+    if config.adapter:
+        network = _merge_adapter(network, config.adapter)
+    network.eval().requires_grad_(False)
+    if chosen is torch.bfloat16:
+        keep_norms_fine(network)
+    return LoadedModel(
+        network=network,
+        tokenizer=read_part(AutoTokenizer, folder, config.source),
+        device=next(network.parameters()).device,
+        dtype=chosen,
+        context=getattr(network.config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        choices={"device": device_choice, "dtype": dtype_choice},
+    )
+
+
+def choose_device(wanted: str) -> tuple[torch.device, Choice]:
+    """Return the device and why.
+
+    Raises:
+        UserError: A device is asked for that torch does not see.
+    """
+    available = torch.cuda.is_available()
+    if wanted == "auto":
+        if available:
+            return torch.device("cuda", 0), Choice("cuda:0", f"found {torch.cuda.get_device_name(0)}")
+        return torch.device("cpu"), Choice("cpu", "torch sees no CUDA device")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise UserError(f"The device '{wanted}'", "is not a device.", "Use auto, cpu or cuda.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"The device '{wanted}'",
+            "cannot hold the fp64 baseline that scores are measured against.",
+            "Use auto, cpu or cuda.",
+        )
+    if device.type == "cuda" and (not available or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(
+            f"The device '{wanted}'",
+            f"is not there: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices.",
+            "Use --device auto or cpu, or install a CUDA build of torch.",
+        )
+    return device, Choice(wanted, "as asked")
+
+
+def choose_dtype(wanted: str, device: torch.device, stored: torch.dtype) -> tuple[torch.dtype, Choice]:
+    """Return the precision of the perturbed passes and why."""
+    if wanted != "auto":
+        return DTYPES[wanted], Choice(wanted, "as asked")
+    if device.type == "cpu":
+        return torch.float32, Choice("float32", "on a CPU bfloat16 saves little time and loses small σ")
+    if stored is torch.bfloat16:
+        return torch.bfloat16, Choice("bfloat16", "the weights are stored in it; the precision gate decides")
+    return torch.float32, Choice("float32", f"the weights are stored in {name_of(stored)}")
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return `float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _require_causal(settings: Any, source: str) -> None:
+    architectures = list(getattr(settings, "architectures", None) or [])
+    causal = {
+        name
+        for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+        for name in ([names] if isinstance(names, str) else names)
+    }
+    if settings.is_encoder_decoder or (architectures and not causal & set(architectures)):
+        raise UserError(
+            f"The model '{source}'",
+            f"is a {architectures[0] if architectures else settings.model_type}, not a decoder-only language "
+            "model: it has no p(token | tokens before).",
+            "Choose a model whose config.json names a …ForCausalLM architecture.",
+        )
+
+
+def require_safetensors(folder: Path, source: str) -> None:
+    """Refuse a folder without safetensors (UserError); `source` is what the user called it."""
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
+    raise UserError(
+        f"The model '{source}'",
+        "has its weights only as pickled files, which can run code when opened."
+        if pickled
+        else "has no *.safetensors file.",
+        "Convert it once where you trust it: load it with transformers and call save_pretrained.",
+    )
+
+
+def read_part(kind: Any, folder: Path, source: str) -> Any:
+    """Return a configuration or a tokenizer (`kind` is its Auto class) from a folder, as `explained`."""
+    with explained(source):
+        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.device | str) -> Any:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with explained(source):
+        # Norms and buffers are built in their own precision; only parameters take `dtype`.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32 if dtype is torch.float64 else dtype,
+            device_map=where,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    network, report = loaded
+    require_complete(report["missing_keys"], source)
+    if any(parameter.device.type == "meta" for parameter in network.parameters()):
+        raise UserError(
+            f"The model '{source}'",
+            f"does not fit into the memory of the devices in {name_of(dtype)}.",
+            "Use bfloat16, more or larger GPUs, or a smaller model.",
+        )
+    if dtype is torch.float64:
+        for parameter in network.parameters():
+            parameter.data = parameter.data.double()
+    return network
+
+
+def require_complete(missing: set[str], source: str) -> None:
+    """Refuse a model that lacks weights (UserError)."""
+    # transformers fills missing weights with random numbers, and the scores would be those of noise.
+    if missing:
+        raise UserError(
+            f"The model '{source}'",
+            f"lacks {len(missing)} of its weights, such as {min(missing)}.",
+            "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
+        )
+
+
+@contextmanager
+def explained(source: str) -> Iterator[None]:
+    """Turn what transformers raises over a folder into what the user can do about it."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except UNREADABLE as error:
+        raise UserError(f"The model '{source}'", *_explanation(error)) from error
+
+
+def _explanation(error: BaseException) -> tuple[str, str]:
+    cause = brief(error)
+    if "tokenizer" in cause.lower():
+        return (
+            "has no tokenizer that could be read.",
+            "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder.",
+        )
+    return (
+        f"could not be read: {cause}",
+        "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
+    )
+
+
+def _merge_adapter(network: Any, adapter: str) -> Any:
+    """Merge a LoRA adapter, so that the noise falls on the weights that answer.
+
+    Raises:
+        UserError: The adapter is missing, pickled, or made for another model.
+    """
+    from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
+
+    folder = _adapter_folder(adapter)
+    advice = "Check that it was trained on this very model and that adapter_config.json is beside it."
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+            stored = _lora_names(file.keys())
+        kind = PeftConfig.from_pretrained(str(folder)).peft_type
+        if kind != PeftType.LORA:
+            raise ValueError(f"it is a {kind} adapter, and only LoRA can be merged into the weights")
+        adapted = PeftModel.from_pretrained(network, str(folder))
+    except UNREADABLE as error:
+        raise UserError(
+            f"The adapter '{adapter}'", f"could not be put onto the model: {brief(error)}", advice
+        ) from error
+    # peft only warns when the adapter's layers and the model's are not the same.
+    unmatched = stored ^ _lora_names(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if unmatched:
+        raise UserError(
+            f"The adapter '{adapter}'",
+            f"is for another model: {len(unmatched)} of its weights and the model's layers do not pair up, such "
+            f"as {min(unmatched)}.",
+            advice,
+        )
+    return adapted.merge_and_unload()
+
+
+def _adapter_folder(adapter: str) -> Path:
+    folder = folder_of(adapter, "adapter")
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        raise UserError(
+            f"The adapter '{adapter}'",
+            f"has no {ADAPTER_WEIGHTS}.",
+            "Give the folder that peft's save_pretrained wrote.",
+        )
+    return folder
+
+
+def _lora_names(names: Iterable[str]) -> set[str]:
+    return {name for name in names if "lora_A" in name or "lora_B" in name}
+
+
+def switch_dropout_off(network: Any) -> None:
+    """Keep training passes free of chance: they also tell who is forgotten, and are held against a reference."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        # Families call them attention_dropout, attn_dropout_p, layerdrop, ...
+        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
+            setattr(module, name, 0.0)
+
+
+def keep_norms_fine(network: nn.Module) -> None:
+    """Keep the 1-D weights of normalisation layers in fp32 inside a bf16 model.
+
+    They are near 1, where bf16 numbers are 2⁻⁸ apart: noise of any usual σ would be rounded away.
+    """
+    for layer in network.modules():
+        own = list(layer.parameters(recurse=False))
+        # An attention layer may have a 1-D weight of its own (sinks) beside the matrices of its parts.
+        if own and not any(layer.children()) and all(parameter.dim() == 1 for parameter in own):
+            layer.float()
+            _cast_around(layer)
+
+
+def _cast_around(layer: nn.Module) -> None:
+    arrived: list[torch.dtype] = []
+
+    def before(_layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        arrived[:] = [args[0].dtype]
+        return (args[0].float(), *args[1:])
+
+    def after(_layer: nn.Module, _args: object, output: torch.Tensor) -> torch.Tensor:
+        return output.to(arrived[0])
+
+    layer.register_forward_pre_hook(before)
+    layer.register_forward_hook(after)
+
+
+def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Return the bytes that a folder's weights take in `dtype`."""
+    return parameter_count(folder) * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return the memory that is free on `device` now [bytes]."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return int(psutil.virtual_memory().available)
+
+
+def placement(device: torch.device, needed: int, dtype: torch.dtype) -> str | None:
+    """Return `auto` where the model must be spread over all GPUs, else None for the one device.
+
+    Raises:
+        UserError: It fits nowhere; says how much is needed and what would fit.
+    """
+    if needed <= free_bytes(device):
+        return None
+    if device.type == "cuda" and torch.cuda.device_count() > 1:
+        everywhere = sum(free_bytes(torch.device("cuda", i)) for i in range(torch.cuda.device_count()))
+        if needed <= everywhere:
+            return "auto"
+    free = free_bytes(device)
+    fitting = [name for name, kind in DTYPES.items() if needed // dtype.itemsize * kind.itemsize <= free]
+    advice = f"It would fit in {' or '.join(fitting)}." if fitting else "Use a larger device or a smaller model."
+    raise UserError(
+        f"The model ({needed / 2**30:.1f} GiB in {name_of(dtype)})",
+        f"is too large for {device}, which has {free / 2**30:.1f} GiB free.",
+        advice,
+    )
+
+
+def cores() -> int:
+    """Return the CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads() -> Choice:
+    """Take half of the cores for torch, unless the environment says how many.
+
+    Threads that wait for one another stand still where another program holds one of their cores: on two cores that
+    are in use, two threads are many times slower than one.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        torch.set_num_threads(int(asked))
+        return Choice(asked, "as OMP_NUM_THREADS says")
+    torch.set_num_threads(max(1, cores() // 2))
+    return Choice(str(torch.get_num_threads()), f"half of the {cores()} cores: they wait for one another")

@@ -1,0 +1,144 @@
+"""What a score run is told: samples, model, estimator."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mrd_core.model.config import ModelConfig
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.settings.configuration import Choice, Frozen, RunConfig
+
+# Beyond, gradients of single samples take more memory and time than a by-product of scoring should.
+MOST_WEIGHTS_FOR_GRADIENTS = 100_000_000
+
+
+class Normalisation(StrEnum):
+    """Sum over the scored tokens (the authors' code) or mean over them (the paper's text)."""
+
+    MEAN = "mean"
+    SUM = "sum"
+
+
+class Formula(StrEnum):
+    """Variants of the score; all are computed from the same stored draws."""
+
+    MRD = "mrd"
+    MEAN_ABSOLUTE = "mean_absolute"
+    INITIAL = "initial"
+
+
+class EstimatorConfig(Frozen):
+    """How MRD is estimated (Feng et al., Eq. 4 and Algorithm 1)."""
+
+    preset: Literal["recommended", "paper"] = Field(
+        "recommended",
+        description="`recommended`: antithetic pairs, calibrated σ, stops when precise enough. "
+        "`paper`: plain draws at σ = 1e-5, K = 200, as published; expect a ranking that is mostly noise.",
+    )
+    mode: Literal["antithetic", "plain"] = Field(
+        "antithetic",
+        description="`antithetic`: noise in pairs (δ, −δ). `plain`: independent draws, as published.",
+    )
+    sigma: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Standard deviation σ of the noise; `auto` lets a pilot choose the largest σ that is "
+        "still in the quadratic regime.",
+    )
+    draws: int = Field(
+        192,
+        ge=4,
+        le=100_000,
+        description="Cap on perturbed forward evaluations; an antithetic pair is two.",
+        json_schema_extra={"unit": "evaluations"},
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the noise.")
+    stop: Literal["precision", "reliability", "never"] = Field(
+        "precision",
+        description="Stop before the cap when the errors are small (`precision`), when the ranking is reliable "
+        "(`reliability`), or `never`.",
+    )
+    median_relative_se: float = Field(0.03, gt=0, description="Precision target: median over samples of SE / MRD.")
+    p90_relative_se: float = Field(
+        0.06, gt=0, description="Precision target: 90th percentile over samples of SE / MRD."
+    )
+    reliability: float = Field(
+        0.9, gt=0, lt=1, description="Reliability target (Spearman–Brown of split halves), when chosen."
+    )
+    scope: Scope = Field(Scope.ANSWER, description="Score the answer tokens and EOS, or every token.")
+    normalisation: Normalisation = Field(
+        Normalisation.MEAN, description="Mean over the scored tokens, or their sum."
+    )
+    batch_tokens: int | Literal["auto"] = Field(
+        "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
+    )
+    workers: int | Literal["auto"] = Field(
+        "auto", description="Processes that share out the draws; the result does not depend on it."
+    )
+    gradient_norms: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Also measure the norm of each sample's gradient (`yes`, `no`): as long as a few evaluations, "
+        "and memory for the gradients of several samples; `auto`: up to 100 million weights.",
+    )
+    time_floor: bool = Field(
+        False, description="Also time a few passes of the bare model, to compare the run with its floor."
+    )
+
+    @property
+    def evaluations_per_unit(self) -> int:
+        """Forward evaluations of one independent unit: two for an antithetic pair."""
+        return 2 if self.mode == "antithetic" else 1
+
+    def gradients_of(self, weights: int) -> Choice:
+        """Return whether gradient norms of a model of so many weights are measured, `yes` or `no`, and why."""
+        if self.gradient_norms != "auto":
+            return Choice(self.gradient_norms, "as asked")
+        few = weights <= MOST_WEIGHTS_FOR_GRADIENTS
+        bound = f"{'at most' if few else 'more than'} {MOST_WEIGHTS_FOR_GRADIENTS / 1e6:.0f} million"
+        return Choice("yes" if few else "no", f"{weights / 1e6:.1f} million weights, {bound}")
+
+    @classmethod
+    def recommended(cls, **changes: Any) -> EstimatorConfig:
+        """Return the default estimator, with `changes`."""
+        return cls(**changes)
+
+    @classmethod
+    def paper(cls, **changes: Any) -> EstimatorConfig:
+        """Return the paper's published setting (σ = 1e-5, K = 200, plain Monte Carlo), with `changes`."""
+        published: dict[str, Any] = {
+            "preset": "paper",
+            "mode": "plain",
+            "sigma": 1e-5,
+            "draws": 200,
+            "stop": "never",
+        }
+        return cls(**(published | changes))
+
+
+class ScoreConfig(RunConfig):
+    """One score run."""
+
+    kind: Literal["score"] = "score"
+    forget_set: ForgetSetConfig
+    forget_set_digest: str | None = Field(
+        None, description="Digest of the samples the run was launched with; a run refuses others."
+    )
+    model: ModelConfig = ModelConfig()
+    estimator: EstimatorConfig = EstimatorConfig()
+
+    @property
+    def device(self) -> str:
+        """The device of the model."""
+        return self.model.device
+
+    @property
+    def title(self) -> str:
+        """Return a title for people: `forget10.jsonl on my-llama`."""
+        samples, model = self.forget_set.source, self.model.source
+        return (
+            f"{'Demo forget set' if samples == 'demo' else Path(samples).name} on "
+            f"{'the demo model' if model == 'demo' else Path(model).name}"
+        )

@@ -1,0 +1,272 @@
+"""Measures of how hard a sample may be to unlearn, beside MRD: what each is, where it is from, what it costs.
+
+Tables, charts and the documentation are made from what is declared here. Loads no torch: the values
+themselves come from `measuring`, those of MRD from a finished score run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
+from typing import Literal
+
+import pandas as pd
+
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.unlearning.methods import METHODS, parsed
+
+# A backward pass is two forward passes' worth of operations.
+FORWARD = 1.0
+FORWARD_AND_BACKWARD = 3.0
+
+# The weights of SatImp, as its authors set them: exponents of p and of 1 − p.
+SATIMP: Mapping[str, float] = MappingProxyType(
+    {name: parsed(METHODS["satimp"], {})[name] for name in ("beta1", "beta2")}
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number per sample that is thought to say how hard the sample is to unlearn.
+
+    Attributes:
+        name: Column of its values.
+        title: For people.
+        unit: "" for a pure number.
+        formula: In LaTeX; its symbols are `NOTATION`.
+        source: Where it is from; "" where it is nobody's.
+        help: One sentence that says what it tells.
+        harder: At which end the field expects the samples that are hard to unlearn.
+        cost_in_forwards: Forward passes of the sample that it costs when measured by itself, whatever the
+            number of draws. Measures of `measuring` that need no gradient share one.
+        cost_per_draw: What each draw of MRD adds.
+    """
+
+    name: str
+    title: str
+    unit: str
+    formula: str
+    source: str
+    help: str
+    harder: Literal["small", "large", "unknown"]
+    cost_in_forwards: float = FORWARD
+    cost_per_draw: float = 0.0
+
+    def cost(self, draws: int = 0) -> float:
+        """Return its cost in forward passes of the sample, where MRD made `draws` evaluations."""
+        return self.cost_in_forwards + self.cost_per_draw * draws
+
+
+NOTATION = (
+    r"p_t = p(x_t \mid x_{<t}; \theta),\quad S: \text{answer tokens, EOS included},\quad n = |S|,"
+    r"\quad \delta_k \sim \mathcal{N}(0, \sigma^2 I)"
+)
+
+_MAINI = "Maini et al. 2024, TOFU: A Task of Fictitious Unlearning for LLMs"
+_TIRUMALA = "Tirumala et al. 2022, Memorization Without Overfitting; Jang et al. 2023 (MA)"
+_WANG = "Wang et al. 2025, Towards Effective Evaluations and Comparisons for LLM Unlearning Methods"
+_PAUL = "Paul et al. 2021, Deep Learning on a Data Diet (GraNd)"
+_CARLINI = "Carlini et al. 2023, Quantifying Memorization Across Neural Language Models"
+_YANG = "Yang et al. 2025, Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning"
+_SHI = "Shi et al. 2024, Detecting Pretraining Data from Large Language Models (Min-k% Prob, one token)"
+_FENG = (
+    "Feng et al. 2025, A Neuro-inspired Interpretation of Unlearning in Large Language Models through "
+    "Sample-level Unlearning Difficulty"
+)
+
+_NLL = r"-\sum_{t \in S} \log p_t"
+_FIRST_CHOICE = r"\arg\max_v p(v \mid x_{<t}) = x_t"
+
+_PLAIN = (
+    Measure(
+        name="nll",
+        title="Mean NLL",
+        unit="nats per token",
+        formula=r"-\frac{1}{n} \sum_{t \in S} \log p_t",
+        source=_MAINI,
+        help="How little the model expects the answer, averaged over its tokens.",
+        harder="small",
+    ),
+    Measure(
+        name="nll_sum",
+        title="Summed NLL",
+        unit="nats",
+        formula=_NLL,
+        source=_MAINI,
+        help="How little the model expects the answer as a whole; grows with length.",
+        harder="small",
+    ),
+    Measure(
+        name="probability",
+        title="Probability",
+        unit="",
+        formula=r"\exp\left(\frac{1}{n} \sum_{t \in S} \log p_t\right)",
+        source=_MAINI,
+        help="Geometric mean of the tokens' probabilities; ranks as the mean NLL does, upside down.",
+        harder="large",
+    ),
+    Measure(
+        name="min_probability",
+        title="Minimum token probability",
+        unit="",
+        formula=r"\min_{t \in S} p_t",
+        source=_SHI,
+        help="Probability of the token that the model expects least.",
+        harder="large",
+    ),
+    Measure(
+        name="median_log_odds",
+        title="Median log-odds",
+        unit="nats",
+        formula=r"\operatorname{median}_{t \in S} \log \frac{p_t}{1 - p_t}",
+        source="",
+        help="How sure the model is of the middle one of the tokens: to forget by MA is to overturn half of them.",
+        harder="large",
+    ),
+    Measure(
+        name="exact_memorization",
+        title="Exact memorization (MA)",
+        unit="",
+        formula=rf"\frac{{1}}{{n}} \sum_{{t \in S}} \mathbb{{1}}\left[{_FIRST_CHOICE}\right]",
+        source=_TIRUMALA,
+        help="Share of the answer's tokens that are the model's first choice after the true ones before them.",
+        harder="large",
+    ),
+    Measure(
+        name="extraction_strength",
+        title="Extraction strength",
+        unit="",
+        formula=r"1 - \frac{k}{n},\quad k = \min\left(\{k' : "
+        rf"{_FIRST_CHOICE}\ \text{{for every}}\ t > k'\}} \cup \{{n - 1\}}\right)",
+        source=f"{_WANG}; Dorna et al. 2025, OpenUnlearning",
+        help="Share of the answer that follows from the rest before it; 1/n even if no token follows, as in "
+        "OpenUnlearning.",
+        harder="large",
+    ),
+    Measure(
+        name="entropy",
+        title="Predictive entropy",
+        unit="nats",
+        formula=r"-\frac{1}{n} \sum_{t \in S} \sum_v p(v \mid x_{<t}) \log p(v \mid x_{<t})",
+        source="Shannon 1948, A Mathematical Theory of Communication",
+        help="How undecided the model is over the answer, averaged over its tokens.",
+        harder="small",
+    ),
+    Measure(
+        name="satimp_weight",
+        title="SatImp weight",
+        unit="",
+        formula=r"\frac{1}{n} \sum_{t \in S} p_t^{\beta_1} (1 - p_t)^{\beta_2},\quad "
+        rf"\beta_1 = {SATIMP['beta1']:g},\ \beta_2 = {SATIMP['beta2']:g}",
+        source=_YANG,
+        help="How much weight SatImp gives the sample: little where the answer is forgotten, or certain.",
+        harder="unknown",
+    ),
+    Measure(
+        name="answer_tokens",
+        title="Length",
+        unit="tokens",
+        formula="n",
+        source="",
+        help="Tokens of the answer: the rival that a measure must beat, and what many of them carry.",
+        harder="unknown",
+        cost_in_forwards=0.0,
+    ),
+    Measure(
+        name="training_count",
+        title="Training frequency",
+        unit="",
+        formula=r"|\{\text{occurrences of the sample in training}\}|",
+        source=_CARLINI,
+        help="How often the model saw the sample in training, where the forget set says so.",
+        harder="large",
+        cost_in_forwards=0.0,
+    ),
+)
+
+_GRADIENT = (
+    Measure(
+        name="gradient_norm",
+        title="Gradient norm of the mean NLL",
+        unit="nats per token",
+        formula=r"\left\lVert \frac{1}{n} \nabla_\theta \sum_{t \in S} \log p_t \right\rVert_2",
+        source=_PAUL,
+        help="How hard the sample alone pulls at the weights, per token.",
+        harder="small",
+        cost_in_forwards=FORWARD_AND_BACKWARD,
+    ),
+    Measure(
+        name="gradient_norm_sum",
+        title="Gradient norm of the summed NLL",
+        unit="nats",
+        formula=r"\left\lVert \nabla_\theta \sum_{t \in S} \log p_t \right\rVert_2",
+        source=_PAUL,
+        help="How hard the sample alone pulls at the weights, all tokens together.",
+        harder="small",
+        cost_in_forwards=FORWARD_AND_BACKWARD,
+    ),
+)
+
+# What one draw contributes, over the tokens T of the scope; N is |T| or 1.
+_CHANGE = r"\log p_t(\theta) - \log p_t(\theta + \delta_k)"
+_RELATIVE = rf"\frac{{{_CHANGE}}}{{\log p_t(\theta)}}"
+_MRD_FORMULAS = {
+    Formula.MRD: rf"\frac{{1}}{{N}} \left| \frac{{1}}{{K}} \sum_k \sum_{{t \in T}} {_RELATIVE} \right|",
+    Formula.MEAN_ABSOLUTE: rf"\frac{{1}}{{N}} \frac{{1}}{{K}} \sum_k \sum_{{t \in T}} \left| {_RELATIVE} \right|",
+    Formula.INITIAL: rf"\frac{{1}}{{N}} \frac{{1}}{{K}} \sum_k \left| \sum_{{t \in T}} ({_CHANGE}) \right|",
+}
+_MRD_TITLES = {
+    Formula.MRD: "MRD",
+    Formula.MEAN_ABSOLUTE: "MRD, mean-absolute variant",
+    Formula.INITIAL: "MRD, initial metric",
+}
+_MRD_TOKENS = {
+    Scope.ANSWER: r"T = S",
+    Scope.FULL: r"T = \text{all tokens after the first}",
+}
+_MRD_DIVISORS = {Normalisation.MEAN: r"N = |T|", Normalisation.SUM: r"N = 1"}
+
+
+def _mrd(formula: Formula, scope: Scope, normalisation: Normalisation) -> Measure:
+    """Declare a variant of MRD under the name that its column has in the scores of a run."""
+    over = "answer tokens" if scope is Scope.ANSWER else "all tokens"
+    parts = (_MRD_FORMULAS[formula], _MRD_TOKENS[scope], _MRD_DIVISORS[normalisation])
+    return Measure(
+        name=f"{formula}_{scope}_{normalisation}",
+        title=f"{_MRD_TITLES[formula]} ({normalisation} over {over})",
+        unit="nats" if formula is Formula.INITIAL else "",
+        formula=r",\quad ".join(parts),
+        source=_FENG,
+        help=f"How much the log-probabilities of {over} move when the weights are shaken.",
+        harder="small",
+        # The unperturbed pass, which is one precision finer than the draws.
+        cost_in_forwards=2 * FORWARD,
+        cost_per_draw=FORWARD,
+    )
+
+
+def _by_name(*measures: Measure) -> Mapping[str, Measure]:
+    return MappingProxyType({measure.name: measure for measure in measures})
+
+
+PLAIN_MEASURES = _by_name(*_PLAIN)
+GRADIENT_MEASURES = _by_name(*_GRADIENT)
+MRD_MEASURES = _by_name(*(_mrd(*variant) for variant in product(Formula, Scope, Normalisation)))
+MEASURES: Mapping[str, Measure] = MappingProxyType({**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES})
+
+
+def with_mrd(measured: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Put the variants of MRD that a score run has stored beside other measures of the same samples.
+
+    Args:
+        measured: One row per sample: sample_id and columns of other measures.
+        scores: The scores of a run: sample_id and the columns of `MRD_MEASURES`, in any order of samples.
+
+    Returns:
+        The rows of `measured` with the columns of `MRD_MEASURES` behind; NaN for samples without a score.
+    """
+    variants = scores[["sample_id", *MRD_MEASURES]]
+    return measured.merge(variants, on="sample_id", how="left", validate="one_to_one")

@@ -1,0 +1,203 @@
+"""A few draws on a few samples, before the run: which σ, and is this precision fine enough for it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mrd_core.model.encoding import Encoded, IntArray
+from mrd_core.model.likelihood import Passes
+from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.draws import SCOPES, SUMS, FloatArray
+from mrd_core.scoring.mrd import Baseline, Estimator, per_sample
+
+PILOT_SAMPLES = 32
+PILOT_PAIRS = 2
+# The pilot's draws have negative indices, so that they are not the run's own first draws.
+PILOT_DRAWS = range(-PILOT_PAIRS, 0)
+
+START_SIGMA = 1e-3
+SIGMA_RANGE = (1e-6, 2e-2)
+# MRD / σ² at σ and at σ / 2 may differ by this much for σ to count as quadratic.
+QUADRATIC_TOLERANCE = 0.05
+
+SIGNAL_TO_FLOOR = 20.0
+SIGMA_IN_ULP = 4.0
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What the pilot found.
+
+    Attributes:
+        sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ.
+        curvature: Median over the pilot's samples of MRD / σ² there (mean-normalised).
+        tried: σ → median ratio of MRD/σ² at σ and σ/2, in the order tried.
+    """
+
+    sigma: float
+    curvature: float
+    tried: dict[float, float]
+
+
+def calibrate(estimate: Callable[[float], FloatArray]) -> Pilot:
+    """Find the largest σ in the quadratic regime, from `estimate(σ)` → per-sample MRD, shape (n,).
+
+    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves.
+    """
+    known: dict[float, FloatArray] = {}
+
+    def curvature(sigma: float) -> FloatArray:
+        if sigma not in known:
+            known[sigma] = estimate(sigma) / sigma**2
+        return known[sigma]
+
+    def ratio(sigma: float) -> float:
+        ratios = curvature(sigma) / curvature(sigma / 2)
+        return float(np.nanmedian(ratios)) if np.isfinite(ratios).any() else float("nan")
+
+    tried: dict[float, float] = {}
+
+    def quadratic(sigma: float) -> bool:
+        tried[sigma] = ratio(sigma)
+        return abs(tried[sigma] - 1) <= QUADRATIC_TOLERANCE
+
+    sigma = START_SIGMA
+    if quadratic(sigma):
+        while 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
+            sigma *= 2
+    else:
+        while sigma / 2 >= SIGMA_RANGE[0]:
+            sigma /= 2
+            if quadratic(sigma):
+                break
+    return Pilot(sigma, float(np.nanmedian(curvature(sigma))), tried)
+
+
+@dataclass(frozen=True)
+class PrecisionGate:
+    """Whether the draws' precision resolves the noise at σ.
+
+    Attributes:
+        sigma: The σ that is judged.
+        signal: Median MRD expected at σ (mean-normalised; quadratic law from the pilot).
+        floor: Median of the same quantity for the unperturbed model in the draws' precision against the finer
+            baseline: what rounding alone produces.
+        sigma_in_ulp: σ over the spacing of numbers of the coarsest weight tensor's typical size.
+        coarsest: Name of that tensor.
+    """
+
+    sigma: float
+    signal: float
+    floor: float
+    sigma_in_ulp: float
+    coarsest: str
+
+    @property
+    def signal_to_floor(self) -> float:
+        """How many times the expected MRD stands above rounding; NaN where the pilot found no signal."""
+        if self.floor > 0:
+            return self.signal / self.floor
+        return float("inf") if self.signal > 0 else float("nan")
+
+    @property
+    def passed(self) -> bool:
+        """Whether the signal is 20 × the floor and σ at least 4 ulp of every weight tensor."""
+        return self.signal_to_floor >= SIGNAL_TO_FLOOR and self.sigma_in_ulp >= SIGMA_IN_ULP
+
+    @property
+    def least_sigma(self) -> float:
+        """The smallest σ that this precision would resolve, by the quadratic law; NaN without a signal."""
+        by_floor = np.sqrt(SIGNAL_TO_FLOOR * self.floor / self.signal) if self.signal > 0 else np.nan
+        return self.sigma * float(max(by_floor, SIGMA_IN_ULP / self.sigma_in_ulp))
+
+    @property
+    def _times(self) -> str:
+        ratio = self.signal_to_floor
+        return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
+
+    @property
+    def reason(self) -> str:
+        """One sentence with the figures behind the verdict."""
+        if self.sigma_in_ulp < SIGMA_IN_ULP:
+            return (
+                f"σ = {self.sigma:g} is {self.sigma_in_ulp:.2g} ulp of {self.coarsest} "
+                f"(at least {SIGMA_IN_ULP:g} are needed): most weights would not move."
+            )
+        if self.floor == 0 and self.passed:
+            return f"the expected MRD is {self.signal:.2g}, and rounding leaves no trace in an unperturbed pass."
+        relation = "at least" if self.passed else "less than"
+        return (
+            f"the expected MRD of {self.signal:.2g} is {self._times} × the rounding floor of "
+            f"{self.floor:.2g}, {relation} the {SIGNAL_TO_FLOOR:g} × that a score needs."
+        )
+
+
+def pilot_samples(encoded: Encoded) -> IntArray:
+    """Return up to 32 sample indices, spread evenly over the lengths."""
+    order = np.argsort(encoded.lengths, kind="stable")
+    places = np.linspace(0, len(order) - 1, min(PILOT_SAMPLES, len(order))).round().astype(np.int64)
+    return np.sort(order[places])
+
+
+def run_pilot(
+    passes: Passes, baseline: Baseline, seed: int, dtype: torch.dtype, scope: Scope = Scope.ANSWER
+) -> Pilot:
+    """Calibrate σ with two antithetic pairs on the samples of `passes`.
+
+    Draws in bf16 are calibrated in fp32: rounding would otherwise pass for a departure from the quadratic
+    law.
+    """
+    at_least_fp32 = torch.promote_types(dtype, torch.float32)
+    at = SCOPES.index(scope)
+    tokens = np.maximum(
+        per_sample((baseline.kept & passes.encoded.in_scope(scope)).astype(np.float64), passes.encoded), 1
+    )
+
+    def estimate(sigma: float) -> FloatArray:
+        model = PerturbedModel(passes.scorer, Noise(seed, sigma), streamed=True, dtype=at_least_fp32)
+        estimator = Estimator(passes, model, baseline, "antithetic")
+        relative = np.stack(
+            [estimator.unit(index).values[:, :, at, SUMS.index("relative")].mean(axis=0) for index in PILOT_DRAWS]
+        )
+        mrd = np.abs(relative.mean(axis=0)) / tokens
+        return np.where(mrd > 0, mrd, np.nan)
+
+    return calibrate(estimate)
+
+
+def judge(
+    passes: Passes, baseline: Baseline, pilot: Pilot, sigma: float, scope: Scope = Scope.ANSWER
+) -> PrecisionGate:
+    """Judge whether the draws' precision is fine enough for `sigma`, from one unperturbed pass."""
+    encoded = passes.encoded
+    scored = baseline.kept & encoded.in_scope(scope)
+    tokens = per_sample(scored.astype(np.float64), encoded)
+    change = per_sample(np.where(scored, baseline.relative_change(passes()), 0.0), encoded)
+    floor = np.abs(change[tokens > 0]) / tokens[tokens > 0]
+    in_ulp, coarsest = coarsest_weight(passes.scorer, sigma)
+    return PrecisionGate(
+        sigma=sigma,
+        signal=pilot.curvature * sigma**2,
+        floor=float(np.median(floor)) if floor.size else 0.0,
+        sigma_in_ulp=in_ulp,
+        coarsest=coarsest,
+    )
+
+
+def coarsest_weight(module: nn.Module, sigma: float) -> tuple[float, str]:
+    """Return σ in ulp of the tensor whose typical (median) weight is the coarsest, and the tensor's name."""
+    found = [(sigma / _ulp(parameter), name) for name, parameter in module.named_parameters()]
+    return min(found)
+
+
+def _ulp(weight: torch.Tensor) -> float:
+    # A sample of a large tensor gives its median to well within the factor of 2 that an ulp is wide.
+    flat = weight.detach().flatten()[:: max(1, weight.numel() // 100_000)]
+    typical = max(float(flat.abs().float().median()), torch.finfo(weight.dtype).tiny)
+    return float(torch.finfo(weight.dtype).eps * 2.0 ** np.floor(np.log2(typical)))

@@ -1,0 +1,1 @@
+"""Configurations, their options, and the settings of the installation."""

@@ -1,0 +1,60 @@
+"""What can be set, declared once: default, unit and help, for the command line, the pages and the documentation.
+
+Every configuration is frozen and refuses unknown keys, so that a `config.json` read back is either the run
+that was launched or an error.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Frozen(BaseModel):
+    """Base of all configurations: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def help_of(config: type[BaseModel], field: str) -> str:
+    """Return the help text of `config.field`, with its unit in brackets where it has one."""
+    info = config.model_fields[field]
+    extra = info.json_schema_extra
+    unit = extra.get("unit") if isinstance(extra, dict) else None
+    return f"{info.description} [{unit}]" if unit else str(info.description)
+
+
+class Choice(NamedTuple):
+    """A setting that was decided automatically or as asked, and why."""
+
+    value: str
+    reason: str
+
+    @property
+    def stated(self) -> str:
+        """Both, for people."""
+        return f"{self.value} ({self.reason})"
+
+
+class RunConfig(Frozen):
+    """What a run does: `config.json` of its directory. Each kind of run has its own.
+
+    Attributes:
+        package: The package whose command line carries the run out.
+        steps: What its progress counts.
+    """
+
+    package: ClassVar[str] = "mrd_core"
+    steps: ClassVar[str] = "evaluations"
+    kind: str
+
+    @property
+    def device(self) -> str:
+        """The device that the run waits for, as it was configured."""
+        return "cpu"
+
+    @property
+    def title(self) -> str:
+        """A title for people."""
+        return self.kind.capitalize()

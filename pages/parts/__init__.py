@@ -1,0 +1,1 @@
+"""Parts of the pages, a folder for each."""

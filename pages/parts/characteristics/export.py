@@ -1,0 +1,56 @@
+"""Features, strata, tables and the report to take along, and the command that makes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from analysis.characteristics.judgement import Judgement
+from analysis.characteristics.runs import Characterised
+from analysis.characteristics.strata import CRITERIA, Threshold, spelt
+from analysis.export.characteristics import exports
+from mrd_core.runs import Run
+from mrd_core.shell import characteristics_command
+
+DEFAULTS = {criterion.name: criterion.default for criterion in CRITERIA}
+LABELS = {
+    "report.html": "Report (HTML)",
+    "samples.csv": "Samples (CSV)",
+    "samples.parquet": "Samples (Parquet)",
+    "strata.csv": "Strata (CSV)",
+    "claims.csv": "Claims (CSV)",
+    "claims.json": "Claims (JSON)",
+    "groups.csv": "Groups (CSV)",
+    "regression.csv": "Length held (CSV)",
+}
+
+
+def _choices(found: Characterised, thresholds: Mapping[str, Threshold]) -> dict[str, list[str]]:
+    """Return the options that the page's own controls stand for, where they are not the default."""
+    moved = {name: threshold for name, threshold in thresholds.items() if threshold != DEFAULTS[name]}
+    return {
+        "scope": [str(found.variant.scope)],
+        "formula": [str(found.variant.formula)],
+        "normalisation": [str(found.variant.normalisation)],
+        "threshold": [spelt(name, threshold) for name, threshold in moved.items()],
+    }
+
+
+def show(
+    run: Run, reading: Run, found: Characterised, judgement: Judgement, thresholds: Mapping[str, Threshold]
+) -> None:
+    """Show the downloads and the shell command."""
+    st.subheader("Export and reproduce")
+    row = st.container(horizontal=True)
+    for name, content in exports(found, judgement, run.title).items():
+        row.download_button(
+            LABELS[name],
+            content,
+            file_name=f"{reading.id}-{name}",
+            key=f"export_{name}",
+            icon=":material/download:",
+        )
+    st.code(
+        characteristics_command(found.about.config, _choices(found, thresholds)), language="bash", wrap_lines=True
+    )

@@ -1,0 +1,58 @@
+"""Keeping a selection by name, and going on with it as a forget set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from mrd_core.errors import UserError
+from mrd_core.runs import Run
+from mrd_core.samples import ForgetSet, read, save_stratum
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.files import RunFiles
+from pages.shell import session, tour
+from pages.shell.notices import errors_shown, literal, show_error
+
+
+def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
+    """Offer to save the samples that the filters leave, and to score them as a forget set."""
+    st.subheader("Keep this stratum")
+    if len(shown) == whole:
+        st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
+        return
+    with st.form("stratum_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.text_input(
+            f"Name for these {len(shown)} samples", placeholder="hard and rare", key="stratum_name"
+        )
+        saved = st.form_submit_button("Save", icon=":material/save:")
+    selected = set(shown["sample_id"])
+    if saved:
+        _save(run, selected, name.strip())
+    path, held = st.session_state.get("stratum", (None, set()))
+    if path and path.exists() and held == selected:
+        row = st.container(horizontal=True, vertical_alignment="center")
+        row.markdown(f":material/check: Saved as {literal(path.stem)}")
+        if row.button("Use as forget set", icon=":material/arrow_forward:", key="use_stratum"):
+            use(path)
+
+
+def _save(run: Run, selected: set[str], name: str) -> None:
+    """Save the selection; a name that is refused leaves the rest of the page standing."""
+    try:
+        whole = ForgetSet.load(RunFiles(run.directory).samples)
+        path = save_stratum(whole, selected, name, session.settings().home)
+    except UserError as error:
+        show_error(error)
+    else:
+        st.session_state["stratum"] = path, selected
+
+
+def use(path: Path) -> None:
+    """Make a saved stratum the forget set at hand and go on to its scoring."""
+    config = ForgetSetConfig(source=str(path))
+    with errors_shown():
+        session.choose_forget_set(session.Chosen(read(config), config))
+    session.leave_run()
+    st.switch_page(tour.DIFFICULTY)

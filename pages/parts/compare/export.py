@@ -1,0 +1,60 @@
+"""A comparison to take along: its table in three forms, and a report with the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from analysis.comparison.table import Comparison
+from analysis.export import comparison as comparison_export
+from mrd_core.errors import UserError
+from pages.parts.compare import difficulty as compare_difficulty
+from pages.parts.compare import tradeoff as compare_tradeoff
+from pages.parts.compare.choice import Chosen
+
+FORMS = {"csv": ("CSV", "csv"), "markdown": ("Markdown", "md"), "latex": ("LaTeX", "tex")}
+
+
+def show(chosen: Chosen, found: Comparison) -> None:
+    """Offer the table as a file and to copy, and the report."""
+    row = st.container(horizontal=True)
+    for form, (title, ending) in FORMS.items():
+        _download(row, f"Table ({title})", partial(comparison_export.table, found, form), f"comparison.{ending}")
+    _download(row, "Report (HTML)", partial(_report, chosen, found), "comparison.html")
+    copy = st.expander("To copy", icon=":material/content_copy:", key="compare_copy", on_change="rerun")
+    if copy.open:
+        with copy:
+            for form in ("latex", "markdown"):
+                st.code(comparison_export.table(found, form), language=form)
+
+
+def _download(row: Any, label: str, content: Any, name: str) -> None:
+    row.download_button(
+        label,
+        content,
+        file_name=name,
+        key=f"compare_{name}",
+        type="tertiary",
+        icon=":material/download:",
+    )
+
+
+def _report(chosen: Chosen, found: Comparison) -> str:
+    return comparison_export.page(found, dict(_figures(chosen, found)), datetime.now(UTC))
+
+
+def _figures(chosen: Chosen, found: Comparison) -> Iterator[tuple[str, Any]]:
+    """Yield those figures that can be drawn of what was measured, by what they show."""
+    if compare_tradeoff.has_both(found):
+        yield "Completeness against utility", compare_tradeoff.figure_of(found)
+    columns = compare_difficulty.of_forget_set(found)
+    if columns:
+        # Without scores there is nothing to hold against difficulty.
+        try:
+            yield from compare_difficulty.figures_of(chosen, columns, next(iter(columns)))
+        except UserError:
+            return

@@ -1,0 +1,182 @@
+"""Evaluating runs: the model before unlearning and what each run made of it, all asked alike, from one click."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import pydantic
+import streamlit as st
+
+from analysis.comparison.evaluated import ORIGINAL
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.request import completed, request
+from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState
+from mrd_core.shell import evaluate_command
+from pages.parts.compare import progress as compare_progress
+from pages.parts.compare import runs as compare_runs
+from pages.parts.compare import settings as compare_settings
+from pages.parts.compare.settings import Values
+from pages.parts.difficulty.launch import duration
+from pages.parts.evidence import defaults as evidence_defaults
+from pages.parts.evidence.defaults import Scored
+from pages.parts.unlearning import runs as unlearn_runs
+from pages.shell import run_panel, session, tour
+from pages.shell.inputs import refusal
+from pages.shell.notices import empty_state, literal, show_error
+
+# What is evaluated, not how.
+OF_SUBJECT = {"model", "unlearn_run"}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An evaluation that is wanted.
+
+    Attributes:
+        name: Of what is evaluated.
+        config: As it would be asked for.
+        same: The newest evaluation that was asked for with the same settings.
+    """
+
+    name: str
+    config: EvaluateConfig
+    same: Run | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is neither done nor under way."""
+        return self.same is None or self.same.state not in ACTIVE | {RunState.SUCCEEDED}
+
+
+def show(run: Run) -> None:
+    """Offer to evaluate a score run's model and its unlearning runs, and show those that go on."""
+    known = session.store().unlearnings(run)
+    done = [found for found in known if found.state is RunState.SUCCEEDED]
+    if not done and not compare_runs.of_score_run(run):
+        _nothing_unlearned(run, known)
+    scored = evidence_defaults.scored(run)
+    with st.container(border=True):
+        place = st.container()
+        with st.expander("Other runs, settings, and the command line", icon=":material/tune:"):
+            chosen = unlearn_runs.choose(done, session.current_unlearnings(done))
+            values = compare_settings.ask(demo=scored.is_demo)
+            shell = st.container()
+        with place:
+            planned = _offered(scored, chosen, values)
+        if planned:
+            commands = (evaluate_command(plan.config) for plan in planned)
+            shell.code("\n".join(commands), language="bash", wrap_lines=True)
+    compare_progress.show([*(plan.same for plan in planned if plan.same), *_unfinished(run)])
+
+
+def _nothing_unlearned(run: Run, known: Sequence[Run]) -> None:
+    """Say that there is only the model before unlearning to evaluate, and lead to the rest."""
+    if any(found.state in ACTIVE for found in known):
+        sentence = "Nothing has been unlearned to its end yet; a run that goes on can be evaluated after it."
+    else:
+        sentence = "Nothing is unlearned from these samples yet, so there is one model to evaluate, and no other."
+    if empty_state(sentence, "Look at the runs" if known else "Unlearn", "compare_unlearn"):
+        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
+
+
+def _offered(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
+    """Offer what the settings ask for, and return it; nothing where a setting is none, which is told."""
+    try:
+        planned = _planned(of, unlearned, values)
+        _offer(of, planned)
+    except UserError as error:
+        # What is compared below does not depend on it.
+        show_error(error)
+        return []
+    return planned
+
+
+def _planned(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
+    """Return the evaluation of the model before unlearning and those of the runs that still have a model.
+
+    Raises:
+        UserError: A setting is none, or something is missing that another setting needs.
+    """
+    try:
+        original = EvaluateConfig.model_validate(compare_settings.config_values(of, values))
+    except pydantic.ValidationError as error:
+        raise refusal(error) from error
+    configs = {ORIGINAL: original}
+    for run_id, name in unlearn_runs.names_of(unlearned).items():
+        directory = next(run.directory for run in unlearned if run.id == run_id)
+        try:
+            configs[name] = completed(original.model_copy(update={"unlearn_run": directory}))
+        except UserError as error:
+            st.caption(f":material/info: {name} is left out: {literal(error.cause)}")
+    past = compare_runs.known()
+    return [Planned(name, config, _same(config, past)) for name, config in configs.items()]
+
+
+def _same(config: EvaluateConfig, past: Iterable[Run]) -> Run | None:
+    return next((run for run in past if compare_runs.config_of(run) == config), None)
+
+
+def _offer(of: Scored, planned: Sequence[Planned]) -> None:
+    """Show the button, what it would evaluate, and the time that will take.
+
+    Raises:
+        UserError: A set that is asked for is missing or no good.
+    """
+    due = [plan for plan in planned if plan.is_due]
+    row = st.container(horizontal=True, vertical_alignment="center")
+    label = "Evaluate these runs" if len(planned) > 1 else "Evaluate this model"
+    pressed = row.button(label, type="primary", icon=":material/play_arrow:", key="evaluate", disabled=not due)
+    row.container().markdown(_said(planned, due) + (f"  \n:small[{_time(of, due)}]" if due else ""))
+    if pressed:
+        _launch(due)
+        st.rerun()
+
+
+def _said(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
+    names = ", ".join(f"**{plan.name}**" for plan in due or planned)
+    if due:
+        rest = len(planned) - len(due)
+        return names + (f" ({rest} of {len(planned)} are asked already)" if rest else "")
+    going_on = sum(plan.same is not None and plan.same.state in ACTIVE for plan in planned)
+    state = f"{going_on} under way" if going_on else ":material/check_circle: evaluated with these settings"
+    return f"{names}: {state}."
+
+
+def _time(of: Scored, due: Sequence[Planned]) -> str:
+    """Return in words how long the evaluations will take, by earlier ones."""
+    past = compare_runs.finished(compare_runs.known())
+    alike = next((run for run in past if _asked(compare_runs.config_of(run)) == _asked(due[0].config)), None)
+    if alike is not None and alike.summary:
+        seconds = alike.summary["seconds"] * len(due)
+        return (
+            f"Estimated time: about {duration(seconds)}, by the evaluation of {alike.created_at:%Y-%m-%d %H:%M}."
+        )
+    ours = next((run for run in past if compare_runs.config_of(run).score_run == of.run.directory), None)
+    if ours is not None and ours.summary and ours.summary["n_samples"]:
+        each = ours.summary["seconds"] / ours.summary["n_samples"]
+        return f"Estimated time: about {each:.2g} s for each sample of each run, by the last evaluation."
+    return "How long it takes is not known before the first has ended."
+
+
+def _asked(config: EvaluateConfig) -> dict[str, object]:
+    return config.model_dump(exclude=OF_SUBJECT)
+
+
+def _launch(due: Sequence[Planned]) -> None:
+    """Submit what is due; what ended early with the same settings goes on.
+
+    Raises:
+        UserError: A set is missing or no good.
+    """
+    settings = session.settings()
+    for plan in due:
+        if plan.same is not None:
+            run_panel.resume(plan.same)
+        else:
+            request(plan.config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
+
+
+def _unfinished(run: Run) -> list[Run]:
+    return [found for found in compare_runs.of_score_run(run) if found.state is not RunState.SUCCEEDED]

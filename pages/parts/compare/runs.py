@@ -1,0 +1,118 @@
+"""The evaluations that the store knows and that can be read, and what is read of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import streamlit as st
+
+from analysis.comparison import evaluated
+from analysis.comparison.evaluated import Evaluated
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs import Run, RunState
+from mrd_core.runs.directory import CONFIG_FILE, read_config
+from pages.shell import session
+from pages.shell.notices import literal
+
+
+class Subject(NamedTuple):
+    """What is evaluated.
+
+    Attributes:
+        label: "Original", "GA + MRD".
+        seed: Of the unlearning run; None where nothing was unlearned.
+    """
+
+    label: str
+    seed: int | None
+
+    @property
+    def name(self) -> str:
+        """Both, for people."""
+        return self.label if self.seed is None else f"{self.label}, seed {self.seed}"
+
+
+def config_of(run: Run) -> EvaluateConfig:
+    """Return the configuration of an evaluation."""
+    return _config(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner=False, max_entries=500)
+def _config(run_id: str, directory: str) -> EvaluateConfig:  # noqa: ARG001  (run_id is the key)
+    return read_config(Path(directory), EvaluateConfig)
+
+
+def subject_of(run: Run) -> Subject:
+    """Return what an evaluation evaluates, as it was told when it was asked for."""
+    return _subject(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner=False, max_entries=500)
+def _subject(run_id: str, directory: str) -> Subject:  # noqa: ARG001  (run_id is the key)
+    path = EvaluationFiles(Path(directory)).unlearned
+    if not path.exists():
+        return Subject(evaluated.ORIGINAL, None)
+    summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
+    return Subject(summary["label"], summary["seed"])
+
+
+def read(run: Run) -> Evaluated:
+    """Return a finished evaluation.
+
+    Raises:
+        UserError: Not all of its files are there.
+    """
+    EvaluationFiles.finished(run.directory)
+    return _read(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner="Reading the evaluations", max_entries=64)
+def _read(run_id: str, directory: str) -> Evaluated:  # noqa: ARG001  (run_id is the key)
+    return evaluated.read(Path(directory))
+
+
+def known() -> list[Run]:
+    """Return the evaluations of the store that can be read, newest first."""
+    return [run for run in session.store().evaluations() if _fault(run) is None]
+
+
+def tell_left_out() -> None:
+    """Name the evaluations that cannot be read, and say why."""
+    runs = session.store().evaluations()
+    said = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
+    if said:
+        st.caption(f":material/info: Left out, for not all of their files can be read: {'; '.join(said)}")
+
+
+def _fault(run: Run) -> str | None:
+    """Return why an evaluation cannot be read; None where it can, as far as it has got."""
+    if not (run.directory / CONFIG_FILE).exists():
+        return f"has no {CONFIG_FILE}: its directory is gone."
+    try:
+        config_of(run)
+        if run.state is RunState.SUCCEEDED:
+            EvaluationFiles.finished(run.directory)
+    except UserError as error:
+        return error.why
+    return None
+
+
+def of_score_run(run: Run | None) -> list[Run]:
+    """Return the evaluations beside the MRD of a score run, newest first; all of them without one."""
+    return [found for found in known() if run is None or config_of(found).score_run == run.directory]
+
+
+def finished(runs: Iterable[Run]) -> list[Run]:
+    """Return those that have succeeded."""
+    return [run for run in runs if run.state is RunState.SUCCEEDED]
+
+
+def name_of(run: Run) -> str:
+    """Return what is evaluated, for people."""
+    subject = subject_of(run)
+    return f"{subject.name} ({config_of(run).subject})" if subject.seed is None else subject.name

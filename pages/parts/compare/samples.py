@@ -1,0 +1,234 @@
+"""One sample in every run: what was asked, what the answer is, what each model writes, and what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.strata import MEMBERSHIP, mrd_of
+from analysis.comparison.table import Comparison, Group
+from analysis.export.comparison import NOTHING
+from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
+from mrd_core.evaluation.metrics import METRICS
+from pages.shell import filters, sample_steps, sample_table
+from pages.shell import layout as unlearn_layout
+
+FIRST_METRIC = "rouge"
+PLAIN = '<div style="white-space:pre-wrap;overflow-wrap:anywhere">{}</div>'
+# Of single samples: scores, and what others are made of.
+TITLES = {
+    "rouge_shuffled": "ROUGE-L recall of another’s answer",
+    "answer_tokens": "Answer tokens",
+    "truth_ratio_raw": "Truth ratio r",
+    "truth_ratio_reference": "Truth ratio r, retrained reference",
+    "mia_loss": "Membership score (loss)",
+    "mia_zlib": "Membership score (zlib)",
+    "mia_min_k": MEMBERSHIP,
+    "mia_min_k_plus_plus": "Membership score (Min-k%++)",
+}
+LEAST_WIDTH = "13rem"
+NO_TEXTS = pd.DataFrame(columns=ANSWER_COLUMNS)
+
+
+def show(key: tuple[str, ...], found: Comparison) -> None:
+    """Show the samples of a set as a table, hardest first, and the one that is selected below it.
+
+    Args:
+        key: What is compared.
+        found: What it says.
+    """
+    split = metric = None
+    with st.container(horizontal=True):
+        split = _split(found)
+        if split is not None:
+            metric = _metric(found, split)
+    if split is None or metric is None:
+        st.info("No sample has a value in any of these evaluations.", icon=":material/filter_alt_off:")
+        return
+    table = _table(key, split, metric, found)
+    shown = filters.filtered(table)
+    selected = filters.selected_of(shown)
+    config = _config(found)
+    sample_table.show(
+        "compare",
+        shown,
+        selected,
+        [name for name in config if name != "mrd" or table["mrd"].notna().any()],
+        config,
+        f"The samples of {split} with {_title(metric)} in every setting, hardest first",
+    )
+    at = int((shown["sample_id"] == selected).argmax())
+    sample_steps.heading("Answers side by side", shown, at)
+    mrd = shown.iloc[at]["mrd"]
+    st.caption(f"{at + 1} of {len(shown)}" + ("" if pd.isna(mrd) else f" · MRD {mrd:.4g}"))
+    _answers(split, selected, found)
+    _values(split, selected, found)
+
+
+def _runs(found: Comparison) -> list[Evaluated]:
+    return [run for group in found.groups for run in group.runs]
+
+
+def _split(found: Comparison) -> str | None:
+    """Let the user choose one of the sets that have values; None where none has."""
+    runs = _runs(found)
+    titles = {
+        asked.name: asked.title
+        for run in reversed(runs)
+        for asked in run.sets
+        if (run.values["split"] == asked.name).any()
+    }
+    forget = {name for run in runs for name in run.splits("forget")}
+    names = sorted(titles, key=lambda name: name not in forget)
+    if len(names) < 2:
+        return next(iter(names), None)
+    return st.selectbox(
+        "Set", names, format_func=lambda name: _capital(titles[name]), key="compare_split", width=240
+    )
+
+
+def _metric(found: Comparison, split: str) -> str:
+    names = _metrics(found, split)
+    first = names.index(FIRST_METRIC) if FIRST_METRIC in names else 0
+    return st.selectbox("Value", names, index=first, format_func=_title, key="compare_value", width=340)
+
+
+def _metrics(found: Comparison, split: str) -> list[str]:
+    """Return the metrics of samples of a set that any run has, scores and parts of others last."""
+    present = dict.fromkeys(name for run in _runs(found) for name in _of_split(run, split)["metric"].unique())
+    return sorted(map(str, present), key=lambda name: name in TITLES)
+
+
+def _title(metric: str) -> str:
+    known = METRICS.get(metric)
+    return TITLES.get(metric) or (known.title if known else _capital(metric.replace("_", " ")))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _of_split(run: Evaluated, split: str) -> pd.DataFrame:
+    return run.values[run.values["split"] == split]
+
+
+def _config(found: Comparison) -> dict[str, object]:
+    """Return how the columns look, in their order; that of a setting is named by its place."""
+    return {
+        "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
+        **{
+            _column(at): st.column_config.NumberColumn(group.label, format="%.3g", help="Mean over its seeds")
+            for at, group in enumerate(found.groups)
+        },
+        "prompt": st.column_config.TextColumn("Prompt", width="medium"),
+        "answer": st.column_config.TextColumn("Answer", width="medium"),
+        "sample_id": st.column_config.TextColumn("Id"),
+    }
+
+
+def _column(at: int) -> str:
+    return f"setting {at}"
+
+
+# With texts, so that it goes with the other data when a run is deleted.
+@st.cache_data(show_spinner="Reading the answers", max_entries=16)
+def _table(key: tuple[str, ...], split: str, metric: str, _found: Comparison) -> pd.DataFrame:  # noqa: ARG001
+    """Return the samples, hardest first: sample_id, mrd, prompt, answer, and the metric of each setting."""
+    runs = _runs(_found)
+    texts = pd.concat([NO_TEXTS, *(_texts(str(run.source), split) for run in runs if run.origin == "run")])
+    texts = texts.drop_duplicates("sample_id").set_index("sample_id")[["prompt", "reference"]]
+    ids = dict.fromkeys(name for run in runs for name in _of_split(run, split)["sample_id"])
+    table = pd.DataFrame({"sample_id": list(ids)})
+    table["mrd"] = table["sample_id"].map(mrd_of(runs)).astype(float)
+    for at, group in enumerate(_found.groups):
+        table[_column(at)] = table["sample_id"].map(_means(group, split, metric)).astype(float)
+    table = table.join(texts, on="sample_id").rename(columns={"reference": "answer"})
+    return table.fillna({"prompt": "", "answer": ""}).sort_values("mrd", kind="stable").reset_index(drop=True)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _texts(directory: str, split: str) -> pd.DataFrame:
+    """Return what was generated for a set; nothing where the file is gone."""
+    path = EvaluationFiles(Path(directory)).answers
+    if not path.exists():
+        return NO_TEXTS
+    return pd.read_parquet(path, filters=[("split", "==", split)]).astype({"sample_id": str})
+
+
+def _means(group: Group, split: str, metric: str) -> dict[str, float]:
+    """Return the mean of a metric over the seeds of a setting, by sample."""
+    ours = pd.concat([_of_split(run, split) for run in group.runs])
+    means: dict[str, float] = ours[ours["metric"] == metric].groupby("sample_id")["value"].mean().to_dict()
+    return means
+
+
+def _answers(split: str, sample_id: str, found: Comparison) -> None:
+    """Show what each model writes; all texts are a stranger's and stay plain."""
+    texts = {
+        run: rows[rows["sample_id"] == sample_id]
+        for run in _runs(found)
+        if run.origin == "run" and len(rows := _texts(str(run.source), split))
+    }
+    asked = list(dict.fromkeys(str(way) for rows in texts.values() for way in rows["asked"]))
+    if not asked:
+        st.caption("No texts of this sample are kept: nothing was generated for it, or the file is gone.")
+        return
+    way = asked[0]
+    if len(asked) > 1:
+        way = st.segmented_control("Asked by", asked, default=way, required=True, key="compare_asked")
+    texts = {run: rows[rows["asked"] == way] for run, rows in texts.items()}
+    _question(next(rows.iloc[0] for rows in texts.values() if len(rows)))
+    with unlearn_layout.grid("compare_answers", columns=3, least=LEAST_WIDTH):
+        for group in found.groups:
+            if any(run in texts for run in group.runs):
+                with st.container(border=True, height="stretch"):
+                    st.html("".join(_written(group, texts)))
+
+
+def _question(row: pd.Series) -> None:
+    with st.container(border=True):
+        for title, column in (("Prompt", "prompt"), ("Reference", "reference")):
+            st.html(f"<b>{title}</b>{PLAIN.format(escape(str(row[column] or NOTHING)))}")
+
+
+def _written(group: Group, texts: Mapping[Evaluated, pd.DataFrame]) -> Iterator[str]:
+    """Yield what the runs of a setting write, as HTML; what several of them write stands there once."""
+    yield f"<b>{escape(group.label)}</b>"
+    seeds: dict[str, list[str]] = {}
+    for run in group.runs:
+        seeds.setdefault(_answer(texts.get(run, NO_TEXTS)), []).append("" if run.seed is None else str(run.seed))
+    for answer, written_by in seeds.items():
+        told = f"seed{'s' if len(written_by) > 1 else ''} {', '.join(written_by)}" if len(group.runs) > 1 else ""
+        yield f'<div style="opacity:.75;font-size:.85rem;margin-top:.3rem">{told}</div>{PLAIN.format(answer)}'
+
+
+def _answer(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return "<i>This sample was not asked.</i>"
+    generated = rows.iloc[0]["generated"]
+    return "<i>The model could write nothing.</i>" if pd.isna(generated) else escape(str(generated)) or NOTHING
+
+
+def _values(split: str, sample_id: str, found: Comparison) -> None:
+    """Show every value of the sample, a row a metric and a column a setting."""
+    metrics = _metrics(found, split)
+    values = {
+        _column(at): [_means(group, split, metric).get(sample_id) for metric in metrics]
+        for at, group in enumerate(found.groups)
+    }
+    with st.expander("Every value of this sample", icon=":material/table:", expanded=True):
+        st.dataframe(
+            pd.DataFrame({"Metric": [_title(metric) for metric in metrics], **values}),
+            hide_index=True,
+            placeholder=NOTHING,
+            column_config={
+                _column(at): st.column_config.NumberColumn(group.label, format="%.4g")
+                for at, group in enumerate(found.groups)
+            },
+            alt=f"Every value of sample {sample_id} in every setting, mean over seeds",
+        )

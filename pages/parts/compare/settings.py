@@ -1,0 +1,101 @@
+"""What an evaluation asks besides the usual: suite and data, reference model, limits, harness, classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from mrd_core.evaluation import harness
+from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.settings.configuration import help_of
+from pages.parts.evidence import defaults as evidence_defaults
+from pages.parts.evidence.defaults import Scored
+from pages.shell import session
+from pages.shell.inputs import key_of, number, pick, switch, text
+
+Values = dict[str, Any]
+# Suites that the harness measures a part of, with tasks that fit.
+TASKS: dict[SuiteName, str] = {"wmdp": "wmdp_bio, mmlu", "whp": "piqa, hellaswag", "safe": "piqa, hellaswag"}
+# On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
+DEMO_LIMIT = 100
+FORGET_SPLITS = ("forget10", "forget05", "forget01")
+DATA = {
+    "custom": "By default the forget set of each run, and the retain and held-out sets that are known.",
+    "tofu": "A folder with TOFU's files, or the hub data set locuslab/TOFU.",
+    "wmdp": "A folder with bio, cyber, chem and mmlu, or the hub data set cais/wmdp.",
+    "whp": "A folder with the two sets of prompts.",
+    "safe": "A folder with the two sets of prompts.",
+}
+
+
+def ask(*, demo: bool) -> Values:
+    """Show the settings, and return what was set, paths as they were typed."""
+    values: Values = {"suite": _suite()}
+    suite = values["suite"]
+    left, right = st.columns(2)
+    with left:
+        values["data"] = text(EvaluateConfig, "data", "Folder or data set")
+        st.caption(DATA[suite])
+        values["limit"] = number(
+            EvaluateConfig, "limit", "Most samples of a set", "all", DEMO_LIMIT if demo else None
+        )
+        values["extraction_likelihood"] = switch(EvaluateConfig, "extraction_likelihood", "Extraction likelihood")
+    with right:
+        if suite == "tofu":
+            values["forget_split"] = pick(EvaluateConfig, "forget_split", "Forget set", FORGET_SPLITS)
+        if suite in ("tofu", "custom"):
+            values["reference"] = text(EvaluateConfig, "reference", "Retrained reference", placeholder="none")
+        values["max_new_tokens"] = number(EvaluateConfig, "max_new_tokens", "Most new tokens", "200, or 300")
+        if suite == "safe":
+            values["toxicity_model"] = text(
+                EvaluateConfig, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
+            )
+        if suite in TASKS:
+            values["harness_tasks"] = _harness(suite)
+    return values
+
+
+def config_values(of: Scored, values: Values) -> Values:
+    """Return the settings that all evaluations share, with paths in full and the sets that are known.
+
+    Raises:
+        UserError: No allowed root holds a path.
+    """
+    named = {name: value for name, value in values.items() if value not in (None, "")}
+    for name in ("data", "reference", "toxicity_model"):
+        if name in named:
+            named[name] = session.located(named[name], local=False)
+    if named["suite"] == "custom" and "data" not in named:
+        named |= _known_sets(of)
+    return named | {"score_run": of.run.directory, "model": of.config.model}
+
+
+def _known_sets(of: Scored) -> dict[str, ForgetSetConfig]:
+    """Return the sets that are asked beside the forget set of a run, the same for all runs."""
+    retain = evidence_defaults.known_retain(of)
+    held_out = evidence_defaults.DEMO if of.is_demo else None
+    return {name: found for name, found in (("retain", retain), ("held_out", held_out)) if found is not None}
+
+
+def _suite() -> SuiteName:
+    return st.selectbox(
+        "Suite",
+        ["custom", *(name for name in SUITES if name != "custom")],
+        format_func=SUITES.__getitem__,
+        key=key_of(EvaluateConfig, "suite"),
+        help=help_of(EvaluateConfig, "suite"),
+        persist_state="session",
+    )
+
+
+def _harness(suite: SuiteName) -> tuple[str, ...]:
+    if harness.available() is None:
+        st.caption(
+            ":material/info: lm-evaluation-harness is not installed, so its tasks are left out "
+            "(`pip install lm-eval`)."
+        )
+        return ()
+    named = text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=TASKS[suite])
+    return tuple(task.strip() for task in named.split(",") if task.strip())

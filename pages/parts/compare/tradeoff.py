@@ -1,0 +1,45 @@
+"""Completeness against utility: a point a run, and the way there where a run was evaluated on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from analysis.comparison.columns import COMPLETENESS, UTILITY
+from analysis.comparison.paths import on_the_way
+from analysis.comparison.table import Comparison
+from analysis.figures import comparison as figures
+from pages.parts.unlearning.charts import csv_download
+from pages.shell.charts import figure_download
+
+NEEDED = {COMPLETENESS, UTILITY}
+
+
+def show(found: Comparison) -> None:
+    """Show the trade-off of the runs, its data beneath."""
+    if not has_both(found):
+        st.info(
+            "A trade-off needs completeness and utility, and one of them was not measured here.",
+            icon=":material/scatter_plot:",
+        )
+        return
+    figure = figure_of(found)
+    st.plotly_chart(figure, key="compare_tradeoff", alt="Completeness against utility, a point a run")
+    figure_download(figure, "compare_tradeoff")
+    runs = found.runs[found.runs["column"].isin(NEEDED)]
+    table = st.expander("Table", icon=":material/table:", key="compare_tradeoff_table", on_change="rerun")
+    if table.open:
+        with table:
+            st.dataframe(runs, hide_index=True, placeholder="–", alt="Completeness and utility of each run")
+            csv_download(st.container(), runs, "compare_tradeoff")
+
+
+def has_both(found: Comparison) -> bool:
+    """Tell whether completeness and utility were both measured."""
+    return {column.key for column in found.columns} >= NEEDED
+
+
+def figure_of(found: Comparison) -> Any:
+    """Return the figure, with what runs were evaluated to be on the way."""
+    return figures.tradeoff(found, on_the_way(found))

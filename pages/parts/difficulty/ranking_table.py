@@ -1,0 +1,45 @@
+"""The ranking as a table; its selected row is the selected sample."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from pages.shell import sample_table
+
+FIRST = {
+    "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn", width="small"),
+    "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
+    "mrd_low": st.column_config.NumberColumn("95 % from", format="%.4g"),
+    "mrd_high": st.column_config.NumberColumn("95 % to", format="%.4g"),
+    "relative_se": st.column_config.NumberColumn("SE / MRD", format="percent"),
+    "prompt": st.column_config.TextColumn("Prompt", width="medium"),
+    "answer": st.column_config.TextColumn("Answer", width="medium"),
+}
+# Behind the measures that the user chooses.
+LAST = {
+    "region": st.column_config.TextColumn("Region", help="Quarter of the difficulty map"),
+    "mrd_se": st.column_config.NumberColumn("SE", format="%.2g", help="Standard error of MRD"),
+    "n_tokens": st.column_config.NumberColumn("Tokens", help="Tokens that entered the score"),
+    "mean_log_prob": st.column_config.NumberColumn("Mean log p [nats]", format="%.3g"),
+    "split": st.column_config.TextColumn("Split"),
+    "truncated": st.column_config.CheckboxColumn("Truncated"),
+    "sample_id": st.column_config.TextColumn("Id"),
+}
+
+
+def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
+    """Show the samples that the filters leave, hardest first.
+
+    Args:
+        table: All samples of the run.
+        shown: Those that the filters leave.
+        selected: The sample that is marked.
+    """
+    heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
+    heading.subheader("Ranking, hardest first", width="content")
+    with heading:
+        config = FIRST | sample_table.measure_columns("ranking", table) | LAST
+    order = [name for name in config if shown[name].notna().any() and (shown[name] != "").any()]
+    columns = [name for name in order if name != "truncated" or shown["truncated"].any()]
+    sample_table.show("ranking", shown, selected, columns, config, "Ranking of the samples by MRD, hardest first")

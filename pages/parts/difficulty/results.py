@@ -1,0 +1,147 @@
+"""A finished score run: ranking, charts, reliability, tokens, export. One selection across all of them."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis import difficulty
+from analysis.characteristics import runs as characteristics
+from analysis.characteristics.judgement import replicates_for
+from analysis.difficulty import Trust, Variant
+from analysis.statistics.groups import Interval
+from mrd_core.runs import Run
+from mrd_core.runs.directory import read_config
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
+from mrd_core.settings.configuration import help_of
+from pages.parts.characteristics import reading_form
+from pages.parts.difficulty import ranking_table, reliability_panel
+from pages.parts.difficulty.launch import duration
+from pages.shell import badges as evidence_badges
+from pages.shell import charts, export, filters, session, token_view, tour
+from pages.shell.notices import heading
+
+FORMULAS = {
+    Formula.MRD: "MRD (Eq. 4)",
+    Formula.MEAN_ABSOLUTE: "mean absolute variant",
+    Formula.INITIAL: "initial metric (Eq. 3)",
+}
+
+
+def show(run: Run) -> None:
+    """Show a run that succeeded."""
+    summary = run.summary or {}
+    config = read_config(run.directory, ScoreConfig)
+    heading(run.title)
+    evidence_badges.show(run)
+    place = st.container()
+    variant = variant_chosen(config.estimator)
+    table = _ranking(run.id, str(run.directory), variant)
+    trust = _trust(run.id, str(run.directory), variant)
+    with place:
+        _headline(trust, summary)
+        _ways_on(run)
+    shown = filters.filtered(table)
+    selected = filters.selected_of(shown)
+    charts.show(table, shown, selected, partial(_tie, run.id, str(run.directory), variant))
+    ranking_table.show(table, shown, selected)
+    token_view.show(run, shown, selected, variant.scope)
+    reliability_panel.show(table, trust, summary)
+    export.show(run, table, variant, config)
+
+
+def _ways_on(run: Run) -> None:
+    """Lead on to the characteristics, which are read at once where they need no choice, or to unlearning."""
+    row = st.container(horizontal=True)
+    if row.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
+        if session.current_reading(run) is None:
+            reading_form.launch(characteristics.default_config(run.directory))
+        st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
+    if row.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
+        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
+
+
+@st.cache_data(show_spinner="Reading the draws", max_entries=8)
+def _ranking(run_id: str, directory: str, variant: Variant) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
+    return difficulty.ranking(Path(directory), variant)
+
+
+@st.cache_data(show_spinner="Splitting the draws", max_entries=8)
+def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG001
+    return difficulty.trust(Path(directory), variant)
+
+
+@st.cache_data(show_spinner="Resampling the draws", max_entries=100)
+def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Interval:
+    table = _ranking(run_id, directory, variant)
+    of_mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
+    return difficulty.tie(table, column, of_mrd, replicates_for(len(table)))
+
+
+def _headline(trust: Trust, summary: dict[str, Any]) -> None:
+    row = st.container(horizontal=True)
+    row.metric("Samples", summary["n_samples"])
+    row.metric("Median relative SE", _percent(trust.median_relative_se), help="Median over samples of SE / MRD.")
+    explained = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
+    row.metric("Reliability, mean", _figure(trust.reliability[Normalisation.MEAN]), help=explained)
+    row.metric("Reliability, sum", _figure(trust.reliability[Normalisation.SUM]), help=explained)
+    row.metric(
+        "Cost",
+        duration(summary["seconds"]),
+        help=f"{summary['evaluations']} forward evaluations on {summary['device']} in {summary['dtype']}, "
+        f"σ = {summary['sigma']:g}{_besides(summary)}",
+    )
+    for warning in summary["warnings"]:
+        st.warning(warning, icon=":material/warning:")
+
+
+def variant_chosen(config: EstimatorConfig) -> Variant:
+    """Let the user choose which of the scores that the draws allow is looked at."""
+    scope, normalisation, formula = st.columns(3)
+    return Variant(
+        scope.segmented_control(
+            "Scored tokens",
+            list(Scope),
+            default=config.scope,
+            required=True,
+            format_func=str,
+            key="view_scope",
+            help=help_of(EstimatorConfig, "scope"),
+        ),
+        normalisation.segmented_control(
+            "Normalisation",
+            list(Normalisation),
+            default=config.normalisation,
+            required=True,
+            format_func=str,
+            key="view_normalisation",
+            help=help_of(EstimatorConfig, "normalisation"),
+        ),
+        formula.selectbox(
+            "Formula",
+            list(Formula),
+            format_func=FORMULAS.__getitem__,
+            key="view_formula",
+            help="All variants come from the same stored draws; nothing is run again.",
+        ),
+    )
+
+
+def _besides(summary: dict[str, Any]) -> str:
+    """Say what the other measures took; runs of earlier versions have none."""
+    seconds = summary.get("seconds_measures")
+    return f"; the other measures took {duration(seconds)} more" if seconds else ""
+
+
+def _percent(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.1%}"
+
+
+def _figure(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"

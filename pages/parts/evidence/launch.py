@@ -1,0 +1,49 @@
+"""Launching an experiment: what it will take, the button, and the one click that takes the usual settings."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
+from mrd_core.experiments.cost import Cost, estimate
+from mrd_core.experiments.request import request
+from mrd_core.runs import LocalLauncher, RunState
+from mrd_core.shell import experiment_command
+from pages.parts.difficulty.launch import duration
+from pages.parts.evidence import runs as evidence_runs
+from pages.parts.evidence.defaults import Scored
+from pages.shell import session
+
+
+def offer(of: Scored, config: ExperimentConfig) -> None:
+    """Show the button that launches an experiment, what it will take, and the command that does the same."""
+    cost = _cost(of, config)
+    _button(config, cost, "Run", f"evidence_launch_{config.name}")
+    st.caption(f"By {cost.basis}.")
+    st.code(experiment_command(config), language="bash", wrap_lines=True)
+
+
+def one_click(of: Scored, config: ValidityConfig) -> None:
+    """Show one button that launches predictive validity, with its time and its size beside it."""
+    what = f" for {min(config.samples, of.n_samples)} samples with {evidence_runs.arms_in_words(config)}"
+    _button(config, _cost(of, config), "Find out", "evidence_first", what)
+
+
+def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, what: str = "") -> None:
+    row = st.container(horizontal=True, vertical_alignment="center")
+    pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
+    row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{what}.")
+    if pressed:
+        _launch(config)
+        st.rerun()
+
+
+def _cost(of: Scored, config: ExperimentConfig) -> Cost:
+    past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
+    return estimate(config, of.run.summary or {}, of.n_samples, past)
+
+
+def _launch(config: ExperimentConfig) -> None:
+    settings = session.settings()
+    run = request(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
+    session.open_experiment(config.name, run.id)

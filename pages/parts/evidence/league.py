@@ -1,0 +1,120 @@
+"""The league table: every measure of difficulty by how well it predicts updates on this model, and its cost."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from analysis.evidence.judge import Validity
+from analysis.evidence.league import League, short_title
+from analysis.evidence.validity import ALL_ARMS
+from analysis.figures import evidence as figures
+from mrd_core.errors import UserError
+from mrd_core.experiments.config import ValidityConfig
+from mrd_core.runs import ACTIVE, Run
+from pages.parts.evidence import charts as evidence_charts
+from pages.parts.evidence import defaults as evidence_defaults
+from pages.parts.evidence import launch as evidence_launch
+from pages.parts.evidence import runs as evidence_runs
+from pages.parts.evidence.validity import in_brackets
+from pages.parts.unlearning.charts import csv_download
+from pages.shell.notices import errors_shown, show_error
+
+ARM = "evidence_league_arm"
+# Ten measures and the heading; the others scroll.
+TABLE_HEIGHT = 388
+COLUMNS = {
+    "place": st.column_config.NumberColumn("Place", width=60),
+    "title": st.column_config.TextColumn("Measure"),
+    "rho": st.column_config.TextColumn("ρ with updates", help="Spearman, 95 % interval; combinations: held-out"),
+    "partial": st.column_config.TextColumn("Length held", help="What is left once length is accounted for"),
+    "gain": st.column_config.TextColumn("|ρ| less length’s", help="Above 0: better than length alone"),
+    "cost": st.column_config.NumberColumn(
+        "Cost", format="%g", help="Forward passes of each sample", width="small"
+    ),
+}
+
+
+def show(run: Run) -> None:
+    """Show the league table of a score run, or the way to it."""
+    experiment = evidence_runs.finished_validity(run)
+    if experiment is None:
+        _none_yet(run)
+        return
+    try:
+        found = evidence_runs.judged(experiment)
+    except UserError as error:
+        show_error(error)
+        return
+    if isinstance(found, Validity) and found.arms:
+        _table(experiment, found)
+
+
+def _none_yet(run: Run) -> None:
+    """Say that nothing is known yet, and offer to find out."""
+    known = evidence_runs.of_kind(run, evidence_runs.VALIDITY)
+    if any(other.state in ACTIVE for other in known):
+        st.info("The league table comes once predictive validity is measured.", icon=":material/hourglass_empty:")
+        return
+    scored = evidence_defaults.scored(run)
+    with st.container(border=True):
+        st.markdown(
+            "Nobody knows yet whether these scores predict how hard the samples are to unlearn on this model."
+        )
+        with errors_shown():
+            evidence_launch.one_click(scored, evidence_defaults.first_validity(scored))
+
+
+def _table(experiment: Run, found: Validity) -> None:
+    config = evidence_runs.config_of(experiment)
+    assert isinstance(config, ValidityConfig)
+    leagues = {arm.name: arm.league for arm in found.arms}
+    if found.all_arms is not None:
+        leagues = {ALL_ARMS: found.all_arms} | leagues
+    st.subheader("What predicts unlearning on this model?")
+    name = next(iter(leagues))
+    if len(leagues) > 1:
+        name = st.segmented_control(
+            "Ranked by the updates of", list(leagues), default=name, required=True, key=ARM
+        )
+    league = leagues[name]
+    st.markdown(_in_words(found, name))
+    evidence_charts.chart(
+        figures.league_plot(league.table, name),
+        "league",
+        "Every measure with its correlation with updates and the interval, the best on top",
+    )
+    _figures(league, experiment)
+    about = "mean rank of updates over all arms" if name == ALL_ARMS else "updates"
+    st.caption(
+        f"{about.capitalize()} of {found.arms[0].spread.n} samples, each unlearned alone "
+        f"({evidence_runs.arms_in_words(config)}, seed {config.seed}). Cost: forward passes of each sample, a "
+        "backward pass counting as two. MRD is over the tokens of the answer where nothing else is said."
+    )
+
+
+def _in_words(found: Validity, name: str) -> str:
+    return next((arm.verdict for arm in found.arms if arm.name == name), found.verdict)
+
+
+def _figures(league: League, experiment: Run) -> None:
+    table = league.table
+    shown = pd.DataFrame(
+        {
+            "place": range(1, len(table) + 1),
+            "title": [short_title(measure) for measure in table["measure"]],
+            "rho": [in_brackets(row) for _, row in table.iterrows()],
+            "partial": [in_brackets(row, "partial", "partial_low", "partial_high") for _, row in table.iterrows()],
+            "gain": [in_brackets(row, "gain", "gain_low", "gain_high") for _, row in table.iterrows()],
+            "cost": table["cost"],
+        }
+    )
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height=TABLE_HEIGHT,
+        column_config=COLUMNS,
+        placeholder="–",
+        alt="The league table: every measure by how well it predicts updates, with its cost",
+    )
+    csv_download(st.container(), table, f"{experiment.id}-league-shown", "League table (CSV)")

@@ -1,0 +1,123 @@
+"""The experiments on a score run: which there are, which one is looked at, and what is read of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from analysis.evidence import judge as evidence
+from analysis.evidence.judge import Evidence, Headline
+from mrd_core.errors import UserError
+from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.runs import Run, RunState
+from mrd_core.runs.directory import read_config
+from mrd_core.unlearning.methods import METHODS
+from pages.shell import session
+from pages.shell.notices import SYMBOLS
+
+VALIDITY = "validity"
+# What a line about an experiment says of its size, the first of these that it has.
+COUNTED = ("samples", "composites", "selections")
+
+
+def of_kind(run: Run, kind: str) -> list[Run]:
+    """Return the experiments of a kind on a score run, newest first."""
+    return [found for found in session.store().experiments(run) if found.kind == kind]
+
+
+def finished_validity(run: Run) -> Run | None:
+    """Return the validity experiment that a score run is judged by: the one looked at, or else the newest done."""
+    done = [found for found in of_kind(run, VALIDITY) if found.state is RunState.SUCCEEDED]
+    return session.current_experiment(VALIDITY, done) or next(iter(done), None)
+
+
+def choose(kind: str, known: Sequence[Run]) -> Run | None:
+    """Let the user choose one of several experiments of a kind, and return the one that is looked at."""
+    looked_at = session.current_experiment(kind, known)
+    if len(known) > 1 or (known and looked_at is None):
+        named = {run.id: f"{SYMBOLS[run.state]} {in_words(run)}" for run in known}
+        key = f"evidence_run_{kind}"
+        # The URL says what is looked at, whatever this control said last.
+        st.session_state[key] = looked_at.id if looked_at else None
+        st.selectbox(
+            "Run",
+            list(named),
+            index=None,
+            format_func=named.__getitem__,
+            placeholder="Choose one of the earlier runs",
+            key=key,
+            on_change=lambda: session.open_experiment(kind, st.session_state[key] or ""),
+            help="Newest first",
+        )
+    return looked_at
+
+
+def in_words(run: Run) -> str:
+    """Return an experiment in one line: size, arms, seed, date."""
+    config = config_of(run)
+    size = next(f"{getattr(config, name)} {name}" for name in COUNTED if hasattr(config, name))
+    parts = [size, *([arms_in_words(config)] if isinstance(config, UnlearningExperimentConfig) else [])]
+    return f"{', '.join(parts)}, seed {config.seed} · {run.created_at:%Y-%m-%d %H:%M} UTC"
+
+
+def arms_in_words(config: UnlearningExperimentConfig) -> str:
+    """Return methods and optimisers in a few words: GA, NPO (AdamW)."""
+    methods = ", ".join(METHODS[name].label for name in config.methods)
+    return f"{methods} ({', '.join(OPTIMISERS[name] for name in config.optimisers)})"
+
+
+def config_of(run: Run) -> ExperimentConfig:
+    """Return the configuration of an experiment."""
+    return _config(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner=False, max_entries=500)
+def _config(run_id: str, directory: str) -> ExperimentConfig:  # noqa: ARG001  (run_id is the key)
+    return read_config(Path(directory), ExperimentConfig)
+
+
+def judged(run: Run) -> Evidence:
+    """Return what a finished experiment shows.
+
+    Raises:
+        UserError: Its files are gone.
+    """
+    require_files(run)
+    return _judged(run.id, run.attempt, str(run.directory))
+
+
+@st.cache_data(
+    show_spinner="Judging what was measured: the samples are drawn anew a thousand times", max_entries=16
+)
+def _judged(run_id: str, attempt: int, directory: str) -> Evidence:  # noqa: ARG001  (both are of the key)
+    return evidence.judge(evidence.measurements(Path(directory)))
+
+
+def headlines(run: Run) -> list[Headline]:
+    """Return what a validity experiment says of MRD so far, a line an arm."""
+    log = ExperimentFiles(run.directory).log
+    return _headlines(run.id, log.stat().st_size if log.exists() else 0, str(run.directory))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _headlines(run_id: str, logged: int, directory: str) -> list[Headline]:  # noqa: ARG001  (both are of the key)
+    return evidence.headlines(Path(directory))
+
+
+def require_files(run: Run) -> None:
+    """Refuse an experiment that has succeeded and whose result is no longer there.
+
+    Raises:
+        UserError: It is so.
+    """
+    files = ExperimentFiles(run.directory)
+    for path in (files.rows, files.samples, files.scores, files.measures, files.summary):
+        if not path.exists():
+            raise UserError(
+                "The result of this experiment",
+                f"is not whole: {path.name} is missing from {run.directory}.",
+                "Put the file back, or delete this run and run the experiment once more.",
+            )

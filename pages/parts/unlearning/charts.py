@@ -1,0 +1,257 @@
+"""The charts of unlearning runs, laid over each other, each with its table and both to take along."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis.figures import unlearning as figures
+from analysis.unlearning import runs as unlearning
+from mrd_core.runs import Run
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.sampling import SAMPLERS
+from pages.parts.unlearning import runs as unlearn_runs
+from pages.shell import layout as unlearn_layout
+from pages.shell.charts import figure_download
+
+MOST_BARS = 2
+MOST_NOTES, NOTES_HEIGHT = 4, 110
+# Below this p-value draws are not what chance makes of the probabilities.
+UNLIKELY = 0.01
+Frames = Mapping[str, pd.DataFrame]
+
+
+def show(runs: Sequence[Run]) -> None:
+    """Show everything that the runs have reported so far."""
+    names = unlearn_runs.names_of(runs)
+    rows = {run.id: unlearn_runs.rows_of(run.id) for run in runs}
+    histories = {
+        names[run.id]: unlearning.history(rows[run.id].metrics) for run in runs if len(rows[run.id].metrics)
+    }
+    if not histories:
+        st.caption("The charts begin with the first step.")
+        return
+    standings = {names[run.id]: _standing(run, rows[run.id].draws) for run in runs}
+    standings = {name: standing for name, standing in standings.items() if standing is not None}
+    checks = [
+        _check(run, names[run.id], standings[names[run.id]], rows[run.id])
+        for run in runs
+        if names[run.id] in standings
+    ]
+    unlearn_layout.steady("unlearn_charts")
+    with unlearn_layout.grid("unlearn_charts"):
+        _of_steps(histories)
+        _evaluations(histories)
+        if standings:
+            _bars(standings)
+        _forgotten(histories)
+        if standings:
+            _terciles(standings)
+            _realised(standings, checks)
+    device = st.expander(
+        "Learning rate and device memory", icon=":material/memory:", key="unlearn_device", on_change="rerun"
+    )
+    if device.open:
+        with device:
+            _of_device(histories)
+
+
+def chart(
+    figure: Any, name: str, alt: str, table: pd.DataFrame, notes: Sequence[str] = (), *, box: bool = True
+) -> None:
+    """Show a figure with its data beneath, which are drawn up only while somebody looks at them.
+
+    Args:
+        figure: What is shown.
+        name: Of its files.
+        alt: What it is.
+        table: Its data.
+        notes: Lines below it, in a box that scrolls where they are many.
+        box: Whether it stands in a box of its own.
+    """
+    with st.container(border=box, height="stretch"):
+        st.plotly_chart(figure, key=f"unlearn_{name}", alt=alt)
+        with st.container(
+            height=NOTES_HEIGHT if len(notes) > MOST_NOTES else "content", border=False, gap="small"
+        ):
+            for note in notes:
+                st.caption(note)
+        details = st.expander(
+            "As a table", icon=":material/table:", key=f"unlearn_{name}_table", on_change="rerun", type="compact"
+        )
+        if details.open:
+            with details:
+                st.dataframe(table, hide_index=True, placeholder="–", height=240, alt=f"{alt}, as a table")
+                row = st.container(horizontal=True)
+                csv_download(row, table, name)
+                with row:
+                    figure_download(figure, f"unlearn_{name}")
+
+
+def csv_download(place: DeltaGenerator, table: pd.DataFrame, name: str, label: str = "Table (CSV)") -> None:
+    """Offer a table as CSV at a place of the page."""
+    place.download_button(
+        label,
+        lambda: table.to_csv(index=False),
+        file_name=f"{name}.csv",
+        mime="text/csv",
+        key=f"unlearn_{name}_csv",
+        type="tertiary",
+        icon=":material/download:",
+    )
+
+
+def column_of(run: Run) -> str:
+    """Return the column that says how hard a sample is: the one that the run weighs by where that is an MRD."""
+    column = unlearn_runs.config_of(run).curriculum.column
+    return column if column.startswith("mrd_") else "mrd_answer_mean"
+
+
+def _standing(run: Run, draws: pd.DataFrame) -> pd.DataFrame | None:
+    """Return where each sample of a run stands; None before the first draw."""
+    path = UnlearningFiles(run.directory).curriculum
+    if draws.empty or not path.exists():
+        return None
+    return unlearning.standing(_curriculum(run.id, str(path)), draws, column_of(run))
+
+
+@st.cache_data(show_spinner=False, max_entries=100)
+def _curriculum(run_id: str, path: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
+    return pd.read_parquet(Path(path))
+
+
+def _of_steps(histories: Frames) -> None:
+    long = together(histories, index="step")
+    chart(
+        figures.losses(histories), "losses", "Forget and retain loss over the steps", _columns(long, "loss", "nll")
+    )
+    chart(
+        figures.memorization(histories),
+        "memorization",
+        "Memorization accuracy and extraction likelihood over the steps",
+        _columns(long, "accuracy", "extraction"),
+    )
+
+
+def _evaluations(histories: Frames) -> None:
+    """Show what evaluations on the way found, where a run was asked for them."""
+    found = unlearning.evaluated(histories)
+    if found:
+        chart(
+            figures.evaluations(found),
+            "evaluations",
+            "Completeness, utility and ROUGE-L recall over the steps",
+            together(found, index="step"),
+            [
+                f"{name}: no retain set, so completeness is without MIA, and there is no utility."
+                for name, table in found.items()
+                if "utility" not in table
+            ],
+        )
+
+
+def _forgotten(histories: Frames) -> None:
+    chart(
+        figures.forgotten_over_steps(histories),
+        "forgotten",
+        "Samples forgotten over the steps",
+        _columns(together(histories, index="step"), "forgotten", "updates"),
+    )
+
+
+def _bars(standings: Frames) -> None:
+    """Show the updates of every sample: of each run where there are few, else of one that the user chooses."""
+    if len(standings) <= MOST_BARS:
+        for at, name in enumerate(standings):
+            _bars_of(name, standings, f"bars_{at}")
+        return
+    with st.container(border=True, height="stretch"):
+        chosen = st.selectbox("Updates per sample of", list(standings), key="unlearn_bars_of")
+        _bars_of(chosen, standings, "bars_0", box=False)
+
+
+def _bars_of(name: str, standings: Frames, key: str, *, box: bool = True) -> None:
+    figure = figures.update_bars(standings[name])
+    if len(standings) > 1:
+        # Charts that are to be compared have one scale.
+        highest = max(int(standing["updates"].max()) for standing in standings.values())
+        figure.update_yaxes(range=[0, 1.05 * max(highest, 1)])
+        figure.update_layout(title_text=f"Updates per sample: {name}")
+    chart(figure, key, f"Updates of each sample by difficulty: {name}", standings[name], box=box)
+
+
+def _terciles(standings: Frames) -> None:
+    chart(
+        figures.updates_by_tercile(standings),
+        "terciles",
+        "Updates by tercile of difficulty",
+        together({name: unlearning.by_tercile(standing) for name, standing in standings.items()}),
+    )
+
+
+def _realised(standings: Frames, checks: Sequence[str]) -> None:
+    chart(
+        figures.realised_against_share(standings),
+        "realised",
+        "Realised against expected share of the draws",
+        _columns(together(standings), "share", "realised", "draws", "sample_id"),
+        checks,
+    )
+
+
+def _check(run: Run, name: str, standing: pd.DataFrame, rows: unlearn_runs.Rows) -> str:
+    """Say of a run whether its draws followed the probabilities that were asked for."""
+    sampler = SAMPLERS[unlearn_runs.config_of(run).curriculum.sampler]
+    if not sampler.with_replacement:
+        return f"{name}: a strict order, drawn as it stands."
+    check = unlearning.sampling_check(standing, rows.draws, True, _reweighed_at(rows.metrics))
+    share = "" if sampler.name == "uniform" else f"; effective sample size {check.effective_share:.0%}"
+    return f"{name}: {_in_words(check)}{share}."
+
+
+def _in_words(check: unlearning.SamplingCheck) -> str:
+    if check.p_value is None:
+        return f"{check.draws:,} draws from the whole pool, too few to test"
+    fits = "fit" if check.p_value >= UNLIKELY else "do not fit"
+    return f"{check.draws:,} draws from the whole pool {fits} the probabilities (χ², p = {check.p_value:.2g})"
+
+
+def _reweighed_at(metrics: pd.DataFrame) -> int | None:
+    steps = metrics.loc[metrics["name"] == "effective_share", "step"]
+    return int(steps.min()) if len(steps) else None
+
+
+def _of_device(histories: Frames) -> None:
+    long = together(histories, index="step")
+    for place, (figure, name, alt, column) in zip(
+        st.columns(2),
+        (
+            (figures.learning_rate(histories), "rate", "Learning rate over the steps", "learning_rate"),
+            (figures.memory(histories), "memory", "Device memory over the steps", "memory_mb"),
+        ),
+        strict=True,
+    ):
+        with place:
+            chart(figure, name, alt, _columns(long, column), box=False)
+
+
+def together(frames: Frames, index: str | None = None) -> pd.DataFrame:
+    """Return the frames as one, with the run's name in the first column."""
+    named = [
+        (frame.rename_axis(index).reset_index() if index else frame).assign(run=name)
+        for name, frame in frames.items()
+    ]
+    table = pd.concat(named, ignore_index=True)
+    return table[["run", *(column for column in table if column != "run")]]
+
+
+def _columns(table: pd.DataFrame, *parts: str) -> pd.DataFrame:
+    """Return run, step and the columns whose names have one of the parts in them, without empty rows."""
+    wanted = [name for name in table if any(part in str(name) for part in parts)]
+    fixed = [name for name in ("run", "step") if name in table]
+    return table.loc[table[wanted].notna().any(axis=1), [*fixed, *wanted]]

@@ -1,0 +1,178 @@
+"""Finished unlearning runs side by side: what forgetting cost with and without a curriculum, and what was kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures import unlearning as figures
+from analysis.unlearning import runs as unlearning
+from mrd_core.runs import Run, RunState
+from pages.parts.unlearning import charts as unlearn_charts
+from pages.parts.unlearning import runs as unlearn_runs
+from pages.shell import session, tour
+
+EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
+GIGA, TERA = 1e9, 1e12
+# Title and format of a measure in the tables, and what it is divided by.
+EFFECT = {
+    "updates": ("Updates", ",.0f", 1.0),
+    "forgotten_at_end": ("Forgotten at the end", ".4g", 1.0),
+    "forget_nll": ("Forget NLL [nats/token]", ".2f", 1.0),
+    "retain_nll": ("Retain NLL [nats/token]", ".3f", 1.0),
+    "retain_accuracy": ("Retain MA [%]", ".1f", 0.01),
+}
+COST = {
+    "seconds": ("Seconds", ",.0f", 1.0),
+    "mrd_seconds": ("MRD seconds besides", ",.0f", 1.0),
+    "mrd_forward_evaluations": ("MRD evaluations", ",.0f", 1.0),
+    "flops_total": ("TFLOP, MRD included", ".3g", TERA),
+    "flops_per_update": ("GFLOP per update", ",.3g", GIGA),
+    "efficiency": ("Efficiency [1/PFLOP]", ",.5g", 1.0),
+}
+NATS = "Nats per answer token"
+NEUTRAL, SURE = ":material/help:", ":material/check_circle:"
+# On a narrow screen a table scrolls sideways rather than break a figure from its deviation.
+WIDE = """<style>
+[data-testid=stTable] > div { overflow-x: auto; }
+[data-testid=stTable] td, [data-testid=stTable] td * { white-space: nowrap; }
+</style>"""
+
+
+def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
+    """Show the finished runs of this score run, or those looked at, against each other."""
+    finished = [run for run in sorted(known, key=lambda run: run.seq) if run.state is RunState.SUCCEEDED]
+    if len(finished) < 2:
+        st.info("A comparison needs two finished runs.", icon=":material/compare_arrows:")
+        return
+    runs = _chosen(finished, {run.id for run in looked_at})
+    st.html(WIDE)
+    table = unlearning.efficiency([run.summary for run in runs if run.summary])
+    _efficiency(table)
+    _against_uniform(unlearning.against_uniform(table))
+    st.subheader("What it cost, and what was kept")
+    unlearn_charts.chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
+    _at_equal_updates(runs)
+    st.page_link(
+        tour.COMPARE,
+        label="Ask each model what it still knows, and what it has kept",
+        icon=":material/balance:",
+        query_params={session.RUN: st.query_params[session.RUN]},
+    )
+
+
+def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:
+    ours = [run for run in finished if run.id in looked_at]
+    if len(ours) < 2 or len(ours) == len(finished):
+        return list(finished)
+    scope = st.segmented_control(
+        "Compare", [LOOKED_AT, EVERYTHING], default=LOOKED_AT, required=True, key="unlearn_scope"
+    )
+    return ours if scope == LOOKED_AT else list(finished)
+
+
+def _efficiency(table: pd.DataFrame) -> None:
+    st.subheader("Efficiency")
+    groups = unlearning.grouped(table)
+    reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
+    settings = pd.DataFrame({"Setting": groups["label"]})
+    effect = settings.assign(**{"Runs that forgot all": reached}).join(_spoken(groups, EFFECT))
+    st.table(effect, hide_index=True, alt="Effect of each setting, mean ± sd over the seeds")
+    cost = settings.join(_spoken(groups, COST))
+    st.table(cost, hide_index=True, alt="Cost of each setting, mean ± sd over the seeds")
+    st.caption(
+        "Mean ± standard deviation over the seeds. Efficiency is 1 / (updates × cost of an update), the cost of "
+        "MRD and of all checks included; runs that did not forget everything have none."
+    )
+    row = st.container(horizontal=True)
+    unlearn_charts.csv_download(row, groups, "efficiency", "Settings (CSV)")
+    unlearn_charts.csv_download(row, table, "runs", "Runs (CSV)")
+
+
+def _spoken(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
+    """Return measures for people: mean ± sd as a text."""
+    shown = {}
+    for name, (title, spelt, scale) in measures.items():
+        if groups[name].notna().any():
+            pairs = zip(groups[name] / scale, groups[f"{name}_sd"] / scale, strict=True)
+            shown[title] = [_with_spread(mean, sd, spelt) for mean, sd in pairs]
+    return pd.DataFrame(shown, index=groups.index)
+
+
+def _with_spread(mean: float, sd: float, spelt: str) -> str:
+    """Return a mean with its deviation, both to the second digit of the deviation."""
+    if pd.isna(mean):
+        return "–"
+    if pd.isna(sd) or sd == 0:
+        return f"{mean:{spelt}}"
+    places = max(0, 1 - math.floor(math.log10(sd)))
+    return f"{mean:,.{places}f} ± {sd:,.{places}f}"
+
+
+def _against_uniform(table: pd.DataFrame) -> None:
+    """Say of each sampler whether it needed fewer updates than uniform sampling."""
+    st.subheader("Against uniform sampling")
+    if table.empty:
+        st.caption("Run a method under uniform sampling and under another order to hold them side by side.")
+        return
+    for row in table.itertuples():
+        sure = not row.verdict.startswith("cannot tell")
+        st.markdown(f"{SURE if sure else NEUTRAL} **{row.label}**: {row.verdict}. {_difference(row)}")
+    st.caption(
+        "Runs of one seed are paired. A verdict on the updates needs three seeds that all forgot everything by "
+        "the same thresholds."
+    )
+    with st.expander("All figures", icon=":material/table:"):
+        st.dataframe(
+            table, hide_index=True, placeholder="–", alt="Each sampler against uniform, with every figure"
+        )
+        unlearn_charts.csv_download(st.container(), table, "against_uniform")
+
+
+def _difference(row: Any) -> str:
+    """Return in words how a sampler differs from uniform in updates and in total cost."""
+    if not row.pairs:
+        return f"{_capital(row.stops)}."
+    updates, low, high = row.updates_difference, row.updates_low, row.updates_high
+    interval = "" if pd.isna(low) else f", 95 % from {low:+,.0f} to {high:+,.0f}"
+    amount = f"{abs(updates):,.0f} {'fewer' if updates < 0 else 'more'} updates"
+    pairs = f"{row.pairs} pair{'s' if row.pairs > 1 else ''} of runs"
+    return (
+        f"{amount} ({row.updates_ratio:.2f} ×{interval}) and {row.flops_total_ratio:.2f} × the operations, MRD "
+        f"included; {pairs}, {row.stops}."
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _at_equal_updates(runs: Sequence[Run]) -> None:
+    st.subheader("At equal updates")
+    names = unlearn_runs.names_of(runs)
+    table = unlearning.at_equal_updates(
+        {names[run.id]: unlearning.history(unlearn_runs.rows_of(run.id).metrics) for run in runs}
+    )
+    st.caption("Where each run stood after as many updates as the shortest one made in all.")
+    shares = ["accuracy", "retain_accuracy"]
+    st.dataframe(
+        table.assign(**{name: 100 * table[name] for name in shares if name in table}),
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "run": st.column_config.TextColumn("Run"),
+            "step": st.column_config.NumberColumn("Step"),
+            "updates": st.column_config.NumberColumn("Updates", format="localized"),
+            "forgotten": st.column_config.NumberColumn("Forgotten"),
+            "accuracy": st.column_config.NumberColumn("Forget MA", format="%.1f %%"),
+            "forget_nll": st.column_config.NumberColumn("Forget NLL", format="%.3f", help=NATS),
+            "retain_accuracy": st.column_config.NumberColumn("Retain MA", format="%.1f %%"),
+            "retain_nll": st.column_config.NumberColumn("Retain NLL", format="%.3f", help=NATS),
+        },
+        alt="Every run after as many updates as the shortest one made",
+    )
+    unlearn_charts.csv_download(st.container(), table, "at_equal_updates")

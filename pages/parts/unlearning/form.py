@@ -1,0 +1,254 @@
+"""The form that launches unlearning: one run, or a comparison of several, with what it will cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pydantic
+import streamlit as st
+
+from mrd_core.runs import LocalLauncher, Run, RunState
+from mrd_core.runs.directory import read_config
+from mrd_core.samples import read, saved_strata
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.configuration import help_of
+from mrd_core.shell import unlearn_command
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.cost import Cost, estimate
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.request import curriculum_frame, request, require_retain
+from pages.parts.difficulty.launch import duration
+from pages.parts.unlearning import presets as unlearn_presets
+from pages.parts.unlearning import settings as unlearn_settings
+from pages.parts.unlearning.presets import PRESETS, Preset
+from pages.shell import layout as unlearn_layout
+from pages.shell import session
+from pages.shell.inputs import key_of, number, refusal
+from pages.shell.notices import errors_shown
+from pages.shell.source import Source
+
+ONE_RUN = "One run"
+MOST_SEEDS = 5
+TERA = 1e12
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The score run that the samples come from.
+
+    Attributes:
+        scores: Of the samples that will be unlearned, a row each.
+        stratum: File of the stratum that they are; None for all samples.
+    """
+
+    run: Run
+    config: ScoreConfig
+    scores: pd.DataFrame
+    stratum: Path | None
+
+
+def show(run: Run) -> bool:
+    """Show the form and return whether it has launched something."""
+    preset = _preset()
+    scored = _scored(run)
+    values = _settings(scored, preset)
+    with errors_shown():
+        configs = _configs(scored, preset, values)
+        return _offer(scored, configs)
+
+
+def _preset() -> Preset | None:
+    title = st.segmented_control(
+        "Launch",
+        [ONE_RUN, *PRESETS],
+        default=ONE_RUN,
+        required=True,
+        key="unlearn_preset",
+        persist_state="session",
+    )
+    return PRESETS.get(title)
+
+
+def _scored(run: Run) -> Scored:
+    """Let the user take all scored samples or a saved stratum of them."""
+    scores = _scores(run.id, str(run.directory))
+    strata = _strata_within(set(scores["sample_id"]))
+    stratum = None
+    if strata:
+        everything = f"All {len(scores)} samples"
+        chosen = st.selectbox(
+            "What is unlearned",
+            [everything, *strata],
+            key=key_of(UnlearnConfig, "stratum"),
+            help=help_of(UnlearnConfig, "stratum"),
+            persist_state="session",
+        )
+        stratum = None if chosen == everything else strata[chosen]
+    if stratum:
+        scores = scores[scores["sample_id"].isin(_ids_in(str(stratum), stratum.stat().st_mtime))]
+    return Scored(run, read_config(run.directory, ScoreConfig), scores, stratum)
+
+
+@st.cache_data(show_spinner=False, max_entries=4)
+def _scores(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
+    return pd.read_parquet(RunFiles(Path(directory)).scores)
+
+
+def _strata_within(scored: set[str]) -> dict[str, Path]:
+    """Return the saved strata that hold samples of a score run, by name."""
+    saved = saved_strata(session.settings().home)
+    return {name: path for name, path in saved.items() if _ids_in(str(path), path.stat().st_mtime) & scored}
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _ids_in(path: str, changed: float) -> set[str]:  # noqa: ARG001  (a file that has changed is another key)
+    return set(read(ForgetSetConfig(source=path)).frame["sample_id"])
+
+
+def _settings(scored: Scored, preset: Preset | None) -> dict[str, Any]:
+    """Show the cards and return what was set."""
+    values: dict[str, Any] = {}
+    cards = unlearn_layout.grid("unlearn_cards")
+    with cards.container(border=True, height="stretch"):
+        if preset is None:
+            values |= unlearn_settings.method()
+        else:
+            unlearn_settings.compared(preset)
+        values["seeds"] = _seeds(preset)
+    methods = [METHODS[name] for name in (preset.methods if preset else [values["method"]])]
+    with cards.container(border=True, height="stretch"):
+        values["curriculum"] = unlearn_settings.curriculum(preset.samplers if preset else None, scored.scores)
+    with cards.container(border=True, height="stretch"):
+        values["retain"] = unlearn_settings.retain(methods, demo=scored.config.model.source == "demo")
+        if preset:
+            values |= unlearn_settings.refusals(methods)
+        values["limits"] = unlearn_settings.limits() | unlearn_settings.guard()
+    with cards.container(border=True, height="stretch"):
+        values["stopping"] = unlearn_settings.stopping(methods)
+    with st.expander("Optimiser, adapter, checkpoints and evaluations", icon=":material/tune:"):
+        values["optimiser"] = unlearn_settings.optimiser(demo=scored.config.model.source == "demo")
+        values |= unlearn_settings.bookkeeping()
+        values["evaluation"] = unlearn_settings.evaluation()
+    return values
+
+
+def _seeds(preset: Preset | None) -> list[int]:
+    if preset is None:
+        return [number(UnlearnConfig, "seed", "Seed")]
+    first, count = st.columns(2)
+    with first:
+        seed = number(UnlearnConfig, "seed", "First seed")
+    seeds = count.number_input(
+        "Seeds",
+        1,
+        MOST_SEEDS,
+        1,
+        key="unlearn_seeds",
+        help="Every setting runs once with each seed; all settings share them. One seed cannot show a spread.",
+        persist_state="session",
+    )
+    return list(range(seed, seed + int(seeds)))
+
+
+def _configs(scored: Scored, preset: Preset | None, values: dict[str, Any]) -> list[UnlearnConfig]:
+    """Return the runs that were asked for.
+
+    Raises:
+        UserError: A setting is none, or something is missing that another setting needs.
+    """
+    seeds, shared = values["seeds"], _named(values)
+    shared |= {
+        "score_run": scored.run.directory,
+        "stratum": scored.stratum,
+        "model": scored.config.model,
+        "seed": seeds[0],
+    }
+    try:
+        base = UnlearnConfig.model_validate(shared | ({"method": preset.methods[0]} if preset else {}))
+        configs = [base] if preset is None else _compared(preset, base, seeds)
+    except pydantic.ValidationError as error:
+        raise refusal(error) from error
+    for config in configs:
+        require_retain(config)
+        curriculum_frame(config, scored.scores, list(scored.scores["sample_id"]))
+    return configs
+
+
+def _named(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with paths and sources in full."""
+    values = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
+    for group, field in (("retain", "samples"), ("stopping", "held_out")):
+        if isinstance(source := values[group].get(field), Source):
+            values[group][field] = source.config()
+    reference = values["stopping"].get("reference")
+    values["stopping"]["reference"] = session.located(reference, local=False) if reference else None
+    refusals = values.pop("refusals", "")
+    del values["seeds"]
+    return values | {"refusals": session.located(refusals, local=True) if refusals else None}
+
+
+def _compared(preset: Preset, base: UnlearnConfig, seeds: Sequence[int]) -> list[UnlearnConfig]:
+    study = f"{preset.title}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    return unlearn_presets.configs(preset, base, seeds, study)
+
+
+def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
+    """Show cost, button and command; return whether the button launched the runs."""
+    row = st.container(horizontal=True, vertical_alignment="center")
+    pressed = row.button("Unlearn", type="primary", icon=":material/ink_eraser:", key="unlearn_launch")
+    cost, basis = _cost(scored, configs)
+    row.container().caption(cost)
+    if pressed:
+        session.open_unlearnings(run.id for run in _launch(configs))
+        return True
+    st.caption(basis)
+    with st.expander("The same from the shell", icon=":material/terminal:"):
+        commands = (unlearn_command(config, scored.config.model) for config in configs)
+        st.code("\n".join(commands), language="bash", wrap_lines=True)
+        st.code(configs[0].model_dump_json(indent=2), language="json")
+        if len(configs) > 1:
+            st.caption("The other configurations differ in method, sampler and seed.")
+    return False
+
+
+def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
+    """Return in words what the runs will cost together, and what that comes from."""
+    past, about = session.store().list(limit=50, states=[RunState.SUCCEEDED]), scored.run.summary or {}
+    costs = [estimate(config, about, len(scored.scores), None, past) for config in configs]
+    runs = f"Estimated cost of {len(costs)} runs, one after the other" if len(costs) > 1 else "Estimated cost"
+    time, longest = (
+        duration(sum(cost.seconds for cost in costs)),
+        duration(sum(cost.max_seconds for cost in costs)),
+    )
+    measured = max(cost.mrd_evaluations for cost in costs)
+    mrd = f" MRD itself: {measured:,} forward evaluations." if measured else ""
+    return (
+        f"{runs}: about **{time}** (at most {longest}), {sum(cost.updates for cost in costs):,} updates (at most "
+        f"{sum(cost.max_updates for cost in costs):,}), {sum(cost.flops for cost in costs) / TERA:.3g} TFLOP."
+    ), (
+        f"{_evaluations(costs)}{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} "
+        f"Memory beside weights and activations: {max((cost.memory for cost in costs), key=len)}. "
+        f"By {costs[0].basis}."
+    )
+
+
+def _evaluations(costs: Sequence[Cost]) -> str:
+    """Say what evaluating on the way will cost; nothing where it is off."""
+    times, flops = (sum(getattr(cost, name) for cost in costs) for name in ("evaluations", "evaluation_flops"))
+    if not times:
+        return ""
+    share = flops / sum(cost.flops for cost in costs)
+    return f"Evaluating {times} times takes {flops / TERA:.3g} of these TFLOP ({share:.0%}). "
+
+
+def _launch(configs: Sequence[UnlearnConfig]) -> list[Run]:
+    settings = session.settings()
+    launcher = LocalLauncher(settings)
+    return [request(config, store=session.store(), settings=settings, launcher=launcher) for config in configs]

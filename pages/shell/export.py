@@ -1,0 +1,79 @@
+"""Scores and settings to take along, the command that does the same, and the end of a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from analysis.difficulty import Variant
+from mrd_core.runs import Run, command_for
+from mrd_core.runs.directory import CONFIG_FILE
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.shell import score_command
+from pages.shell import session
+from pages.shell.notices import errors_shown
+
+
+def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -> None:
+    """Show downloads, the shell command, and the buttons that leave or delete the run."""
+    st.subheader("Export and reproduce")
+    table = table.assign(
+        formula=str(variant.formula), scope=str(variant.scope), normalisation=str(variant.normalisation)
+    )
+    name = f"{run.id}-{variant.formula}-{variant.scope}-{variant.normalisation}"
+    row = st.container(horizontal=True)
+    row.download_button(
+        "Scores (CSV)",
+        lambda: table.to_csv(index=False),
+        file_name=f"{name}.csv",
+        key="csv",
+        icon=":material/download:",
+    )
+    row.download_button(
+        "Scores (Parquet)",
+        lambda: _as_parquet(table),
+        file_name=f"{name}.parquet",
+        key="parquet",
+        icon=":material/download:",
+    )
+    row.download_button(
+        "config.json",
+        (run.directory / CONFIG_FILE).read_text(encoding="utf-8"),
+        file_name=CONFIG_FILE,
+        key="config",
+        icon=":material/download:",
+    )
+    if row.button("New run", key="new_run", icon=":material/add:"):
+        session.leave_run()
+        st.rerun()
+    if row.button("Delete run", key="delete", icon=":material/delete:"):
+        confirm_deletion(run.id, session.leave_run)
+    st.code(score_command(config), language="bash", wrap_lines=True)
+    st.caption(
+        f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
+    )
+
+
+@st.dialog("Delete this run?")
+def confirm_deletion(run_id: str, leave: Callable[[], None]) -> None:
+    """Ask once more, then delete the run and everything that this session knows of it."""
+    st.markdown(
+        "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
+    )
+    if st.button("Delete", type="primary", key="really_delete"):
+        with errors_shown():
+            session.store().delete(run_id)
+        # The cached ranking holds the texts too.
+        st.cache_data.clear()
+        leave()
+        st.rerun()
+
+
+def _as_parquet(table: pd.DataFrame) -> bytes:
+    stream = io.BytesIO()
+    table.to_parquet(stream, index=False)
+    return stream.getvalue()

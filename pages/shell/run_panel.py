@@ -1,0 +1,127 @@
+"""A run that is not finished: live progress while it goes on, cause and way out when it ended early."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from analysis.figures.difficulty import precision_curve
+from mrd_core.errors import UserError
+from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
+from mrd_core.runs.directory import CONFIGS
+from pages.parts.difficulty.launch import duration
+from pages.shell import session
+from pages.shell.export import confirm_deletion
+from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
+
+METRICS, SEEN = "metrics", "metrics_seen"
+
+
+def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
+    """Show a run that has no results yet, under its title; `leave` stops looking at it."""
+    heading(run.title)
+    body(run, leave)
+
+
+def body(run: Run, leave: Callable[[], None]) -> None:
+    """Show the same without the title."""
+    if run.state in ACTIVE:
+        _live(run.id)
+    else:
+        st.markdown(f"**{state_label(run)}**")
+        _ended(run, leave)
+    with st.expander("Details", icon=":material/terminal:"):
+        st.code(" ".join(command_for(run.directory, run.kind)), language="bash", wrap_lines=True)
+        log(run.id)
+
+
+@st.fragment(run_every=1.0)
+def _live(run_id: str) -> None:
+    """Poll the store until the run ends; only new rows are read."""
+    store = session.store()
+    store.reap()
+    with errors_shown():
+        run = store.get(run_id)
+    if run.state not in ACTIVE:
+        st.rerun()
+    st.markdown(f"**{state_label(run)}**")
+    progress(run)
+    if run.state is RunState.CANCELLING:
+        st.caption("Stopping after the batch in flight …")
+    elif st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
+        store.request_cancel(run_id)
+    for event in store.events(run_id).query("level == 'warning'").itertuples():
+        st.warning(literal(str(event.message)), icon=":material/warning:")
+    metrics = _new_metrics(run_id)
+    if len(metrics):
+        st.plotly_chart(
+            precision_curve(metrics),
+            key="live_curve",
+            alt="Reliability and relative standard error so far, against the number of evaluations",
+        )
+
+
+def progress(run: Run) -> None:
+    """Show how far a run is and what it is doing."""
+    done, total = run.progress.get("done", 0), run.progress.get("total", 0)
+    share = min(done / total, 1.0) if total else 0.0
+    st.progress(share, text=_progress_text(run, done, total))
+
+
+def resume(run: Run) -> None:
+    """Queue a run that ended early once more, and start its worker."""
+    resumed = session.store().resume(run.id)
+    LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory, resumed.kind))
+
+
+def _progress_text(run: Run, done: int, total: int) -> str:
+    if run.progress.get("place"):
+        return f"Waiting for {run.device}: place {run.progress['place']} in the queue"
+    message = run.progress.get("message") or "Starting"
+    if not done:
+        return f"{message} …"
+    eta = run.progress.get("eta_seconds")
+    steps = CONFIGS[run.kind].steps
+    return f"{message}: {done} of about {total} {steps}" + (f", {duration(eta)} left" if eta else "")
+
+
+def _new_metrics(run_id: str) -> pd.DataFrame:
+    """Return the metrics of a run, reading only rows that this session has not read yet."""
+    if st.session_state.get(SEEN, (None, 0))[0] != run_id:
+        st.session_state[SEEN] = (run_id, 0)
+        st.session_state[METRICS] = pd.DataFrame(columns=["rowid", "step", "name", "value"])
+    fresh = session.store().metrics(run_id, after=st.session_state[SEEN][1])
+    if len(fresh):
+        known = st.session_state[METRICS]
+        st.session_state[METRICS] = pd.concat([known, fresh]) if len(known) else fresh
+        st.session_state[SEEN] = (run_id, int(fresh["rowid"].max()))
+    # A resumed run reports the steps before its interruption once more.
+    return st.session_state[METRICS].drop_duplicates(["step", "name"], keep="last")
+
+
+def _ended(run: Run, leave: Callable[[], None]) -> None:
+    if run.error:
+        show_error(UserError("The run did not finish", run.error.cause, run.error.advice))
+    else:
+        st.info("This run was cancelled; what it finished is kept.", icon=":material/cancel:")
+    row = st.container(horizontal=True)
+    if row.button("Resume", type="primary", icon=":material/replay:", key="resume"):
+        resume(run)
+        st.rerun()
+    if row.button("New run", icon=":material/add:", key="new_run"):
+        leave()
+        st.rerun()
+    if row.button("Delete run", icon=":material/delete:", key="delete"):
+        confirm_deletion(run.id, leave)
+    if run.error and run.error.traceback:
+        with st.expander("Traceback", icon=":material/bug_report:"):
+            st.code(run.error.traceback, language=None, wrap_lines=True)
+
+
+def log(run_id: str) -> None:
+    """Show the events of a run; they may quote a user's file, so they stay plain."""
+    events = session.store().events(run_id)
+    for event in events.itertuples():
+        st.text(f"{event.level}: {event.message}")

@@ -1,0 +1,268 @@
+"""What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
+
+The run, its unlearning runs and the experiment looked at, the evaluations compared, and the sample live in the URL
+(`?run=…&unlearn=…,…&experiment=…&evaluations=…,…&baseline=…&sample=…`), so that a link shows what its sender saw.
+A URL never starts anything.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from mrd_core.errors import UserError
+from mrd_core.runs import ACTIVE, Run, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.samples import ForgetSet, read
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.settings.installation import Settings
+from mrd_core.unlearning.config import UnlearnConfig
+from pages.shell.notices import literal
+
+RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
+EVALUATIONS, BASELINE = "evaluations", "baseline"
+# What belongs to one score run.
+OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The forget set at hand and where it came from."""
+
+    forget_set: ForgetSet
+    config: ForgetSetConfig
+
+
+def mark_routed() -> None:
+    """Note that the router has run in this session."""
+    st.session_state["routed"] = True
+
+
+def require_router() -> None:
+    """Run the router first when a page was reached without it.
+
+    Streamlit takes a folder named `pages` for its older kind of app until `st.navigation` has been called once
+    in the server's life. A deep link that is the first request of a fresh server therefore runs the page alone.
+    """
+    if "routed" not in st.session_state:
+        runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
+        st.stop()
+
+
+def settings() -> Settings:
+    """Return the settings of this installation."""
+    return Settings.from_environment()
+
+
+def store() -> RunStore:
+    """Return the run store, shared by all sessions of this server."""
+    return _store(settings())
+
+
+@st.cache_resource(show_spinner=False)
+def _store(of: Settings) -> RunStore:
+    return RunStore.open(of)
+
+
+def forget_set() -> Chosen | None:
+    """Return the forget set at hand, if any."""
+    return st.session_state.get("forget_set")
+
+
+def choose_forget_set(chosen: Chosen) -> None:
+    """Make `chosen` the forget set at hand."""
+    st.session_state["forget_set"] = chosen
+
+
+def choose_demo() -> None:
+    """Make the demo's forget set the one at hand."""
+    config = ForgetSetConfig(source="demo")
+    choose_forget_set(Chosen(read(config), config))
+
+
+def current_run() -> Run | None:
+    """Return the run that the URL, or else this session, names; None where there is no such run any more."""
+    run_id = st.query_params.get(RUN) or st.session_state.get(RUN)
+    if not run_id:
+        return None
+    try:
+        run = store().get(run_id)
+    except UserError:
+        leave_run()
+        st.warning(f"There is no run {literal(run_id)} on this machine.", icon=":material/error:")
+        return None
+    open_run(run.id)
+    return run
+
+
+def open_run(run_id: str) -> None:
+    """Look at a run, from now on and on every page."""
+    if st.session_state.get(RUN) not in (None, run_id):
+        for name in (SAMPLE, *OF_RUN):
+            st.query_params.pop(name, None)
+        forget_filters()
+    st.session_state[RUN] = run_id
+    st.query_params[RUN] = run_id
+
+
+def leave_run() -> None:
+    """Look at no run."""
+    st.session_state.pop(RUN, None)
+    for name in (RUN, SAMPLE, *OF_RUN):
+        st.query_params.pop(name, None)
+    forget_filters()
+
+
+def forget_filters() -> None:
+    """Drop the filters, the reading, and what else is looked at that belongs to one run."""
+    for key in ("search", "box", READING, *OF_RUN):
+        st.session_state.pop(key, None)
+
+
+def current_reading(run: Run) -> Run | None:
+    """Return the characteristics run that is looked at: the one chosen last, or else the newest good one."""
+    chosen = st.session_state.get(READING)
+    if chosen == "":
+        return None
+    readings = store().readings(run)
+    good = [reading for reading in readings if reading.state in ACTIVE | {RunState.SUCCEEDED}]
+    return next((reading for reading in readings if reading.id == chosen), next(iter(good or readings), None))
+
+
+def open_reading(reading_id: str) -> None:
+    """Look at a characteristics run; "" asks for another one."""
+    st.session_state[READING] = reading_id
+
+
+def current_unlearnings(known: Sequence[Run]) -> list[Run]:
+    """Return those of the `known` unlearning runs, newest first, that the URL, or else this session, names.
+
+    Where it names none, they are the newest run and the others of its study.
+    """
+    named = (st.query_params.get(UNLEARN) or st.session_state.get(UNLEARN) or "").split(",")
+    looked_at = [run for run in known if run.id in named]
+    return looked_at or study_of(known[0], known) if known else []
+
+
+def study_of(run: Run, known: Sequence[Run]) -> list[Run]:
+    """Return the runs among `known` that were launched together with `run`, itself among them."""
+    study = read_config(run.directory, UnlearnConfig).study
+    if study is None:
+        return [run]
+    return [other for other in known if read_config(other.directory, UnlearnConfig).study == study]
+
+
+def open_unlearnings(run_ids: Iterable[str]) -> None:
+    """Look at these unlearning runs."""
+    named = ",".join(run_ids)
+    st.session_state[UNLEARN] = named
+    st.query_params[UNLEARN] = named
+
+
+def current_experiment(kind: str, known: Sequence[Run]) -> Run | None:
+    """Return the experiment that is looked at among the `known` ones of a kind, newest first.
+
+    It is the one that the URL, or else this session, names, or else the newest good one; None where another one
+    is asked for, or there is none.
+    """
+    named = st.query_params.get(EXPERIMENT)
+    if all(run.id != named for run in known):
+        named = st.session_state.get(EXPERIMENT, {}).get(kind)
+    if named == "":
+        return None
+    good = [run for run in known if run.state in ACTIVE | {RunState.SUCCEEDED}]
+    return next((run for run in known if run.id == named), next(iter(good or known), None))
+
+
+def open_experiment(kind: str, run_id: str) -> None:
+    """Look at an experiment of this kind; "" asks for another one."""
+    st.session_state[EXPERIMENT] = st.session_state.get(EXPERIMENT, {}) | {kind: run_id}
+    if run_id:
+        st.query_params[EXPERIMENT] = run_id
+    else:
+        st.query_params.pop(EXPERIMENT, None)
+
+
+def current_evaluations() -> tuple[list[str], str | None]:
+    """Return the ids of the evaluations that the URL, or else this session, names, and that of the baseline."""
+    named = st.query_params.get(EVALUATIONS) or st.session_state.get(EVALUATIONS) or ""
+    return [name for name in named.split(",") if name], (
+        st.query_params.get(BASELINE) or st.session_state.get(BASELINE)
+    )
+
+
+def open_evaluations(run_ids: Iterable[str], baseline: str | None) -> None:
+    """Hold these evaluations against the baseline."""
+    for name, value in ((EVALUATIONS, ",".join(run_ids)), (BASELINE, baseline)):
+        if value:
+            st.session_state[name] = st.query_params[name] = value
+        else:
+            st.session_state.pop(name, None)
+            st.query_params.pop(name, None)
+
+
+def select_many(sample_ids: set[str], label: str) -> None:
+    """Filter every view to these samples; the chip says `label`."""
+    st.session_state["box"] = sample_ids
+    st.session_state["box_label"] = label
+
+
+def current_sample() -> str | None:
+    """Return the id of the sample that is looked at."""
+    return st.query_params.get(SAMPLE)
+
+
+def select_sample(sample_id: str) -> None:
+    """Look at a sample, in every chart, table and token view."""
+    st.query_params[SAMPLE] = sample_id
+
+
+def table_epoch() -> int:
+    """Return a number that changes whenever the selection is made elsewhere than in the table."""
+    return int(st.session_state.get("table_epoch", 0))
+
+
+def renew_table() -> None:
+    """Have the ranking drawn anew, with the present selection marked."""
+    st.session_state["table_epoch"] = table_epoch() + 1
+
+
+def charts_epoch() -> int:
+    """Return a number that changes whenever a selection is undone that a chart may still show."""
+    return int(st.session_state.get("charts_epoch", 0))
+
+
+def renew_charts() -> None:
+    """Have the charts drawn anew, without the selection that the browser remembers."""
+    st.session_state["charts_epoch"] = charts_epoch() + 1
+
+
+def located(text: str, *, local: bool) -> str:
+    """Return a path typed in the browser in full, so that it means the same from any directory.
+
+    A name on the hub is returned as it is, unless the text can only be meant as a path (`local`).
+
+    Raises:
+        UserError: No allowed root holds the path.
+    """
+    try:
+        path = Path(text).expanduser().resolve()
+        exists = path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The path '{text[:80]}'", f"cannot be looked up ({error}).", "Check it for a typing error."
+        ) from error
+    if not (local or exists or text.startswith((".", "/", "~"))):
+        return text
+    roots = settings().allowed_roots
+    if not any(path.is_relative_to(root) for root in roots):
+        raise UserError(
+            f"The path '{text}'",
+            f"lies outside the folders that this app may read ({', '.join(map(str, roots))}).",
+            "Start the app with MRD_ALLOWED_ROOTS naming the folder, or use the command line.",
+        )
+    return str(path)

@@ -1,0 +1,89 @@
+"""Where further samples come from: a retain set, or texts that the model has never seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from mrd_core.errors import UserError
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.settings.configuration import help_of
+from pages.shell import session
+
+KINDS = {"None": "", "Demo": "demo", "File or folder": "path", "Hub data set": "hub"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples as the user names them.
+
+    Attributes:
+        title: What they are for, as an error says it.
+        kind: A value of `KINDS`.
+    """
+
+    title: str
+    kind: str
+    name: str = ""
+    subset: str = ""
+    split: str = ""
+
+    def config(self) -> ForgetSetConfig | None:
+        """Return how they are read; None where none are wanted.
+
+        Raises:
+            UserError: They are not named, or no allowed root holds the path.
+        """
+        if self.kind in ("", "demo"):
+            return ForgetSetConfig(source="demo") if self.kind else None
+        if not self.name:
+            raise UserError(f"The {self.title}", "is not named yet.", "Name it, or choose another source for it.")
+        return ForgetSetConfig(
+            source=session.located(self.name, local=self.kind == "path"),
+            subset=self.subset or None,
+            split=self.split or None,
+            invalid_rows="skip",
+        )
+
+
+def ask(title: str, help_text: str, default: str, without: tuple[str, ...] = ()) -> Source:
+    """Let the user name samples.
+
+    Args:
+        title: What they are for.
+        help_text: What is done with them.
+        default: The label that is chosen at first.
+        without: Labels that are not offered.
+    """
+    key = f"unlearn_{title.replace(' ', '_')}"
+    kind = KINDS[
+        st.segmented_control(
+            title.capitalize(),
+            [label for label in KINDS if label not in without],
+            default=default,
+            required=True,
+            key=key,
+            help=help_text,
+            persist_state="session",
+        )
+    ]
+    if kind in ("", "demo"):
+        return Source(title, kind)
+    name, subset, split = st.columns([2, 1, 1])
+    return Source(
+        title,
+        kind,
+        name.text_input(
+            "Hub data set" if kind == "hub" else "File or folder on this machine",
+            key=f"{key}_{kind}",
+            placeholder="locuslab/TOFU" if kind == "hub" else "data/retain.jsonl",
+            persist_state="session",
+        ).strip(),
+        subset.text_input(
+            "Subset", key=f"{key}_subset", help=help_of(ForgetSetConfig, "subset"), persist_state="session"
+        ).strip(),
+        split.text_input(
+            "Split", key=f"{key}_split", help=help_of(ForgetSetConfig, "split"), persist_state="session"
+        ).strip(),
+    )
