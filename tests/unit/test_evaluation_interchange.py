@@ -16,8 +16,8 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.interchange import Result, parse_results, read_results, write_results
 from mrd_core.evaluation.metrics import METRICS, NOTATION, by_file_name
 from mrd_core.evaluation.truth import UTILITY_PARTS
+from tests.conftest import REPOSITORY
 
-REPOSITORY = Path(__file__).parents[2]
 NAN = float("nan")
 PUBLISHED: dict[str, Any] = {
     "forget_Q_A_Prob": {

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,9 +29,9 @@ from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
 from mrd_core.scoring.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
 from mrd_core.scoring.measuring import extraction_strength, judge, log_odds, measure, satimp_weight
+from tests.conftest import REPOSITORY
 from tests.support import tiny
 
-REPOSITORY = Path(__file__).parents[2]
 SAMPLES = tiny.encoded(17, 5, 24, 4, 9, 30)
 ROOM = 10_000
 

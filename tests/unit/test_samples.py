@@ -34,6 +34,7 @@ from mrd_core.samples import (
     to_forget_set,
 )
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
+from tests.conftest import REPOSITORY
 
 ROWS = [
     {"question": "Who wrote it?", "answer": 'Ann, the "elder"\nof two'},
@@ -767,7 +768,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
     return subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         check=False,

@@ -29,6 +29,7 @@ from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
+from tests.conftest import REPOSITORY
 from tests.support import tiny
 
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
@@ -237,7 +238,7 @@ def started(rank: int, port: int, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.unit.test_two_processes", str(folder)],
         env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
+        cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,0 +1,110 @@
+"""Whatever the documents name is there: files, headings, modules, functions; and no picture lies there unused."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+ROOMS = ("mrd_core", "analysis", "pages", "cli", "benchmarks", "tests")
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+CODE = re.compile(r"`([^`\n]+)`")
+DOTTED = re.compile(rf"\b(?:{'|'.join(ROOMS)})(?:\.\w+)+")
+PATH = re.compile(rf"(?<![\w/])(?:\.ci|docs|{'|'.join(ROOMS)})/[\w./-]*\w")
+MODULE = re.compile(r"python3? -m ((?:\w+\.)*\w+)")
+MOST_WORDS = 900
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(document: Path) -> Iterator[tuple[Path, str]]:
+    """Yield file and anchor ("" for none) of every link of a document that stays in the repository."""
+    for target in LINK.findall(document.read_text(encoding="utf-8")):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            yield (document.parent / path).resolve() if path else document, anchor
+
+
+def resolves(name: str) -> bool:
+    """Tell whether a dotted name is a module, or something in one: `package.module.Class.attribute`."""
+    module, *rest = name.split(".")
+    thing: object = importlib.import_module(module)
+    for part in rest:
+        module = f"{module}.{part}"
+        fields = getattr(thing, "model_fields", {}) | getattr(thing, "__annotations__", {})
+        if hasattr(thing, part):
+            thing = getattr(thing, part)
+        elif part in fields:
+            thing = fields[part]
+        else:
+            try:
+                thing = importlib.import_module(module)
+            except ModuleNotFoundError:
+                return False
+    return True
+
+
+@each_document
+def test_every_link_leads_somewhere(document: Path) -> None:
+    missing = [
+        f"{path}#{anchor}"
+        for path, anchor in links(document)
+        if not path.exists() or (anchor and anchor not in anchors(path))
+    ]
+    assert missing == []
+
+
+@each_document
+def test_every_dotted_name_is_there(document: Path) -> None:
+    names = {name for code in CODE.findall(document.read_text(encoding="utf-8")) for name in DOTTED.findall(code)}
+    assert [name for name in sorted(names) if not resolves(name)] == []
+
+
+@each_document
+def test_every_path_and_every_module_is_there(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert [path for path in PATH.findall(" ".join(CODE.findall(text))) if not (REPOSITORY / path).exists()] == []
+    assert [name for name in MODULE.findall(text) if importlib.util.find_spec(name) is None] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+def test_every_document_and_every_picture_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set[Path](), [REPOSITORY / "README.md"]
+    while waiting:
+        document = waiting.pop()
+        new = {path for path, _ in links(document)} - reached
+        reached |= new
+        waiting += [path for path in new if path.suffix == ".md"]
+    kept = {path for path in (REPOSITORY / "docs").rglob("*") if path.is_file()}
+    assert kept - reached == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_there"),
+    [
+        ("mrd_core.scoring.draws.reliability", True),
+        ("mrd_core.scoring.mrd.Estimator.unit", True),
+        ("mrd_core.scoring.config.ScoreConfig.estimator", True),
+        ("analysis.features.rare_words", True),
+        ("mrd_core.scoring.draws.no_such_function", False),
+        ("mrd_core.no_such_module.function", False),
+    ],
+)
+def test_a_name_that_is_not_there_is_noticed(name: str, is_there: bool) -> None:
+    assert resolves(name) is is_there
