@@ -13,6 +13,7 @@ from analysis.statistics.groups import REPLICATES, Interval, Measured, spearman
 from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import scope_column
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, reliability, scores
 from mrd_core.scoring.files import RunFiles
@@ -58,7 +59,7 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
     files = RunFiles(directory)
     _require_results(files)
     table = scores(_draws(files), variant.scope, variant.normalisation, variant.formula)
-    measured = {f"{name}_{variant.scope}": name for name in ("excluded_tokens", "mean_log_prob")}
+    measured = {scope_column(name, variant.scope): name for name in ("excluded_tokens", "mean_log_prob")}
     in_scope = pd.read_parquet(files.scores, columns=["sample_id", "truncated", *measured])
     texts = ForgetSet.load(files.samples).frame
     table = table.merge(in_scope.rename(columns=measured), on="sample_id").merge(texts, on="sample_id")

@@ -33,6 +33,7 @@ from mrd_core.runs import Run, RunState, RunStore, command_for, submit
 from mrd_core.runs.directory import CONFIGS, read_config
 from mrd_core.samples import read
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.configuration import help_of
@@ -344,7 +345,7 @@ def curriculum(
     sampler: Annotated[str, typer.Option(help=f"{help_of(CurriculumConfig, 'sampler')} With --scores.")] = "mrd",
     column: Annotated[
         str, typer.Option(help=f"{help_of(CurriculumConfig, 'column')} With --scores.")
-    ] = "mrd_answer_mean",
+    ] = MRD_ANSWER_MEAN,
     seed: Annotated[int, typer.Option(help="Seed of the draws. With --scores.")] = 0,
     out_file: Annotated[Path | None, typer.Option("--out", help="File to write; by default stdout.")] = None,
 ) -> None:

@@ -23,9 +23,10 @@ from analysis.statistics.censored import spearman
 from analysis.statistics.groups import BoolArray, holm
 from analysis.unlearning.runs import TERCILES
 from mrd_core.errors import UserError
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.draws import FloatArray
 
-COLUMN = "mrd_answer_mean"
+COLUMN = MRD_ANSWER_MEAN
 # What changes a sample is shown by: the share of its answer that is not written any more.
 CHANGED = "rr"
 MEMBERSHIP = "Membership score (Min-k%)"

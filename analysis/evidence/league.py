@@ -13,6 +13,7 @@ from analysis.evidence.runs import REPLICATES, estimate_at
 from analysis.statistics.censored import Estimate, concordance, gain, league, partial, verdict
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.measures import FORWARD, GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES
 
@@ -23,7 +24,7 @@ COMBINED_TITLES = {CHEAP: "Cheap measures combined", WITH_MRD: "Cheap measures a
 _SHORT_FORMULAS = {Formula.MRD: "MRD", Formula.MEAN_ABSOLUTE: "Absolute MRD", Formula.INITIAL: "Initial MRD"}
 _SHORT_SCOPES = {Scope.ANSWER: "", Scope.FULL: ", all tokens"}
 SHORT_TITLES = {
-    f"{formula}_{scope}_{norm}": f"{_SHORT_FORMULAS[formula]}{_SHORT_SCOPES[scope]} ({norm})"
+    mrd_column(scope, norm, formula): f"{_SHORT_FORMULAS[formula]}{_SHORT_SCOPES[scope]} ({norm})"
     for formula, scope, norm in product(Formula, Scope, Normalisation)
 } | {
     "gradient_norm": "Gradient norm (mean NLL)",
@@ -31,7 +32,7 @@ SHORT_TITLES = {
     WITH_MRD: "Cheap measures and MRD",
 }
 # Of the variants, those of Eq. 4 over the answer: mean and sum tell all that the others of that scope do.
-MRD_OF_COMBINATION = ("mrd_answer_mean", "mrd_answer_sum")
+MRD_OF_COMBINATION = (MRD_ANSWER_MEAN, MRD_ANSWER_SUM)
 EXPECTED = {name: {"small": -1, "large": 1, "unknown": 0}[measure.harder] for name, measure in MEASURES.items()}
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from analysis.features.feature import Computed, Feature, Material
+from mrd_core.scoring.columns import scope_column
 
 
 def _initial_probability(material: Material) -> Computed:
     """Return exp of the mean log-probability [nats] of a token: the geometric mean of the token probabilities."""
-    mean_log_probs = material.scores[f"mean_log_prob_{material.settings.text}"]
+    mean_log_probs = material.scores[scope_column("mean_log_prob", material.settings.text)]
     return Computed(np.exp(mean_log_probs.to_numpy(np.float64, na_value=np.nan)))
 
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.unlearning.methods import METHODS, parsed
@@ -181,7 +182,7 @@ class SelectionConfig(UnlearningExperimentConfig):
         description="Samples of a group; single samples are selected too.",
         json_schema_extra={"unit": "samples"},
     )
-    column: str = Field("mrd_answer_mean", description="Column of the scores that selections are balanced by.")
+    column: str = Field(MRD_ANSWER_MEAN, description="Column of the scores that selections are balanced by.")
 
     @field_validator("methods")
     @classmethod

@@ -17,6 +17,7 @@ from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.likelihood import FloatArray
 from mrd_core.runs import JobContext
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 
 SCHEMES = ("random", "balanced")
 # Other single samples, and other groups, that a learning rate is found by.
@@ -107,7 +108,7 @@ class Selection:
         name = self._config.column
         if name not in material.scores:
             raise UserError(
-                f"The column {name}", "is not among the scores.", "Balance by another, such as mrd_answer_mean."
+                f"The column {name}", "is not among the scores.", f"Balance by another, such as {MRD_ANSWER_MEAN}."
             )
         values = material.scores[name].loc[list(self._unlearner.forget.sample_ids)]
         return values.to_numpy(dtype=np.float64)

@@ -18,6 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import mrd_column
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
 
 FloatArray = npt.NDArray[np.float64]
@@ -138,10 +139,12 @@ def scores(
 
 
 def variants(draws: Draws) -> pd.DataFrame:
-    """Return every variant of the score, one column each: `{formula}_{scope}_{normalisation}`."""
+    """Return every variant of the score, a column of `columns.VARIANTS` each."""
     return pd.DataFrame(
         {
-            f"{formula}_{scope}_{normalisation}": np.abs(draws.units(scope, normalisation, formula).mean(axis=0))
+            mrd_column(scope, normalisation, formula): np.abs(
+                draws.units(scope, normalisation, formula).mean(axis=0)
+            )
             for formula in Formula
             for scope in SCOPES
             for normalisation in Normalisation

@@ -15,17 +15,15 @@ from typing import Literal
 import pandas as pd
 
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import SAMPLE_ID, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.unlearning.methods import METHODS, parsed
 
 # A backward pass is two forward passes' worth of operations.
 FORWARD = 1.0
 FORWARD_AND_BACKWARD = 3.0
 
 # The weights of SatImp, as its authors set them: exponents of p and of 1 − p.
-SATIMP: Mapping[str, float] = MappingProxyType(
-    {name: parsed(METHODS["satimp"], {})[name] for name in ("beta1", "beta2")}
-)
+SATIMP: Mapping[str, float] = MappingProxyType({"beta1": 5.0, "beta2": 0.1})
 
 
 @dataclass(frozen=True)
@@ -235,7 +233,7 @@ def _mrd(formula: Formula, scope: Scope, normalisation: Normalisation) -> Measur
     over = "answer tokens" if scope is Scope.ANSWER else "all tokens"
     parts = (_MRD_FORMULAS[formula], _MRD_TOKENS[scope], _MRD_DIVISORS[normalisation])
     return Measure(
-        name=f"{formula}_{scope}_{normalisation}",
+        name=mrd_column(scope, normalisation, formula),
         title=f"{_MRD_TITLES[formula]} ({normalisation} over {over})",
         unit="nats" if formula is Formula.INITIAL else "",
         formula=r",\quad ".join(parts),
@@ -268,5 +266,5 @@ def with_mrd(measured: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows of `measured` with the columns of `MRD_MEASURES` behind; NaN for samples without a score.
     """
-    variants = scores[["sample_id", *MRD_MEASURES]]
-    return measured.merge(variants, on="sample_id", how="left", validate="one_to_one")
+    variants = scores[[SAMPLE_ID, *MRD_MEASURES]]
+    return measured.merge(variants, on=SAMPLE_ID, how="left", validate="one_to_one")

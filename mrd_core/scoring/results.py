@@ -15,6 +15,7 @@ from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import IN_SCOPE, scope_column
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
 from mrd_core.scoring.files import RunFiles, json_value, write_atomically
@@ -34,8 +35,8 @@ def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd
     """Return one row per sample: the chosen variant with its error, what it was measured on, all variants."""
     frame = scores(draws, config.scope, config.normalisation)
     measured = pd.concat([_measured(draws, prepared, scope) for scope in SCOPES], axis=1)
-    for name in ("n_tokens", "excluded_tokens", "mean_log_prob"):
-        frame[name] = measured[f"{name}_{config.scope}"]
+    for name in IN_SCOPE:
+        frame[name] = measured[scope_column(name, config.scope)]
     frame["truncated"] = [sample.truncated for sample in prepared.stage.passes.encoded.samples]
     return pd.concat([frame, measured, variants(draws)], axis=1)
 
@@ -48,9 +49,9 @@ def _measured(draws: Draws, prepared: Prepared, scope: Scope) -> pd.DataFrame:
     total = per_sample(np.where(covered, log_probs, 0.0), encoded)
     return pd.DataFrame(
         {
-            f"n_tokens_{scope}": tokens.astype(np.int64),
-            f"excluded_tokens_{scope}": tokens.astype(np.int64) - draws.kept[:, SCOPES.index(scope)],
-            f"mean_log_prob_{scope}": np.divide(
+            scope_column("n_tokens", scope): tokens.astype(np.int64),
+            scope_column("excluded_tokens", scope): tokens.astype(np.int64) - draws.kept[:, SCOPES.index(scope)],
+            scope_column("mean_log_prob", scope): np.divide(
                 total, tokens, out=np.full(len(encoded), np.nan), where=tokens > 0
             ),
         }

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.settings.configuration import Frozen, RunConfig
 from mrd_core.unlearning.methods import METHODS, parsed
@@ -49,8 +50,8 @@ class CurriculumConfig(Frozen):
 
     sampler: str = Field("uniform", description=f"Order of the forget samples: {', '.join(SAMPLERS)}.")
     column: str = Field(
-        "mrd_answer_mean",
-        description="Column of the scores that weighs or sorts the samples, such as `mrd_answer_sum`.",
+        MRD_ANSWER_MEAN,
+        description=f"Column of the scores that weighs or sorts the samples, such as `{MRD_ANSWER_SUM}`.",
     )
     recompute_epochs: int | None = Field(
         None,

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from mrd_core.errors import UserError
+from mrd_core.scoring.measures import SATIMP
 
 Average = Literal["tokens", "samples"]
 Granularity = Literal["token", "instance", "group"]
@@ -282,8 +283,8 @@ _ALL = (
         retain="optional",
         default_retain_weight=0.1,
         parameters=(
-            _exponent("beta1", 5.0, _YANG, _SATURATION),
-            _exponent("beta2", 0.1, f"{_YANG}; a port of it has 1", _IMPORTANCE),
+            _exponent("beta1", SATIMP["beta1"], _YANG, _SATURATION),
+            _exponent("beta2", SATIMP["beta2"], f"{_YANG}; a port of it has 1", _IMPORTANCE),
             _GRANULARITY,
             _AVERAGE,
         ),

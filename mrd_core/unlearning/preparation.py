@@ -29,6 +29,7 @@ from mrd_core.model.memorization import Memorized, extraction_likelihood, measur
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
@@ -224,7 +225,7 @@ def keep_answers(config: UnlearnConfig, prepared: Prepared, files: UnlearningFil
     if files.tokens_before.exists():
         return
     context.progress(0, 1, message="Writing down the model's answers before unlearning")
-    difficulty = prepared.curriculum["mrd_answer_mean"].to_numpy(dtype=np.float64)
+    difficulty = prepared.curriculum[MRD_ANSWER_MEAN].to_numpy(dtype=np.float64)
     chosen = chosen_for_answers(difficulty, config.answers)
     answered = pd.DataFrame(
         {

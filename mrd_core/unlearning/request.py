@@ -14,7 +14,8 @@ from mrd_core.errors import UserError
 from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, read
-from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.installation import Settings
@@ -28,13 +29,9 @@ from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 SCORED = ("evaluations", "seconds", "tokens", "sigma", "model_parameters")
 # Of the scores these are kept beside the weights, for the charts by difficulty.
 KEPT = {
-    "sample_id": "sample_id",
-    "n_tokens": "n_tokens_answer",
-    "mean_log_prob": "mean_log_prob_answer",
-    "mrd_answer_mean": "mrd_answer_mean",
-    "mrd_answer_sum": "mrd_answer_sum",
-    "mrd_full_mean": "mrd_full_mean",
-    "mrd_full_sum": "mrd_full_sum",
+    SAMPLE_ID: SAMPLE_ID,
+    **{name: scope_column(name, Scope.ANSWER) for name in ("n_tokens", "mean_log_prob")},
+    **{name: name for name in MRD_TITLES},
 }
 
 

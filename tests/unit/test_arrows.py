@@ -29,6 +29,7 @@ LIGHT = (
     "mrd_core.command_line",
     "mrd_core.characteristics_config",
     "mrd_core.model.config",
+    "mrd_core.scoring.columns",
     "mrd_core.scoring.config",
     "mrd_core.scoring.files",
     "mrd_core.scoring.draws",

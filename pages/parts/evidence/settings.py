@@ -21,11 +21,11 @@ from mrd_core.experiments.config import (
     UnlearningExperimentConfig,
 )
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.columns import MRD_TITLES
 from mrd_core.settings.configuration import help_of
 from mrd_core.unlearning.methods import METHODS
 from pages.parts.evidence import defaults as evidence_defaults
 from pages.parts.evidence.defaults import Scored
-from pages.parts.unlearning.settings import MRD_COLUMNS
 from pages.shell import layout as unlearn_layout
 from pages.shell import source as unlearn_source
 from pages.shell.inputs import key_of, number, text
@@ -94,8 +94,8 @@ def _unlearning(of: Scored, config: type[ExperimentConfig]) -> Values:
     if config is SelectionConfig:
         values["column"] = st.selectbox(
             "Balanced by",
-            list(MRD_COLUMNS),
-            format_func=MRD_COLUMNS.__getitem__,
+            list(MRD_TITLES),
+            format_func=MRD_TITLES.__getitem__,
             key=key_of(SelectionConfig, "column"),
             help=help_of(SelectionConfig, "column"),
             persist_state="session",

@@ -13,6 +13,7 @@ from streamlit.delta_generator import DeltaGenerator
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.unlearning import runs as unlearn_runs
@@ -109,7 +110,7 @@ def csv_download(place: DeltaGenerator, table: pd.DataFrame, name: str, label: s
 def column_of(run: Run) -> str:
     """Return the column that says how hard a sample is: the one that the run weighs by where that is an MRD."""
     column = unlearn_runs.config_of(run).curriculum.column
-    return column if column.startswith("mrd_") else "mrd_answer_mean"
+    return column if column in MRD_TITLES else MRD_ANSWER_MEAN
 
 
 def _standing(run: Run, draws: pd.DataFrame) -> pd.DataFrame | None:

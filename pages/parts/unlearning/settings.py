@@ -12,6 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from mrd_core.errors import UserError
+from mrd_core.scoring.columns import MRD_TITLES
 from mrd_core.settings.configuration import help_of
 from mrd_core.unlearning.config import (
     CurriculumConfig,
@@ -30,12 +31,6 @@ from pages.shell import source as unlearn_source
 from pages.shell.inputs import key_of, number, parameter, pick, switch, text
 
 Values = dict[str, Any]
-MRD_COLUMNS = {
-    "mrd_answer_mean": "MRD, mean over the answer tokens",
-    "mrd_answer_sum": "MRD, sum over the answer tokens",
-    "mrd_full_mean": "MRD, mean over all tokens",
-    "mrd_full_sum": "MRD, sum over all tokens",
-}
 # Of 1e-5, 2e-5, 3e-5 and 1e-4 the one under which the demo's update counts spread most while a run stays short.
 DEMO_RATE = "2e-5"
 # docs/LOG.md has the whole study.
@@ -165,13 +160,13 @@ def _explained(names: Collection[str]) -> None:
 
 def _column(sampler: str, scores: pd.DataFrame) -> str:
     numeric = [str(name) for name in scores.select_dtypes("number").columns]
-    options = [name for name in MRD_COLUMNS if name in numeric]
+    options = [name for name in MRD_TITLES if name in numeric]
     if sampler == "column":
         options += [name for name in numeric if name not in options]
     return st.selectbox(
         "Score column",
         options,
-        format_func=lambda name: MRD_COLUMNS.get(name, name),
+        format_func=lambda name: MRD_TITLES.get(name, name),
         key=f"{key_of(CurriculumConfig, 'column')}_{'any' if sampler == 'column' else 'mrd'}",
         help=help_of(CurriculumConfig, "column"),
         persist_state="session",
@@ -189,11 +184,11 @@ def _distance_from_uniform(sampler: str, column: str, scores: pd.DataFrame) -> N
     st.markdown(f"Effective sample size **{share:.0%}** of {len(scores)} samples.")
     if share < NEARLY_UNIFORM:
         return
-    others = {name: share_of(sampler, name, scores) for name in MRD_COLUMNS if name in scores}
+    others = {name: share_of(sampler, name, scores) for name in MRD_TITLES if name in scores}
     least = min(others, key=lambda name: others[name] or 1.0)
     way_out = ""
     if (others[least] or 1.0) < NEARLY_UNIFORM:
-        way_out = f" With *{MRD_COLUMNS[least]}* it is {others[least]:.0%}."
+        way_out = f" With *{MRD_TITLES[least]}* it is {others[least]:.0%}."
     st.warning(
         f"These probabilities are nearly uniform: expect hardly any difference from uniform sampling.{way_out}",
         icon=":material/balance:",
