@@ -15,6 +15,7 @@ from rich.table import Table
 
 from analysis.characteristics import runs as reading
 from analysis.characteristics.claims import Claim
+from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
 from analysis.characteristics.judgement import Judgement, claims_json, judged, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import parsed
@@ -26,18 +27,16 @@ from analysis.evidence.judge import Evidence, Measurements, judge, measurements
 from analysis.export.characteristics import exports, write_exports
 from analysis.export.comparison import write_exports as write_comparison
 from analysis.export.evidence import evidence_json, write_tables
-from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
 from mrd_core.errors import UserError
-from mrd_core.runs import Run, RunState, RunStore, worker
-from mrd_core.runs.directory import CONFIG_FILE, read_config
+from mrd_core.runs import Run, RunState, RunStore, submit, worker
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
 from mrd_core.settings.configuration import help_of
 from mrd_core.settings.installation import Settings
 from mrd_core.shell import NO_CORPUS
-
-JOBS = {"characteristics": "analysis.characteristics.job:characteristics_job"}
 
 app = typer.Typer(
     help="What makes a sample hard to unlearn on this model, and is that what the paper says?",
@@ -284,14 +283,14 @@ def _corpus(
 def _carried_out(config: CharacteristicsConfig) -> Run:
     """Return the finished reading of these settings; one that is not there yet is made, here in the foreground."""
     store = _store()
-    run = reading.request(config, store=store, settings=Settings.from_environment())
+    run = submit(config, store=store, settings=Settings.from_environment())
     if run.state is not RunState.SUCCEEDED:
         _work(run.directory)
     return store.get(run.id)
 
 
 def _work(directory: Path) -> None:
-    state = worker.run(directory, foreground=True, jobs=JOBS)
+    state = worker.run(directory, foreground=True)
     if state is RunState.CANCELLED:
         err.print("Cancelled.")
         raise typer.Exit(EXIT_CANCELLED)

@@ -32,7 +32,7 @@ from benchmarks.score import Comparison, print_json, print_table, run_directory
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoding import EncodedSample
-from mrd_core.runs import JobContext, RunStore
+from mrd_core.runs import JobContext, RunStore, submit
 from mrd_core.runs.context import StoredContext
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.runs.record import RunState
@@ -49,7 +49,6 @@ from mrd_core.unlearning.job import Training
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.preparation import Prepared, Start, measure_start, prepare, refused_of
-from mrd_core.unlearning.request import request
 from mrd_core.unlearning.stopping import Limits
 from mrd_core.unlearning.texts import TextBatch, answers
 
@@ -120,7 +119,7 @@ class Bench:
 
     def submitted(self, config: UnlearnConfig) -> tuple[UnlearningFiles, Watched]:
         """Return the files and the context of a new run that counts as running in this process."""
-        run = request(config, store=self._store, settings=self._settings)
+        run = submit(config, store=self._store, settings=self._settings)
         self._store.claim(run, ProcessIdentity.current())
         self._store.transition(run.id, RunState.STARTING, expected=RunState.QUEUED)
         self._store.transition(run.id, RunState.RUNNING, expected=RunState.STARTING)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shlex
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +20,12 @@ from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import options as evaluation_options
 from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.files import EvaluationFiles
-from mrd_core.evaluation.request import request as request_evaluation
 from mrd_core.experiments import options as experiment_options
-from mrd_core.experiments import request as experiments
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
-from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Run, RunState, RunStore, command_for, submit
-from mrd_core.runs.directory import CONFIGS, read_config
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.kind import kind_named
 from mrd_core.samples import read
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
@@ -43,7 +38,6 @@ from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.options import OPTIONS, settings_of
-from mrd_core.unlearning.request import request
 from mrd_core.unlearning.stopping import SOURCES
 
 app = typer.Typer(
@@ -199,7 +193,7 @@ def unlearn(
             _absolute_paths(settings)
             | {"score_run": scored, "model": chosen | ({"source": _absolute(model)} if model else {})}
         )
-    run = request(config, store=store, settings=Settings.from_environment(), directory=out_dir)
+    run = submit(config, store=store, settings=Settings.from_environment(), directory=out_dir)
     _finish(_carry_out(run.directory), as_json)
 
 
@@ -245,7 +239,7 @@ def evaluate(
                 "score_run": scores and _run_directory(scores, store),
             }
         )
-    run = request_evaluation(config, store=store, settings=Settings.from_environment(), directory=out_dir)
+    run = submit(config, store=store, settings=Settings.from_environment(), directory=out_dir)
     _finish(_carry_out(run.directory), as_json)
 
 
@@ -277,7 +271,7 @@ def _experiment(config: type[ExperimentConfig]) -> Callable[..., None]:
             wished = config.model_validate(
                 _absolute_paths(wishes) | _studied(wishes, scores, model, forget_set, store)
             )
-        run = experiments.request(wished, store=store, settings=settings, directory=out_dir)
+        run = submit(wished, store=store, settings=settings, directory=out_dir)
         _finish(_carry_out(run.directory), as_json)
 
     return experiment
@@ -450,7 +444,7 @@ def show(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     store = _store()
     run = store.get(run_id)
     out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
-    command = " ".join(command_for(run.directory, run.kind))
+    command = " ".join(command_for(run.directory))
     out.print(f"directory  {escape(str(run.directory))}\ncommand    {escape(command)}")
     if run.error:
         out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
@@ -470,8 +464,6 @@ def cancel(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
 def resume(run_id: Annotated[str, typer.Argument(metavar="RUN")]) -> None:
     """Go on with a cancelled, failed or lost run, here in the foreground."""
     run = _store().resume(run_id)
-    if CONFIGS[run.kind].package != "mrd_core":
-        raise typer.Exit(subprocess.call(command_for(run.directory, run.kind)))
     _finish(_carry_out(run.directory), as_json=False)
 
 
@@ -496,22 +488,13 @@ def _store() -> RunStore:
 
 
 def _progress(run: Run) -> str:
-    if run.state is RunState.SUCCEEDED and run.summary and run.kind == "score":
-        return f"{run.summary['n_samples']} samples, relative SE {_percent(run.summary['median_relative_se'])}"
+    kind = kind_named(run.kind)
+    if run.state is RunState.SUCCEEDED and run.summary:
+        return kind.headline(run.summary)
     if run.error:
         return escape(shorten(run.error.cause, 60, placeholder=" …"))
-    if run.state is RunState.SUCCEEDED and run.summary and run.kind == "unlearn":
-        return (
-            f"{run.summary['forgotten']} of {run.summary['n_samples']} forgotten, {run.summary['updates']} updates"
-        )
-    if run.state is RunState.SUCCEEDED and run.summary and run.kind in EXPERIMENTS:
-        return f"{run.summary['units']} {CONFIGS[run.kind].steps}"
     done, total = run.progress.get("done"), run.progress.get("total")
-    return f"{done} of {total} {CONFIGS[run.kind].steps}" if total else str(run.progress.get("message", ""))
-
-
-def _percent(share_of_one: float | None) -> str:
-    return "undefined" if share_of_one is None else f"{share_of_one:.1%}"
+    return f"{done} of {total} {kind.counted}" if total else str(run.progress.get("message", ""))
 
 
 def _number_or_auto(text: str | None) -> float | str | None:
@@ -599,81 +582,18 @@ def _finish(run: Run, as_json: bool) -> None:
 
 
 def _print_outcome(run: Run, summary: dict[str, Any]) -> None:
-    if run.kind in EXPERIMENTS:
-        _print_experiment(run, summary)
-    else:
-        {"unlearn": _print_unlearned, "evaluate": _print_evaluated}.get(run.kind, _print_scores)(run, summary)
-
-
-def _print_experiment(run: Run, summary: dict[str, Any]) -> None:
-    counted = CONFIGS[run.kind].steps
-    err.print(f"{summary['units']} {counted} in {summary['seconds']:.0f} s", highlight=False)
+    description = kind_named(run.kind).describe(run.directory, summary)
+    if description.table is not None:
+        table = Table(box=None, pad_edge=False)
+        for name in description.table:
+            table.add_column(str(name), no_wrap=True, justify="right" if name in ("value", "samples") else "left")
+        for row in description.table.itertuples(index=False):
+            table.add_row(*map(escape, row))
+        err.print(table)
     for warning in summary["warnings"]:
         err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
-    err.print(
-        f"Rows: {escape(str(ExperimentFiles(run.directory).rows))}\n"
-        f"What they show: python -m analysis evidence {escape(shlex.quote(str(run.directory)))}",
-        highlight=False,
-    )
-
-
-def _print_evaluated(run: Run, summary: dict[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in ("set", "metric", "value", "samples"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("value", "samples") else "left")
-    for one in EvaluationFiles(run.directory).read_json(EvaluationFiles(run.directory).aggregates):
-        value = "undefined" if one["value"] is None else f"{one['value']:.4g}"
-        table.add_row(one["split"], one["metric"], value, f"{one['n']:,}")
-    for task, found in (summary["harness"] or {}).items():
-        for metric, value in found.items():
-            table.add_row(task, metric, "undefined" if value is None else f"{value:.4g}", "")
-    err.print(table)
-    for warning in summary["warnings"]:
-        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
-    err.print(
-        f"{summary['n_samples']} samples in {summary['seconds']:.0f} s\n"
-        f"With intervals, or beside others: python -m analysis compare "
-        f"{escape(shlex.quote(str(run.directory)))}",
-        highlight=False,
-    )
-
-
-def _print_unlearned(run: Run, summary: dict[str, Any]) -> None:
-    err.print(
-        f"{summary['label']}: {summary['forgotten']} of {summary['n_samples']} samples found forgotten in "
-        f"{summary['updates']} updates ({summary['steps']} steps, {summary['seconds']:.0f} s); it ended with "
-        f"{summary['stop_reason']}, {summary['forgotten_at_end']} forgotten on the final weights.",
-        highlight=False,
-    )
-    for name in ("forget", "retain"):
-        if summary[f"{name}_nll"] is not None:
-            err.print(
-                f"{name}: MA {summary[f'{name}_accuracy_before']:.3f} → {summary[f'{name}_accuracy']:.3f}, NLL "
-                f"{summary[f'{name}_nll_before']:.3f} → {summary[f'{name}_nll']:.3f} nats per answer token",
-                highlight=False,
-            )
-    for warning in summary["warnings"]:
-        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
-    err.print(f"Model: {escape(str(UnlearningFiles(run.directory).model))}", highlight=False)
-
-
-def _print_scores(run: Run, summary: dict[str, Any]) -> None:
-    err.print(
-        f"{summary['n_samples']} samples, {summary['evaluations']} evaluations in {summary['seconds']:.0f} s; "
-        f"median relative SE {_percent(summary['median_relative_se'])}; reliability {_figure(summary, 'sum')} "
-        f"(sum), {_figure(summary, 'mean')} (mean).",
-        highlight=False,
-    )
-    for warning in summary["warnings"]:
-        err.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False)
-    err.print(
-        f"Scores: {escape(str(RunFiles(run.directory).scores))}  (small MRD: hard to unlearn)", highlight=False
-    )
-
-
-def _figure(summary: dict[str, Any], normalisation: str) -> str:
-    value = summary[f"reliability_{normalisation}"]
-    return "undefined" if value is None else f"{value:.3f}"
+    for line in description.lines:
+        err.print(escape(line), highlight=False)
 
 
 def main() -> None:

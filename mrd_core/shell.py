@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mrd_core.characteristics_config import CharacteristicsConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.options import words as evaluation_options
 from mrd_core.experiments.config import ExperimentConfig

@@ -80,7 +80,7 @@ def note_selected() -> None:
 def open_run(run_id: str) -> None:
     """Look at a run on the page of its kind."""
     run = store.get(run_id)
-    scored = store.scored_by(run)
+    scored = store.score_run_of(run)
     query = {}
     # An evaluation may stand for itself.
     if scored.kind == "score":

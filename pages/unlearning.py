@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def _views(run: Run) -> None:
-    known = session.store().unlearnings(run)
+    known = session.store().list(kinds=("unlearn",), score_run=run)
     looked_at = session.current_unlearnings(known)
     if not known:
         if unlearn_form.show(run):

@@ -29,8 +29,8 @@ from analysis.statistics.groups import (
     holm,
     spearman,
 )
+from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import Normalisation
-from mrd_core.scoring.files import json_value
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
 

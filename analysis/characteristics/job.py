@@ -13,18 +13,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.characteristics.complexity import COMPLEXITY, Complexity, complexity_index
+from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.characteristics.reading import TextRow, read_texts
-from analysis.characteristics.runs import About, CharacteristicsFiles
 from analysis.features import Feature, Material, features
 from analysis.features.rare_words import common_words
 from analysis.text.corpus import Corpus
 from analysis.text.pipeline.loading import Pipeline, load
-from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
-from mrd_core.scoring.files import RunFiles, json_value
+from mrd_core.scoring.files import RunFiles
 
 # Of the file, which may have no row.
 _SPAN_TYPES = {"sample_id": "str", "kind": "str", "start": "int64", "end": "int64", "depth": "int64"}

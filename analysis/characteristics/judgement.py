@@ -13,8 +13,8 @@ from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import Threshold, stratify
 from analysis.statistics.groups import REPLICATES, Interval, RankRegression, correlations, rank_regression
+from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import Normalisation
-from mrd_core.scoring.files import json_value
 
 # Of what MRD is taken over: a word can be one token or six, and a sum grows with the tokens.
 LENGTH = "n_tokens"

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import regex
 
+from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.spans import Span, spans
 from analysis.features import Feature, Reading
 from analysis.text.language import Detector
 from analysis.text.ngrams import UNSPACED
 from analysis.text.pipeline.loading import LONGEST, Pipeline
-from mrd_core.characteristics_config import ReadingConfig
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc

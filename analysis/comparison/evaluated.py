@@ -20,6 +20,7 @@ from mrd_core.evaluation.metrics import by_file_name
 from mrd_core.evaluation.sets import Kind, Role
 from mrd_core.evaluation.truth import closer_to_one_better, true_better
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
 from mrd_core.samples.reading import read_bytes
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.unlearning.config import UnlearnConfig
@@ -229,12 +230,12 @@ def _read_run(directory: Path) -> Evaluated:
     config = read_config(directory, EvaluateConfig)
     files = EvaluationFiles.finished(directory)
     summary = files.read_summary()
-    unlearned = files.read_json(files.unlearned) if files.unlearned.exists() else None
+    unlearned = read_json(files.unlearned) if files.unlearned.exists() else None
     settings = _settings(config, unlearned)
     label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
-    catalogue = files.read_json(files.catalogue)
+    catalogue = read_json(files.catalogue)
     values = pd.read_parquet(files.values).astype({"sample_id": str})
-    aggregates = pd.DataFrame(files.read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
+    aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
     return Evaluated(
         source=directory,
         label=label,

@@ -15,6 +15,7 @@ from analysis.statistics.censored import Estimate
 from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
 from mrd_core.scoring.measures import MEASURES
 from mrd_core.unlearning.methods import METHODS
 
@@ -130,7 +131,7 @@ def measurements(directory: Path) -> Measurements:
         config=config,
         rows=files.read_rows(),
         samples=_samples(files),
-        scored=files.read_json(files.scored) if files.scored.exists() else {},
+        scored=read_json(files.scored) if files.scored.exists() else {},
         finished=files.summary.exists(),
     )
 

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.characteristics.judgement import Judgement, claims_json, claims_table, group_table, regression_frame
 from analysis.characteristics.runs import Characterised
 from analysis.export.report import report
-from mrd_core.scoring.files import write_atomically
+from mrd_core.runs.files import write_atomically
 
 
 def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[str, Callable[[], bytes]]:

@@ -17,7 +17,7 @@ from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY
 from analysis.comparison.strata import DIFFERENCE, EASY, HARD, INTERACTION
 from analysis.comparison.table import Column, Comparison
 from analysis.export.report import document
-from mrd_core.scoring.files import json_value, write_atomically
+from mrd_core.runs.files import json_value, write_atomically
 
 Form = Literal["plain", "markdown", "latex", "csv"]
 

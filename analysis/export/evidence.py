@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence.runs import Evidence, Measurements
-from mrd_core.scoring.files import json_value, write_atomically
+from mrd_core.runs.files import json_value, write_atomically
 
 
 def evidence_json(found: Measurements, shown: Evidence) -> dict[str, Any]:

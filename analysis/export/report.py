@@ -13,8 +13,9 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from analysis.characteristics.claims import SIGNIFICANCE, Claim
+from analysis.characteristics.files import About
 from analysis.characteristics.judgement import Judgement, group_table, replicates_for
-from analysis.characteristics.runs import About, Characterised
+from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import measures_in, tie
 from analysis.figures import characteristics as figures

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mrd_core.characteristics_config import ReadingConfig
+from analysis.characteristics.config import ReadingConfig
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token

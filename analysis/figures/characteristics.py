@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.characteristics.claims import Claim
-from analysis.characteristics.runs import About
+from analysis.characteristics.files import About
 from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
 from analysis.figures.difficulty import BLUE, GREEN, GREY, MRD_TITLE, ORANGE, axis_type, with_unit

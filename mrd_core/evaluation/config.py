@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,7 +27,6 @@ SUITES: dict[SuiteName, str] = {
 class EvaluateConfig(RunConfig):
     """One evaluation of one model: what it still knows of the forget set, and what it has kept."""
 
-    steps: ClassVar[str] = "parts"
     kind: Literal["evaluate"] = "evaluate"
     suite: SuiteName = Field("custom", description=f"What is asked: {', '.join(SUITES)}.")
     data: str | None = Field(

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.errors import UserError
+from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples.cells import kind_of
 from mrd_core.samples.reading import read_bytes
-from mrd_core.scoring.files import json_value, write_atomically
 
 # A number, a text, or one of them for each of a sample's several answers.
 Value = float | str | tuple[float | str, ...]

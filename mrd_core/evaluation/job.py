@@ -23,7 +23,7 @@ from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import choose_template
 from mrd_core.runs import JobContext
-from mrd_core.scoring.files import json_value
+from mrd_core.runs.files import json_value, read_json, write_frame, write_json
 from mrd_core.scoring.plan import BATCH_TOKENS
 
 MAX_NEW_TOKENS = {"whp": 300}
@@ -44,7 +44,7 @@ def evaluate_job(config: EvaluateConfig, context: JobContext) -> dict[str, Any]:
     if not files.summary.exists():
         _carry_out(config, files, context)
     # Also where the summary was written and the process killed right after it.
-    files.remove_parts()
+    files.remove_scaffolding()
     return dict(files.read_summary())
 
 
@@ -70,7 +70,7 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
     summary["seconds"] = round(loaded + sum(summary["seconds_by_set"].values()), 3)
     for note in summary["notes"]:
         context.event("info", note)
-    files.write_json(files.summary, summary)
+    write_json(files.summary, summary)
 
 
 def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
@@ -121,7 +121,7 @@ def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -
 
     found = run_tasks(subject, config.harness_tasks, config.data, config.limit)
     # Of a model that has broken down a task may be no number.
-    files.write_json(
+    write_json(
         files.parts / f"{HARNESS}.json",
         {task: {name: json_value(value) for name, value in values.items()} for task, values in found.items()},
     )
@@ -136,9 +136,9 @@ def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
         return
     began = time.monotonic()
     measured = part()
-    files.write_frame(files.parts / f"{name}.values.parquet", measured.values)
-    files.write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
-    files.write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
+    write_frame(files.parts / f"{name}.values.parquet", measured.values)
+    write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
+    write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
 
 
 def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> dict[str, Any]:
@@ -147,11 +147,11 @@ def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts
     values.loc[values["split"] == REFERENCE, "split"] = "forget"
     answers = _joined(files, [one.name for one in suite.sets], "answers", ANSWER_COLUMNS)
     found = aggregates(values, suite)
-    files.write_frame(files.values, values)
-    files.write_frame(files.answers, answers)
-    files.write_json(files.aggregates, [one.as_json for one in found])
-    write_results(files.results, as_results(values, found))
-    done = {name: files.read_json(files.parts / f"{name}.done.json") for name in parts}
+    write_frame(files.values, values)
+    write_frame(files.answers, answers)
+    write_json(files.aggregates, [one.as_json for one in found])
+    write_results(files.openunlearning, as_results(values, found))
+    done = {name: read_json(files.parts / f"{name}.done.json") for name in parts}
     return {
         "suite": config.suite,
         "n_samples": sum(len(one.frame) for one in suite.sets),
@@ -161,7 +161,7 @@ def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts
         "seconds_by_set": {name: one["seconds"] for name, one in done.items()},
         "texts_generated": int(answers["generated"].notna().sum()),
         "reference": config.reference,
-        "harness": files.read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
+        "harness": read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
         "headline": _headline(found),
     }
 

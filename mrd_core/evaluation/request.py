@@ -1,4 +1,4 @@
-"""Asking for an evaluation: its sets are read and kept there and then, with the MRD of the samples.
+"""What an evaluation takes along when it is asked for: its sets, and the MRD of the samples.
 
 Loads no torch.
 """
@@ -8,20 +8,17 @@ from __future__ import annotations
 import importlib
 import shutil
 from pathlib import Path
-from typing import Any
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import EvaluateConfig, SuiteName
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import Suite
-from mrd_core.model.config import ModelConfig
-from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import write_json
+from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.installation import Settings
-from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.settings.configuration import RunConfig
 
 _LOADERS: dict[SuiteName, str] = {
     "tofu": "mrd_core.evaluation.suites.tofu",
@@ -32,22 +29,11 @@ _LOADERS: dict[SuiteName, str] = {
 }
 
 
-def request(
-    config: EvaluateConfig,
-    *,
-    store: RunStore,
-    settings: Settings,
-    directory: Path | None = None,
-    launcher: Launcher | None = None,
-) -> Run:
-    """Submit an evaluation, with its own copy of what is asked and of the scores beside it.
+def prepare(config: EvaluateConfig, draft: Path) -> EvaluateConfig:
+    """Write what is asked, and the scores beside it, into the directory of a new run.
 
-    Args:
-        config: Of the run; what it leaves open is taken from its unlearning run, see `completed`.
-        store: Where the row goes.
-        settings: Names the data root.
-        directory: The run directory; new or empty.
-        launcher: Starts the worker; without one the caller carries the run out itself.
+    Returns:
+        The configuration, with what it left open taken from its unlearning run, see `completed`.
 
     Raises:
         UserError: A run that it builds on is not finished, a set is missing or no good, or the harness that
@@ -56,14 +42,8 @@ def request(
     whole = completed(config)
     if config.harness_tasks:
         harness.require(config.harness_tasks)
-    return submit(
-        whole,
-        store=store,
-        settings=settings,
-        directory=directory,
-        launcher=launcher,
-        prepare=lambda draft: copy_sets(whole, EvaluationFiles(draft)),
-    )
+    copy_sets(whole, EvaluationFiles(draft))
+    return whole
 
 
 def completed(config: EvaluateConfig) -> EvaluateConfig:
@@ -74,16 +54,26 @@ def completed(config: EvaluateConfig) -> EvaluateConfig:
     """
     if config.unlearn_run is None:
         return config
-    unlearned = read_config(config.unlearn_run, UnlearnConfig)
-    files = UnlearningFiles(config.unlearn_run)
-    if not files.summary.exists() or not files.model.is_dir():
+    unlearning, kind = maker(config.unlearn_run)
+    model = kind.model(config.unlearn_run) if kind.model else config.model
+    wishes = {"device": config.model.device, "dtype": config.model.dtype}
+    score_run = config.score_run or getattr(unlearning, "score_run", None)
+    return config.model_copy(update={"model": model.model_copy(update=wishes), "score_run": score_run})
+
+
+def maker(directory: Path) -> tuple[RunConfig, Kind]:
+    """Return the configuration and the kind of the run whose model is evaluated.
+
+    Raises:
+        UserError: Such runs make no model.
+    """
+    config = read_config(directory, RunConfig)
+    kind = kind_named(config.kind)
+    if kind.model is None:
         raise UserError(
-            f"The unlearning run in {config.unlearn_run}",
-            "has no model: it has not finished, or its model was removed.",
-            "Wait for it, resume it, or evaluate another run.",
+            f"The {kind.files.noun} in {directory}", "makes no model.", "Name the directory of an unlearning run."
         )
-    changes = {"model": _made(unlearned, files.model, config.model)}
-    return config.model_copy(update=changes | {"score_run": config.score_run or unlearned.score_run})
+    return config, kind
 
 
 def load_suite(config: EvaluateConfig) -> Suite:
@@ -100,7 +90,7 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
     """Write the sets, the scores and the account of the unlearning run into the run's directory.
 
     Raises:
-        UserError: As in `request`.
+        UserError: A set is missing or no good, or the score run is not finished.
     """
     if config.score_run is not None:
         scored = RunFiles(config.score_run)
@@ -108,10 +98,10 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
         if not _is_inherited(config) or scored.summary.exists():
             shutil.copyfile(RunFiles.finished(config.score_run).scores, files.scores)
     if config.unlearn_run is not None:
-        unlearned = read_config(config.unlearn_run, UnlearnConfig)
-        summary = UnlearningFiles(config.unlearn_run).read_summary()
-        content: dict[str, Any] = {"config": unlearned.model_dump(mode="json"), "summary": summary}
-        files.write_json(files.unlearned, content)
+        unlearning, kind = maker(config.unlearn_run)
+        summary = kind.files(config.unlearn_run).read_summary()
+        content = {"config": unlearning.model_dump(mode="json"), "summary": summary}
+        write_json(files.unlearned, content)
     suite = load_suite(config)
     require_reference(config, suite)
     suite.save(files)
@@ -121,7 +111,8 @@ def _is_inherited(config: EvaluateConfig) -> bool:
     """Return whether the score run is that of the unlearning run, and was not named."""
     if config.unlearn_run is None:
         return False
-    return config.score_run == read_config(config.unlearn_run, UnlearnConfig).score_run
+    unlearning, _kind = maker(config.unlearn_run)
+    return config.score_run == getattr(unlearning, "score_run", None)
 
 
 def require_reference(config: EvaluateConfig, suite: Suite) -> None:
@@ -147,22 +138,3 @@ def require_reference(config: EvaluateConfig, suite: Suite) -> None:
     elif is_path(config.reference):
         # A name on the hub is fetched by the run, which takes its time.
         folder_of(config.reference)
-
-
-def _made(unlearned: UnlearnConfig, model: Path, wished: ModelConfig) -> ModelConfig:
-    """Return the model that an unlearning run made, its adapter on the model that it was trained on.
-
-    Raises:
-        UserError: That model had an adapter of its own: two cannot be merged.
-    """
-    wishes = {"device": wished.device, "dtype": wished.dtype, "template": unlearned.model.template}
-    if unlearned.optimiser.lora_rank is not None:
-        if unlearned.model.adapter is not None:
-            raise UserError(
-                f"The adapter in {model}",
-                f"was trained on a model with another adapter ({unlearned.model.adapter}), and two are not merged "
-                "here.",
-                "Merge the first into its model, save that, and unlearn from there.",
-            )
-        return ModelConfig(source=unlearned.model.source, adapter=str(model), **wishes)
-    return ModelConfig(source=str(model), **wishes)

@@ -8,6 +8,7 @@ from typing import Literal
 import pandas as pd
 
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import evenly_spaced
 
 # What is to be forgotten, what is to be kept, what was never seen, and what any model may know.
@@ -65,14 +66,14 @@ class Suite:
     def save(self, files: EvaluationFiles) -> None:
         """Write all sets into the directory of the run."""
         for one in self.sets:
-            files.write_frame(files.sets / f"{one.name}.parquet", one.frame)
+            write_frame(files.sets / f"{one.name}.parquet", one.frame)
         known = [{"name": one.name, "title": one.title, "role": one.role, "kind": one.kind} for one in self.sets]
-        files.write_json(files.catalogue, {"sets": known, "notes": list(self.notes)})
+        write_json(files.catalogue, {"sets": known, "notes": list(self.notes)})
 
     @classmethod
     def load(cls, files: EvaluationFiles) -> Suite:
         """Read what `save` wrote."""
-        content = files.read_json(files.catalogue)
+        content = read_json(files.catalogue)
         sets = (
             EvaluationSet(**known, frame=pd.read_parquet(files.sets / f"{known['name']}.parquet"))
             for known in content["sets"]

@@ -35,7 +35,6 @@ class ExperimentConfig(RunConfig):
         figure: Where the paper has it.
     """
 
-    steps: ClassVar[str] = "measurements"
     name: ClassVar[str]
     figure: ClassVar[str]
     score_run: Path | None = Field(

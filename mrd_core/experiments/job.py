@@ -16,6 +16,7 @@ from mrd_core.experiments.request import copy_retain, copy_scores
 from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
+from mrd_core.runs.files import read_json, write_json
 from mrd_core.runs.store import Level
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
@@ -99,7 +100,7 @@ def experiment_job(config: ExperimentConfig, context: JobContext) -> dict[str, A
     files = ExperimentFiles(context.directory)
     if not files.summary.exists():
         _carry_out(config, files, context)
-    return files.read_json(files.summary)
+    return files.read_summary()
 
 
 def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobContext) -> None:
@@ -111,7 +112,7 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     context.progress(0, 1, message="Loading the model")
     experiment = _experiment(config, material, context)
     files.mend()
-    done: dict[str, list[Row]] = {unit: list(rows) for unit, rows in files.finished().items()}
+    done: dict[str, list[Row]] = {unit: list(rows) for unit, rows in files.finished_units().items()}
     for number, unit in enumerate(experiment.units):
         context.check_cancelled()
         context.progress(number, len(experiment.units), message="Measuring")
@@ -123,14 +124,14 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     for warning in facts["warnings"]:
         context.event("warning", warning)
     files.write_rows([row for unit in experiment.units for row in done[unit]])
-    files.write_json(
+    write_json(
         files.summary,
         {
             "experiment": config.name,
             "n_samples": len(material.forget_set),
             "units": len(experiment.units),
             "seconds": round(time.monotonic() - began, 3),
-            "scored": files.read_json(files.scored),
+            "scored": read_json(files.scored),
             **facts,
             "reasons": {"threads": threads.stated} | facts["reasons"],
         },
@@ -156,7 +157,7 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
         forget_set=forget_set,
         scores=scores.set_index("sample_id", drop=False).loc[list(forget_set.frame["sample_id"])],
         retain_set=ForgetSet.load(files.retain) if files.retain.exists() else None,
-        sigma=float(files.read_json(files.scored)["sigma"]),
+        sigma=float(read_json(files.scored)["sigma"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Asking for an experiment: samples, scores and retain set are taken from the score run there and then.
+"""What an experiment takes along when it is asked for: samples, scores and retain set.
 
 Loads no torch.
 """
@@ -11,44 +11,26 @@ from pathlib import Path
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.runs import Launcher, Run, RunStore, submit
+from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.request import read_split, score_summary, without
 
 
-def request(
-    config: ExperimentConfig,
-    *,
-    store: RunStore,
-    settings: Settings,
-    directory: Path | None = None,
-    launcher: Launcher | None = None,
-) -> Run:
-    """Submit an experiment, with its own copy of the scores where it builds on a score run.
-
-    Args:
-        config: Of the run.
-        store: Where the row goes.
-        settings: Names the data root.
-        directory: The run directory; new or empty.
-        launcher: Starts the worker; without one the caller carries the run out itself.
+def prepare(config: ExperimentConfig, draft: Path) -> ExperimentConfig:
+    """Copy samples, scores and retain set into the directory of a new run, where it builds on a score run.
 
     Raises:
         UserError: The score run is not finished, or the retain set is no good.
     """
-
-    def prepare(draft: Path) -> None:
-        files = ExperimentFiles(draft)
-        if config.score_run is not None:
-            copy_scores(config, files)
-            copy_retain(config, files)
-        elif isinstance(config, UnlearningExperimentConfig) and config.retain is not None:
-            # Scoring comes first: what is wrong with the retain set should not be found out after it.
-            read_split(config.retain, "retain")
-
-    return submit(config, store=store, settings=settings, directory=directory, launcher=launcher, prepare=prepare)
+    files = ExperimentFiles(draft)
+    if config.score_run is not None:
+        copy_scores(config, files)
+        copy_retain(config, files)
+    elif isinstance(config, UnlearningExperimentConfig) and config.retain is not None:
+        # Scoring comes first: what is wrong with the retain set should not be found out after it.
+        read_split(config.retain, "retain")
+    return config
 
 
 def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
@@ -72,7 +54,7 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
     ):
         shutil.copyfile(source, copy)
     # Last, since its presence says that all is there.
-    files.write_json(files.scored, score_summary(directory))
+    write_json(files.scored, score_summary(directory))
 
 
 def copy_retain(config: ExperimentConfig, files: ExperimentFiles) -> None:

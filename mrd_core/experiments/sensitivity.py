@@ -26,10 +26,10 @@ from mrd_core.experiments.job import Done, Material
 from mrd_core.model import loading as models
 from mrd_core.model.perturbation import Noise
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import SCOPES, SUMS, Mode, scores
-from mrd_core.scoring.files import json_value
 
 # Evaluations of one unit of the study of K.
 EVALUATIONS = 10

@@ -23,10 +23,10 @@ from mrd_core.model.likelihood import is_out_of_memory
 from mrd_core.model.perturbation import Noise
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import SCOPES
-from mrd_core.scoring.files import json_value
 from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
 
 DTYPE = "float64"

@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.experiments.config import EXPERIMENTS
-from mrd_core.scoring.config import ScoreConfig
+from mrd_core.runs.files import CONFIG_FILE, remove_entry, write_atomically
+from mrd_core.runs.kind import kind_named, kinds
 from mrd_core.settings.configuration import RunConfig
-from mrd_core.unlearning.config import UnlearnConfig
 
-CONFIG_FILE = "config.json"
-LOG_FILE = "worker.log"
-# Where the directory of a score run holds those of its characteristics runs.
-READINGS = "characteristics"
-# In a directory that the user chose, other files may be the user's own.
-WRITTEN_BY_RUNS = frozenset(
-    {
-        LOG_FILE,
-        "samples.parquet",
-        "plan.json",
-        "baseline.npy",
-        "units",
-        "draws.parquet",
-        "tokens.parquet",
-        "hidden_states.npy",
-        READINGS,
-        "features.parquet",
-        "spans.parquet",
-        "samples.csv",
-        "strata.csv",
-        "claims.csv",
-        "claims.json",
-        "groups.csv",
-        "regression.csv",
-        "report.html",
-        "scores.parquet",
-        "measures.parquet",
-        "scoring",
-        "units.jsonl",
-        "rows.parquet",
-        "retain.parquet",
-        "curriculum.parquet",
-        "refusals.txt",
-        "scored.json",
-        "start.json",
-        "before.parquet",
-        "answers_before.parquet",
-        "tokens_before.parquet",
-        "steps.jsonl",
-        "evaluations.jsonl",
-        "checkpoints",
-        "outcome.parquet",
-        "answer_tokens.parquet",
-        "tensorboard",
-        "model",
-        "sets",
-        "sets.json",
-        "parts",
-        "unlearned.json",
-        "values.parquet",
-        "answers.parquet",
-        "aggregates.json",
-        "openunlearning.json",
-        "summary.json",
-    }
-)
 Config = TypeVar("Config", bound=RunConfig)
-CONFIGS: dict[str, type[RunConfig]] = {
-    "score": ScoreConfig,
-    "characteristics": CharacteristicsConfig,
-    "unlearn": UnlearnConfig,
-    "evaluate": EvaluateConfig,
-    **EXPERIMENTS,
-}
 
 
 def write_config(directory: Path, config: RunConfig) -> None:
     """Write `config` to `directory`/config.json; readers see the whole file or none."""
-    temporary = directory / f".{CONFIG_FILE}.tmp"
-    temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    temporary.replace(directory / CONFIG_FILE)
+    text = config.model_dump_json(indent=2) + "\n"
+    write_atomically(directory / CONFIG_FILE, lambda stream: stream.write(text.encode()))
 
 
 def read_config(directory: Path, of: type[Config]) -> Config:
@@ -106,7 +39,7 @@ def read_config(directory: Path, of: type[Config]) -> Config:
         ) from error
     config = _parse(path, text)
     if not isinstance(config, of):
-        wanted = ", ".join(kind for kind, known in CONFIGS.items() if issubclass(known, of))
+        wanted = ", ".join(kind.name for kind in kinds().values() if issubclass(kind.config, of))
         raise UserError(
             str(directory),
             f"It is a {config.kind} run, no {wanted} run.",
@@ -115,14 +48,15 @@ def read_config(directory: Path, of: type[Config]) -> Config:
     return config
 
 
-def remove(directory: Path, *, whole: bool = True) -> None:
+def remove(directory: Path, only: Collection[str] | None = None) -> None:
     """Remove a run directory; one that does not exist is fine.
 
     config.json goes last, so that a removal that was interrupted can be repeated.
 
     Args:
         directory: The run directory.
-        whole: Remove everything in it; else only what a run writes, and the directory if that leaves it empty.
+        only: Names of what a run writes, where other files in it may be the user's own: these are removed, and the
+            directory if that leaves it empty. By default everything.
 
     Raises:
         UserError: The directory has no config.json, so it may be something else of the user's.
@@ -137,8 +71,9 @@ def remove(directory: Path, *, whole: bool = True) -> None:
             "Look what is in it and remove it by hand.",
         )
     for entry in directory.iterdir():
-        if entry != config and (whole or entry.name in WRITTEN_BY_RUNS):
-            _remove_entry(entry)
+        # What a kill left half-written is nobody's own.
+        if entry != config and (only is None or entry.name in only or entry.match(".*.tmp")):
+            remove_entry(entry)
     config.unlink()
     if not any(directory.iterdir()):
         directory.rmdir()
@@ -147,11 +82,9 @@ def remove(directory: Path, *, whole: bool = True) -> None:
 def _parse(path: Path, text: str) -> RunConfig:
     try:
         fields = TypeAdapter(dict[str, object]).validate_json(text)
-        return CONFIGS[str(fields.get("kind", "score"))].model_validate_json(text)
-    except KeyError as error:
-        raise UserError(
-            str(path), f"The kind {error} is unknown.", f"Use one of: {', '.join(CONFIGS)}."
-        ) from error
+        return kind_named(str(fields.get("kind", "score"))).config.model_validate_json(text)
+    except UserError as error:
+        raise UserError(str(path), f"{error.what} {error.why}", error.fix) from error
     except ValidationError as error:
         raise UserError(
             str(path), _first_problem(error), "Correct the file, or copy the config.json of another run."
@@ -166,10 +99,3 @@ def _first_problem(error: ValidationError) -> str:
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
-
-
-def _remove_entry(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
-    else:
-        entry.unlink()

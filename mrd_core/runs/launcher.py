@@ -12,9 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from sqlalchemy.exc import IntegrityError
+
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
-from mrd_core.runs.record import Run
+from mrd_core.runs.files import CONFIG_FILE, LOG_FILE
+from mrd_core.runs.kind import Kind, kind_named
+from mrd_core.runs.record import RESUMABLE, Run, RunState
 from mrd_core.runs.store import RunStore, new_run_id
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -41,7 +45,7 @@ class LocalLauncher:
 
     def launch(self, run: Run, command: Sequence[str]) -> None:
         """Start `command` in a session of its own, its output appended to the run's log."""
-        with (run.directory / run_directory.LOG_FILE).open("ab") as log:
+        with (run.directory / LOG_FILE).open("ab") as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -64,9 +68,9 @@ class LocalLauncher:
         }
 
 
-def command_for(directory: Path, kind: str = "score") -> list[str]:
-    """Return the command line that carries out the run of this kind in `directory`."""
-    return [sys.executable, "-m", run_directory.CONFIGS[kind].package, "run", str(directory)]
+def command_for(directory: Path) -> list[str]:
+    """Return the command line that carries out the run in `directory`."""
+    return [sys.executable, "-m", "mrd_core", "run", str(directory)]
 
 
 def queue_of(device: str) -> str:
@@ -85,34 +89,75 @@ def submit(
     store: RunStore,
     settings: Settings,
     directory: Path | None = None,
-    title: str | None = None,
     launcher: Launcher | None = None,
     prepare: Callable[[Path], None] | None = None,
 ) -> Run:
     """Make the run directory and the row of a new run, and launch its worker.
 
     All or nothing: the directory appears whole, the row after it, and neither is left if the worker cannot
-    be started.
+    be started. A run whose kind gives it a place of its own is made once: asked for again it is returned, resumed
+    where it ended early, and made anew where its results are gone.
 
     Args:
         config: Becomes `config.json`.
         store: Where the row goes.
         settings: Names the data root: runs lie in `settings.home`/runs unless `directory` is given.
         directory: The run directory; it must not exist, or be empty.
-        title: For people; made from `config` unless given.
         launcher: Starts the worker; without one the caller carries the run out itself.
-        prepare: Writes further files into the directory it is given before the run becomes visible.
+        prepare: Writes what the run keeps of its own into the directory it is given before the run becomes
+            visible, in the place of the kind's own preparation.
 
     Raises:
-        UserError: The directory exists and is not empty, or another run is known to lie there.
+        UserError: The directory exists and is not empty, another run is known to lie there, or what the run builds
+            on is not as its kind needs it.
     """
+    kind = kind_named(config.kind)
+    place = kind.place(config)
+    if place is not None:
+        return _made_once(kind, config, place.resolve(), store, launcher)
     run_id = new_run_id()
     directory = (directory or settings.home / "runs" / run_id).resolve()
+    return _made(kind, config, directory, store, launcher, prepare, run_id)
+
+
+def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None) -> Run:
+    """Queue a run that ended early again, and launch its worker.
+
+    Raises:
+        UserError: The run cannot be resumed.
+    """
+    run = store.resume(run_id)
+    if launcher:
+        launcher.launch(run, command_for(run.directory))
+    return run
+
+
+def register(config: RunConfig, directory: Path, store: RunStore, run_id: str | None = None) -> Run:
+    """Add the queued run that a directory's configuration describes to the store.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
+    """
+    title = kind_named(config.kind).title(config)
+    links = {name: getattr(config, name, None) for name in ("score_run", "study")}
+    return store.create(config.kind, title, queue_of(config.device), directory, run_id, **links)
+
+
+def _made(
+    kind: Kind,
+    config: RunConfig,
+    directory: Path,
+    store: RunStore,
+    launcher: Launcher | None,
+    prepare: Callable[[Path], None] | None = None,
+    run_id: str | None = None,
+) -> Run:
+    """Make a new run in a directory that must be free, and launch it."""
     _require_free(directory)
     _require_unknown(directory, store)
-    _write_directory(directory, config, prepare)
+    config = _write_directory(directory, kind, config, prepare)
     try:
-        run = store.create(config.kind, title or config.title, queue_of(config.device), directory, run_id)
+        run = register(config, directory, store, run_id)
     except BaseException:
         run_directory.remove(directory)
         raise
@@ -121,12 +166,35 @@ def submit(
     return run
 
 
+def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, launcher: Launcher | None) -> Run:
+    """Return the run that lies in `directory`, made where there is none."""
+    store.reap()
+    known = store.find_by_directory(directory)
+    finished = kind.files(directory).is_finished
+    if known and known.state is RunState.SUCCEEDED and not finished:
+        # Somebody removed its results by hand.
+        store.delete(known.id)
+        known = None
+    if known is None:
+        if finished and (directory / CONFIG_FILE).exists():
+            # It came along with a copy of the run that it builds on, and this store does not know it.
+            run_directory.remove(directory, only=[artifact.path for artifact in kind.artifacts.values()])
+        try:
+            return _made(kind, config, directory, store, launcher)
+        except (OSError, IntegrityError):
+            # Somebody else asked for the same at the same moment, and was first.
+            known = store.find_by_directory(directory)
+            if known is None:
+                raise
+    return resume(known.id, store=store, launcher=launcher) if known.state in RESUMABLE else known
+
+
 def _require_free(directory: Path) -> None:
-    if (directory / run_directory.CONFIG_FILE).exists():
+    if (directory / CONFIG_FILE).exists():
         raise UserError(
             str(directory),
             "It already holds a run.",
-            "Name another directory, or delete that run first (`python -m mrd_core runs delete`).",
+            "Name another directory, or delete that run first (`mrd-lens runs delete`).",
         )
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(
@@ -141,24 +209,30 @@ def _require_unknown(directory: Path, store: RunStore) -> None:
         raise UserError(
             str(directory),
             f"It was the directory of run {earlier.id}, whose files somebody removed.",
-            f"Delete that run first (`python -m mrd_core runs delete {earlier.id}`), or name another directory.",
+            f"Delete that run first (`mrd-lens runs delete {earlier.id}`), or name another directory.",
         )
 
 
-def _write_directory(directory: Path, config: RunConfig, prepare: Callable[[Path], None] | None) -> None:
+def _write_directory(
+    directory: Path, kind: Kind, config: RunConfig, prepare: Callable[[Path], None] | None
+) -> RunConfig:
+    """Write what the run is launched with, and return its configuration as its kind has completed it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".submitting-", dir=directory.parent) as staging:
         draft = Path(staging) / directory.name
         draft.mkdir()
         if prepare:
             prepare(draft)
+        else:
+            config = kind.prepare(config, draft)
         run_directory.write_config(draft, config)
         draft.rename(directory)
+    return config
 
 
 def _launch(launcher: Launcher, run: Run, store: RunStore) -> None:
     try:
-        launcher.launch(run, command_for(run.directory, run.kind))
+        launcher.launch(run, command_for(run.directory))
     except BaseException:
         store.request_cancel(run.id)
         store.delete(run.id)

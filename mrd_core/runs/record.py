@@ -77,6 +77,8 @@ class Run:
         attempt: 1, and one more with every resume.
         device: Device whose queue the run waits in.
         directory: Absolute path of the run directory.
+        score_run: Directory of the score run that it builds on; None where it builds on none.
+        study: Comparison that it is a part of; None where it stands for itself.
         queued_at: When the present attempt was submitted [UTC], as are all times here.
         pid_started: Start of the worker process [seconds since the epoch]; tells a reused pid apart.
         progress: Free JSON; by convention done, total, eta_seconds, message and, while waiting, place.
@@ -102,3 +104,5 @@ class Run:
     progress: dict[str, Any]
     error: RunError | None
     summary: dict[str, Any] | None
+    score_run: Path | None = None
+    study: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Dialect,
     Double,
@@ -25,13 +27,21 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     create_engine,
+    delete,
     event,
+    func,
+    insert,
+    inspect,
     make_url,
+    select,
+    text,
+    update,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mrd_core.errors import UserError
+from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.runs.record import RunState
 
 # In this order: the busy timeout must already hold when the switch to WAL meets another process.
@@ -57,6 +67,8 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 METADATA = MetaData()
+# Raised with every change of the tables; `_migrate` brings older stores there.
+VERSION = 2
 STATE = Enum(RunState, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states])
 
 RUNS = Table(
@@ -81,9 +93,16 @@ RUNS = Table(
     Column("progress", JSON(none_as_null=True), nullable=False),
     Column("error", JSON(none_as_null=True)),
     Column("summary", JSON(none_as_null=True)),
+    # Directory of the score run that the run builds on.
+    Column("score_run", Text),
+    # Comparison that the run is a part of.
+    Column("study", Text),
     # A deleted run's place is never given out again.
     sqlite_autoincrement=True,
 )
+
+# One row.
+SCHEMA = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
 
 METRICS = Table(
     "metrics",
@@ -137,13 +156,59 @@ def open_engine(url: str) -> Engine:
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         _create_tables(engine)
+        version = _version(engine)
+        if version < VERSION:
+            _migrate(engine)
     except (ArgumentError, DBAPIError, ModuleNotFoundError, OSError) as error:
         raise UserError(
             f"the run store {_without_password(url)}",
             f"It cannot be opened ({_first_line(error)}).",
             "Set MRD_HOME to a folder you can write to, or MRD_STORE_URL to a database that is reachable.",
         ) from error
+    if version > VERSION:
+        raise UserError(
+            f"the run store {_without_password(url)}",
+            f"It was written by a newer version of this program (schema {version}; this one knows {VERSION}).",
+            "Update the program, or set MRD_HOME or MRD_STORE_URL to another store.",
+        )
     return engine
+
+
+def _version(connectable: Engine | Connection) -> int:
+    """Return the version of the tables; 1 where none is written down, as before there were versions."""
+    if isinstance(connectable, Engine):
+        with connectable.connect() as connection:
+            return _version(connection)
+    return int(connectable.execute(select(func.max(SCHEMA.c.version))).scalar() or 1)
+
+
+def _migrate(engine: Engine) -> None:
+    """Add what an older store lacks, read off the runs' configurations. One process does it, others wait."""
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        else:
+            connection.execute(text("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE"))
+        if _version(connection) < VERSION:
+            there = {column["name"] for column in inspect(connection).get_columns("runs")}
+            for name in {"score_run", "study"} - there:
+                connection.execute(text(f"ALTER TABLE runs ADD COLUMN {name} TEXT"))
+            for run_id, directory in connection.execute(select(RUNS.c.id, RUNS.c.directory)).all():
+                links = _links(Path(directory))
+                connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(links))
+            connection.execute(delete(SCHEMA))
+            connection.execute(insert(SCHEMA).values(version=VERSION))
+        connection.commit()
+
+
+def _links(directory: Path) -> dict[str, str | None]:
+    """Return what a run's config.json says of others; nothing where its directory was removed by hand."""
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        score_run, study = config.get("score_run"), config.get("study")
+        return {"score_run": str(Path(score_run).resolve()) if score_run else None, "study": study}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {"score_run": None, "study": None}
 
 
 def _to_json(value: Any) -> str:

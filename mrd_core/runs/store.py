@@ -18,17 +18,15 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
 
-from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import directory as run_directory
+from mrd_core.runs.files import LOG_FILE
+from mrd_core.runs.kind import kind_named
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
 from mrd_core.runs.record import ACTIVE, RESUMABLE, TERMINAL, Run, RunError, RunState, require_legal, sources_of
 from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
-from mrd_core.unlearning.config import UnlearnConfig
 
 Level = Literal["info", "warning", "error"]
 
@@ -58,6 +56,7 @@ class SampleUpdate(NamedTuple):
 
 
 Runs = list[Run]
+Conditions = list[ColumnElement[bool]]
 
 
 def new_run_id() -> str:
@@ -87,8 +86,18 @@ class RunStore:
         settings = settings or Settings.from_environment()
         return cls(open_engine(settings.store_url), settings.home)
 
-    def create(self, kind: str, title: str, device: str, directory: Path, run_id: str | None = None) -> Run:
-        """Add a queued run at the end of its device's queue.
+    def create(
+        self,
+        kind: str,
+        title: str,
+        device: str,
+        directory: Path,
+        run_id: str | None = None,
+        *,
+        score_run: Path | None = None,
+        study: str | None = None,
+    ) -> Run:
+        """Add a queued run at the end of its device's queue; its values are those of `Run`.
 
         Raises:
             sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
@@ -105,6 +114,8 @@ class RunStore:
             "created_at": now,
             "queued_at": now,
             "progress": {},
+            "score_run": None if score_run is None else str(score_run.resolve()),
+            "study": study,
         }
         with self._engine.begin() as connection:
             connection.execute(insert(RUNS).values(values))
@@ -121,7 +132,7 @@ class RunStore:
         if len(exact or found) == 1:
             return (exact or found)[0]
         if not found:
-            raise UserError(f"run {run_id}", "There is no such run.", "`python -m mrd_core runs list` shows them.")
+            raise UserError(f"run {run_id}", "There is no such run.", "`mrd-lens runs list` shows them.")
         ids = ", ".join(run.id for run in found[:5])
         raise UserError(f"run {run_id}", f"{len(found)} runs begin so ({ids}).", "Give more of the id.")
 
@@ -130,9 +141,25 @@ class RunStore:
         found = self._select(RUNS.c.directory == str(path.resolve()))
         return found[0] if found else None
 
-    def list(self, limit: int = 100, states: Iterable[RunState] | None = None) -> Runs:
-        """Return the newest `limit` runs, newest first, of all states or of some."""
-        conditions = [] if states is None else [RUNS.c.state.in_(set(states))]
+    def list(
+        self,
+        limit: int | None = None,
+        *,
+        states: Iterable[RunState] | None = None,
+        kinds: Iterable[str] | None = None,
+        score_run: Run | None = None,
+    ) -> Runs:
+        """Return runs, newest first.
+
+        Args:
+            limit: Most runs.
+            states: Only runs in one of these.
+            kinds: Only runs of these kinds.
+            score_run: Only runs that build on this one.
+        """
+        conditions: Conditions = [] if states is None else [RUNS.c.state.in_(set(states))]
+        conditions += [] if kinds is None else [RUNS.c.kind.in_(set(kinds))]
+        conditions += [] if score_run is None else [RUNS.c.score_run == str(score_run.directory)]
         return self._select(*conditions, limit=limit)
 
     def transition(
@@ -307,15 +334,16 @@ class RunStore:
     def delete(self, run_id: str) -> None:
         """Remove a run that has ended: its directory with texts, checkpoints and log, then all its rows.
 
-        The readings of a score run, which lie in its directory, go with it.
+        Runs that build on it and lie in its directory (characteristics) go with it.
 
         Raises:
-            UserError: The run or a reading of it is active, or its directory is not one that may be removed.
+            UserError: The run or one in its directory is active, or the directory is not one that may be removed.
         """
         run = self.get(run_id)
         if run.state in TERMINAL:
-            for reading in self.readings(run):
-                self.delete(reading.id)
+            for inner in self.list(score_run=run):
+                if inner.directory.is_relative_to(run.directory):
+                    self.delete(inner.id)
         with self._engine.begin() as connection:
             # The rows go first and come back if the files cannot go; no resume can come in between.
             for table in (METRICS, SAMPLE_UPDATES, EVENTS):
@@ -325,50 +353,28 @@ class RunStore:
                 raise UserError(
                     f"run {run.id}",
                     "It has not ended, so its files are in use.",
-                    f"Cancel it first: `python -m mrd_core runs cancel {run.id}`.",
+                    f"Cancel it first: `mrd-lens runs cancel {run.id}`.",
                 )
             self._refuse_to_remove_more(run)
-            run_directory.remove(run.directory, whole=run.directory.is_relative_to(self.home / "runs"))
+            own = run.directory.is_relative_to(self.home / "runs")
+            names = [] if own else [artifact.path for artifact in kind_named(run.kind).artifacts.values()]
+            run_directory.remove(run.directory, only=None if own else names)
         self._forget_deleted_pages()
 
-    def readings(self, run: Run) -> Runs:
-        """Return the characteristics runs of a score run, newest first."""
-        within = run.directory / run_directory.READINGS
-        return [
-            reading
-            for reading in self._select(RUNS.c.kind == "characteristics")
-            if reading.directory.is_relative_to(within)
-        ]
-
-    def unlearnings(self, run: Run) -> Runs:
-        """Return the unlearning runs that take their samples from a score run, newest first."""
-        return [found for found in self._select(RUNS.c.kind == "unlearn") if _takes_from(found, run)]
-
-    def experiments(self, run: Run) -> Runs:
-        """Return the experiments that take their samples from a score run, newest first."""
-        return [found for found in self._select(RUNS.c.kind.in_(EXPERIMENTS)) if _takes_from(found, run)]
-
-    def evaluations(self) -> Runs:
-        """Return all evaluations, newest first: of the models of any run, or of none."""
-        return self._select(RUNS.c.kind == "evaluate")
-
-    def scored_by(self, run: Run) -> Run:
+    def score_run_of(self, run: Run) -> Run:
         """Return the score run that another run builds on; the run itself where it builds on none.
 
         Raises:
             UserError: The store does not know it.
         """
-        config = run_directory.read_config(run.directory, RunConfig)
-        if not isinstance(config, CharacteristicsConfig | UnlearnConfig | ExperimentConfig | EvaluateConfig):
+        if run.score_run is None:
             return run
-        if config.score_run is None:
-            return run
-        scored = self.find_by_directory(config.score_run)
+        scored = self.find_by_directory(run.score_run)
         if scored is None:
             raise UserError(
-                f"The score run in {config.score_run}",
+                f"The score run in {run.score_run}",
                 "is not in this store.",
-                "Register it with `python -m mrd_core run` on its directory.",
+                "Register it with `mrd-lens run` on its directory.",
             )
         return scored
 
@@ -436,15 +442,6 @@ class RunStore:
         return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))
 
 
-def _takes_from(run: Run, scored: Run) -> bool:
-    try:
-        config = run_directory.read_config(run.directory, RunConfig)
-    except UserError:
-        # Its directory was removed by hand.
-        return False
-    return isinstance(config, UnlearnConfig | ExperimentConfig) and config.score_run == scored.directory
-
-
 def _number(value: float) -> float | None:
     # SQLite has no NaN.
     return None if math.isnan(value) else value
@@ -462,13 +459,14 @@ def _run_of(row: Row[Any]) -> Run:
     values = dict(row._mapping)
     values["directory"] = Path(values["directory"])
     values["error"] = RunError(**values["error"]) if values["error"] else None
+    values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
     return Run(**values)
 
 
 def _loss(run: Run) -> RunError:
     if run.pid is None:
         cause = "No worker took the run up."
-        advice = f"Look into {run.directory / run_directory.LOG_FILE}, then resume the run."
+        advice = f"Look into {run.directory / LOG_FILE}, then resume the run."
     elif on_this_host(run):
         cause = f"The worker (process {run.pid} on {run.host}) ended without a word."
         advice = (

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
-from mrd_core.runs.launcher import queue_of
+from mrd_core.runs.kind import kind_named
+from mrd_core.runs.launcher import register
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
@@ -30,12 +30,6 @@ from mrd_core.settings.configuration import RunConfig
 
 # Each job takes the configuration of its own kind of run.
 Job = Callable[[Any, JobContext], Mapping[str, Any]]
-JOBS: Mapping[str, str] = {
-    "score": "mrd_core.scoring.job:score_job",
-    "unlearn": "mrd_core.unlearning.job:unlearn_job",
-    "evaluate": "mrd_core.evaluation.job:evaluate_job",
-    **dict.fromkeys(EXPERIMENTS, "mrd_core.experiments.job:experiment_job"),
-}
 QUEUE_POLL_INTERVAL = 0.3
 
 
@@ -53,7 +47,7 @@ def run(
     *,
     store: RunStore | None = None,
     foreground: bool = False,
-    jobs: Mapping[str, str] = JOBS,
+    job: str | None = None,
 ) -> RunState:
     """Carry out the run in `directory` and return the state it ended in.
 
@@ -64,39 +58,32 @@ def run(
         directory: Holds config.json.
         store: The run store; by default the one the environment names.
         foreground: Show progress and events on stderr.
-        jobs: For each kind of run `module:function`, called with the config and a JobContext.
+        job: `module:function`, called with the config and a JobContext; by default that of the run's kind.
 
     Raises:
         UserError: config.json is missing or invalid, or the run is not waiting for a worker.
     """
     config = read_config(directory, RunConfig)
-    if config.kind not in jobs:
-        raise _not_ours(directory, config)
     store = store or RunStore.open()
     claimed = _claim(store, _find_or_register(store, directory, config))
     stop = threading.Event()
     with _signals_set(stop), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
         context = StoredContext(store, claimed, stop, display)
         with ExitStack() as held:
-            outcome = _carry_out(store, claimed, config, context, jobs, held)
+            outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
             return _conclude(store, claimed, context, outcome)
-
-
-def _not_ours(directory: Path, config: RunConfig) -> UserError:
-    command = f"python -m {config.package} run {directory}"
-    return UserError(str(directory), f"Another program carries out a {config.kind} run.", f"Use `{command}`.")
 
 
 def _find_or_register(store: RunStore, directory: Path, config: RunConfig) -> Run:
     known = store.find_by_directory(directory)
-    return known or store.create(config.kind, config.title, queue_of(config.device), directory)
+    return known or register(config, directory, store)
 
 
 def _claim(store: RunStore, run: Run) -> Run:
     store.reap()
     if not store.claim(run, ProcessIdentity.current()):
         run = store.get(run.id)
-        fix = f"See `python -m mrd_core runs show {run.id}`; an ended run goes on with `runs resume {run.id}`."
+        fix = f"See `mrd-lens runs show {run.id}`; an ended run goes on with `runs resume {run.id}`."
         waiting = run.state is RunState.QUEUED
         why = f"Process {run.pid} on {run.host} is its worker." if waiting else f"It is {run.state}, not queued."
         raise UserError(f"run {run.id}", why, fix)
@@ -108,7 +95,7 @@ def _carry_out(
     run: Run,
     config: RunConfig,
     context: StoredContext,
-    jobs: Mapping[str, str],
+    job: str,
     held: ExitStack,
 ) -> Outcome:
     """Wait for the device and do the job; the device's lock is left in `held`. Nothing is raised."""
@@ -116,9 +103,9 @@ def _carry_out(
         held.enter_context(_turn_on_device(store, run, context))
         _advance(store, run, RunState.STARTING, RunState.QUEUED)
         context.show({"message": "starting"})
-        job = _load(jobs[config.kind])
+        carry_out = _load(job)
         _advance(store, run, RunState.RUNNING, RunState.STARTING)
-        return Outcome(RunState.SUCCEEDED, summary=job(config, context))
+        return Outcome(RunState.SUCCEEDED, summary=carry_out(config, context))
     except Cancelled:
         return Outcome(RunState.CANCELLED)
     except KeyboardInterrupt as interrupt:

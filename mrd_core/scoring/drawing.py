@@ -18,10 +18,11 @@ import torch
 
 from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws, Precision, checkpoints
-from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.mrd import Estimator, Unit
 from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
 

@@ -8,10 +8,11 @@ from typing import Any
 from mrd_core.errors import UserError
 from mrd_core.model.perturbation import checksum
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.drawing import Helpers, draw, helpers_of
-from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.plan import Prepared, prepare, resume
 from mrd_core.scoring.results import (
     floor_pass_seconds,

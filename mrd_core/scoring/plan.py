@@ -17,10 +17,11 @@ from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, check_against_
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import Plan, RunFiles, json_value, write_atomically
+from mrd_core.scoring.files import Plan, RunFiles
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
 from mrd_core.settings.configuration import Choice

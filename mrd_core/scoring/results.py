@@ -13,12 +13,13 @@ import torch
 
 from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import IN_SCOPE, scope_column
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
-from mrd_core.scoring.files import RunFiles, json_value, write_atomically
+from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.scoring.measuring import measure
 from mrd_core.scoring.mrd import Baseline, Unit, per_sample

@@ -6,7 +6,7 @@ that was launched or an error.
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,15 +38,8 @@ class Choice(NamedTuple):
 
 
 class RunConfig(Frozen):
-    """What a run does: `config.json` of its directory. Each kind of run has its own.
+    """What a run does: `config.json` of its directory. Each kind of run has its own."""
 
-    Attributes:
-        package: The package whose command line carries the run out.
-        steps: What its progress counts.
-    """
-
-    package: ClassVar[str] = "mrd_core"
-    steps: ClassVar[str] = "evaluations"
     kind: str
 
     @property

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -196,7 +196,6 @@ class EvaluationDuringConfig(Frozen):
 class UnlearnConfig(RunConfig):
     """One unlearning run."""
 
-    steps: ClassVar[str] = "steps"
     kind: Literal["unlearn"] = "unlearn"
     score_run: Path = Field(description="Directory of the score run: forget set, and scores for the curriculum.")
     stratum: Path | None = Field(

@@ -17,7 +17,7 @@ import torch
 
 from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.memorization import Memorized
-from mrd_core.scoring.files import write_atomically
+from mrd_core.runs.files import write_atomically
 from mrd_core.unlearning.objective import Drawn, Losses
 from mrd_core.unlearning.sampling import Curriculum, Sampler, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, Progress, StopReason, Thresholds, stop_reason

@@ -17,6 +17,7 @@ from mrd_core.model.encoding import IntArray
 from mrd_core.model.likelihood import is_out_of_memory
 from mrd_core.model.memorization import Memorized, extraction_cost
 from mrd_core.runs import Cancelled, JobContext
+from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import evaluator
@@ -69,7 +70,7 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     summary = conclude(config, stoppable, start, ended, files, context)
     summary["seconds"] = round(earlier + time.monotonic() - began, 3)
     save_model(config, prepared, start, summary, files)
-    files.write_json(files.summary, summary)
+    write_json(files.summary, summary)
 
 
 def _announce(prepared: Prepared, files: UnlearningFiles, context: JobContext) -> None:

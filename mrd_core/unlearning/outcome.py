@@ -15,8 +15,8 @@ from mrd_core.model.encoding import BoolArray
 from mrd_core.model.likelihood import FloatArray
 from mrd_core.model.loading import name_of
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import json_value, write_frame
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
-from mrd_core.scoring.files import json_value
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import forward_flops, update_flops
@@ -74,8 +74,8 @@ def conclude(
         raise spoilt("The loss after the last step", prepared.learning_rate)
     before = pd.read_parquet(files.before).merge(pd.read_parquet(files.answers_before), "left", "sample_id")
     frame = _outcome(prepared, before, after, ended)
-    files.write_frame(files.tokens, _tokens(prepared, files))
-    files.write_frame(files.outcome, frame)
+    write_frame(files.tokens, _tokens(prepared, files))
+    write_frame(files.outcome, frame)
     return _summary(config, prepared, start, ended, after)
 
 

@@ -27,6 +27,7 @@ from mrd_core.model.likelihood import FloatArray
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, extraction_likelihood, measure_memorization
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
@@ -214,8 +215,8 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     retained = retain_measures(prepared)
     context.progress(0, 1, message="Setting the thresholds")
     thresholds = _thresholds(config, prepared, found, ForgetSet.load(files.samples))
-    files.write_frame(files.before, frame)
-    start = Start(found.accuracy, found.nll, retained, thresholds, files.read_json(files.scored))
+    write_frame(files.before, frame)
+    start = Start(found.accuracy, found.nll, retained, thresholds, read_json(files.scored))
     _store_start(start, prepared, files)
     return start
 
@@ -233,8 +234,8 @@ def keep_answers(config: UnlearnConfig, prepared: Prepared, files: UnlearningFil
             "own_answer": prepared.own_answers(chosen),
         }
     )
-    files.write_frame(files.answers_before, answered)
-    files.write_frame(files.tokens_before, prepared.answer_log_probs())
+    write_frame(files.answers_before, answered)
+    write_frame(files.tokens_before, prepared.answer_log_probs())
 
 
 def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
@@ -298,7 +299,7 @@ def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> 
         return curriculum
     kept = curriculum[curriculum["sample_id"].isin(forget.sample_ids)].reset_index(drop=True)
     kept["share"] /= kept["share"].sum()
-    files.write_frame(files.curriculum, kept)
+    write_frame(files.curriculum, kept)
     return kept
 
 
@@ -398,7 +399,7 @@ def _reference_average(
 
 def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> None:
     thresholds = start.thresholds
-    files.write_json(
+    write_json(
         files.start,
         {
             "thresholds": {
@@ -418,7 +419,7 @@ def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> No
 
 
 def _stored_start(files: UnlearningFiles) -> Start:
-    stored = files.read_json(files.start)
+    stored = read_json(files.start)
     before = pd.read_parquet(files.before)
     retained = stored["retain_accuracy"], stored["retain_nll"]
     return Start(
@@ -426,5 +427,5 @@ def _stored_start(files: UnlearningFiles) -> Start:
         before["nll"].to_numpy(),
         None if retained[0] is None else retained,
         Thresholds(**stored["thresholds"]),
-        files.read_json(files.scored),
+        read_json(files.scored),
     )

@@ -1,4 +1,4 @@
-"""Asking for an unlearning run: the samples and their weights are taken from the score run there and then.
+"""What an unlearning run takes along when it is asked for: the samples and their weights, from the score run.
 
 Loads no torch.
 """
@@ -11,14 +11,13 @@ from typing import Any
 import pandas as pd
 
 from mrd_core.errors import UserError
-from mrd_core.runs import Launcher, Run, RunStore, submit
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import write_frame, write_json
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.installation import Settings
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
@@ -33,37 +32,6 @@ KEPT = {
     **{name: scope_column(name, Scope.ANSWER) for name in ("n_tokens", "mean_log_prob")},
     **{name: name for name in MRD_TITLES},
 }
-
-
-def request(
-    config: UnlearnConfig,
-    *,
-    store: RunStore,
-    settings: Settings,
-    directory: Path | None = None,
-    launcher: Launcher | None = None,
-) -> Run:
-    """Submit an unlearning run, with its own copy of the samples and their weights.
-
-    Args:
-        config: Of the run.
-        store: Where the row goes.
-        settings: Names the data root.
-        directory: The run directory; new or empty.
-        launcher: Starts the worker; without one the caller carries the run out itself.
-
-    Raises:
-        UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
-    """
-    require_retain(config)
-    return submit(
-        config,
-        store=store,
-        settings=settings,
-        directory=directory,
-        launcher=launcher,
-        prepare=lambda draft: copy_samples(config, UnlearningFiles(draft)),
-    )
 
 
 def require_retain(config: UnlearnConfig) -> None:
@@ -85,8 +53,9 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     """Write the samples that are to be unlearned, and the curriculum's weights, into a run's directory.
 
     Raises:
-        UserError: As in `request`.
+        UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
     """
+    require_retain(config)
     scored = RunFiles.finished(config.score_run)
     forget_set = _restricted(ForgetSet.load(scored.samples), config.stratum)
     curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
@@ -96,9 +65,9 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     if config.retain.samples is not None:
         without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
     forget_set.save(files.samples)
-    files.write_json(files.scored, score_summary(config.score_run))
+    write_json(files.scored, score_summary(config.score_run))
     # Last, since its presence says that all is there.
-    files.write_frame(files.curriculum, curriculum)
+    write_frame(files.curriculum, curriculum)
 
 
 def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: list[str]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.difficulty import Variant
 from mrd_core.runs import Run, command_for
-from mrd_core.runs.directory import CONFIG_FILE
+from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.shell import score_command
 from pages.shell import session

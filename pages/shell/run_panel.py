@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.figures.difficulty import precision_curve
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
-from mrd_core.runs.directory import CONFIGS
+from mrd_core.runs.kind import kind_named
 from pages.parts.difficulty.launch import duration
 from pages.shell import session
 from pages.shell.export import confirm_deletion
@@ -33,7 +33,7 @@ def body(run: Run, leave: Callable[[], None]) -> None:
         st.markdown(f"**{state_label(run)}**")
         _ended(run, leave)
     with st.expander("Details", icon=":material/terminal:"):
-        st.code(" ".join(command_for(run.directory, run.kind)), language="bash", wrap_lines=True)
+        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
         log(run.id)
 
 
@@ -73,7 +73,7 @@ def progress(run: Run) -> None:
 def resume(run: Run) -> None:
     """Queue a run that ended early once more, and start its worker."""
     resumed = session.store().resume(run.id)
-    LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory, resumed.kind))
+    LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory))
 
 
 def _progress_text(run: Run, done: int, total: int) -> str:
@@ -83,7 +83,7 @@ def _progress_text(run: Run, done: int, total: int) -> str:
     if not done:
         return f"{message} …"
     eta = run.progress.get("eta_seconds")
-    steps = CONFIGS[run.kind].steps
+    steps = kind_named(run.kind).counted
     return f"{message}: {done} of about {total} {steps}" + (f", {duration(eta)} left" if eta else "")
 
 

@@ -128,7 +128,7 @@ def current_reading(run: Run) -> Run | None:
     chosen = st.session_state.get(READING)
     if chosen == "":
         return None
-    readings = store().readings(run)
+    readings = store().list(kinds=("characteristics",), score_run=run)
     good = [reading for reading in readings if reading.state in ACTIVE | {RunState.SUCCEEDED}]
     return next((reading for reading in readings if reading.id == chosen), next(iter(good or readings), None))
 

@@ -17,10 +17,9 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from analysis.__main__ import JOBS
 from analysis.characteristics import runs as characteristics
-from analysis.characteristics.runs import CharacteristicsFiles
-from mrd_core.characteristics_config import CharacteristicsConfig
+from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.files import CharacteristicsFiles
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import READINGS
 from mrd_core.samples import load_table, read
@@ -161,8 +160,8 @@ def scored(path: Path, config: ScoreConfig) -> Home:
 
 def with_reading(home: Home, config: CharacteristicsConfig) -> CharacterisedHome:
     """Read a scored forget set in this process."""
-    reading = characteristics.request(config, store=home.store, settings=settings_for(home.path))
-    assert worker.run(reading.directory, store=home.store, jobs=JOBS) is RunState.SUCCEEDED
+    reading = submit(config, store=home.store, settings=settings_for(home.path))
+    assert worker.run(reading.directory, store=home.store) is RunState.SUCCEEDED
     return CharacterisedHome(home.path, home.store, home.run, home.store.get(reading.id))
 
 
@@ -180,7 +179,7 @@ def adopted_with_reading(store: RunStore, source: CharacterisedHome) -> Characte
     files = CharacteristicsFiles(source.reading.directory)
     features, about = files.read_features()
     config = about.config.model_copy(update={"score_run": run.directory})
-    reading = characteristics.request(config, store=store, settings=settings_for(store.home))
+    reading = submit(config, store=store, settings=settings_for(store.home))
     about = about.model_copy(update={"config": config})
     CharacteristicsFiles(reading.directory).write(features, pd.read_parquet(files.spans), about)
     reading = ended(store, reading, RunState.SUCCEEDED, summary=source.reading.summary)

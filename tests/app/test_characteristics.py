@@ -18,14 +18,13 @@ from streamlit.testing.v1 import AppTest
 from typer.testing import CliRunner
 
 import analysis.__main__ as cli
-from analysis.__main__ import JOBS
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.compare_sets import compared
 from analysis.characteristics.judgement import Judgement, judged, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
-from mrd_core.runs import RunState, RunStore, worker
+from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import load_table
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Formula, Normalisation
@@ -64,6 +63,10 @@ def found_of(home: CharacterisedHome, variant: Variant | None = None) -> Charact
 
 def judgement_of(home: CharacterisedHome, **thresholds: Threshold) -> Judgement:
     return judged(found_of(home), thresholds)
+
+
+def readings_of(home: Home) -> list[Run]:
+    return home.store.list(kinds=("characteristics",), score_run=home.run)
 
 
 def opened(app: Open, home: CharacterisedHome, **query: str) -> AppTest:
@@ -146,7 +149,7 @@ def test_the_form_launches_a_worker_and_the_page_picks_up_its_result(app: Open, 
     assert "Will be read by ` en_mrd_lens_ewt `" in texts(test)
     test.number_input(key="reading_common_words").set_value(20_000).run()
     test.button(key="read").click().run()
-    (reading,) = own.store.readings(own.run)
+    (reading,) = readings_of(own)
     assert finish(own.store, reading.id) is RunState.SUCCEEDED
     test.run()
     assert list(panels(sound(test))) == [criterion.title for criterion in CRITERIA]
@@ -158,11 +161,11 @@ def test_one_click_explains_the_differences_of_a_finished_run(app: Open, own: Ho
     test = app(own.path, "difficulty", run=own.run.id)
     test.button(key="explain").click().run()
     assert sound(test).title[0].value == "Characteristics"
-    (reading,) = own.store.readings(own.run)
+    (reading,) = readings_of(own)
     assert finish(own.store, reading.id) is RunState.SUCCEEDED
     assert len(panels(go(test, "characteristics"))) == len(CRITERIA)
     go(test, "difficulty").button(key="explain").click().run()
-    assert own.store.readings(own.run) == [own.store.get(reading.id)]
+    assert readings_of(own) == [own.store.get(reading.id)]
     assert len(panels(sound(test))) == len(CRITERIA)
 
 
@@ -506,7 +509,7 @@ def test_the_shown_command_finds_the_same_reading_and_concludes_the_same(
     test.selectbox(key="rule_association").set_value(Rule.MEDIAN)
     test.number_input(key="level_rare_words").set_value(5).run()
     assert printed(sound(test), tmp_path) == json.loads(offered["export_claims.json"]())
-    assert characterised.store.readings(characterised.run) == [characterised.reading]
+    assert readings_of(characterised) == [characterised.reading]
 
 
 def test_the_shown_command_leaves_out_a_corpus_that_was_left_out(
@@ -514,7 +517,7 @@ def test_the_shown_command_leaves_out_a_corpus_that_was_left_out(
 ) -> None:
     test = opened(app, odd)
     assert printed(test, tmp_path) == json.loads(offered["export_claims.json"]())
-    assert odd.store.readings(odd.run) == [odd.reading]
+    assert readings_of(odd) == [odd.reading]
 
 
 def printed(test: AppTest, folder: Path) -> Any:
@@ -530,8 +533,8 @@ def test_a_reading_that_failed_shows_its_cause_and_goes_on_once_that_is_mended(a
     corpus = own.path / "corpus.jsonl"
     config = characteristics.default_config(own.run.directory)
     config = config.model_copy(update={"corpus": ForgetSetConfig(source=str(corpus))})
-    reading = characteristics.request(config, store=own.store, settings=settings_for(own.path))
-    assert worker.run(reading.directory, store=own.store, jobs=JOBS) is RunState.FAILED
+    reading = submit(config, store=own.store, settings=settings_for(own.path))
+    assert worker.run(reading.directory, store=own.store) is RunState.FAILED
     test = app(own.path, "characteristics", run=own.run.id)
     assert "failed**" in texts(test)
     assert any(str(corpus) in text.value for text in test.text)
@@ -546,8 +549,8 @@ def test_a_reading_that_failed_shows_its_cause_and_goes_on_once_that_is_mended(a
 def test_a_failed_reading_can_be_left_for_another_one(app: Open, own: Home) -> None:
     config = characteristics.default_config(own.run.directory)
     config = config.model_copy(update={"corpus": ForgetSetConfig(source=str(own.path / "nowhere"))})
-    reading = characteristics.request(config, store=own.store, settings=settings_for(own.path))
-    assert worker.run(reading.directory, store=own.store, jobs=JOBS) is RunState.FAILED
+    reading = submit(config, store=own.store, settings=settings_for(own.path))
+    assert worker.run(reading.directory, store=own.store) is RunState.FAILED
     test = app(own.path, "characteristics", run=own.run.id)
     test.button(key="new_run").click().run()
     assert has_button(sound(test), "read")
@@ -563,9 +566,7 @@ def test_reading_again_with_the_same_settings_finds_the_old_reading(
     assert panels(test) == {}
     test.button(key="read").click().run()
     assert len(panels(sound(test))) == len(CRITERIA)
-    assert [reading.id for reading in own_characterised.store.readings(own_characterised.run)] == [
-        own_characterised.reading.id
-    ]
+    assert [reading.id for reading in readings_of(own_characterised)] == [own_characterised.reading.id]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import write_json
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.files import RunFiles
 from mrd_core.shell import evaluate_command
@@ -135,14 +136,14 @@ def test_one_click_evaluates_the_model_and_what_each_run_made_of_it_alike(app: O
         files = UnlearningFiles(run.directory)
         files.model.mkdir()
         summary = {"label": f"GA ({sampler})", "seed": 0, "setting": sampler}
-        files.write_json(files.summary, summary)
+        write_json(files.summary, summary)
         unlearned.append(ended(own.store, run, RunState.SUCCEEDED, summary=summary))
     test = opened(app, own)
     assert "Nothing is evaluated yet." in texts(test)
     assert "not known before the first has ended" in texts(test)
     test.button(key="evaluate").click().run()
     sound(test)
-    runs = own.store.evaluations()
+    runs = own.store.list(kinds=("evaluate",))
     try:
         configs = [read_config(run.directory, EvaluateConfig) for run in reversed(runs)]
         assert [config.unlearn_run for config in configs] == [None, *(run.directory for run in unlearned)]

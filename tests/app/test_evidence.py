@@ -22,10 +22,10 @@ from analysis.evidence import judge as evidence
 from analysis.evidence.league import short_title
 from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.request import request
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, worker
+from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json, write_json
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig
@@ -73,7 +73,7 @@ def config_for(run: Run, kind: str = "validity", **changes: Any) -> Any:
 
 def queued(home: Home, kind: str = "validity", **changes: Any) -> Run:
     """Submit an experiment that nobody carries out."""
-    return request(config_for(home.run, kind, **changes), store=home.store, settings=settings_for(home.path))
+    return submit(config_for(home.run, kind, **changes), store=home.store, settings=settings_for(home.path))
 
 
 def succeeded(home: Home, run: Run, rows: list[dict[str, Any]], **facts: Any) -> Run:
@@ -83,9 +83,9 @@ def succeeded(home: Home, run: Run, rows: list[dict[str, Any]], **facts: Any) ->
     files.append("all", rows)
     summary = {
         **{"experiment": run.kind, "n_samples": DRAWN, "units": len(rows), "seconds": 65.0, "warnings": []},
-        **{"scored": files.read_json(files.scored), "reasons": {"dtype": "float32 (as asked)"}},
+        **{"scored": read_json(files.scored), "reasons": {"dtype": "float32 (as asked)"}},
     }
-    files.write_json(files.summary, summary | facts)
+    write_json(files.summary, summary | facts)
     return ended(home.store, run, RunState.SUCCEEDED, summary=summary | facts)
 
 
@@ -289,7 +289,7 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
     assert "Nobody knows yet" in texts(test)
     assert "for 24 samples with GA, GradDiff (AdamW)" in texts(test)
     test.button(key="evidence_first").click().run()
-    (run,) = own.store.experiments(own.run)
+    (run,) = own.store.list(kinds=EXPERIMENTS, score_run=own.run)
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.methods, config.optimisers) == (40, ("ga", "graddiff"), ("adamw",))
     assert config.retain == ForgetSetConfig(source="demo")
@@ -318,7 +318,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     test.segmented_control(key="unlearn_retain_set").set_value("None").run()
     (command,) = commands(sound(test))
     test.button(key="evidence_launch_validity").click().run()
-    (run,) = own.store.experiments(own.run)
+    (run,) = own.store.list(kinds=EXPERIMENTS, score_run=own.run)
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.seed, config.learning_rate, config.retain) == (7, 3, 0.0002, None)
     assert (config.methods, config.optimisers) == (("ga", "simnpo"), ("adamw", "sgd"))
@@ -559,5 +559,5 @@ def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None
     # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
     test.button(key="delete").click()
     test.button(key="really_delete").click().run()
-    assert own.store.experiments(own.run) == []
+    assert own.store.list(kinds=EXPERIMENTS, score_run=own.run) == []
     assert test.button(key="evidence_launch_validity")

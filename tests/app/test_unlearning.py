@@ -21,7 +21,7 @@ import mrd_core.__main__ as cli
 from analysis import difficulty
 from analysis.unlearning import runs as unlearning
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, worker
+from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum
@@ -39,7 +39,6 @@ from mrd_core.unlearning.config import (
 )
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS, parsed
-from mrd_core.unlearning.request import request
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.unlearning.presets import PRESETS, configs
 from pages.parts.unlearning.result import heat_map
@@ -93,7 +92,7 @@ def config_for(run: Run, sampler: str = "uniform", **changes: Any) -> UnlearnCon
 def queued(home: Home, sampler: str = "uniform", **changes: Any) -> Run:
     """Submit an unlearning run that nobody carries out."""
     config = config_for(home.run, sampler, **changes)
-    return request(config, store=home.store, settings=settings_for(home.path))
+    return submit(config, store=home.store, settings=settings_for(home.path))
 
 
 @pytest.fixture(scope="session")
@@ -256,7 +255,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     assert (config.optimiser.learning_rate, config.optimiser.lora_rank) == (0.0002, 4)
     assert (config.curriculum.sampler, config.limits.max_seconds) == ("easy-to-hard", 120.0)
     test.button(key="unlearn_launch").click().run()
-    (run,) = own.store.unlearnings(own.run)
+    (run,) = own.store.list(kinds=("unlearn",), score_run=own.run)
     assert read_config(run.directory, UnlearnConfig) == config
     assert sound(test).query_params["unlearn"] == run.id
     assert test.segmented_control(key="unlearn_view").value == "Progress"
@@ -301,7 +300,7 @@ def test_one_click_forgets_and_the_page_picks_up_the_result(app: Open, own: Home
     test.selectbox(key=key_of(UnlearnConfig, "method")).set_value("ga").run()
     test.text_input(key=LEARNING_RATE).set_value("0.001").run()
     test.button(key="unlearn_launch").click().run()
-    (run,) = own.store.unlearnings(own.run)
+    (run,) = own.store.list(kinds=("unlearn",), score_run=own.run)
     assert finish(own.store, run.id) is RunState.SUCCEEDED
     test.run()
     button(sound(test), "Result").click().run()
@@ -314,7 +313,7 @@ def test_a_preset_queues_all_its_runs_with_shared_seeds(app: Open, own: Home, no
     test.number_input(key="unlearn_seeds").set_value(2).run()
     assert "Estimated cost of 4 runs, one after the other" in texts(sound(test))
     test.button(key="unlearn_launch").click().run()
-    runs = own.store.unlearnings(own.run)
+    runs = own.store.list(kinds=("unlearn",), score_run=own.run)
     launched = [read_config(run.directory, UnlearnConfig) for run in reversed(runs)]
     assert [(config.seed, config.label) for config in launched] == [
         (0, "GA"),
@@ -717,7 +716,7 @@ def test_a_run_is_deleted_after_a_question(app: Open, own: Home) -> None:
     # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
     test.button(key=f"delete_{run.id}").click()
     test.button(key="really_delete").click().run()
-    assert own.store.unlearnings(own.run) == []
+    assert own.store.list(kinds=("unlearn",), score_run=own.run) == []
     assert test.button(key="unlearn_launch")
 
 

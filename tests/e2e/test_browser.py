@@ -167,7 +167,7 @@ def test_one_click_explains_the_ranking_and_a_box_in_one_chart_selects_in_all(
         page.goto(f"{server.url}/difficulty?run={scored.id}")
         page.get_by_role("button", name="Explain the differences").click()
         expect(page.locator(PANELS)).to_have_count(len(CRITERIA), timeout=READING)
-        (reading,) = store.readings(scored)
+        (reading,) = store.list(kinds=("characteristics",), score_run=scored)
         found = characteristics.characterised(scored.directory, reading.directory, Variant())
         everything = set(found.table["sample_id"])
         panels_show(page, everything)

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from analysis.evidence import judge as evidence
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
@@ -65,7 +65,7 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         page.get_by_role("button", name="Run", exact=True).click()
         progress = page.get_by_test_id("stProgress").get_by_text(re.compile("^Measuring"))
         expect(progress).to_be_visible(timeout=LAUNCH)
-        (run,) = store.experiments(scored)
+        (run,) = store.list(kinds=EXPERIMENTS, score_run=scored)
         config = read_config(run.directory, ValidityConfig)
         assert (config.samples, config.repeats, config.learning_rate, config.max_updates) == tuple(
             SETTINGS.values()

@@ -84,7 +84,7 @@ def test_a_comparison_is_launched_watched_left_stopped_and_resumed(
         launch_preset(page)
         seen = grown_beyond(page, grown_beyond(page, 0))
         launched = ids(page)
-        assert launched == sorted(run.id for run in store.unlearnings(scored))
+        assert launched == sorted(run.id for run in store.list(kinds=("unlearn",), score_run=scored))
         assert len(launched) == 2
 
         page.reload()

@@ -15,6 +15,7 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
+from mrd_core.runs.files import write_frame, write_json
 from mrd_core.unlearning.config import CurriculumConfig, OptimiserConfig, UnlearnConfig
 from mrd_core.unlearning.methods import METHODS
 
@@ -80,19 +81,19 @@ def write_evaluation(
     )
     write_config(directory, config)
     _write_sets(files, named, notes)
-    files.write_frame(files.values, _frame(values, named))
-    files.write_frame(files.answers, pd.DataFrame(_answers(named), columns=ANSWER_COLUMNS))
+    write_frame(files.values, _frame(values, named))
+    write_frame(files.answers, pd.DataFrame(_answers(named), columns=ANSWER_COLUMNS))
     if mrd is not None:
-        files.write_frame(files.scores, _scores(named["forget"], mrd))
+        write_frame(files.scores, _scores(named["forget"], mrd))
     if method is not None:
-        files.write_json(files.unlearned, _unlearned(method, sampler, seed, learning_rate, model))
+        write_json(files.unlearned, _unlearned(method, sampler, seed, learning_rate, model))
     rows = [
         {"split": split, "metric": name, "value": value, "n": 1, "undefined": 0}
         for (split, name), value in (aggregates or {}).items()
     ]
-    files.write_json(files.aggregates, rows)
+    write_json(files.aggregates, rows)
     summary = {"suite": suite, "notes": list(notes), "warnings": [], "seconds": 12.0, "harness": harness}
-    files.write_json(files.summary, summary)
+    write_json(files.summary, summary)
     return directory
 
 
@@ -192,10 +193,10 @@ def _catalogue(names: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _write_sets(files: EvaluationFiles, ids: Mapping[str, Sequence[str]], notes: Sequence[str]) -> None:
-    files.write_json(files.catalogue, {"sets": _catalogue(ids), "notes": list(notes)})
+    write_json(files.catalogue, {"sets": _catalogue(ids), "notes": list(notes)})
     for split, named in ids.items():
         rows = {"sample_id": named, "prompt": [f"Who is {name}?" for name in named], "answer": list(named)}
-        files.write_frame(files.sets / f"{split}.parquet", pd.DataFrame(rows))
+        write_frame(files.sets / f"{split}.parquet", pd.DataFrame(rows))
 
 
 def _answers(ids: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:

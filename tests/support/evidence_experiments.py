@@ -19,6 +19,7 @@ from mrd_core.experiments.config import (
 )
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import write_config
+from mrd_core.runs.files import write_json
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.measures import GRADIENT_MEASURES, MRD_MEASURES, PLAIN_MEASURES
 
@@ -52,11 +53,11 @@ def experiment(
     ids.assign(prompt="Who?", answer="<b>Nobody</b>", training_count=np.nan).to_parquet(files.samples)
     table[["sample_id", *MRD_MEASURES, "relative_se"]].to_parquet(files.scores)
     table[["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES]].to_parquet(files.measures)
-    files.write_json(files.scored, {"sigma": 1e-3, "evaluations": 24, "title": "Demo"})
+    write_json(files.scored, {"sigma": 1e-3, "evaluations": 24, "title": "Demo"})
     files.append("unit", rows)
     if done:
         files.write_rows(list(rows))
-        files.write_json(files.summary, {})
+        write_json(files.summary, {})
     return folder
 
 

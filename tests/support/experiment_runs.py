@@ -15,6 +15,7 @@ from mrd_core.experiments.config import UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.job import Material, experiment_job
 from mrd_core.runs import JobContext
+from mrd_core.runs.files import write_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from tests.support.unlearning_runs import Scored
@@ -65,7 +66,7 @@ def directory_of(place: Path, scored: Scored) -> ExperimentFiles:
     scores = _scores(list(forget_set.frame["sample_id"]))
     scores.to_parquet(files.scores)
     scores[["sample_id"]].to_parquet(files.measures)
-    files.write_json(files.scored, {"sigma": 1e-3, "title": "tiny"})
+    write_json(files.scored, {"sigma": 1e-3, "title": "tiny"})
     return files
 
 
@@ -81,15 +82,15 @@ def halved(files: ExperimentFiles, to: Path) -> ExperimentFiles:
     copy = ExperimentFiles(to)
     copy.rows.unlink()
     copy.summary.unlink()
-    lines = copy.log.read_text().splitlines(keepends=True)
+    lines = copy.units.read_text().splitlines(keepends=True)
     middle = len(lines) // 2
-    copy.log.write_text("".join(lines[:middle]) + lines[middle][:20])
+    copy.units.write_text("".join(lines[:middle]) + lines[middle][:20])
     return copy
 
 
 def units_of(files: ExperimentFiles) -> list[str]:
     """Return the units in the order in which they were done."""
-    return [json.loads(line)["unit"] for line in files.log.read_text().splitlines()]
+    return [json.loads(line)["unit"] for line in files.units.read_text().splitlines()]
 
 
 def _scores(sample_ids: Sequence[str]) -> pd.DataFrame:

@@ -22,7 +22,6 @@ from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.losses import nll_loss
-from mrd_core.unlearning.request import request
 from mrd_core.unlearning.texts import TextBatch, answers
 from tests.support import tiny
 from tests.support.once import made_once
@@ -138,7 +137,7 @@ class Place:
 
     def submitted(self, config: UnlearnConfig) -> Unlearned:
         """Ask for a run, and do not carry it out."""
-        return Unlearned(request(config, store=self.store, settings=self.settings), self.store)
+        return Unlearned(submit(config, store=self.store, settings=self.settings), self.store)
 
     def carried_out(self, config: UnlearnConfig) -> Unlearned:
         """Ask for a run and carry it out."""

@@ -19,11 +19,12 @@ from analysis.difficulty import Variant
 from analysis.figures import difficulty as figures
 from analysis.statistics.groups import Interval
 from mrd_core.errors import UserError
+from mrd_core.runs.files import write_atomically
 from mrd_core.samples import Table, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, Precision, reliability, scores
-from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.files import RunFiles
 from tests.conftest import REPOSITORY
 
 IDS = ("d", "b", "a", "c", "none")

@@ -22,13 +22,14 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.__main__ import app, main
-from analysis.characteristics.runs import CharacteristicsFiles, default_config, request
+from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.files import CharacteristicsFiles
+from analysis.characteristics.runs import default_config
 from analysis.characteristics.strata import CRITERIA
 from analysis.text.pipeline.loading import load
 from mrd_core.__main__ import main as resuming
-from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.demo import corpus as demo
-from mrd_core.runs import RunState, RunStore
+from mrd_core.runs import RunState, RunStore, submit
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
@@ -397,7 +398,7 @@ def test_a_bad_option_is_an_error_without_a_traceback_in_a_process_of_its_own(ma
 
 def queued(run: Path) -> Path:
     """Submit the reading that needs no choice and return its directory."""
-    return request(default_config(run), store=RunStore.open(), settings=Settings.from_environment()).directory
+    return submit(default_config(run), store=RunStore.open(), settings=Settings.from_environment()).directory
 
 
 def test_run_carries_out_what_was_submitted(run: Path, cli: Callable[..., Outcome]) -> None:

@@ -27,7 +27,7 @@ LIGHT = (
     "mrd_core.demo.corpus",
     "mrd_core.shell",
     "mrd_core.command_line",
-    "mrd_core.characteristics_config",
+    "analysis.characteristics.config",
     "mrd_core.model.config",
     "mrd_core.scoring.columns",
     "mrd_core.scoring.config",

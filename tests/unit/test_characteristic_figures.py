@@ -11,13 +11,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.files import About
 from analysis.characteristics.judgement import Judgement, judged
-from analysis.characteristics.runs import About, Characterised
+from analysis.characteristics.runs import Characterised
 from analysis.difficulty import Variant, regions
 from analysis.features.feature import Bins
 from analysis.figures import characteristics as figures
 from analysis.statistics.groups import Measured, compare_sets, rank_regression
-from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.__main__ import JOBS
+from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
 from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import judged
 from analysis.characteristics.runs import (
@@ -27,7 +27,6 @@ from analysis.export.characteristics import exports
 from analysis.features import Reading, features
 from analysis.features.rare_words import common_words
 from analysis.text.pipeline.loading import load
-from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.demo import corpus as demo
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext, Run, RunState, RunStore, worker
@@ -394,7 +393,7 @@ def test_the_same_settings_are_read_once(run: Path, store: RunStore) -> None:
     first = requested(default_config(run), store)
     assert first.directory == reading_directory(default_config(run)).resolve()
     assert first.title.startswith("Characteristics of ")
-    assert worker.run(first.directory, store=store, jobs=JOBS) is RunState.SUCCEEDED
+    assert worker.run(first.directory, store=store) is RunState.SUCCEEDED
     again = requested(default_config(run), store)
     assert (again.id, again.state, again.attempt) == (first.id, RunState.SUCCEEDED, 1)
     assert len(store.list()) == 1
@@ -470,7 +469,7 @@ def test_no_run_is_made_that_no_pipeline_could_carry_out(run: Path, store: RunSt
 
 def test_a_reading_whose_features_were_removed_is_made_again(run: Path, store: RunStore) -> None:
     first = requested(default_config(run), store)
-    worker.run(first.directory, store=store, jobs=JOBS)
+    worker.run(first.directory, store=store)
     CharacteristicsFiles(first.directory).features.unlink()
     again = requested(default_config(run), store)
     assert again.state is RunState.QUEUED
@@ -482,13 +481,13 @@ def test_a_reading_that_came_with_a_copied_score_run_is_made_again(
     run: Path, store: RunStore, tmp_path: Path
 ) -> None:
     first = requested(default_config(run), store)
-    worker.run(first.directory, store=store, jobs=JOBS)
+    worker.run(first.directory, store=store)
     elsewhere = RunStore.open(settings_in(tmp_path / "elsewhere"))
     moved = copied(run, tmp_path / "moved")
     again = requested(default_config(moved), elsewhere)
     assert again.state is RunState.QUEUED
     assert read_config(again.directory, CharacteristicsConfig).score_run == moved
-    assert worker.run(again.directory, store=elsewhere, jobs=JOBS) is RunState.SUCCEEDED
+    assert worker.run(again.directory, store=elsewhere) is RunState.SUCCEEDED
 
 
 def test_only_the_demo_model_brings_its_corpus(run: Path) -> None:

@@ -12,10 +12,11 @@ from analysis.characteristics.compare_sets import compared
 from analysis.difficulty import Variant
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config, write_config
+from mrd_core.runs.files import write_atomically
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.draws import Draws
-from mrd_core.scoring.files import RunFiles, write_atomically
+from mrd_core.scoring.files import RunFiles
 from tests.support.scored_demo import ROWS, copied, scored_demo
 
 

@@ -19,12 +19,13 @@ from mrd_core.evaluation import interchange
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.job import evaluate_job
-from mrd_core.evaluation.request import completed, copy_sets, request
+from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.loading import load
 from mrd_core.model.memorization import measure_memorization
-from mrd_core.runs import Cancelled, JobContext, RunState, worker
+from mrd_core.runs import Cancelled, JobContext, RunState, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.shell import evaluate_command
@@ -120,7 +121,7 @@ def evaluated(
 
 def value(files: EvaluationFiles, split: str, metric: str) -> float:
     """Return an aggregate."""
-    found = [one for one in files.read_json(files.aggregates) if (one["split"], one["metric"]) == (split, metric)]
+    found = [one for one in read_json(files.aggregates) if (one["split"], one["metric"]) == (split, metric)]
     assert len(found) == 1, (split, metric)
     return float(found[0]["value"])
 
@@ -266,7 +267,7 @@ def test_the_model_of_an_unlearning_run_is_asked_for_what_it_was_to_forget(tmp_p
         scored.config(method="graddiff", retain=scored.kept, optimiser={"learning_rate": 2e-3, "lora_rank": 2})
     )
     config = EvaluateConfig(unlearn_run=unlearned.run.directory, max_new_tokens=40)
-    run = request(config, store=place.store, settings=place.settings)
+    run = submit(config, store=place.store, settings=place.settings)
     assert worker.run(run.directory, store=place.store) is RunState.SUCCEEDED
     files = EvaluationFiles.finished(run.directory)
     assert files.read_summary()["sets"] == {"forget": N_FORGET, "retain": N_RETAIN}
@@ -276,7 +277,7 @@ def test_the_model_of_an_unlearning_run_is_asked_for_what_it_was_to_forget(tmp_p
     outcome = unlearned.outcome["nll_after"]
     # An adapter is merged into its model, which rounds.
     np.testing.assert_allclose(of_samples(files, "forget", "nll").loc[outcome.index], outcome, rtol=2e-3)
-    assert place.store.evaluations()[0].id == run.id
+    assert place.store.list(kinds=("evaluate",))[0].id == run.id
 
 
 def test_a_bare_configuration_names_the_model_of_its_unlearning_run(tmp_path: Path, scored: Scored) -> None:
@@ -393,7 +394,7 @@ def test_an_unfinished_unlearning_run_cannot_be_evaluated(tmp_path: Path, scored
     place = Place.of(tmp_path / "home")
     waiting = place.submitted(scored.config())
     with pytest.raises(UserError, match="has no model"):
-        request(EvaluateConfig(unlearn_run=waiting.run.directory), store=place.store, settings=place.settings)
+        submit(EvaluateConfig(unlearn_run=waiting.run.directory), store=place.store, settings=place.settings)
 
 
 class TestCommand:

@@ -18,10 +18,10 @@ from analysis.__main__ import main as analysis_main
 from mrd_core.experiments.config import TheoremConfig, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.options import settings_of
-from mrd_core.experiments.request import request
 from mrd_core.experiments.unlearner import Unlearner
-from mrd_core.runs import Run, RunState, RunStore, worker
+from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
@@ -71,7 +71,7 @@ def undisturbed(scored: Scored, tmp_path_factory: pytest.TempPathFactory) -> Exp
     shared = read_config(scored.directory, ScoreConfig).model_dump(include={"model", "forget_set", "estimator"})
     wishes = settings_of("validity", LONG | {"retain-set": str(scored.retain)})
     config = ValidityConfig.model_validate(wishes | shared | {"score_run": scored.directory})
-    run = request(config, store=store, settings=settings)
+    run = submit(config, store=store, settings=settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
@@ -133,12 +133,12 @@ def test_every_experiment_ends_with_one_line_of_json_and_can_be_judged(
     assert outcome.code == 0, outcome.err
     (line,) = outcome.out.splitlines()
     summary = strict(line)
-    assert summary == files.read_json(files.summary)
+    assert summary == read_json(files.summary)
     assert summary.keys() >= PROMISED
     assert (summary["experiment"], summary["n_samples"]) == (name, N_FORGET)
-    assert summary["units"] == len(files.finished())
+    assert summary["units"] == len(files.finished_units())
     assert not files.scoring.exists()
-    assert len(files.read_rows()) == sum(map(len, files.finished().values())) > 0
+    assert len(files.read_rows()) == sum(map(len, files.finished_units().values())) > 0
     shown = evidence(files.directory)
     assert (shown["experiment"], shown["finished"]) == (name, True)
     assert shown["verdict"]
@@ -267,7 +267,7 @@ def test_without_scores_the_forget_set_is_scored_first_and_a_cancelled_scoring_g
             pd.testing.assert_frame_equal(copy, pd.read_parquet(apart.directory / name), check_exact=True)
     own, of_score = (read_config(folder, ScoreConfig) for folder in (files.scoring, apart.directory))
     assert (own.model, own.forget_set, own.estimator) == (of_score.model, of_score.forget_set, of_score.estimator)
-    assert files.read_json(files.scored)["sigma"] == apart.read_summary()["sigma"]
+    assert read_json(files.scored)["sigma"] == apart.read_summary()["sigma"]
     retained = ForgetSet.load(files.retain).frame["sample_id"]
     assert all(sample_id.startswith("r") for sample_id in retained)
     assert evidence(files.directory)["verdict"]
@@ -300,11 +300,11 @@ def test_a_cancelled_experiment_goes_on_to_the_very_same_rows(
     assert f"runs resume {only_run().id}" in outcome.said
     assert "Traceback" not in outcome.err
     assert only_run().state is RunState.CANCELLED
-    assert len(files.finished()) == 7
+    assert len(files.finished_units()) == 7
     assert cli("runs", "resume", only_run().id).code == 0
     assert only_run().state is RunState.SUCCEEDED
     assert files.rows.read_bytes() == undisturbed.rows.read_bytes()
-    assert files.log.read_bytes() == undisturbed.log.read_bytes()
+    assert files.units.read_bytes() == undisturbed.units.read_bytes()
 
 
 def test_a_killed_experiment_goes_on_to_the_very_same_rows(
@@ -313,14 +313,14 @@ def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     files = ExperimentFiles(tmp_path / "run")
     process = started("mrd_core", *long(scored, files.directory))
     deadline = time.monotonic() + PATIENCE
-    while len(files.finished()) < 2:
+    while len(files.finished_units()) < 2:
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=PATIENCE)
     assert not files.summary.exists()
-    with files.log.open("a") as log:
+    with files.units.open("a") as log:
         log.write('{"unit": "unlearning f0 ga adamw 0", "rows": [{"part": "unlea')
     # It can be judged as far as it has got.
     assert evidence(files.directory)["finished"] is False
@@ -328,4 +328,4 @@ def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     assert "lost" in cli("runs", "list").said
     assert cli("runs", "resume", only_run().id).code == 0
     assert files.rows.read_bytes() == undisturbed.rows.read_bytes()
-    assert files.log.read_bytes() == undisturbed.log.read_bytes()
+    assert files.units.read_bytes() == undisturbed.units.read_bytes()

@@ -16,8 +16,8 @@ from mrd_core.errors import UserError
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.job import experiment_job
-from mrd_core.experiments.request import request
-from mrd_core.runs import Run, RunState, RunStore, worker
+from mrd_core.runs import Run, RunState, RunStore, submit, worker
+from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
@@ -67,7 +67,7 @@ class Place:
         return EXPERIMENTS[name].model_validate(studied | changes)
 
     def submitted(self, config: ExperimentConfig) -> Run:
-        return request(config, store=self.store, settings=self.settings)
+        return submit(config, store=self.store, settings=self.settings)
 
     def carried_out(self, run: Run) -> tuple[ExperimentFiles, dict[str, Any]]:
         """Carry an experiment out and return its files and its summary."""
@@ -105,9 +105,7 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_scores(place: Pla
     assert {*PLAIN_MEASURES, *GRADIENT_MEASURES} <= set(pd.read_parquet(files.measures))
     summary = source.read_summary()
     names = ("sigma", "evaluations", "seconds", "tokens", "model_parameters")
-    assert files.read_json(files.scored) == {name: summary[name] for name in names} | {
-        "title": "forget.jsonl on model"
-    }
+    assert read_json(files.scored) == {name: summary[name] for name in names} | {"title": "forget.jsonl on model"}
     assert not files.retain.exists()
 
 
@@ -147,22 +145,22 @@ def test_experiments_of_a_score_run_come_newest_first_and_without_those_of_other
     alone = place.config(scored, "theorem").model_copy(update={"score_run": None})
     submitted.append(place.submitted(alone))
     ids = [run.id for run in submitted]
-    assert [run.id for run in place.store.experiments(scored)] == [ids[3], ids[2], ids[0]]
-    assert [run.id for run in place.store.experiments(other)] == [ids[1]]
-    assert place.store.experiments(submitted[0]) == []
-    assert place.store.unlearnings(scored) == []
-    assert place.store.scored_by(submitted[1]).id == other.id
-    assert place.store.scored_by(submitted[3]).id == scored.id
+    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=scored)] == [ids[3], ids[2], ids[0]]
+    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=other)] == [ids[1]]
+    assert place.store.list(kinds=EXPERIMENTS, score_run=submitted[0]) == []
+    assert place.store.list(kinds=("unlearn",), score_run=scored) == []
+    assert place.store.score_run_of(submitted[1]).id == other.id
+    assert place.store.score_run_of(submitted[3]).id == scored.id
     # What scores for itself builds on no run but its own.
-    assert place.store.scored_by(submitted[4]).id == ids[4]
-    assert place.store.scored_by(scored).id == scored.id
+    assert place.store.score_run_of(submitted[4]).id == ids[4]
+    assert place.store.score_run_of(scored).id == scored.id
 
 
 def test_an_experiment_whose_directory_was_removed_by_hand_is_not_listed(place: Place) -> None:
     scored = place.score_run()
     first, second = (place.submitted(place.config(scored, **SMALL)) for _ in range(2))
     shutil.rmtree(second.directory)
-    assert [run.id for run in place.store.experiments(scored)] == [first.id]
+    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=scored)] == [first.id]
 
 
 def test_a_score_run_that_the_store_does_not_know_is_named(place: Place) -> None:
@@ -170,7 +168,7 @@ def test_a_score_run_that_the_store_does_not_know_is_named(place: Place) -> None
     run = place.submitted(place.config(scored))
     place.store.delete(scored.id)
     with pytest.raises(UserError, match="is not in this store") as error:
-        place.store.scored_by(run)
+        place.store.score_run_of(run)
     assert str(scored.directory) in error.value.what
 
 
@@ -202,10 +200,10 @@ def test_a_retain_set_that_keeps_nothing_is_refused(rows: Any, reason: str, plac
 def test_a_directory_that_holds_a_run_is_refused(place: Place, tmp_path: Path) -> None:
     wanted = place.config(place.score_run())
     where: dict[str, Any] = {"store": place.store, "settings": place.settings, "directory": tmp_path / "here"}
-    request(wanted, **where)
+    submit(wanted, **where)
     before = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
     with pytest.raises(UserError, match="already holds a run"):
-        request(wanted.model_copy(update={"seed": 1}), **where)
+        submit(wanted.model_copy(update={"seed": 1}), **where)
     assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == before
 
 
@@ -213,7 +211,7 @@ def test_a_killed_run_goes_on_behind_its_last_whole_line(place: Place, tmp_path:
     wanted = place.config(place.score_run(), **SMALL)
     whole, _ = place.carried_out(place.submitted(wanted))
     killed = halved(whole, tmp_path / "killed")
-    finished = killed.finished()
+    finished = killed.finished_units()
     assert list(finished) == units_of(whole)[:2]
     # What there is of it can be looked at meanwhile.
     assert killed.read_rows().equals(pd.DataFrame([row for rows in finished.values() for row in rows]))
@@ -225,11 +223,11 @@ def test_a_killed_run_goes_on_behind_its_last_whole_line(place: Place, tmp_path:
 def test_units_that_are_done_are_not_done_again(place: Place) -> None:
     wanted = place.config(place.score_run(), **SMALL)
     files, summary = place.carried_out(place.submitted(wanted))
-    marked = files.log.read_text().replace('"part": "floor"', '"part": "kept"')
-    files.log.write_text(marked)
+    marked = files.units.read_text().replace('"part": "floor"', '"part": "kept"')
+    files.units.write_text(marked)
     files.summary.unlink()
     experiment_job(wanted, Quiet(files.directory))
-    assert files.log.read_text() == marked
+    assert files.units.read_text() == marked
     assert "kept" in set(files.read_rows()["part"])
     # A finished run is left alone: not even its model is loaded.
     gone = wanted.model_copy(update={"model": wanted.model.model_copy(update={"source": "/no/such/model"})})
@@ -249,15 +247,15 @@ def test_units_that_are_done_are_not_done_again(place: Place) -> None:
 def test_mending_the_log_leaves_whole_lines_that_more_can_follow(text: str, whole: str, tmp_path: Path) -> None:
     files = ExperimentFiles(tmp_path)
     files.mend()
-    assert not files.log.exists()
-    files.log.write_text(text)
-    before = files.finished()
+    assert not files.units.exists()
+    files.units.write_text(text)
+    before = files.finished_units()
     files.mend()
-    assert files.log.read_text() == whole
-    assert files.finished() == before
+    assert files.units.read_text() == whole
+    assert files.finished_units() == before
     rows = [{"part": "new", "value": 0.1, "none": None, "many": ["é\u2028", 2]}]
     files.append("b", rows)
-    assert files.finished() == before | {"b": rows}
+    assert files.finished_units() == before | {"b": rows}
 
 
 def test_the_summary_is_json_without_nan_and_holds_what_the_rows_do_not(place: Place) -> None:
@@ -268,5 +266,5 @@ def test_the_summary_is_json_without_nan_and_holds_what_the_rows_do_not(place: P
 
     assert json.loads(files.summary.read_text(), parse_constant=refuse) == summary
     assert {"reasons", "warnings", "units", "seconds", "scored", "n_samples"} <= summary.keys()
-    assert summary["units"] == len(files.finished())
-    assert len(files.read_rows()) == sum(map(len, files.finished().values()))
+    assert summary["units"] == len(files.finished_units())
+    assert len(files.read_rows()) == sum(map(len, files.finished_units().values()))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import (
     EXAMPLES,
@@ -31,7 +32,6 @@ from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
 from analysis.export.characteristics import exports
 from analysis.statistics.groups import Measured
-from mrd_core.characteristics_config import CharacteristicsConfig
 from mrd_core.runs import JobContext
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation

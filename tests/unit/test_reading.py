@@ -8,11 +8,11 @@ from itertools import count, islice
 
 import pytest
 
+from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.reading import BATCH_CHARACTERS, BATCH_TEXTS, LONGEST_WORD, TextRow, read_texts
 from analysis.characteristics.spans import spans
 from analysis.features import Feature, Reading, features
 from analysis.text.pipeline.loading import LONGEST, Pipeline, load
-from mrd_core.characteristics_config import ReadingConfig
 
 SETTINGS = ReadingConfig()
 COMMON = frozenset(

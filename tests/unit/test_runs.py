@@ -22,7 +22,7 @@ import sqlalchemy
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from mrd_core.characteristics_config import CharacteristicsConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import (
@@ -56,7 +56,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from mrd_core.runs.worker import run
-print("ended as", run(Path(sys.argv[1]), jobs={"score": sys.argv[2]}))
+print("ended as", run(Path(sys.argv[1]), job=sys.argv[2]))
 """
 
 
@@ -657,14 +657,14 @@ def test_a_copied_config_reproduces_the_run_as_a_new_one(store, settings, tmp_pa
     store.request_cancel(original.id)
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / "config.json").write_bytes((original.directory / "config.json").read_bytes())
-    assert worker.run(tmp_path / "copy", store=store, jobs={"score": f"{JOBS}:count"}) is S.SUCCEEDED
+    assert worker.run(tmp_path / "copy", store=store, job=f"{JOBS}:count") is S.SUCCEEDED
     copy = store.find_by_directory(tmp_path / "copy")
     assert (copy.summary, copy.seq, copy.kind) == ({"steps": 4, "began_at": 0}, 2, "score")
 
 
 def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, settings):
     run = submitted(store, settings, draws=100_000)
-    script = WORKER.replace("jobs=", "foreground=True, jobs=")
+    script = WORKER.replace("job=", "foreground=True, job=")
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(run.directory), f"{JOBS}:count"],
         env=LocalLauncher(settings)._environment(),
@@ -706,7 +706,7 @@ def test_a_directory_without_a_valid_config_is_refused(store, tmp_path, content,
 
 def carried_out(store: RunStore, settings: Settings, job: str) -> Run:
     run = submitted(store, settings)
-    worker.run(run.directory, store=store, jobs={"score": f"{JOBS}:{job}"})
+    worker.run(run.directory, store=store, job=f"{JOBS}:{job}")
     return store.get(run.id)
 
 
@@ -863,30 +863,27 @@ def test_deleting_a_run_in_a_folder_of_the_user_s_own_leaves_the_user_s_files(
     assert [path.name for path in own.iterdir()] == ["notes.txt"]
 
 
-# Readings: runs of the other package, in the directory of a score run
+# Characteristics: runs in the directory of a score run
 
 
 def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
-    config = CharacteristicsConfig(score_run=scored.directory)
-    return submit(config, store=store, settings=settings, directory=scored.directory / "characteristics" / "abc")
+    (scored.directory / "summary.json").write_text("{}")
+    return submit(CharacteristicsConfig(score_run=scored.directory), store=store, settings=settings)
 
 
-def test_each_kind_of_run_is_carried_out_by_its_own_package(store, settings):
-    scored = submitted(store, settings)
-    reading = reading_of(store, settings, scored)
-    assert command_for(reading.directory, reading.kind)[1:4] == ["-m", "analysis", "run"]
-    with pytest.raises(UserError, match="Another program") as refused:
-        worker.run(reading.directory, store=store)
-    assert f"python -m analysis run {reading.directory}" in refused.value.fix
-    assert store.get(reading.id).state is S.QUEUED
+def test_one_command_carries_out_every_kind_of_run(store, settings):
+    reading = reading_of(store, settings, submitted(store, settings))
+    assert command_for(reading.directory)[2:] == ["mrd_core", "run", str(reading.directory)]
+    assert worker.run(reading.directory, store=store) is S.FAILED
+    assert "holds no finished score run" in store.get(reading.id).error.cause
 
 
 def test_a_reading_belongs_to_its_score_run_and_to_no_other(store, settings):
     scored, other = submitted(store, settings), submitted(store, settings)
     reading = reading_of(store, settings, scored)
-    assert [found.id for found in store.readings(scored)] == [reading.id]
-    assert store.readings(other) == []
-    assert store.scored_by(reading).id == store.scored_by(scored).id == scored.id
+    assert [found.id for found in store.list(kinds=("characteristics",), score_run=scored)] == [reading.id]
+    assert store.list(kinds=("characteristics",), score_run=other) == []
+    assert store.score_run_of(reading).id == store.score_run_of(scored).id == scored.id
 
 
 def test_a_config_of_another_kind_is_refused_by_name(store, settings):

@@ -31,6 +31,7 @@ from analysis.unlearning.runs import (
     thinned,
 )
 from mrd_core.errors import UserError
+from mrd_core.runs.files import write_frame
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import StopReason
@@ -531,8 +532,8 @@ def test_the_forget_nll_at_equal_updates_is_of_the_last_twenty_steps() -> None:
 def files(tmp_path: Path) -> UnlearningFiles:
     """The files of a finished run over three samples."""
     files = UnlearningFiles(tmp_path)
-    files.write_frame(files.curriculum, curriculum([0.3, np.nan, 0.1]))
-    files.write_frame(
+    write_frame(files.curriculum, curriculum([0.3, np.nan, 0.1]))
+    write_frame(
         files.outcome,
         pd.DataFrame(
             {
@@ -543,7 +544,7 @@ def files(tmp_path: Path) -> UnlearningFiles:
             }
         ),
     )
-    files.write_frame(
+    write_frame(
         files.tokens,
         pd.DataFrame(
             {

@@ -24,6 +24,7 @@ from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
 from mrd_core.runs.directory import CONFIG_FILE, WRITTEN_BY_RUNS, write_config
+from mrd_core.runs.files import read_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
@@ -258,7 +259,7 @@ def test_the_tables_of_samples_and_of_tokens_say_the_same(done: Unlearned, score
     scores = pd.read_parquet(RunFiles(scored.directory).scores).set_index("sample_id")
     np.testing.assert_array_equal(curriculum["weight"], scores.loc[curriculum.index, "mrd_answer_mean"])
     assert curriculum["share"].sum() == pytest.approx(1)
-    start = done.files.read_json(done.files.start)
+    start = read_json(done.files.start)
     assert start["thresholds"] == done.summary["thresholds"]
     assert start["forget_nll"] == done.summary["forget_nll_before"]
     assert done.outcome["own_answer_after"].notna().sum() == 2

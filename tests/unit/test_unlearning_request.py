@@ -12,7 +12,8 @@ import pydantic
 import pytest
 
 from mrd_core.errors import UserError
-from mrd_core.runs import RunState
+from mrd_core.runs import RunState, submit
+from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.draws import Draws, variants
@@ -20,7 +21,7 @@ from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import DRAWN_COLUMNS
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import curriculum_frame, read_split, request
+from mrd_core.unlearning.request import curriculum_frame, read_split
 from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, N_FORGET, N_RETAIN, RATE, Place, Scored, forget_rows, scored_tiny
 from tests.unit.conftest import write_rows
@@ -105,10 +106,10 @@ def test_a_stratum_that_is_not_there_is_named(place: Place, scored: Scored, tmp_
 
 def test_a_directory_that_holds_a_run_is_refused(place: Place, scored: Scored, tmp_path: Path) -> None:
     where = {"store": place.store, "settings": place.settings, "directory": tmp_path / "here"}
-    first = request(scored.config(), **where)
+    first = submit(scored.config(), **where)
     before = sorted(path.name for path in first.directory.iterdir())
     with pytest.raises(UserError, match="already holds a run"):
-        request(scored.config(seed=1), **where)
+        submit(scored.config(seed=1), **where)
     assert [run.id for run in place.store.list()] == [first.id]
     assert sorted(path.name for path in first.directory.iterdir()) == before
 
@@ -255,7 +256,7 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_samples(place: Pl
     np.testing.assert_allclose(frame["share"], frame["weight"] / frame["weight"].sum())
     assert list(ForgetSet.load(run.files.retain).frame["sample_id"]) == [f"r{i}" for i in range(N_RETAIN)]
     summary = RunFiles(scored.directory).read_summary()
-    kept = run.files.read_json(run.files.scored)
+    kept = read_json(run.files.scored)
     assert kept["evaluations"] == summary["evaluations"] == DRAWS
     assert {name: summary.get(name) for name in kept if name != "title"} == {
         name: value for name, value in kept.items() if name != "title"

@@ -20,6 +20,7 @@ from mrd_core.model.encoding import Encoded, encode
 from mrd_core.model.memorization import extraction_likelihood, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
 from mrd_core.samples import read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
@@ -375,7 +376,7 @@ def test_only_draws_by_chance_can_be_nearly_uniform(place: Place, scored: Scored
     found = {}
     for sampler in ("uniform", "easy-to-hard", "hard-to-easy"):
         run = place.carried_out(scored.config(curriculum={"sampler": sampler}, limits={"max_steps": 1}))
-        start = run.files.read_json(run.files.start)
+        start = read_json(run.files.start)
         found[sampler] = run.summary["nearly_uniform"]
         assert start["nearly_uniform"] is found[sampler]
         assert start["effective_share"] == run.summary["effective_share"] == pytest.approx(1)

@@ -9,10 +9,10 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
 from mrd_core.evaluation.suites import source
+from mrd_core.runs.kind import kind_named
 from mrd_core.samples import ForgetSet, read, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning.files import UnlearningFiles
 
 _TITLES: dict[str, tuple[str, Role]] = {
     "forget": ("forget set", "forget"),
@@ -66,8 +66,8 @@ def _demo_split(config: ForgetSetConfig, name: str) -> ForgetSetConfig:
 def _of_run(config: EvaluateConfig, name: str) -> Path | None:
     """Return where the runs that are evaluated keep their copy of a set."""
     if config.unlearn_run is not None:
-        files = UnlearningFiles(config.unlearn_run)
-        return {"forget": files.samples, "retain": files.retain}.get(name)
+        artifact = kind_named("unlearn").artifacts.get({"forget": "samples"}.get(name, name))
+        return config.unlearn_run / artifact.path if artifact else None
     if config.score_run is not None and name == "forget":
         return RunFiles(config.score_run).samples
     return None

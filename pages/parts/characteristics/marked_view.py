@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis.characteristics.runs import Characterised, CharacteristicsFiles
+from analysis.characteristics.files import CharacteristicsFiles
+from analysis.characteristics.runs import Characterised
 from analysis.figures import characteristics as figures
 from analysis.figures.marked_text import legend, marked
 from mrd_core.runs import Run

@@ -8,10 +8,10 @@ import pydantic
 import streamlit as st
 
 from analysis.characteristics import runs as characteristics
+from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
 from analysis.text.pipeline.loading import choose
-from mrd_core.characteristics_config import CharacteristicsConfig, ReadingConfig
 from mrd_core.errors import UserError
-from mrd_core.runs import LocalLauncher, Run
+from mrd_core.runs import LocalLauncher, Run, submit
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.settings.configuration import help_of
 from pages.shell import session
@@ -37,9 +37,7 @@ def show(run: Run) -> None:
 def launch(config: CharacteristicsConfig) -> None:
     """Launch a reading, unless there is one with these settings, and look at it."""
     settings = session.settings()
-    reading = characteristics.request(
-        config, store=session.store(), settings=settings, launcher=LocalLauncher(settings)
-    )
+    reading = submit(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
     session.open_reading(reading.id)
 
 

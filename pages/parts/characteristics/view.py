@@ -7,8 +7,9 @@ from pathlib import Path
 import streamlit as st
 
 from analysis.characteristics import runs as characteristics
+from analysis.characteristics.files import About
 from analysis.characteristics.judgement import Judgement, judged
-from analysis.characteristics.runs import About, Characterised
+from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import Threshold
 from analysis.difficulty import Variant
 from analysis.text.pipeline.loading import LONGEST

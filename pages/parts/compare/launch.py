@@ -11,8 +11,8 @@ import streamlit as st
 from analysis.comparison.evaluated import ORIGINAL
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.request import completed, request
-from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState
+from mrd_core.evaluation.request import completed
+from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, submit
 from mrd_core.shell import evaluate_command
 from pages.parts.compare import progress as compare_progress
 from pages.parts.compare import runs as compare_runs
@@ -52,7 +52,7 @@ class Planned:
 
 def show(run: Run) -> None:
     """Offer to evaluate a score run's model and its unlearning runs, and show those that go on."""
-    known = session.store().unlearnings(run)
+    known = session.store().list(kinds=("unlearn",), score_run=run)
     done = [found for found in known if found.state is RunState.SUCCEEDED]
     if not done and not compare_runs.of_score_run(run):
         _nothing_unlearned(run, known)
@@ -175,7 +175,7 @@ def _launch(due: Sequence[Planned]) -> None:
         if plan.same is not None:
             run_panel.resume(plan.same)
         else:
-            request(plan.config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
+            submit(plan.config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
 
 
 def _unfinished(run: Run) -> list[Run]:

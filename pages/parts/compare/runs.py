@@ -15,7 +15,8 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import CONFIG_FILE, read_config
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import CONFIG_FILE
 from pages.shell import session
 from pages.shell.notices import literal
 
@@ -78,12 +79,12 @@ def _read(run_id: str, directory: str) -> Evaluated:  # noqa: ARG001  (run_id is
 
 def known() -> list[Run]:
     """Return the evaluations of the store that can be read, newest first."""
-    return [run for run in session.store().evaluations() if _fault(run) is None]
+    return [run for run in session.store().list(kinds=("evaluate",)) if _fault(run) is None]
 
 
 def tell_left_out() -> None:
     """Name the evaluations that cannot be read, and say why."""
-    runs = session.store().evaluations()
+    runs = session.store().list(kinds=("evaluate",))
     said = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
     if said:
         st.caption(f":material/info: Left out, for not all of their files can be read: {'; '.join(said)}")

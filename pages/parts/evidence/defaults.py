@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mrd_core.experiments.config import UnlearningExperimentConfig, ValidityConfig
+from mrd_core.experiments.config import EXPERIMENTS, UnlearningExperimentConfig, ValidityConfig
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
@@ -76,8 +76,11 @@ def known_retain(of: Scored) -> ForgetSetConfig | None:
     """Return the demo's retain set, or the one that was named last for these samples; None where none was."""
     if of.is_demo:
         return DEMO
-    named = [evidence_runs.config_of(run) for run in session.store().experiments(of.run)]
+    named = [evidence_runs.config_of(run) for run in session.store().list(kinds=EXPERIMENTS, score_run=of.run)]
     retain_sets = [config.retain for config in named if isinstance(config, UnlearningExperimentConfig)]
-    unlearned = [read_config(run.directory, UnlearnConfig) for run in session.store().unlearnings(of.run)]
+    unlearned = [
+        read_config(run.directory, UnlearnConfig)
+        for run in session.store().list(kinds=("unlearn",), score_run=of.run)
+    ]
     retain_sets += [config.retain.samples for config in unlearned]
     return next((retain for retain in retain_sets if retain is not None), None)

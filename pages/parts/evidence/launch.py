@@ -6,8 +6,7 @@ import streamlit as st
 
 from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
 from mrd_core.experiments.cost import Cost, estimate
-from mrd_core.experiments.request import request
-from mrd_core.runs import LocalLauncher, RunState
+from mrd_core.runs import LocalLauncher, RunState, submit
 from mrd_core.shell import experiment_command
 from pages.parts.difficulty.launch import duration
 from pages.parts.evidence import runs as evidence_runs
@@ -45,5 +44,5 @@ def _cost(of: Scored, config: ExperimentConfig) -> Cost:
 
 def _launch(config: ExperimentConfig) -> None:
     settings = session.settings()
-    run = request(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
+    run = submit(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
     session.open_experiment(config.name, run.id)

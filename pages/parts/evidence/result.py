@@ -12,7 +12,7 @@ from analysis.evidence.judge import Evidence, ParameterChange, Selection, Sensit
 from analysis.export.evidence import evidence_json
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run
-from mrd_core.runs.directory import CONFIG_FILE
+from mrd_core.runs.files import CONFIG_FILE
 from pages.parts.difficulty.launch import duration
 from pages.parts.evidence import charts as evidence_charts
 from pages.parts.evidence import selected as evidence_selected

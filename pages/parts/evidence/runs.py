@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.evidence import judge as evidence
 from analysis.evidence.judge import Evidence, Headline
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.config import EXPERIMENTS, OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.directory import read_config
@@ -25,7 +25,7 @@ COUNTED = ("samples", "composites", "selections")
 
 def of_kind(run: Run, kind: str) -> list[Run]:
     """Return the experiments of a kind on a score run, newest first."""
-    return [found for found in session.store().experiments(run) if found.kind == kind]
+    return [found for found in session.store().list(kinds=EXPERIMENTS, score_run=run) if found.kind == kind]
 
 
 def finished_validity(run: Run) -> Run | None:
@@ -98,7 +98,7 @@ def _judged(run_id: str, attempt: int, directory: str) -> Evidence:  # noqa: ARG
 
 def headlines(run: Run) -> list[Headline]:
     """Return what a validity experiment says of MRD so far, a line an arm."""
-    log = ExperimentFiles(run.directory).log
+    log = ExperimentFiles(run.directory).units
     return _headlines(run.id, log.stat().st_size if log.exists() else 0, str(run.directory))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.runs import ACTIVE, Run, RunState
 from pages.parts.evidence import form as evidence_form
 from pages.parts.evidence import result as evidence_result
@@ -56,7 +56,10 @@ def show(run: Run) -> None:
 def _first(run: Run) -> str:
     """Return the kind of the experiment that the URL names."""
     named = st.query_params.get(session.EXPERIMENT)
-    return next((found.kind for found in session.store().experiments(run) if found.id == named), "validity")
+    return next(
+        (found.kind for found in session.store().list(kinds=EXPERIMENTS, score_run=run) if found.id == named),
+        "validity",
+    )
 
 
 def _experiment(run: Run, kind: str) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pydantic
 import streamlit as st
 
-from mrd_core.runs import LocalLauncher, Run, RunState
+from mrd_core.runs import LocalLauncher, Run, RunState, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
@@ -23,7 +23,7 @@ from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import Cost, estimate
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import curriculum_frame, request, require_retain
+from mrd_core.unlearning.request import curriculum_frame, require_retain
 from pages.parts.difficulty.launch import duration
 from pages.parts.unlearning import presets as unlearn_presets
 from pages.parts.unlearning import settings as unlearn_settings
@@ -251,4 +251,4 @@ def _evaluations(costs: Sequence[Cost]) -> str:
 def _launch(configs: Sequence[UnlearnConfig]) -> list[Run]:
     settings = session.settings()
     launcher = LocalLauncher(settings)
-    return [request(config, store=session.store(), settings=settings, launcher=launcher) for config in configs]
+    return [submit(config, store=session.store(), settings=settings, launcher=launcher) for config in configs]

@@ -117,7 +117,7 @@ def _details(runs: Sequence[Run]) -> None:
     with log:
         wanted = st.selectbox("Run", list(names), format_func=names.__getitem__, key="unlearn_log_run")
         run = session.store().get(wanted)
-        st.code(" ".join(command_for(run.directory, run.kind)), language="bash", wrap_lines=True)
+        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
         run_panel.log(run.id)
         if run.error and run.error.traceback:
             st.code(run.error.traceback, language=None, wrap_lines=True)

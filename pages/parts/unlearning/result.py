@@ -19,7 +19,7 @@ from analysis.statistics.censored import spearman
 from analysis.statistics.groups import Interval
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import CONFIG_FILE
+from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -40,8 +40,6 @@ class ReadingConfig(Frozen):
 class CharacteristicsConfig(RunConfig):
     """One reading of a scored forget set; its directory lies in that of the score run."""
 
-    package: ClassVar[str] = "analysis"
-    steps: ClassVar[str] = "texts"
     kind: Literal["characteristics"] = "characteristics"
     score_run: Path = Field(description="Directory of the score run.")
     reading: ReadingConfig = ReadingConfig()

@@ -1,0 +1,56 @@
+"""Evaluations, as the rest of the program sees them. Loads no torch."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pandas as pd
+
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.request import prepare
+from mrd_core.runs.files import read_json
+from mrd_core.runs.kind import Description, Kind, Summary
+
+
+def headline(summary: Summary) -> str:
+    """Return how many samples were asked."""
+    return f"{summary['n_samples']} samples"
+
+
+def describe(directory: Path, summary: Summary) -> Description:
+    """Return every aggregate, and how to compare them."""
+    aggregates = [
+        (entry["split"], entry["metric"], _figure(entry["value"]), f"{entry['n']:,}")
+        for entry in read_json(EvaluationFiles(directory).aggregates)
+    ]
+    tasks = [
+        (task, metric, _figure(value), "")
+        for task, values in (summary["harness"] or {}).items()
+        for metric, value in values.items()
+    ]
+    return Description(
+        (
+            f"{summary['n_samples']} samples in {summary['seconds']:.0f} s",
+            f"With intervals, or beside others: mrd-lens compare {shlex.quote(str(directory))}",
+        ),
+        pd.DataFrame([*aggregates, *tasks], columns=["set", "metric", "value", "samples"]),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"
+
+
+EVALUATE = Kind(
+    name="evaluate",
+    label="Evaluation",
+    config=EvaluateConfig,
+    job="mrd_core.evaluation.job:evaluate_job",
+    files=EvaluationFiles,
+    counted="parts",
+    headline=headline,
+    describe=describe,
+    prepare=prepare,
+)

@@ -1,0 +1,111 @@
+"""Kinds of run: what the rest of the program may ask of a run without knowing what it does.
+
+A package declares its kind as an instance of `Kind`, torch-free, and names it in `KINDS`. Submitting, resuming,
+progress, lists, deletion, the command line and the documentation ask the kind; nothing here imports one before it
+is asked for. The table is closed, so a hand-made config.json can name no code.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mrd_core.errors import UserError
+from mrd_core.runs.files import Artifact, RunDirectory
+from mrd_core.settings.configuration import RunConfig
+
+Summary = Mapping[str, Any]
+
+KINDS: Mapping[str, str] = {
+    "score": "mrd_core.scoring.kind:SCORE",
+    "characteristics": "analysis.characteristics.kind:CHARACTERISTICS",
+    "unlearn": "mrd_core.unlearning.kind:UNLEARN",
+    "evaluate": "mrd_core.evaluation.kind:EVALUATE",
+}
+# Packages with several kinds of a sort, each a mapping of names.
+FAMILIES = ("mrd_core.experiments.kinds:KINDS",)
+
+
+@dataclass(frozen=True)
+class Description:
+    """How a finished run came out, for people.
+
+    Attributes:
+        lines: Sentences and places of files.
+        table: Figures, as text; None without one.
+    """
+
+    lines: tuple[str, ...]
+    table: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of run.
+
+    Attributes:
+        name: As in config.json and in the store.
+        label: What people call it.
+        config: Class of its configuration.
+        job: `module:function` that carries it out, called with the configuration and a JobContext.
+        files: What its directory holds.
+        counted: What its progress counts.
+        headline: From the summary, how it came out in a few words.
+        describe: From directory and summary, how it came out.
+        cost: What it will take, before it is launched; its arguments are the kind's own.
+        prepare: Writes what the run keeps of its own (samples, scores) into the directory that is being made, and
+            returns the configuration with what it left open.
+        title: Of a configuration, for people.
+        place: Where a run of these settings lies, and is made once; None: anywhere, and made anew each time.
+        model: The model that a finished run made; None where such runs make none.
+    """
+
+    name: str
+    label: str
+    config: type[RunConfig]
+    job: str
+    files: type[RunDirectory]
+    counted: str
+    headline: Callable[[Summary], str]
+    describe: Callable[[Path, Summary], Description]
+    cost: Callable[..., Any] | None = None
+    prepare: Callable[[Any, Path], RunConfig] = field(default=lambda config, _draft: config)
+    title: Callable[[Any], str] = field(default=lambda config: str(config.title))
+    place: Callable[[Any], Path | None] = field(default=lambda _config: None)
+    model: Callable[[Path], Any] | None = None
+
+    @property
+    def artifacts(self) -> Mapping[str, Artifact]:
+        """What its directory holds, by attribute of `files`."""
+        return self.files.artifacts()
+
+
+def kinds() -> Mapping[str, Kind]:
+    """Return all kinds by name; imports every package that declares one."""
+    single = {name: _declared(place) for name, place in KINDS.items()}
+    return single | {name: kind for place in FAMILIES for name, kind in _declared(place).items()}
+
+
+def kind_named(name: str) -> Kind:
+    """Return the kind with this name.
+
+    Raises:
+        UserError: There is none.
+    """
+    kind = _declared(KINDS[name]) if name in KINDS else kinds().get(name)
+    if kind is None:
+        raise UserError(f"The kind '{name}'", "is unknown.", f"Use one of: {', '.join(kinds())}.")
+    return kind
+
+
+@cache
+def _declared(place: str) -> Any:
+    """Return what stands at `module:name`."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,48 @@
+"""Score runs, as the rest of the program sees them. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mrd_core.runs.kind import Description, Kind, Summary
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.cost import estimate
+from mrd_core.scoring.files import RunFiles
+
+
+def headline(summary: Summary) -> str:
+    """Return how many samples were scored, and how precisely."""
+    return f"{summary['n_samples']} samples, relative SE {_percent(summary['median_relative_se'])}"
+
+
+def describe(directory: Path, summary: Summary) -> Description:
+    """Return what scoring took, how reliable the ranking is, and where the scores lie."""
+    return Description(
+        (
+            f"{summary['n_samples']} samples, {summary['evaluations']} evaluations in {summary['seconds']:.0f} s; "
+            f"median relative SE {_percent(summary['median_relative_se'])}; reliability "
+            f"{_figure(summary['reliability_sum'])} (sum), {_figure(summary['reliability_mean'])} (mean).",
+            f"Scores: {RunFiles(directory).scores}  (small MRD: hard to unlearn)",
+        )
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{share:.1%}"
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+SCORE = Kind(
+    name="score",
+    label="Score run",
+    config=ScoreConfig,
+    job="mrd_core.scoring.job:score_job",
+    files=RunFiles,
+    counted="evaluations",
+    headline=headline,
+    describe=describe,
+    cost=estimate,
+)

@@ -1,0 +1,82 @@
+"""Unlearning runs, as the rest of the program sees them. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.kind import Description, Kind, Summary
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.cost import estimate
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.request import copy_samples
+
+
+def prepare(config: UnlearnConfig, draft: Path) -> UnlearnConfig:
+    """Copy the samples and their weights from the score run, so that the run survives it.
+
+    Raises:
+        UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
+    """
+    copy_samples(config, UnlearningFiles(draft))
+    return config
+
+
+def model_of(directory: Path) -> ModelConfig:
+    """Return the model that a finished run made, its adapter on the model that it was trained on.
+
+    Raises:
+        UserError: It has not finished, or its model had an adapter of its own: two cannot be merged.
+    """
+    config, folder = read_config(directory, UnlearnConfig), UnlearningFiles.finished(directory).model
+    if config.optimiser.lora_rank is None:
+        return ModelConfig(source=str(folder), template=config.model.template)
+    if config.model.adapter is not None:
+        raise UserError(
+            f"The adapter in {folder}",
+            f"was trained on a model with another adapter ({config.model.adapter}), and two are not merged here.",
+            "Merge the first into its model, save that, and unlearn from there.",
+        )
+    return ModelConfig(source=config.model.source, adapter=str(folder), template=config.model.template)
+
+
+def headline(summary: Summary) -> str:
+    """Return how many samples were forgotten, and in how many updates."""
+    return f"{summary['forgotten']} of {summary['n_samples']} forgotten, {summary['updates']} updates"
+
+
+def describe(directory: Path, summary: Summary) -> Description:
+    """Return what was forgotten at what price, what was kept, and where the model lies."""
+    return Description((*_sentences(summary), f"Model: {UnlearningFiles(directory).model}"))
+
+
+def _sentences(summary: Summary) -> Iterator[str]:
+    yield (
+        f"{summary['label']}: {summary['forgotten']} of {summary['n_samples']} samples found forgotten in "
+        f"{summary['updates']} updates ({summary['steps']} steps, {summary['seconds']:.0f} s); it ended with "
+        f"{summary['stop_reason']}, {summary['forgotten_at_end']} forgotten on the final weights."
+    )
+    for name in ("forget", "retain"):
+        if summary[f"{name}_nll"] is not None:
+            yield (
+                f"{name}: MA {summary[f'{name}_accuracy_before']:.3f} → {summary[f'{name}_accuracy']:.3f}, NLL "
+                f"{summary[f'{name}_nll_before']:.3f} → {summary[f'{name}_nll']:.3f} nats per answer token"
+            )
+
+
+UNLEARN = Kind(
+    name="unlearn",
+    label="Unlearning run",
+    config=UnlearnConfig,
+    job="mrd_core.unlearning.job:unlearn_job",
+    files=UnlearningFiles,
+    counted="steps",
+    headline=headline,
+    describe=describe,
+    cost=estimate,
+    prepare=prepare,
+    model=model_of,
+)
