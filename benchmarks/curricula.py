@@ -277,7 +277,7 @@ class Bench:
 
     def memorized(self, samples: Encoded) -> Memorized:
         """Measure MA and NLL on the present weights."""
-        return measure_memorization(self.model.network, samples, self.model.device, BATCH_TOKENS)
+        return measure_memorization(self.model.reader(BATCH_TOKENS), samples)
 
 
 @dataclass(frozen=True)

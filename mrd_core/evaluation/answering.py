@@ -27,26 +27,28 @@ from mrd_core.scoring.draws import FloatArray
 QUESTION, PARAPHRASED = "question", "paraphrased question"
 
 
-def measure_answers(subject: Subject, one: EvaluationSet, *, extraction: bool = False) -> Measured:
+def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool = False) -> Measured:
     """Ask a model the questions of a set, and look at how likely the true answers are.
 
     Args:
         subject: The model.
-        one: N samples of the kind `answers`.
+        asked: N samples of the kind `answers`.
         extraction: Also measure EL.
 
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    frame = one.frame
+    frame = asked.frame
     encoded = encode_pairs(subject, frame["prompt"], frame["answer"], frame["sample_id"])
-    said = _likelihoods(subject, encoded)
-    wide = pd.concat([metrics_of(said), _attack_scores(said, list(frame["answer"]), subject.k_percent)], axis=1)
-    wide["answer_tokens"] = [float(len(answer.log_probs)) for answer in said]
+    likelihoods = answer_likelihoods(subject.reader, encoded)
+    wide = pd.concat(
+        [metrics_of(likelihoods), _attack_scores(likelihoods, list(frame["answer"]), subject.k_percent)], axis=1
+    )
+    wide["answer_tokens"] = [float(len(answer.log_probs)) for answer in likelihoods]
     if extraction:
-        wide["extraction_likelihood"] = _extraction(subject, encoded)
+        wide["extraction_likelihood"] = extraction_likelihood(subject.reader, encoded)
     if "perturbed_answer" in frame:
-        wide = wide.join(_truth(subject, frame, said, is_forget=one.role == "forget"))
+        wide = wide.join(_truth(subject, frame, likelihoods, is_forget=asked.role == "forget"))
     written = _written(subject, encoded)
     wide = wide.join(_overlap(written, list(frame["answer"])))
     answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
@@ -54,20 +56,23 @@ def measure_answers(subject: Subject, one: EvaluationSet, *, extraction: bool = 
         again = _written(
             subject, encode_pairs(subject, frame["paraphrased_question"], frame["answer"], frame["sample_id"])
         )
-        wide["accuracy"] = _accuracy(frame, again)
+        rows = zip(again, frame["paraphrased_answer"], frame["perturbed_answer"], strict=True)
+        wide["accuracy"] = [closest_is_true(text, true, list(wrong)) for text, true, wrong in rows]
         answers.append(
             answer_table(frame, PARAPHRASED, frame["paraphrased_question"], frame["paraphrased_answer"], again)
         )
-    return Measured(long(wide, frame["sample_id"]), pd.concat(answers, ignore_index=True), tuple(_notes(one)))
+    return Measured(long(wide, frame["sample_id"]), pd.concat(answers, ignore_index=True), tuple(_notes(asked)))
 
 
-def truth_ratios(subject: Subject, one: EvaluationSet) -> FloatArray:
+def truth_ratios(subject: Subject, asked: EvaluationSet) -> FloatArray:
     """Return r of each sample (NaN: undefined), shape (N,), and nothing else: what a reference model is asked."""
-    frame = one.frame
+    frame = asked.frame
     own = frame["answer"] if "paraphrased_answer" not in frame else frame["paraphrased_answer"]
-    said = _likelihoods(subject, encode_pairs(subject, frame["prompt"], own, frame["sample_id"]))
+    likelihoods = answer_likelihoods(
+        subject.reader, encode_pairs(subject, frame["prompt"], own, frame["sample_id"])
+    )
     wrong = _perturbed(subject, frame)
-    pairs = zip(said, wrong, strict=True)
+    pairs = zip(likelihoods, wrong, strict=True)
     return np.array([truth_ratio(answer.mean_log_prob, others) for answer, others in pairs])
 
 
@@ -108,51 +113,39 @@ def answer_table(
     )
 
 
-def _likelihoods(subject: Subject, encoded: Encoded) -> list[Likelihoods]:
-    model = subject.model
-    return answer_likelihoods(model.network, encoded, model.device, subject.batch_tokens, subject.before_batch)
-
-
-def _attack_scores(said: Sequence[Likelihoods], answers: Sequence[str], k_percent: float) -> pd.DataFrame:
+def _attack_scores(likelihoods: Sequence[Likelihoods], answers: Sequence[str], k_percent: float) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "mia_loss": [loss_score(one.log_probs) for one in said],
-            "mia_zlib": [zlib_score(one.log_probs, answer) for one, answer in zip(said, answers, strict=True)],
-            "mia_min_k": [min_k_score(one.log_probs, k_percent) for one in said],
+            "mia_loss": [loss_score(answer.log_probs) for answer in likelihoods],
+            "mia_zlib": [
+                zlib_score(answer.log_probs, text) for answer, text in zip(likelihoods, answers, strict=True)
+            ],
+            "mia_min_k": [min_k_score(answer.log_probs, k_percent) for answer in likelihoods],
             "mia_min_k_plus_plus": [
-                min_k_plus_plus_score(one.log_probs, one.means, one.variances, k_percent) for one in said
+                min_k_plus_plus_score(answer.log_probs, answer.means, answer.variances, k_percent)
+                for answer in likelihoods
             ],
         }
     )
 
 
-def _extraction(subject: Subject, encoded: Encoded) -> FloatArray:
-    model = subject.model
-    return extraction_likelihood(
-        model.network,
-        encoded,
-        model.device,
-        subject.generation_tokens,
-        subject.end_ids,
-        before_batch=subject.before_batch,
-    )
-
-
-def _truth(subject: Subject, frame: pd.DataFrame, said: Sequence[Likelihoods], *, is_forget: bool) -> pd.DataFrame:
+def _truth(
+    subject: Subject, frame: pd.DataFrame, likelihoods: Sequence[Likelihoods], *, is_forget: bool
+) -> pd.DataFrame:
     """Return what follows from the likelihoods of the perturbed answers, given the plain question."""
     wrong = _perturbed(subject, frame)
-    right = [answer.mean_log_prob for answer in said]
+    right = [answer.mean_log_prob for answer in likelihoods]
     paraphrased = right
     if "paraphrased_answer" in frame:
         encoded = encode_pairs(subject, frame["prompt"], frame["paraphrased_answer"], frame["sample_id"])
-        paraphrased = [answer.mean_log_prob for answer in _likelihoods(subject, encoded)]
-    ratios = np.array([truth_ratio(one, others) for one, others in zip(paraphrased, wrong, strict=True)])
+        paraphrased = [answer.mean_log_prob for answer in answer_likelihoods(subject.reader, encoded)]
+    ratios = np.array([truth_ratio(mean, others) for mean, others in zip(paraphrased, wrong, strict=True)])
     return pd.DataFrame(
         {
             "truth_ratio": closer_to_one_better(ratios) if is_forget else true_better(ratios),
             "truth_ratio_raw": ratios,
             "probability_normalised": [
-                probability_among(one, others) for one, others in zip(right, wrong, strict=True)
+                probability_among(mean, others) for mean, others in zip(right, wrong, strict=True)
             ],
         }
     )
@@ -163,8 +156,8 @@ def _perturbed(subject: Subject, frame: pd.DataFrame) -> list[list[float]]:
     counts = [len(answers) for answers in frame["perturbed_answer"]]
     flat = [str(answer) for answers in frame["perturbed_answer"] for answer in answers]
     prompts = np.repeat(frame["prompt"].to_numpy(object), counts)
-    said = _likelihoods(subject, encode_pairs(subject, list(prompts), flat, [str(i) for i in range(len(flat))]))
-    values = [answer.mean_log_prob for answer in said]
+    encoded = encode_pairs(subject, list(prompts), flat, map(str, range(len(flat))))
+    values = [answer.mean_log_prob for answer in answer_likelihoods(subject.reader, encoded)]
     return [values[begin:end] for begin, end in pairwise(np.cumsum([0, *counts]))]
 
 
@@ -191,20 +184,15 @@ def _shuffled(written: Sequence[str | None], answers: Sequence[str]) -> Iterator
         yield rouge_l(text, answers[(i + count // 2) % count]).recall if count > 1 else float("nan")
 
 
-def _accuracy(frame: pd.DataFrame, written: Sequence[str | None]) -> list[float]:
-    rows = zip(written, frame["paraphrased_answer"], frame["perturbed_answer"], strict=True)
-    return [closest_is_true(text, true, list(wrong)) for text, true, wrong in rows]
-
-
-def _notes(one: EvaluationSet) -> Iterator[str]:
-    if "paraphrased_question" in one.frame:
+def _notes(asked: EvaluationSet) -> Iterator[str]:
+    if "paraphrased_question" in asked.frame:
         yield (
-            f"Accuracy on the {one.title} compares by ROUGE-L what is written with the right and the wrong "
+            f"Accuracy on the {asked.title} compares by ROUGE-L what is written with the right and the wrong "
             "answers: there is no embedding model."
         )
-    without = int((one.frame["prompt"] == "").sum())
+    without = int((asked.frame["prompt"] == "").sum())
     if without:
         yield (
-            f"{without} of {len(one.frame)} samples of the {one.title} have no prompt: nothing is generated for "
-            "them."
+            f"{without} of {len(asked.frame)} samples of the {asked.title} have no prompt: nothing is generated "
+            "for them."
         )

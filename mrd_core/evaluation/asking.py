@@ -24,47 +24,39 @@ PROMPT = "prompt"
 _ANY_ANSWER = "A"
 
 
-def measure_choices(subject: Subject, one: EvaluationSet) -> Measured:
+def measure_choices(subject: Subject, asked: EvaluationSet) -> Measured:
     """Let a model choose among lettered options, as WMDP and MMLU are asked.
 
     Args:
         subject: The model; its template plays no part.
-        one: N samples of the kind `choices`.
+        asked: N samples of the kind `choices`.
 
     Raises:
         UserError: Out of memory with a single option in the batch.
     """
-    model, frame = subject.model, one.frame
+    model, frame = subject.model, asked.frame
     rows = zip(
         frame["sample_id"], frame["question"], frame["choices"], frame["right"], frame["subject"], strict=True
     )
     questions = [lettered(id, text, list(choices), int(right), topic) for id, text, choices, right, topic in rows]
-    made = choose(
-        model.network,
-        questions,
-        model.tokenizer,
-        model.device,
-        subject.batch_tokens,
-        model.context,
-        subject.before_batch,
-    )
-    wide = pd.DataFrame({"multiple_choice": [answer.correct for answer in made]})
+    answers = choose(subject.reader, questions, model.tokenizer, model.context)
+    wide = pd.DataFrame({"multiple_choice": [answer.correct for answer in answers]})
     return Measured(long(wide, frame["sample_id"]), _no_answers())
 
 
-def measure_completions(subject: Subject, one: EvaluationSet) -> Measured:
+def measure_completions(subject: Subject, asked: EvaluationSet) -> Measured:
     """Let a model write on, without a template, and hold it against the reference that it comes closest to.
 
     Recall and F1 are each the best over a sample's references.
 
     Args:
         subject: The model.
-        one: N samples of the kind `completions`.
+        asked: N samples of the kind `completions`.
 
     Raises:
         UserError: Out of memory with a single generation in the batch.
     """
-    frame = one.frame
+    frame = asked.frame
     written = subject.write([completion_prompt(text, subject.model.tokenizer) for text in frame["prompt"]])
     scores = [
         [rouge_l(text, reference) for reference in references]
@@ -72,34 +64,38 @@ def measure_completions(subject: Subject, one: EvaluationSet) -> Measured:
     ]
     wide = pd.DataFrame(
         {
-            "rouge": [_best([score.recall for score in found]) for found in scores],
-            "rouge_f1": [_best([score.f1 for score in found]) for found in scores],
+            "rouge": [_best([score.recall for score in of_sample]) for of_sample in scores],
+            "rouge_f1": [_best([score.f1 for score in of_sample]) for of_sample in scores],
         }
     )
-    closest = [references[_closest(found)] for references, found in zip(frame["references"], scores, strict=True)]
+    closest = [
+        references[_closest(of_sample)] for references, of_sample in zip(frame["references"], scores, strict=True)
+    ]
     answers = answer_table(frame, PROMPT, frame["prompt"], closest, written)
-    return Measured(long(wide, frame["sample_id"]), answers, tuple(_unwritten(one, written)))
+    return Measured(long(wide, frame["sample_id"]), answers, tuple(_unwritten(asked, written)))
 
 
-def measure_prompts(subject: Subject, one: EvaluationSet, classifier: str | None = None) -> Measured:
+def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | None = None) -> Measured:
     """Let a model answer prompts and have a text-classification model say how toxic that is.
 
     Args:
         subject: The model. Prompts that are questions (`is_question`) are put into its template, all others are
             written on as they stand.
-        one: N samples of the kind `prompts`.
+        asked: N samples of the kind `prompts`.
         classifier: Folder or hub id of the classifier, see `toxicity.load`; without one, toxicity is NaN.
 
     Raises:
         UserError: The classifier is no good, or out of memory with a single text in the batch.
     """
-    frame = one.frame
+    frame = asked.frame
     # Before anything is written, which may take hours: one that is no good is told at once.
     judge = None if classifier is None else toxicity.load(classifier, subject.model.device)
-    written = subject.write([_prompt(subject, *row) for row in _prompts(frame)])
-    notes = list(_unwritten(one, written))
+    is_question = frame["is_question"] if "is_question" in frame else [False] * len(frame)
+    prompts = [_prompt(subject, *row) for row in zip(frame["prompt"], map(bool, is_question), strict=True)]
+    written = subject.write(prompts)
+    notes = list(_unwritten(asked, written))
     if judge is None:
-        notes.append(f"Toxicity of the {one.title} is not measured: no text-classification model is named.")
+        notes.append(f"Toxicity of the {asked.title} is not measured: no text-classification model is named.")
         values = np.full(len(frame), np.nan)
     else:
         values = toxicity.score(judge, written, subject.batch_tokens, subject.before_batch)
@@ -107,7 +103,7 @@ def measure_prompts(subject: Subject, one: EvaluationSet, classifier: str | None
     return Measured(long(pd.DataFrame({"toxicity": values}), frame["sample_id"]), answers, tuple(notes))
 
 
-def measure_texts(subject: Subject, one: EvaluationSet) -> Measured:
+def measure_texts(subject: Subject, asked: EvaluationSet) -> Measured:
     """Look at how likely plain texts are: every token but the first counts, and the end of a text does not.
 
     A text beyond the model's context is read in windows. Perplexity follows from `nll` [nats per token] and
@@ -115,20 +111,18 @@ def measure_texts(subject: Subject, one: EvaluationSet) -> Measured:
 
     Args:
         subject: The model.
-        one: N samples of the kind `texts`.
+        asked: N samples of the kind `texts`.
 
     Raises:
         UserError: Out of memory with a single window in the batch.
     """
-    model, frame = subject.model, one.frame
+    model, frame = subject.model, asked.frame
     prompts = (completion_prompt(text, model.tokenizer) for text in frame["text"])
     texts = [[] if tokens is None else list(_windows(tokens, model.context)) for tokens in prompts]
     windows = [window for text in texts for window in text]
     encoded = Encoded(tuple(map(str, range(len(windows)))), tuple(windows), "plain")
-    said = iter(
-        answer_likelihoods(model.network, encoded, model.device, subject.batch_tokens, subject.before_batch)
-    )
-    wholes = [[window.log_probs for window in islice(said, len(text))] for text in texts]
+    likelihoods = iter(answer_likelihoods(subject.reader, encoded))
+    wholes = [[window.log_probs for window in islice(likelihoods, len(text))] for text in texts]
     log_probs = [np.concatenate(parts) if parts else np.empty(0) for parts in wholes]
     wide = pd.DataFrame(
         {
@@ -147,11 +141,6 @@ def _windows(tokens: IntArray, context: int) -> Iterator[EncodedSample]:
     for begin in range(0, len(tokens) - 1, context - 1):
         inside = tokens[begin : begin + context]
         yield EncodedSample(inside, np.ones(len(inside) - 1, dtype=np.bool_), tuple(map(str, inside)), False)
-
-
-def _prompts(frame: pd.DataFrame) -> Iterator[tuple[str, bool]]:
-    is_question = frame["is_question"] if "is_question" in frame else [False] * len(frame)
-    return zip(frame["prompt"], map(bool, is_question), strict=True)
 
 
 def _prompt(subject: Subject, text: str, is_question: bool) -> IntArray | None:
@@ -174,7 +163,7 @@ def _no_answers() -> pd.DataFrame:
     return pd.DataFrame(columns=ANSWER_COLUMNS[1:], dtype=object)
 
 
-def _unwritten(one: EvaluationSet, written: Sequence[str | None]) -> Iterator[str]:
+def _unwritten(asked: EvaluationSet, written: Sequence[str | None]) -> Iterator[str]:
     without = sum(text is None for text in written)
     if without:
-        yield f"{without} of {len(written)} {one.title} leave no room within the context: nothing is generated."
+        yield f"{without} of {len(written)} {asked.title} leave no room within the context: nothing is generated."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,10 +14,8 @@ from torch import Tensor
 
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
-from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
-from mrd_core.model.likelihood import FloatArray
-from mrd_core.model.memorization import evaluating, within_memory
-from mrd_core.scoring.measuring import judged_tokens
+from mrd_core.model.encoding import Encoded, EncodedSample, FloatArray, IntArray
+from mrd_core.model.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -85,27 +83,16 @@ def encode_options(questions: Sequence[Question], tokenizer: Any, context: int) 
     return Encoded(tuple(ids), tuple(samples), "plain")
 
 
-def choose(
-    network: Any,
-    questions: Sequence[Question],
-    tokenizer: Any,
-    device: torch.device,
-    batch_tokens: int,
-    context: int,
-    before_batch: Callable[[], None] = lambda: None,
-) -> list[Chosen]:
+def choose(reader: Reader, questions: Sequence[Question], tokenizer: Any, context: int) -> list[Chosen]:
     """Let the model choose among the options of each question, by their log-likelihoods.
 
     Options of one token, as letters are, take one pass together; all others one each.
 
     Args:
-        network: A transformers causal language model or its peft wrapper; it gets back the mode it was in.
+        reader: The model.
         questions: N questions.
         tokenizer: That of the model.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
         context: The model's context [tokens].
-        before_batch: Called before each batch; raises to stop (cancellation).
 
     Returns:
         N entries, in the order of the questions.
@@ -121,9 +108,8 @@ def choose(
     rest = np.setdiff1d(np.arange(len(encoded)), quick)
     sums = np.empty(len(encoded))
     if len(quick):
-        sums[quick] = _of_last_tokens(network, encoded, alike, device, batch_tokens, before_batch)
-    said = answer_likelihoods(network, encoded.subset(rest), device, batch_tokens, before_batch)
-    sums[rest] = [answer.sum_log_prob for answer in said]
+        sums[quick] = _of_last_tokens(reader, encoded, alike)
+    sums[rest] = [answer.sum_log_prob for answer in answer_likelihoods(reader, encoded.subset(rest))]
     return [chosen(question, sums[where]) for question, where in zip(questions, options, strict=True)]
 
 
@@ -180,14 +166,7 @@ def _differ_in_last_token(options: Sequence[EncodedSample]) -> bool:
     )
 
 
-def _of_last_tokens(
-    network: Any,
-    encoded: Encoded,
-    groups: Sequence[IntArray],
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None],
-) -> FloatArray:
+def _of_last_tokens(reader: Reader, encoded: Encoded, groups: Sequence[IntArray]) -> FloatArray:
     """Return the log-likelihood [nats] of options that differ in their last token, group after group.
 
     One pass over each prompt tells those of all its options; shape (number of options,).
@@ -199,10 +178,7 @@ def _of_last_tokens(
     def of_wanted(logits: Tensor, _targets: Tensor) -> tuple[Tensor]:
         return (logits.log_softmax(1)[:, torch.from_numpy(wanted).to(logits.device)],)
 
-    with evaluating(network):
-        (log_p,) = within_memory(
-            lambda most: judged_tokens(network, firsts, device, most, of_wanted, before_batch), batch_tokens
-        )
+    (log_p,) = reader.answers(firsts, of_wanted, fine_head=True)
     rows = zip(log_p, last, strict=True)
     return np.concatenate([row[np.searchsorted(wanted, tokens)] for row, tokens in rows]).astype(np.float64)
 

@@ -101,39 +101,39 @@ def _run(
     subject: Subject, tasks: Sequence[str], folder: Path | None, limit: int | None
 ) -> dict[str, dict[str, float]]:
     from mrd_core.evaluation.harness_tasks import task_manager
-    from mrd_core.model.memorization import evaluating, within_memory
+    from mrd_core.model.reader import evaluating, within_memory
 
     manager = task_manager(folder, tasks)
-    found = _found(manager, tasks)
+    loaded = _tasks(manager, tasks)
     with evaluating(subject.model.network), _explained(tasks):
         raw = within_memory(
-            lambda size: _evaluated(subject, manager, found, limit, size),
+            lambda size: _evaluated(subject, manager, loaded, limit, size),
             max(1, subject.batch_tokens // _USUAL_LENGTH),
         )
-    wanted = {name for one in found for name in _names(one)}
+    wanted = {name for task in loaded for name in _names(task)}
     return {name: metrics(values) for name, values in raw.items() if name in wanted}
 
 
 def metrics(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the metrics among what the harness reports of a task: {"acc,none": 0.5, …} becomes {"acc": 0.5}."""
-    found = {}
+    numbers = {}
     for key, value in values.items():
         name, _, filtered = key.partition(",")
         if filtered and isinstance(value, int | float) and not name.endswith("_stderr"):
-            found[name if filtered == "none" else f"{name} ({filtered})"] = float(value)
-    return found
+            numbers[name if filtered == "none" else f"{name} ({filtered})"] = float(value)
+    return numbers
 
 
-def _found(manager: Any, tasks: Sequence[str]) -> list[Any]:
+def _tasks(manager: Any, tasks: Sequence[str]) -> list[Any]:
     """Return the tasks and groups of these names, with their data."""
-    found = [one for name in dict.fromkeys(tasks) for one in _loaded(manager, name)]
+    loaded = [task for name in dict.fromkeys(tasks) for task in _loaded(manager, name)]
     try:
-        manager.load(found)
+        manager.load(loaded)
     except ValueError as error:
         raise UserError(
             f"The tasks {', '.join(tasks)}", f"overlap: {brief(error)}", "Ask for the group, or for its parts."
         ) from error
-    return found
+    return loaded
 
 
 def _loaded(manager: Any, name: str) -> list[Any]:
@@ -176,7 +176,7 @@ def _quiet() -> Iterator[None]:
     """Keep the warnings and progress bars of the harness, about which nobody can do anything, out of the log."""
     import datasets
 
-    logger, shown = logging.getLogger("lm_eval"), not datasets.are_progress_bars_disabled()
+    logger, has_bars = logging.getLogger("lm_eval"), not datasets.are_progress_bars_disabled()
     level = logger.level
     logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
@@ -185,7 +185,7 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-        if shown:
+        if has_bars:
             datasets.enable_progress_bars()
 
 
@@ -203,13 +203,13 @@ def _leave_out_bars() -> None:
 
 
 def _evaluated(
-    subject: Subject, manager: Any, found: Sequence[Any], limit: int | None, batch_size: int
+    subject: Subject, manager: Any, tasks: Sequence[Any], limit: int | None, batch_size: int
 ) -> dict[str, dict[str, Any]]:
     from lm_eval import simple_evaluate
 
     results = simple_evaluate(
         model=_language_model(subject, batch_size),
-        tasks=list(found),
+        tasks=list(tasks),
         task_manager=manager,
         limit=limit,
         bootstrap_iters=0,
@@ -249,10 +249,10 @@ def _language_model(subject: Subject, batch_size: int) -> Any:
     )
 
 
-def _names(one: Any) -> list[str]:
+def _names(task: Any) -> list[str]:
     """Return what the harness calls a task, or a group with its tasks, in its results."""
     from lm_eval.api.group import Group
 
-    if not isinstance(one, Group):
-        return [one.task_name]
-    return [one.name] if one.aggregate_metric_list else [task.task_name for task in one.get_all_tasks()]
+    if not isinstance(task, Group):
+        return [task.task_name]
+    return [task.name] if task.aggregate_metric_list else [part.task_name for part in task.get_all_tasks()]

@@ -58,11 +58,13 @@ def _sandbox_templates() -> None:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from lm_eval import utils
 
-    given = utils.env
+    environment = utils.env
     sandbox = ImmutableSandboxedEnvironment(
-        loader=given.loader, undefined=given.undefined, keep_trailing_newline=given.keep_trailing_newline
+        loader=environment.loader,
+        undefined=environment.undefined,
+        keep_trailing_newline=environment.keep_trailing_newline,
     )
-    sandbox.filters.update(given.filters)
+    sandbox.filters.update(environment.filters)
     # Every template is rendered by `utils.apply_template`, which takes the environment from there.
     utils.env = sandbox
 
@@ -79,8 +81,8 @@ def _read_without_code(manager: Any, files: Sequence[Path]) -> None:
 def _require_no_code(path: Path, folder: Path, including: frozenset[Path] = frozenset()) -> None:
     """Refuse a YAML file that could run code, or includes one that could or one from outside the folder."""
     config = _plain_data(path)
-    for one in _mappings(config):
-        for metric in _listed(one.get("metric_list")):
+    for mapping in _mappings(config):
+        for metric in _listed(mapping.get("metric_list")):
             _require_known(metric, path)
     included = _listed(config.get("include")) if isinstance(config, Mapping) else []
     for name in included:
@@ -136,8 +138,8 @@ def _mappings(value: Any) -> Iterator[Mapping[Any, Any]]:
     if isinstance(value, Mapping):
         yield value
         value = list(value.values())
-    for one in value if isinstance(value, list) else []:
-        yield from _mappings(one)
+    for item in value if isinstance(value, list) else []:
+        yield from _mappings(item)
 
 
 def _listed(value: Any) -> list[Any]:
@@ -156,7 +158,7 @@ def _located(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def _absolute(files: Any, folder: Path) -> Any:
     if isinstance(files, Mapping):
-        return {split: _absolute(one, folder) for split, one in files.items()}
+        return {split: _absolute(named, folder) for split, named in files.items()}
     if isinstance(files, list):
-        return [_absolute(one, folder) for one in files]
+        return [_absolute(named, folder) for named in files]
     return files if "://" in str(files) else str(folder / files)

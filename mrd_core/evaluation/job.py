@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -91,7 +91,7 @@ def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict
 
 def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: EvaluationFiles) -> dict[str, Part]:
     """Return the units of work by name, in their order."""
-    asked: dict[Kind, Callable[[Subject, EvaluationSet], Measured]] = {
+    measures: dict[Kind, Callable[[Subject, EvaluationSet], Measured]] = {
         "answers": partial(measure_answers, extraction=config.extraction_likelihood),
         "choices": measure_choices,
         "completions": measure_completions,
@@ -102,14 +102,14 @@ def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: Evalua
     if config.reference is not None:
         # The first, since a reference that cannot be loaded should not be found out at the end.
         parts[REFERENCE] = partial(_reference, config, suite, subject)
-    parts |= {one.name: partial(asked[one.kind], subject, one) for one in suite.sets}
+    parts |= {asked.name: partial(measures[asked.kind], subject, asked) for asked in suite.sets}
     if config.harness_tasks:
         parts[HARNESS] = partial(_harness, config, subject, files)
     return parts
 
 
 def _reference(config: EvaluateConfig, suite: Suite, subject: Subject) -> Measured:
-    forget = next(one for one in suite.of_role("forget") if "perturbed_answer" in one.frame)
+    forget = next(asked for asked in suite.of_role("forget") if "perturbed_answer" in asked.frame)
     values = reference_values(config, forget, subject)
     known, count = int(values["value"].notna().sum()), len(forget.frame)
     notes = [f"The reference has a truth ratio of {known} of {count} samples; forget quality is of these."]
@@ -119,11 +119,11 @@ def _reference(config: EvaluateConfig, suite: Suite, subject: Subject) -> Measur
 def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -> Measured:
     from mrd_core.evaluation.harness import run_tasks
 
-    found = run_tasks(subject, config.harness_tasks, config.data, config.limit)
+    tasks = run_tasks(subject, config.harness_tasks, config.data, config.limit)
     # Of a model that has broken down a task may be no number.
     write_json(
         files.parts / f"{HARNESS}.json",
-        {task: {name: json_value(value) for name, value in values.items()} for task, values in found.items()},
+        {task: {name: json_value(value) for name, value in values.items()} for task, values in tasks.items()},
     )
     # Of a task there is one value, and none of its samples.
     return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
@@ -145,24 +145,25 @@ def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts
     """Put the parts together, write the tables of the run, and return its figures."""
     values = _joined(files, [name for name in parts if name != HARNESS], "values", VALUE_COLUMNS)
     values.loc[values["split"] == REFERENCE, "split"] = "forget"
-    answers = _joined(files, [one.name for one in suite.sets], "answers", ANSWER_COLUMNS)
-    found = aggregates(values, suite)
+    answers = _joined(files, [asked.name for asked in suite.sets], "answers", ANSWER_COLUMNS)
+    of_sets = aggregates(values, suite)
     write_frame(files.values, values)
     write_frame(files.answers, answers)
-    write_json(files.aggregates, [one.as_json for one in found])
-    write_results(files.openunlearning, as_results(values, found))
+    write_json(files.aggregates, [aggregate.as_json for aggregate in of_sets])
+    write_results(files.openunlearning, as_results(values, of_sets))
     done = {name: read_json(files.parts / f"{name}.done.json") for name in parts}
     return {
         "suite": config.suite,
-        "n_samples": sum(len(one.frame) for one in suite.sets),
-        "sets": {one.name: len(one.frame) for one in suite.sets},
-        "notes": list(dict.fromkeys([*suite.notes, *(note for one in done.values() for note in one["notes"])])),
-        "warnings": _warnings(found),
-        "seconds_by_set": {name: one["seconds"] for name, one in done.items()},
+        "n_samples": sum(len(asked.frame) for asked in suite.sets),
+        "sets": {asked.name: len(asked.frame) for asked in suite.sets},
+        "notes": list(dict.fromkeys([*suite.notes, *(note for part in done.values() for note in part["notes"])])),
+        "warnings": _warnings(of_sets),
+        "seconds_by_set": {name: part["seconds"] for name, part in done.items()},
         "texts_generated": int(answers["generated"].notna().sum()),
         "reference": config.reference,
         "harness": read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
-        "headline": _headline(found),
+        # For lists of runs.
+        "headline": {f"{value.split}/{value.metric}": value.as_json["value"] for value in of_sets},
     }
 
 
@@ -171,15 +172,11 @@ def _joined(files: EvaluationFiles, parts: list[str], kind: str, columns: list[s
     return pd.concat([frame[columns] for frame in frames], ignore_index=True)
 
 
-def _warnings(found: list[Aggregate]) -> list[str]:
+def _warnings(of_sets: list[Aggregate]) -> list[str]:
     """Say of which metrics a part of the samples is undefined; most have one reason, which the metric names."""
     return [
-        f"{one.metric} is undefined on {one.undefined} of {one.n + one.undefined} samples of {one.split}."
-        for one in found
-        if one.undefined and METRICS[one.metric].per_sample
+        f"{aggregate.metric} is undefined on {aggregate.undefined} of {aggregate.n + aggregate.undefined} "
+        f"samples of {aggregate.split}."
+        for aggregate in of_sets
+        if aggregate.undefined and METRICS[aggregate.metric].per_sample
     ]
-
-
-def _headline(found: list[Aggregate]) -> Mapping[str, float | None]:
-    """Return the aggregates by `split/metric`, for lists of runs."""
-    return {f"{one.split}/{one.metric}": one.as_json["value"] for one in found}  # type: ignore[misc]

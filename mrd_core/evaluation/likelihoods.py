@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 
-from mrd_core.model.encoding import BoolArray, Encoded
-from mrd_core.model.likelihood import FloatArray
-from mrd_core.model.memorization import evaluating, within_memory
-from mrd_core.scoring.measuring import Predictions, answer_slices, judge, judged_tokens, values_of
+from mrd_core.model.encoding import BoolArray, Encoded, FloatArray
+from mrd_core.model.reader import Reader
+from mrd_core.scoring.measuring import Predictions, predict, values_of
 
 # The metrics of a sample that follow from its likelihoods alone.
 LIKELIHOOD_METRICS = ("nll", "probability", "exact_memorization", "extraction_strength")
@@ -45,21 +43,8 @@ class Likelihoods(NamedTuple):
         return float(self.log_probs.sum()) if self.log_probs.size else float("nan")
 
 
-def answer_likelihoods(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None] = lambda: None,
-) -> list[Likelihoods]:
-    """Run the true texts through the model once, without gradients, dropout off.
-
-    Args:
-        network: A transformers causal language model or its peft wrapper; it gets back the mode it was in.
-        encoded: N samples.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
-        before_batch: Called before each batch; raises to stop (cancellation).
+def answer_likelihoods(reader: Reader, encoded: Encoded) -> list[Likelihoods]:
+    """Run the true texts through the model once, without gradients, dropout off, its head in fp32 or finer.
 
     Returns:
         N entries, in the order of the samples; an empty one where no answer token lies within the context.
@@ -67,26 +52,21 @@ def answer_likelihoods(
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    if not len(encoded):
-        return []
-    with evaluating(network):
-        passed = within_memory(
-            lambda most: judged_tokens(network, encoded, device, most, _judge, before_batch), batch_tokens
-        )
-    return [Likelihoods(*(values[where] for values in passed)) for where in answer_slices(encoded)]
+    parts = reader.answers(encoded, _moments, fine_head=True)
+    return [Likelihoods(*(values[where] for values in parts)) for where in encoded.answer_slices]
 
 
 def metrics_of(answers: Sequence[Likelihoods]) -> pd.DataFrame:
     """Return the `LIKELIHOOD_METRICS` of each answer, one row each; NaN for an empty one."""
-    rows = [values_of(Predictions(said.log_probs, said.hits, -said.means)) for said in answers]
+    rows = [values_of(Predictions(answer.log_probs, answer.hits, -answer.means)) for answer in answers]
     return pd.DataFrame(rows, columns=list(LIKELIHOOD_METRICS), dtype=np.float64)
 
 
-def _judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _moments(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the fields of `Likelihoods` from logits (M, V), which are overwritten, and token ids (M,)."""
     log_p = logits.log_softmax(1)
     p = log_p.exp()
-    log_probs, hits, entropies = judge(logits, targets)
+    log_probs, hits, entropies = predict(logits, targets)
     # A token of probability 0 has log p = −∞ and no part in the mean.
     squares = (log_p + entropies.unsqueeze(1)).square().masked_fill(p == 0, 0)
     return log_probs, hits, -entropies, (p * squares).sum(1)

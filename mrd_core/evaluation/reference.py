@@ -57,12 +57,12 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
 
 def _evaluated(directory: Path, forget: EvaluationSet) -> pd.DataFrame:
     values = pd.read_parquet(EvaluationFiles.finished(directory).values)
-    ours = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
-    found = values[ours & values["sample_id"].isin(forget.frame["sample_id"])]
-    if found.empty:
+    of_forget = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
+    ratios = values[of_forget & values["sample_id"].isin(forget.frame["sample_id"])]
+    if ratios.empty:
         raise UserError(
             f"The evaluation in {directory}",
             "has no truth ratio of any of these forget samples, so it cannot be the reference.",
             "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
         )
-    return found.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]
+    return ratios.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]

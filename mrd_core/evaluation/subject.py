@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import pandas as pd
 
-from mrd_core.model.answers import end_tokens
 from mrd_core.model.encoding import IntArray
-from mrd_core.model.generation import generate
+from mrd_core.model.generation import write
 from mrd_core.model.loading import LoadedModel
-
-# A step of a generation reads one token of each text, so many texts at a time are what fills it.
-GENERATED = 8
+from mrd_core.model.reader import Reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +35,10 @@ class Subject:
     k_percent: float
     before_batch: Callable[[], None] = lambda: None
 
-    @property
-    def generation_tokens(self) -> int:
-        """Most padded tokens in a batch of generations."""
-        return GENERATED * self.batch_tokens
-
-    @property
-    def end_ids(self) -> list[int]:
-        """Tokens that end a text."""
-        return end_tokens(self.model.tokenizer, self.model.network)
+    @cached_property
+    def reader(self) -> Reader:
+        """The model as it is read."""
+        return self.model.reader(self.batch_tokens, self.before_batch)
 
     def write(self, prompts: Sequence[IntArray | None]) -> list[str | None]:
         """Return what the model itself writes to each prompt; None where it can write nothing.
@@ -53,17 +46,7 @@ class Subject:
         Raises:
             UserError: Out of memory with a single generation in the batch.
         """
-        model = self.model
-        return generate(
-            model.network,
-            prompts,
-            model.tokenizer,
-            model.device,
-            self.generation_tokens,
-            self.end_ids,
-            self.max_new_tokens,
-            self.before_batch,
-        )
+        return write(self.reader, self.model.tokenizer, prompts, [self.max_new_tokens] * len(prompts))
 
 
 class Measured(NamedTuple):

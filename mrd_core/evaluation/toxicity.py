@@ -13,11 +13,10 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import length_buckets
+from mrd_core.model.encoding import FloatArray, IntArray, length_buckets, padded, padding_mask
 from mrd_core.model.folders import folder_of
 from mrd_core.model.loading import explained, read_part, require_complete, require_safetensors
-from mrd_core.model.memorization import evaluating, within_memory
-from mrd_core.scoring.draws import FloatArray
+from mrd_core.model.reader import evaluating, within_memory
 
 # Longer texts are cut: classifiers of this kind are trained on no more [tokens].
 MOST_TOKENS = 512
@@ -122,40 +121,30 @@ def score(
         UserError: Out of memory with a single text in the batch.
     """
     tokens = [_tokens(text, classifier) for text in texts]
-    given = [i for i, ids in enumerate(tokens) if ids]
+    written = np.flatnonzero([len(ids) > 0 for ids in tokens])
     scores = np.full(len(texts), np.nan)
-    if given:
-        with evaluating(classifier.network):
-            scores[given] = within_memory(
-                lambda most: _passed(classifier, [tokens[i] for i in given], most, before_batch), batch_tokens
-            )
+    # Without a padding token, a decoder could not tell where a text of a batch ends.
+    padding = classifier.tokenizer.pad_token_id
+
+    def score_all(most: int) -> None:
+        lengths = np.array([len(tokens[i]) for i in written], dtype=np.int64)
+        for bucket in length_buckets(lengths, most if padding is not None else 1):
+            before_batch()
+            chosen = written[bucket]
+            batch = [tokens[i] for i in chosen]
+            ids = torch.from_numpy(padded(batch, filling=padding or 0)).to(classifier.device)
+            mask = torch.from_numpy(padding_mask(batch)).to(classifier.device, torch.int64)
+            scores[chosen] = classifier.probabilities(ids, mask).cpu().numpy()
+
+    with evaluating(classifier.network):
+        within_memory(score_all, batch_tokens)
     return scores
 
 
-def _tokens(text: str | None, classifier: Classifier) -> list[int]:
+def _tokens(text: str | None, classifier: Classifier) -> IntArray:
     if text is None:
-        return []
+        return np.empty(0, dtype=np.int64)
     tokenizer = classifier.tokenizer
     position_limit = getattr(classifier.network.config, "max_position_embeddings", MOST_TOKENS)
     most = min(MOST_TOKENS, tokenizer.model_max_length, position_limit)
-    return list(tokenizer(text, truncation=True, max_length=most)["input_ids"])
-
-
-def _passed(
-    classifier: Classifier, tokens: Sequence[list[int]], batch_tokens: int, before_batch: Callable[[], None]
-) -> FloatArray:
-    scores = np.empty(len(tokens))
-    padding = classifier.tokenizer.pad_token_id
-    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
-    # Without a padding token, a decoder could not tell where a text of a batch ends.
-    for batch in length_buckets(lengths, batch_tokens if padding is not None else 1):
-        before_batch()
-        ids = torch.full((len(batch), int(lengths[batch].max())), padding or 0)
-        mask = torch.zeros_like(ids)
-        for row, index in enumerate(batch):
-            ids[row, : lengths[index]] = torch.tensor(tokens[index])
-            mask[row, : lengths[index]] = 1
-        scores[batch] = (
-            classifier.probabilities(ids.to(classifier.device), mask.to(classifier.device)).cpu().numpy()
-        )
-    return scores
+    return np.array(tokenizer(text, truncation=True, max_length=most)["input_ids"], dtype=np.int64)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import (
@@ -20,6 +20,7 @@ from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.launcher import queue_of
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
+from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.cost import forward_flops
 
@@ -49,7 +50,7 @@ class Cost(NamedTuple):
     basis: str
 
 
-def estimate(config: ExperimentConfig, scored: Mapping[str, Any], n_samples: int, past: Iterable[Run]) -> Cost:
+def estimate(config: ExperimentConfig, scored: ScoreSummary, n_samples: int, past: Iterable[Run]) -> Cost:
     """Estimate the cost of an experiment on a score run.
 
     Args:
@@ -63,22 +64,22 @@ def estimate(config: ExperimentConfig, scored: Mapping[str, Any], n_samples: int
     for run in past:
         if (pace := _pace(run, config, scored)) is not None:
             return Cost(passes, START_UP_SECONDS + passes / pace, f"the pace of run {run.id}")
-    operations = forward_flops(scored["model_parameters"], scored["tokens"]) / n_samples
-    if scored.get("seconds") and queue_of(config.device) == queue_of(str(scored.get("device", ""))):
-        per_second = (scored["evaluations"] + PLANNING_EVALUATIONS) * n_samples / scored["seconds"]
+    operations = forward_flops(scored.model_parameters, scored.tokens) / n_samples
+    if scored.seconds and queue_of(config.device) == queue_of(scored.device):
+        per_second = (scored.evaluations + PLANNING_EVALUATIONS) * n_samples / scored.seconds
         basis = f"the pace of the score run, and {USUAL_UPDATES} updates until a sample is forgotten"
     else:
         per_second, basis = OPERATIONS_PER_SECOND_AND_CORE / operations, "a usual laptop's pace"
     return Cost(passes, START_UP_SECONDS + passes / per_second, basis)
 
 
-def _pace(run: Run, config: ExperimentConfig, scored: Mapping[str, Any]) -> float | None:
+def _pace(run: Run, config: ExperimentConfig, scored: ScoreSummary) -> float | None:
     """Return passes per second of an earlier experiment; None where it is no measure for this one."""
     done = run.summary or {}
     if run.kind != config.name or run.device != queue_of(config.device) or not done.get("seconds"):
         return None
     # The time of a resumed run is that of its last attempt alone.
-    if run.attempt > 1 or done["scored"]["model_parameters"] != scored["model_parameters"]:
+    if run.attempt > 1 or done["scored"]["model_parameters"] != scored.model_parameters:
         return None
     try:
         earlier = read_config(run.directory, type(config))

@@ -21,6 +21,7 @@ from mrd_core.runs.store import Level
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.job import score_job
+from mrd_core.scoring.records import Scored
 
 EXPERIMENTS = {
     "validity": "mrd_core.experiments.validity:Validity",
@@ -157,7 +158,7 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
         forget_set=forget_set,
         scores=scores.set_index("sample_id", drop=False).loc[list(forget_set.frame["sample_id"])],
         retain_set=ForgetSet.load(files.retain) if files.retain.exists() else None,
-        sigma=float(read_json(files.scored)["sigma"]),
+        sigma=Scored.model_validate(read_json(files.scored)).sigma,
     )
 
 

@@ -163,11 +163,11 @@ def next_rate(start: float, tries: Sequence[Try], window: Window) -> float | Non
         tries: What was tried so far.
         window: Where to get.
     """
-    verdicts = [one.verdict(window) for one in tries]
+    verdicts = [tried.verdict(window) for tried in tries]
     if len(tries) == MOST_TRIES or "good" in verdicts:
         return None
-    small = [one.learning_rate for one, verdict in zip(tries, verdicts, strict=True) if verdict == "too small"]
-    large = [one.learning_rate for one, verdict in zip(tries, verdicts, strict=True) if verdict == "too large"]
+    small = [tried.learning_rate for tried, verdict in zip(tries, verdicts, strict=True) if verdict == "too small"]
+    large = [tried.learning_rate for tried, verdict in zip(tries, verdicts, strict=True) if verdict == "too large"]
     if not tries:
         return start
     if not large:
@@ -180,7 +180,7 @@ def next_rate(start: float, tries: Sequence[Try], window: Window) -> float | Non
 
 def best(tries: Sequence[Try], window: Window) -> Try:
     """Return the try with the fewest that diverged and, of several, the nearest to the aim."""
-    return min(tries, key=lambda one: one.distance(window))
+    return min(tries, key=lambda tried: tried.distance(window))
 
 
 class LearningRates:
@@ -218,7 +218,9 @@ class LearningRates:
         """The units of work and the case of each: one for every try that may be needed."""
         if self._wished != "auto":
             return {}
-        return {_unit(case, number): case for case in self._cases for number in range(MOST_TRIES)}
+        return {
+            f"calibration {case.words} {number + 1}": case for case in self._cases for number in range(MOST_TRIES)
+        }
 
     def measure(self, unit: str, done: Done) -> list[Row]:
         """Make the try of a unit; no rows where the search has ended before it."""
@@ -250,7 +252,7 @@ class LearningRates:
         if self._wished != "auto":
             return []
         chosen = [(case, best(self._tries(case, done), self._window)) for case in self._cases]
-        return [sentence for case, one in chosen for sentence in _doubts(case, one, self._window)]
+        return [sentence for case, tried in chosen for sentence in _doubts(case, tried, self._window)]
 
     def listed(self, done: Done) -> list[dict[str, Any]]:
         """Return all rates with their tries, as JSON values; a median that is not finite is None."""
@@ -260,12 +262,12 @@ class LearningRates:
                 "learning_rate": self.rate(case, done),
                 "tries": [
                     {
-                        "learning_rate": one.learning_rate,
-                        "median_updates": one.median if math.isfinite(one.median) else None,
-                        "censored": one.censored,
-                        "diverged": one.diverged,
+                        "learning_rate": tried.learning_rate,
+                        "median_updates": tried.median if math.isfinite(tried.median) else None,
+                        "censored": tried.censored,
+                        "diverged": tried.diverged,
                     }
-                    for one in self._tries(case, done)
+                    for tried in self._tries(case, done)
                 ],
             }
             for case in self._cases
@@ -280,13 +282,9 @@ class LearningRates:
             return f"{self._wished:.3g} (as asked)"
         tries = self._tries(case, done)
         chosen = best(tries, self._window)
-        rest = ", ".join(f"{one.learning_rate:.3g}: {one.outcome}" for one in tries if one is not chosen)
+        rest = ", ".join(f"{tried.learning_rate:.3g}: {tried.outcome}" for tried in tries if tried is not chosen)
         also = f"; tried {rest}" if rest else ""
         return f"{chosen.learning_rate:.3g} (median of {self._others(case)}: {chosen.outcome}{also})"
-
-
-def _unit(case: Case, number: int) -> str:
-    return f"calibration {case.words} {number + 1}"
 
 
 def _doubts(case: Case, chosen: Try, window: Window) -> list[str]:
@@ -297,14 +295,14 @@ def _doubts(case: Case, chosen: Try, window: Window) -> list[str]:
             f"{case.label}: at no learning rate that was tried was half of what was unlearned forgotten. The push "
             "of the method may fade before that (saturation)."
         ]
-    found = []
+    doubts = []
     if not window.least <= chosen.median <= window.most:
-        found.append(
+        doubts.append(
             f"{case.label}: at no learning rate that was tried is the median {window.least:g} to {window.most:g} "
             f"updates; at the one that was chosen it is {chosen.median:g}."
         )
     if len(chosen.updates) > 2 and len(set(chosen.updates)) == 1:
-        found.append(
+        doubts.append(
             f"{case.label}: all that it was chosen by took the same number of updates ({chosen.updates[0]:g})."
         )
-    return found
+    return doubts

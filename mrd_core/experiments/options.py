@@ -24,11 +24,11 @@ _APART = ExperimentConfig.model_fields.keys() - {"seed"} | {"kind", "retain"}
 
 
 def _options(config: type[ExperimentConfig]) -> tuple[Option, ...]:
-    found = [_option(config, field) for field in config.model_fields if field not in _APART]
+    options = [_option(config, field) for field in config.model_fields if field not in _APART]
     if "retain" in config.model_fields:
-        found.append(Option("retain-set", ("retain", "source"), help_of(config, "retain")))
-        found += options_of(ForgetSetConfig, ("retain",), "subset", "split", prefix="retain-")
-    return (*found, *_MODEL, *_FORGET_SET)
+        options.append(Option("retain-set", ("retain", "source"), help_of(config, "retain")))
+        options += options_of(ForgetSetConfig, ("retain",), "subset", "split", prefix="retain-")
+    return (*options, *_MODEL, *_FORGET_SET)
 
 
 def _option(config: type[ExperimentConfig], field: str) -> Option:
@@ -65,14 +65,14 @@ def words(config: ExperimentConfig) -> list[str]:
     default = type(config)(
         score_run=config.score_run, forget_set=config.forget_set, model=config.model, **_needed(config)
     )
-    found: list[str] = []
+    words: list[str] = []
     for option in OPTIONS[config.name]:
         value = option.value_of(config)
         if option.path[0] in ("model", "forget_set") or value is None:
             continue
         if value != option.value_of(default) or option.path[0] in _needed(config):
-            found += option.words(value)
-    return found
+            words += option.words(value)
+    return words
 
 
 def _needed(config: ExperimentConfig) -> dict[str, Any]:

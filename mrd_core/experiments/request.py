@@ -14,7 +14,7 @@ from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning.request import read_split, score_summary, without
+from mrd_core.unlearning.request import read_split, scored_by, without
 
 
 def prepare(config: ExperimentConfig, draft: Path) -> ExperimentConfig:
@@ -54,7 +54,7 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
     ):
         shutil.copyfile(source, copy)
     # Last, since its presence says that all is there.
-    write_json(files.scored, score_summary(directory))
+    write_json(files.scored, scored_by(directory).model_dump())
 
 
 def copy_retain(config: ExperimentConfig, files: ExperimentFiles) -> None:

@@ -14,8 +14,7 @@ from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
-from mrd_core.model.encoding import IntArray
-from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.encoding import FloatArray, IntArray
 from mrd_core.runs import JobContext
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 
@@ -54,7 +53,9 @@ class Selection:
             others=self._others_in_words,
             max_updates=config.max_updates,
         )
-        self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in self._works()}
+        everything = product(SCHEMES, (1, self._size), range(config.selections), config.arms)
+        works = [_Work(scheme, size, selection, Arm(*arm)) for scheme, size, selection, arm in everything]
+        self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in works}
 
     @property
     def units(self) -> list[str]:
@@ -98,10 +99,6 @@ class Selection:
             "retain_accuracy_before": self._before and self._before[0],
             "retain_nll_before": self._before and self._before[1],
         }
-
-    def _works(self) -> list[_Work]:
-        everything = product(SCHEMES, (1, self._size), range(self._config.selections), self._config.arms)
-        return [_Work(scheme, size, selection, Arm(*arm)) for scheme, size, selection, arm in everything]
 
     def _column(self, material: Material) -> FloatArray:
         """Return what selections are balanced by, of each forget sample, shape (N,)."""

@@ -19,8 +19,8 @@ from mrd_core.experiments.instrument import FIRST_DRAW, Instrument, drawn, drawn
 from mrd_core.experiments.job import Done, Material
 from mrd_core.model import loading as models
 from mrd_core.model.folders import folder_of
-from mrd_core.model.likelihood import is_out_of_memory
 from mrd_core.model.perturbation import Noise
+from mrd_core.model.reader import is_out_of_memory
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value
@@ -97,7 +97,14 @@ class Theorem:
         try:
             values = hutchinson(ratio, ratio.parameters, self._vectors(sample_id, probes, ratio.parameters))
         except RuntimeError as error:
-            raise (_too_large(sample_id, ratio.n_tokens) if is_out_of_memory(error) else error) from error
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"The sample {sample_id} ({ratio.n_tokens} answer tokens)",
+                "does not fit into the memory of the device: second derivatives keep every intermediate result, "
+                "twice.",
+                "Use a device with more memory, a smaller model, or shorter samples.",
+            ) from error
         return [row | {"probe": probe, "value": value} for probe, value in zip(probes, values, strict=True)]
 
     def _vectors(
@@ -140,14 +147,6 @@ def require_small(weights: int) -> None:
         "differentiates twice in double precision, one sample at a time, with several copies of the weights.",
         "Run it on a smaller model of the same family; the sensitivity experiment takes a model of any size and "
         "shows whether MRD/σ² stays constant.",
-    )
-
-
-def _too_large(sample_id: str, tokens: int) -> UserError:
-    return UserError(
-        f"The sample {sample_id} ({tokens} answer tokens)",
-        "does not fit into the memory of the device: second derivatives keep every intermediate result, twice.",
-        "Use a device with more memory, a smaller model, or shorter samples.",
     )
 
 

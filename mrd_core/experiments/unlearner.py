@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from mrd_core.model.encoding import (
 )
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, measure_memorization
+from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.plan import BATCH_TOKENS
@@ -33,10 +34,10 @@ from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.objective import Drawn, Objective
+from mrd_core.unlearning.objective import Drawn, Losses, Objective
 from mrd_core.unlearning.sampling import retain_partner
 
-# Most samples in memory at a time.
+# Most samples in memory at a time; halved while memory runs out.
 MICRO_BATCH = 8
 
 
@@ -183,6 +184,7 @@ class Unlearner:
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
         self._model = self._loaded()
+        self._reader = self._model.reader(BATCH_TOKENS[self._model.device.type], context.check_cancelled)
         template = choose_template(self._model.tokenizer, config.model.template)
         self.reasons["template"] = template.stated
         self._template = template.value
@@ -191,6 +193,7 @@ class Unlearner:
         self._prompts = material.forget_set.frame.set_index("sample_id")["prompt"]
         self._weights = list(self._model.network.parameters())
         self._origin = [weight.detach().clone() for weight in self._weights]
+        self._micro_batch = MICRO_BATCH
         self._refusals = refusals.load()
         self.start = self._memorized(self.forget)
         self._warn_of_forgotten()
@@ -234,11 +237,13 @@ class Unlearner:
             parameters=self._config.parameters_of(arm.method),
             retain_weight=self._config.retain_weight(arm.method),
             reference=None,
-            micro_batch=MICRO_BATCH,
+            micro_batch=self._micro_batch,
             device=self._model.device,
         )
         optimiser = _new_optimiser(arm.optimiser, self._weights, learning_rate, self._config.weight_decay)
-        return self._pursue(_Run(self._resolved(texts), objective, optimiser, self._seed(*keys)))
+        return self._pursue(
+            _Run(self._resolved(texts), objective, optimiser, derived_seed(self._config.seed, *keys))
+        )
 
     def restore(self) -> None:
         """Give the model its starting weights."""
@@ -265,8 +270,8 @@ class Unlearner:
         """Return mean MA and mean NLL per token [nats] on the retain set (of a large one, on part of it)."""
         if self.retain is None:
             return None
-        found = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
-        return float(found.accuracy.mean()), float(found.nll.mean())
+        memorized = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
+        return float(memorized.accuracy.mean()), float(memorized.nll.mean())
 
     def _pursue(self, run: _Run) -> Ended:
         trace: list[float] = []
@@ -297,11 +302,21 @@ class Unlearner:
         return seen._replace(finite=taught.finite)
 
     def _pass(self, run: _Run, drawn: Drawn, threshold: float, *, trains: bool) -> _Seen:
-        witness = _Witness(len(drawn.forget), threshold, trains=trains)
-        losses = run.objective.accumulate(self._model.network, drawn, witness, torch.Tensor.backward)
+        def accumulate(micro_batch: int) -> tuple[Losses, _Witness]:
+            objective = replace(run.objective, micro_batch=micro_batch)
+            witness = _Witness(len(drawn.forget), threshold, trains=trains)
+            return objective.accumulate(self._model.network, drawn, witness, torch.Tensor.backward), witness
+
+        losses, witness = within_memory(accumulate, self._micro_batch, on_halved=self._keep_halved)
         # The MA of NaN logits is 0, so it is the losses that tell.
         finite = all(map(math.isfinite, (losses.nll, losses.forget, losses.retain)))
         return _Seen(witness.mean, losses.nll / losses.tokens, finite)
+
+    def _keep_halved(self, micro_batch: int) -> None:
+        """Go on with fewer samples at a time, from no gradients; those of a part of the step are in the way."""
+        self._micro_batch = micro_batch
+        for weight in self._weights:
+            weight.grad = None
 
     def _drawn(self, run: _Run, forget: Sequence[EncodedSample], step: int) -> Drawn:
         retain = self.retain if run.objective.retain_weight else None
@@ -334,17 +349,7 @@ class Unlearner:
         return _Texts(texts, (), (), _summed(self._memorized(ready).nll, ready))
 
     def _memorized(self, samples: Encoded) -> Memorized:
-        device = self._model.device
-        return measure_memorization(
-            self._model.network,
-            samples,
-            device,
-            BATCH_TOKENS[device.type],
-            before_batch=self._context.check_cancelled,
-        )
-
-    def _seed(self, *keys: str | int) -> int:
-        return derived_seed(self._config.seed, *keys)
+        return measure_memorization(self._reader, samples)
 
     def _encoded(self, samples: ForgetSet, name: str) -> Encoded:
         model = self._model
@@ -354,8 +359,8 @@ class Unlearner:
         """Load the model in a precision that can be trained."""
         wanted, reasons = self._config.model, {}
         if wanted.dtype != "float64":
-            wanted = wanted.model_copy(update={"dtype": "float32"})
-            reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
+            wanted = wanted.model_copy(update={"dtype": models.TRAINING_DTYPE.value})
+            reasons["dtype"] = models.TRAINING_DTYPE.stated
         model = models.load(wanted)
         require_gradients(model.network, wanted.source)
         models.switch_dropout_off(model.network)

@@ -45,7 +45,15 @@ class Validity:
             others=lambda _case: f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples",
             max_updates=config.max_updates,
         )
-        self._work = {self._unit(work): work for work in self._works()}
+        works = [
+            _Work(int(sample), arm, repeat)
+            for sample, arm in product(self._studied, (Arm(*arm) for arm in config.arms))
+            for repeat in range(config.repeats_of(arm.method))
+        ]
+        self._work = {
+            f"unlearning {self._id(work.sample)} {work.arm.method} {work.arm.optimiser} {work.repeat}": work
+            for work in works
+        }
 
     @property
     def units(self) -> list[str]:
@@ -76,26 +84,13 @@ class Validity:
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why."""
         reasons = self._rates.reasons(done) | {"repeats": self._repeats_reason()}
+        shared = [SHARED] if self._on_studied and self._config.learning_rate == "auto" else []
         return {
             "reasons": self._unlearner.reasons | reasons,
-            "warnings": self._unlearner.warnings + self._shared() + self._rates.warnings(done),
+            "warnings": self._unlearner.warnings + shared + self._rates.warnings(done),
             "learning_rates": self._rates.listed(done),
             "studied": len(self._studied),
         }
-
-    def _shared(self) -> list[str]:
-        """Return a warning where learning rates are found by samples that are studied."""
-        return [SHARED] if self._on_studied and self._config.learning_rate == "auto" else []
-
-    def _works(self) -> list[_Work]:
-        return [
-            _Work(int(sample), arm, repeat)
-            for sample, arm in product(self._studied, (Arm(*arm) for arm in self._config.arms))
-            for repeat in range(self._config.repeats_of(arm.method))
-        ]
-
-    def _unit(self, work: _Work) -> str:
-        return f"unlearning {self._id(work.sample)} {work.arm.method} {work.arm.optimiser} {work.repeat}"
 
     def _id(self, sample: int) -> str:
         return self._unlearner.forget.sample_ids[sample]

@@ -7,8 +7,11 @@ that log-probabilities, relative changes and token views share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +28,9 @@ PLAIN_TEMPLATE = "Question: {prompt}\nAnswer: {answer}"
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float64]
+
+Scalar = TypeVar("Scalar", np.int64, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -55,25 +61,39 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.samples)
 
-    @property
+    @cached_property
     def lengths(self) -> IntArray:
         """Tokens per sample, shape (N,)."""
         return np.array([len(sample.tokens) for sample in self.samples], dtype=np.int64)
 
-    @property
+    @cached_property
     def starts(self) -> IntArray:
         """Where each sample begins on the flat axis, shape (N + 1,); the last entry is T."""
         return np.concatenate([[0], np.cumsum(self.lengths - 1)]).astype(np.int64)
 
-    @property
+    @cached_property
     def owner(self) -> IntArray:
         """Index of the sample that each flat position belongs to, shape (T,)."""
         return np.repeat(np.arange(len(self)), self.lengths - 1)
 
-    @property
+    @cached_property
     def answer(self) -> BoolArray:
         """Answer scope on the flat axis, shape (T,)."""
-        return np.concatenate([sample.answer for sample in self.samples])
+        return np.concatenate([np.empty(0, dtype=np.bool_), *(sample.answer for sample in self.samples)])
+
+    @cached_property
+    def answer_slices(self) -> list[slice]:
+        """Where each sample's answer tokens stand among those of all samples, N slices."""
+        ends = np.cumsum([0, *(sample.answer.sum() for sample in self.samples)])
+        return [slice(begin, end) for begin, end in pairwise(ends)]
+
+    def answer_means(self, values: npt.NDArray[Any]) -> FloatArray:
+        """Return the mean over each sample's answer of values of all answer tokens; (M,) → (N,), NaN for none."""
+        owner = self.owner[self.answer]
+        tokens = np.bincount(owner, minlength=len(self))
+        sums = np.bincount(owner, weights=values, minlength=len(self))
+        mean: FloatArray = np.divide(sums, tokens, out=np.full(len(self), np.nan), where=tokens > 0)
+        return mean
 
     def in_scope(self, scope: Scope) -> BoolArray:
         """Return which flat positions `scope` covers, shape (T,)."""
@@ -90,8 +110,7 @@ class Encoded:
 
     def flat_positions(self, indices: IntArray) -> IntArray:
         """Return the flat positions of the samples at `indices`, in that order."""
-        starts = self.starts
-        return np.concatenate([np.arange(starts[i], starts[i + 1]) for i in indices])
+        return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in indices])
 
 
 def choose_template(tokenizer: Any, wanted: str) -> Choice:
@@ -162,7 +181,11 @@ def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template:
         # The blank before the answer belongs to its first token; BOS has an empty span at 0.
         begin = max(len(text) - len(answer) - 1, 0)
         inside = [stop > begin for _, stop in spans]
-        tokens, spans, inside = _with_eos(tokens, spans, inside, tokenizer.eos_token_id, len(text))
+        # A sample ends with exactly one EOS, which belongs to the answer.
+        if tokens and tokens[-1] == tokenizer.eos_token_id:
+            tokens, spans, inside = tokens[:-1], spans[:-1], inside[:-1]
+        tokens, spans = [*tokens, tokenizer.eos_token_id], [*spans, (len(text), len(text))]
+        inside = [*inside, True]
     return EncodedSample(
         tokens=np.array(tokens[:context], dtype=np.int64),
         answer=np.array(inside[1:context], dtype=np.bool_),
@@ -233,15 +256,6 @@ def _mask(tokens: list[int], spans: list[tuple[int, int]], begin: int, end: int,
     return inside
 
 
-def _with_eos(
-    tokens: list[int], spans: list[tuple[int, int]], inside: list[bool], eos: int, length: int
-) -> tuple[list[int], list[tuple[int, int]], list[bool]]:
-    """End the sample with exactly one EOS, which belongs to the answer."""
-    if tokens and tokens[-1] == eos:
-        tokens, spans, inside = tokens[:-1], spans[:-1], inside[:-1]
-    return [*tokens, eos], [*spans, (length, length)], [*inside, True]
-
-
 def _pieces(text: str, tokens: list[int], spans: list[tuple[int, int]], tokenizer: Any) -> tuple[str, ...]:
     """Return the text of each token, spaces included, so that the pieces join to the sample.
 
@@ -276,3 +290,19 @@ def length_buckets(lengths: IntArray, batch_tokens: int) -> list[IntArray]:
         batches.append(order[begin : begin + size])
         begin += size
     return batches
+
+
+def padded(
+    sequences: Sequence[npt.NDArray[Scalar]], *, filling: int = 0, left: bool = False
+) -> npt.NDArray[Scalar]:
+    """Return B sequences as one rectangle, shape (B, L), filled up behind them or on the `left` before them."""
+    width = max(map(len, sequences))
+    rectangle = np.full((len(sequences), width), filling, dtype=sequences[0].dtype)
+    for row, sequence in zip(rectangle, sequences, strict=True):
+        row[width - len(sequence) if left else 0 :][: len(sequence)] = sequence
+    return rectangle
+
+
+def padding_mask(sequences: Sequence[npt.NDArray[Any]], *, left: bool = False) -> BoolArray:
+    """Return where the rectangle of `padded` holds the sequences and not its filling, shape (B, L)."""
+    return padded([np.ones(len(sequence), dtype=np.bool_) for sequence in sequences], left=left)

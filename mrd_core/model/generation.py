@@ -1,15 +1,32 @@
-"""What a model writes after a prompt: greedy, in batches, until an end token or a given length."""
+"""What a model writes: greedy, in batches, until an end token or a given length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from jinja2 import TemplateError
+from transformers import GenerationConfig
 
-from mrd_core.model.encoding import EncodedSample, IntArray
-from mrd_core.model.memorization import Prefix, continuations, evaluating, plainly_greedy, within_memory
+from mrd_core.model.encoding import EncodedSample, FloatArray, IntArray, padded, padding_mask, special_ids
+from mrd_core.model.reader import Reader, evaluating, within_memory
+
+# Stands where nothing is looked at, so any id does.
+PADDING = 0
+# An answer of the model's own may be this much longer than the true one [tokens], and is never cut below LEAST.
+SPARE, LEAST = 32, 64
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Where a generation starts, and how many tokens it may have."""
+
+    tokens: IntArray
+    budget: int
 
 
 def prompt_of(sample: EncodedSample) -> IntArray | None:
@@ -32,15 +49,8 @@ def completion_prompt(text: str, tokenizer: Any) -> IntArray | None:
     return np.array(tokens, dtype=np.int64) if tokens else None
 
 
-def generate(
-    network: Any,
-    prompts: Sequence[IntArray | None],
-    tokenizer: Any,
-    device: torch.device,
-    batch_tokens: int,
-    end_ids: Collection[int],
-    max_new_tokens: int,
-    before_batch: Callable[[], None] = lambda: None,
+def write(
+    reader: Reader, tokenizer: Any, prompts: Sequence[IntArray | None], budgets: Sequence[int]
 ) -> list[str | None]:
     """Let the model write on after each prompt, greedily, as text without special tokens.
 
@@ -48,14 +58,10 @@ def generate(
     within the rounding of the model's dtype.
 
     Args:
-        network: A transformers causal language model or its peft wrapper; it gets back the mode it was in.
-        prompts: Token ids of N prompts, see `prompt_of` and `completion_prompt`.
+        reader: The model, and the tokens that end a text.
         tokenizer: That of the model.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch, generated ones included; halved while memory runs out.
-        end_ids: Tokens that end a text, see `unlearning.answers.end_tokens`.
-        max_new_tokens: Most tokens to write, at least 1; fewer where the context ends.
-        before_batch: Called before each batch; raises to stop (cancellation).
+        prompts: Token ids of N prompts, see `prompt_of` and `completion_prompt`.
+        budgets: Most tokens to write after each, at least 1; fewer where the context ends.
 
     Returns:
         N texts, blanks around them stripped; None where there is no prompt or it leaves no room in the context.
@@ -63,23 +69,146 @@ def generate(
     Raises:
         UserError: Out of memory with a single generation in the batch.
     """
-    context = getattr(network.config, "max_position_embeddings", None) or np.inf
-    budgets = [0 if prompt is None else int(min(max_new_tokens, context - len(prompt))) for prompt in prompts]
+    context = _context(reader.network)
     prefixes = [
-        Prefix(prompt, budget)
+        None if prompt is None else Prefix(prompt, int(min(budget, context - len(prompt))))
         for prompt, budget in zip(prompts, budgets, strict=True)
-        if prompt is not None and budget > 0
     ]
-    with evaluating(network), plainly_greedy(network) as generator:
-        written = within_memory(
-            lambda most: continuations(generator, prefixes, device, most, end_ids, before_batch), batch_tokens
-        )
-    texts = iter(written)
-    return [text_of(next(texts), tokenizer, end_ids) if budget > 0 else None for budget in budgets]
+    wanted = [prefix for prefix in prefixes if prefix is not None and prefix.budget > 0]
+    texts = iter([text_of(tokens, tokenizer, reader.end_ids) for tokens in continuations(reader, wanted)])
+    return [next(texts) if prefix is not None and prefix.budget > 0 else None for prefix in prefixes]
+
+
+def own_answers(reader: Reader, tokenizer: Any, samples: Sequence[EncodedSample]) -> list[str]:
+    """Return what the model itself answers to each sample's prompt, with room beyond the true answer.
+
+    Returns:
+        N texts, see `write`; "" for a sample without a prompt, and for one whose answer lies beyond the context.
+
+    Raises:
+        UserError: Out of memory with a single generation in the batch.
+    """
+    budgets = [max(int(sample.answer.sum()) + SPARE, LEAST) for sample in samples]
+    return [text or "" for text in write(reader, tokenizer, [prompt_of(sample) for sample in samples], budgets)]
 
 
 def text_of(tokens: Sequence[int], tokenizer: Any, end_ids: Collection[int]) -> str:
     """Return what stands before the first end token as text, without special tokens and blanks around it."""
     # What a batch generates beyond a text's end is padding, which the tokenizer may take for a word.
-    end = next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
-    return str(tokenizer.decode(tokens[:end], skip_special_tokens=True)).strip()
+    return str(tokenizer.decode(tokens[: end_of(tokens, end_ids)], skip_special_tokens=True)).strip()
+
+
+def end_of(tokens: Sequence[int], end_ids: Collection[int]) -> int:
+    """Return the place of the first token that ends a text; that behind the last where none does."""
+    return next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
+
+
+def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]:
+    """Return what the model writes after each prefix, at most its budget, as token ids.
+
+    Raises:
+        UserError: Out of memory with a single generation in the batch.
+    """
+    with evaluating(reader.network), plainly_greedy(reader.network) as generator:
+        return within_memory(lambda most: _in_batches(generator, reader, prefixes, most), reader.generation_tokens)
+
+
+def _in_batches(generator: Any, reader: Reader, prefixes: Sequence[Prefix], batch_tokens: int) -> list[list[int]]:
+    written: list[list[int]] = [[] for _ in prefixes]
+    for batch in _alike(prefixes, batch_tokens, _context(generator)):
+        reader.before_batch()
+        texts = _generate(generator, [prefixes[i] for i in batch], reader)
+        for i, text in zip(batch, texts, strict=True):
+            written[i] = text[: prefixes[i].budget]
+    return written
+
+
+def _context(network: Any) -> float:
+    """Return the longest text that a network takes [tokens]; infinite where it does not say."""
+    return getattr(network.config, "max_position_embeddings", None) or np.inf
+
+
+def _alike(prefixes: Sequence[Prefix], batch_tokens: int, context: float) -> list[list[int]]:
+    """Split generations into batches of similar budget, longest first, none wider than the context."""
+    batches: list[list[int]] = []
+    width = budget = 0
+    for i in sorted(range(len(prefixes)), key=lambda i: (-prefixes[i].budget, -len(prefixes[i].tokens))):
+        size = len(prefixes[i].tokens)
+        widened = max(width, size)
+        total = widened + budget
+        if not batches or total > context or total * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+            widened, budget = size, prefixes[i].budget
+        batches[-1].append(i)
+        width = widened
+    return batches
+
+
+def _generate(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> list[list[int]]:
+    """Generate greedily from prefixes that are padded on the left, as many tokens as the largest budget."""
+    tokens = [prefix.tokens for prefix in prefixes]
+    ids = torch.from_numpy(padded(tokens, filling=PADDING, left=True)).to(reader.device)
+    mask = torch.from_numpy(padding_mask(tokens, left=True)).to(reader.device, torch.int64)
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=max(prefix.budget for prefix in prefixes),
+        do_sample=False,
+        eos_token_id=sorted(reader.end_ids),
+        pad_token_id=PADDING,
+    )
+    output = generator.generate(ids, attention_mask=mask, generation_config=settings)
+    texts: list[list[int]] = output[:, ids.shape[1] :].tolist()
+    return texts
+
+
+@contextmanager
+def plainly_greedy(network: Any) -> Iterator[Any]:
+    """Yield the model that generates, without what its own settings would add (repetition penalty and such)."""
+    # An adapter's wrapper copies settings into the model beneath; that one has the adapter's layers in it.
+    model = network.get_base_model() if hasattr(network, "get_base_model") else network
+    settings = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield model
+    finally:
+        model.generation_config = settings
+
+
+def chosen_for_answers(scores: FloatArray, most: int) -> IntArray:
+    """Return which samples' own answers are written: evenly spaced over the ranks of difficulty, ends included.
+
+    Args:
+        scores: MRD or another score, shape (N,); those with NaN rank last.
+        most: How many at most.
+
+    Returns:
+        Indices in ascending order, shape (min(N, most),).
+    """
+    ranked = np.argsort(scores, kind="stable")
+    count = min(len(ranked), most)
+    chosen: IntArray = np.sort(ranked[np.arange(count) * (len(ranked) - 1) // max(count - 1, 1)])
+    return chosen
+
+
+def end_tokens(tokenizer: Any, network: Any) -> list[int]:
+    """Return the ids that end an answer: EOS, those of the model's settings, the end of an assistant's turn."""
+    settings = getattr(network, "generation_config", None)
+    ids: set[Any] = set(_turn_end(tokenizer))
+    for named in (tokenizer.eos_token_id, getattr(settings, "eos_token_id", None)):
+        ids |= set(named if isinstance(named, list) else [named])
+    return sorted(ids - {None})
+
+
+def _turn_end(tokenizer: Any) -> Iterator[int]:
+    """Yield the special token with which the chat template closes an assistant's turn, if there is one."""
+    if not getattr(tokenizer, "chat_template", None):
+        return
+    answer = "answer"
+    turns = [{"role": "user", "content": "question"}, {"role": "assistant", "content": answer}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except TemplateError:
+        return
+    _before, kept, after = text.rpartition(answer)
+    tokens = tokenizer(after, add_special_tokens=False)["input_ids"] if kept else []
+    if tokens and tokens[0] in special_ids(tokenizer):
+        yield tokens[0]

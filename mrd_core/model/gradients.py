@@ -17,9 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets
-from mrd_core.model.likelihood import FloatArray, is_out_of_memory
-from mrd_core.model.memorization import evaluating, within_memory
+from mrd_core.model.encoding import (
+    Encoded,
+    EncodedSample,
+    FloatArray,
+    length_buckets,
+    padded,
+    padding_mask,
+)
+from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
 
 # Gradients that may exist at once [bytes].
 GRADIENT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}
@@ -46,14 +52,8 @@ class AnswerBatch:
         """Pad samples, each with an answer token, into one batch on `device`."""
         places = [np.flatnonzero(sample.answer) for sample in samples]
         # The padding is behind the text, where a causal model does not look, so any id does.
-        ids = np.zeros((len(samples), max(len(sample.tokens) for sample in samples)), dtype=np.int64)
-        columns = np.zeros((len(samples), max(map(len, places))), dtype=np.int64)
-        inside = np.zeros(columns.shape, dtype=np.bool_)
-        for row, (sample, columns_of_row) in enumerate(zip(samples, places, strict=True)):
-            ids[row, : len(sample.tokens)] = sample.tokens
-            columns[row, : len(columns_of_row)] = columns_of_row
-            inside[row, : len(columns_of_row)] = True
-        return cls(*(torch.from_numpy(part).to(device) for part in (ids, columns, inside)))
+        parts = (padded([sample.tokens for sample in samples]), padded(places), padding_mask(places))
+        return cls(*(torch.from_numpy(part).to(device) for part in parts))
 
 
 class AnswerNLL(nn.Module):
@@ -75,24 +75,15 @@ class AnswerNLL(nn.Module):
 
 
 def gradient_norms(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    *,
-    before_batch: Callable[[], None] = lambda: None,
-    announce: Callable[[str], None] = warnings.warn,
+    reader: Reader, encoded: Encoded, announce: Callable[[str], None] = warnings.warn
 ) -> FloatArray:
     """Return ‖∇_θ NLL‖ of each sample's summed answer NLL, dropout off.
 
     θ is every floating-point parameter, frozen or not, an adapter's included; tied weights are one parameter.
 
     Args:
-        network: A transformers causal language model; its modes, gradients and flags stay as they are.
+        reader: The model; its modes, gradients and flags stay as they are.
         encoded: N samples.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
-        before_batch: Called before each batch; raises to stop (cancellation).
         announce: Told, once, where the model cannot be mapped over a batch and a loop does the work.
 
     Returns:
@@ -104,25 +95,25 @@ def gradient_norms(
     norms = np.full(len(encoded), np.nan)
     answered = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
     lengths = encoded.lengths[answered]
-    gradients = _Gradients(network, device, announce)
+    gradients = _Gradients(reader, announce)
 
     def measure_all(most: int) -> None:
         for bucket in length_buckets(lengths, most):
-            before_batch()
+            reader.before_batch()
             chosen = answered[bucket]
             norms[chosen] = gradients.norms([encoded.samples[i] for i in chosen])
 
-    with evaluating(network), torch.enable_grad():
-        within_memory(measure_all, batch_tokens)
+    with evaluating(reader.network), torch.enable_grad():
+        within_memory(measure_all, reader.batch_tokens)
     return norms
 
 
 class _Gradients:
     """Takes the norms of per-sample gradients, at once for as many samples as memory allows."""
 
-    def __init__(self, network: Any, device: torch.device, announce: Callable[[str], None]) -> None:
-        self._nll = AnswerNLL(network)
-        self._device = device
+    def __init__(self, reader: Reader, announce: Callable[[str], None]) -> None:
+        self._nll = AnswerNLL(reader.network)
+        self._device = reader.device
         self._announce = announce
         # Aliases of the weights: what is asked of them does not reach the model's own flags.
         self._parameters: Parameters = {
@@ -131,7 +122,7 @@ class _Gradients:
             if parameter.is_floating_point()
         }
         size = sum(parameter.nbytes for parameter in self._parameters.values())
-        self._at_once = max(1, GRADIENT_BYTES[device.type] // size)
+        self._at_once = max(1, GRADIENT_BYTES[self._device.type] // size)
 
     def norms(self, samples: Sequence[EncodedSample]) -> FloatArray:
         """Return the norm of each sample's gradient, shape (B,)."""
@@ -166,8 +157,8 @@ class _Gradients:
         batch = AnswerBatch.of([sample], self._device)
         leaves = {name: weight.detach().requires_grad_() for name, weight in self._parameters.items()}
         nll = self._sample_nll(leaves, batch.ids[0], batch.columns[0], batch.inside[0])
-        found = torch.autograd.grad(nll, list(leaves.values()), allow_unused=True)
-        return float(_norm_of([gradient for gradient in found if gradient is not None]))
+        gradients = torch.autograd.grad(nll, list(leaves.values()), allow_unused=True)
+        return float(_norm_of([gradient for gradient in gradients if gradient is not None]))
 
     def _sample_nll(self, parameters: Parameters, *sample: Tensor) -> Tensor:
         nll: Tensor = functional_call(self._nll, parameters, sample)

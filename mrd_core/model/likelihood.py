@@ -9,25 +9,17 @@ in chunks, so that the (N × T × V) logits never exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import Encoded, IntArray, length_buckets
-
-FloatArray = npt.NDArray[np.float64]
-
-# Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
-CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
-
-# How the CPU's allocator, the CUDA runtime and cuBLAS say it where torch raises a plain RuntimeError.
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+from mrd_core.model.encoding import Encoded, FloatArray, IntArray
+from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, make_batches, within_memory
 
 
 def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -105,52 +97,33 @@ class Scorer(nn.Module):
         return log_probs
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some samples as one right-padded rectangle on the device.
-
-    Attributes:
-        ids: Token ids, shape (B, L).
-        rows: Row of each scored position, shape (M,).
-        columns: Column of each scored position, shape (M,).
-        flat: Where the scored positions stand on the flat axis of the forget set, shape (M,).
-    """
-
-    ids: Tensor
-    rows: Tensor
-    columns: Tensor
-    flat: IntArray
-
-
 class Passes:
-    """Runs whole passes over a forget set, in batches that are halved when memory runs out.
+    """Runs whole passes over a forget set, in batches that are halved for good when memory runs out.
 
     Args:
-        scorer: The model.
+        reader: Its network is a scorer: a module from ids, rows and columns to log-probabilities, see `Scorer`.
         encoded: N samples.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch.
-        before_batch: Called before each batch; raises to stop a pass (cancellation).
         on_halved: Called with the new `batch_tokens` whenever memory ran out.
     """
 
     def __init__(
-        self,
-        scorer: nn.Module,
-        encoded: Encoded,
-        device: torch.device,
-        batch_tokens: int,
-        *,
-        before_batch: Callable[[], None] = lambda: None,
-        on_halved: Callable[[int], None] = lambda _: None,
+        self, reader: Reader, encoded: Encoded, *, on_halved: Callable[[int], None] = lambda _: None
     ) -> None:
-        self.scorer = scorer
+        self.reader = reader
         self.encoded = encoded
-        self.device = device
-        self.batch_tokens = batch_tokens
-        self._before_batch = before_batch
         self._on_halved = on_halved
-        self.batches = make_batches(encoded, batch_tokens, device)
+        self.batches = make_batches(encoded, reader.batch_tokens, reader.device)
+
+    @property
+    def scorer(self) -> nn.Module:
+        """The model as a function from tokens to log-probabilities."""
+        scorer: nn.Module = self.reader.network
+        return scorer
+
+    @property
+    def batch_tokens(self) -> int:
+        """Most padded tokens in a batch."""
+        return self.reader.batch_tokens
 
     def __call__(self) -> FloatArray:
         """Return log p of every scored position [nats], shape (T,), fp64 holding the pass's own precision.
@@ -158,82 +131,38 @@ class Passes:
         Raises:
             UserError: Out of memory with a single sample in the batch.
         """
-        while True:
-            try:
-                return self._one_pass()
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            self._halve()
+        longest = int(self.encoded.lengths.max())
+        return within_memory(
+            self._pass,
+            self.batch_tokens,
+            least=longest,
+            on_halved=self._on_halved,
+            what=f"A batch of one sample ({longest} tokens)",
+        )
 
     def narrower(self) -> Passes:
         """Return the same passes in batches of half the tokens, for a precision of twice the size."""
-        return Passes(
-            self.scorer,
-            self.encoded,
-            self.device,
-            max(1, self.batch_tokens // 2),
-            before_batch=self._before_batch,
-            on_halved=self._on_halved,
-        )
+        narrow = replace(self.reader, batch_tokens=max(1, self.batch_tokens // 2))
+        return Passes(narrow, self.encoded, on_halved=self._on_halved)
+
+    def of(self, samples: IntArray) -> Passes:
+        """Return passes over some of the samples, in this order."""
+        return Passes(self.reader, self.encoded.subset(samples))
 
     @torch.no_grad()
-    def _one_pass(self) -> FloatArray:
+    def _pass(self, batch_tokens: int) -> FloatArray:
+        if batch_tokens < self.batch_tokens:
+            self.reader = replace(self.reader, batch_tokens=batch_tokens)
+            self.batches = make_batches(self.encoded, batch_tokens, self.reader.device)
         flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
         # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
         results: list[tuple[IntArray, Tensor]] = []
         for batch in self.batches:
-            self._before_batch()
+            self.reader.before_batch()
             results.append((batch.flat, self.scorer(batch.ids, batch.rows, batch.columns)))
         for where, values in results:
             flat[where] = values.double().cpu().numpy()
         return flat
-
-    def _halve(self) -> None:
-        largest = max(len(batch.ids) for batch in self.batches)
-        if largest == 1:
-            longest = int(self.encoded.lengths.max())
-            raise UserError(
-                f"A batch of one sample ({longest} tokens)",
-                "does not fit into the memory of the device.",
-                "Use a coarser dtype, a device with more memory, or a forget set with shorter samples.",
-            )
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        widest = max(batch.ids.numel() for batch in self.batches)
-        self.batch_tokens = max(1, min(self.batch_tokens, widest) // 2)
-        self.batches = make_batches(self.encoded, self.batch_tokens, self.device)
-        self._on_halved(self.batch_tokens)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a torch error means that memory ran out (on a CPU it is a plain RuntimeError)."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)
-
-
-def make_batches(encoded: Encoded, batch_tokens: int, device: torch.device) -> list[Batch]:
-    """Put the samples into right-padded batches of similar length on `device`."""
-    return [
-        _batch(encoded, indices, device)
-        for indices in length_buckets(encoded.lengths, batch_tokens)
-        if encoded.lengths[indices].max() > 1
-    ]
-
-
-def _batch(encoded: Encoded, indices: IntArray, device: torch.device) -> Batch:
-    tokens = [encoded.samples[i].tokens for i in indices]
-    # The padding id is never seen by a scored position, so any id does.
-    ids = np.zeros((len(tokens), max(map(len, tokens))), dtype=np.int64)
-    for row, sample in enumerate(tokens):
-        ids[row, : len(sample)] = sample
-    rows = np.concatenate([np.full(len(sample) - 1, row) for row, sample in enumerate(tokens)])
-    columns = np.concatenate([np.arange(len(sample) - 1) for sample in tokens])
-    return Batch(
-        ids=torch.from_numpy(ids).to(device),
-        rows=torch.from_numpy(rows).to(device),
-        columns=torch.from_numpy(columns).to(device),
-        flat=encoded.flat_positions(indices),
-    )
 
 
 class KeepDouble(TorchFunctionMode):
@@ -281,13 +210,13 @@ def check_against_masked_run(model: Any, scorer: Scorer, encoded: Encoded, devic
     mask = torch.ones_like(ids)
     mask[1, half:] = 0
     rows, columns = mask[:, 1:].nonzero(as_tuple=True)
-    ours = scorer(ids, rows, columns).double()
+    log_probs = scorer(ids, rows, columns).double()
     logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    theirs = logits[rows.to(logits.device), columns.to(logits.device)].double().log_softmax(-1).to(device)
-    theirs = theirs.gather(1, ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
+    masked = logits[rows.to(logits.device), columns.to(logits.device)].double().log_softmax(-1).to(device)
+    masked = masked.gather(1, ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
     # Single bf16 logits beyond 16 are rounded by up to 0.06; their mean is not.
     tolerance = 0.1 if next(scorer.parameters()).dtype == torch.bfloat16 else 1e-3
-    difference = float((ours.to(device) - theirs).abs().mean())
+    difference = float((log_probs.to(device) - masked).abs().mean())
     if not difference <= tolerance:
         raise UserError(
             f"The model {type(model).__name__}",

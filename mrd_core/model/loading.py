@@ -6,7 +6,7 @@ Weights are read from safetensors only and no code that comes with a model is ru
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from transformers.utils import logging as transformers_logging
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.folders import brief, folder_of
+from mrd_core.model.generation import end_tokens
+from mrd_core.model.reader import Reader
 from mrd_core.model.weights import parameter_count
 from mrd_core.settings.configuration import Choice
 
@@ -30,6 +32,8 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 # What transformers, peft and safetensors raise over files they cannot make sense of.
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+# What weights are trained in unless another precision is asked for.
+TRAINING_DTYPE = Choice("float32", "steps of a usual learning rate are smaller than bf16's spacing")
 # Where a model does not say how long its context is.
 DEFAULT_CONTEXT = 2048
 
@@ -53,6 +57,11 @@ class LoadedModel:
     dtype: torch.dtype
     context: int
     choices: dict[str, Choice]
+
+    def reader(self, batch_tokens: int, before_batch: Callable[[], None] = lambda: None) -> Reader:
+        """Return the model as it is read; see `Reader`."""
+        ends = end_tokens(self.tokenizer, self.network)
+        return Reader(self.network, self.device, batch_tokens, before_batch, ends)
 
 
 def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:

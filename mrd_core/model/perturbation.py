@@ -35,18 +35,15 @@ class Noise:
     def standard(self, draw: int, name: str, like: Tensor) -> Tensor:
         """Return z ~ N(0, 1) of the shape of `like`, in fp32 or finer, on its device."""
         dtype = torch.promote_types(like.dtype, torch.float32)
-        generator = torch.Generator(device=like.device).manual_seed(_key(self.seed, draw, name))
+        digest = hashlib.blake2b(f"{self.seed}/{draw}/{name}".encode(), digest_size=8).digest()
+        # One bit less than 64: torch takes seeds up to 2⁶³ − 1 on every device.
+        key = int.from_bytes(digest, "big") >> 1
+        generator = torch.Generator(device=like.device).manual_seed(key)
         return torch.empty_like(like, dtype=dtype).normal_(generator=generator)
 
     def perturbed(self, draw: int, sign: int, name: str, weight: Tensor) -> Tensor:
         """Return W₀ ± σz in fp32 or finer."""
         return self.standard(draw, name, weight).mul_(sign * self.sigma).add_(weight)
-
-
-def _key(seed: int, draw: int, name: str) -> int:
-    digest = hashlib.blake2b(f"{seed}/{draw}/{name}".encode(), digest_size=8).digest()
-    # One bit less than 64: torch takes seeds up to 2⁶³ − 1 on every device.
-    return int.from_bytes(digest, "big") >> 1
 
 
 class PerturbedModel:

@@ -5,30 +5,13 @@ Whoever writes, reads, keeps or documents a column takes its name from here. Loa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 
+from mrd_core.runs.files import Column
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation
 
-FLOAT, INTEGER, FLAG, TEXT = "float64", "int64", "bool", "str"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the scores, a value per sample.
-
-    Attributes:
-        name: As it stands in the file.
-        dtype: Of pandas.
-        unit: "" for a pure number, a flag or a text.
-        meaning: What it holds, in one sentence; Markdown.
-    """
-
-    name: str
-    dtype: str
-    unit: str
-    meaning: str
+INTEGER, FLAG, TEXT = "int64", "bool", "str"
 
 
 def mrd_column(scope: Scope, normalisation: Normalisation, formula: Formula = Formula.MRD) -> str:
@@ -48,34 +31,30 @@ MRD_ANSWER_SUM = mrd_column(Scope.ANSWER, Normalisation.SUM)
 IN_SCOPE = ("n_tokens", "excluded_tokens", "mean_log_prob")
 
 CHOSEN = (
-    Column(SAMPLE_ID, TEXT, "", "the sample, as in `samples.parquet`"),
+    Column(SAMPLE_ID, "the sample, as in `samples.parquet`", dtype=TEXT),
     Column(
         "mrd",
-        FLOAT,
-        "",
-        "the score in the chosen variant (answer tokens, mean). **Small: hard to unlearn. Large: easy.** "
-        "A pure number",
+        "the score in the chosen variant (answer tokens, mean). **Small: hard to unlearn. Large: easy.** A pure "
+        "number",
     ),
     Column(
         "mrd_signed",
-        FLOAT,
-        "",
         "the same before the absolute value; negative when noise lowers the log-probability, the usual case",
     ),
-    Column("mrd_se", FLOAT, "", "standard error of `mrd` over independent draws"),
-    Column("mrd_low", FLOAT, "", "lower end of the 95 % interval (Student t; 0 where the signed one spans 0)"),
-    Column("mrd_high", FLOAT, "", "upper end of the 95 % interval"),
-    Column("relative_se", FLOAT, "", "`mrd_se / mrd`"),
-    Column("n_tokens", INTEGER, "tokens", "tokens in scope"),
+    Column("mrd_se", "standard error of `mrd` over independent draws"),
+    Column("mrd_low", "lower end of the 95 % interval (Student t; 0 where the signed one spans 0)"),
+    Column("mrd_high", "upper end of the 95 % interval"),
+    Column("relative_se", "`mrd_se / mrd`"),
+    Column("n_tokens", "tokens in scope", "tokens", INTEGER),
     Column(
         "excluded_tokens",
-        INTEGER,
-        "tokens",
         "of the tokens in scope, those left out because \\|log p\\| < 10⁻⁶, where a relative change is only "
         "rounding",
+        "tokens",
+        INTEGER,
     ),
-    Column("mean_log_prob", FLOAT, "nats", "mean log-probability of the tokens in scope, unperturbed"),
-    Column("truncated", FLAG, "", "longer than the model's context, and cut"),
+    Column("mean_log_prob", "mean log-probability of the tokens in scope, unperturbed", "nats"),
+    Column("truncated", "longer than the model's context, and cut", dtype=FLAG),
 )
 
 _TOKENS = {Scope.ANSWER: "the answer tokens and EOS", Scope.FULL: "all tokens after the first"}
@@ -86,19 +65,25 @@ _SCORES = {
 }
 
 
-def _of_scope(column: Column, scope: Scope) -> Column:
-    meaning = f"`{column.name}` of {_TOKENS[scope]}, whatever scope was chosen"
-    return Column(scope_column(column.name, scope), column.dtype, column.unit, meaning)
-
-
-def _variant(formula: Formula, scope: Scope, normalisation: Normalisation) -> Column:
-    unit = "nats" if formula is Formula.INITIAL else ""
-    meaning = f"{_SCORES[formula]}, {normalisation} over {_TOKENS[scope]}"
-    return Column(mrd_column(scope, normalisation, formula), FLOAT, unit, meaning)
-
-
-OF_SCOPES = tuple(_of_scope(column, scope) for scope in Scope for column in CHOSEN if column.name in IN_SCOPE)
-VARIANTS = tuple(_variant(*variant) for variant in product(Formula, Scope, Normalisation))
+OF_SCOPES = tuple(
+    Column(
+        scope_column(column.name, scope),
+        f"`{column.name}` of {_TOKENS[scope]}, whatever scope was chosen",
+        column.unit,
+        column.dtype,
+    )
+    for scope in Scope
+    for column in CHOSEN
+    if column.name in IN_SCOPE
+)
+VARIANTS = tuple(
+    Column(
+        mrd_column(scope, normalisation, formula),
+        f"{_SCORES[formula]}, {normalisation} over {_TOKENS[scope]}",
+        "nats" if formula is Formula.INITIAL else "",
+    )
+    for formula, scope, normalisation in product(Formula, Scope, Normalisation)
+)
 # In the order of the file.
 SCORE_COLUMNS = (*CHOSEN, *OF_SCOPES, *VARIANTS)
 
@@ -108,11 +93,3 @@ MRD_TITLES = {
     for scope, tokens in ((Scope.ANSWER, "the answer tokens"), (Scope.FULL, "all tokens"))
     for normalisation in Normalisation
 }
-
-
-def rows() -> list[dict[str, str]]:
-    """Return the declared columns as rows for a table in documents: column, unit, meaning, type."""
-    return [
-        {"column": column.name, "unit": column.unit, "meaning": column.meaning, "type": column.dtype}
-        for column in SCORE_COLUMNS
-    ]

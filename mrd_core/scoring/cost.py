@@ -12,6 +12,7 @@ from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.measures import FORWARD, FORWARD_AND_BACKWARD
+from mrd_core.scoring.records import ScoreSummary
 
 # English text in a usual vocabulary; only for the estimate before the tokenizer is loaded.
 CHARACTERS_PER_TOKEN = 4.0
@@ -60,22 +61,19 @@ def estimate(
     weights = parameter_count(model_folder)
     work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * weights
     pace, basis = _pace(past)
-    passes = evaluations + PLANNING_EVALUATIONS + _measuring_passes(config, weights)
+    # The measures beside MRD are passes too.
+    measuring = FORWARD + (FORWARD_AND_BACKWARD if config.gradients_of(weights).value == "yes" else 0.0)
+    passes = evaluations + PLANNING_EVALUATIONS + measuring
     seconds = START_UP_SECONDS + work * passes / pace
     return Cost(evaluations, cap, seconds, basis)
-
-
-def _measuring_passes(config: EstimatorConfig, weights: int) -> float:
-    """Return how many forward passes the measures beside MRD take as long as."""
-    return FORWARD + (FORWARD_AND_BACKWARD if config.gradients_of(weights).value == "yes" else 0.0)
 
 
 def _pace(past: Iterable[Run]) -> tuple[float, str]:
     """Return weights × tokens × evaluations per second, and where the figure is from."""
     for run in past:
-        done = run.summary or {}
-        if {"tokens", "model_parameters", "evaluations", "seconds"} <= done.keys() and done["seconds"] > 0:
-            work = done["tokens"] * done["model_parameters"] * (done["evaluations"] + PLANNING_EVALUATIONS)
-            return work / done["seconds"], f"the pace of run {run.id}"
+        done = ScoreSummary.of(run)
+        if done is not None and done.seconds > 0:
+            work = done.tokens * done.model_parameters * (done.evaluations + PLANNING_EVALUATIONS)
+            return work / done.seconds, f"the pace of run {run.id}"
     cores = os.cpu_count() or 1
     return OPERATIONS_PER_SECOND_AND_CORE * cores / 2, f"a usual laptop's pace on {cores} core(s)"

@@ -102,7 +102,7 @@ def draw(
     units: list[Unit] = []
     total = stops[-1]
     # Before the first checkpoint nobody knows where the run will stop, so no time left is given.
-    said: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
+    message: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
         estimator = prepared.estimator(config)
         for evaluations in stops:
@@ -110,13 +110,17 @@ def draw(
             while len(units) < wanted:
                 if not _collect(files, units):
                     _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
-                context.progress(len(units) * config.evaluations_per_unit, total, **said)
+                context.progress(len(units) * config.evaluations_per_unit, total, **message)
             draws = _matrix(units, estimator, prepared, config)
             reached = Precision.of(draws, config.scope)
-            _report(reached, context)
+            figures = asdict(reached)
+            context.metrics(
+                figures.pop("evaluations"),
+                **{name: value for name, value in figures.items() if np.isfinite(value)},
+            )
             if reached.reaches(config):
                 break
-            total, said = _expected_total(reached, config, stops), {"message": "Drawing"}
+            total, message = _expected_total(reached, config, stops), {"message": "Drawing"}
     return draws, units, reached
 
 
@@ -175,12 +179,6 @@ def _matrix(units: list[Unit], estimator: Estimator, prepared: Prepared, config:
         kept=estimator.kept,
         mode=config.mode,
     )
-
-
-def _report(reached: Precision, context: JobContext) -> None:
-    figures = asdict(reached)
-    evaluations = figures.pop("evaluations")
-    context.metrics(evaluations, **{name: value for name, value in figures.items() if np.isfinite(value)})
 
 
 def _expected_total(reached: Precision, config: EstimatorConfig, stops: list[int]) -> int:

@@ -129,10 +129,10 @@ class _AnswerLogProbs(nn.Module):
 
 def _derivatives(value: Tensor, leaves: Parameters, *, again: bool = False) -> dict[str, Tensor]:
     """Return the derivative by every leaf, `again` one that can be differentiated itself; the graph stays."""
-    found = torch.autograd.grad(
+    derivatives = torch.autograd.grad(
         value, list(leaves.values()), retain_graph=True, create_graph=again, materialize_grads=True
     )
-    return dict(zip(leaves, found, strict=True))
+    return dict(zip(leaves, derivatives, strict=True))
 
 
 def _inner(a: Parameters, b: Parameters) -> Tensor:

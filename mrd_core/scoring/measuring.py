@@ -5,26 +5,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import BoolArray, Encoded
+from mrd_core.model.encoding import BoolArray, Encoded, FloatArray
 from mrd_core.model.gradients import gradient_norms
-from mrd_core.model.likelihood import CHUNK_ELEMENTS, Batch, FloatArray, make_batches, target_log_probs
-from mrd_core.model.memorization import evaluating, within_memory
+from mrd_core.model.likelihood import target_log_probs
+from mrd_core.model.reader import Reader
+from mrd_core.scoring.columns import SAMPLE_ID
 from mrd_core.scoring.measures import PLAIN_MEASURES, SATIMP
-
-# From hidden states (M, d) to logits (M, V), in fp32 or finer.
-Head = Callable[[Tensor], Tensor]
-# From logits (M, V) and token ids (M,) to values of shape (M,) each.
-Judge = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
 
 
 class Predictions(NamedTuple):
@@ -46,25 +40,19 @@ class Predictions(NamedTuple):
 
 
 def measure(
-    network: Any,
+    reader: Reader,
     encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
     training_counts: Sequence[int | None] | pd.Series[Any] | None = None,
     gradients: bool = True,
-    before_batch: Callable[[], None] = lambda: None,
     announce: Callable[[str], None] = warnings.warn,
 ) -> pd.DataFrame:
     """Measure every sample, dropout off.
 
     Args:
-        network: A transformers causal language model; its modes, gradients and flags stay as they are.
+        reader: The model; its modes, gradients and flags stay as they are.
         encoded: N samples.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
         training_counts: Occurrences of each sample in training, missing where unknown; length N.
         gradients: Whether to take the gradient norms, which cost three times as much as all the rest.
-        before_batch: Called before each batch; raises to stop (cancellation).
         announce: Told where gradients can only be taken one sample at a time, or where memory does not hold those
             of a single one.
 
@@ -76,30 +64,23 @@ def measure(
     Raises:
         UserError: Out of memory with a single sample in the batch, gradients apart.
     """
-    with evaluating(network):
-        predicted = within_memory(lambda most: predict(network, encoded, device, most, before_batch), batch_tokens)
-    rows = [values_of(predicted.at(where)) for where in answer_slices(encoded)]
+    predictions = Predictions(*reader.answers(encoded, predict, fine_head=True))
+    rows = [values_of(predictions.at(where)) for where in encoded.answer_slices]
     frame = pd.DataFrame(rows, columns=list(PLAIN_MEASURES), dtype=np.float64)
-    frame.insert(0, "sample_id", list(encoded.sample_ids))
+    frame.insert(0, SAMPLE_ID, list(encoded.sample_ids))
     if training_counts is not None:
-        frame["training_count"] = _counts(training_counts)
+        counts: pd.Series[Any] = pd.Series(list(training_counts), dtype="Float64")
+        frame["training_count"] = counts.to_numpy(np.float64, na_value=np.nan)
     if gradients:
-        norms = _norms(network, encoded, device, batch_tokens, before_batch, announce)
+        norms = _norms(reader, encoded, announce)
         frame["gradient_norm"] = norms / frame["answer_tokens"]
         frame["gradient_norm_sum"] = norms
     return frame
 
 
-def _norms(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None],
-    announce: Callable[[str], None],
-) -> FloatArray:
+def _norms(reader: Reader, encoded: Encoded, announce: Callable[[str], None]) -> FloatArray:
     try:
-        return gradient_norms(network, encoded, device, batch_tokens, before_batch=before_batch, announce=announce)
+        return gradient_norms(reader, encoded, announce)
     except UserError as error:
         # One of many measures is no reason to lose all others.
         announce(f"No gradient norms: {error.what} {error.why}")
@@ -161,69 +142,7 @@ def satimp_weight(log_probs: FloatArray) -> float:
     return float(weights.mean())
 
 
-def predict(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    before_batch: Callable[[], None] = lambda: None,
-) -> Predictions:
-    """Run one teacher-forced pass.
-
-    Returns:
-        What the model says of every answer token, in the order of the flat axis.
-    """
-    return Predictions(*judged_tokens(network, encoded, device, batch_tokens, judge, before_batch))
-
-
-def judged_tokens(
-    network: Any,
-    encoded: Encoded,
-    device: torch.device,
-    batch_tokens: int,
-    of: Judge,
-    before_batch: Callable[[], None] = lambda: None,
-) -> list[Any]:
-    """Run one teacher-forced pass and judge the prediction of every answer token.
-
-    Args:
-        network: A transformers causal language model, in the mode it is to be in.
-        encoded: N samples.
-        device: Where the token ids go.
-        batch_tokens: Most padded tokens in a batch.
-        of: What is wanted of logits and targets.
-        before_batch: Called before each batch; raises to stop (cancellation).
-
-    Returns:
-        An array for each value that `of` gives, shape (M,), in the order of the flat axis' M answer tokens.
-    """
-    head, answer = _fine_head(network), encoded.answer
-    # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
-    places, results = [], []
-    for batch in make_batches(encoded, batch_tokens, device):
-        before_batch()
-        inside = np.flatnonzero(answer[batch.flat])
-        places.append(batch.flat[inside])
-        results.append(_judged(network, head, batch, torch.from_numpy(inside).to(device), of))
-    order = np.argsort(np.concatenate(places))
-    return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
-
-
-def _judged(network: Any, head: Head, batch: Batch, inside: Tensor, of: Judge) -> list[Tensor]:
-    """Return what `of` gives for the scored positions `inside` a batch."""
-    rows, columns = batch.rows[inside], batch.columns[inside]
-    hidden = network.get_decoder()(input_ids=batch.ids, use_cache=False).last_hidden_state
-    targets = batch.ids[rows, columns + 1].to(hidden.device)
-    hidden = hidden[rows.to(hidden.device), columns.to(hidden.device)]
-    chunk = max(1, CHUNK_ELEMENTS[hidden.device.type] // network.get_output_embeddings().weight.shape[0])
-    parts = [
-        of(head(some), wanted)
-        for some, wanted in zip(torch.split(hidden, chunk), torch.split(targets, chunk), strict=True)
-    ]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
-
-
-def judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def predict(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p of the targets, whether they are the first choice, and the entropy, shape (M,) each.
 
     Args:
@@ -233,25 +152,3 @@ def judge(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     hits = logits.argmax(1) == targets
     entropies = torch.special.entr(logits.softmax(1)).sum(1)
     return target_log_probs(logits, targets), hits, entropies
-
-
-def _fine_head(network: Any) -> Head:
-    """Return the model's head in fp32 or finer: logits of bf16 are rounded by up to 0.06.
-
-    MRD reads its log-probabilities from such a head, and a rival gets no worse one.
-    """
-    head = network.get_output_embeddings()
-    dtype = torch.promote_types(head.weight.dtype, torch.float32)
-    weights = {name: weight.to(dtype) for name, weight in head.named_parameters()}
-    return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
-
-
-def answer_slices(encoded: Encoded) -> list[slice]:
-    """Return where each sample's answer tokens stand among those of all samples."""
-    ends = np.cumsum([sample.answer.sum() for sample in encoded.samples])
-    return [slice(begin, end) for begin, end in pairwise([0, *ends])]
-
-
-def _counts(training_counts: Sequence[int | None] | pd.Series[Any]) -> FloatArray:
-    counts: pd.Series[Any] = pd.Series(list(training_counts), dtype="Float64")
-    return counts.to_numpy(np.float64, na_value=np.nan)

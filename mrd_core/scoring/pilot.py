@@ -171,7 +171,7 @@ def run_pilot(
     return calibrate(estimate)
 
 
-def judge(
+def precision_gate(
     passes: Passes, baseline: Baseline, pilot: Pilot, sigma: float, scope: Scope = Scope.ANSWER
 ) -> PrecisionGate:
     """Judge whether the draws' precision is fine enough for `sigma`, from one unperturbed pass."""
@@ -192,8 +192,7 @@ def judge(
 
 def coarsest_weight(module: nn.Module, sigma: float) -> tuple[float, str]:
     """Return σ in ulp of the tensor whose typical (median) weight is the coarsest, and the tensor's name."""
-    found = [(sigma / _ulp(parameter), name) for name, parameter in module.named_parameters()]
-    return min(found)
+    return min((sigma / _ulp(parameter), name) for name, parameter in module.named_parameters())
 
 
 def _ulp(weight: torch.Tensor) -> float:

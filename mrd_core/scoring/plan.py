@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -16,14 +16,16 @@ from mrd_core.model.hidden_states import HiddenStates
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import Plan, RunFiles
+from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
-from mrd_core.scoring.pilot import Pilot, PrecisionGate, judge, pilot_samples, run_pilot
+from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
+from mrd_core.scoring.records import Plan
 from mrd_core.settings.configuration import Choice
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -37,6 +39,11 @@ class Stage:
     model: LoadedModel
     passes: Passes
     template: Choice
+
+    @property
+    def reader(self) -> Reader:
+        """The model as it is read, in batches as large as those of the passes."""
+        return replace(self.passes.reader, network=self.model.network)
 
     @property
     def scorer(self) -> Scorer:
@@ -96,13 +103,13 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context
         baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
         _require_scored_tokens(baseline, stage, config.estimator.scope)
         context.progress(0, config.estimator.draws, message="Calibrating σ")
-        pilot, gate = _pilot(config.estimator, stage, baseline, context)
+        pilot, sigma, gate = _calibrated(config.estimator, stage, baseline)
         if gate.passed or config.estimator.preset == "paper":
             break
         dtype = _finer_dtype(config, stage, gate, context)
     if not gate.passed:
         context.event("warning", f"Precision gate not passed: {gate.reason}")
-    plan = _plan(config.estimator, stage, pilot, gate)
+    plan = _plan(config.estimator, stage, pilot, sigma, gate)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
     text = plan.model_dump_json(indent=2).encode()
@@ -134,22 +141,13 @@ def load_stage(
         check_against_masked_run(model.network, scorer, encoded, model.device)
     wish = config.estimator.batch_tokens
     automatic = BATCH_TOKENS[model.device.type] if wish == "auto" else wish
-    passes = Passes(
-        scorer,
-        encoded,
-        model.device,
-        plan.batch_tokens if plan else automatic,
-        before_batch=context.check_cancelled,
-        on_halved=_halving_reported(context),
-    )
-    return Stage(model, passes, template)
+    reader = model.reader(plan.batch_tokens if plan else automatic, context.check_cancelled)
 
-
-def _halving_reported(context: JobContext) -> Callable[[int], None]:
-    def report(tokens: int) -> None:
+    def report_halving(tokens: int) -> None:
         context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")
 
-    return report
+    passes = Passes(replace(reader, network=scorer), encoded, on_halved=report_halving)
+    return Stage(model, passes, template)
 
 
 def _require_scored_tokens(baseline: Baseline, stage: Stage, scope: Scope) -> None:
@@ -163,24 +161,16 @@ def _require_scored_tokens(baseline: Baseline, stage: Stage, scope: Scope) -> No
     )
 
 
-def _pilot(
-    config: EstimatorConfig, stage: Stage, baseline: Baseline, context: JobContext
-) -> tuple[Pilot, PrecisionGate]:
-    """Calibrate σ and judge the precision on a few samples."""
+def _calibrated(config: EstimatorConfig, stage: Stage, baseline: Baseline) -> tuple[Pilot, float, PrecisionGate]:
+    """Run the pilot on a few samples; return it, the σ of the run, and whether the precision is fine enough."""
     encoded = stage.passes.encoded
     chosen = pilot_samples(encoded)
-    few = Passes(
-        stage.scorer,
-        encoded.subset(chosen),
-        stage.model.device,
-        stage.passes.batch_tokens,
-        before_batch=context.check_cancelled,
-    )
+    few = stage.passes.of(chosen)
     few_baseline = Baseline(baseline.log_probs[encoded.flat_positions(chosen)])
     with precision(stage.model.dtype):
         pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope)
         sigma = pilot.sigma if config.sigma == "auto" else config.sigma
-        return pilot, judge(few, few_baseline, pilot, sigma, config.scope)
+        return pilot, sigma, precision_gate(few, few_baseline, pilot, sigma, config.scope)
 
 
 def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context: JobContext) -> torch.dtype:
@@ -210,14 +200,14 @@ def _ways_out(gate: PrecisionGate, finer_exists: bool) -> str:
     return ", or ".join(ways)
 
 
-def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGate) -> Plan:
+def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate) -> Plan:
     workers, threads = workers_and_threads(config, stage.model.device)
     streamed = must_stream(stage)
     figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
     return Plan(
         device=str(stage.model.device),
         dtype=models.name_of(stage.model.dtype),
-        sigma=gate.sigma,
+        sigma=sigma,
         template=stage.template.value,
         batch_tokens=stage.passes.batch_tokens,
         threads=threads,
@@ -225,11 +215,11 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, gate: PrecisionGa
         streamed=streamed,
         gate_passed=gate.passed,
         gate={name: json_value(figure) for name, figure in figures.items()},
-        pilot={f"{sigma:g}": json_value(ratio) for sigma, ratio in pilot.tried.items()},
+        pilot={f"{tried:g}": json_value(ratio) for tried, ratio in pilot.tried.items()},
         reasons={
             **{name: choice.stated for name, choice in stage.model.choices.items()},
             "template": stage.template.stated,
-            "σ": f"{gate.sigma:g} "
+            "σ": f"{sigma:g} "
             + ("(the pilot's largest in the quadratic regime)" if config.sigma == "auto" else "(as asked)"),
             "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
             "memory": "one extra layer: a second copy of the weights does not fit"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from typing import Any
@@ -24,6 +23,7 @@ from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.scoring.measuring import measure
 from mrd_core.scoring.mrd import Baseline, Unit, per_sample
 from mrd_core.scoring.plan import Prepared, precision, weights_in
+from mrd_core.scoring.records import ScoreSummary
 
 # Beyond these a run says of itself that its ranking is not to be trusted.
 UNRELIABLE_RELATIVE_SE = 0.3
@@ -103,13 +103,10 @@ def measure_frame(
     stage = prepared.stage
     with precision(stage.model.dtype):
         frame = measure(
-            stage.model.network,
+            stage.reader,
             stage.passes.encoded,
-            stage.model.device,
-            stage.passes.batch_tokens,
             training_counts=forget_set.frame["training_count"],
             gradients=config.gradients_of(weights_in(stage)).value == "yes",
-            before_batch=context.check_cancelled,
             announce=lambda message: context.event("info", message),
         )
     return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])
@@ -117,74 +114,72 @@ def measure_frame(
 
 def summarise(
     draws: Draws, reached: Precision, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig
-) -> dict[str, Any]:
+) -> ScoreSummary:
     """Return the figures that say how far the ranking can be trusted."""
     plan, encoded = prepared.plan, prepared.stage.passes.encoded
     lengths = frame["n_tokens"].to_numpy(np.float64)
-    by_length = {
-        f"reliability_{norm}_length_partialled": reliability(draws.units(config.scope, norm), lengths)
-        for norm in Normalisation
-    }
-    figures: dict[str, Any] = {
-        "n_samples": len(encoded),
-        "median_relative_se": reached.median_relative_se,
-        "p90_relative_se": reached.p90_relative_se,
-        "reliability_sum": reached.reliability_sum,
-        "reliability_mean": reached.reliability_mean,
-        **by_length,
-        "evaluations": draws.evaluations,
-        "sigma": plan.sigma,
-        "device": plan.device,
-        "dtype": plan.dtype,
-        "mode": draws.mode,
-        "preset": config.preset,
-        "scope": str(config.scope),
-        "normalisation": str(config.normalisation),
-        "seed": config.seed,
-        "workers": plan.workers,
-        "threads": plan.threads,
-        "batch_tokens": prepared.stage.passes.batch_tokens,
-        "gate": plan.gate | {"passed": plan.gate_passed},
-        "reasons": plan.reasons,
-        "excluded_tokens": int(frame["excluded_tokens"].sum()),
-        "scored_tokens": int(frame["n_tokens"].sum()),
-        "tokens": int(encoded.lengths.sum()),
-        "truncated_samples": int(frame["truncated"].sum()),
-        "undefined_samples": int(frame["mrd"].isna().sum()),
-        "model_parameters": weights_in(prepared.stage),
-        "stopped_early": reached.reaches(config),
-    }
-    figures["warnings"] = warnings_of(figures, config)
-    return {name: json_value(value) for name, value in figures.items()}
+    by_length = {norm: json_value(reliability(draws.units(config.scope, norm), lengths)) for norm in Normalisation}
+    summary = ScoreSummary(
+        n_samples=len(encoded),
+        median_relative_se=json_value(reached.median_relative_se),
+        p90_relative_se=json_value(reached.p90_relative_se),
+        reliability_sum=json_value(reached.reliability_sum),
+        reliability_mean=json_value(reached.reliability_mean),
+        reliability_mean_length_partialled=by_length[Normalisation.MEAN],
+        reliability_sum_length_partialled=by_length[Normalisation.SUM],
+        evaluations=draws.evaluations,
+        sigma=plan.sigma,
+        device=plan.device,
+        dtype=plan.dtype,
+        mode=draws.mode,
+        preset=config.preset,
+        scope=str(config.scope),
+        normalisation=str(config.normalisation),
+        seed=config.seed,
+        workers=plan.workers,
+        threads=plan.threads,
+        batch_tokens=prepared.stage.passes.batch_tokens,
+        gate=plan.gate | {"passed": plan.gate_passed},
+        reasons=plan.reasons,
+        excluded_tokens=int(frame["excluded_tokens"].sum()),
+        scored_tokens=int(frame["n_tokens"].sum()),
+        tokens=int(encoded.lengths.sum()),
+        truncated_samples=int(frame["truncated"].sum()),
+        undefined_samples=int(frame["mrd"].isna().sum()),
+        model_parameters=weights_in(prepared.stage),
+        stopped_early=reached.reaches(config),
+    )
+    return summary.model_copy(update={"warnings": warnings_of(summary, config)})
 
 
-def warnings_of(figures: dict[str, Any], config: EstimatorConfig) -> list[str]:
+def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
     """Return, in words, why the ranking may not be trusted; empty when nothing speaks against it."""
-    found = []
-    if not figures["gate"]["passed"]:
-        found.append(f"The precision gate was not passed: {figures['gate']['reason']}")
-    error = figures["median_relative_se"]
-    if error > UNRELIABLE_RELATIVE_SE:
-        found.append(
+    warnings = []
+    if not summary.gate["passed"]:
+        warnings.append(f"The precision gate was not passed: {summary.gate['reason']}")
+    error = summary.median_relative_se
+    if error is not None and error > UNRELIABLE_RELATIVE_SE:
+        warnings.append(
             f"The median relative standard error is {error:.2f}, above {UNRELIABLE_RELATIVE_SE}: the ranking is "
             "mostly noise."
         )
-    trust = figures[f"reliability_{config.normalisation}"]
-    if trust < UNRELIABLE:
-        found.append(
+    by_sum = config.normalisation is Normalisation.SUM
+    trust = summary.reliability_sum if by_sum else summary.reliability_mean
+    if trust is not None and trust < UNRELIABLE:
+        warnings.append(
             f"The reliability of the ranking by the {config.normalisation} is {trust:.2f}, below {UNRELIABLE}: an "
             "equal run would rank the samples differently."
         )
-    if config.mode == "antithetic" and config.stop == "precision" and not figures["stopped_early"]:
-        found.append(
+    if config.mode == "antithetic" and config.stop == "precision" and not summary.stopped_early:
+        warnings.append(
             f"The cap of {config.draws} evaluations was reached before the precision target (median relative SE "
             f"{config.median_relative_se:g}, 90th percentile {config.p90_relative_se:g})."
         )
-    if figures["undefined_samples"]:
-        found.append(f"{figures['undefined_samples']} sample(s) have no token that could be scored.")
-    if figures["truncated_samples"]:
-        found.append(f"{figures['truncated_samples']} sample(s) are longer than the model's context and were cut.")
-    return found
+    if summary.undefined_samples:
+        warnings.append(f"{summary.undefined_samples} sample(s) have no token that could be scored.")
+    if summary.truncated_samples:
+        warnings.append(f"{summary.truncated_samples} sample(s) are longer than the model's context and were cut.")
+    return warnings
 
 
 @torch.no_grad()
@@ -200,22 +195,18 @@ def floor_pass_seconds(prepared: Prepared) -> float:
             began = time.perf_counter()
             for batch in passes.batches:
                 network(input_ids=batch.ids, use_cache=False).logits.log_softmax(-1)
-            if passes.device.type == "cuda":
+            if passes.reader.device.type == "cuda":
                 torch.cuda.synchronize()
             times.append(time.perf_counter() - began)
     return float(np.median(times[1:]))
 
 
 def write_results(
-    files: RunFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: dict[str, Any]
+    files: RunFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: ScoreSummary
 ) -> None:
     """Write the results, the summary last: its presence says that the run is done."""
     write_atomically(files.scores, lambda stream: frame.to_parquet(stream, index=False))
     write_atomically(files.draws, draws.save)
     write_atomically(files.tokens, lambda stream: tokens.to_parquet(stream, index=False))
-    text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False).encode()
-
-    def write(stream: io.BufferedWriter) -> None:
-        stream.write(text)
-
-    write_atomically(files.summary, write)
+    text = json.dumps(summary.as_json(), indent=2, ensure_ascii=False, allow_nan=False).encode()
+    write_atomically(files.summary, lambda stream: stream.write(text))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mrd_core.runs import Run
 from mrd_core.runs.launcher import queue_of
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
+from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS, Method
 from mrd_core.unlearning.stopping import StopReason
@@ -91,7 +92,7 @@ class Cost:
 
 def estimate(
     config: UnlearnConfig,
-    scored: Mapping[str, Any],
+    scored: ScoreSummary,
     n_samples: int,
     parameters: int | None,
     past: Iterable[Run],
@@ -105,7 +106,7 @@ def estimate(
         parameters: Weights of the model; None takes the scored one's.
         past: Earlier runs, the newest first; one of unlearning on the same device gives the pace.
     """
-    size = scored["model_parameters"] if parameters is None else parameters
+    size = scored.model_parameters if parameters is None else parameters
     known = [run for run in past if run.kind == "unlearn" and run.summary]
     plan = _Plan(config, n_samples, size, _Lengths.of(scored))
     updates, updates_basis = _updates_per_sample(config, size, known)
@@ -115,7 +116,7 @@ def estimate(
     longest = START_UP_SECONDS + most.total / pace
     if config.limits.max_seconds is not None:
         longest = min(longest, START_UP_SECONDS + config.limits.max_seconds + most.evaluations / pace)
-    before = scored["evaluations"] if config.curriculum.uses_draws else 0
+    before = scored.evaluations if config.curriculum.uses_draws else 0
     return Cost(
         updates=usual.updates,
         max_updates=plan.largest.updates,
@@ -127,7 +128,7 @@ def estimate(
         max_flops=most.total,
         looks_share=expected.looks / expected.total,
         mrd_evaluations=before + plan.evaluations(usual),
-        mrd_flops=forward_flops(scored["model_parameters"], scored["tokens"]) * before + expected.mrd,
+        mrd_flops=forward_flops(scored.model_parameters, scored.tokens) * before + expected.mrd,
         evaluations=plan.times_evaluated(usual),
         evaluation_flops=expected.evaluations,
         memory=_memory(config, size),
@@ -148,8 +149,8 @@ class _Lengths(NamedTuple):
     scored: float
 
     @classmethod
-    def of(cls, scored: Mapping[str, Any]) -> _Lengths:
-        return cls(scored["tokens"] / scored["n_samples"], scored["scored_tokens"] / scored["n_samples"])
+    def of(cls, scored: ScoreSummary) -> _Lengths:
+        return cls(scored.tokens / scored.n_samples, scored.scored_tokens / scored.n_samples)
 
 
 class _Volume(NamedTuple):
@@ -291,17 +292,17 @@ def _updates_per_sample(config: UnlearnConfig, parameters: int, past: Iterable[R
     return USUAL_UPDATES, f"{USUAL_UPDATES:g} updates a sample, which is a guess"
 
 
-def _pace(config: UnlearnConfig, scored: Mapping[str, Any], past: Iterable[Run]) -> tuple[float, str]:
+def _pace(config: UnlearnConfig, scored: ScoreSummary, past: Iterable[Run]) -> tuple[float, str]:
     """Return operations per second, and where the figure is from."""
     here = queue_of(config.device)
     for run in past:
         done = run.summary or {}
         if run.device == here and done.get("flops_training") and done.get("seconds_training"):
             return done["flops_training"] / done["seconds_training"], f"the pace of run {run.id}"
-    if scored.get("seconds") and str(scored.get("device", "")) == here:
-        passes = scored["evaluations"] + PLANNING_EVALUATIONS
-        work = passes * forward_flops(scored["model_parameters"], scored["tokens"])
-        return work / scored["seconds"], "the pace of the score run"
+    if scored.seconds and scored.device == here:
+        passes = scored.evaluations + PLANNING_EVALUATIONS
+        work = passes * forward_flops(scored.model_parameters, scored.tokens)
+        return work / scored.seconds, "the pace of the score run"
     cores = os.cpu_count() or 1
     return OPERATIONS_PER_SECOND_AND_CORE * cores, f"a usual laptop's pace on {cores} core(s)"
 

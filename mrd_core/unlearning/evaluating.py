@@ -42,7 +42,7 @@ def evaluator(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles)
     subject = Subject(
         model=replace(prepared.model, network=prepared.trained),
         template=prepared.template,
-        batch_tokens=prepared.batch_tokens,
+        batch_tokens=prepared.reader.batch_tokens,
         max_new_tokens=wanted.max_new_tokens,
         k_percent=K_PERCENT,
     )
@@ -101,17 +101,17 @@ class _Part:
 
 
 def _evaluated(subject: Subject, parts: Sequence[_Part]) -> Evaluated:
-    found = {part.asked.name: measure_answers(subject, part.asked) for part in parts}
+    measured = {part.asked.name: measure_answers(subject, part.asked) for part in parts}
     values = {
-        f"{name}_{metric}": mean_defined(_values(measured, metric))
-        for name, measured in found.items()
+        f"{name}_{metric}": mean_defined(_values(of_set, metric))
+        for name, of_set in measured.items()
         for metric in METRICS
     }
-    if "retain" in found:
-        scores = [_values(found[name], "mia_min_k") for name in ("forget", "retain")]
+    if "retain" in measured:
+        scores = [_values(measured[name], "mia_min_k") for name in ("forget", "retain")]
         values[f"forget_{MIA}"] = forgotten_auc(*scores).value
     defined = _defined(values)
-    tokens = sum(part.tokens for part in parts) + sum(map(_written(subject), found.values()))
+    tokens = sum(part.tokens for part in parts) + sum(map(_written(subject), measured.values()))
     return Evaluated(defined | summarised(defined), tokens)
 
 

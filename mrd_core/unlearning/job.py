@@ -14,8 +14,8 @@ from transformers import TrainingArguments
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray
-from mrd_core.model.likelihood import is_out_of_memory
 from mrd_core.model.memorization import Memorized, extraction_cost
+from mrd_core.model.reader import is_out_of_memory
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
@@ -211,7 +211,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: Un
         return prepared.memorized(probed)
 
     def anew(samples: IntArray) -> Rescored:
-        curriculum, sigma = config.curriculum, start.scored["sigma"]
+        curriculum, sigma = config.curriculum, start.scored.sigma
         return rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
 
     # A prefix is read or written once by its generation, which in operations is about one pass of its sample.

@@ -11,8 +11,7 @@ import pandas as pd
 
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import BoolArray
-from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.encoding import BoolArray, FloatArray
 from mrd_core.model.loading import name_of
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_frame
@@ -89,7 +88,7 @@ def save_model(
         _name_base(config, prepared)
         prepared.trained.save_pretrained(staging)
         prepared.model.tokenizer.save_pretrained(staging)
-        text = card(config, summary, start.scored["title"])
+        text = card(config, summary, start.scored.title)
         (staging / "README.md").write_text(text, encoding="utf-8")
         shutil.rmtree(files.model, ignore_errors=True)
         staging.rename(files.model)
@@ -118,9 +117,11 @@ def spoilt(what: str, learning_rate: float) -> UserError:
 
 
 def _measured(prepared: Prepared, start: Start) -> _After:
-    found = prepared.memorized(prepared.forget)
-    verdict = start.thresholds.judge(found.accuracy, lambda samples: prepared.extraction(prepared.forget, samples))
-    return _After(found.accuracy, found.nll, verdict.forgotten, retain_measures(prepared))
+    memorized = prepared.memorized(prepared.forget)
+    verdict = start.thresholds.judge(
+        memorized.accuracy, lambda samples: prepared.extraction(prepared.forget, samples)
+    )
+    return _After(memorized.accuracy, memorized.nll, verdict.forgotten, retain_measures(prepared))
 
 
 def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: Ended) -> pd.DataFrame:
@@ -211,9 +212,9 @@ def _measures(start: Start, after: _After) -> dict[str, float | None]:
 def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: Standing) -> dict[str, Any]:
     """Return what the run cost, and what MRD did: all of the score run where the order depends on it."""
     size, settings = prepared.parameters, config.optimiser
-    scored = start.scored if config.curriculum.uses_draws else dict.fromkeys(start.scored, 0)
+    scored = start.scored if config.curriculum.uses_draws else start.scored.without_cost()
     # Baseline, pilot and gate are passes too.
-    passes = scored["evaluations"] + (PLANNING_EVALUATIONS if scored["evaluations"] else 0)
+    passes = scored.evaluations + (PLANNING_EVALUATIONS if scored.evaluations else 0)
     trained = update_flops(
         size,
         standing.tokens_trained + standing.tokens_retained,
@@ -226,12 +227,12 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
         "seconds_checks": round(standing.seconds_checks, 3),
         "seconds_evaluations": round(standing.seconds_evaluations, 3),
         "evaluations": standing.evaluations,
-        "mrd_forward_evaluations": scored["evaluations"] + standing.mrd_evaluations,
-        "mrd_seconds": round(scored["seconds"] + standing.seconds_mrd, 3),
+        "mrd_forward_evaluations": scored.evaluations + standing.mrd_evaluations,
+        "mrd_seconds": round(scored.seconds + standing.seconds_mrd, 3),
         "flops_training": trained + reference,
         "flops_checks": forward_flops(size, standing.tokens_checked),
         "flops_evaluations": forward_flops(size, standing.tokens_evaluated),
-        "flops_mrd": forward_flops(scored["model_parameters"], passes * scored["tokens"])
+        "flops_mrd": forward_flops(scored.model_parameters, passes * scored.tokens)
         + forward_flops(size, standing.tokens_mrd),
         "tokens_trained": standing.tokens_trained,
         "tokens_retained": standing.tokens_retained,

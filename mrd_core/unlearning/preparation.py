@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,25 +14,31 @@ import torch
 from torch import Tensor
 
 from mrd_core.model import loading as models
-from mrd_core.model.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
 from mrd_core.model.encoding import (
     Encoded,
     EncodedSample,
+    FloatArray,
     IntArray,
     answerable,
     choose_template,
     encode,
     encode_one,
 )
-from mrd_core.model.likelihood import FloatArray
+from mrd_core.model.generation import chosen_for_answers, own_answers
 from mrd_core.model.loading import LoadedModel
-from mrd_core.model.memorization import Memorized, extraction_likelihood, measure_memorization
+from mrd_core.model.memorization import (
+    Memorized,
+    answer_log_probs,
+    extraction_likelihood,
+    measure_memorization,
+)
+from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
-from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.plan import BATCH_TOKENS
+from mrd_core.scoring.records import Scored
 from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, require_gradients
@@ -96,47 +103,27 @@ class Prepared:
             return {"effective_share": 1.0, "nearly_uniform": None}
         return {"effective_share": effective_share(self.shares), "nearly_uniform": nearly_uniform(self.shares)}
 
-    @property
-    def batch_tokens(self) -> int:
-        """Most padded tokens of a batch in passes without gradients."""
-        return BATCH_TOKENS[self.model.device.type]
+    @cached_property
+    def reader(self) -> Reader:
+        """What is trained, as it is read without gradients."""
+        reader = self.model.reader(BATCH_TOKENS[self.model.device.type], self.before_batch)
+        return replace(reader, network=self.trained)
 
     def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
         """Measure MA and NLL on the present weights."""
-        return measure_memorization(
-            self.trained, samples, self.model.device, self.batch_tokens, chosen, self.before_batch
-        )
+        return measure_memorization(self.reader, samples if chosen is None else samples.subset(chosen))
 
     def extraction(self, samples: Encoded, chosen: IntArray | None = None) -> FloatArray:
         """Measure EL on the present weights."""
-        ends = end_tokens(self.model.tokenizer, self.model.network)
-        return extraction_likelihood(
-            self.trained,
-            samples,
-            self.model.device,
-            self.batch_tokens,
-            ends,
-            chosen,
-            before_batch=self.before_batch,
-        )
+        return extraction_likelihood(self.reader, samples if chosen is None else samples.subset(chosen))
 
     def own_answers(self, chosen: IntArray) -> list[str]:
-        """Let the model answer the prompts of these forget samples on the present weights."""
-        return own_answers(
-            self.trained,
-            self.forget,
-            self.model.tokenizer,
-            self.model.device,
-            # A generated token is a pass over one position a row, so many rows cost little more than few.
-            8 * self.batch_tokens,
-            end_tokens(self.model.tokenizer, self.model.network),
-            chosen,
-            self.before_batch,
-        )
+        """Let the model answer the prompts of these forget samples; "" where a sample has no prompt."""
+        return own_answers(self.reader, self.model.tokenizer, self.forget.subset(chosen).samples)
 
     def answer_log_probs(self) -> pd.DataFrame:
         """Return log p of every answer token of the forget set on the present weights."""
-        return answer_log_probs(self.trained, self.forget, self.model.device, self.batch_tokens)
+        return answer_log_probs(self.reader, self.forget)
 
 
 @dataclass(frozen=True)
@@ -148,14 +135,14 @@ class Start:
         nll: NLL per answer token of each [nats], shape (N,).
         retained: Mean MA and NLL on the retain set; None without one.
         thresholds: When a sample is forgotten.
-        scored: What `score_summary` said when the run was asked for.
+        scored: What is kept of the score run.
     """
 
     accuracy: FloatArray
     nll: FloatArray
     retained: tuple[float, float] | None
     thresholds: Thresholds
-    scored: dict[str, Any]
+    scored: Scored
 
 
 def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> Prepared:
@@ -210,13 +197,16 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     if files.start.exists():
         return _stored_start(files)
     context.progress(0, 1, message="Measuring the model before unlearning")
-    found = prepared.memorized(prepared.forget)
-    frame = pd.DataFrame({"sample_id": prepared.forget.sample_ids, "accuracy": found.accuracy, "nll": found.nll})
+    memorized = prepared.memorized(prepared.forget)
+    frame = pd.DataFrame(
+        {"sample_id": prepared.forget.sample_ids, "accuracy": memorized.accuracy, "nll": memorized.nll}
+    )
     retained = retain_measures(prepared)
     context.progress(0, 1, message="Setting the thresholds")
-    thresholds = _thresholds(config, prepared, found, ForgetSet.load(files.samples))
+    thresholds = _thresholds(config, prepared, memorized, ForgetSet.load(files.samples))
     write_frame(files.before, frame)
-    start = Start(found.accuracy, found.nll, retained, thresholds, read_json(files.scored))
+    scored = Scored.model_validate(read_json(files.scored))
+    start = Start(memorized.accuracy, memorized.nll, retained, thresholds, scored)
     _store_start(start, prepared, files)
     return start
 
@@ -242,8 +232,8 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
     """Return mean MA and NLL on the retain set (of a large one, on part of it) on the present weights."""
     if prepared.retain is None:
         return None
-    found = prepared.memorized(prepared.retain, evenly_spaced(len(prepared.retain), MOST_RETAIN_MEASURED))
-    return float(found.accuracy.mean()), float(found.nll.mean())
+    memorized = prepared.memorized(prepared.retain, evenly_spaced(len(prepared.retain), MOST_RETAIN_MEASURED))
+    return float(memorized.accuracy.mean()), float(memorized.nll.mean())
 
 
 def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:
@@ -308,8 +298,8 @@ def _loaded(config: UnlearnConfig, warnings: list[str]) -> tuple[LoadedModel, di
     wanted = config.model
     reasons: dict[str, str] = {}
     if wanted.dtype == "auto":
-        wanted = wanted.model_copy(update={"dtype": "float32"})
-        reasons["dtype"] = "float32 (steps of a usual learning rate are smaller than bf16's spacing)"
+        wanted = wanted.model_copy(update={"dtype": models.TRAINING_DTYPE.value})
+        reasons["dtype"] = models.TRAINING_DTYPE.stated
     model = models.load(wanted)
     models.switch_dropout_off(model.network)
     if config.optimiser.lora_rank is None:
@@ -354,32 +344,34 @@ def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[st
     return retain_set
 
 
-def _thresholds(config: UnlearnConfig, prepared: Prepared, found: Memorized, forget_set: ForgetSet) -> Thresholds:
+def _thresholds(
+    config: UnlearnConfig, prepared: Prepared, memorized: Memorized, forget_set: ForgetSet
+) -> Thresholds:
     stopping = config.stopping
     if stopping.source == "absolute":
         return Thresholds.absolute(
             stopping.accuracy, stopping.extraction_likelihood if stopping.extraction else None
         )
     if stopping.source == "initial-average":
-        accuracy = found.accuracy
         extraction = prepared.extraction(prepared.forget) if stopping.extraction else None
-        return Thresholds.average(accuracy, extraction, stopping.source)
+        return Thresholds.average(memorized.accuracy, extraction, stopping.source)
     if stopping.source == "held-out":
         assert stopping.held_out is not None  # the configuration sees to it
-        return _average_over(prepared, _held_out(stopping.held_out, prepared), config)
+        texts = encode(
+            read_split(stopping.held_out, "held_out"),
+            prepared.model.tokenizer,
+            prepared.model.context,
+            prepared.template,
+        )
+        return _average_over(prepared.reader, answerable(texts, "held-out", []), config)
     assert stopping.reference is not None
     return _reference_average(config, prepared, stopping.reference, forget_set)
 
 
-def _held_out(source: ForgetSetConfig, prepared: Prepared) -> Encoded:
-    texts = read_split(source, "held_out")
-    model = prepared.model
-    return answerable(encode(texts, model.tokenizer, model.context, prepared.template), "held-out", [])
-
-
-def _average_over(prepared: Prepared, texts: Encoded, config: UnlearnConfig) -> Thresholds:
-    extraction = prepared.extraction(texts) if config.stopping.extraction else None
-    return Thresholds.average(prepared.memorized(texts).accuracy, extraction, config.stopping.source)
+def _average_over(reader: Reader, texts: Encoded, config: UnlearnConfig) -> Thresholds:
+    """Return the means of MA and, where it is asked for, EL of these texts under a model."""
+    extraction = extraction_likelihood(reader, texts) if config.stopping.extraction else None
+    return Thresholds.average(measure_memorization(reader, texts).accuracy, extraction, config.stopping.source)
 
 
 def _reference_average(
@@ -388,13 +380,8 @@ def _reference_average(
     """Measure the forget set on a model that was trained without it."""
     model = models.load(config.model.model_copy(update={"source": source, "adapter": None, "dtype": "float32"}))
     texts = answerable(encode(forget_set, model.tokenizer, model.context, prepared.template), "forget", [])
-    device, batch = model.device, prepared.batch_tokens
-    accuracy = measure_memorization(model.network, texts, device, batch).accuracy
-    ends = end_tokens(model.tokenizer, model.network)
-    extraction = (
-        extraction_likelihood(model.network, texts, device, batch, ends) if config.stopping.extraction else None
-    )
-    return Thresholds.average(accuracy, extraction, "reference")
+    reader = model.reader(prepared.reader.batch_tokens, prepared.before_batch)
+    return _average_over(reader, texts, config)
 
 
 def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> None:
@@ -427,5 +414,5 @@ def _stored_start(files: UnlearningFiles) -> Start:
         before["nll"].to_numpy(),
         None if retained[0] is None else retained,
         Thresholds(**stored["thresholds"]),
-        read_json(files.scored),
+        Scored.model_validate(read_json(files.scored)),
     )

@@ -6,7 +6,6 @@ Loads no torch.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,14 +17,13 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.records import Scored
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 
-# Of the score run's summary this is kept, for the account of what MRD cost.
-SCORED = ("evaluations", "seconds", "tokens", "sigma", "model_parameters")
 # Of the scores these are kept beside the weights, for the charts by difficulty.
 KEPT = {
     SAMPLE_ID: SAMPLE_ID,
@@ -65,7 +63,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     if config.retain.samples is not None:
         without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
     forget_set.save(files.samples)
-    write_json(files.scored, score_summary(config.score_run))
+    write_json(files.scored, scored_by(config.score_run).model_dump())
     # Last, since its presence says that all is there.
     write_frame(files.curriculum, curriculum)
 
@@ -88,11 +86,9 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
     return frame.assign(weight=list(weights.values()), share=[shares[sample] for sample in sample_ids])
 
 
-def score_summary(score_run: Path) -> dict[str, Any]:
-    """Return what a score run cost, for the account of a run on it: evaluations, seconds, tokens, title."""
-    summary = RunFiles(score_run).read_summary()
-    title = read_config(score_run, ScoreConfig).title
-    return {name: summary[name] for name in SCORED} | {"title": title}
+def scored_by(score_run: Path) -> Scored:
+    """Return what a run on these scores keeps of their summary."""
+    return RunFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
 
 
 def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:

@@ -6,8 +6,8 @@ import numpy as np
 
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.likelihood import Passes, Scorer
-from mrd_core.model.memorization import evaluating
 from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.model.reader import Reader, evaluating
 from mrd_core.scoring.draws import Draws, variants
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.unlearning.feed import Rescored
@@ -29,7 +29,7 @@ def rescored(prepared: Prepared, samples: IntArray, column: str, sigma: float, p
     network = prepared.model.network
     with evaluating(network):
         scorer = Scorer(network)
-        passes = Passes(scorer, chosen, prepared.model.device, prepared.batch_tokens)
+        passes = Passes(Reader(scorer, prepared.model.device, prepared.reader.batch_tokens), chosen)
         baseline = measure_baseline(passes, prepared.model.dtype)
         estimator = Estimator(
             passes, PerturbedModel(scorer, Noise(seed, sigma), streamed=False), baseline, "antithetic"

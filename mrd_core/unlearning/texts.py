@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.encoding import EncodedSample, padded
 
 
 @dataclass(frozen=True)
@@ -28,13 +27,8 @@ class TextBatch:
     @classmethod
     def of(cls, samples: Sequence[EncodedSample], device: torch.device) -> TextBatch:
         """Pad these samples into one batch on `device`."""
-        width = max(len(sample.tokens) for sample in samples)
         # The padding is behind the text, where a causal model does not look, so any id does.
-        ids = np.zeros((len(samples), width), dtype=np.int64)
-        mask = np.zeros((len(samples), width - 1), dtype=np.bool_)
-        for row, sample in enumerate(samples):
-            ids[row, : len(sample.tokens)] = sample.tokens
-            mask[row, : len(sample.answer)] = sample.answer
+        ids, mask = padded([sample.tokens for sample in samples]), padded([sample.answer for sample in samples])
         return cls(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
 
     def __len__(self) -> int:
@@ -65,7 +59,7 @@ def answers(model: Any, batch: TextBatch) -> Answers:
     logits = model(input_ids=batch.ids, use_cache=False).logits[rows, columns]
     log_softmax = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     targets = batch.ids[rows, columns + 1]
-    found = log_softmax.gather(1, targets.unsqueeze(1)).squeeze(1)
-    log_probs = found.new_zeros(batch.mask.shape).index_put((rows, columns), found)
+    chosen = log_softmax.gather(1, targets.unsqueeze(1)).squeeze(1)
+    log_probs = chosen.new_zeros(batch.mask.shape).index_put((rows, columns), chosen)
     hits = torch.zeros_like(batch.mask).index_put((rows, columns), log_softmax.detach().argmax(dim=-1) == targets)
     return Answers(log_probs, log_softmax, hits)

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from mrd_core.errors import UserError
-from mrd_core.model.likelihood import is_out_of_memory
+from mrd_core.model.reader import is_out_of_memory
 from mrd_core.unlearning.objective import Drawn, Judge, Losses, Objective
 
 STAGING = ".saving"

@@ -14,8 +14,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.likelihood import Passes, Scorer, check_against_masked_run
 from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
+from mrd_core.model.reader import Reader
 from mrd_core.scoring.mrd import Estimator, measure_baseline
-from mrd_core.scoring.pilot import judge, run_pilot
+from mrd_core.scoring.pilot import precision_gate, run_pilot
 from tests.support import tiny
 
 pytestmark = [
@@ -54,7 +55,7 @@ def estimator(
     batch_tokens: int = 4096,
 ) -> tuple[Estimator, Passes]:
     """Return an antithetic estimator over the samples, and its passes."""
-    passes = Passes(scorer, SAMPLES, device, batch_tokens)
+    passes = Passes(Reader(scorer, device, batch_tokens), SAMPLES)
     baseline = measure_baseline(passes, next(scorer.parameters()).dtype)
     model = PerturbedModel(scorer, Noise(0, sigma), streamed=streamed)
     return Estimator(passes, model, baseline, "antithetic"), passes
@@ -84,8 +85,8 @@ def test_fp32_agrees_with_the_cpu_within_three_standard_errors(gpu: torch.device
 
 def test_unperturbed_log_probs_agree_with_the_cpu(gpu: torch.device) -> None:
     network = llama()
-    on_cpu = Passes(Scorer(network), SAMPLES, tiny.CPU, 4096)()
-    on_gpu = Passes(Scorer(network.to(gpu)), SAMPLES, gpu, 4096)()
+    on_cpu = Passes(tiny.reader(Scorer(network), 4096), SAMPLES)()
+    on_gpu = Passes(Reader(Scorer(network.to(gpu)), gpu, 4096), SAMPLES)()
     np.testing.assert_allclose(on_gpu, on_cpu, rtol=1e-4, atol=1e-4)
 
 
@@ -98,9 +99,9 @@ def test_copied_and_streamed_agree_bit_for_bit(gpu: torch.device) -> None:
 def test_bf16_refuses_the_papers_sigma(gpu: torch.device) -> None:
     network = llama().to(gpu, torch.bfloat16)
     check_against_masked_run(network, Scorer(network), SAMPLES, gpu)
-    passes = Passes(Scorer(network), SAMPLES, gpu, 4096)
+    passes = Passes(Reader(Scorer(network), gpu, 4096), SAMPLES)
     baseline = measure_baseline(passes, torch.bfloat16)
-    gate = judge(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), 1e-5)
+    gate = precision_gate(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), 1e-5)
     assert not gate.passed
     assert "σ = 1e-05" in gate.reason
 
@@ -114,7 +115,7 @@ def test_what_bf16_scores_where_the_gate_passes_agrees_with_fp32(gpu: torch.devi
     models.keep_norms_fine(network.to(gpu))
     source, passes = estimator(Scorer(network), gpu, sigma=sigma)
     baseline = measure_baseline(passes, torch.bfloat16)
-    gate = judge(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), sigma)
+    gate = precision_gate(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), sigma)
     if not gate.passed:
         pytest.skip(f"the gate refuses: {gate.reason}")
     coarse = relative_changes(source, 50)
@@ -125,15 +126,15 @@ def test_what_bf16_scores_where_the_gate_passes_agrees_with_fp32(gpu: torch.devi
 def test_out_of_memory_halves_the_batch_and_ends_with_the_same_scores(gpu: torch.device) -> None:
     samples = repeat(SAMPLES, 40)
     scorer = Scorer(llama().to(gpu))
-    expected = Passes(scorer, samples, gpu, 2048)()
+    expected = Passes(Reader(scorer, gpu, 2048), samples)()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(gpu)
-    Passes(scorer, samples, gpu, 8192)()
+    Passes(Reader(scorer, gpu, 8192), samples)()
     room = torch.cuda.max_memory_reserved(gpu)
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info(gpu)[1], gpu)
     halved: list[int] = []
-    cramped = Passes(scorer, samples, gpu, 10**6, on_halved=halved.append)
+    cramped = Passes(Reader(scorer, gpu, 10**6), samples, on_halved=halved.append)
     found = cramped()
     assert halved == sorted(halved, reverse=True)
     assert cramped.batch_tokens == halved[-1] < 10**6

@@ -12,6 +12,7 @@ import torch
 from transformers import TrainingArguments
 
 from mrd_core.model.memorization import Memorized, measure_memorization
+from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
@@ -41,16 +42,16 @@ def network() -> Any:
 
 
 def measured(model: Any) -> Memorized:
-    return measure_memorization(model, FORGET, GPU, 1000)
+    return measure_memorization(Reader(model, GPU, 1000), FORGET)
 
 
 def feed_of(model: Any, records: list[StepRecord], steps: int = STEPS) -> CurriculumFeed:
     measures = Measures(
-        memorized=lambda places: measure_memorization(model, FORGET, GPU, 1000, places),
+        memorized=lambda places: measure_memorization(Reader(model, GPU, 1000), FORGET.subset(places)),
         # Nothing is ever forgotten: all of each answer can be extracted.
         extraction=lambda places: np.ones(len(places)),
         extraction_tokens=np.zeros(len(FORGET), dtype=np.int64),
-        retained=lambda: measure_memorization(model, RETAIN, GPU, 1000),
+        retained=lambda: measure_memorization(Reader(model, GPU, 1000), RETAIN),
         retained_tokens=int(RETAIN.lengths.sum()),
         rescored=lambda _places: Rescored(SCORES, 0, 0),
     )

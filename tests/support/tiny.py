@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from mrd_core.model.encoding import Encoded, EncodedSample
 from mrd_core.model.likelihood import Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.model.reader import Reader
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ColumnMapping, Layout
 from mrd_core.samples.forget_set import ValidationReport, digest_of
@@ -76,6 +77,11 @@ def llama(seed: int = 0, **changes: Any) -> LlamaForCausalLM:
     """Return a random Llama whose predictions are far from uniform."""
     network = seeded(lambda: LlamaForCausalLM(LlamaConfig(**settings(**changes))), seed)
     return network.eval().requires_grad_(False)
+
+
+def reader(network: Any, batch_tokens: int = 10_000, **how: Any) -> Reader:
+    """Return a network, or a scorer, as it is read on the CPU."""
+    return Reader(network, CPU, batch_tokens, **how)
 
 
 def in_double(network: Any) -> Any:
@@ -145,7 +151,7 @@ def estimator(
     streamed: bool = False,
 ) -> tuple[Estimator, Baseline]:
     """Return an estimator over `samples` and the baseline it measures against."""
-    passes = Passes(scorer, samples, CPU, batch_tokens)
+    passes = Passes(reader(scorer, batch_tokens), samples)
     baseline = measure_baseline(passes, next(scorer.parameters()).dtype)
     model = PerturbedModel(scorer, Noise(seed, sigma), streamed=streamed)
     return Estimator(passes, model, baseline, mode), baseline
@@ -159,7 +165,7 @@ def relative_changes(scorer: nn.Module, samples: Encoded, sigma: float, units: i
 
 def log_probs(network: Any, samples: Encoded, batch_tokens: int = 10_000) -> np.ndarray:
     """Return P_t of every scored position of a transformers model."""
-    return Passes(Scorer(network), samples, CPU, batch_tokens)()
+    return Passes(reader(Scorer(network), batch_tokens), samples)()
 
 
 def standard_error(units: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:

@@ -34,6 +34,7 @@ LIGHT = (
     "mrd_core.scoring.files",
     "mrd_core.scoring.draws",
     "mrd_core.scoring.measures",
+    "mrd_core.scoring.records",
     "mrd_core.unlearning.config",
     "mrd_core.unlearning.files",
     "mrd_core.unlearning.methods",

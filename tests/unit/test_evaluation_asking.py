@@ -19,7 +19,7 @@ from mrd_core.evaluation.choice import lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
 from mrd_core.evaluation.sets import EvaluationSet, Kind
 from mrd_core.evaluation.subject import Measured, Subject
-from mrd_core.model.generation import completion_prompt, generate
+from mrd_core.model.generation import completion_prompt, write
 from mrd_core.model.loading import LoadedModel
 from tests.support import tiny
 
@@ -67,9 +67,7 @@ def log_probs(subject: Subject, tokens: list[int]) -> np.ndarray:
 def written_after(subject: Subject, text: str) -> str | None:
     model = subject.model
     prompt = completion_prompt(text, model.tokenizer)
-    return generate(
-        model.network, [prompt], model.tokenizer, model.device, 100, subject.end_ids, subject.max_new_tokens
-    )[0]
+    return write(model.reader(100), model.tokenizer, [prompt], [subject.max_new_tokens])[0]
 
 
 def test_a_choice_is_the_likeliest_letter(subject: Subject) -> None:

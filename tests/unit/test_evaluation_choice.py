@@ -51,7 +51,7 @@ def test_the_layout_is_that_of_wmdp_and_mmlu() -> None:
 
 @pytest.mark.parametrize("batch_tokens", [1, 200, ROOM])
 def test_an_option_has_the_log_likelihood_of_its_tokens(network: Any, tokenizer: Any, batch_tokens: int) -> None:
-    found = choose(network, QUESTIONS, tokenizer, tiny.CPU, batch_tokens, CONTEXT)
+    found = choose(tiny.reader(network, batch_tokens), QUESTIONS, tokenizer, CONTEXT)
     for question, made in zip(QUESTIONS, found, strict=True):
         expected = [slow_sum(network, question.prompt, option, tokenizer) for option in question.options]
         np.testing.assert_allclose(made.log_likelihoods, expected, rtol=1e-5)
@@ -61,7 +61,7 @@ def test_an_option_has_the_log_likelihood_of_its_tokens(network: Any, tokenizer:
 
 def test_a_text_beyond_the_context_loses_its_beginning(network: Any, tokenizer: Any) -> None:
     long = Question("long", "x" * 40 + " The letter was", (" old", " written by Ann"), 0)
-    (made,) = choose(network, [long], tokenizer, tiny.CPU, ROOM, 32)
+    (made,) = choose(tiny.reader(network, ROOM), [long], tokenizer, 32)
     expected = [slow_sum(network, long.prompt, option, tokenizer, 32) for option in long.options]
     np.testing.assert_allclose(made.log_likelihoods, expected, rtol=1e-5)
     encoded = encode_options([long], tokenizer, 32)
@@ -70,14 +70,14 @@ def test_a_text_beyond_the_context_loses_its_beginning(network: Any, tokenizer: 
 
 def test_an_option_longer_than_the_context_is_scored_on_what_is_left(network: Any, tokenizer: Any) -> None:
     huge = Question("huge", "Who?", (" y", " " + "xyz" * 20), 0)
-    (made,) = choose(network, [huge], tokenizer, tiny.CPU, ROOM, 16)
+    (made,) = choose(tiny.reader(network, ROOM), [huge], tokenizer, 16)
     assert np.isfinite(made.log_likelihoods).all()
 
 
 def test_a_token_that_merges_with_the_prompt_still_counts(network: Any, tokenizer: Any) -> None:
     merging = Question("m", "Question: Who wrot", ("e", "e it"), 0)
     assert len(tokenizer("Question: Who wrote")["input_ids"]) <= len(tokenizer("Question: Who wrot")["input_ids"])
-    (made,) = choose(network, [merging], tokenizer, tiny.CPU, ROOM, CONTEXT)
+    (made,) = choose(tiny.reader(network, ROOM), [merging], tokenizer, CONTEXT)
     assert np.isfinite(made.log_likelihoods).all()
 
 
@@ -90,7 +90,7 @@ def test_the_first_of_equals_is_chosen_and_a_broken_model_chooses_nothing() -> N
 
 
 def test_no_questions_have_no_answers(network: Any, tokenizer: Any) -> None:
-    assert choose(network, [], tokenizer, tiny.CPU, ROOM, CONTEXT) == []
+    assert choose(tiny.reader(network, ROOM), [], tokenizer, CONTEXT) == []
 
 
 TRUE, WRONG = "Ann lives in Paris.", ["Ann lives in Rome.", "Ann lives in Oslo."]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mrd_core.model.encoding import IntArray, encode
-from mrd_core.model.generation import completion_prompt, generate, prompt_of
+from mrd_core.model.generation import completion_prompt, prompt_of, write
 from tests.support import tiny
 
 CONTEXT = 96
@@ -53,8 +53,9 @@ def slow_tokens(network: Any, prompt: IntArray, ends: set[int], most: int) -> li
 
 
 def written(network: Any, prompts: Any, tokenizer: Any, batch_tokens: int = ROOM, **how: Any) -> list[str | None]:
-    how = {"end_ids": [tokenizer.eos_token_id], "max_new_tokens": 40} | how
-    return generate(network, prompts, tokenizer, tiny.CPU, batch_tokens, **how)
+    most = how.pop("max_new_tokens", 40)
+    reader = tiny.reader(network, batch_tokens, **({"end_ids": [tokenizer.eos_token_id]} | how))
+    return write(reader, tokenizer, prompts, [most] * len(prompts))
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 150, ROOM])

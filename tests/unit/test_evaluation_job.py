@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import interchange
@@ -148,9 +147,7 @@ def test_likelihoods_are_those_of_the_model(evaluated: EvaluationFiles, scored: 
     from mrd_core.model.encoding import encode
 
     forget = read(ForgetSetConfig(source=str(scored.forget)))
-    oracle = measure_memorization(
-        model.network, encode(forget, model.tokenizer, model.context, "plain"), torch.device("cpu"), 512
-    )
+    oracle = measure_memorization(model.reader(512), encode(forget, model.tokenizer, model.context, "plain"))
     np.testing.assert_allclose(of_samples(evaluated, "forget", "nll"), oracle.nll, rtol=1e-4)
 
 

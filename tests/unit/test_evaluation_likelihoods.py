@@ -40,7 +40,7 @@ FAMILIES = {"llama": tiny.llama, "tied": lambda: tiny.llama(tie_word_embeddings=
 
 
 def said_of(network: Any, samples: Encoded = SAMPLES, batch_tokens: int = ROOM) -> list[Likelihoods]:
-    return answer_likelihoods(network, samples, tiny.CPU, batch_tokens)
+    return answer_likelihoods(tiny.reader(network, batch_tokens), samples)
 
 
 @torch.no_grad()
@@ -78,7 +78,7 @@ def test_the_head_runs_in_chunks_without_a_trace(monkeypatch: pytest.MonkeyPatch
 
 def test_a_certain_model_keeps_the_digits_of_its_log_probs() -> None:
     logits = torch.tensor([[30.0, 0.0, 0.0]])
-    log_probs, hits, means, variances = (float(part) for part in likelihoods._judge(logits, torch.tensor([0])))
+    log_probs, hits, means, variances = (float(part) for part in likelihoods._moments(logits, torch.tensor([0])))
     assert log_probs == pytest.approx(-2 * np.exp(-30), rel=1e-5)
     assert hits
     assert means <= 0
@@ -87,14 +87,14 @@ def test_a_certain_model_keeps_the_digits_of_its_log_probs() -> None:
 
 def test_an_impossible_token_has_no_part_in_the_moments() -> None:
     logits = torch.tensor([[0.0, 0.0, -torch.inf]])
-    log_probs, _hits, means, variances = (float(part) for part in likelihoods._judge(logits, torch.tensor([1])))
+    log_probs, _hits, means, variances = (float(part) for part in likelihoods._moments(logits, torch.tensor([1])))
     assert (log_probs, means) == pytest.approx((np.log(0.5), np.log(0.5)))
     assert variances == pytest.approx(0, abs=1e-12)
 
 
 def test_the_metrics_are_those_of_the_difficulty_measures() -> None:
     network = tiny.llama()
-    expected = measure(network, SAMPLES, tiny.CPU, ROOM, gradients=False)[list(LIKELIHOOD_METRICS)]
+    expected = measure(tiny.reader(network, ROOM), SAMPLES, gradients=False)[list(LIKELIHOOD_METRICS)]
     np.testing.assert_allclose(metrics_of(said_of(network)), expected, rtol=1e-6)
 
 
@@ -131,4 +131,4 @@ def test_a_caller_can_stop_before_a_batch() -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        answer_likelihoods(tiny.llama(), SAMPLES, tiny.CPU, ROOM, stop)
+        answer_likelihoods(tiny.reader(tiny.llama(), ROOM, before_batch=stop), SAMPLES)

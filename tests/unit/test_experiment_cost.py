@@ -15,6 +15,7 @@ from mrd_core.experiments.cost import Cost, estimate
 from mrd_core.runs import Run
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
+from mrd_core.scoring.records import ScoreSummary
 from tests.conftest import REPOSITORY
 from tests.unit.test_cost import past_run
 
@@ -35,7 +36,7 @@ def configured(name: str, **changes: Any) -> Any:
 
 
 def cost(name: str = "validity", *, past: Any = (), n: int = 10, scored: Any = None, **changes: Any) -> Cost:
-    return estimate(configured(name, **changes), SCORED | (scored or {}), n, past)
+    return estimate(configured(name, **changes), ScoreSummary.model_validate(SCORED | (scored or {})), n, past)
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def by_hand(run: Run, sigma: float, mode: Any, indices: range) -> Draws:
     config, forget_set, _summary, _rows = run
     model = models.load(config.model, torch.float32)
     encoded = encode(drawn(forget_set, SAMPLES, config.seed), model.tokenizer, model.context, "plain")
-    passes = Passes(Scorer(model.network), encoded, tiny.CPU, 1024)
+    passes = Passes(tiny.reader(Scorer(model.network), 1024), encoded)
     perturbed = PerturbedModel(passes.scorer, Noise(config.seed, sigma), streamed=False)
     estimator = Estimator(passes, perturbed, measure_baseline(passes, torch.float32), mode)
     values = np.concatenate([estimator.unit(index).values for index in indices])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from mrd_core.errors import UserError
 from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
 from mrd_core.model.encoding import EncodedSample, encode_one
@@ -299,3 +300,35 @@ def test_weights_are_trained_in_float32_at_least(make: Callable[..., Unlearner],
         unlearner = make(model={"source": str(scored.model), "device": "cpu", "dtype": wanted})
         assert {weight.dtype for weight in weights_of(unlearner)} == {used}
         assert unlearner.reasons["dtype"].startswith(str(used).removeprefix("torch."))
+
+
+@pytest.mark.parametrize("method", ["graddiff", "po"])
+def test_a_step_that_runs_out_of_memory_is_made_in_smaller_parts_and_ends_alike(
+    make: Callable[..., Unlearner], method: Any
+) -> None:
+    roomy, cramped = make(max_updates=4), make(max_updates=4)
+
+    def refuse(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        # All seven, and the second half when the first has left its gradients.
+        if torch.is_grad_enabled() and len(kwargs["input_ids"]) in (7, 3):
+            raise torch.OutOfMemoryError("full")
+
+    cramped._model.network.register_forward_pre_hook(refuse, with_kwargs=True)
+    expected, ended = (one.unlearn(Arm(method, "sgd"), 1e-2, np.arange(7), *KEYS) for one in (roomy, cramped))
+    assert ended.updates == expected.updates
+    np.testing.assert_allclose(ended.trace, expected.trace)
+    for weight, other in zip(weights_of(cramped), weights_of(roomy), strict=True):
+        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_that_a_single_sample_is_too_large_for_is_an_error_with_advice(
+    make: Callable[..., Unlearner],
+) -> None:
+    unlearner = make()
+
+    def refuse(_module: Any, _args: Any, _kwargs: dict[str, Any]) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    unlearner._model.network.register_forward_pre_hook(refuse, with_kwargs=True)
+    with pytest.raises(UserError, match="single sample does not fit"):
+        unlearner.unlearn(Arm("ga", "sgd"), 1e-2, np.arange(3), *KEYS)

@@ -16,7 +16,7 @@ SAMPLES = tiny.encoded(7, 12, 3, 20, 12, 1)
 
 def listened(scorer: Scorer, batch_tokens: int = 10_000) -> np.ndarray:
     """Return the states that one pass gives."""
-    passes, states = Passes(scorer, SAMPLES, tiny.CPU, batch_tokens), HiddenStates()
+    passes, states = Passes(tiny.reader(scorer, batch_tokens), SAMPLES), HiddenStates()
     with states.of(passes):
         passes()
     return states.means()
@@ -60,7 +60,7 @@ def test_a_pass_that_ran_out_of_memory_leaves_no_trace() -> None:
 
 def test_the_baseline_pass_brings_them_along_and_is_the_same_with_them() -> None:
     scorer, states = Scorer(tiny.llama()), HiddenStates()
-    passes = Passes(scorer, SAMPLES, tiny.CPU, 10_000)
+    passes = Passes(tiny.reader(scorer, 10_000), SAMPLES)
     with_states = measure_baseline(passes, torch.float32, states)
     assert (with_states.log_probs == measure_baseline(passes, torch.float32).log_probs).all()
     np.testing.assert_allclose(states.means()[:-1], listened(scorer)[:-1], rtol=1e-4, atol=1e-5)

@@ -24,16 +24,14 @@ from transformers import (
 
 from mrd_core.errors import UserError
 from mrd_core.model.likelihood import (
-    CHUNK_ELEMENTS,
     KeepDouble,
     LogProbHead,
     Passes,
     Scorer,
     check_against_masked_run,
-    is_out_of_memory,
-    make_batches,
     target_log_probs,
 )
+from mrd_core.model.reader import CHUNK_ELEMENTS, is_out_of_memory, make_batches
 from mrd_core.scoring.mrd import measure_baseline
 from tests.support import tiny
 from tests.unit.test_mrd import exact, log_probs_of_one
@@ -187,7 +185,7 @@ def test_an_fp64_baseline_is_finer_than_an_fp32_one() -> None:
     truth = np.concatenate(
         [log_probs_of_one(exact(tiny.in_double(tiny.llama())), sample.tokens) for sample in samples.samples]
     )
-    passes = Passes(Scorer(network), samples, tiny.CPU, 100)
+    passes = Passes(tiny.reader(Scorer(network), 100), samples)
     error = np.abs(measure_baseline(passes, torch.float32).log_probs - truth).max()
     error_fp32 = np.abs(passes() - truth).max()
     assert error < 1e-12
@@ -230,9 +228,9 @@ class Cramped(nn.Module):
 def test_out_of_memory_halves_the_batch_and_ends_with_the_same_result() -> None:
     samples, scorer = tiny.encoded(*LENGTHS), Scorer(tiny.llama())
     halved: list[int] = []
-    passes = Passes(Cramped(scorer, 40), samples, tiny.CPU, 10_000, on_halved=halved.append)
+    passes = Passes(tiny.reader(Cramped(scorer, 40), 10_000), samples, on_halved=halved.append)
     found = passes()
-    np.testing.assert_allclose(found, Passes(scorer, samples, tiny.CPU, 10_000)(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, Passes(tiny.reader(scorer, 10_000), samples)(), rtol=1e-5, atol=1e-6)
     assert halved == sorted(halved, reverse=True)
     assert passes.batch_tokens == halved[-1] <= 40
     before = len(halved)
@@ -251,7 +249,7 @@ def test_out_of_memory_inside_a_draw_leaves_the_draw_the_same() -> None:
 
 
 def test_one_sample_that_does_not_fit_is_an_error_with_advice() -> None:
-    passes = Passes(Cramped(Scorer(tiny.llama()), 20), tiny.encoded(*LENGTHS), tiny.CPU, 10_000)
+    passes = Passes(tiny.reader(Cramped(Scorer(tiny.llama()), 20), 10_000), tiny.encoded(*LENGTHS))
     with pytest.raises(UserError, match="one sample \\(30 tokens\\)") as caught:
         passes()
     assert "coarser dtype" in caught.value.fix
@@ -271,7 +269,7 @@ def test_a_pass_can_be_stopped_between_batches() -> None:
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    passes = Passes(Scorer(tiny.llama()), tiny.encoded(*LENGTHS), tiny.CPU, 20, before_batch=stop)
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 20, before_batch=stop), tiny.encoded(*LENGTHS))
     with pytest.raises(KeyboardInterrupt):
         passes()
     assert len(calls) == 2

@@ -24,11 +24,12 @@ from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import gradient_norms
 from mrd_core.model.loading import keep_norms_fine
 from mrd_core.model.memorization import measure_memorization
+from mrd_core.model.reader import CHUNK_ELEMENTS
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
 from mrd_core.scoring.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
-from mrd_core.scoring.measuring import extraction_strength, judge, log_odds, measure, satimp_weight
+from mrd_core.scoring.measuring import extraction_strength, log_odds, measure, predict, satimp_weight
 from tests.conftest import REPOSITORY
 from tests.support import tiny
 
@@ -69,11 +70,12 @@ FAMILIES = {"llama": tiny.llama, "gpt2": gpt2, "tied": tied, "adapted": adapted}
 
 
 def measured(network: Any, samples: Encoded = SAMPLES, batch_tokens: int = ROOM, **how: Any) -> pd.DataFrame:
-    return measure(network, samples, tiny.CPU, batch_tokens, **how)
+    before_batch = how.pop("before_batch", lambda: None)
+    return measure(tiny.reader(network, batch_tokens, before_batch=before_batch), samples, **how)
 
 
 def norms_of(network: Any, samples: Encoded = SAMPLES, batch_tokens: int = ROOM, **how: Any) -> np.ndarray:
-    return gradient_norms(network, samples, tiny.CPU, batch_tokens, **how)
+    return gradient_norms(tiny.reader(network, batch_tokens), samples, **how)
 
 
 def slow_measures(network: Any, tokens: Sequence[int], answer: Sequence[bool]) -> dict[str, float]:
@@ -133,7 +135,7 @@ def test_measures_are_those_of_a_loop_over_tokens(family: str, batch_tokens: int
 
 
 def test_the_values_agree_with_those_that_unlearning_looks_at() -> None:
-    found, expected = measured(gpt2()), measure_memorization(gpt2(), SAMPLES, tiny.CPU, ROOM)
+    found, expected = measured(gpt2()), measure_memorization(tiny.reader(gpt2(), ROOM), SAMPLES)
     np.testing.assert_array_equal(found["exact_memorization"], expected.accuracy)
     np.testing.assert_allclose(found["nll"], expected.nll, rtol=1e-6)
 
@@ -232,7 +234,7 @@ def test_a_model_that_can_be_mapped_is_not_complained_about() -> None:
 def test_entropy_of_hand_made_logits() -> None:
     even, certain = torch.zeros(4), torch.tensor([200.0, 0, 0, 0])
     quarter = torch.tensor([0.5, 0.25, 0.25, 0.0]).log()
-    log_probs, hits, entropies = judge(torch.stack([even, certain, quarter]), torch.tensor([3, 0, 1]))
+    log_probs, hits, entropies = predict(torch.stack([even, certain, quarter]), torch.tensor([3, 0, 1]))
     np.testing.assert_allclose(entropies, [np.log(4), 0, 1.5 * np.log(2)], atol=1e-7)
     np.testing.assert_allclose(log_probs, [-np.log(4), 0, -np.log(4)], atol=1e-7)
     assert hits.tolist() == [False, True, False]
@@ -357,7 +359,7 @@ def test_one_sample_that_does_not_fit_is_an_error_with_advice() -> None:
 
 
 def test_logits_never_exist_for_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(measure.__globals__["CHUNK_ELEMENTS"], "cpu", 7 * tiny.VOCABULARY)
+    monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 7 * tiny.VOCABULARY)
     network, rows = tiny.llama(), []
     network.lm_head.register_forward_pre_hook(lambda _head, args: rows.append(len(args[0])))
     found = measured(network, gradients=False)

@@ -77,12 +77,18 @@ def forgetful(memorising: Any) -> Any:
     return tiny.seeded(disturbed)
 
 
-def measure(network: Any, texts: Encoded = SAMPLES, batch_tokens: int = ROOM, **how: Any) -> Memorized:
-    return measure_memorization(network, texts, tiny.CPU, batch_tokens, **how)
+def measure(network: Any, texts: Encoded = SAMPLES, batch_tokens: int = ROOM) -> Memorized:
+    return measure_memorization(tiny.reader(network, batch_tokens), texts)
 
 
-def extract(network: Any, texts: Encoded = SAMPLES, batch_tokens: int = ROOM, **how: Any) -> np.ndarray:
-    return extraction_likelihood(network, texts, tiny.CPU, batch_tokens, **({"end_ids": [EOS], "n": 3} | how))
+def extract(
+    network: Any,
+    texts: Encoded = SAMPLES,
+    batch_tokens: int = ROOM,
+    n: int = 3,
+    end_ids: Collection[int] = (EOS,),
+) -> np.ndarray:
+    return extraction_likelihood(tiny.reader(network, batch_tokens, end_ids=end_ids), texts, n)
 
 
 @torch.no_grad()
@@ -190,16 +196,17 @@ def test_accuracy_and_nll_are_those_of_a_loop_over_tokens(
 def test_measures_follow_the_samples_that_are_asked_for(forgetful: Any) -> None:
     whole, likelihood = measure(forgetful), extract(forgetful)
     for order in (np.arange(len(LENGTHS))[::-1], np.array([5, 0]), np.array([3])):
-        part = measure(forgetful, samples=order, batch_tokens=50)
+        some = SAMPLES.subset(order)
+        part = measure(forgetful, some, batch_tokens=50)
         np.testing.assert_array_equal(part.accuracy, whole.accuracy[order])
         np.testing.assert_allclose(part.nll, whole.nll[order], rtol=1e-5)
-        np.testing.assert_array_equal(extract(forgetful, samples=order, batch_tokens=50), likelihood[order])
+        np.testing.assert_array_equal(extract(forgetful, some, batch_tokens=50), likelihood[order])
 
 
 def test_no_samples_give_no_values() -> None:
-    nobody = np.array([], dtype=np.int64)
-    assert measure(tiny.llama(), samples=nobody).accuracy.shape == (0,)
-    assert extract(tiny.llama(), samples=nobody).shape == (0,)
+    nobody = SAMPLES.subset(np.array([], dtype=np.int64))
+    assert measure(tiny.llama(), nobody).accuracy.shape == (0,)
+    assert extract(tiny.llama(), nobody).shape == (0,)
 
 
 def test_a_sample_whose_answer_was_cut_off_has_no_values() -> None:

@@ -18,8 +18,8 @@ from mrd_core.scoring.pilot import (
     PrecisionGate,
     calibrate,
     coarsest_weight,
-    judge,
     pilot_samples,
+    precision_gate,
     run_pilot,
 )
 from tests.support import tiny
@@ -123,14 +123,14 @@ def test_weights_that_are_all_zero_are_never_the_coarsest() -> None:
 
 def prepared(network: torch.nn.Module, dtype: torch.dtype) -> tuple[Passes, Baseline]:
     """Return passes over a few samples, and their baseline."""
-    passes = Passes(Scorer(network), tiny.encoded(12, 9, 15, 7, answer_from=3), tiny.CPU, 1000)
+    passes = Passes(tiny.reader(Scorer(network), 1000), tiny.encoded(12, 9, 15, 7, answer_from=3))
     return passes, measure_baseline(passes, dtype)
 
 
 def test_a_run_in_fp32_is_calibrated_and_passes() -> None:
     passes, baseline = prepared(tiny.llama(), torch.float32)
     pilot = run_pilot(passes, baseline, 0, torch.float32)
-    gate = judge(passes, baseline, pilot, pilot.sigma)
+    gate = precision_gate(passes, baseline, pilot, pilot.sigma)
     assert gate.passed
     assert abs(pilot.tried[pilot.sigma] - 1) <= 0.05
     units = tiny.relative_changes(passes.scorer, passes.encoded, pilot.sigma, 40)
@@ -140,7 +140,7 @@ def test_a_run_in_fp32_is_calibrated_and_passes() -> None:
 def test_the_signal_expected_is_the_signal_found() -> None:
     passes, baseline = prepared(tiny.llama(), torch.float32)
     pilot = run_pilot(passes, baseline, 0, torch.float32)
-    gate = judge(passes, baseline, pilot, pilot.sigma)
+    gate = precision_gate(passes, baseline, pilot, pilot.sigma)
     source, _ = tiny.estimator(passes.scorer, passes.encoded, pilot.sigma)
     answers = np.stack([source.unit(index).values[:, :, 0, 1].mean(axis=0) for index in range(30)])
     found = np.median(np.abs(answers.mean(axis=0)) / source.kept[:, 0])
@@ -151,7 +151,7 @@ def test_bf16_refuses_the_papers_sigma_and_says_which_weight() -> None:
     network = tiny.llama().to(torch.bfloat16)
     keep_norms_fine(network)
     passes, baseline = prepared(network, torch.bfloat16)
-    gate = judge(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), 1e-5)
+    gate = precision_gate(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), 1e-5)
     assert not gate.passed
     assert "σ = 1e-05" in gate.reason
     assert gate.coarsest in dict(passes.scorer.named_parameters())
@@ -182,7 +182,7 @@ def test_the_pilot_of_a_bf16_model_is_that_of_fp32() -> None:
 def test_an_fp64_run_is_never_refused_for_its_floor() -> None:
     passes, baseline = prepared(tiny.in_double(tiny.llama()), torch.float64)
     with KeepDouble():
-        gate = judge(passes, baseline, run_pilot(passes, baseline, 0, torch.float64), 1e-5)
+        gate = precision_gate(passes, baseline, run_pilot(passes, baseline, 0, torch.float64), 1e-5)
     assert gate.passed
 
 

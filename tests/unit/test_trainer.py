@@ -110,13 +110,13 @@ def feed_of(
     } | changes
 
     def memorized(places: np.ndarray) -> Memorized:
-        return measure_memorization(model, FORGET, tiny.CPU, 1000, places)
+        return measure_memorization(tiny.reader(model, 1000), FORGET.subset(places))
 
     def rescored(places: np.ndarray) -> Rescored:
         return Rescored({FORGET.sample_ids[place]: 10.0 - place for place in places}, 5, 100)
 
     def retained() -> Memorized:
-        return measure_memorization(model, RETAIN, tiny.CPU, 1000)
+        return measure_memorization(tiny.reader(model, 1000), RETAIN)
 
     no_tokens = np.zeros(len(FORGET), dtype=np.int64)
     measures = Measures(
@@ -200,10 +200,10 @@ def test_the_log_holds_what_the_curriculum_hands_out_and_the_partners_of_each_st
 
 def test_unlearning_makes_the_forget_set_less_likely_and_the_run_says_why_it_ended(tmp_path: Path) -> None:
     model, records = network(), []
-    before = measure_memorization(model, FORGET, tiny.CPU, 1000).nll.mean()
+    before = measure_memorization(tiny.reader(model, 1000), FORGET).nll.mean()
     feed = feed_of(model, records, "uniform")
     trained(model, feed, tmp_path, "ga", learning_rate=1e-3)
-    assert measure_memorization(model, FORGET, tiny.CPU, 1000).nll.mean() > 10 * before
+    assert measure_memorization(tiny.reader(model, 1000), FORGET).nll.mean() > 10 * before
     assert feed.reason is StopReason.MAX_STEPS
     assert sum(feed.standing.updates.values()) == feed.standing.draws == 24
 

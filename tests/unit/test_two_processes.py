@@ -126,10 +126,10 @@ def feed_of(
         None if METHODS[scenario.method].retain == "none" else RETAIN,
     )
     measures = Measures(
-        memorized=lambda places: measure_memorization(model, FORGET, tiny.CPU, 1000, places),
+        memorized=lambda places: measure_memorization(tiny.reader(model, 1000), FORGET.subset(places)),
         extraction=lambda places: np.zeros(len(places)),
         extraction_tokens=np.arange(100, 100 + len(FORGET)),
-        retained=lambda: measure_memorization(model, RETAIN, tiny.CPU, 1000),
+        retained=lambda: measure_memorization(tiny.reader(model, 1000), RETAIN),
         retained_tokens=7,
         rescored=lambda _places: Rescored(SCORES, 0, 0),
     )

@@ -10,8 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from mrd_core.model.answers import answer_log_probs, chosen_for_answers, end_tokens, own_answers
 from mrd_core.model.encoding import Encoded, encode
+from mrd_core.model.generation import chosen_for_answers, end_tokens, own_answers
+from mrd_core.model.memorization import answer_log_probs
 from tests.support import tiny
 
 # peft calls what transformers will rename.
@@ -65,8 +66,8 @@ def network(tokenizer: Any) -> Any:
 
 
 def answers(network: Any, texts: Encoded, tokenizer: Any, batch_tokens: int = ROOM, **how: Any) -> list[str]:
-    how = {"end_ids": end_tokens(tokenizer, network), "samples": np.arange(len(texts))} | how
-    return own_answers(network, texts, tokenizer, tiny.CPU, batch_tokens, **how)
+    reader = tiny.reader(network, batch_tokens, **({"end_ids": end_tokens(tokenizer, network)} | how))
+    return own_answers(reader, tokenizer, texts.samples)
 
 
 @torch.no_grad()
@@ -114,9 +115,9 @@ def test_answers_are_those_of_a_loop_whatever_the_batch(
 
 
 def test_answers_follow_the_samples_that_are_asked_for(memorising: Any, samples: Encoded, tokenizer: Any) -> None:
-    asked = answers(memorising, samples, tokenizer, samples=np.array([2, 3, 0]))
+    asked = answers(memorising, samples.subset(np.array([2, 3, 0])), tokenizer)
     assert asked == [PAIRS[2][1], "", PAIRS[0][1]]
-    assert answers(memorising, samples, tokenizer, samples=np.array([], dtype=np.int64)) == []
+    assert answers(memorising, samples.subset(np.array([], dtype=np.int64)), tokenizer) == []
 
 
 def test_an_answer_has_room_beyond_the_true_one_and_stays_within_the_context(network: Any, tokenizer: Any) -> None:
@@ -146,13 +147,13 @@ def test_adapters_answer_too_and_the_mode_comes_back(network: Any, samples: Enco
 
 @pytest.mark.parametrize("batch_tokens", [1, 60, ROOM])
 def test_log_probs_are_those_of_the_scorer(network: Any, samples: Encoded, batch_tokens: int) -> None:
-    found = answer_log_probs(network, samples, tiny.CPU, batch_tokens)
+    found = answer_log_probs(tiny.reader(network, batch_tokens), samples)
     expected = tiny.log_probs(network, samples)[samples.answer]
     np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-5)
 
 
 def test_each_answer_token_has_its_place_and_its_text(network: Any, samples: Encoded) -> None:
-    found = answer_log_probs(network, samples, tiny.CPU, ROOM)
+    found = answer_log_probs(tiny.reader(network), samples)
     assert list(found) == ["sample_id", "position", "piece", "log_prob"]
     # The first token of a text without prompt is predicted from nothing, so it has no log p.
     for index, sample in enumerate(samples.samples[:3]):
@@ -165,7 +166,7 @@ def test_each_answer_token_has_its_place_and_its_text(network: Any, samples: Enc
 def test_log_probs_of_an_adapter_are_those_of_the_merged_model(network: Any, samples: Encoded) -> None:
     wrapped = adapted(network)
     merged = copy.deepcopy(wrapped).merge_and_unload()
-    found = answer_log_probs(wrapped, samples, tiny.CPU, ROOM)["log_prob"]
+    found = answer_log_probs(tiny.reader(wrapped), samples)["log_prob"]
     np.testing.assert_allclose(found, tiny.log_probs(merged, samples)[samples.answer], rtol=1e-4)
     assert not np.allclose(found, tiny.log_probs(network, samples)[samples.answer], rtol=0.05)
 

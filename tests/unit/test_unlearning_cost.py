@@ -11,6 +11,7 @@ import pytest
 
 from mrd_core.runs import Run
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
+from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import Cost, estimate, forward_flops, update_flops
 from tests.conftest import REPOSITORY
@@ -38,9 +39,13 @@ def configured(**changes: Any) -> UnlearnConfig:
     return UnlearnConfig.model_validate(settings | changes)
 
 
+def summary(**changes: Any) -> ScoreSummary:
+    return ScoreSummary.model_validate(SCORED | changes)
+
+
 def cost(*, kept: bool = False, past: Any = (), scored: Any = None, n: int = 10, **changes: Any) -> Cost:
     kept_too = {"retain": changes.pop("retain", {}) | {"samples": {"source": "demo"}}} if kept else {}
-    return estimate(configured(**changes, **kept_too), SCORED | (scored or {}), n, 1000, past)
+    return estimate(configured(**changes, **kept_too), summary(**(scored or {})), n, 1000, past)
 
 
 def unlearned(summary: dict[str, Any] | None = None) -> Run:
@@ -220,7 +225,7 @@ def test_a_run_of_the_same_method_and_model_tells_how_many_updates_it_takes(othe
 
 
 def test_a_model_of_unknown_size_is_taken_to_be_as_large_as_the_scored_one() -> None:
-    found = estimate(configured(), SCORED, 10, None, [])
+    found = estimate(configured(), summary(), 10, None, [])
     assert found.flops == cost().flops
     assert "as large as the scored one" in found.basis
     assert "as large" not in cost().basis
@@ -232,7 +237,7 @@ def test_memory_names_the_copies_of_the_weights() -> None:
 
     def memory(**changes: Any) -> str:
         how = large | changes
-        retain, scored = how.pop("retain"), SCORED | how.pop("scored")
+        retain, scored = how.pop("retain"), summary(**how.pop("scored"))
         kept: dict[str, Any] = {"term": how.pop("term", "nll")}
         kept |= {"samples": {"source": "demo"}} if retain else {}
         return estimate(configured(**how, retain=kept), scored, 10, gigabyte, []).memory

@@ -120,7 +120,7 @@ def encoded(path: Path) -> Encoded:
 
 def measured(folder: Path, samples: Path) -> Memorized:
     network = AutoModelForCausalLM.from_pretrained(folder)
-    return measure_memorization(network, encoded(samples), tiny.CPU, 1000)
+    return measure_memorization(tiny.reader(network, 1000), encoded(samples))
 
 
 # What a run leaves behind

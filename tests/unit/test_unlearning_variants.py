@@ -15,8 +15,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from mrd_core.model.answers import end_tokens
 from mrd_core.model.encoding import Encoded, encode
+from mrd_core.model.generation import end_tokens
 from mrd_core.model.memorization import extraction_likelihood, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
@@ -80,7 +80,7 @@ def loaded(folder: Path) -> Any:
 def extraction_of(folder: Path, path: Path) -> np.ndarray:
     network = loaded(folder)
     ends = end_tokens(tiny.tokenizer(), network)
-    return extraction_likelihood(network, encoded(path), tiny.CPU, 1000, ends)
+    return extraction_likelihood(tiny.reader(network, 1000, end_ids=ends), encoded(path))
 
 
 # Methods
@@ -177,7 +177,7 @@ def test_an_adapter_is_the_result_where_one_is_trained(checkpointing: bool, plac
     assert 0 < run.summary["trainable_parameters"] < run.summary["model_parameters"]
     assert not (run.files.model / "model.safetensors").exists()
     network = PeftModel.from_pretrained(loaded(scored.model), run.files.model)
-    found = measure_memorization(network, encoded(scored.forget), tiny.CPU, 1000)
+    found = measure_memorization(tiny.reader(network, 1000), encoded(scored.forget))
     assert found.nll.mean() == pytest.approx(run.summary["forget_nll"], rel=1e-4)
     assert run.summary["forget_nll"] > 10 * run.summary["forget_nll_before"]
     assert "library_name: peft" in (run.files.model / "README.md").read_text()
@@ -202,9 +202,8 @@ def test_an_adapter_on_a_model_that_another_was_merged_into_names_no_base(
     settings = json.loads((run.files.model / "adapter_config.json").read_text())
     assert settings["base_model_name_or_path"] is None
     merged = PeftModel.from_pretrained(loaded(scored.model), tmp_path / "other").merge_and_unload()
-    found = measure_memorization(
-        PeftModel.from_pretrained(merged, run.files.model), encoded(scored.forget), tiny.CPU, 1000
-    )
+    wrapped = PeftModel.from_pretrained(merged, run.files.model)
+    found = measure_memorization(tiny.reader(wrapped, 1000), encoded(scored.forget))
     assert found.nll.mean() == pytest.approx(run.summary["forget_nll"], rel=1e-4)
 
 
@@ -223,7 +222,7 @@ def test_a_training_pass_sees_what_a_measurement_sees_though_the_model_has_dropo
         )
     )
     assert sorted(run.steps[0]["forget"]) == [f"f{i}" for i in range(N_FORGET)]
-    expected = measure_memorization(loaded(folder), encoded(scored.forget), tiny.CPU, 1000)
+    expected = measure_memorization(tiny.reader(loaded(folder), 1000), encoded(scored.forget))
     assert len(set(expected.accuracy)) > 2
     measured = dict(zip(encoded(scored.forget).sample_ids, expected.accuracy, strict=True))
     assert run.steps[0]["accuracy"] == pytest.approx([measured[one] for one in run.steps[0]["forget"]])
@@ -445,7 +444,7 @@ def test_the_initial_average_is_the_average_over_the_forget_set(place: Place, sc
     )
     thresholds = run.summary["thresholds"]
     assert thresholds["source"] == "initial-average"
-    before = measure_memorization(loaded(scored.model), encoded(scored.forget), tiny.CPU, 1000)
+    before = measure_memorization(tiny.reader(loaded(scored.model), 1000), encoded(scored.forget))
     assert thresholds["accuracy"] == pytest.approx(before.accuracy.mean())
     assert thresholds["extraction"] == pytest.approx(np.nanmean(extraction_of(scored.model, scored.forget)))
 
@@ -458,7 +457,7 @@ def test_held_out_thresholds_are_the_average_over_the_samples_that_are_named(
     )
     stopping = {"source": "held-out", "held_out": {"source": str(held_out)}}
     run = place.carried_out(scored.config(stopping=stopping, limits={"max_steps": 1}))
-    expected = measure_memorization(loaded(scored.model), encoded(held_out), tiny.CPU, 1000).accuracy.mean()
+    expected = measure_memorization(tiny.reader(loaded(scored.model), 1000), encoded(held_out)).accuracy.mean()
     assert 0 < expected < 1
     assert run.summary["thresholds"] == {
         "source": "held-out",
@@ -479,7 +478,7 @@ def test_reference_thresholds_are_the_average_of_another_model(
     tiny.tokenizer().save_pretrained(tmp_path / "other")
     stopping = {"source": "reference", "reference": str(tmp_path / "other"), "extraction": True}
     run = place.carried_out(scored.config(stopping=stopping, limits={"max_steps": 1}))
-    expected = measure_memorization(other, encoded(scored.forget), tiny.CPU, 1000).accuracy.mean()
+    expected = measure_memorization(tiny.reader(other, 1000), encoded(scored.forget)).accuracy.mean()
     assert 0 < expected < 1
     assert run.summary["thresholds"]["accuracy"] == pytest.approx(expected)
     extraction = np.nanmean(extraction_of(tmp_path / "other", scored.forget))

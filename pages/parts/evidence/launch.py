@@ -7,6 +7,7 @@ import streamlit as st
 from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
 from mrd_core.experiments.cost import Cost, estimate
 from mrd_core.runs import LocalLauncher, RunState, submit
+from mrd_core.scoring.records import ScoreSummary
 from mrd_core.shell import experiment_command
 from pages.parts.difficulty.launch import duration
 from pages.parts.evidence import runs as evidence_runs
@@ -39,7 +40,7 @@ def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, what: st
 
 def _cost(of: Scored, config: ExperimentConfig) -> Cost:
     past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
-    return estimate(config, of.run.summary or {}, of.n_samples, past)
+    return estimate(config, ScoreSummary.model_validate(of.run.summary), of.n_samples, past)
 
 
 def _launch(config: ExperimentConfig) -> None:

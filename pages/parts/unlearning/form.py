@@ -18,6 +18,7 @@ from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.configuration import help_of
 from mrd_core.shell import unlearn_command
 from mrd_core.unlearning.config import UnlearnConfig
@@ -220,7 +221,10 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
 
 def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
     """Return in words what the runs will cost together, and what that comes from."""
-    past, about = session.store().list(limit=50, states=[RunState.SUCCEEDED]), scored.run.summary or {}
+    past, about = (
+        session.store().list(limit=50, states=[RunState.SUCCEEDED]),
+        ScoreSummary.model_validate(scored.run.summary),
+    )
     costs = [estimate(config, about, len(scored.scores), None, past) for config in configs]
     runs = f"Estimated cost of {len(costs)} runs, one after the other" if len(costs) > 1 else "Estimated cost"
     time, longest = (

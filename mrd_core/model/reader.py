@@ -1,0 +1,206 @@
+"""A language model being read: passes without gradients, in batches that are halved while memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mrd_core.errors import UserError
+from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
+
+# Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
+CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+
+# How the CPU's allocator, the CUDA runtime and cuBLAS say it where torch raises a plain RuntimeError.
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+# A step of a generation reads one token of each text, so many texts at a time are what fills it.
+GENERATED = 8
+
+Result = TypeVar("Result")
+# From logits (M, V), which may be overwritten, and token ids (M,) to values whose first axis is M.
+Judge = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A causal language model with all that it takes to run texts through it.
+
+    Attributes:
+        network: A transformers causal language model or its peft wrapper; after a pass each module has the mode
+            it had before.
+        device: Where the token ids go.
+        batch_tokens: Most padded tokens in a batch; halved while memory runs out.
+        before_batch: Called before each batch; raises to stop (cancellation).
+        end_ids: Tokens that end what the model writes.
+    """
+
+    network: Any
+    device: torch.device
+    batch_tokens: int
+    before_batch: Callable[[], None] = lambda: None
+    end_ids: Collection[int] = ()
+
+    @property
+    def generation_tokens(self) -> int:
+        """Most padded tokens in a batch of generations, the generated ones included."""
+        return GENERATED * self.batch_tokens
+
+    def answers(self, encoded: Encoded, judge: Judge, *, fine_head: bool = False) -> list[Any]:
+        """Run the true texts through the model once, dropout off, and judge the prediction of every answer token.
+
+        Args:
+            encoded: N samples.
+            judge: What is wanted of logits and targets.
+            fine_head: Whether the head runs in fp32 or finer, whatever the precision of the model: logits of
+                bf16 are rounded by up to 0.06. Otherwise it is the model's own.
+
+        Returns:
+            A numpy array for each value that `judge` gives, in the order of the M answer tokens on the flat axis.
+
+        Raises:
+            UserError: Out of memory with a single sample in the batch.
+        """
+        with evaluating(self.network):
+            return within_memory(lambda most: self._pass(encoded, judge, most, fine_head), self.batch_tokens)
+
+    def _pass(self, encoded: Encoded, judge: Judge, most: int, fine_head: bool) -> list[Any]:
+        output = self.network.get_output_embeddings()
+        head = _in_fp32(output) if fine_head else output
+        rows = max(1, CHUNK_ELEMENTS[self.device.type] // output.weight.shape[0])
+        # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
+        places, results = [], []
+        for batch in make_batches(encoded, most, self.device):
+            self.before_batch()
+            inside = np.flatnonzero(encoded.answer[batch.flat])
+            places.append(batch.flat[inside])
+            hidden, targets = batch.predictions(self.network.get_decoder(), torch.from_numpy(inside))
+            chunks = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
+            parts = [judge(head(some), wanted) for some, wanted in chunks]
+            results.append([torch.cat(part) for part in zip(*parts, strict=True)])
+        if not places:
+            nothing = output.weight.new_empty((0, output.weight.shape[0]), dtype=torch.float32)
+            return [part.cpu().numpy() for part in judge(nothing, nothing.new_empty(0, dtype=torch.int64))]
+        order = np.argsort(np.concatenate(places))
+        return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
+
+
+def _in_fp32(head: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return the head from hidden states (M, d) to logits (M, V), in fp32 or finer."""
+    weight: Any = head.weight
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    weights = {name: parameter.to(dtype) for name, parameter in head.named_parameters()}
+    return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some samples as one right-padded rectangle on the device.
+
+    Attributes:
+        ids: Token ids, shape (B, L).
+        rows: Row of each scored position, shape (M,).
+        columns: Column of each scored position, shape (M,).
+        flat: Where the scored positions stand on the flat axis of the forget set, shape (M,).
+    """
+
+    ids: Tensor
+    rows: Tensor
+    columns: Tensor
+    flat: IntArray
+
+    @classmethod
+    def of(cls, encoded: Encoded, indices: IntArray, device: torch.device) -> Batch:
+        """Put the samples at `indices` into one batch."""
+        tokens = [encoded.samples[i].tokens for i in indices]
+        rows = np.concatenate([np.full(len(sample) - 1, row) for row, sample in enumerate(tokens)])
+        columns = np.concatenate([np.arange(len(sample) - 1) for sample in tokens])
+        return cls(
+            # The padding id is never seen by a scored position, so any id does.
+            ids=torch.from_numpy(padded(tokens)).to(device),
+            rows=torch.from_numpy(rows).to(device),
+            columns=torch.from_numpy(columns).to(device),
+            flat=encoded.flat_positions(indices),
+        )
+
+    def predictions(self, body: Any, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden states (m, d) and targets (m,) of the m scored positions that `inside` names."""
+        inside = inside.to(self.ids.device)
+        rows, columns = self.rows[inside], self.columns[inside]
+        hidden = body(input_ids=self.ids, use_cache=False).last_hidden_state
+        targets = self.ids[rows, columns + 1].to(hidden.device)
+        return hidden[rows.to(hidden.device), columns.to(hidden.device)], targets
+
+
+def make_batches(encoded: Encoded, batch_tokens: int, device: torch.device) -> list[Batch]:
+    """Put the samples into right-padded batches of similar length on `device`."""
+    return [
+        Batch.of(encoded, indices, device)
+        for indices in length_buckets(encoded.lengths, batch_tokens)
+        if encoded.lengths[indices].max() > 1
+    ]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Switch dropout off within, without gradients; then give each module the mode it had."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def within_memory(
+    run: Callable[[int], Result],
+    most: int,
+    *,
+    least: int = 1,
+    on_halved: Callable[[int], None] = lambda _: None,
+    what: str = "A single sample",
+) -> Result:
+    """Return `run(most)`, with half as many as long as memory runs out.
+
+    Args:
+        run: Does all of the work anew, at most so many tokens, samples or whatever is counted at a time.
+        most: How many at first.
+        least: With so few there is a single sample in each batch, and halving them wins nothing.
+        on_halved: Called with the new number whenever memory ran out.
+        what: Names the smallest batch in the error.
+
+    Raises:
+        UserError: Out of memory with `least` of them.
+    """
+    while True:
+        try:
+            return run(most)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if most <= least:
+                raise UserError(
+                    what,
+                    "does not fit into the memory of the device beside what is held there.",
+                    "Use a coarser dtype, an adapter where weights are trained, a device with more memory, or "
+                    "shorter samples.",
+                ) from error
+        # Outside of the handler, whose traceback keeps the batch alive.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        most = max(1, most // 2)
+        on_halved(most)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a torch error means that memory ran out (on a CPU it is a plain RuntimeError)."""
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY)

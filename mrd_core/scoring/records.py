@@ -1,0 +1,149 @@
+"""What a score run writes down of itself: its plan before the first draw, its figures after the last.
+
+Files of earlier versions are read too: what they lack has a default, and what is not known here is passed over.
+Loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mrd_core.runs import Run
+
+Figure = float | str | bool | None
+
+
+class Record(BaseModel):
+    """Base of what is read from files that another version may have written."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Plan(Record):
+    """What was decided before the first draw; a restart and every helping process read it and decide nothing.
+
+    Attributes:
+        sigma: Standard deviation of the noise.
+        batch_tokens: Most padded tokens in a batch.
+        threads: Torch threads of each process.
+        workers: Processes that share the draws.
+        streamed: Whether weights are perturbed a layer at a time.
+        gate_passed: The precision gate's verdict, with its figures in `gate`.
+        pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
+        reasons: For each automatic choice, what was chosen and why.
+    """
+
+    device: str
+    dtype: str
+    sigma: float
+    template: str
+    batch_tokens: int
+    threads: int
+    workers: int
+    streamed: bool
+    gate_passed: bool
+    gate: dict[str, float | str | None]
+    pilot: dict[str, float | None]
+    reasons: dict[str, str]
+
+
+class Scored(Record):
+    """What a run that builds on scores keeps of their summary, for the account of what MRD cost.
+
+    Attributes:
+        evaluations: Perturbed forward evaluations of the forget set.
+        seconds: Time that MRD took, without the measures beside it [s].
+        tokens: Tokens of the forget set.
+        sigma: Standard deviation σ of the noise.
+        model_parameters: Weights of the model.
+        title: Of the score run.
+    """
+
+    evaluations: int
+    seconds: float
+    tokens: int
+    sigma: float
+    model_parameters: int
+    title: str
+
+    def without_cost(self) -> Scored:
+        """Return the same for a run that did not need the scores."""
+        return self.model_copy(update={"evaluations": 0, "seconds": 0, "tokens": 0, "model_parameters": 0})
+
+
+class ScoreSummary(Record):
+    """The figures of a whole score run: how far its ranking can be trusted, how it was made, what it cost.
+
+    Attributes:
+        n_samples: N.
+        median_relative_se: Median over the samples of SE / MRD; p90_relative_se: their 90th percentile.
+        reliability_sum: Spearman–Brown reliability of the ranking by the sum, and by the mean over tokens; with
+            length partialled out in the two after. All None where undefined.
+        evaluations: Perturbed forward evaluations, K.
+        sigma: Standard deviation σ of the noise.
+        gate: Figures of the precision gate, and whether it was `passed`.
+        reasons: For each automatic choice, what was chosen and why.
+        excluded_tokens: Of `scored_tokens`, the tokens in scope, those with |log p| below 10⁻⁶.
+        tokens: Tokens of the forget set, prompts included.
+        undefined_samples: Samples without a token that could be scored.
+        model_parameters: Weights of the model.
+        stopped_early: Whether the target was reached before the cap.
+        warnings: Why the ranking may not be trusted, in sentences.
+        seconds: Time that MRD took [s]; seconds_measures: that of the measures beside it.
+        seconds_floor_pass: A pass of the bare model [s], where it was timed.
+    """
+
+    n_samples: int = 0
+    median_relative_se: float | None = None
+    p90_relative_se: float | None = None
+    reliability_sum: float | None = None
+    reliability_mean: float | None = None
+    reliability_mean_length_partialled: float | None = None
+    reliability_sum_length_partialled: float | None = None
+    evaluations: int
+    sigma: float | None = None
+    device: str = ""
+    dtype: str = ""
+    mode: str = ""
+    preset: str = ""
+    scope: str = ""
+    normalisation: str = ""
+    seed: int = 0
+    workers: int = 1
+    threads: int = 1
+    batch_tokens: int = 0
+    gate: dict[str, Figure] = {}
+    reasons: dict[str, str] = {}
+    excluded_tokens: int = 0
+    scored_tokens: int = 0
+    tokens: int
+    truncated_samples: int = 0
+    undefined_samples: int = 0
+    model_parameters: int
+    stopped_early: bool = False
+    warnings: list[str] = []
+    seconds: float = 0.0
+    seconds_measures: float = 0.0
+    weights_untouched: bool = True
+    seconds_floor_pass: float | None = None
+
+    @classmethod
+    def of(cls, run: Run) -> Self | None:
+        """Return the figures of a score run as the store has them; None where it has none, or is no score run."""
+        if run.kind != "score" or not run.summary:
+            return None
+        try:
+            return cls.model_validate(run.summary)
+        except ValidationError:
+            # Of a run that was damaged by hand nothing is known.
+            return None
+
+    def scored(self, title: str) -> Scored:
+        """Return what a run on these scores keeps of them."""
+        return Scored.model_validate(self.model_dump() | {"title": title})
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is written: all that was measured, and nothing that was not."""
+        return self.model_dump(mode="json", exclude_unset=True)
