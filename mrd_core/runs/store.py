@@ -155,12 +155,13 @@ class RunStore:
             limit: Most runs.
             states: Only runs in one of these.
             kinds: Only runs of these kinds.
-            score_run: Only runs that build on this one.
+            score_run: Only runs that build on this one, those left out whose directory was removed by hand.
         """
         conditions: Conditions = [] if states is None else [RUNS.c.state.in_(set(states))]
         conditions += [] if kinds is None else [RUNS.c.kind.in_(set(kinds))]
         conditions += [] if score_run is None else [RUNS.c.score_run == str(score_run.directory)]
-        return self._select(*conditions, limit=limit)
+        runs = self._select(*conditions, limit=limit)
+        return runs if score_run is None else [run for run in runs if run.directory.is_dir()]
 
     def transition(
         self,
@@ -341,7 +342,7 @@ class RunStore:
         """
         run = self.get(run_id)
         if run.state in TERMINAL:
-            for inner in self.list(score_run=run):
+            for inner in self._select(RUNS.c.score_run == str(run.directory)):
                 if inner.directory.is_relative_to(run.directory):
                     self.delete(inner.id)
         with self._engine.begin() as connection:

@@ -371,7 +371,7 @@ def test_a_reading_is_no_score_run(cli: Callable[..., Outcome]) -> None:
 
 def test_a_score_run_that_has_not_finished_is_named(run: Path, cli: Callable[..., Outcome]) -> None:
     RunFiles(run).summary.unlink()
-    require_readable_error(cli("characteristics", run), str(run), "holds no finished score run")
+    require_readable_error(cli("characteristics", run), str(run), "has no summary.json")
 
 
 def test_the_files_of_a_run_are_not_written_over(run: Path, cli: Callable[..., Outcome]) -> None:

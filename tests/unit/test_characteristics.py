@@ -12,16 +12,11 @@ import pandas as pd
 import pytest
 
 from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import judged
-from analysis.characteristics.runs import (
-    About,
-    CharacteristicsFiles,
-    characterised,
-    default_config,
-    reading_directory,
-    request,
-)
+from analysis.characteristics.kind import place
+from analysis.characteristics.runs import characterised, default_config
 from analysis.difficulty import Variant
 from analysis.export.characteristics import exports
 from analysis.features import Reading, features
@@ -29,7 +24,7 @@ from analysis.features.rare_words import common_words
 from analysis.text.pipeline.loading import load
 from mrd_core.demo import corpus as demo
 from mrd_core.errors import UserError
-from mrd_core.runs import JobContext, Run, RunState, RunStore, worker
+from mrd_core.runs import JobContext, Run, RunState, RunStore, submit, worker
 from mrd_core.runs.context import Cancelled
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.liveness import ProcessIdentity
@@ -386,12 +381,12 @@ def test_scores_and_features_are_joined_by_sample_hardest_first(read: Read, scor
 
 
 def requested(config: CharacteristicsConfig, store: RunStore, launcher: Launches | None = None) -> Run:
-    return request(config, store=store, settings=settings_in(store.home), launcher=launcher)
+    return submit(config, store=store, settings=settings_in(store.home), launcher=launcher)
 
 
 def test_the_same_settings_are_read_once(run: Path, store: RunStore) -> None:
     first = requested(default_config(run), store)
-    assert first.directory == reading_directory(default_config(run)).resolve()
+    assert first.directory == place(default_config(run)).resolve()
     assert first.title.startswith("Characteristics of ")
     assert worker.run(first.directory, store=store) is RunState.SUCCEEDED
     again = requested(default_config(run), store)
@@ -407,7 +402,7 @@ def test_other_settings_are_another_reading(run: Path) -> None:
         config.model_copy(update={"reading": ReadingConfig(ngram=3)}),
         config.model_copy(update={"reading": ReadingConfig(text=Scope.FULL)}),
     ]
-    assert len({reading_directory(other) for other in others}) == len(others)
+    assert len({place(other) for other in others}) == len(others)
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
@@ -417,20 +412,20 @@ def test_a_corpus_that_has_changed_is_read_again(run: Path, tmp_path: Path, as_f
     file = write_rows(folder / "train.jsonl", [{"question": "Who?", "answer": "Ann"}])
     corpus = ForgetSetConfig(source=str(folder if as_folder else file))
     config = CharacteristicsConfig(score_run=run, corpus=corpus)
-    before = reading_directory(config)
-    assert reading_directory(config) == before
+    before = place(config)
+    assert place(config) == before
     write_rows(file, [{"question": "Who?", "answer": "Ann and Bob"}])
-    assert reading_directory(config) != before
+    assert place(config) != before
 
 
 def test_another_pipeline_reads_again(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = reading_directory(default_config(run))
+    before = place(default_config(run))
     package = tmp_path / "en_core_web_sm-3.8.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: en_core_web_sm\nVersion: 3.8.0\n")
     (package / "entry_points.txt").write_text("[spacy_models]\nen_core_web_sm = en_core_web_sm\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert reading_directory(default_config(run)) != before
+    assert place(default_config(run)) != before
 
 
 def test_a_cancelled_reading_goes_on(run: Path, store: RunStore) -> None:
@@ -455,7 +450,7 @@ def test_a_reading_that_waits_or_is_made_is_not_started_twice(run: Path, store: 
 
 def test_a_score_run_that_has_not_finished_is_refused(run: Path, store: RunStore) -> None:
     RunFiles(run).summary.unlink()
-    with pytest.raises(UserError, match="holds no finished score run"):
+    with pytest.raises(UserError, match=r"has no summary\.json"):
         requested(default_config(run), store)
     assert store.list() == []
 

@@ -24,7 +24,7 @@ from mrd_core.model.loading import load
 from mrd_core.model.memorization import measure_memorization
 from mrd_core.runs import Cancelled, JobContext, RunState, submit, worker
 from mrd_core.runs.directory import read_config
-from mrd_core.runs.files import read_json
+from mrd_core.runs.files import read_json, write_frame
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.shell import evaluate_command
@@ -182,7 +182,7 @@ def test_a_reference_of_fewer_samples_is_said(tmp_path: Path, scored: Scored, da
     less = EvaluationFiles(Path(shutil.copytree(reference, tmp_path / "less")))
     values = pd.read_parquet(less.values)
     some = values[values["sample_id"].isin(values["sample_id"].unique()[:4])]
-    less.write_frame(less.values, some)
+    write_frame(less.values, some)
     files = carried_out(tofu(scored, data, reference=str(less.directory)), tmp_path / "run")
     notes = " ".join(files.read_summary()["notes"])
     assert "truth ratio of 4 of 10 samples" in notes
@@ -217,7 +217,7 @@ def test_ids_meet_those_of_the_score_run(evaluated: EvaluationFiles, scored: Sco
 
 
 def test_the_result_file_reads_back(evaluated: EvaluationFiles) -> None:
-    results = interchange.read_results(evaluated.results)
+    results = interchange.read_results(evaluated.openunlearning)
     assert results["forget_truth_ratio"].aggregate == pytest.approx(value(evaluated, "forget", "truth_ratio"))
     assert len(results["forget_Q_A_ROUGE"].samples) == N_FORGET
     assert results["model_utility"].aggregate == pytest.approx(value(evaluated, "retain", "model_utility"))
@@ -407,7 +407,7 @@ class TestCommand:
         assert summary["sets"]["forget"] == 2
         assert summary["headline"]["forget/rouge"] == 1.0
         assert "exact_memorization" in ended.err
-        assert f"python -m analysis compare {tmp_path / 'run'}" in ended.said
+        assert f"mrd-lens compare {tmp_path / 'run'}" in ended.said
 
     @pytest.mark.parametrize(
         ("options", "said"),

@@ -1,4 +1,4 @@
-"""`python -m mrd_core experiment`, by its front door, and what `python -m analysis evidence` makes of it."""
+"""`python -m mrd_core experiment`, by its front door, and what `mrd-lens evidence` makes of it."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_without_json_it_prints_nothing_to_stdout_and_says_where_the_rows_are(va
     assert run.directory.is_relative_to(home)
     assert str(run.directory / "rows.parquet") in outcome.err.replace("\n", "")
     assert "4 measurements in" in outcome.said
-    assert f"python -m analysis evidence {run.directory}" in outcome.err.replace("\n", "")
+    assert f"mrd-lens evidence {run.directory}" in outcome.err.replace("\n", "")
 
 
 def test_an_experiment_is_listed_shown_and_deleted_and_the_score_run_stays(

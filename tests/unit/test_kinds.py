@@ -192,6 +192,7 @@ def test_a_store_of_a_later_version_is_refused(settings: Settings) -> None:
 
 def test_what_a_run_builds_on_is_kept_in_the_store(settings: Settings, tmp_path: Path) -> None:
     store = RunStore.open(settings)
+    (tmp_path / "built").mkdir()
     scored = store.create("score", "scores", "cpu", tmp_path / "scored")
     built = store.create("unlearn", "ga", "cpu", tmp_path / "built", score_run=scored.directory, study="s")
     other = store.create("unlearn", "ga", "cpu", tmp_path / "other", score_run=tmp_path / "elsewhere")

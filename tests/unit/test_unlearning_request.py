@@ -59,7 +59,7 @@ def test_a_method_that_needs_a_retain_set_is_refused_without_one(
 def test_a_score_run_that_does_not_exist_is_named(place: Place, scored: Scored, tmp_path: Path) -> None:
     error = refused(place, scored.config(score_run=tmp_path / "nowhere"))
     assert str(tmp_path / "nowhere") in error.what
-    assert "does not exist or has not finished" in error.why
+    assert "it does not exist, has not finished" in error.why
     assert "runs list" in error.fix
 
 
