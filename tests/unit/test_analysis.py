@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 import tomllib
 from dataclasses import replace
@@ -348,13 +346,6 @@ def test_figures_and_theme_share_one_palette() -> None:
     theme = tomllib.loads((REPOSITORY / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
     palette = [figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, figures.GREY]
     assert theme["chartCategoricalColors"] == palette
-
-
-def test_importing_the_analysis_loads_no_torch_and_no_streamlit() -> None:
-    modules = "analysis.difficulty, analysis.figures.difficulty"
-    code = f"import sys, {modules}; print({{'torch', 'streamlit'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
 
 
 def test_a_run_of_one_sample_has_a_ranking_and_no_reliability(run_directory: Path) -> None:

@@ -16,7 +16,9 @@ from tests.conftest import REPOSITORY
 ROOMS = ("mrd_core", "analysis", "pages", "benchmarks")
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
-HEAVY = {"torch", "transformers", "peft", "streamlit"}
+# Libraries that take long to load.
+SLOW = {"torch", "transformers", "peft", "streamlit", "datasets", "rouge_score", "spacy", "thinc"}
+SLOW |= {"lexicalrichness", "wordfreq"}
 
 # What analysis may know of mrd_core: what it reads, and no model.
 LIGHT = (
@@ -161,18 +163,32 @@ def test_a_right_arrow_is_let_through(module: str, source: str) -> None:
     assert wrong_arrows(source, module) == []
 
 
-FOR_PAGES = [
-    "analysis",
-    *sorted(
-        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
-        for path in (REPOSITORY / "analysis").rglob("[!_]*.py")
-        # The pipeline's training script uses spaCy's own settings.
-        if path.stem != "train"
-    ),
-    *LIGHT,
-]
-# Each module is imported first in a process of its own, forked from one that has loaded what all of them need.
-PROBE = """
+# What is looked at while nothing is computed: costs, rules, cards. Beside LIGHT, free of a model as well.
+COSTS_AND_RULES = (
+    "mrd_core.evaluation.overlap",
+    "mrd_core.experiments.cost",
+    "mrd_core.runs.worker",
+    "mrd_core.scoring.cost",
+    "mrd_core.unlearning.card",
+    "mrd_core.unlearning.cost",
+    "mrd_core.unlearning.stopping",
+)
+ANALYSIS = sorted(
+    ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    for path in (REPOSITORY / "analysis").rglob("[!_]*.py")
+    # The pipeline's training script uses spaCy's own settings.
+    if path.stem != "train"
+)
+FOR_PAGES = [*LIGHT, *COSTS_AND_RULES, "analysis", *ANALYSIS]
+# Prints what is loaded after each import, a line a module: in one process, or each module as the first one, in a
+# process that is forked from one that has loaded what all of them need.
+TOGETHER = """
+import importlib, sys
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+    print(module, *sys.modules, flush=True)
+"""
+APART = """
 import importlib, os, sys
 import numpy, pandas, plotly.graph_objects, pyarrow, pydantic, scipy.stats
 for module in sys.argv[1:]:
@@ -187,14 +203,23 @@ for module in sys.argv[1:]:
 """
 
 
-@pytest.fixture(scope="module")
-def loaded() -> dict[str, set[str]]:
-    """What is loaded once a module is, by module; those that could not be imported are missing."""
-    probe = [sys.executable, "-c", PROBE, *FOR_PAGES]
-    said = subprocess.run(probe, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
-    return {line.split()[0]: set(line.split()[1:]) for line in said.splitlines()}
+def loaded(probe: str) -> dict[str, set[str]]:
+    """Return what is loaded once a module is, by module; those that could not be imported are missing."""
+    command = [sys.executable, "-c", probe, *FOR_PAGES]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout.splitlines()
+    return {line.split()[0]: set(line.split()[1:]) for line in lines}
 
 
-@pytest.mark.parametrize("module", FOR_PAGES)
-def test_what_pages_import_loads_no_model_library(module: str, loaded: dict[str, set[str]]) -> None:
-    assert HEAVY & loaded[module] == set()
+def test_what_pages_import_loads_no_model_library_and_no_reader_of_texts() -> None:
+    modules = loaded(TOGETHER)
+    assert list(modules) == list(dict.fromkeys(FOR_PAGES))
+    assert [(name, *sorted(SLOW & modules[name])) for name in FOR_PAGES if SLOW & modules[name]] == []
+    assert "plotly" not in modules[COSTS_AND_RULES[-1]], "what comes before analysis draws no figures"
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_each_of_them_can_be_the_first_that_is_imported() -> None:
+    modules = loaded(APART)
+    assert set(FOR_PAGES) - set(modules) == set()
+    assert [name for name in FOR_PAGES if SLOW & modules[name]] == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS, estimate
-from tests.conftest import REPOSITORY
 from tests.support import tiny
 
 SAMPLES = tiny.forget_set(("Who wrote it?", "Ann wrote it."), ("Where?", "In a house by the sea."))
@@ -169,9 +166,3 @@ def test_gradients_are_left_out_where_they_would_cost_too_much() -> None:
     assert config.gradients_of(100_000_000).value == "yes"
     assert config.gradients_of(100_000_001) == ("no", "100.0 million weights, more than 100 million")
     assert EstimatorConfig(gradient_norms="yes").gradients_of(10**12) == ("yes", "as asked")
-
-
-def test_estimating_loads_no_torch() -> None:
-    code = "import sys, mrd_core.scoring.cost; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.interchange import Result, parse_results, read_results, write_results
 from mrd_core.evaluation.metrics import METRICS, NOTATION, by_file_name
 from mrd_core.evaluation.truth import UTILITY_PARTS
-from tests.conftest import REPOSITORY
 
 NAN = float("nan")
 PUBLISHED: dict[str, Any] = {
@@ -185,12 +182,3 @@ def test_names_of_result_files_are_known_and_stand_for_one_metric() -> None:
     assert found is not None
     assert (found[0].name, found[1]) == ("rouge", "real_authors")
     assert by_file_name("forget_Q_A_gibberish") is None
-
-
-def test_what_pages_import_loads_without_torch() -> None:
-    modules = ", ".join(
-        f"mrd_core.evaluation.{name}" for name in ("metrics", "overlap", "truth", "privacy", "interchange")
-    )
-    code = f"import sys, {modules}; print({{'torch', 'transformers', 'rouge_score'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

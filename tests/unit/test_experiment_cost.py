@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from mrd_core.runs import Run
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from mrd_core.scoring.records import ScoreSummary
-from tests.conftest import REPOSITORY
 from tests.unit.test_cost import past_run
 
 # Ten samples of 40 tokens on a model of a thousand weights; with the planning, 50 evaluations in ten seconds.
@@ -156,9 +153,3 @@ def test_without_any_pace_it_is_that_of_a_usual_laptop(scored: dict[str, Any]) -
     passes_a_second = OPERATIONS_PER_SECOND_AND_CORE / (2 * 1000 * 40)
     assert found.seconds == pytest.approx(START_UP_SECONDS + 7200 / passes_a_second)
     assert "a usual laptop's pace" in found.basis
-
-
-def test_estimating_loads_no_torch() -> None:
-    code = "import sys, mrd_core.experiments.cost; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"

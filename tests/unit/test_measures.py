@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -30,7 +28,6 @@ from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
 from mrd_core.scoring.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
 from mrd_core.scoring.measuring import extraction_strength, log_odds, measure, predict, satimp_weight
-from tests.conftest import REPOSITORY
 from tests.support import tiny
 
 SAMPLES = tiny.encoded(17, 5, 24, 4, 9, 30)
@@ -406,9 +403,3 @@ def test_log_odds_keep_their_digits_where_the_model_is_certain() -> None:
     found = log_odds(certain)
     np.testing.assert_allclose(found[:3], [np.log(1e12), np.log(1e5), 0.0], rtol=1e-6, atol=1e-12)
     assert np.isfinite(found[3])
-
-
-def test_the_declarations_load_without_torch() -> None:
-    code = "import sys, mrd_core.scoring.measures; print({'torch', 'transformers'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import datetime
 from html import escape
@@ -16,7 +14,6 @@ from analysis.characteristics.judgement import Judgement, judged
 from analysis.characteristics.runs import Characterised
 from analysis.export.report import report
 from mrd_core.scoring.measures import MEASURES
-from tests.conftest import REPOSITORY
 from tests.unit.test_characteristic_figures import characterised_set
 
 TITLE = "forget <10> & more on llama"
@@ -210,10 +207,3 @@ def test_the_same_findings_give_the_same_file(
     source: str, without_association: Characterised, judgement: Judgement
 ) -> None:
     assert report(without_association, judgement, TITLE, GENERATED) == source
-
-
-def test_importing_the_report_loads_no_torch_and_no_streamlit() -> None:
-    heavy = {"torch", "spacy", "streamlit"}
-    code = f"import sys, analysis.export.report, analysis.figures.marked_text; print({heavy} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -837,17 +836,6 @@ def test_a_symbolic_link_in_a_run_directory_is_removed_but_not_followed(store, s
 
 
 # The package
-
-
-def test_importing_the_worker_loads_neither_torch_nor_streamlit():
-    script = (
-        "import sys, json, mrd_core.runs.worker;"
-        "print(json.dumps([name for name in ('torch', 'streamlit', 'plotly') if name in sys.modules]))"
-    )
-    shown = subprocess.run(
-        [sys.executable, "-c", script], cwd=PACKAGE_ROOT, capture_output=True, check=True, timeout=PATIENCE
-    )
-    assert json.loads(shown.stdout) == []
 
 
 def test_deleting_a_run_in_a_folder_of_the_user_s_own_leaves_the_user_s_files(

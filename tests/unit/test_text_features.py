@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -32,7 +30,6 @@ from analysis.features.rare_words import FEATURES as RARE_WORDS
 from analysis.features.rare_words import common_words, rare_tokens, rare_words
 from analysis.text.syntax import is_clitic, syntax
 from mrd_core.errors import UserError
-from tests.conftest import REPOSITORY
 
 ENGLISH = spacy.blank("en")
 SCHEMES = ("ud", "clear")
@@ -599,16 +596,3 @@ def test_a_chain_of_20000_words_is_read_without_recursion() -> None:
 def test_features_have_distinct_names_and_say_what_they_count() -> None:
     assert len({feature.name for feature in ALL}) == len(ALL) == 12
     assert all(feature.of and feature.help and feature.title for feature in ALL)
-
-
-def test_declaring_the_features_loads_no_reader() -> None:
-    modules = ", ".join(
-        f"analysis.features.{name}"
-        for name in ("length", "lexical_diversity", "dependencies", "clauses", "noun_phrases", "rare_words")
-    )
-    modules += ", analysis.characteristics.spans, analysis.characteristics.complexity"
-    code = f"import sys, {modules}; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    assert not {"spacy", "torch", "lexicalrichness", "wordfreq"} & set(loaded.stdout.split())
