@@ -15,7 +15,7 @@ from rich.table import Table
 
 from analysis.characteristics import runs as reading
 from analysis.characteristics.claims import Claim
-from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.judgement import Judgement, claims_json, judged, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import parsed
@@ -27,6 +27,7 @@ from analysis.evidence.judge import Evidence, Measurements, judge, measurements
 from analysis.export.characteristics import exports, write_exports
 from analysis.export.comparison import write_exports as write_comparison
 from analysis.export.evidence import evidence_json, write_tables
+from analysis.text.config import ReadingConfig
 from mrd_core.command_line import EXIT_CANCELLED, EXIT_FAILED, EXIT_USER_ERROR, run_app
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, submit, worker

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.reading import read_texts
 from analysis.features import features
 from analysis.features.rare_words import common_words
+from analysis.text.config import ReadingConfig
 from analysis.text.pipeline.loading import Pipeline, load
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig

@@ -7,8 +7,7 @@ from pages.parts.unlearning import compare as unlearn_compare
 from pages.parts.unlearning import form as unlearn_form
 from pages.parts.unlearning import live as unlearn_live
 from pages.parts.unlearning import result as unlearn_result
-from pages.parts.unlearning import runs as unlearn_runs
-from pages.shell import scores_needed, session, tour
+from pages.shell import scores_needed, session, tour, unlearnings
 from pages.shell.notices import errors_shown, heading
 
 FORM, PROGRESS, RESULT, COMPARISON = VIEWS = ("New runs", "Progress", "Result", "Comparison")
@@ -43,7 +42,7 @@ def _views(run: Run) -> None:
         if unlearn_form.show(run):
             _go(PROGRESS)
         return
-    looked_at = unlearn_runs.choose(known, looked_at)
+    looked_at = unlearnings.choose(known, looked_at)
     if view == PROGRESS:
         unlearn_live.show(looked_at)
     elif view == RESULT:
@@ -54,7 +53,7 @@ def _views(run: Run) -> None:
 
 def _view(looked_at: list[Run]) -> str:
     st.session_state.setdefault(VIEW, _first_view(looked_at))
-    if (wanted := st.session_state.pop(unlearn_runs.GO_TO, None)) is not None:
+    if (wanted := st.session_state.pop(unlearnings.GO_TO, None)) is not None:
         st.session_state[VIEW] = wanted
     return st.segmented_control("Look at", VIEWS, required=True, key=VIEW, label_visibility="collapsed")
 
@@ -68,7 +67,7 @@ def _first_view(looked_at: list[Run]) -> str:
 
 
 def _go(view: str) -> None:
-    st.session_state[unlearn_runs.GO_TO] = view
+    st.session_state[unlearnings.GO_TO] = view
     st.rerun()
 
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.characteristics.complexity import COMPLEXITY, Complexity, complexity_index
-from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.characteristics.reading import TextRow, read_texts
 from analysis.features import Feature, Material, features
 from analysis.features.rare_words import common_words
+from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.pipeline.loading import Pipeline, load
 from mrd_core.errors import UserError

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import regex
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.spans import Span, spans
 from analysis.features import Feature, Reading
+from analysis.text.config import ReadingConfig
 from analysis.text.language import Detector
 from analysis.text.ngrams import UNSPACED
 from analysis.text.pipeline.loading import LONGEST, Pipeline

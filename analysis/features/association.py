@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.features.feature import Computed, Feature, Material
 from analysis.features.occurrences import near_duplicates
+from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.ngrams import content_ngrams
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.characteristics.config import ReadingConfig
+from analysis.text.config import ReadingConfig
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Token

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.features.feature import Computed, Feature, Material
+from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.ngrams import content_ngrams
 from mrd_core.samples.config import Scope

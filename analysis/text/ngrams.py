@@ -15,7 +15,7 @@ from functools import cache, cached_property
 import pandas as pd
 import regex
 
-from analysis.characteristics.config import ReadingConfig
+from analysis.text.config import ReadingConfig
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
 

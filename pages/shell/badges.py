@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mrd_core.runs import Run
-from pages.parts.evidence import runs as evidence_runs
-from pages.shell import session, tour
+from pages.shell import experiments, session, tour
 
 
 def show(run: Run) -> None:
@@ -15,8 +14,8 @@ def show(run: Run) -> None:
     Args:
         run: A score run.
     """
-    experiment = evidence_runs.finished_validity(run)
-    lines = evidence_runs.headlines(experiment) if experiment else []
+    experiment = experiments.finished_validity(run)
+    lines = experiments.headlines(experiment) if experiment else []
     if experiment is None or not lines:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="evidence_badges"):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pandas as pd
 import streamlit as st
 
 from analysis.figures.difficulty import precision_curve
 from mrd_core.errors import UserError
-from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, command_for
+from mrd_core.runs import ACTIVE, Run, RunState, command_for
 from mrd_core.runs.kind import kind_named
-from pages.parts.difficulty.launch import duration
-from pages.shell import session
-from pages.shell.export import confirm_deletion
+from pages.shell import reported, session
+from pages.shell.deletion import confirm_deletion
+from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
-
-METRICS, SEEN = "metrics", "metrics_seen"
+from pages.shell.wording import duration
 
 
 def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
@@ -54,7 +52,7 @@ def _live(run_id: str) -> None:
         store.request_cancel(run_id)
     for event in store.events(run_id).query("level == 'warning'").itertuples():
         st.warning(literal(str(event.message)), icon=":material/warning:")
-    metrics = _new_metrics(run_id)
+    metrics = reported.of_run(run_id).metrics
     if len(metrics):
         st.plotly_chart(
             precision_curve(metrics),
@@ -70,12 +68,6 @@ def progress(run: Run) -> None:
     st.progress(share, text=_progress_text(run, done, total))
 
 
-def resume(run: Run) -> None:
-    """Queue a run that ended early once more, and start its worker."""
-    resumed = session.store().resume(run.id)
-    LocalLauncher(session.settings()).launch(resumed, command_for(resumed.directory))
-
-
 def _progress_text(run: Run, done: int, total: int) -> str:
     if run.progress.get("place"):
         return f"Waiting for {run.device}: place {run.progress['place']} in the queue"
@@ -85,20 +77,6 @@ def _progress_text(run: Run, done: int, total: int) -> str:
     eta = run.progress.get("eta_seconds")
     steps = kind_named(run.kind).counted
     return f"{message}: {done} of about {total} {steps}" + (f", {duration(eta)} left" if eta else "")
-
-
-def _new_metrics(run_id: str) -> pd.DataFrame:
-    """Return the metrics of a run, reading only rows that this session has not read yet."""
-    if st.session_state.get(SEEN, (None, 0))[0] != run_id:
-        st.session_state[SEEN] = (run_id, 0)
-        st.session_state[METRICS] = pd.DataFrame(columns=["rowid", "step", "name", "value"])
-    fresh = session.store().metrics(run_id, after=st.session_state[SEEN][1])
-    if len(fresh):
-        known = st.session_state[METRICS]
-        st.session_state[METRICS] = pd.concat([known, fresh]) if len(known) else fresh
-        st.session_state[SEEN] = (run_id, int(fresh["rowid"].max()))
-    # A resumed run reports the steps before its interruption once more.
-    return st.session_state[METRICS].drop_duplicates(["step", "name"], keep="last")
 
 
 def _ended(run: Run, leave: Callable[[], None]) -> None:

@@ -21,7 +21,6 @@ from analysis.characteristics import runs as characteristics
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import CharacteristicsFiles
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
-from mrd_core.runs.directory import READINGS
 from mrd_core.samples import load_table, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
@@ -168,7 +167,7 @@ def with_reading(home: Home, config: CharacteristicsConfig) -> CharacterisedHome
 def adopted(store: RunStore, run: Run) -> Run:
     """Copy a finished score run, without its readings, into the data root of another store."""
     directory = store.home / "runs" / f"copy-{run.id}"
-    shutil.copytree(run.directory, directory, ignore=shutil.ignore_patterns(READINGS))
+    shutil.copytree(run.directory, directory, ignore=shutil.ignore_patterns(RunFiles(run.directory).readings.name))
     copy = store.create("score", run.title, "cpu", directory)
     return ended(store, copy, RunState.SUCCEEDED, summary=run.summary)
 

@@ -448,7 +448,7 @@ def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
     assert told["findings"] == list(found.findings)
     for name, frame in found.tables.items():
         if len(frame):
-            taken = pd.read_csv(io.StringIO(offered[f"unlearn_{run.id}-{name}_csv"]()))
+            taken = pd.read_csv(io.StringIO(offered[f"{run.id}-{name}_csv"]()))
             assert (list(taken.columns), len(taken)) == (list(frame.columns), len(frame))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import judged
@@ -21,6 +21,7 @@ from analysis.difficulty import Variant
 from analysis.export.characteristics import exports
 from analysis.features import Reading, features
 from analysis.features.rare_words import common_words
+from analysis.text.config import ReadingConfig
 from analysis.text.pipeline.loading import load
 from mrd_core.demo import corpus as demo
 from mrd_core.errors import UserError

@@ -8,10 +8,10 @@ from itertools import count, islice
 
 import pytest
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.reading import BATCH_CHARACTERS, BATCH_TEXTS, LONGEST_WORD, TextRow, read_texts
 from analysis.characteristics.spans import spans
 from analysis.features import Feature, Reading, features
+from analysis.text.config import ReadingConfig
 from analysis.text.pipeline.loading import LONGEST, Pipeline, load
 
 SETTINGS = ReadingConfig()

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.features import Computed, Feature, Material, features
 from analysis.features.association import NEAREST
 from analysis.features.occurrences import ShingleIndex
+from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.ngrams import StopWords, jaccard, ngrams, normalised, shingles, words
 from mrd_core.demo import corpus as demo

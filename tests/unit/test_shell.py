@@ -10,9 +10,10 @@ from typer.testing import CliRunner
 
 import analysis.__main__ as analysis_cli
 import mrd_core.__main__ as cli
-from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.strata import Rule, Threshold, spelt
 from analysis.characteristics.strata import parsed as parsed_threshold
+from analysis.text.config import ReadingConfig
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config

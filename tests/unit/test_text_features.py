@@ -13,7 +13,6 @@ import pytest
 import spacy
 from spacy.tokens import Doc, Token
 
-from analysis.characteristics.config import ReadingConfig
 from analysis.characteristics.spans import Span, spans
 from analysis.features import Reading
 from analysis.features.clauses import FEATURES as CLAUSES
@@ -28,6 +27,7 @@ from analysis.features.noun_phrases import FEATURES as NOUN_PHRASES
 from analysis.features.noun_phrases import modifiers_per_noun_phrase
 from analysis.features.rare_words import FEATURES as RARE_WORDS
 from analysis.features.rare_words import common_words, rare_tokens, rare_words
+from analysis.text.config import ReadingConfig
 from analysis.text.syntax import is_clitic, syntax
 from mrd_core.errors import UserError
 

@@ -10,7 +10,7 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA
 from analysis.figures import characteristics as figures
 from pages.parts.characteristics.criteria import SYMBOLS
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 from pages.shell.notices import literal
 
 TITLES = {criterion.name: criterion.title for criterion in CRITERIA}

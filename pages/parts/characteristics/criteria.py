@@ -14,7 +14,7 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Criterion, Rule, Threshold
 from analysis.figures import characteristics as figures
 from pages.shell import filters, session
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 
 # As many panels in a row as can be read, at most three: Streamlit's columns keep their number on narrow screens.
 GRID = """<style>.st-key-panels {

@@ -18,7 +18,7 @@ from analysis.figures import characteristics as figures
 from analysis.figures.difficulty import titles_of
 from pages.parts.characteristics.claims_tables import CHART_WIDTH
 from pages.shell import filters, session
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 
 
 def scatter(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:  # noqa: ARG001

@@ -8,13 +8,15 @@ import pydantic
 import streamlit as st
 
 from analysis.characteristics import runs as characteristics
-from analysis.characteristics.config import CharacteristicsConfig, ReadingConfig
+from analysis.characteristics.config import CharacteristicsConfig
+from analysis.text.config import ReadingConfig
 from analysis.text.pipeline.loading import choose
 from mrd_core.errors import UserError
-from mrd_core.runs import LocalLauncher, Run, submit
+from mrd_core.runs import Run
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.settings.configuration import help_of
 from pages.shell import session
+from pages.shell.launching import launch
 from pages.shell.notices import heading, literal
 
 CORPORA = {"None": "", "Demo": "demo", "File or folder": "path", "Hub data set": "hub"}
@@ -30,15 +32,8 @@ def show(run: Run) -> None:
     chosen = choose(config.reading.pipeline, config.reading.language)
     st.caption(f"Will be read by {literal(chosen.name)}: {chosen.reason}")
     if st.button("Read the texts", type="primary", icon=":material/play_arrow:", key="read"):
-        launch(config)
+        session.open_reading(launch(config).id)
         st.rerun()
-
-
-def launch(config: CharacteristicsConfig) -> None:
-    """Launch a reading, unless there is one with these settings, and look at it."""
-    settings = session.settings()
-    reading = submit(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
-    session.open_reading(reading.id)
 
 
 def _corpus(default: CharacteristicsConfig) -> ForgetSetConfig | None:

@@ -13,7 +13,7 @@ from analysis.figures import characteristics as figures
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from pages.shell import session
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 from pages.shell.notices import literal, show_error
 
 

@@ -18,9 +18,9 @@ from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from pages.parts.characteristics import claims_tables, criteria, features_views, marked_view, stratum, two_sets
 from pages.parts.characteristics import export as characteristics_export
-from pages.parts.difficulty import results
 from pages.shell import badges as evidence_badges
 from pages.shell import filters, session
+from pages.shell import variant as score_variant
 from pages.shell.notices import heading, literal
 
 VIEWS = {
@@ -37,7 +37,7 @@ def show(run: Run, reading: Run) -> None:
     """Show everything that a reading says about a score run."""
     heading(run.title)
     evidence_badges.show(run)
-    variant = results.variant_chosen(read_config(run.directory, ScoreConfig).estimator)
+    variant = score_variant.choose(read_config(run.directory, ScoreConfig).estimator)
     thresholds = criteria.thresholds()
     found = _characterised(reading.id, str(run.directory), str(reading.directory), variant)
     judgement = _judged(reading.id, str(run.directory), str(reading.directory), variant, tuple(thresholds.items()))

@@ -18,10 +18,9 @@ from analysis.export import comparison as comparison_export
 from analysis.figures import comparison as figures
 from mrd_core.errors import UserError
 from pages.parts.compare.choice import Chosen
-from pages.parts.unlearning.charts import csv_download
 from pages.shell import filters, session
 from pages.shell import layout as unlearn_layout
-from pages.shell.charts import figure_download
+from pages.shell.downloads import csv_download, figure_download
 from pages.shell.notices import bullets, literal, show_error
 
 METRIC = "compare_metric"

@@ -12,19 +12,19 @@ from analysis.comparison.evaluated import ORIGINAL
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.request import completed
-from mrd_core.runs import ACTIVE, LocalLauncher, Run, RunState, submit
+from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.shell import evaluate_command
 from pages.parts.compare import progress as compare_progress
 from pages.parts.compare import runs as compare_runs
 from pages.parts.compare import settings as compare_settings
 from pages.parts.compare.settings import Values
-from pages.parts.difficulty.launch import duration
-from pages.parts.evidence import defaults as evidence_defaults
-from pages.parts.evidence.defaults import Scored
-from pages.parts.unlearning import runs as unlearn_runs
-from pages.shell import run_panel, session, tour
+from pages.shell import session, tour, unlearnings
 from pages.shell.inputs import refusal
+from pages.shell.launching import launch, resume
 from pages.shell.notices import empty_state, literal, show_error
+from pages.shell.scored import Scored
+from pages.shell.scored import scored as scored_run
+from pages.shell.wording import duration
 
 # What is evaluated, not how.
 OF_SUBJECT = {"model", "unlearn_run"}
@@ -56,11 +56,11 @@ def show(run: Run) -> None:
     done = [found for found in known if found.state is RunState.SUCCEEDED]
     if not done and not compare_runs.of_score_run(run):
         _nothing_unlearned(run, known)
-    scored = evidence_defaults.scored(run)
+    scored = scored_run(run)
     with st.container(border=True):
         place = st.container()
         with st.expander("Other runs, settings, and the command line", icon=":material/tune:"):
-            chosen = unlearn_runs.choose(done, session.current_unlearnings(done))
+            chosen = unlearnings.choose(done, session.current_unlearnings(done))
             values = compare_settings.ask(demo=scored.is_demo)
             shell = st.container()
         with place:
@@ -104,7 +104,7 @@ def _planned(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Plann
     except pydantic.ValidationError as error:
         raise refusal(error) from error
     configs = {ORIGINAL: original}
-    for run_id, name in unlearn_runs.names_of(unlearned).items():
+    for run_id, name in unlearnings.names_of(unlearned).items():
         directory = next(run.directory for run in unlearned if run.id == run_id)
         try:
             configs[name] = completed(original.model_copy(update={"unlearn_run": directory}))
@@ -170,12 +170,11 @@ def _launch(due: Sequence[Planned]) -> None:
     Raises:
         UserError: A set is missing or no good.
     """
-    settings = session.settings()
     for plan in due:
         if plan.same is not None:
-            run_panel.resume(plan.same)
+            resume(plan.same)
         else:
-            submit(plan.config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
+            launch(plan.config)
 
 
 def _unfinished(run: Run) -> list[Run]:

@@ -9,11 +9,12 @@ import streamlit as st
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, command_for
 from pages.parts.compare import runs as compare_runs
-from pages.parts.difficulty.launch import duration
 from pages.shell import layout as unlearn_layout
 from pages.shell import run_panel, session
-from pages.shell.export import confirm_deletion
+from pages.shell.deletion import confirm_deletion
+from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, show_error, state_label
+from pages.shell.wording import duration
 
 
 def show(runs: Sequence[Run]) -> None:
@@ -85,7 +86,7 @@ def _button(run: Run) -> None:
         "Resume", icon=":material/replay:", key=f"resume_{run.id}", width="stretch"
     ):
         with errors_shown():
-            run_panel.resume(run)
+            resume(run)
         st.rerun()
 
 

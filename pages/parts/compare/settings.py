@@ -10,10 +10,9 @@ from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.settings.configuration import help_of
-from pages.parts.evidence import defaults as evidence_defaults
-from pages.parts.evidence.defaults import Scored
 from pages.shell import session
 from pages.shell.inputs import key_of, number, pick, switch, text
+from pages.shell.scored import DEMO, Scored
 
 Values = dict[str, Any]
 # Suites that the harness measures a part of, with tasks that fit.
@@ -74,8 +73,8 @@ def config_values(of: Scored, values: Values) -> Values:
 
 def _known_sets(of: Scored) -> dict[str, ForgetSetConfig]:
     """Return the sets that are asked beside the forget set of a run, the same for all runs."""
-    retain = evidence_defaults.known_retain(of)
-    held_out = evidence_defaults.DEMO if of.is_demo else None
+    retain = of.retain
+    held_out = DEMO if of.is_demo else None
     return {name: found for name, found in (("retain", retain), ("held_out", held_out)) if found is not None}
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from analysis.comparison.table import Comparison
 from analysis.export.comparison import NOTHING
-from pages.parts.unlearning.charts import csv_download
+from pages.shell.downloads import csv_download
 
 COSTS = {
     "updates": ("Updates", "{:,.0f}"),

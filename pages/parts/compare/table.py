@@ -11,7 +11,7 @@ import streamlit as st
 
 from analysis.comparison.table import Column, Comparison
 from analysis.export.comparison import NO_SIGNAL, NOTHING, SIDES, number, signed, tasks
-from pages.parts.unlearning.charts import csv_download
+from pages.shell.downloads import csv_download
 from pages.shell.notices import bullets
 
 BETTER, WORSE = "▲", "▼"

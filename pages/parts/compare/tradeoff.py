@@ -10,8 +10,7 @@ from analysis.comparison.columns import COMPLETENESS, UTILITY
 from analysis.comparison.paths import on_the_way
 from analysis.comparison.table import Comparison
 from analysis.figures import comparison as figures
-from pages.parts.unlearning.charts import csv_download
-from pages.shell.charts import figure_download
+from pages.shell.downloads import csv_download, figure_download
 
 NEEDED = {COMPLETENESS, UTILITY}
 

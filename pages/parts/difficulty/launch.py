@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import streamlit as st
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import LocalLauncher, Run, RunState, submit
+from mrd_core.runs import RunState
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.cost import Cost, estimate
@@ -19,7 +20,9 @@ from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.configuration import help_of
 from mrd_core.shell import score_command
 from pages.shell import session
+from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
+from pages.shell.wording import duration
 
 PRESETS = {"Recommended": EstimatorConfig.recommended, "Paper": EstimatorConfig.paper}
 
@@ -38,11 +41,15 @@ def show(chosen: session.Chosen) -> None:
         )
         _show_cost(_cost(config, chosen))
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
-            session.open_run(_launch(config, chosen).id)
+            session.open_run(launch(config, partial(_save, chosen)).id)
             st.rerun()
     with st.expander("The same from the shell", icon=":material/terminal:"):
         st.code(score_command(config), language="bash", wrap_lines=True)
         st.code(config.model_dump_json(indent=2), language="json")
+
+
+def _save(chosen: session.Chosen, draft: Path) -> None:
+    chosen.forget_set.save(RunFiles(draft).samples)
 
 
 def _model() -> ModelConfig:
@@ -173,21 +180,3 @@ def _cost(config: ScoreConfig, chosen: session.Chosen) -> Cost:
 def _show_cost(cost: Cost) -> None:
     time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
     st.caption(f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}.")
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: 45 s, 3 min, 2.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _launch(config: ScoreConfig, chosen: session.Chosen) -> Run:
-    settings = session.settings()
-    return submit(
-        config,
-        store=session.store(),
-        settings=settings,
-        launcher=LocalLauncher(settings),
-        prepare=lambda draft: chosen.forget_set.save(RunFiles(draft).samples),
-    )

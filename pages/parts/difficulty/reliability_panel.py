@@ -10,7 +10,7 @@ import streamlit as st
 from analysis.difficulty import Trust
 from analysis.figures import difficulty as figures
 from mrd_core.scoring.config import Normalisation
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 
 
 def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:

@@ -17,21 +17,14 @@ from analysis.difficulty import Trust, Variant
 from analysis.statistics.groups import Interval
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
-from mrd_core.samples.config import Scope
-from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
-from mrd_core.settings.configuration import help_of
-from pages.parts.characteristics import reading_form
-from pages.parts.difficulty import ranking_table, reliability_panel
-from pages.parts.difficulty.launch import duration
+from mrd_core.scoring.config import Normalisation, ScoreConfig
+from pages.parts.difficulty import charts, export, ranking_table, reliability_panel
 from pages.shell import badges as evidence_badges
-from pages.shell import charts, export, filters, session, token_view, tour
+from pages.shell import filters, session, token_view, tour
+from pages.shell import variant as score_variant
+from pages.shell.launching import launch
 from pages.shell.notices import heading
-
-FORMULAS = {
-    Formula.MRD: "MRD (Eq. 4)",
-    Formula.MEAN_ABSOLUTE: "mean absolute variant",
-    Formula.INITIAL: "initial metric (Eq. 3)",
-}
+from pages.shell.wording import duration
 
 
 def show(run: Run) -> None:
@@ -41,7 +34,7 @@ def show(run: Run) -> None:
     heading(run.title)
     evidence_badges.show(run)
     place = st.container()
-    variant = variant_chosen(config.estimator)
+    variant = score_variant.choose(config.estimator)
     table = _ranking(run.id, str(run.directory), variant)
     trust = _trust(run.id, str(run.directory), variant)
     with place:
@@ -61,7 +54,7 @@ def _ways_on(run: Run) -> None:
     row = st.container(horizontal=True)
     if row.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
         if session.current_reading(run) is None:
-            reading_form.launch(characteristics.default_config(run.directory))
+            session.open_reading(launch(characteristics.default_config(run.directory)).id)
         st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
     if row.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
         st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
@@ -99,38 +92,6 @@ def _headline(trust: Trust, summary: dict[str, Any]) -> None:
     )
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
-
-
-def variant_chosen(config: EstimatorConfig) -> Variant:
-    """Let the user choose which of the scores that the draws allow is looked at."""
-    scope, normalisation, formula = st.columns(3)
-    return Variant(
-        scope.segmented_control(
-            "Scored tokens",
-            list(Scope),
-            default=config.scope,
-            required=True,
-            format_func=str,
-            key="view_scope",
-            help=help_of(EstimatorConfig, "scope"),
-        ),
-        normalisation.segmented_control(
-            "Normalisation",
-            list(Normalisation),
-            default=config.normalisation,
-            required=True,
-            format_func=str,
-            key="view_normalisation",
-            help=help_of(EstimatorConfig, "normalisation"),
-        ),
-        formula.selectbox(
-            "Formula",
-            list(Formula),
-            format_func=FORMULAS.__getitem__,
-            key="view_formula",
-            help="All variants come from the same stored draws; nothing is run again.",
-        ),
-    )
 
 
 def _besides(summary: dict[str, Any]) -> str:

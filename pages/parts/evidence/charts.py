@@ -15,7 +15,7 @@ from analysis.figures import evidence as figures
 from mrd_core.scoring.config import Normalisation
 from pages.shell import filters, session
 from pages.shell import layout as unlearn_layout
-from pages.shell.charts import figure_download
+from pages.shell.downloads import figure_download
 
 # A box is too narrow for plotly's whole tool bar beside its title; the wheel and the reset button zoom as well.
 CONFIG = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}

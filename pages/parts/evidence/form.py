@@ -6,17 +6,17 @@ import pydantic
 
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import Run
-from pages.parts.evidence import defaults as evidence_defaults
 from pages.parts.evidence import launch as evidence_launch
 from pages.parts.evidence import settings as evidence_settings
-from pages.parts.evidence.defaults import Scored
 from pages.shell.inputs import refusal
 from pages.shell.notices import errors_shown
+from pages.shell.scored import Scored
+from pages.shell.scored import scored as scored_run
 
 
 def show(run: Run, kind: str) -> None:
     """Show the settings of an experiment with what they will take; the button launches it."""
-    scored = evidence_defaults.scored(run)
+    scored = scored_run(run)
     values = evidence_settings.ask(scored, kind)
     with errors_shown():
         evidence_launch.offer(scored, _config(scored, kind, values))

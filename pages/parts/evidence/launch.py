@@ -6,13 +6,14 @@ import streamlit as st
 
 from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
 from mrd_core.experiments.cost import Cost, estimate
-from mrd_core.runs import LocalLauncher, RunState, submit
+from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.shell import experiment_command
-from pages.parts.difficulty.launch import duration
 from pages.parts.evidence import runs as evidence_runs
-from pages.parts.evidence.defaults import Scored
 from pages.shell import session
+from pages.shell.launching import launch
+from pages.shell.scored import Scored
+from pages.shell.wording import duration
 
 
 def offer(of: Scored, config: ExperimentConfig) -> None:
@@ -34,16 +35,10 @@ def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, what: st
     pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
     row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{what}.")
     if pressed:
-        _launch(config)
+        session.open_experiment(config.name, launch(config).id)
         st.rerun()
 
 
 def _cost(of: Scored, config: ExperimentConfig) -> Cost:
     past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
     return estimate(config, ScoreSummary.model_validate(of.run.summary), of.n_samples, past)
-
-
-def _launch(config: ExperimentConfig) -> None:
-    settings = session.settings()
-    run = submit(config, store=session.store(), settings=settings, launcher=LocalLauncher(settings))
-    session.open_experiment(config.name, run.id)

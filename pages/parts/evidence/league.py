@@ -17,8 +17,10 @@ from pages.parts.evidence import defaults as evidence_defaults
 from pages.parts.evidence import launch as evidence_launch
 from pages.parts.evidence import runs as evidence_runs
 from pages.parts.evidence.validity import in_brackets
-from pages.parts.unlearning.charts import csv_download
+from pages.shell import experiments
+from pages.shell.downloads import csv_download
 from pages.shell.notices import errors_shown, show_error
+from pages.shell.scored import scored as scored_run
 
 ARM = "evidence_league_arm"
 # Ten measures and the heading; the others scroll.
@@ -37,7 +39,7 @@ COLUMNS = {
 
 def show(run: Run) -> None:
     """Show the league table of a score run, or the way to it."""
-    experiment = evidence_runs.finished_validity(run)
+    experiment = experiments.finished_validity(run)
     if experiment is None:
         _none_yet(run)
         return
@@ -52,11 +54,11 @@ def show(run: Run) -> None:
 
 def _none_yet(run: Run) -> None:
     """Say that nothing is known yet, and offer to find out."""
-    known = evidence_runs.of_kind(run, evidence_runs.VALIDITY)
+    known = experiments.of_kind(run, experiments.VALIDITY)
     if any(other.state in ACTIVE for other in known):
         st.info("The league table comes once predictive validity is measured.", icon=":material/hourglass_empty:")
         return
-    scored = evidence_defaults.scored(run)
+    scored = scored_run(run)
     with st.container(border=True):
         st.markdown(
             "Nobody knows yet whether these scores predict how hard the samples are to unlearn on this model."
@@ -66,7 +68,7 @@ def _none_yet(run: Run) -> None:
 
 
 def _table(experiment: Run, found: Validity) -> None:
-    config = evidence_runs.config_of(experiment)
+    config = experiments.config_of(experiment)
     assert isinstance(config, ValidityConfig)
     leagues = {arm.name: arm.league for arm in found.arms}
     if found.all_arms is not None:

@@ -13,13 +13,13 @@ from analysis.export.evidence import evidence_json
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run
 from mrd_core.runs.files import CONFIG_FILE
-from pages.parts.difficulty.launch import duration
 from pages.parts.evidence import charts as evidence_charts
 from pages.parts.evidence import selected as evidence_selected
 from pages.parts.evidence import validity as evidence_validity
-from pages.parts.unlearning.charts import csv_download
 from pages.shell import session
-from pages.shell.export import confirm_deletion
+from pages.shell.deletion import confirm_deletion
+from pages.shell.downloads import csv_download
+from pages.shell.wording import duration
 
 
 def show(run: Run, experiment: Run, found: Evidence) -> None:

@@ -8,30 +8,17 @@ from pathlib import Path
 import streamlit as st
 
 from analysis.evidence import judge as evidence
-from analysis.evidence.judge import Evidence, Headline
+from analysis.evidence.judge import Evidence
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import EXPERIMENTS, OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.config import OPTIMISERS, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import read_config
+from mrd_core.runs import Run
 from mrd_core.unlearning.methods import METHODS
-from pages.shell import session
+from pages.shell import experiments, session
 from pages.shell.notices import SYMBOLS
 
-VALIDITY = "validity"
 # What a line about an experiment says of its size, the first of these that it has.
 COUNTED = ("samples", "composites", "selections")
-
-
-def of_kind(run: Run, kind: str) -> list[Run]:
-    """Return the experiments of a kind on a score run, newest first."""
-    return [found for found in session.store().list(kinds=EXPERIMENTS, score_run=run) if found.kind == kind]
-
-
-def finished_validity(run: Run) -> Run | None:
-    """Return the validity experiment that a score run is judged by: the one looked at, or else the newest done."""
-    done = [found for found in of_kind(run, VALIDITY) if found.state is RunState.SUCCEEDED]
-    return session.current_experiment(VALIDITY, done) or next(iter(done), None)
 
 
 def choose(kind: str, known: Sequence[Run]) -> Run | None:
@@ -57,7 +44,7 @@ def choose(kind: str, known: Sequence[Run]) -> Run | None:
 
 def in_words(run: Run) -> str:
     """Return an experiment in one line: size, arms, seed, date."""
-    config = config_of(run)
+    config = experiments.config_of(run)
     size = next(f"{getattr(config, name)} {name}" for name in COUNTED if hasattr(config, name))
     parts = [size, *([arms_in_words(config)] if isinstance(config, UnlearningExperimentConfig) else [])]
     return f"{', '.join(parts)}, seed {config.seed} · {run.created_at:%Y-%m-%d %H:%M} UTC"
@@ -67,16 +54,6 @@ def arms_in_words(config: UnlearningExperimentConfig) -> str:
     """Return methods and optimisers in a few words: GA, NPO (AdamW)."""
     methods = ", ".join(METHODS[name].label for name in config.methods)
     return f"{methods} ({', '.join(OPTIMISERS[name] for name in config.optimisers)})"
-
-
-def config_of(run: Run) -> ExperimentConfig:
-    """Return the configuration of an experiment."""
-    return _config(run.id, str(run.directory))
-
-
-@st.cache_resource(show_spinner=False, max_entries=500)
-def _config(run_id: str, directory: str) -> ExperimentConfig:  # noqa: ARG001  (run_id is the key)
-    return read_config(Path(directory), ExperimentConfig)
 
 
 def judged(run: Run) -> Evidence:
@@ -94,17 +71,6 @@ def judged(run: Run) -> Evidence:
 )
 def _judged(run_id: str, attempt: int, directory: str) -> Evidence:  # noqa: ARG001  (both are of the key)
     return evidence.judge(evidence.measurements(Path(directory)))
-
-
-def headlines(run: Run) -> list[Headline]:
-    """Return what a validity experiment says of MRD so far, a line an arm."""
-    log = ExperimentFiles(run.directory).units
-    return _headlines(run.id, log.stat().st_size if log.exists() else 0, str(run.directory))
-
-
-@st.cache_data(show_spinner=False, max_entries=64)
-def _headlines(run_id: str, logged: int, directory: str) -> list[Headline]:  # noqa: ARG001  (both are of the key)
-    return evidence.headlines(Path(directory))
 
 
 def require_files(run: Run) -> None:

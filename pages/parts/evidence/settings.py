@@ -25,10 +25,10 @@ from mrd_core.scoring.columns import MRD_TITLES
 from mrd_core.settings.configuration import help_of
 from mrd_core.unlearning.methods import METHODS
 from pages.parts.evidence import defaults as evidence_defaults
-from pages.parts.evidence.defaults import Scored
 from pages.shell import layout as unlearn_layout
 from pages.shell import source as unlearn_source
 from pages.shell.inputs import key_of, number, text
+from pages.shell.scored import Scored
 
 Values = dict[str, Any]
 # What makes an experiment large or small.
@@ -107,7 +107,7 @@ def _methods(of: Scored, config: type[ExperimentConfig]) -> Sequence[str]:
     """Return the methods that are chosen at first: two where they are to be compared."""
     declared: Sequence[str] = config.model_fields["methods"].default
     two = evidence_defaults.METHODS_WITH_RETAIN
-    return two if evidence_defaults.known_retain(of) and len(declared) > 1 else declared
+    return two if of.retain and len(declared) > 1 else declared
 
 
 def _labels() -> dict[str, str]:

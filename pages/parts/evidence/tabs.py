@@ -10,8 +10,8 @@ from mrd_core.runs import ACTIVE, Run, RunState
 from pages.parts.evidence import form as evidence_form
 from pages.parts.evidence import result as evidence_result
 from pages.parts.evidence import runs as evidence_runs
-from pages.shell import run_panel, session
-from pages.shell.export import confirm_deletion
+from pages.shell import experiments, run_panel, session
+from pages.shell.deletion import confirm_deletion
 from pages.shell.notices import show_error
 
 TAB = "evidence_tab"
@@ -65,7 +65,7 @@ def _first(run: Run) -> str:
 def _experiment(run: Run, kind: str) -> None:
     st.markdown(f"#### {QUESTIONS[kind]}")
     st.caption(HOW[kind])
-    known = evidence_runs.of_kind(run, kind)
+    known = experiments.of_kind(run, kind)
     looked_at = evidence_runs.choose(kind, known)
     if looked_at is not None:
         _run(run, looked_at)
@@ -82,7 +82,7 @@ def _run(run: Run, experiment: Run) -> None:
     with st.container(border=True):
         st.caption(evidence_runs.in_words(experiment))
         run_panel.body(experiment, leave=lambda: session.open_experiment(experiment.kind, ""))
-    if experiment.kind == evidence_runs.VALIDITY:
+    if experiment.kind == experiments.VALIDITY:
         st.fragment(_so_far, run_every=SO_FAR_SECONDS if experiment.state in ACTIVE else None)(run, experiment)
 
 
@@ -99,8 +99,8 @@ def _result(run: Run, experiment: Run) -> None:
 
 def _so_far(run: Run, experiment: Run) -> None:
     """Say what the samples that are done already show."""
-    config = evidence_runs.config_of(experiment)
+    config = experiments.config_of(experiment)
     assert isinstance(config, ValidityConfig)
     wanted = min(config.samples, (run.summary or {})["n_samples"])
-    for line in evidence_runs.headlines(experiment):
+    for line in experiments.headlines(experiment):
         st.caption(f"So far, {line.estimate.n} of {wanted} samples: {line.text}.")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
@@ -16,9 +15,9 @@ from mrd_core.runs import Run
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.parts.unlearning import runs as unlearn_runs
 from pages.shell import layout as unlearn_layout
-from pages.shell.charts import figure_download
+from pages.shell import reported, unlearnings
+from pages.shell.downloads import csv_download, figure_download
 
 MOST_BARS = 2
 MOST_NOTES, NOTES_HEIGHT = 4, 110
@@ -29,8 +28,8 @@ Frames = Mapping[str, pd.DataFrame]
 
 def show(runs: Sequence[Run]) -> None:
     """Show everything that the runs have reported so far."""
-    names = unlearn_runs.names_of(runs)
-    rows = {run.id: unlearn_runs.rows_of(run.id) for run in runs}
+    names = unlearnings.names_of(runs)
+    rows = {run.id: reported.of_run(run.id) for run in runs}
     histories = {
         names[run.id]: unlearning.history(rows[run.id].metrics) for run in runs if len(rows[run.id].metrics)
     }
@@ -89,27 +88,14 @@ def chart(
             with details:
                 st.dataframe(table, hide_index=True, placeholder="–", height=240, alt=f"{alt}, as a table")
                 row = st.container(horizontal=True)
-                csv_download(row, table, name)
+                csv_download(row, table, f"unlearn_{name}")
                 with row:
                     figure_download(figure, f"unlearn_{name}")
 
 
-def csv_download(place: DeltaGenerator, table: pd.DataFrame, name: str, label: str = "Table (CSV)") -> None:
-    """Offer a table as CSV at a place of the page."""
-    place.download_button(
-        label,
-        lambda: table.to_csv(index=False),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        key=f"unlearn_{name}_csv",
-        type="tertiary",
-        icon=":material/download:",
-    )
-
-
 def column_of(run: Run) -> str:
     """Return the column that says how hard a sample is: the one that the run weighs by where that is an MRD."""
-    column = unlearn_runs.config_of(run).curriculum.column
+    column = unlearnings.config_of(run).curriculum.column
     return column if column in MRD_TITLES else MRD_ANSWER_MEAN
 
 
@@ -205,9 +191,9 @@ def _realised(standings: Frames, checks: Sequence[str]) -> None:
     )
 
 
-def _check(run: Run, name: str, standing: pd.DataFrame, rows: unlearn_runs.Rows) -> str:
+def _check(run: Run, name: str, standing: pd.DataFrame, rows: reported.Reported) -> str:
     """Say of a run whether its draws followed the probabilities that were asked for."""
-    sampler = SAMPLERS[unlearn_runs.config_of(run).curriculum.sampler]
+    sampler = SAMPLERS[unlearnings.config_of(run).curriculum.sampler]
     if not sampler.with_replacement:
         return f"{name}: a strict order, drawn as it stands."
     check = unlearning.sampling_check(standing, rows.draws, True, _reweighed_at(rows.metrics))

@@ -13,8 +13,8 @@ from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
 from pages.parts.unlearning import charts as unlearn_charts
-from pages.parts.unlearning import runs as unlearn_runs
-from pages.shell import session, tour
+from pages.shell import reported, session, tour, unlearnings
+from pages.shell.downloads import csv_download
 
 EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
 GIGA, TERA = 1e9, 1e12
@@ -89,8 +89,8 @@ def _efficiency(table: pd.DataFrame) -> None:
         "MRD and of all checks included; runs that did not forget everything have none."
     )
     row = st.container(horizontal=True)
-    unlearn_charts.csv_download(row, groups, "efficiency", "Settings (CSV)")
-    unlearn_charts.csv_download(row, table, "runs", "Runs (CSV)")
+    csv_download(row, groups, "unlearn_efficiency", "Settings (CSV)")
+    csv_download(row, table, "unlearn_runs", "Runs (CSV)")
 
 
 def _spoken(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
@@ -130,7 +130,7 @@ def _against_uniform(table: pd.DataFrame) -> None:
         st.dataframe(
             table, hide_index=True, placeholder="–", alt="Each sampler against uniform, with every figure"
         )
-        unlearn_charts.csv_download(st.container(), table, "against_uniform")
+        csv_download(st.container(), table, "unlearn_against_uniform")
 
 
 def _difference(row: Any) -> str:
@@ -153,9 +153,9 @@ def _capital(text: str) -> str:
 
 def _at_equal_updates(runs: Sequence[Run]) -> None:
     st.subheader("At equal updates")
-    names = unlearn_runs.names_of(runs)
+    names = unlearnings.names_of(runs)
     table = unlearning.at_equal_updates(
-        {names[run.id]: unlearning.history(unlearn_runs.rows_of(run.id).metrics) for run in runs}
+        {names[run.id]: unlearning.history(reported.of_run(run.id).metrics) for run in runs}
     )
     st.caption("Where each run stood after as many updates as the shortest one made in all.")
     shares = ["accuracy", "retain_accuracy"]
@@ -175,4 +175,4 @@ def _at_equal_updates(runs: Sequence[Run]) -> None:
         },
         alt="Every run after as many updates as the shortest one made",
     )
-    unlearn_charts.csv_download(st.container(), table, "at_equal_updates")
+    csv_download(st.container(), table, "unlearn_at_equal_updates")

@@ -12,7 +12,7 @@ import pandas as pd
 import pydantic
 import streamlit as st
 
-from mrd_core.runs import LocalLauncher, Run, RunState, submit
+from mrd_core.runs import Run, RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
@@ -25,15 +25,16 @@ from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import Cost, estimate
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, require_retain
-from pages.parts.difficulty.launch import duration
 from pages.parts.unlearning import presets as unlearn_presets
 from pages.parts.unlearning import settings as unlearn_settings
 from pages.parts.unlearning.presets import PRESETS, Preset
 from pages.shell import layout as unlearn_layout
 from pages.shell import session
 from pages.shell.inputs import key_of, number, refusal
+from pages.shell.launching import launch
 from pages.shell.notices import errors_shown
 from pages.shell.source import Source
+from pages.shell.wording import duration
 
 ONE_RUN = "One run"
 MOST_SEEDS = 5
@@ -207,7 +208,7 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
     cost, basis = _cost(scored, configs)
     row.container().caption(cost)
     if pressed:
-        session.open_unlearnings(run.id for run in _launch(configs))
+        session.open_unlearnings([launch(config).id for config in configs])
         return True
     st.caption(basis)
     with st.expander("The same from the shell", icon=":material/terminal:"):
@@ -250,9 +251,3 @@ def _evaluations(costs: Sequence[Cost]) -> str:
         return ""
     share = flops / sum(cost.flops for cost in costs)
     return f"Evaluating {times} times takes {flops / TERA:.3g} of these TFLOP ({share:.0%}). "
-
-
-def _launch(configs: Sequence[UnlearnConfig]) -> list[Run]:
-    settings = session.settings()
-    launcher = LocalLauncher(settings)
-    return [submit(config, store=session.store(), settings=settings, launcher=launcher) for config in configs]

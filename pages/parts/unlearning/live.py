@@ -10,10 +10,10 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, command_for
 from pages.parts.unlearning import charts as unlearn_charts
 from pages.parts.unlearning import result as unlearn_result
-from pages.parts.unlearning import runs as unlearn_runs
 from pages.shell import layout as unlearn_layout
-from pages.shell import run_panel, session
-from pages.shell.export import confirm_deletion
+from pages.shell import run_panel, session, unlearnings
+from pages.shell.deletion import confirm_deletion
+from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, literal, show_error, state_label
 
 # More runs than these scroll, so that the charts stay within reach.
@@ -43,7 +43,7 @@ def _progress(run_ids: Sequence[str], ended: set[str]) -> None:
         runs = [store.get(run_id) for run_id in run_ids]
     if _ended(runs) != ended:
         st.rerun()
-    names = unlearn_runs.names_of(runs)
+    names = unlearnings.names_of(runs)
     unlearn_layout.steady("unlearn_rows")
     height = ROWS_HEIGHT if len(runs) > MOST_ROWS else "content"
     with st.container(border=True, height=height, gap="small", key="unlearn_rows"):
@@ -96,7 +96,7 @@ def _button(run: Run) -> None:
             st.rerun()
     elif st.button("Resume", icon=":material/replay:", key=f"resume_{run.id}", width="stretch"):
         with errors_shown():
-            run_panel.resume(run)
+            resume(run)
         st.rerun()
 
 
@@ -113,7 +113,7 @@ def _details(runs: Sequence[Run]) -> None:
     log = st.expander("Log", icon=":material/terminal:", key="unlearn_log", on_change="rerun")
     if not log.open:
         return
-    names = unlearn_runs.names_of(runs)
+    names = unlearnings.names_of(runs)
     with log:
         wanted = st.selectbox("Run", list(names), format_func=names.__getitem__, key="unlearn_log_run")
         run = session.store().get(wanted)
@@ -122,4 +122,4 @@ def _details(runs: Sequence[Run]) -> None:
         if run.error and run.error.traceback:
             st.code(run.error.traceback, language=None, wrap_lines=True)
         if run.state not in ACTIVE and st.button("Delete run", icon=":material/delete:", key=f"delete_{run.id}"):
-            confirm_deletion(run.id, lambda: unlearn_runs.leave(run))
+            confirm_deletion(run.id, lambda: unlearnings.leave(run))

@@ -24,14 +24,13 @@ from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.stopping import StopReason
-from pages.parts.difficulty.launch import duration
 from pages.parts.unlearning import charts as unlearn_charts
-from pages.parts.unlearning import runs as unlearn_runs
-from pages.shell import filters, sample_steps, sample_table, session
+from pages.shell import filters, sample_steps, sample_table, session, unlearnings
 from pages.shell import layout as unlearn_layout
-from pages.shell.charts import figure_download
-from pages.shell.export import confirm_deletion
+from pages.shell.deletion import confirm_deletion
+from pages.shell.downloads import figure_download
 from pages.shell.token_view import MOST_OPACITY, RISES
+from pages.shell.wording import duration
 
 CHOSEN = "unlearn_result_run"
 REASONS = {
@@ -69,7 +68,7 @@ COLUMNS = {
 def open_result(run: Run) -> None:
     """Look at the result of a run next."""
     st.session_state[CHOSEN] = run.id
-    st.session_state[unlearn_runs.GO_TO] = "Result"
+    st.session_state[unlearnings.GO_TO] = "Result"
 
 
 def reason_of(summary: Mapping[str, Any]) -> str:
@@ -81,7 +80,7 @@ def show(runs: Sequence[Run]) -> None:
     """Show the result of one of the runs looked at."""
     names = {
         run_id: name
-        for run_id, name in unlearn_runs.names_of(runs).items()
+        for run_id, name in unlearnings.names_of(runs).items()
         if next(run for run in runs if run.id == run_id).state is RunState.SUCCEEDED
     }
     if not names:
@@ -187,7 +186,7 @@ def _loading(folder: Path, *, adapter: bool) -> str:
 
 def _samples(run: Run) -> None:
     files = UnlearningFiles(run.directory)
-    score_run = str(unlearn_runs.config_of(run).score_run)
+    score_run = str(unlearnings.config_of(run).score_run)
     table = _outcome(run.id, str(run.directory), unlearn_charts.column_of(run), score_run)
     shown = filters.filtered(table)
     selected = filters.selected_of(shown)
@@ -334,4 +333,4 @@ def _export(run: Run) -> None:
             help=path.name,
         )
     if row.button("Delete run", icon=":material/delete:", key="delete"):
-        confirm_deletion(run.id, lambda: unlearn_runs.leave(run))
+        confirm_deletion(run.id, lambda: unlearnings.leave(run))

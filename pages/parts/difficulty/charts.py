@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -13,6 +12,7 @@ from analysis.difficulty import measures_in
 from analysis.figures import difficulty as figures
 from analysis.statistics.groups import Interval
 from pages.shell import filters, session
+from pages.shell.downloads import figure_download
 
 AXIS_WIDTH = 380
 
@@ -63,17 +63,3 @@ def _distribution(shown: pd.DataFrame, selected: str) -> None:
     figure = figures.distribution(shown, selected)
     st.plotly_chart(figure, key="distribution", alt=f"Histogram of MRD over {len(shown)} samples")
     figure_download(figure, "distribution")
-
-
-def figure_download(figure: Any, name: str, label: str = "Figure (HTML)") -> None:
-    """Offer a figure as an HTML file that needs no network."""
-    st.download_button(
-        label,
-        lambda: figure.to_html(include_plotlyjs=True),
-        file_name=f"{name}.html",
-        mime="text/html",
-        key=f"download_{name}",
-        type="tertiary",
-        icon=":material/download:",
-        help="The figure as an HTML file that needs no network",
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +14,7 @@ from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.shell import score_command
 from pages.shell import session
-from pages.shell.notices import errors_shown
+from pages.shell.deletion import confirm_deletion
 
 
 def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -> None:
@@ -56,21 +55,6 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
     st.caption(
         f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
     )
-
-
-@st.dialog("Delete this run?")
-def confirm_deletion(run_id: str, leave: Callable[[], None]) -> None:
-    """Ask once more, then delete the run and everything that this session knows of it."""
-    st.markdown(
-        "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
-    )
-    if st.button("Delete", type="primary", key="really_delete"):
-        with errors_shown():
-            session.store().delete(run_id)
-        # The cached ranking holds the texts too.
-        st.cache_data.clear()
-        leave()
-        st.rerun()
 
 
 def _as_parquet(table: pd.DataFrame) -> bytes:

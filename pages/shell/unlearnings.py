@@ -1,37 +1,22 @@
-"""Which unlearning runs are looked at, what charts call them, and what they have reported so far."""
+"""Which unlearning runs are looked at, and what charts call them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from analysis.unlearning.runs import run_name
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
-from pages.shell import session
+from pages.shell import reported, session
 from pages.shell.notices import SYMBOLS
 
-LOOKED_AT, STUDY, ROWS = "unlearn_looked_at", "unlearn_study", "unlearn_rows"
+LOOKED_AT, STUDY = "unlearn_looked_at", "unlearn_study"
 # Where a button that is not the view's own control says which view comes next.
 GO_TO = "unlearn_go_to"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What a run has reported, as the run store gives it.
-
-    Attributes:
-        metrics: Columns rowid, step, name, value.
-        draws: Columns rowid, step, sample_id, accuracy, trained, forgotten.
-    """
-
-    metrics: pd.DataFrame
-    draws: pd.DataFrame
 
 
 def choose(known: Sequence[Run], looked_at: Sequence[Run]) -> list[Run]:
@@ -90,39 +75,8 @@ def names_of(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def rows_of(run_id: str) -> Rows:
-    """Return what a run has reported, reading only rows that this session has not read yet."""
-    known: dict[str, Rows] = st.session_state.setdefault(ROWS, {})
-    store = session.store()
-    if run_id not in known:
-        known[run_id] = Rows(store.metrics(run_id), store.sample_updates(run_id))
-        return known[run_id]
-    old = known[run_id]
-    metrics = store.metrics(run_id, after=_last(old.metrics))
-    draws = store.sample_updates(run_id, after=_last(old.draws))
-    if len(metrics) or len(draws):
-        known[run_id] = Rows(_joined(old.metrics, metrics, 1), _joined(old.draws, draws, 0))
-    return known[run_id]
-
-
-def _last(rows: pd.DataFrame) -> int:
-    return int(rows["rowid"].iloc[-1]) if len(rows) else 0
-
-
-def _joined(old: pd.DataFrame, fresh: pd.DataFrame, overlap: int) -> pd.DataFrame:
-    """Return both, without the old rows of steps that a resumed run has taken once more.
-
-    Args:
-        overlap: How many steps may be reported by several writes: the metrics of one are, its draws are not.
-    """
-    if fresh.empty:
-        return old
-    kept = old[old["step"] < fresh["step"].min() + overlap]
-    return pd.concat([kept, fresh], ignore_index=True) if len(kept) else fresh
-
-
 def leave(run: Run) -> None:
     """Look at no deleted run any more."""
-    st.session_state.get(ROWS, {}).pop(run.id, None)
+    reported.forget(run.id)
     st.session_state.pop(session.UNLEARN, None)
     st.query_params.pop(session.UNLEARN, None)

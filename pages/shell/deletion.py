@@ -1,0 +1,25 @@
+"""The end of a run, asked for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from pages.shell import session
+from pages.shell.notices import errors_shown
+
+
+@st.dialog("Delete this run?")
+def confirm_deletion(run_id: str, leave: Callable[[], None]) -> None:
+    """Ask once more, then delete the run and everything that this session knows of it."""
+    st.markdown(
+        "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
+    )
+    if st.button("Delete", type="primary", key="really_delete"):
+        with errors_shown():
+            session.store().delete(run_id)
+        # The cached ranking holds the texts too.
+        st.cache_data.clear()
+        leave()
+        st.rerun()

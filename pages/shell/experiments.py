@@ -1,0 +1,53 @@
+"""The experiments on a score run: which there are, and what the newest of predictive validity says of MRD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from analysis.evidence import judge as evidence
+from analysis.evidence.judge import Headline
+from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.runs import Run, RunState
+from mrd_core.runs.directory import read_config
+from pages.shell import session
+
+VALIDITY = "validity"
+
+
+def of_kind(run: Run, kind: str) -> list[Run]:
+    """Return the experiments of a kind on a score run, newest first."""
+    return [
+        experiment
+        for experiment in session.store().list(kinds=EXPERIMENTS, score_run=run)
+        if experiment.kind == kind
+    ]
+
+
+def finished_validity(run: Run) -> Run | None:
+    """Return the validity experiment that a score run is judged by: the one looked at, or else the newest done."""
+    done = [experiment for experiment in of_kind(run, VALIDITY) if experiment.state is RunState.SUCCEEDED]
+    return session.current_experiment(VALIDITY, done) or next(iter(done), None)
+
+
+def config_of(run: Run) -> ExperimentConfig:
+    """Return the configuration of an experiment."""
+    return _config(run.id, str(run.directory))
+
+
+@st.cache_resource(show_spinner=False, max_entries=500)
+def _config(run_id: str, directory: str) -> ExperimentConfig:  # noqa: ARG001  (run_id is the key)
+    return read_config(Path(directory), ExperimentConfig)
+
+
+def headlines(run: Run) -> list[Headline]:
+    """Return what a validity experiment says of MRD so far, a line an arm."""
+    log = ExperimentFiles(run.directory).units
+    return _headlines(run.id, log.stat().st_size if log.exists() else 0, str(run.directory))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _headlines(run_id: str, logged: int, directory: str) -> list[Headline]:  # noqa: ARG001  (both are of the key)
+    return evidence.headlines(Path(directory))

@@ -1,0 +1,63 @@
+"""The score run that forms take their samples and defaults from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mrd_core.experiments.config import EXPERIMENTS, UnlearningExperimentConfig
+from mrd_core.runs import Run
+from mrd_core.runs.directory import read_config
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.unlearning.config import UnlearnConfig
+from pages.shell import experiments, session
+
+DEMO = ForgetSetConfig(source="demo")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A score run with its configuration."""
+
+    run: Run
+    config: ScoreConfig
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the model is the demo's, which brings a retain set."""
+        return self.config.model.source == "demo"
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the forget set."""
+        return int((self.run.summary or {})["n_samples"])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every experiment on the run has in common."""
+        return {
+            "score_run": self.run.directory,
+            "forget_set": self.config.forget_set,
+            "model": self.config.model,
+            "estimator": self.config.estimator,
+        }
+
+    @property
+    def retain(self) -> ForgetSetConfig | None:
+        """The demo's retain set, or the one that was named last for these samples; None where none was."""
+        if self.is_demo:
+            return DEMO
+        named = [experiments.config_of(run) for run in session.store().list(kinds=EXPERIMENTS, score_run=self.run)]
+        retain_sets = [config.retain for config in named if isinstance(config, UnlearningExperimentConfig)]
+        unlearned = [
+            read_config(run.directory, UnlearnConfig)
+            for run in session.store().list(kinds=("unlearn",), score_run=self.run)
+        ]
+        retain_sets += [config.retain.samples for config in unlearned]
+        return next((retain for retain in retain_sets if retain is not None), None)
+
+
+def scored(run: Run) -> Scored:
+    """Return a score run with its configuration."""
+    return Scored(run, read_config(run.directory, ScoreConfig))

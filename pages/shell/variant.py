@@ -1,0 +1,48 @@
+"""Which of the scores that the draws of a run allow is looked at."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from analysis.difficulty import Variant
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
+from mrd_core.settings.configuration import help_of
+
+FORMULAS = {
+    Formula.MRD: "MRD (Eq. 4)",
+    Formula.MEAN_ABSOLUTE: "mean absolute variant",
+    Formula.INITIAL: "initial metric (Eq. 3)",
+}
+
+
+def choose(config: EstimatorConfig) -> Variant:
+    """Let the user choose the scored tokens, the normalisation and the formula; those of the run come first."""
+    scope, normalisation, formula = st.columns(3)
+    return Variant(
+        scope.segmented_control(
+            "Scored tokens",
+            list(Scope),
+            default=config.scope,
+            required=True,
+            format_func=str,
+            key="view_scope",
+            help=help_of(EstimatorConfig, "scope"),
+        ),
+        normalisation.segmented_control(
+            "Normalisation",
+            list(Normalisation),
+            default=config.normalisation,
+            required=True,
+            format_func=str,
+            key="view_normalisation",
+            help=help_of(EstimatorConfig, "normalisation"),
+        ),
+        formula.selectbox(
+            "Formula",
+            list(Formula),
+            format_func=FORMULAS.__getitem__,
+            key="view_formula",
+            help="All variants come from the same stored draws; nothing is run again.",
+        ),
+    )
