@@ -1,9 +1,11 @@
-"""The chapters on methods and on metrics are what the code declares."""
+"""The chapters on methods, on metrics and on files are what the code declares."""
 
 from __future__ import annotations
 
 from mrd_core.evaluation import handbook as metrics_handbook
 from mrd_core.evaluation.metrics import METRICS
+from mrd_core.runs import handbook as files_handbook
+from mrd_core.runs.kind import kinds
 from mrd_core.unlearning.handbook import chapter
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS
@@ -31,3 +33,13 @@ def test_the_chapter_on_metrics_is_up_to_date_and_names_them_all() -> None:
     for metric in METRICS.values():
         assert f"`{metric.name}`" in text
         assert metric.source in text
+
+
+def test_the_chapter_on_files_is_up_to_date_and_names_them_all() -> None:
+    text = files_handbook.chapter()
+    assert (REPOSITORY / "docs" / "files.md").read_text(encoding="utf-8") == text
+    for kind in kinds().values():
+        assert f"`{kind.name}`" in text
+        for artifact in kind.artifacts.values():
+            assert f"| `{artifact.path}`" in text
+            assert all(f"| `{column.name}` |" in text for column in artifact.columns)
