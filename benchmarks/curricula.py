@@ -42,12 +42,11 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoding import Encoded, choose_template, encode
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, measure_memorization
-from mrd_core.samples import evenly_spaced
+from mrd_core.samples import evenly_spaced, read_split
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective
-from mrd_core.unlearning.request import read_split
 from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds
 from mrd_core.unlearning.trainer import UnlearningTrainer

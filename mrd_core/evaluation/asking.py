@@ -13,7 +13,7 @@ from mrd_core.evaluation.answering import answer_table, long
 from mrd_core.evaluation.choice import choose, lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
 from mrd_core.evaluation.likelihoods import answer_likelihoods
-from mrd_core.evaluation.overlap import RougeL, rouge_l
+from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.model.encoding import Encoded, EncodedSample, IntArray, encode_one
@@ -68,8 +68,10 @@ def measure_completions(subject: Subject, asked: EvaluationSet) -> Measured:
             "rouge_f1": [_best([score.f1 for score in of_sample]) for of_sample in scores],
         }
     )
+    # The reference of the highest recall, the first of equals and where none is defined.
     closest = [
-        references[_closest(of_sample)] for references, of_sample in zip(frame["references"], scores, strict=True)
+        references[int(np.argmax([-1 if np.isnan(score.recall) else score.recall for score in of_sample]))]
+        for references, of_sample in zip(frame["references"], scores, strict=True)
     ]
     answers = answer_table(frame, PROMPT, frame["prompt"], closest, written)
     return Measured(long(wide, frame["sample_id"]), answers, tuple(_unwritten(asked, written)))
@@ -152,11 +154,6 @@ def _prompt(subject: Subject, text: str, is_question: bool) -> IntArray | None:
 
 def _best(values: Sequence[float]) -> float:
     return max((value for value in values if not np.isnan(value)), default=float("nan"))
-
-
-def _closest(scores: Sequence[RougeL]) -> int:
-    """Return the index of the reference of the highest recall, the first of equals and where none is defined."""
-    return int(np.argmax([-1 if np.isnan(score.recall) else score.recall for score in scores]))
 
 
 def _no_answers() -> pd.DataFrame:

@@ -12,9 +12,9 @@ from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.files import write_json
-from mrd_core.samples import ForgetSet
+from mrd_core.samples import ForgetSet, read_split
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning.request import read_split, scored_by, without
+from mrd_core.unlearning.request import scored_by, without
 
 
 def prepare(config: ExperimentConfig, draft: Path) -> ExperimentConfig:

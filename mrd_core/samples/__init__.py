@@ -7,7 +7,7 @@
 from mrd_core.samples.forget_set import ForgetSet, ValidationReport, evenly_spaced
 from mrd_core.samples.layouts import guess
 from mrd_core.samples.reading import Table, read_table, table_from_upload
-from mrd_core.samples.sources import load_table, read, read_upload
+from mrd_core.samples.sources import load_table, read, read_split, read_upload
 from mrd_core.samples.strata import save_stratum, saved_strata
 from mrd_core.samples.validation import to_forget_set
 
@@ -19,6 +19,7 @@ __all__ = [
     "guess",
     "load_table",
     "read",
+    "read_split",
     "read_table",
     "read_upload",
     "save_stratum",

@@ -39,6 +39,17 @@ def read(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> ForgetSe
     return to_forget_set(load_table(config, limit_bytes=limit_bytes), config)
 
 
+def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
+    """Read a forget, retain or held-out set; of the demo its own `split` unless another is named.
+
+    Raises:
+        UserError: As in `read`.
+    """
+    if config.source == "demo" and config.split is None:
+        config = config.model_copy(update={"split": split})
+    return read(config)
+
+
 def read_upload(name: str, data: bytes, config: ForgetSetConfig, *, limit_bytes: int) -> ForgetSet:
     """Read an uploaded file from its bytes, without writing it anywhere; `config.source` is not used."""
     return to_forget_set(table_from_upload(name, data, limit_bytes), config)

@@ -8,20 +8,23 @@ from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.cost import estimate
 from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.records import ScoreSummary
 
 
 def headline(summary: Summary) -> str:
     """Return how many samples were scored, and how precisely."""
-    return f"{summary['n_samples']} samples, relative SE {_percent(summary['median_relative_se'])}"
+    figures = ScoreSummary.model_validate(summary)
+    return f"{figures.n_samples} samples, relative SE {_percent(figures.median_relative_se)}"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
     """Return what scoring took, how reliable the ranking is, and where the scores lie."""
+    figures = ScoreSummary.model_validate(summary)
     return Description(
         (
-            f"{summary['n_samples']} samples, {summary['evaluations']} evaluations in {summary['seconds']:.0f} s; "
-            f"median relative SE {_percent(summary['median_relative_se'])}; reliability "
-            f"{_figure(summary['reliability_sum'])} (sum), {_figure(summary['reliability_mean'])} (mean).",
+            f"{figures.n_samples} samples, {figures.evaluations} evaluations in {figures.seconds:.0f} s; "
+            f"median relative SE {_percent(figures.median_relative_se)}; reliability "
+            f"{_figure(figures.reliability_sum)} (sum), {_figure(figures.reliability_mean)} (mean).",
             f"Scores: {RunFiles(directory).scores}  (small MRD: hard to unlearn)",
         )
     )

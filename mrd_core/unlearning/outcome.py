@@ -73,7 +73,9 @@ def conclude(
         raise spoilt("The loss after the last step", prepared.learning_rate)
     before = pd.read_parquet(files.before).merge(pd.read_parquet(files.answers_before), "left", "sample_id")
     frame = _outcome(prepared, before, after, ended)
-    write_frame(files.tokens, _tokens(prepared, files))
+    tokens = pd.read_parquet(files.tokens_before).rename(columns={"log_prob": "log_prob_before"})
+    log_probs = prepared.answer_log_probs()["log_prob"].to_numpy()
+    write_frame(files.tokens, tokens.assign(log_prob_after=log_probs))
     write_frame(files.outcome, frame)
     return _summary(config, prepared, start, ended, after)
 
@@ -145,11 +147,6 @@ def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: End
             "own_answer_after": answers,
         }
     )
-
-
-def _tokens(prepared: Prepared, files: UnlearningFiles) -> pd.DataFrame:
-    before = pd.read_parquet(files.tokens_before).rename(columns={"log_prob": "log_prob_before"})
-    return before.assign(log_prob_after=prepared.answer_log_probs()["log_prob"].to_numpy())
 
 
 def _summary(

@@ -35,7 +35,7 @@ from mrd_core.model.memorization import (
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
-from mrd_core.samples import ForgetSet, evenly_spaced
+from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.scoring.records import Scored
@@ -45,7 +45,7 @@ from mrd_core.unlearning.adapters import adapted, require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import copy_samples, read_split, require_retain
+from mrd_core.unlearning.request import copy_samples, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers

@@ -12,7 +12,7 @@ import pandas as pd
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_frame, write_json
-from mrd_core.samples import ForgetSet, read
+from mrd_core.samples import ForgetSet, read, read_split
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
@@ -89,17 +89,6 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
 def scored_by(score_run: Path) -> Scored:
     """Return what a run on these scores keeps of their summary."""
     return RunFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
-
-
-def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
-    """Read a retain or held-out set; of the demo its own `split` unless another is named.
-
-    Raises:
-        UserError: As in `samples.read`.
-    """
-    if config.source == "demo" and config.split is None:
-        config = config.model_copy(update={"split": split})
-    return read(config)
 
 
 def without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:

@@ -14,14 +14,14 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState, submit
 from mrd_core.runs.files import read_json
-from mrd_core.samples import ForgetSet, read, save_stratum
+from mrd_core.samples import ForgetSet, read, read_split, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.draws import Draws, variants
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import DRAWN_COLUMNS
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import curriculum_frame, read_split
+from mrd_core.unlearning.request import curriculum_frame
 from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, N_FORGET, N_RETAIN, RATE, Place, Scored, forget_rows, scored_tiny
 from tests.unit.conftest import write_rows

@@ -10,7 +10,7 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
 from mrd_core.evaluation.suites import source
 from mrd_core.runs.kind import kind_named
-from mrd_core.samples import ForgetSet, read, to_forget_set
+from mrd_core.samples import ForgetSet, read, read_split, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 
@@ -41,7 +41,7 @@ def load(config: EvaluateConfig) -> Suite:
 def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
     named: ForgetSetConfig | None = getattr(config, name)
     if named is not None:
-        return read(_demo_split(named, name))
+        return read_split(named, name)
     if config.data == "demo":
         return read(ForgetSetConfig(source="demo", split=name))
     if config.data is not None and source.on_hub(config.data):
@@ -54,13 +54,6 @@ def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
         return to_forget_set(table, ForgetSetConfig(source=table.name))
     of_run = _of_run(config, name)
     return ForgetSet.load(of_run) if of_run is not None and of_run.exists() else None
-
-
-def _demo_split(config: ForgetSetConfig, name: str) -> ForgetSetConfig:
-    """Return the demo's own set of this name, where only `demo` is said."""
-    if config.source == "demo" and config.split is None:
-        return config.model_copy(update={"split": name})
-    return config
 
 
 def _of_run(config: EvaluateConfig, name: str) -> Path | None:
