@@ -22,9 +22,9 @@ from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import choose_template
+from mrd_core.model.reader import BATCH_TOKENS
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, read_json, write_frame, write_json
-from mrd_core.scoring.plan import BATCH_TOKENS
 
 MAX_NEW_TOKENS = {"whp": 300}
 USUAL_MAX_NEW_TOKENS = 200

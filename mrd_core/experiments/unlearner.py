@@ -29,7 +29,6 @@ from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
-from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
@@ -184,7 +183,7 @@ class Unlearner:
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
         self._model = self._loaded()
-        self._reader = self._model.reader(BATCH_TOKENS[self._model.device.type], context.check_cancelled)
+        self._reader = self._model.reader(before_batch=context.check_cancelled)
         template = choose_template(self._model.tokenizer, config.model.template)
         self.reasons["template"] = template.stated
         self._template = template.value

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -24,7 +24,7 @@ from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.folders import brief, folder_of
 from mrd_core.model.generation import end_tokens
-from mrd_core.model.reader import Reader
+from mrd_core.model.reader import BATCH_TOKENS, Reader
 from mrd_core.model.weights import parameter_count
 from mrd_core.settings.configuration import Choice
 
@@ -58,10 +58,12 @@ class LoadedModel:
     context: int
     choices: dict[str, Choice]
 
-    def reader(self, batch_tokens: int, before_batch: Callable[[], None] = lambda: None) -> Reader:
-        """Return the model as it is read; see `Reader`."""
-        ends = end_tokens(self.tokenizer, self.network)
-        return Reader(self.network, self.device, batch_tokens, before_batch, ends)
+    def reader(
+        self, batch_tokens: int | Literal["auto"] = "auto", before_batch: Callable[[], None] = lambda: None
+    ) -> Reader:
+        """Return the model as it is read, see `Reader`; batches are as large as is usual for the device."""
+        most = BATCH_TOKENS[self.device.type] if batch_tokens == "auto" else batch_tokens
+        return Reader(self.network, self.device, most, before_batch, end_tokens(self.tokenizer, self.network))
 
 
 def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:

@@ -15,6 +15,9 @@ from torch.func import functional_call
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
 
+# Padded tokens in a batch where nobody says how many, by the type of the device.
+BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+
 # Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 

@@ -28,7 +28,6 @@ from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precisio
 from mrd_core.scoring.records import Plan
 from mrd_core.settings.configuration import Choice
 
-BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 MOST_WORKERS = 4
 
 
@@ -139,9 +138,8 @@ def load_stage(
     scorer = Scorer(model.network)
     with precision(model.dtype):
         check_against_masked_run(model.network, scorer, encoded, model.device)
-    wish = config.estimator.batch_tokens
-    automatic = BATCH_TOKENS[model.device.type] if wish == "auto" else wish
-    reader = model.reader(plan.batch_tokens if plan else automatic, context.check_cancelled)
+    most = plan.batch_tokens if plan else config.estimator.batch_tokens
+    reader = model.reader(most, context.check_cancelled)
 
     def report_halving(tokens: int) -> None:
         context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")

@@ -37,7 +37,6 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
-from mrd_core.scoring.plan import BATCH_TOKENS
 from mrd_core.scoring.records import Scored
 from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
@@ -106,8 +105,7 @@ class Prepared:
     @cached_property
     def reader(self) -> Reader:
         """What is trained, as it is read without gradients."""
-        reader = self.model.reader(BATCH_TOKENS[self.model.device.type], self.before_batch)
-        return replace(reader, network=self.trained)
+        return replace(self.model.reader(before_batch=self.before_batch), network=self.trained)
 
     def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
         """Measure MA and NLL on the present weights."""
