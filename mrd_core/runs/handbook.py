@@ -20,8 +20,8 @@ def chapter() -> str:
     parts = [
         "# What a run leaves behind",
         "Made by `python -m mrd_core.runs.handbook` from what the code declares. Results are written whole or not "
-        "at all, and files of lines (`.jsonl`) grow by whole lines. What is marked † is there only as long as a run needs "
-        "it to go on.",
+        "at all, and files of lines (`.jsonl`) grow by whole lines. What is marked † is there only as long as a "
+        "run needs it to go on.",
         "## Every run",
         _table(("file", "what it holds"), map(_file, shared.values())),
         *(part for files, kind_names in names.items() for part in _section(files, kind_names, set(shared))),
