@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import numpy as np
@@ -34,7 +33,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from transformers import TrainingArguments
 
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
@@ -49,7 +47,7 @@ from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds
-from mrd_core.unlearning.trainer import UnlearningTrainer
+from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -350,8 +348,10 @@ def unlearn(bench: Bench, method: str, candidate: Candidate, seed: int) -> Row:
     """Unlearn from the starting weights until every sample was found forgotten."""
     bench.model.network.load_state_dict(bench.weights)
     feed = feed_of(bench, method, candidate, seed)
-    with TemporaryDirectory(prefix="mrd-benchmark-") as folder:
-        UnlearningTrainer(bench.model.network, arguments(folder, seed), objective(bench, method), feed).train()
+    network = bench.model.network
+    optimiser = torch.optim.AdamW(decayed_groups(network, WEIGHT_DECAY), lr=LEARNING_RATE, fused=True)
+    accelerator = accelerator_on(bench.model.device)
+    Trainer(network, optimiser, objective(bench, method), feed, accelerator, max_grad_norm=1.0).train()
     standing = feed.standing
     updates = sum(standing.updates.values())
     retained = bench.memorized(bench.held)
@@ -403,24 +403,6 @@ def objective(bench: Bench, method: str) -> Objective:
     known = METHODS[method]
     weight = 0.0 if known.retain == "none" else known.default_retain_weight
     return Objective(known, parsed(known, {}), weight, None, 2 * BATCH, bench.model.device)
-
-
-def arguments(folder: str, seed: int) -> TrainingArguments:
-    """Return the settings of the loop."""
-    return TrainingArguments(
-        output_dir=folder,
-        max_steps=MOST_STEPS,
-        per_device_train_batch_size=1,
-        learning_rate=LEARNING_RATE,
-        weight_decay=WEIGHT_DECAY,
-        lr_scheduler_type="constant",
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        seed=seed,
-    )
 
 
 def print_table(rows: pd.DataFrame) -> None:

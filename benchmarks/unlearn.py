@@ -44,10 +44,9 @@ from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import CurriculumConfig, RetainConfig, UnlearnConfig
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
 from mrd_core.unlearning.job import Training
 from mrd_core.unlearning.losses import nll_loss
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS, ForgetBatch, parsed
 from mrd_core.unlearning.preparation import Prepared, Start, measure_start, prepare, refused_of
 from mrd_core.unlearning.stopping import Limits
 from mrd_core.unlearning.texts import TextBatch, answers
@@ -193,7 +192,7 @@ def our_loop(
     files, context = bench.submitted(config)
     clock = Clock(prepared.model.device)
     context.after_step = clock
-    Training(config, prepared, start, files, context).train(files)
+    Training(config, prepared, start, files, context).train()
     return files, clock
 
 
@@ -256,7 +255,7 @@ class Bare(Trainer):
         )
         self.remove_callback(PrinterCallback)
         method = METHODS[config.method]
-        self._term, self._parameters = FORGET_TERMS[method.name], parsed(method, config.parameters)
+        self._term, self._parameters = method.loss, parsed(method, config.parameters)
         self._weight = method.default_retain_weight if config.retain.weight is None else config.retain.weight
 
     def compute_loss(
@@ -269,7 +268,7 @@ class Bare(Trainer):
         """Return the loss of one step."""
         forget = TextBatch(inputs["forget_ids"], inputs["forget_mask"])
         term = ForgetBatch(answers(model, forget).log_probs, forget.mask, inputs["reference_nll"])
-        loss = self._term(term, self._parameters)
+        loss = self._term(term, **self._parameters)
         if "retain_ids" in inputs:
             retain = TextBatch(inputs["retain_ids"], inputs["retain_mask"])
             loss = loss + self._weight * nll_loss(answers(model, retain).log_probs, retain.mask, "tokens")
@@ -340,7 +339,7 @@ def overshoot_of(bench: Bench, config: UnlearnConfig, method: str) -> Comparison
     observer = Observer(prepared, files)
     context.after_step = observer
     training = Training(config, prepared, start, files, context)
-    training.train(files)
+    training.train()
     return passed_over(METHODS[method].label, observer, training.feed.standing, start.thresholds.accuracy)
 
 

@@ -20,6 +20,7 @@ from plotly.subplots import make_subplots
 from analysis.figures.characteristics import HEIGHT, MOST_VECTOR_POINTS, NAME_WIDTH, shortened
 from analysis.figures.difficulty import BLUE, GREEN, GREY, ORANGE, PURPLE, axis_type
 from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, TERCILES, grouped, setting_of, thinned
+from mrd_core.unlearning.curves import Curve
 
 StepAxis = Literal["step", "updates"]
 STEP_TITLES: dict[StepAxis, str] = {"step": "Steps", "updates": "Updates (samples trained on)"}
@@ -63,12 +64,12 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     """
     figure = _panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]")
     for name, run, style in _styled(runs):
-        shown = thinned(run.assign(smooth=_smoothed(run, "forget_nll")))
+        shown = thinned(run.assign(smooth=_smoothed(run, Curve.FORGET_NLL)))
         if len(runs) == 1:
-            _add(figure, _line(name, shown, "forget_nll", style, "this step %{y:.3f}", faint=True), 1)
-            _add(figure, _line(name, shown, "retain_loss", style, "retain term %{y:.3f}", faint=True), 2)
+            _add(figure, _line(name, shown, Curve.FORGET_NLL, style, "this step %{y:.3f}", faint=True), 1)
+            _add(figure, _line(name, shown, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
         _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
-        _add(figure, _line(name, shown, "retain_nll", style, "retain probe %{y:.3f}", markers=True), 2)
+        _add(figure, _line(name, shown, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
     return _laid_out(
         figure,
         "Forget and retain loss",
@@ -86,7 +87,7 @@ def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step")
     """
     figure = go.Figure()
     for name, run, style in _styled(runs):
-        line = _line(name, thinned(run), "forgotten", style, "%{y} forgotten", legend=True, x=x)
+        line = _line(name, thinned(run), Curve.FORGOTTEN, style, "%{y} forgotten", legend=True, x=x)
         figure.add_trace(line.update(line_shape="hv"))
     figure.update_yaxes(title="Samples", rangemode="tozero")
     return _laid_out(figure, "Samples forgotten", "counted from the step that found it", STEP_TITLES[x])
@@ -104,10 +105,10 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure = _panels("Forget MA, EL", "Retain MA")
     for name, run, style in _styled(runs):
         shown = thinned(run)
-        _add(figure, _line(name, shown, "accuracy", style, "forget MA %{y:.1%}", legend=True), 1)
-        extraction = _line(name, shown, "extraction", style, "EL %{y:.1%} of those measured", markers=True)
+        _add(figure, _line(name, shown, Curve.ACCURACY, style, "forget MA %{y:.1%}", legend=True), 1)
+        extraction = _line(name, shown, Curve.EXTRACTION, style, "EL %{y:.1%} of those measured", markers=True)
         _add(figure, extraction.update(mode="markers", marker_symbol=f"{style.symbol}-open"), 1)
-        _add(figure, _line(name, shown, "retain_accuracy", style, "retain MA %{y:.1%}", markers=True), 2)
+        _add(figure, _line(name, shown, Curve.RETAIN_ACCURACY, style, "retain MA %{y:.1%}", markers=True), 2)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
     return _laid_out(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
 
@@ -134,7 +135,7 @@ def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = _lines(runs, "learning_rate", "learning rate %{y:.3g}")
+    figure = _lines(runs, Curve.LEARNING_RATE, "learning rate %{y:.3g}")
     figure.update_yaxes(rangemode="tozero")
     return _laid_out(figure, "Learning rate", "per step", STEP_TITLES["step"])
 
@@ -145,7 +146,7 @@ def memory(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = _lines(runs, "memory_mb", "%{y:,.0f} MB")
+    figure = _lines(runs, Curve.MEMORY, "%{y:,.0f} MB")
     figure.update_yaxes(title="MB", rangemode="tozero")
     return _laid_out(figure, "Memory", "of the device [MB]", STEP_TITLES["step"])
 
@@ -301,7 +302,7 @@ def _line(
 ) -> go.Scatter:
     """Return a column of a history as a line; empty where the run has not measured it."""
     values = run[column].dropna() if column in run else pd.Series(dtype=np.float64)
-    along = values.index if x == "step" else run["updates"].ffill().fillna(0).loc[values.index]
+    along = values.index if x == "step" else run[Curve.UPDATES].ffill().fillna(0).loc[values.index]
     return go.Scatter(
         x=along,
         y=values,

@@ -21,16 +21,16 @@ from scipy import stats
 from analysis.statistics.groups import Interval
 from mrd_core.errors import UserError
 from mrd_core.scoring.draws import FloatArray
+from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
+from mrd_core.unlearning.stopping import StopReason
 
 HARD, MIDDLE, EASY, UNDEFINED = TERCILES = ("hard", "middle", "easy", "undefined")
 IN_POOL, FORGOTTEN = "in the pool", "forgotten"
 
 # Measured at some steps only: dropping such a row would drop a point that nothing beside it stands for.
-SPARSE = ("retain_accuracy", "retain_nll", "extraction", "effective_share")
-# Before the names of what evaluations on the way found, which is as sparse.
-EVALUATION = "evaluation_"
+SPARSE = (Curve.RETAIN_ACCURACY, Curve.RETAIN_NLL, Curve.EXTRACTION, Curve.EFFECTIVE_SHARE)
 
 # Cells that a chi-square test may rest on expect at least so many draws (Cochran, 1954).
 LEAST_EXPECTED = 5
@@ -38,16 +38,15 @@ LEAST_SEEDS = 3
 SMOOTHED_STEPS = 20
 PETA = 1e15
 
-GOAL = "all-forgotten"
 # Stops that are alike: the goal, a budget, the utility guard; a run of any other end is like no other.
 _ENDS = {
-    GOAL: "goal",
-    "max-steps": "limit",
-    "max-epochs": "limit",
-    "max-seconds": "limit",
-    "exhausted": "limit",
-    "retain-loss": "guard",
-    "retain-accuracy": "guard",
+    StopReason.ALL_FORGOTTEN: "goal",
+    StopReason.MAX_STEPS: "limit",
+    StopReason.MAX_EPOCHS: "limit",
+    StopReason.MAX_SECONDS: "limit",
+    StopReason.EXHAUSTED: "limit",
+    StopReason.RETAIN_LOSS: "guard",
+    StopReason.RETAIN_ACCURACY: "guard",
 }
 
 MEASURES = (
@@ -76,9 +75,10 @@ _COMPARISON_COLUMNS = [
     *("method", "label", "sampler", "seeds", "pairs", "stops", "verdict"),
     *(f"{name}_{part}" for name in COMPARED for part in ("difference", "low", "high", "ratio")),
 ]
-_EQUAL_COLUMNS = [
-    *("run", "step", "updates", "forgotten", "accuracy", "forget_nll", "retain_accuracy", "retain_nll")
+_EQUAL_CURVES = [
+    *(Curve.UPDATES, Curve.FORGOTTEN, Curve.ACCURACY, Curve.FORGET_NLL, Curve.RETAIN_ACCURACY, Curve.RETAIN_NLL)
 ]
+_EQUAL_COLUMNS = ["run", "step", *map(str, _EQUAL_CURVES)]
 
 _SEED = ", seed "
 
@@ -320,10 +320,12 @@ def at_equal_updates(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Args:
         runs: The history of each run.
     """
-    filled = {name: run.ffill() for name, run in runs.items() if "updates" in run and run["updates"].max() > 0}
+    filled = {
+        name: run.ffill() for name, run in runs.items() if Curve.UPDATES in run and run[Curve.UPDATES].max() > 0
+    }
     if not filled:
         return pd.DataFrame(columns=_EQUAL_COLUMNS)
-    fewest = min(run["updates"].iloc[-1] for run in filled.values())
+    fewest = min(run[Curve.UPDATES].iloc[-1] for run in filled.values())
     rows = [{"run": name} | _at_updates(runs[name], run, fewest) for name, run in filled.items()]
     return pd.DataFrame(rows, columns=_EQUAL_COLUMNS)
 
@@ -430,7 +432,7 @@ def _cells(counts: FloatArray, expected: FloatArray) -> tuple[FloatArray, FloatA
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, Any]:
     total = summary["flops_training"] + summary["flops_checks"] + summary["flops_mrd"]
-    reached = summary["stop_reason"] == GOAL
+    reached = summary["stop_reason"] == StopReason.ALL_FORGOTTEN
     thresholds = summary["thresholds"]
     derived = {
         "reached": reached,
@@ -505,10 +507,14 @@ def _ratio(value: float, of: float) -> float:
 
 
 def _at_updates(run: pd.DataFrame, filled: pd.DataFrame, updates: float) -> dict[str, Any]:
-    place = int((filled["updates"] >= updates).to_numpy().argmax())
+    place = int((filled[Curve.UPDATES] >= updates).to_numpy().argmax())
     there = dict(filled.iloc[place].reindex(_EQUAL_COLUMNS[2:]))
-    recent = run["forget_nll"].iloc[: place + 1].dropna() if "forget_nll" in run else pd.Series(dtype=np.float64)
-    return there | {"step": run.index[place], "forget_nll": recent.tail(SMOOTHED_STEPS).median()}
+    nll = (
+        run[Curve.FORGET_NLL].iloc[: place + 1].dropna()
+        if Curve.FORGET_NLL in run
+        else pd.Series(dtype=np.float64)
+    )
+    return there | {"step": run.index[place], str(Curve.FORGET_NLL): nll.tail(SMOOTHED_STEPS).median()}
 
 
 def _read(files: UnlearningFiles, path: Path, **selection: Any) -> pd.DataFrame:

@@ -12,10 +12,10 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.unlearning.config import MethodName
 from mrd_core.unlearning.methods import METHODS, parsed
 
 Optimiser = Literal["adamw", "sgd", "normalised-sgd"]
-MethodName = Literal["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"]
 Methods = Annotated[
     tuple[MethodName, ...], Field(min_length=1, description=f"Unlearning methods: {', '.join(METHODS)}.")
 ]

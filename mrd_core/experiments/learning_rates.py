@@ -17,7 +17,7 @@ import numpy as np
 from mrd_core.experiments.config import Optimiser
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done
-from mrd_core.experiments.unlearner import Arm, Ended
+from mrd_core.experiments.unlearner import Arm, UnlearningResult
 
 # Rates that a search begins with: for models of fewer than 100 million weights, and for others.
 SMALL_MODEL = 100_000_000
@@ -163,11 +163,12 @@ def next_rate(start: float, tries: Sequence[Try], window: Window) -> float | Non
         tries: What was tried so far.
         window: Where to get.
     """
-    verdicts = [tried.verdict(window) for tried in tries]
-    if len(tries) == MOST_TRIES or "good" in verdicts:
+    rates: dict[str, list[float]] = {"too large": [], "too small": [], "good": []}
+    for attempt in tries:
+        rates[attempt.verdict(window)].append(attempt.learning_rate)
+    if len(tries) == MOST_TRIES or rates["good"]:
         return None
-    small = [tried.learning_rate for tried, verdict in zip(tries, verdicts, strict=True) if verdict == "too small"]
-    large = [tried.learning_rate for tried, verdict in zip(tries, verdicts, strict=True) if verdict == "too large"]
+    small, large = rates["too small"], rates["too large"]
     if not tries:
         return start
     if not large:
@@ -180,7 +181,7 @@ def next_rate(start: float, tries: Sequence[Try], window: Window) -> float | Non
 
 def best(tries: Sequence[Try], window: Window) -> Try:
     """Return the try with the fewest that diverged and, of several, the nearest to the aim."""
-    return min(tries, key=lambda tried: tried.distance(window))
+    return min(tries, key=lambda attempt: attempt.distance(window))
 
 
 class LearningRates:
@@ -202,7 +203,7 @@ class LearningRates:
         cases: Sequence[Case],
         *,
         parameters: int,
-        unlearn: Callable[[Case, float], Iterable[tuple[dict[str, Any], Ended]]],
+        unlearn: Callable[[Case, float], Iterable[tuple[dict[str, Any], UnlearningResult]]],
         others: Callable[[Case], str],
         max_updates: int,
     ) -> None:
@@ -252,7 +253,7 @@ class LearningRates:
         if self._wished != "auto":
             return []
         chosen = [(case, best(self._tries(case, done), self._window)) for case in self._cases]
-        return [sentence for case, tried in chosen for sentence in _doubts(case, tried, self._window)]
+        return [sentence for case, attempt in chosen for sentence in _doubts(case, attempt, self._window)]
 
     def listed(self, done: Done) -> list[dict[str, Any]]:
         """Return all rates with their tries, as JSON values; a median that is not finite is None."""
@@ -262,12 +263,12 @@ class LearningRates:
                 "learning_rate": self.rate(case, done),
                 "tries": [
                     {
-                        "learning_rate": tried.learning_rate,
-                        "median_updates": tried.median if math.isfinite(tried.median) else None,
-                        "censored": tried.censored,
-                        "diverged": tried.diverged,
+                        "learning_rate": attempt.learning_rate,
+                        "median_updates": attempt.median if math.isfinite(attempt.median) else None,
+                        "censored": attempt.censored,
+                        "diverged": attempt.diverged,
                     }
-                    for tried in self._tries(case, done)
+                    for attempt in self._tries(case, done)
                 ],
             }
             for case in self._cases
@@ -282,7 +283,8 @@ class LearningRates:
             return f"{self._wished:.3g} (as asked)"
         tries = self._tries(case, done)
         chosen = best(tries, self._window)
-        rest = ", ".join(f"{tried.learning_rate:.3g}: {tried.outcome}" for tried in tries if tried is not chosen)
+        others = (attempt for attempt in tries if attempt is not chosen)
+        rest = ", ".join(f"{attempt.learning_rate:.3g}: {attempt.outcome}" for attempt in others)
         also = f"; tried {rest}" if rest else ""
         return f"{chosen.learning_rate:.3g} (median of {self._others(case)}: {chosen.outcome}{also})"
 

@@ -13,7 +13,7 @@ from mrd_core.experiments.config import ParameterChangeConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
 from mrd_core.model.encoding import EncodedSample, IntArray
 from mrd_core.runs import JobContext
 from mrd_core.unlearning.methods import METHODS
@@ -122,11 +122,11 @@ class ParameterChange:
                 return "as one text, some are not recalled by the model as their samples are"
         return ""
 
-    def _unlearn(self, work: _Work, text: EncodedSample | None, rate: float) -> Ended:
+    def _unlearn(self, work: _Work, text: EncodedSample | None, rate: float) -> UnlearningResult:
         texts = self._drawn(work.composite) if text is None else [text]
         return self._unlearner.unlearn(work.arm, rate, texts, "composite", work.composite)
 
-    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
+    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], UnlearningResult]]:
         for number in range(self._config.composites, self._config.composites + OTHERS):
             work = _Work(number, case.arm)
             yield {"composite": number}, self._unlearn(work, self._joined(work), rate)

@@ -13,7 +13,7 @@ from mrd_core.experiments.config import SelectionConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
 from mrd_core.model.encoding import FloatArray, IntArray
 from mrd_core.runs import JobContext
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
@@ -174,7 +174,7 @@ class Selection:
         drawn = generator.permutation(pool)[: wanted * size]
         return [drawn[start : start + size] for start in range(0, len(drawn), size)]
 
-    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
+    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], UnlearningResult]]:
         assert case.size is not None  # each case of this experiment has one
         for number, chosen in enumerate(self._other(case.size)):
             ended = self._unlearner.unlearn(case.arm, rate, chosen, "other", case.size, number)

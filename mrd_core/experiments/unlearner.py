@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.experiments.config import OPTIMISERS, MethodName, Optimiser, UnlearningExperimentConfig
+from mrd_core.experiments.config import OPTIMISERS, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.job import Material
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import (
@@ -33,8 +35,9 @@ from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.objective import Drawn, Losses, Objective
+from mrd_core.unlearning.objective import Losses, Objective, StepBatch
 from mrd_core.unlearning.sampling import retain_partner
+from mrd_core.unlearning.trainer import Trainer, accelerator_on
 
 # Most samples in memory at a time; halved while memory runs out.
 MICRO_BATCH = 8
@@ -43,7 +46,7 @@ MICRO_BATCH = 8
 class Arm(NamedTuple):
     """A method with an optimiser."""
 
-    method: MethodName
+    method: str
     optimiser: Optimiser
 
     @property
@@ -52,7 +55,7 @@ class Arm(NamedTuple):
         return f"{METHODS[self.method].label} with {OPTIMISERS[self.optimiser]}"
 
 
-class Ended(NamedTuple):
+class UnlearningResult(NamedTuple):
     """How an unlearning ended.
 
     Attributes:
@@ -78,8 +81,8 @@ class Ended(NamedTuple):
         return {"updates": self.updates, "forgotten": self.forgotten, "diverged": self.diverged}
 
 
-class _Texts(NamedTuple):
-    """What is unlearned.
+class _Target(NamedTuple):
+    """The texts of one unlearning.
 
     Attributes:
         samples: B texts, with their own answers.
@@ -94,41 +97,133 @@ class _Texts(NamedTuple):
     reference_nll: Tensor
 
 
-class _Seen(NamedTuple):
-    """What was seen of the texts before an update."""
+class _Recall(NamedTuple):
+    """What the weights know of the texts.
+
+    Attributes:
+        accuracy: Mean MA.
+        nll: NLL [nats per answer token].
+        finite: Whether the losses that came with it are finite.
+    """
 
     accuracy: float
     nll: float
     finite: bool
 
+    @classmethod
+    def of(cls, accuracy: Sequence[float], losses: Losses) -> _Recall:
+        """Return it, given the MA of each text and the losses of the pass that showed them."""
+        # The MA of NaN logits is 0, so it is the losses that tell.
+        finite = all(map(math.isfinite, (losses.nll, losses.forget, losses.retain)))
+        return cls(sum(accuracy) / len(accuracy), losses.nll / losses.tokens, finite)
 
-class _Witness:
-    """Takes down the MA of all rows; as soon as it is known that all are forgotten, none is trained on."""
 
-    def __init__(self, rows: int, threshold: float, *, trains: bool) -> None:
-        self._rows = rows
+class _Observation:
+    """The selection of a pass that trains on nothing: it takes down the MA of all rows."""
+
+    def __init__(self) -> None:
+        self.accuracy: list[float] = []
+
+    def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:  # noqa: ARG002
+        """Return no row."""
+        self.accuracy += accuracy
+        return []
+
+    def selected(self) -> list[int]:
+        """Return no row."""
+        return []
+
+
+class _Trial:
+    """One unlearning as the feed of a trainer (`trainer.Feed`): all texts at each step until they are forgotten.
+
+    Args:
+        draw: Returns the texts of a step with their retain partners.
+        own_recall: Measures the texts' own answers on the present weights, for a method that trains refusals: they
+            tell nothing of them. None where training shows it.
+        threshold: Mean MA below which the texts are forgotten.
+        max_updates: Most optimiser steps.
+
+    Attributes:
+        result: How it ended; there once the trainer is done.
+    """
+
+    spoilt = False
+
+    def __init__(
+        self,
+        draw: Callable[[int], StepBatch],
+        own_recall: Callable[[], _Recall] | None,
+        threshold: float,
+        max_updates: int,
+    ) -> None:
+        self.result: UnlearningResult | None = None
+        self._draw = draw
+        self._own_recall = own_recall
         self._threshold = threshold
-        self._trains = trains
+        self._max_updates = max_updates
+        self._trace: list[float] = []
+        self._rows = 0
         self._accuracy: list[float] = []
 
-    @property
-    def mean(self) -> float:
-        """Mean MA of the rows seen so far."""
-        return sum(self._accuracy) / len(self._accuracy)
+    def draw(self, step: int) -> StepBatch | None:
+        """Return what is trained on in `step`; None where it is known that nothing is."""
+        if self._own_recall and self._is_last(self._own_recall()):
+            return None
+        batch = self._draw(step)
+        self._rows, self._accuracy = len(batch.forget), []
+        return batch
 
-    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
-        """Return those of these rows to train on: all or none."""
+    def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+        """Return these rows; none as soon as it is known that the texts are forgotten."""
         self._accuracy += accuracy
-        return list(rows) if self._goes_on else []
+        return list(rows) if self._trains else []
 
-    def settled(self) -> list[int]:
-        """Return all rows that are trained on."""
-        return list(range(self._rows)) if self._goes_on else []
+    def selected(self) -> list[int]:
+        """Return all rows; none where the texts are forgotten."""
+        return list(range(self._rows)) if self._trains else []
+
+    def undo(self) -> None:
+        """Forget the MA of the rows that were shown."""
+        self._accuracy = []
+
+    def stepped(self, step: int, losses: Losses, learning_rate: float) -> bool:  # noqa: ARG002
+        """Return whether what the step has shown of the texts, as they were before it, ends the unlearning."""
+        recall = _Recall.of(self._accuracy, losses)
+        if not self._own_recall:
+            return self._is_last(recall)
+        if not recall.finite:
+            self._trace.pop()
+            self._diverge()
+        return not recall.finite
+
+    def save(self, folder: Path) -> None:
+        """Write nothing: an unlearning that is interrupted is done anew."""
 
     @property
-    def _goes_on(self) -> bool:
-        complete = len(self._accuracy) == self._rows
-        return self._trains and not (complete and self.mean < self._threshold)
+    def _trains(self) -> bool:
+        if self._own_recall:
+            return True
+        mean = sum(self._accuracy) / len(self._accuracy)
+        forgotten = len(self._accuracy) == self._rows and mean < self._threshold
+        return len(self._trace) < self._max_updates and not forgotten
+
+    def _is_last(self, recall: _Recall) -> bool:
+        """Note what the weights know before an update; tell whether they are left as they are."""
+        if not recall.finite:
+            self._diverge()
+            return True
+        self._trace.append(recall.accuracy)
+        updates, forgotten = len(self._trace) - 1, recall.accuracy < self._threshold
+        if not forgotten and updates < self._max_updates:
+            return False
+        self.result = UnlearningResult(updates, forgotten, False, recall.accuracy, recall.nll, self._trace)
+        return True
+
+    def _diverge(self) -> None:
+        self.result = UnlearningResult(
+            len(self._trace), forgotten=False, diverged=True, accuracy=None, nll=None, trace=self._trace
+        )
 
 
 class NormalisedSGD(torch.optim.SGD):
@@ -144,16 +239,6 @@ class NormalisedSGD(torch.optim.SGD):
         if norm > 0:
             torch._foreach_div_(gradients, norm)
         return super().step(closure)
-
-
-@dataclass(frozen=True, eq=False)
-class _Run:
-    """One unlearning: what, how, and the seed of what is drawn on the way."""
-
-    texts: _Texts
-    objective: Objective
-    optimiser: torch.optim.Optimizer
-    seed: int
 
 
 class Unlearner:
@@ -184,6 +269,7 @@ class Unlearner:
         self.warnings: list[str] = []
         self._model = self._loaded()
         self._reader = self._model.reader(before_batch=context.check_cancelled)
+        self._accelerator = accelerator_on(self._model.device)
         template = choose_template(self._model.tokenizer, config.model.template)
         self.reasons["template"] = template.stated
         self._template = template.value
@@ -213,7 +299,7 @@ class Unlearner:
         learning_rate: float,
         texts: IntArray | Sequence[EncodedSample],
         *keys: str | int,
-    ) -> Ended:
+    ) -> UnlearningResult:
         """Unlearn these texts together, from the starting weights and with a new optimiser.
 
         Each update is on all texts at once. They are looked at before each update, and none is made of what is
@@ -239,10 +325,28 @@ class Unlearner:
             micro_batch=self._micro_batch,
             device=self._model.device,
         )
-        optimiser = _new_optimiser(arm.optimiser, self._weights, learning_rate, self._config.weight_decay)
-        return self._pursue(
-            _Run(self._resolved(texts), objective, optimiser, derived_seed(self._config.seed, *keys))
+        target, seed, network = self._target(texts), derived_seed(self._config.seed, *keys), self._model.network
+
+        @torch.no_grad()
+        def own_recall(micro_batch: int) -> _Recall:
+            own, observation = StepBatch(target.samples, None, ()), _Observation()
+            losses = replace(objective, micro_batch=micro_batch).accumulate(
+                network, own, observation, torch.Tensor.backward
+            )
+            return _Recall.of(observation.accuracy, losses)
+
+        trial = _Trial(
+            lambda step: self._batch(target, objective, seed, step),
+            partial(within_memory, own_recall, self._micro_batch) if method.needs_refusals else None,
+            self._config.accuracy,
+            self._config.max_updates,
         )
+        optimiser = _new_optimiser(arm.optimiser, self._weights, learning_rate, self._config.weight_decay)
+        trainer = Trainer(network, optimiser, objective, trial, self._accelerator)
+        trainer.train()
+        self._micro_batch = trainer.micro_batch
+        assert trial.result is not None
+        return trial.result
 
     def restore(self) -> None:
         """Give the model its starting weights."""
@@ -269,83 +373,40 @@ class Unlearner:
         """Return mean MA and mean NLL per token [nats] on the retain set (of a large one, on part of it)."""
         if self.retain is None:
             return None
-        memorized = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
-        return float(memorized.accuracy.mean()), float(memorized.nll.mean())
+        measured = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
+        return float(measured.accuracy.mean()), float(measured.nll.mean())
 
-    def _pursue(self, run: _Run) -> Ended:
-        trace: list[float] = []
-        while True:
-            self._context.check_cancelled()
-            updates = len(trace)
-            last = updates == self._config.max_updates
-            seen = self._look_on(run, updates, trains=not last)
-            if not seen.finite:
-                return Ended(updates, forgotten=False, diverged=True, accuracy=None, nll=None, trace=trace)
-            trace.append(seen.accuracy)
-            forgotten = seen.accuracy < self._config.accuracy
-            if forgotten or last:
-                return Ended(updates, forgotten, False, seen.accuracy, seen.nll, trace)
-            run.optimiser.step()
-            run.optimiser.zero_grad(set_to_none=True)
-
-    def _look_on(self, run: _Run, step: int, *, trains: bool) -> _Seen:
-        """Look at the texts and, unless they are forgotten, leave the gradients of a step behind."""
-        if not run.objective.method.needs_refusals:
-            return self._pass(run, self._drawn(run, run.texts.samples, step), self._config.accuracy, trains=trains)
-        # Refusals tell nothing of the samples' own answers.
-        with torch.no_grad():
-            seen = self._pass(run, Drawn(run.texts.samples, None, ()), 0.0, trains=False)
-        if not trains or not seen.finite or seen.accuracy < self._config.accuracy:
-            return seen
-        taught = self._pass(run, self._drawn(run, self._refused(run, step), step), 0.0, trains=True)
-        return seen._replace(finite=taught.finite)
-
-    def _pass(self, run: _Run, drawn: Drawn, threshold: float, *, trains: bool) -> _Seen:
-        def accumulate(micro_batch: int) -> tuple[Losses, _Witness]:
-            objective = replace(run.objective, micro_batch=micro_batch)
-            witness = _Witness(len(drawn.forget), threshold, trains=trains)
-            return objective.accumulate(self._model.network, drawn, witness, torch.Tensor.backward), witness
-
-        losses, witness = within_memory(accumulate, self._micro_batch, on_halved=self._keep_halved)
-        # The MA of NaN logits is 0, so it is the losses that tell.
-        finite = all(map(math.isfinite, (losses.nll, losses.forget, losses.retain)))
-        return _Seen(witness.mean, losses.nll / losses.tokens, finite)
-
-    def _keep_halved(self, micro_batch: int) -> None:
-        """Go on with fewer samples at a time, from no gradients; those of a part of the step are in the way."""
-        self._micro_batch = micro_batch
-        for weight in self._weights:
-            weight.grad = None
-
-    def _drawn(self, run: _Run, forget: Sequence[EncodedSample], step: int) -> Drawn:
-        retain = self.retain if run.objective.retain_weight else None
+    def _batch(self, target: _Target, objective: Objective, seed: int, step: int) -> StepBatch:
+        self._context.check_cancelled()
+        method = objective.method
+        forget = self._refused(target, seed, step) if method.needs_refusals else target.samples
+        retain = self.retain if objective.retain_weight else None
         partners = (
             []
             if retain is None
-            else [retain.samples[retain_partner(run.seed, step, slot, len(retain))] for slot in range(len(forget))]
+            else [retain.samples[retain_partner(seed, step, slot, len(retain))] for slot in range(len(forget))]
         )
-        reference = run.texts.reference_nll if run.objective.method.needs_reference else None
-        return Drawn(forget, reference, partners)
+        return StepBatch(forget, target.reference_nll if method.needs_reference else None, partners)
 
-    def _refused(self, run: _Run, step: int) -> list[EncodedSample]:
+    def _refused(self, target: _Target, seed: int, step: int) -> list[EncodedSample]:
         return [
             encode_one(
                 prompt,
-                refusals.choose(self._refusals, run.seed, sample_id, step),
+                refusals.choose(self._refusals, seed, sample_id, step),
                 self._model.tokenizer,
                 self._model.context,
                 self._template,
             )
-            for sample_id, prompt in zip(run.texts.sample_ids, run.texts.prompts, strict=True)
+            for sample_id, prompt in zip(target.sample_ids, target.prompts, strict=True)
         ]
 
-    def _resolved(self, texts: IntArray | Sequence[EncodedSample]) -> _Texts:
+    def _target(self, texts: IntArray | Sequence[EncodedSample]) -> _Target:
         if isinstance(texts, np.ndarray):
             chosen = self.forget.subset(texts)
             prompts = [str(self._prompts[sample_id]) for sample_id in chosen.sample_ids]
-            return _Texts(chosen.samples, chosen.sample_ids, prompts, _summed(self.start.nll[texts], chosen))
+            return _Target(chosen.samples, chosen.sample_ids, prompts, _summed(self.start.nll[texts], chosen))
         ready = Encoded(tuple(map(str, range(len(texts)))), tuple(texts), self._template)
-        return _Texts(texts, (), (), _summed(self._memorized(ready).nll, ready))
+        return _Target(texts, (), (), _summed(self._memorized(ready).nll, ready))
 
     def _memorized(self, samples: Encoded) -> Memorized:
         return measure_memorization(self._reader, samples)

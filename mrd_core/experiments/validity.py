@@ -12,7 +12,7 @@ from mrd_core.experiments.config import ValidityConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
 from mrd_core.model.encoding import IntArray
 from mrd_core.runs import JobContext
 
@@ -105,10 +105,10 @@ class Validity:
             parts.append(f"1 ({', '.join(rest)}: nothing is random, a repeat would be the same)")
         return ", ".join(parts)
 
-    def _unlearn(self, arm: Arm, rate: float, sample: int, repeat: int) -> Ended:
+    def _unlearn(self, arm: Arm, rate: float, sample: int, repeat: int) -> UnlearningResult:
         return self._unlearner.unlearn(arm, rate, np.array([sample]), self._id(sample), repeat)
 
-    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], Ended]]:
+    def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], UnlearningResult]]:
         for sample in map(int, self._others):
             yield {"sample_id": self._id(sample)}, self._unlearn(case.arm, rate, sample, 0)
 

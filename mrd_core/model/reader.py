@@ -27,6 +27,8 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_S
 # A step of a generation reads one token of each text, so many texts at a time are what fills it.
 GENERATED = 8
 
+SMALLER = "Use a coarser dtype, a device with more memory, or shorter samples."
+
 Result = TypeVar("Result")
 # From logits (M, V), which may be overwritten, and token ids (M,) to values whose first axis is M.
 Judge = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
@@ -171,6 +173,7 @@ def within_memory(
     least: int = 1,
     on_halved: Callable[[int], None] = lambda _: None,
     what: str = "A single sample",
+    advice: str = SMALLER,
 ) -> Result:
     """Return `run(most)`, with half as many as long as memory runs out.
 
@@ -180,6 +183,7 @@ def within_memory(
         least: With so few there is a single sample in each batch, and halving them wins nothing.
         on_halved: Called with the new number whenever memory ran out.
         what: Names the smallest batch in the error.
+        advice: What to do then.
 
     Raises:
         UserError: Out of memory with `least` of them.
@@ -194,8 +198,7 @@ def within_memory(
                 raise UserError(
                     what,
                     "does not fit into the memory of the device beside what is held there.",
-                    "Use a coarser dtype, an adapter where weights are trained, a device with more memory, or "
-                    "shorter samples.",
+                    advice,
                 ) from error
         # Outside of the handler, whose traceback keeps the batch alive.
         if torch.cuda.is_available():

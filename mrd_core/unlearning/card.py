@@ -20,7 +20,7 @@ ENDINGS: Mapping[str, str] = {
     StopReason.MAX_STEPS: "The limit of optimiser steps was reached.",
     StopReason.MAX_EPOCHS: "The limit of epochs was reached.",
     StopReason.MAX_SECONDS: "The limit of running time was reached.",
-    "exhausted": "No sample was left to draw: all that are not forgotten have a sampling weight of 0.",
+    StopReason.EXHAUSTED: "No sample was left to draw: all that are not forgotten have a sampling weight of 0.",
 }
 MEASURES = {
     "forget_accuracy": "MA, forget set",
@@ -39,18 +39,27 @@ def card(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) ->
         summary: The figures of the run, as in its summary.json.
         score_title: Title of the score run: the forget set, and the model that it was scored on.
     """
+    source, adapter = config.model.source, summary["adapter"]
+    name = "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
+    warnings = "\n".join(f"- {_plain(warning)}" for warning in summary["warnings"])
     sections = {
-        f"{_name(config)}, unlearned with {config.label}": _lead(config, summary, score_title),
+        f"{name}, unlearned with {config.label}": _lead(config, summary, score_title),
         "How": _how(config, summary),
         "What it cost": _costs(summary),
         "Before and after": _measures(summary),
-        "How it ended": _ending(summary),
-        "How to load it": _loading(config, adapter=summary["adapter"]),
+        "How it ended": "\n\n".join(filter(None, [ENDINGS[summary["stop_reason"]], warnings])),
+        "How to load it": f"```python\n{_adapter_code(config) if adapter else _MODEL_CODE}\n```",
         "What this does not show": _CAVEATS,
     }
     (title, lead), *rest = sections.items()
     body = [f"# {title}\n\n{lead}", *(f"## {heading}\n\n{text}" for heading, text in rest)]
-    return _front_matter(config, adapter=summary["adapter"]) + "\n\n".join(body) + "\n"
+    # A JSON string is a YAML string, whatever the path holds.
+    front_matter = (
+        f"---\nbase_model: {json.dumps(source)}\n"
+        f"library_name: {'peft' if adapter else 'transformers'}\n"
+        "tags:\n- machine-unlearning\n---\n\n"
+    )
+    return front_matter + "\n\n".join(body) + "\n"
 
 
 _CAVEATS = """\
@@ -59,20 +68,6 @@ _CAVEATS = """\
   translation or a little fine-tuning may bring it back.
 - Attacks on privacy, such as membership inference and extraction by an adversary, were not evaluated here.
 - What else the model knows is watched on the retain set alone, and not at all where there is none."""
-
-
-def _front_matter(config: UnlearnConfig, *, adapter: bool) -> str:
-    # A JSON string is a YAML string, whatever the path holds.
-    return (
-        f"---\nbase_model: {json.dumps(config.model.source)}\n"
-        f"library_name: {'peft' if adapter else 'transformers'}\n"
-        "tags:\n- machine-unlearning\n---\n\n"
-    )
-
-
-def _name(config: UnlearnConfig) -> str:
-    source = config.model.source
-    return "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
 
 
 def _lead(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) -> str:
@@ -135,6 +130,7 @@ def _retain(config: UnlearnConfig) -> str | None:
 
 
 def _costs(summary: Mapping[str, Any]) -> str:
+    count = summary["evaluations"]
     rows = {
         "Updates (samples trained on, repeats counted)": f"{summary['updates']:,}",
         "Draws (forgotten samples found out included)": f"{summary['draws']:,}",
@@ -144,17 +140,14 @@ def _costs(summary: Mapping[str, Any]) -> str:
         "— of these, training": f"{summary['seconds_training']:,.1f}",
         "FLOPs of training, estimated": f"{summary['flops_training']:.3g}",
         "FLOPs of checks, estimated": f"{summary['flops_checks']:.3g}",
-        "FLOPs of evaluations on the way, estimated": _evaluations(summary),
+        "FLOPs of evaluations on the way, estimated": f"{summary['flops_evaluations']:.3g} ({count:,} times)"
+        if count
+        else None,
         "Forward evaluations for MRD": f"{summary['mrd_forward_evaluations']:,}",
         "Seconds for MRD": f"{summary['mrd_seconds']:,.1f}",
         "FLOPs for MRD, estimated": f"{summary['flops_mrd']:.3g}",
     }
     return _table(("cost", "figure"), rows.items())
-
-
-def _evaluations(summary: Mapping[str, Any]) -> str | None:
-    count = summary["evaluations"]
-    return f"{summary['flops_evaluations']:.3g} ({count:,} times)" if count else None
 
 
 def _measures(summary: Mapping[str, Any]) -> str:
@@ -167,15 +160,6 @@ def _measures(summary: Mapping[str, Any]) -> str:
         "MA is the share of answer tokens that are the model's first choice, NLL the mean negative log-likelihood."
     )
     return _table(("measure", "before", "after"), rows) + f"\n\n{note}"
-
-
-def _ending(summary: Mapping[str, Any]) -> str:
-    warnings = [f"- {_plain(warning)}" for warning in summary["warnings"]]
-    return "\n\n".join([ENDINGS[summary["stop_reason"]], *(["\n".join(warnings)] if warnings else [])])
-
-
-def _loading(config: UnlearnConfig, *, adapter: bool) -> str:
-    return f"```python\n{_adapter_code(config) if adapter else _MODEL_CODE}\n```"
 
 
 _MODEL_CODE = """\
@@ -209,15 +193,11 @@ def _adapter_code(config: UnlearnConfig) -> str:
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
     """Return a table of the rows without None."""
     lines = [_row(heads), _row("---" for _ in heads)]
-    return "\n".join(lines + [_row(map(_cell, row)) for row in rows if None not in row])
+    return "\n".join(lines + [_row(_plain(str(cell)) for cell in row) for row in rows if None not in row])
 
 
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _cell(value: object) -> str:
-    return _plain(str(value))
 
 
 def _count(number: int, noun: str) -> str:

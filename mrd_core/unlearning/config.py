@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
@@ -28,6 +28,15 @@ DRAWN_COLUMNS = frozenset(
 )
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
 MOST_RETAIN_MEASURED = 200
+
+
+def _known_method(name: str) -> str:
+    if name not in METHODS:
+        raise ValueError(f"there is no such method; there are {', '.join(METHODS)}")
+    return name
+
+
+MethodName = Annotated[str, AfterValidator(_known_method), Field(json_schema_extra={"enum": list(METHODS)})]
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -202,9 +211,7 @@ class UnlearnConfig(RunConfig):
         None, description="Saved stratum: of the scored samples only those in this file are unlearned."
     )
     model: ModelConfig = Field(description="The model that is to forget; by default that of the score run.")
-    method: Literal["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"] = Field(
-        "graddiff", description="Unlearning method."
-    )
+    method: MethodName = Field("graddiff", description="Unlearning method.")
     parameters: dict[str, float | str] = Field({}, description="Settings of the method; by default its own.")
     refusals: Path | None = Field(
         None, description="Refusal answers for PO, one a line; by default those that ship with the project."

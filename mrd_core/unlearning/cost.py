@@ -233,9 +233,12 @@ class _Plan:
     def work(self, volume: _Volume) -> _Work:
         # Beside MA and NLL, each end of the run has the own answers of some samples.
         measured = 2 * (self.samples + min(self.config.answers, self.samples))
+        stopping = self.config.stopping
+        times = 1 + self.steps(volume) // stopping.probe_steps
+        probes = times * stopping.probe_samples if self.config.retain.samples else 0
         return _Work(
             training=self._training(volume),
-            looks=self._forward(self._checks(volume) + self._probes(volume)),
+            looks=self._forward(self._checks(volume) + probes),
             mrd=self._forward(self.evaluations(volume) * self.samples),
             evaluations=self._evaluations(volume),
             measures=self._forward(measured),
@@ -260,11 +263,6 @@ class _Plan:
             return volume.draws - volume.updates + prefixes
         own = volume.updates // self.samples
         return self.config.stopping.checks.cost(own, self.samples, prefixes)
-
-    def _probes(self, volume: _Volume) -> int:
-        stopping = self.config.stopping
-        times = 1 + self.steps(volume) // stopping.probe_steps
-        return times * stopping.probe_samples if self.config.retain.samples else 0
 
     def _evaluations(self, volume: _Volume) -> int:
         wanted = self.config.evaluation

@@ -21,7 +21,7 @@ from mrd_core.model.generation import prompt_of
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.draws import FloatArray
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.feed import Evaluated
+from mrd_core.unlearning.feed import Evaluation
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared
 
@@ -31,7 +31,9 @@ METRICS = ("probability", "exact_memorization", "rouge", "answer_match")
 MIA = "mia_min_k_retain"
 
 
-def evaluator(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles) -> Callable[[], Evaluated] | None:
+def evaluator(
+    config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles
+) -> Callable[[], Evaluation] | None:
     """Return what evaluates the present weights; None where no evaluation was asked for.
 
     It leaves weights, gradients, modes and random numbers as they are.
@@ -100,35 +102,27 @@ class _Part:
         return cls(asked, int(chosen.lengths.sum()) + sum(map(len, prompts)))
 
 
-def _evaluated(subject: Subject, parts: Sequence[_Part]) -> Evaluated:
+def _evaluated(subject: Subject, parts: Sequence[_Part]) -> Evaluation:
+    tokenizer: Any = subject.model.tokenizer
     measured = {part.asked.name: measure_answers(subject, part.asked) for part in parts}
     values = {
-        f"{name}_{metric}": mean_defined(_values(of_set, metric))
-        for name, of_set in measured.items()
+        f"{name}_{metric}": mean_defined(_values(answers, metric))
+        for name, answers in measured.items()
         for metric in METRICS
     }
     if "retain" in measured:
         scores = [_values(measured[name], "mia_min_k") for name in ("forget", "retain")]
         values[f"forget_{MIA}"] = forgotten_auc(*scores).value
     defined = _defined(values)
-    tokens = sum(part.tokens for part in parts) + sum(map(_written(subject), measured.values()))
-    return Evaluated(defined | summarised(defined), tokens)
+    written = pd.concat([answers.answers["generated"].dropna() for answers in measured.values()])
+    tokens = sum(part.tokens for part in parts)
+    tokens += sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in written)
+    return Evaluation(defined | summarised(defined), tokens)
 
 
 def _values(measured: Measured, metric: str) -> FloatArray:
     table = measured.values
     return table.loc[table["metric"] == metric, "value"].to_numpy(np.float64)
-
-
-def _written(subject: Subject) -> Callable[[Measured], int]:
-    """Return what counts the tokens that a model wrote, as the tokenizer reads them."""
-    tokenizer: Any = subject.model.tokenizer
-
-    def count(measured: Measured) -> int:
-        texts: pd.Series[str] = measured.answers["generated"].dropna()
-        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts)
-
-    return count
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float]:

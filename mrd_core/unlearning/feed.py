@@ -18,7 +18,7 @@ import torch
 from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.memorization import Memorized
 from mrd_core.runs.files import write_atomically
-from mrd_core.unlearning.objective import Drawn, Losses
+from mrd_core.unlearning.objective import Losses, StepBatch
 from mrd_core.unlearning.sampling import Curriculum, Sampler, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, Progress, StopReason, Thresholds, stop_reason
 
@@ -58,32 +58,34 @@ class Rescored(NamedTuple):
     tokens: int
 
 
-class Evaluated(NamedTuple):
-    """What an evaluation found on the present weights.
+class Evaluation(NamedTuple):
+    """Metrics on the present weights.
 
     Attributes:
         values: The metrics that are defined, by name.
-        tokens: What it went over.
+        tokens: Tokens that it went over.
     """
 
     values: Mapping[str, float]
     tokens: int
 
 
-class Evaluation(NamedTuple):
+class EvaluationRecord(NamedTuple):
     """An evaluation on the way.
 
     Attributes:
         step: After which it was made; 0 is before the first.
         updates: Samples trained on until then, repeats counted.
-        seconds: What it took [s].
-        found: What it found.
+        seconds: How long it took [s].
+        values: The metrics that are defined, by name.
+        tokens: Tokens that it went over.
     """
 
     step: int
     updates: int
     seconds: float
-    found: Evaluated
+    values: Mapping[str, float]
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Measures:
         retained: MA and NLL of the probed retain samples; None without a retain set.
         retained_tokens: Tokens that this goes over.
         rescored: MRD of the forget samples at these indices on the current weights.
-        evaluated: What is forgotten and what is kept, on a sub-sample.
+        evaluation: What is forgotten and what is kept, on a sub-sample.
     """
 
     memorized: Callable[[IntArray], Memorized]
@@ -106,7 +108,7 @@ class Measures:
     retained: Callable[[], Memorized] | None
     retained_tokens: int
     rescored: Callable[[IntArray], Rescored]
-    evaluated: Callable[[], Evaluated] | None = None
+    evaluation: Callable[[], Evaluation] | None = None
 
 
 @dataclass
@@ -190,7 +192,10 @@ class StepRecord:
         text_nll: NLL of the drawn texts, the samples' own answers or refusals, before the update [nats per token].
         refusals: Whether they were refusals.
         retain_loss: Retain term, unweighted; None without one.
+        learning_rate: Of the step.
         forgotten: Ids that were found forgotten in this step.
+        updates: Samples trained on so far, repeats counted.
+        forgotten_so_far: Samples found forgotten so far.
         probe: MA and NLL of the probed retain samples; None between probes.
         effective_share: Effective sample size as a share of the pool after MRD was measured anew, else None.
     """
@@ -203,7 +208,10 @@ class StepRecord:
     text_nll: float
     refusals: bool
     retain_loss: float | None
+    learning_rate: float
     forgotten: tuple[str, ...]
+    updates: int
+    forgotten_so_far: int
     probe: tuple[float, float] | None
     effective_share: float | None
 
@@ -269,7 +277,7 @@ class CurriculumFeed:
         asked_to_stop: Callable[[], bool] = lambda: False,
         before_save: Callable[[], None] = lambda: None,
         gather: Gather = list,
-        report_evaluation: Callable[[Evaluation], None] = lambda _evaluation: None,
+        report_evaluation: Callable[[EvaluationRecord], None] = lambda _record: None,
     ) -> None:
         self.curriculum = curriculum
         self.standing = Standing()
@@ -309,30 +317,38 @@ class CurriculumFeed:
         self._since = time.monotonic()
 
     def evaluate(self, step: int) -> None:
-        """Evaluate the present weights, those after `step`, and report what was found."""
-        assert self._measures.evaluated is not None  # whoever asks for evaluations says how
+        """Evaluate the present weights, those after `step`, and report it."""
+        assert self._measures.evaluation is not None  # whoever asks for evaluations says how
         standing, began = self.standing, time.monotonic()
-        found = self._measures.evaluated()
+        evaluation = self._measures.evaluation()
         seconds = time.monotonic() - began
         standing.seconds_evaluations += seconds
-        standing.tokens_evaluated += found.tokens
+        standing.tokens_evaluated += evaluation.tokens
         standing.evaluations += 1
         self._tick()
-        self._report_evaluation(Evaluation(step, sum(standing.updates.values()), seconds, found))
+        self._report_evaluation(EvaluationRecord(step, sum(standing.updates.values()), seconds, *evaluation))
 
-    def draw(self, step: int) -> Drawn:
+    def draw(self, step: int) -> StepBatch:
         """Return what is trained on in `step`, by all processes together."""
         self._ids = tuple(self.curriculum.next_batch(min(self._rules.batch_size, self.curriculum.pool.size)))
-        self._texts = [self._text(sample, step) for sample in self._ids]
+        refused, forget = self._samples.refused, self._samples.forget
+        self._texts = [
+            refused(sample, step) if refused else forget.samples[self._place[sample]] for sample in self._ids
+        ]
         self._looks = []
         retain = self._samples.retain
         count = len(retain) if retain else 0
         self._partners = [
             retain_partner(self._rules.seed, step, slot, count) for slot in range(len(self._ids)) if count
         ]
-        return Drawn(self._texts, self._reference(), [retain.samples[i] for i in self._partners] if retain else [])
+        nll = self._samples.reference_nll
+        return StepBatch(
+            forget=self._texts,
+            reference_nll=None if nll is None else torch.from_numpy(nll[self._places(self._ids)]),
+            retain=[retain.samples[i] for i in self._partners] if retain else [],
+        )
 
-    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+    def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
         """Look at drawn samples of this process before they are trained on, and return the rows to train on.
 
         Args:
@@ -348,7 +364,7 @@ class CurriculumFeed:
             self._looks.append(Look(row, looked.get(row, math.nan), extraction, forgotten, trained))
         return [look.row for look in self._looks if look.trained and look.row in rows]
 
-    def settled(self) -> list[int]:
+    def selected(self) -> list[int]:
         """Bring the looks of all processes together; return the rows that are trained on."""
         self._looks = sorted(self._gather(self._looks))
         self.standing.tokens_checked += sum(self._gather([self._tokens_looked_at]))
@@ -356,10 +372,10 @@ class CurriculumFeed:
         return [look.row for look in self._looks if look.trained]
 
     def undo(self) -> None:
-        """Forget the looks of this draw: it is judged once more."""
+        """Forget the looks of this draw: they are taken once more."""
         self._looks = []
 
-    def stepped(self, step: int, losses: Losses) -> bool:
+    def stepped(self, step: int, losses: Losses, learning_rate: float) -> bool:
         """Note that the weights have moved, look at the retain set, and tell whether this was the last step."""
         standing, rules = self.standing, self._rules
         self._note_looks(step)
@@ -369,12 +385,15 @@ class CurriculumFeed:
             self.curriculum.remove(self._news)
         probe = self._probe() if step % rules.probe_steps == 0 else None
         share = self._rescore()
-        record = self._record(step, losses, probe, share)
+        record = self._record(step, losses, learning_rate, probe, share)
         self._report(record)
-        self.reason = self._agreed(stop_reason(self._progress(record), rules.limits))
+        # The first process that has a reason tells: their clocks differ.
+        reasons = self._gather([stop_reason(self._progress(record), rules.limits)])
+        self.reason = next(filter(None, reasons), None)
         if self.reason is None and self.curriculum.exhausted:
             self.reason = StopReason.EXHAUSTED
-        if self._evaluation_due(step):
+        every = rules.evaluate_steps
+        if every is not None and not self.spoilt and (step % every == 0 or self.reason is not None):
             self.evaluate(step)
         wanted = self.reason is not None or self._asked_to_stop()
         return any(self._gather([wanted]))
@@ -402,22 +421,6 @@ class CurriculumFeed:
         self.reason = state["reason"] and StopReason(state["reason"])
         self._since = time.monotonic()
 
-    def _evaluation_due(self, step: int) -> bool:
-        every = self._rules.evaluate_steps
-        return every is not None and not self.spoilt and (step % every == 0 or self.reason is not None)
-
-    def _agreed(self, reason: StopReason | None) -> StopReason | None:
-        """Return the reason of the first process that has one: their clocks differ."""
-        return next(filter(None, self._gather([reason])), None)
-
-    def _text(self, sample: str, step: int) -> EncodedSample:
-        refused = self._samples.refused
-        return self._samples.forget.samples[self._place[sample]] if refused is None else refused(sample, step)
-
-    def _reference(self) -> torch.Tensor | None:
-        nll = self._samples.reference_nll
-        return None if nll is None else torch.from_numpy(nll[self._places(self._ids)])
-
     def _places(self, ids: Sequence[str]) -> IntArray:
         return np.array([self._place[sample] for sample in ids], dtype=np.int64)
 
@@ -433,10 +436,10 @@ class CurriculumFeed:
         ]
         if not due:
             return {}
-        ids = [self._ids[row] for row in due]
+        places = self._places([self._ids[row] for row in due])
         with self._checking():
-            measured = self._measures.memorized(self._places(ids))
-        self._tokens_looked_at += self._tokens(ids)
+            measured = self._measures.memorized(places)
+        self._tokens_looked_at += sum(len(self._samples.forget.samples[place].tokens) for place in places)
         return dict(zip(due, measured.accuracy.tolist(), strict=True))
 
     def _verdict(self, looked: Mapping[int, float]) -> dict[int, tuple[float, bool]]:
@@ -449,48 +452,40 @@ class CurriculumFeed:
             with self._checking():
                 return self._measures.extraction(places[candidates])
 
-        verdict = self._rules.thresholds.judge(np.array([looked[row] for row in rows]), extraction)
+        verdict = self._rules.thresholds.verdict(np.array([looked[row] for row in rows]), extraction)
         return dict(
             zip(rows, zip(verdict.extraction.tolist(), verdict.forgotten.tolist(), strict=True), strict=True)
         )
 
     def _note_looks(self, step: int) -> None:
         standing = self.standing
-        found = dict.fromkeys(self._ids[look.row] for look in self._looks if look.forgotten)
-        self._news = tuple(sample for sample in found if sample not in standing.forgotten)
+        forgotten = dict.fromkeys(self._ids[look.row] for look in self._looks if look.forgotten)
+        self._news = tuple(sample for sample in forgotten if sample not in standing.forgotten)
         standing.forgotten |= dict.fromkeys(self._news, step)
         for look in self._looks:
             sample = self._ids[look.row]
             if not math.isnan(look.accuracy):
                 standing.accuracy[sample] = look.accuracy
                 standing.checked[sample] = standing.updates.get(sample, 0)
+        retain = self._samples.retain
         # Afterwards: a sample that was drawn twice was looked at before either update.
         for look in self._looks:
-            self._count(look, self._ids[look.row])
-
-    def _count(self, look: Look, sample: str) -> None:
-        standing, tokens = self.standing, len(self._texts[look.row].tokens)
-        if look.trained:
+            sample, tokens = self._ids[look.row], len(self._texts[look.row].tokens)
+            if not look.trained:
+                standing.tokens_checked += tokens
+                continue
             standing.updates[sample] = standing.updates.get(sample, 0) + 1
             standing.tokens_trained += tokens
-            standing.tokens_retained += self._partner_tokens(look.row)
-        else:
-            standing.tokens_checked += tokens
-
-    def _partner_tokens(self, row: int) -> int:
-        retain = self._samples.retain
-        return len(retain.samples[self._partners[row]].tokens) if retain else 0
-
-    def _tokens(self, ids: Sequence[str]) -> int:
-        return sum(len(self._samples.forget.samples[self._place[sample]].tokens) for sample in ids)
+            if retain:
+                standing.tokens_retained += len(retain.samples[self._partners[look.row]].tokens)
 
     def _probe(self) -> tuple[float, float] | None:
         if self._measures.retained is None:
             return None
         with self._checking():
-            found = self._measures.retained()
+            memorized = self._measures.retained()
         self.standing.tokens_checked += self._measures.retained_tokens
-        self._retained = float(np.nanmean(found.accuracy)), float(np.nanmean(found.nll))
+        self._retained = float(np.nanmean(memorized.accuracy)), float(np.nanmean(memorized.nll))
         return self._retained
 
     def _rescore(self) -> float | None:
@@ -502,29 +497,37 @@ class CurriculumFeed:
         self.standing.rescored_epoch = epoch
         pool = self.curriculum.pool
         began = time.monotonic()
-        found = self._measures.rescored(self._places(pool.named(pool.in_pool)))
+        rescored = self._measures.rescored(self._places(pool.named(pool.in_pool)))
         self.standing.seconds_mrd += time.monotonic() - began
-        self.standing.mrd_evaluations += found.evaluations
-        self.standing.tokens_mrd += found.tokens
-        self.curriculum.reweigh(found.scores)
+        self.standing.mrd_evaluations += rescored.evaluations
+        self.standing.tokens_mrd += rescored.tokens
+        self.curriculum.reweigh(rescored.scores)
         return self.curriculum.effective_share
 
     def _record(
-        self, step: int, losses: Losses, probe: tuple[float, float] | None, share: float | None
+        self,
+        step: int,
+        losses: Losses,
+        learning_rate: float,
+        probe: tuple[float, float] | None,
+        share: float | None,
     ) -> StepRecord:
-        gathered = self._gather([losses])
+        parts = self._gather([losses])
         retain = self._samples.retain
-        tokens = sum(one.tokens for one in gathered)
+        tokens = sum(part.tokens for part in parts)
         return StepRecord(
             step=step,
             forget=self._ids,
             retain=tuple(retain.sample_ids[i] for i in self._partners) if retain else (),
             looks=tuple(self._looks),
-            forget_loss=sum(one.forget for one in gathered),
-            text_nll=sum(one.nll for one in gathered) / max(tokens, 1),
+            forget_loss=sum(part.forget for part in parts),
+            text_nll=sum(part.nll for part in parts) / max(tokens, 1),
             refusals=self._samples.refused is not None,
-            retain_loss=sum(one.retain for one in gathered) if retain else None,
+            retain_loss=sum(part.retain for part in parts) if retain else None,
+            learning_rate=learning_rate,
             forgotten=self._news,
+            updates=sum(self.standing.updates.values()),
+            forgotten_so_far=len(self.standing.forgotten),
             probe=probe,
             effective_share=share,
         )

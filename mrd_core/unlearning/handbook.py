@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mrd_core.unlearning.methods import METHODS, NOTATION, Method, Parameter
-from mrd_core.unlearning.sampling import SAMPLERS, Sampler
+from mrd_core.unlearning.sampling import SAMPLERS
 
 FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
 RETAINS = {"none": "none", "optional": "where a retain set is given", "required": "always; it needs a retain set"}
@@ -23,7 +23,10 @@ def chapter() -> str:
         *(_method(method) for method in METHODS.values()),
         "## Samplers",
         'Which forget sample is drawn next (`--sampler`). "X + MRD" changes nothing but this.',
-        *(_sampler(sampler) for sampler in SAMPLERS.values()),
+        *(
+            f"**{sampler.title}: `{sampler.name}`.** {sampler.help}\n\n$${sampler.formula}$$"
+            for sampler in SAMPLERS.values()
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -45,10 +48,6 @@ def _table(parameters: tuple[Parameter, ...]) -> Iterator[str]:
     for parameter in parameters:
         domain = f"{parameter.domain} {f'[{parameter.unit}]' if parameter.unit else ''}".strip()
         yield f"| `{parameter.name}` | {parameter.default} | {domain} | {parameter.help} | {parameter.source} |"
-
-
-def _sampler(sampler: Sampler) -> str:
-    return f"**{sampler.title}: `{sampler.name}`.** {sampler.help}\n\n$${sampler.formula}$$"
 
 
 if __name__ == "__main__":

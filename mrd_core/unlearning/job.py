@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import TrainingArguments
+import torch
+from accelerate import Accelerator
+from transformers import get_scheduler
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.memorization import Memorized, extraction_cost
-from mrd_core.model.reader import is_out_of_memory
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
+from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import evaluator
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.objective import Objective
-from mrd_core.unlearning.outcome import Ended, conclude, save_model, spoilt
+from mrd_core.unlearning.outcome import Ending, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (
     Prepared,
     Start,
@@ -38,7 +43,7 @@ from mrd_core.unlearning.preparation import (
 from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints, too_little_memory
+from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 
 
 def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
@@ -60,27 +65,22 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     began = time.monotonic()
     _require_trackers(config)
     prepared = prepare(config, files, context)
-    _announce(prepared, files, context)
+    # A resumed run has said before what was decided and what to mind.
+    if not files.start.exists():
+        for choice, reason in prepared.reasons.items():
+            context.event("info", f"{choice}: {reason}")
+        for warning in prepared.warnings:
+            context.event("warning", warning)
     stoppable = replace(prepared, before_batch=context.check_cancelled)
     start = measure_start(config, stoppable, files, context)
     run = Training(config, prepared, start, files, context)
     keep_answers(config, stoppable, files, context)
     earlier = run.feed.standing.seconds
-    ended = run.train(files)
-    summary = conclude(config, stoppable, start, ended, files, context)
+    ending = run.train()
+    summary = conclude(config, stoppable, start, ending, files, context)
     summary["seconds"] = round(earlier + time.monotonic() - began, 3)
     save_model(config, prepared, start, summary, files)
     write_json(files.summary, summary)
-
-
-def _announce(prepared: Prepared, files: UnlearningFiles, context: JobContext) -> None:
-    """Say what was decided and what to mind, once: a resumed run has said it."""
-    if files.start.exists():
-        return
-    for what, reason in prepared.reasons.items():
-        context.event("info", f"{what}: {reason}")
-    for warning in prepared.warnings:
-        context.event("warning", warning)
 
 
 class Training:
@@ -88,7 +88,6 @@ class Training:
 
     Attributes:
         feed: The state of the run.
-        recorder: What writes it down.
     """
 
     def __init__(
@@ -100,81 +99,101 @@ class Training:
         context: JobContext,
     ) -> None:
         self._config = config
+        self._model = prepared.trained
+        self._files = files
         self._context = context
         self._cancelled: Cancelled | None = None
         most_steps = config.most_steps(len(prepared.forget))
-        measures = _measures(config, prepared, start, files)
-        self.feed = CurriculumFeed(
-            _curriculum(config, prepared),
-            _samples(config, prepared, start, files),
-            measures,
-            _rules(config, start),
-            report=lambda record: self.recorder(record),
-            asked_to_stop=self._asked_to_stop,
-            before_save=lambda: self.recorder.flush(),
-            report_evaluation=lambda evaluation: self.recorder.evaluated(evaluation),
-        )
-        self._trainer = UnlearningTrainer(
-            prepared.trained,
-            _arguments(config, files, prepared, most_steps),
-            _objective(config, prepared),
-            self.feed,
-        )
-        self._checkpoint = self._take_up(files)
-        self.recorder = Recorder(
+        self._accelerator = _accelerator(config, prepared, files)
+        self._recorder = Recorder(
             files,
             context,
-            self.feed.standing,
             dict(zip(prepared.forget.sample_ids, start.accuracy.tolist(), strict=True)),
             most_steps,
             prepared.model.device,
-            lambda: self._trainer.learning_rate,
-            self._trainer.log if config.report_to else None,
+            self._log if config.report_to else None,
         )
-        if self._checkpoint is None:
-            self.recorder.begin(self.feed.probe_start())
+        frame = prepared.curriculum
+        weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
+        self.feed = CurriculumFeed(
+            Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed),
+            _samples(config, prepared, start, files),
+            _measures(config, prepared, start, files),
+            _rules(config, start),
+            report=self._recorder,
+            asked_to_stop=self._asked_to_stop,
+            before_save=self._recorder.flush,
+            report_evaluation=self._recorder.evaluated,
+        )
+        kind: Any = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}[config.optimiser.name]
+        groups = decayed_groups(prepared.trained, config.optimiser.weight_decay)
+        optimiser: torch.optim.Optimizer = kind(groups, lr=prepared.learning_rate)
+        self._trainer = Trainer(
+            prepared.trained,
+            optimiser,
+            _objective(config, prepared),
+            self.feed,
+            self._accelerator,
+            schedule=get_scheduler(config.optimiser.schedule, optimiser, 0, most_steps),
+            max_grad_norm=config.optimiser.max_grad_norm,
+            checkpoint_folder=files.checkpoints,
+            checkpoint_steps=config.checkpoint_steps,
+        )
+        self._checkpoint = self._take_up()
 
-    def train(self, files: UnlearningFiles) -> Ended:
+    def train(self) -> Ending:
         """Train until the feed says stop, and return how it ended.
 
         Raises:
-            UserError: The weights are spoilt.
+            UserError: The weights are spoilt, or a step does not fit into the memory.
             Cancelled: The run was asked to stop.
         """
         self.feed.start_clock()
         if self._checkpoint is None and self._config.evaluation.every_steps is not None:
             self.feed.evaluate(0)
-        if self.feed.reason is None:
-            self._train()
-        else:
-            # Killed between its last step and its result.
-            self._trainer.load(str(self._checkpoint))
-        self.recorder.flush(ended=True)
+        self._take_steps()
+        self._recorder.flush(ended=True)
         if self.feed.spoilt:
             raise spoilt(f"The loss of step {self.feed.standing.steps}", self._trainer.learning_rate)
         if self.feed.reason is None:
             raise self._cancelled or Cancelled("Training stopped without a reason of its own.")
-        drawn = Counter(sample for step in files.read_steps() for sample in step["forget"])
-        return Ended(self.feed.reason, self.feed.standing, dict(drawn), self.recorder.peak_memory_mb)
+        drawn = Counter(sample for step in self._files.read_steps() for sample in step["forget"])
+        return Ending(self.feed.reason, self.feed.standing, dict(drawn), self._recorder.peak_memory_mb)
 
-    def _train(self) -> None:
-        try:
-            self._trainer.train(resume_from_checkpoint=self._checkpoint)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise too_little_memory("The optimiser's state beside weights and gradients") from error
-            raise
+    def _take_steps(self) -> None:
+        if self._config.optimiser.gradient_checkpointing:
+            self._model.activation_checkpointing_enable()
+        # For the precision of the passes alone. Gradients are added up once a step, see `Trainer`: a wrapper would
+        # wait at each pass for processes that may have no work.
+        self._accelerator.prepare_model(self._model, device_placement=False, evaluation_mode=True)
+        torch.manual_seed(self._config.seed)
+        if self._checkpoint is not None:
+            self._trainer.resume(self._checkpoint)
+        # A run may have been killed between its last step and its result.
+        if self.feed.reason is None:
+            self._trainer.train()
+        if self._config.report_to:
+            self._accelerator.end_training()
 
-    def _take_up(self, files: UnlearningFiles) -> str | None:
-        """Restore the newest checkpoint, if there is one, and cut what was written down to where it stands."""
-        found = checkpoints(files.checkpoints)
-        if found:
-            self.feed.restore(found[-1], SAMPLERS[self._config.curriculum.sampler])
-            self._context.event("info", f"Goes on after step {self.feed.standing.steps}.")
-        files.keep_steps(self.feed.standing.steps)
-        files.keep_evaluations(self.feed.standing.steps if found else -1)
-        self._context.go_back(self.feed.standing.steps if found else -1)
-        return str(found[-1]) if found else None
+    def _take_up(self) -> Path | None:
+        """Restore the feed from the newest checkpoint, if there is one, and cut what was written down to there."""
+        newest = next(reversed(checkpoints.existing(self._files.checkpoints)), None)
+        steps = -1
+        if newest is not None:
+            self.feed.restore(newest, SAMPLERS[self._config.curriculum.sampler])
+            steps = self.feed.standing.steps
+            self._context.event("info", f"Goes on after step {steps}.")
+        self._files.keep_steps(self.feed.standing.steps)
+        self._files.keep_evaluations(steps)
+        self._context.go_back(steps)
+        if newest is None:
+            self._recorder.begin(self.feed.probe_start())
+        else:
+            self._recorder.resume(self.feed.standing)
+        return newest
+
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        self._accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step)
 
     def _asked_to_stop(self) -> bool:
         try:
@@ -182,12 +201,6 @@ class Training:
         except Cancelled as cancelled:
             self._cancelled = cancelled
         return self._cancelled is not None
-
-
-def _curriculum(config: UnlearnConfig, prepared: Prepared) -> Curriculum:
-    frame = prepared.curriculum
-    weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
-    return Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed)
 
 
 def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> Samples:
@@ -223,7 +236,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: Un
         retained=retained if probed else None,
         retained_tokens=int(probed.lengths.sum()) if probed else 0,
         rescored=anew,
-        evaluated=evaluator(config, prepared, files),
+        evaluation=evaluator(config, prepared, files),
     )
 
 
@@ -253,36 +266,19 @@ def _objective(config: UnlearnConfig, prepared: Prepared) -> Objective:
     )
 
 
-def _arguments(
-    config: UnlearnConfig, files: UnlearningFiles, prepared: Prepared, most_steps: int
-) -> TrainingArguments:
-    settings = config.optimiser
-    on_cpu = prepared.model.device.type == "cpu"
-    if "tensorboard" in config.report_to:
-        # By default it lies among the checkpoints, which do not stay.
-        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(files.directory / "tensorboard"))
-    return TrainingArguments(
-        output_dir=str(files.checkpoints),
-        run_name=config.title,
-        max_steps=most_steps,
-        # One item of the loop is one step, whatever it draws.
-        per_device_train_batch_size=1,
-        optim=settings.name,
-        learning_rate=prepared.learning_rate,
-        weight_decay=settings.weight_decay,
-        lr_scheduler_type=settings.schedule,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.mixed_precision == "bf16",
-        activation_checkpointing=settings.gradient_checkpointing,
-        save_strategy="steps",
-        save_steps=config.checkpoint_steps,
-        logging_strategy="no",
-        report_to=list(config.report_to),
-        disable_tqdm=True,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=False,
-        seed=config.seed % 2**32,
+def _accelerator(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles) -> Accelerator:
+    """Return accelerate's side of the run, with the experiment trackers that were asked for."""
+    accelerator = accelerator_on(
+        prepared.model.device,
+        mixed_precision=config.optimiser.mixed_precision,
+        log_with=list(config.report_to) or None,
+        project_dir=os.environ.get("TENSORBOARD_LOGGING_DIR", str(files.tensorboard)),
     )
+    if config.report_to:
+        settings = {name: json.dumps(value) for name, value in config.model_dump(mode="json").items()}
+        names = {"wandb": {"name": config.title}, "mlflow": {"run_name": config.title}}
+        accelerator.init_trackers(os.environ.get("WANDB_PROJECT", "mrd-lens"), settings, names)
+    return accelerator
 
 
 def _require_trackers(config: UnlearnConfig) -> None:

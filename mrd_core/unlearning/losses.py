@@ -1,4 +1,4 @@
-"""What is minimised: the losses of the unlearning methods, each one pure function of tensors.
+"""What the losses of the unlearning methods are made of, and their retain terms: pure functions of tensors.
 
 A batch of B samples is right-padded to L positions. `log_probs`, shape (B, L), holds log p(x_t | x_<t; θ)
 [nats] in fp32 or finer; `mask`, shape (B, L), is true at the scored positions, of which every sample has at
@@ -28,8 +28,7 @@ def sample_nll(log_probs: Tensor, mask: Tensor) -> Tensor:
 def nll_loss(log_probs: Tensor, mask: Tensor, average: Average) -> Tensor:
     """Return the mean negative log-likelihood [nats per token].
 
-    It is the retain term of all methods, and the forget term of preference optimisation (Maini et al. 2024),
-    where the answers are refusals.
+    It is the retain term of all methods.
 
     Args:
         log_probs: Shape (B, L).
@@ -37,105 +36,6 @@ def nll_loss(log_probs: Tensor, mask: Tensor, average: Average) -> Tensor:
         average: `tokens`: Σ_i NLL_i / Σ_i n_i, where long answers weigh more; `samples`: (1/B) Σ_i NLL_i / n_i.
     """
     return -_mean(log_probs, mask, average)
-
-
-def ga_loss(log_probs: Tensor, mask: Tensor, average: Average) -> Tensor:
-    """Return −mean NLL: gradient ascent (Jang et al. 2023), and the forget term of GradDiff (Liu et al. 2022).
-
-    It has no lower bound. Arguments as in `nll_loss`.
-    """
-    return -nll_loss(log_probs, mask, average)
-
-
-def npo_loss(nll: Tensor, nll_reference: Tensor, beta: float) -> Tensor:
-    """Return the loss of negative preference optimisation (Zhang et al. 2024).
-
-    −(2/β) · mean_i log σ(β (NLL_i − NLL_ref,i)), with NLLs summed over the answer. Its gradient with respect
-    to NLL_i is −(2/B) σ(−β (NLL_i − NLL_ref,i)): that of gradient ascent on mean_i NLL_i as long as the model
-    is the reference, or β → 0, and vanishing as NLL_i grows.
-
-    Args:
-        nll: Summed NLL of each sample [nats], shape (B,).
-        nll_reference: The same under the frozen starting model, shape (B,).
-        beta: Inverse temperature β > 0 [1/nat].
-    """
-    return _bounded_ascent(nll - nll_reference, beta)
-
-
-def simnpo_loss(nll: Tensor, n: Tensor, beta: float, gamma: float) -> Tensor:
-    """Return the loss of SimNPO: NPO with the length in the place of the reference (Fan et al. 2024).
-
-    −(2/β) · mean_i log σ(β (NLL_i/n_i − γ)). The paper writes its margin outside of the bracket,
-    log σ(β NLL_i/n_i − γ_paper); its implementations have it inside, as here, so γ_paper = β γ. At γ = 0,
-    the default, both agree.
-
-    Args:
-        nll: Summed NLL of each sample [nats], shape (B,).
-        n: Scored tokens of each sample, shape (B,).
-        beta: Inverse temperature β > 0 [tokens/nat].
-        gamma: NLL at which the push has fallen to half of its full strength [nats per token].
-    """
-    return _bounded_ascent(nll / n - gamma, beta)
-
-
-def wga_loss(
-    log_probs: Tensor,
-    mask: Tensor,
-    beta: float,
-    granularity: Granularity,
-    average: Average,
-) -> Tensor:
-    """Return weighted gradient ascent, also SimSat: −mean_t w NLL_t with w = p^β, a constant to the gradient.
-
-    The weight fades as the probability falls, so what is forgotten is left alone (Wang et al. 2025, WGA;
-    Yang et al. 2025, saturation).
-
-    Args:
-        log_probs: Shape (B, L).
-        mask: Shape (B, L).
-        beta: Exponent β ≥ 0; 0 is gradient ascent.
-        granularity: Whose probability p is, see `log_confidence`.
-        average: As in `nll_loss`.
-    """
-    log_p = log_confidence(log_probs, mask, granularity)
-    return weighted_ga_loss(log_probs, mask, saturation(log_p, beta), average)
-
-
-def simimp_loss(
-    log_probs: Tensor,
-    mask: Tensor,
-    beta: float,
-    granularity: Granularity,
-    average: Average,
-) -> Tensor:
-    """Return −mean_t w NLL_t with w = (1 − p)^β, a constant to the gradient (Yang et al. 2025, importance).
-
-    Tokens that the model is sure of anyway, such as function words, weigh little. Arguments as in `wga_loss`.
-    """
-    log_p = log_confidence(log_probs, mask, granularity)
-    return weighted_ga_loss(log_probs, mask, importance(log_p, beta), average)
-
-
-def satimp_loss(
-    log_probs: Tensor,
-    mask: Tensor,
-    beta1: float,
-    beta2: float,
-    granularity: Granularity,
-    average: Average,
-) -> Tensor:
-    """Return −mean_t w NLL_t with w = p^β1 (1 − p)^β2, a constant to the gradient (Yang et al. 2025, SatImp).
-
-    Args:
-        log_probs: Shape (B, L).
-        mask: Shape (B, L).
-        beta1: Exponent β1 ≥ 0 of the saturation p.
-        beta2: Exponent β2 ≥ 0 of the importance 1 − p.
-        granularity: Whose probability p is, see `log_confidence`.
-        average: As in `nll_loss`.
-    """
-    log_p = log_confidence(log_probs, mask, granularity)
-    return weighted_ga_loss(log_probs, mask, saturation(log_p, beta1) * importance(log_p, beta2), average)
 
 
 @torch.no_grad()
@@ -167,7 +67,7 @@ def importance(log_p: Tensor, beta: float) -> Tensor:
     return (-log_p.expm1()).clamp(min=0).pow(beta)
 
 
-def weighted_ga_loss(log_probs: Tensor, mask: Tensor, weights: Tensor, average: Average) -> Tensor:
+def weighted_ascent(log_probs: Tensor, mask: Tensor, weights: Tensor, average: Average) -> Tensor:
     """Return −mean_t w_t NLL_t; the mean is over the scored positions and not over the weights.
 
     Args:
@@ -177,6 +77,16 @@ def weighted_ga_loss(log_probs: Tensor, mask: Tensor, weights: Tensor, average: 
         average: As in `nll_loss`.
     """
     return _mean(weights * log_probs, mask, average)
+
+
+def bounded_ascent(excess: Tensor, beta: float) -> Tensor:
+    """Return −(2/β) · mean_i log σ(β x_i), which is 0 from far above x = 0 and −2x from far below.
+
+    Args:
+        excess: How much less likely each sample is than it is compared with, x_i [nats], shape (B,).
+        beta: Inverse temperature β > 0.
+    """
+    return -(2 / beta) * functional.logsigmoid(beta * excess).mean()
 
 
 def kl_loss(log_p_reference: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
@@ -198,8 +108,3 @@ def _mean(values: Tensor, mask: Tensor, average: Average) -> Tensor:
     if average == "tokens":
         return values.sum() / mask.sum()
     return (values.sum(1) / mask.sum(1)).mean()
-
-
-def _bounded_ascent(excess: Tensor, beta: float) -> Tensor:
-    """Return −(2/β) · mean_i log σ(β x_i), which is 0 from far above x = 0 and −2x from far below."""
-    return -(2 / beta) * functional.logsigmoid(beta * excess).mean()

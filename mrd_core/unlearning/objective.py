@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -11,14 +10,13 @@ import torch
 from torch import Tensor
 
 from mrd_core.model.encoding import EncodedSample
-from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
 from mrd_core.unlearning.losses import kl_loss, nll_loss
-from mrd_core.unlearning.methods import Average, Method, averaged_over
+from mrd_core.unlearning.methods import Average, ForgetBatch, Method, averaged_over
 from mrd_core.unlearning.sampling import part
 from mrd_core.unlearning.texts import TextBatch, answers
 
 
-class Drawn(NamedTuple):
+class StepBatch(NamedTuple):
     """What is trained on in one step, by all processes together.
 
     Attributes:
@@ -32,18 +30,18 @@ class Drawn(NamedTuple):
     retain: Sequence[EncodedSample]
 
 
-class Judge(Protocol):
-    """Tells which samples of a draw are forgotten already."""
+class Selection(Protocol):
+    """Chooses which samples of a step's batch are trained on: those that are forgotten already are not."""
 
-    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
-        """Take the MA of these rows of the draw before the update; return those of them to train on."""
+    def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+        """Return which of these rows to train on, given their MA before the update."""
 
-    def settled(self) -> list[int]:
-        """Take note that every row of this process is judged; return all rows that are trained on, by anyone."""
+    def selected(self) -> list[int]:
+        """Return all rows that are trained on, by any process; asked once all rows of this one were seen."""
 
 
 class Losses(NamedTuple):
-    """What a step found before it moved the weights, in the part of it that this process has.
+    """The losses of a step before it moves the weights, those of this process's part of it.
 
     Attributes:
         forget: Forget term.
@@ -72,7 +70,6 @@ class Objective:
             a retain term KL(p_ref ‖ p_θ); None for the NLL of the retain answers.
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
-        precision: The context of forward passes, such as autocast.
         rank: This process, of `processes`.
     """
 
@@ -82,46 +79,50 @@ class Objective:
     reference: Callable[[TextBatch], Tensor] | None
     micro_batch: int
     device: torch.device
-    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
     rank: int = 0
     processes: int = 1
 
-    def accumulate(self, model: Any, drawn: Drawn, judge: Judge, backward: Callable[[Tensor], None]) -> Losses:
-        """Call `backward` on the parts of the step's loss, a micro-batch at a time, and return what was found.
+    def accumulate(
+        self, model: Any, batch: StepBatch, selection: Selection, backward: Callable[[Tensor], None]
+    ) -> Losses:
+        """Call `backward` on the parts of the step's loss, a micro-batch at a time, and return the losses.
 
         Each part weighs by its share of what the loss is a mean over (tokens or samples of all that was drawn),
         so the gradients add up to those of the whole batch, over micro-batches and processes alike. Only the
         group weights of WGA, SimImp and SatImp see their own part alone. Samples that are forgotten already add
         nothing, and neither do their retain partners; where all are, no gradient arises at all.
         """
-        forget, nll, tokens = self._forget(model, drawn, judge, backward)
-        trained = set(judge.settled())
-        retain = self._retain(model, drawn.retain, trained, backward) if self.retain_weight else 0.0
+        forget, nll, tokens = self._forget(model, batch, selection, backward)
+        trained = set(selection.selected())
+        retain = self._retain(model, batch.retain, trained, backward) if self.retain_weight else 0.0
         return Losses(forget, retain, nll, tokens, len(trained))
 
     def _forget(
-        self, model: Any, drawn: Drawn, judge: Judge, backward: Callable[[Tensor], None]
+        self, model: Any, batch: StepBatch, selection: Selection, backward: Callable[[Tensor], None]
     ) -> tuple[float, float, int]:
         total, nll, tokens = 0.0, 0.0, 0
         average = averaged_over(self.parameters)
-        whole = _size(drawn.forget, average)
-        for rows in self._micro_batches(range(len(drawn.forget))):
-            batch = TextBatch.of([drawn.forget[row] for row in rows], self.device)
-            with self.precision():
-                found = answers(model, batch)
-            nll -= float(found.log_probs.detach().sum())
-            tokens += int(batch.mask.sum())
-            kept = judge.judge(rows, (found.hits.sum(dim=1) / batch.mask.sum(dim=1)).tolist())
-            if not kept:
+        whole = _size(batch.forget, average)
+        mine = part(range(len(batch.forget)), self.rank, self.processes)
+        for start in range(0, len(mine), self.micro_batch):
+            rows = list(mine[start : start + self.micro_batch])
+            texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
+            predictions = answers(model, texts)
+            nll -= float(predictions.log_probs.detach().sum())
+            tokens += int(texts.mask.sum())
+            accuracy = predictions.hits.sum(dim=1) / texts.mask.sum(dim=1)
+            chosen = selection.select(rows, accuracy.tolist())
+            if not chosen:
                 continue
-            places = [rows.index(row) for row in kept]
-            chosen = ForgetBatch(
-                found.log_probs[places],
-                batch.mask[places],
-                None if drawn.reference_nll is None else drawn.reference_nll[kept].to(found.log_probs),
+            places = [rows.index(row) for row in chosen]
+            reference = batch.reference_nll
+            forget_batch = ForgetBatch(
+                predictions.log_probs[places],
+                texts.mask[places],
+                None if reference is None else reference[chosen].to(predictions.log_probs),
             )
-            share = _size([drawn.forget[row] for row in kept], average) / whole
-            loss = share * FORGET_TERMS[self.method.name](chosen, self.parameters)
+            share = _size([batch.forget[row] for row in chosen], average) / whole
+            loss = share * self.method.loss(forget_batch, **self.parameters)
             backward(loss)
             total += float(loss.detach())
         return total, nll, tokens
@@ -133,24 +134,17 @@ class Objective:
         mine = [row for row in part(range(len(samples)), self.rank, self.processes) if row in trained]
         for start in range(0, len(mine), self.micro_batch):
             chosen = [samples[row] for row in mine[start : start + self.micro_batch]]
-            batch = TextBatch.of(chosen, self.device)
-            with self.precision():
-                found = answers(model, batch)
-            loss = _size(chosen, "tokens") / whole * self._retain_term(batch, found.log_probs, found.log_softmax)
+            texts = TextBatch.of(chosen, self.device)
+            predictions = answers(model, texts)
+            if self.reference is None:
+                term = nll_loss(predictions.log_probs, texts.mask, "tokens")
+            else:
+                everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
+                term = kl_loss(self.reference(texts), predictions.log_softmax, everywhere)
+            loss = _size(chosen, "tokens") / whole * term
             backward(self.retain_weight * loss)
             total += float(loss.detach())
         return total
-
-    def _retain_term(self, batch: TextBatch, log_probs: Tensor, log_softmax: Tensor) -> Tensor:
-        if self.reference is None:
-            return nll_loss(log_probs, batch.mask, "tokens")
-        positions = torch.ones(len(log_softmax), dtype=torch.bool, device=log_softmax.device)
-        return kl_loss(self.reference(batch), log_softmax, positions)
-
-    def _micro_batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
-        mine = part(rows, self.rank, self.processes)
-        for start in range(0, len(mine), self.micro_batch):
-            yield list(mine[start : start + self.micro_batch])
 
 
 def _size(samples: Sequence[EncodedSample], average: Average) -> int:

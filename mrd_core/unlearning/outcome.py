@@ -28,7 +28,7 @@ _STAGING = ".model.saving"
 
 
 @dataclass(frozen=True)
-class Ended:
+class Ending:
     """How training ended.
 
     Attributes:
@@ -58,7 +58,7 @@ def conclude(
     config: UnlearnConfig,
     prepared: Prepared,
     start: Start,
-    ended: Ended,
+    ending: Ending,
     files: UnlearningFiles,
     context: JobContext,
 ) -> dict[str, Any]:
@@ -68,16 +68,20 @@ def conclude(
         UserError: The last step spoilt the weights.
     """
     context.progress(1, 1, message="Measuring the model after unlearning")
-    after = _measured(prepared, start)
+    measured = prepared.memorized(prepared.forget)
+    verdict = start.thresholds.verdict(
+        measured.accuracy, lambda samples: prepared.extraction(prepared.forget, samples)
+    )
+    after = _After(measured.accuracy, measured.nll, verdict.forgotten, retain_measures(prepared))
     if not np.isfinite(after.nll).all():
         raise spoilt("The loss after the last step", prepared.learning_rate)
     before = pd.read_parquet(files.before).merge(pd.read_parquet(files.answers_before), "left", "sample_id")
-    frame = _outcome(prepared, before, after, ended)
+    frame = _outcome(prepared, before, after, ending)
     tokens = pd.read_parquet(files.tokens_before).rename(columns={"log_prob": "log_prob_before"})
     log_probs = prepared.answer_log_probs()["log_prob"].to_numpy()
     write_frame(files.tokens, tokens.assign(log_prob_after=log_probs))
     write_frame(files.outcome, frame)
-    return _summary(config, prepared, start, ended, after)
+    return _summary(config, prepared, start, ending, after)
 
 
 def save_model(
@@ -118,25 +122,17 @@ def spoilt(what: str, learning_rate: float) -> UserError:
     )
 
 
-def _measured(prepared: Prepared, start: Start) -> _After:
-    memorized = prepared.memorized(prepared.forget)
-    verdict = start.thresholds.judge(
-        memorized.accuracy, lambda samples: prepared.extraction(prepared.forget, samples)
-    )
-    return _After(memorized.accuracy, memorized.nll, verdict.forgotten, retain_measures(prepared))
-
-
-def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: Ended) -> pd.DataFrame:
+def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ending: Ending) -> pd.DataFrame:
     ids = list(prepared.forget.sample_ids)
     written = np.flatnonzero(before["own_answer"].notna())
     answers = np.full(len(ids), None, dtype=object)
     answers[written] = prepared.own_answers(written)
-    standing = ended.standing
+    standing = ending.standing
     return pd.DataFrame(
         {
             "sample_id": ids,
             "updates": [standing.updates.get(sample, 0) for sample in ids],
-            "draws": [ended.draws.get(sample, 0) for sample in ids],
+            "draws": [ending.draws.get(sample, 0) for sample in ids],
             "forgotten_step": pd.array([standing.forgotten.get(sample) for sample in ids], dtype="Int64"),
             "forgotten_at_end": after.forgotten,
             "accuracy_before": before["accuracy"],
@@ -150,9 +146,9 @@ def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ended: End
 
 
 def _summary(
-    config: UnlearnConfig, prepared: Prepared, start: Start, ended: Ended, after: _After
+    config: UnlearnConfig, prepared: Prepared, start: Start, ending: Ending, after: _After
 ) -> dict[str, Any]:
-    standing, count = ended.standing, len(prepared.forget)
+    standing, count = ending.standing, len(prepared.forget)
     summary = {
         "n_samples": count,
         "updates": sum(standing.updates.values()),
@@ -162,7 +158,7 @@ def _summary(
         "forgotten": len(standing.forgotten),
         "forgotten_at_end": int(after.forgotten.sum()),
         "came_back": len(_came_back(prepared, standing, after)),
-        "stop_reason": ended.reason.value,
+        "stop_reason": ending.reason.value,
         "method": config.method,
         "label": config.label,
         "sampler": config.curriculum.sampler,
@@ -180,9 +176,9 @@ def _summary(
             "extraction": start.thresholds.extraction,
         },
         **prepared.evenness,
-        "peak_memory_mb": round(ended.peak_memory_mb, 1),
+        "peak_memory_mb": round(ending.peak_memory_mb, 1),
         "reasons": prepared.reasons,
-        "warnings": prepared.warnings + _warnings(ended, _came_back(prepared, standing, after), count),
+        "warnings": prepared.warnings + _warnings(ending, _came_back(prepared, standing, after), count),
     }
     measures = _measures(start, after)
     return (
@@ -247,14 +243,14 @@ def _came_back(prepared: Prepared, standing: Standing, after: _After) -> list[st
     return [sample for sample, forgotten in ids if sample in standing.forgotten and not forgotten]
 
 
-def _warnings(ended: Ended, came_back: list[str], count: int) -> list[str]:
+def _warnings(ending: Ending, came_back: list[str], count: int) -> list[str]:
     warnings = []
     if came_back:
         warnings.append(
-            f"{len(came_back)} of the {len(ended.standing.forgotten)} samples that were found forgotten are not "
+            f"{len(came_back)} of the {len(ending.standing.forgotten)} samples that were found forgotten are not "
             "so any more at the end: later steps on other samples brought them back."
         )
-    if ended.reason is not StopReason.ALL_FORGOTTEN and len(ended.standing.forgotten) < count:
-        left = count - len(ended.standing.forgotten)
-        warnings.append(f"The run ended ({ended.reason.value}) with {left} samples not found forgotten.")
+    if ending.reason is not StopReason.ALL_FORGOTTEN and len(ending.standing.forgotten) < count:
+        left = count - len(ending.standing.forgotten)
+        warnings.append(f"The run ended ({ending.reason.value}) with {left} samples not found forgotten.")
     return warnings

@@ -164,11 +164,10 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
             "there is no utility."
         )
     template = choose_template(model.tokenizer, config.model.template)
-    forget = answerable(encode(forget_set, model.tokenizer, model.context, template.value), "forget", warnings)
+    forget = _encoded(forget_set, model, template.value, "forget", warnings)
     retain = None
     if retain_set is not None:
-        retain = encode(retain_set, model.tokenizer, model.context, template.value)
-        retain = answerable(retain, "retain", warnings)
+        retain = _encoded(retain_set, model, template.value, "retain", warnings)
     curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
     rate = _learning_rate(config, model)
     reasons |= {"learning rate": rate.stated, "template": template.stated, "threads": threads.stated}
@@ -187,7 +186,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
 
 
 def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles, context: JobContext) -> Start:
-    """Measure the starting model and store what was found; a resumed run reads what the first attempt stored.
+    """Measure the starting model and store its measures; a resumed run reads what the first attempt stored.
 
     Raises:
         UserError: The thresholds cannot be had.
@@ -342,44 +341,38 @@ def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[st
     return retain_set
 
 
-def _thresholds(
-    config: UnlearnConfig, prepared: Prepared, memorized: Memorized, forget_set: ForgetSet
-) -> Thresholds:
-    stopping = config.stopping
+def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, forget_set: ForgetSet) -> Thresholds:
+    """Return when a sample counts as forgotten.
+
+    Args:
+        config: Of the run.
+        prepared: The starting model.
+        start: MA of its forget samples.
+        forget_set: Their texts.
+    """
+    stopping, subject, texts = config.stopping, prepared, prepared.forget
     if stopping.source == "absolute":
         return Thresholds.absolute(
             stopping.accuracy, stopping.extraction_likelihood if stopping.extraction else None
         )
-    if stopping.source == "initial-average":
-        extraction = prepared.extraction(prepared.forget) if stopping.extraction else None
-        return Thresholds.average(memorized.accuracy, extraction, stopping.source)
     if stopping.source == "held-out":
         assert stopping.held_out is not None  # the configuration sees to it
-        texts = encode(
-            read_split(stopping.held_out, "held_out"),
-            prepared.model.tokenizer,
-            prepared.model.context,
-            prepared.template,
-        )
-        return _average_over(prepared.reader, answerable(texts, "held-out", []), config)
-    assert stopping.reference is not None
-    return _reference_average(config, prepared, stopping.reference, forget_set)
+        held_out = read_split(stopping.held_out, "held_out")
+        texts = _encoded(held_out, prepared.model, prepared.template, "held-out", [])
+    if stopping.source == "reference":
+        # The forget set on a model that was trained without it.
+        changes = {"source": stopping.reference, "adapter": None, "dtype": "float32"}
+        model = models.load(config.model.model_copy(update=changes))
+        subject = replace(prepared, model=model, trained=model.network)
+        texts = _encoded(forget_set, model, prepared.template, "forget", [])
+    memorized = start if stopping.source == "initial-average" else subject.memorized(texts)
+    extraction = subject.extraction(texts) if stopping.extraction else None
+    return Thresholds.average(memorized.accuracy, extraction, stopping.source)
 
 
-def _average_over(reader: Reader, texts: Encoded, config: UnlearnConfig) -> Thresholds:
-    """Return the means of MA and, where it is asked for, EL of these texts under a model."""
-    extraction = extraction_likelihood(reader, texts) if config.stopping.extraction else None
-    return Thresholds.average(measure_memorization(reader, texts).accuracy, extraction, config.stopping.source)
-
-
-def _reference_average(
-    config: UnlearnConfig, prepared: Prepared, source: str, forget_set: ForgetSet
-) -> Thresholds:
-    """Measure the forget set on a model that was trained without it."""
-    model = models.load(config.model.model_copy(update={"source": source, "adapter": None, "dtype": "float32"}))
-    texts = answerable(encode(forget_set, model.tokenizer, model.context, prepared.template), "forget", [])
-    reader = model.reader(prepared.reader.batch_tokens, prepared.before_batch)
-    return _average_over(reader, texts, config)
+def _encoded(texts: ForgetSet, model: LoadedModel, template: str, name: str, warnings: list[str]) -> Encoded:
+    """Return those of these texts as tokens that have an answer token within the context."""
+    return answerable(encode(texts, model.tokenizer, model.context, template), name, warnings)
 
 
 def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,18 +13,17 @@ import psutil
 import torch
 
 from mrd_core.runs import JobContext, Metric, SampleUpdate
-from mrd_core.unlearning.feed import Evaluation, Standing, StepRecord
+from mrd_core.unlearning.curves import EVALUATION, Curve
+from mrd_core.unlearning.feed import EvaluationRecord, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
 
 # A transaction a step would cost as much as a small model's step.
 FLUSH_SECONDS = 0.5
-# Before the names of an evaluation's metrics among those of the steps.
-EVALUATION = "evaluation_"
-Logger = Callable[[dict[str, float]], None]
+Logger = Callable[[Mapping[str, float], int], None]
 
 
-class _Mark(NamedTuple):
-    """Where the run stood at some time [s]."""
+class _Pace(NamedTuple):
+    """Where a run stood at some time [s]."""
 
     time: float
     steps: int
@@ -37,120 +36,123 @@ class Recorder:
     Args:
         files: Of the run.
         context: Its link to the outside.
-        standing: How far the run is; it is read at each step.
         accuracy: MA of every forget sample on the starting model, by id.
         most_steps: Where the run ends at the latest.
         device: Whose memory is reported.
-        learning_rate: Returns the learning rate.
-        log: Hands named values on to experiment trackers.
+        log: Hands named values of a step on to experiment trackers.
+
+    Attributes:
+        peak_memory_mb: Most memory of the device that was in use [MiB].
     """
 
     def __init__(
         self,
         files: UnlearningFiles,
         context: JobContext,
-        standing: Standing,
         accuracy: Mapping[str, float],
         most_steps: int,
         device: torch.device,
-        learning_rate: Callable[[], float],
         log: Logger | None = None,
     ) -> None:
         self.peak_memory_mb = 0.0
         self._files = files
         self._context = context
-        self._standing = standing
-        self._accuracy = dict(accuracy) | standing.accuracy
+        self._accuracy = dict(accuracy)
         self._accuracy_sum = sum(self._accuracy.values())
         self._most_steps = most_steps
         self._device = device
-        self._learning_rate = learning_rate
         self._log = log
         self._metrics: list[Metric] = []
         self._updates: list[SampleUpdate] = []
         self._flushed = time.monotonic()
-        self._pace_from: _Mark | None = None
+        self._steps = 0
+        self._forgotten = 0
+        self._first: _Pace | None = None
 
     def begin(self, retained: tuple[float, float] | None) -> None:
-        """Report the starting model as step 0."""
-        self._take(0, {"updates": 0.0, "forgotten": 0.0, "accuracy": self._mean_accuracy()} | _probe(retained))
+        """Report the starting model as step 0, with MA and NLL of the probed retain samples."""
+        start: dict[str, float] = {Curve.UPDATES: 0.0, Curve.FORGOTTEN: 0.0, Curve.ACCURACY: self._mean_accuracy()}
+        self._keep(0, start | _probe(retained))
         self.flush()
+
+    def resume(self, standing: Standing) -> None:
+        """Go on where an earlier attempt stood."""
+        self._steps, self._forgotten = standing.steps, len(standing.forgotten)
+        self._accuracy |= standing.accuracy
+        self._accuracy_sum = sum(self._accuracy.values())
 
     def __call__(self, record: StepRecord) -> None:
         """Write a step down."""
-        if self._pace_from is None:
+        self._steps, self._forgotten = record.step, record.forgotten_so_far
+        if self._first is None:
             # The pace is that of the steps, without the first one and what came before it.
-            self._pace_from = _Mark(time.monotonic(), record.step, len(self._standing.forgotten))
-        rate = self._learning_rate()
-        _append(self._files.steps, _line(record, rate))
-        self._note_accuracy(record)
-        values = self._values(record, rate)
-        self._take(record.step, values)
+            self._first = _Pace(time.monotonic(), record.step, record.forgotten_so_far)
+        _append(self._files.steps, _line(record))
+        for look in record.looks:
+            sample = record.forget[look.row]
+            if not math.isnan(look.accuracy):
+                self._accuracy_sum += look.accuracy - self._accuracy[sample]
+                self._accuracy[sample] = look.accuracy
+        values = self._values(record)
+        self._keep(record.step, values)
         self._updates += [
             SampleUpdate(record.step, record.forget[look.row], look.accuracy, look.trained, look.forgotten)
             for look in record.looks
         ]
         if self._log:
-            self._log(values)
+            self._log(values, record.step)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush()
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def evaluated(self, evaluation: EvaluationRecord) -> None:
         """Write an evaluation down."""
-        step, updates, seconds, (found, tokens) = evaluation
-        about = {"step": step, "updates": updates, "seconds": round(seconds, 3), "tokens": tokens}
-        _append(self._files.evaluations, json.dumps({**about, **found}, allow_nan=False) + "\n")
-        values = {f"{EVALUATION}{name}": value for name, value in found.items()}
-        self._take(step, values)
-        # A tracker is there once training has begun.
-        if self._log and step:
-            self._log(values)
+        line = {
+            "step": evaluation.step,
+            "updates": evaluation.updates,
+            "seconds": round(evaluation.seconds, 3),
+            "tokens": evaluation.tokens,
+        }
+        _append(self._files.evaluations, json.dumps({**line, **evaluation.values}, allow_nan=False) + "\n")
+        values = {f"{EVALUATION}{name}": value for name, value in evaluation.values.items()}
+        self._keep(evaluation.step, values)
+        # Their first values are those of the first step.
+        if self._log and evaluation.step:
+            self._log(values, evaluation.step)
         self.flush()
 
     def flush(self, *, ended: bool = False) -> None:
         """Hand on what is still held back; at the end with words of its own, which are never passed over."""
         self._context.steps(self._metrics, self._updates)
         self._metrics, self._updates = [], []
-        standing, when = self._standing, " when it stopped" if ended else ""
         self._context.progress(
-            standing.steps,
-            max(self._most_steps, standing.steps),
-            message=f"{len(standing.forgotten)} of {len(self._accuracy)} forgotten{when}",
+            self._steps,
+            max(self._most_steps, self._steps),
+            message=f"{self._forgotten} of {len(self._accuracy)} forgotten{' when it stopped' if ended else ''}",
             eta_seconds=self._eta_seconds(),
         )
         self._flushed = time.monotonic()
 
-    def _take(self, step: int, values: Mapping[str, float]) -> None:
-        self._metrics += [Metric(step, name, value) for name, value in values.items()]
+    def _keep(self, step: int, values: Mapping[str, float]) -> None:
+        self._metrics += [Metric(step, str(name), value) for name, value in values.items()]
 
-    def _values(self, record: StepRecord, rate: float) -> dict[str, float]:
-        seen = [look.accuracy for look in record.looks if not math.isnan(look.accuracy)]
-        extraction = [look.extraction for look in record.looks if not math.isnan(look.extraction)]
-        values = {
-            "forget_loss": record.forget_loss,
-            "refusal_nll" if record.refusals else "forget_nll": record.text_nll,
-            "learning_rate": rate,
-            "updates": float(sum(self._standing.updates.values())),
-            "forgotten": float(len(self._standing.forgotten)),
-            "accuracy": self._mean_accuracy(),
-            "memory_mb": self._memory_mb(),
+    def _values(self, record: StepRecord) -> dict[str, float]:
+        values: dict[str, float] = {
+            Curve.FORGET_LOSS: record.forget_loss,
+            _nll_curve(record): record.text_nll,
+            Curve.LEARNING_RATE: record.learning_rate,
+            Curve.UPDATES: float(record.updates),
+            Curve.FORGOTTEN: float(record.forgotten_so_far),
+            Curve.ACCURACY: self._mean_accuracy(),
+            Curve.MEMORY: self._memory_mb(),
         }
-        optional = {
-            "forget_accuracy": sum(seen) / len(seen) if seen else None,
-            "extraction": sum(extraction) / len(extraction) if extraction else None,
-            "retain_loss": record.retain_loss,
-            "effective_share": record.effective_share,
+        optional: dict[str, float | None] = {
+            Curve.FORGET_ACCURACY: _mean_defined(look.accuracy for look in record.looks),
+            Curve.EXTRACTION: _mean_defined(look.extraction for look in record.looks),
+            Curve.RETAIN_LOSS: record.retain_loss,
+            Curve.EFFECTIVE_SHARE: record.effective_share,
         }
-        return (
-            values | {name: value for name, value in optional.items() if value is not None} | _probe(record.probe)
-        )
-
-    def _note_accuracy(self, record: StepRecord) -> None:
-        for look in record.looks:
-            sample = record.forget[look.row]
-            if not math.isnan(look.accuracy):
-                self._accuracy_sum += look.accuracy - self._accuracy[sample]
-                self._accuracy[sample] = look.accuracy
+        measured = {name: value for name, value in optional.items() if value is not None}
+        return values | measured | _probe(record.probe)
 
     def _mean_accuracy(self) -> float:
         return self._accuracy_sum / len(self._accuracy)
@@ -166,21 +168,31 @@ class Recorder:
 
     def _eta_seconds(self) -> float | None:
         """Estimate the time to the limit of steps or, if nearer, until all are forgotten; None at the start."""
-        since, standing = self._pace_from, self._standing
-        if since is None or standing.steps == since.steps:
+        first = self._first
+        if first is None or self._steps == first.steps:
             return None
-        elapsed, forgotten = time.monotonic() - since.time, len(standing.forgotten)
-        left = [elapsed / (standing.steps - since.steps) * (self._most_steps - standing.steps)]
-        if forgotten - since.forgotten >= max(3, len(self._accuracy) // 10):
-            left.append(elapsed / (forgotten - since.forgotten) * (len(self._accuracy) - forgotten))
+        elapsed = time.monotonic() - first.time
+        left = [elapsed / (self._steps - first.steps) * (self._most_steps - self._steps)]
+        forgotten = self._forgotten - first.forgotten
+        if forgotten >= max(3, len(self._accuracy) // 10):
+            left.append(elapsed / forgotten * (len(self._accuracy) - self._forgotten))
         return min(left)
 
 
 def _probe(retained: tuple[float, float] | None) -> dict[str, float]:
-    return {"retain_accuracy": retained[0], "retain_nll": retained[1]} if retained else {}
+    return {Curve.RETAIN_ACCURACY: retained[0], Curve.RETAIN_NLL: retained[1]} if retained else {}
 
 
-def _line(record: StepRecord, rate: float) -> str:
+def _nll_curve(record: StepRecord) -> Curve:
+    return Curve.REFUSAL_NLL if record.refusals else Curve.FORGET_NLL
+
+
+def _mean_defined(values: Iterable[float]) -> float | None:
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else None
+
+
+def _line(record: StepRecord) -> str:
     """Return a step as a line of JSON; what is no number is null."""
     content: dict[str, Any] = {
         "step": record.step,
@@ -189,10 +201,10 @@ def _line(record: StepRecord, rate: float) -> str:
         "trained": [look.trained for look in record.looks],
         "accuracy": [None if math.isnan(look.accuracy) else look.accuracy for look in record.looks],
         "forget_loss": record.forget_loss,
-        "refusal_nll" if record.refusals else "forget_nll": record.text_nll,
+        _nll_curve(record): record.text_nll,
         "retain_loss": record.retain_loss,
         "forgotten": record.forgotten,
-        "learning_rate": rate,
+        "learning_rate": record.learning_rate,
     }
     finite = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -25,6 +25,7 @@ from mrd_core.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 # An effective share s is 1 / (1 + CV²), with CV the coefficient of variation of p: 0.95 is a CV of 23 %.
@@ -102,13 +103,13 @@ class Pool:
 
 
 def _scores_of(ids: Sequence[str], scores: Mapping[str, float]) -> FloatArray:
-    found = np.array([scores.get(sample, np.nan) for sample in ids], dtype=np.float64)
-    if np.isinf(found).any():
-        worst = ids[int(np.isinf(found).argmax())]
+    values = np.array([scores.get(sample, np.nan) for sample in ids], dtype=np.float64)
+    if np.isinf(values).any():
+        worst = ids[int(np.isinf(values).argmax())]
         raise UserError(
             f"The score of sample {worst}", "is infinite.", "Sample by another column, or score the set again."
         )
-    return found
+    return values
 
 
 @dataclass(frozen=True)
@@ -146,18 +147,6 @@ class Sampler:
         return probabilities(weights, pool.in_pool)
 
 
-def _equal(pool: Pool, _place: Place) -> FloatArray:
-    return np.ones(len(pool.ids))
-
-
-def _by_score(pool: Pool, _place: Place) -> FloatArray:
-    return pool.scores
-
-
-def _by_negative_score(pool: Pool, _place: Place) -> FloatArray:
-    return -pool.scores
-
-
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
     {
         sampler.name: sampler
@@ -168,7 +157,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 help="Every sample in the pool is equally probable (stochastic gradient ascent, SGA).",
                 formula=r"p_i = \frac{1}{N}",
                 with_replacement=True,
-                weigh=_equal,
+                weigh=lambda pool, _place: np.ones(len(pool.ids)),
             ),
             Sampler(
                 name="mrd",
@@ -176,7 +165,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 help="The probability is proportional to MRD, so easy samples come more often (CGA).",
                 formula=r"p_i = \frac{\mathrm{MRD}_i}{\sum_j \mathrm{MRD}_j}",
                 with_replacement=True,
-                weigh=_by_score,
+                weigh=lambda pool, _place: pool.scores,
             ),
             Sampler(
                 name="easy-to-hard",
@@ -184,7 +173,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 help="Each sample once an epoch, the largest MRD first.",
                 formula=r"\mathrm{MRD}_{(1)} \ge \mathrm{MRD}_{(2)} \ge \dots \ge \mathrm{MRD}_{(N)}",
                 with_replacement=False,
-                weigh=_by_score,
+                weigh=lambda pool, _place: pool.scores,
             ),
             Sampler(
                 name="hard-to-easy",
@@ -192,7 +181,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 help="Each sample once an epoch, the smallest MRD first.",
                 formula=r"\mathrm{MRD}_{(1)} \le \mathrm{MRD}_{(2)} \le \dots \le \mathrm{MRD}_{(N)}",
                 with_replacement=False,
-                weigh=_by_negative_score,
+                weigh=lambda pool, _place: -pool.scores,
             ),
             Sampler(
                 name="column",
@@ -200,7 +189,7 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 help="The probability is proportional to a column of the scores, none of it negative.",
                 formula=r"p_i = \frac{w_i}{\sum_j w_j}",
                 with_replacement=True,
-                weigh=_by_score,
+                weigh=lambda pool, _place: pool.scores,
             ),
         )
     }
@@ -398,21 +387,18 @@ class Curriculum:
     def _draw(self) -> str:
         if self._place.position == 0:
             self._epoch_size = self._pool.size
-        chosen = self._weighted_draw() if self._sampler.with_replacement else self._next_in_order()
+        if self._sampler.with_replacement:
+            # The distribution function inverted at the uniform number of this place.
+            distribution = np.cumsum(self.shares())
+            uniform = _generator(self._seed, FORGET_STREAM, *self._place).random()
+            # To the right of equal values: a sample of weight zero has no step and is never found.
+            chosen = int(np.searchsorted(distribution, uniform * distribution[-1], side="right"))
+        else:
+            chosen = int(np.where(self._drawable(), self._weights(), -np.inf).argmax())
         self._read[chosen] = True
         self._place = self._place._replace(position=self._place.position + 1)
         self._end_epoch_if_over()
         return self._pool.ids[chosen]
-
-    def _weighted_draw(self) -> int:
-        """Invert the distribution function at the uniform number of this place."""
-        distribution = np.cumsum(self.shares())
-        uniform = _generator(self._seed, FORGET_STREAM, *self._place).random()
-        # To the right of equal values: a sample of weight zero has no step and is never found.
-        return int(np.searchsorted(distribution, uniform * distribution[-1], side="right"))
-
-    def _next_in_order(self) -> int:
-        return int(np.where(self._drawable(), self._weights(), -np.inf).argmax())
 
     def _end_epoch_if_over(self) -> None:
         if self._place.position == 0:
@@ -456,7 +442,7 @@ def _generator(seed: int, stream: int, major: int, minor: int) -> np.random.Gene
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
 
 
-def realised(batches: Iterable[Iterable[str]], ids: Sequence[str]) -> npt.NDArray[np.int64]:
+def realised(batches: Iterable[Iterable[str]], ids: Sequence[str]) -> IntArray:
     """Return how often each of `ids` was drawn in a log of batches, shape (len(ids),).
 
     Raises:

@@ -13,14 +13,12 @@ from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import BoolArray, IntArray
 from mrd_core.settings.configuration import Frozen
+from mrd_core.unlearning.sampling import BoolArray, FloatArray, IntArray
 
-FloatArray = npt.NDArray[np.float64]
 Source = Literal["initial-average", "held-out", "reference", "absolute"]
 
 SOURCES: dict[Source, str] = {
@@ -32,7 +30,7 @@ SOURCES: dict[Source, str] = {
 
 
 class Verdict(NamedTuple):
-    """What a check found.
+    """The outcome of a check.
 
     Attributes:
         forgotten: Shape (N,).
@@ -91,7 +89,7 @@ class Thresholds:
         """
         return cls(_mean(accuracy), None if extraction is None else _mean(extraction), source)
 
-    def judge(self, accuracy: FloatArray, measure_extraction: Callable[[IntArray], FloatArray]) -> Verdict:
+    def verdict(self, accuracy: FloatArray, measure_extraction: Callable[[IntArray], FloatArray]) -> Verdict:
         """Tell which samples are forgotten, measuring EL only where MA is below its threshold already.
 
         Where EL is not defined (answers of one token) MA alone decides. A sample without MA is never forgotten.
@@ -247,30 +245,21 @@ def stop_reason(progress: Progress, limits: Limits) -> StopReason | None:
     and with them everything else that is measured. The utility guard comes before the goal: a run that forgot
     everything and ruined the model must not read as a success. Then the goal, and last the budget.
     """
+    now, start = progress.retain_loss, progress.initial_retain_loss
+    finite = math.isfinite(progress.loss) and (now is None or math.isfinite(now))
+    rise = None if now is None or start is None else now - start
+    most = limits.max_retain_loss_rise
+    accuracy, least = progress.retain_accuracy, limits.min_retain_accuracy
     reasons = {
-        StopReason.LOSS_NOT_FINITE: not _is_finite(progress),
-        StopReason.RETAIN_LOSS: _retain_loss_rose(progress, limits),
-        StopReason.RETAIN_ACCURACY: _is_below(progress.retain_accuracy, limits.min_retain_accuracy),
+        StopReason.LOSS_NOT_FINITE: not finite,
+        StopReason.RETAIN_LOSS: rise is not None and most is not None and rise > most,
+        StopReason.RETAIN_ACCURACY: accuracy is not None and least is not None and accuracy < least,
         StopReason.ALL_FORGOTTEN: progress.forgotten >= progress.samples,
         StopReason.MAX_STEPS: _reaches(progress.steps, limits.max_steps),
         StopReason.MAX_EPOCHS: _reaches(progress.epochs, limits.max_epochs),
         StopReason.MAX_SECONDS: _reaches(progress.seconds, limits.max_seconds),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _is_finite(progress: Progress) -> bool:
-    losses = (progress.loss, progress.retain_loss)
-    return all(loss is None or math.isfinite(loss) for loss in losses)
-
-
-def _retain_loss_rose(progress: Progress, limits: Limits) -> bool:
-    now, start, most = progress.retain_loss, progress.initial_retain_loss, limits.max_retain_loss_rise
-    return now is not None and start is not None and most is not None and now - start > most
-
-
-def _is_below(value: float | None, bound: float | None) -> bool:
-    return value is not None and bound is not None and value < bound
 
 
 def _reaches(value: float, bound: float | None) -> bool:

@@ -1,216 +1,217 @@
-"""The training loop: transformers' own, fed by the curriculum.
+"""The training loop of unlearning runs and of experiments, on accelerate.
 
-One step of the loop is one optimiser step. What it trains on is drawn when it is trained on, and not by a data
-loader that reads ahead, so that the order that is logged is the order that was trained, and a sample that is
-forgotten is out of the pool from the next draw on.
+One step is one optimiser step. What it trains on is drawn when it is trained on, and not by a data loader that
+reads ahead, so that the order that is logged is the order that was trained, and a sample that is forgotten is out
+of the pool from the next draw on.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, distributed
-from torch.utils.data import Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from torch import distributed
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from transformers.trainer_pt_utils import get_parameter_names
 
 from mrd_core.errors import UserError
-from mrd_core.model.reader import is_out_of_memory
-from mrd_core.unlearning.objective import Drawn, Judge, Losses, Objective
+from mrd_core.model.reader import is_out_of_memory, within_memory
+from mrd_core.unlearning import checkpoints
+from mrd_core.unlearning.objective import Losses, Objective, Selection, StepBatch
 
-STAGING = ".saving"
+# Their weights are scales and offsets, which weight decay would not shrink but shift.
+UNDECAYED = (r"bias", r"layernorm", r"rmsnorm", r"(?:^|\.)norm(?:$|\.)", r"_norm(?:$|\.)")
 
 
-class Feed(Judge, Protocol):
-    """Where the steps come from, and where what they found goes."""
+SINGLE_SAMPLE = "A training step with a single sample in memory"
+OPTIMISER_STATE = "The optimiser's state beside weights and gradients"
+LESS_MEMORY = (
+    "Start a new run with a LoRA adapter, gradient checkpointing, mixed precision or plain SGD, or on a device "
+    "with more memory."
+)
+
+
+class Feed(Selection, Protocol):
+    """Where the steps come from, and where their losses go."""
 
     @property
     def spoilt(self) -> bool:
         """Whether the weights are no good any more, so that no checkpoint is made of them."""
 
-    def draw(self, step: int) -> Drawn:
-        """Return what is trained on in `step` (the first is 0), by all processes together."""
+    def draw(self, step: int) -> StepBatch | None:
+        """Return what is trained on in `step` (the first is 0), by all processes together; None ends training."""
 
     def undo(self) -> None:
-        """Forget what was judged of this draw: it is judged once more."""
+        """Forget what was noted of this draw: its passes are made once more."""
 
-    def stepped(self, step: int, losses: Losses) -> bool:
-        """Note that the weights have moved; return whether to stop here."""
+    def stepped(self, step: int, losses: Losses, learning_rate: float) -> bool:
+        """Note that `step` steps are taken, the last one at this rate; return whether to stop here."""
 
     def save(self, folder: Path) -> None:
         """Write the state that belongs to a checkpoint."""
 
 
-class _Steps(Dataset[int]):
-    """As many items as the loop may take steps: it counts them, and reads nothing else from its loader."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> int:
-        return index
-
-
-class _StopWhenTold(TrainerCallback):
-    """Tells the feed of each step, and ends the loop when it says so."""
-
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
-        self.losses = Losses(0.0, 0.0, 0.0, 0, 0)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        """Ask the feed whether this was the last step."""
-        if self._feed.stepped(state.global_step, self.losses):
-            control.should_training_stop = True
-            control.should_save = args.save_strategy != "no"
-        if self._feed.spoilt:
-            control.should_save = False
-        return control
-
-
-class UnlearningTrainer(Trainer):
-    """transformers' Trainer with the batches of a feed and the loss of an objective.
+class Trainer:
+    """Takes the steps that a feed draws, until the feed ends them.
 
     Several processes work on one batch: each computes the gradients of its own samples, and they are added up
     once a step. So the run is that of one process, with the rounding of another order of additions.
 
     Args:
-        model: What is trained: the model, or its peft wrapper.
-        args: `max_steps` must be set; one item of its batches is one step.
+        model: What is trained: a transformers model, or its peft wrapper.
+        optimiser: Of its weights.
         objective: The loss.
         feed: Draws the batches.
+        accelerator: Of this process.
+        schedule: Of the learning rate; None keeps it.
+        max_grad_norm: Gradients are clipped to this norm (L2, over all weights); None leaves them.
+        checkpoint_folder: Where the newest checkpoint lies; None makes none.
+        checkpoint_steps: Distance of checkpoints [steps].
 
     Attributes:
-        learning_rate: That of the present step.
+        steps: Steps taken.
+        micro_batch: Most samples in memory at a time.
     """
 
-    def __init__(self, model: Any, args: TrainingArguments, objective: Objective, feed: Feed) -> None:
-        processes = max(args.world_size, 1)
-        self._listener = _StopWhenTold(feed)
-        # One process drives one device; without this, transformers would spread the model over all it sees.
-        args._n_gpu = min(args.n_gpu, 1)
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=_Steps(args.max_steps * processes),
-            data_collator=lambda steps: {"step": torch.tensor(steps)},
-            callbacks=[self._listener],
-        )
-        self.remove_callback(PrinterCallback)
-        self._objective = replace(
-            objective, precision=self.compute_loss_context_manager, rank=args.process_index, processes=processes
-        )
-        self._feed = feed
-        self.learning_rate = float(args.learning_rate)
-        self._staging: Path | None = None
-
-    def training_step(
+    def __init__(
         self,
         model: Any,
-        inputs: dict[str, Any],  # noqa: ARG002  (the loop's counter)
-        num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
-    ) -> Tensor:
-        """Forward and backward of one optimiser step, a micro-batch at a time."""
-        model.train()
-        # After the step the schedule has moved on already.
-        assert self.optimizer is not None  # made when training begins
-        self.learning_rate = float(self.optimizer.param_groups[0]["lr"])
-        drawn = self._feed.draw(self.state.global_step)
-        # A pass through the data-parallel wrapper waits for the other processes, which may have no work.
-        bare = self.accelerator.unwrap_model(model)
-        losses = self._accumulate(bare, drawn)
-        # Without any gradient the optimiser leaves the weights alone; zeros would let its momentum move them.
-        if self._objective.processes > 1 and losses.trained:
-            _add_up_gradients(bare)
-        self._listener.losses = losses
-        total = losses.forget + self._objective.retain_weight * losses.retain
-        return torch.tensor(total, device=self.args.device)
+        optimiser: Optimizer,
+        objective: Objective,
+        feed: Feed,
+        accelerator: Accelerator,
+        *,
+        schedule: LRScheduler | None = None,
+        max_grad_norm: float | None = None,
+        checkpoint_folder: Path | None = None,
+        checkpoint_steps: int = 1,
+    ) -> None:
+        self.steps = 0
+        self.micro_batch = objective.micro_batch
+        self._model = model
+        self._optimiser = optimiser
+        self._objective = replace(objective, rank=accelerator.process_index, processes=accelerator.num_processes)
+        self._feed = feed
+        self._accelerator = accelerator
+        self._schedule = schedule
+        self._max_grad_norm = max_grad_norm
+        self._checkpoint_folder = checkpoint_folder
+        self._checkpoint_steps = checkpoint_steps
 
-    def load(self, checkpoint: str) -> None:
-        """Take the weights of a checkpoint, without training on."""
-        self._load_from_checkpoint(checkpoint)
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return float(self._optimiser.param_groups[0]["lr"])
 
-    def _accumulate(self, model: Any, drawn: Drawn) -> Losses:
+    def resume(self, checkpoint: Path) -> None:
+        """Take weights, optimiser, schedule, random numbers and the count of steps from a checkpoint.
+
+        Raises:
+            UserError: It does not belong to this model.
+        """
+        self.steps = checkpoints.load(checkpoint, self._model, self._optimiser, self._schedule)
+
+    def train(self) -> None:
+        """Take steps until the feed ends them.
+
+        Raises:
+            UserError: A step does not fit into the memory of the device.
+        """
+        self._model.zero_grad()
+        ended = False
+        while not ended and (batch := self._feed.draw(self.steps)) is not None:
+            ended = self.step(batch)
+            if self._checkpoint_folder and (ended or self.steps % self._checkpoint_steps == 0):
+                self._save(self._checkpoint_folder)
+
+    def step(self, batch: StepBatch) -> bool:
+        """Move the weights once by what was drawn; return whether that was the last step."""
+        learning_rate = self.learning_rate
+        losses = self._accumulate(batch)
+        # Without any gradient the weights stay; gradients of zero would let the optimiser's momentum move them.
+        if losses.trained:
+            self._move()
+        self._model.zero_grad()
+        if self._schedule:
+            self._schedule.step()
+        self.steps += 1
+        return self._feed.stepped(self.steps, losses, learning_rate)
+
+    def _accumulate(self, batch: StepBatch) -> Losses:
         """Accumulate the gradients of a step, in half as large parts as long as memory runs out."""
-        while True:
-            try:
-                return self._objective.accumulate(model, drawn, self._feed, self.accelerator.backward)
-            except RuntimeError as error:
-                # One of several processes cannot repeat what the others have done.
-                if self._objective.processes > 1 or not is_out_of_memory(error):
-                    raise
-                if self._objective.micro_batch == 1:
-                    raise too_little_memory("A training step with a single sample in memory") from error
-            self._objective = replace(self._objective, micro_batch=self._objective.micro_batch // 2)
-            self._feed.undo()
-            model.zero_grad()
-            torch.cuda.empty_cache()
+        self._model.train()
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging) if self._staging else str(super()._get_output_dir(trial))
+        def accumulate(micro_batch: int) -> Losses:
+            objective = replace(self._objective, micro_batch=micro_batch)
+            return objective.accumulate(self._model, batch, self._feed, self._accelerator.backward)
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save under another name and rename, so that a checkpoint is whole or absent; keep the newest only."""
-        if not all(weight.isfinite().all() for weight in model.parameters() if weight.requires_grad):
-            # The next step's loss will say so; until then the older checkpoint is the last good one.
-            return
-        folder = Path(str(self.args.output_dir))
-        with self._staged(folder) as staging:
-            super()._save_checkpoint(model, trial)
-        if self.args.should_save:
-            (made,) = staging.iterdir()
-            self._feed.save(made)
-            made.rename(folder / made.name)
-            staging.rmdir()
-            for older in checkpoints(folder)[:-1]:
-                shutil.rmtree(older, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+        # One of several processes cannot repeat what the others have done.
+        if self._objective.processes > 1:
+            return accumulate(self.micro_batch)
+        return within_memory(
+            accumulate, self.micro_batch, on_halved=self._begin_again, what=SINGLE_SAMPLE, advice=LESS_MEMORY
+        )
 
-    @contextmanager
-    def _staged(self, folder: Path) -> Iterator[Path]:
-        """Have the checkpoint written into an empty folder within `folder`."""
-        self._staging = folder / STAGING
-        if self.args.should_save:
-            shutil.rmtree(self._staging, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
+    def _begin_again(self, micro_batch: int) -> None:
+        """Forget a step that memory ran out in; it is made in parts of this size."""
+        self.micro_batch = micro_batch
+        self._feed.undo()
+        self._model.zero_grad()
+
+    def _move(self) -> None:
+        """Add the gradients of all processes up, clip them, and let the optimiser move the weights."""
+        if self._objective.processes > 1:
+            for weight in self._model.parameters():
+                if weight.requires_grad:
+                    # A process that trained on nothing adds zeros.
+                    weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                    distributed.all_reduce(weight.grad)
         try:
-            yield self._staging
-            self.accelerator.wait_for_everyone()
-        except BaseException:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            if self._max_grad_norm is not None:
+                self._accelerator.clip_grad_norm_(self._model.parameters(), self._max_grad_norm)
+            self._optimiser.step()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise UserError(
+                    OPTIMISER_STATE, "does not fit into the memory of the device.", LESS_MEMORY
+                ) from error
             raise
-        finally:
-            self._staging = None
+
+    def _save(self, folder: Path) -> None:
+        """Make a checkpoint, unless the weights are spoilt: the older one is the last good one then."""
+        trained = (weight for weight in self._model.parameters() if weight.requires_grad)
+        if self._feed.spoilt or not all(weight.isfinite().all() for weight in trained):
+            return
+        if self._accelerator.is_main_process:
+            with checkpoints.staged(folder, self.steps) as staging:
+                checkpoints.save(staging, self.steps, self._model, self._optimiser, self._schedule)
+                self._feed.save(staging)
+        self._accelerator.wait_for_everyone()
 
 
-def too_little_memory(what: str) -> UserError:
-    """Return the error of a run that does not fit."""
-    return UserError(
-        what,
-        "does not fit into the memory of the device.",
-        "Start a new run with a LoRA adapter, gradient checkpointing, mixed precision or plain SGD, or on a "
-        "device with more memory.",
-    )
+def accelerator_on(device: torch.device, **settings: Any) -> Accelerator:
+    """Return accelerate's side of a run on `device`: its processes, precision and trackers.
+
+    Args:
+        device: Where the model is.
+        settings: Of `Accelerator`, such as `mixed_precision`.
+    """
+    # accelerate keeps what the first run of a process asked for, and refuses another precision or device.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device.type == "cpu", **settings)
 
 
-def _add_up_gradients(model: Any) -> None:
-    """Add the gradients of all processes up; a process that trained on nothing adds zeros."""
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-            distributed.all_reduce(weight.grad)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, the newest last."""
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+def decayed_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the trained weights as two groups for an optimiser: those that decay, and norms and biases."""
+    names = get_parameter_names(model, [torch.nn.LayerNorm], UNDECAYED)  # type: ignore[no-untyped-call]
+    decayed = set(names)
+    trained = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    return [
+        {"params": [weight for name, weight in trained if name in decayed], "weight_decay": weight_decay},
+        {"params": [weight for name, weight in trained if name not in decayed], "weight_decay": 0.0},
+    ]

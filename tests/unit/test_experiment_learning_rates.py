@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mrd_core.experiments.learning_rates import MOST_TRIES, Case, LearningRates, Try, Window, best, next_rate
-from mrd_core.experiments.unlearner import Arm, Ended
+from mrd_core.experiments.unlearner import Arm, UnlearningResult
 
 CAP = 200
 ARM = Arm("ga", "sgd")
@@ -21,16 +21,16 @@ HARDNESS = (0.5, 0.8, 1.0, 1.3, 2.0)
 Count = Callable[[float], float]
 
 
-def ended(updates: float) -> Ended:
+def ended(updates: float) -> UnlearningResult:
     """Return what came of an unlearning that takes so many updates; NaN where it diverges."""
     if math.isnan(updates):
-        return Ended(1, forgotten=False, diverged=True, accuracy=None, nll=None, trace=[1.0])
+        return UnlearningResult(1, forgotten=False, diverged=True, accuracy=None, nll=None, trace=[1.0])
     forgotten = updates <= CAP
-    return Ended(int(min(max(updates, 0), CAP)), forgotten, False, 0.4, 1.0, [])
+    return UnlearningResult(int(min(max(updates, 0), CAP)), forgotten, False, 0.4, 1.0, [])
 
 
 def rates(count: Count, wished: Any = "auto", hardness: tuple[float, ...] = HARDNESS) -> LearningRates:
-    def unlearn(_case: Case, rate: float) -> list[tuple[dict[str, Any], Ended]]:
+    def unlearn(_case: Case, rate: float) -> list[tuple[dict[str, Any], UnlearningResult]]:
         return [({"sample_id": f"s{number}"}, ended(count(rate) * hard)) for number, hard in enumerate(hardness)]
 
     return LearningRates(

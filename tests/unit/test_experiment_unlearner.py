@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ValidityConfig
-from mrd_core.experiments.unlearner import Arm, Ended, Unlearner, derived_seed
+from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
 from mrd_core.model.encoding import EncodedSample, encode_one
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning import refusals
@@ -175,7 +175,7 @@ def test_starting_weights_come_back_bit_for_bit(make: Callable[..., Unlearner]) 
 def test_an_unlearning_depends_on_nothing_that_was_done_before(make: Callable[..., Unlearner]) -> None:
     unlearner = make(methods=("graddiff", "po"))
 
-    def ended(method: str, sample: int, repeat: int = 0) -> Ended:
+    def ended(method: str, sample: int, repeat: int = 0) -> UnlearningResult:
         return unlearner.unlearn(Arm(method, "adamw"), 2e-3, np.array([sample]), sample, repeat)
 
     first = [ended("graddiff", 1), ended("po", 2), ended("graddiff", 3)]
@@ -195,7 +195,7 @@ def test_repeats_differ_where_partners_are_drawn_and_only_there(make: Callable[.
 
 
 def test_forgotten_at_the_cap_counts_and_one_update_less_is_censored(make: Callable[..., Unlearner]) -> None:
-    def ended(cap: int) -> Ended:
+    def ended(cap: int) -> UnlearningResult:
         return make(max_updates=cap).unlearn(Arm("ga", "adamw"), 1e-3, np.array([3]), *KEYS)
 
     free = ended(100)
@@ -330,5 +330,5 @@ def test_a_step_that_a_single_sample_is_too_large_for_is_an_error_with_advice(
         raise torch.OutOfMemoryError("full")
 
     unlearner._model.network.register_forward_pre_hook(refuse, with_kwargs=True)
-    with pytest.raises(UserError, match="single sample does not fit"):
+    with pytest.raises(UserError, match="single sample in memory does not fit"):
         unlearner.unlearn(Arm("ga", "sgd"), 1e-2, np.arange(3), *KEYS)

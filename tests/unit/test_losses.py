@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mrd_core.unlearning import losses
+from mrd_core.unlearning.methods import METHODS, Average, ForgetBatch, Granularity, parsed
 
 # Two samples, of three and of two scored tokens, over a vocabulary of four; position 0 of the first is the prompt.
 LOGITS = np.array(
@@ -45,38 +47,45 @@ def of_logits(loss: Loss, logits: Tensor) -> Tensor:
     return loss(chosen, torch.from_numpy(MASK))
 
 
-def npo(beta: float) -> Loss:
+def forget_loss(name: str, reference_nll: FloatArray | None = None, **parameters: Any) -> Loss:
+    """Return the loss of a method with these parameters, the others being its defaults."""
+    method = METHODS[name]
+
     def loss(log_probs: Tensor, mask: Tensor) -> Tensor:
-        reference = torch.from_numpy(REFERENCE_NLL).to(log_probs.dtype)
-        return losses.npo_loss(losses.sample_nll(log_probs, mask), reference[: len(mask)], beta)
+        reference = None
+        if reference_nll is not None:
+            reference = torch.from_numpy(reference_nll).to(log_probs.dtype)[: len(mask)]
+        return method.loss(ForgetBatch(log_probs, mask, reference), **parsed(method, parameters))
 
     return loss
 
 
+def npo(beta: float) -> Loss:
+    return forget_loss("npo", REFERENCE_NLL, beta=beta)
+
+
 def simnpo(beta: float, gamma: float) -> Loss:
-    return lambda log_probs, mask: losses.simnpo_loss(losses.sample_nll(log_probs, mask), mask.sum(1), beta, gamma)
+    return forget_loss("simnpo", beta=beta, gamma=gamma)
 
 
-def ga(average: losses.Average = "tokens") -> Loss:
-    return lambda log_probs, mask: losses.ga_loss(log_probs, mask, average)
+def ga(average: Average = "tokens") -> Loss:
+    return forget_loss("ga", average=average)
 
 
-def nll(average: losses.Average = "tokens") -> Loss:
+def nll(average: Average = "tokens") -> Loss:
     return lambda log_probs, mask: losses.nll_loss(log_probs, mask, average)
 
 
-def wga(beta: float, granularity: losses.Granularity = "token", average: losses.Average = "tokens") -> Loss:
-    return lambda log_probs, mask: losses.wga_loss(log_probs, mask, beta, granularity, average)
+def wga(beta: float, granularity: Granularity = "token", average: Average = "tokens") -> Loss:
+    return forget_loss("wga", beta=beta, granularity=granularity, average=average)
 
 
-def simimp(beta: float, granularity: losses.Granularity = "token", average: losses.Average = "tokens") -> Loss:
-    return lambda log_probs, mask: losses.simimp_loss(log_probs, mask, beta, granularity, average)
+def simimp(beta: float, granularity: Granularity = "token", average: Average = "tokens") -> Loss:
+    return forget_loss("simimp", beta=beta, granularity=granularity, average=average)
 
 
-def satimp(
-    beta1: float, beta2: float, granularity: losses.Granularity = "token", average: losses.Average = "tokens"
-) -> Loss:
-    return lambda log_probs, mask: losses.satimp_loss(log_probs, mask, beta1, beta2, granularity, average)
+def satimp(beta1: float, beta2: float, granularity: Granularity = "token", average: Average = "tokens") -> Loss:
+    return forget_loss("satimp", beta1=beta1, beta2=beta2, granularity=granularity, average=average)
 
 
 UNWEIGHTED: dict[str, Loss] = {
@@ -134,10 +143,10 @@ def test_hand_worked_numbers() -> None:
     log_probs = torch.tensor([[0.5, 0.25, 0.5], [0.1, 1.0, 1.0]], dtype=torch.float64).log()
     mask = torch.tensor([[True, True, True], [True, False, False]])
     ln2, ln10 = np.log(2), np.log(10)
-    assert losses.ga_loss(log_probs, mask, "tokens").item() == pytest.approx(-(4 * ln2 + ln10) / 4)
-    assert losses.ga_loss(log_probs, mask, "samples").item() == pytest.approx(-(4 * ln2 / 3 + ln10) / 2)
+    assert ga("tokens")(log_probs, mask).item() == pytest.approx(-(4 * ln2 + ln10) / 4)
+    assert ga("samples")(log_probs, mask).item() == pytest.approx(-(4 * ln2 / 3 + ln10) / 2)
     wga_tokens = -(0.5 * ln2 + 0.25 * 2 * ln2 + 0.5 * ln2 + 0.1 * ln10) / 4
-    assert losses.wga_loss(log_probs, mask, 1.0, "token", "tokens").item() == pytest.approx(wga_tokens)
+    assert wga(1.0)(log_probs, mask).item() == pytest.approx(wga_tokens)
 
 
 @pytest.mark.parametrize("loss", UNWEIGHTED.values(), ids=UNWEIGHTED.keys())
@@ -147,11 +156,11 @@ def test_the_gradient_is_that_of_finite_differences(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("average", ["tokens", "samples"])
-def test_the_gradient_of_weighted_ascent_is_that_of_finite_differences(average: losses.Average) -> None:
+def test_the_gradient_of_weighted_ascent_is_that_of_finite_differences(average: Average) -> None:
     logits = torch.from_numpy(LOGITS).requires_grad_()
     weights = torch.linspace(0, 1, 8, dtype=torch.float64).reshape(2, 4)
     assert torch.autograd.gradcheck(
-        lambda z: of_logits(lambda p, m: losses.weighted_ga_loss(p, m, weights, average), z), logits
+        lambda z: of_logits(lambda p, m: losses.weighted_ascent(p, m, weights, average), z), logits
     )
 
 
@@ -180,7 +189,7 @@ def test_the_gradient_takes_the_weights_for_constants(loss: Loss, weights: Float
 def test_npo_of_the_reference_itself_is_two_log_two_over_beta_and_pushes_like_gradient_ascent(beta: float) -> None:
     def loss(log_probs: Tensor, mask: Tensor) -> Tensor:
         summed = losses.sample_nll(log_probs, mask)
-        return losses.npo_loss(summed, summed.detach(), beta)
+        return forget_loss("npo", summed.detach().numpy(), beta=beta)(log_probs, mask)
 
     value = loss(torch.from_numpy(LOG_P), torch.from_numpy(MASK)).item()
     assert value == pytest.approx(2 * np.log(2) / beta, rel=1e-12)
@@ -200,7 +209,7 @@ def test_npo_with_beta_towards_zero_is_gradient_ascent() -> None:
 
 def test_npo_far_below_the_reference_nll_is_twice_the_distance_at_full_push() -> None:
     nll = torch.zeros(2, requires_grad=True)
-    value = losses.npo_loss(nll, torch.full((2,), 1e4), 1.0)
+    value = losses.bounded_ascent(nll - 1e4, 1.0)
     assert value.item() == pytest.approx(2e4)
     assert torch.autograd.grad(value, nll)[0].tolist() == [-1.0, -1.0]
 
@@ -260,10 +269,11 @@ def test_the_order_of_the_batch_does_not_matter(loss: Loss) -> None:
 
 
 def test_the_order_of_the_batch_does_not_matter_to_npo_when_its_references_move_along() -> None:
-    own, reference = torch.from_numpy(NLL), torch.from_numpy(REFERENCE_NLL)
-    value = losses.npo_loss(own, reference, 0.1).item()
-    assert losses.npo_loss(own.flip(0), reference.flip(0), 0.1).item() == pytest.approx(value, rel=1e-14)
-    assert losses.npo_loss(own.flip(0), reference, 0.1).item() != pytest.approx(value, rel=1e-3)
+    log_p, mask = torch.from_numpy(LOG_P), torch.from_numpy(MASK)
+    value = npo(0.1)(log_p, mask).item()
+    moved = forget_loss("npo", REFERENCE_NLL[::-1].copy(), beta=0.1)
+    assert moved(log_p.flip(0), mask.flip(0)).item() == pytest.approx(value, rel=1e-14)
+    assert npo(0.1)(log_p.flip(0), mask.flip(0)).item() != pytest.approx(value, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +319,7 @@ def test_the_weight_of_a_long_unlikely_answer_does_not_underflow() -> None:
     log_probs = torch.full((1, 500), -3.0)
     mask = torch.ones(1, 500, dtype=torch.bool)
     assert losses.sample_nll(log_probs, mask).neg().exp().item() == 0
-    value = losses.wga_loss(log_probs, mask, 1.0, "instance", "tokens").item()
+    value = wga(1.0, "instance")(log_probs, mask).item()
     assert value == pytest.approx(-3 * np.exp(-3), rel=1e-5)
 
 

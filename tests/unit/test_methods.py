@@ -13,16 +13,11 @@ from scipy import stats
 
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
-from mrd_core.unlearning.forget_terms import FORGET_TERMS, ForgetBatch
-from mrd_core.unlearning.methods import METHODS, Method, averaged_over, parsed
+from mrd_core.unlearning.methods import METHODS, ForgetBatch, Method, averaged_over, parsed
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}
 WEIGHTS = {"granularity": "token", "average": "tokens"}
-
-
-def test_every_method_has_its_forget_term() -> None:
-    assert FORGET_TERMS.keys() == METHODS.keys()
 
 
 def batch(size: int = 5) -> ForgetBatch:
@@ -126,20 +121,23 @@ def test_a_parameter_of_another_method_is_refused_with_those_it_has() -> None:
 def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
     given = batch()
     log_p, mask, nll = given.log_probs, given.mask, losses.sample_nll(given.log_probs, given.mask)
+    p = log_p.exp().masked_fill(~mask, 1)
+    mean_p = (-nll / mask.sum(1)).exp().mean()
+    ascent = -losses.nll_loss(log_p, mask, "tokens")
     assert given.reference_nll is not None
     cases: list[tuple[str, dict[str, Any], torch.Tensor]] = [
-        ("ga", {"average": "samples"}, losses.ga_loss(log_p, mask, "samples")),
-        ("graddiff", {}, losses.ga_loss(log_p, mask, "tokens")),
+        ("ga", {"average": "samples"}, -losses.nll_loss(log_p, mask, "samples")),
+        ("graddiff", {}, ascent),
         ("po", {}, losses.nll_loss(log_p, mask, "tokens")),
-        ("npo", {"beta": 0.3}, losses.npo_loss(nll, given.reference_nll, 0.3)),
-        ("wga", {"beta": 2}, losses.wga_loss(log_p, mask, 2.0, "token", "tokens")),
-        ("simimp", {"granularity": "group"}, losses.simimp_loss(log_p, mask, 1.0, "group", "tokens")),
-        ("satimp", {"beta2": 1}, losses.satimp_loss(log_p, mask, 5.0, 1.0, "token", "tokens")),
-        ("simnpo", {"gamma": 0.4}, losses.simnpo_loss(nll, mask.sum(1), 4.5, 0.4)),
+        ("npo", {"beta": 0.3}, losses.bounded_ascent(nll - given.reference_nll, 0.3)),
+        ("wga", {"beta": 2}, losses.weighted_ascent(log_p, mask, p**2, "tokens")),
+        ("simimp", {"granularity": "group"}, (1 - mean_p) * ascent),
+        ("satimp", {"beta2": 1}, losses.weighted_ascent(log_p, mask, p**5 * (1 - p), "tokens")),
+        ("simnpo", {"gamma": 0.4}, losses.bounded_ascent(nll / mask.sum(1) - 0.4, 4.5)),
     ]
     assert {name for name, _, _ in cases} == set(METHODS)
-    values = [FORGET_TERMS[name](given, parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
-    assert values == [expected.item() for _, _, expected in cases]
+    values = [METHODS[name].loss(given, **parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
+    assert values == pytest.approx([expected.item() for _, _, expected in cases], rel=1e-12)
     assert len(set(values)) == len(values)
 
 
@@ -147,7 +145,7 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
 def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method: Method) -> None:
     given = batch()
     leaf = given.log_probs.clone().requires_grad_()
-    loss = FORGET_TERMS[method.name](ForgetBatch(leaf, given.mask, given.reference_nll), parsed(method, {}))
+    loss = method.loss(ForgetBatch(leaf, given.mask, given.reference_nll), **parsed(method, {}))
     (found,) = torch.autograd.grad(loss, leaf)
     assert loss.shape == ()
     scored = found[given.mask]
@@ -157,7 +155,7 @@ def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method
 def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
     given = batch()
     with pytest.raises(ValueError, match="reference"):
-        FORGET_TERMS["npo"](ForgetBatch(given.log_probs, given.mask), {"beta": 0.1})
+        METHODS["npo"].loss(ForgetBatch(given.log_probs, given.mask), beta=0.1)
 
 
 @pytest.mark.parametrize(
@@ -172,9 +170,10 @@ def test_parts_weighed_by_their_share_add_up_to_the_whole_batch(name: str, chose
     parts = [part(whole, begin, end) for begin, end in ((0, 1), (1, 4), (4, 5))]
     by_tokens = averaged_over(parameters) == "tokens"
     shares = [float(piece.mask.sum() if by_tokens else len(piece.mask)) for piece in parts]
-    loss = FORGET_TERMS[method.name]
-    total = sum(share * loss(piece, parameters).item() for share, piece in zip(shares, parts, strict=True))
-    assert total / sum(shares) == pytest.approx(loss(whole, parameters).item(), rel=1e-12)
+    total = sum(
+        share * method.loss(piece, **parameters).item() for share, piece in zip(shares, parts, strict=True)
+    )
+    assert total / sum(shares) == pytest.approx(method.loss(whole, **parameters).item(), rel=1e-12)
 
 
 def test_the_shipped_refusals_are_many_different_clean_sentences() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mrd_core.runs import JobContext, Metric, SampleUpdate
 from mrd_core.unlearning import recorder as module
-from mrd_core.unlearning.feed import Evaluated, Evaluation, Look, Standing, StepRecord
+from mrd_core.unlearning.feed import EvaluationRecord, Look, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.recorder import Recorder
 from tests.support import tiny
@@ -47,9 +47,9 @@ def context(tmp_path: Path) -> Kept:
     return Kept(tmp_path)
 
 
-def recorder_of(context: Kept, standing: Standing, **changes: Any) -> Recorder:
-    settings = {"accuracy": dict.fromkeys(IDS, 1.0), "most_steps": 10, "learning_rate": lambda: 0.5} | changes
-    return Recorder(UnlearningFiles(context.directory), context, standing, device=tiny.CPU, **settings)
+def recorder_of(context: Kept, **changes: Any) -> Recorder:
+    settings = {"accuracy": dict.fromkeys(IDS, 1.0), "most_steps": 10} | changes
+    return Recorder(UnlearningFiles(context.directory), context, device=tiny.CPU, **settings)
 
 
 def record_of(step: int = 1, **changes: Any) -> StepRecord:
@@ -63,7 +63,10 @@ def record_of(step: int = 1, **changes: Any) -> StepRecord:
         "text_nll": 1.5,
         "refusals": False,
         "retain_loss": 0.25,
+        "learning_rate": 0.5,
         "forgotten": IDS[1:2],
+        "updates": 3,
+        "forgotten_so_far": 1,
         "probe": None,
         "effective_share": None,
     }
@@ -71,8 +74,7 @@ def record_of(step: int = 1, **changes: Any) -> StepRecord:
 
 
 def test_a_step_becomes_a_line_and_rows(context: Kept) -> None:
-    standing = Standing(steps=1, updates={"a": 3}, forgotten={IDS[1]: 1})
-    recorder = recorder_of(context, standing)
+    recorder = recorder_of(context)
     recorder(record_of())
     recorder.flush()
     (line,) = UnlearningFiles(context.directory).read_steps()
@@ -109,7 +111,7 @@ def test_a_step_becomes_a_line_and_rows(context: Kept) -> None:
 
 
 def test_what_was_not_measured_has_no_row(context: Kept) -> None:
-    recorder = recorder_of(context, Standing(steps=1))
+    recorder = recorder_of(context)
     recorder(record_of(looks=(Look(0, NAN, NAN, False, True),), retain=(), retain_loss=None))
     recorder.flush()
     assert not {"forget_accuracy", "extraction", "retain_loss", "retain_nll", "effective_share"} & set(
@@ -121,7 +123,7 @@ def test_what_was_not_measured_has_no_row(context: Kept) -> None:
 
 
 def test_probes_and_new_weights_of_the_samples_are_rows_of_their_step(context: Kept) -> None:
-    recorder = recorder_of(context, Standing(steps=2))
+    recorder = recorder_of(context)
     recorder.begin((0.9, 0.1))
     recorder(record_of(2, probe=(0.8, 0.2), effective_share=0.5))
     recorder.flush()
@@ -137,7 +139,7 @@ def test_probes_and_new_weights_of_the_samples_are_rows_of_their_step(context: K
 
 
 def test_ids_with_characters_that_end_a_line_elsewhere_do_not_break_the_log(context: Kept) -> None:
-    recorder = recorder_of(context, Standing())
+    recorder = recorder_of(context)
     for step in (1, 2):
         recorder(record_of(step, forget=IDS, forgotten=()))
     files = UnlearningFiles(context.directory)
@@ -148,7 +150,7 @@ def test_ids_with_characters_that_end_a_line_elsewhere_do_not_break_the_log(cont
 
 @pytest.mark.parametrize("loss", [NAN, math.inf])
 def test_a_loss_that_is_not_finite_is_null_in_the_log(context: Kept, loss: float) -> None:
-    recorder_of(context, Standing())(record_of(forget_loss=loss, text_nll=loss))
+    recorder_of(context)(record_of(forget_loss=loss, text_nll=loss))
     (line,) = UnlearningFiles(context.directory).read_steps()
     assert line["forget_loss"] is line["forget_nll"] is None
 
@@ -156,7 +158,7 @@ def test_a_loss_that_is_not_finite_is_null_in_the_log(context: Kept, loss: float
 def test_rows_are_held_back_for_a_moment_and_handed_on_once(
     context: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = recorder_of(context, Standing())
+    recorder = recorder_of(context)
     monkeypatch.setattr(module, "FLUSH_SECONDS", 1e9)
     recorder(record_of(1))
     assert context.updates_told == []
@@ -171,33 +173,34 @@ def test_rows_are_held_back_for_a_moment_and_handed_on_once(
 
 def test_the_mean_accuracy_goes_on_where_an_earlier_attempt_was(context: Kept) -> None:
     standing = Standing(steps=5, accuracy={"a": 0.0, IDS[1]: 0.5})
-    recorder = recorder_of(context, standing)
+    recorder = recorder_of(context)
+    recorder.resume(standing)
     recorder(record_of(6, looks=(Look(0, 0.5, NAN, False, True),)))
     recorder.flush()
     assert context.of_step(6)["accuracy"] == pytest.approx((0.5 + 0.5 + 1 + 1) / 4)
 
 
 def test_trackers_are_handed_the_same_values(context: Kept) -> None:
-    logged: list[dict[str, float]] = []
-    recorder = recorder_of(context, Standing(), log=logged.append)
+    logged: list[tuple[Any, int]] = []
+    recorder = recorder_of(context, log=lambda *values: logged.append(values))
     recorder(record_of())
     recorder.flush()
-    assert logged == [context.of_step(1)]
+    assert logged == [(context.of_step(1), 1)]
 
 
 def test_an_evaluation_is_a_line_and_rows_at_once_and_trackers_get_those_after_the_first_step(
     context: Kept,
 ) -> None:
-    logged: list[dict[str, float]] = []
-    recorder = recorder_of(context, Standing(), log=logged.append)
+    logged: list[tuple[Any, int]] = []
+    recorder = recorder_of(context, log=lambda *values: logged.append(values))
     for step in (0, 2, 4):
-        recorder.evaluated(Evaluation(step, 3 * step, 0.5, Evaluated({"forget_rouge": step / 8}, 70)))
+        recorder.evaluated(EvaluationRecord(step, 3 * step, 0.5, {"forget_rouge": step / 8}, 70))
     files = UnlearningFiles(context.directory)
     about = {"seconds": 0.5, "tokens": 70}
     lines = [{"step": step, "updates": 3 * step, **about, "forget_rouge": step / 8} for step in (0, 2, 4)]
     assert files.read_evaluations() == lines
     assert context.of_step(4) == {"evaluation_forget_rouge": 0.5}
-    assert logged == [{"evaluation_forget_rouge": 0.25}, {"evaluation_forget_rouge": 0.5}]
+    assert logged == [({"evaluation_forget_rouge": 0.25}, 2), ({"evaluation_forget_rouge": 0.5}, 4)]
     # A kill cut a line short; a checkpoint after step 2 is gone on from.
     with files.evaluations.open("a") as stream:
         stream.write('{"step": 6, "upd')
@@ -207,7 +210,7 @@ def test_an_evaluation_is_a_line_and_rows_at_once_and_trackers_get_those_after_t
 
 @pytest.mark.parametrize("refusals", [False, True])
 def test_the_nll_of_refusals_is_not_that_of_the_samples(context: Kept, refusals: bool) -> None:
-    recorder = recorder_of(context, Standing())
+    recorder = recorder_of(context)
     recorder(record_of(refusals=refusals, text_nll=2.5))
     recorder.flush()
     (line,) = UnlearningFiles(context.directory).read_steps()
@@ -240,14 +243,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_the_time_left_is_up_to_the_limit_of_steps_or_until_all_are_forgotten(
     most_steps: int, forgotten: int, expected: float, context: Kept, clock: SimpleNamespace
 ) -> None:
-    standing = Standing(steps=2)
-    recorder = recorder_of(context, standing, most_steps=most_steps)
+    recorder = recorder_of(context, most_steps=most_steps)
+    recorder.resume(Standing(steps=2))
     for step in range(3, 8):
         # The first step of this attempt does what the others need not.
         clock.now += 1000.0 if step == 3 else 2.0
-        standing.steps = step
-        standing.forgotten |= dict.fromkeys(IDS[:forgotten], 5) if step == 5 else {}
-        recorder(record_of(step))
+        recorder(record_of(step, forgotten_so_far=forgotten if step >= 5 else 0))
         recorder.flush()
         told = context.progress_told[-1]
         assert (told["eta_seconds"] is None) == (step == 3)
@@ -257,5 +258,7 @@ def test_the_time_left_is_up_to_the_limit_of_steps_or_until_all_are_forgotten(
 
 
 def test_before_the_first_step_nobody_knows_how_long_it_takes(context: Kept) -> None:
-    recorder_of(context, Standing(steps=4)).flush()
+    recorder = recorder_of(context)
+    recorder.resume(Standing(steps=4))
+    recorder.flush()
     assert context.progress_told[-1]["eta_seconds"] is None

@@ -29,18 +29,18 @@ class Extraction:
 
 def test_a_sample_is_forgotten_when_both_measures_are_below() -> None:
     extraction = Extraction(0.1, 0.1, 0.9, 0.9, 0.5)
-    verdict = Thresholds.absolute(0.6, 0.5).judge(np.array([0.2, 0.8, 0.2, 0.8, 0.2]), extraction)
+    verdict = Thresholds.absolute(0.6, 0.5).verdict(np.array([0.2, 0.8, 0.2, 0.8, 0.2]), extraction)
     assert verdict.forgotten.tolist() == [True, False, False, False, False]
 
 
 def test_a_measure_at_its_threshold_is_not_below_it() -> None:
-    assert not Thresholds.absolute(0.6, None).judge(np.array([0.6]), Extraction()).forgotten.any()
-    assert not Thresholds.absolute(0.6, 0.5).judge(np.array([0.2]), Extraction(0.5)).forgotten.any()
+    assert not Thresholds.absolute(0.6, None).verdict(np.array([0.6]), Extraction()).forgotten.any()
+    assert not Thresholds.absolute(0.6, 0.5).verdict(np.array([0.2]), Extraction(0.5)).forgotten.any()
 
 
 def test_extraction_is_measured_only_where_the_accuracy_passes() -> None:
     extraction = Extraction(0.1, 0.2, 0.3, 0.4)
-    verdict = Thresholds.absolute(0.5, 0.25).judge(np.array([0.9, 0.1, 0.7, 0.4]), extraction)
+    verdict = Thresholds.absolute(0.5, 0.25).verdict(np.array([0.9, 0.1, 0.7, 0.4]), extraction)
     assert extraction.asked == [[1, 3]]
     np.testing.assert_array_equal(verdict.extraction, [np.nan, 0.2, np.nan, 0.4])
     assert verdict.forgotten.tolist() == [False, True, False, False]
@@ -48,24 +48,24 @@ def test_extraction_is_measured_only_where_the_accuracy_passes() -> None:
 
 def test_extraction_is_not_measured_where_no_accuracy_passes() -> None:
     extraction = Extraction(0.1, 0.1)
-    Thresholds.absolute(0.5, 0.5).judge(np.array([0.9, np.nan]), extraction)
+    Thresholds.absolute(0.5, 0.5).verdict(np.array([0.9, np.nan]), extraction)
     assert extraction.asked == []
 
 
 def test_accuracy_alone_decides_where_no_extraction_threshold_is_set() -> None:
     extraction = Extraction(0.9, 0.9)
     thresholds = Thresholds.absolute(0.5, None)
-    assert thresholds.judge(np.array([0.4, 0.6]), extraction).forgotten.tolist() == [True, False]
+    assert thresholds.verdict(np.array([0.4, 0.6]), extraction).forgotten.tolist() == [True, False]
     assert extraction.asked == []
 
 
 def test_accuracy_alone_decides_where_extraction_is_not_defined() -> None:
-    verdict = Thresholds.absolute(0.5, 0.5).judge(np.array([0.4, 0.6]), Extraction(np.nan, np.nan))
+    verdict = Thresholds.absolute(0.5, 0.5).verdict(np.array([0.4, 0.6]), Extraction(np.nan, np.nan))
     assert verdict.forgotten.tolist() == [True, False]
 
 
 def test_a_sample_without_accuracy_is_never_forgotten() -> None:
-    assert not Thresholds.absolute(1.0, 1.0).judge(np.array([np.nan]), Extraction(0.0)).forgotten.any()
+    assert not Thresholds.absolute(1.0, 1.0).verdict(np.array([np.nan]), Extraction(0.0)).forgotten.any()
 
 
 def test_averages_leave_undefined_values_out() -> None:

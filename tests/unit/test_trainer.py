@@ -15,22 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import TrainingArguments
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.memorization import Memorized, measure_memorization
+from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning import feed as feed_module
 from mrd_core.unlearning.adapters import adapted
-from mrd_core.unlearning.feed import CurriculumFeed, Evaluated, Measures, Rescored, Rules, Samples, StepRecord
+from mrd_core.unlearning.feed import CurriculumFeed, Evaluation, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
-from mrd_core.unlearning.objective import Drawn, Losses, Objective
+from mrd_core.unlearning.objective import Losses, Objective, StepBatch
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict
 from mrd_core.unlearning.texts import TextBatch, answers
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.support import tiny
+from tests.support.training import train
 
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
 RETAIN = tiny.encoded(12, 6, 10, 15, seed=1)
@@ -43,7 +43,7 @@ NEVER = Thresholds.absolute(0.05, None)
 class _Forgotten(Thresholds):
     """Finds every sample forgotten."""
 
-    def judge(self, accuracy: np.ndarray, measure_extraction: Any) -> Verdict:  # noqa: ARG002
+    def verdict(self, accuracy: np.ndarray, measure_extraction: Any) -> Verdict:  # noqa: ARG002
         return Verdict(np.ones(len(accuracy), dtype=np.bool_), np.full(len(accuracy), np.nan))
 
 
@@ -78,17 +78,17 @@ def objective(method: str, micro_batch: int = 100, **changes: Any) -> Objective:
 
 @dataclass
 class Keep:
-    """A judge that trains on these rows of a draw, on all of them unless told."""
+    """A selection that trains on these rows of a draw, on all of them unless told."""
 
     kept: Sequence[int] | None = None
     seen: list[int] = field(default_factory=list)
 
-    def judge(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+    def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
         assert len(rows) == len(accuracy)
         self.seen += [row for row in rows if self.kept is None or row in self.kept]
         return [row for row in rows if row in self.seen]
 
-    def settled(self) -> list[int]:
+    def selected(self) -> list[int]:
         return self.seen
 
 
@@ -97,7 +97,7 @@ def feed_of(
     records: list[StepRecord],
     sampler: str = "mrd",
     samples: Samples = Samples(FORGET, None, None, RETAIN),
-    evaluated: Callable[[], Evaluated] | None = None,
+    evaluation: Callable[[], Evaluation] | None = None,
     **changes: Any,
 ) -> CurriculumFeed:
     rules = {
@@ -120,40 +120,24 @@ def feed_of(
 
     no_tokens = np.zeros(len(FORGET), dtype=np.int64)
     measures = Measures(
-        memorized, lambda places: np.zeros(len(places)), no_tokens, retained, 7, rescored, evaluated
+        memorized, lambda places: np.zeros(len(places)), no_tokens, retained, 7, rescored, evaluation
     )
     curriculum = Curriculum(SAMPLERS[sampler], SCORES, seed=3)
     return CurriculumFeed(curriculum, samples, measures, Rules(**rules), records.append)
 
 
 def trained(
-    model: Any,
-    feed: CurriculumFeed,
-    folder: Path,
-    method: str = "graddiff",
-    resume: Path | None = None,
-    **changes: Any,
+    model: Any, feed: CurriculumFeed, folder: Path | None = None, method: str = "graddiff", **changes: Any
 ) -> None:
-    settings = {"max_steps": 8, "save_strategy": "no", "learning_rate": SMALL_STEP} | changes
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=1,
-        lr_scheduler_type="constant",
-        report_to=[],
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        **settings,
-    )
-    UnlearningTrainer(model, arguments, objective(method, micro_batch=2), feed).train(
-        resume_from_checkpoint=str(resume) if resume else None
-    )
+    settings = {"learning_rate": SMALL_STEP, "folder": folder if "save_steps" in changes else None} | changes
+    train(model, objective(method, micro_batch=2), feed, **settings)
 
 
 def gradients(model: Any, method: str, micro_batch: int, kept: Sequence[int] | None = None) -> torch.Tensor:
     reference = torch.tensor([30.0, 20.0, 25.0, 40.0]) if METHODS[method].needs_reference else None
-    drawn = Drawn([FORGET.samples[i] for i in (0, 3, 4, 1)], reference, [RETAIN.samples[i] for i in (2, 0, 0, 1)])
+    drawn = StepBatch(
+        [FORGET.samples[i] for i in (0, 3, 4, 1)], reference, [RETAIN.samples[i] for i in (2, 0, 0, 1)]
+    )
     model.zero_grad()
     objective(method, micro_batch).accumulate(model, drawn, Keep(kept), torch.Tensor.backward)
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
@@ -179,7 +163,7 @@ def test_the_log_probabilities_of_a_batch_are_those_that_scoring_finds() -> None
 def test_a_sample_that_is_found_forgotten_adds_nothing_to_the_step() -> None:
     model = tiny.in_double(network())
     first = gradients(model, "ga", 1, kept=[0])
-    drawn = Drawn([FORGET.samples[0]], None, ())
+    drawn = StepBatch([FORGET.samples[0]], None, ())
     model.zero_grad()
     objective("ga").accumulate(model, drawn, Keep(), torch.Tensor.backward)
     alone = torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])
@@ -212,7 +196,7 @@ def test_forgotten_samples_leave_the_pool_and_end_the_run(tmp_path: Path) -> Non
     model, records = network(), []
     limits = Limits(max_steps=60)
     feed = feed_of(model, records, "easy-to-hard", thresholds=Thresholds.absolute(0.5, None), limits=limits)
-    trained(model, feed, tmp_path, "ga", max_steps=60, learning_rate=1e-2)
+    trained(model, feed, tmp_path, "ga", learning_rate=1e-2)
     assert feed.reason is StopReason.ALL_FORGOTTEN
     assert set(feed.standing.forgotten) == set(FORGET.sample_ids)
     gone: set[str] = set()
@@ -229,15 +213,15 @@ def test_a_resumed_run_draws_the_same_order_and_finds_the_same_losses(tmp_path: 
     begun: list[StepRecord] = []
     model = network()
     limits = Limits(max_steps=3)
-    trained(model, feed_of(model, begun, limits=limits), tmp_path / "two", save_strategy="steps", save_steps=2)
-    newest = checkpoints(tmp_path / "two")[-1]
+    trained(model, feed_of(model, begun, limits=limits), tmp_path / "two", save_steps=2)
+    newest = checkpoints.existing(tmp_path / "two")[-1]
     assert [path.name for path in (tmp_path / "two").iterdir()] == [newest.name] == ["checkpoint-3"]
 
     rest: list[StepRecord] = []
     model = network()
     feed = feed_of(model, rest)
     feed.restore(newest, SAMPLERS["mrd"])
-    trained(model, feed, tmp_path / "two", resume=newest, save_strategy="steps", save_steps=100)
+    trained(model, feed, tmp_path / "two", resume=newest, save_steps=100)
     found = [*begun, *rest]
     assert [(record.forget, record.retain) for record in found] == [
         (record.forget, record.retain) for record in whole
@@ -249,7 +233,7 @@ def test_a_resumed_run_draws_the_same_order_and_finds_the_same_losses(tmp_path: 
 def test_retain_partners_of_forgotten_samples_add_nothing() -> None:
     model = tiny.in_double(network())
     kept = gradients(model, "graddiff", 4, kept=[1])
-    drawn = Drawn([FORGET.samples[3]], None, [RETAIN.samples[0]])
+    drawn = StepBatch([FORGET.samples[3]], None, [RETAIN.samples[0]])
     model.zero_grad()
     shares = [int(FORGET.samples[3].answer.sum()), int(RETAIN.samples[0].answer.sum())]
     wholes = [
@@ -265,12 +249,12 @@ def test_retain_partners_of_forgotten_samples_add_nothing() -> None:
 def test_a_step_that_finds_all_its_samples_forgotten_leaves_the_weights_alone(tmp_path: Path) -> None:
     model, records = network(), []
     # Momentum is there after the first step; then every sample counts as forgotten.
-    feed = feed_of(model, records, "uniform", batch_size=6)
-    trained(model, feed, tmp_path / "one", "ga", max_steps=1, save_strategy="steps", save_steps=1)
+    feed = feed_of(model, records, "uniform", batch_size=6, limits=Limits(max_steps=1))
+    trained(model, feed, tmp_path / "one", "ga", save_steps=1)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    feed = feed_of(model, records, "uniform", batch_size=6, thresholds=FORGOTTEN)
-    feed.restore(checkpoints(tmp_path / "one")[-1], SAMPLERS["uniform"])
-    trained(model, feed, tmp_path / "one", "ga", resume=checkpoints(tmp_path / "one")[-1], max_steps=2)
+    feed = feed_of(model, records, "uniform", batch_size=6, thresholds=FORGOTTEN, limits=Limits(max_steps=2))
+    feed.restore(checkpoints.existing(tmp_path / "one")[-1], SAMPLERS["uniform"])
+    trained(model, feed, tmp_path / "one", "ga", resume=checkpoints.existing(tmp_path / "one")[-1])
     assert [look.trained for look in records[-1].looks] == [False] * 6
     for name, weight in model.state_dict().items():
         assert torch.equal(weight, before[name]), name
@@ -280,7 +264,7 @@ def test_a_sample_that_is_found_forgotten_was_not_updated_in_that_step(tmp_path:
     model, records = network(), []
     limits = Limits(max_steps=60)
     feed = feed_of(model, records, "uniform", thresholds=Thresholds.absolute(0.5, None), limits=limits)
-    trained(model, feed, tmp_path, "ga", max_steps=60, learning_rate=1e-2)
+    trained(model, feed, tmp_path, "ga", learning_rate=1e-2)
     for record in records:
         for look in record.looks:
             assert look.trained == (look.accuracy >= 0.5) == (not look.forgotten)
@@ -309,7 +293,7 @@ def test_refusals_are_judged_by_the_samples_own_answers_on_a_schedule_of_their_u
     samples = Samples(FORGET, refused, None, RETAIN)
     limits = Limits(max_steps=30)
     feed = feed_of(model, records, "uniform", samples, checks=Checks(spacing="fixed", interval=2), limits=limits)
-    trained(model, feed, tmp_path, "po", max_steps=30)
+    trained(model, feed, tmp_path, "po")
     looked: dict[str, list[int]] = {}
     updates: Counter[str] = Counter()
     for record in records:
@@ -332,8 +316,8 @@ def test_a_sample_that_is_drawn_twice_for_refusals_was_looked_at_before_either_u
     for step in range(12):
         drawn = feed.draw(step)
         before, due = dict(updates), {one: updates[one] - feed.standing.checked.get(one, 0) >= 2 for one in SCORES}
-        assert feed.judge(range(6), [0.0] * len(drawn.forget)) == feed.settled() == list(range(6))
-        feed.stepped(step + 1, Losses(0.0, 0.0, 0.0, 1, 6))
+        assert feed.select(range(6), [0.0] * len(drawn.forget)) == feed.selected() == list(range(6))
+        feed.stepped(step + 1, Losses(0.0, 0.0, 0.0, 1, 6), SMALL_STEP)
         updates.update(records[-1].forget)
         for look in records[-1].looks:
             sample = records[-1].forget[look.row]
@@ -348,7 +332,7 @@ def test_a_sample_that_is_drawn_twice_for_refusals_was_looked_at_before_either_u
 def test_mrd_is_measured_anew_at_the_epochs_that_are_due_and_weighs_from_then_on(tmp_path: Path) -> None:
     model, records = network(), []
     feed = feed_of(model, records, "easy-to-hard", recompute_epochs=1, batch_size=6, limits=Limits(max_steps=3))
-    trained(model, feed, tmp_path, max_steps=3)
+    trained(model, feed, tmp_path)
     hardest_last = list(FORGET.sample_ids)
     assert list(records[0].forget) == hardest_last[::-1]
     assert list(records[1].forget) == list(records[2].forget) == hardest_last
@@ -361,7 +345,7 @@ def test_an_adapter_moves_and_the_model_beneath_it_does_not(tmp_path: Path, chec
     base, records = network(), []
     model = adapted(base, rank=2, alpha=4, checkpointing=checkpointing)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    trained(model, feed_of(model, records), tmp_path, learning_rate=1e-2, activation_checkpointing=checkpointing)
+    trained(model, feed_of(model, records), tmp_path, learning_rate=1e-2, checkpointing=checkpointing)
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
     assert moved == {name for name in before if "lora_" in name}
 
@@ -370,7 +354,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
     weights = []
     for checkpointing in (False, True):
         model = network()
-        trained(model, feed_of(model, []), tmp_path, activation_checkpointing=checkpointing)
+        trained(model, feed_of(model, []), tmp_path, checkpointing=checkpointing)
         weights.append(torch.cat([weight.flatten() for weight in model.parameters()]))
     torch.testing.assert_close(*weights)
 
@@ -378,15 +362,15 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
 def test_a_limit_of_time_does_not_count_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     late = 0.0
 
-    def slow() -> Evaluated:
+    def slow() -> Evaluation:
         nonlocal late
         late += 1000
-        return Evaluated({}, 7)
+        return Evaluation({}, 7)
 
     monkeypatch.setattr(feed_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + late))
     model, records = network(), []
     limits = Limits(max_steps=3, max_seconds=500)
-    feed = feed_of(model, records, limits=limits, evaluate_steps=2, evaluated=slow)
+    feed = feed_of(model, records, limits=limits, evaluate_steps=2, evaluation=slow)
     trained(model, feed, tmp_path)
     standing = feed.standing
     assert (feed.reason, standing.evaluations, standing.tokens_evaluated) == (StopReason.MAX_STEPS, 2, 14)
@@ -396,7 +380,7 @@ def test_a_limit_of_time_does_not_count_evaluations(tmp_path: Path, monkeypatch:
 
 def test_half_precision_passes_still_unlearn(tmp_path: Path) -> None:
     model, records = network(), []
-    trained(model, feed_of(model, records), tmp_path, "ga", learning_rate=1e-3, bf16=True)
+    trained(model, feed_of(model, records), tmp_path, "ga", learning_rate=1e-3, mixed_precision="bf16")
     assert records[-1].text_nll > records[0].text_nll
     assert all(weight.dtype is torch.float32 for weight in model.parameters())
 
@@ -438,7 +422,7 @@ def test_a_sample_that_fits_into_no_memory_is_a_users_error(
 def test_weights_that_are_spoilt_make_no_checkpoint(tmp_path: Path) -> None:
     model, records = network(), []
     feed = feed_of(model, records)
-    trained(model, feed, tmp_path, learning_rate=1e30, save_strategy="steps", save_steps=1)
+    trained(model, feed, tmp_path, learning_rate=1e30, save_steps=1)
     assert feed.reason is StopReason.LOSS_NOT_FINITE
     assert not np.isfinite(records[-1].text_nll)
-    assert checkpoints(tmp_path)[-1].name == f"checkpoint-{records[-1].step - 1}"
+    assert checkpoints.existing(tmp_path)[-1].name == f"checkpoint-{records[-1].step - 1}"

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import gather_object
-from transformers import GPT2Config, GPT2LMHeadModel, TrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.memorization import measure_memorization
+from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning.feed import CurriculumFeed, Look, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS, parsed
@@ -28,9 +29,9 @@ from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
 from tests.conftest import REPOSITORY
 from tests.support import tiny
+from tests.support.training import train
 
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
 RETAIN = tiny.encoded(12, 6, 10, 15, seed=1)
@@ -154,40 +155,27 @@ def feed_of(
     return feed
 
 
-def train(model: Any, scenario: Scenario, feed: CurriculumFeed, folder: Path, resume: Path | None = None) -> None:
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=scenario.steps,
-        per_device_train_batch_size=1,
-        learning_rate=scenario.learning_rate,
-        lr_scheduler_type="constant",
-        save_strategy="steps",
-        save_steps=100,
-        report_to=[],
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
+def trained(
+    model: Any, scenario: Scenario, feed: CurriculumFeed, folder: Path, resume: Path | None = None
+) -> None:
     method = METHODS[scenario.method]
     weight = 0.0 if method.retain == "none" else method.default_retain_weight
     objective = Objective(method, parsed(method, {}), weight, None, micro_batch=1, device=tiny.CPU)
-    trainer = UnlearningTrainer(model, arguments, objective, feed)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    train(model, objective, feed, learning_rate=scenario.learning_rate, folder=folder, resume=resume)
 
 
 def ran(scenario: Scenario, folder: Path, gather: Callable[..., Any] = list) -> dict[str, Any]:
     """Carry a scenario out and return what came of it, fit for JSON."""
     model, records, newest = network(scenario.family), [], None
     if scenario.resume_after:
-        train(model, scenario, feed_of(model, scenario, records, gather, scenario.resume_after), folder)
-        model, (newest,) = network(scenario.family), checkpoints(folder)
+        trained(model, scenario, feed_of(model, scenario, records, gather, scenario.resume_after), folder)
+        model, (newest,) = network(scenario.family), checkpoints.existing(folder)
     feed = feed_of(model, scenario, records, gather)
     if newest:
         feed.restore(newest, SAMPLERS[scenario.sampler])
     else:
         feed.probe_start()
-    train(model, scenario, feed, folder, newest)
+    trained(model, scenario, feed, folder, newest)
     return {
         "records": [asdict(record) for record in records],
         "standing": asdict(feed.standing),

@@ -16,7 +16,7 @@ from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.trainer import UnlearningTrainer
+from mrd_core.unlearning.trainer import Trainer
 from tests.support.commands import Outcome, ended, started
 from tests.support.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
 
@@ -204,19 +204,19 @@ def test_a_curriculum_that_cannot_be_had_is_an_error_without_a_traceback(
 
 
 def test_ctrl_c_cancels_a_run_and_resume_ends_it(unlearn: Any, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = UnlearningTrainer.training_step
+    step = Trainer.step
 
-    def training_step(self: UnlearningTrainer, *arguments: Any, **named: Any) -> Any:
-        if self.state.global_step == 1:
+    def step_of(self: Trainer, *arguments: Any, **named: Any) -> Any:
+        if self.steps == 1:
             signal.raise_signal(signal.SIGINT)
         return step(self, *arguments, **named)
 
     assert threading.current_thread() is threading.main_thread()
-    monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
+    monkeypatch.setattr(Trainer, "step", step_of)
     outcome = unlearn("--method", "ga")
     assert outcome.code == 130
     assert f"runs resume {only_run().id}" in outcome.said
     assert only_run().state is RunState.CANCELLED
-    monkeypatch.setattr(UnlearningTrainer, "training_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     assert cli("runs", "resume", only_run().id).code == 0
     assert (only_run().summary or {})["steps"] == 3

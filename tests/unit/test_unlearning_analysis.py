@@ -11,7 +11,6 @@ import pytest
 from scipy import stats
 
 from analysis.unlearning.runs import (
-    GOAL,
     SamplingCheck,
     against_uniform,
     answer_tokens,
@@ -87,7 +86,7 @@ def summary(label: str = "GA", seed: int = 0, **changed: Any) -> dict[str, Any]:
         "updates": 100,
         "draws": 120,
         "steps": 30,
-        "stop_reason": GOAL,
+        "stop_reason": StopReason.ALL_FORGOTTEN.value,
         "n_samples": 40,
         "forgotten": 40,
         "forgotten_at_end": 38,

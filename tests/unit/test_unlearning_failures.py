@@ -6,7 +6,6 @@ import errno
 import importlib.util
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -20,10 +19,11 @@ from mrd_core.errors import UserError
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
 from mrd_core.runs.directory import write_config
-from mrd_core.unlearning import feed, job
+from mrd_core.unlearning import checkpoints, feed, job
 from mrd_core.unlearning.adapters import require_gradients
 from mrd_core.unlearning.config import Tracker
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
+from mrd_core.unlearning.objective import Losses, StepBatch
+from mrd_core.unlearning.trainer import Trainer
 from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, Place, Scored, Unlearned, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
@@ -64,7 +64,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
     assert_failed(run, "UserError", "The loss of step", "smaller learning rate (it was 1e+14)")
     step = run.steps[-1]["step"]
     assert run.steps[-1]["forget_nll"] is None
-    assert [path.name for path in checkpoints(run.files.checkpoints)] == [f"checkpoint-{step - 1}"]
+    assert [path.name for path in checkpoints.existing(run.files.checkpoints)] == [f"checkpoint-{step - 1}"]
     # The curve shows how far it got.
     assert set(run.updates["step"]) == set(range(1, step + 1))
     assert run.resumed().run.state is RunState.FAILED
@@ -80,15 +80,15 @@ def test_weights_that_the_very_last_step_spoilt_are_no_result(place: Place, scor
 def test_weights_that_are_spoilt_make_no_checkpoint_though_their_own_loss_was_good(
     last: bool, place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = UnlearningTrainer.training_step
+    accumulate = Trainer._accumulate
 
-    def training_step(self: UnlearningTrainer, model: Any, *arguments: Any, **named: Any) -> torch.Tensor:
-        loss = step(self, model, *arguments, **named)
-        if self.state.global_step == 2:
-            next(model.parameters()).grad.fill_(math.nan)
-        return loss
+    def spoils(self: Trainer, batch: StepBatch) -> Losses:
+        losses = accumulate(self, batch)
+        if self.steps == 2:
+            next(self._model.parameters()).grad.fill_(math.nan)
+        return losses
 
-    monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
+    monkeypatch.setattr(Trainer, "_accumulate", spoils)
     run = place.carried_out(scored.config(checkpoint_steps=1, limits={"max_steps": 3 if last else 6}))
     assert_failed(run, "UserError", "is not a finite number", "learning rate")
     assert run.steps[2]["forget_nll"] is not None
@@ -133,43 +133,44 @@ def test_an_optimiser_that_fits_into_no_memory_says_what_needs_less(
     assert run.resumed().summary["steps"] == 6
 
 
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], bool]], None]:
-    """Return a function that lets the disk be full in the middle of saving weights to some folders."""
-
-    def fill(where: Callable[[Path], bool]) -> None:
-        save = PreTrainedModel.save_pretrained
-
-        def save_pretrained(self: Any, folder: Any, *arguments: Any, **named: Any) -> None:
-            save(self, folder, *arguments, **named)
-            if where(Path(folder)):
-                (Path(folder) / "model.safetensors").write_bytes(b"the first part")
-                raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(PreTrainedModel, "save_pretrained", save_pretrained)
-
-    return fill
+def full_disk(path: Path) -> None:
+    """Leave a file as it is where the disk was full in the middle of it."""
+    path.write_bytes(b"the first part")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_disk_that_is_full_at_the_end_costs_no_step(
-    place: Place, scored: Scored, full_disk: Any, monkeypatch: pytest.MonkeyPatch
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    full_disk(lambda folder: folder.name.startswith(".model"))
+    save = PreTrainedModel.save_pretrained
+
+    def save_pretrained(self: Any, folder: Any, *arguments: Any, **named: Any) -> None:
+        save(self, folder, *arguments, **named)
+        full_disk(Path(folder) / "model.safetensors")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", save_pretrained)
     run = place.carried_out(scored.config())
     assert_failed(run, "OSError", "The disk is full", "Free some space")
     monkeypatch.undo()
-    monkeypatch.setattr(UnlearningTrainer, "training_step", None)
+    monkeypatch.setattr(Trainer, "step", None)
     resumed = run.resumed()
     assert resumed.summary["steps"] == 6
     assert set(resumed.weights())
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_one_before_it_whole(
-    place: Place, scored: Scored, full_disk: Any, monkeypatch: pytest.MonkeyPatch
+    place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = scored.config(checkpoint_steps=2)
     whole = place.carried_out(config)
-    full_disk(lambda folder: folder.name == "checkpoint-4")
+    save_file = checkpoints.save_file
+
+    def second_time_full(tensors: Any, path: Path) -> None:
+        save_file(tensors, path)
+        if path.name == checkpoints.OPTIMISER and (path.parents[1] / "checkpoint-2").exists():
+            full_disk(path)
+
+    monkeypatch.setattr(checkpoints, "save_file", second_time_full)
     run = place.carried_out(config)
     assert_failed(run, "OSError", "The disk is full", "then resume")
     # What was half-written is gone too: it would take the room that is wanted.
@@ -211,14 +212,14 @@ def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
 ) -> None:
     both = write_rows(tmp_path / "both.jsonl", [*retain_rows(), *forget_rows()[:3]])
     config = scored.config(method="graddiff", retain={"samples": {"source": str(both)}}, checkpoint_steps=2)
-    step = UnlearningTrainer.training_step
+    step = Trainer.step
 
-    def dies(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
-        if self.state.global_step == 3:
+    def dies(self: Trainer, *arguments: Any, **named: Any) -> bool:
+        if self.steps == 3:
             raise KeyboardInterrupt
         return step(self, *arguments, **named)
 
-    monkeypatch.setattr(UnlearningTrainer, "training_step", dies)
+    monkeypatch.setattr(Trainer, "step", dies)
     run = place.carried_out(config)
     monkeypatch.undo()
     summary = run.resumed().summary

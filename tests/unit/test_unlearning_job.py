@@ -23,15 +23,15 @@ from mrd_core.model.encoding import Encoded, encode, encode_one
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
-from mrd_core.runs.directory import CONFIG_FILE, WRITTEN_BY_RUNS, write_config
+from mrd_core.runs.directory import write_config
 from mrd_core.runs.files import read_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
-from mrd_core.unlearning import job, recorder
+from mrd_core.unlearning import checkpoints, job, recorder
 from mrd_core.unlearning.config import CurriculumConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
-from mrd_core.unlearning.trainer import UnlearningTrainer, checkpoints
+from mrd_core.unlearning.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, N_FORGET, Place, Scored, Unlearned, scored_tiny, texts_of
@@ -163,7 +163,9 @@ def test_the_card_is_there_and_holds_no_text_of_a_sample(done: Unlearned, scored
 
 
 def test_nothing_is_left_but_what_belongs_to_a_run(done: Unlearned) -> None:
-    assert {path.name for path in done.run.directory.iterdir()} <= WRITTEN_BY_RUNS | {CONFIG_FILE}
+    assert {path.name for path in done.run.directory.iterdir()} <= {
+        artifact.path for artifact in done.files.artifacts().values()
+    }
     assert not done.files.checkpoints.exists()
 
 
@@ -473,14 +475,14 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
     """Return a function that has something happen right before a step is taken (the first is 0)."""
 
     def arrange(step: int, happens: Callable[[], None]) -> None:
-        original = UnlearningTrainer.training_step
+        original = Trainer.step
 
-        def training_step(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
-            if self.state.global_step == step:
+        def step_of(self: Trainer, *arguments: Any, **named: Any) -> bool:
+            if self.steps == step:
                 happens()
             return original(self, *arguments, **named)
 
-        monkeypatch.setattr(UnlearningTrainer, "training_step", training_step)
+        monkeypatch.setattr(Trainer, "step", step_of)
 
     return arrange
 
@@ -530,7 +532,7 @@ def test_what_a_checkpoint_has_behind_it_is_in_the_store_however_the_worker_dies
     at_step(7, interrupt)
     run = place.carried_out(nine_steps(scored, checkpoint_steps=5, evaluation=EVALUATION))
     assert run.run.state is RunState.CANCELLED
-    assert [path.name for path in checkpoints(run.files.checkpoints)] == ["checkpoint-5"]
+    assert [path.name for path in checkpoints.existing(run.files.checkpoints)] == ["checkpoint-5"]
     assert len(run.steps) == 7
     assert [line["step"] for line in run.files.read_evaluations()] == [0, 3, 6]
     monkeypatch.undo()
@@ -551,7 +553,7 @@ def test_a_run_that_dies_before_its_first_checkpoint_begins_anew(
     at_step(4, interrupt)
     run = place.carried_out(nine_steps(scored))
     assert set(run.updates["step"]) == {1, 2, 3, 4}
-    assert not checkpoints(run.files.checkpoints)
+    assert not checkpoints.existing(run.files.checkpoints)
     # A line that was cut short does not count.
     with run.files.steps.open("a") as stream:
         stream.write('{"step": 5, "for')
@@ -580,7 +582,7 @@ def test_a_run_that_dies_between_its_last_step_and_its_result_has_the_same_resul
     assert run.run.state is RunState.CANCELLED
     assert run.files.checkpoints.exists()
     monkeypatch.undo()
-    monkeypatch.setattr(UnlearningTrainer, "training_step", interrupt)
+    monkeypatch.setattr(Trainer, "step", interrupt)
     assert_same_end(run.resumed(), whole)
 
 
@@ -593,7 +595,7 @@ def test_a_cancelled_run_keeps_a_checkpoint_and_goes_on_from_it(
     cancelled = run.carried_out()
     assert cancelled.run.state is RunState.CANCELLED
     assert cancelled.run.error is None
-    assert [path.name for path in checkpoints(run.files.checkpoints)] == ["checkpoint-7"]
+    assert [path.name for path in checkpoints.existing(run.files.checkpoints)] == ["checkpoint-7"]
     assert set(cancelled.updates["step"]) == set(range(1, 8))
     assert not run.files.model.exists()
     assert not run.files.summary.exists()

@@ -250,18 +250,18 @@ def test_weights_that_are_trained_in_bf16_are_warned_of(
 def test_an_adapter_that_was_interrupted_goes_on_where_it_was(
     place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mrd_core.unlearning.trainer import UnlearningTrainer
+    from mrd_core.unlearning.trainer import Trainer
 
     config = scored.config(optimiser={"learning_rate": 1e-2, "lora_rank": 2}, checkpoint_steps=2)
     whole = place.carried_out(config)
-    original = UnlearningTrainer.training_step
+    original = Trainer.step
 
-    def dies(self: UnlearningTrainer, *arguments: Any, **named: Any) -> torch.Tensor:
-        if self.state.global_step == 4:
+    def dies(self: Trainer, *arguments: Any, **named: Any) -> bool:
+        if self.steps == 4:
             raise KeyboardInterrupt
         return original(self, *arguments, **named)
 
-    monkeypatch.setattr(UnlearningTrainer, "training_step", dies)
+    monkeypatch.setattr(Trainer, "step", dies)
     run = place.carried_out(config)
     assert run.run.state is RunState.CANCELLED
     monkeypatch.undo()

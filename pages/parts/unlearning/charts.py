@@ -13,6 +13,7 @@ from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
+from mrd_core.unlearning.curves import Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.shell import layout as unlearn_layout
@@ -209,7 +210,7 @@ def _in_words(check: unlearning.SamplingCheck) -> str:
 
 
 def _reweighed_at(metrics: pd.DataFrame) -> int | None:
-    steps = metrics.loc[metrics["name"] == "effective_share", "step"]
+    steps = metrics.loc[metrics["name"] == Curve.EFFECTIVE_SHARE, "step"]
     return int(steps.min()) if len(steps) else None
 
 

@@ -40,7 +40,7 @@ REASONS = {
     StopReason.MAX_SECONDS: "It reached the limit of time.",
     StopReason.RETAIN_LOSS: "The utility guard ended it: the retain loss rose too far.",
     StopReason.RETAIN_ACCURACY: "The utility guard ended it: the retain accuracy fell too low.",
-    "exhausted": "No sample was left to draw.",
+    StopReason.EXHAUSTED: "No sample was left to draw.",
 }
 EXPLAINED = {
     "share": "Memorization accuracy: share of answer tokens that the model would choose itself; before → after",
