@@ -52,6 +52,8 @@ from tests.app.conftest import (
     write_demo_rows,
 )
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 Offered = dict[str, Any]
 COMPLEXITY, FREQUENCY, PROBABILITY, RARE_WORDS, ASSOCIATION = CRITERIA

@@ -31,6 +31,8 @@ from tests.app.conftest import SAMPLES, Home, adopted, button, ended, finish, se
 from tests.app.test_unlearning import queued
 from tests.support.evaluations import Values, answers_of, write_evaluation
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$"
 SUITE = key_of(EvaluateConfig, "suite")

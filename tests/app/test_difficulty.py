@@ -42,6 +42,8 @@ from tests.app.conftest import (
     write_demo_rows,
 )
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 PATIENCE = 60.0
 

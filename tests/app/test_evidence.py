@@ -49,6 +49,8 @@ from tests.app.conftest import (
     write_demo_rows,
 )
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 ARMS = (("ga", "adamw"), ("npo", "sgd"))
 # Enough to calibrate a prediction, and too few for it.

@@ -15,6 +15,8 @@ from streamlit.testing.v1 import AppTest
 
 from tests.app.conftest import button, go, sound, texts, write_demo_rows
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 
 ROWS = [

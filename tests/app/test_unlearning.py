@@ -60,6 +60,8 @@ from tests.app.conftest import (
     write_demo_rows,
 )
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 STUDY = "SGA against CGA, by hand"
 DEMO = RetainConfig(samples=ForgetSetConfig(source="demo"))

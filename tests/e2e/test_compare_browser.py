@@ -14,7 +14,7 @@ from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_evidence_browser import click_lone_point
 from tests.e2e.test_unlearning_browser import fill
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 # Few, but as many as an interval needs.
 SAMPLES = 6

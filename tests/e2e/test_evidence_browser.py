@@ -14,7 +14,7 @@ from mrd_core.runs.directory import read_config
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_unlearning_browser import fill
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 # Few, but more than an interval needs; unlearned with a rate that forgets them soon.
 SAMPLES = 5

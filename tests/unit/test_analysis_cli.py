@@ -40,6 +40,8 @@ from tests.support.commands import PATIENCE, Outcome, ended, started
 from tests.support.scored_demo import ROWS, copied, scored_demo
 from tests.unit.conftest import write_rows
 
+pytestmark = pytest.mark.slow
+
 PROMISED = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm", "verdict")
 EXPORTS = {
     "samples.csv",

@@ -37,6 +37,8 @@ from mrd_core.scoring.files import RunFiles
 from tests.support.scored_demo import ROWS, copied, scored_demo, settings_in
 from tests.unit.conftest import write_rows
 
+pytestmark = pytest.mark.slow
+
 DEMO = ForgetSetConfig(source="demo")
 FROM_CORPUS = {"occurrences", "exact_occurrences", "ngram_frequency", "association"}
 GERMAN = "Die Katze sitzt auf dem Dach und schaut in den Garten."

@@ -59,6 +59,7 @@ def test_planted_effects_get_the_verdict_that_their_sign_calls_for() -> None:
     assert "after Holm's correction is not below 0.05" in claims["association"].reason
 
 
+@pytest.mark.slow
 def test_null_features_get_a_verdict_in_at_most_one_set_of_twenty() -> None:
     generator = np.random.default_rng(2)
     found = 0

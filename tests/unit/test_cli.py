@@ -28,7 +28,7 @@ from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.settings.installation import Settings
 from tests.support.commands import PATIENCE, Outcome, ended, started
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 
 QUICK = ("--sigma", "1e-2", "--draws", "8", "--workers", "1")
 PROMISED = {

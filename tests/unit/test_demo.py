@@ -16,6 +16,8 @@ from mrd_core.demo import MODEL_DIR
 from mrd_core.demo.corpus import SPLITS, TRAINING_COUNTS, DemoRow, of_split, rows
 from mrd_core.demo.train import Recipe, measure_memory, train
 
+pytestmark = pytest.mark.slow
+
 RARE_WORDS = re.compile(
     r"\b(?:apiarist|luthier|horologist|theodolites?|bathysphere|ossuary|ocelot|pangolin|axolotls|theorbo|sackbut"
     r"|samphire|syllabub|coracle|velocipede|dirigible|orrery|alembic|astrolabes?|cenotaph|epistle|peccadillo"

@@ -22,6 +22,8 @@ from mrd_core.evaluation.subject import Subject
 from mrd_core.model.loading import LoadedModel
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"question": f"Who wrote letter {i}?", "choices": ["Ann", "Bob", "Eve", f"Nobody {i}"], "answer": i % 4}
     for i in range(12)

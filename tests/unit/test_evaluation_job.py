@@ -33,6 +33,8 @@ from tests.support.commands import Outcome
 from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import CONTEXT, WORDS, write_rows
 
+pytestmark = pytest.mark.slow
+
 WRONG = 3
 
 

@@ -27,11 +27,12 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.mrd import Estimator
 from tests.support.commands import PATIENCE, Outcome, started
+from tests.support.marks import few_in_the_gate
 from tests.support.scored_demo import settings_in
 from tests.support.unlearning_runs import N_FORGET, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 
 PROMISED = {"experiment", "n_samples", "units", "seconds", "scored", "reasons", "warnings"}
 VALIDITY = {"samples": "4", "methods": "ga", "learning-rate": "2e-3", "max-updates": "10"}
@@ -123,7 +124,7 @@ def long(scored: Scored, out: Path) -> list[object]:
     return ["experiment", "validity", *kept, *typed(LONG)]
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", few_in_the_gate(SMALLEST, "validity", "theorem"))
 def test_every_experiment_ends_with_one_line_of_json_and_can_be_judged(
     name: str, scored: Scored, cli: Any, evidence: Any, tmp_path: Path
 ) -> None:
@@ -275,7 +276,7 @@ def test_without_scores_the_forget_set_is_scored_first_and_a_cancelled_scoring_g
     assert not files.directory.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_cancelled_experiment_goes_on_to_the_very_same_rows(
     number: signal.Signals,
     cli: Any,
@@ -307,6 +308,7 @@ def test_a_cancelled_experiment_goes_on_to_the_very_same_rows(
     assert files.units.read_bytes() == undisturbed.units.read_bytes()
 
 
+@pytest.mark.long
 def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     cli: Any, scored: Scored, undisturbed: ExperimentFiles, evidence: Any, tmp_path: Path
 ) -> None:

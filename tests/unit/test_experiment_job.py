@@ -27,6 +27,8 @@ from tests.support.scored_demo import copied, settings_in
 from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"samples": 4, "sigmas": (1e-4, 1e-3), "dtypes": ("float32",), "pairs": 2, "draws": 8}
 
 

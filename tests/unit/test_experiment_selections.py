@@ -18,6 +18,8 @@ from tests.support import tiny
 from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run
 from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:

@@ -32,6 +32,8 @@ from mrd_core.scoring.draws import Draws, scores
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from tests.support import tiny
 
+pytestmark = pytest.mark.slow
+
 SAMPLES = 6
 SIGMAS = (1e-6, 1e-3, 2e-3)
 Run = tuple[SensitivityConfig, ForgetSet, dict[str, Any], pd.DataFrame]

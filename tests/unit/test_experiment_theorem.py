@@ -25,6 +25,8 @@ from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
 from tests.support import tiny
 from tests.unit.test_experiment_sensitivity import finish_in_attempts, place_material
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, PROBES, PAIRS = 5, 60, 60
 Run = tuple[TheoremConfig, Path, dict[str, Any], pd.DataFrame]
 

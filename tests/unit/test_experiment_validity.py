@@ -14,6 +14,8 @@ from mrd_core.experiments.validity import Validity, others
 from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run, units_of
 from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:

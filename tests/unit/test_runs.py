@@ -507,6 +507,7 @@ def test_a_queued_run_with_a_worker_is_asked(store, settings):
     assert store.request_cancel(run.id) is S.CANCELLING
 
 
+@pytest.mark.slow
 def test_cancelling_a_running_worker_ends_it(store, settings, launch):
     run = submitted(store, settings)
     launch(run, "wait_for_go")
@@ -517,6 +518,7 @@ def test_cancelling_a_running_worker_ends_it(store, settings, launch):
     until(lambda: not process_exists(ended.pid, ended.pid_started), "the process has ended")
 
 
+@pytest.mark.slow
 def test_sigterm_is_a_request_to_cancel(store, settings, launch):
     run = submitted(store, settings)
     launch(run, "wait_for_go")
@@ -526,6 +528,7 @@ def test_sigterm_is_a_request_to_cancel(store, settings, launch):
     assert store.resume(run.id).attempt == 2
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_before_it_notices_the_request_has_succeeded(store, settings, launch):
     run = submitted(store, settings)
     launch(run, "ignore_everything")
@@ -539,6 +542,7 @@ def test_a_job_that_ends_before_it_notices_the_request_has_succeeded(store, sett
 # Workers
 
 
+@pytest.mark.slow
 def test_a_worker_carries_out_a_run_and_reports_it(store, settings, launch):
     run = submitted(store, settings, draws=12)
     launch(run, "count")
@@ -551,6 +555,7 @@ def test_a_worker_carries_out_a_run_and_reports_it(store, settings, launch):
     assert "info: counted" in (run.directory / "worker.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_beats_while_its_job_works(store, settings, launch):
     run = submitted(store, settings)
     launch(run, "wait_for_go")
@@ -559,6 +564,7 @@ def test_a_worker_beats_while_its_job_works(store, settings, launch):
     assert store.get(run.id).heartbeat_at - first < timedelta(seconds=15)
 
 
+@pytest.mark.slow
 def test_three_runs_on_one_device_go_one_by_one_in_order_of_submission(store, settings, launch):
     a, b, c = (submitted(store, settings, name) for name in "abc")
     other = submitted(store, settings, "other", device="cuda:1")
@@ -577,6 +583,7 @@ def test_three_runs_on_one_device_go_one_by_one_in_order_of_submission(store, se
     assert journal[:-1] == ["begin a", "end a", "begin b", "end b", "begin c", "end c"]
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_passed(store, settings, launch):
     a, b, c, d = (submitted(store, settings, name) for name in "abcd")
     assert store.claim(c, a_dead_process())
@@ -593,6 +600,7 @@ def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_p
     assert until_state(store, d, *TERMINAL).state is S.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(store, settings, launch):
     run, following = submitted(store, settings, draws=60), submitted(store, settings, draws=4)
     launch(run, "count")
@@ -610,6 +618,7 @@ def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(s
     assert (run.directory / "steps.txt").read_text() == "60"
 
 
+@pytest.mark.slow
 def test_a_worker_whose_run_was_taken_from_it_stops(store, settings, launch):
     run = submitted(store, settings)
     launch(run, "wait_for_go")
@@ -644,6 +653,7 @@ def test_the_worker_outlives_the_process_that_launched_it(store, settings):
     assert until_state(store, run, *TERMINAL).state is S.SUCCEEDED
 
 
+@pytest.mark.slow
 def test_a_launched_worker_leaves_no_zombie(store, settings, launch):
     run = submitted(store, settings, draws=4)
     launch(run, "count")

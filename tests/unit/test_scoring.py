@@ -30,6 +30,8 @@ from mrd_core.scoring.job import score_job
 from tests.conftest import REPOSITORY
 from tests.unit.conftest import CONTEXT, rows, write_rows
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 SEED = 20250409
 
@@ -188,6 +190,7 @@ def kill_at_random(process: subprocess.Popen[bytes], files: RunFiles, chance: ra
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.long
 def test_a_worker_killed_three_times_and_resumed_ends_on_the_same_bits(config_of, undisturbed, tmp_path):
     files, chance = RunFiles(tmp_path / "run"), random.Random(SEED)
     files.directory.mkdir()

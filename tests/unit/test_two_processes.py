@@ -33,6 +33,8 @@ from tests.conftest import REPOSITORY
 from tests.support import tiny
 from tests.support.training import train
 
+pytestmark = pytest.mark.slow
+
 FORGET = tiny.encoded(9, 14, 7, 11, 20, 8)
 RETAIN = tiny.encoded(12, 6, 10, 15, seed=1)
 SCORES = {sample: float(place + 1) for place, sample in enumerate(FORGET.sample_ids)}

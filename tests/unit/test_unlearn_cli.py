@@ -20,7 +20,7 @@ from mrd_core.unlearning.trainer import Trainer
 from tests.support.commands import Outcome, ended, started
 from tests.support.unlearning_runs import DRAWS, N_FORGET, Scored, scored_tiny
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
 
 PROMISED = {
     "updates",

@@ -28,6 +28,8 @@ from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, Place, Scored, Unlearned, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:

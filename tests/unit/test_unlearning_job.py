@@ -37,6 +37,8 @@ from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, N_FORGET, Place, Scored, Unlearned, scored_tiny, texts_of
 from tests.unit.conftest import CONTEXT
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 EVALUATION = {"every_steps": 3, "samples": 4, "max_new_tokens": 12}
 PROMISED = [

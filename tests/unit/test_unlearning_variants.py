@@ -33,6 +33,7 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.preparation import Prepared
 from mrd_core.unlearning.sampling import SAMPLERS
 from tests.support import tiny
+from tests.support.marks import few_in_the_gate
 from tests.support.unlearning_runs import (
     DRAWS,
     N_FORGET,
@@ -45,6 +46,8 @@ from tests.support.unlearning_runs import (
     scored_tiny,
 )
 from tests.unit.conftest import CONTEXT, rows, write_rows
+
+pytestmark = pytest.mark.slow
 
 FEW = {"max_steps": 3}
 
@@ -86,7 +89,7 @@ def extraction_of(folder: Path, path: Path) -> np.ndarray:
 # Methods
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", few_in_the_gate(METHODS, "graddiff", "npo", "po"))
 def test_every_method_runs_to_an_end(method: str, place: Place, scored: Scored) -> None:
     run = place.carried_out(scored.config(method=method, retain=scored.kept, limits=FEW))
     assert (run.summary["stop_reason"], run.summary["steps"], run.summary["method"]) == ("max-steps", 3, method)
@@ -339,7 +342,7 @@ def test_completeness_and_utility_are_means_of_what_is_defined(
 # Samplers
 
 
-@pytest.mark.parametrize("sampler", sorted(SAMPLERS))
+@pytest.mark.parametrize("sampler", few_in_the_gate(SAMPLERS, "mrd", "easy-to-hard"))
 def test_every_sampler_runs_to_an_end_and_counts_what_mrd_costs(
     sampler: str, place: Place, scored: Scored
 ) -> None:
