@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 import typer
@@ -34,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
@@ -48,9 +48,6 @@ from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
-
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 
 REFERENCE = "uniform"
 BATCH, LEARNING_RATE, WEIGHT_DECAY, THRESHOLD = 4, 1e-4, 0.01, 0.5

@@ -30,6 +30,7 @@ from rich.table import Table
 from benchmarks.memory import Peak, measure_peak
 from benchmarks.passes import bare_pass, synchronise
 from benchmarks.published import copy_of_weights, relative_change
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
@@ -39,7 +40,7 @@ from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.forget_set import digest_of
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.draws import Draws, FloatArray
+from mrd_core.scoring.draws import Draws
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.job import score_job
 from mrd_core.scoring.mrd import measure_baseline

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
-from mrd_core.scoring.draws import FloatArray
 
 # Below it a group's mean says more about its few samples than about the criterion.
 SMALLEST_GROUP = 10

@@ -14,9 +14,9 @@ import numpy as np
 
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.replicates import Input, View
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.truth import forget_quality
-from mrd_core.scoring.draws import FloatArray
 
 Side = Literal["completeness", "utility", "mean", "other"]
 

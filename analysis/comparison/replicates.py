@@ -19,8 +19,8 @@ from scipy import special
 
 from analysis.comparison.evaluated import Evaluated
 from analysis.statistics.censored import LEAST_SAMPLES
-from analysis.statistics.groups import SEED, BoolArray, Interval
-from mrd_core.scoring.draws import FloatArray
+from analysis.statistics.groups import SEED, Interval
+from mrd_core.arrays import BoolArray, FloatArray
 
 REPLICATES = 1000
 SHARE, POSITIVE, UNBOUNDED = (0.0, 1.0), (0.0, np.inf), (-np.inf, np.inf)

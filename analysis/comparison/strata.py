@@ -20,11 +20,11 @@ from analysis.comparison.groups import by_seed
 from analysis.comparison.replicates import UNBOUNDED, Difference, View, limits
 from analysis.comparison.table import Column, Group, Table, compared_pairs, over_seeds
 from analysis.statistics.censored import spearman
-from analysis.statistics.groups import BoolArray, holm
+from analysis.statistics.groups import holm
 from analysis.unlearning.runs import TERCILES
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
-from mrd_core.scoring.draws import FloatArray
 
 COLUMN = MRD_ANSWER_MEAN
 # What changes a sample is shown by: the share of its answer that is not written any more.

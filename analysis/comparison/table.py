@@ -42,7 +42,7 @@ from analysis.comparison.replicates import (
     views,
 )
 from analysis.statistics.groups import Interval, holm
-from mrd_core.scoring.draws import FloatArray
+from mrd_core.arrays import FloatArray
 
 __all__ = ["Column", "Comparison", "Group", "Table", "compare", "default_baseline"]
 

@@ -23,8 +23,8 @@ from analysis.evidence.runs import (
     stacked,
 )
 from analysis.statistics.censored import Estimate, in_figures, partial, spearman
+from mrd_core.arrays import FloatArray
 from mrd_core.experiments.config import ParameterChangeConfig
-from mrd_core.scoring.draws import FloatArray
 
 PAPER = (
     "The paper (Fig. 3, 300 composites of 40 samples) finds that unlearning moves the weights by very different "

@@ -26,9 +26,9 @@ from analysis.statistics.censored import (
     ranked_outcome,
     resamples,
 )
-from analysis.statistics.groups import SEED, BoolArray
+from analysis.statistics.groups import SEED
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
-from mrd_core.scoring.draws import FloatArray
 
 Form = Literal["log", "rank"]
 

@@ -19,9 +19,10 @@ from analysis.evidence.runs import (
     small_n,
 )
 from analysis.statistics.censored import Estimate, Regime, in_figures, quadratic_regime, spearman
+from mrd_core.arrays import FloatArray
 from mrd_core.experiments.config import SensitivityConfig
 from mrd_core.scoring.config import Normalisation
-from mrd_core.scoring.draws import FloatArray, Mode, relative_se, reliability
+from mrd_core.scoring.draws import Mode, relative_se, reliability
 
 PAPER = (
     "The paper (Fig. 5, 20 samples) finds that MRD hardly depends on σ and settles with K; it takes σ = 1e-5 and "

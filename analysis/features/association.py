@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from analysis.features.feature import Computed, Feature, Material
@@ -13,13 +12,12 @@ from analysis.features.occurrences import near_duplicates
 from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.ngrams import content_ngrams
+from mrd_core.arrays import FloatArray
 
 NEAREST = 5
 
 # Corpus rows at a time: 20,000 samples that all share a word with all of them take about 200 MB.
 _CHUNK = 500
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def _association(material: Material) -> Computed | None:

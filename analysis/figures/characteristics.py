@@ -19,7 +19,7 @@ from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
 from analysis.figures.difficulty import BLUE, GREEN, GREY, MRD_TITLE, ORANGE, axis_type, with_unit
 from analysis.statistics.groups import GroupComparison, Interval, RankRegression
-from mrd_core.scoring.draws import FloatArray
+from mrd_core.arrays import FloatArray
 
 LOW_COLOUR, HIGH_COLOUR = BLUE, ORANGE
 NAME_WIDTH = 60

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
-from analysis.statistics.groups import SEED, BoolArray, holm
-from mrd_core.scoring.draws import FloatArray
+from analysis.statistics.groups import SEED, holm
+from mrd_core.arrays import BoolArray, FloatArray
 
 Statistic = Callable[[FloatArray], FloatArray]
 Outcome = Literal[

@@ -21,13 +21,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
-from mrd_core.scoring.draws import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
+from mrd_core.arrays import BoolArray, FloatArray
 
 REPLICATES = 1000
 # Fixed, so that a table reads the same each time it is looked at.

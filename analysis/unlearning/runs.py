@@ -19,8 +19,8 @@ import pandas as pd
 from scipy import stats
 
 from analysis.statistics.groups import Interval
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
-from mrd_core.scoring.draws import FloatArray
 from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.interchange import Result
 from mrd_core.evaluation.metrics import METRICS, Metric, Split
 from mrd_core.evaluation.privacy import forgotten_auc
 from mrd_core.evaluation.sets import Suite
 from mrd_core.evaluation.truth import UTILITY_PARTS, forget_quality, mean_defined, model_utility
 from mrd_core.runs.files import json_value
-from mrd_core.scoring.draws import FloatArray
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 # r of a sample under the retrained reference.

@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.choice import closest_is_true
 from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
 from mrd_core.evaluation.overlap import contains_answer, rouge_l
@@ -22,7 +23,6 @@ from mrd_core.evaluation.truth import closer_to_one_better, probability_among, t
 from mrd_core.model.encoding import Encoded, encode_one
 from mrd_core.model.generation import prompt_of
 from mrd_core.model.memorization import extraction_likelihood
-from mrd_core.scoring.draws import FloatArray
 
 QUESTION, PARAPHRASED = "question", "paraphrased question"
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
-from mrd_core.model.encoding import Encoded, EncodedSample, FloatArray, IntArray
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.reader import Reader
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from mrd_core.model.encoding import BoolArray, Encoded, FloatArray
+from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.reader import Reader
 from mrd_core.scoring.measuring import Predictions, predict, values_of
 

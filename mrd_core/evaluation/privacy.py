@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.config import K_PERCENT
-from mrd_core.scoring.draws import FloatArray
 
 # OpenUnlearning's: where the model is certain, or undecided between all tokens, the variance vanishes.
 LEAST_VARIANCE = 1e-6

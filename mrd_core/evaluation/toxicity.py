@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import FloatArray, IntArray, length_buckets, padded, padding_mask
+from mrd_core.model.encoding import IntArray, length_buckets, padded, padding_mask
 from mrd_core.model.folders import folder_of
 from mrd_core.model.loading import explained, read_part, require_complete, require_safetensors
 from mrd_core.model.reader import evaluating, within_memory

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from mrd_core.scoring.draws import FloatArray
+from mrd_core.arrays import FloatArray
 
 # The nine aggregates of model utility, by their names in OpenUnlearning.
 UTILITY_PARTS = (

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.model import loading as models
@@ -17,7 +18,7 @@ from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.draws import Draws, FloatArray, Mode
+from mrd_core.scoring.draws import Draws, Mode
 from mrd_core.scoring.mrd import Baseline, Estimator, measure_baseline, per_sample
 from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision
 

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import SelectionConfig
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
-from mrd_core.model.encoding import FloatArray, IntArray
+from mrd_core.model.encoding import IntArray
 from mrd_core.runs import JobContext
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 

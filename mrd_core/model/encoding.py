@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from jinja2 import TemplateError
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
 from mrd_core.settings.configuration import Choice
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 PLAIN_TEMPLATE = "Question: {prompt}\nAnswer: {answer}"
 
 IntArray = npt.NDArray[np.int64]
-BoolArray = npt.NDArray[np.bool_]
-FloatArray = npt.NDArray[np.float64]
 
 Scalar = TypeVar("Scalar", np.int64, np.bool_)
 

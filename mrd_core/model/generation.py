@@ -12,7 +12,8 @@ import torch
 from jinja2 import TemplateError
 from transformers import GenerationConfig
 
-from mrd_core.model.encoding import EncodedSample, FloatArray, IntArray, padded, padding_mask, special_ids
+from mrd_core.arrays import FloatArray
+from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask, special_ids
 from mrd_core.model.reader import Reader, evaluating, within_memory
 
 # Stands where nothing is looked at, so any id does.

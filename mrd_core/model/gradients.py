@@ -17,14 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from mrd_core.model.encoding import (
-    Encoded,
-    EncodedSample,
-    FloatArray,
-    length_buckets,
-    padded,
-    padding_mask,
-)
+from mrd_core.arrays import FloatArray
+from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets, padded, padding_mask
 from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
 
 # Gradients that may exist at once [bytes].

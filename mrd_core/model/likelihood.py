@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import Encoded, FloatArray, IntArray
+from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, make_batches, within_memory
 
 

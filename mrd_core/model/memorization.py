@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mrd_core.model.encoding import BoolArray, Encoded, EncodedSample, FloatArray, IntArray
+from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.generation import Prefix, continuations, end_of
 from mrd_core.model.likelihood import target_log_probs
 from mrd_core.model.reader import Reader

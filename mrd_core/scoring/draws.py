@@ -17,11 +17,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from mrd_core.arrays import FloatArray
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import mrd_column
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
 
-FloatArray = npt.NDArray[np.float64]
 Mode = Literal["antithetic", "plain"]
 
 SCOPES = (Scope.ANSWER, Scope.FULL)

@@ -12,8 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import BoolArray, Encoded, FloatArray
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import gradient_norms
 from mrd_core.model.likelihood import target_log_probs
 from mrd_core.model.reader import Reader

@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mrd_core.model.encoding import BoolArray, Encoded
+from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.hidden_states import HiddenStates
 from mrd_core.model.likelihood import KeepDouble, Passes
 from mrd_core.model.perturbation import PerturbedModel, streamed
-from mrd_core.scoring.draws import SCOPES, SUMS, FloatArray, Mode
+from mrd_core.scoring.draws import SCOPES, SUMS, Mode
 
 # |P_t| below this [nats] is left out and counted: MRD divides by P_t, and a token that is certain to a
 # millionth says nothing about forgetting but everything about rounding.

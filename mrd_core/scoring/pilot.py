@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.likelihood import Passes
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.samples.config import Scope
-from mrd_core.scoring.draws import SCOPES, SUMS, FloatArray
+from mrd_core.scoring.draws import SCOPES, SUMS
 from mrd_core.scoring.mrd import Baseline, Estimator, per_sample
 
 PILOT_SAMPLES = 32

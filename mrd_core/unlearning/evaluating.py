@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.config import K_PERCENT
 from mrd_core.evaluation.privacy import forgotten_auc
@@ -19,7 +20,6 @@ from mrd_core.evaluation.truth import mean_defined
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.generation import prompt_of
 from mrd_core.samples import ForgetSet, evenly_spaced
-from mrd_core.scoring.draws import FloatArray
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.feed import Evaluation
 from mrd_core.unlearning.files import UnlearningFiles

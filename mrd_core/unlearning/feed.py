@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.memorization import Memorized
 from mrd_core.runs.files import write_atomically
@@ -23,7 +23,6 @@ from mrd_core.unlearning.sampling import Curriculum, Sampler, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, Progress, StopReason, Thresholds, stop_reason
 
 STATE_FILE = "unlearning.json"
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import BoolArray, FloatArray
 from mrd_core.model.loading import name_of
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_frame

@@ -13,11 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mrd_core.arrays import FloatArray
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import (
     Encoded,
     EncodedSample,
-    FloatArray,
     IntArray,
     answerable,
     choose_template,

@@ -21,10 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 
-FloatArray = npt.NDArray[np.float64]
-BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 T = TypeVar("T")
 

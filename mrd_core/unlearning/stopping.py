@@ -15,9 +15,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.settings.configuration import Frozen
-from mrd_core.unlearning.sampling import BoolArray, FloatArray, IntArray
+from mrd_core.unlearning.sampling import IntArray
 
 Source = Literal["initial-average", "held-out", "reference", "absolute"]
 

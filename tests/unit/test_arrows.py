@@ -25,6 +25,7 @@ SLOW |= {"lexicalrichness", "wordfreq"}
 LIGHT = (
     "mrd_core.settings",
     "mrd_core.errors",
+    "mrd_core.arrays",
     "mrd_core.samples",
     "mrd_core.runs",
     "mrd_core.demo.corpus",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mrd_core.arrays import FloatArray
 from mrd_core.unlearning import losses
 from mrd_core.unlearning.methods import METHODS, Average, ForgetBatch, Granularity, parsed
 
@@ -27,7 +28,6 @@ MASK = np.array([[False, True, True, True], [True, True, False, False]])
 LENGTHS = np.array([3.0, 2.0])
 REFERENCE_NLL = np.array([1.9, 4.1])
 
-FloatArray = npt.NDArray[np.float64]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
