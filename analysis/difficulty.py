@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.groups import REPLICATES, Interval, Measured, spearman
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.groups import Measured, spearman
 from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
@@ -18,6 +19,10 @@ from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, reliability, scores
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
+
+# Thirds of the samples by MRD, and those that have none.
+TERCILES = HARD, MIDDLE, EASY = ("hard", "middle", "easy")
+NO_MRD = "undefined"
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def measured(directory: Path, variant: Variant, sample_ids: Iterable[str]) -> Me
     return Measured(units[:, place.loc[list(sample_ids)].to_numpy()])
 
 
-def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = REPLICATES) -> Interval:
+def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = REPLICATES) -> Estimate:
     """Return how a column goes with MRD: Spearman's correlation over the samples that have both.
 
     Its 95 % interval takes in the noise of MRD. NaN with fewer than 3 samples, or where either is constant.
@@ -126,6 +131,11 @@ def trust(directory: Path, variant: Variant) -> Trust:
         reliability={norm: reliability(values) for norm, values in units.items()},
         length_partialled={norm: reliability(values, lengths) for norm, values in units.items()},
     )
+
+
+def tercile(rank: int, samples: int) -> str:
+    """Return the third that a sample is in, by its place among so many, hardest first and counted from 0."""
+    return TERCILES[3 * rank // samples]
 
 
 def regions(table: pd.DataFrame) -> pd.Series[str]:

@@ -20,10 +20,10 @@ from analysis.characteristics.strata import (
     numbers,
     stratify,
 )
+from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
 from analysis.statistics.groups import (
-    REPLICATES,
+    SIGNIFICANCE,
     GroupComparison,
-    Interval,
     Measured,
     compare_groups,
     holm,
@@ -33,9 +33,6 @@ from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import Normalisation
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
-
-SIGNIFICANCE = 0.05
-_NOTHING = Interval(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ class Claim:
     n_high: int
     n_low: int
     comparison: GroupComparison | None
-    spearman: Interval | None
+    spearman: Estimate | None
     p_holm: float
     verdict: Verdict
     reason: str
@@ -184,7 +181,7 @@ def _doubts(comparison: GroupComparison, p_holm: float) -> list[str]:
     """Say what stands against a verdict, nothing where one may be given."""
     difference, delta = comparison.difference, comparison.cliffs_delta
     doubts = []
-    if not (difference.low > 0 or difference.high < 0):
+    if not difference.excludes_zero:
         doubts.append(f"the interval of the difference in means, {_range(difference)}, spans 0")
     if not p_holm < SIGNIFICANCE:
         doubts.append(f"p = {p_holm:.2g} after Holm's correction is not below {SIGNIFICANCE:g}")
@@ -207,11 +204,11 @@ def _direction(comparison: GroupComparison) -> str:
     return "smaller" if comparison.difference.value < 0 else "larger"
 
 
-def _estimate(interval: Interval) -> str:
+def _estimate(interval: Estimate) -> str:
     return f"{interval.value:.3g} {_range(interval)}"
 
 
-def _range(interval: Interval) -> str:
+def _range(interval: Estimate) -> str:
     return f"[{interval.low:.3g}, {interval.high:.3g}]"
 
 
@@ -222,8 +219,8 @@ def _this_model(claim: Claim) -> str:
     if claim.comparison is None or not claim.testable:
         return "too few samples"
     difference = claim.comparison.difference
-    certain = difference.low > 0 or difference.high < 0
-    return f"{_direction(claim.comparison) if certain else 'no clear difference'}: {_estimate(difference)}"
+    direction = _direction(claim.comparison) if difference.excludes_zero else "no clear difference"
+    return f"{direction}: {_estimate(difference)}"
 
 
 def _words(claim: Claim) -> dict[str, str]:
@@ -237,9 +234,9 @@ def _words(claim: Claim) -> dict[str, str]:
 
 def _figures(claim: Claim) -> dict[str, Any]:
     """Return the figures of a claim as one row, NaN where there are none."""
-    compared, correlation = claim.comparison, claim.spearman or _NOTHING
-    difference = compared.difference if compared else _NOTHING
-    delta = compared.cliffs_delta if compared else _NOTHING
+    compared, correlation = claim.comparison, claim.spearman or UNDEFINED
+    difference = compared.difference if compared else UNDEFINED
+    delta = compared.cliffs_delta if compared else UNDEFINED
     return {
         "feature": claim.feature,
         "rule": claim.rule,

@@ -10,14 +10,12 @@ import pandas as pd
 from analysis import difficulty
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import Variant
-from analysis.statistics.groups import GroupComparison, Measured, compare_sets
+from analysis.statistics.groups import SIGNIFICANCE, GroupComparison, Measured, compare_sets
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.draws import Draws
 from mrd_core.scoring.files import RunFiles
-
-SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +62,7 @@ def _sentence(comparison: GroupComparison) -> str:
     )
     if min(comparison.n_high, comparison.n_low) < SMALLEST_GROUP:
         return f"Cannot tell: a verdict needs {SMALLEST_GROUP} samples in either set; {figures}."
-    excludes_zero = difference.low > 0 or difference.high < 0
-    if not (excludes_zero and comparison.p < SIGNIFICANCE and difference.value * delta.value > 0):
+    if not (difference.excludes_zero and comparison.p < SIGNIFICANCE and difference.value * delta.value > 0):
         return f"Cannot tell which one is easier: {figures}."
     return f"This set is {'easier' if difference.value > 0 else 'harder'} to unlearn than the other: {figures}."
 

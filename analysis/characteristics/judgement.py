@@ -12,14 +12,14 @@ import pandas as pd
 from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import Threshold, stratify
-from analysis.statistics.groups import REPLICATES, Interval, RankRegression, correlations, rank_regression
+from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
+from analysis.statistics.groups import RankRegression, correlations, rank_regression
 from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import Normalisation
 
 # Of what MRD is taken over: a word can be one token or six, and a sum grows with the tokens.
 LENGTH = "n_tokens"
 EXAMPLES = 3
-UNKNOWN = Interval(np.nan, np.nan, np.nan)
 # Samples times replicates that are done within seconds.
 WORK = 2_000_000
 LEAST_REPLICATES = 200
@@ -45,7 +45,7 @@ class Judgement:
     claims: dict[Normalisation, list[Claim]]
     chosen: Normalisation
     strata: pd.DataFrame
-    length_held: dict[Normalisation, dict[str, Interval]]
+    length_held: dict[Normalisation, dict[str, Estimate]]
     regressions: dict[Normalisation, RankRegression]
     correlations: pd.DataFrame
 
@@ -107,17 +107,19 @@ def remains(judgement: Judgement, claim: Claim, normalisation: Normalisation) ->
     Standardised coefficients of ranks; NaN where the feature is not measured or length is no term.
     """
     held = {
-        "length_held": judgement.length_held[normalisation].get(claim.feature or "", UNKNOWN),
+        "length_held": judgement.length_held[normalisation].get(claim.feature or "", UNDEFINED),
         "others_held": _coefficient(judgement.regressions[normalisation], claim.feature),
     }
     ends = ("", "_low", "_high")
-    return {f"{name}{end}": value for name, found in held.items() for end, value in zip(ends, found, strict=True)}
+    return {
+        f"{name}{end}": value for name, found in held.items() for end, value in zip(ends, found[:3], strict=True)
+    }
 
 
-def _coefficient(regression: RankRegression, feature: str | None) -> Interval:
+def _coefficient(regression: RankRegression, feature: str | None) -> Estimate:
     """Return a feature's coefficient, unknown unless length is held in the regression."""
     terms = {term.name: term.coefficient for term in regression.terms}
-    return terms.get(feature or "", UNKNOWN) if LENGTH in terms else UNKNOWN
+    return terms.get(feature or "", UNDEFINED) if LENGTH in terms else UNDEFINED
 
 
 def claims_table(judgement: Judgement) -> pd.DataFrame:

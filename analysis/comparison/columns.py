@@ -15,6 +15,7 @@ import numpy as np
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.replicates import Input, View
 from mrd_core.arrays import FloatArray
+from mrd_core.evaluation.aggregates import UTILITY_PARTS, harmonic_mean
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.truth import forget_quality
 
@@ -23,12 +24,6 @@ Side = Literal["completeness", "utility", "mean", "other"]
 COMPLETENESS, UTILITY, AVERAGE = "completeness", "utility", "average"
 FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
-# The nine of `mrd_core.evaluation.truth.UTILITY_PARTS`.
-_UTILITY_PARTS: tuple[Input, ...] = (
-    *(("retain", metric) for metric in ("probability", "rouge", "truth_ratio")),
-    *(("real_authors", metric) for metric in ("probability_normalised", "rouge", "truth_ratio")),
-    *(("world_facts", metric) for metric in ("probability_normalised", "rouge", "truth_ratio")),
-)
 # Of the harness, apart from the mean of the zero-shot tasks.
 TRUTHFUL = "truthfulqa"
 
@@ -131,10 +126,7 @@ class HarmonicMean:
 
     def __call__(self, view: View) -> FloatArray:
         """Return the mean, 0 where one of its parts is."""
-        parts = np.stack([view.mean(key) for key in self.inputs])
-        with np.errstate(divide="ignore"):
-            mean: FloatArray = len(parts) / (1 / parts).sum(axis=0)
-        return mean
+        return harmonic_mean([view.mean(key) for key in self.inputs])
 
 
 @dataclass(frozen=True)
@@ -300,7 +292,7 @@ def _beside_answers(offered: _Offered) -> Iterator[Declared]:
     quality = METRICS[FORGET_QUALITY]
     utility = METRICS["model_utility"]
     yield Declared(
-        _column("model_utility", utility.title, "other", "", True, utility.help), HarmonicMean(_UTILITY_PARTS)
+        _column("model_utility", utility.title, "other", "", True, utility.help), HarmonicMean(UTILITY_PARTS)
     )
     unseen = METRICS[f"{ATTACK}_unseen"]
     rivals = offered.splits["unseen"] or offered.splits["general"]

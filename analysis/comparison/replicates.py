@@ -18,11 +18,18 @@ import pandas as pd
 from scipy import special
 
 from analysis.comparison.evaluated import Evaluated
-from analysis.statistics.censored import LEAST_SAMPLES
-from analysis.statistics.groups import SEED, Interval
+from analysis.statistics.bootstrap import (
+    LEAST_SAMPLES,
+    REPLICATES,
+    SEED,
+    UNDEFINED,
+    Estimate,
+    percentile_estimate,
+    resamples,
+)
 from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.evaluation import aggregates
 
-REPLICATES = 1000
 SHARE, POSITIVE, UNBOUNDED = (0.0, 1.0), (0.0, np.inf), (-np.inf, np.inf)
 
 # A set and a metric of its samples.
@@ -30,12 +37,15 @@ Input = tuple[str, str]
 
 
 class Difference(NamedTuple):
-    """A difference with its 95 % interval and two-sided p; NaN where the noise is not known."""
+    """A difference with its 95 % interval, and its two-sided p; NaN where the noise is not known."""
 
-    value: float
-    low: float
-    high: float
+    estimate: Estimate
     p: float
+
+    @classmethod
+    def of_unknown_noise(cls, value: float) -> Difference:
+        """Return a difference of which nothing but its value is known."""
+        return cls(UNDEFINED._replace(value=value), np.nan)
 
 
 class SeedNoise(NamedTuple):
@@ -99,8 +109,7 @@ class View:
 
     def mean(self, key: Input) -> FloatArray:
         """Return the mean of a metric over the samples of a set that have it, shape (1 + R,)."""
-        values, counts = self._pooled([key])
-        return _ratio(counts @ values, counts.sum(axis=1))
+        return aggregates.mean(*self._pooled([key]))
 
     def auc(self, metric: str, first: Sequence[str], others: Sequence[str]) -> FloatArray:
         """Return P(score of `first` > score of `others`) + half of P(equal), shape (1 + R,).
@@ -110,13 +119,8 @@ class View:
             first: The sets of the one side, pooled.
             others: Those of the other.
         """
-        scores, counts = self._pooled([(split, metric) for split in first])
-        rivals, weights = self._pooled([(split, metric) for split in others])
-        order = np.argsort(rivals, kind="stable")
-        passed = np.concatenate([np.zeros((len(weights), 1)), weights[:, order].cumsum(axis=1)], axis=1)
-        below, at_most = (passed[:, np.searchsorted(rivals[order], scores, side)] for side in ("left", "right"))
-        wins = (counts * (below + at_most)).sum(axis=1) / 2
-        return _ratio(wins, counts.sum(axis=1) * weights.sum(axis=1))
+        sides = (self._pooled([(split, metric) for split in splits]) for splits in (first, others))
+        return aggregates.auc(*next(sides), *next(sides))
 
     def perplexity(self, split: str) -> FloatArray:
         """Return exp of the mean NLL over all tokens of a set, shape (1 + R,)."""
@@ -124,23 +128,15 @@ class View:
         if any(key not in self.values for key in keys):
             return self.undefined
         nll, tokens = (self.values[key] for key in keys)
-        defined = np.isfinite(nll) & np.isfinite(tokens)
-        counts = self.counts[split][:, defined]
-        perplexity: FloatArray = np.exp(_ratio(counts @ (nll * tokens)[defined], counts @ tokens[defined]))
-        return perplexity
+        return aggregates.perplexity(nll, tokens, self.counts[split])
 
     def _pooled(self, keys: Iterable[Input]) -> tuple[FloatArray, FloatArray]:
         """Return the defined values under these keys, shape (n,), and how often each is drawn, (1 + R, n)."""
-        found = [self._drawn(key) for key in keys if key in self.values]
-        if len(found) == 1:
-            return found[0]
-        values, counts = zip((np.empty(0), np.empty((1 + REPLICATES, 0))), *found, strict=True)
-        return np.concatenate(values), np.concatenate(counts, axis=1)
-
-    def _drawn(self, key: Input) -> tuple[FloatArray, FloatArray]:
-        values, counts = self.values[key], self.counts[key[0]]
+        known = [key for key in keys if key in self.values]
+        values = np.concatenate([np.empty(0), *(self.values[key] for key in known)])
+        counts = np.concatenate([np.empty((1 + REPLICATES, 0)), *(self.counts[key[0]] for key in known)], axis=1)
         defined = np.isfinite(values)
-        return (values, counts) if defined.all() else (values[defined], counts[:, defined])
+        return values[defined], counts[:, defined]
 
 
 def shared_samples(runs: Sequence[Evaluated]) -> dict[str, list[str]]:
@@ -158,19 +154,14 @@ def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]], seed: int
     return {run: View(counts, _tables(run, ids), _whole(run), run.harness or {}) for run in runs}
 
 
-def limits(replicates: FloatArray, n: int, bounds: tuple[float, float] = UNBOUNDED) -> Interval:
+def limits(replicates: FloatArray, n: int, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
     """Return what was measured with its 95 % interval over samples, from replicates of shape (1 + R,).
 
-    The percentiles are widened as Student's t widens those of a mean of n values, within the bounds that the value
-    has; no interval below `LEAST_SAMPLES`.
+    See `percentile_estimate`; no interval below `LEAST_SAMPLES`.
     """
-    value, drawn = float(replicates[0]), replicates[1:]
-    if not (np.isfinite(value) and n >= LEAST_SAMPLES and np.isfinite(drawn).mean() > 0.5):
-        return Interval(value, np.nan, np.nan)
-    ends = np.nanquantile(drawn, [0.025, 0.975]) - value
-    widening = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975) / special.ndtri(0.975)
-    low, high = np.clip(value + widening * ends, *bounds)
-    return Interval(value, float(low), float(high))
+    if n < LEAST_SAMPLES:
+        return Estimate(float(replicates[0]), np.nan, np.nan, n)
+    return percentile_estimate(replicates[0], replicates[1:], n, bounds)
 
 
 def paired_noise(points: FloatArray) -> SeedNoise:
@@ -201,19 +192,20 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
         parts.append(SeedNoise(float(np.nanvar(replicates[1:], ddof=1)) * n / (n - 1), n - 1))
     noise = _summed(parts)
     if not (np.isfinite(value) and noise.freedom and (n == 0 or n >= LEAST_SAMPLES)):
-        return Difference(value, np.nan, np.nan, np.nan)
+        return Difference.of_unknown_noise(value)
     error = float(np.sqrt(noise.variance))
     margin = float(special.stdtrit(noise.freedom, 0.975)) * error
     if not error:
         return _without_noise(value, n)
     p = float(2 * special.stdtr(noise.freedom, -abs(value) / error))
-    return Difference(value, value - margin, value + margin, p)
+    return Difference(Estimate(value, value - margin, value + margin, n), p)
 
 
 def _without_noise(value: float, n: int) -> Difference:
     """Return a difference that is the same in every sample: as sure as n tosses of a coin that all fall alike."""
     p = 1.0 if not value else 2.0 ** (1 - n) if n else np.nan
-    return Difference(value, *((value, value) if n else (np.nan, np.nan)), p)
+    ends = (value, value) if n else (np.nan, np.nan)
+    return Difference(Estimate(value, *ends, n), p)
 
 
 def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:
@@ -235,9 +227,7 @@ def _counts(split: str, n: int, seed: int) -> FloatArray:
     """Return how often each of n samples is drawn, independently of other sets."""
     if not n:
         return np.empty((1 + REPLICATES, 0))
-    generator = np.random.default_rng([seed, crc32(split.encode())])
-    drawn = generator.multinomial(n, np.full(n, 1 / n), size=REPLICATES)
-    return np.concatenate([np.ones((1, n)), drawn])
+    return np.concatenate([np.ones((1, n)), resamples(n, REPLICATES, (seed, crc32(split.encode())))])
 
 
 def _tables(run: Evaluated, ids: Mapping[str, Sequence[str]]) -> dict[Input, FloatArray]:
@@ -257,9 +247,3 @@ def _placed(rows: pd.DataFrame, ids: pd.Index[str]) -> FloatArray:
 def _whole(run: Evaluated) -> dict[Input, float]:
     rows = run.aggregates.itertuples(index=False)
     return {(str(split), str(metric)): float(value) for split, metric, value in rows}
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Divide, NaN where the divisor is not positive."""
-    quotient: FloatArray = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
-    return quotient

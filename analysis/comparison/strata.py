@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.characteristics.claims import SIGNIFICANCE
 from analysis.comparison.columns import COMPLETENESS, Auc, Mean
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.groups import by_seed
 from analysis.comparison.replicates import UNBOUNDED, Difference, View, limits
 from analysis.comparison.table import Column, Group, Table, compared_pairs, over_seeds
+from analysis.difficulty import EASY, HARD, TERCILES, tercile
 from analysis.statistics.censored import spearman
-from analysis.statistics.groups import holm
-from analysis.unlearning.runs import TERCILES
+from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
@@ -32,7 +31,6 @@ CHANGED = "rr"
 MEMBERSHIP = "Membership score (Min-k%)"
 # Columns of an attack: of a single sample there is the score that it ranks by.
 _ATTACKS = frozenset({"mia", "mia_unseen"})
-HARD, MIDDLE, EASY = STRATA = TERCILES[:3]
 CONTRAST = f"{HARD} − {EASY}"
 VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
 
@@ -194,25 +192,25 @@ class _Strata:
             stratum: {
                 split: np.array([terciles.get(each) == stratum for each in table.ids[split]]) for split in splits
             }
-            for stratum in STRATA
+            for stratum in TERCILES
         }
         return cls(table, metric, kept)
 
     def values(self) -> Iterator[dict[str, Any]]:
         for group in self.table.groups:
-            for stratum in STRATA:
+            for stratum in TERCILES:
                 views = [self._view(run, stratum) for run in group.runs]
                 found = [(self._measured(view), self._size(view)) for view in views]
                 known = [(values, n) for values, n in found if np.isfinite(values[0])]
                 if known:
                     n = min(n for _, n in known)
                     value = limits(np.mean([values for values, _ in known], axis=0), n, self._bounds)
-                    yield self._row(VALUE, group, None, stratum, Difference(*value, np.nan), n, len(known))
+                    yield self._row(VALUE, group, None, stratum, Difference(value, np.nan), n, len(known))
 
     def differences(self) -> Iterator[dict[str, Any]]:
         for group, against in compared_pairs(self.table.groups):
             pairs, paired = by_seed(group, against)
-            found = {stratum: [self._pair(*pair, stratum) for pair in pairs] for stratum in STRATA}
+            found = {stratum: [self._pair(*pair, stratum) for pair in pairs] for stratum in TERCILES}
             contrast = [hard.less(easy) for hard, easy in zip(found[HARD], found[EASY], strict=True)]
             for stratum, sides in (found | {CONTRAST: contrast}).items():
                 part = INTERACTION if stratum == CONTRAST else DIFFERENCE
@@ -231,8 +229,12 @@ class _Strata:
             "group": group.label,
             "against": against.label if against else "",
             "stratum": stratum,
-            **found._asdict(),
-            **{"n": n, "seeds": seeds},
+            "value": found.estimate.value,
+            "low": found.estimate.low,
+            "high": found.estimate.high,
+            "p": found.p,
+            "n": n,
+            "seeds": seeds,
         }
 
     def _view(self, run: Evaluated, stratum: str) -> View:
@@ -259,7 +261,7 @@ def _judged(
     """Return the difference over those pairs of which both have a value, its samples, and the number of pairs."""
     known = [at for at, side in enumerate(sides) if side.is_known]
     if not known:
-        return Difference(np.nan, np.nan, np.nan, np.nan), 0, 0
+        return Difference.of_unknown_noise(np.nan), 0, 0
     n = min(sides[at].n for at in known)
     ours, others = (np.stack([sides[at][which] for at in known]) for which in (0, 1))
     return over_seeds([pairs[at] for at in known], ours, others, paired, n), n, len(known)
@@ -328,7 +330,7 @@ def _difficulty(table: Table, column: str, splits: Sequence[str]) -> dict[str, f
 def _terciles(mrd: Mapping[str, float]) -> dict[str, str]:
     """Return the tercile of each sample by rank, ties by id."""
     ranked = sorted(mrd, key=lambda sample: (mrd[sample], sample))
-    return {sample: TERCILES[3 * rank // len(ranked)] for rank, sample in enumerate(ranked)}
+    return {sample: tercile(rank, len(ranked)) for rank, sample in enumerate(ranked)}
 
 
 def _mean_values(table: Table, group: Group, statistic: Mean) -> FloatArray:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.characteristics.claims import SIGNIFICANCE
 from analysis.comparison.columns import (
     AVERAGE,
     COMPLETENESS,
@@ -41,7 +40,8 @@ from analysis.comparison.replicates import (
     unpaired_noise,
     views,
 )
-from analysis.statistics.groups import Interval, holm
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
 
 __all__ = ["Column", "Comparison", "Group", "Table", "compare", "default_baseline"]
@@ -288,7 +288,7 @@ def _run_rows(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray
                 n = table.size(view, column.key)
                 found = limits(measured[run][column.key], n, table.bounds(column.key))
                 undefined = table.undefined(view, column.key)
-                yield group.label, group.name_of(run), run.seed, column.key, *found, n, undefined
+                yield group.label, group.name_of(run), run.seed, column.key, *found[:3], n, undefined
 
 
 def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:
@@ -300,17 +300,17 @@ def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]])
             sizes = [table.size(table.views[run], column.key) for run in runs]
             n = min(sizes, default=0)
             undefined = sum(table.undefined(table.views[run], column.key) for run in group.runs)
-            mean, low, high = _over_runs(column, found, n, table.bounds(column.key))
+            mean, low, high = _over_runs(column, found, n, table.bounds(column.key))[:3]
             sd = float(np.std(each, ddof=1)) if len(each) > 1 and column.key != FORGET_QUALITY else np.nan
             yield group.label, column.key, mean, sd, len(each), low, high, n, undefined, each
 
 
-def _over_runs(column: Column, found: Sequence[FloatArray], n: int, bounds: tuple[float, float]) -> Interval:
+def _over_runs(column: Column, found: Sequence[FloatArray], n: int, bounds: tuple[float, float]) -> Estimate:
     """Return what a group has: the mean over its runs; of p-values, which have no mean, the median."""
     if not found:
-        return Interval(np.nan, np.nan, np.nan)
+        return UNDEFINED
     if column.key == FORGET_QUALITY:
-        return Interval(float(np.median([values[0] for values in found])), np.nan, np.nan)
+        return UNDEFINED._replace(value=float(np.median([values[0] for values in found])))
     return limits(np.mean(found, axis=0), n, bounds)
 
 
@@ -339,15 +339,19 @@ def _family(
         found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
         if len(known) == 1 and table.rests_on_tasks(column.key):
             # One value of a task says nothing of its noise.
-            found = Difference(found.value, np.nan, np.nan, np.nan)
+            found = Difference.of_unknown_noise(found.estimate.value)
         yield {
             "group": group.label,
             "against": against.label,
             "column": column.key,
-            "difference": found.value,
-            **{"low": found.low, "high": found.high, "p": found.p, "signal": column.signal},
-            "better": _is_better(column, found.value, float(ours[:, 0].mean())),
-            **{"seeds": len(known), "n": n},
+            "difference": found.estimate.value,
+            "low": found.estimate.low,
+            "high": found.estimate.high,
+            "p": found.p,
+            "signal": column.signal,
+            "better": _is_better(column, found.estimate.value, float(ours[:, 0].mean())),
+            "seeds": len(known),
+            "n": n,
         }
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 from analysis.evidence.league import LENGTH
 from analysis.evidence.runs import (
     NOTHING_YET,
-    REPLICATES,
     Evidence,
     Measurements,
     ended_badly,
@@ -22,7 +21,8 @@ from analysis.evidence.runs import (
     small_n,
     stacked,
 )
-from analysis.statistics.censored import Estimate, in_figures, partial, spearman
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.censored import in_figures, partial, spearman
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.config import ParameterChangeConfig
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import REPLICATES, Measurements
+from analysis.evidence.runs import Measurements
 from analysis.evidence.updates import Spread, per_sample, spread
-from analysis.statistics.censored import LEAST_SAMPLES, Estimate, Outcome, in_figures, spearman, verdict
+from analysis.statistics.bootstrap import LEAST_SAMPLES, REPLICATES, Estimate
+from analysis.statistics.censored import Outcome, in_figures, spearman, verdict
 
 # An interval that holds 0 and lies within this of it says that there is no relation worth the name.
 NEGLIGIBLE = 0.3

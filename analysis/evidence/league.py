@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence.prediction import Combination, combination
-from analysis.evidence.runs import REPLICATES, estimate_at
-from analysis.statistics.censored import Estimate, concordance, gain, league, partial, verdict
+from analysis.evidence.runs import estimate_at
+from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
+from analysis.statistics.censored import concordance, gain, league, partial, verdict
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, mrd_column
@@ -35,8 +36,6 @@ SHORT_TITLES = {
 MRD_OF_COMBINATION = (MRD_ANSWER_MEAN, MRD_ANSWER_SUM)
 EXPECTED = {name: {"small": -1, "large": 1, "unknown": 0}[measure.harder] for name, measure in MEASURES.items()}
 
-
-_UNDEFINED = Estimate(np.nan, np.nan, np.nan, 0)
 
 # What is cheap for everybody: few know how often a sample was trained on.
 CHEAP_MEASURES = tuple(name for name in (*PLAIN_MEASURES, *GRADIENT_MEASURES) if name != "training_count")
@@ -74,7 +73,7 @@ class League:
     def _estimate(self, measure: str, *columns: str) -> Estimate:
         rows = self.table[self.table["measure"] == measure]
         if rows.empty:
-            return _UNDEFINED
+            return UNDEFINED
         return estimate_at(rows.iloc[0], *columns)
 
 
@@ -146,7 +145,7 @@ def _row(name: str, found: Combination, measured: pd.DataFrame, cost: float) -> 
     held = partial(predicted, updates, censored, [length], REPLICATES)
     somers = concordance(predicted, updates, censored, REPLICATES).somers_d
     # Predictions that go the wrong way are no gain, however far they go.
-    ahead = gain(predicted, length, updates, censored, REPLICATES) if rho.value > 0 else _UNDEFINED
+    ahead = gain(predicted, length, updates, censored, REPLICATES) if rho.value > 0 else UNDEFINED
     return {
         **{"measure": name, "rho": rho.value, "low": rho.low, "high": rho.high},
         **{"n": rho.n, "n_censored": rho.n_censored, "excludes_zero": rho.excludes_zero, "expected": 1},
@@ -160,7 +159,7 @@ def _row(name: str, found: Combination, measured: pd.DataFrame, cost: float) -> 
 
 def _added(combined: dict[str, Combination], updates: pd.Series[float], censored: pd.Series[bool]) -> Estimate:
     if not {CHEAP, WITH_MRD} <= set(combined):
-        return _UNDEFINED
+        return UNDEFINED
     without, with_mrd = combined[CHEAP].predictions, combined[WITH_MRD].predictions
     return gain(with_mrd, without, updates, censored, REPLICATES, signed=True)
 

@@ -15,18 +15,17 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.statistics.censored import (
+from analysis.statistics.bootstrap import (
     LEAST_SAMPLES,
     REPLICATES,
     ROUNDING,
+    SEED,
     Estimate,
-    all_but_one,
     bca_limits,
-    correlation_of,
-    ranked_outcome,
+    left_out,
     resamples,
 )
-from analysis.statistics.groups import SEED
+from analysis.statistics.censored import correlation_of, ranked_outcome
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 
@@ -344,12 +343,11 @@ def _folds(outcome: FloatArray, generator: np.random.Generator) -> npt.NDArray[n
 def _held_out(repeats: FloatArray, outcome: FloatArray, n_censored: int, replicates: int, seed: int) -> Estimate:
     """Return the mean over repeats of ρ of their predictions, shape (R, n), with the outcome."""
     n, each = outcome.size, [correlation_of(np.stack([predicted, outcome])) for predicted in repeats]
-    chunks = resamples(n, -(-replicates // len(each)) * len(each), seed)
-    counts = np.array_split(np.concatenate(list(chunks)), len(each))
-    found = np.concatenate([statistic(drawn) for statistic, drawn in zip(each, counts, strict=True)])
-    left_out = np.mean([np.concatenate([rho(drawn) for drawn in all_but_one(n)]) for rho in each], axis=0)
+    counts = np.array_split(resamples(n, -(-replicates // len(each)) * len(each), seed), len(each))
+    drawn = np.concatenate([rho(own) for rho, own in zip(each, counts, strict=True)])
+    jackknife = np.mean([left_out(rho, n) for rho in each], axis=0)
     value = float(np.mean([rho(np.ones((1, n)))[0] for rho in each]))
-    return Estimate(value, *bca_limits(value, found, left_out), n, n_censored)
+    return Estimate(value, *bca_limits(value, drawn, jackknife), n, n_censored)
 
 
 def _conformal_width(errors: FloatArray, censored: BoolArray) -> float:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence.league import LENGTH
-from analysis.evidence.runs import REPLICATES, Measurements
+from analysis.evidence.runs import Measurements
 from analysis.evidence.updates import per_sample, until
-from analysis.statistics.censored import Estimate, partial, spearman
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.censored import partial, spearman
 from mrd_core.experiments.config import ValidityConfig
 
 # Of MA: stop conditions that a run has passed on its way.

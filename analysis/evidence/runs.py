@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.statistics.censored import Estimate
+from analysis.statistics.bootstrap import Estimate
 from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import read_config
@@ -19,8 +19,6 @@ from mrd_core.runs.files import read_json
 from mrd_core.scoring.measures import MEASURES
 from mrd_core.unlearning.methods import METHODS
 
-# Bootstrap replicates of everything that is judged here: badges and tables show the same intervals.
-REPLICATES = 1000
 # Below so many samples an interval is too wide to say much.
 FEW_SAMPLES = 30
 

@@ -9,16 +9,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import (
-    NOTHING_YET,
-    REPLICATES,
-    Evidence,
-    Measurements,
-    estimate_at,
-    shared_caveats,
-    small_n,
-)
-from analysis.statistics.censored import Estimate, Regime, in_figures, quadratic_regime, spearman
+from analysis.evidence.runs import NOTHING_YET, Evidence, Measurements, estimate_at, shared_caveats, small_n
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.censored import Regime, in_figures, quadratic_regime, spearman
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.config import SensitivityConfig
 from mrd_core.scoring.config import Normalisation

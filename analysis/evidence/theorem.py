@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import NOTHING_YET, REPLICATES, Evidence, Measurements, shared_caveats, small_n
-from analysis.statistics.censored import Estimate, Slope, in_figures, slope, spearman
+from analysis.evidence.runs import NOTHING_YET, Evidence, Measurements, shared_caveats, small_n
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.censored import Slope, in_figures, slope, spearman
 from mrd_core.experiments.config import TheoremConfig
 
 PAPER = "The paper (Theorem 3.2, Appendix A) derives that MRD is about σ²/2 times |Σ_t Tr(H_t)/P_t|."

@@ -14,7 +14,6 @@ from analysis.evidence.prediction import intervals, pilot_sizes, predict
 from analysis.evidence.reasons import FIGURES, earlier_stops, relations
 from analysis.evidence.runs import (
     NOTHING_YET,
-    REPLICATES,
     Evidence,
     Measurements,
     ended_badly,
@@ -25,7 +24,8 @@ from analysis.evidence.runs import (
     stacked,
 )
 from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
-from analysis.statistics.censored import Agreement, Estimate, agreement, in_figures, repeatability, with_ends
+from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.censored import Agreement, agreement, in_figures, repeatability, with_ends
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ValidityConfig
 

@@ -14,8 +14,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY
-from analysis.comparison.strata import DIFFERENCE, EASY, HARD, INTERACTION
+from analysis.comparison.strata import DIFFERENCE, INTERACTION
 from analysis.comparison.table import Column, Comparison
+from analysis.difficulty import EASY, HARD
 from analysis.export.report import document
 from mrd_core.runs.files import json_value, write_atomically
 

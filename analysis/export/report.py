@@ -12,16 +12,18 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from analysis.characteristics.claims import SIGNIFICANCE, Claim
+from analysis.characteristics.claims import Claim
 from analysis.characteristics.files import About
 from analysis.characteristics.judgement import Judgement, group_table, replicates_for
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import measures_in, tie
 from analysis.figures import characteristics as figures
-from analysis.figures.characteristics import feature_titles, interval, shortened
+from analysis.figures.characteristics import feature_titles, interval
 from analysis.figures.difficulty import titles_of
-from analysis.statistics.groups import Interval
+from analysis.figures.theme import shortened
+from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.groups import SIGNIFICANCE
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation
 
@@ -303,7 +305,7 @@ def _group_table(found: Characterised, judgement: Judgement) -> str:
 
 
 def _group_row(row: dict[Hashable, Any], answers: pd.Series[str]) -> tuple[str, ...]:
-    mean = Interval(row["mean_mrd"], row["low"], row["high"])
+    mean = Estimate(row["mean_mrd"], row["low"], row["high"])
     examples = (f"{shortened(name, 40)}: {shortened(answers[name], EXAMPLE_WIDTH)}" for name in row["examples"])
     return (
         row["group"],
@@ -451,6 +453,6 @@ def _p(value: float) -> str:
     return "<\N{NO-BREAK SPACE}0.001" if value < 0.001 else _number(value)
 
 
-def _estimate(estimate: Interval) -> str:
+def _estimate(estimate: Estimate) -> str:
     """Return a value above its interval, neither broken."""
     return f"{_number(estimate.value)}\n{interval(estimate)}".replace(" ", "\N{NO-BREAK SPACE}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -17,26 +17,34 @@ from analysis.characteristics.claims import Claim
 from analysis.characteristics.files import About
 from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
-from analysis.figures.difficulty import BLUE, GREEN, GREY, MRD_TITLE, ORANGE, axis_type, with_unit
-from analysis.statistics.groups import GroupComparison, Interval, RankRegression
+from analysis.figures.difficulty import MRD_TITLE, answer_label
+from analysis.figures.theme import (
+    BLUE,
+    DOTTED,
+    GREEN,
+    GREY,
+    HARD_TO_EASY,
+    MOST_VECTOR_POINTS,
+    NEGATIVE_TO_POSITIVE,
+    ORANGE,
+    axis_type,
+    colour_scale,
+    error_bars,
+    framed,
+    labelled,
+    points_of,
+    with_unit,
+)
+from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.groups import GroupComparison, RankRegression
 from mrd_core.arrays import FloatArray
 
 LOW_COLOUR, HIGH_COLOUR = BLUE, ORANGE
-NAME_WIDTH = 60
-ANSWER_WIDTH = 80
 LABEL_WIDTH = 18
 
-# Even in lightness, and far enough from white and from black to be seen on either; hard is the eye-catcher.
-HARD_TO_EASY = ("#E58A36", "#CB4C7B", "#8E3FBE")
-# From −1 to 1, told apart by colour-blind readers.
-NEGATIVE_TO_POSITIVE = ("#1F6FA8", "#8FBFE0", "#F4F4F2", "#F0B672", "#B5620C")
-
-# Up to here points are drawn as vectors, which print sharply; a browser lends a page few WebGL contexts.
-MOST_VECTOR_POINTS = 2000
 FADED = 0.12
 QUANTILE_BINS = 12
 MOST_COUNT_BINS = 40
-HEIGHT = 340
 
 
 def feature_titles(about: About) -> dict[str, str]:
@@ -52,19 +60,13 @@ def axis_titles(about: About) -> dict[str, str]:
     return {name: with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
 
 
-def shortened(text: str, width: int) -> str:
-    """Return a text on one line, cut to `width` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
-
-
 def effect(comparison: GroupComparison) -> str:
     """Say in one line by how much two groups differ: the difference in means with its interval, Cliff's delta."""
     difference, delta = comparison.difference, comparison.cliffs_delta
     return f"difference {difference.value:+.3g} {interval(difference)} · δ {delta.value:+.2f}"
 
 
-def interval(estimate: Interval) -> str:
+def interval(estimate: Estimate) -> str:
     """Return the ends of an interval in brackets."""
     return f"[{estimate.low:.3g}, {estimate.high:.3g}]"
 
@@ -92,7 +94,7 @@ def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: s
             figure.add_trace(_beside(group, claim, place, colour, selected, len(table)))
     labels = [f"{names[side]}<br>({size})" for side, size in sizes.items()]
     figure.update_xaxes(tickvals=[0, 1], ticktext=labels, range=[-0.55, 1.55], showgrid=False, zeroline=False)
-    return _laid_out(figure, claim.criterion.title, _found(claim), y=MRD_TITLE)
+    return framed(figure, claim.criterion.title, _found(claim), y=MRD_TITLE)
 
 
 def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -107,13 +109,13 @@ def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure
     figure = go.Figure(
         go.Heatmap(
             z=correlations.to_numpy(),
-            x=[_label(name, NAME_WIDTH) for name in names],
+            x=[labelled(name) for name in names],
             y=[_wrapped(name) for name in names],
             text=cells.to_numpy(),
             texttemplate="%{text}",
             zmin=-1,
             zmax=1,
-            colorscale=_scale(NEGATIVE_TO_POSITIVE),
+            colorscale=colour_scale(NEGATIVE_TO_POSITIVE),
             colorbar={"thickness": 12, "tickvals": [-1, -0.5, 0, 0.5, 1]},
             hovertemplate="%{y}<br>and %{x}<br>Spearman’s ρ %{z:.2f}<extra></extra>",
             hoverongaps=False,
@@ -124,9 +126,7 @@ def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure
     figure.update_xaxes(showgrid=False, tickangle=-45)
     figure.update_yaxes(showgrid=False, autorange="reversed")
     height = 190 + 44 * len(correlations)
-    return _laid_out(
-        figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height
-    )
+    return framed(figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height)
 
 
 def scatter(
@@ -145,11 +145,11 @@ def scatter(
         selected: Ids of the samples that stand out; all where None.
     """
     shown = table.loc[table[["mrd", x, y]].notna().all(axis=1)]
-    names = {axis: _label(titles.get(axis, axis), NAME_WIDTH) for axis in (x, y)}
+    names = {axis: labelled(titles.get(axis, axis)) for axis in (x, y)}
     marker = {
         "size": 9,
         "color": shown["mrd"],
-        "colorscale": _scale(HARD_TO_EASY),
+        "colorscale": colour_scale(HARD_TO_EASY),
         "colorbar": {"title": "MRD<br>(small: hard)", "thickness": 12, "exponentformat": "power"},
         "line": {"width": 0.5, "color": GREY},
     }
@@ -159,7 +159,7 @@ def scatter(
     figure = go.Figure(_points(shown, shown[x], shown[y], marker, hover, selected, len(shown)))
     figure.update_xaxes(type=axis_type(shown[x]))
     figure.update_yaxes(type=axis_type(shown[y]))
-    return _laid_out(figure, "Two features and MRD", f"{len(shown)} samples", names[x], names[y], height=440)
+    return framed(figure, "Two features and MRD", f"{len(shown)} samples", names[x], names[y], height=440)
 
 
 def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figure:
@@ -171,7 +171,7 @@ def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figu
     """
     figure = go.Figure()
     terms = regression.terms
-    figure.add_vline(x=0, line={"color": GREY, "width": 1, "dash": "dot"})
+    figure.add_vline(x=0, line=DOTTED)
     figure.add_trace(_dots("alone", [term.alone for term in terms], -0.14, BLUE, "circle-open"))
     held = [term.coefficient for term in terms]
     figure.add_trace(_dots("with the others and length held", held, 0.14, ORANGE, "diamond"))
@@ -182,9 +182,7 @@ def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figu
     explained = f"R² {regression.r2:.2f} over {regression.n} samples" if terms else "no term could be fitted"
     ranks = "Ranks: SD of MRD per SD of the feature"
     height = 190 + 52 * len(terms)
-    laid_out = _laid_out(figure, "What remains with length held", explained, x=ranks, height=height)
-    legend = {"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0}
-    return laid_out.update_layout(showlegend=True, legend=legend, margin={"t": 96})
+    return framed(figure, "What remains with length held", explained, x=ranks, height=height)
 
 
 def two_sets(
@@ -203,11 +201,10 @@ def two_sets(
     figure = go.Figure()
     curves = zip("AB", names, (first, second), (HIGH_COLOUR, LOW_COLOUR), ("solid", "dash"), strict=True)
     for letter, name, table, colour, dash in curves:
-        figure.add_trace(_share_below(table, f"{letter}: {_label(name, NAME_WIDTH)}", colour, dash))
+        figure.add_trace(_share_below(table, f"{letter}: {labelled(name)}", colour, dash))
     figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
     found = f"A − B: {effect(comparison)}"
-    laid_out = _laid_out(figure, "Is A easier to unlearn than B?", found, MRD_TITLE, "Samples up to this MRD", 420)
-    return laid_out.update_layout(showlegend=True, legend={"y": -0.22, "yanchor": "top", "x": 0})
+    return framed(figure, "Is A easier to unlearn than B?", found, MRD_TITLE, "Samples up to this MRD", 420)
 
 
 def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bins, level: float) -> go.Figure:
@@ -241,7 +238,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
     height = "Samples" if bins == "counts" else f"Samples per {unit or 'unit'}"
     missing = len(values) - len(defined)
     count = f"{len(defined)} samples" + (f", undefined for {missing} more" if missing else "")
-    return _laid_out(figure, title, count, _label(with_unit(title, unit), NAME_WIDTH), height)
+    return framed(figure, title, count, labelled(with_unit(title, unit)), height)
 
 
 def _found(claim: Claim) -> str:
@@ -289,11 +286,10 @@ def _points(
     total: int,
     more: pd.Series[str] | None = None,
 ) -> go.Scatter | go.Scattergl:
-    kind = go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
     ids = table["sample_id"]
     chosen = None if selected is None else np.flatnonzero(ids.isin(selected))
-    text = "<b>" + ids.map(_name) + "</b><br>" + table["answer"].map(_answer)
-    return kind(
+    text = "<b>" + ids.map(labelled) + "</b><br>" + table["answer"].map(answer_label)
+    return points_of(total)(
         x=x,
         y=y,
         mode="markers",
@@ -313,22 +309,15 @@ def _jitter(sample_id: str) -> float:
     return int.from_bytes(digest) / 2**32 - 0.5
 
 
-def _dots(name: str, estimates: list[Interval], offset: float, colour: str, symbol: str) -> go.Scatter:
+def _dots(name: str, estimates: list[Estimate], offset: float, colour: str, symbol: str) -> go.Scatter:
+    value, low, high = np.array([estimate[:3] for estimate in estimates]).reshape(-1, 3).T
     return go.Scatter(
-        x=[estimate.value for estimate in estimates],
+        x=value,
         y=[place + offset for place in range(len(estimates))],
         name=name,
         mode="markers",
         marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [estimate.high - estimate.value for estimate in estimates],
-            "arrayminus": [estimate.value - estimate.low for estimate in estimates],
-            "color": colour,
-            "thickness": 2,
-            "width": 0,
-        },
+        error_x=error_bars(value, low, high, colour),
         customdata=[[interval(estimate)] for estimate in estimates],
         hovertemplate=f"{name}: %{{x:.2f}} %{{customdata[0]}}<extra></extra>",
     )
@@ -343,7 +332,7 @@ def _share_below(table: pd.DataFrame, name: str, colour: str, dash: str) -> go.S
         name=f"{name} ({count})",
         mode="lines",
         line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
-        text="<b>" + sorted_["sample_id"].map(_name) + "</b><br>" + sorted_["answer"].map(_answer),
+        text="<b>" + sorted_["sample_id"].map(labelled) + "</b><br>" + sorted_["answer"].map(answer_label),
         hovertemplate="%{text}<br>MRD %{x:.4g}; %{y:.0%} of the samples have no larger one<extra></extra>",
     )
 
@@ -383,46 +372,5 @@ def _mark_threshold(figure: go.Figure, values: FloatArray, level: float, bins: B
     )
 
 
-def _scale(colours: Iterable[str]) -> list[list[Any]]:
-    listed = list(colours)
-    return [[at / (len(listed) - 1), colour] for at, colour in enumerate(listed)]
-
-
-def _name(sample_id: str) -> str:
-    return _label(sample_id, NAME_WIDTH)
-
-
-def _answer(text: str) -> str:
-    return _label(text, ANSWER_WIDTH)
-
-
-def _label(text: str, width: int) -> str:
-    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
-    return escape(shortened(text, width), quote=False)
-
-
 def _wrapped(text: str) -> str:
     return "<br>".join(escape(line, quote=False) for line in textwrap.wrap(text, LABEL_WIDTH))
-
-
-def _laid_out(
-    figure: go.Figure, title: str, subtitle: str, x: str = "", y: str = "", height: int = HEIGHT
-) -> go.Figure:
-    lines = 1 + subtitle.count("<br>")
-    figure.update_xaxes(title=x or None, exponentformat="power", automargin=True)
-    figure.update_yaxes(title=y or None, exponentformat="power", automargin=True)
-    heading = {
-        "text": title,
-        "subtitle": {"text": subtitle, "font_size": 12},
-        "x": 0,
-        "xanchor": "left",
-        "y": 1 - 14 / height,
-        "yanchor": "top",
-        "font_size": 15,
-    }
-    return figure.update_layout(
-        title=heading,
-        showlegend=False,
-        margin={"l": 8, "r": 8, "t": 48 + 17 * lines, "b": 8},
-        height=height,
-    )

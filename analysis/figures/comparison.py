@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from html import escape
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -12,13 +9,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.comparison.columns import COMPLETENESS, UTILITY
-from analysis.comparison.strata import STRATA, VALUE, ties
+from analysis.comparison.strata import VALUE, ties
 from analysis.comparison.table import Comparison
-from analysis.figures.characteristics import HEIGHT, NAME_WIDTH, shortened
-from analysis.figures.difficulty import GREY, MRD_TITLE, axis_type
-from analysis.figures.evidence import NOTE_HEIGHT, NOTE_WIDTH
-from analysis.figures.unlearning import Style, styles
-from analysis.statistics.censored import Estimate, with_ends
+from analysis.difficulty import TERCILES
+from analysis.figures.difficulty import MRD_TITLE
+from analysis.figures.theme import DOTTED, HEIGHT, Style, axis_type, error_bars, framed, labelled, styles
+from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.censored import with_ends
 
 FAINT = 0.35
 # Between the groups of a stratum, in units of the distance of two strata.
@@ -46,7 +43,7 @@ def tradeoff(comparison: Comparison, paths: pd.DataFrame | None = None) -> go.Fi
     if paths is not None and len(paths):
         # Looks during unlearning ask less than an evaluation, so a line need not end at its point.
         note += "; lines: on the way, on a sub-sample, answer string and ROUGE-L alone"
-    return _laid_out(figure, "Forgotten and kept", note, "Utility (mean)", 440)
+    return _framed(figure, "Forgotten and kept", note, "Utility (mean)", 440)
 
 
 def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
@@ -65,10 +62,12 @@ def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
         ours = shown[shown["group"] == label]
         offset = WIDTH * ((at + 0.5) / len(labels) - 0.5)
         figure.add_trace(_stratum_points(ours, label, look[label], offset))
-    figure.update_xaxes(tickvals=list(range(len(STRATA))), ticktext=list(STRATA), range=[-0.5, len(STRATA) - 0.5])
-    figure.update_yaxes(title=_label(title))
+    figure.update_xaxes(
+        tickvals=list(range(len(TERCILES))), ticktext=list(TERCILES), range=[-0.5, len(TERCILES) - 0.5]
+    )
+    figure.update_yaxes(title=labelled(title))
     note = "mean over seeds, bars: 95\u00a0% over samples"
-    return _laid_out(figure, f"{_label(title)} by difficulty", note, "Tercile of MRD (hard: smallest)")
+    return _framed(figure, f"{labelled(title)} by difficulty", note, "Tercile of MRD (hard: smallest)")
 
 
 def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
@@ -86,12 +85,12 @@ def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
     for label, ours in frame.groupby("group", sort=False):
         rho = Estimate(*tied.loc[label, ["rho", "low", "high", "n"]])
         figure.add_trace(_changed(ours, str(label), look[str(label)], rho))
-    figure.add_hline(y=0, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_hline(y=0, line=DOTTED)
     figure.update_xaxes(type=axis_type(frame["mrd"]))
-    against = _label(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
-    figure.update_yaxes(title=f"Change of {_label(title)}")
+    against = labelled(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
+    figure.update_yaxes(title=f"Change of {labelled(title)}")
     note = f"a point a sample, mean over seeds less {against}; ρ: Spearman’s, with MRD"
-    return _laid_out(figure, "Who changed?", note, MRD_TITLE)
+    return _framed(figure, "Who changed?", note, MRD_TITLE)
 
 
 def _wide(runs: pd.DataFrame) -> pd.DataFrame:
@@ -109,15 +108,15 @@ def _runs(rows: pd.DataFrame, label: str, style: Style) -> go.Scatter:
     return go.Scatter(
         x=rows["utility_value"],
         y=rows["completeness_value"],
-        name=_label(label),
+        name=labelled(label),
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 11},
-        error_x=_ends(rows, "utility_", style),
-        error_y=_ends(rows, "completeness_", style),
+        error_x=_bars(rows, "utility_", style),
+        error_y=_bars(rows, "completeness_", style),
         customdata=rows[["run", "completeness_low", "completeness_high", "utility_low", "utility_high"]].to_numpy(
             object
         ),
-        text=[_label(name) for name in rows["run"]],
+        text=[labelled(name) for name in rows["run"]],
         hovertemplate=(
             "<b>%{text}</b><br>completeness %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
             "utility %{x:.3f} [%{customdata[3]:.3f}, %{customdata[4]:.3f}]<extra></extra>"
@@ -136,7 +135,7 @@ def _path(steps: pd.DataFrame, style: Style) -> go.Scatter:
         marker={"size": 4},
         opacity=FAINT,
         customdata=ordered[["run", "step"]].to_numpy(object),
-        text=[_label(name) for name in ordered["run"]],
+        text=[labelled(name) for name in ordered["run"]],
         hovertemplate=(
             "<b>%{text}</b>, step %{customdata[1]}<br>completeness %{y:.3f}, utility %{x:.3f}<extra></extra>"
         ),
@@ -146,15 +145,15 @@ def _path(steps: pd.DataFrame, style: Style) -> go.Scatter:
 
 def _stratum_points(ours: pd.DataFrame, label: str, style: Style, offset: float) -> go.Scatter:
     return go.Scatter(
-        x=ours["stratum"].map(STRATA.index) + offset,
+        x=ours["stratum"].map(TERCILES.index) + offset,
         y=ours["value"],
-        name=_label(label),
+        name=labelled(label),
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 10},
-        error_y=_ends(ours, "", style),
+        error_y=_bars(ours, "", style),
         customdata=ours[["group", "stratum", "low", "high", "n"]].to_numpy(object),
         hovertemplate=(
-            f"<b>{_label(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
+            f"<b>{labelled(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
             "%{customdata[3]:.3f}], n = %{customdata[4]}<extra></extra>"
         ),
         showlegend=True,
@@ -166,57 +165,24 @@ def _changed(ours: pd.DataFrame, label: str, style: Style, rho: Estimate) -> go.
     return go.Scatter(
         x=ours["mrd"],
         y=ours["change"],
-        name=f"{_label(label)}: {tie}",
+        name=f"{labelled(label)}: {tie}",
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 7, "opacity": 0.75},
         customdata=ours[["sample_id", "before", "after"]].to_numpy(object),
-        text=[_label(name) for name in ours["sample_id"]],
+        text=[labelled(name) for name in ours["sample_id"]],
         hovertemplate=(
-            f"<b>%{{text}}</b><br>{_label(label)}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>"
+            f"<b>%{{text}}</b><br>{labelled(label)}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>"
             "MRD %{x:.4g}<extra></extra>"
         ),
         showlegend=True,
     )
 
 
-def _ends(rows: pd.DataFrame, prefix: str, style: Style) -> dict[str, Any]:
-    value = rows[f"{prefix}value"]
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": rows[f"{prefix}high"] - value,
-        "arrayminus": value - rows[f"{prefix}low"],
-        "thickness": 1.5,
-        "width": 3,
-        "color": style.colour,
-    }
+def _bars(rows: pd.DataFrame, prefix: str, style: Style) -> dict[str, Any]:
+    value, low, high = (rows[f"{prefix}{name}"] for name in ("value", "low", "high"))
+    return error_bars(value, low, high, style.colour)
 
 
-def _label(text: str) -> str:
-    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
-    return escape(shortened(text, NAME_WIDTH), quote=False)
-
-
-def _laid_out(figure: go.Figure, heading: str, note: str, x: str, height: int = HEIGHT + 60) -> go.Figure:
-    figure.update_xaxes(title=x, automargin=True, exponentformat="power")
-    figure.update_yaxes(automargin=True, exponentformat="power")
-    lines = wrap(note, NOTE_WIDTH)
-    entries = _legend_rows(trace.name for trace in figure.data if trace.showlegend)
-    return figure.update_layout(
-        title={
-            "text": heading,
-            "subtitle": {"text": "<br>".join(lines), "font_size": 12},
-            **{"x": 0, "xanchor": "left", "y": 1 - 14 / height, "yanchor": "top", "font_size": 15},
-        },
-        showlegend=True,
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "xref": "container", "x": 0},
-        margin={"l": 8, "r": 8, "t": 78 + NOTE_HEIGHT * (len(lines) - 1), "b": 58 + 20 * entries},
-        height=height + 20 * max(entries - 2, 0),
-        uirevision=heading,
-    )
-
-
-def _legend_rows(names: Iterable[str]) -> int:
-    """Return how many rows the entries take, about three short ones to a row."""
-    listed = list(names)
-    return sum(1 for name in listed if len(name) > 22) + -(-sum(1 for name in listed if len(name) <= 22) // 3)
+def _framed(figure: go.Figure, heading: str, note: str, x: str, height: int = HEIGHT) -> go.Figure:
+    """Frame a figure of groups: a group that is alone is named too."""
+    return framed(figure, heading, note, x, height=height, fewest_entries=1, revision=heading)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.difficulty import unsure_above
-from analysis.statistics.groups import Interval
+from analysis.figures.theme import (
+    BLUE,
+    DOTTED,
+    GREEN,
+    GREY,
+    ORANGE,
+    axis_type,
+    error_bars,
+    framed,
+    labelled,
+    ring,
+    with_unit,
+)
+from analysis.statistics.bootstrap import Estimate
 from mrd_core.scoring.measures import Measure
-
-# Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
-# chartCategoricalColors in .streamlit/config.toml.
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#3A8FCB", "#E08A1E", "#1BA784", "#B07CC6", "#8A8F98"
 
 UNCERTAINTY, LOG_PROBABILITY = MAP_AXES = ("relative_se", "mean_log_prob")
 AXIS_TITLES = {
@@ -25,11 +33,7 @@ AXIS_TITLES = {
 # What lies above and below the middle of an axis; beside other measures a region is only hard or easy.
 REGIONS = {UNCERTAINTY: (", less sure", ", sure"), LOG_PROBABILITY: (", probable", ", improbable")}
 MRD_TITLE = "MRD (small: hard to unlearn)"
-
-
-def with_unit(title: str, unit: str) -> str:
-    """Return a title with its unit in brackets; a pure number has none."""
-    return f"{title} [{unit}]" if unit else title
+ANSWER_WIDTH = 80
 
 
 def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
@@ -37,17 +41,11 @@ def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
     return {measure.name: with_unit(measure.title, measure.unit) for measure in measures}
 
 
-def axis_type(values: pd.Series[float]) -> str:
-    """Return log for an axis whose values are all positive and span two decades, else linear."""
-    wide = len(values) and values.min() > 0 and values.max() >= 100 * values.min()
-    return "log" if wide else "linear"
-
-
-def tie_in_words(tie: Interval, of: str) -> str:
+def tie_in_words(tie: Estimate, of: str) -> str:
     """Say how two things go together, by a rank correlation with its interval."""
     if np.isnan(tie.value):
         return f"{of}: no rank correlation, for one of them does not vary."
-    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in tie)
+    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in tie[:3])
     return f"{of}: Spearman’s ρ = {value} [{low}, {high}]."
 
 
@@ -74,7 +72,7 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
             annotation_text="selected",
             annotation_yshift=-16,
         )
-    return _laid_out(figure, "How MRD is distributed", MRD_TITLE, "Samples")
+    return framed(figure.update_layout(bargap=0.04), "How MRD is distributed", x=MRD_TITLE, y="Samples")
 
 
 def difficulty_map(
@@ -101,9 +99,9 @@ def difficulty_map(
             y=shown[axis],
             mode="markers",
             marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
-            error_x=_interval(shown) if len(shown) <= 100 else None,
+            error_x=error_bars(shown["mrd"], shown["mrd_low"], shown["mrd_high"]) if len(shown) <= 100 else None,
             customdata=shown[["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"]],
-            text="<b>" + shown["sample_id"].map(_shortened) + "</b><br>" + shown["answer"].map(_shortened),
+            text="<b>" + shown["sample_id"].map(labelled) + "</b><br>" + shown["answer"].map(answer_label),
             hovertemplate=(
                 "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
                 "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
@@ -114,21 +112,13 @@ def difficulty_map(
     whole = table if whole is None else whole
     if whole["mrd"].count() >= 4:
         _name_regions(figure, whole, axis)
-    ring = shown[shown["sample_id"] == selected]
-    figure.add_trace(
-        go.Scattergl(
-            x=ring["mrd"],
-            y=ring[axis],
-            mode="markers",
-            marker={"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}},
-            hoverinfo="skip",
-        )
-    )
+    selected_row = shown[shown["sample_id"] == selected]
+    figure.add_trace(ring(selected_row["mrd"], selected_row[axis], go.Scattergl))
     if axis == UNCERTAINTY:
         figure.update_yaxes(tickformat=".1%", rangemode="tozero")
     else:
-        figure.update_yaxes(type=axis_type(whole[axis].dropna()), exponentformat="power")
-    return _laid_out(figure, "Difficulty map", MRD_TITLE, title)
+        figure.update_yaxes(type=axis_type(whole[axis].dropna()))
+    return framed(figure, "Difficulty map", x=MRD_TITLE, y=title)
 
 
 def precision_curve(metrics: pd.DataFrame) -> go.Figure:
@@ -156,8 +146,7 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
             )
         )
     figure.update_yaxes(rangemode="tozero")
-    laid_out = _laid_out(figure, "Reliability and error so far", "Forward evaluations", "Reliability; SE / MRD")
-    return laid_out.update_layout(showlegend=True, legend={"orientation": "h", "y": -0.3})
+    return framed(figure, "Reliability and error so far", x="Forward evaluations", y="Reliability; SE / MRD")
 
 
 def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
@@ -176,25 +165,13 @@ def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
             x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
         )
     figure.update_xaxes(tickformat=".0%")
-    return _laid_out(figure, "Relative standard errors", "SE / MRD", "Samples")
-
-
-def _interval(table: pd.DataFrame) -> dict[str, Any]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": table["mrd_high"] - table["mrd"],
-        "arrayminus": table["mrd"] - table["mrd_low"],
-        "thickness": 1,
-        "width": 0,
-        "color": GREY,
-    }
+    return framed(figure.update_layout(bargap=0.04), "Relative standard errors", x="SE / MRD", y="Samples")
 
 
 def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
-    figure.add_vline(x=table["mrd"].median(), line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_vline(x=table["mrd"].median(), line=DOTTED)
     level = unsure_above(table) if axis == UNCERTAINTY else table[axis].median()
-    figure.add_hline(y=level, line={"color": GREY, "dash": "dot", "width": 1})
+    figure.add_hline(y=level, line=DOTTED)
     upper, lower = REGIONS.get(axis, ("", None))
     corners = [(0.01, 0.99, f"hard{upper}"), (0.99, 0.99, f"easy{upper}")]
     if lower:
@@ -213,19 +190,6 @@ def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
         )
 
 
-def _shortened(text: str, width: int = 80) -> str:
-    """Cut a text for a hover label; plotly reads tags, so angle brackets are spelt out."""
-    cut = text if len(text) <= width else text[: width - 1].rstrip() + "…"
-    return cut.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _laid_out(figure: go.Figure, title: str, x: str, y: str) -> go.Figure:
-    return figure.update_layout(
-        title={"text": title, "x": 0, "xanchor": "left"},
-        xaxis_title=x,
-        yaxis_title=y,
-        showlegend=False,
-        margin={"l": 8, "r": 8, "t": 48, "b": 8},
-        height=380,
-        bargap=0.04,
-    )
+def answer_label(text: str) -> str:
+    """Return an answer cut for a hover label."""
+    return labelled(text, ANSWER_WIDTH)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,28 @@ from analysis.evidence.selection import BALANCED, METRICS, RANDOM, Selection
 from analysis.evidence.sensitivity import ENOUGH, Sensitivity
 from analysis.evidence.theorem import Theorem
 from analysis.evidence.validity import Arm
-from analysis.figures.characteristics import HEIGHT, NAME_WIDTH, NEGATIVE_TO_POSITIVE, shortened
-from analysis.figures.difficulty import BLUE, GREEN, GREY, ORANGE, PURPLE, with_unit
+from analysis.figures.theme import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    GREEN,
+    GREY,
+    NEGATIVE_TO_POSITIVE,
+    ORANGE,
+    PURPLE,
+    SYMBOLS,
+    TWO_PANELS,
+    colour_scale,
+    error_bars,
+    framed,
+    identity,
+    labelled,
+    ring,
+    with_unit,
+)
 from analysis.statistics.censored import Agreement, in_figures, with_ends
 from mrd_core.scoring.measures import MEASURES
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "diamond", "square", "triangle-down", "x")
 CENSORED_SYMBOL = "triangle-up-open"
 # Of the league table: what family a measure is of.
 FAMILIES = {
@@ -35,9 +47,7 @@ FAMILIES = {
     "combination": ("combined, cross-validated", GREEN, "star"),
 }
 BAND = "rgba(138, 143, 152, 0.16)"
-ROW_HEIGHT, TWO_PANELS = 24, 480
-# The line below a title breaks where the narrowest box would cut it.
-NOTE_WIDTH, NOTE_HEIGHT = 64, 17
+ROW_HEIGHT = 24
 MANY_DECADES = 6
 
 
@@ -55,12 +65,12 @@ def updates_against(arm: Arm, measure: str, selected: str | None = None) -> go.F
     figure = go.Figure(
         [_points(shown[~shown["censored"]], measure, arm), _censored(shown[shown["censored"]], measure)]
     )
-    ring = shown[shown["sample_id"] == selected]
-    figure.add_trace(_ring(ring[measure], ring["updates"]))
+    selected_row = shown[shown["sample_id"] == selected]
+    figure.add_trace(ring(selected_row[measure], selected_row["updates"]))
     rho = arm.league.rho(measure)
     found = in_figures(rho) if np.isfinite(rho.low) else ""
     figure.update_yaxes(title="Updates until forgotten", rangemode="tozero")
-    return _laid_out(figure, f"{arm.name}: updates and {short_title(measure)}", found, _axis(measure))
+    return framed(figure, f"{arm.name}: updates and {short_title(measure)}", found, _axis(measure))
 
 
 def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
@@ -84,11 +94,11 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
         figure.add_vline(x=length.iloc[0], line={"color": ORANGE, "dash": "dot", "width": 1.5})
     signs = np.where(shown["rho"] > 0, "+", "−")
     labels = [f"{short_title(name)} {sign}" for name, sign in zip(shown["measure"], signs, strict=True)]
-    figure.update_yaxes(tickvals=list(shown.index), ticktext=[_label(each) for each in labels], showgrid=False)
+    figure.update_yaxes(tickvals=list(shown.index), ticktext=[labelled(each) for each in labels], showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02])
     note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
     height = 130 + ROW_HEIGHT * max(len(shown), 4)
-    return _laid_out(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height)
+    return framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
 
 
 def predicted_against_observed(arm: Arm) -> go.Figure:
@@ -100,13 +110,13 @@ def predicted_against_observed(arm: Arm) -> go.Figure:
         arm: Of `Validity.arms`.
     """
     shown = arm.samples.dropna(subset=["predicted"])
-    figure = go.Figure(_identity(shown["predicted"], shown["updates"]))
+    figure = go.Figure(identity(shown["predicted"], shown["updates"]))
     for censored, label, symbol in ((False, "forgotten", "circle"), (True, "censored", CENSORED_SYMBOL)):
         ours = shown[shown["censored"] == censored]
         figure.add_trace(_prediction_marks(ours, label, symbol))
     figure.update_yaxes(title="Observed updates", rangemode="tozero")
     note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
-    return _laid_out(figure, f"{arm.name}: predicted updates", note, "Predicted updates", 400)
+    return framed(figure, f"{arm.name}: predicted updates", note, "Predicted updates", height=400)
 
 
 # Of more arms the cells of their agreement have no room for intervals.
@@ -129,18 +139,17 @@ def agreement_map(agreement: Agreement) -> go.Figure:
             words.loc[one, other] = "–" if np.isnan(rho) else f"{rho:.2f}"
             ends.loc[one, other] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     roomy = len(names) <= MOST_WITH_ENDS
-    scale = [[at / 4, colour] for at, colour in enumerate(NEGATIVE_TO_POSITIVE)]
     figure = go.Figure(
         go.Heatmap(
             z=matrix.to_numpy(),
-            x=[_label(name) for name in names],
-            y=[_label(name) for name in names],
+            x=[labelled(name) for name in names],
+            y=[labelled(name) for name in names],
             text=words.to_numpy(),
             customdata=ends.to_numpy(),
             texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
             zmin=-1,
             zmax=1,
-            colorscale=scale,
+            colorscale=colour_scale(NEGATIVE_TO_POSITIVE),
             colorbar={"thickness": 12},
             hovertemplate="%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}<extra></extra>",
             xgap=2,
@@ -152,7 +161,7 @@ def agreement_map(agreement: Agreement) -> go.Figure:
     note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
     if np.isfinite(agreement.kendalls_w.low):
         note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
-    return _laid_out(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
+    return framed(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
 
 
 def change_histogram(change: ParameterChange) -> go.Figure:
@@ -169,18 +178,18 @@ def change_histogram(change: ParameterChange) -> go.Figure:
             go.Scatter(
                 x=np.repeat(edges, 2),
                 y=[0, *np.repeat(bins["composites"], 2), 0],
-                name=_label(arm),
+                name=labelled(arm),
                 mode="lines",
                 fill="tozeroy",
                 line={"color": COLOURS[at % len(COLOURS)], "dash": DASHES[at % len(DASHES)], "width": 2},
                 opacity=0.8,
-                hovertemplate=f"<b>{_label(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites<extra></extra>",
+                hovertemplate=f"<b>{labelled(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites<extra></extra>",
                 showlegend=True,
             )
         )
     figure.update_yaxes(title="Composites", rangemode="tozero")
     x = "Mean absolute change of a parameter"
-    return _laid_out(figure, "How far do the weights move?", "over all parameters", x)
+    return framed(figure, "How far do the weights move?", "over all parameters", x)
 
 
 def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.Figure:
@@ -200,7 +209,7 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
             go.Scatter(
                 x=ours[predictor],
                 y=ours["mean_absolute_change"],
-                name=_label(arm),
+                name=labelled(arm),
                 mode="markers",
                 marker={
                     "color": COLOURS[at % len(COLOURS)],
@@ -210,7 +219,8 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
                 },
                 customdata=ours[["composite", "updates", "total_tokens"]].to_numpy(object),
                 hovertemplate=(
-                    f"<b>{_label(arm)}</b>, composite %{{customdata[0]}}<br>{PREDICTORS[predictor]} %{{x:.4g}}<br>"
+                    f"<b>{labelled(arm)}</b>, composite %{{customdata[0]}}<br>"
+                    f"{PREDICTORS[predictor]} %{{x:.4g}}<br>"
                     "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens<extra></extra>"
                 ),
                 showlegend=True,
@@ -219,7 +229,7 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
     figure.update_yaxes(title="Mean absolute change of a parameter")
     note = "a composite a point; open: not forgotten within the cap"
     heading = f"Parameter change and {PREDICTORS[predictor][0].lower()}{PREDICTORS[predictor][1:]}"
-    return _laid_out(figure, heading, note, PREDICTORS[predictor])
+    return framed(figure, heading, note, PREDICTORS[predictor])
 
 
 def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
@@ -253,7 +263,7 @@ def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
     figure.update_yaxes(title=METRICS[metric], row=1, col=1)
     note = "a line a selection; crossing lines: the order flips; open: not forgotten within the cap"
     heading = f"{METRICS[metric].split(' [')[0]}, {'single samples' if size == 'single' else 'groups'}"
-    drawn = _laid_out(figure, heading, note)
+    drawn = framed(figure, heading, note)
     # The titles of the panels stand between the note and the panels.
     return drawn.update_layout(margin_t=drawn.layout.margin.t + 26)
 
@@ -287,7 +297,7 @@ def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
     figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(ours))
     regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
     note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
-    return _laid_out(figure, "MRD against σ", note, "σ of the noise", TWO_PANELS)
+    return framed(figure, "MRD against σ", note, "σ of the noise", height=TWO_PANELS)
 
 
 def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
@@ -308,7 +318,7 @@ def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Fig
     figure.update_yaxes(title="Median SE / MRD", type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     figure.update_xaxes(title="Forward evaluations K", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
-    return _laid_out(figure, "How many evaluations?", note, height=TWO_PANELS)
+    return framed(figure, "How many evaluations?", note, height=TWO_PANELS)
 
 
 def theorem_scatter(found: Theorem) -> go.Figure:
@@ -320,7 +330,7 @@ def theorem_scatter(found: Theorem) -> go.Figure:
         found: What the experiment shows.
     """
     shown = found.samples
-    figure = go.Figure(_identity(shown["half_trace"], shown["mrd"]))
+    figure = go.Figure(identity(shown["half_trace"], shown["mrd"]))
     figure.add_trace(
         go.Scatter(
             x=shown["half_trace"],
@@ -330,7 +340,7 @@ def theorem_scatter(found: Theorem) -> go.Figure:
             error_x=_bars(shown["half_trace_se"]),
             error_y=_bars(shown["mrd_se"]),
             customdata=shown[["sample_id", "ratio", "n_tokens"]].to_numpy(object),
-            text=[_label(name) for name in shown["sample_id"]],
+            text=[labelled(name) for name in shown["sample_id"]],
             hovertemplate=(
                 "<b>%{text}</b><br>half the trace %{x:.4g}<br>MRD/σ² %{y:.4g}<br>ratio %{customdata[1]:.3f}, "
                 "%{customdata[2]:.0f} tokens<extra></extra>"
@@ -342,20 +352,12 @@ def theorem_scatter(found: Theorem) -> go.Figure:
     note = f"{with_ends(line, 'slope', digits=3)}; " if np.isfinite(line.low) else ""
     figure.update_yaxes(title="MRD / σ² (sum over tokens)", rangemode="tozero")
     x = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|"
-    return _laid_out(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, 400)
+    return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, height=400)
 
 
 def _points(shown: pd.DataFrame, measure: str, arm: Arm) -> go.Scatter:
     repeated = arm.samples["repeats"].max() > 1
-    bars = {
-        "type": "data",
-        "symmetric": False,
-        "array": shown["greatest"] - shown["updates"],
-        "arrayminus": shown["updates"] - shown["least"],
-        "thickness": 1,
-        "width": 0,
-        "color": GREY,
-    }
+    bars = error_bars(shown["updates"], shown["least"], shown["greatest"])
     return go.Scatter(
         x=shown[measure],
         y=shown["updates"],
@@ -383,15 +385,10 @@ def _told(shown: pd.DataFrame, measure: str, updates: str) -> dict[str, Any]:
     """Return the hover label of samples, and their ids for the page."""
     return {
         "customdata": shown[["sample_id", "repeats"]].to_numpy(object),
-        "text": [_label(name) for name in shown["sample_id"]],
+        "text": [labelled(name) for name in shown["sample_id"]],
         "hovertemplate": f"<b>%{{text}}</b><br>{updates}<br>{title(measure)} %{{x:.4g}}<extra></extra>",
         "showlegend": bool(len(shown)),
     }
-
-
-def _ring(x: pd.Series[float], y: pd.Series[float]) -> go.Scatter:
-    marker = {"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}}
-    return go.Scatter(x=x, y=y, mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
 
 
 def _league_marks(ours: pd.DataFrame, label: str, colour: str, symbol: str) -> go.Scatter:
@@ -404,17 +401,9 @@ def _league_marks(ours: pd.DataFrame, label: str, colour: str, symbol: str) -> g
         name=label,
         mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 10},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": ends[:, 1] - size,
-            "arrayminus": size - low,
-            "thickness": 1.5,
-            "width": 3,
-            "color": colour,
-        },
+        error_x=error_bars(size, low, ends[:, 1], colour),
         customdata=ours[["measure", "rho", "low", "high", "partial", "cost", "n"]].to_numpy(object),
-        text=[_label(name) for name in ours["title"]],
+        text=[labelled(name) for name in ours["title"]],
         hovertemplate=(
             "<b>%{text}</b><br>ρ %{customdata[1]:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], "
             "n = %{customdata[6]}<br>with length held %{customdata[4]:.2f}<br>"
@@ -425,36 +414,22 @@ def _league_marks(ours: pd.DataFrame, label: str, colour: str, symbol: str) -> g
 
 
 def _prediction_marks(ours: pd.DataFrame, label: str, symbol: str) -> go.Scatter:
-    bars = {
-        "type": "data",
-        "symmetric": False,
-        "array": (ours["high"] - ours["predicted"]).where(np.isfinite(ours["high"])),
-        "arrayminus": ours["predicted"] - ours["low"],
-        "thickness": 1,
-        "width": 0,
-        "color": GREY,
-    }
+    high = ours["high"].where(np.isfinite(ours["high"]))
     return go.Scatter(
         x=ours["predicted"],
         y=ours["updates"],
         name=f"{label} ({len(ours)})",
         mode="markers",
         marker={"color": ORANGE if label == "censored" else BLUE, "symbol": symbol, "size": 9},
-        error_x=bars,
+        error_x=error_bars(ours["predicted"], ours["low"], high),
         customdata=ours[["sample_id", "low", "high"]].to_numpy(object),
-        text=[_label(name) for name in ours["sample_id"]],
+        text=[labelled(name) for name in ours["sample_id"]],
         hovertemplate=(
             "<b>%{text}</b><br>predicted %{x:.1f} [%{customdata[1]:.1f}, %{customdata[2]:.1f}]<br>"
             f"observed %{{y:.4g}} ({label})<extra></extra>"
         ),
         showlegend=bool(len(ours)),
     )
-
-
-def _identity(x: pd.Series[float], y: pd.Series[float]) -> go.Scatter:
-    ends = [0.0, float(np.nanmax([0.0, *x, *y]))]
-    line = {"color": GREY, "dash": "dot", "width": 1.5}
-    return go.Scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", showlegend=False)
 
 
 def _selection_line(ours: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
@@ -493,14 +468,7 @@ def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
         mode="lines+markers",
         line={"color": COLOURS[at], "width": 2.5},
         marker={"symbol": SYMBOLS[at], "size": 8},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": rows["ratio_q3"] - rows["ratio"],
-            "arrayminus": rows["ratio"] - rows["ratio_q1"],
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=error_bars(rows["ratio"], rows["ratio_q1"], rows["ratio_q3"], COLOURS[at]),
         customdata=rows[["mrd", "rho", "relative_se"]].to_numpy(object),
         hovertemplate=(
             f"<b>{dtype}</b>, σ %{{x:.1e}}<br>MRD/σ² %{{y:.4g}}, MRD %{{customdata[0]:.3g}}<br>"
@@ -547,40 +515,4 @@ def _axis(measure: str) -> str:
 
 def _two_lines(arm: str) -> str:
     """Return the name of an arm with its optimiser below its method."""
-    return _label(arm).replace(" (", "<br>(")
-
-
-def _label(text: str) -> str:
-    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
-    return escape(shortened(text, NAME_WIDTH), quote=False)
-
-
-def _laid_out(
-    figure: go.Figure, heading: str, note: str, x: str | None = None, height: int = HEIGHT + 60
-) -> go.Figure:
-    if x:
-        figure.update_xaxes(title=x)
-    figure.update_xaxes(automargin=True, exponentformat="power")
-    figure.update_yaxes(automargin=True, exponentformat="power")
-    shown = sum(trace.showlegend is True for trace in figure.data)
-    lines = wrap(note, NOTE_WIDTH)
-    return figure.update_layout(
-        title={
-            "text": heading,
-            "subtitle": {"text": "<br>".join(lines), "font_size": 12},
-            "x": 0,
-            "xanchor": "left",
-            "y": 1 - 14 / height,
-            "yanchor": "top",
-            "font_size": 15,
-        },
-        showlegend=shown > 1,
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "xref": "container", "x": 0},
-        margin={
-            "l": 8,
-            "r": 8,
-            "t": 78 + NOTE_HEIGHT * (len(lines) - 1 if lines else 0),
-            "b": 90 if shown > 1 else 58,
-        },
-        height=height,
-    )
+    return labelled(arm).replace(" (", "<br>(")

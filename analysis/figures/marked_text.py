@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.figures.difficulty import BLUE, GREEN, PURPLE
+from analysis.figures.theme import BLUE, GREEN, PURPLE
 
 CLAUSE_COLOURS = (BLUE, GREEN, PURPLE)
 RARE_STYLE = (

@@ -8,49 +8,38 @@ to the next. All figures keep the zoom and what is hidden when they are drawn an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from html import escape
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures.characteristics import HEIGHT, MOST_VECTOR_POINTS, NAME_WIDTH, shortened
-from analysis.figures.difficulty import BLUE, GREEN, GREY, ORANGE, PURPLE, axis_type
-from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, TERCILES, grouped, setting_of, thinned
+from analysis.difficulty import NO_MRD, TERCILES
+from analysis.figures.theme import (
+    GREEN,
+    GREY,
+    HEIGHT,
+    ORANGE,
+    TWO_PANELS,
+    Style,
+    axis_type,
+    framed,
+    identity,
+    labelled,
+    points_of,
+    ring,
+    styles,
+)
+from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, grouped, setting_of, thinned
 from mrd_core.unlearning.curves import Curve
 
 StepAxis = Literal["step", "updates"]
 STEP_TITLES: dict[StepAxis, str] = {"step": "Steps", "updates": "Updates (samples trained on)"}
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
-# Four against five colours: twenty settings before a pair comes again.
-DASHES = ("solid", "dash", "dot", "dashdot")
-SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 STATE_COLOURS = {FORGOTTEN: GREEN, IN_POOL: ORANGE}
 FAINT = 0.3
-TWO_PANELS = 480
-# In pixels: what heading and axis titles take, and a row of the legend; a longer label has a row of its own.
-ABOVE, BELOW, ROW = 78, 58, 20
-SHORT_LABEL = 22
-
-
-class Style(NamedTuple):
-    """How the runs of one setting are drawn."""
-
-    colour: str
-    dash: str
-    symbol: str
-
-
-def styles(settings: Iterable[str]) -> dict[str, Style]:
-    """Return the style of each setting, by the order in which they first appear."""
-    return {
-        setting: Style(COLOURS[at % len(COLOURS)], DASHES[at % len(DASHES)], SYMBOLS[at % len(SYMBOLS)])
-        for at, setting in enumerate(dict.fromkeys(settings))
-    }
 
 
 def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -70,7 +59,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
             _add(figure, _line(name, shown, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
         _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
         _add(figure, _line(name, shown, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
-    return _laid_out(
+    return _framed(
         figure,
         "Forget and retain loss",
         "rising: the forget set is forgotten, the retain set suffers",
@@ -90,7 +79,7 @@ def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step")
         line = _line(name, thinned(run), Curve.FORGOTTEN, style, "%{y} forgotten", legend=True, x=x)
         figure.add_trace(line.update(line_shape="hv"))
     figure.update_yaxes(title="Samples", rangemode="tozero")
-    return _laid_out(figure, "Samples forgotten", "counted from the step that found it", STEP_TITLES[x])
+    return _framed(figure, "Samples forgotten", "counted from the step that found it", STEP_TITLES[x])
 
 
 def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -110,7 +99,7 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         _add(figure, extraction.update(mode="markers", marker_symbol=f"{style.symbol}-open"), 1)
         _add(figure, _line(name, shown, Curve.RETAIN_ACCURACY, style, "retain MA %{y:.1%}", markers=True), 2)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
-    return _laid_out(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
+    return _framed(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
 
 
 def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -126,7 +115,7 @@ def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
             rouge = _line(name, run, part, style, "ROUGE-L recall %{y:.3f}", markers=True, faint=True)
             _add(figure, rouge.update(line_dash="dot", opacity=0.6, marker_symbol=f"{style.symbol}-open"), row)
     figure.update_yaxes(range=[-0.03, 1.03])
-    return _laid_out(figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=TWO_PANELS)
+    return _framed(figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=TWO_PANELS)
 
 
 def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -137,7 +126,7 @@ def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     """
     figure = _lines(runs, Curve.LEARNING_RATE, "learning rate %{y:.3g}")
     figure.update_yaxes(rangemode="tozero")
-    return _laid_out(figure, "Learning rate", "per step", STEP_TITLES["step"])
+    return _framed(figure, "Learning rate", "per step", STEP_TITLES["step"])
 
 
 def memory(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -148,7 +137,7 @@ def memory(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     """
     figure = _lines(runs, Curve.MEMORY, "%{y:,.0f} MB")
     figure.update_yaxes(title="MB", rangemode="tozero")
-    return _laid_out(figure, "Memory", "of the device [MB]", STEP_TITLES["step"])
+    return _framed(figure, "Memory", "of the device [MB]", STEP_TITLES["step"])
 
 
 def update_bars(standing: pd.DataFrame) -> go.Figure:
@@ -164,7 +153,7 @@ def update_bars(standing: pd.DataFrame) -> go.Figure:
     figure.update_yaxes(title="Updates", rangemode="tozero")
     forgotten = int((standing["state"] == FORGOTTEN).sum())
     found = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
-    laid_out = _laid_out(figure, "Updates per sample", found, "Samples by MRD (1: smallest, hardest)")
+    laid_out = _framed(figure, "Updates per sample", found, "Samples by MRD (1: smallest, hardest)")
     return laid_out.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
 
 
@@ -182,10 +171,12 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         ours = [run for name, run in runs.items() if setting_of(name) == setting]
         figure.add_trace(_box(setting, pd.concat(ours), style, len(ours)))
     present = {tercile for run in runs.values() for tercile in run["tercile"]}
-    figure.update_xaxes(categoryorder="array", categoryarray=[name for name in TERCILES if name in present])
+    figure.update_xaxes(
+        categoryorder="array", categoryarray=[name for name in (*TERCILES, NO_MRD) if name in present]
+    )
     figure.update_yaxes(title="Updates per sample", rangemode="tozero")
     title = "Updates by difficulty"
-    laid_out = _laid_out(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
+    laid_out = _framed(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
     return laid_out.update_layout(boxmode="group")
 
 
@@ -203,24 +194,17 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
     """
     shown = outcome.dropna(subset=[column])
     forgotten = shown["forgotten_step"].notna()
-    ring = shown[shown["sample_id"] == selected]
+    selected_row = shown[shown["sample_id"] == selected]
     figure = go.Figure(
         [
             _outcome_points(shown[forgotten], column, title, FORGOTTEN, "circle"),
             _outcome_points(shown[~forgotten], column, title, IN_POOL, "circle-open"),
-            go.Scatter(
-                x=ring[column],
-                y=ring["updates"],
-                mode="markers",
-                marker={"symbol": "circle-open", "size": 18, "color": BLUE, "line": {"width": 3}},
-                hoverinfo="skip",
-                showlegend=False,
-            ),
+            ring(selected_row[column], selected_row["updates"]),
         ]
     )
     figure.update_xaxes(type=axis_type(shown[column]), exponentformat="power")
     figure.update_yaxes(title="Updates", rangemode="tozero")
-    return _laid_out(figure, "Did it say who would be hard?", "a point is a sample; open: never forgotten", title)
+    return _framed(figure, "Did it say who would be hard?", "a point is a sample; open: never forgotten", title)
 
 
 def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -231,19 +215,16 @@ def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: Standing of each run.
     """
-    figure = go.Figure()
-    shares = [run[["share", "realised"]].to_numpy(np.float64).ravel() for run in runs.values()]
-    highest = np.nanmax(np.concatenate([*shares, [0.0]]))
-    ends = [0, highest]
-    diagonal = {"color": GREY, "dash": "dot", "width": 1}
-    figure.add_trace(go.Scatter(x=ends, y=ends, mode="lines", line=diagonal, hoverinfo="skip", showlegend=False))
+    figure = go.Figure(
+        identity(*(run[["share", "realised"]].to_numpy(np.float64).ravel() for run in runs.values()))
+    )
     total = sum(map(len, runs.values()))
     for name, run, style in _styled(runs):
         figure.add_trace(_share_points(name, run, style, total))
     figure.update_xaxes(tickformat=".2~%")
     figure.update_yaxes(title="Share of the draws so far", tickformat=".2~%")
     note = "below the dots: drawn less often, as samples are that left the pool"
-    return _laid_out(figure, "Drawn as expected?", note, "Expected share of the draws")
+    return _framed(figure, "Drawn as expected?", note, "Expected share of the draws")
 
 
 def pareto(efficiency: pd.DataFrame) -> go.Figure:
@@ -266,7 +247,7 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
         figure.add_trace(_run_marks(ours, style))
         figure.add_trace(_mean_mark(means.loc[[at]], style))
     figure.update_yaxes(title="Retain MA", tickformat=".3~p")
-    return _laid_out(
+    return _framed(
         figure, "Updates against retain", "upper left is best; open: stopped early", "Updates", height=440
     )
 
@@ -310,14 +291,14 @@ def _line(
         line={"color": style.colour, "dash": "solid" if faint else style.dash, "width": 1 if faint else 2.5},
         marker={"size": 5, "symbol": style.symbol},
         opacity=FAINT if faint else 1,
-        hovertemplate=f"<b>{_label(name)}</b><br>{hover} at {x} %{{x}}<extra></extra>",
+        hovertemplate=f"<b>{labelled(name)}</b><br>{hover} at {x} %{{x}}<extra></extra>",
         **_legend(name, legend),
     )
 
 
 def _legend(name: str, shown: bool = True) -> dict[str, Any]:
     setting = setting_of(name)
-    return {"name": _label(setting), "legendgroup": setting, "showlegend": shown}
+    return {"name": labelled(setting), "legendgroup": setting, "showlegend": shown}
 
 
 def _add(figure: go.Figure, trace: go.Scatter, row: int) -> None:
@@ -334,7 +315,7 @@ def _panels(above: str, below: str) -> go.Figure:
 def _bars(standing: pd.DataFrame) -> go.Bar:
     """Return all bars as one trace: of two, the later would hide the other where bars are thinner than a pixel."""
     about = standing[["sample_id", "mrd", "draws", "n_tokens", "state"]].assign(
-        accuracy=standing["accuracy"].map(_percent), label=standing["sample_id"].map(_label)
+        accuracy=standing["accuracy"].map(_percent), label=standing["sample_id"].map(labelled)
     )
     return go.Bar(
         x=np.arange(1, len(standing) + 1),
@@ -363,7 +344,7 @@ def _percent(value: float) -> str:
 
 
 def _box(setting: str, samples: pd.DataFrame, style: Style, runs: int) -> go.Box:
-    name = _label(setting) + (f" ({runs} runs)" if runs > 1 else "")
+    name = labelled(setting) + (f" ({runs} runs)" if runs > 1 else "")
     return go.Box(
         x=samples["tercile"],
         y=samples["updates"],
@@ -378,16 +359,16 @@ def _box(setting: str, samples: pd.DataFrame, style: Style, runs: int) -> go.Box
 
 def _share_points(name: str, run: pd.DataFrame, style: Style, total: int) -> go.Scatter | go.Scattergl:
     drawn = run.dropna(subset=["realised"])
-    kind = go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
-    return kind(
+    return points_of(total)(
         x=drawn["share"],
         y=drawn["realised"],
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.6},
         customdata=drawn[["sample_id", "draws", "mrd"]].to_numpy(object),
-        text="<b>" + drawn["sample_id"].map(_label) + "</b>",
+        text="<b>" + drawn["sample_id"].map(labelled) + "</b>",
         hovertemplate=(
-            f"%{{text}}<br>{_label(name)}<br>expected %{{x:.3%}}, drawn %{{y:.3%}} (%{{customdata[1]}} times)<br>"
+            f"%{{text}}<br>{labelled(name)}<br>"
+            "expected %{x:.3%}, drawn %{y:.3%} (%{customdata[1]} times)<br>"
             "MRD %{customdata[2]:.4g}<extra></extra>"
         ),
         **_legend(name),
@@ -397,16 +378,15 @@ def _share_points(name: str, run: pd.DataFrame, style: Style, total: int) -> go.
 def _outcome_points(
     outcome: pd.DataFrame, column: str, title: str, state: str, symbol: str
 ) -> go.Scatter | go.Scattergl:
-    kind = go.Scatter if len(outcome) <= MOST_VECTOR_POINTS else go.Scattergl
-    return kind(
+    return points_of(len(outcome))(
         x=outcome[column],
         y=outcome["updates"],
         mode="markers",
         name=f"{state} ({len(outcome)})",
         marker={"color": STATE_COLOURS[state], "symbol": symbol, "size": 8, "opacity": 0.75},
         customdata=outcome[["sample_id"]].to_numpy(object),
-        text="<b>" + outcome["sample_id"].map(_label) + "</b><br>" + outcome["answer"].map(_label),
-        hovertemplate=f"%{{text}}<br>{_label(title)} %{{x:.4g}}<br>%{{y}} updates<extra></extra>",
+        text="<b>" + outcome["sample_id"].map(labelled) + "</b><br>" + outcome["answer"].map(labelled),
+        hovertemplate=f"%{{text}}<br>{labelled(title)} %{{x:.4g}}<br>%{{y}} updates<extra></extra>",
     )
 
 
@@ -452,7 +432,7 @@ def _run_marks(runs: pd.DataFrame, style: Style) -> go.Scatter:
         marker={"color": style.colour, "symbol": symbols, "size": 8},
         customdata=runs[["label", "seed", "stop_reason", "forgotten", "n_samples"]].to_numpy(object),
         hovertemplate=(
-            f"<b>{_label(runs['label'].iloc[0])}</b>, seed %{{customdata[1]}}<br>%{{x:,}} updates<br>"
+            f"<b>{labelled(runs['label'].iloc[0])}</b>, seed %{{customdata[1]}}<br>%{{x:,}} updates<br>"
             "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})"
             "<extra></extra>"
         ),
@@ -470,60 +450,12 @@ def _mean_mark(mean: pd.DataFrame, style: Style) -> go.Scatter:
         marker={"color": style.colour, "symbol": style.symbol, "size": 18, "opacity": 0.5},
         customdata=mean[["label", "runs", "updates_sd", "retain_accuracy_sd"]].to_numpy(object),
         hovertemplate=(
-            f"<b>{_label(label)}</b><br>mean of %{{customdata[1]}} runs<br>"
+            f"<b>{labelled(label)}</b><br>mean of %{{customdata[1]}} runs<br>"
             "%{x:,.1f} updates (SD %{customdata[2]:.1f})<br>"
             "retain MA %{y:.1%} (SD %{customdata[3]:.1%})<extra></extra>"
         ),
         **_legend(label),
     )
-
-
-def _label(text: str) -> str:
-    """Cut a text for a label; plotly reads tags, so angle brackets are spelt out."""
-    return escape(shortened(text, NAME_WIDTH), quote=False)
-
-
-def _laid_out(
-    figure: go.Figure, title: str, subtitle: str, x: str | None = None, height: int = HEIGHT
-) -> go.Figure:
-    if x:
-        figure.update_xaxes(title=x)
-    figure.update_xaxes(automargin=True)
-    figure.update_yaxes(exponentformat="power", automargin=True)
-    _one_entry_each(figure)
-    legend, rows = _legend_below(figure)
-    height += max(rows - 1, 0) * ROW
-    heading = {
-        "text": title,
-        "subtitle": {"text": subtitle, "font_size": 12},
-        "x": 0,
-        "xanchor": "left",
-        "y": 1 - 14 / height,
-        "yanchor": "top",
-        "font_size": 15,
-    }
-    return figure.update_layout(
-        title=heading,
-        showlegend=rows > 0,
-        legend=legend,
-        margin={"l": 8, "r": 8, "t": ABOVE, "b": BELOW + rows * ROW},
-        height=height,
-        # The same at every redraw, so that the browser keeps what the reader has zoomed and hidden.
-        uirevision="unlearning",
-    )
-
-
-def _legend_below(figure: go.Figure) -> tuple[dict[str, Any], int]:
-    """Return the legend along the lower edge and its rows, whose number does not depend on the chart's width."""
-    labels = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
-    place = {"yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
-    if len(labels) < 2:
-        return place, 0
-    if max(map(len, labels)) > SHORT_LABEL:
-        return place | {"orientation": "v"}, len(labels)
-    # Beside its label an entry has a mark, so that half the width each would be too much for two.
-    pairs = {"orientation": "h", "entrywidth": 0.4, "entrywidthmode": "fraction"}
-    return place | pairs, -(-len(labels) // 2)
 
 
 def _one_entry_each(figure: go.Figure) -> None:
@@ -533,3 +465,10 @@ def _one_entry_each(figure: go.Figure) -> None:
         if trace.showlegend and trace.legendgroup:
             trace.showlegend = trace.legendgroup not in seen
             seen.add(trace.legendgroup)
+
+
+def _framed(figure: go.Figure, heading: str, note: str, x: str = "", height: int = HEIGHT) -> go.Figure:
+    """Frame a figure of runs, in which what the reader has zoomed and hidden stays at every redraw."""
+    _one_entry_each(figure)
+    framed(figure, heading, note, x, height=height, revision="unlearning")
+    return figure.update_xaxes(exponentformat="B")

@@ -7,18 +7,14 @@ no other, so nothing is assumed of a censored sample. Spearman's ρ is what the 
 samples above all others, tied with each other, which is true where all runs had one cap. Everything else here
 (partial correlation, league table, agreement of methods) is a Spearman correlation of that kind.
 
-Intervals are 95 % bootstrap intervals over samples, bias-corrected and accelerated (BCa; Efron, 1987), whose
-normal quantiles are widened to those of Student's t with n − 1 degrees of freedom. A replicate is a vector of
-how often each sample was drawn, and every statistic is a function of such counts: a thousand replicates are a
-matrix product, ranks are taken anew in each, and what is measured on the same samples is resampled together.
-Replicates in which a statistic is undefined are left out; where they are the majority there is no interval.
+Intervals are BCa intervals over samples, see `analysis.statistics.bootstrap`; ranks are taken anew in each
+replicate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -27,45 +23,22 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
-from analysis.statistics.groups import SEED, holm
-from mrd_core.arrays import BoolArray, FloatArray
+from analysis.statistics.bootstrap import REPLICATES, ROUNDING, SEED, UNDEFINED, Estimate, Statistic, estimate
+from analysis.statistics.groups import holm
+from mrd_core.arrays import BoolArray, FloatArray, ratio
 
-Statistic = Callable[[FloatArray], FloatArray]
 Outcome = Literal[
     "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
 ]
 
-REPLICATES = 2000
-LEAST_SAMPLES = 4
-
 # |ρ| in words: Cohen's (1988) limits, and one more above them.
 SIZES = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (0.7, "strong"), (np.inf, "very strong"))
-
-# Replicates are worked on in chunks of so many values: 8 MB an array.
-_CHUNK_VALUES = 1_000_000
-# Variance, as a share, below which what is left of a variable is rounding.
-ROUNDING = 1e-9
 
 _SPREAD_COLUMNS = ("sd_low", "sd_high", "least", "greatest")
 _FLIP_COLUMNS = (
     *("first", "second", "n", "first_wins", "second_wins", "ties"),
     *("flips", "share", "low", "high"),
 )
-
-
-class Estimate(NamedTuple):
-    """A value with the ends of its 95 % interval, from n samples, n_censored of them censored; NaN: undefined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    n_censored: int = 0
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval exists and 0 lies outside."""
-        return self.low > 0 or self.high < 0
 
 
 class Concordance(NamedTuple):
@@ -159,7 +132,7 @@ class _Sample:
         return ranked_outcome(self.updates, self.censored)
 
     def estimate(self, statistic: Statistic, replicates: int, seed: int) -> Estimate:
-        return _estimate(statistic, len(self.updates), replicates, seed, int(self.censored.sum()))
+        return estimate(statistic, len(self.updates), replicates, seed, int(self.censored.sum()))
 
 
 def concordance(
@@ -305,10 +278,10 @@ def agreement(
     rows = []
     for first, second in combinations(outcomes.columns, 2):
         both = outcomes[[first, second]].dropna().to_numpy().T
-        found = _estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
+        found = estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
         rows.append((first, second, found.value, found.low, found.high, found.n, found.n_censored))
     complete = outcomes.dropna().to_numpy().T
-    w = _estimate(_kendalls_w(complete), complete.shape[1], replicates, seed, _count_censored(complete))
+    w = estimate(_kendalls_w(complete), complete.shape[1], replicates, seed, _count_censored(complete))
     columns = ["first", "second", "rho", "low", "high", "n", "n_censored"]
     return Agreement(pd.DataFrame(rows, columns=columns), w)
 
@@ -334,11 +307,11 @@ def repeatability(
     def statistic(counts: FloatArray) -> FloatArray:
         covariance = _rank_covariance(rows, counts)
         mean = np.mean([_correlation(covariance, *pair) for pair in pairs], axis=0)
-        return _ratio(len(rows) * mean, np.where(mean > 0, 1 + (len(rows) - 1) * mean, 0))
+        return ratio(len(rows) * mean, np.where(mean > 0, 1 + (len(rows) - 1) * mean, 0))
 
     if not pairs:
-        return Estimate(np.nan, np.nan, np.nan, rows.shape[-1])
-    return _estimate(statistic, rows.shape[1], replicates, seed, _count_censored(rows))
+        return UNDEFINED._replace(n=rows.shape[-1])
+    return estimate(statistic, rows.shape[1], replicates, seed, _count_censored(rows))
 
 
 def flips(values: pd.DataFrame) -> Flips:
@@ -426,19 +399,19 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed
     a, b = points[:, np.lexsort(points)]
 
     def at_origin(counts: FloatArray) -> FloatArray:
-        return _ratio(counts @ (a * b), counts @ a**2)
+        return ratio(counts @ (a * b), counts @ a**2)
 
     def steepness(counts: FloatArray) -> FloatArray:
         total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
         spread = counts @ a**2 - sum_a**2 / total
         varies = spread > ROUNDING * (counts @ a**2)
-        return _ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
+        return ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
 
     def height(counts: FloatArray) -> FloatArray:
         level: FloatArray = (counts @ b - steepness(counts) * (counts @ a)) / counts.sum(axis=1)
         return level
 
-    return Slope(*(_estimate(line, a.size, replicates, seed) for line in (at_origin, steepness, height)))
+    return Slope(*(estimate(line, a.size, replicates, seed) for line in (at_origin, steepness, height)))
 
 
 def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float = 0.1) -> Regime:
@@ -495,67 +468,6 @@ def _count_censored(outcomes: FloatArray) -> int:
     return int(np.isinf(outcomes).any(axis=0).sum())
 
 
-def _estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censored: int = 0) -> Estimate:
-    """Return a statistic of n samples with its interval; undefined with fewer than `LEAST_SAMPLES`."""
-    value = float(statistic(np.ones((1, n)))[0]) if n >= LEAST_SAMPLES else np.nan
-    if not np.isfinite(value):
-        return Estimate(np.nan, np.nan, np.nan, n, n_censored)
-    found = np.concatenate([statistic(counts) for counts in resamples(n, replicates, seed)])
-    left_out = np.concatenate([statistic(counts) for counts in all_but_one(n)])
-    return Estimate(value, *bca_limits(value, found, left_out), n, n_censored)
-
-
-# Every statistic of an experiment is of the same draws, which take longer than most statistics do.
-@lru_cache(maxsize=2)
-def resamples(n: int, replicates: int, seed: int) -> tuple[FloatArray, ...]:
-    """Return how often each of n samples is drawn: chunks of shape (chunk, n), which cannot be written to."""
-    generator = np.random.default_rng(seed)
-    size = max(1, _CHUNK_VALUES // n)
-    sizes = [min(size, replicates - start) for start in range(0, replicates, size)]
-    chunks = [generator.multinomial(n, np.full(n, 1 / n), size=count).astype(np.float64) for count in sizes]
-    for chunk in chunks:
-        chunk.flags.writeable = False
-    return tuple(chunks)
-
-
-def all_but_one(n: int) -> Iterator[FloatArray]:
-    """Yield the counts of the jackknife."""
-    size = max(1, _CHUNK_VALUES // n)
-    for start in range(0, n, size):
-        rows = np.arange(start, min(start + size, n))
-        counts = np.ones((rows.size, n))
-        counts[np.arange(rows.size), rows] = 0
-        yield counts
-
-
-def bca_limits(value: float, replicates: FloatArray, left_out: FloatArray) -> tuple[float, float]:
-    """Return the BCa limits of a value from its replicates and its jackknife values, shape (n,)."""
-    defined = replicates[np.isfinite(replicates)]
-    if 2 * defined.size <= replicates.size:
-        return np.nan, np.nan
-    # Replicates of a perfect correlation differ from it by rounding alone.
-    distance = np.where(np.abs(defined - value) < ROUNDING, 0, defined - value)
-    below = (np.mean(distance < 0) + np.mean(distance <= 0)) / 2
-    bias = special.ndtri(np.clip(below, 1 / defined.size, 1 - 1 / defined.size))
-    ends = np.array([-1.0, 1.0]) * special.stdtrit(left_out.size - 1, 0.975)
-    corrected = bias + (bias + ends) / (1 - _acceleration(left_out) * (bias + ends))
-    low, high = np.quantile(defined, special.ndtr(corrected))
-    return float(low), float(high)
-
-
-def _acceleration(left_out: FloatArray) -> float:
-    defined = left_out[np.isfinite(left_out)]
-    influence = defined.mean() - defined if defined.size else np.zeros(1)
-    square = float((influence**2).sum())
-    return float((influence**3).sum() / (6 * square**1.5)) if square > ROUNDING**2 else 0.0
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Divide, NaN where the divisor is not positive."""
-    quotient: FloatArray = np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below > 0)
-    return quotient
-
-
 def _ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
     """Return the mid-ranks of samples drawn so many times, less their mean, shape (B, n) as the counts."""
     order = np.argsort(values, kind="stable")
@@ -577,7 +489,7 @@ def _rank_covariance(rows: FloatArray, counts: FloatArray) -> FloatArray:
 
 def _correlation(covariance: FloatArray, first: int, second: int) -> FloatArray:
     scale = np.sqrt(covariance[:, first, first] * covariance[:, second, second])
-    return _ratio(covariance[:, first, second], scale)
+    return ratio(covariance[:, first, second], scale)
 
 
 def correlation_of(both: FloatArray) -> Statistic:
@@ -625,7 +537,7 @@ def _somers_d(sample: _Sample) -> Statistic:
 
     def statistic(counts: FloatArray) -> FloatArray:
         above, below = (((counts @ pairs) * counts).sum(axis=1) for pairs in (agreeing, comparable))
-        return _ratio(above, below)
+        return ratio(above, below)
 
     return statistic
 
@@ -635,7 +547,7 @@ def _kendalls_w(rows: FloatArray) -> Statistic:
 
     def statistic(counts: FloatArray) -> FloatArray:
         covariance = _rank_covariance(rows, counts)
-        return _ratio(covariance.sum(axis=(1, 2)), len(rows) * np.trace(covariance, axis1=1, axis2=2))
+        return ratio(covariance.sum(axis=(1, 2)), len(rows) * np.trace(covariance, axis1=1, axis2=2))
 
     return statistic
 

@@ -15,40 +15,40 @@ are widened as Student's t widens those of a mean of as many, by 22 % for ten sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import stats
 
+from analysis.statistics.bootstrap import (
+    REPLICATES,
+    SEED,
+    UNDEFINED,
+    Estimate,
+    in_chunks,
+    percentile_estimate,
+    picked,
+    resamples,
+    widening,
+)
 from mrd_core.arrays import BoolArray, FloatArray
-
-REPLICATES = 1000
-# Fixed, so that a table reads the same each time it is looked at.
-SEED = 20250410
 
 # Terms of the rank regression: how much of a feature must be defined, how much of its variance must not follow
 # from the terms before it, and how many samples a term needs.
 DEFINED_SHARE = 0.9
 OWN_VARIANCE = 0.01
 CASES_PER_TERM = 5
+# Below it a p-value, corrected for the number of tests, is no chance.
+SIGNIFICANCE = 0.05
 
-# Replicates are worked on in chunks of this many values: 16 MB an array, and a dozen arrays at a time.
-_CHUNK_VALUES = 2_000_000
+# What is drawn independently under one seed.
+_DRAWS, _OTHER_DRAWS, _SAMPLES, _OTHER_SAMPLES = range(4)
 _SIGNED = (-1.0, 1.0)
 _ANY = (-np.inf, np.inf)
 _POSITIVE = (0.0, np.inf)
-
-
-class Interval(NamedTuple):
-    """A value and the ends of its 95 % interval; NaN where undefined."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +93,13 @@ class GroupComparison:
     n_high: int
     n_low: int
     p: float
-    mean_high: Interval
-    mean_low: Interval
-    median_high: Interval
-    median_low: Interval
-    difference: Interval
-    median_difference: Interval
-    cliffs_delta: Interval
+    mean_high: Estimate
+    mean_low: Estimate
+    median_high: Estimate
+    median_low: Estimate
+    difference: Estimate
+    median_difference: Estimate
+    cliffs_delta: Estimate
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class Term:
     """
 
     name: str
-    coefficient: Interval
-    alone: Interval
+    coefficient: Estimate
+    alone: Estimate
     vif: float
 
 
@@ -180,7 +180,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, seed: int = SEED) -> Interval:
+def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, seed: int = SEED) -> Estimate:
     """Return the Spearman correlation of a feature with MRD over the samples where both are defined.
 
     Args:
@@ -194,17 +194,18 @@ def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, se
     """
     both = measured.defined & np.isfinite(x)
     if both.sum() < 3:
-        return Interval(np.nan, np.nan, np.nan)
+        return UNDEFINED
     order = np.lexsort((x[both], measured.mrd[both]))
     x, observed, units = (values[..., both][..., order] for values in (x, measured.mrd, measured.units))
-    generator = np.random.default_rng(seed)
-    found = []
-    for count in _chunks(replicates, x.size):
-        mrd = np.abs(_draw_weights(generator, len(units), count) @ units)
-        picked = generator.integers(x.size, size=mrd.shape)
-        found.append(_rank_correlation(x[picked], np.take_along_axis(mrd, picked, axis=1)))
+    weights = _draw_weights(len(units), replicates, (seed, _DRAWS))
+    counts = resamples(x.size, replicates, (seed, _SAMPLES))
+    drawn = []
+    for rows in in_chunks(*counts.shape):
+        places = picked(counts[rows])
+        mrd = np.take_along_axis(np.abs(weights[rows] @ units), places, axis=1)
+        drawn.append(_rank_correlation(x[places], mrd))
     point = _rank_correlation(x[None], observed[None])[0]
-    return _interval(point, np.concatenate(found), x.size, _SIGNED)
+    return percentile_estimate(point, np.concatenate(drawn), x.size, _SIGNED)
 
 
 def correlations(features: pd.DataFrame) -> pd.DataFrame:
@@ -263,14 +264,17 @@ def _compare(
     if not (high.shape[1] and low.shape[1]):
         raise ValueError("a group without a measured sample has nothing to compare")
     high, low = _in_order(high), _in_order(low)
-    generator = np.random.default_rng(seed)
-    found = []
-    for count in _chunks(replicates, high.shape[1] + low.shape[1]):
-        weights = _draw_weights(generator, len(high), count)
-        others = weights if shared_draws else _draw_weights(generator, len(low), count)
-        sides = (_resampled(generator, np.abs(w @ units)) for w, units in ((weights, high), (others, low)))
-        found.append(_group_statistics(*sides))
-    return _comparison(_mrd(high), _mrd(low), np.concatenate(found, axis=1))
+    weights = _draw_weights(len(high), replicates, (seed, _DRAWS))
+    others = weights if shared_draws else _draw_weights(len(low), replicates, (seed, _OTHER_DRAWS))
+    counts = resamples(high.shape[1], replicates, (seed, _SAMPLES))
+    other_counts = resamples(low.shape[1], replicates, (seed, _OTHER_SAMPLES))
+    drawn = [
+        _group_statistics(
+            _resampled(weights[rows] @ high, counts[rows]), _resampled(others[rows] @ low, other_counts[rows])
+        )
+        for rows in in_chunks(replicates, high.shape[1] + low.shape[1])
+    ]
+    return _comparison(_mrd(high), _mrd(low), np.concatenate(drawn, axis=1))
 
 
 def _comparison(high: FloatArray, low: FloatArray, replicates: FloatArray) -> GroupComparison:
@@ -279,7 +283,7 @@ def _comparison(high: FloatArray, low: FloatArray, replicates: FloatArray) -> Gr
     fewer = min(n_high, n_low)
     sizes = (n_high, n_low, n_high, n_low, fewer, fewer, fewer)
     bounds = (_POSITIVE, _POSITIVE, _POSITIVE, _POSITIVE, _ANY, _ANY, _SIGNED)
-    intervals = map(_interval, _group_statistics(high[None], low[None])[:, 0], replicates, sizes, bounds)
+    intervals = map(percentile_estimate, _group_statistics(high[None], low[None])[:, 0], replicates, sizes, bounds)
     return GroupComparison(n_high, n_low, _mann_whitney(high, low), *intervals)
 
 
@@ -304,52 +308,25 @@ def _cliffs_delta(high: FloatArray, low: FloatArray) -> FloatArray:
     return delta
 
 
-def _chunks(replicates: int, samples: int) -> Iterator[int]:
-    size = max(1, _CHUNK_VALUES // samples)
-    for start in range(0, replicates, size):
-        yield min(size, replicates - start)
-
-
 def _in_order(units: FloatArray) -> FloatArray:
     """Sort samples by MRD, so that a replicate picks the same ones however the file was sorted."""
     return units[:, np.argsort(_mrd(units), kind="stable")]
 
 
-def _draw_weights(generator: np.random.Generator, units: int, count: int) -> FloatArray:
-    """Return weights, shape (count, units), whose product with the units is their mean over resampled draws.
+def _draw_weights(units: int, replicates: int, seed: tuple[int, int]) -> FloatArray:
+    """Return weights, shape (replicates, units), whose product with the units is their mean over resampled draws.
 
     Their deviations from 1/units are widened, so that the limits of a mean are as in
     `mrd_core.scoring.draws.scores`.
     """
     even = 1 / units
-    weights = generator.multinomial(units, np.full(units, even), size=count) / units
-    widened: FloatArray = even + _widening(units) * (weights - even)
+    widened: FloatArray = even + widening(units) * (resamples(units, replicates, seed) / units - even)
     return widened
 
 
-def _widening(n: int) -> float:
-    """Return what turns the 95 % limits of a bootstrapped mean of n values into those of Student's t.
-
-    The bootstrap's variance is s²(n − 1)/n², and its tails are normal. One value says nothing of its spread.
-    """
-    if n == 1:
-        return 1.0
-    return float(np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975) / special.ndtri(0.975))
-
-
-def _resampled(generator: np.random.Generator, rows: FloatArray) -> FloatArray:
-    """Draw as many samples from each row as it has, with replacement."""
-    return np.take_along_axis(rows, generator.integers(rows.shape[1], size=rows.shape), axis=1)
-
-
-def _interval(value: float, replicates: FloatArray, n: int, bounds: tuple[float, float]) -> Interval:
-    """Return the central 95 % of the replicates, moved so that they average to the value, for n samples."""
-    defined = replicates[np.isfinite(replicates)]
-    if not (np.isfinite(value) and defined.size):
-        return Interval(float(value), np.nan, np.nan)
-    limits = np.quantile(defined - defined.mean(), [0.025, 0.975])
-    low, high = np.clip(value + _widening(n) * limits, *bounds)
-    return Interval(float(value), float(low), float(high))
+def _resampled(means: FloatArray, counts: FloatArray) -> FloatArray:
+    """Return |mean of the units| of the samples that were drawn, shape (B, n) as the means of all samples."""
+    return np.take_along_axis(np.abs(means), picked(counts), axis=1)
 
 
 def _rank_correlation(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -404,21 +381,21 @@ def _fit(
     """Fit all terms, ranks of shape (n, k), and return them with R²."""
     n, k = ranks.shape
     products = (ranks[:, :, None] * ranks[:, None, :]).reshape(n, k * k)
-    generator = np.random.default_rng(seed)
-    found = []
-    for count in _chunks(replicates, n):
-        shares = generator.multinomial(n, np.full(n, 1 / n), size=count) / n
-        response = _standardised_ranks(np.abs(_draw_weights(generator, len(units), count) @ units))
-        found.append(_least_squares(ranks, products, response, shares))
+    weights = _draw_weights(len(units), replicates, (seed, _DRAWS))
+    counts = resamples(n, replicates, (seed, _SAMPLES))
+    drawn = [
+        _least_squares(ranks, products, _standardised_ranks(np.abs(weights[rows] @ units)), counts[rows] / n)
+        for rows in in_chunks(replicates, n)
+    ]
     response = _standardised_ranks(_mrd(units)[None])
     point = _least_squares(ranks, products, response, np.full((1, n), 1 / n))[:, 0]
-    spread = np.concatenate(found, axis=1)
+    spread = np.concatenate(drawn, axis=1)
     vif = np.diag(np.linalg.inv(ranks.T @ ranks / n))
     terms = tuple(
         Term(
             name,
-            _interval(point[0, at], spread[0, :, at], n, _ANY),
-            _interval(point[1, at], spread[1, :, at], n, _SIGNED),
+            percentile_estimate(point[0, at], spread[0, :, at], n, _ANY),
+            percentile_estimate(point[1, at], spread[1, :, at], n, _SIGNED),
             float(vif[at]),
         )
         for at, name in enumerate(names)

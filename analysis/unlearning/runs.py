@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.statistics.groups import Interval
+from analysis.difficulty import NO_MRD, TERCILES, tercile
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.unlearning.curves import EVALUATION, Curve
@@ -26,7 +27,6 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
-HARD, MIDDLE, EASY, UNDEFINED = TERCILES = ("hard", "middle", "easy", "undefined")
 IN_POOL, FORGOTTEN = "in the pool", "forgotten"
 
 # Measured at some steps only: dropping such a row would drop a point that nothing beside it stands for.
@@ -204,7 +204,11 @@ def by_tercile(standing: pd.DataFrame) -> pd.DataFrame:
         realised=("realised", lambda shares: shares.sum(min_count=1)),
         share=("share", "sum"),
     )
-    return table.reindex([name for name in TERCILES if name in table.index]).rename_axis("tercile").reset_index()
+    return (
+        table.reindex([name for name in (*TERCILES, NO_MRD) if name in table.index])
+        .rename_axis("tercile")
+        .reset_index()
+    )
 
 
 def sampling_check(
@@ -296,7 +300,7 @@ def against_uniform(efficiency: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=_COMPARISON_COLUMNS)
 
 
-def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Interval:
+def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Estimate:
     """Return the mean of `values` − `others`, pair by pair, with its 95 % t-interval.
 
     NaN without a pair, and an interval of NaN with one; pairs in which a value is missing do not count.
@@ -305,9 +309,9 @@ def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Int
     n = len(differences)
     mean = float(differences.mean()) if n else np.nan
     if n < 2:
-        return Interval(mean, np.nan, np.nan)
+        return UNDEFINED._replace(value=mean)
     margin = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - margin, mean + margin)
+    return Estimate(mean, mean - margin, mean + margin)
 
 
 def at_equal_updates(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -381,8 +385,8 @@ def _by_difficulty(curriculum: pd.DataFrame, column: str) -> pd.DataFrame:
     table = curriculum.assign(mrd=curriculum[column].astype(np.float64))
     table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
     defined = int(table["mrd"].notna().sum())
-    thirds = [TERCILES[3 * rank // defined] for rank in range(defined)]
-    return table.assign(tercile=thirds + [UNDEFINED] * (len(table) - defined))
+    thirds = [tercile(rank, defined) for rank in range(defined)]
+    return table.assign(tercile=thirds + [NO_MRD] * (len(table) - defined))
 
 
 def _counted(draws: pd.DataFrame) -> pd.DataFrame:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from mrd_core.arrays import FloatArray
+from mrd_core.evaluation.aggregates import UTILITY_PARTS, mean_defined, model_utility, perplexity
 from mrd_core.evaluation.interchange import Result
 from mrd_core.evaluation.metrics import METRICS, Metric, Split
 from mrd_core.evaluation.privacy import forgotten_auc
 from mrd_core.evaluation.sets import Suite
-from mrd_core.evaluation.truth import UTILITY_PARTS, forget_quality, mean_defined, model_utility
+from mrd_core.evaluation.truth import forget_quality
 from mrd_core.runs.files import json_value
 
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 # r of a sample under the retrained reference.
 REFERENCE_RATIO = "truth_ratio_reference"
+# What is 1 less a mean of the forget set.
+_COMPLEMENTS = {"rouge": "rr", "accuracy": "ua"}
 # Of single samples, and no metric by their mean.
 NOT_AVERAGED = ("answer_tokens", "truth_ratio_raw", REFERENCE_RATIO, "rouge_shuffled", *ATTACKS)
 
@@ -53,23 +56,20 @@ def aggregates(values: pd.DataFrame, suite: Suite) -> list[Aggregate]:
         values: Columns split, sample_id, metric, value.
         suite: The sets, for their roles.
     """
-    found = list(_means(values))
-    found += _perplexities(values)
-    found += _attacks(values, suite)
-    found += _forget_quality(values)
-    return found + list(_model_utility(found))
+    parts = [*_means(values), *_perplexities(values), *_attacks(values, suite), *_forget_quality(values)]
+    return [*parts, *_model_utility(parts)]
 
 
 def stand_ins_for_unseen(suite: Suite) -> list[str]:
     """Return the names of the sets that the model has never seen; of the general ones where there is none."""
-    unseen = suite.of_role("unseen") or [one for one in suite.of_role("general") if one.kind == "answers"]
-    return [one.name for one in unseen]
+    general = [suite_set for suite_set in suite.of_role("general") if suite_set.kind == "answers"]
+    return [suite_set.name for suite_set in suite.of_role("unseen") or general]
 
 
-def as_results(values: pd.DataFrame, found: Sequence[Aggregate]) -> dict[str, Result]:
+def as_results(values: pd.DataFrame, measured: Sequence[Aggregate]) -> dict[str, Result]:
     """Return what has a name there as the metrics of a result file of OpenUnlearning, samples by their place."""
     by_name: dict[str, Result] = {}
-    for aggregate in found:
+    for aggregate in measured:
         attack = aggregate.metric.removesuffix("_unseen")
         if attack in ATTACKS:
             # Unseen samples are the positive class there.
@@ -89,31 +89,27 @@ def scores_of(values: pd.DataFrame, splits: Sequence[str], metric: str) -> Float
 def _means(values: pd.DataFrame) -> Iterator[Aggregate]:
     kept = values[~values["metric"].isin(NOT_AVERAGED)]
     for (split, metric), group in kept.groupby(["split", "metric"], sort=False):
-        given = group["value"].to_numpy(np.float64)
-        yield _mean(str(split), str(metric), given)
-        if split == "forget" and metric == "rouge":
-            yield _mean("forget", "rr", 1 - given)
-        if split == "forget" and metric == "accuracy":
-            yield _mean("forget", "ua", 1 - given)
+        of_samples = group["value"].to_numpy(np.float64)
+        yield _mean(str(split), str(metric), of_samples)
+        if split == "forget" and metric in _COMPLEMENTS:
+            yield _mean("forget", _COMPLEMENTS[str(metric)], 1 - of_samples)
 
 
-def _mean(split: str, metric: str, given: FloatArray) -> Aggregate:
-    undefined = int(np.isnan(given).sum())
-    return Aggregate(split, metric, mean_defined(given), len(given) - undefined, undefined)
+def _mean(split: str, metric: str, of_samples: FloatArray) -> Aggregate:
+    undefined = int(np.isnan(of_samples).sum())
+    return Aggregate(split, metric, mean_defined(of_samples), len(of_samples) - undefined, undefined)
 
 
 def _perplexities(values: pd.DataFrame) -> Iterator[Aggregate]:
     for split in values.loc[values["metric"] == "answer_tokens", "split"].unique():
-        counts, nll = (scores_of(values, [split], name) for name in ("answer_tokens", "nll"))
-        read = counts > 0
-        with np.errstate(over="ignore"):
-            value = np.exp((counts * nll)[read].sum() / counts[read].sum()) if read.any() else float("nan")
-        yield Aggregate(str(split), "perplexity", float(value), int(read.sum()), int((~read).sum()))
+        nll, tokens = (scores_of(values, [split], name) for name in ("nll", "answer_tokens"))
+        value, read = perplexity(nll, tokens, np.ones((1, len(nll)))), tokens > 0
+        yield Aggregate(str(split), "perplexity", float(value[0]), int(read.sum()), int((~read).sum()))
 
 
 def _attacks(values: pd.DataFrame, suite: Suite) -> Iterator[Aggregate]:
     against = {
-        "retain": [one.name for one in suite.of_role("retain")],
+        "retain": [suite_set.name for suite_set in suite.of_role("retain")],
         "unseen": stand_ins_for_unseen(suite),
     }
     for name, splits in against.items():
@@ -135,15 +131,11 @@ def _forget_quality(values: pd.DataFrame) -> Iterator[Aggregate]:
         yield Aggregate("forget", "forget_quality", quality.p_value, len(shared), len(both) - len(shared))
 
 
-def _model_utility(found: Sequence[Aggregate]) -> Iterator[Aggregate]:
-    parts = _by_file_name(found)
-    if set(UTILITY_PARTS) <= set(parts):
-        sizes = [one.n for one in found if _file_name(one) in UTILITY_PARTS]
-        yield Aggregate("retain", "model_utility", model_utility(parts), min(sizes), 0)
-
-
-def _by_file_name(found: Sequence[Aggregate]) -> Mapping[str, float]:
-    return {name: one.value for one in found if (name := _file_name(one)) is not None}
+def _model_utility(measured: Sequence[Aggregate]) -> Iterator[Aggregate]:
+    parts = {(part.split, part.metric): part for part in measured if (part.split, part.metric) in UTILITY_PARTS}
+    if len(parts) == len(UTILITY_PARTS):
+        utility = model_utility({key: part.value for key, part in parts.items()})
+        yield Aggregate("retain", "model_utility", utility, min(part.n for part in parts.values()), 0)
 
 
 def _file_name(aggregate: Aggregate) -> str | None:

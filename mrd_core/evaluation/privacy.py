@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from mrd_core.arrays import FloatArray
+from mrd_core.evaluation.aggregates import auc
 from mrd_core.evaluation.config import K_PERCENT
 
 # OpenUnlearning's: where the model is certain, or undecided between all tokens, the variance vanishes.
@@ -92,12 +92,8 @@ def forgotten_auc(forget: ArrayLike, other: ArrayLike) -> Auc:
         other: Those of retain or unseen samples, shape (M,); NaN is left out.
     """
     first, second = (_defined(scores) for scores in (forget, other))
-    if not first.size or not second.size:
-        return Auc(float("nan"), first.size, second.size)
-    # Mann and Whitney's U; equal scores share their ranks.
-    ranks = stats.rankdata(np.concatenate([first, second]))[: first.size]
-    wins = float(ranks.sum()) - first.size * (first.size + 1) / 2
-    return Auc(wins / (first.size * second.size), first.size, second.size)
+    value = auc(first, np.ones((1, first.size)), second, np.ones((1, second.size)))
+    return Auc(float(value[0]), first.size, second.size)
 
 
 def _mean_of_lowest(values: FloatArray, k_percent: float) -> float:

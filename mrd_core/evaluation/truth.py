@@ -1,4 +1,4 @@
-"""TOFU's metrics of truth (Maini et al. 2024): truth ratio, forget quality, model utility.
+"""TOFU's metrics of truth (Maini et al. 2024): truth ratio and forget quality.
 
 A log-likelihood here is *length-normalised*: the mean of log p over the tokens of an answer [nats per token], so
 that its exponential is the answer's probability as the field reports it.
@@ -6,7 +6,7 @@ that its exponential is the answer's probability as the field reports it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,19 +14,6 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from mrd_core.arrays import FloatArray
-
-# The nine aggregates of model utility, by their names in OpenUnlearning.
-UTILITY_PARTS = (
-    "retain_Q_A_Prob",
-    "retain_Q_A_ROUGE",
-    "retain_Truth_Ratio",
-    "ra_Q_A_Prob_normalised",
-    "ra_Q_A_ROUGE",
-    "ra_Truth_Ratio",
-    "wf_Q_A_Prob_normalised",
-    "wf_Q_A_ROUGE",
-    "wf_Truth_Ratio",
-)
 
 
 class ForgetQuality(NamedTuple):
@@ -93,12 +80,6 @@ def true_better(ratios: ArrayLike) -> FloatArray:
     return np.maximum(0.0, 1 - given)
 
 
-def mean_defined(values: ArrayLike) -> float:
-    """Return the mean of the values that are not NaN, and NaN where there is none."""
-    defined = _defined(values)
-    return float(defined.mean()) if defined.size else float("nan")
-
-
 def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQuality:
     """Test whether truth ratios are distributed as those of a model that never saw the forget set.
 
@@ -113,20 +94,6 @@ def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQual
         return ForgetQuality(float("nan"), float("nan"), ours.size, theirs.size)
     test = stats.ks_2samp(ours, theirs)
     return ForgetQuality(float(test.pvalue), float(test.statistic), ours.size, theirs.size)
-
-
-def harmonic_mean(values: Sequence[float]) -> float:
-    """Return the harmonic mean of values from 0 up: 0 where one is 0, NaN where one is NaN or there is none."""
-    given = np.asarray(values, dtype=np.float64)
-    if not given.size or np.isnan(given).any():
-        return float("nan")
-    with np.errstate(divide="ignore"):
-        return float(given.size / (1 / given).sum())
-
-
-def model_utility(aggregates: Mapping[str, float]) -> float:
-    """Return the harmonic mean of the nine `UTILITY_PARTS`; NaN where one of them is missing or NaN."""
-    return harmonic_mean([aggregates.get(part, float("nan")) for part in UTILITY_PARTS])
 
 
 def _defined(values: ArrayLike) -> FloatArray:

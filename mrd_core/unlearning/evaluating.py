@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.arrays import FloatArray
+from mrd_core.evaluation.aggregates import mean_defined
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.config import K_PERCENT
 from mrd_core.evaluation.privacy import forgotten_auc
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
-from mrd_core.evaluation.truth import mean_defined
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.generation import prompt_of
 from mrd_core.samples import ForgetSet, evenly_spaced

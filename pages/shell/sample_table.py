@@ -10,7 +10,8 @@ import pandas as pd
 import streamlit as st
 
 from analysis import difficulty
-from analysis.figures.difficulty import titles_of, with_unit
+from analysis.figures.difficulty import titles_of
+from analysis.figures.theme import with_unit
 from pages.shell import session
 
 # One of each kind: how likely, how well known, how often seen, how strong a pull.

@@ -15,7 +15,7 @@ import pytest
 from analysis import difficulty
 from analysis.difficulty import Variant
 from analysis.figures import difficulty as figures
-from analysis.statistics.groups import Interval
+from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
 from mrd_core.runs.files import write_atomically
 from mrd_core.samples import Table, to_forget_set
@@ -114,10 +114,10 @@ def test_the_map_of_a_measure_that_spans_decades_has_a_logarithmic_axis_and_plai
 
 def test_a_tie_is_said_with_its_interval_and_one_that_is_undefined_with_the_reason() -> None:
     assert (
-        figures.tie_in_words(Interval(-0.25, -0.4, 0.1), "A with B")
+        figures.tie_in_words(Estimate(-0.25, -0.4, 0.1), "A with B")
         == "A with B: Spearman’s ρ = −0.25 [−0.40, +0.10]."
     )
-    assert "does not vary" in figures.tie_in_words(Interval(np.nan, np.nan, np.nan), "A with B")
+    assert "does not vary" in figures.tie_in_words(Estimate(np.nan, np.nan, np.nan), "A with B")
 
 
 def all_figures(table: pd.DataFrame) -> list[Any]:
@@ -344,7 +344,7 @@ def test_the_curve_draws_each_measure_against_the_evaluations() -> None:
 
 def test_figures_and_theme_share_one_palette() -> None:
     theme = tomllib.loads((REPOSITORY / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
-    palette = [figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, figures.GREY]
+    palette = list(theme.COLOURS)
     assert theme["chartCategoricalColors"] == palette
 
 

@@ -51,6 +51,7 @@ LIGHT = (
     "mrd_core.evaluation.files",
     "mrd_core.evaluation.sets",
     "mrd_core.evaluation.metrics",
+    "mrd_core.evaluation.aggregates",
     "mrd_core.evaluation.truth",
     "mrd_core.evaluation.privacy",
     "mrd_core.evaluation.interchange",

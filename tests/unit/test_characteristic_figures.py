@@ -18,6 +18,7 @@ from analysis.characteristics.runs import Characterised
 from analysis.difficulty import Variant, regions
 from analysis.features.feature import Bins
 from analysis.figures import characteristics as figures
+from analysis.figures import theme
 from analysis.statistics.groups import Measured, compare_sets, rank_regression
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation
@@ -219,7 +220,7 @@ def test_no_text_of_a_user_becomes_markup(found: Characterised, judgement: Judge
 
 
 def test_many_points_are_drawn_by_the_graphics_card(found: Characterised, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "MOST_VECTOR_POINTS", 10)
+    monkeypatch.setattr(theme, "MOST_VECTOR_POINTS", 10)
     assert points(figures.scatter(found.table, "n_words", "association", {}, None))[0].type == "scattergl"
 
 
@@ -322,5 +323,5 @@ def test_no_figure_sets_a_colour_that_the_theme_should(found: Characterised, jud
 
 
 def test_labels_are_cut_and_kept_on_one_line() -> None:
-    assert figures.shortened("a\nb  c", 10) == "a b c"
-    assert figures.shortened("abcdefghij", 5) == "abcd…"
+    assert theme.shortened("a\nb  c", 10) == "a b c"
+    assert theme.shortened("abcdefghij", 5) == "abcd…"

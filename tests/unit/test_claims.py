@@ -142,9 +142,9 @@ def test_the_frame_has_a_row_per_criterion_and_normalisation(both: dict[Normalis
     assert len(frame) == len(CRITERIA) * len(Normalisation)
     claim = by_name(both[Normalisation.SUM])["rare_words"]
     row = frame.loc[("rare_words", "sum")]
-    assert (row["difference"], row["low"], row["high"]) == claim.comparison.difference
-    assert (row["spearman"], row["spearman_low"], row["spearman_high"]) == claim.spearman
-    assert (row["cliffs_delta"], row["cliffs_low"], row["cliffs_high"]) == claim.comparison.cliffs_delta
+    assert (row["difference"], row["low"], row["high"]) == claim.comparison.difference[:3]
+    assert (row["spearman"], row["spearman_low"], row["spearman_high"]) == claim.spearman[:3]
+    assert (row["cliffs_delta"], row["cliffs_low"], row["cliffs_high"]) == claim.comparison.cliffs_delta[:3]
     assert (row["mean_high"], row["median_low"]) == (
         claim.comparison.mean_high.value,
         claim.comparison.median_low.value,

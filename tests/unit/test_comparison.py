@@ -15,7 +15,6 @@ from scipy import stats
 from analysis.comparison.columns import HarmonicMean
 from analysis.comparison.evaluated import Evaluated, parse
 from analysis.comparison.replicates import (
-    REPLICATES,
     SeedNoise,
     View,
     difference,
@@ -25,6 +24,7 @@ from analysis.comparison.replicates import (
     views,
 )
 from analysis.comparison.table import Comparison, compare, default_baseline
+from analysis.statistics.bootstrap import REPLICATES
 from analysis.statistics.groups import holm
 from mrd_core.errors import UserError
 from tests.support.evaluations import Values, answers_of, evaluated
@@ -112,7 +112,7 @@ def test_intervals_cover_the_truth_95_times_in_100(n: int) -> None:
 def test_intervals_keep_to_what_values_can_be_and_need_a_few_samples() -> None:
     mean = view_of(a__x=[1, 1, 1, 0, 1, 1]).mean(("a", "x"))
     assert limits(mean, 6, (0, 1)).high == 1
-    assert np.isnan(limits(mean, 3)).tolist() == [False, True, True]
+    assert np.isnan(limits(mean, 3)[:3]).tolist() == [False, True, True]
 
 
 def test_a_difference_has_the_noise_of_samples_and_of_seeds() -> None:
@@ -122,7 +122,7 @@ def test_a_difference_has_the_noise_of_samples_and_of_seeds() -> None:
     variance = of_samples + 0.04
     freedom = variance**2 / (of_samples**2 / 19 + 0.04**2 / 2)
     margin = stats.t.ppf(0.975, freedom) * np.sqrt(variance)
-    assert (found.low, found.high) == pytest.approx((0.3 - margin, 0.3 + margin))
+    assert found.estimate[1:3] == pytest.approx((0.3 - margin, 0.3 + margin))
     assert found.p == pytest.approx(2 * stats.t.sf(0.3 / np.sqrt(variance), freedom))
 
 

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from mrd_core.evaluation.aggregates import UTILITY_PARTS
 from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
+from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
-from mrd_core.evaluation.truth import UTILITY_PARTS
 
 NAN = float("nan")
 
@@ -98,7 +99,7 @@ def test_without_one_of_the_nine_there_is_no_model_utility() -> None:
 def test_a_result_file_has_the_names_and_the_samples_of_its_format() -> None:
     table = values(**PARTS)
     results = as_results(table, aggregates(table, suite(**ROLES)))
-    assert set(UTILITY_PARTS) <= set(results)
+    assert {METRICS[metric].file_names[split] for split, metric in UTILITY_PARTS} <= set(results)  # type: ignore[index]
     assert results["ra_Q_A_ROUGE"].aggregate == 0.5
     assert results["ra_Q_A_ROUGE"].samples == {"0": {"score": 0.5}}
     assert results["model_utility"].samples == {}

@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mrd_core.evaluation.aggregates import UTILITY_PARTS, harmonic_mean, mean_defined, model_utility
 from mrd_core.evaluation.truth import (
-    UTILITY_PARTS,
     closer_to_one_better,
     forget_quality,
-    harmonic_mean,
-    mean_defined,
-    model_utility,
     probability_among,
     true_better,
     truth_ratio,
@@ -26,8 +23,8 @@ NAN = float("nan")
 FORGET = "eval_log_forget.json"
 SETS = {
     "retain": "eval_log.json",
-    "ra": "eval_real_author_wo_options.json",
-    "wf": "eval_real_world_wo_options.json",
+    "real_authors": "eval_real_author_wo_options.json",
+    "world_facts": "eval_real_world_wo_options.json",
 }
 
 
@@ -103,9 +100,9 @@ def test_the_harmonic_mean_is_pulled_down_by_its_least_value() -> None:
 
 
 def test_model_utility_needs_all_of_its_nine_parts() -> None:
-    parts = dict.fromkeys(UTILITY_PARTS, 0.5) | {"forget_quality": 0.0}
+    parts = dict.fromkeys(UTILITY_PARTS, 0.5) | {("forget", "forget_quality"): 0.0}
     assert model_utility(parts) == pytest.approx(0.5)
-    del parts["wf_Q_A_ROUGE"]
+    del parts["world_facts", "rouge"]
     assert np.isnan(model_utility(parts))
 
 
@@ -138,9 +135,10 @@ def utility(logs_of_model: dict[str, Any]) -> float:
     parts = {}
     for name, file in SETS.items():
         log, among = logs_of_model[file], name != "retain"
-        parts[f"{name}_Q_A_Prob{'_normalised' if among else ''}"] = mean_defined(probabilities(log, among=among))
-        parts[f"{name}_Q_A_ROUGE"] = mean_defined(list(log["rougeL_recall"].values()))
-        parts[f"{name}_Truth_Ratio"] = mean_defined(true_better(ratios(log)))
+        probability = "probability_normalised" if among else "probability"
+        parts[name, probability] = mean_defined(probabilities(log, among=among))
+        parts[name, "rouge"] = mean_defined(list(log["rougeL_recall"].values()))
+        parts[name, "truth_ratio"] = mean_defined(true_better(ratios(log)))
     return model_utility(parts)
 
 

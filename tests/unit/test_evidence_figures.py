@@ -17,6 +17,7 @@ from analysis.evidence.change import PREDICTORS
 from analysis.evidence.judge import ParameterChange, Selection, Sensitivity, Theorem, Validity, judge, measurements
 from analysis.evidence.league import LENGTH, short_title, title
 from analysis.figures import evidence as figures
+from analysis.figures import theme
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.measures import MEASURES
@@ -101,8 +102,8 @@ def test_figures_have_titles_and_leave_the_background_to_the_theme(shown: Shown)
 def test_notes_break_where_a_narrow_box_would_cut_them(shown: Shown) -> None:
     for figure in shown.figures():
         lines = figure.layout.title.subtitle.text.split("<br>")
-        assert max(map(len, lines)) <= figures.NOTE_WIDTH
-        assert figure.layout.margin.t >= 78 + figures.NOTE_HEIGHT * (len(lines) - 1)
+        assert max(map(len, lines)) <= theme.NOTE_WIDTH
+        assert figure.layout.margin.t >= 78 + theme.NOTE_HEIGHT * (len(lines) - 1)
 
 
 def test_experiments_that_have_not_begun_can_be_drawn(tmp_path: Path) -> None:

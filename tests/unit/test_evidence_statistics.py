@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import (
-    Estimate,
     agreement,
     balance,
     concordance,

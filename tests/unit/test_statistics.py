@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.groups import (
     GroupComparison,
-    Interval,
     Measured,
     compare_groups,
     compare_sets,
@@ -33,7 +33,7 @@ def halves(n: int) -> tuple[np.ndarray, np.ndarray]:
     return high, ~high
 
 
-def sd(interval: Interval) -> float:
+def sd(interval: Estimate) -> float:
     """Return the standard deviation of a normal distribution with this 95 % interval."""
     return (interval.high - interval.low) / (2 * stats.norm.ppf(0.975))
 
@@ -65,7 +65,7 @@ def test_cliffs_delta_counts_all_pairs_and_p_is_scipys() -> None:
 
 def test_groups_that_do_not_overlap_differ_wholly() -> None:
     found = compare_groups(exact([5, 6, 7, 1, 2, 3]), *halves(6), replicates=50)
-    assert found.cliffs_delta == (1, 1, 1)
+    assert found.cliffs_delta[:3] == (1, 1, 1)
 
 
 def test_without_measurement_noise_the_spread_is_that_of_the_samples() -> None:
@@ -123,7 +123,7 @@ def test_of_pure_noise_the_intervals_still_hold_the_values() -> None:
     intervals = [value for value in astuple(found) if isinstance(value, tuple)]
     intervals.append(spearman(np.repeat([3.0, 1.0], 1000), run, replicates=200))
     assert len(intervals) == 8
-    assert all(low < value < high for value, low, high in intervals)
+    assert all(low < value < high for value, low, high, *_ in intervals)
 
 
 def test_the_interval_covers_a_planted_difference() -> None:
@@ -185,7 +185,7 @@ def test_ranks_do_not_feel_a_rescaling_of_mrd() -> None:
     values, x = generator.normal(size=(8, 60)), generator.normal(size=60)
     one, other = (compare_groups(Measured(c * values), x > 0, x <= 0, replicates=100) for c in (1.0, 1024.0))
     assert (other.cliffs_delta, other.p) == (one.cliffs_delta, one.p)
-    assert other.difference == pytest.approx(1024 * np.array(one.difference))
+    assert other.difference[:3] == pytest.approx(1024 * np.array(one.difference[:3]))
     assert spearman(x, Measured(1024 * values), 100) == spearman(x, Measured(values), 100)
 
 
@@ -208,7 +208,7 @@ def test_spearman_is_scipys_over_the_defined_samples() -> None:
 
 @pytest.mark.parametrize("x", [[1.0, 1, 1, 1], [1.0, 2, np.nan, np.nan]])
 def test_spearman_of_too_little_is_undefined(x: list[float]) -> None:
-    assert np.isnan(spearman(np.array(x), exact([1, 2, 3, 4]), 50)).all()
+    assert np.isnan(spearman(np.array(x), exact([1, 2, 3, 4]), 50)[:3]).all()
 
 
 @pytest.mark.parametrize("pearson", [0.0, 0.7])
@@ -307,6 +307,6 @@ def test_noisy_draws_widen_a_coefficient() -> None:
     features, length, run = planted()
     noisy = Measured(run.units + 30 * np.random.default_rng(15).normal(size=(1, 300)) * np.array([[1], [-1]] * 8))
     widths = [
-        np.ptp(rank_regression(features, length, measured).terms[2].coefficient[1:]) for measured in (run, noisy)
+        np.ptp(rank_regression(features, length, measured).terms[2].coefficient[1:3]) for measured in (run, noisy)
     ]
     assert widths[1] > 1.3 * widths[0]

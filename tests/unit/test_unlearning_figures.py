@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
+from analysis.figures import theme
 from analysis.figures import unlearning as figures
 from analysis.unlearning.runs import efficiency, run_name, standing
 from tests.unit.test_unlearning_analysis import curriculum, draws, summary
@@ -152,7 +153,7 @@ def test_a_setting_has_one_entry_in_the_legend_and_a_run_that_is_alone_none() ->
 
 
 def test_twenty_settings_have_twenty_looks() -> None:
-    assert len(set(figures.styles(map(str, range(20))).values())) == 20
+    assert len(set(theme.styles(map(str, range(20))).values())) == 20
 
 
 @pytest.mark.parametrize("draw", OF_HISTORIES)

@@ -9,6 +9,7 @@ from analysis.characteristics.judgement import Judgement, claims_table, group_ta
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA
 from analysis.figures import characteristics as figures
+from analysis.figures.theme import shortened
 from pages.parts.characteristics.criteria import SYMBOLS
 from pages.shell.downloads import figure_download
 from pages.shell.notices import literal
@@ -66,7 +67,7 @@ def groups(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> N
             "Median MRD": f"{row.median_mrd:.4g}",
             "Paper, Table 7": "–" if pd.isna(row.paper_mrd) else f"{row.paper_mrd:.4f}",
             "Typical samples": "  \n".join(
-                literal(figures.shortened(answers[sample], EXAMPLE_WIDTH)) for sample in row.examples
+                literal(shortened(answers[sample], EXAMPLE_WIDTH)) for sample in row.examples
             ),
         }
         for row in group_table(found, judgement).itertuples()

@@ -10,14 +10,14 @@ import streamlit as st
 
 from analysis.difficulty import measures_in
 from analysis.figures import difficulty as figures
-from analysis.statistics.groups import Interval
+from analysis.statistics.bootstrap import Estimate
 from pages.shell import filters, session
 from pages.shell.downloads import figure_download
 
 AXIS_WIDTH = 380
 
 
-def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str, tie: Callable[[str], Interval]) -> None:
+def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str, tie: Callable[[str], Estimate]) -> None:
     """Show the map beside the distribution; a click on the map selects, a box filters.
 
     Args:

@@ -14,7 +14,7 @@ from analysis import difficulty
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.judgement import replicates_for
 from analysis.difficulty import Trust, Variant
-from analysis.statistics.groups import Interval
+from analysis.statistics.bootstrap import Estimate
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import Normalisation, ScoreConfig
@@ -71,7 +71,7 @@ def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG
 
 
 @st.cache_data(show_spinner="Resampling the draws", max_entries=100)
-def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Interval:
+def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Estimate:
     table = _ranking(run_id, directory, variant)
     of_mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
     return difficulty.tie(table, column, of_mrd, replicates_for(len(table)))

@@ -16,7 +16,6 @@ from analysis import difficulty
 from analysis.figures.difficulty import MRD_TITLE, tie_in_words, titles_of
 from analysis.figures.unlearning import updates_against
 from analysis.statistics.censored import spearman
-from analysis.statistics.groups import Interval
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.files import CONFIG_FILE
@@ -239,7 +238,7 @@ def _how_well(table: pd.DataFrame, column: str, title: str) -> str:
     if left == len(table):
         return "No sample was found forgotten, so nobody knows who would have needed most."
     tie = spearman(table[column], table["updates"], table["forgotten_step"].isna())
-    said = tie_in_words(Interval(tie.value, tie.low, tie.high), f"Updates with {title}, over the whole set")
+    said = tie_in_words(tie, f"Updates with {title}, over the whole set")
     drawn = "A curriculum gives some samples more updates than others before it is known who needs them."
     censored = f" {left} of them were never forgotten and count as hardest." if left else ""
     return f"{said}{censored} {drawn}"
