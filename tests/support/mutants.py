@@ -33,8 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LISTED = ROOT / "docs" / "mutations.md"
 # Each module with the files that test it; those marked slow are left out.
 MODULES = {
+    "analysis.statistics.bootstrap": ("tests/unit/test_bootstrap.py",),
     "analysis.statistics.censored": ("tests/unit/test_evidence_statistics.py",),
     "analysis.statistics.groups": ("tests/unit/test_statistics.py",),
+    "mrd_core.evaluation.aggregates": ("tests/unit/test_evaluation_truth.py", "tests/unit/test_comparison.py"),
     "mrd_core.evaluation.privacy": ("tests/unit/test_evaluation_privacy.py",),
     "mrd_core.evaluation.truth": ("tests/unit/test_evaluation_truth.py",),
     "mrd_core.model.likelihood": ("tests/unit/test_likelihood.py",),
