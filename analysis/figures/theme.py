@@ -97,9 +97,9 @@ def points_of(total: int) -> Any:
     return go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
 
 
-def ring(x: pd.Series[float], y: pd.Series[float], kind: Any = go.Scatter) -> go.Scatter:
+def ring(x: pd.Series[float], y: pd.Series[float], kind: Any = go.Scatter, colour: str = ORANGE) -> go.Scatter:
     """Return the ring around the sample that is selected, empty where none is."""
-    marker = {"symbol": "circle-open", "size": 18, "color": ORANGE, "line": {"width": 3}}
+    marker = {"symbol": "circle-open", "size": 18, "color": colour, "line": {"width": 3}}
     return kind(x=x, y=y, mode="markers", marker=marker, hoverinfo="skip", showlegend=False)
 
 

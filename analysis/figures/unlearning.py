@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from analysis.difficulty import NO_MRD, TERCILES
 from analysis.figures.theme import (
+    BLUE,
     GREEN,
     GREY,
     HEIGHT,
@@ -199,12 +200,13 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
         [
             _outcome_points(shown[forgotten], column, title, FORGOTTEN, "circle"),
             _outcome_points(shown[~forgotten], column, title, IN_POOL, "circle-open"),
-            ring(selected_row[column], selected_row["updates"]),
+            ring(selected_row[column], selected_row["updates"], colour=BLUE),
         ]
     )
-    figure.update_xaxes(type=axis_type(shown[column]), exponentformat="power")
+    figure.update_xaxes(type=axis_type(shown[column]))
     figure.update_yaxes(title="Updates", rangemode="tozero")
-    return _framed(figure, "Did it say who would be hard?", "a point is a sample; open: never forgotten", title)
+    note = "a point is a sample; open: never forgotten"
+    return _framed(figure, "Did it say who would be hard?", note, title).update_xaxes(exponentformat="power")
 
 
 def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
