@@ -285,7 +285,7 @@ def test_a_copied_configuration_whose_score_run_is_gone_names_it(
     config = scored.config(score_run=tmp_path / "gone")
     write_config(directory, config)
     run = Unlearned(place.store.create("unlearn", config.title, "cpu", directory), place.store).carried_out()
-    assert_failed(run, "UserError", str(tmp_path / "gone"), "score run that succeeded")
+    assert_failed(run, "UserError", str(tmp_path / "gone"), "one that succeeded")
 
 
 def test_a_queued_run_needs_neither_its_score_run_nor_its_retain_set_nor_its_refusals_any_more(
