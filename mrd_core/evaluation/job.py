@@ -16,6 +16,7 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import ANSWER_COLUMNS, VALUE_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.interchange import write_results
 from mrd_core.evaluation.metrics import METRICS
+from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.reference import reference_values
 from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
@@ -65,12 +66,12 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
         _keep(name, part, files)
     context.progress(len(parts), len(parts), message="Asking")
     summary = _summary(config, suite, files, list(parts))
-    summary["reasons"] = {"threads": threads.stated} | reasons
     # Of all attempts, each part once.
-    summary["seconds"] = round(loaded + sum(summary["seconds_by_set"].values()), 3)
-    for note in summary["notes"]:
+    seconds = round(loaded + sum(summary.seconds_by_set.values()), 3)
+    summary = summary.model_copy(update={"reasons": {"threads": threads.stated} | reasons, "seconds": seconds})
+    for note in summary.notes:
         context.event("info", note)
-    write_json(files.summary, summary)
+    write_json(files.summary, summary.as_json())
 
 
 def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
@@ -141,7 +142,7 @@ def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
     write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
 
 
-def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> dict[str, Any]:
+def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> EvaluationSummary:
     """Put the parts together, write the tables of the run, and return its figures."""
     values = _joined(files, [name for name in parts if name != HARNESS], "values", VALUE_COLUMNS)
     values.loc[values["split"] == REFERENCE, "split"] = "forget"
@@ -152,19 +153,17 @@ def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts
     write_json(files.aggregates, [aggregate.as_json for aggregate in of_sets])
     write_results(files.openunlearning, as_results(values, of_sets))
     done = {name: read_json(files.parts / f"{name}.done.json") for name in parts}
-    return {
-        "suite": config.suite,
-        "n_samples": sum(len(asked.frame) for asked in suite.sets),
-        "sets": {asked.name: len(asked.frame) for asked in suite.sets},
-        "notes": list(dict.fromkeys([*suite.notes, *(note for part in done.values() for note in part["notes"])])),
-        "warnings": _warnings(of_sets),
-        "seconds_by_set": {name: part["seconds"] for name, part in done.items()},
-        "texts_generated": int(answers["generated"].notna().sum()),
-        "reference": config.reference,
-        "harness": read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
-        # For lists of runs.
-        "headline": {f"{value.split}/{value.metric}": value.as_json["value"] for value in of_sets},
-    }
+    return EvaluationSummary(
+        suite=config.suite,
+        n_samples=sum(len(asked.frame) for asked in suite.sets),
+        sets={asked.name: len(asked.frame) for asked in suite.sets},
+        notes=list(dict.fromkeys([*suite.notes, *(note for part in done.values() for note in part["notes"])])),
+        warnings=_warnings(of_sets),
+        seconds_by_set={name: part["seconds"] for name, part in done.items()},
+        texts_generated=int(answers["generated"].notna().sum()),
+        reference=config.reference,
+        harness=read_json(files.parts / f"{HARNESS}.json") if HARNESS in parts else None,
+    )
 
 
 def _joined(files: EvaluationFiles, parts: list[str], kind: str, columns: list[str]) -> pd.DataFrame:

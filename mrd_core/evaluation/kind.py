@@ -9,6 +9,7 @@ import pandas as pd
 
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.request import prepare
 from mrd_core.runs.files import read_json
 from mrd_core.runs.kind import Description, Kind, Summary
@@ -16,23 +17,24 @@ from mrd_core.runs.kind import Description, Kind, Summary
 
 def headline(summary: Summary) -> str:
     """Return how many samples were asked."""
-    return f"{summary['n_samples']} samples"
+    return f"{EvaluationSummary.model_validate(summary).n_samples} samples"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
     """Return every aggregate, and how to compare them."""
+    figures = EvaluationSummary.model_validate(summary)
     aggregates = [
         (entry["split"], entry["metric"], _figure(entry["value"]), f"{entry['n']:,}")
         for entry in read_json(EvaluationFiles(directory).aggregates)
     ]
     tasks = [
         (task, metric, _figure(value), "")
-        for task, values in (summary["harness"] or {}).items()
+        for task, values in (figures.harness or {}).items()
         for metric, value in values.items()
     ]
     return Description(
         (
-            f"{summary['n_samples']} samples in {summary['seconds']:.0f} s",
+            f"{figures.n_samples} samples in {figures.seconds:.0f} s",
             f"With intervals, or beside others: mrd-lens compare {shlex.quote(str(directory))}",
         ),
         pd.DataFrame([*aggregates, *tasks], columns=["set", "metric", "value", "samples"]),

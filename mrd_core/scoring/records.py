@@ -6,19 +6,14 @@ Loads no torch.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from mrd_core.runs import Run
+from mrd_core.runs.records import Record, RunSummary
 
 Figure = float | str | bool | None
-
-
-class Record(BaseModel):
-    """Base of what is read from files that another version may have written."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Plan(Record):
@@ -73,7 +68,7 @@ class Scored(Record):
         return self.model_copy(update={"evaluations": 0, "seconds": 0, "tokens": 0, "model_parameters": 0})
 
 
-class ScoreSummary(Record):
+class ScoreSummary(RunSummary):
     """The figures of a whole score run: how far its ranking can be trusted, how it was made, what it cost.
 
     Attributes:
@@ -95,7 +90,6 @@ class ScoreSummary(Record):
         seconds_floor_pass: A pass of the bare model [s], where it was timed.
     """
 
-    n_samples: int = 0
     median_relative_se: float | None = None
     p90_relative_se: float | None = None
     reliability_sum: float | None = None
@@ -114,8 +108,7 @@ class ScoreSummary(Record):
     workers: int = 1
     threads: int = 1
     batch_tokens: int = 0
-    gate: dict[str, Figure] = {}
-    reasons: dict[str, str] = {}
+    gate: dict[str, Figure] = Field({})
     excluded_tokens: int = 0
     scored_tokens: int = 0
     tokens: int
@@ -123,8 +116,6 @@ class ScoreSummary(Record):
     undefined_samples: int = 0
     model_parameters: int
     stopped_early: bool = False
-    warnings: list[str] = []
-    seconds: float = 0.0
     seconds_measures: float = 0.0
     weights_untouched: bool = True
     seconds_floor_pass: float | None = None
@@ -143,7 +134,3 @@ class ScoreSummary(Record):
     def scored(self, title: str) -> Scored:
         """Return what a run on these scores keeps of them."""
         return Scored.model_validate(self.model_dump() | {"title": title})
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what is written: all that was measured, and nothing that was not."""
-        return self.model_dump(mode="json", exclude_unset=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS, NOTATION, parsed
+from mrd_core.unlearning.records import ForgottenRule, UnlearningSummary
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import SOURCES, StopReason
 
@@ -31,7 +32,7 @@ MEASURES = {
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#!|~$&])")
 
 
-def card(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) -> str:
+def card(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -> str:
     """Return the README.md of the folder with the unlearned model or adapter. It holds no text of any sample.
 
     Args:
@@ -39,15 +40,15 @@ def card(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) ->
         summary: The figures of the run, as in its summary.json.
         score_title: Title of the score run: the forget set, and the model that it was scored on.
     """
-    source, adapter = config.model.source, summary["adapter"]
+    source, adapter = config.model.source, summary.adapter
     name = "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
-    warnings = "\n".join(f"- {_plain(warning)}" for warning in summary["warnings"])
+    warnings = "\n".join(f"- {_plain(warning)}" for warning in summary.warnings)
     sections = {
         f"{name}, unlearned with {config.label}": _lead(config, summary, score_title),
         "How": _how(config, summary),
         "What it cost": _costs(summary),
         "Before and after": _measures(summary),
-        "How it ended": "\n\n".join(filter(None, [ENDINGS[summary["stop_reason"]], warnings])),
+        "How it ended": "\n\n".join(filter(None, [ENDINGS[summary.stop_reason], warnings])),
         "How to load it": f"```python\n{_adapter_code(config) if adapter else _MODEL_CODE}\n```",
         "What this does not show": _CAVEATS,
     }
@@ -70,32 +71,32 @@ _CAVEATS = """\
 - What else the model knows is watched on the retain set alone, and not at all where there is none."""
 
 
-def _lead(config: UnlearnConfig, summary: Mapping[str, Any], score_title: str) -> str:
-    kind = "LoRA adapter that makes a language model" if summary["adapter"] else "language model that was made to"
+def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -> str:
+    kind = "LoRA adapter that makes a language model" if summary.adapter else "language model that was made to"
     stratum = f", those of the stratum {_plain(config.stratum.name)}" if config.stratum else ""
     merged = f" with the adapter {_plain(config.model.adapter)} merged into it" if config.model.adapter else ""
     return (
-        f"A {kind} forget {_count(summary['n_samples'], 'sample')} of a forget set, by MRD Lens.\n\n"
+        f"A {kind} forget {_count(summary.n_samples, 'sample')} of a forget set, by MRD Lens.\n\n"
         f"- **From what:** {_plain(config.model.source)}{merged}, "
-        f"{summary['model_parameters']:,} parameters.\n"
-        f"- **What:** {_count(summary['n_samples'], 'sample')} of the scored forget set "
+        f"{summary.model_parameters:,} parameters.\n"
+        f"- **What:** {_count(summary.n_samples, 'sample')} of the scored forget set "
         f"“{_plain(score_title)}”{stratum}.\n"
-        f"- **How far:** {summary['forgotten']} of {summary['n_samples']} were found forgotten on the way, and "
-        f"{summary['forgotten_at_end']} are so at the end.\n"
-        f"- **When a sample is forgotten:** {_rule(summary['thresholds'])}."
+        f"- **How far:** {summary.forgotten} of {summary.n_samples} were found forgotten on the way, and "
+        f"{summary.forgotten_at_end} are so at the end.\n"
+        f"- **When a sample is forgotten:** {_rule(summary.thresholds)}."
     )
 
 
-def _rule(thresholds: Mapping[str, Any]) -> str:
-    extraction = thresholds["extraction"]
-    rule = f"its memorization accuracy (MA) is below {thresholds['accuracy']:.3g}"
+def _rule(thresholds: ForgottenRule) -> str:
+    extraction = thresholds.extraction
+    rule = f"its memorization accuracy (MA) is below {thresholds.accuracy:.3g}"
     if extraction is not None:
         rule += f" and its extraction likelihood (EL) is below {extraction:.3g}"
     word = "threshold is" if extraction is None else "thresholds are each"
-    return f"{rule}; the {word} {SOURCES[thresholds['source']]}"
+    return f"{rule}; the {word} {SOURCES[thresholds.source]}"
 
 
-def _how(config: UnlearnConfig, summary: Mapping[str, Any]) -> str:
+def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     method, sampler, optimiser = METHODS[config.method], SAMPLERS[config.curriculum.sampler], config.optimiser
     by = "" if sampler.name == "uniform" else f", by {config.curriculum.column}"
     rows = {
@@ -105,14 +106,14 @@ def _how(config: UnlearnConfig, summary: Mapping[str, Any]) -> str:
         "Retain set": _retain(config),
         "Sampler": f"{sampler.title}{by}",
         "Forgotten samples": "leave the pool" if config.curriculum.drop_forgotten else "stay in the pool",
-        "Trained weights": f"{summary['trainable_parameters']:,} of {summary['model_parameters']:,}"
+        "Trained weights": f"{summary.trainable_parameters:,} of {summary.model_parameters:,}"
         + (f" (LoRA, rank {optimiser.lora_rank}, α = {optimiser.lora_alpha:g})" if optimiser.lora_rank else ""),
         "Optimiser": f"{optimiser.name}, weight decay {optimiser.weight_decay:g}, gradient norm clipped at "
         f"{optimiser.max_grad_norm:g}",
-        "Learning rate": f"{summary['learning_rate']:g}, {optimiser.schedule}",
+        "Learning rate": f"{summary.learning_rate:g}, {optimiser.schedule}",
         "Batch size": _count(optimiser.batch_size, "forget sample"),
         "Seed": config.seed,
-        "Device": f"{summary['device']}, {summary['dtype']}",
+        "Device": f"{summary.device}, {summary.dtype}",
     }
     table = _table(("setting", "value"), rows.items())
     symbols = f"with ${NOTATION}$, $S_i$ the answer tokens of sample $i$ and ref the starting model"
@@ -129,32 +130,32 @@ def _retain(config: UnlearnConfig) -> str | None:
     return f"{retain.samples.source}, term {retain.term}, λ = {weight:g}"
 
 
-def _costs(summary: Mapping[str, Any]) -> str:
-    count = summary["evaluations"]
+def _costs(summary: UnlearningSummary) -> str:
+    count = summary.evaluations
     rows = {
-        "Updates (samples trained on, repeats counted)": f"{summary['updates']:,}",
-        "Draws (forgotten samples found out included)": f"{summary['draws']:,}",
-        "Optimiser steps": f"{summary['steps']:,}",
-        "Epochs": f"{summary['epochs']:.3g}",
-        "Seconds": f"{summary['seconds']:,.1f}",
-        "— of these, training": f"{summary['seconds_training']:,.1f}",
-        "FLOPs of training, estimated": f"{summary['flops_training']:.3g}",
-        "FLOPs of checks, estimated": f"{summary['flops_checks']:.3g}",
-        "FLOPs of evaluations on the way, estimated": f"{summary['flops_evaluations']:.3g} ({count:,} times)"
+        "Updates (samples trained on, repeats counted)": f"{summary.updates:,}",
+        "Draws (forgotten samples found out included)": f"{summary.draws:,}",
+        "Optimiser steps": f"{summary.steps:,}",
+        "Epochs": f"{summary.epochs:.3g}",
+        "Seconds": f"{summary.seconds:,.1f}",
+        "— of these, training": f"{summary.seconds_training:,.1f}",
+        "FLOPs of training, estimated": f"{summary.flops_training:.3g}",
+        "FLOPs of checks, estimated": f"{summary.flops_checks:.3g}",
+        "FLOPs of evaluations on the way, estimated": f"{summary.flops_evaluations:.3g} ({count:,} times)"
         if count
         else None,
-        "Forward evaluations for MRD": f"{summary['mrd_forward_evaluations']:,}",
-        "Seconds for MRD": f"{summary['mrd_seconds']:,.1f}",
-        "FLOPs for MRD, estimated": f"{summary['flops_mrd']:.3g}",
+        "Forward evaluations for MRD": f"{summary.mrd_forward_evaluations:,}",
+        "Seconds for MRD": f"{summary.mrd_seconds:,.1f}",
+        "FLOPs for MRD, estimated": f"{summary.flops_mrd:.3g}",
     }
     return _table(("cost", "figure"), rows.items())
 
 
-def _measures(summary: Mapping[str, Any]) -> str:
+def _measures(summary: UnlearningSummary) -> str:
     rows = [
-        (title, f"{summary[f'{name}_before']:.3f}", f"{summary[name]:.3f}")
+        (title, f"{summary.measure(name, before=True):.3f}", f"{summary.measure(name):.3f}")
         for name, title in MEASURES.items()
-        if summary[name] is not None
+        if summary.measure(name) is not None
     ]
     note = (
         "MA is the share of answer tokens that are the model's first choice, NLL the mean negative log-likelihood."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mrd_core.runs.files import Artifact, RunDirectory, whole_lines, write_atomically
+from mrd_core.unlearning.records import OUTCOME
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class UnlearningFiles(RunDirectory):
     outcome = Artifact(
         "outcome.parquet",
         "A row per sample: updates, draws, when it was forgotten, accuracy, NLL and own answer before and after.",
+        OUTCOME,
     )
     tokens = Artifact("answer_tokens.parquet", "A row per answer token: log-probability before and after [nats].")
     model = Artifact("model", "The result: a folder that `from_pretrained` loads, or an adapter, with a card.")

@@ -78,9 +78,9 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     earlier = run.feed.standing.seconds
     ending = run.train()
     summary = conclude(config, stoppable, start, ending, files, context)
-    summary["seconds"] = round(earlier + time.monotonic() - began, 3)
+    summary = summary.model_copy(update={"seconds": round(earlier + time.monotonic() - began, 3)})
     save_model(config, prepared, start, summary, files)
-    write_json(files.summary, summary)
+    write_json(files.summary, summary.as_json())
 
 
 class Training:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from mrd_core.errors import UserError
@@ -12,6 +11,7 @@ from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.request import copy_samples
 
 
@@ -45,26 +45,26 @@ def model_of(directory: Path) -> ModelConfig:
 
 def headline(summary: Summary) -> str:
     """Return how many samples were forgotten, and in how many updates."""
-    return f"{summary['forgotten']} of {summary['n_samples']} forgotten, {summary['updates']} updates"
+    figures = UnlearningSummary.model_validate(summary)
+    return f"{figures.forgotten} of {figures.n_samples} forgotten, {figures.updates} updates"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
     """Return what was forgotten at what price, what was kept, and where the model lies."""
-    return Description((*_sentences(summary), f"Model: {UnlearningFiles(directory).model}"))
-
-
-def _sentences(summary: Summary) -> Iterator[str]:
-    yield (
-        f"{summary['label']}: {summary['forgotten']} of {summary['n_samples']} samples found forgotten in "
-        f"{summary['updates']} updates ({summary['steps']} steps, {summary['seconds']:.0f} s); it ended with "
-        f"{summary['stop_reason']}, {summary['forgotten_at_end']} forgotten on the final weights."
-    )
+    figures = UnlearningSummary.model_validate(summary)
+    lines = [
+        f"{figures.label}: {figures.forgotten} of {figures.n_samples} samples found forgotten in "
+        f"{figures.updates} updates ({figures.steps} steps, {figures.seconds:.0f} s); it ended with "
+        f"{figures.stop_reason}, {figures.forgotten_at_end} forgotten on the final weights."
+    ]
     for name in ("forget", "retain"):
-        if summary[f"{name}_nll"] is not None:
-            yield (
-                f"{name}: MA {summary[f'{name}_accuracy_before']:.3f} → {summary[f'{name}_accuracy']:.3f}, NLL "
-                f"{summary[f'{name}_nll_before']:.3f} → {summary[f'{name}_nll']:.3f} nats per answer token"
+        accuracy, nll = f"{name}_accuracy", f"{name}_nll"
+        if figures.measure(nll) is not None:
+            lines.append(
+                f"{name}: MA {figures.measure(accuracy, before=True):.3f} → {figures.measure(accuracy):.3f}, NLL "
+                f"{figures.measure(nll, before=True):.3f} → {figures.measure(nll):.3f} nats per answer token"
             )
+    return Description((*lines, f"Model: {UnlearningFiles(directory).model}"))
 
 
 UNLEARN = Kind(

@@ -22,6 +22,7 @@ from mrd_core.unlearning.cost import forward_flops, update_flops
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
 
 _STAGING = ".model.saving"
@@ -61,7 +62,7 @@ def conclude(
     ending: Ending,
     files: UnlearningFiles,
     context: JobContext,
-) -> dict[str, Any]:
+) -> UnlearningSummary:
     """Measure the unlearned model, store what is found of each sample, and return the figures of the run.
 
     Raises:
@@ -85,7 +86,7 @@ def conclude(
 
 
 def save_model(
-    config: UnlearnConfig, prepared: Prepared, start: Start, summary: dict[str, Any], files: UnlearningFiles
+    config: UnlearnConfig, prepared: Prepared, start: Start, summary: UnlearningSummary, files: UnlearningFiles
 ) -> None:
     """Write the result: a folder that `from_pretrained` loads, or an adapter, with its card. Whole or absent."""
     staging = files.directory / _STAGING
@@ -147,9 +148,9 @@ def _outcome(prepared: Prepared, before: pd.DataFrame, after: _After, ending: En
 
 def _summary(
     config: UnlearnConfig, prepared: Prepared, start: Start, ending: Ending, after: _After
-) -> dict[str, Any]:
+) -> UnlearningSummary:
     standing, count = ending.standing, len(prepared.forget)
-    summary = {
+    figures = {
         "n_samples": count,
         "updates": sum(standing.updates.values()),
         "draws": standing.draws,
@@ -180,12 +181,8 @@ def _summary(
         "reasons": prepared.reasons,
         "warnings": prepared.warnings + _warnings(ending, _came_back(prepared, standing, after), count),
     }
-    measures = _measures(start, after)
-    return (
-        summary
-        | {name: json_value(value) for name, value in measures.items()}
-        | _costs(config, prepared, start, standing)
-    )
+    measures = {name: json_value(value) for name, value in _measures(start, after).items()}
+    return UnlearningSummary.model_validate(figures | measures | _costs(config, prepared, start, standing))
 
 
 def _measures(start: Start, after: _After) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ import yaml
 from mrd_core.unlearning.card import ENDINGS, card
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import SOURCES, StopReason
 
 SUMMARY = {
@@ -58,7 +59,8 @@ def configured(**changes: Any) -> UnlearnConfig:
 
 
 def written(summary: dict[str, Any] | None = None, **changes: Any) -> str:
-    return card(configured(**changes), SUMMARY | (summary or {}), "Demo forget set on the demo model")
+    figures = UnlearningSummary.model_validate(SUMMARY | (summary or {}))
+    return card(configured(**changes), figures, "Demo forget set on the demo model")
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -189,7 +191,7 @@ def test_no_name_breaks_out_of_its_place() -> None:
         "method": "po",
         "retain": {"samples": {"source": HOSTILE}},
     }
-    text = card(configured(**names), SUMMARY | {"warnings": [HOSTILE]}, HOSTILE)
+    text = card(configured(**names), UnlearningSummary.model_validate(SUMMARY | {"warnings": [HOSTILE]}), HOSTILE)
     assert front_matter(text)["base_model"] == HOSTILE
     body = text.split("tags:\n- machine-unlearning\n---\n")[1]
     assert "<script>" not in body
