@@ -5,7 +5,7 @@ import streamlit as st
 
 from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, table_from_upload, to_forget_set
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from pages.shell import session, tour
 from pages.shell.notices import empty_state, errors_shown, literal
 

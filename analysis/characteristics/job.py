@@ -1,4 +1,4 @@
-"""The job behind `python -m analysis run` for a characteristics run."""
+"""The job of a characteristics run."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.fields import Place, RunPath
+from mrd_core.settings.options import DATA_SET
 
 # How many of the tokens Min-k% looks at [%], as OpenUnlearning sets it for TOFU.
 K_PERCENT = 40.0
@@ -29,29 +31,42 @@ class EvaluateConfig(RunConfig):
 
     kind: Literal["evaluate"] = "evaluate"
     suite: SuiteName = Field("custom", description=f"What is asked: {', '.join(SUITES)}.")
-    data: str | None = Field(
+    data: Place | None = Field(
         None,
         description="Folder with the files of the suite, `demo`, or a hub data set; `custom` looks for the files "
         "`forget`, `retain` and `held_out` in a folder.",
     )
     model: ModelConfig = Field(
-        ModelConfig(), description="The model; that of the unlearning run where there is one."
+        ModelConfig(),
+        description="The model: `demo`, a local folder, or a hub id. Not with an unlearning run, which has one.",
     )
-    unlearn_run: Path | None = Field(None, description="Directory of the unlearning run that made the model.")
-    score_run: Path | None = Field(
-        None, description="Directory of the score run whose MRD stands beside the values of each sample."
+    unlearn_run: RunPath | None = Field(
+        None,
+        description="The unlearning run that made the model: its directory, or its id.",
+        json_schema_extra={"option": "unlearned"},
+    )
+    score_run: RunPath | None = Field(
+        None,
+        description="Score run whose MRD stands beside the values of each sample: its directory, or its id.",
+        json_schema_extra={"option": "scores"},
     )
     forget: ForgetSetConfig | None = Field(
-        None, description="Forget set of `custom`; by default that of the unlearning or of the score run."
+        None,
+        description="Forget set of `custom`; by default that of the unlearning or of the score run.",
+        json_schema_extra={"option": "forget-set", "prefix": "forget-set-", "fields": DATA_SET},
     )
     retain: ForgetSetConfig | None = Field(
-        None, description="Retain set of `custom`; by default that of the unlearning run."
+        None,
+        description="Retain set of `custom`; by default that of the unlearning run.",
+        json_schema_extra={"option": "retain-set", "prefix": "retain-set-", "fields": DATA_SET},
     )
     held_out: ForgetSetConfig | None = Field(
-        None, description="Samples of `custom` that the model was never trained on, for membership inference."
+        None,
+        description="Samples of `custom` that the model was never trained on, for membership inference.",
+        json_schema_extra={"option": "held-out-set", "prefix": "held-out-set-", "fields": DATA_SET},
     )
     forget_split: str = Field("forget10", description="Which forget set of TOFU: forget01, forget05 or forget10.")
-    reference: str | None = Field(
+    reference: Place | None = Field(
         None,
         description="Retrained reference for forget quality: a model that never saw the forget set, or the "
         "directory of its evaluation.",
@@ -81,12 +96,19 @@ class EvaluateConfig(RunConfig):
     harness_tasks: tuple[str, ...] = Field(
         (), description="Tasks of lm-evaluation-harness to run besides, such as `piqa`; it is installed apart."
     )
-    toxicity_model: str | None = Field(
+    toxicity_model: Place | None = Field(
         None, description="Text-classification model for `safe`, a folder or a hub id; such as Toxic-BERT."
     )
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
     )
+
+    def as_asked(self) -> EvaluateConfig:
+        """Return it without the model that an unlearning run has made."""
+        if self.unlearn_run is None:
+            return self
+        model = ModelConfig(device=self.model.device, dtype=self.model.dtype)
+        return self.model_copy(update={"model": model})
 
     @property
     def device(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -12,6 +11,8 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.fields import RunPath
+from mrd_core.settings.options import DATA_SET
 from mrd_core.unlearning.config import MethodName
 from mrd_core.unlearning.methods import METHODS, parsed
 
@@ -37,15 +38,23 @@ class ExperimentConfig(RunConfig):
 
     name: ClassVar[str]
     figure: ClassVar[str]
-    score_run: Path | None = Field(
+    score_run: RunPath | None = Field(
         None,
-        description="Directory of the score run whose samples and scores are used; without one the forget set "
-        "is scored first.",
+        description="Score run whose samples and scores are used: its directory, or its id. Without one the "
+        "forget set is scored first.",
+        json_schema_extra={"option": "scores"},
     )
-    forget_set: ForgetSetConfig = Field(description="The forget set; that of the score run where there is one.")
-    model: ModelConfig = Field(ModelConfig(), description="The model; that of the score run where there is one.")
+    forget_set: ForgetSetConfig = Field(
+        description="The forget set: file, folder or hub data set. Not with a score run, which has its own."
+    )
+    model: ModelConfig = Field(
+        ModelConfig(),
+        description="The model: `demo`, a local folder, or a hub id. Not with a score run, which has its own.",
+    )
     estimator: EstimatorConfig = Field(
-        EstimatorConfig(), description="How MRD is measured; as in the score run where there is one."
+        EstimatorConfig(),
+        description="How MRD is measured; as in the score run where there is one.",
+        json_schema_extra={"option": None},
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything that is drawn at random.")
 
@@ -68,9 +77,7 @@ class UnlearningExperimentConfig(ExperimentConfig):
     optimisers: tuple[Optimiser, ...] = Field(
         ("adamw",), min_length=1, description=f"Optimisers: {', '.join(OPTIMISERS)}."
     )
-    parameters: dict[str, float | str] = Field(
-        {}, description="Settings of the methods, where they are not to be their defaults."
-    )
+    parameters: dict[str, float | str] = Field({}, description="Settings of the methods; by default their own.")
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="One learning rate for all methods and optimisers; `auto` finds one for each of them by the "
@@ -91,7 +98,9 @@ class UnlearningExperimentConfig(ExperimentConfig):
         json_schema_extra={"unit": "updates"},
     )
     retain: ForgetSetConfig | None = Field(
-        None, description="Retain set: file, folder or hub data set; `demo` is the demo's own."
+        None,
+        description="Retain set: file, folder or hub data set; `demo` is the demo's own.",
+        json_schema_extra={"option": "retain-set", "prefix": "retain-", "fields": DATA_SET},
     )
 
     @field_validator("methods", "optimisers")

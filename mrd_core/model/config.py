@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from mrd_core.settings.configuration import Frozen
+from mrd_core.settings.fields import Place
 
 
 class ModelConfig(Frozen):
     """Which model is scored and how it is read."""
 
-    source: str = Field("demo", description="`demo`, a local folder, or a hub id. Safetensors only.")
-    adapter: str | None = Field(None, description="LoRA adapter (peft) merged into the model before scoring.")
+    source: Place = Field("demo", description="`demo`, a local folder, or a hub id. Safetensors only.")
+    adapter: Place | None = Field(None, description="LoRA adapter (peft) merged into the model before scoring.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         "auto",

@@ -12,6 +12,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs.files import CONFIG_FILE, remove_entry, write_atomically
 from mrd_core.runs.kind import kind_named, kinds
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.options import refusal
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -86,15 +87,8 @@ def _parse(path: Path, text: str) -> RunConfig:
     except UserError as error:
         raise UserError(str(path), f"{error.what} {error.why}", error.fix) from error
     except ValidationError as error:
-        raise UserError(
-            str(path), _first_problem(error), "Correct the file, or copy the config.json of another run."
-        ) from error
-
-
-def _first_problem(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}." if place else f"{first['msg']}."
+        fix = "Correct the file, or copy the config.json of another run."
+        raise refusal(error, fix, where=path) from error
 
 
 def _reason(error: OSError | UnicodeDecodeError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -20,10 +19,9 @@ from mrd_core.runs.files import CONFIG_FILE, LOG_FILE
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.record import RESUMABLE, Run, RunState
 from mrd_core.runs.store import RunStore, new_run_id
+from mrd_core.settings.command import process
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
-
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Launcher(Protocol):
@@ -46,31 +44,22 @@ class LocalLauncher:
     def launch(self, run: Run, command: Sequence[str]) -> None:
         """Start `command` in a session of its own, its output appended to the run's log."""
         with (run.directory / LOG_FILE).open("ab") as log:
-            process = subprocess.Popen(
+            worker = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 close_fds=True,
-                env=self._environment(),
+                env=os.environ | {"MRD_HOME": str(self.settings.home), "MRD_STORE_URL": self.settings.store_url},
             )
         # Somebody must wait for the child, or it stays behind as a zombie for as long as this process lives.
-        threading.Thread(target=process.wait, name=f"wait-{run.id}", daemon=True).start()
-
-    def _environment(self) -> dict[str, str]:
-        paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return os.environ | {
-            "MRD_HOME": str(self.settings.home),
-            "MRD_STORE_URL": self.settings.store_url,
-            # The package is not installed, and the working directory may be anywhere.
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
+        threading.Thread(target=worker.wait, name=f"wait-{run.id}", daemon=True).start()
 
 
 def command_for(directory: Path) -> list[str]:
-    """Return the command line that carries out the run in `directory`."""
-    return [sys.executable, "-m", "mrd_core", "run", str(directory)]
+    """Return the process that carries out the run in `directory`."""
+    return process("run", directory)
 
 
 def queue_of(device: str) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mrd_core.settings.configuration import Frozen
+from mrd_core.settings.fields import Place
 
 
 class Layout(StrEnum):
@@ -38,11 +39,15 @@ class ColumnMapping(Frozen):
 class ForgetSetConfig(Frozen):
     """Where the forget set comes from and how its rows are read."""
 
-    source: str = Field(description="File (CSV, JSON, JSON Lines, Parquet), local folder, or hub data set.")
+    source: Place = Field(description="File (CSV, JSON, JSON Lines, Parquet), local folder, or hub data set.")
     subset: str | None = Field(None, description="Configuration name of a hub data set.")
     split: str | None = Field(None, description="Split of a hub data set or of a folder.")
     layout: Layout = Field(Layout.AUTO, description="Row layout; `auto` recognises it from the columns.")
-    columns: ColumnMapping = Field(ColumnMapping(), description="Column mapping; empty parts are guessed.")
+    columns: ColumnMapping = Field(
+        ColumnMapping(),
+        description="Column mapping; empty parts are guessed.",
+        json_schema_extra={"suffix": "-column"},
+    )
     duplicates: Literal["keep", "drop"] = Field(
         "keep", description="Identical rows: `keep` them (ids get #2, #3, …) or `drop` all but the first."
     )

@@ -84,7 +84,9 @@ class EstimatorConfig(Frozen):
         "and memory for the gradients of several samples; `auto`: up to 100 million weights.",
     )
     time_floor: bool = Field(
-        False, description="Also time a few passes of the bare model, to compare the run with its floor."
+        False,
+        description="Also time a few passes of the bare model, to compare the run with its floor.",
+        json_schema_extra={"option": None},
     )
 
     @property
@@ -122,11 +124,17 @@ class ScoreConfig(RunConfig):
     """One score run."""
 
     kind: Literal["score"] = "score"
-    forget_set: ForgetSetConfig
+    forget_set: ForgetSetConfig = Field(json_schema_extra={"required": True})
     forget_set_digest: str | None = Field(
-        None, description="Digest of the samples the run was launched with; a run refuses others."
+        None,
+        description="Digest of the samples the run was launched with; a run refuses others.",
+        json_schema_extra={"option": None},
     )
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = Field(
+        ModelConfig(),
+        description="The model: `demo`, a local folder, or a hub id. Safetensors only.",
+        json_schema_extra={"required": True},
+    )
     estimator: EstimatorConfig = EstimatorConfig()
 
     @property

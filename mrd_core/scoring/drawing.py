@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from mrd_core.scoring.draws import Draws, Precision, checkpoints
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.mrd import Estimator, Unit
 from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
+from mrd_core.settings.command import process
 
 POLL_SECONDS = 0.05
 
@@ -33,7 +33,7 @@ class Helpers:
     """Processes that draw units beside the leading one; they end when it does, however it ends."""
 
     def __init__(self, directory: Path, count: int) -> None:
-        command = [sys.executable, "-m", "mrd_core", "share", str(directory), str(os.getpid())]
+        command = process("share", directory, os.getpid())
         # A session of their own: a Ctrl-C in the terminal is for the leading process, which then ends them.
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(count)
@@ -42,14 +42,14 @@ class Helpers:
     def draws(self, claim: Path) -> bool:
         """Tell whether the process that took this claim is one of these, and alive."""
         owner = claim.read_text(encoding="ascii") if claim.exists() else ""
-        return any(str(process.pid) == owner and process.poll() is None for process in self._processes)
+        return any(str(helper.pid) == owner and helper.poll() is None for helper in self._processes)
 
     def stop(self) -> None:
         """End them."""
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.wait()
+        for helper in self._processes:
+            helper.terminate()
+        for helper in self._processes:
+            helper.wait()
 
 
 @contextmanager

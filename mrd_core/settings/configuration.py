@@ -6,7 +6,7 @@ that was launched or an error.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,14 +17,6 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def help_of(config: type[BaseModel], field: str) -> str:
-    """Return the help text of `config.field`, with its unit in brackets where it has one."""
-    info = config.model_fields[field]
-    extra = info.json_schema_extra
-    unit = extra.get("unit") if isinstance(extra, dict) else None
-    return f"{info.description} [{unit}]" if unit else str(info.description)
-
-
 class Choice(NamedTuple):
     """A setting that was decided automatically or as asked, and why."""
 
@@ -33,7 +25,7 @@ class Choice(NamedTuple):
 
     @property
     def stated(self) -> str:
-        """Both, for people."""
+        """The value with its reason in brackets."""
         return f"{self.value} ({self.reason})"
 
 
@@ -51,3 +43,7 @@ class RunConfig(Frozen):
     def title(self) -> str:
         """A title for people."""
         return self.kind.capitalize()
+
+    def as_asked(self) -> Self:
+        """Return the configuration without what follows from the runs that it builds on."""
+        return self

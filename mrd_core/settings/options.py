@@ -1,101 +1,236 @@
-"""Settings of a configuration as options of a command line, both ways. Loads no torch."""
+"""The fields of a configuration as options of a command line. What each is called stands in the field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic.fields import FieldInfo
 
-from mrd_core.settings.configuration import help_of
+from mrd_core.errors import UserError
+from mrd_core.settings.fields import (
+    Extra,
+    Model,
+    declared,
+    extra_of,
+    holds_several,
+    is_run,
+    nested_in,
+)
+
+# The field of a nested configuration that is called like the configuration itself: `--model` is `model.source`.
+MAIN = "source"
+DEMO = "demo"
+# Of a data set beside the forget set only these have options.
+DATA_SET: list[JsonValue] = [MAIN, "subset", "split"]
 
 
 class Option(NamedTuple):
-    """An option.
+    """An option, or an argument.
 
     Attributes:
         name: Without its dashes.
         path: Where its value stands in the configuration.
-        help: With the unit.
-        kind: `value` for text that the configuration parses, `flag`, `list` for one that may be repeated, or
-            `several` for values with commas between them.
+        help: With the unit and the default.
+        kind: `value` for text that the configuration parses, `flag`, or `several` for values with commas between
+            them.
         flag_value: What a flag sets.
+        choices: What it can be, where that is a list.
+        required: Whether it must be given.
+        is_argument: Whether it stands without its name.
+        is_place: Whether it is a path, or may be one.
+        is_run: Whether it names another run.
+        absent: What it says where its configuration is None; "" where nothing is said then.
     """
 
     name: str
     path: tuple[str, ...]
     help: str
-    kind: Literal["value", "flag", "list", "several"] = "value"
+    kind: Literal["value", "flag", "several"] = "value"
     flag_value: bool = True
+    choices: tuple[str, ...] = ()
+    required: bool = False
+    is_argument: bool = False
+    is_place: bool = False
+    is_run: bool = False
+    absent: str = ""
 
     def value_of(self, config: BaseModel) -> Any:
         """Return what a configuration says; None where it has no such part."""
         value: Any = config
         for part in self.path:
-            value = None if value is None else getattr(value, part)
+            value = getattr(value, part, None)
         return value
 
     def words(self, value: Any) -> list[str]:
         """Return the option as it is typed."""
-        option = f"--{self.name}"
+        option = [] if self.is_argument else [f"--{self.name}"]
         if self.kind == "flag":
-            return [option]
-        values = [f"{name}={one}" for name, one in value.items()] if isinstance(value, dict) else value
+            return option
         if self.kind == "several":
-            return [option, ",".join(map(str, values))]
-        return [word for one in (values if self.kind == "list" else [values]) for word in (option, str(one))]
+            values = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
+            return [*option, ",".join(map(str, values))]
+        text = self.absent if value is None else str(value)
+        return [*option, absolute(text) if self.is_place or self.is_run else text]
+
+    def put(self, settings: dict[str, Any], value: Any) -> None:
+        """Set a value in nested settings; None stands for a configuration that is not there."""
+        *above, name = self.path[:-1] if self.absent and value is None else self.path
+        for part in above:
+            settings = settings.setdefault(part, {})
+        settings[name] = value
+
+    def parsed(self, typed: Any) -> Any:
+        """Return a value as the configuration reads it; texts stay texts.
+
+        Args:
+            typed: A text, True for a flag, texts for several values.
+        """
+        if self.kind == "flag":
+            return self.flag_value
+        if self.kind == "several":
+            parts = [part.strip() for text in typed for part in text.split(",") if part.strip()]
+            return dict(map(_pair, parts)) if self.path[-1] == "parameters" else parts
+        if self.absent and typed == self.absent:
+            return None
+        return absolute(typed) if self.is_place else typed
 
 
-def options_of(config: type[BaseModel], section: tuple[str, ...], *fields: str, prefix: str = "") -> list[Option]:
-    """Return an option for each of these fields of a part of a configuration, its help taken from there."""
-    return [
-        Option(prefix + field.replace("_", "-"), (*section, field), help_of(config, field)) for field in fields
-    ]
+def options_of(config: Model) -> tuple[Option, ...]:
+    """Return an option for each field of a configuration and of those that it nests."""
+    return tuple(_options(config, (), "", "", {}))
 
 
-def nested(options: Iterable[Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given as the nested settings of a configuration.
+def absolute(place: str) -> str:
+    """Make a path absolute, so that config.json means the same from any directory; leave names alone."""
+    path = Path(place).expanduser()
+    return str(path.resolve()) if place != DEMO and path.exists() else place
+
+
+def refusal(
+    error: ValidationError, fix: str, options: Iterable[Option] = (), where: Path | None = None
+) -> UserError:
+    """Return what a user should read of settings that do not validate: which one, why it is refused, what to do.
 
     Args:
-        options: Those there are.
-        given: By name; None, False and empty lists were not given.
+        error: The first that it tells of is named.
+        fix: What to do.
+        options: Names of the settings for those who type them; without any the fields' own are used.
+        where: The file that holds them.
     """
-    settings: dict[str, Any] = {}
-    for option in options:
-        value = given.get(option.name)
-        if value not in (None, False, []):
-            put(settings, option.path, _parsed(option, value))
-    return settings
+    first, *others = error.errors(include_url=False)
+    option = _option_at(first["loc"], options)
+    place = option.path if option else _without_alternatives(first["loc"])
+    # Of a union every alternative says what it would take.
+    messages = [first["msg"], *(other["msg"] for other in others if place and other["loc"][: len(place)] == place)]
+    reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ").strip() for text in messages))
+    value = _as_typed(first["input"])
+    if option:
+        name = f"--{option.name} {value}".rstrip()
+    else:
+        spelt = ".".join(map(str, place))
+        name = f"{spelt} = {value}" if spelt and value else spelt or "The settings"
+    if where:
+        return UserError(str(where), f"{name}: {reason}.", fix)
+    return UserError(name, f"{reason}.", fix)
 
 
-def put(settings: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set a value in nested settings."""
-    for part in path[:-1]:
-        settings = settings.setdefault(part, {})
-    settings[path[-1]] = value
+def _options(
+    config: Model, above: tuple[str, ...], prefix: str, suffix: str, helps: Mapping[str, str]
+) -> Iterator[Option]:
+    for field, info in config.model_fields.items():
+        extra, path = extra_of(info), (*above, field)
+        dashed = field.replace("_", "-")
+        name = extra.get("option", f"{prefix}{dashed}{suffix}")
+        if name is None or field == "kind":
+            continue
+        nested = nested_in(info)
+        if nested is None:
+            yield _option(config, field, name, path, helps)
+        else:
+            # Its main field is named, and described, by the field that nests it.
+            yield from _nested_options(nested, info, extra, name, path)
 
 
-def pairs(texts: Iterable[str]) -> dict[str, float | str]:
-    """Return `NAME=VALUE` texts as a mapping; what reads as a number is one."""
-    return dict(_pair(text) for text in texts)
+def _nested_options(
+    nested: Model, info: FieldInfo, extra: Extra, name: str, path: tuple[str, ...]
+) -> Iterator[Option]:
+    helps = dict(extra.get("help", {}))
+    if info.description:
+        helps.setdefault(MAIN, info.description)
+    for option in _options(nested, path, extra.get("prefix", ""), extra.get("suffix", ""), helps):
+        place = option.path[len(path) :]
+        if place[0] not in extra.get("fields", nested.model_fields):
+            continue
+        if place == (MAIN,) and "option" not in extra_of(nested.model_fields[MAIN]):
+            option = option._replace(
+                name=name, required=extra.get("required", False), absent=extra.get("absent", "")
+            )
+        yield option
 
 
-def _parsed(option: Option, value: Any) -> Any:
-    if option.kind == "flag":
-        return option.flag_value
-    if option.kind != "several":
-        return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    return pairs(parts) if option.path[-1] == "parameters" else parts
+def _option(config: Model, field: str, name: str, path: tuple[str, ...], helps: Mapping[str, str]) -> Option:
+    info, setting = config.model_fields[field], declared(config, field)
+    extra = extra_of(info)
+    option = Option(
+        name,
+        path,
+        helps.get(field, setting.help),
+        choices=setting.choices,
+        required=extra.get("required", False),
+        is_argument=extra.get("argument", False),
+        is_place=setting.is_place,
+        is_run=is_run(info),
+    )
+    if isinstance(setting.default, bool):
+        return option._replace(kind="flag", flag_value=not setting.default, help=extra.get("flag", option.help))
+    if holds_several(info):
+        form = " NAME=VALUE" if isinstance(setting.default, dict) else ""
+        option = option._replace(kind="several", help=f"{option.help} Several{form} with commas between them.")
+    if setting.default not in (None, "", (), {}) and field not in helps:
+        option = option._replace(help=f"{option.help} By default {_spelt(setting.default)}.")
+    return option
+
+
+def _spelt(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
+    return str(default)
+
+
+def _option_at(place: Sequence[int | str], options: Iterable[Option]) -> Option | None:
+    """Return the option whose value stands at this place of a configuration; None for the whole of it."""
+    for length in range(len(place), 0, -1):
+        for option in options:
+            # What is missing is missing from the configuration around it.
+            if option.path == place[:length] or (length == len(place) and option.path[:-1] == place):
+                return option
+    return None
+
+
+def _without_alternatives(place: Sequence[int | str]) -> tuple[str, ...]:
+    """Return the names of fields; a union adds that of the alternative, such as `constrained-float`."""
+    names: list[str] = []
+    for part in place:
+        if not isinstance(part, str) or not part.isidentifier():
+            break
+        names.append(part)
+    return tuple(names)
+
+
+def _as_typed(value: Any) -> str:
+    """Return a refused value as it was typed; "" where a setting is missing: the input is then the whole."""
+    if isinstance(value, dict | BaseModel):
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _pair(text: str) -> tuple[str, float | str]:
+    """Return `NAME=VALUE` as name and value; what reads as a number is one."""
     name, _, value = text.partition("=")
-    return name.strip(), _number_or_text(value.strip())
-
-
-def _number_or_text(value: str) -> float | str:
     try:
-        return float(value)
+        return name.strip(), float(value)
     except ValueError:
-        return value
+        return name.strip(), value.strip()

@@ -15,7 +15,9 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.settings.configuration import Frozen, RunConfig
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.settings.fields import Place, RunPath
+from mrd_core.settings.options import DATA_SET
+from mrd_core.unlearning.methods import METHODS, parameters_in_words, parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
@@ -44,13 +46,21 @@ class RetainConfig(Frozen):
     """What the model is to keep."""
 
     samples: ForgetSetConfig | None = Field(
-        None, description="Retain set: file, folder or hub data set; `demo` is the demo's own."
+        None,
+        description="Retain set: file, folder or hub data set; `demo` is the demo's own.",
+        json_schema_extra={"option": "retain-set", "prefix": "retain-", "fields": DATA_SET},
     )
-    weight: float | None = Field(None, ge=0, description="λ of the retain term; by default that of the method.")
+    weight: float | None = Field(
+        None,
+        ge=0,
+        description="λ of the retain term; by default that of the method.",
+        json_schema_extra={"option": "retain-weight"},
+    )
     term: Literal["nll", "kl"] = Field(
         "nll",
         description="Retain term: `nll` of the retain answers, or `kl`, KL(p_ref ‖ p_θ) to the starting model, "
         "which needs a second copy of the weights unless an adapter is trained.",
+        json_schema_extra={"option": "retain-term"},
     )
 
 
@@ -74,7 +84,14 @@ class CurriculumConfig(Frozen):
         description="Antithetic pairs of such a measurement, two forward evaluations each.",
         json_schema_extra={"unit": "pairs"},
     )
-    drop_forgotten: bool = Field(True, description="Take forgotten samples out of the pool.")
+    drop_forgotten: bool = Field(
+        True,
+        description="Take forgotten samples out of the pool.",
+        json_schema_extra={
+            "option": "keep-forgotten",
+            "flag": "Leave forgotten samples in the pool, and go on training on them.",
+        },
+    )
 
     @property
     def uses_draws(self) -> bool:
@@ -101,7 +118,9 @@ class OptimiserConfig(Frozen):
     """How the weights move."""
 
     name: Literal["adamw_torch", "sgd"] = Field(
-        "adamw_torch", description="Optimiser, by its name in transformers."
+        "adamw_torch",
+        description="Optimiser, by its name in transformers.",
+        json_schema_extra={"option": "optimiser"},
     )
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto", description="Learning rate; `auto` is 1e-4 below 100 million weights, else 1e-5."
@@ -137,6 +156,7 @@ class StoppingConfig(Frozen):
         "absolute",
         description="Where the thresholds come from: `absolute` numbers, the `initial-average` over the forget "
         "set (the paper's rule), the average over `held-out` samples, or that of a retrained `reference` model.",
+        json_schema_extra={"option": "threshold-source"},
     )
     accuracy: float = Field(
         0.5, gt=0, le=1, description="Absolute threshold of memorization accuracy (MA); forgotten is below it."
@@ -148,14 +168,17 @@ class StoppingConfig(Frozen):
     )
     extraction_likelihood: float = Field(0.1, gt=0, le=1, description="Absolute threshold of EL.")
     held_out: ForgetSetConfig | None = Field(
-        None, description="Samples that the model was never trained on, for the source `held-out`."
+        None,
+        description="Samples that the model was never trained on, for the source `held-out`.",
+        json_schema_extra={"prefix": "held-out-", "fields": DATA_SET},
     )
-    reference: str | None = Field(
+    reference: Place | None = Field(
         None, description="Model that was trained without the forget set, for the source `reference`."
     )
     checks: Checks = Field(
         Checks(),
         description="How often a sample is looked at where training does not show its MA (PO trains refusals).",
+        json_schema_extra={"prefix": "check-"},
     )
     probe_steps: int = Field(
         25,
@@ -186,19 +209,19 @@ class EvaluationDuringConfig(Frozen):
         None,
         ge=1,
         description="Evaluate every so many steps, before the first and after the last; by default never.",
-        json_schema_extra={"unit": "steps"},
+        json_schema_extra={"unit": "steps", "option": "evaluate-every"},
     )
     samples: int = Field(
         24,
         ge=1,
         description="Forget samples that are evaluated then, and as many retain samples, evenly spaced.",
-        json_schema_extra={"unit": "samples"},
+        json_schema_extra={"unit": "samples", "option": "evaluate-samples"},
     )
     max_new_tokens: int = Field(
         64,
         ge=1,
         description="Most tokens that the model writes for each of them.",
-        json_schema_extra={"unit": "tokens"},
+        json_schema_extra={"unit": "tokens", "option": "evaluate-tokens"},
     )
 
 
@@ -206,13 +229,25 @@ class UnlearnConfig(RunConfig):
     """One unlearning run."""
 
     kind: Literal["unlearn"] = "unlearn"
-    score_run: Path = Field(description="Directory of the score run: forget set, and scores for the curriculum.")
+    score_run: RunPath = Field(
+        description="Score run, its directory or its id: forget set, and scores for the curriculum.",
+        json_schema_extra={"option": "scores", "required": True},
+    )
     stratum: Path | None = Field(
         None, description="Saved stratum: of the scored samples only those in this file are unlearned."
     )
-    model: ModelConfig = Field(description="The model that is to forget; by default that of the score run.")
-    method: MethodName = Field("graddiff", description="Unlearning method.")
-    parameters: dict[str, float | str] = Field({}, description="Settings of the method; by default its own.")
+    model: ModelConfig = Field(
+        description="The model that is to forget; by default that of the score run.",
+        json_schema_extra={
+            "help": {"dtype": "Precision of the weights; `auto` is float32, which small steps need."}
+        },
+    )
+    method: MethodName = Field("graddiff", description=f"Unlearning method: {', '.join(METHODS)}.")
+    parameters: dict[str, float | str] = Field(
+        {},
+        description=f"Settings of the method; by default its own ({parameters_in_words()}).",
+        json_schema_extra={"option": "parameter"},
+    )
     refusals: Path | None = Field(
         None, description="Refusal answers for PO, one a line; by default those that ship with the project."
     )

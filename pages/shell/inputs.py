@@ -11,7 +11,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from mrd_core.errors import UserError
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.methods import Parameter
 
 Model = type[pydantic.BaseModel]

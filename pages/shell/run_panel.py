@@ -8,8 +8,9 @@ import streamlit as st
 
 from analysis.figures.difficulty import precision_curve
 from mrd_core.errors import UserError
-from mrd_core.runs import ACTIVE, Run, RunState, command_for
+from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
+from mrd_core.settings.command import shown
 from pages.shell import reported, session
 from pages.shell.deletion import confirm_deletion
 from pages.shell.launching import resume
@@ -31,7 +32,7 @@ def body(run: Run, leave: Callable[[], None]) -> None:
         st.markdown(f"**{state_label(run)}**")
         _ended(run, leave)
     with st.expander("Details", icon=":material/terminal:"):
-        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
+        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
         log(run.id)
 
 

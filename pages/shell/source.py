@@ -8,7 +8,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from pages.shell import session
 
 KINDS = {"None": "", "Demo": "demo", "File or folder": "path", "Hub data set": "hub"}

@@ -7,7 +7,7 @@ import streamlit as st
 from analysis.difficulty import Variant
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 
 FORMULAS = {
     Formula.MRD: "MRD (Eq. 4)",

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
-from typer.testing import CliRunner
 
-import analysis.__main__ as cli
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.compare_sets import compared
 from analysis.characteristics.judgement import Judgement, judged, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
+from cli.door import door
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import load_table
 from mrd_core.samples.config import ForgetSetConfig
@@ -524,9 +524,9 @@ def test_the_shown_command_leaves_out_a_corpus_that_was_left_out(
 
 def printed(test: AppTest, folder: Path) -> Any:
     """Run the command that the page shows, and return the object that it prints."""
-    command = next(code.value for code in test.code if "analysis characteristics" in code.value)
-    words = [*shlex.split(command)[3:], "--json", "--out", str(folder / "files")]
-    result = CliRunner().invoke(cli.app, words)
+    command = next(code.value for code in test.code if "mrd-lens characteristics" in code.value)
+    words = [*shlex.split(command)[1:], "--json", "--out", str(folder / "files")]
+    result = CliRunner().invoke(door, words)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 

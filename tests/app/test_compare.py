@@ -15,6 +15,7 @@ import pytest
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
+from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore
@@ -22,7 +23,6 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.files import RunFiles
-from mrd_core.shell import evaluate_command
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.compare.settings import DEMO_LIMIT
@@ -156,7 +156,7 @@ def test_one_click_evaluates_the_model_and_what_each_run_made_of_it_alike(app: O
         assert len(set(catalogues)) == 1
         assert [found["name"] for found in json.loads(catalogues[0])["sets"]] == ["forget", "retain", "held_out"]
         (shell,) = [code.value for code in test.code if "evaluate" in code.value]
-        assert shell == "\n".join(map(evaluate_command, configs))
+        assert shell == "\n".join(map(EVALUATE.shown, configs))
         # What is under way is not asked for a second time, and can be stopped.
         assert test.button(key="evaluate").disabled
         button(test, "Cancel all").click().run()

@@ -20,6 +20,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.characteristics import runs as characteristics
 from analysis.evidence import judge as evidence
 from analysis.evidence.league import short_title
+from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.model.config import ModelConfig
@@ -30,8 +31,7 @@ from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.configuration import help_of
-from mrd_core.shell import experiment_command
+from mrd_core.settings.fields import help_of
 from pages.parts.evidence.tabs import QUESTIONS, TITLES
 from pages.shell.inputs import key_of
 from tests.app.conftest import (
@@ -305,7 +305,7 @@ def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind
     assert QUESTIONS[kind] in texts(test)
     assert test.button(key=f"evidence_launch_{kind}")
     (command,) = commands(test)
-    assert command.startswith(f"python -m mrd_core experiment {kind} --scores")
+    assert command.startswith(f"mrd-lens experiment {kind} --scores")
     helps = {widget.help for widget in (*test.number_input, *test.text_input, *test.multiselect)}
     assert {help_of(EXPERIMENTS[kind], "seed")} <= helps
 
@@ -324,7 +324,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.seed, config.learning_rate, config.retain) == (7, 3, 0.0002, None)
     assert (config.methods, config.optimisers) == (("ga", "simnpo"), ("adamw", "sgd"))
-    assert command == experiment_command(config)
+    assert command == COMMANDS[config.name].shown(config)
 
 
 def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:

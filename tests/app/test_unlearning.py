@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,7 @@ import pandas as pd
 import pytest
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
-from typer.testing import CliRunner
 
-import mrd_core.__main__ as cli
 from analysis import difficulty
 from analysis.unlearning import runs as unlearning
 from mrd_core.model.config import ModelConfig
@@ -27,8 +24,8 @@ from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.configuration import help_of
-from mrd_core.shell import unlearn_command
+from mrd_core.settings.fields import help_of
+from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import (
     CurriculumConfig,
     EvaluationDuringConfig,
@@ -59,6 +56,7 @@ from tests.app.conftest import (
     texts,
     write_demo_rows,
 )
+from tests.support.commands import read_back
 
 pytestmark = pytest.mark.slow
 
@@ -209,7 +207,7 @@ def test_the_form_begins_with_the_defaults_and_the_demo_to_retain(app: Open, own
     assert METHODS["graddiff"].formula in test.latex[0].value
     assert "Estimated cost: about" in texts(test)
     command = next(code.value for code in test.code if code.language == "bash")
-    assert command == unlearn_command(expected, ModelConfig())
+    assert command == UNLEARN.shown(expected)
 
 
 def test_every_method_shows_its_formula_and_its_parameters(app: Open, own: Home) -> None:
@@ -263,7 +261,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     assert test.segmented_control(key="unlearn_view").value == "Progress"
 
 
-def test_the_shown_command_does_what_the_form_says(app: Open, own: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_shown_command_does_what_the_form_says(app: Open, own: Home) -> None:
     test = opened(app, own)
     test.selectbox(key=key_of(UnlearnConfig, "method")).set_value("satimp").run()
     test.number_input(key="unlearn_satimp_beta1").set_value(2.5)
@@ -284,14 +282,7 @@ def test_the_shown_command_does_what_the_form_says(app: Open, own: Home, monkeyp
     assert (shown.method, shown.retain.term, shown.curriculum.drop_forgotten) == ("satimp", "kl", False)
     assert shown.evaluation == EvaluationDuringConfig(every_steps=10, samples=6)
     assert "Evaluating 4 times takes" in texts(test)
-    launched: list[UnlearnConfig] = []
-    monkeypatch.setattr(cli, "request", lambda config, **_: launched.append(config) or own.run)
-    monkeypatch.setattr(cli, "_carry_out", lambda _directory: None)
-    monkeypatch.setattr(cli, "_finish", lambda _run, _as_json: None)
-    command = next(code.value for code in test.code if code.language == "bash")
-    result = CliRunner().invoke(cli.app, shlex.split(command)[3:])
-    assert result.exit_code == 0, result.output
-    (config,) = launched
+    config = read_back(next(code.value for code in test.code if code.language == "bash"))
     # On the command line they are words still.
     assert parsed(METHODS["satimp"], config.parameters) == parsed(METHODS["satimp"], shown.parameters)
     assert config.model_copy(update={"parameters": shown.parameters}) == shown

@@ -65,11 +65,11 @@ def cli(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> Callable[..., Outcome]:
-    """Return a function that runs `mrd_core`'s command line in this process, which has loaded torch already."""
-    from mrd_core.__main__ import main
+    """Return a function that runs the command line in this process, which has loaded torch already."""
+    from cli.door import main
 
     def run(*arguments: object, answer: str = "") -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mrd_core", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["mrd-lens", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
         capfd.readouterr()
         code: object = 0

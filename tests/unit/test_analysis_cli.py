@@ -19,22 +19,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from analysis.__main__ import app, main
+from analysis.characteristics.command import CHARACTERISTICS
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import CharacteristicsFiles
 from analysis.characteristics.runs import default_config
 from analysis.characteristics.strata import CRITERIA
 from analysis.text.pipeline.loading import load
-from mrd_core.__main__ import main as resuming
+from cli.door import door, main
 from mrd_core.demo import corpus as demo
 from mrd_core.runs import RunState, RunStore, submit
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.installation import Settings
-from mrd_core.shell import characteristics_command
 from tests.conftest import REPOSITORY
 from tests.support.commands import PATIENCE, Outcome, ended, started
 from tests.support.scored_demo import ROWS, copied, scored_demo
@@ -97,7 +96,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """The reading that needs no choice, by a process of its own that prints JSON."""
     home = tmp_path_factory.mktemp("made")
     run = copied(scored_demo(tmp_path_factory.getbasetemp()), home / "score run")
-    return Made(home, run, ended(started("analysis", "characteristics", run, "--json", MRD_HOME=str(home))))
+    return Made(home, run, ended(started("characteristics", run, "--json", MRD_HOME=str(home))))
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     """Return a function that runs the command line in this process."""
 
     def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["analysis", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["mrd-lens", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO())
         capfd.readouterr()
         code: object = 0
@@ -206,8 +205,8 @@ def test_a_threshold_moves_the_groups_and_nothing_else(made: Made, cli: Callable
 
 def test_the_command_that_a_page_shows_judges_as_the_page_does(made: Made, cli: Callable[..., Outcome]) -> None:
     choices = {"normalisation": ["sum"], "threshold": ["rare_words=1.5", "association=mean"]}
-    command = characteristics_command(default_config(made.run), choices)
-    claims = json.loads(cli(*shlex.split(command)[3:], "--json").out)
+    command = CHARACTERISTICS.shown(default_config(made.run), choices)
+    claims = json.loads(cli(*shlex.split(command)[1:], "--json").out)
     assert claims["rare_words"]["level"] == 1.5
     assert claims["association"]["rule"] == "above the average of the samples"
     untouched = made.claims["initial_probability"]["by_normalisation"]["sum"]
@@ -253,7 +252,7 @@ def exported(made: Made) -> Path:
     """The files of the reading, in a folder that did not exist."""
     folder = made.home / "a folder" / "of files"
     words = ["characteristics", str(made.run), "--out", str(folder), "--json"]
-    outcome = CliRunner().invoke(app, words, env={"MRD_HOME": str(made.home), "MRD_STORE_URL": None})
+    outcome = CliRunner().invoke(door, words, env={"MRD_HOME": str(made.home), "MRD_STORE_URL": None})
     assert outcome.exit_code == 0, outcome.output
     assert str(folder) in outcome.stderr
     assert json.loads(outcome.stdout) == made.claims
@@ -392,7 +391,7 @@ def test_a_missing_corpus_fails_the_reading_and_is_named(run: Path, cli: Callabl
 
 def test_a_bad_option_is_an_error_without_a_traceback_in_a_process_of_its_own(made: Made) -> None:
     arguments = ("characteristics", made.run, "--names", "maybe", "--json")
-    require_readable_error(ended(started("analysis", *arguments, MRD_HOME=str(made.home))), "--names maybe")
+    require_readable_error(ended(started(*arguments, MRD_HOME=str(made.home))), "--names maybe")
 
 
 # run, resume, doctor
@@ -423,8 +422,7 @@ def test_a_config_that_was_written_by_hand_is_carried_out(
     assert CharacteristicsFiles(directory).read_features()[1].config == config
 
 
-def test_run_refuses_a_score_run_and_a_directory_without_a_config(made: Made, cli: Callable[..., Outcome]) -> None:
-    require_readable_error(cli("run", made.run), "python -m mrd_core run")
+def test_run_refuses_a_directory_without_a_config(made: Made, cli: Callable[..., Outcome]) -> None:
     require_readable_error(cli("run", made.home), "config.json")
 
 
@@ -435,17 +433,11 @@ def test_a_reading_that_another_process_makes_is_not_made_twice(run: Path, cli: 
     require_readable_error(cli("characteristics", run), f"run {reading.id}", "is its worker")
 
 
-@pytest.mark.usefixtures("home")
-def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, cli: Callable[..., Outcome]) -> None:
     store, directory = RunStore.open(), queued(run)
     reading = store.find_by_directory(directory)
     assert store.request_cancel(reading.id) is RunState.CANCELLED
-    monkeypatch.chdir(REPOSITORY)
-    # It starts the other package as a process of its own.
-    monkeypatch.setattr(sys, "argv", ["mrd_core", "runs", "resume", reading.id])
-    with pytest.raises(SystemExit) as outcome:
-        resuming()
-    assert outcome.value.code == 0
+    assert cli("runs", "resume", reading.id).code == 0
     done = store.get(reading.id)
     assert (done.state, done.attempt, done.summary["n_samples"]) == (RunState.SUCCEEDED, 2, ROWS)
 
@@ -453,7 +445,7 @@ def test_a_cancelled_reading_is_resumed_by_its_id(run: Path, monkeypatch: pytest
 def test_ctrl_c_cancels_a_reading_and_the_next_call_makes_it(
     run: Path, home: Path, made: Made, cli: Callable[..., Outcome]
 ) -> None:
-    process = started("analysis", "characteristics", run, MRD_HOME=str(home))
+    process = started("characteristics", run, MRD_HOME=str(home))
     deadline = time.monotonic() + PATIENCE
     # The pipeline takes a second to load, so there is time left to interrupt.
     while not [each for each in RunStore.open().list() if each.state is RunState.RUNNING]:
@@ -479,8 +471,3 @@ def test_doctor_names_the_pipeline_with_its_reason(cli: Callable[..., Outcome]) 
     lines = {line.split("  ")[0].strip() for line in outcome.out.splitlines()}
     assert lines >= {"spacy", "pipeline", "features", "language detection"}
     assert "…" not in outcome.out
-
-
-def test_help_lists_the_commands(cli: Callable[..., Outcome]) -> None:
-    commands = re.findall(r"^  (\w+) ", cli("--help").out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["characteristics", "evidence", "compare", "run", "doctor"]

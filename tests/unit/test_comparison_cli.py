@@ -1,4 +1,4 @@
-"""`python -m analysis compare` by its front door: directories and files in, tables, JSON and files out."""
+"""`mrd-lens compare` by its front door: directories and files in, tables, JSON and files out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.__main__ import main
+from cli.door import main
 from tests.support.commands import Outcome
 from tests.support.evaluations import answers_of, write_evaluation
 
@@ -20,7 +20,7 @@ def judge(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     """Return a function that compares in this process."""
 
     def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["analysis", "compare", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["mrd-lens", "compare", *map(str, arguments)])
         capfd.readouterr()
         code: object = 0
         try:

@@ -10,7 +10,7 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from mrd_core.settings.installation import Settings
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import interchange
+from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.job import evaluate_job
@@ -27,7 +28,6 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json, write_frame
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.shell import evaluate_command
 from tests.support import tiny
 from tests.support.commands import Outcome
 from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
@@ -435,6 +435,6 @@ class TestCommand:
             **{"reference": str(reference), "limit": 1, "max_new_tokens": 2, "k_percent": 20.0},
             **{"extraction_likelihood": True, "score_run": scored.directory, "batch_tokens": 64},
         )
-        ended = cli(*shlex.split(evaluate_command(config))[3:], "--out", tmp_path / "run")
+        ended = cli(*shlex.split(EVALUATE.shown(config))[1:], "--out", tmp_path / "run")
         assert ended.code == 0, ended.err
         assert read_config(tmp_path / "run", EvaluateConfig) == config

@@ -14,7 +14,6 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from analysis.__main__ import main
 from analysis.evidence.brief import brief
 from analysis.evidence.change import ParameterChange
 from analysis.evidence.judge import headlines, judge, measurements
@@ -25,6 +24,7 @@ from analysis.evidence.theorem import Theorem
 from analysis.evidence.updates import mean_rank, per_sample, spread, until, updates_until
 from analysis.evidence.validity import Validity
 from analysis.export.evidence import evidence_json
+from cli.door import main
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.runs.directory import write_config
@@ -475,7 +475,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     """Run the command in this process and return how it ended."""
-    monkeypatch.setattr("sys.argv", ["analysis", "evidence", *map(str, arguments)])
+    monkeypatch.setattr("sys.argv", ["mrd-lens", "evidence", *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
@@ -503,7 +503,7 @@ def test_json_has_an_object_for_each_directory(
 def test_without_json_the_verdict_is_printed_with_its_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: list[Path]
 ) -> None:
-    monkeypatch.setattr("analysis.__main__.out", Console(width=120))
+    monkeypatch.setattr("cli.evidence.out", Console(width=120))
     assert run(monkeypatch, *finished) == 0
     lines = capsys.readouterr().out.splitlines()
     printed = " ".join(" ".join(lines).split())

@@ -1,4 +1,4 @@
-"""`python -m mrd_core experiment`, by its front door, and what `mrd-lens evidence` makes of it."""
+"""`mrd-lens experiment`, by its front door, and what `mrd-lens evidence` makes of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.__main__ import main as analysis_main
-from mrd_core.experiments.config import TheoremConfig, ValidityConfig
+from cli.door import main
+from mrd_core.experiments.command import COMMANDS
+from mrd_core.experiments.config import TheoremConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.options import settings_of
 from mrd_core.experiments.unlearner import Unlearner
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
@@ -69,9 +69,10 @@ def undisturbed(scored: Scored, tmp_path_factory: pytest.TempPathFactory) -> Exp
     """The run that `LONG` describes, carried out in one go."""
     settings = settings_in(tmp_path_factory.mktemp("undisturbed"))
     store = RunStore.open(settings)
-    shared = read_config(scored.directory, ScoreConfig).model_dump(include={"model", "forget_set", "estimator"})
-    wishes = settings_of("validity", LONG | {"retain-set": str(scored.retain)})
-    config = ValidityConfig.model_validate(wishes | shared | {"score_run": scored.directory})
+    lists = {name: [LONG[name]] for name in ("methods",)}
+    config = COMMANDS["validity"].read(
+        LONG | lists | {"scores": str(scored.directory), "retain-set": str(scored.retain)}
+    )
     run = submit(config, store=store, settings=settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -90,10 +91,10 @@ def evidence(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
     """Return a function that judges a directory by the command line and reads the JSON that it prints."""
 
     def run(directory: Path) -> Any:
-        monkeypatch.setattr(sys, "argv", ["analysis", "evidence", str(directory), "--json"])
+        monkeypatch.setattr(sys, "argv", ["mrd-lens", "evidence", str(directory), "--json"])
         capfd.readouterr()
         with pytest.raises(SystemExit) as ended:
-            analysis_main()
+            main()
         assert not ended.value.code
         (line,) = capfd.readouterr().out.splitlines()
         return strict(line)
@@ -313,7 +314,7 @@ def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     cli: Any, scored: Scored, undisturbed: ExperimentFiles, evidence: Any, tmp_path: Path
 ) -> None:
     files = ExperimentFiles(tmp_path / "run")
-    process = started("mrd_core", *long(scored, files.directory))
+    process = started(*long(scored, files.directory))
     deadline = time.monotonic() + PATIENCE
     while len(files.finished_units()) < 2:
         assert process.poll() is None, process.communicate()[1]

@@ -9,17 +9,16 @@ from typing import Any
 
 import click
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-import mrd_core.__main__ as cli
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
-from mrd_core.experiments.options import OPTIONS, settings_of, words
+from cli.door import door
+from mrd_core.experiments.command import COMMANDS
+from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig, ValidityConfig
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.options import Option
-from mrd_core.shell import experiment_command
+from tests.support.commands import read_back
 
 SCORED = ScoreConfig(
     forget_set={"source": "org/forget", "split": "train"},
@@ -87,79 +86,39 @@ def scored(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[ExperimentConfig]:
-    """What the command line would run; nothing is run."""
-    configs: list[ExperimentConfig] = []
-
-    def note(config: ExperimentConfig, **_: Any) -> None:
-        configs.append(config)
-        raise typer.Exit
-
-    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MRD_STORE_URL", raising=False)
-    monkeypatch.setattr(cli.experiments, "request", note)
-    return configs
-
-
 def config_of(name: str, scored: Path, **changes: Any) -> ExperimentConfig:
     shared = SCORED.model_dump(include={"forget_set", "model", "estimator"})
     return EXPERIMENTS[name].model_validate({"score_run": scored} | shared | changes)
 
 
-def read_back(command: str) -> None:
-    words = shlex.split(command)
-    assert words[:4] == ["python", "-m", "mrd_core", "experiment"]
-    result = CliRunner().invoke(cli.app, words[3:])
-    assert result.exit_code == 0, result.output or result.exception
-
-
 def option_named(name: str, option: str) -> Option:
-    return next(one for one in OPTIONS[name] if one.name == option)
+    return next(one for one in COMMANDS[name].options if one.name == option)
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
-def test_every_setting_is_read_back_from_the_command_that_says_it(
-    name: str, field: str, scored: Path, asked: list[ExperimentConfig]
-) -> None:
+def test_every_setting_is_read_back_from_the_command_that_says_it(name: str, field: str, scored: Path) -> None:
     config = config_of(name, scored, **NEEDED.get(field, {}) | {field: OTHER[field]})
-    read_back(experiment_command(config))
-    assert asked == [config]
-    assert getattr(asked[0], field) != EXPERIMENTS[name].model_fields[field].default
+    assert read_back(COMMANDS[name].shown(config)) == config
+    assert getattr(config, field) != EXPERIMENTS[name].model_fields[field].default
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_all_settings_at_once_are_read_back(name: str, scored: Path, asked: list[ExperimentConfig]) -> None:
+def test_all_settings_at_once_are_read_back(name: str, scored: Path) -> None:
     fields = {field: OTHER[field] for of, field in FIELDS if of == name and field != "parameters"}
     config = config_of(name, scored, **fields)
-    read_back(experiment_command(config))
-    assert asked == [config]
+    assert read_back(COMMANDS[name].shown(config)) == config
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_the_command_of_the_defaults_names_the_score_run_alone(
-    name: str, scored: Path, asked: list[ExperimentConfig]
-) -> None:
-    command = experiment_command(config_of(name, scored))
-    assert command == f"python -m mrd_core experiment {name} --scores {shlex.quote(str(scored))}"
-    read_back(command)
-    assert asked == [config_of(name, scored)]
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_options_say_all_that_a_configuration_says_and_nothing_else(name: str, scored: Path) -> None:
-    fields = {field: OTHER[field] for of, field in FIELDS if of == name}
-    config = config_of(name, scored, **fields | NEEDED["parameters"] if "parameters" in fields else fields)
-    spoken = words(config)
-    given = {option.removeprefix("--"): value for option, value in zip(spoken[::2], spoken[1::2], strict=True)}
-    reached = settings_of(name, given)
-    assert EXPERIMENTS[name].model_validate(config.model_dump() | reached) == config
-    assert not {"model", "forget_set"} & reached.keys()
+def test_the_command_of_the_defaults_names_the_score_run_alone(name: str, scored: Path) -> None:
+    command = COMMANDS[name].shown(config_of(name, scored))
+    assert command == f"mrd-lens experiment {name} --scores {shlex.quote(str(scored))}"
+    assert read_back(command) == config_of(name, scored)
 
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_setting_has_an_option_with_a_help_text_that_tells_its_default(name: str, field: str) -> None:
-    (option, *parts) = (one for one in OPTIONS[name] if one.path[0] == field)
+    (option, *parts) = (one for one in COMMANDS[name].options if one.path[0] == field)
     described = EXPERIMENTS[name].model_fields[field].description
     assert described
     assert option.help.startswith(described)
@@ -170,50 +129,46 @@ def test_every_setting_has_an_option_with_a_help_text_that_tells_its_default(nam
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_no_two_options_have_a_name_or_a_setting_in_common(name: str) -> None:
-    for values in ([one.name for one in OPTIONS[name]], [one.path for one in OPTIONS[name]]):
+    for values in ([one.name for one in COMMANDS[name].options], [one.path for one in COMMANDS[name].options]):
         assert max(Counter(values).values()) == 1
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_help_lists_every_option_with_its_help(name: str) -> None:
-    group: Any = typer.main.get_command(cli.app)
-    command: click.Command = group.commands["experiment"].commands[name]
+    group: Any = door.get_command(click.Context(door), "experiment")
+    command: click.Command = group.commands[name]
     assert EXPERIMENTS[name].figure in (command.help or "")
-    help_of = {option: one.help for one in command.params for option in one.opts}  # type: ignore[attr-defined]
-    for option in OPTIONS[name]:
-        assert help_of[f"--{option.name}"] == option.help
+    helps = {option: one.help for one in command.params for option in one.opts}  # type: ignore[attr-defined]
+    for option in COMMANDS[name].options:
+        assert helps[f"--{option.name}"] == option.help
         assert "None" not in option.help
-    assert all(help_of[option] for option in ("--scores", "--model", "--forget-set", "--out", "--json"))
-    shown = CliRunner().invoke(cli.app, ["experiment", name, "--help"], terminal_width=300).output
-    assert all(f"--{option.name} " in shown for option in OPTIONS[name])
+    assert all(helps[option] for option in ("--scores", "--model", "--forget-set", "--out", "--json"))
+    shown = CliRunner().invoke(door, ["experiment", name, "--help"], terminal_width=300).output
+    assert all(f"--{option.name} " in shown for option in COMMANDS[name].options)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_without_scores_samples_and_model_can_be_described_in_full(
-    name: str, asked: list[ExperimentConfig]
-) -> None:
-    assert {one.name for one in OPTIONS[name] if one.path[0] in ("model", "forget_set")} == STUDIED.keys()
+def test_without_scores_samples_and_model_can_be_described_in_full(name: str) -> None:
+    described = {one.name for one in COMMANDS[name].options if one.path[0] in ("model", "forget_set")}
+    assert described == STUDIED.keys() | {"model", "forget-set"}
     options = [word for option, value in STUDIED.items() for word in (f"--{option}", value)]
     studied = ["--model", "org/model", "--forget-set", "org/forget"]
-    result = CliRunner().invoke(cli.app, ["experiment", name, *studied, *options])
-    assert result.exit_code == 0, result.exception
-    (config,) = asked
+    config = read_back(shlex.join(["mrd-lens", "experiment", name, *studied, *options]))
+    assert read_back(COMMANDS[name].shown(config)) == config
     assert config.score_run is None
     assert (config.model.source, config.forget_set.source) == ("org/model", "org/forget")
     assert {option: option_named(name, option).value_of(config) for option in STUDIED} == STUDIED
 
 
-def test_paths_are_made_absolute_and_names_are_left_alone(
-    asked: list[ExperimentConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_are_made_absolute_and_names_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("model", "adapter", "forget.jsonl", "keep.csv", "demo"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     options = "--model model --adapter adapter --forget-set forget.jsonl --retain-set"
-    for retain in ("keep.csv", "demo"):
-        result = CliRunner().invoke(cli.app, ["experiment", "validity", *options.split(), retain])
-        assert result.exit_code == 0, result.exception
-    first, second = (config.model_dump() for config in asked)
+    first, second = (
+        read_back(f"mrd-lens experiment validity {options} {retain}").model_dump()
+        for retain in ("keep.csv", "demo")
+    )
     assert first["model"]["source"] == str(tmp_path / "model")
     assert first["model"]["adapter"] == str(tmp_path / "adapter")
     assert first["forget_set"]["source"] == str(tmp_path / "forget.jsonl")
@@ -221,12 +176,21 @@ def test_paths_are_made_absolute_and_names_are_left_alone(
     assert second["retain"]["source"] == "demo"
 
 
-def test_values_with_commas_between_them_may_have_spaces_too() -> None:
-    assert settings_of("validity", {"methods": " ga, wga ,", "parameters": "beta = 2, granularity=group"}) == {
-        "methods": ["ga", "wga"],
-        "parameters": {"beta": 2.0, "granularity": "group"},
-    }
+def test_values_with_commas_between_them_may_have_spaces_too(scored: Path) -> None:
+    typed = {"scores": str(scored), "methods": [" ga, wga ,"], "parameters": ["beta = 2, granularity=group"]}
+    config = COMMANDS["validity"].read(typed)
+    assert isinstance(config, ValidityConfig)
+    assert (config.methods, config.parameters) == (("ga", "wga"), {"beta": 2.0, "granularity": "group"})
 
 
-def test_what_was_not_given_is_left_to_the_configuration() -> None:
-    assert settings_of("theorem", {option.name: None for option in OPTIONS["theorem"]}) == {}
+def test_what_was_not_given_is_left_to_the_configuration(scored: Path) -> None:
+    form = COMMANDS["theorem"]
+    nothing = {option.name: None for option in form.options}
+    assert form.read(nothing | {"scores": str(scored)}) == config_of("theorem", scored)
+
+
+def test_another_device_than_that_of_the_scores_is_said_and_read_back(scored: Path) -> None:
+    config = config_of("theorem", scored, model=SCORED.model.model_copy(update={"device": "cpu"}))
+    command = COMMANDS["theorem"].shown(config)
+    assert command.endswith("--device cpu")
+    assert read_back(command) == config

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import spacy
 
-from analysis.doctor import findings
 from analysis.text.pipeline.loading import LONGEST, SHIPPED, choose, installed, load
+from cli.doctor import reading
 from mrd_core.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -188,7 +188,7 @@ def test_choosing_loads_neither_spacy_nor_torch() -> None:
 
 def test_the_doctor_says_what_reads_and_why(packages: Path) -> None:
     declare(packages, "de_core_news_sm")
-    report = {finding.what: finding for finding in findings()}
+    report = {finding.what: finding for finding in reading()}
     pipeline = load()
     assert report["spacy"].value == version("spacy")
     assert report["pipeline"].value == f"{pipeline.name} {pipeline.version}"
@@ -202,6 +202,6 @@ def test_the_doctor_says_what_reads_and_why(packages: Path) -> None:
 def test_the_doctor_names_a_pipeline_that_is_chosen_and_does_not_load(packages: Path) -> None:
     declare(packages, "en_core_web_trf")
     (packages / "spacy_curated_transformers.py").touch()
-    report = {finding.what: finding for finding in findings()}
+    report = {finding.what: finding for finding in reading()}
     assert report["pipeline"].value == "none"
     assert "en_core_web_trf" in report["pipeline"].why

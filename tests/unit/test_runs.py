@@ -38,7 +38,7 @@ from mrd_core.runs import (
 )
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
-from mrd_core.runs.launcher import PACKAGE_ROOT, queue_of
+from mrd_core.runs.launcher import queue_of
 from mrd_core.runs.liveness import ProcessIdentity, is_gone, process_exists
 from mrd_core.runs.record import EDGES
 from mrd_core.runs.schema import METADATA, RUNS
@@ -46,6 +46,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
+from tests.conftest import REPOSITORY
 
 S = RunState
 JOBS = "tests.support.run_jobs"
@@ -293,7 +294,7 @@ def test_several_processes_may_open_a_fresh_store_and_write_at_once(settings):
         "run = store.create('score', 't', 'cpu', Path(sys.argv[1]));"
         "[store.add_metrics(run.id, step, {'x': step}) for step in range(25)]"
     )
-    environment = os.environ | {"MRD_HOME": str(settings.home), "PYTHONPATH": str(PACKAGE_ROOT)}
+    environment = os.environ | {"MRD_HOME": str(settings.home), "PYTHONPATH": str(REPOSITORY)}
     environment.pop("MRD_STORE_URL", None)
     writers = [
         subprocess.Popen([sys.executable, "-c", script, str(settings.home / f"r{i}")], env=environment)
@@ -404,7 +405,7 @@ def test_submit_refuses_a_directory_whose_run_is_known_though_its_files_are_gone
 
 
 def test_the_command_of_a_run_is_one_a_user_can_type(tmp_path):
-    assert command_for(tmp_path) == [sys.executable, "-m", "mrd_core", "run", str(tmp_path)]
+    assert command_for(tmp_path) == [sys.executable, str(REPOSITORY / "cli"), "run", str(tmp_path)]
 
 
 @pytest.mark.parametrize(("device", "queue"), [("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")])
@@ -639,7 +640,7 @@ def test_the_worker_outlives_the_process_that_launched_it(store, settings):
     environment = os.environ | {
         "MRD_HOME": str(settings.home),
         "MRD_STORE_URL": settings.store_url,
-        "PYTHONPATH": str(PACKAGE_ROOT),
+        "PYTHONPATH": str(REPOSITORY),
     }
     command = [sys.executable, "-W", "error", "-c", parent, run.id, WORKER, f"{JOBS}:count"]
     launcher = subprocess.Popen(
@@ -871,7 +872,7 @@ def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
 
 def test_one_command_carries_out_every_kind_of_run(store, settings):
     reading = reading_of(store, settings, submitted(store, settings))
-    assert command_for(reading.directory)[2:] == ["mrd_core", "run", str(reading.directory)]
+    assert command_for(reading.directory)[1:] == [str(REPOSITORY / "cli"), "run", str(reading.directory)]
     assert worker.run(reading.directory, store=store) is S.FAILED
     assert "holds no finished score run" in store.get(reading.id).error.cause
 

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.job import score_job
+from mrd_core.settings.command import process
 from tests.conftest import REPOSITORY
 from tests.unit.conftest import CONTEXT, rows, write_rows
 
@@ -176,9 +176,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def started(*arguments: str) -> subprocess.Popen[bytes]:
-    """Start `python -m mrd_core …`."""
-    command = [sys.executable, "-m", "mrd_core", *arguments]
-    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start `mrd-lens …`."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(process(*arguments), cwd=REPOSITORY, **quiet)
 
 
 def kill_at_random(process: subprocess.Popen[bytes], files: RunFiles, chance: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""The shell command on a page does what the page would do."""
+"""The shell command that is shown for scores and characteristics reads back as the same configuration."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-import analysis.__main__ as analysis_cli
-import mrd_core.__main__ as cli
+from analysis.characteristics.command import CHARACTERISTICS
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.strata import Rule, Threshold, spelt
 from analysis.characteristics.strata import parsed as parsed_threshold
 from analysis.text.config import ReadingConfig
-from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
+from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
-from mrd_core.shell import characteristics_command, score_command
+from tests.support.commands import read_back
 
 DEMO = ForgetSetConfig(source="demo")
 CONFIGS = {
@@ -72,42 +70,26 @@ CONFIGS = {
 }
 
 
-@pytest.fixture
-def parsed(monkeypatch: pytest.MonkeyPatch) -> list[ScoreConfig]:
-    """What the command line would score; nothing is scored."""
-    configs: list[ScoreConfig] = []
-    monkeypatch.setattr(cli, "_score", lambda config, _directory, _as_json: configs.append(config))
-    return configs
-
-
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_command_line_reads_back_the_same_settings(name: str, parsed: list[ScoreConfig]) -> None:
-    words = shlex.split(score_command(CONFIGS[name]))
-    assert words[:3] == ["python", "-m", "mrd_core"]
-    result = CliRunner().invoke(cli.app, words[3:])
-    assert result.exit_code == 0, result.output
-    assert parsed == [CONFIGS[name]]
+def test_the_command_line_reads_back_the_same_settings(name: str) -> None:
+    assert read_back(SCORE.shown(CONFIGS[name])) == CONFIGS[name]
 
 
-def test_a_path_is_read_back_from_any_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parsed: list[ScoreConfig]
-) -> None:
+def test_a_path_is_read_back_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "my data" / "forget set.jsonl"
     file.parent.mkdir()
     file.touch()
     config = ScoreConfig(forget_set=ForgetSetConfig(source=str(file)))
     monkeypatch.chdir("/")
-    assert CliRunner().invoke(cli.app, shlex.split(score_command(config))[3:]).exit_code == 0
-    assert parsed == [config]
+    assert read_back(SCORE.shown(config)) == config
 
 
 def test_settings_at_their_defaults_are_left_out() -> None:
-    command = score_command(ScoreConfig(forget_set=DEMO))
-    assert command == "python -m mrd_core score --model demo --forget-set demo"
+    assert SCORE.shown(ScoreConfig(forget_set=DEMO)) == "mrd-lens score --forget-set demo --model demo"
 
 
 def test_the_paper_preset_needs_only_its_name() -> None:
-    command = score_command(ScoreConfig(forget_set=DEMO, estimator=EstimatorConfig.paper()))
+    command = SCORE.shown(ScoreConfig(forget_set=DEMO, estimator=EstimatorConfig.paper()))
     assert command.endswith("--preset paper")
 
 
@@ -132,19 +114,6 @@ READINGS = {
 }
 
 
-@pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[CharacteristicsConfig]:
-    """What the command line would read; nothing is read."""
-    configs: list[CharacteristicsConfig] = []
-
-    def stop(config: CharacteristicsConfig) -> None:
-        configs.append(config)
-        raise UserError("The reading", "is not made here.", "Look at its configuration.")
-
-    monkeypatch.setattr(analysis_cli, "_carried_out", stop)
-    return configs
-
-
 @pytest.fixture(params=["demo", "org/model"])
 def score_run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The directory of a score run, in a folder whose name needs quoting."""
@@ -155,18 +124,15 @@ def score_run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", READINGS)
-def test_the_command_line_reads_with_the_same_settings(
-    name: str, score_run: Path, readings: list[CharacteristicsConfig]
-) -> None:
+def test_the_command_line_reads_with_the_same_settings(name: str, score_run: Path) -> None:
     config = CharacteristicsConfig(score_run=score_run, **READINGS[name])
-    words = shlex.split(characteristics_command(config, {}))
-    assert words[:5] == ["python", "-m", "analysis", "characteristics", str(score_run)]
-    CliRunner().invoke(analysis_cli.app, words[3:])
-    assert readings == [config]
+    command = CHARACTERISTICS.shown(config)
+    assert shlex.split(command)[:3] == ["mrd-lens", "characteristics", str(score_run)]
+    assert read_back(command) == config
 
 
 def test_a_corpus_is_read_back_from_any_directory(
-    score_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, readings: list[CharacteristicsConfig]
+    score_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "my data" / "training set.jsonl"
     file.parent.mkdir()
@@ -174,30 +140,26 @@ def test_a_corpus_is_read_back_from_any_directory(
     monkeypatch.chdir("/")
     corpus = ForgetSetConfig(source=str(file), invalid_rows="skip")
     config = CharacteristicsConfig(score_run=score_run, corpus=corpus)
-    CliRunner().invoke(analysis_cli.app, shlex.split(characteristics_command(config, {}))[3:])
-    assert readings == [config]
+    assert read_back(CHARACTERISTICS.shown(config)) == config
 
 
-def test_choices_beside_the_reading_are_options_that_may_be_repeated(
-    score_run: Path, readings: list[CharacteristicsConfig]
-) -> None:
+def test_choices_beside_the_reading_are_options_that_may_be_repeated(score_run: Path) -> None:
     chosen = {"rare_words": Threshold(Rule.FIXED, 2.5), "association": Threshold(Rule.MEDIAN)}
     config = CharacteristicsConfig(score_run=score_run)
     thresholds = [spelt(name, threshold) for name, threshold in chosen.items()]
     choices = {"scope": ["full"], "normalisation": ["sum"], "threshold": thresholds}
-    words = shlex.split(characteristics_command(config, choices))
+    command = CHARACTERISTICS.shown(config, choices)
+    words = shlex.split(command)
     assert words[words.index("--scope") :] == [
         *("--scope", "full", "--normalisation", "sum"),
         *("--threshold", "rare_words=2.5", "--threshold", "association=median"),
     ]
     assert dict(map(parsed_threshold, thresholds)) == chosen
-    CliRunner().invoke(analysis_cli.app, words[3:])
-    assert readings == [config]
+    assert read_back(command) == config
 
 
 def test_of_a_reading_only_the_corpus_is_always_named() -> None:
     config = CharacteristicsConfig(score_run=Path("/runs/one"), corpus=DEMO)
-    command = characteristics_command(config, {})
-    assert command == "python -m analysis characteristics /runs/one --corpus demo"
-    bare = characteristics_command(config.model_copy(update={"corpus": None}), {})
-    assert bare == "python -m analysis characteristics /runs/one --corpus none"
+    assert CHARACTERISTICS.shown(config) == "mrd-lens characteristics /runs/one --corpus demo"
+    bare = config.model_copy(update={"corpus": None})
+    assert CHARACTERISTICS.shown(bare) == "mrd-lens characteristics /runs/one --corpus none"

@@ -1,4 +1,4 @@
-"""`python -m mrd_core unlearn`, by its front door."""
+"""`mrd-lens unlearn`, by its front door."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_unlearn_ends_with_one_line_of_json_and_leaves_the_model(scored: Scored,
         tmp_path / "run",
     ]
     command = ["unlearn", "--model", scored.model, "--scores", scored.directory, *options, *FEW, "--json"]
-    outcome = ended(started("mrd_core", *command))
+    outcome = ended(started(*command))
     assert outcome.code == 0, outcome.err
     (line,) = outcome.out.splitlines()
     summary = json.loads(line)

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from mrd_core.runs.files import read_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
+from mrd_core.settings.command import process as process_of
 from mrd_core.unlearning import checkpoints, job, recorder
 from mrd_core.unlearning.config import CurriculumConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
@@ -503,7 +503,7 @@ def test_a_worker_that_is_killed_is_taken_up_and_ends_as_if_it_had_not_been(plac
         "OMP_NUM_THREADS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "mrd_core", "run", str(run.run.directory)],
+        process_of("run", run.run.directory),
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.DEVNULL,

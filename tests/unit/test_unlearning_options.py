@@ -9,16 +9,15 @@ from typing import Any
 
 import click
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-import mrd_core.__main__ as cli
+from cli.door import door
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.shell import unlearn_command
+from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.options import OPTIONS, settings_of, words
+from tests.support.commands import read_back
 
 SCORED = ModelConfig(source="org/scored", template="plain")
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -118,46 +117,26 @@ def scored(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[UnlearnConfig]:
-    """What the command line would run; nothing is run."""
-    configs: list[UnlearnConfig] = []
-
-    def note(config: UnlearnConfig, **_: Any) -> None:
-        configs.append(config)
-        raise typer.Exit
-
-    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MRD_STORE_URL", raising=False)
-    monkeypatch.setattr(cli, "request", note)
-    return configs
-
-
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_command_line_reads_back_the_same_run(name: str, scored: Path, asked: list[UnlearnConfig]) -> None:
+def test_the_command_line_reads_back_the_same_run(name: str, scored: Path) -> None:
     config = config_of(scored, **CONFIGS[name])
-    command = shlex.split(unlearn_command(config, SCORED))
-    assert command[:4] == ["python", "-m", "mrd_core", "unlearn"]
-    result = CliRunner().invoke(cli.app, command[3:])
-    assert result.exit_code == 0, result.output or result.exception
-    assert asked == [config]
+    command = UNLEARN.shown(config)
+    assert command.startswith("mrd-lens unlearn --scores ")
+    assert read_back(command) == config
 
 
 def test_settings_at_their_defaults_are_left_out(scored: Path) -> None:
-    command = unlearn_command(config_of(scored), SCORED)
-    assert command == f"python -m mrd_core unlearn --scores {shlex.quote(str(scored))}"
+    assert UNLEARN.shown(config_of(scored)) == f"mrd-lens unlearn --scores {shlex.quote(str(scored))}"
 
 
 def test_paths_are_made_absolute_and_words_are_left_alone(
-    scored: Path, asked: list[UnlearnConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("refusals.txt", "keep.csv", "retrained"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
     options = "--refusals refusals.txt --retain-set keep.csv --threshold-source reference --reference retrained"
-    result = CliRunner().invoke(cli.app, ["unlearn", "--scores", str(scored), *options.split()])
-    assert result.exit_code == 0, result.exception
-    (config,) = asked
+    config = read_back(f"mrd-lens unlearn --scores {shlex.quote(str(scored))} {options}")
     assert config.refusals == tmp_path / "refusals.txt"
     assert config.retain.samples is not None
     assert config.retain.samples.source == str(tmp_path / "keep.csv")
@@ -165,7 +144,7 @@ def test_paths_are_made_absolute_and_words_are_left_alone(
 
 
 def test_every_setting_of_a_run_has_an_option_but_those_of_column_mappings() -> None:
-    reached = {option.path for option in OPTIONS}
+    reached = {option.path for option in UNLEARN.options}
     config = UnlearnConfig.model_validate(
         {
             "score_run": "run",
@@ -176,53 +155,47 @@ def test_every_setting_of_a_run_has_an_option_but_those_of_column_mappings() -> 
     )
     everything = set(_leaves(config.model_dump(), ()))
     assert reached <= everything | {("parameters",)}
-    spoken = {("score_run",), ("model", "source"), ("kind",)}
-    of_files = {"layout", "columns", "duplicates", "invalid_rows", "prompt", "answer", "id", "training_count"}
-    rest = {path for path in everything - reached - spoken if not of_files & set(path)}
-    assert rest <= {("stopping", "held_out", name) for name in ("subset", "split")} | {
-        ("retain", "samples", "columns", "split"),
-        ("stopping", "held_out", "columns", "split"),
-    }
+    of_files = {"layout", "columns", "duplicates", "invalid_rows"}
+    assert {path for path in everything - reached if not of_files & set(path)} == {("kind",)}
 
 
 def test_no_two_options_have_a_name_or_a_setting_in_common() -> None:
-    for values in ([option.name for option in OPTIONS], [option.path for option in OPTIONS]):
+    for values in ([option.name for option in UNLEARN.options], [option.path for option in UNLEARN.options]):
         assert max(Counter(values).values()) == 1
 
 
 def test_help_lists_every_option_with_its_help() -> None:
-    group = typer.main.get_command(cli.app)
-    assert isinstance(group, click.Group | typer.core.TyperGroup)
-    command = group.commands["unlearn"]  # type: ignore[union-attr]
-    help_of = {name: one.help for one in command.params for name in one.opts}
-    for option in OPTIONS:
-        assert help_of[f"--{option.name}"] == option.help
+    command = door.get_command(click.Context(door), "unlearn")
+    helps = {name: parameter.help for parameter in command.params for name in parameter.opts}
+    for option in UNLEARN.options:
+        assert helps[f"--{option.name}"] == option.help
         assert option.help
-    assert {"--model", "--scores", "--out", "--json"} <= set(help_of)
-    shown = " ".join(CliRunner().invoke(cli.app, ["unlearn", "--help"], terminal_width=300).output.split())
-    assert all(f"--{option.name} " in shown for option in OPTIONS)
+    assert {"--model", "--scores", "--out", "--json"} <= set(helps)
+    printed = " ".join(CliRunner().invoke(door, ["unlearn", "--help"], terminal_width=300).output.split())
+    assert all(f"--{option.name} " in printed for option in UNLEARN.options)
 
 
-def test_a_limit_of_steps_stands_alone_and_without_any_there_is_one_of_epochs() -> None:
-    assert settings_of({"max-steps": "5"})["limits"] == {"max_steps": "5"}
-    assert settings_of({"max-seconds": "5"})["limits"] == {"max_seconds": "5", "max_epochs": 20}
-    assert settings_of({})["limits"] == {"max_epochs": 20}
+def test_a_limit_of_steps_stands_alone_and_without_any_there_is_one_of_epochs(scored: Path) -> None:
+    def limits(**typed: str) -> tuple[int | None, float | None]:
+        limits = UNLEARN.read({"scores": str(scored)} | typed).limits
+        return limits.max_steps, limits.max_epochs
+
+    assert limits(**{"max-steps": "5"}) == (5, None)
+    assert limits(**{"max-seconds": "5"}) == (None, 20)
+    assert limits() == (None, 20)
 
 
-def test_what_was_not_given_is_left_to_the_configuration() -> None:
-    assert settings_of({"seed": None, "extraction": False, "report-to": [], "keep-forgotten": True}) == {
-        "curriculum": {"drop_forgotten": False},
-        "limits": {"max_epochs": 20},
-    }
+def test_what_was_not_given_is_left_to_the_configuration(scored: Path) -> None:
+    typed = {"scores": str(scored), "seed": None, "extraction": False, "report-to": (), "keep-forgotten": True}
+    assert UNLEARN.read(typed) == config_of(scored, curriculum={"drop_forgotten": False})
 
 
-def test_a_parameter_is_a_number_where_it_reads_as_one() -> None:
-    assert settings_of({"parameter": ["beta = 0.5", "average=samples"]})["parameters"] == {
-        "beta": 0.5,
-        "average": "samples",
-    }
-    config = config_of(Path("run"), method="wga", parameters={"beta": 2.0, "average": "samples"})
-    assert "beta=2.0" in words(config)
+def test_a_parameter_is_a_number_where_it_reads_as_one(scored: Path) -> None:
+    given = {"scores": str(scored), "method": "wga"}
+    config = UNLEARN.read(given | {"parameter": ["beta = 0.5", "average=samples"]})
+    assert config.parameters == {"beta": 0.5, "average": "samples"}
+    assert UNLEARN.read(given | {"parameter": ["beta = 0.5, average=samples"]}) == config
+    assert UNLEARN.shown(config).endswith("--parameter beta=0.5,average=samples")
 
 
 def _leaves(settings: dict[str, Any], path: tuple[str, ...]) -> list[tuple[str, ...]]:

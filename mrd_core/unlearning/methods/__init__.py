@@ -41,3 +41,11 @@ _DECLARED: list[Method] = [module.METHOD for module in _MODULES if hasattr(modul
 METHODS: Mapping[str, Method] = MappingProxyType(
     {method.name: method for method in sorted(_DECLARED, key=lambda method: (method.place, method.name))}
 )
+
+
+def parameters_in_words() -> str:
+    """Return which method has which parameters, with their defaults: `npo: beta=0.1; …`."""
+    return "; ".join(
+        f"{method.name}: {', '.join(f'{parameter.name}={parameter.default}' for parameter in method.parameters)}"
+        for method in METHODS.values()
+    )

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from analysis.characteristics.command import CHARACTERISTICS
 from analysis.characteristics.judgement import Judgement
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, spelt
 from analysis.export.characteristics import exports
 from mrd_core.runs import Run
-from mrd_core.shell import characteristics_command
 
 DEFAULTS = {criterion.name: criterion.default for criterion in CRITERIA}
 LABELS = {
@@ -52,5 +52,5 @@ def show(
             icon=":material/download:",
         )
     st.code(
-        characteristics_command(found.about.config, _choices(found, thresholds)), language="bash", wrap_lines=True
+        CHARACTERISTICS.shown(found.about.config, _choices(found, thresholds)), language="bash", wrap_lines=True
     )

@@ -14,7 +14,7 @@ from analysis.text.pipeline.loading import choose
 from mrd_core.errors import UserError
 from mrd_core.runs import Run
 from mrd_core.samples.config import ForgetSetConfig, Scope
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from pages.shell import session
 from pages.shell.launching import launch
 from pages.shell.notices import heading, literal

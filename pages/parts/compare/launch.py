@@ -10,10 +10,10 @@ import streamlit as st
 
 from analysis.comparison.evaluated import ORIGINAL
 from mrd_core.errors import UserError
+from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.request import completed
 from mrd_core.runs import ACTIVE, Run, RunState
-from mrd_core.shell import evaluate_command
 from pages.parts.compare import progress as compare_progress
 from pages.parts.compare import runs as compare_runs
 from pages.parts.compare import settings as compare_settings
@@ -66,7 +66,7 @@ def show(run: Run) -> None:
         with place:
             planned = _offered(scored, chosen, values)
         if planned:
-            commands = (evaluate_command(plan.config) for plan in planned)
+            commands = (EVALUATE.shown(plan.config) for plan in planned)
             shell.code("\n".join(commands), language="bash", wrap_lines=True)
     compare_progress.show([*(plan.same for plan in planned if plan.same), *_unfinished(run)])
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mrd_core.errors import UserError
-from mrd_core.runs import ACTIVE, Run, RunState, command_for
+from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.settings.command import shown
 from pages.parts.compare import runs as compare_runs
 from pages.shell import layout as unlearn_layout
 from pages.shell import run_panel, session
@@ -111,7 +112,7 @@ def _details(runs: Sequence[Run]) -> None:
     with log:
         wanted = st.selectbox("Evaluation", list(named), format_func=named.__getitem__, key="compare_log_run")
         run = session.store().get(wanted)
-        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
+        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
         run_panel.log(run.id)
         if run.error and run.error.traceback:
             st.code(run.error.traceback, language=None, wrap_lines=True)

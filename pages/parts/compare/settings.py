@@ -9,7 +9,7 @@ import streamlit as st
 from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from pages.shell import session
 from pages.shell.inputs import key_of, number, pick, switch, text
 from pages.shell.scored import DEMO, Scored

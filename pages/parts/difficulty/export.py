@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
 from analysis.difficulty import Variant
-from mrd_core.runs import Run, command_for
+from mrd_core.runs import Run
 from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.shell import score_command
+from mrd_core.settings.command import shown
 from pages.shell import session
 from pages.shell.deletion import confirm_deletion
 
@@ -51,10 +51,8 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
         st.rerun()
     if row.button("Delete run", key="delete", icon=":material/delete:"):
         confirm_deletion(run.id, session.leave_run)
-    st.code(score_command(config), language="bash", wrap_lines=True)
-    st.caption(
-        f"Or the very same run from its config.json: `{' '.join(['python', *command_for(Path('RUN_DIR'))[1:]])}`"
-    )
+    st.code(SCORE.shown(config), language="bash", wrap_lines=True)
+    st.caption(f"Or the very same run from its config.json: `{shown('run', 'RUN_DIR')}`")
 
 
 def _as_parquet(table: pd.DataFrame) -> bytes:

@@ -14,11 +14,11 @@ from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.cost import Cost, estimate
 from mrd_core.scoring.files import RunFiles
-from mrd_core.settings.configuration import help_of
-from mrd_core.shell import score_command
+from mrd_core.settings.fields import help_of
 from pages.shell import session
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
@@ -44,7 +44,7 @@ def show(chosen: session.Chosen) -> None:
             session.open_run(launch(config, partial(_save, chosen)).id)
             st.rerun()
     with st.expander("The same from the shell", icon=":material/terminal:"):
-        st.code(score_command(config), language="bash", wrap_lines=True)
+        st.code(SCORE.shown(config), language="bash", wrap_lines=True)
         st.code(config.model_dump_json(indent=2), language="json")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
 from mrd_core.experiments.cost import Cost, estimate
 from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
-from mrd_core.shell import experiment_command
 from pages.parts.evidence import runs as evidence_runs
 from pages.shell import session
 from pages.shell.launching import launch
@@ -21,7 +21,7 @@ def offer(of: Scored, config: ExperimentConfig) -> None:
     cost = _cost(of, config)
     _button(config, cost, "Run", f"evidence_launch_{config.name}")
     st.caption(f"By {cost.basis}.")
-    st.code(experiment_command(config), language="bash", wrap_lines=True)
+    st.code(COMMANDS[config.name].shown(config), language="bash", wrap_lines=True)
 
 
 def one_click(of: Scored, config: ValidityConfig) -> None:

@@ -22,7 +22,7 @@ from mrd_core.experiments.config import (
 )
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_TITLES
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.methods import METHODS
 from pages.parts.evidence import defaults as evidence_defaults
 from pages.shell import layout as unlearn_layout

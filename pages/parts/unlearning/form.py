@@ -19,8 +19,8 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.records import ScoreSummary
-from mrd_core.settings.configuration import help_of
-from mrd_core.shell import unlearn_command
+from mrd_core.settings.fields import help_of
+from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import Cost, estimate
 from mrd_core.unlearning.methods import METHODS
@@ -212,7 +212,7 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
         return True
     st.caption(basis)
     with st.expander("The same from the shell", icon=":material/terminal:"):
-        commands = (unlearn_command(config, scored.config.model) for config in configs)
+        commands = (UNLEARN.shown(config) for config in configs)
         st.code("\n".join(commands), language="bash", wrap_lines=True)
         st.code(configs[0].model_dump_json(indent=2), language="json")
         if len(configs) > 1:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mrd_core.errors import UserError
-from mrd_core.runs import ACTIVE, Run, RunState, command_for
+from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.settings.command import shown
 from pages.parts.unlearning import charts as unlearn_charts
 from pages.parts.unlearning import result as unlearn_result
 from pages.shell import layout as unlearn_layout
@@ -117,7 +118,7 @@ def _details(runs: Sequence[Run]) -> None:
     with log:
         wanted = st.selectbox("Run", list(names), format_func=names.__getitem__, key="unlearn_log_run")
         run = session.store().get(wanted)
-        st.code(" ".join(command_for(run.directory)), language="bash", wrap_lines=True)
+        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
         run_panel.log(run.id)
         if run.error and run.error.traceback:
             st.code(run.error.traceback, language=None, wrap_lines=True)

@@ -13,7 +13,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.scoring.columns import MRD_TITLES
-from mrd_core.settings.configuration import help_of
+from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.config import (
     CurriculumConfig,
     EvaluationDuringConfig,

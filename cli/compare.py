@@ -1,4 +1,4 @@
-"""What `python -m analysis compare` prints and writes: a comparison with all that stands beside it."""
+"""`mrd-lens compare`: a comparison with all that stands beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import click
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,6 +16,7 @@ import plotly.graph_objects as go
 from analysis.comparison.columns import COMPLETENESS
 from analysis.comparison.evaluated import Evaluated, read
 from analysis.comparison.paths import on_the_way
+from analysis.comparison.strata import COLUMN as DIFFICULTY_COLUMN
 from analysis.comparison.strata import (
     INTERACTION,
     by_stratum,
@@ -23,7 +25,8 @@ from analysis.comparison.strata import (
     require_scores,
     title_of_samples,
 )
-from analysis.comparison.table import Comparison, compare, default_baseline
+from analysis.comparison.table import Comparison, default_baseline
+from analysis.comparison.table import compare as compare_runs
 from analysis.export.comparison import (
     GROUP,
     by_difficulty,
@@ -34,13 +37,60 @@ from analysis.export.comparison import (
     signed,
     table,
     tasks,
+    write_exports,
 )
 from analysis.figures import comparison as figures
+from cli.terminal import grid, note, out, print_json, require_folder, say
 from mrd_core.errors import UserError
 
 # Groups beside the baseline in one table of a terminal.
 ABREAST = 2
 CELL_WIDTH = 22
+
+
+@click.command(no_args_is_help=True)
+@click.argument(
+    "sources",
+    metavar="DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directories of evaluations, or result files of OpenUnlearning (JSON).",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    help="The one that the others are held against; by default the first of a model that nothing was unlearned "
+    "from.",
+)
+@click.option(
+    "--column", default=DIFFICULTY_COLUMN, help="Column of the scores by which samples are hard or easy."
+)
+@click.option(
+    "out_dir",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for tables (CSV, Markdown, LaTeX) and figures (HTML).",
+)
+@click.option("as_json", "--json", is_flag=True, help="Print one JSON object instead of tables.")
+def compare(
+    sources: tuple[Path, ...], baseline: Path | None, column: str, out_dir: Path | None, as_json: bool
+) -> None:
+    """Compare evaluations."""
+    if out_dir:
+        require_folder(out_dir)
+    comparison = compared(sources, baseline, column)
+    if as_json:
+        print_json(comparison.as_json())
+    else:
+        for title, frame in comparison.tables():
+            out.print(grid(title, frame))
+        for caution in comparison.cautions():
+            say(f"Mind: {caution}")
+    if out_dir:
+        contents = comparison.exports()
+        write_exports(out_dir, contents)
+        note(f"Written to {out_dir}: {', '.join(contents)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +109,14 @@ class Compared:
     metric: str
     notes: tuple[str, ...]
 
-    def said(self) -> list[str]:
+    def cautions(self) -> list[str]:
         """Return all that a reader must know, in sentences."""
         contrasts = by_difficulty(self.frames["strata"], "Completeness") if "strata" in self.frames else []
         return [*self.comparison.notes, *self.notes, *contrasts]
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON values."""
-        return comparison_json(self.comparison, **self.frames) | {"notes": self.said()}
+        return comparison_json(self.comparison, **self.frames) | {"notes": self.cautions()}
 
     def exports(self) -> Mapping[str, Callable[[], bytes]]:
         """Return for each file name what makes its content."""
@@ -109,13 +159,20 @@ def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Com
         UserError: What one of them is not, or why they cannot be compared.
     """
     runs = [read(source) for source in sources]
-    place = default_baseline(runs) if baseline is None else _place(sources, baseline)
-    found = compare(runs, place)
-    changed = column_of_samples(found.columns)
+    place = default_baseline(runs)
+    if baseline is not None:
+        places = [source.resolve() for source in sources]
+        if baseline.resolve() not in places:
+            raise UserError(
+                f"--baseline {baseline}", "is none of the evaluations.", "Name one of those to compare."
+            )
+        place = places.index(baseline.resolve())
+    comparison = compare_runs(runs, place)
+    changed = column_of_samples(comparison.columns)
     if changed is None:
-        return Compared(found, {}, "", ("Nothing was measured on the forget set.",))
+        return Compared(comparison, {}, "", ("Nothing was measured on the forget set.",))
     frames, notes = _by_difficulty(runs, place, changed.key, column)
-    return Compared(found, frames, title_of_samples(changed), notes)
+    return Compared(comparison, frames, title_of_samples(changed), notes)
 
 
 def _by_difficulty(
@@ -133,14 +190,6 @@ def _by_difficulty(
     except UserError as error:
         return {}, (f"Nothing is said by difficulty: {error.cause}",)
     return frames, ()
-
-
-def _place(sources: Sequence[Path], baseline: Path) -> int:
-    wanted = baseline.resolve()
-    found = [place for place, source in enumerate(sources) if source.resolve() == wanted]
-    if not found:
-        raise UserError(f"--baseline {baseline}", "is none of the evaluations.", "Name one of those to compare.")
-    return found[0]
 
 
 def _own_values(comparison: Comparison) -> pd.DataFrame:
@@ -178,26 +227,26 @@ def _marked_pairs(comparison: Comparison) -> pd.DataFrame:
     """Return the marked differences of settings from the same method with uniform sampling."""
     titles = {column.key: column.title for column in comparison.columns}
     of_pairs = comparison.differences["against"] != comparison.baseline
-    found = comparison.differences[of_pairs & comparison.differences["marked"]]
+    pairs = comparison.differences[of_pairs & comparison.differences["marked"]]
     return pd.DataFrame(
         {
-            "setting": found["group"] + " less " + found["against"],
-            "column": found["column"].map(titles),
-            "difference": list(map(signed, found["difference"])),
-            "95 %": list(map(_ends, found["low"], found["high"])),
-            "": np.where(found["better"], "better", "worse"),
+            "setting": pairs["group"] + " less " + pairs["against"],
+            "column": pairs["column"].map(titles),
+            "difference": list(map(signed, pairs["difference"])),
+            "95 %": list(map(_ends, pairs["low"], pairs["high"])),
+            "": np.where(pairs["better"], "better", "worse"),
         }
     )
 
 
 def _contrasts(strata: pd.DataFrame) -> pd.DataFrame:
-    found = strata[strata["part"] == INTERACTION].dropna(subset=["value"])
+    contrasts = strata[strata["part"] == INTERACTION].dropna(subset=["value"])
     return pd.DataFrame(
         {
-            "setting": found["group"] + " less " + found["against"],
-            "hard − easy": [_number(value) for value in found["value"]],
-            "95 %": list(map(_ends, found["low"], found["high"])),
-            "p (Holm)": ["–" if np.isnan(value) else f"{value:.2g}" for value in found["p_holm"]],
+            "setting": contrasts["group"] + " less " + contrasts["against"],
+            "hard − easy": [_number(value) for value in contrasts["value"]],
+            "95 %": list(map(_ends, contrasts["low"], contrasts["high"])),
+            "p (Holm)": ["–" if np.isnan(value) else f"{value:.2g}" for value in contrasts["p_holm"]],
         }
     )
 

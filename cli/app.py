@@ -1,0 +1,36 @@
+"""`mrd-lens app`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mrd_core.settings.command import ROOT
+
+# The link `.streamlit/config.toml` shows this file to whoever starts Streamlit in the checkout.
+SETTINGS = Path(__file__).with_name("streamlit.toml")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, help="Further options of `streamlit run`, which win.")
+def app(options: tuple[str, ...]) -> None:
+    """Become the server, with the project's settings whatever the working directory's are."""
+    flags = _flags(tomllib.loads(SETTINGS.read_text(encoding="utf-8")))
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "app.py"), *flags, *options]
+    os.execv(sys.executable, command)
+
+
+def _flags(settings: Mapping[str, Any], section: str = "") -> Iterator[str]:
+    """Yield settings as options of `streamlit run`."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flags(value, f"{section}{name}.")
+            continue
+        for text in value if isinstance(value, list) else [value]:
+            yield f"--{section}{name}={str(text).lower() if isinstance(text, bool) else text}"

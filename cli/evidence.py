@@ -1,0 +1,67 @@
+"""`mrd-lens evidence`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from analysis.evidence.brief import brief
+from analysis.evidence.judge import Evidence, Measurements, judge, measurements
+from analysis.export.evidence import evidence_json, write_tables
+from cli.terminal import grid, note, out, print_json, require_folder, say
+from mrd_core.errors import UserError
+
+
+@click.command(no_args_is_help=True)
+@click.argument(
+    "directories",
+    metavar="DIR...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directories of experiments, running or done.",
+)
+@click.option(
+    "out_dir",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for every table as CSV, named after its directory.",
+)
+@click.option(
+    "as_json", "--json", is_flag=True, help="Print one JSON object a directory, a line each, instead of tables."
+)
+def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool) -> None:
+    """Judge experiments."""
+    if out_dir:
+        require_folder(out_dir)
+        name, count = Counter(directory.resolve().name for directory in directories).most_common(1)[0]
+        if count > 1:
+            raise UserError(
+                f"The name {name}",
+                "is that of two directories, and tables are named after it.",
+                "Judge one at a time.",
+            )
+    for directory in directories:
+        measured = measurements(directory)
+        judgement = judge(measured)
+        if as_json:
+            print_json(evidence_json(measured, judgement))
+        else:
+            _print(measured, judgement)
+        if out_dir:
+            written = write_tables(out_dir, directory.resolve().name, judgement)
+            note(f"Written to {out_dir}: {', '.join(written)}")
+
+
+def _print(measured: Measurements, judgement: Evidence) -> None:
+    say(f"{measured.config.title} ({measured.config.figure})", style="bold")
+    say(judgement.verdict)
+    for finding in judgement.findings:
+        say(f"- {finding}")
+    for title, frame in brief(judgement).items():
+        out.print(grid(title, frame))
+    say(f"Paper: {judgement.paper}")
+    for caveat in judgement.caveats:
+        say(f"Mind: {caveat}")

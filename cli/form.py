@@ -1,0 +1,75 @@
+"""Commands whose options are the settings of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.jobs import run_directory
+from mrd_core.settings.command import Command, Config
+from mrd_core.settings.options import Option
+
+
+class InOrder(click.Group):
+    """A group that lists its commands in the order in which they are of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's own signature)
+        """Return the names as they were added."""
+        return list(self.commands)
+
+
+RUN_FOLDER = "Run directory, new or empty; by default under MRD_HOME."
+
+
+def out_option(text: str) -> click.Option:
+    """Return `--out`, a folder or a file to write."""
+    return click.Option(["out_dir", "--out"], type=click.Path(path_type=Path), help=text)
+
+
+def json_option(text: str) -> click.Option:
+    """Return `--json`."""
+    return click.Option(["as_json", "--json"], is_flag=True, help=text)
+
+
+def command_of(
+    form: Command[Config],
+    carry_out: Callable[..., None],
+    own: Sequence[click.Parameter] = (),
+    text: str | None = None,
+) -> click.Command:
+    """Return the click command of a configuration.
+
+    Args:
+        form: Its options.
+        carry_out: Called with the configuration, and with the values of `own` by name.
+        own: Options that are none of the configuration.
+        text: Its help.
+    """
+
+    def callback(**typed: Any) -> None:
+        options = {option.name: typed.pop(_key(option)) for option in form.options}
+        carry_out(form.read(options, run_directory), **typed)
+
+    parameters = [_parameter(option) for option in form.options]
+    return click.Command(form.name[-1], params=[*parameters, *own], callback=callback, help=text)
+
+
+def _key(option: Option) -> str:
+    return f"setting_{option.name.replace('-', '_')}"
+
+
+def _parameter(option: Option) -> click.Parameter:
+    if option.is_argument:
+        return click.Argument([_key(option)], metavar=option.name.upper(), help=option.help)
+    return click.Option(
+        [_key(option), f"--{option.name}"],
+        help=option.help,
+        required=option.required,
+        # Said of no other option: a value that is missing would be none.
+        is_flag=True if option.kind == "flag" else None,
+        multiple=option.kind == "several",
+        metavar=f"[{'|'.join(option.choices)}]" if option.choices else None,
+    )

@@ -1,0 +1,92 @@
+"""Submitting a run and carrying it out, here in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pandas as pd
+from rich.markup import escape
+from rich.table import Table
+
+from cli.door import EXIT_USER_ERROR
+from cli.terminal import err, note, print_json, warn
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState, RunStore, submit, worker
+from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.runs.kind import kind_named
+from mrd_core.settings.command import shown
+from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.installation import Settings
+
+EXIT_FAILED, EXIT_CANCELLED = 1, 130
+
+
+def store() -> RunStore:
+    """Open the store of this installation; runs whose worker is gone are marked as lost."""
+    opened = RunStore.open(Settings.from_environment())
+    opened.reap()
+    return opened
+
+
+def run_directory(name: str) -> Path:
+    """Return the directory of a run that is named by it or by its id.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    path = Path(name).expanduser()
+    if (path / CONFIG_FILE).is_file():
+        return path.resolve()
+    if path.exists():
+        raise UserError(str(path), f"is no run directory: it holds no {CONFIG_FILE}.", "Name that of a run.")
+    return store().get(name).directory
+
+
+def submitted(config: RunConfig, directory: Path | None = None, **preparation: Any) -> Run:
+    """Submit a run to the store of this installation; see `mrd_core.runs.submit`."""
+    settings = Settings.from_environment()
+    return submit(config, store=store(), settings=settings, directory=directory, **preparation)
+
+
+def make(config: RunConfig, out_dir: Path | None, as_json: bool) -> None:
+    """Submit a run, carry it out and print how it came out."""
+    finish(submitted(config, out_dir).directory, as_json)
+
+
+def carried_out(directory: Path) -> Run:
+    """Carry out the run in a directory and return it as it ended; leave the program unless it succeeded."""
+    worker.run(directory, foreground=True)
+    run = store().find_by_directory(directory)
+    assert run is not None  # the worker registers every directory that it carries out
+    if run.state is RunState.CANCELLED:
+        note(f"Cancelled. Go on with: {shown('runs', 'resume', run.id)}")
+        raise click.exceptions.Exit(EXIT_CANCELLED)
+    if run.state is not RunState.SUCCEEDED:
+        by_user = run.error is not None and run.error.type == "UserError"
+        raise click.exceptions.Exit(EXIT_USER_ERROR if by_user else EXIT_FAILED)
+    return run
+
+
+def finish(directory: Path, as_json: bool) -> None:
+    """Carry out the run in a directory and print how it came out."""
+    run = carried_out(directory)
+    summary: dict[str, Any] = run.summary or {}
+    description = kind_named(run.kind).describe(run.directory, summary)
+    if description.table is not None:
+        err.print(_figures(description.table))
+    warn(summary["warnings"])
+    for line in description.lines:
+        note(line)
+    if as_json:
+        print_json(summary)
+
+
+def _figures(frame: pd.DataFrame) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in frame:
+        table.add_column(str(name), no_wrap=True, justify="right" if name in ("value", "samples") else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,109 @@
+"""`mrd-lens runs …` and `mrd-lens run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import shorten
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from cli.form import InOrder
+from cli.jobs import finish, store
+from cli.terminal import out
+from mrd_core.runs import Run, RunState
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.kind import kind_named
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.command import shown
+
+
+def _progress(run: Run) -> str:
+    """Return how far a run is, or how it ended, in a few words."""
+    kind = kind_named(run.kind)
+    if run.state is RunState.SUCCEEDED and run.summary:
+        return kind.headline(run.summary)
+    if run.error:
+        return shorten(run.error.cause, 60, placeholder=" …")
+    done, total = run.progress.get("done"), run.progress.get("total")
+    return f"{done} of {total} {kind.counted}" if total else str(run.progress.get("message", ""))
+
+
+@click.group(cls=InOrder, no_args_is_help=True)
+def runs() -> None:
+    """Do nothing before the command."""
+
+
+@runs.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, help="Most runs to list, newest first.")
+def list_runs(limit: int) -> None:
+    """List runs, newest first."""
+    table = Table(box=None, pad_edge=False)
+    # Ids, states and dates are copied and compared, so they are never cut.
+    for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
+        table.add_column(name, min_width=width)
+    for run in store().list(limit=limit):
+        created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
+        table.add_row(run.id, run.state, created, escape(run.title), escape(_progress(run)))
+    out.print(table if table.row_count else f"No runs yet. Begin with: {shown('demo')}")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+def show(run_id: str) -> None:
+    """Show a run: state, directory, command, figures, what happened."""
+    opened = store()
+    run = opened.get(run_id)
+    out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
+    out.print(f"directory  {escape(str(run.directory))}\ncommand    {escape(shown('run', run.directory))}")
+    if run.error:
+        out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
+    for event in opened.events(run.id).itertuples():
+        out.print(f"{event.level:8} {escape(str(event.message))}", highlight=False)
+    if run.summary:
+        out.print_json(data=run.summary)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+def cancel(run_id: str) -> None:
+    """Ask a run to stop; what it has finished is kept."""
+    out.print(f"{run_id} is {store().request_cancel(run_id)}.")
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+def resume(run_id: str) -> None:
+    """Go on with a cancelled, failed or lost run, here in the foreground."""
+    finish(store().resume(run_id).directory, as_json=False)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run_id: str, yes: bool) -> None:
+    """Delete a run with its copies of texts, its results and its rows in the store."""
+    opened = store()
+    run = opened.get(run_id)
+    if not yes:
+        click.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
+    opened.delete(run.id)
+    out.print(f"{run.id} is deleted.")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), help="Run directory with a config.json.")
+def run(directory: Path) -> None:
+    """Carry out a run."""
+    finish(directory, as_json=False)
+
+
+@click.command(hidden=True)
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("parent", type=int)
+def share(directory: Path, parent: int) -> None:
+    """Draw units beside another process."""
+    from mrd_core.scoring.drawing import share as draw_units
+
+    draw_units(directory, read_config(directory, ScoreConfig), parent)

@@ -1,0 +1,58 @@
+"""`mrd-lens unlearn` and `mrd-lens curriculum`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pydantic
+
+from cli.form import RUN_FOLDER, command_of, json_option, out_option
+from cli.jobs import make, run_directory
+from mrd_core.errors import UserError
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
+from mrd_core.settings.command import shown
+from mrd_core.settings.fields import help_of
+from mrd_core.settings.options import options_of, refusal
+from mrd_core.unlearning.command import UNLEARN
+from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
+from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
+from mrd_core.unlearning.files import UnlearningFiles
+
+unlearn = command_of(UNLEARN, make, [out_option(RUN_FOLDER), json_option("End with one line of JSON.")])
+
+
+@click.command()
+@click.option("--run", help="Unlearning run, its directory or its id: what it drew.")
+@click.option("--scores", help="Score run, its directory or its id: one epoch as it would be drawn.")
+@click.option("--sampler", default="mrd", help=f"{help_of(CurriculumConfig, 'sampler')} With --scores.")
+@click.option("--column", default=MRD_ANSWER_MEAN, help=f"{help_of(CurriculumConfig, 'column')} With --scores.")
+@click.option("--seed", default=0, help="Seed of the draws. With --scores.")
+@click.option("out_file", "--out", type=click.Path(path_type=Path), help="File to write; by default stdout.")
+def curriculum(
+    run: str | None, scores: str | None, sampler: str, column: str, seed: int, out_file: Path | None
+) -> None:
+    """Write the order of the forget samples as JSON Lines."""
+    if run is not None and scores is None:
+        directory = run_directory(run)
+        read_config(directory, UnlearnConfig)
+        text = json_lines(realised(UnlearningFiles(directory)))
+    elif scores is not None and run is None:
+        try:
+            config = CurriculumConfig(sampler=sampler, column=column)
+            text = json_lines(planned(run_directory(scores), config, seed))
+        except pydantic.ValidationError as error:
+            fix = f"See `{shown('curriculum')} --help`."
+            raise refusal(error, fix, (*options_of(CurriculumConfig), *UNLEARN.options)) from error
+    else:
+        raise UserError("The curriculum", "is that of one run.", "Name it with either --run or --scores.")
+    if out_file is None:
+        print(text, end="", flush=True)
+        return
+    try:
+        out_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            str(out_file), f"cannot be written: {error.strerror}.", "Name a file in a folder."
+        ) from error

@@ -1,0 +1,20 @@
+"""`mrd-lens unlearn`, read and written."""
+
+from __future__ import annotations
+
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.command import Command, Nested
+from mrd_core.unlearning.config import UnlearnConfig
+
+
+def _base(settings: Nested) -> Nested:
+    """Return the model that was scored, and an end."""
+    base: Nested = {"model": read_config(settings["score_run"], ScoreConfig).model.model_dump()}
+    # A limit of steps stands alone; the default of epochs is for those who set none.
+    if not {"max_steps", "max_epochs"} & settings.get("limits", {}).keys():
+        base["limits"] = UnlearnConfig.model_fields["limits"].default.model_dump()
+    return base
+
+
+UNLEARN = Command(("unlearn",), UnlearnConfig, _base)
