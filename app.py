@@ -2,9 +2,10 @@
 
 import streamlit as st
 
-from pages.shell import session
+import pages.shell  # noqa: F401  (before anything is drawn)
 
-session.mark_routed()
+# Off in the configuration, so that nobody sees the navigation that Streamlit makes of the folder `pages`.
+st.set_option("client.showSidebarNavigation", True)
 # An emoji, not a material icon: the browser would fetch that from another machine.
 st.set_page_config(page_title="MRD Lens", page_icon="🔬", layout="wide")
 st.navigation(

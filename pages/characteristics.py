@@ -31,5 +31,4 @@ def main() -> None:
             run_panel.show(reading, leave=lambda: session.open_reading(""))
 
 
-session.require_router()
 main()

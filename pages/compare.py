@@ -44,5 +44,4 @@ def _comparison(run: Run | None) -> None:
     compare_views.show(chosen)
 
 
-session.require_router()
 main()

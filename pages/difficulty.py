@@ -7,21 +7,17 @@ from pages.parts.difficulty import launch, results
 from pages.shell import run_panel, session, tour
 from pages.shell.notices import empty_state, errors_shown
 
-session.require_router()
 st.title("Difficulty")
 tour.show()
 with errors_shown():
     run = session.current_run()
     chosen = session.forget_set()
-    if run is None and chosen is None:
-        if empty_state(
-            "Scores need a forget set. The demo brings one, and a model.", "Use the demo", "empty_demo"
-        ):
-            session.choose_demo()
-            st.rerun()
-    elif run is None:
-        launch.show(chosen)
-    elif run.state is RunState.SUCCEEDED:
+    if run is not None and run.state is RunState.SUCCEEDED:
         results.show(run)
-    else:
+    elif run is not None:
         run_panel.show(run)
+    elif chosen is not None:
+        launch.show(chosen)
+    elif empty_state("Scores need a forget set. The demo brings one, and a model.", "Use the demo", "empty_demo"):
+        session.choose_demo()
+        st.rerun()

@@ -26,5 +26,4 @@ def main() -> None:
         evidence_tabs.show(run)
 
 
-session.require_router()
 main()

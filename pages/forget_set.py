@@ -1,22 +1,20 @@
 """Forget set: from a file, a folder or a hub data set to validated samples."""
 
-import pandas as pd
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
 
 from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, table_from_upload, to_forget_set
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.settings.fields import help_of
 from pages.shell import session, tour
+from pages.shell.inputs import choices_of
 from pages.shell.notices import empty_state, errors_shown, literal
+from pages.shell.source import named
 
-SOURCES = {
-    "Demo": "demo",
-    "Upload": "upload",
-    "File or folder": "path",
-    "Hub data set": "hub",
-    "Saved stratum": "stratum",
-}
 NONE = "(none)"
+Rows = tuple[Table | None, ForgetSetConfig]
 
 
 def main() -> None:
@@ -28,7 +26,7 @@ def main() -> None:
         "Source", list(SOURCES), default="Demo", key="source", required=True, persist_state="session"
     )
     with errors_shown():
-        table, config = _table(SOURCES[source])
+        table, config = SOURCES[source]()
     if table is None:
         _remind()
         return
@@ -36,25 +34,18 @@ def main() -> None:
         config = _options(table, config)
         forget_set = to_forget_set(table, config)
     _report(forget_set)
-    session.choose_forget_set(session.Chosen(forget_set, config))
+    session.choose_forget_set(forget_set, config)
     if st.button("Go on to Difficulty", type="primary", icon=":material/arrow_forward:"):
         session.leave_run()
         st.switch_page(tour.DIFFICULTY)
 
 
-def _table(source: str) -> tuple[Table | None, ForgetSetConfig]:
-    """Return the raw rows of the chosen source; None until the user has named one."""
-    if source == "demo":
-        config = ForgetSetConfig(source="demo")
-        return load_table(config), config
-    if source == "upload":
-        return _uploaded()
-    if source == "stratum":
-        return _stratum()
-    return _named(hub=source == "hub")
+def _demo() -> Rows:
+    config = ForgetSetConfig(source="demo")
+    return load_table(config), config
 
 
-def _stratum() -> tuple[Table | None, ForgetSetConfig]:
+def _stratum() -> Rows:
     saved = saved_strata(session.settings().home)
     if not saved:
         st.caption("None yet. Select a group on *Characteristics* and save it by name.")
@@ -64,7 +55,7 @@ def _stratum() -> tuple[Table | None, ForgetSetConfig]:
     return load_table(config), config
 
 
-def _uploaded() -> tuple[Table | None, ForgetSetConfig]:
+def _uploaded() -> Rows:
     limit = session.settings().upload_limit_mb
     file = st.file_uploader(
         "CSV, JSON, JSON Lines or Parquet",
@@ -77,26 +68,15 @@ def _uploaded() -> tuple[Table | None, ForgetSetConfig]:
     return table_from_upload(file.name, file.getvalue(), limit * 10**6), ForgetSetConfig(source=file.name)
 
 
-def _named(*, hub: bool) -> tuple[Table | None, ForgetSetConfig]:
+def _named(kind: str) -> Rows:
     with st.form("named", border=False):
-        name = st.text_input(
-            "Hub data set" if hub else "File or folder on this machine",
-            key="hub_name" if hub else "path",
-            placeholder="locuslab/TOFU" if hub else "data/forget.jsonl",
-            persist_state="session",
-        ).strip()
-        subset, split = (
-            st.text_input(
-                label, key=f"{label}_{hub}", help=help_of(ForgetSetConfig, field), persist_state="session"
-            )
-            for label, field in (("Subset", "subset"), ("Split", "split"))
-        )
+        source = named("forget_set", "forget set", kind, "data/forget.jsonl")
         st.form_submit_button("Read")
-    config = ForgetSetConfig(source=name, subset=subset or None, split=split or None)
-    if not name:
+    config = ForgetSetConfig(source=source.name, subset=source.subset or None, split=source.split or None)
+    if not source.name:
         return None, config
-    config = config.model_copy(update={"source": session.located(name, local=not hub)})
-    with st.spinner(f"Reading {literal(name)}"):
+    config = config.model_copy(update={"source": session.located(source.name, local=kind == "path")})
+    with st.spinner(f"Reading {literal(source.name)}"):
         return load_table(config, limit_bytes=session.settings().upload_limit_mb * 10**6), config
 
 
@@ -108,6 +88,16 @@ def _remind() -> None:
     elif empty_state("No forget set yet. The demo has one, about invented people.", "Use the demo", "empty_demo"):
         session.choose_demo()
         st.switch_page(tour.DIFFICULTY)
+
+
+# The raw rows of each source and how they are read; no rows until the user has named some.
+SOURCES: dict[str, Callable[[], Rows]] = {
+    "Demo": _demo,
+    "Upload": _uploaded,
+    "File or folder": partial(_named, "path"),
+    "Hub data set": partial(_named, "hub"),
+    "Saved stratum": _stratum,
+}
 
 
 def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
@@ -136,38 +126,30 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
         else:
             st.caption(f"Read as {preset}: the layout knows its columns.")
             mapping = ColumnMapping()
-        duplicates = st.segmented_control(
-            "Identical rows",
-            ["keep", "drop"],
-            default="keep",
-            required=True,
-            help=help_of(ForgetSetConfig, "duplicates"),
-            key=f"duplicates_{table.name}",
-            persist_state="session",
-        )
-        invalid = st.segmented_control(
-            "Rows with an empty cell",
-            ["refuse", "skip"],
-            default="refuse",
-            required=True,
-            help=help_of(ForgetSetConfig, "invalid_rows"),
-            key=f"invalid_{table.name}",
-            persist_state="session",
-        )
-    return config.model_copy(
-        update={"layout": chosen_layout, "columns": mapping, "duplicates": duplicates, "invalid_rows": invalid}
-    )
+        handling = {
+            field: st.segmented_control(
+                label,
+                choices_of(ForgetSetConfig, field),
+                default=ForgetSetConfig.model_fields[field].default,
+                required=True,
+                help=help_of(ForgetSetConfig, field),
+                key=f"{field}_{table.name}",
+                persist_state="session",
+            )
+            for field, label in (("duplicates", "Identical rows"), ("invalid_rows", "Rows with an empty cell"))
+        }
+    return config.model_copy(update={"layout": chosen_layout, "columns": mapping} | handling)
 
 
 def _mapping(columns: list[str], guessed: ColumnMapping, name: str) -> ColumnMapping:
     parts = {}
     for place, part in zip(st.columns(len(ColumnMapping.model_fields)), ColumnMapping.model_fields, strict=True):
         options = [NONE, *columns]
-        found = getattr(guessed, part)
+        guess_of_part = getattr(guessed, part)
         chosen = place.selectbox(
             part.replace("_", " ").capitalize(),
             options,
-            index=options.index(found) if found in options else 0,
+            index=options.index(guess_of_part) if guess_of_part in options else 0,
             help=help_of(ColumnMapping, part),
             key=f"column_{part}_{name}",
             persist_state="session",
@@ -188,14 +170,15 @@ def _report(forget_set: ForgetSet) -> None:
     )
     for note in report.notes:
         st.text(f"· {note}")
-    shown = frame.rename(columns={"sample_id": "Id", "prompt": "Prompt", "answer": "Answer"})
-    shown = shown.rename(columns={"split": "Split", "training_count": "Times in training"})
-    st.dataframe(_without_empty_columns(shown), hide_index=True, height=320, alt="The samples of the forget set")
+    titles = {
+        "sample_id": "Id",
+        "prompt": "Prompt",
+        "answer": "Answer",
+        "split": "Split",
+        "training_count": "Times in training",
+    }
+    filled = frame.loc[:, frame.notna().any() & (frame != "").any()]
+    st.dataframe(filled.rename(columns=titles), hide_index=True, height=320, alt="The samples of the forget set")
 
 
-def _without_empty_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.loc[:, frame.notna().any() & (frame != "").any()]
-
-
-session.require_router()
 main()

@@ -10,7 +10,6 @@ from pages.shell.notices import SYMBOLS, errors_shown
 PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
 PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE) | {"evaluate": tour.COMPARE}
 
-session.require_router()
 st.title("MRD Lens")
 st.markdown(
     "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"

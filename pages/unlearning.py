@@ -3,15 +3,9 @@
 import streamlit as st
 
 from mrd_core.runs import ACTIVE, Run, RunState
-from pages.parts.unlearning import compare as unlearn_compare
-from pages.parts.unlearning import form as unlearn_form
-from pages.parts.unlearning import live as unlearn_live
-from pages.parts.unlearning import result as unlearn_result
+from pages.parts.unlearning import comparison, form, live, result, views
 from pages.shell import scores_needed, session, tour, unlearnings
 from pages.shell.notices import errors_shown, heading
-
-FORM, PROGRESS, RESULT, COMPARISON = VIEWS = ("New runs", "Progress", "Result", "Comparison")
-VIEW = "unlearn_view"
 
 
 def main() -> None:
@@ -27,49 +21,27 @@ def main() -> None:
             return
         heading(run.title)
         session.store().reap()
-        _views(run)
+        _view(run)
 
 
-def _views(run: Run) -> None:
+def _view(run: Run) -> None:
     known = session.store().list(kinds=("unlearn",), score_run=run)
     looked_at = session.current_unlearnings(known)
-    if not known:
-        if unlearn_form.show(run):
-            _go(PROGRESS)
-        return
-    view = _view(looked_at)
-    if view == FORM:
-        if unlearn_form.show(run):
-            _go(PROGRESS)
+    states = {looked.state for looked in looked_at}
+    is_done = RunState.SUCCEEDED in states and not states & ACTIVE
+    view = views.choose(views.RESULT if is_done else views.PROGRESS) if known else views.FORM
+    if view == views.FORM:
+        if form.show(run):
+            views.go_to(views.PROGRESS)
+            st.rerun()
         return
     looked_at = unlearnings.choose(known, looked_at)
-    if view == PROGRESS:
-        unlearn_live.show(looked_at)
-    elif view == RESULT:
-        unlearn_result.show(looked_at)
+    if view == views.PROGRESS:
+        live.show(looked_at)
+    elif view == views.RESULT:
+        result.show(looked_at)
     else:
-        unlearn_compare.show(known, looked_at)
+        comparison.show(known, looked_at)
 
 
-def _view(looked_at: list[Run]) -> str:
-    st.session_state.setdefault(VIEW, _first_view(looked_at))
-    if (wanted := st.session_state.pop(unlearnings.GO_TO, None)) is not None:
-        st.session_state[VIEW] = wanted
-    return st.segmented_control("Look at", VIEWS, required=True, key=VIEW, label_visibility="collapsed")
-
-
-def _first_view(looked_at: list[Run]) -> str:
-    if any(run.state is RunState.SUCCEEDED for run in looked_at) and not any(
-        run.state in ACTIVE for run in looked_at
-    ):
-        return RESULT
-    return PROGRESS
-
-
-def _go(view: str) -> None:
-    st.session_state[unlearnings.GO_TO] = view
-    st.rerun()
-
-
-session.require_router()
 main()

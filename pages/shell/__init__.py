@@ -1,1 +1,13 @@
-"""What pages share."""
+"""What pages share.
+
+Streamlit takes a folder named `pages` for its older kind of app until `st.navigation` has been called once in the
+server's life: the first request would run a page without `app.py`. Whatever runs first imports this package, and
+is run once more, by the router.
+"""
+
+import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
+
+if PagesManager.uses_pages_directory:
+    PagesManager.uses_pages_directory = False
+    st.rerun()

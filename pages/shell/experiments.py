@@ -11,8 +11,7 @@ from analysis.evidence.judge import Headline
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import read_config
-from pages.shell import session
+from pages.shell import configs, session
 
 VALIDITY = "validity"
 
@@ -34,12 +33,7 @@ def finished_validity(run: Run) -> Run | None:
 
 def config_of(run: Run) -> ExperimentConfig:
     """Return the configuration of an experiment."""
-    return _config(run.id, str(run.directory))
-
-
-@st.cache_resource(show_spinner=False, max_entries=500)
-def _config(run_id: str, directory: str) -> ExperimentConfig:  # noqa: ARG001  (run_id is the key)
-    return read_config(Path(directory), ExperimentConfig)
+    return configs.config_of(run, ExperimentConfig)
 
 
 def headlines(run: Run) -> list[Headline]:

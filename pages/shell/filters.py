@@ -21,21 +21,19 @@ def filtered(table: pd.DataFrame) -> pd.DataFrame:
         persist_state="session",
     )
     box: set[str] | None = st.session_state.get("box")
-    shown = difficulty.matching(table, text, box)
+    samples = difficulty.matching(table, text, box)
     if text or box is not None:
         chips = st.container(horizontal=True, vertical_alignment="center")
-        chips.markdown(f"**{len(shown)} of {len(table)}**")
+        chips.markdown(f"**{len(samples)} of {len(table)}**")
         if text:
-            chips.button(
-                literal(text), icon=":material/close:", key="clear_search", on_click=_clear, args=("search",)
-            )
+            chips.button(literal(text), icon=":material/close:", key="clear_search", on_click=clear_search)
         if box is not None:
             label = f"{len(box)} {st.session_state['box_label']}"
-            chips.button(label, icon=":material/close:", key="clear_box", on_click=_clear, args=("box",))
-    if shown.empty:
+            chips.button(label, icon=":material/close:", key="clear_box", on_click=clear_box)
+    if samples.empty:
         st.info("No sample matches these filters.", icon=":material/filter_alt_off:")
         st.stop()
-    return shown
+    return samples
 
 
 def take_points(chart: str, label: str) -> None:
@@ -52,30 +50,27 @@ def take_points(chart: str, label: str) -> None:
     if len(ids) > 1:
         session.select_many(set(ids), label)
     elif ids:
-        session.select_sample(ids[0])
-        session.renew_table()
+        session.step_to(ids[0])
         # Else the chart would go on to fade all points but this one, whatever sample comes next.
         session.renew_charts()
     else:
-        _clear("box")
+        clear_box()
 
 
 def clear_box() -> None:
     """Let go of the samples that were chosen in a chart."""
-    _clear("box")
+    st.session_state.pop("box", None)
+    session.renew_charts()
 
 
-def _clear(key: str) -> None:
-    if key == "search":
-        st.session_state[key] = ""
-    else:
-        st.session_state.pop(key, None)
-        session.renew_charts()
+def clear_search() -> None:
+    """Search for nothing."""
+    st.session_state["search"] = ""
 
 
-def selected_of(shown: pd.DataFrame) -> str:
-    """Return the selected sample; the hardest one shown where there is none, or it is filtered away."""
+def selected_of(samples: pd.DataFrame) -> str:
+    """Return the id of the selected sample; of the first where there is none, or it is not among these."""
     selected = session.current_sample()
-    if selected is None or not (shown["sample_id"] == selected).any():
-        return str(shown["sample_id"].iloc[0])
+    if selected is None or not (samples["sample_id"] == selected).any():
+        return str(samples["sample_id"].iloc[0])
     return selected

@@ -25,7 +25,7 @@ def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
 
 
 def body(run: Run, leave: Callable[[], None]) -> None:
-    """Show the same without the title."""
+    """Show a run that has no results yet: progress or the cause of its end; `leave` stops looking at it."""
     if run.state in ACTIVE:
         _live(run.id)
     else:
@@ -66,18 +66,16 @@ def progress(run: Run) -> None:
     """Show how far a run is and what it is doing."""
     done, total = run.progress.get("done", 0), run.progress.get("total", 0)
     share = min(done / total, 1.0) if total else 0.0
-    st.progress(share, text=_progress_text(run, done, total))
-
-
-def _progress_text(run: Run, done: int, total: int) -> str:
-    if run.progress.get("place"):
-        return f"Waiting for {run.device}: place {run.progress['place']} in the queue"
     message = run.progress.get("message") or "Starting"
-    if not done:
-        return f"{message} …"
-    eta = run.progress.get("eta_seconds")
-    steps = kind_named(run.kind).counted
-    return f"{message}: {done} of about {total} {steps}" + (f", {duration(eta)} left" if eta else "")
+    if run.progress.get("place"):
+        text = f"Waiting for {run.device}: place {run.progress['place']} in the queue"
+    elif done:
+        eta = run.progress.get("eta_seconds")
+        text = f"{message}: {done} of about {total} {kind_named(run.kind).counted}"
+        text += f", {duration(eta)} left" if eta else ""
+    else:
+        text = f"{message} …"
+    st.progress(share, text=text)
 
 
 def _ended(run: Run, leave: Callable[[], None]) -> None:
@@ -101,6 +99,5 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
 
 def log(run_id: str) -> None:
     """Show the events of a run; they may quote a user's file, so they stay plain."""
-    events = session.store().events(run_id)
-    for event in events.itertuples():
+    for event in session.store().events(run_id).itertuples():
         st.text(f"{event.level}: {event.message}")

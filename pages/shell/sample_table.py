@@ -19,7 +19,7 @@ SHOWN_MEASURES = ("nll", "exact_memorization", "training_count", "gradient_norm"
 
 
 def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = SHOWN_MEASURES) -> dict[str, Any]:
-    """Let the user choose which other measures of difficulty a table shows; return how their columns look.
+    """Let the user choose which other measures of difficulty a table shows; return how its columns are configured.
 
     Args:
         name: Tells this table from others.
@@ -53,31 +53,31 @@ def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = SHOW
 
 
 def show(
-    name: str, shown: pd.DataFrame, selected: str, columns: Sequence[str], config: Mapping[str, Any], alt: str
+    name: str, samples: pd.DataFrame, selected: str, columns: Sequence[str], config: Mapping[str, Any], alt: str
 ) -> None:
     """Show samples as a table.
 
     Args:
         name: Tells this table from others.
-        shown: The samples that the filters leave.
+        samples: Those that the filters leave, a row each.
         selected: The id of the one that is marked.
         columns: Which columns, in which order.
-        config: How they look.
+        config: Title, format and help of each column.
         alt: What the table is.
     """
     # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
     # and other rows, make a new table.
-    rows_shown = zlib.crc32("\n".join(shown["sample_id"]).encode())
-    key = f"{name}_{session.table_epoch()}_{rows_shown}"
-    place = int((shown["sample_id"] == selected).argmax())
+    digest = zlib.crc32("\n".join(samples["sample_id"]).encode())
+    key = f"{name}_{session.table_epoch()}_{digest}"
+    place = int((samples["sample_id"] == selected).argmax())
 
     def on_row() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            session.select_sample(str(shown["sample_id"].iloc[rows[0]]))
+            session.select_sample(str(samples["sample_id"].iloc[rows[0]]))
 
     st.dataframe(
-        shown,
+        samples,
         hide_index=True,
         height=360,
         column_order=list(columns),

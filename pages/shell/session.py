@@ -7,7 +7,6 @@ A URL never starts anything.
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,27 +29,11 @@ OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """The forget set at hand and where it came from."""
+class SourcedForgetSet:
+    """A forget set and where it came from."""
 
     forget_set: ForgetSet
     config: ForgetSetConfig
-
-
-def mark_routed() -> None:
-    """Note that the router has run in this session."""
-    st.session_state["routed"] = True
-
-
-def require_router() -> None:
-    """Run the router first when a page was reached without it.
-
-    Streamlit takes a folder named `pages` for its older kind of app until `st.navigation` has been called once
-    in the server's life. A deep link that is the first request of a fresh server therefore runs the page alone.
-    """
-    if "routed" not in st.session_state:
-        runpy.run_path(str(Path(__file__).parents[2] / "app.py"), run_name="__main__")
-        st.stop()
 
 
 def settings() -> Settings:
@@ -64,24 +47,25 @@ def store() -> RunStore:
 
 
 @st.cache_resource(show_spinner=False)
-def _store(of: Settings) -> RunStore:
-    return RunStore.open(of)
+def _store(installation: Settings) -> RunStore:
+    return RunStore.open(installation)
 
 
-def forget_set() -> Chosen | None:
+def forget_set() -> SourcedForgetSet | None:
     """Return the forget set at hand, if any."""
-    return st.session_state.get("forget_set")
+    chosen: SourcedForgetSet | None = st.session_state.get("forget_set")
+    return chosen
 
 
-def choose_forget_set(chosen: Chosen) -> None:
-    """Make `chosen` the forget set at hand."""
-    st.session_state["forget_set"] = chosen
+def choose_forget_set(forget_set: ForgetSet, config: ForgetSetConfig) -> None:
+    """Make this the forget set at hand; `config` says where it came from."""
+    st.session_state["forget_set"] = SourcedForgetSet(forget_set, config)
 
 
 def choose_demo() -> None:
     """Make the demo's forget set the one at hand."""
     config = ForgetSetConfig(source="demo")
-    choose_forget_set(Chosen(read(config), config))
+    choose_forget_set(read(config), config)
 
 
 def current_run() -> Run | None:
@@ -221,14 +205,15 @@ def select_sample(sample_id: str) -> None:
     st.query_params[SAMPLE] = sample_id
 
 
+def step_to(sample_id: str) -> None:
+    """Look at a sample that was chosen elsewhere than in a table, which is drawn anew with it marked."""
+    select_sample(sample_id)
+    st.session_state["table_epoch"] = table_epoch() + 1
+
+
 def table_epoch() -> int:
     """Return a number that changes whenever the selection is made elsewhere than in the table."""
     return int(st.session_state.get("table_epoch", 0))
-
-
-def renew_table() -> None:
-    """Have the ranking drawn anew, with the present selection marked."""
-    st.session_state["table_epoch"] = table_epoch() + 1
 
 
 def charts_epoch() -> int:

@@ -1,4 +1,4 @@
-"""Where further samples come from: a retain set, or texts that the model has never seen."""
+"""Where samples come from: a forget set, a retain set, texts that the model has never seen, a training corpus."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Source:
     Attributes:
         title: What they are for, as an error says it.
         kind: A value of `KINDS`.
+        name: A path, or the name of a data set on the hub; empty where it is not named yet.
+        subset: Configuration name of a hub data set.
+        split: Of a hub data set or a folder.
     """
 
     title: str
@@ -47,29 +50,49 @@ class Source:
         )
 
 
-def ask(title: str, help_text: str, default: str, without: tuple[str, ...] = ()) -> Source:
+def ask(
+    form: str,
+    title: str,
+    help_text: str,
+    default: str,
+    without: tuple[str, ...] = (),
+    example: str = "data/retain.jsonl",
+) -> Source:
     """Let the user name samples.
 
     Args:
+        form: The form that asks; keys begin with it.
         title: What they are for.
         help_text: What is done with them.
         default: The label that is chosen at first.
         without: Labels that are not offered.
+        example: A file, as an empty input shows it.
     """
-    key = f"unlearn_{title.replace(' ', '_')}"
-    kind = KINDS[
-        st.segmented_control(
-            title.capitalize(),
-            [label for label in KINDS if label not in without],
-            default=default,
-            required=True,
-            key=key,
-            help=help_text,
-            persist_state="session",
-        )
-    ]
+    key = f"{form}_{title.replace(' ', '_')}"
+    label = st.segmented_control(
+        title.capitalize(),
+        [label for label in KINDS if label not in without],
+        default=default,
+        required=True,
+        key=key,
+        help=help_text,
+        persist_state="session",
+    )
+    kind = KINDS[label]
     if kind in ("", "demo"):
         return Source(title, kind)
+    return named(key, title, kind, example)
+
+
+def named(key: str, title: str, kind: str, example: str) -> Source:
+    """Let the user type the name of a file, a folder or a hub data set, and which part of it is meant.
+
+    Args:
+        key: What the keys of the inputs begin with.
+        title: What the samples are for.
+        kind: `path` or `hub`.
+        example: A file, as an empty input shows it.
+    """
     name, subset, split = st.columns([2, 1, 1])
     return Source(
         title,
@@ -77,7 +100,7 @@ def ask(title: str, help_text: str, default: str, without: tuple[str, ...] = ())
         name.text_input(
             "Hub data set" if kind == "hub" else "File or folder on this machine",
             key=f"{key}_{kind}",
-            placeholder="locuslab/TOFU" if kind == "hub" else "data/retain.jsonl",
+            placeholder="locuslab/TOFU" if kind == "hub" else example,
             persist_state="session",
         ).strip(),
         subset.text_input(

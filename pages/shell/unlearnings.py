@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import streamlit as st
 
 from analysis.unlearning.runs import run_name
 from mrd_core.runs import Run
-from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
-from pages.shell import reported, session
+from pages.shell import configs, reported, session
 from pages.shell.notices import SYMBOLS
 
 LOOKED_AT, STUDY = "unlearn_looked_at", "unlearn_study"
-# Where a button that is not the view's own control says which view comes next.
-GO_TO = "unlearn_go_to"
 
 
 def choose(known: Sequence[Run], looked_at: Sequence[Run]) -> list[Run]:
@@ -25,45 +21,40 @@ def choose(known: Sequence[Run], looked_at: Sequence[Run]) -> list[Run]:
     if len(known) > 1 and studies:
         runs, study = st.columns([3, 1], vertical_alignment="bottom")
         with runs:
-            _runs(known, looked_at)
+            _choose_runs(known, looked_at)
         with study:
-            _study(known, studies)
+            _choose_study(known, studies)
     elif len(known) > 1:
-        _runs(known, looked_at)
+        _choose_runs(known, looked_at)
     return sorted(looked_at, key=lambda run: run.seq)
 
 
-def _runs(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
-    named = {run.id: f"{SYMBOLS[run.state]} {config_of(run).label}, seed {config_of(run).seed}" for run in known}
+def _choose_runs(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
+    titles = {run.id: f"{SYMBOLS[run.state]} {config_of(run).label}, seed {config_of(run).seed}" for run in known}
     # The URL says what is looked at, whatever this control said last.
     st.session_state[LOOKED_AT] = [run.id for run in reversed(looked_at)]
     st.multiselect(
         "Runs",
-        list(named),
-        format_func=named.__getitem__,
+        list(titles),
+        format_func=titles.__getitem__,
         key=LOOKED_AT,
         on_change=lambda: session.open_unlearnings(st.session_state[LOOKED_AT]),
         help="Those that the charts lay over each other",
     )
 
 
-def _study(known: Sequence[Run], named: Sequence[str]) -> None:
+def _choose_study(known: Sequence[Run], studies: Sequence[str]) -> None:
     def take() -> None:
         study = st.session_state[STUDY]
         session.open_unlearnings(run.id for run in known if config_of(run).study == study)
         st.session_state[STUDY] = None
 
-    st.selectbox("Comparison", named, index=None, placeholder="All runs of …", key=STUDY, on_change=take)
+    st.selectbox("Comparison", studies, index=None, placeholder="All runs of …", key=STUDY, on_change=take)
 
 
 def config_of(run: Run) -> UnlearnConfig:
     """Return the configuration of an unlearning run."""
-    return _config(run.id, str(run.directory))
-
-
-@st.cache_resource(show_spinner=False, max_entries=500)
-def _config(run_id: str, directory: str) -> UnlearnConfig:  # noqa: ARG001  (run_id is the key)
-    return read_config(Path(directory), UnlearnConfig)
+    return configs.config_of(run, UnlearnConfig)
 
 
 def names_of(runs: Sequence[Run]) -> dict[str, str]:

@@ -40,7 +40,7 @@ def choose(config: EstimatorConfig) -> Variant:
         ),
         formula.selectbox(
             "Formula",
-            list(Formula),
+            FORMULAS,
             format_func=FORMULAS.__getitem__,
             key="view_formula",
             help="All variants come from the same stored draws; nothing is run again.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def duration(seconds: float) -> str:
     """Return a time for people: 45 s, 3 min, 2.5 h."""
@@ -13,3 +15,8 @@ def duration(seconds: float) -> str:
 def capitalised(text: str) -> str:
     """Return the text with a capital first letter and the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+def figure_or(value: float, form: str, undefined: str) -> str:
+    """Return a number in a format, or a word where it is NaN."""
+    return undefined if math.isnan(value) else f"{value:{form}}"

@@ -69,14 +69,13 @@ def quick_config(source: Path, sigma: float = 1e-3) -> ScoreConfig:
     return ScoreConfig(forget_set=ForgetSetConfig(source=str(source)), estimator=estimator)
 
 
-def submitted(store: RunStore, home: Path, config: ScoreConfig, title: str | None = None) -> Run:
+def submitted(store: RunStore, home: Path, config: ScoreConfig) -> Run:
     """Submit a run that nobody carries out."""
     forget_set = read(config.forget_set)
     return submit(
         config,
         store=store,
         settings=settings_for(home),
-        title=title,
         prepare=lambda draft: forget_set.save(RunFiles(draft).samples),
     )
 

@@ -147,9 +147,9 @@ def test_an_unfinished_run_comes_before_its_characteristics(app: Open, tmp_path:
 
 def test_the_form_launches_a_worker_and_the_page_picks_up_its_result(app: Open, own: Home) -> None:
     test = app(own.path, "characteristics", run=own.run.id)
-    assert test.segmented_control(key="corpus_kind").value == "Demo"
+    assert test.segmented_control(key="reading_training_corpus").value == "Demo"
     assert "Will be read by ` en_mrd_lens_ewt `" in texts(test)
-    test.number_input(key="reading_common_words").set_value(20_000).run()
+    test.number_input(key="reading_ReadingConfig_common_words").set_value(20_000).run()
     test.button(key="read").click().run()
     (reading,) = readings_of(own)
     assert finish(own.store, reading.id) is RunState.SUCCEEDED
@@ -375,7 +375,12 @@ def test_without_a_corpus_frequency_says_what_it_needs_and_offers_the_way(
     assert f"Not measured: it needs {FREQUENCY.needs}." in texts(test)
     assert FREQUENCY.title not in panels(test)
     test.button(key="missing_occurrence_frequency").click().run()
-    assert test.segmented_control(key="corpus_kind").options == ["None", "Demo", "File or folder", "Hub data set"]
+    assert test.segmented_control(key="reading_training_corpus").options == [
+        "None",
+        "Demo",
+        "File or folder",
+        "Hub data set",
+    ]
     assert has_button(sound(test), "read")
 
 
@@ -578,7 +583,7 @@ def test_a_reading_that_nothing_can_carry_out_is_refused_in_words(
     app: Open, own: Home, field: str, value: str, words: str
 ) -> None:
     test = app(own.path, "characteristics", run=own.run.id)
-    test.text_input(key=f"reading_{field}").set_value(value).run()
+    test.text_input(key=f"reading_ReadingConfig_{field}").set_value(value).run()
     assert words in texts(sound(test))
     assert "→ " in texts(test)
     assert not has_button(test, "read")
@@ -586,9 +591,9 @@ def test_a_reading_that_nothing_can_carry_out_is_refused_in_words(
 
 def test_a_corpus_outside_the_allowed_folders_is_refused(app: Open, own: Home) -> None:
     test = app(own.path, "characteristics", run=own.run.id)
-    test.segmented_control(key="corpus_kind").set_value("File or folder").run()
-    assert "Name the corpus to go on" in texts(sound(test))
-    test.text_input(key="corpus_path").set_value(str(own.path.parent)).run()
+    test.segmented_control(key="reading_training_corpus").set_value("File or folder").run()
+    assert "The training corpus is not named yet." in texts(sound(test))
+    test.text_input(key="reading_training_corpus_path").set_value(str(own.path.parent)).run()
     assert "lies outside the folders that this app may read" in texts(sound(test))
 
 

@@ -25,8 +25,7 @@ from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.files import RunFiles
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.parts.compare.settings import DEMO_LIMIT
-from pages.shell.inputs import key_of
+from pages.parts.compare.settings import DEMO_LIMIT, FORM
 from tests.app.conftest import SAMPLES, Home, adopted, button, ended, finish, settings_for, sound, texts
 from tests.app.test_unlearning import queued
 from tests.support.evaluations import Values, answers_of, write_evaluation
@@ -35,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 Open = Callable[..., AppTest]
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$"
-SUITE = key_of(EvaluateConfig, "suite")
+SUITE = FORM.key_of(EvaluateConfig, "suite")
 
 
 @dataclass(frozen=True)

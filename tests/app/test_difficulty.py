@@ -403,11 +403,11 @@ def shown_config(test: AppTest) -> ScoreConfig:
 def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp_path: Path) -> None:
     test = app(tmp_path, "forget_set")
     test.segmented_control(key="source").set_value("File or folder").run()
-    test.text_input(key="path").set_value(str(write_demo_rows(tmp_path / "forget.jsonl", 3)))
+    test.text_input(key="forget_set_path").set_value(str(write_demo_rows(tmp_path / "forget.jsonl", 3)))
     button(test, "Read").click().run()
     go(test, "difficulty")
-    test.text_input(key="sigma_Recommended").set_value("0.001")
-    test.number_input(key="draws_Recommended").set_value(4).run()
+    test.text_input(key="score_EstimatorConfig_sigma_Recommended").set_value("0.001")
+    test.number_input(key="score_EstimatorConfig_draws_Recommended").set_value(4).run()
     test.button(key="score").click().run()
     sound(test)
     store = RunStore.open(settings_for(tmp_path))
@@ -429,10 +429,10 @@ def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:
 def test_the_shown_command_does_what_the_form_says(app: Open, tmp_path: Path) -> None:
     test = form(app, tmp_path)
     test.segmented_control(key="preset").set_value("Paper").run()
-    test.text_input(key="sigma_Paper").set_value("0.00012345678")
-    test.number_input(key="seed").set_value(7)
-    test.selectbox(key="scope_").set_value("full")
-    test.selectbox(key="dtype_").set_value("float64").run()
+    test.text_input(key="score_EstimatorConfig_sigma_Paper").set_value("0.00012345678")
+    test.number_input(key="score_EstimatorConfig_seed").set_value(7)
+    test.selectbox(key="score_EstimatorConfig_scope").set_value("full")
+    test.selectbox(key="score_ModelConfig_dtype").set_value("float64").run()
     shown = shown_config(sound(test))
     assert shown.estimator == EstimatorConfig.paper(sigma=0.00012345678, seed=7, scope="full")
     assert shown.model == ModelConfig(dtype="float64")
@@ -443,7 +443,7 @@ def test_the_shown_command_does_what_the_form_says(app: Open, tmp_path: Path) ->
 @pytest.mark.parametrize("sigma", ["2", "-1", "loud", "nan", ""])
 def test_a_sigma_that_cannot_be_is_refused_in_words(app: Open, tmp_path: Path, sigma: str) -> None:
     test = form(app, tmp_path)
-    test.text_input(key="sigma_Recommended").set_value(sigma).run()
+    test.text_input(key="score_EstimatorConfig_sigma_Recommended").set_value(sigma).run()
     assert "sigma = " in texts(sound(test))
     assert "→ Correct it in the estimator options." in texts(test)
     assert not [found for found in test.button if found.key == "score"]
@@ -452,10 +452,10 @@ def test_a_sigma_that_cannot_be_is_refused_in_words(app: Open, tmp_path: Path, s
 def test_what_was_set_survives_a_visit_to_another_page(app: Open, tmp_path: Path) -> None:
     test = form(app, tmp_path)
     test.segmented_control(key="preset").set_value("Paper").run()
-    test.text_input(key="sigma_Paper").set_value("0.0002")
-    test.number_input(key="draws_Paper").set_value(64)
-    test.number_input(key="seed").set_value(11)
-    test.selectbox(key="normalisation_").set_value("sum").run()
+    test.text_input(key="score_EstimatorConfig_sigma_Paper").set_value("0.0002")
+    test.number_input(key="score_EstimatorConfig_draws_Paper").set_value(64)
+    test.number_input(key="score_EstimatorConfig_seed").set_value(11)
+    test.selectbox(key="score_EstimatorConfig_normalisation").set_value("sum").run()
     before = shown_config(sound(test))
     assert before.estimator.seed == 11
     go(test, "start")

@@ -32,8 +32,8 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.fields import help_of
+from pages.parts.evidence.settings import FORM
 from pages.parts.evidence.tabs import QUESTIONS, TITLES
-from pages.shell.inputs import key_of
 from tests.app.conftest import (
     Home,
     adopted,
@@ -312,12 +312,12 @@ def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind
 
 def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: None) -> None:  # noqa: ARG001
     test = opened(app, own)
-    test.number_input(key=key_of(ValidityConfig, "samples")).set_value(7)
-    test.number_input(key=key_of(ValidityConfig, "seed")).set_value(3)
-    test.multiselect(key=key_of(ValidityConfig, "methods")).set_value(["ga", "simnpo"])
-    test.multiselect(key=key_of(ValidityConfig, "optimisers")).set_value(["adamw", "sgd"])
-    test.text_input(key=key_of(ValidityConfig, "learning_rate")).set_value("0.0002")
-    test.segmented_control(key="unlearn_retain_set").set_value("None").run()
+    test.number_input(key=FORM.key_of(ValidityConfig, "samples")).set_value(7)
+    test.number_input(key=FORM.key_of(ValidityConfig, "seed")).set_value(3)
+    test.multiselect(key=FORM.key_of(ValidityConfig, "methods")).set_value(["ga", "simnpo"])
+    test.multiselect(key=FORM.key_of(ValidityConfig, "optimisers")).set_value(["adamw", "sgd"])
+    test.text_input(key=FORM.key_of(ValidityConfig, "learning_rate")).set_value("0.0002")
+    test.segmented_control(key="evidence_retain_set").set_value("None").run()
     (command,) = commands(sound(test))
     test.button(key="evidence_launch_validity").click().run()
     (run,) = own.store.list(kinds=EXPERIMENTS, score_run=own.run)
@@ -333,7 +333,7 @@ def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:
 
     test = opened(app, own)
     before = estimated(test)
-    test.number_input(key=key_of(ValidityConfig, "samples")).set_value(4).run()
+    test.number_input(key=FORM.key_of(ValidityConfig, "samples")).set_value(4).run()
     assert estimated(sound(test)) != before
 
 
@@ -357,15 +357,15 @@ def test_settings_that_are_none_are_told_and_cannot_be_launched(
     said: str,
 ) -> None:
     test = tab(opened(app, own), kind)
-    getattr(test, widget)(key=key_of(EXPERIMENTS[kind], field)).set_value(value).run()
+    getattr(test, widget)(key=FORM.key_of(EXPERIMENTS[kind], field)).set_value(value).run()
     assert said in texts(sound(test))
     assert f"evidence_launch_{kind}" not in {found.key for found in test.button}
 
 
 def test_a_method_that_needs_a_retain_set_says_so(app: Open, own: Home) -> None:
     test = opened(app, own)
-    test.multiselect(key=key_of(ValidityConfig, "methods")).set_value(["graddiff"])
-    test.segmented_control(key="unlearn_retain_set").set_value("None").run()
+    test.multiselect(key=FORM.key_of(ValidityConfig, "methods")).set_value(["graddiff"])
+    test.segmented_control(key="evidence_retain_set").set_value("None").run()
     assert "GradDiff needs a retain set" in texts(sound(test))
 
 

@@ -126,7 +126,7 @@ def test_identical_rows_are_kept_or_dropped_by_choice_and_counted(uploaded: Any)
 def test_rows_with_an_empty_cell_are_refused_or_skipped_by_choice(uploaded: Any) -> None:
     test = uploaded("rows.jsonl", as_lines([*ROWS, {"question": "Why?", "answer": " "}]))
     assert "rows.jsonl" in card(test)
-    test.segmented_control(key="invalid_rows.jsonl").set_value("skip").run()
+    test.segmented_control(key="invalid_rows_rows.jsonl").set_value("skip").run()
     assert metrics(sound(test))["Left out (empty cell)"] == "1"
     assert metrics(test)["Samples"] == "3"
 
@@ -172,7 +172,7 @@ def test_bad_input_leaves_the_forget_set_at_hand_alone(uploaded: Any) -> None:
     assert "` rows.csv ` · 3 samples" in texts(go(test, "difficulty"))
 
 
-def named(app: Open, home: Path, name: str, kind: str = "File or folder", key: str = "path") -> AppTest:
+def named(app: Open, home: Path, name: str, kind: str = "File or folder", key: str = "forget_set_path") -> AppTest:
     """Name a source in the form of the page."""
     test = app(home, "forget_set")
     test.segmented_control(key="source").set_value(kind).run()
@@ -187,7 +187,7 @@ def test_a_path_under_an_allowed_root_is_read(app: Open, tmp_path: Path) -> None
     assert [text.value for text in test.text if "Layout guessed" in text.value]
 
 
-@pytest.mark.parametrize("kind", [("File or folder", "path"), ("Hub data set", "hub_name")])
+@pytest.mark.parametrize("kind", [("File or folder", "forget_set_path"), ("Hub data set", "forget_set_hub")])
 @pytest.mark.parametrize("path", ["/etc/passwd", "~", "/no/such/file.csv", "../secret.csv", "~nobody-at-all/x"])
 def test_a_path_outside_the_allowed_roots_is_refused(
     app: Open, tmp_path: Path, path: str, kind: tuple[str, str]

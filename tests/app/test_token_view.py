@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from pages.parts.difficulty.token_view import heat_map, legend
 from pages.shell.notices import literal
-from pages.shell.token_view import FALLS, RISES, heat_map, legend
+from pages.shell.token_text import FALLS, RISES
 
 EVIL = ["<script>alert(1)</script>", '"><img src=x onerror="alert(2)">', "a & b &lt; c", "'single'", "\n", "<!--"]
 

@@ -39,8 +39,7 @@ from mrd_core.unlearning.methods import METHODS, parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.unlearning.presets import PRESETS, configs
 from pages.parts.unlearning.result import heat_map
-from pages.parts.unlearning.settings import DEMO_RATE
-from pages.shell.inputs import key_of
+from pages.parts.unlearning.settings import DEMO_RATE, FORM
 from tests.app.conftest import (
     Home,
     adopted,
@@ -63,6 +62,7 @@ pytestmark = pytest.mark.slow
 Open = Callable[..., AppTest]
 STUDY = "SGA against CGA, by hand"
 DEMO = RetainConfig(samples=ForgetSetConfig(source="demo"))
+key_of = FORM.key_of
 LEARNING_RATE = key_of(OptimiserConfig, "learning_rate")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -13,16 +12,11 @@ from analysis.characteristics.judgement import Judgement, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Criterion, Rule, Threshold
 from analysis.figures import characteristics as figures
-from pages.shell import filters, session
+from pages.shell import layout, session
+from pages.shell.charts import sample_chart
 from pages.shell.downloads import figure_download
+from pages.shell.wording import capitalised
 
-# As many panels in a row as can be read, at most three: Streamlit's columns keep their number on narrow screens.
-GRID = """<style>.st-key-panels {
-  display: grid; align-items: stretch;
-  grid-template-columns: repeat(auto-fill, minmax(max(18rem, (100% - 2rem) / 3), 1fr));
-}</style>"""
-# A panel is too narrow for plotly's whole tool bar beside its title; the wheel and the reset button zoom as well.
-CONFIG = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
 SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "cannot tell": "? cannot tell"}
 
 
@@ -41,17 +35,18 @@ def thresholds() -> dict[str, Threshold]:
 
 
 def _threshold(criterion: Criterion) -> Threshold:
+    rules = list(Rule)
     rule = st.selectbox(
         criterion.title,
-        list(Rule),
-        index=list(Rule).index(criterion.default.rule),
+        rules,
+        index=rules.index(criterion.default.rule),
         format_func=str,
         key=f"rule_{criterion.name}",
         persist_state="session",
     )
     if rule is not Rule.FIXED:
         return Threshold(rule)
-    value = st.number_input(
+    level = st.number_input(
         f"Above, {criterion.title.lower()}",
         value=criterion.default.value or 0.0,
         format="%g",
@@ -59,17 +54,22 @@ def _threshold(criterion: Criterion) -> Threshold:
         label_visibility="collapsed",
         persist_state="session",
     )
-    return Threshold(rule, float(value))
+    return Threshold(rule, float(level))
 
 
-def panels(found: Characterised, judgement: Judgement, shown: pd.DataFrame) -> None:
-    """Show a panel for each criterion, and all verdicts in the last place of the grid."""
-    selected = None if len(shown) == len(found.table) else set(shown["sample_id"])
-    st.html(GRID)
-    grid = st.container(key="panels")
+def panels(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:
+    """Show a panel for each criterion, and all verdicts in the last place of the grid.
+
+    Args:
+        characterised: The samples with their features.
+        judgement: What is judged of them.
+        samples: Those that the filters leave.
+    """
+    selected = None if len(samples) == len(characterised.table) else set(samples["sample_id"])
+    grid = layout.grid("panels", columns=3, least="18rem", is_last_wide=False)
     for claim in judgement.shown:
         with grid.container(border=True, height="stretch"):
-            _panel(found, judgement, claim, selected)
+            _panel(characterised, judgement, claim, selected)
     with grid.container(border=True, height="stretch"):
         _verdicts(judgement)
     st.caption("Click a point to look at its sample. The tool bar of a chart draws a box or a lasso around many.")
@@ -88,11 +88,11 @@ def _verdicts(judgement: Judgement) -> None:
     )
 
 
-def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: set[str] | None) -> None:
-    criterion = claim.criterion
+def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, selected: set[str] | None) -> None:
+    criterion, table = claim.criterion, characterised.table
     if claim.comparison is None:
         st.markdown(f"**{criterion.title}**")
-        st.markdown(f"{claim.reason[:1].upper()}{claim.reason[1:]}.")
+        st.markdown(f"{capitalised(claim.reason)}.")
         if claim.feature is None:
             st.button(
                 "Read again",
@@ -104,16 +104,9 @@ def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: s
             )
         return
     strata = judgement.strata[criterion.name]
-    key = f"panel_{criterion.name}_{session.charts_epoch()}"
-    figure = figures.panel(found.table, strata, claim, selected)
-    st.plotly_chart(
-        figure,
-        key=key,
-        on_select=partial(filters.take_points, key, f"from {criterion.title.lower()}"),
-        selection_mode=("points", "box", "lasso"),
-        config=CONFIG,
-        alt=f"MRD of the groups of {criterion.title.lower()}: {claim.verdict}",
-    )
+    figure = figures.panel(table, strata, claim, selected)
+    alt = f"MRD of the groups of {criterion.title.lower()}: {claim.verdict}"
+    sample_chart(figure, f"panel_{criterion.name}", f"from {criterion.title.lower()}", alt, is_narrow=True)
     low, high, download = st.columns([4, 4, 1.4])
     with download:
         figure_download(figure, f"panel_{criterion.name}", label="")
@@ -124,5 +117,5 @@ def _panel(found: Characterised, judgement: Judgement, claim: Claim, selected: s
             width="stretch",
             help=f"Select the {name} samples, here and in every other view",
             on_click=session.select_many,
-            args=(set(found.table.loc[strata == side, "sample_id"]), f"{name} ({criterion.title.lower()})"),
+            args=(set(table.loc[strata == side, "sample_id"]), f"{name} ({criterion.title.lower()})"),
         )

@@ -26,24 +26,17 @@ LABELS = {
 }
 
 
-def _choices(found: Characterised, thresholds: Mapping[str, Threshold]) -> dict[str, list[str]]:
-    """Return the options that the page's own controls stand for, where they are not the default."""
-    moved = {name: threshold for name, threshold in thresholds.items() if threshold != DEFAULTS[name]}
-    return {
-        "scope": [str(found.variant.scope)],
-        "formula": [str(found.variant.formula)],
-        "normalisation": [str(found.variant.normalisation)],
-        "threshold": [spelt(name, threshold) for name, threshold in moved.items()],
-    }
-
-
 def show(
-    run: Run, reading: Run, found: Characterised, judgement: Judgement, thresholds: Mapping[str, Threshold]
+    run: Run,
+    reading: Run,
+    characterised: Characterised,
+    judgement: Judgement,
+    thresholds: Mapping[str, Threshold],
 ) -> None:
     """Show the downloads and the shell command."""
     st.subheader("Export and reproduce")
     row = st.container(horizontal=True)
-    for name, content in exports(found, judgement, run.title).items():
+    for name, content in exports(characterised, judgement, run.title).items():
         row.download_button(
             LABELS[name],
             content,
@@ -51,6 +44,13 @@ def show(
             key=f"export_{name}",
             icon=":material/download:",
         )
-    st.code(
-        CHARACTERISTICS.shown(found.about.config, _choices(found, thresholds)), language="bash", wrap_lines=True
-    )
+    # What the page's own controls stand for, the thresholds only where they are not the default.
+    variant = characterised.variant
+    moved = {name: threshold for name, threshold in thresholds.items() if threshold != DEFAULTS[name]}
+    choices = {
+        "scope": [str(variant.scope)],
+        "formula": [str(variant.formula)],
+        "normalisation": [str(variant.normalisation)],
+        "threshold": [spelt(name, threshold) for name, threshold in moved.items()],
+    }
+    st.code(CHARACTERISTICS.shown(characterised.about.config, choices), language="bash", wrap_lines=True)

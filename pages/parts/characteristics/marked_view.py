@@ -15,18 +15,15 @@ from pages.shell import sample_steps, sample_table
 
 # A longer text scrolls, so that what is below it stays within reach.
 TALLEST = "32rem"
-ALT = "Samples that the filters leave, with every feature"
 
 
-def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str) -> None:
-    """Show the samples that the filters leave as a table, and the selected one's text."""
-    place = int((shown["sample_id"] == selected).argmax())
-    row = shown.iloc[place]
-    sample_steps.heading("The text", shown, place)
-    measured = "no score" if pd.isna(row["mrd"]) else f"MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE)"
-    st.caption(f"{place + 1} of {len(shown)} · rank {row['rank']} · {measured}")
+def show(reading: Run, characterised: Characterised, samples: pd.DataFrame, selected: str) -> None:
+    """Show the text of the selected sample, and the samples that the filters leave as a table."""
+    place, row = sample_steps.heading("The text", samples, selected)
+    score = "no score" if pd.isna(row["mrd"]) else f"MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE)"
+    st.caption(f"{place} · rank {row['rank']} · {score}")
     text = row["answer"]
-    if found.about.config.reading.text is Scope.FULL:
+    if characterised.about.config.reading.text is Scope.FULL:
         text = f"{row['prompt']}\n{row['answer']}".lstrip("\n")
     elif row["prompt"]:
         st.text(row["prompt"])
@@ -35,20 +32,17 @@ def show(reading: Run, found: Characterised, shown: pd.DataFrame, selected: str)
         st.html(f'<div style="max-height:{TALLEST};overflow-y:auto">{marked(text, spans)}</div>')
         st.html(legend())
     with st.expander("Samples and features as a table", icon=":material/table:"):
-        _table(found, shown, selected)
-
-
-def _table(found: Characterised, shown: pd.DataFrame, selected: str) -> None:
-    named, described = figures.axis_titles(found.about), found.about.features
-    config = {
-        "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),
-        "mrd": st.column_config.NumberColumn("MRD", format="%.4g"),
-        "answer": st.column_config.TextColumn("Answer", width="medium"),
-        "prompt": st.column_config.TextColumn("Prompt"),
-        "sample_id": st.column_config.TextColumn("Id"),
-    } | {
-        name: st.column_config.NumberColumn(named[name], format="%.4g", help=described[name]["help"])
-        for name in described
-    }
-    columns = ["rank", "mrd", "answer", *described, "prompt", "sample_id"]
-    sample_table.show("samples", shown, selected, columns, config, ALT)
+        titles, features = figures.axis_titles(characterised.about), characterised.about.features
+        config = {
+            "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),
+            "mrd": st.column_config.NumberColumn("MRD", format="%.4g"),
+            "answer": st.column_config.TextColumn("Answer", width="medium"),
+            "prompt": st.column_config.TextColumn("Prompt"),
+            "sample_id": st.column_config.TextColumn("Id"),
+        } | {
+            name: st.column_config.NumberColumn(titles[name], format="%.4g", help=features[name]["help"])
+            for name in features
+        }
+        columns = ["rank", "mrd", "answer", *features, "prompt", "sample_id"]
+        alt = "Samples that the filters leave, with every feature"
+        sample_table.show("samples", samples, selected, columns, config, alt)

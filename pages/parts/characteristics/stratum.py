@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import streamlit as st
 
@@ -16,18 +14,18 @@ from pages.shell import session, tour
 from pages.shell.notices import errors_shown, literal, show_error
 
 
-def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
+def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
     """Offer to save the samples that the filters leave, and to score them as a forget set."""
     st.subheader("Keep this stratum")
-    if len(shown) == whole:
+    if len(samples) == whole:
         st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
         return
     with st.form("stratum_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            f"Name for these {len(shown)} samples", placeholder="hard and rare", key="stratum_name"
+            f"Name for these {len(samples)} samples", placeholder="hard and rare", key="stratum_name"
         )
         saved = st.form_submit_button("Save", icon=":material/save:")
-    selected = set(shown["sample_id"])
+    selected = set(samples["sample_id"])
     if saved:
         _save(run, selected, name.strip())
     path, held = st.session_state.get("stratum", (None, set()))
@@ -35,7 +33,11 @@ def show(run: Run, shown: pd.DataFrame, whole: int) -> None:
         row = st.container(horizontal=True, vertical_alignment="center")
         row.markdown(f":material/check: Saved as {literal(path.stem)}")
         if row.button("Use as forget set", icon=":material/arrow_forward:", key="use_stratum"):
-            use(path)
+            config = ForgetSetConfig(source=str(path))
+            with errors_shown():
+                session.choose_forget_set(read(config), config)
+            session.leave_run()
+            st.switch_page(tour.DIFFICULTY)
 
 
 def _save(run: Run, selected: set[str], name: str) -> None:
@@ -47,12 +49,3 @@ def _save(run: Run, selected: set[str], name: str) -> None:
         show_error(error)
     else:
         st.session_state["stratum"] = path, selected
-
-
-def use(path: Path) -> None:
-    """Make a saved stratum the forget set at hand and go on to its scoring."""
-    config = ForgetSetConfig(source=str(path))
-    with errors_shown():
-        session.choose_forget_set(session.Chosen(read(config), config))
-    session.leave_run()
-    st.switch_page(tour.DIFFICULTY)

@@ -17,7 +17,7 @@ from pages.shell.downloads import figure_download
 from pages.shell.notices import literal, show_error
 
 
-def show(run: Run, found: Characterised) -> None:
+def show(run: Run, characterised: Characterised) -> None:
     """Let the user choose another score run, and compare."""
     st.subheader("Two forget sets")
     others = {
@@ -39,7 +39,9 @@ def show(run: Run, found: Characterised) -> None:
     if chosen is None:
         return
     try:
-        difference = _compared(run.id, chosen, str(run.directory), str(others[chosen].directory), found.variant)
+        difference = _compared(
+            run.id, chosen, str(run.directory), str(others[chosen].directory), characterised.variant
+        )
     except UserError as error:
         # The other run is at fault, and what follows is about this one.
         show_error(error)

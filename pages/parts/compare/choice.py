@@ -34,7 +34,7 @@ class Upload(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ComparedRuns:
     """What is compared, the baseline first: evaluations of this machine, then uploaded files."""
 
     runs: tuple[Run, ...]
@@ -42,17 +42,17 @@ class Chosen:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from another choice."""
+        """Ids, directories and digests, which no other choice shares."""
         digests = (f"{name} {blake2b(data).hexdigest()}" for name, data in self.uploads)
         return *(f"{run.id} {run.directory}" for run in self.runs), *digests
 
     @property
     def evaluated(self) -> list[Evaluated]:
-        """All of them, read."""
+        """The evaluations and the uploaded files, read, in this order."""
         return [*map(compare_runs.read, self.runs), *(_parsed(name, data) for name, data in self.uploads)]
 
 
-def choose(run: Run | None) -> Chosen | None:
+def choose(run: Run | None) -> ComparedRuns | None:
     """Let the user choose, and return what is compared; None where there is nothing to compare.
 
     Args:
@@ -63,12 +63,11 @@ def choose(run: Run | None) -> Chosen | None:
     with st.expander("Result files of OpenUnlearning", icon=":material/upload_file:"):
         uploads = _uploads()
     with place:
-        ours = _of_one_suite(finished, run)
-        runs = _runs(ours, compare_runs.finished(compare_runs.of_score_run(run)))
-    return Chosen(tuple(runs), tuple(uploads)) if runs or uploads else None
+        runs = _runs(_of_one_suite(finished, run), compare_runs.finished(compare_runs.of_score_run(run)))
+    return ComparedRuns(tuple(runs), tuple(uploads)) if runs or uploads else None
 
 
-def compared(chosen: Chosen) -> Comparison:
+def compared(chosen: ComparedRuns) -> Comparison:
     """Return what the evaluations say of one another.
 
     Raises:
@@ -79,7 +78,7 @@ def compared(chosen: Chosen) -> Comparison:
 
 # Numbers and ids, no texts: those would have to go when a run is deleted.
 @st.cache_resource(show_spinner="Comparing: the samples are drawn anew a thousand times", max_entries=16)
-def _compared(key: tuple[str, ...], _chosen: Chosen) -> Comparison:  # noqa: ARG001
+def _compared(key: tuple[str, ...], _chosen: ComparedRuns) -> Comparison:  # noqa: ARG001
     return comparison.compare(_chosen.evaluated, 0)
 
 
@@ -90,25 +89,25 @@ def _parsed(name: str, data: bytes) -> Evaluated:
 
 def _of_one_suite(finished: Sequence[Run], run: Run | None) -> list[Run]:
     """Return the evaluations of one suite, which the user chooses where there are several."""
-    suites = {found.id: compare_runs.config_of(found).suite for found in finished}
+    suites = {evaluation.id: compare_runs.config_of(evaluation).suite for evaluation in finished}
     present = [suite for suite in SUITES if suite in suites.values()]
     if len(present) > 1:
         named, _ = session.current_evaluations()
-        known = [found for found in finished if found.id in named] or [
-            found for found in finished if run and compare_runs.config_of(found).score_run == run.directory
+        known = [other for other in finished if other.id in named] or [
+            other for other in finished if run and compare_runs.config_of(other).score_run == run.directory
         ]
         st.session_state.setdefault(SUITE, suites[(known or finished)[0].id])
         suite = st.segmented_control("Suite", present, required=True, format_func=SUITES.__getitem__, key=SUITE)
-        return [found for found in finished if suites[found.id] == suite]
+        return [other for other in finished if suites[other.id] == suite]
     return list(finished)
 
 
-def _runs(known: Sequence[Run], ours: Iterable[Run]) -> list[Run]:
+def _runs(known: Sequence[Run], own: Iterable[Run]) -> list[Run]:
     """Return the baseline and what is held against it.
 
     Args:
         known: Evaluations of one suite, newest first.
-        ours: Those of the score run at hand.
+        own: Those of the score run at hand.
     """
     if not known:
         return []
@@ -116,22 +115,22 @@ def _runs(known: Sequence[Run], ours: Iterable[Run]) -> list[Run]:
     named, baseline = session.current_evaluations()
     # A baseline without anything beside it is what clearing the choice leaves.
     alone = baseline in by_id and not named
-    first = _newest_of_each([run for run in ours if run.id in by_id] or known)
+    first = _newest_of_each([run for run in own if run.id in by_id] or known)
     if baseline not in by_id:
         baseline = next((run.id for run in first if compare_runs.subject_of(run).label == ORIGINAL), first[0].id)
     others = [name for name in named if name in by_id and name != baseline]
     if not others and not alone:
         others = [run.id for run in _within_limit(first, by_id[baseline])]
     _controls(by_id, baseline, others)
-    shown = _within_limit([by_id[name] for name in others], by_id[baseline])
-    if len(shown) < len(others):
-        left_out = (by_id[name] for name in others if by_id[name] not in shown)
+    kept = _within_limit([by_id[name] for name in others], by_id[baseline])
+    if len(kept) < len(others):
+        left_out = (by_id[name] for name in others if by_id[name] not in kept)
         names = ", ".join(compare_runs.subject_of(run).name for run in left_out)
         st.warning(
             f"At most {MOST_OTHERS} settings beside the baseline; left out: {names}.",
             icon=":material/filter_alt:",
         )
-    return [by_id[baseline], *shown]
+    return [by_id[baseline], *kept]
 
 
 def _newest_of_each(runs: Iterable[Run]) -> list[Run]:
@@ -145,13 +144,13 @@ def _newest_of_each(runs: Iterable[Run]) -> list[Run]:
 
 def _within_limit(runs: Iterable[Run], baseline: Run) -> list[Run]:
     """Return those of the first settings, besides the baseline and others of its setting."""
-    ours = compare_runs.read(baseline).group
+    own = compare_runs.read(baseline).group
     kept: list[Run] = []
     settings: set[str] = set()
     for run in runs:
         setting = compare_runs.read(run).group
-        if run.id != baseline.id and (setting in settings | {ours} or len(settings) < MOST_OTHERS):
-            settings |= {setting} - {ours}
+        if run.id != baseline.id and (setting in settings | {own} or len(settings) < MOST_OTHERS):
+            settings |= {setting} - {own}
             kept.append(run)
     return kept
 
@@ -209,7 +208,7 @@ def _uploads() -> list[Upload]:
         help=f"…_EVAL.json of an evaluation on TOFU, at most {limit} MB each. The content is checked, whatever "
         "the name says.",
     )
-    found = []
+    uploads = []
     for file in files[:MOST_OTHERS]:
         upload = Upload(file.name, file.getvalue())
         try:
@@ -218,9 +217,9 @@ def _uploads() -> list[Upload]:
         except UserError as error:
             show_error(error)
             continue
-        found.append(upload)
+        uploads.append(upload)
     if len(files) > MOST_OTHERS:
         st.warning(f"The first {MOST_OTHERS} files are taken.", icon=":material/filter_alt:")
-    for upload in found:
+    for upload in uploads:
         st.caption(f":material/check: {literal(upload.name)} is compared.")
-    return found
+    return uploads

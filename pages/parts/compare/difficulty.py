@@ -17,9 +17,8 @@ from analysis.comparison.table import Column, Comparison
 from analysis.export import comparison as comparison_export
 from analysis.figures import comparison as figures
 from mrd_core.errors import UserError
-from pages.parts.compare.choice import Chosen
-from pages.shell import filters, session
-from pages.shell import layout as unlearn_layout
+from pages.parts.compare.choice import ComparedRuns
+from pages.shell import filters, layout, session
 from pages.shell.downloads import csv_download, figure_download
 from pages.shell.notices import bullets, literal, show_error
 
@@ -27,9 +26,9 @@ METRIC = "compare_metric"
 LEAST_WIDTH = "26rem"
 
 
-def show(chosen: Chosen, found: Comparison) -> None:
+def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     """Show a metric of the forget set by tercile of difficulty, and sample by sample."""
-    columns = of_forget_set(found)
+    columns = of_forget_set(comparison)
     if not columns:
         st.info("Nothing that was measured here is of a forget set.", icon=":material/filter_alt_off:")
         return
@@ -44,7 +43,7 @@ def show(chosen: Chosen, found: Comparison) -> None:
         return
     if said := comparison_export.by_difficulty(strata, columns[key].title):
         st.html(bullets(map(escape, said)))
-    with unlearn_layout.grid("compare_strata", least=LEAST_WIDTH):
+    with layout.grid("compare_strata", least=LEAST_WIDTH):
         _terciles(strata, columns[key])
         if len(changed):
             _change(changed, title_of_samples(columns[single]))
@@ -52,15 +51,15 @@ def show(chosen: Chosen, found: Comparison) -> None:
         _to_sample()
 
 
-def of_forget_set(found: Comparison) -> dict[str, Column]:
+def of_forget_set(comparison: Comparison) -> dict[str, Column]:
     """Return the columns that are of the forget set by key, completeness as a whole first."""
-    forget = {split for group in found.groups for run in group.runs for split in run.splits("forget")}
-    ours = [column for column in found.columns if column.split in forget and column.key != FORGET_QUALITY]
-    whole = [column for column in found.columns if column.key == COMPLETENESS]
+    forget = {split for group in comparison.groups for run in group.runs for split in run.splits("forget")}
+    ours = [column for column in comparison.columns if column.split in forget and column.key != FORGET_QUALITY]
+    whole = [column for column in comparison.columns if column.key == COMPLETENESS]
     return {column.key: column for column in (*whole, *ours)} if ours else {}
 
 
-def figures_of(chosen: Chosen, columns: Mapping[str, Column], key: str) -> Iterator[tuple[str, Any]]:
+def figures_of(chosen: ComparedRuns, columns: Mapping[str, Column], key: str) -> Iterator[tuple[str, Any]]:
     """Yield the figures of a column by what they show.
 
     Raises:
@@ -81,12 +80,12 @@ def _of_samples(columns: Mapping[str, Column], key: str) -> str:
 
 
 @st.cache_resource(show_spinner="Comparing hard and easy samples", max_entries=32)
-def _strata(key: tuple[str, ...], metric: str, _chosen: Chosen) -> pd.DataFrame:  # noqa: ARG001
+def _strata(key: tuple[str, ...], metric: str, _chosen: ComparedRuns) -> pd.DataFrame:  # noqa: ARG001
     return comparison_strata.by_stratum(_chosen.evaluated, 0, metric)
 
 
 @st.cache_resource(show_spinner=False, max_entries=32)
-def _changed(key: tuple[str, ...], metric: str, _chosen: Chosen) -> pd.DataFrame:  # noqa: ARG001
+def _changed(key: tuple[str, ...], metric: str, _chosen: ComparedRuns) -> pd.DataFrame:  # noqa: ARG001
     return comparison_strata.change(_chosen.evaluated, 0, metric)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -14,22 +14,34 @@ from analysis.export import comparison as comparison_export
 from mrd_core.errors import UserError
 from pages.parts.compare import difficulty as compare_difficulty
 from pages.parts.compare import tradeoff as compare_tradeoff
-from pages.parts.compare.choice import Chosen
+from pages.parts.compare.choice import ComparedRuns
 
-FORMS = {"csv": ("CSV", "csv"), "markdown": ("Markdown", "md"), "latex": ("LaTeX", "tex")}
+Form = Literal["csv", "markdown", "latex"]
+FORMS: dict[Form, tuple[str, str]] = {
+    "csv": ("CSV", "csv"),
+    "markdown": ("Markdown", "md"),
+    "latex": ("LaTeX", "tex"),
+}
 
 
-def show(chosen: Chosen, found: Comparison) -> None:
+def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     """Offer the table as a file and to copy, and the report."""
     row = st.container(horizontal=True)
     for form, (title, ending) in FORMS.items():
-        _download(row, f"Table ({title})", partial(comparison_export.table, found, form), f"comparison.{ending}")
-    _download(row, "Report (HTML)", partial(_report, chosen, found), "comparison.html")
+        _download(
+            row, f"Table ({title})", partial(comparison_export.table, comparison, form), f"comparison.{ending}"
+        )
+    _download(
+        row,
+        "Report (HTML)",
+        lambda: comparison_export.page(comparison, dict(_figures(chosen, comparison)), datetime.now(UTC)),
+        "comparison.html",
+    )
     copy = st.expander("To copy", icon=":material/content_copy:", key="compare_copy", on_change="rerun")
     if copy.open:
         with copy:
-            for form in ("latex", "markdown"):
-                st.code(comparison_export.table(found, form), language=form)
+            st.code(comparison_export.table(comparison, "latex"), language="latex")
+            st.code(comparison_export.table(comparison, "markdown"), language="markdown")
 
 
 def _download(row: Any, label: str, content: Any, name: str) -> None:
@@ -43,15 +55,11 @@ def _download(row: Any, label: str, content: Any, name: str) -> None:
     )
 
 
-def _report(chosen: Chosen, found: Comparison) -> str:
-    return comparison_export.page(found, dict(_figures(chosen, found)), datetime.now(UTC))
-
-
-def _figures(chosen: Chosen, found: Comparison) -> Iterator[tuple[str, Any]]:
+def _figures(chosen: ComparedRuns, comparison: Comparison) -> Iterator[tuple[str, Any]]:
     """Yield those figures that can be drawn of what was measured, by what they show."""
-    if compare_tradeoff.has_both(found):
-        yield "Completeness against utility", compare_tradeoff.figure_of(found)
-    columns = compare_difficulty.of_forget_set(found)
+    if compare_tradeoff.has_both(comparison):
+        yield "Completeness against utility", compare_tradeoff.figure_of(comparison)
+    columns = compare_difficulty.of_forget_set(comparison)
     if columns:
         # Without scores there is nothing to hold against difficulty.
         try:

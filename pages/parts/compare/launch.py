@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pydantic
@@ -53,7 +53,7 @@ class Planned:
 def show(run: Run) -> None:
     """Offer to evaluate a score run's model and its unlearning runs, and show those that go on."""
     known = session.store().list(kinds=("unlearn",), score_run=run)
-    done = [found for found in known if found.state is RunState.SUCCEEDED]
+    done = [unlearned for unlearned in known if unlearned.state is RunState.SUCCEEDED]
     if not done and not compare_runs.of_score_run(run):
         _nothing_unlearned(run, known)
     scored = scored_run(run)
@@ -68,12 +68,13 @@ def show(run: Run) -> None:
         if planned:
             commands = (EVALUATE.shown(plan.config) for plan in planned)
             shell.code("\n".join(commands), language="bash", wrap_lines=True)
-    compare_progress.show([*(plan.same for plan in planned if plan.same), *_unfinished(run)])
+    unfinished = [other for other in compare_runs.of_score_run(run) if other.state is not RunState.SUCCEEDED]
+    compare_progress.show([*(plan.same for plan in planned if plan.same), *unfinished])
 
 
 def _nothing_unlearned(run: Run, known: Sequence[Run]) -> None:
     """Say that there is only the model before unlearning to evaluate, and lead to the rest."""
-    if any(found.state in ACTIVE for found in known):
+    if any(unlearned.state in ACTIVE for unlearned in known):
         sentence = "Nothing has been unlearned to its end yet; a run that goes on can be evaluated after it."
     else:
         sentence = "Nothing is unlearned from these samples yet, so there is one model to evaluate, and no other."
@@ -81,11 +82,11 @@ def _nothing_unlearned(run: Run, known: Sequence[Run]) -> None:
         st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
 
 
-def _offered(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
+def _offered(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
     """Offer what the settings ask for, and return it; nothing where a setting is none, which is told."""
     try:
-        planned = _planned(of, unlearned, values)
-        _offer(of, planned)
+        planned = _planned(scored, unlearned, values)
+        _offer(scored, planned)
     except UserError as error:
         # What is compared below does not depend on it.
         show_error(error)
@@ -93,14 +94,14 @@ def _offered(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Plann
     return planned
 
 
-def _planned(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
+def _planned(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
     """Return the evaluation of the model before unlearning and those of the runs that still have a model.
 
     Raises:
         UserError: A setting is none, or something is missing that another setting needs.
     """
     try:
-        original = EvaluateConfig.model_validate(compare_settings.config_values(of, values))
+        original = EvaluateConfig.model_validate(compare_settings.config_values(scored, values))
     except pydantic.ValidationError as error:
         raise refusal(error) from error
     configs = {ORIGINAL: original}
@@ -111,14 +112,13 @@ def _planned(of: Scored, unlearned: Sequence[Run], values: Values) -> list[Plann
         except UserError as error:
             st.caption(f":material/info: {name} is left out: {literal(error.cause)}")
     past = compare_runs.known()
-    return [Planned(name, config, _same(config, past)) for name, config in configs.items()]
+    return [
+        Planned(name, config, next((run for run in past if compare_runs.config_of(run) == config), None))
+        for name, config in configs.items()
+    ]
 
 
-def _same(config: EvaluateConfig, past: Iterable[Run]) -> Run | None:
-    return next((run for run in past if compare_runs.config_of(run) == config), None)
-
-
-def _offer(of: Scored, planned: Sequence[Planned]) -> None:
+def _offer(scored: Scored, planned: Sequence[Planned]) -> None:
     """Show the button, what it would evaluate, and the time that will take.
 
     Raises:
@@ -128,13 +128,20 @@ def _offer(of: Scored, planned: Sequence[Planned]) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     label = "Evaluate these runs" if len(planned) > 1 else "Evaluate this model"
     pressed = row.button(label, type="primary", icon=":material/play_arrow:", key="evaluate", disabled=not due)
-    row.container().markdown(_said(planned, due) + (f"  \n:small[{_time(of, due)}]" if due else ""))
+    row.container().markdown(
+        _names_and_states(planned, due) + (f"  \n:small[{_time(scored, due)}]" if due else "")
+    )
     if pressed:
-        _launch(due)
+        # What ended early with the same settings goes on.
+        for plan in due:
+            if plan.same is not None:
+                resume(plan.same)
+            else:
+                launch(plan.config)
         st.rerun()
 
 
-def _said(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
+def _names_and_states(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
     names = ", ".join(f"**{plan.name}**" for plan in due or planned)
     if due:
         rest = len(planned) - len(due)
@@ -144,7 +151,7 @@ def _said(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
     return f"{names}: {state}."
 
 
-def _time(of: Scored, due: Sequence[Planned]) -> str:
+def _time(scored: Scored, due: Sequence[Planned]) -> str:
     """Return in words how long the evaluations will take, by earlier ones."""
     past = compare_runs.finished(compare_runs.known())
     alike = next((run for run in past if _asked(compare_runs.config_of(run)) == _asked(due[0].config)), None)
@@ -153,29 +160,12 @@ def _time(of: Scored, due: Sequence[Planned]) -> str:
         return (
             f"Estimated time: about {duration(seconds)}, by the evaluation of {alike.created_at:%Y-%m-%d %H:%M}."
         )
-    ours = next((run for run in past if compare_runs.config_of(run).score_run == of.run.directory), None)
-    if ours is not None and ours.summary and ours.summary["n_samples"]:
-        each = ours.summary["seconds"] / ours.summary["n_samples"]
+    own = next((run for run in past if compare_runs.config_of(run).score_run == scored.run.directory), None)
+    if own is not None and own.summary and own.summary["n_samples"]:
+        each = own.summary["seconds"] / own.summary["n_samples"]
         return f"Estimated time: about {each:.2g} s for each sample of each run, by the last evaluation."
     return "How long it takes is not known before the first has ended."
 
 
 def _asked(config: EvaluateConfig) -> dict[str, object]:
     return config.model_dump(exclude=OF_SUBJECT)
-
-
-def _launch(due: Sequence[Planned]) -> None:
-    """Submit what is due; what ended early with the same settings goes on.
-
-    Raises:
-        UserError: A set is missing or no good.
-    """
-    for plan in due:
-        if plan.same is not None:
-            resume(plan.same)
-        else:
-            launch(plan.config)
-
-
-def _unfinished(run: Run) -> list[Run]:
-    return [found for found in compare_runs.of_score_run(run) if found.state is not RunState.SUCCEEDED]

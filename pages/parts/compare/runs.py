@@ -15,9 +15,8 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import CONFIG_FILE
-from pages.shell import session
+from pages.shell import configs, session
 from pages.shell.notices import literal
 
 
@@ -34,18 +33,13 @@ class Subject(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Both, for people."""
+        """Label and seed: `GA + MRD, seed 0`."""
         return self.label if self.seed is None else f"{self.label}, seed {self.seed}"
 
 
 def config_of(run: Run) -> EvaluateConfig:
     """Return the configuration of an evaluation."""
-    return _config(run.id, str(run.directory))
-
-
-@st.cache_resource(show_spinner=False, max_entries=500)
-def _config(run_id: str, directory: str) -> EvaluateConfig:  # noqa: ARG001  (run_id is the key)
-    return read_config(Path(directory), EvaluateConfig)
+    return configs.config_of(run, EvaluateConfig)
 
 
 def subject_of(run: Run) -> Subject:
@@ -85,9 +79,9 @@ def known() -> list[Run]:
 def tell_left_out() -> None:
     """Name the evaluations that cannot be read, and say why."""
     runs = session.store().list(kinds=("evaluate",))
-    said = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
-    if said:
-        st.caption(f":material/info: Left out, for not all of their files can be read: {'; '.join(said)}")
+    faults = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
+    if faults:
+        st.caption(f":material/info: Left out, for not all of their files can be read: {'; '.join(faults)}")
 
 
 def _fault(run: Run) -> str | None:
@@ -105,7 +99,7 @@ def _fault(run: Run) -> str | None:
 
 def of_score_run(run: Run | None) -> list[Run]:
     """Return the evaluations beside the MRD of a score run, newest first; all of them without one."""
-    return [found for found in known() if run is None or config_of(found).score_run == run.directory]
+    return [other for other in known() if run is None or config_of(other).score_run == run.directory]
 
 
 def finished(runs: Iterable[Run]) -> list[Run]:

@@ -15,8 +15,8 @@ from analysis.comparison.table import Comparison, Group
 from analysis.export.comparison import NOTHING
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
-from pages.shell import filters, sample_steps, sample_table
-from pages.shell import layout as unlearn_layout
+from pages.shell import filters, layout, sample_steps, sample_table
+from pages.shell.wording import capitalised
 
 FIRST_METRIC = "rouge"
 PLAIN = '<div style="white-space:pre-wrap;overflow-wrap:anywhere">{}</div>'
@@ -35,48 +35,48 @@ LEAST_WIDTH = "13rem"
 NO_TEXTS = pd.DataFrame(columns=ANSWER_COLUMNS)
 
 
-def show(key: tuple[str, ...], found: Comparison) -> None:
+def show(key: tuple[str, ...], comparison: Comparison) -> None:
     """Show the samples of a set as a table, hardest first, and the one that is selected below it.
 
     Args:
         key: What is compared.
-        found: What it says.
+        comparison: What it says.
     """
     split = metric = None
     with st.container(horizontal=True):
-        split = _split(found)
+        split = _split(comparison)
         if split is not None:
-            metric = _metric(found, split)
+            names = _metrics(comparison, split)
+            first = names.index(FIRST_METRIC) if FIRST_METRIC in names else 0
+            metric = st.selectbox("Value", names, index=first, format_func=_title, key="compare_value", width=340)
     if split is None or metric is None:
         st.info("No sample has a value in any of these evaluations.", icon=":material/filter_alt_off:")
         return
-    table = _table(key, split, metric, found)
-    shown = filters.filtered(table)
-    selected = filters.selected_of(shown)
-    config = _config(found)
+    table = _table(key, split, metric, comparison)
+    samples = filters.filtered(table)
+    selected = filters.selected_of(samples)
+    config = _config(comparison)
     sample_table.show(
         "compare",
-        shown,
+        samples,
         selected,
         [name for name in config if name != "mrd" or table["mrd"].notna().any()],
         config,
         f"The samples of {split} with {_title(metric)} in every setting, hardest first",
     )
-    at = int((shown["sample_id"] == selected).argmax())
-    sample_steps.heading("Answers side by side", shown, at)
-    mrd = shown.iloc[at]["mrd"]
-    st.caption(f"{at + 1} of {len(shown)}" + ("" if pd.isna(mrd) else f" · MRD {mrd:.4g}"))
-    _answers(split, selected, found)
-    _values(split, selected, found)
+    place, row = sample_steps.heading("Answers side by side", samples, selected)
+    st.caption(place + ("" if pd.isna(row["mrd"]) else f" · MRD {row['mrd']:.4g}"))
+    _answers(split, selected, comparison)
+    _values(split, selected, comparison)
 
 
-def _runs(found: Comparison) -> list[Evaluated]:
-    return [run for group in found.groups for run in group.runs]
+def _runs(comparison: Comparison) -> list[Evaluated]:
+    return [run for group in comparison.groups for run in group.runs]
 
 
-def _split(found: Comparison) -> str | None:
+def _split(comparison: Comparison) -> str | None:
     """Let the user choose one of the sets that have values; None where none has."""
-    runs = _runs(found)
+    runs = _runs(comparison)
     titles = {
         asked.name: asked.title
         for run in reversed(runs)
@@ -88,42 +88,32 @@ def _split(found: Comparison) -> str | None:
     if len(names) < 2:
         return next(iter(names), None)
     return st.selectbox(
-        "Set", names, format_func=lambda name: _capital(titles[name]), key="compare_split", width=240
+        "Set", names, format_func=lambda name: capitalised(titles[name]), key="compare_split", width=240
     )
 
 
-def _metric(found: Comparison, split: str) -> str:
-    names = _metrics(found, split)
-    first = names.index(FIRST_METRIC) if FIRST_METRIC in names else 0
-    return st.selectbox("Value", names, index=first, format_func=_title, key="compare_value", width=340)
-
-
-def _metrics(found: Comparison, split: str) -> list[str]:
+def _metrics(comparison: Comparison, split: str) -> list[str]:
     """Return the metrics of samples of a set that any run has, scores and parts of others last."""
-    present = dict.fromkeys(name for run in _runs(found) for name in _of_split(run, split)["metric"].unique())
+    present = dict.fromkeys(name for run in _runs(comparison) for name in _of_split(run, split)["metric"].unique())
     return sorted(map(str, present), key=lambda name: name in TITLES)
 
 
 def _title(metric: str) -> str:
     known = METRICS.get(metric)
-    return TITLES.get(metric) or (known.title if known else _capital(metric.replace("_", " ")))
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return TITLES.get(metric) or (known.title if known else capitalised(metric.replace("_", " ")))
 
 
 def _of_split(run: Evaluated, split: str) -> pd.DataFrame:
     return run.values[run.values["split"] == split]
 
 
-def _config(found: Comparison) -> dict[str, object]:
-    """Return how the columns look, in their order; that of a setting is named by its place."""
+def _config(comparison: Comparison) -> dict[str, object]:
+    """Return title, format and help of the columns in their order; that of a setting is named by its place."""
     return {
         "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
         **{
             _column(at): st.column_config.NumberColumn(group.label, format="%.3g", help="Mean over its seeds")
-            for at, group in enumerate(found.groups)
+            for at, group in enumerate(comparison.groups)
         },
         "prompt": st.column_config.TextColumn("Prompt", width="medium"),
         "answer": st.column_config.TextColumn("Answer", width="medium"),
@@ -137,15 +127,15 @@ def _column(at: int) -> str:
 
 # With texts, so that it goes with the other data when a run is deleted.
 @st.cache_data(show_spinner="Reading the answers", max_entries=16)
-def _table(key: tuple[str, ...], split: str, metric: str, _found: Comparison) -> pd.DataFrame:  # noqa: ARG001
+def _table(key: tuple[str, ...], split: str, metric: str, _comparison: Comparison) -> pd.DataFrame:  # noqa: ARG001
     """Return the samples, hardest first: sample_id, mrd, prompt, answer, and the metric of each setting."""
-    runs = _runs(_found)
+    runs = _runs(_comparison)
     texts = pd.concat([NO_TEXTS, *(_texts(str(run.source), split) for run in runs if run.origin == "run")])
     texts = texts.drop_duplicates("sample_id").set_index("sample_id")[["prompt", "reference"]]
     ids = dict.fromkeys(name for run in runs for name in _of_split(run, split)["sample_id"])
     table = pd.DataFrame({"sample_id": list(ids)})
     table["mrd"] = table["sample_id"].map(mrd_of(runs)).astype(float)
-    for at, group in enumerate(_found.groups):
+    for at, group in enumerate(_comparison.groups):
         table[_column(at)] = table["sample_id"].map(_means(group, split, metric)).astype(float)
     table = table.join(texts, on="sample_id").rename(columns={"reference": "answer"})
     return table.fillna({"prompt": "", "answer": ""}).sort_values("mrd", kind="stable").reset_index(drop=True)
@@ -162,16 +152,16 @@ def _texts(directory: str, split: str) -> pd.DataFrame:
 
 def _means(group: Group, split: str, metric: str) -> dict[str, float]:
     """Return the mean of a metric over the seeds of a setting, by sample."""
-    ours = pd.concat([_of_split(run, split) for run in group.runs])
-    means: dict[str, float] = ours[ours["metric"] == metric].groupby("sample_id")["value"].mean().to_dict()
-    return means
+    values = pd.concat([_of_split(run, split) for run in group.runs])
+    means = values[values["metric"] == metric].groupby("sample_id")["value"].mean()
+    return {str(sample_id): float(mean) for sample_id, mean in means.items()}
 
 
-def _answers(split: str, sample_id: str, found: Comparison) -> None:
+def _answers(split: str, sample_id: str, comparison: Comparison) -> None:
     """Show what each model writes; all texts are a stranger's and stay plain."""
     texts = {
         run: rows[rows["sample_id"] == sample_id]
-        for run in _runs(found)
+        for run in _runs(comparison)
         if run.origin == "run" and len(rows := _texts(str(run.source), split))
     }
     asked = list(dict.fromkeys(str(way) for rows in texts.values() for way in rows["asked"]))
@@ -182,18 +172,15 @@ def _answers(split: str, sample_id: str, found: Comparison) -> None:
     if len(asked) > 1:
         way = st.segmented_control("Asked by", asked, default=way, required=True, key="compare_asked")
     texts = {run: rows[rows["asked"] == way] for run, rows in texts.items()}
-    _question(next(rows.iloc[0] for rows in texts.values() if len(rows)))
-    with unlearn_layout.grid("compare_answers", columns=3, least=LEAST_WIDTH):
-        for group in found.groups:
+    first = next(rows.iloc[0] for rows in texts.values() if len(rows))
+    with st.container(border=True):
+        for title, column in (("Prompt", "prompt"), ("Reference", "reference")):
+            st.html(f"<b>{title}</b>{PLAIN.format(escape(str(first[column] or NOTHING)))}")
+    with layout.grid("compare_answers", columns=3, least=LEAST_WIDTH):
+        for group in comparison.groups:
             if any(run in texts for run in group.runs):
                 with st.container(border=True, height="stretch"):
                     st.html("".join(_written(group, texts)))
-
-
-def _question(row: pd.Series) -> None:
-    with st.container(border=True):
-        for title, column in (("Prompt", "prompt"), ("Reference", "reference")):
-            st.html(f"<b>{title}</b>{PLAIN.format(escape(str(row[column] or NOTHING)))}")
 
 
 def _written(group: Group, texts: Mapping[Evaluated, pd.DataFrame]) -> Iterator[str]:
@@ -214,12 +201,12 @@ def _answer(rows: pd.DataFrame) -> str:
     return "<i>The model could write nothing.</i>" if pd.isna(generated) else escape(str(generated)) or NOTHING
 
 
-def _values(split: str, sample_id: str, found: Comparison) -> None:
+def _values(split: str, sample_id: str, comparison: Comparison) -> None:
     """Show every value of the sample, a row a metric and a column a setting."""
-    metrics = _metrics(found, split)
+    metrics = _metrics(comparison, split)
     values = {
         _column(at): [_means(group, split, metric).get(sample_id) for metric in metrics]
-        for at, group in enumerate(found.groups)
+        for at, group in enumerate(comparison.groups)
     }
     with st.expander("Every value of this sample", icon=":material/table:", expanded=True):
         st.dataframe(
@@ -228,7 +215,7 @@ def _values(split: str, sample_id: str, found: Comparison) -> None:
             placeholder=NOTHING,
             column_config={
                 _column(at): st.column_config.NumberColumn(group.label, format="%.4g")
-                for at, group in enumerate(found.groups)
+                for at, group in enumerate(comparison.groups)
             },
             alt=f"Every value of sample {sample_id} in every setting, mean over seeds",
         )

@@ -8,13 +8,12 @@ import streamlit as st
 
 from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
-from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.settings.fields import help_of
 from pages.shell import session
-from pages.shell.inputs import key_of, number, pick, switch, text
+from pages.shell.inputs import Form
 from pages.shell.scored import DEMO, Scored
 
 Values = dict[str, Any]
+FORM = Form("compare")
 # Suites that the harness measures a part of, with tasks that fit.
 TASKS: dict[SuiteName, str] = {"wmdp": "wmdp_bio, mmlu", "whp": "piqa, hellaswag", "safe": "piqa, hellaswag"}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
@@ -31,32 +30,35 @@ DATA = {
 
 def ask(*, demo: bool) -> Values:
     """Show the settings, and return what was set, paths as they were typed."""
-    values: Values = {"suite": _suite()}
-    suite = values["suite"]
+    config = EvaluateConfig
+    suites = {"custom": SUITES["custom"]} | SUITES
+    suite: SuiteName = FORM.choice(config, "suite", "Suite", suites)
+    values: Values = {"suite": suite}
     left, right = st.columns(2)
     with left:
-        values["data"] = text(EvaluateConfig, "data", "Folder or data set")
+        values["data"] = FORM.text(config, "data", "Folder or data set")
         st.caption(DATA[suite])
-        values["limit"] = number(
-            EvaluateConfig, "limit", "Most samples of a set", "all", DEMO_LIMIT if demo else None
+        values["limit"] = FORM.number(
+            config, "limit", "Most samples of a set", "all", DEMO_LIMIT if demo else None
         )
-        values["extraction_likelihood"] = switch(EvaluateConfig, "extraction_likelihood", "Extraction likelihood")
+        values["extraction_likelihood"] = FORM.switch(config, "extraction_likelihood", "Extraction likelihood")
     with right:
         if suite == "tofu":
-            values["forget_split"] = pick(EvaluateConfig, "forget_split", "Forget set", FORGET_SPLITS)
+            splits = {split: split for split in FORGET_SPLITS}
+            values["forget_split"] = FORM.choice(config, "forget_split", "Forget set", splits)
         if suite in ("tofu", "custom"):
-            values["reference"] = text(EvaluateConfig, "reference", "Retrained reference", placeholder="none")
-        values["max_new_tokens"] = number(EvaluateConfig, "max_new_tokens", "Most new tokens", "200, or 300")
+            values["reference"] = FORM.text(config, "reference", "Retrained reference", placeholder="none")
+        values["max_new_tokens"] = FORM.number(config, "max_new_tokens", "Most new tokens", "200, or 300")
         if suite == "safe":
-            values["toxicity_model"] = text(
-                EvaluateConfig, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
+            values["toxicity_model"] = FORM.text(
+                config, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
             )
         if suite in TASKS:
             values["harness_tasks"] = _harness(suite)
     return values
 
 
-def config_values(of: Scored, values: Values) -> Values:
+def config_values(scored: Scored, values: Values) -> Values:
     """Return the settings that all evaluations share, with paths in full and the sets that are known.
 
     Raises:
@@ -67,26 +69,10 @@ def config_values(of: Scored, values: Values) -> Values:
         if name in named:
             named[name] = session.located(named[name], local=False)
     if named["suite"] == "custom" and "data" not in named:
-        named |= _known_sets(of)
-    return named | {"score_run": of.run.directory, "model": of.config.model}
-
-
-def _known_sets(of: Scored) -> dict[str, ForgetSetConfig]:
-    """Return the sets that are asked beside the forget set of a run, the same for all runs."""
-    retain = of.retain
-    held_out = DEMO if of.is_demo else None
-    return {name: found for name, found in (("retain", retain), ("held_out", held_out)) if found is not None}
-
-
-def _suite() -> SuiteName:
-    return st.selectbox(
-        "Suite",
-        ["custom", *(name for name in SUITES if name != "custom")],
-        format_func=SUITES.__getitem__,
-        key=key_of(EvaluateConfig, "suite"),
-        help=help_of(EvaluateConfig, "suite"),
-        persist_state="session",
-    )
+        # What is asked beside the forget set of a run, the same for all runs.
+        sets = {"retain": scored.retain, "held_out": DEMO if scored.is_demo else None}
+        named |= {name: source for name, source in sets.items() if source is not None}
+    return named | {"score_run": scored.run.directory, "model": scored.config.model}
 
 
 def _harness(suite: SuiteName) -> tuple[str, ...]:
@@ -96,5 +82,5 @@ def _harness(suite: SuiteName) -> tuple[str, ...]:
             "(`pip install lm-eval`)."
         )
         return ()
-    named = text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=TASKS[suite])
-    return tuple(task.strip() for task in named.split(",") if task.strip())
+    names = FORM.text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=TASKS[suite])
+    return tuple(task.strip() for task in names.split(",") if task.strip())

@@ -15,6 +15,8 @@ from pages.shell.downloads import csv_download
 from pages.shell.notices import bullets
 
 BETTER, WORSE = "▲", "▼"
+GOOD_ENDS = {True: "↑", False: "↓", None: "→½"}
+GOOD_WORDS = {True: "high", False: "low", None: "one half"}
 # The text's own colour, faint, is a line in either theme. The first column stays while the others scroll.
 STYLE = """<style>
 .compare-table { overflow-x: auto; }
@@ -34,35 +36,35 @@ STYLE = """<style>
 </style>"""
 
 
-def show(found: Comparison) -> None:
+def show(comparison: Comparison) -> None:
     """Show completeness, utility and their averages, then what is beside, and what differs."""
     st.html(STYLE)
-    main = [column for column in found.columns if column.side != "other"]
-    beside = [column for column in found.columns if column.side == "other"]
+    main = [column for column in comparison.columns if column.side != "other"]
+    beside = [column for column in comparison.columns if column.side == "other"]
     if main:
-        st.html(as_html(found, main, "Completeness, utility and their averages"))
+        st.html(as_html(comparison, main, "Completeness, utility and their averages"))
     if beside:
-        st.html(as_html(found, beside, "Measures beside, which are in no average"))
-    st.caption(_legend(found))
-    _against_partners(found)
-    if len(asked := tasks(found)):
+        st.html(as_html(comparison, beside, "Measures beside, which are in no average"))
+    st.caption(_legend(comparison))
+    _against_partners(comparison)
+    if len(asked := tasks(comparison)):
         st.dataframe(asked, hide_index=True, alt="Tasks of lm-evaluation-harness, mean ± sd over the seeds")
         st.caption("Tasks of lm-evaluation-harness. Which samples they asked is not known here.")
-    _columns(found)
+    _columns(comparison)
 
 
-def as_html(found: Comparison, columns: Sequence[Column], caption: str) -> str:
+def as_html(comparison: Comparison, columns: Sequence[Column], caption: str) -> str:
     """Return a table as HTML: a row per group, columns under their sides. Every text is escaped."""
-    cells = found.cells.set_index(["group", "column"])
-    marks = _marks(found)
+    cells = {(cell["group"], cell["column"]): cell for _, cell in comparison.cells.iterrows()}
+    marks = _marks(comparison)
     rows = "".join(
-        f"<tr>{_row_head(group, found)}"
+        f"<tr>{_row_head(group, comparison)}"
         + "".join(
-            _cell(cells.loc[(group.label, column.key)], column, marks.get((group.label, column.key), ""), first)
+            _cell(cells[group.label, column.key], column, marks.get((group.label, column.key), ""), first)
             for column, first in _with_edges(columns)
         )
         + "</tr>"
-        for group in found.groups
+        for group in comparison.groups
     )
     return (
         f'<div class="compare-table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
@@ -92,108 +94,91 @@ def _sides(columns: Sequence[Column]) -> str:
 def _titles(columns: Sequence[Column]) -> str:
     heads = (
         f'<th scope="col" class="{edge}" title="{escape(column.help)}">{escape(column.title)}'
-        f"{'' if column.signal else NO_SIGNAL} {_good_end(column)}</th>"
+        f"{'' if column.signal else NO_SIGNAL} {GOOD_ENDS[column.higher_is_better]}</th>"
         for column, edge in _with_edges(columns)
     )
     return f"<tr><td></td>{''.join(heads)}</tr>"
 
 
-def _good_end(column: Column) -> str:
-    return {True: "↑", False: "↓", None: "→½"}[column.higher_is_better]
-
-
-def _row_head(group: Any, found: Comparison) -> str:
+def _row_head(group: Any, comparison: Comparison) -> str:
     seeds = f"{len(group.runs)} seeds" if len(group.runs) > 1 else ""
-    below = "baseline" if group.is_baseline and len(found.groups) > 1 else ""
-    said = ", ".join(filter(None, (below, seeds)))
-    return f'<th scope="row">{escape(group.label)}{f"<small>{said}</small>" if said else ""}</th>'
+    below = "baseline" if group.is_baseline and len(comparison.groups) > 1 else ""
+    note = ", ".join(filter(None, (below, seeds)))
+    return f'<th scope="row">{escape(group.label)}{f"<small>{note}</small>" if note else ""}</th>'
 
 
 def _cell(cell: pd.Series, column: Column, mark: str, edge: str) -> str:
     classes = " ".join(filter(None, (edge, "" if column.signal else "quiet")))
     undefined = f"{cell['undefined']:.0f} samples without a value" if cell["undefined"] else ""
-    figure, interval = _figure(cell, column), _interval(cell, column)
+    spread = "" if pd.isna(cell["sd"]) else f" ± {number(column, cell['sd'])}"
+    figure, interval = number(column, cell["mean"]) + spread, "&nbsp;"
+    if not (pd.isna(cell["low"]) or pd.isna(cell["high"])):
+        interval = f"{number(column, cell['low'])} to {number(column, cell['high'])}"
     return f'<td class="{classes}" title="{undefined}">{figure}{mark}<small>{interval}</small></td>'
 
 
-def _figure(cell: pd.Series, column: Column) -> str:
-    spread = "" if pd.isna(cell["sd"]) else f" ± {number(column, cell['sd'])}"
-    return number(column, cell["mean"]) + spread
-
-
-def _interval(cell: pd.Series, column: Column) -> str:
-    if pd.isna(cell["low"]) or pd.isna(cell["high"]):
-        return "&nbsp;"
-    return f"{number(column, cell['low'])} to {number(column, cell['high'])}"
-
-
-def _marks(found: Comparison) -> dict[tuple[str, str], str]:
+def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
     """Return the mark of each cell that differs from the baseline by more than the noise."""
-    ours = found.differences
-    marked = ours[(ours["against"] == found.baseline) & ours["marked"].astype(bool)]
-    return {(row.group, row.column): _mark(bool(row.better)) for row in marked.itertuples()}
+    marks = {}
+    differences = comparison.differences
+    is_marked = (differences["against"] == comparison.baseline) & differences["marked"].astype(bool)
+    for row in differences[is_marked].to_dict("records"):
+        words, sign = ("better", BETTER) if row["better"] else ("worse", WORSE)
+        words += " than the baseline"
+        marks[str(row["group"]), str(row["column"])] = (
+            f'<span class="mark" role="img" aria-label="{words}" title="{words}">{sign}</span>'
+        )
+    return marks
 
 
-def _mark(better: bool) -> str:
-    word = "better" if better else "worse"
-    return (
-        f'<span class="mark" role="img" aria-label="{word} than the baseline" title="{word} than the baseline">'
-        f"{BETTER if better else WORSE}</span>"
-    )
-
-
-def _legend(found: Comparison) -> str:
-    parts = ["Mean" + (" ± standard deviation over seeds" if found.cells["sd"].notna().any() else "")]
+def _legend(comparison: Comparison) -> str:
+    parts = ["Mean" + (" ± standard deviation over seeds" if comparison.cells["sd"].notna().any() else "")]
     parts.append("below it the 95 % interval over samples")
     sentence = f"{', '.join(parts)}. ↑ high is good, ↓ low is good, →½ one half is good."
-    if len(found.groups) > 1:
+    if len(comparison.groups) > 1:
         sentence += (
             f" {BETTER} better and {WORSE} worse than the baseline by more than the noise: in pairs of samples "
             "and seeds, p < 0.05 after Holm’s correction over the columns."
         )
-    if not all(column.signal for column in found.columns):
+    if not all(column.signal for column in comparison.columns):
         sentence += f" {NO_SIGNAL} no signal: the baseline knows nothing there, so it is in no average."
     return sentence
 
 
-def _against_partners(found: Comparison) -> None:
+def _against_partners(comparison: Comparison) -> None:
     """Say of each order of the samples what it changes beside the same method drawn uniformly."""
-    ours = found.differences[found.differences["against"] != found.baseline]
-    titles = {column.key: column.title for column in found.columns}
+    differences = comparison.differences[comparison.differences["against"] != comparison.baseline]
+    titles = {column.key: column.title for column in comparison.columns}
     lines = []
-    for (group, against), rows in ours.groupby(["group", "against"], sort=False):
-        said = "; ".join(_told(rows, titles))
-        lines.append(f"<b>{escape(str(group))}</b> beside {escape(str(against))}: {said}.")
+    for (group, against), rows in differences.groupby(["group", "against"], sort=False):
+        findings = "; ".join(_findings(rows, titles))
+        lines.append(f"<b>{escape(str(group))}</b> beside {escape(str(against))}: {findings}.")
     if lines:
         st.html(bullets(lines))
 
 
-def _told(rows: pd.DataFrame, titles: dict[str, str]) -> Iterable[str]:
+def _findings(rows: pd.DataFrame, titles: dict[str, str]) -> Iterable[str]:
     """Yield as HTML the differences that are marked, or that none is, and what could not be tested."""
     untested = rows["p"].isna()
-    yield from (_difference(row, titles) for row in rows[rows["marked"]].itertuples())
+    for row in rows[rows["marked"]].to_dict("records"):
+        sign, title = BETTER if row["better"] else WORSE, escape(titles[str(row["column"])])
+        interval = f"(95 % from {signed(row['low'])} to {signed(row['high'])})"
+        yield f"{sign} {title} {signed(row['difference'])} {interval}"
     if not rows["marked"].any() and not untested.all():
         yield "nothing is larger than the noise"
     if untested.any():
         yield f"not enough values: {', '.join(escape(titles[key]) for key in rows.loc[untested, 'column'])}"
 
 
-def _difference(row: Any, titles: dict[str, str]) -> str:
-    mark, title = BETTER if row.better else WORSE, escape(titles[row.column])
-    return f"{mark} {title} {signed(row.difference)} (95 % from {signed(row.low)} to {signed(row.high)})"
-
-
-def _columns(found: Comparison) -> None:
+def _columns(comparison: Comparison) -> None:
     with st.expander("What the columns say", icon=":material/help:"):
         st.dataframe(
             pd.DataFrame(
                 {
-                    "Column": [column.title for column in found.columns],
-                    "Side": [SIDES[column.side] for column in found.columns],
-                    "Good": [
-                        {True: "high", False: "low", None: "one half"}[c.higher_is_better] for c in found.columns
-                    ],
-                    "What it says": [column.help for column in found.columns],
+                    "Column": [column.title for column in comparison.columns],
+                    "Side": [SIDES[column.side] for column in comparison.columns],
+                    "Good": [GOOD_WORDS[c.higher_is_better] for c in comparison.columns],
+                    "What it says": [column.help for column in comparison.columns],
                 }
             ),
             hide_index=True,
@@ -202,11 +187,11 @@ def _columns(found: Comparison) -> None:
     differences = st.expander(
         "All differences", icon=":material/table:", key="compare_differences", on_change="rerun"
     )
-    if differences.open and len(found.differences):
+    if differences.open and len(comparison.differences):
         with differences:
             st.dataframe(
-                found.differences, hide_index=True, placeholder=NOTHING, alt="Every difference with its noise"
+                comparison.differences, hide_index=True, placeholder=NOTHING, alt="Every difference with its noise"
             )
-            csv_download(st.container(), found.differences, "differences", "Differences (CSV)")
+            csv_download(st.container(), comparison.differences, "differences", "Differences (CSV)")
     elif differences.open:
         differences.caption("One setting alone differs from nothing.")

@@ -15,18 +15,18 @@ from pages.shell.downloads import csv_download, figure_download
 NEEDED = {COMPLETENESS, UTILITY}
 
 
-def show(found: Comparison) -> None:
+def show(comparison: Comparison) -> None:
     """Show the trade-off of the runs, its data beneath."""
-    if not has_both(found):
+    if not has_both(comparison):
         st.info(
             "A trade-off needs completeness and utility, and one of them was not measured here.",
             icon=":material/scatter_plot:",
         )
         return
-    figure = figure_of(found)
+    figure = figure_of(comparison)
     st.plotly_chart(figure, key="compare_tradeoff", alt="Completeness against utility, a point a run")
     figure_download(figure, "compare_tradeoff")
-    runs = found.runs[found.runs["column"].isin(NEEDED)]
+    runs = comparison.runs[comparison.runs["column"].isin(NEEDED)]
     table = st.expander("Table", icon=":material/table:", key="compare_tradeoff_table", on_change="rerun")
     if table.open:
         with table:
@@ -34,11 +34,11 @@ def show(found: Comparison) -> None:
             csv_download(st.container(), runs, "compare_tradeoff")
 
 
-def has_both(found: Comparison) -> bool:
+def has_both(comparison: Comparison) -> bool:
     """Tell whether completeness and utility were both measured."""
-    return {column.key for column in found.columns} >= NEEDED
+    return {column.key for column in comparison.columns} >= NEEDED
 
 
-def figure_of(found: Comparison) -> Any:
+def figure_of(comparison: Comparison) -> Any:
     """Return the figure, with what runs were evaluated to be on the way."""
-    return figures.tradeoff(found, on_the_way(found))
+    return figures.tradeoff(comparison, on_the_way(comparison))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import pandas as pd
 import streamlit as st
 
@@ -34,7 +32,7 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
     )
     row.download_button(
         "Scores (Parquet)",
-        lambda: _as_parquet(table),
+        lambda: table.to_parquet(index=False),
         file_name=f"{name}.parquet",
         key="parquet",
         icon=":material/download:",
@@ -53,9 +51,3 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
         confirm_deletion(run.id, session.leave_run)
     st.code(SCORE.shown(config), language="bash", wrap_lines=True)
     st.caption(f"Or the very same run from its config.json: `{shown('run', 'RUN_DIR')}`")
-
-
-def _as_parquet(table: pd.DataFrame) -> bytes:
-    stream = io.BytesIO()
-    table.to_parquet(stream, index=False)
-    return stream.getvalue()

@@ -28,18 +28,20 @@ LAST = {
 }
 
 
-def show(table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
+def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
     """Show the samples that the filters leave, hardest first.
 
     Args:
         table: All samples of the run.
-        shown: Those that the filters leave.
+        samples: Those that the filters leave.
         selected: The sample that is marked.
     """
     heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
     heading.subheader("Ranking, hardest first", width="content")
     with heading:
         config = FIRST | sample_table.measure_columns("ranking", table) | LAST
-    order = [name for name in config if shown[name].notna().any() and (shown[name] != "").any()]
-    columns = [name for name in order if name != "truncated" or shown["truncated"].any()]
-    sample_table.show("ranking", shown, selected, columns, config, "Ranking of the samples by MRD, hardest first")
+    order = [name for name in config if samples[name].notna().any() and (samples[name] != "").any()]
+    columns = [name for name in order if name != "truncated" or samples["truncated"].any()]
+    sample_table.show(
+        "ranking", samples, selected, columns, config, "Ranking of the samples by MRD, hardest first"
+    )

@@ -10,7 +10,9 @@ import streamlit as st
 from analysis.difficulty import Trust
 from analysis.figures import difficulty as figures
 from mrd_core.scoring.config import Normalisation
+from pages.shell.charts import reasons_table
 from pages.shell.downloads import figure_download
+from pages.shell.wording import capitalised
 
 
 def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:
@@ -37,7 +39,7 @@ def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:
         gate = summary["gate"]
         icon = ":material/check_circle: passed" if gate["passed"] else ":material/warning: not passed"
         st.markdown(f"**Precision gate** {icon}")
-        st.caption(gate["reason"][0].upper() + gate["reason"][1:])
+        st.caption(capitalised(gate["reason"]))
         st.markdown(
             f"**Left out** {table['excluded_tokens'].sum()} of "
             f"{(table['excluded_tokens'] + table['n_tokens']).sum()} tokens "
@@ -49,8 +51,4 @@ def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:
         st.plotly_chart(figure, key="errors", alt="Histogram of the relative standard errors")
         figure_download(figure, "relative_se")
     with st.expander("What was chosen automatically, and why", icon=":material/rule_settings:"):
-        st.dataframe(
-            pd.DataFrame({"Choice": summary["reasons"].keys(), "Value and reason": summary["reasons"].values()}),
-            hide_index=True,
-            alt="Automatic choices of this run with their reasons",
-        )
+        reasons_table(summary["reasons"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from analysis.statistics.bootstrap import Estimate
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import Normalisation, ScoreConfig
-from pages.parts.difficulty import charts, export, ranking_table, reliability_panel
+from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, token_view
 from pages.shell import badges as evidence_badges
-from pages.shell import filters, session, token_view, tour
+from pages.shell import filters, session, tour
 from pages.shell import variant as score_variant
 from pages.shell.launching import launch
 from pages.shell.notices import heading
-from pages.shell.wording import duration
+from pages.shell.wording import duration, figure_or
 
 
 def show(run: Run) -> None:
@@ -40,11 +39,11 @@ def show(run: Run) -> None:
     with place:
         _headline(trust, summary)
         _ways_on(run)
-    shown = filters.filtered(table)
-    selected = filters.selected_of(shown)
-    charts.show(table, shown, selected, partial(_tie, run.id, str(run.directory), variant))
-    ranking_table.show(table, shown, selected)
-    token_view.show(run, shown, selected, variant.scope)
+    samples = filters.filtered(table)
+    selected = filters.selected_of(samples)
+    charts.show(table, samples, selected, partial(_tie, run.id, str(run.directory), variant))
+    ranking_table.show(table, samples, selected)
+    token_view.show(run, samples, selected, variant.scope)
     reliability_panel.show(table, trust, summary)
     export.show(run, table, variant, config)
 
@@ -73,36 +72,30 @@ def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG
 @st.cache_data(show_spinner="Resampling the draws", max_entries=100)
 def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Estimate:
     table = _ranking(run_id, directory, variant)
-    of_mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
-    return difficulty.tie(table, column, of_mrd, replicates_for(len(table)))
+    mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
+    return difficulty.tie(table, column, mrd, replicates_for(len(table)))
 
 
 def _headline(trust: Trust, summary: dict[str, Any]) -> None:
     row = st.container(horizontal=True)
     row.metric("Samples", summary["n_samples"])
-    row.metric("Median relative SE", _percent(trust.median_relative_se), help="Median over samples of SE / MRD.")
-    explained = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
-    row.metric("Reliability, mean", _figure(trust.reliability[Normalisation.MEAN]), help=explained)
-    row.metric("Reliability, sum", _figure(trust.reliability[Normalisation.SUM]), help=explained)
+    row.metric(
+        "Median relative SE",
+        figure_or(trust.median_relative_se, ".1%", "undefined"),
+        help="Median over samples of SE / MRD.",
+    )
+    meaning = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
+    for normalisation in (Normalisation.MEAN, Normalisation.SUM):
+        reliability = figure_or(trust.reliability[normalisation], ".3f", "undefined")
+        row.metric(f"Reliability, {normalisation}", reliability, help=meaning)
+    # Runs of earlier versions have no other measures.
+    measures = summary.get("seconds_measures")
+    besides = f"; the other measures took {duration(measures)} more" if measures else ""
     row.metric(
         "Cost",
         duration(summary["seconds"]),
         help=f"{summary['evaluations']} forward evaluations on {summary['device']} in {summary['dtype']}, "
-        f"σ = {summary['sigma']:g}{_besides(summary)}",
+        f"σ = {summary['sigma']:g}{besides}",
     )
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
-
-
-def _besides(summary: dict[str, Any]) -> str:
-    """Say what the other measures took; runs of earlier versions have none."""
-    seconds = summary.get("seconds_measures")
-    return f"; the other measures took {duration(seconds)} more" if seconds else ""
-
-
-def _percent(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.1%}"
-
-
-def _figure(value: float) -> str:
-    return "undefined" if math.isnan(value) else f"{value:.3f}"

@@ -17,13 +17,14 @@ DEMO_SIZES: dict[str, dict[str, int]] = {
 METHODS_WITHOUT_RETAIN, METHODS_WITH_RETAIN = ("ga",), ("ga", "graddiff")
 
 
-def sizes(of: Scored, kind: str) -> dict[str, int]:
+def sizes(scored: Scored, kind: str) -> dict[str, int]:
     """Return the sizes of an experiment that are not the declared ones."""
-    return DEMO_SIZES[kind] if of.is_demo else {}
+    return DEMO_SIZES[kind] if scored.is_demo else {}
 
 
-def first_validity(of: Scored) -> ValidityConfig:
+def first_validity(scored: Scored) -> ValidityConfig:
     """Return the predictive-validity experiment that one click launches."""
-    retain = of.retain
+    retain = scored.retain
     methods = METHODS_WITH_RETAIN if retain else METHODS_WITHOUT_RETAIN
-    return ValidityConfig(**of.settings, **sizes(of, "validity"), methods=methods, retain=retain)
+    settings = scored.settings | sizes(scored, "validity")
+    return ValidityConfig(**settings, methods=methods, retain=retain)

@@ -6,8 +6,7 @@ import pydantic
 
 from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.runs import Run
-from pages.parts.evidence import launch as evidence_launch
-from pages.parts.evidence import settings as evidence_settings
+from pages.parts.evidence import launch, settings
 from pages.shell.inputs import refusal
 from pages.shell.notices import errors_shown
 from pages.shell.scored import Scored
@@ -17,21 +16,21 @@ from pages.shell.scored import scored as scored_run
 def show(run: Run, kind: str) -> None:
     """Show the settings of an experiment with what they will take; the button launches it."""
     scored = scored_run(run)
-    values = evidence_settings.ask(scored, kind)
+    values = settings.ask(scored, kind)
     with errors_shown():
-        evidence_launch.offer(scored, _config(scored, kind, values))
+        launch.offer(scored, _config(scored, kind, values))
 
 
-def _config(of: Scored, kind: str, values: evidence_settings.Values) -> ExperimentConfig:
+def _config(scored: Scored, kind: str, values: settings.Values) -> ExperimentConfig:
     """Return what was asked for.
 
     Raises:
         UserError: A setting is none, or something is missing that another setting needs.
     """
-    evidence_settings.require_choices(values)
+    settings.require_choices(values)
     if "retain" in values:
-        values = values | {"retain": evidence_settings.retain_config(values)}
+        values = values | {"retain": values["retain"].config()}
     try:
-        return EXPERIMENTS[kind].model_validate(of.settings | values)
+        return EXPERIMENTS[kind].model_validate(scored.settings | values)
     except pydantic.ValidationError as error:
         raise refusal(error) from error

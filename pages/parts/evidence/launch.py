@@ -16,29 +16,30 @@ from pages.shell.scored import Scored
 from pages.shell.wording import duration
 
 
-def offer(of: Scored, config: ExperimentConfig) -> None:
+def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
-    cost = _cost(of, config)
+    cost = _cost(scored, config)
     _button(config, cost, "Run", f"evidence_launch_{config.name}")
     st.caption(f"By {cost.basis}.")
     st.code(COMMANDS[config.name].shown(config), language="bash", wrap_lines=True)
 
 
-def one_click(of: Scored, config: ValidityConfig) -> None:
+def one_click(scored: Scored, config: ValidityConfig) -> None:
     """Show one button that launches predictive validity, with its time and its size beside it."""
-    what = f" for {min(config.samples, of.n_samples)} samples with {evidence_runs.arms_in_words(config)}"
-    _button(config, _cost(of, config), "Find out", "evidence_first", what)
+    count = min(config.samples, scored.n_samples)
+    size = f" for {count} samples with {evidence_runs.arms_in_words(config)}"
+    _button(config, _cost(scored, config), "Find out", "evidence_first", size)
 
 
-def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, what: str = "") -> None:
+def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, size: str = "") -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
-    pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
-    row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{what}.")
-    if pressed:
+    is_pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
+    row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{size}.")
+    if is_pressed:
         session.open_experiment(config.name, launch(config).id)
         st.rerun()
 
 
-def _cost(of: Scored, config: ExperimentConfig) -> Cost:
+def _cost(scored: Scored, config: ExperimentConfig) -> Cost:
     past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
-    return estimate(config, ScoreSummary.model_validate(of.run.summary), of.n_samples, past)
+    return estimate(config, ScoreSummary.model_validate(scored.run.summary), scored.n_samples, past)

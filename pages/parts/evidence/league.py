@@ -44,18 +44,18 @@ def show(run: Run) -> None:
         _none_yet(run)
         return
     try:
-        found = evidence_runs.judged(experiment)
+        validity = evidence_runs.judged(experiment)
     except UserError as error:
         show_error(error)
         return
-    if isinstance(found, Validity) and found.arms:
-        _table(experiment, found)
+    if isinstance(validity, Validity) and validity.arms:
+        _table(experiment, validity)
 
 
 def _none_yet(run: Run) -> None:
     """Say that nothing is known yet, and offer to find out."""
     known = experiments.of_kind(run, experiments.VALIDITY)
-    if any(other.state in ACTIVE for other in known):
+    if any(run.state in ACTIVE for run in known):
         st.info("The league table comes once predictive validity is measured.", icon=":material/hourglass_empty:")
         return
     scored = scored_run(run)
@@ -67,12 +67,12 @@ def _none_yet(run: Run) -> None:
             evidence_launch.one_click(scored, evidence_defaults.first_validity(scored))
 
 
-def _table(experiment: Run, found: Validity) -> None:
+def _table(experiment: Run, validity: Validity) -> None:
     config = experiments.config_of(experiment)
     assert isinstance(config, ValidityConfig)
-    leagues = {arm.name: arm.league for arm in found.arms}
-    if found.all_arms is not None:
-        leagues = {ALL_ARMS: found.all_arms} | leagues
+    leagues = {arm.name: arm.league for arm in validity.arms}
+    if validity.all_arms is not None:
+        leagues = {ALL_ARMS: validity.all_arms} | leagues
     st.subheader("What predicts unlearning on this model?")
     name = next(iter(leagues))
     if len(leagues) > 1:
@@ -80,7 +80,7 @@ def _table(experiment: Run, found: Validity) -> None:
             "Ranked by the updates of", list(leagues), default=name, required=True, key=ARM
         )
     league = leagues[name]
-    st.markdown(_in_words(found, name))
+    st.markdown(next((arm.verdict for arm in validity.arms if arm.name == name), validity.verdict))
     evidence_charts.chart(
         figures.league_plot(league.table, name),
         "league",
@@ -89,19 +89,15 @@ def _table(experiment: Run, found: Validity) -> None:
     _figures(league, experiment)
     about = "mean rank of updates over all arms" if name == ALL_ARMS else "updates"
     st.caption(
-        f"{about.capitalize()} of {found.arms[0].spread.n} samples, each unlearned alone "
+        f"{about.capitalize()} of {validity.arms[0].spread.n} samples, each unlearned alone "
         f"({evidence_runs.arms_in_words(config)}, seed {config.seed}). Cost: forward passes of each sample, a "
         "backward pass counting as two. MRD is over the tokens of the answer where nothing else is said."
     )
 
 
-def _in_words(found: Validity, name: str) -> str:
-    return next((arm.verdict for arm in found.arms if arm.name == name), found.verdict)
-
-
 def _figures(league: League, experiment: Run) -> None:
     table = league.table
-    shown = pd.DataFrame(
+    columns = pd.DataFrame(
         {
             "place": range(1, len(table) + 1),
             "title": [short_title(measure) for measure in table["measure"]],
@@ -112,7 +108,7 @@ def _figures(league: League, experiment: Run) -> None:
         }
     )
     st.dataframe(
-        shown,
+        columns,
         hide_index=True,
         height=TABLE_HEIGHT,
         column_config=COLUMNS,

@@ -1,4 +1,4 @@
-"""What a finished experiment shows: its verdict, its charts, what the paper found, cautions, tables, export."""
+"""What a finished experiment shows: its verdict, its charts, what the paper evidence, cautions, tables, export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import streamlit as st
 
-from analysis.evidence import judge as evidence
+from analysis.evidence import judge
 from analysis.evidence.judge import Evidence, ParameterChange, Selection, Sensitivity, Theorem, Validity
 from analysis.export.evidence import evidence_json
 from mrd_core.experiments.files import ExperimentFiles
@@ -22,54 +22,50 @@ from pages.shell.downloads import csv_download
 from pages.shell.wording import duration
 
 
-def show(run: Run, experiment: Run, found: Evidence) -> None:
+def show(run: Run, experiment: Run, evidence: Evidence) -> None:
     """Show an experiment that succeeded.
 
     Args:
         run: The score run.
         experiment: That was carried out on it.
-        found: What it shows.
+        evidence: What it shows.
     """
-    _verdict(experiment, found)
-    if isinstance(found, Validity):
-        if found.arms:
-            evidence_validity.show(run, experiment, found)
-    elif isinstance(found, ParameterChange):
-        evidence_charts.parameter_change(found)
-    elif isinstance(found, Selection):
-        if found.metrics:
-            evidence_charts.selection(found)
-    elif isinstance(found, Sensitivity):
-        evidence_charts.sensitivity(found)
-    elif isinstance(found, Theorem):
-        evidence_charts.theorem(found)
+    _verdict(experiment, evidence)
+    if isinstance(evidence, Validity):
+        if evidence.arms:
+            evidence_validity.show(run, experiment, evidence)
+    elif isinstance(evidence, ParameterChange):
+        evidence_charts.parameter_change(evidence)
+    elif isinstance(evidence, Selection):
+        if evidence.metrics:
+            evidence_charts.selection(evidence)
+    elif isinstance(evidence, Sensitivity):
+        evidence_charts.sensitivity(evidence)
+    elif isinstance(evidence, Theorem):
+        evidence_charts.theorem(evidence)
         evidence_selected.show(run)
-    _cautions(found)
-    _behind(experiment, found)
-    _export(experiment, found)
+    with st.expander("How far this can be trusted", icon=":material/info:", expanded=True):
+        st.markdown("\n".join(f"- {caveat}" for caveat in evidence.caveats))
+    _behind(experiment, evidence)
+    _export(experiment, evidence)
 
 
-def _verdict(experiment: Run, found: Evidence) -> None:
+def _verdict(experiment: Run, evidence: Evidence) -> None:
     with st.container(border=True):
-        st.markdown(f":material/gavel: **{found.verdict}**")
-        if found.findings:
-            st.markdown("\n".join(f"- {finding}" for finding in found.findings))
-        st.caption(f":material/menu_book: {found.paper}")
+        st.markdown(f":material/gavel: **{evidence.verdict}**")
+        if evidence.findings:
+            st.markdown("\n".join(f"- {finding}" for finding in evidence.findings))
+        st.caption(f":material/menu_book: {evidence.paper}")
     for warning in (experiment.summary or {}).get("warnings", []):
         st.warning(warning, icon=":material/warning:")
 
 
-def _cautions(found: Evidence) -> None:
-    with st.expander("How far this can be trusted", icon=":material/info:", expanded=True):
-        st.markdown("\n".join(f"- {caveat}" for caveat in found.caveats))
-
-
-def _behind(experiment: Run, found: Evidence) -> None:
+def _behind(experiment: Run, evidence: Evidence) -> None:
     """Offer the figures behind the verdict and the choices behind the figures, drawn up only while looked at."""
     tables = st.expander("Tables", icon=":material/table:", key="evidence_tables", on_change="rerun")
     if tables.open:
         with tables:
-            frames = {name: frame for name, frame in found.tables.items() if len(frame)}
+            frames = {name: frame for name, frame in evidence.tables.items() if len(frame)}
             name = st.selectbox("Table", list(frames), format_func=_spelt, key="evidence_table")
             if name:
                 st.dataframe(frames[name], hide_index=True, placeholder="–", alt=_spelt(name))
@@ -88,15 +84,20 @@ def _spelt(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
-def _export(experiment: Run, found: Evidence) -> None:
+def _export(experiment: Run, evidence: Evidence) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
-    for name, frame in found.tables.items():
+    for name, frame in evidence.tables.items():
         if len(frame):
             csv_download(row, frame, f"{experiment.id}-{name}", f"{_spelt(name)} (CSV)")
     files = ExperimentFiles(experiment.directory)
     row.download_button(
         "Verdict (JSON)",
-        lambda: _as_json(experiment, found),
+        lambda: json.dumps(
+            evidence_json(judge.measurements(experiment.directory), evidence),
+            indent=2,
+            ensure_ascii=False,
+            allow_nan=False,
+        ),
         file_name=f"{experiment.id}-verdict.json",
         mime="application/json",
         key="evidence_verdict",
@@ -114,8 +115,3 @@ def _export(experiment: Run, found: Evidence) -> None:
         )
     if row.button("Delete run", icon=":material/delete:", key="delete", type="tertiary"):
         confirm_deletion(experiment.id, lambda: session.open_experiment(experiment.kind, ""))
-
-
-def _as_json(experiment: Run, found: Evidence) -> str:
-    measured = evidence.measurements(experiment.directory)
-    return json.dumps(evidence_json(measured, found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

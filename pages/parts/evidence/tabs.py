@@ -57,7 +57,11 @@ def _first(run: Run) -> str:
     """Return the kind of the experiment that the URL names."""
     named = st.query_params.get(session.EXPERIMENT)
     return next(
-        (found.kind for found in session.store().list(kinds=EXPERIMENTS, score_run=run) if found.id == named),
+        (
+            experiment.kind
+            for experiment in session.store().list(kinds=EXPERIMENTS, score_run=run)
+            if experiment.id == named
+        ),
         "validity",
     )
 
@@ -88,13 +92,13 @@ def _run(run: Run, experiment: Run) -> None:
 
 def _result(run: Run, experiment: Run) -> None:
     try:
-        found = evidence_runs.judged(experiment)
+        evidence = evidence_runs.judged(experiment)
     except UserError as error:
         show_error(error)
         if st.button("Delete run", icon=":material/delete:", key="delete"):
             confirm_deletion(experiment.id, lambda: session.open_experiment(experiment.kind, ""))
         return
-    evidence_result.show(run, experiment, found)
+    evidence_result.show(run, experiment, evidence)
 
 
 def _so_far(run: Run, experiment: Run) -> None:

@@ -17,8 +17,7 @@ from mrd_core.runs import Run
 from mrd_core.scoring.measures import MEASURES
 from pages.parts.evidence import charts as evidence_charts
 from pages.parts.evidence import selected as evidence_selected
-from pages.shell import filters, sample_table, session
-from pages.shell import layout as unlearn_layout
+from pages.shell import filters, layout, sample_table, session
 
 SAMPLE_COLUMNS = {
     "observed": st.column_config.NumberColumn(
@@ -36,37 +35,37 @@ SAMPLE_COLUMNS = {
 SHORT = {"nll": "Mean NLL", LENGTH: "Length"}
 
 
-def show(run: Run, experiment: Run, found: Validity) -> None:
+def show(run: Run, experiment: Run, validity: Validity) -> None:
     """Show what an experiment says, arm by arm.
 
     Args:
         run: The score run.
         experiment: That was carried out on it.
-        found: What it shows.
+        validity: What it shows.
     """
-    arm = _arm(found)
-    if len(found.arms) > 1:
+    arm = _arm(validity)
+    if len(validity.arms) > 1:
         st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
-    measure = _measure(found, arm)
+    measure = _measure(validity, arm)
     samples = _samples(experiment.id, str(experiment.directory))
     selected = session.current_sample()
-    with unlearn_layout.grid("evidence_validity", least=evidence_charts.LEAST_WIDTH):
-        evidence_charts.sample_chart(
+    with layout.grid("evidence_validity", least=evidence_charts.LEAST_WIDTH):
+        evidence_charts.boxed_sample_chart(
             figures.updates_against(arm, measure, selected),
             "updates",
             f"Updates of each sample against {title(measure)}",
             "from updates",
         )
         if CHEAP in arm.league.combined:
-            evidence_charts.sample_chart(
+            evidence_charts.boxed_sample_chart(
                 figures.predicted_against_observed(arm),
                 "predicted",
                 "Observed against predicted updates",
                 "predicted",
             )
-        if len(found.arms) > 1:
+        if len(validity.arms) > 1:
             evidence_charts.chart(
-                figures.agreement_map(found.agreement), "agreement", "Rank agreement between the arms"
+                figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms"
             )
         if len(arm.stops):
             _stops(arm)
@@ -75,10 +74,10 @@ def show(run: Run, experiment: Run, found: Validity) -> None:
     _table(arm, samples)
 
 
-def _arm(found: Validity) -> Arm:
-    by_name = {arm.name: arm for arm in found.arms}
+def _arm(validity: Validity) -> Arm:
+    by_name = {arm.name: arm for arm in validity.arms}
     if len(by_name) == 1:
-        return found.arms[0]
+        return validity.arms[0]
     names = list(by_name)
     chosen = st.segmented_control(
         "Method and optimiser", names, default=names[0], required=True, key="evidence_arm"
@@ -86,12 +85,12 @@ def _arm(found: Validity) -> Arm:
     return by_name[chosen]
 
 
-def _measure(found: Validity, arm: Arm) -> str:
+def _measure(validity: Validity, arm: Arm) -> str:
     measures = [name for name in MEASURES if arm.samples[name].notna().any()]
     return st.selectbox(
         "Updates against",
         measures,
-        index=measures.index(found.mrd_column) if found.mrd_column in measures else 0,
+        index=measures.index(validity.mrd_column) if validity.mrd_column in measures else 0,
         format_func=title,
         key="evidence_against",
     )
@@ -134,11 +133,11 @@ def _wide(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
 
 def in_brackets(row: pd.Series[float], value: str = "rho", low: str = "low", high: str = "high") -> str:
     """Return the estimate of a row as `−0.41 [−0.58, −0.20]`."""
-    found = estimate_at(row, value, low, high)
-    if not np.isfinite(found.value):
+    estimate = estimate_at(row, value, low, high)
+    if not np.isfinite(estimate.value):
         return "–"
-    ends = f" [{found.low:+.2f}, {found.high:+.2f}]" if np.isfinite(found.low) else ""
-    return f"{found.value:+.2f}{ends}".replace("-", "−")
+    ends = f" [{estimate.low:+.2f}, {estimate.high:+.2f}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:+.2f}{ends}".replace("-", "−")
 
 
 @st.cache_data(show_spinner=False, max_entries=8)
@@ -155,9 +154,9 @@ def _table(arm: Arm, samples: pd.DataFrame) -> None:
     )
     left_out = () if predicted else ("predicted", "low", "high")
     columns = [name for name in SAMPLE_COLUMNS if name not in left_out]
-    shown = table if predicted else table[table["observed"].notna()].reset_index(drop=True)
-    marked = filters.selected_of(shown)
-    sample_table.show("evidence_samples", shown, marked, columns, SAMPLE_COLUMNS, "Updates of every sample")
+    rows = table if predicted else table[table["observed"].notna()].reset_index(drop=True)
+    marked = filters.selected_of(rows)
+    sample_table.show("evidence_samples", rows, marked, columns, SAMPLE_COLUMNS, "Updates of every sample")
     if predicted:
         st.caption(
             f"{arm.name}. The samples that were unlearned are the pilot: from their cheap measures the updates of "

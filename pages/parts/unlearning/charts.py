@@ -16,12 +16,12 @@ from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.curves import Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.shell import layout as unlearn_layout
-from pages.shell import reported, unlearnings
-from pages.shell.downloads import csv_download, figure_download
+from pages.shell import layout, reported, unlearnings
+from pages.shell.charts import data_beneath
+from pages.shell.reported import Reported
 
 MOST_BARS = 2
-MOST_NOTES, NOTES_HEIGHT = 4, 110
+MOST_NOTES, NOTES_HEIGHT, TABLE_HEIGHT = 4, 110, 240
 # Below this p-value draws are not what chance makes of the probabilities.
 UNLIKELY = 0.01
 Frames = Mapping[str, pd.DataFrame]
@@ -30,30 +30,30 @@ Frames = Mapping[str, pd.DataFrame]
 def show(runs: Sequence[Run]) -> None:
     """Show everything that the runs have reported so far."""
     names = unlearnings.names_of(runs)
-    rows = {run.id: reported.of_run(run.id) for run in runs}
+    reports = {run.id: reported.of_run(run.id) for run in runs}
     histories = {
-        names[run.id]: unlearning.history(rows[run.id].metrics) for run in runs if len(rows[run.id].metrics)
+        names[run.id]: unlearning.history(reports[run.id].metrics) for run in runs if len(reports[run.id].metrics)
     }
     if not histories:
         st.caption("The charts begin with the first step.")
         return
-    standings = {names[run.id]: _standing(run, rows[run.id].draws) for run in runs}
-    standings = {name: standing for name, standing in standings.items() if standing is not None}
-    checks = [
-        _check(run, names[run.id], standings[names[run.id]], rows[run.id])
-        for run in runs
-        if names[run.id] in standings
-    ]
-    unlearn_layout.steady("unlearn_charts")
-    with unlearn_layout.grid("unlearn_charts"):
+    standings: dict[str, pd.DataFrame] = {}
+    checks = []
+    for run in runs:
+        standing = _standing(run, reports[run.id].draws)
+        if standing is not None:
+            standings[names[run.id]] = standing
+            checks.append(_check(run, names[run.id], standing, reports[run.id]))
+    layout.steady("unlearn_charts")
+    with layout.grid("unlearn_charts"):
         _of_steps(histories)
-        _evaluations(histories)
         if standings:
             _bars(standings)
-        _forgotten(histories)
+        long = together(histories, index="step")
+        figure, alt = figures.forgotten_over_steps(histories), "Samples forgotten over the steps"
+        chart(figure, "forgotten", alt, _columns(long, "forgotten", "updates"))
         if standings:
-            _terciles(standings)
-            _realised(standings, checks)
+            _of_samples(standings, checks)
     device = st.expander(
         "Learning rate and device memory", icon=":material/memory:", key="unlearn_device", on_change="rerun"
     )
@@ -65,7 +65,7 @@ def show(runs: Sequence[Run]) -> None:
 def chart(
     figure: Any, name: str, alt: str, table: pd.DataFrame, notes: Sequence[str] = (), *, box: bool = True
 ) -> None:
-    """Show a figure with its data beneath, which are drawn up only while somebody looks at them.
+    """Show a figure with its data beneath.
 
     Args:
         figure: What is shown.
@@ -82,16 +82,14 @@ def chart(
         ):
             for note in notes:
                 st.caption(note)
-        details = st.expander(
-            "As a table", icon=":material/table:", key=f"unlearn_{name}_table", on_change="rerun", type="compact"
+        data_beneath(
+            table,
+            f"unlearn_{name}",
+            f"{alt}, as a table",
+            label="As a table",
+            figure=figure,
+            height=TABLE_HEIGHT,
         )
-        if details.open:
-            with details:
-                st.dataframe(table, hide_index=True, placeholder="–", height=240, alt=f"{alt}, as a table")
-                row = st.container(horizontal=True)
-                csv_download(row, table, f"unlearn_{name}")
-                with row:
-                    figure_download(figure, f"unlearn_{name}")
 
 
 def column_of(run: Run) -> str:
@@ -114,6 +112,7 @@ def _curriculum(run_id: str, path: str) -> pd.DataFrame:  # noqa: ARG001  (run_i
 
 
 def _of_steps(histories: Frames) -> None:
+    """Show losses and memorization over the steps, and what evaluations on the way gave where there were any."""
     long = together(histories, index="step")
     chart(
         figures.losses(histories), "losses", "Forget and retain loss over the steps", _columns(long, "loss", "nll")
@@ -124,32 +123,19 @@ def _of_steps(histories: Frames) -> None:
         "Memorization accuracy and extraction likelihood over the steps",
         _columns(long, "accuracy", "extraction"),
     )
-
-
-def _evaluations(histories: Frames) -> None:
-    """Show what evaluations on the way found, where a run was asked for them."""
-    found = unlearning.evaluated(histories)
-    if found:
+    evaluations = unlearning.evaluated(histories)
+    if evaluations:
         chart(
-            figures.evaluations(found),
+            figures.evaluations(evaluations),
             "evaluations",
             "Completeness, utility and ROUGE-L recall over the steps",
-            together(found, index="step"),
+            together(evaluations, index="step"),
             [
                 f"{name}: no retain set, so completeness is without MIA, and there is no utility."
-                for name, table in found.items()
+                for name, table in evaluations.items()
                 if "utility" not in table
             ],
         )
-
-
-def _forgotten(histories: Frames) -> None:
-    chart(
-        figures.forgotten_over_steps(histories),
-        "forgotten",
-        "Samples forgotten over the steps",
-        _columns(together(histories, index="step"), "forgotten", "updates"),
-    )
 
 
 def _bars(standings: Frames) -> None:
@@ -159,8 +145,8 @@ def _bars(standings: Frames) -> None:
             _bars_of(name, standings, f"bars_{at}")
         return
     with st.container(border=True, height="stretch"):
-        chosen = st.selectbox("Updates per sample of", list(standings), key="unlearn_bars_of")
-        _bars_of(chosen, standings, "bars_0", box=False)
+        name = st.selectbox("Updates per sample of", list(standings), key="unlearn_bars_of")
+        _bars_of(name, standings, "bars_0", box=False)
 
 
 def _bars_of(name: str, standings: Frames, key: str, *, box: bool = True) -> None:
@@ -173,16 +159,14 @@ def _bars_of(name: str, standings: Frames, key: str, *, box: bool = True) -> Non
     chart(figure, key, f"Updates of each sample by difficulty: {name}", standings[name], box=box)
 
 
-def _terciles(standings: Frames) -> None:
+def _of_samples(standings: Frames, checks: Sequence[str]) -> None:
+    """Show which samples were updated, and whether they were drawn as they should have been."""
     chart(
         figures.updates_by_tercile(standings),
         "terciles",
         "Updates by tercile of difficulty",
         together({name: unlearning.by_tercile(standing) for name, standing in standings.items()}),
     )
-
-
-def _realised(standings: Frames, checks: Sequence[str]) -> None:
     chart(
         figures.realised_against_share(standings),
         "realised",
@@ -192,26 +176,20 @@ def _realised(standings: Frames, checks: Sequence[str]) -> None:
     )
 
 
-def _check(run: Run, name: str, standing: pd.DataFrame, rows: reported.Reported) -> str:
+def _check(run: Run, name: str, standing: pd.DataFrame, report: Reported) -> str:
     """Say of a run whether its draws followed the probabilities that were asked for."""
     sampler = SAMPLERS[unlearnings.config_of(run).curriculum.sampler]
     if not sampler.with_replacement:
         return f"{name}: a strict order, drawn as it stands."
-    check = unlearning.sampling_check(standing, rows.draws, True, _reweighed_at(rows.metrics))
+    reweighed = report.metrics.loc[report.metrics["name"] == Curve.EFFECTIVE_SHARE, "step"]
+    first = int(reweighed.min()) if len(reweighed) else None
+    check = unlearning.sampling_check(standing, report.draws, True, first)
     share = "" if sampler.name == "uniform" else f"; effective sample size {check.effective_share:.0%}"
-    return f"{name}: {_in_words(check)}{share}."
-
-
-def _in_words(check: unlearning.SamplingCheck) -> str:
+    draws = f"{name}: {check.draws:,} draws from the whole pool"
     if check.p_value is None:
-        return f"{check.draws:,} draws from the whole pool, too few to test"
+        return f"{draws}, too few to test{share}."
     fits = "fit" if check.p_value >= UNLIKELY else "do not fit"
-    return f"{check.draws:,} draws from the whole pool {fits} the probabilities (χ², p = {check.p_value:.2g})"
-
-
-def _reweighed_at(metrics: pd.DataFrame) -> int | None:
-    steps = metrics.loc[metrics["name"] == Curve.EFFECTIVE_SHARE, "step"]
-    return int(steps.min()) if len(steps) else None
+    return f"{draws} {fits} the probabilities (χ², p = {check.p_value:.2g}){share}."
 
 
 def _of_device(histories: Frames) -> None:
@@ -240,6 +218,6 @@ def together(frames: Frames, index: str | None = None) -> pd.DataFrame:
 
 def _columns(table: pd.DataFrame, *parts: str) -> pd.DataFrame:
     """Return run, step and the columns whose names have one of the parts in them, without empty rows."""
-    wanted = [name for name in table if any(part in str(name) for part in parts)]
+    columns = [name for name in table if any(part in str(name) for part in parts)]
     fixed = [name for name in ("run", "step") if name in table]
-    return table.loc[table[wanted].notna().any(axis=1), [*fixed, *wanted]]
+    return table.loc[table[columns].notna().any(axis=1), [*fixed, *columns]]

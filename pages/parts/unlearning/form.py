@@ -22,15 +22,14 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.cost import Cost, estimate
+from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, require_retain
-from pages.parts.unlearning import presets as unlearn_presets
-from pages.parts.unlearning import settings as unlearn_settings
+from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
-from pages.shell import layout as unlearn_layout
-from pages.shell import session
-from pages.shell.inputs import key_of, number, refusal
+from pages.parts.unlearning.settings import FORM
+from pages.shell import layout, session
+from pages.shell.inputs import refusal
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown
 from pages.shell.source import Source
@@ -42,11 +41,13 @@ TERA = 1e12
 
 
 @dataclass(frozen=True)
-class Scored:
-    """The score run that the samples come from.
+class ScoredSamples:
+    """The samples of a score run that will be unlearned.
 
     Attributes:
-        scores: Of the samples that will be unlearned, a row each.
+        run: The score run.
+        config: Its configuration.
+        scores: Of the samples, a row each.
         stratum: File of the stratum that they are; None for all samples.
     """
 
@@ -58,15 +59,6 @@ class Scored:
 
 def show(run: Run) -> bool:
     """Show the form and return whether it has launched something."""
-    preset = _preset()
-    scored = _scored(run)
-    values = _settings(scored, preset)
-    with errors_shown():
-        configs = _configs(scored, preset, values)
-        return _offer(scored, configs)
-
-
-def _preset() -> Preset | None:
     title = st.segmented_control(
         "Launch",
         [ONE_RUN, *PRESETS],
@@ -75,27 +67,37 @@ def _preset() -> Preset | None:
         key="unlearn_preset",
         persist_state="session",
     )
-    return PRESETS.get(title)
+    preset = PRESETS.get(title)
+    scored = _scored(run)
+    values = _settings(scored, preset)
+    with errors_shown():
+        configs = _configs(scored, preset, values)
+        return _offer(scored, configs)
 
 
-def _scored(run: Run) -> Scored:
+def _scored(run: Run) -> ScoredSamples:
     """Let the user take all scored samples or a saved stratum of them."""
     scores = _scores(run.id, str(run.directory))
-    strata = _strata_within(set(scores["sample_id"]))
+    ids = set(scores["sample_id"])
+    strata = {
+        name: path
+        for name, path in saved_strata(session.settings().home).items()
+        if _ids_in(str(path), path.stat().st_mtime) & ids
+    }
     stratum = None
     if strata:
         everything = f"All {len(scores)} samples"
-        chosen = st.selectbox(
+        title = st.selectbox(
             "What is unlearned",
             [everything, *strata],
-            key=key_of(UnlearnConfig, "stratum"),
+            key=FORM.key_of(UnlearnConfig, "stratum"),
             help=help_of(UnlearnConfig, "stratum"),
             persist_state="session",
         )
-        stratum = None if chosen == everything else strata[chosen]
+        stratum = strata.get(title)
     if stratum:
         scores = scores[scores["sample_id"].isin(_ids_in(str(stratum), stratum.stat().st_mtime))]
-    return Scored(run, read_config(run.directory, ScoreConfig), scores, stratum)
+    return ScoredSamples(run, read_config(run.directory, ScoreConfig), scores, stratum)
 
 
 @st.cache_data(show_spinner=False, max_entries=4)
@@ -103,50 +105,45 @@ def _scores(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_
     return pd.read_parquet(RunFiles(Path(directory)).scores)
 
 
-def _strata_within(scored: set[str]) -> dict[str, Path]:
-    """Return the saved strata that hold samples of a score run, by name."""
-    saved = saved_strata(session.settings().home)
-    return {name: path for name, path in saved.items() if _ids_in(str(path), path.stat().st_mtime) & scored}
-
-
 @st.cache_data(show_spinner=False, max_entries=32)
 def _ids_in(path: str, changed: float) -> set[str]:  # noqa: ARG001  (a file that has changed is another key)
     return set(read(ForgetSetConfig(source=path)).frame["sample_id"])
 
 
-def _settings(scored: Scored, preset: Preset | None) -> dict[str, Any]:
+def _settings(scored: ScoredSamples, preset: Preset | None) -> dict[str, Any]:
     """Show the cards and return what was set."""
     values: dict[str, Any] = {}
-    cards = unlearn_layout.grid("unlearn_cards")
+    is_demo = scored.config.model.source == "demo"
+    cards = layout.grid("unlearn_cards")
     with cards.container(border=True, height="stretch"):
         if preset is None:
-            values |= unlearn_settings.method()
+            values |= settings.method()
         else:
-            unlearn_settings.compared(preset)
+            settings.compared(preset)
         values["seeds"] = _seeds(preset)
     methods = [METHODS[name] for name in (preset.methods if preset else [values["method"]])]
     with cards.container(border=True, height="stretch"):
-        values["curriculum"] = unlearn_settings.curriculum(preset.samplers if preset else None, scored.scores)
+        values["curriculum"] = settings.curriculum(preset.samplers if preset else None, scored.scores)
     with cards.container(border=True, height="stretch"):
-        values["retain"] = unlearn_settings.retain(methods, demo=scored.config.model.source == "demo")
+        values["retain"] = settings.retain(methods, demo=is_demo)
         if preset:
-            values |= unlearn_settings.refusals(methods)
-        values["limits"] = unlearn_settings.limits() | unlearn_settings.guard()
+            values |= settings.refusals(methods)
+        values["limits"] = settings.limits() | settings.guard()
     with cards.container(border=True, height="stretch"):
-        values["stopping"] = unlearn_settings.stopping(methods)
+        values["stopping"] = settings.stopping(methods)
     with st.expander("Optimiser, adapter, checkpoints and evaluations", icon=":material/tune:"):
-        values["optimiser"] = unlearn_settings.optimiser(demo=scored.config.model.source == "demo")
-        values |= unlearn_settings.bookkeeping()
-        values["evaluation"] = unlearn_settings.evaluation()
+        values["optimiser"] = settings.optimiser(demo=is_demo)
+        values |= settings.bookkeeping()
+        values["evaluation"] = settings.evaluation()
     return values
 
 
 def _seeds(preset: Preset | None) -> list[int]:
     if preset is None:
-        return [number(UnlearnConfig, "seed", "Seed")]
+        return [FORM.number(UnlearnConfig, "seed", "Seed")]
     first, count = st.columns(2)
     with first:
-        seed = number(UnlearnConfig, "seed", "First seed")
+        seed = FORM.number(UnlearnConfig, "seed", "First seed")
     seeds = count.number_input(
         "Seeds",
         1,
@@ -159,13 +156,13 @@ def _seeds(preset: Preset | None) -> list[int]:
     return list(range(seed, seed + int(seeds)))
 
 
-def _configs(scored: Scored, preset: Preset | None, values: dict[str, Any]) -> list[UnlearnConfig]:
+def _configs(scored: ScoredSamples, preset: Preset | None, values: dict[str, Any]) -> list[UnlearnConfig]:
     """Return the runs that were asked for.
 
     Raises:
         UserError: A setting is none, or something is missing that another setting needs.
     """
-    seeds, shared = values["seeds"], _named(values)
+    seeds, shared = values["seeds"], _in_full(values)
     shared |= {
         "score_run": scored.run.directory,
         "stratum": scored.stratum,
@@ -173,8 +170,12 @@ def _configs(scored: Scored, preset: Preset | None, values: dict[str, Any]) -> l
         "seed": seeds[0],
     }
     try:
-        base = UnlearnConfig.model_validate(shared | ({"method": preset.methods[0]} if preset else {}))
-        configs = [base] if preset is None else _compared(preset, base, seeds)
+        if preset is None:
+            configs = [UnlearnConfig.model_validate(shared)]
+        else:
+            base = UnlearnConfig.model_validate(shared | {"method": preset.methods[0]})
+            study = f"{preset.title}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+            configs = presets.configs(preset, base, seeds, study)
     except pydantic.ValidationError as error:
         raise refusal(error) from error
     for config in configs:
@@ -183,8 +184,8 @@ def _configs(scored: Scored, preset: Preset | None, values: dict[str, Any]) -> l
     return configs
 
 
-def _named(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with paths and sources in full."""
+def _in_full(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with paths and sources in full, without the seeds."""
     values = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
     for group, field in (("retain", "samples"), ("stopping", "held_out")):
         if isinstance(source := values[group].get(field), Source):
@@ -196,18 +197,13 @@ def _named(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"refusals": session.located(refusals, local=True) if refusals else None}
 
 
-def _compared(preset: Preset, base: UnlearnConfig, seeds: Sequence[int]) -> list[UnlearnConfig]:
-    study = f"{preset.title}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
-    return unlearn_presets.configs(preset, base, seeds, study)
-
-
-def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
+def _offer(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> bool:
     """Show cost, button and command; return whether the button launched the runs."""
     row = st.container(horizontal=True, vertical_alignment="center")
-    pressed = row.button("Unlearn", type="primary", icon=":material/ink_eraser:", key="unlearn_launch")
+    is_pressed = row.button("Unlearn", type="primary", icon=":material/ink_eraser:", key="unlearn_launch")
     cost, basis = _cost(scored, configs)
     row.container().caption(cost)
-    if pressed:
+    if is_pressed:
         session.open_unlearnings([launch(config).id for config in configs])
         return True
     st.caption(basis)
@@ -220,34 +216,31 @@ def _offer(scored: Scored, configs: Sequence[UnlearnConfig]) -> bool:
     return False
 
 
-def _cost(scored: Scored, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
+def _cost(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> tuple[str, str]:
     """Return in words what the runs will cost together, and what that comes from."""
-    past, about = (
-        session.store().list(limit=50, states=[RunState.SUCCEEDED]),
-        ScoreSummary.model_validate(scored.run.summary),
-    )
-    costs = [estimate(config, about, len(scored.scores), None, past) for config in configs]
+    past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
+    summary = ScoreSummary.model_validate(scored.run.summary)
+    costs = [estimate(config, summary, len(scored.scores), None, past) for config in configs]
     runs = f"Estimated cost of {len(costs)} runs, one after the other" if len(costs) > 1 else "Estimated cost"
-    time, longest = (
-        duration(sum(cost.seconds for cost in costs)),
-        duration(sum(cost.max_seconds for cost in costs)),
+    time = duration(sum(cost.seconds for cost in costs))
+    longest = duration(sum(cost.max_seconds for cost in costs))
+    flops = sum(cost.flops for cost in costs)
+    evaluations, evaluation_flops = (
+        sum(getattr(cost, name) for cost in costs) for name in ("evaluations", "evaluation_flops")
     )
+    on_the_way = ""
+    if evaluations:
+        on_the_way = (
+            f"Evaluating {evaluations} times takes {evaluation_flops / TERA:.3g} of these TFLOP "
+            f"({evaluation_flops / flops:.0%}). "
+        )
     measured = max(cost.mrd_evaluations for cost in costs)
     mrd = f" MRD itself: {measured:,} forward evaluations." if measured else ""
     return (
         f"{runs}: about **{time}** (at most {longest}), {sum(cost.updates for cost in costs):,} updates (at most "
-        f"{sum(cost.max_updates for cost in costs):,}), {sum(cost.flops for cost in costs) / TERA:.3g} TFLOP."
+        f"{sum(cost.max_updates for cost in costs):,}), {flops / TERA:.3g} TFLOP."
     ), (
-        f"{_evaluations(costs)}{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} "
+        f"{on_the_way}{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} "
         f"Memory beside weights and activations: {max((cost.memory for cost in costs), key=len)}. "
         f"By {costs[0].basis}."
     )
-
-
-def _evaluations(costs: Sequence[Cost]) -> str:
-    """Say what evaluating on the way will cost; nothing where it is off."""
-    times, flops = (sum(getattr(cost, name) for cost in costs) for name in ("evaluations", "evaluation_flops"))
-    if not times:
-        return ""
-    share = flops / sum(cost.flops for cost in costs)
-    return f"Evaluating {times} times takes {flops / TERA:.3g} of these TFLOP ({share:.0%}). "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from mrd_core.unlearning.config import UnlearnConfig
 
@@ -45,15 +44,6 @@ PRESETS = {
 }
 
 
-def settings(preset: Preset) -> list[dict[str, Any]]:
-    """Return what tells the runs of one seed apart, as changes to a configuration."""
-    return [
-        {"method": method, "curriculum": {"sampler": sampler}}
-        for method in preset.methods
-        for sampler in preset.samplers
-    ]
-
-
 def configs(preset: Preset, base: UnlearnConfig, seeds: Iterable[int], study: str) -> list[UnlearnConfig]:
     """Return a run for each setting and seed; one seed after the other, so that early ends leave whole seeds.
 
@@ -66,10 +56,9 @@ def configs(preset: Preset, base: UnlearnConfig, seeds: Iterable[int], study: st
     shared = base.model_dump() | {"study": study, "parameters": {}}
     return [
         UnlearnConfig.model_validate(
-            shared
-            | {"seed": seed, "method": setting["method"]}
-            | {"curriculum": shared["curriculum"] | setting["curriculum"]}
+            shared | {"seed": seed, "method": method, "curriculum": shared["curriculum"] | {"sampler": sampler}}
         )
         for seed in seeds
-        for setting in settings(preset)
+        for method in preset.methods
+        for sampler in preset.samplers
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,13 @@ from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.stopping import StopReason
-from pages.parts.unlearning import charts as unlearn_charts
-from pages.shell import filters, sample_steps, sample_table, session, unlearnings
-from pages.shell import layout as unlearn_layout
+from pages.parts.unlearning import views
+from pages.parts.unlearning.charts import column_of
+from pages.shell import filters, layout, sample_steps, sample_table, unlearnings
+from pages.shell.charts import reasons_table, sample_chart
 from pages.shell.deletion import confirm_deletion
 from pages.shell.downloads import figure_download
-from pages.shell.token_view import MOST_OPACITY, RISES
+from pages.shell.token_text import RISES, coloured, paragraph, small, swatch
 from pages.shell.wording import duration
 
 CHOSEN = "unlearn_result_run"
@@ -41,10 +41,16 @@ REASONS = {
     StopReason.RETAIN_ACCURACY: "The utility guard ended it: the retain accuracy fell too low.",
     StopReason.EXHAUSTED: "No sample was left to draw.",
 }
-EXPLAINED = {
-    "share": "Memorization accuracy: share of answer tokens that the model would choose itself; before → after",
-    "nats": "Negative log-likelihood in nats per answer token; before → after",
-}
+# Title, field of the summary, format and meaning.
+MEASURED = (
+    (
+        "MA",
+        "accuracy",
+        ".1%",
+        "Memorization accuracy: share of answer tokens that the model would choose itself; before → after",
+    ),
+    ("NLL", "nll", ".2f", "Negative log-likelihood in nats per answer token; before → after"),
+)
 TERA = 1e12
 # Two figures and an arrow fit a narrow screen.
 SMALLER = "<style>.st-key-unlearn_headline [data-testid=stMetricValue] { font-size: 1.75rem; }</style>"
@@ -67,7 +73,7 @@ COLUMNS = {
 def open_result(run: Run) -> None:
     """Look at the result of a run next."""
     st.session_state[CHOSEN] = run.id
-    st.session_state[unlearnings.GO_TO] = "Result"
+    views.go_to(views.RESULT)
 
 
 def reason_of(summary: Mapping[str, Any]) -> str:
@@ -77,22 +83,18 @@ def reason_of(summary: Mapping[str, Any]) -> str:
 
 def show(runs: Sequence[Run]) -> None:
     """Show the result of one of the runs looked at."""
-    names = {
-        run_id: name
-        for run_id, name in unlearnings.names_of(runs).items()
-        if next(run for run in runs if run.id == run_id).state is RunState.SUCCEEDED
-    }
-    if not names:
+    names, finished = unlearnings.names_of(runs), {run.id: run for run in runs if run.state is RunState.SUCCEEDED}
+    if not finished:
         st.info("None of these runs has a result yet.", icon=":material/hourglass_empty:")
         return
-    if st.session_state.get(CHOSEN) not in names:
+    if st.session_state.get(CHOSEN) not in finished:
         st.session_state.pop(CHOSEN, None)
-    chosen = next(iter(names))
-    if len(names) > 1:
-        chosen = st.segmented_control(
-            "Result of", list(names), format_func=names.__getitem__, default=chosen, required=True, key=CHOSEN
+    run_id = next(iter(finished))
+    if len(finished) > 1:
+        run_id = st.segmented_control(
+            "Result of", list(finished), format_func=names.__getitem__, default=run_id, required=True, key=CHOSEN
         )
-    run = next(run for run in runs if run.id == chosen)
+    run = finished[run_id]
     _headline(run.summary or {})
     _model(run, run.summary or {})
     _samples(run)
@@ -104,43 +106,35 @@ def _headline(summary: Mapping[str, Any]) -> None:
     if evaluations := evaluations_in_words(summary):
         st.caption(evaluations)
     st.html(SMALLER)
-    with unlearn_layout.grid("unlearn_headline", columns=3, least="13rem"):
-        _metrics(summary)
+    with layout.grid("unlearn_headline", columns=3, least="13rem"):
+        # What became of the forget set, and below it of the retain set.
+        st.metric(
+            "Forgotten at the end",
+            f"{summary['forgotten_at_end']} of {summary['n_samples']}",
+            help="Looked at once more on the final weights",
+        )
+        _before_and_after(summary, "forget")
+        st.metric(
+            "Updates", f"{summary['updates']:,}", help=f"{summary['draws']:,} draws in {summary['steps']:,} steps"
+        )
+        if summary["retain_nll"] is not None:
+            _before_and_after(summary, "retain")
     for warning in summary["warnings"]:
         st.warning(warning, icon=":material/warning:")
 
 
-def _metrics(summary: Mapping[str, Any]) -> None:
-    """Show what became of the forget set, and below it of the retain set."""
-    st.metric(
-        "Forgotten at the end",
-        f"{summary['forgotten_at_end']} of {summary['n_samples']}",
-        help="Looked at once more on the final weights",
-    )
-    _before_and_after(summary, "Forget", "forget")
-    st.metric(
-        "Updates", f"{summary['updates']:,}", help=f"{summary['draws']:,} draws in {summary['steps']:,} steps"
-    )
-    if summary["retain_nll"] is not None:
-        _before_and_after(summary, "Retain", "retain")
-
-
-def _before_and_after(summary: Mapping[str, Any], title: str, name: str) -> None:
-    for measure, field, unit in (("MA", "accuracy", "share"), ("NLL", "nll", "nats")):
+def _before_and_after(summary: Mapping[str, Any], name: str) -> None:
+    for title, field, form, meaning in MEASURED:
         before, after = summary[f"{name}_{field}_before"], summary[f"{name}_{field}"]
-        st.metric(f"{title} {measure}", f"{_figure(before, unit)} → {_figure(after, unit)}", help=EXPLAINED[unit])
-
-
-def _figure(value: float, unit: str) -> str:
-    return f"{value:.1%}" if unit == "share" else f"{value:.2f}"
+        st.metric(f"{name.capitalize()} {title}", f"{before:{form}} → {after:{form}}", help=meaning)
 
 
 def _cost(summary: Mapping[str, Any]) -> str:
     """Return in words what a run cost, and what measuring MRD had cost before it."""
-    spent = summary["flops_training"] + summary["flops_checks"]
+    flops = summary["flops_training"] + summary["flops_checks"]
     words = (
         f"It took {duration(summary['seconds'])} ({duration(summary['seconds_training'])} training, "
-        f"{duration(summary['seconds_checks'])} looking who is forgotten) and {spent / TERA:.3g} TFLOP on "
+        f"{duration(summary['seconds_checks'])} looking who is forgotten) and {flops / TERA:.3g} TFLOP on "
         f"{summary['device']}"
     )
     if not summary["mrd_forward_evaluations"]:
@@ -165,40 +159,30 @@ def evaluations_in_words(summary: Mapping[str, Any]) -> str:
 
 def _model(run: Run, summary: Mapping[str, Any]) -> None:
     folder = UnlearningFiles(run.directory).model
+    package, loader = "transformers", "AutoModelForCausalLM"
+    if summary["adapter"]:
+        package, loader = "peft", "AutoPeftModelForCausalLM"
     with st.expander("The model, and how to load it", icon=":material/deployed_code:"):
-        st.code(_loading(folder, adapter=summary["adapter"]), language="python", wrap_lines=True)
+        lines = f"from {package} import {loader}\n\nmodel = {loader}.from_pretrained({str(folder)!r})"
+        st.code(lines, language="python", wrap_lines=True)
         st.caption("Its card (README.md in the folder) says what was forgotten, from what, how, and at what cost.")
         if summary["reasons"]:
-            st.dataframe(
-                pd.DataFrame(
-                    {"Choice": summary["reasons"].keys(), "Value and reason": summary["reasons"].values()}
-                ),
-                hide_index=True,
-                alt="Automatic choices of this run with their reasons",
-            )
-
-
-def _loading(folder: Path, *, adapter: bool) -> str:
-    package, loader = ("peft", "AutoPeftModelForCausalLM") if adapter else ("transformers", "AutoModelForCausalLM")
-    return f"from {package} import {loader}\n\nmodel = {loader}.from_pretrained({str(folder)!r})"
+            reasons_table(summary["reasons"])
 
 
 def _samples(run: Run) -> None:
     files = UnlearningFiles(run.directory)
     score_run = str(unlearnings.config_of(run).score_run)
-    table = _outcome(run.id, str(run.directory), unlearn_charts.column_of(run), score_run)
-    shown = filters.filtered(table)
-    selected = filters.selected_of(shown)
-    _updates_against(run, table, shown, selected)
+    table = _outcome(run.id, str(run.directory), column_of(run), score_run)
+    samples = filters.filtered(table)
+    selected = filters.selected_of(samples)
+    _updates_against(table, samples, selected)
     columns = COLUMNS | sample_table.measure_columns("outcome", table, preset=())
-    sample_table.show(
-        "outcome", shown, selected, list(columns), columns, "What became of each sample, hardest first"
-    )
-    place = int((shown["sample_id"] == selected).argmax())
-    row = shown.iloc[place]
-    sample_steps.heading("Before and after", shown, place)
+    alt = "What became of each sample, hardest first"
+    sample_table.show("outcome", samples, selected, list(columns), columns, alt)
+    place, row = sample_steps.heading("Before and after", samples, selected)
     st.caption(
-        f"{place + 1} of {len(shown)} · MRD {row['mrd']:.4g} · {row['updates']} updates · MA "
+        f"{place} · MRD {row['mrd']:.4g} · {row['updates']} updates · MA "
         f"{row['accuracy_before']:.2f} → {row['accuracy_after']:.2f} · NLL {row['nll_before']:.3g} → "
         f"{row['nll_after']:.3g} nats per token"
     )
@@ -215,33 +199,27 @@ def _outcome(run_id: str, directory: str, column: str, score_run: str) -> pd.Dat
     return difficulty.beside(unlearning.outcome(files, column).merge(texts, on="sample_id"), Path(score_run))
 
 
-def _updates_against(run: Run, table: pd.DataFrame, shown: pd.DataFrame, selected: str) -> None:
+def _updates_against(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
     """Show the updates of the samples against a measure; points select."""
     titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
     column = st.selectbox("Updates against", list(titles), format_func=titles.__getitem__, key="unlearn_against")
-    key = f"unlearn_against_{run.id}_{session.charts_epoch()}"
-    figure = updates_against(shown, column, titles[column], selected)
-    st.plotly_chart(
-        figure,
-        key=key,
-        on_select=partial(filters.take_points, key, "from updates"),
-        selection_mode=("points", "box", "lasso"),
-        alt=f"Updates of {len(shown)} samples against {titles[column]}",
-    )
-    st.caption(_how_well(table, column, titles[column]))
+    figure = updates_against(samples, column, titles[column], selected)
+    alt = f"Updates of {len(samples)} samples against {titles[column]}"
+    sample_chart(figure, "unlearn_updates_against", "from updates", alt)
+    st.caption(_correlation(table, column, titles[column]))
     figure_download(figure, "unlearn_updates_against")
 
 
-def _how_well(table: pd.DataFrame, column: str, title: str) -> str:
+def _correlation(table: pd.DataFrame, column: str, title: str) -> str:
     """Say in words how a measure went with the updates, over all samples."""
     left = int(table["forgotten_step"].isna().sum())
     if left == len(table):
         return "No sample was found forgotten, so nobody knows who would have needed most."
     tie = spearman(table[column], table["updates"], table["forgotten_step"].isna())
-    said = tie_in_words(tie, f"Updates with {title}, over the whole set")
+    words = tie_in_words(tie, f"Updates with {title}, over the whole set")
     drawn = "A curriculum gives some samples more updates than others before it is known who needs them."
     censored = f" {left} of them were never forgotten and count as hardest." if left else ""
-    return f"{said}{censored} {drawn}"
+    return f"{words}{censored} {drawn}"
 
 
 def _own_answers(answers: tuple[str | None, str | None]) -> None:
@@ -258,9 +236,9 @@ def _own_answers(answers: tuple[str | None, str | None]) -> None:
 def _tokens(tokens: pd.DataFrame, sample_id: str) -> None:
     with st.container(border=True):
         for moment in ("before", "after"):
-            title = f"The sample's answer, {moment}"
-            st.html(f'<div style="font-size:.85rem;opacity:.85">{title}</div>{heat_map(tokens, moment)}')
-        st.html(legend())
+            st.html(small(f"The sample's answer, {moment}") + heat_map(tokens, moment))
+        scale = "".join(swatch(RISES, probability, f"{probability:g}") for probability in (1.0, 0.5, 0.1))
+        st.html(small(f"Probability of a token: &nbsp; {scale}"))
     with st.expander("Tokens as a table", icon=":material/table:"):
         st.dataframe(tokens, hide_index=True, alt=f"Answer tokens of sample {sample_id}, before and after")
 
@@ -268,35 +246,15 @@ def _tokens(tokens: pd.DataFrame, sample_id: str) -> None:
 def heat_map(tokens: pd.DataFrame, moment: str) -> str:
     """Return the answer of a sample as HTML, each token as strong as it is probable.
 
-    Every text is escaped: a sample is a stranger's.
-
     Args:
         tokens: One row a token in order: piece, log_prob_before, log_prob_after [nats].
         moment: before or after.
     """
-    spans = "".join(_span(token, float(getattr(token, f"log_prob_{moment}"))) for token in tokens.itertuples())
-    return (
-        f'<div style="line-height:2.1;font-size:1.05rem;white-space:pre-wrap;overflow-wrap:anywhere">{spans}</div>'
+    probabilities = tokens[["log_prob_before", "log_prob_after"]].map(math.exp)
+    return paragraph(
+        coloured(piece, f"p {before:.3g} → {after:.3g}", RISES, before if moment == "before" else after)
+        for piece, (before, after) in zip(tokens["piece"], probabilities.to_numpy(), strict=True)
     )
-
-
-def _span(token: Any, log_prob: float) -> str:
-    probability = math.exp(log_prob)
-    title = f"p {math.exp(token.log_prob_before):.3g} → {math.exp(token.log_prob_after):.3g}"
-    return (
-        f'<span title="{escape(title)}" '
-        f'style="background:rgba({RISES},{MOST_OPACITY * probability:.2f});border-radius:3px">'
-        f"{escape(token.piece)}</span>"
-    )
-
-
-def legend() -> str:
-    """Return the legend of the heat map as HTML."""
-    swatch = (
-        '<span style="background:rgba({0},{1:.2f});padding:0 .6em;border-radius:3px">&nbsp;</span> {2} &nbsp; '
-    )
-    scale = "".join(swatch.format(RISES, MOST_OPACITY * p, f"{p:g}") for p in (1.0, 0.5, 0.1))
-    return f'<div style="font-size:.85rem;opacity:.85">Probability of a token: &nbsp; {scale}</div>'
 
 
 def _export(run: Run) -> None:

@@ -12,9 +12,10 @@ import streamlit as st
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
-from pages.parts.unlearning import charts as unlearn_charts
-from pages.shell import reported, session, tour, unlearnings
+from pages.parts.unlearning.charts import chart
+from pages.shell import layout, reported, session, tour, unlearnings
 from pages.shell.downloads import csv_download
+from pages.shell.wording import capitalised
 
 EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
 GIGA, TERA = 1e9, 1e12
@@ -36,11 +37,6 @@ COST = {
 }
 NATS = "Nats per answer token"
 NEUTRAL, SURE = ":material/help:", ":material/check_circle:"
-# On a narrow screen a table scrolls sideways rather than break a figure from its deviation.
-WIDE = """<style>
-[data-testid=stTable] > div { overflow-x: auto; }
-[data-testid=stTable] td, [data-testid=stTable] td * { white-space: nowrap; }
-</style>"""
 
 
 def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
@@ -50,12 +46,11 @@ def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
         st.info("A comparison needs two finished runs.", icon=":material/compare_arrows:")
         return
     runs = _chosen(finished, {run.id for run in looked_at})
-    st.html(WIDE)
     table = unlearning.efficiency([run.summary for run in runs if run.summary])
     _efficiency(table)
     _against_uniform(unlearning.against_uniform(table))
     st.subheader("What it cost, and what was kept")
-    unlearn_charts.chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
+    chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
     _at_equal_updates(runs)
     st.page_link(
         tour.COMPARE,
@@ -66,13 +61,15 @@ def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
 
 
 def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:
-    ours = [run for run in finished if run.id in looked_at]
-    if len(ours) < 2 or len(ours) == len(finished):
-        return list(finished)
-    scope = st.segmented_control(
-        "Compare", [LOOKED_AT, EVERYTHING], default=LOOKED_AT, required=True, key="unlearn_scope"
-    )
-    return ours if scope == LOOKED_AT else list(finished)
+    """Return the finished runs, or those among them that are looked at where the user wants only these."""
+    some = [run for run in finished if run.id in looked_at]
+    if 2 <= len(some) < len(finished):
+        scope = st.segmented_control(
+            "Compare", [LOOKED_AT, EVERYTHING], default=LOOKED_AT, required=True, key="unlearn_scope"
+        )
+        if scope == LOOKED_AT:
+            return some
+    return list(finished)
 
 
 def _efficiency(table: pd.DataFrame) -> None:
@@ -80,10 +77,10 @@ def _efficiency(table: pd.DataFrame) -> None:
     groups = unlearning.grouped(table)
     reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
     settings = pd.DataFrame({"Setting": groups["label"]})
-    effect = settings.assign(**{"Runs that forgot all": reached}).join(_spoken(groups, EFFECT))
-    st.table(effect, hide_index=True, alt="Effect of each setting, mean ± sd over the seeds")
-    cost = settings.join(_spoken(groups, COST))
-    st.table(cost, hide_index=True, alt="Cost of each setting, mean ± sd over the seeds")
+    effect = settings.assign(**{"Runs that forgot all": reached}).join(_in_words(groups, EFFECT))
+    layout.static_table(effect, "Effect of each setting, mean ± sd over the seeds", is_broken=False)
+    cost = settings.join(_in_words(groups, COST))
+    layout.static_table(cost, "Cost of each setting, mean ± sd over the seeds", is_broken=False)
     st.caption(
         "Mean ± standard deviation over the seeds. Efficiency is 1 / (updates × cost of an update), the cost of "
         "MRD and of all checks included; runs that did not forget everything have none."
@@ -93,22 +90,22 @@ def _efficiency(table: pd.DataFrame) -> None:
     csv_download(row, table, "unlearn_runs", "Runs (CSV)")
 
 
-def _spoken(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
-    """Return measures for people: mean ± sd as a text."""
-    shown = {}
-    for name, (title, spelt, scale) in measures.items():
+def _in_words(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
+    """Return measures of the groups as texts, mean ± sd; those without any value are left out."""
+    columns = {}
+    for name, (title, form, scale) in measures.items():
         if groups[name].notna().any():
             pairs = zip(groups[name] / scale, groups[f"{name}_sd"] / scale, strict=True)
-            shown[title] = [_with_spread(mean, sd, spelt) for mean, sd in pairs]
-    return pd.DataFrame(shown, index=groups.index)
+            columns[title] = [_with_spread(mean, sd, form) for mean, sd in pairs]
+    return pd.DataFrame(columns, index=groups.index)
 
 
-def _with_spread(mean: float, sd: float, spelt: str) -> str:
+def _with_spread(mean: float, sd: float, form: str) -> str:
     """Return a mean with its deviation, both to the second digit of the deviation."""
     if pd.isna(mean):
         return "–"
     if pd.isna(sd) or sd == 0:
-        return f"{mean:{spelt}}"
+        return f"{mean:{form}}"
     places = max(0, 1 - math.floor(math.log10(sd)))
     return f"{mean:,.{places}f} ± {sd:,.{places}f}"
 
@@ -119,9 +116,9 @@ def _against_uniform(table: pd.DataFrame) -> None:
     if table.empty:
         st.caption("Run a method under uniform sampling and under another order to hold them side by side.")
         return
-    for row in table.itertuples():
-        sure = not row.verdict.startswith("cannot tell")
-        st.markdown(f"{SURE if sure else NEUTRAL} **{row.label}**: {row.verdict}. {_difference(row)}")
+    for row in table.to_dict("records"):
+        icon = NEUTRAL if row["verdict"].startswith("cannot tell") else SURE
+        st.markdown(f"{icon} **{row['label']}**: {row['verdict']}. {_difference(row)}")
     st.caption(
         "Runs of one seed are paired. A verdict on the updates needs three seeds that all forgot everything by "
         "the same thresholds."
@@ -133,22 +130,18 @@ def _against_uniform(table: pd.DataFrame) -> None:
         csv_download(st.container(), table, "unlearn_against_uniform")
 
 
-def _difference(row: Any) -> str:
+def _difference(row: Mapping[Any, Any]) -> str:
     """Return in words how a sampler differs from uniform in updates and in total cost."""
-    if not row.pairs:
-        return f"{_capital(row.stops)}."
-    updates, low, high = row.updates_difference, row.updates_low, row.updates_high
+    if not row["pairs"]:
+        return f"{capitalised(row['stops'])}."
+    updates, low, high = row["updates_difference"], row["updates_low"], row["updates_high"]
     interval = "" if pd.isna(low) else f", 95 % from {low:+,.0f} to {high:+,.0f}"
     amount = f"{abs(updates):,.0f} {'fewer' if updates < 0 else 'more'} updates"
-    pairs = f"{row.pairs} pair{'s' if row.pairs > 1 else ''} of runs"
+    pairs = f"{row['pairs']} pair{'s' if row['pairs'] > 1 else ''} of runs"
     return (
-        f"{amount} ({row.updates_ratio:.2f} ×{interval}) and {row.flops_total_ratio:.2f} × the operations, MRD "
-        f"included; {pairs}, {row.stops}."
+        f"{amount} ({row['updates_ratio']:.2f} ×{interval}) and {row['flops_total_ratio']:.2f} × the operations, "
+        f"MRD included; {pairs}, {row['stops']}."
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _at_equal_updates(runs: Sequence[Run]) -> None:

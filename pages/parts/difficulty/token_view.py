@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -12,10 +11,8 @@ from analysis import difficulty
 from mrd_core.runs import Run
 from mrd_core.samples.config import Scope
 from pages.shell import sample_steps
+from pages.shell.token_text import FALLS, RISES, coloured, paragraph, small, swatch
 
-# Blue and orange stay apart for colour-blind readers; the opacity carries the size on either theme.
-FALLS, RISES = "224, 138, 30", "58, 143, 203"
-MOST_OPACITY = 0.75
 DOTTED = "border-bottom:2px dotted currentColor"
 
 TOKEN_COLUMNS = {
@@ -33,16 +30,14 @@ TOKEN_COLUMNS = {
 }
 
 
-def show(run: Run, shown: pd.DataFrame, selected: str, scope: Scope) -> None:
+def show(run: Run, samples: pd.DataFrame, selected: str, scope: Scope) -> None:
     """Show the tokens of the selected sample, with its neighbours in the ranking one key away."""
-    place = int((shown["sample_id"] == selected).argmax())
-    row = shown.iloc[place]
-    sample_steps.heading("Token by token", shown, place)
+    place, row = sample_steps.heading("Token by token", samples, selected)
     if pd.isna(row["mrd"]):
         st.caption("This sample has no token that could be scored.")
     else:
         st.caption(
-            f"{place + 1} of {len(shown)} · rank {row['rank']} · MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE) "
+            f"{place} · rank {row['rank']} · MRD {row['mrd']:.4g} ± {row['mrd_se']:.2g} (SE) "
             f"(95 %: {row['mrd_low']:.4g} to {row['mrd_high']:.4g}) · mean log p {row['mean_log_prob']:.3g} nats"
         )
     tokens = difficulty.tokens_of(run.directory, selected)
@@ -63,8 +58,6 @@ def show(run: Run, shown: pd.DataFrame, selected: str, scope: Scope) -> None:
 def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> str:
     """Return the tokens of one sample as HTML, coloured by their mean relative change.
 
-    Every text is escaped: a sample is a stranger's.
-
     Args:
         tokens: One row per token in order: piece, in_answer, excluded, log_prob, relative_change,
             relative_change_se.
@@ -72,40 +65,28 @@ def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> s
     """
     tokens = tokens.assign(in_scope=tokens["in_answer"] if in_scope is None else in_scope)
     largest = float(tokens.loc[tokens["in_scope"], "relative_change"].abs().max())
-    spans = "".join(_span(token, largest) for token in tokens.itertuples())
-    return (
-        f'<div style="line-height:2.1;font-size:1.05rem;white-space:pre-wrap;overflow-wrap:anywhere">{spans}</div>'
-    )
+    return paragraph(_span(token, largest) for _, token in tokens.iterrows())
 
 
 def legend() -> str:
     """Return the legend of the heat map as HTML."""
-    swatch = '<span style="background:rgba({0},{1});padding:0 .6em;border-radius:3px">&nbsp;</span> {2} &nbsp; '
-    return (
-        '<div style="font-size:.85rem;opacity:.85">'
-        + swatch.format(FALLS, MOST_OPACITY, "log-probability falls under noise")
-        + swatch.format(RISES, MOST_OPACITY, "rises")
-        + '<span style="opacity:.5">not scored</span> &nbsp; '
-        + '<span style="'
-        + DOTTED
-        + '">left out (|log p| &lt; 1e-6)</span></div>'
+    return small(
+        swatch(FALLS, 1, "log-probability falls under noise")
+        + swatch(RISES, 1, "rises")
+        + f'<span style="opacity:.5">not scored</span> &nbsp; <span style="{DOTTED}">'
+        + "left out (|log p| &lt; 1e-6)</span>"
     )
 
 
-def _span(token: Any, largest: float) -> str:
-    text = escape(token.piece)
-    if not token.in_scope:
-        return f'<span style="opacity:.5">{text}</span>'
-    if token.excluded:
-        return f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{text}</span>'
-    strength = abs(token.relative_change) / largest * MOST_OPACITY if largest > 0 else 0.0
-    # P is negative, so a negative relative change is a log-probability that falls.
-    colour = FALLS if token.relative_change < 0 else RISES
+def _span(token: pd.Series, largest: float) -> str:
+    if not token["in_scope"]:
+        return f'<span style="opacity:.5">{escape(token["piece"])}</span>'
+    if token["excluded"]:
+        return f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{escape(token["piece"])}</span>'
+    change = token["relative_change"]
     title = (
-        f"relative change {token.relative_change:+.3g} ± {token.relative_change_se:.2g}; "
-        f"log p {token.log_prob:.3g} nats"
+        f"relative change {change:+.3g} ± {token['relative_change_se']:.2g}; log p {token['log_prob']:.3g} nats"
     )
-    return (
-        f'<span title="{escape(title)}" '
-        f'style="background:rgba({colour},{strength:.2f});border-radius:3px">{text}</span>'
-    )
+    # P is negative, so a negative relative change is a log-probability that falls.
+    colour = FALLS if change < 0 else RISES
+    return coloured(token["piece"], title, colour, abs(change) / largest if largest > 0 else 0.0)

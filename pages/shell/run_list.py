@@ -1,0 +1,155 @@
+"""Runs that go on or ended early, a row each: how far each is, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import streamlit as st
+
+from mrd_core.errors import UserError
+from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.settings.command import shown
+from pages.shell import layout, run_panel, session
+from pages.shell.deletion import confirm_deletion
+from pages.shell.launching import resume
+from pages.shell.notices import errors_shown, literal, show_error, state_label
+
+# More runs than these scroll, so that what is below stays within reach.
+MOST_ROWS, ROWS_HEIGHT = 4, 260
+
+
+@dataclass(frozen=True)
+class RunList:
+    """What a list of runs says of them.
+
+    Attributes:
+        name: Tells it from the other lists of the app.
+        noun: What a run is called where one of them is chosen.
+        stop: The word on the button that ends a run.
+        names: Returns what the rows call the runs, by id.
+        outcome: Returns in a sentence what a run that succeeded has done.
+        rest: Says what is left of a run that was stopped.
+        leave: Looks at no deleted run any more, where the page names it elsewhere.
+        open_result: Looks at the result of a run; None where the page shows it below anyway.
+    """
+
+    name: str
+    noun: str
+    stop: str
+    names: Callable[[Sequence[Run]], Mapping[str, str]]
+    outcome: Callable[[Run], str]
+    rest: str
+    leave: Callable[[Run], None] = field(default=lambda _run: None)
+    open_result: Callable[[Run], None] | None = None
+
+
+def show(listing: RunList, runs: Sequence[Run]) -> None:
+    """Show the runs; the rows follow them until all have ended."""
+    goes_on = any(run.state in ACTIVE for run in runs)
+    st.fragment(_progress, run_every=1.0 if goes_on else None)(listing, [run.id for run in runs], _ended(runs))
+
+
+def _ended(runs: Sequence[Run]) -> set[str]:
+    return {run.id for run in runs if run.state not in ACTIVE}
+
+
+def _progress(listing: RunList, run_ids: Sequence[str], ended: set[str]) -> None:
+    """Show where the runs stand; the whole page follows when one of them has ended or goes on again."""
+    store = session.store()
+    store.reap()
+    with errors_shown():
+        runs = [store.get(run_id) for run_id in run_ids]
+    if _ended(runs) != ended:
+        st.rerun()
+    names, key = listing.names(runs), f"{listing.name}_rows"
+    layout.steady(key)
+    with st.container(
+        border=True, height=ROWS_HEIGHT if len(runs) > MOST_ROWS else "content", gap="small", key=key
+    ):
+        # Those that go on stand first, where they need no scrolling.
+        for run in sorted(runs, key=lambda run: run.state not in ACTIVE):
+            _row(listing, run, names[run.id])
+        _stop_all(listing, [run.id for run in runs if run.state in ACTIVE - {RunState.CANCELLING}])
+    for run in runs:
+        for event in store.events(run.id).query("level == 'warning'").itertuples():
+            st.warning(f"{names[run.id]}: {literal(str(event.message))}", icon=":material/warning:")
+        if run.error:
+            show_error(UserError(f"{names[run.id]} did not finish", run.error.cause, run.error.advice))
+
+
+def _row(listing: RunList, run: Run, name: str) -> None:
+    title, progress, button = st.columns([4, 6, 4], vertical_alignment="center")
+    title.markdown(f"**{name}**  \n:small[{state_label(run)}]")
+    with progress:
+        if run.state in ACTIVE:
+            run_panel.progress(run)
+        elif run.state is RunState.SUCCEEDED:
+            st.caption(listing.outcome(run))
+        else:
+            st.caption("Its cause is told below." if run.error else listing.rest)
+    with button:
+        _button(listing, run)
+
+
+def _button(listing: RunList, run: Run) -> None:
+    if run.state is RunState.CANCELLING:
+        st.caption("Stopping …")
+    elif run.state in ACTIVE:
+        st.button(
+            listing.stop,
+            icon=":material/stop_circle:",
+            key=f"{listing.stop.lower()}_{run.id}",
+            width="stretch",
+            on_click=_stop,
+            args=([run.id],),
+        )
+    elif run.state is RunState.SUCCEEDED:
+        if listing.open_result and st.button(
+            "Result", icon=":material/monitoring:", key=f"result_{run.id}", width="stretch"
+        ):
+            listing.open_result(run)
+            st.rerun()
+    elif st.button("Resume", icon=":material/replay:", key=f"resume_{run.id}", width="stretch"):
+        with errors_shown():
+            resume(run)
+        st.rerun()
+
+
+def _stop_all(listing: RunList, run_ids: Sequence[str]) -> None:
+    if len(run_ids) > 1:
+        st.button(
+            f"{listing.stop} all",
+            icon=":material/stop_circle:",
+            key=f"{listing.stop.lower()}_all",
+            type="tertiary",
+            on_click=_stop,
+            args=(run_ids,),
+        )
+
+
+def _stop(run_ids: Sequence[str]) -> None:
+    for run_id in run_ids:
+        session.store().request_cancel(run_id)
+
+
+def details(listing: RunList, runs: Sequence[Run]) -> None:
+    """Offer log, command and deletion of one of the runs, drawn up only while somebody looks at them."""
+    log = st.expander("Log", icon=":material/terminal:", key=f"{listing.name}_log", on_change="rerun")
+    if not log.open:
+        return
+    names = listing.names(runs)
+    with log:
+        run_id = st.selectbox(
+            listing.noun,
+            list(names),
+            format_func=lambda run_id: f"{names[run_id]} · {run_id}",
+            key=f"{listing.name}_log_run",
+        )
+        run = session.store().get(run_id)
+        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
+        run_panel.log(run.id)
+        if run.error and run.error.traceback:
+            st.code(run.error.traceback, language=None, wrap_lines=True)
+        if run.state not in ACTIVE and st.button("Delete run", icon=":material/delete:", key=f"delete_{run.id}"):
+            confirm_deletion(run.id, lambda: listing.leave(run))
