@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from analysis.evidence.brief import brief
-from analysis.evidence.judge import Evidence, Measurements, judge, measurements
+from analysis.evidence.interpretation import Evidence
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.export.evidence import evidence_json, write_tables
 from cli.terminal import grid, note, out, print_json, require_folder, say
 from mrd_core.errors import UserError
+from mrd_core.experiments.kinds import experiments
 
 
 @click.command(no_args_is_help=True)
@@ -44,23 +46,24 @@ def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool)
                 "Judge one at a time.",
             )
     for directory in directories:
-        measured = measurements(directory)
-        judgement = judge(measured)
+        measurements = read_measurements(directory)
+        judgement = evidence_of(measurements)
         if as_json:
-            print_json(evidence_json(measured, judgement))
+            print_json(evidence_json(measurements, judgement))
         else:
-            _print(measured, judgement)
+            _print(measurements, judgement)
         if out_dir:
             written = write_tables(out_dir, directory.resolve().name, judgement)
             note(f"Written to {out_dir}: {', '.join(written)}")
 
 
-def _print(measured: Measurements, judgement: Evidence) -> None:
-    say(f"{measured.config.title} ({measured.config.figure})", style="bold")
+def _print(measurements: Measurements, judgement: Evidence) -> None:
+    figure = experiments()[measurements.config.kind].figure
+    say(f"{measurements.config.title} ({figure})", style="bold")
     say(judgement.verdict)
     for finding in judgement.findings:
         say(f"- {finding}")
-    for title, frame in brief(judgement).items():
+    for title, frame in judgement.brief.items():
         out.print(grid(title, frame))
     say(f"Paper: {judgement.paper}")
     for caveat in judgement.caveats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cli.form import RUN_FOLDER, InOrder, command_of, json_option, out_option
 from cli.jobs import make
 from mrd_core.experiments.command import COMMANDS
+from mrd_core.experiments.kinds import experiments
 
 experiment = InOrder(
     "experiment",
@@ -13,7 +14,7 @@ experiment = InOrder(
             form,
             make,
             [out_option(RUN_FOLDER), json_option("End with one line of JSON.")],
-            f"{form.config.__doc__} ({form.config.figure} of the paper.)",
+            f"{form.config.__doc__} ({experiments()[name].figure} of the paper.)",
         )
         for name, form in COMMANDS.items()
     },

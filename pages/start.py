@@ -3,12 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from mrd_core.experiments.config import EXPERIMENTS
+from mrd_core.experiments.kinds import experiments
 from pages.shell import session, tour
 from pages.shell.notices import SYMBOLS, errors_shown
 
 PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
-PAGES |= dict.fromkeys(EXPERIMENTS, tour.EVIDENCE) | {"evaluate": tour.COMPARE}
+PAGES |= dict.fromkeys(experiments(), tour.EVIDENCE) | {"evaluate": tour.COMPARE}
 
 st.title("MRD Lens")
 st.markdown(
@@ -90,7 +90,7 @@ def open_run(run_id: str) -> None:
     elif run.kind == "unlearn":
         session.open_unlearnings([run.id])
         query[session.UNLEARN] = run.id
-    elif run.kind in EXPERIMENTS:
+    elif run.kind in experiments():
         session.open_experiment(run.kind, run.id)
         query[session.EXPERIMENT] = run.id
     elif run.kind == "evaluate":

@@ -17,6 +17,8 @@ from analysis.comparison.replicates import Input, View
 from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.aggregates import UTILITY_PARTS, harmonic_mean
 from mrd_core.evaluation.metrics import METRICS
+from mrd_core.evaluation.sets import Kind
+from mrd_core.evaluation.suites import suites
 from mrd_core.evaluation.truth import forget_quality
 
 Side = Literal["completeness", "utility", "mean", "other"]
@@ -171,13 +173,13 @@ def declared(suite: str, runs: Sequence[Evaluated]) -> Iterator[Declared]:
     """Yield the columns of a suite that are no means, of sets and metrics that any of the runs has.
 
     Args:
-        suite: Of `mrd_core.evaluation.config.SUITES`.
+        suite: Of `mrd_core.evaluation.suites`.
         runs: What is compared.
     """
-    offered = _Offered.of(runs)
-    for found in (*_COMPLETENESS[suite](offered), *_UTILITY[suite](offered), *_BESIDE[suite](offered)):
-        if offered.has(found.statistic):
-            yield found
+    offered, kind = _Offered.of(runs), suites()[suite].kind
+    for column in (*_COMPLETENESS[kind](offered), *_UTILITY[kind](offered), *_BESIDE[kind](offered)):
+        if offered.has(column.statistic):
+            yield column
 
 
 @dataclass(frozen=True)
@@ -326,26 +328,24 @@ def _nothing(_: _Offered) -> Iterator[Declared]:
 
 
 _Declares = Callable[[_Offered], Iterator[Declared]]
-_COMPLETENESS: Mapping[str, _Declares] = {
-    "tofu": _of_answers,
-    "custom": _of_answers,
-    "wmdp": _of_choices,
-    "whp": _of_completions,
-    "safe": _of_prompts,
+# By how the forget sets of a suite are asked.
+_COMPLETENESS: Mapping[Kind, _Declares] = {
+    "answers": _of_answers,
+    "choices": _of_choices,
+    "completions": _of_completions,
+    "prompts": _of_prompts,
 }
-_UTILITY: Mapping[str, _Declares] = {
-    "tofu": _kept_answers,
-    "custom": _kept_answers,
-    "wmdp": _kept_choices,
-    "whp": _kept_tasks,
-    "safe": _kept_tasks,
+_UTILITY: Mapping[Kind, _Declares] = {
+    "answers": _kept_answers,
+    "choices": _kept_choices,
+    "completions": _kept_tasks,
+    "prompts": _kept_tasks,
 }
-_BESIDE: Mapping[str, _Declares] = {
-    "tofu": _beside_answers,
-    "custom": _beside_answers,
-    "wmdp": _nothing,
-    "whp": _beside_completions,
-    "safe": _beside_completions,
+_BESIDE: Mapping[Kind, _Declares] = {
+    "answers": _beside_answers,
+    "choices": _nothing,
+    "completions": _beside_completions,
+    "prompts": _beside_completions,
 }
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import Measurements
+from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.evidence.updates import Spread, per_sample, spread
 from analysis.statistics.bootstrap import LEAST_SAMPLES, REPLICATES, Estimate
 from analysis.statistics.censored import Outcome, in_figures, spearman, verdict
+from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
 # An interval that holds 0 and lies within this of it says that there is no relation worth the name.
 NEGLIGIBLE = 0.3
 # Hard samples have a small MRD: they are expected to take many updates.
 EXPECTED_OF_MRD = -1
-
-_COLUMNS = ("method", "optimiser", "learning_rate", "sample_id", "repeat", "updates", "forgotten", "diverged")
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,36 @@ class Headline:
     text: str
 
 
-def arm_rows(found: Measurements) -> dict[str, pd.DataFrame]:
+def arm_rows(measurements: Measurements) -> dict[str, pd.DataFrame]:
     """Return the unlearnings of each arm by its name, in the order of the configuration."""
-    rows = found.part("unlearning", *_COLUMNS, "trace")
-    return {str(arm): ours.reset_index(drop=True) for arm, ours in rows.groupby("arm", sort=False)}
+    by_arm = measurements.part(UNLEARNING).groupby("arm", sort=False)
+    return {str(arm): rows.reset_index(drop=True) for arm, rows in by_arm}
 
 
-def headlines_of(found: Measurements) -> list[Headline]:
-    """Return a headline for each arm that has been measured."""
-    return [headline(arm, rows, per_sample(rows), found) for arm, rows in arm_rows(found).items()]
+def headlines(directory: Path) -> list[Headline]:
+    """Return what a validity experiment says of MRD so far, a line per arm; none for any other experiment.
+
+    Raises:
+        UserError: It is no directory of an experiment.
+    """
+    measurements = read_measurements(directory)
+    if not isinstance(measurements.config, ValidityConfig):
+        return []
+    return [headline(arm, rows, per_sample(rows), measurements) for arm, rows in arm_rows(measurements).items()]
 
 
-def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, found: Measurements) -> Headline:
+def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, measurements: Measurements) -> Headline:
     """Return what an arm says of MRD, from its rows and what `evidence_updates.per_sample` made of them."""
-    joined = outcomes.merge(found.samples[["sample_id", found.mrd_column]], on="sample_id")
-    rho = spearman(joined[found.mrd_column], joined["updates"], joined["censored"].astype(bool), REPLICATES)
+    joined = outcomes.merge(measurements.samples[["sample_id", measurements.mrd_column]], on="sample_id")
+    rho = spearman(joined[measurements.mrd_column], joined["updates"], joined["censored"].astype(bool), REPLICATES)
     return Headline(
         arm=arm,
         method=str(rows["method"].iloc[0]),
         optimiser=str(rows["optimiser"].iloc[0]),
-        measure=found.mrd_column,
+        measure=measurements.mrd_column,
         estimate=rho,
         outcome=verdict(rho, EXPECTED_OF_MRD).outcome,
-        text=f"{_said(rho, spread(rows, outcomes))}, {arm}",
+        text=f"{_in_words(rho, spread(rows, outcomes))}, {arm}",
     )
 
 
@@ -87,7 +94,7 @@ def is_flat(rho: Estimate) -> bool:
     return bool(rho.low <= 0 <= rho.high and max(-rho.low, rho.high) < NEGLIGIBLE)
 
 
-def _said(rho: Estimate, updates: Spread) -> str:
+def _in_words(rho: Estimate, updates: Spread) -> str:
     reason = unknown_because(updates)
     if reason or not np.isfinite(rho.low):
         return f"Cannot tell whether MRD predicts updates: {reason or f'n = {rho.n}'}"

@@ -8,8 +8,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from analysis.evidence.measurements import estimate_at
 from analysis.evidence.prediction import Combination, combination
-from analysis.evidence.runs import estimate_at
 from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
 from analysis.statistics.censored import concordance, gain, league, partial, verdict
 from mrd_core.errors import UserError

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence.league import LENGTH
-from analysis.evidence.runs import Measurements
+from analysis.evidence.measurements import Measurements
 from analysis.evidence.updates import per_sample, until
 from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import partial, spearman
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.kinds.validity import ValidityConfig
 
 # Of MA: stop conditions that a run has passed on its way.
 EARLIER_STOPS = (0.9, 0.75, 0.5)
@@ -18,32 +18,32 @@ EARLIER_STOPS = (0.9, 0.75, 0.5)
 FIGURES = ("rho", "low", "high", "n", "n_censored")
 
 
-def earlier_stops(rows: pd.DataFrame, found: Measurements) -> pd.DataFrame:
+def earlier_stops(rows: pd.DataFrame, measurements: Measurements) -> pd.DataFrame:
     """Return how MRD, mean NLL and length go with updates, had the runs been stopped earlier.
 
     Args:
         rows: The unlearnings of an arm.
-        found: The experiment, whose own stop condition is the last row's.
+        measurements: The experiment, whose own stop condition is the last row's.
 
     Returns:
         A row per stop and measure: threshold (of MA), measure, rho, low, high, n, n_censored.
     """
-    assert isinstance(found.config, ValidityConfig)
-    own = found.config.accuracy
+    assert isinstance(measurements.config, ValidityConfig)
+    own = measurements.config.accuracy
     stopped = {threshold: until(rows, threshold) for threshold in EARLIER_STOPS if threshold > own} | {own: rows}
     table = [
         (threshold, measure, *rho)
         for threshold, ended in stopped.items()
-        for measure, rho in _three(per_sample(ended), found).items()
+        for measure, rho in _three(per_sample(ended), measurements).items()
     ]
     return pd.DataFrame(table, columns=["threshold", "measure", *FIGURES])
 
 
-def _three(outcomes: pd.DataFrame, found: Measurements) -> dict[str, Estimate]:
-    measured = outcomes.merge(found.samples, on="sample_id")
+def _three(outcomes: pd.DataFrame, measurements: Measurements) -> dict[str, Estimate]:
+    measured = outcomes.merge(measurements.samples, on="sample_id")
     return {
         name: spearman(measured[name], measured["updates"], measured["censored"].astype(bool), REPLICATES)
-        for name in (found.mrd_column, "nll", LENGTH)
+        for name in (measurements.mrd_column, "nll", LENGTH)
     }
 
 

@@ -8,38 +8,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import Evidence, Measurements
+from analysis.evidence.interpretation import Evidence
+from analysis.evidence.measurements import Measurements
 from mrd_core.runs.files import json_value, write_atomically
 
 
-def evidence_json(found: Measurements, shown: Evidence) -> dict[str, Any]:
+def evidence_json(measurements: Measurements, evidence: Evidence) -> dict[str, Any]:
     """Return what an experiment shows as JSON values: undefined and unbounded figures are None.
 
     Keys: experiment, title, directory, finished, verdict, findings, caveats, paper, tables (each a list of
     records).
     """
     return {
-        "experiment": found.config.name,
-        "title": found.config.title,
-        "directory": str(found.directory),
-        "finished": found.finished,
-        "verdict": shown.verdict,
-        "findings": list(shown.findings),
-        "caveats": list(shown.caveats),
-        "paper": shown.paper,
-        "tables": {name: _records(frame) for name, frame in shown.tables.items()},
+        "experiment": measurements.config.kind,
+        "title": measurements.config.title,
+        "directory": str(measurements.directory),
+        "finished": measurements.finished,
+        "verdict": evidence.verdict,
+        "findings": list(evidence.findings),
+        "caveats": list(evidence.caveats),
+        "paper": evidence.paper,
+        "tables": {name: _records(frame) for name, frame in evidence.tables.items()},
     }
 
 
-def tables_csv(shown: Evidence) -> dict[str, bytes]:
+def tables_csv(evidence: Evidence) -> dict[str, bytes]:
     """Return the content of a CSV file for each table, by the table's name."""
-    return {name: frame.to_csv(index=False).encode() for name, frame in shown.tables.items()}
+    return {name: frame.to_csv(index=False).encode() for name, frame in evidence.tables.items()}
 
 
-def write_tables(folder: Path, prefix: str, shown: Evidence) -> list[str]:
+def write_tables(folder: Path, prefix: str, evidence: Evidence) -> list[str]:
     """Write every table as `folder`/`prefix`-`table`.csv, each whole or not at all; return the files' names."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {f"{prefix}-{name}.csv": content for name, content in tables_csv(shown).items()}
+    files = {f"{prefix}-{name}.csv": content for name, content in tables_csv(evidence).items()}
     for name, content in files.items():
         _write(folder / name, content)
     return list(files)

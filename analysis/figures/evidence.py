@@ -9,12 +9,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.evidence.change import PREDICTORS, ParameterChange
+from analysis.evidence.kinds.parameter_change import PREDICTORS, ParameterChange
+from analysis.evidence.kinds.selection import BALANCED, METRICS, RANDOM, Selection
+from analysis.evidence.kinds.sensitivity import ENOUGH, Sensitivity
+from analysis.evidence.kinds.theorem import Theorem
+from analysis.evidence.kinds.validity import ArmEvidence
 from analysis.evidence.league import short_title, title
-from analysis.evidence.selection import BALANCED, METRICS, RANDOM, Selection
-from analysis.evidence.sensitivity import ENOUGH, Sensitivity
-from analysis.evidence.theorem import Theorem
-from analysis.evidence.validity import Arm
 from analysis.figures.theme import (
     BLUE,
     COLOURS,
@@ -51,7 +51,7 @@ ROW_HEIGHT = 24
 MANY_DECADES = 6
 
 
-def updates_against(arm: Arm, measure: str, selected: str | None = None) -> go.Figure:
+def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None) -> go.Figure:
     """Return updates of each sample against a measure; open triangles are censored, they took more than that.
 
     The customdata of a point begins with its sample_id.
@@ -101,7 +101,7 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
     return framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
 
 
-def predicted_against_observed(arm: Arm) -> go.Figure:
+def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
     """Return observed updates against those predicted by models that did not see the sample, with 90 % intervals.
 
     The customdata of a point begins with its sample_id. Empty without a combination.
@@ -199,7 +199,7 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
 
     Args:
         change: What the experiment shows.
-        predictor: One of `evidence_change.PREDICTORS`.
+        predictor: One of `parameter_change.PREDICTORS`.
     """
     figure = go.Figure()
     for at, arm in enumerate(change.arms):
@@ -355,7 +355,7 @@ def theorem_scatter(found: Theorem) -> go.Figure:
     return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, height=400)
 
 
-def _points(shown: pd.DataFrame, measure: str, arm: Arm) -> go.Scatter:
+def _points(shown: pd.DataFrame, measure: str, arm: ArmEvidence) -> go.Scatter:
     repeated = arm.samples["repeats"].max() > 1
     bars = error_bars(shown["updates"], shown["least"], shown["greatest"])
     return go.Scatter(

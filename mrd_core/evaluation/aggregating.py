@@ -13,7 +13,7 @@ from mrd_core.evaluation.aggregates import UTILITY_PARTS, mean_defined, model_ut
 from mrd_core.evaluation.interchange import Result
 from mrd_core.evaluation.metrics import METRICS, Metric, Split
 from mrd_core.evaluation.privacy import forgotten_auc
-from mrd_core.evaluation.sets import Suite
+from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.truth import forget_quality
 from mrd_core.runs.files import json_value
 
@@ -49,7 +49,7 @@ class Aggregate(NamedTuple):
         return self._asdict() | {"value": json_value(self.value)}
 
 
-def aggregates(values: pd.DataFrame, suite: Suite) -> list[Aggregate]:
+def aggregates(values: pd.DataFrame, suite: Sets) -> list[Aggregate]:
     """Return every metric of every set.
 
     Args:
@@ -60,7 +60,7 @@ def aggregates(values: pd.DataFrame, suite: Suite) -> list[Aggregate]:
     return [*parts, *_model_utility(parts)]
 
 
-def stand_ins_for_unseen(suite: Suite) -> list[str]:
+def stand_ins_for_unseen(suite: Sets) -> list[str]:
     """Return the names of the sets that the model has never seen; of the general ones where there is none."""
     general = [suite_set for suite_set in suite.of_role("general") if suite_set.kind == "answers"]
     return [suite_set.name for suite_set in suite.of_role("unseen") or general]
@@ -107,7 +107,7 @@ def _perplexities(values: pd.DataFrame) -> Iterator[Aggregate]:
         yield Aggregate(str(split), "perplexity", float(value[0]), int(read.sum()), int((~read).sum()))
 
 
-def _attacks(values: pd.DataFrame, suite: Suite) -> Iterator[Aggregate]:
+def _attacks(values: pd.DataFrame, suite: Sets) -> Iterator[Aggregate]:
     against = {
         "retain": [suite_set.name for suite_set in suite.of_role("retain")],
         "unseen": stand_ins_for_unseen(suite),

@@ -15,8 +15,8 @@ import pandas as pd
 from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.choice import closest_is_true
 from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
-from mrd_core.evaluation.overlap import contains_answer, rouge_l
-from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
+from mrd_core.evaluation.metrics import METRICS, Answer
+from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.evaluation.truth import closer_to_one_better, probability_among, true_better, truth_ratio
@@ -41,16 +41,17 @@ def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool 
     frame = asked.frame
     encoded = encode_pairs(subject, frame["prompt"], frame["answer"], frame["sample_id"])
     likelihoods = answer_likelihoods(subject.reader, encoded)
-    wide = pd.concat(
-        [metrics_of(likelihoods), _attack_scores(likelihoods, list(frame["answer"]), subject.k_percent)], axis=1
-    )
+    unwritten = [None] * len(frame)
+    scores = single_answer_metrics(likelihoods, frame["answer"], unwritten, subject.k_percent, of_text=False)
+    wide = pd.concat([metrics_of(likelihoods), scores], axis=1)
     wide["answer_tokens"] = [float(len(answer.log_probs)) for answer in likelihoods]
     if extraction:
         wide["extraction_likelihood"] = extraction_likelihood(subject.reader, encoded)
     if "perturbed_answer" in frame:
         wide = wide.join(_truth(subject, frame, likelihoods, is_forget=asked.role == "forget"))
     written = _written(subject, encoded)
-    wide = wide.join(_overlap(written, list(frame["answer"])))
+    wide = wide.join(single_answer_metrics(likelihoods, frame["answer"], written, subject.k_percent, of_text=True))
+    wide["rouge_shuffled"] = list(_shuffled(written, list(frame["answer"])))
     answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
     if "paraphrased_question" in frame:
         again = _written(
@@ -113,19 +114,22 @@ def answer_table(
     )
 
 
-def _attack_scores(likelihoods: Sequence[Likelihoods], answers: Sequence[str], k_percent: float) -> pd.DataFrame:
+def single_answer_metrics(
+    likelihoods: Sequence[Likelihoods],
+    true: Iterable[str],
+    written: Sequence[str | None],
+    k_percent: float,
+    *,
+    of_text: bool,
+) -> pd.DataFrame:
+    """Return the metrics of single answers that are declared with a value, those of what is written apart."""
+    answers = [
+        Answer(likely.log_probs, likely.means, likely.variances, text, own, k_percent)
+        for likely, text, own in zip(likelihoods, true, written, strict=True)
+    ]
+    declared = [(metric, metric.of) for metric in METRICS.values() if metric.is_of_text == of_text]
     return pd.DataFrame(
-        {
-            "mia_loss": [loss_score(answer.log_probs) for answer in likelihoods],
-            "mia_zlib": [
-                zlib_score(answer.log_probs, text) for answer, text in zip(likelihoods, answers, strict=True)
-            ],
-            "mia_min_k": [min_k_score(answer.log_probs, k_percent) for answer in likelihoods],
-            "mia_min_k_plus_plus": [
-                min_k_plus_plus_score(answer.log_probs, answer.means, answer.variances, k_percent)
-                for answer in likelihoods
-            ],
-        }
+        {metric.name: [of(answer) for answer in answers] for metric, of in declared if of is not None}
     )
 
 
@@ -163,18 +167,6 @@ def _perturbed(subject: Subject, frame: pd.DataFrame) -> list[list[float]]:
 
 def _written(subject: Subject, encoded: Encoded) -> list[str | None]:
     return subject.write([prompt_of(sample) for sample in encoded.samples])
-
-
-def _overlap(written: Sequence[str | None], answers: Sequence[str]) -> pd.DataFrame:
-    scores = [rouge_l(text, answer) for text, answer in zip(written, answers, strict=True)]
-    return pd.DataFrame(
-        {
-            "rouge": [score.recall for score in scores],
-            "rouge_f1": [score.f1 for score in scores],
-            "answer_match": [contains_answer(text, answer) for text, answer in zip(written, answers, strict=True)],
-            "rouge_shuffled": list(_shuffled(written, answers)),
-        }
-    )
 
 
 def _shuffled(written: Sequence[str | None], answers: Sequence[str]) -> Iterator[float]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from mrd_core.evaluation.suites import NAMES, suites
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.settings.configuration import RunConfig
@@ -15,22 +16,13 @@ from mrd_core.settings.options import DATA_SET
 
 # How many of the tokens Min-k% looks at [%], as OpenUnlearning sets it for TOFU.
 K_PERCENT = 40.0
-SuiteName = Literal["tofu", "wmdp", "whp", "safe", "custom"]
-
-SUITES: dict[SuiteName, str] = {
-    "tofu": "TOFU",
-    "wmdp": "WMDP",
-    "whp": "Who's Harry Potter",
-    "safe": "SAFE",
-    "custom": "Own files",
-}
 
 
 class EvaluateConfig(RunConfig):
     """One evaluation of one model: what it still knows of the forget set, and what it has kept."""
 
     kind: Literal["evaluate"] = "evaluate"
-    suite: SuiteName = Field("custom", description=f"What is asked: {', '.join(SUITES)}.")
+    suite: str = Field("custom", description=f"What is asked: {', '.join(NAMES)}.")
     data: Place | None = Field(
         None,
         description="Folder with the files of the suite, `demo`, or a hub data set; `custom` looks for the files "
@@ -118,7 +110,7 @@ class EvaluateConfig(RunConfig):
     @property
     def title(self) -> str:
         """Return a title for people: `TOFU on my-llama`."""
-        return f"{SUITES[self.suite]} on {self.subject}"
+        return f"{suites()[self.suite].title} on {self.subject}"
 
     @property
     def subject(self) -> str:
@@ -126,6 +118,13 @@ class EvaluateConfig(RunConfig):
         if self.unlearn_run is not None:
             return f"the result of {self.unlearn_run.name}"
         return "the demo model" if self.model.source == "demo" else Path(self.model.source).name
+
+    @field_validator("suite")
+    @classmethod
+    def _is_a_suite(cls, name: str) -> str:
+        if name not in NAMES:
+            raise ValueError(f"choose one of {', '.join(NAMES)}")
+        return name
 
     @model_validator(mode="after")
     def _has_what_it_asks(self) -> EvaluateConfig:

@@ -19,16 +19,15 @@ from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.reference import reference_values
 from mrd_core.evaluation.request import completed, copy_sets
-from mrd_core.evaluation.sets import EvaluationSet, Kind, Suite
+from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
 from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.evaluation.suites import suites
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import choose_template
 from mrd_core.model.reader import BATCH_TOKENS
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, read_json, write_frame, write_json
 
-MAX_NEW_TOKENS = {"whp": 300}
-USUAL_MAX_NEW_TOKENS = 200
 REFERENCE, HARNESS = "reference", "harness"
 
 Part = Callable[[], Measured]
@@ -53,7 +52,7 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
     config = completed(config)
     if not files.catalogue.exists():
         copy_sets(config, files)
-    suite = Suite.load(files)
+    suite = Sets.load(files)
     began = time.monotonic()
     threads = models.set_threads()
     context.progress(0, 1, message="Loading the model")
@@ -82,7 +81,7 @@ def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict
         model=model,
         template=template.value,
         batch_tokens=BATCH_TOKENS[model.device.type] if wish == "auto" else wish,
-        max_new_tokens=config.max_new_tokens or MAX_NEW_TOKENS.get(config.suite, USUAL_MAX_NEW_TOKENS),
+        max_new_tokens=config.max_new_tokens or suites()[config.suite].max_new_tokens,
         k_percent=config.k_percent,
         before_batch=context.check_cancelled,
     )
@@ -90,7 +89,7 @@ def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict
     return subject, {name: choice.stated for name, choice in choices.items()}
 
 
-def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: EvaluationFiles) -> dict[str, Part]:
+def _parts(config: EvaluateConfig, suite: Sets, subject: Subject, files: EvaluationFiles) -> dict[str, Part]:
     """Return the units of work by name, in their order."""
     measures: dict[Kind, Callable[[Subject, EvaluationSet], Measured]] = {
         "answers": partial(measure_answers, extraction=config.extraction_likelihood),
@@ -109,7 +108,7 @@ def _parts(config: EvaluateConfig, suite: Suite, subject: Subject, files: Evalua
     return parts
 
 
-def _reference(config: EvaluateConfig, suite: Suite, subject: Subject) -> Measured:
+def _reference(config: EvaluateConfig, suite: Sets, subject: Subject) -> Measured:
     forget = next(asked for asked in suite.of_role("forget") if "perturbed_answer" in asked.frame)
     values = reference_values(config, forget, subject)
     known, count = int(values["value"].notna().sum()), len(forget.frame)
@@ -142,7 +141,7 @@ def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
     write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
 
 
-def _summary(config: EvaluateConfig, suite: Suite, files: EvaluationFiles, parts: list[str]) -> EvaluationSummary:
+def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts: list[str]) -> EvaluationSummary:
     """Put the parts together, write the tables of the run, and return its figures."""
     values = _joined(files, [name for name in parts if name != HARNESS], "values", VALUE_COLUMNS)
     values.loc[values["split"] == REFERENCE, "split"] = "forget"

@@ -5,28 +5,20 @@ Loads no torch.
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from pathlib import Path
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import harness
-from mrd_core.evaluation.config import EvaluateConfig, SuiteName
+from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
-from mrd_core.evaluation.sets import Suite
+from mrd_core.evaluation.sets import Sets
+from mrd_core.evaluation.suites import suites
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.configuration import RunConfig
-
-_LOADERS: dict[SuiteName, str] = {
-    "tofu": "mrd_core.evaluation.suites.tofu",
-    "wmdp": "mrd_core.evaluation.suites.wmdp",
-    "whp": "mrd_core.evaluation.suites.whp",
-    "safe": "mrd_core.evaluation.suites.safe",
-    "custom": "mrd_core.evaluation.suites.custom",
-}
 
 
 def prepare(config: EvaluateConfig, draft: Path) -> EvaluateConfig:
@@ -76,14 +68,14 @@ def maker(directory: Path) -> tuple[RunConfig, Kind]:
     return config, kind
 
 
-def load_suite(config: EvaluateConfig) -> Suite:
+def load_sets(config: EvaluateConfig) -> Sets:
     """Return the sets that an evaluation asks, each within its limit.
 
     Raises:
         UserError: A set is missing or no good.
     """
-    suite: Suite = importlib.import_module(_LOADERS[config.suite]).load(config)
-    return Suite(tuple(one.limited(config.limit) for one in suite.sets), suite.notes)
+    whole = suites()[config.suite].load(config)
+    return Sets(tuple(each.limited(config.limit) for each in whole.sets), whole.notes)
 
 
 def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
@@ -102,9 +94,9 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
         summary = kind.files(config.unlearn_run).read_summary()
         content = {"config": unlearning.model_dump(mode="json"), "summary": summary}
         write_json(files.unlearned, content)
-    suite = load_suite(config)
-    require_reference(config, suite)
-    suite.save(files)
+    sets = load_sets(config)
+    require_reference(config, sets)
+    sets.save(files)
 
 
 def _is_inherited(config: EvaluateConfig) -> bool:
@@ -115,7 +107,7 @@ def _is_inherited(config: EvaluateConfig) -> bool:
     return config.score_run == getattr(unlearning, "score_run", None)
 
 
-def require_reference(config: EvaluateConfig, suite: Suite) -> None:
+def require_reference(config: EvaluateConfig, sets: Sets) -> None:
     """Refuse a reference that nothing can be held against, or that is a path to nowhere, before anything is asked.
 
     Raises:
@@ -125,7 +117,7 @@ def require_reference(config: EvaluateConfig, suite: Suite) -> None:
 
     if config.reference is None:
         return
-    if not any("perturbed_answer" in one.frame for one in suite.of_role("forget")):
+    if not any("perturbed_answer" in each.frame for each in sets.of_role("forget")):
         raise UserError(
             f"The reference {config.reference}",
             "cannot be held against this forget set: it has no perturbed answers, and so no truth ratio.",

@@ -48,8 +48,8 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True, eq=False)
-class Suite:
-    """The sets of an evaluation, and what is to be known of them.
+class Sets:
+    """What an evaluation asks.
 
     Attributes:
         sets: In the order in which they are asked; the forget set, if there is one, is the first.
@@ -71,7 +71,7 @@ class Suite:
         write_json(files.catalogue, {"sets": known, "notes": list(self.notes)})
 
     @classmethod
-    def load(cls, files: EvaluationFiles) -> Suite:
+    def load(cls, files: EvaluationFiles) -> Sets:
         """Read what `save` wrote."""
         content = read_json(files.catalogue)
         sets = (

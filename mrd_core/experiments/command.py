@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Command, Nested
@@ -38,5 +39,6 @@ def _check(settings: Nested) -> None:
 
 
 COMMANDS: Mapping[str, Command[ExperimentConfig]] = {
-    name: Command(("experiment", name), config, _base, _check) for name, config in EXPERIMENTS.items()
+    name: Command(("experiment", name), experiment.config, _base, _check)
+    for name, experiment in experiments().items()
 }

@@ -1,14 +1,14 @@
-"""The configurations of experiments, one kind of run each: `config.json` of its directory. Loads no torch."""
+"""What the configurations of experiments have in common: `config.json` of a run directory. Loads no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+import hashlib
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import RunPath
@@ -28,16 +28,21 @@ OPTIMISERS: dict[Optimiser, str] = {
 }
 
 
+class Arm(NamedTuple):
+    """A method with an optimiser."""
+
+    method: MethodName
+    optimiser: Optimiser
+
+    @property
+    def label(self) -> str:
+        """What people call it: `GradDiff with SGD`."""
+        return f"{METHODS[self.method].label} with {OPTIMISERS[self.optimiser]}"
+
+
 class ExperimentConfig(RunConfig):
-    """What all experiments share.
+    """What all experiments share."""
 
-    Attributes:
-        name: Its name on the command line.
-        figure: Where the paper has it.
-    """
-
-    name: ClassVar[str]
-    figure: ClassVar[str]
     score_run: RunPath | None = Field(
         None,
         description="Score run whose samples and scores are used: its directory, or its id. Without one the "
@@ -65,9 +70,14 @@ class ExperimentConfig(RunConfig):
 
     @property
     def title(self) -> str:
-        """Return a title for people."""
+        """Return experiment, samples and model in a few words."""
         scored = ScoreConfig(forget_set=self.forget_set, model=self.model)
-        return f"{self.name.replace('-', ' ').capitalize()}: {scored.title}"
+        return f"{self.kind.replace('-', ' ').capitalize()}: {scored.title}"
+
+    def seed_of(self, *keys: str | int) -> int:
+        """Return a seed below 2⁶³ that depends on that of the experiment and on the names of what it is for."""
+        key = "/".join(map(repr, (self.seed, *keys))).encode()
+        return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
 
 
 class UnlearningExperimentConfig(ExperimentConfig):
@@ -138,113 +148,6 @@ class UnlearningExperimentConfig(ExperimentConfig):
         return METHODS[name].needs_refusals or self.retain_weight(name) > 0
 
     @property
-    def arms(self) -> list[tuple[MethodName, Optimiser]]:
+    def arms(self) -> list[Arm]:
         """Every method with every optimiser."""
-        return [(method, optimiser) for method in self.methods for optimiser in self.optimisers]
-
-
-class ValidityConfig(UnlearningExperimentConfig):
-    """Each of n samples is unlearned alone: does difficulty say how many updates that takes?"""
-
-    name: ClassVar[str] = "validity"
-    figure: ClassVar[str] = "Fig. 4"
-    kind: Literal["validity"] = "validity"
-    samples: int = Field(60, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
-    repeats: int = Field(
-        3, ge=1, description="Repeats where something is random (retain partner, refusal); else there is one."
-    )
-
-    def repeats_of(self, name: str) -> int:
-        """Return how often a method unlearns each sample."""
-        return self.repeats if self.is_random(name) else 1
-
-
-class ParameterChangeConfig(UnlearningExperimentConfig):
-    """Composites of samples are unlearned: how far do the weights move?"""
-
-    name: ClassVar[str] = "parameter-change"
-    figure: ClassVar[str] = "Fig. 3"
-    kind: Literal["parameter-change"] = "parameter-change"
-    methods: Methods = ("ga",)
-    composites: int = Field(60, ge=4, description="Composites.")
-    size: int = Field(
-        40,
-        ge=1,
-        description="Samples of a composite, drawn with replacement.",
-        json_schema_extra={"unit": "samples"},
-    )
-
-
-class SelectionConfig(UnlearningExperimentConfig):
-    """Methods are compared on several random selections: does the choice of samples change who wins?"""
-
-    name: ClassVar[str] = "selection"
-    figure: ClassVar[str] = "Fig. 2"
-    kind: Literal["selection"] = "selection"
-    selections: int = Field(
-        5, ge=2, description="Random selections of each kind, and as many that are balanced by difficulty."
-    )
-    size: int = Field(
-        40,
-        ge=2,
-        description="Samples of a group; single samples are selected too.",
-        json_schema_extra={"unit": "samples"},
-    )
-    column: str = Field(MRD_ANSWER_MEAN, description="Column of the scores that selections are balanced by.")
-
-    @field_validator("methods")
-    @classmethod
-    def _can_be_compared(cls, methods: tuple[MethodName, ...]) -> tuple[MethodName, ...]:
-        if len(methods) < 2:
-            raise ValueError("name two methods at least")
-        return methods
-
-
-class SensitivityConfig(ExperimentConfig):
-    """MRD is measured at several σ and with many draws: from where to where does it hold?"""
-
-    name: ClassVar[str] = "sensitivity"
-    figure: ClassVar[str] = "Fig. 5"
-    kind: Literal["sensitivity"] = "sensitivity"
-    samples: int = Field(60, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
-    sigmas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2), min_length=2, description="Values of σ."
-    )
-    dtypes: tuple[Literal["float32", "bfloat16"], ...] = Field(
-        ("float32", "bfloat16"), min_length=1, description="Precisions: float32, bfloat16."
-    )
-    pairs: int = Field(8, ge=2, description="Antithetic pairs at each σ.", json_schema_extra={"unit": "pairs"})
-    draws: int = Field(
-        100,
-        ge=8,
-        description="Evaluations of the study of K, plain and in pairs.",
-        json_schema_extra={"unit": "evaluations"},
-    )
-    sigma: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
-        "auto", description="σ of the study of K; `auto` is that of the scores."
-    )
-
-
-class TheoremConfig(ExperimentConfig):
-    """MRD/σ² is held against the trace of the Hessian, which Theorem 3.2 says it is."""
-
-    name: ClassVar[str] = "theorem"
-    figure: ClassVar[str] = "Theorem 3.2"
-    kind: Literal["theorem"] = "theorem"
-    samples: int = Field(12, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
-    probes: int = Field(32, ge=4, description="Random vectors of Hutchinson's estimate for each sample.")
-    pairs: int = Field(
-        32,
-        ge=4,
-        description="Antithetic pairs of MRD, with noise of their own.",
-        json_schema_extra={"unit": "pairs"},
-    )
-    sigma: Annotated[float, Field(gt=0, lt=1)] = Field(
-        1e-4, description="σ of MRD; in double precision it may be small, well inside the quadratic regime."
-    )
-
-
-EXPERIMENTS: dict[str, type[ExperimentConfig]] = {
-    config.name: config
-    for config in (ValidityConfig, ParameterChangeConfig, SelectionConfig, SensitivityConfig, TheoremConfig)
-}
+        return [Arm(method, optimiser) for method in self.methods for optimiser in self.optimisers]

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.model import loading as models
 from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.model.reader import is_out_of_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.draws import Draws, Mode
+from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
 from mrd_core.scoring.mrd import Baseline, Estimator, measure_baseline, per_sample
 from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision
 
@@ -34,6 +35,8 @@ class Instrument:
     stage: Stage
     baseline: Baseline
     streamed: bool
+    seed: int
+    check_cancelled: Callable[[], None]
 
     @classmethod
     def load(cls, config: ExperimentConfig, forget_set: ForgetSet, dtype: str, context: JobContext) -> Instrument:
@@ -45,14 +48,22 @@ class Instrument:
         model = config.model.model_copy(update={"dtype": dtype})
         wanted = ScoreConfig(forget_set=config.forget_set, model=model, estimator=config.estimator)
         stage = load_stage(wanted, forget_set, context)
-        return cls(stage, measure_baseline(stage.passes, stage.model.dtype), must_stream(stage))
+        baseline = measure_baseline(stage.passes, stage.model.dtype)
+        return cls(stage, baseline, must_stream(stage), config.seed, context.check_cancelled)
 
-    def draws(self, noise: Noise, mode: Mode, indices: Iterable[int]) -> Draws:
-        """Evaluate every sample under the noise of these indices, each of them a pair in antithetic mode."""
-        perturbed = PerturbedModel(self.stage.scorer, noise, streamed=self.streamed)
+    def draws(self, study: str, sigma: float, mode: Mode, indices: Iterable[int]) -> Draws:
+        """Evaluate every sample under the noise of these indices of a study, each a pair in antithetic mode.
+
+        Args:
+            study: Of `FIRST_DRAW`.
+            sigma: σ of the noise.
+            mode: Plain or antithetic.
+            indices: Counted from 0.
+        """
+        perturbed = PerturbedModel(self.stage.scorer, Noise(self.seed, sigma), streamed=self.streamed)
         estimator = Estimator(self.stage.passes, perturbed, self.baseline, mode)
         with precision(self.stage.model.dtype):
-            values = [estimator.unit(index).values for index in indices]
+            values = [estimator.unit(FIRST_DRAW[study] + index).values for index in indices]
         return Draws(self.stage.passes.encoded.sample_ids, np.concatenate(values), estimator.kept, mode)
 
     def floor(self) -> tuple[FloatArray, FloatArray]:
@@ -69,17 +80,36 @@ class Instrument:
         total[tokens == 0] = np.nan
         return total / np.maximum(tokens, 1), total
 
+    def traces(self, sample: int, probes: range) -> tuple[int, list[float]]:
+        """Return the answer tokens of a sample, and Σ_t of the trace of the Hessian over p, one estimate a probe.
 
-def drawn(forget_set: ForgetSet, count: int, seed: int) -> ForgetSet:
-    """Return `count` samples drawn at random without replacement, in their order; all where there are fewer."""
-    order = np.random.default_rng(seed).permutation(len(forget_set))
-    return forget_set.subset(pd.Series(order < count))
+        No estimate where no token could be scored.
 
+        Raises:
+            UserError: The second derivatives do not fit into the memory of the device.
+            Cancelled: The run was asked to stop.
+        """
+        encoded = self.stage.passes.encoded
+        ratio = AnswerRatio(self.stage.model.network, encoded.samples[sample], self.stage.model.device)
+        if not ratio.n_tokens:
+            return 0, []
+        sample_id = encoded.sample_ids[sample]
+        try:
+            return ratio.n_tokens, hutchinson(ratio, ratio.parameters, self._vectors(sample_id, probes, ratio))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"The sample {sample_id} ({ratio.n_tokens} answer tokens)",
+                "does not fit into the memory of the device: second derivatives keep every intermediate result, "
+                "twice.",
+                "Use a device with more memory, a smaller model, or shorter samples.",
+            ) from error
 
-def drawn_reason(samples: ForgetSet, forget_set: ForgetSet, seed: int) -> str:
-    """Return how many samples of how many there are, and why these."""
-    why = "all of them" if len(samples) == len(forget_set) else f"drawn at random with seed {seed}"
-    return f"{len(samples)} of {len(forget_set)} ({why})"
+    def _vectors(self, sample_id: str, probes: range, ratio: AnswerRatio) -> Iterator[dict[str, Tensor]]:
+        for probe in probes:
+            self.check_cancelled()
+            yield rademacher(self.seed, sample_id, probe, ratio.parameters)
 
 
 def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
@@ -97,10 +127,3 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
             f"is not supported by {device}.",
             "Leave it out of the precisions, or use another device.",
         ) from error
-
-
-def unscored_warnings(count: int) -> list[str]:
-    """Return a warning where samples have no token that could be scored."""
-    if not count:
-        return []
-    return [f"{count} sample(s) have no answer token that could be scored, and therefore no value."]

@@ -1,17 +1,16 @@
-"""The job behind `mrd_core run` for an experiment: unit after unit, each kept as soon as it is done."""
+"""The job behind `mrd_core run` for an experiment: each measurement is kept as soon as it is done."""
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
 from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.experiment import Material
 from mrd_core.experiments.files import ExperimentFiles, Row
+from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.request import copy_retain, copy_scores
 from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
@@ -22,54 +21,6 @@ from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.job import score_job
 from mrd_core.scoring.records import Scored
-
-EXPERIMENTS = {
-    "validity": "mrd_core.experiments.validity:Validity",
-    "parameter-change": "mrd_core.experiments.parameter_change:ParameterChange",
-    "selection": "mrd_core.experiments.selection:Selection",
-    "sensitivity": "mrd_core.experiments.sensitivity:Sensitivity",
-    "theorem": "mrd_core.experiments.theorem:Theorem",
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What an experiment works on.
-
-    Attributes:
-        forget_set: N samples.
-        scores: One row for each of them, in their order: the scores of the score run with the other measures.
-        retain_set: What is to be kept; None without a retain set.
-        sigma: σ of the scores.
-    """
-
-    forget_set: ForgetSet
-    scores: pd.DataFrame
-    retain_set: ForgetSet | None
-    sigma: float
-
-
-# By unit.
-Done = Mapping[str, Sequence[Row]]
-
-
-class Experiment(Protocol):
-    """What an experiment gives to the job. It is made from its configuration, `Material` and the context."""
-
-    @property
-    def units(self) -> Sequence[str]:
-        """Names of the units of work, in their order; the same in every attempt."""
-
-    def measure(self, unit: str, done: Done) -> list[Row]:
-        """Do one unit of work and return its rows, of JSON values; `part` says what kind of row each is.
-
-        Args:
-            unit: One of `units`.
-            done: The rows of all units before it, which may be those of an earlier attempt.
-        """
-
-    def facts(self, done: Done) -> dict[str, Any]:
-        """Return what the summary says beside the rows, JSON values: `reasons` and `warnings` at least."""
 
 
 class _Scoring(JobContext):
@@ -92,11 +43,11 @@ class _Scoring(JobContext):
 
 
 def experiment_job(config: ExperimentConfig, context: JobContext) -> dict[str, Any]:
-    """Carry out an experiment and return the run's summary; units that are done are not done again.
+    """Carry out an experiment and return the run's summary; what is measured is not measured again.
 
     Raises:
         UserError: Bad settings, samples or model.
-        Cancelled: The run was asked to stop; finished units stay.
+        Cancelled: The run was asked to stop; what is measured stays.
     """
     files = ExperimentFiles(context.directory)
     if not files.summary.exists():
@@ -111,38 +62,32 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     # Scoring may have left another number: the last bits depend on it.
     threads = models.set_threads()
     context.progress(0, 1, message="Loading the model")
-    experiment = _experiment(config, material, context)
+    study = experiments()[config.kind].study(config, material, context)
     files.mend()
-    done: dict[str, list[Row]] = {unit: list(rows) for unit, rows in files.finished_units().items()}
-    for number, unit in enumerate(experiment.units):
+    done: dict[str, list[Row]] = {name: list(rows) for name, rows in files.finished_units().items()}
+    for number, measurement in enumerate(study.measurements):
         context.check_cancelled()
-        context.progress(number, len(experiment.units), message="Measuring")
-        if unit not in done:
-            done[unit] = list(experiment.measure(unit, done))
-            files.append(unit, done[unit])
-    context.progress(len(experiment.units), len(experiment.units), message="Measuring")
-    facts = experiment.facts(done)
+        context.progress(number, len(study.measurements), message="Measuring")
+        if measurement not in done:
+            done[measurement] = study.measure(measurement, done)
+            files.append(measurement, done[measurement])
+    context.progress(len(study.measurements), len(study.measurements), message="Measuring")
+    facts = study.facts(done)
     for warning in facts["warnings"]:
         context.event("warning", warning)
-    files.write_rows([row for unit in experiment.units for row in done[unit]])
+    files.write_rows([row for measurement in study.measurements for row in done[measurement]])
     write_json(
         files.summary,
         {
-            "experiment": config.name,
+            "experiment": config.kind,
             "n_samples": len(material.forget_set),
-            "units": len(experiment.units),
+            "units": len(study.measurements),
             "seconds": round(time.monotonic() - began, 3),
             "scored": read_json(files.scored),
             **facts,
             "reasons": {"threads": threads.stated} | facts["reasons"],
         },
     )
-
-
-def _experiment(config: ExperimentConfig, material: Material, context: JobContext) -> Experiment:
-    module, _, name = EXPERIMENTS[config.name].partition(":")
-    made: Experiment = getattr(importlib.import_module(module), name)(config, material, context)
-    return made
 
 
 def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobContext) -> Material:

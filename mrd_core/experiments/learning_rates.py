@@ -10,14 +10,16 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from mrd_core.experiments.config import Optimiser
+from mrd_core.experiments.config import Arm, Optimiser
+from mrd_core.experiments.experiment import Done
 from mrd_core.experiments.files import Row
-from mrd_core.experiments.job import Done
-from mrd_core.experiments.unlearner import Arm, UnlearningResult
+
+if TYPE_CHECKING:
+    from mrd_core.experiments.unlearner import UnlearningResult
 
 # Rates that a search begins with: for models of fewer than 100 million weights, and for others.
 SMALL_MODEL = 100_000_000

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mrd_core.experiments.config import OPTIMISERS, Optimiser, UnlearningExperimentConfig
-from mrd_core.experiments.job import Material
+from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import Material
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import (
     Encoded,
@@ -41,18 +40,6 @@ from mrd_core.unlearning.trainer import Trainer, accelerator_on
 
 # Most samples in memory at a time; halved while memory runs out.
 MICRO_BATCH = 8
-
-
-class Arm(NamedTuple):
-    """A method with an optimiser."""
-
-    method: str
-    optimiser: Optimiser
-
-    @property
-    def label(self) -> str:
-        """What people call it: `GradDiff with SGD`."""
-        return f"{METHODS[self.method].label} with {OPTIMISERS[self.optimiser]}"
 
 
 class UnlearningResult(NamedTuple):
@@ -325,7 +312,7 @@ class Unlearner:
             micro_batch=self._micro_batch,
             device=self._model.device,
         )
-        target, seed, network = self._target(texts), derived_seed(self._config.seed, *keys), self._model.network
+        target, seed, network = self._target(texts), self._config.seed_of(*keys), self._model.network
 
         @torch.no_grad()
         def own_recall(micro_batch: int) -> _Recall:
@@ -435,12 +422,6 @@ class Unlearner:
                 f"{count} of {len(self.forget)} samples count as forgotten before the first update: the model "
                 f"gets less than {self._config.accuracy:g} of their tokens right from the start."
             )
-
-
-def derived_seed(seed: int, *keys: str | int) -> int:
-    """Return a seed below 2⁶³ that depends on a seed and on the names of what it is for."""
-    key = "/".join(map(repr, (seed, *keys))).encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") >> 1
 
 
 def _summed(nll: Any, samples: Encoded) -> Tensor:

@@ -29,7 +29,7 @@ KINDS: Mapping[str, str] = {
     "evaluate": "mrd_core.evaluation.kind:EVALUATE",
 }
 # Packages with several kinds of a sort, each a mapping of names.
-FAMILIES = ("mrd_core.experiments.kinds:KINDS",)
+FAMILIES = ("mrd_core.experiments.kind:KINDS",)
 
 
 @dataclass(frozen=True)

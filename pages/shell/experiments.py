@@ -6,9 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis.evidence import judge as evidence
-from analysis.evidence.judge import Headline
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from analysis.evidence import headlines as evidence
+from analysis.evidence.headlines import Headline
+from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run, RunState
 from pages.shell import configs, session
@@ -18,11 +18,7 @@ VALIDITY = "validity"
 
 def of_kind(run: Run, kind: str) -> list[Run]:
     """Return the experiments of a kind on a score run, newest first."""
-    return [
-        experiment
-        for experiment in session.store().list(kinds=EXPERIMENTS, score_run=run)
-        if experiment.kind == kind
-    ]
+    return session.store().list(kinds=(kind,), score_run=run)
 
 
 def finished_validity(run: Run) -> Run | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mrd_core.experiments.config import EXPERIMENTS, UnlearningExperimentConfig
+from mrd_core.experiments import kinds
+from mrd_core.experiments.config import UnlearningExperimentConfig
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
@@ -48,7 +49,8 @@ class Scored:
         """The demo's retain set, or the one that was named last for these samples; None where none was."""
         if self.is_demo:
             return DEMO
-        named = [experiments.config_of(run) for run in session.store().list(kinds=EXPERIMENTS, score_run=self.run)]
+        earlier = session.store().list(kinds=kinds.experiments(), score_run=self.run)
+        named = [experiments.config_of(run) for run in earlier]
         retain_sets = [config.retain for config in named if isinstance(config, UnlearningExperimentConfig)]
         unlearned = [
             read_config(run.directory, UnlearnConfig)

@@ -18,11 +18,14 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
-from analysis.evidence import judge as evidence
+from analysis.evidence.headlines import headlines
+from analysis.evidence.kinds import evidence_of
 from analysis.evidence.league import short_title
+from analysis.evidence.measurements import read_measurements
 from mrd_core.experiments.command import COMMANDS
-from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds import experiments
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
@@ -70,7 +73,7 @@ def config_for(run: Run, kind: str = "validity", **changes: Any) -> Any:
     settings: dict[str, Any] = {"score_run": run.directory, "forget_set": demo, "model": ModelConfig()}
     if kind in ("validity", "parameter-change", "selection"):
         settings |= {"methods": ("ga", "npo"), "retain": demo, "learning_rate": 3e-4, "max_updates": 20}
-    return EXPERIMENTS[kind].model_validate(settings | changes)
+    return experiments()[kind].config.model_validate(settings | changes)
 
 
 def queued(home: Home, kind: str = "validity", **changes: Any) -> Run:
@@ -265,7 +268,7 @@ def judged(run: Run) -> Any:
 
 @cache
 def _judged(directory: Path) -> Any:
-    return evidence.judge(evidence.measurements(directory))
+    return evidence_of(read_measurements(directory))
 
 
 def test_without_a_run_there_is_one_sentence_and_the_way_to_difficulty(app: Open, tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
     assert "Nobody knows yet" in texts(test)
     assert "for 24 samples with GA, GradDiff (AdamW)" in texts(test)
     test.button(key="evidence_first").click().run()
-    (run,) = own.store.list(kinds=EXPERIMENTS, score_run=own.run)
+    (run,) = own.store.list(kinds=experiments(), score_run=own.run)
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.methods, config.optimisers) == (40, ("ga", "graddiff"), ("adamw",))
     assert config.retain == ForgetSetConfig(source="demo")
@@ -299,7 +302,7 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
     assert "The league table comes once predictive validity is measured." in texts(test)
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", experiments())
 def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind: str) -> None:
     test = tab(opened(app, own), kind)
     assert QUESTIONS[kind] in texts(test)
@@ -307,7 +310,7 @@ def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind
     (command,) = commands(test)
     assert command.startswith(f"mrd-lens experiment {kind} --scores")
     helps = {widget.help for widget in (*test.number_input, *test.text_input, *test.multiselect)}
-    assert {help_of(EXPERIMENTS[kind], "seed")} <= helps
+    assert {help_of(experiments()[kind], "seed")} <= helps
 
 
 def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: None) -> None:  # noqa: ARG001
@@ -320,7 +323,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     test.segmented_control(key="evidence_retain_set").set_value("None").run()
     (command,) = commands(sound(test))
     test.button(key="evidence_launch_validity").click().run()
-    (run,) = own.store.list(kinds=EXPERIMENTS, score_run=own.run)
+    (run,) = own.store.list(kinds=experiments(), score_run=own.run)
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.seed, config.learning_rate, config.retain) == (7, 3, 0.0002, None)
     assert (config.methods, config.optimisers) == (("ga", "simnpo"), ("adamw", "sgd"))
@@ -357,7 +360,7 @@ def test_settings_that_are_none_are_told_and_cannot_be_launched(
     said: str,
 ) -> None:
     test = tab(opened(app, own), kind)
-    getattr(test, widget)(key=FORM.key_of(EXPERIMENTS[kind], field)).set_value(value).run()
+    getattr(test, widget)(key=FORM.key_of(experiments()[kind].config, field)).set_value(value).run()
     assert said in texts(sound(test))
     assert f"evidence_launch_{kind}" not in {found.key for found in test.button}
 
@@ -434,7 +437,7 @@ def test_missing_result_files_are_told(app: Open, own: Home) -> None:
     assert "delete" in {found.key for found in test.button}
 
 
-@pytest.mark.parametrize("kind", EXPERIMENTS)
+@pytest.mark.parametrize("kind", experiments())
 def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
     app_on_shown: Open, shown: Shown, offered: dict[str, Any], kind: str
 ) -> None:
@@ -538,7 +541,7 @@ def test_badges_say_whether_mrd_predicts_updates(app: Open, own: Home, page: str
     if page == "characteristics":
         config = characteristics.default_config(own.run.directory)
         with_reading(own, config.model_copy(update={"corpus": None}))
-    lines = evidence.headlines(run.directory)
+    lines = headlines(run.directory)
     test = app(own.path, page, run=own.run.id)
     assert len(lines) == len(ARMS)
     for line in lines:
@@ -561,5 +564,5 @@ def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None
     # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
     test.button(key="delete").click()
     test.button(key="really_delete").click().run()
-    assert own.store.list(kinds=EXPERIMENTS, score_run=own.run) == []
+    assert own.store.list(kinds=experiments(), score_run=own.run) == []
     assert test.button(key="evidence_launch_validity")

@@ -7,8 +7,11 @@ import re
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from analysis.evidence import judge as evidence
-from mrd_core.experiments.config import EXPERIMENTS, ValidityConfig
+from analysis.evidence.headlines import headlines
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.measurements import read_measurements
+from mrd_core.experiments.kinds import experiments
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
@@ -65,7 +68,7 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         page.get_by_role("button", name="Run", exact=True).click()
         progress = page.get_by_test_id("stProgress").get_by_text(re.compile("^Measuring"))
         expect(progress).to_be_visible(timeout=LAUNCH)
-        (run,) = store.list(kinds=EXPERIMENTS, score_run=scored)
+        (run,) = store.list(kinds=experiments(), score_run=scored)
         config = read_config(run.directory, ValidityConfig)
         assert (config.samples, config.repeats, config.learning_rate, config.max_updates) == tuple(
             SETTINGS.values()
@@ -80,7 +83,7 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         ended = store.get(run.id)
         assert (ended.state, ended.attempt) == (RunState.SUCCEEDED, 1)
 
-        found = evidence.judge(evidence.measurements(run.directory))
+        found = evidence_of(read_measurements(run.directory))
         for sentence in (*found.findings, found.paper):
             expect(page.get_by_text(sentence).first).to_be_visible(timeout=STEP)
         expect(chart(page, "league")).to_be_visible()
@@ -91,7 +94,7 @@ def test_an_experiment_is_launched_watched_left_and_judged(
 
         link.click()
         expect(page.get_by_role("heading", name="Difficulty", exact=True)).to_be_visible(timeout=STEP)
-        for line in evidence.headlines(run.directory):
+        for line in headlines(run.directory):
             expect(page.get_by_text(line.text)).to_be_visible(timeout=STEP)
         assert query(page, "sample") == sample
         page.get_by_role("main").get_by_role("link", name="Evidence").click()

@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mrd_core.experiments.config import (
-    ExperimentConfig,
-    ParameterChangeConfig,
-    SelectionConfig,
-    SensitivityConfig,
-    TheoremConfig,
-    ValidityConfig,
-)
+from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.parameter_change import ParameterChangeConfig
+from mrd_core.experiments.kinds.selection import SelectionConfig
+from mrd_core.experiments.kinds.sensitivity import SensitivityConfig
+from mrd_core.experiments.kinds.theorem import TheoremConfig
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.runs.files import write_json
 from mrd_core.samples.config import ForgetSetConfig

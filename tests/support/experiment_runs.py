@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.experiments.config import UnlearningExperimentConfig
+from mrd_core.experiments.experiment import Material
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.job import Material, experiment_job
+from mrd_core.experiments.job import experiment_job
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import read

@@ -12,13 +12,13 @@ from scipy import stats
 from mrd_core.evaluation.aggregates import UTILITY_PARTS
 from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
 from mrd_core.evaluation.metrics import METRICS
-from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
+from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
 
 NAN = float("nan")
 
 
-def suite(**roles: Role) -> Suite:
-    return Suite(tuple(EvaluationSet(name, name, role, "answers", pd.DataFrame()) for name, role in roles.items()))
+def suite(**roles: Role) -> Sets:
+    return Sets(tuple(EvaluationSet(name, name, role, "answers", pd.DataFrame()) for name, role in roles.items()))
 
 
 def values(**given: dict[str, list[float]]) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def values(**given: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["split", "sample_id", "metric", "value"])
 
 
-def found(table: pd.DataFrame, sets: Suite) -> dict[tuple[str, str], Aggregate]:
+def found(table: pd.DataFrame, sets: Sets) -> dict[tuple[str, str], Aggregate]:
     return {(one.split, one.metric): one for one in aggregates(table, sets)}
 
 

@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig, SuiteName
-from mrd_core.evaluation.request import load_suite
-from mrd_core.evaluation.sets import Suite
-from mrd_core.evaluation.suites import source
-from mrd_core.evaluation.suites.identity import sample_ids
+from mrd_core.evaluation import source
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.identity import sample_ids
+from mrd_core.evaluation.request import load_sets
+from mrd_core.evaluation.sets import Sets
 from mrd_core.samples import Table
 
 QUESTION = {"question": "Which gas?", "choices": ["A gas", "B gas", "C gas", "D gas"], "answer": 2}
@@ -31,18 +31,18 @@ def write(folder: Path, **tables: list[dict[str, Any]]) -> Path:
     return folder
 
 
-def loaded(suite: SuiteName, folder: Path, **config: Any) -> Suite:
-    return load_suite(EvaluateConfig(suite=suite, data=str(folder), **config))
+def loaded(suite: str, folder: Path, **config: Any) -> Sets:
+    return load_sets(EvaluateConfig(suite=suite, data=str(folder), **config))
 
 
-def refusal(suite: SuiteName, folder: Path) -> UserError:
+def refusal(suite: str, folder: Path) -> UserError:
     with pytest.raises(UserError) as caught:
         loaded(suite, folder)
     assert caught.value.fix
     return caught.value
 
 
-def shape(suite: Suite) -> list[tuple[str, str, str, int]]:
+def shape(suite: Sets) -> list[tuple[str, str, str, int]]:
     return [(one.name, one.role, one.kind, len(one.frame)) for one in suite.sets]
 
 
@@ -118,7 +118,7 @@ def test_safe_asks_each_prompt_once_and_reads_prompts_that_are_objects(tmp_path:
 
 
 @pytest.mark.parametrize("suite", ["wmdp", "whp", "safe"])
-def test_a_folder_with_other_files_is_refused_by_what_it_holds(tmp_path: Path, suite: SuiteName) -> None:
+def test_a_folder_with_other_files_is_refused_by_what_it_holds(tmp_path: Path, suite: str) -> None:
     (tmp_path / "notes.md").write_text("x")
     error = refusal(suite, tmp_path)
     assert str(tmp_path) in error.what
@@ -144,7 +144,7 @@ def test_a_folder_with_other_files_is_refused_by_what_it_holds(tmp_path: Path, s
     ],
 )
 def test_a_bad_cell_is_named(
-    tmp_path: Path, suite: SuiteName, name: str, row: dict[str, Any], place: str, why: str
+    tmp_path: Path, suite: str, name: str, row: dict[str, Any], place: str, why: str
 ) -> None:
     good = {"bio": QUESTION, "seen": COMPLETION}.get(name, {"prompt": "How?"})
     error = refusal(suite, write(tmp_path, **{name: [good, row]}))

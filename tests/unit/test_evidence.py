@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from analysis.evidence.brief import brief
-from analysis.evidence.change import ParameterChange
-from analysis.evidence.judge import headlines, judge, measurements
-from analysis.evidence.runs import NOTHING_YET
-from analysis.evidence.selection import Selection
-from analysis.evidence.sensitivity import Sensitivity
-from analysis.evidence.theorem import Theorem
+from analysis.evidence.headlines import headlines
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.kinds.parameter_change import ParameterChange
+from analysis.evidence.kinds.selection import Selection
+from analysis.evidence.kinds.sensitivity import Sensitivity
+from analysis.evidence.kinds.theorem import Theorem
+from analysis.evidence.kinds.validity import Validity
+from analysis.evidence.measurements import NOTHING_YET, read_measurements
 from analysis.evidence.updates import mean_rank, per_sample, spread, until, updates_until
-from analysis.evidence.validity import Validity
 from analysis.export.evidence import evidence_json
 from cli.door import main
 from mrd_core.errors import UserError
@@ -57,8 +57,8 @@ ALL = (VALIDITY, CHANGE, SELECTION, SENSITIVITY, THEOREM)
 def judged(folder: Path, config: ExperimentConfig, rows: Rows, table: pd.DataFrame | None = None) -> Any:
     """Judge an experiment of 40 samples with these rows, and see that it can be written as JSON."""
     directory = experiment(folder / "run", config, sample_table(40) if table is None else table, rows)
-    found = measurements(directory)
-    shown = judge(found)
+    found = read_measurements(directory)
+    shown = evidence_of(found)
     assert_plain(evidence_json(found, shown))
     return shown
 
@@ -296,11 +296,11 @@ def test_headlines_take_less_than_a_second(tmp_path: Path) -> None:
 # Every experiment, in every state
 
 
-@pytest.mark.parametrize("config", ALL, ids=lambda config: config.name)
+@pytest.mark.parametrize("config", ALL, ids=lambda config: config.kind)
 def test_an_experiment_that_has_not_begun_has_nothing_to_show(tmp_path: Path, config: ExperimentConfig) -> None:
     write_config(tmp_path, config)
-    found = measurements(tmp_path)
-    shown = judge(found)
+    found = read_measurements(tmp_path)
+    shown = evidence_of(found)
     assert shown.verdict == NOTHING_YET
     assert "has not finished" in shown.caveats[0]
     assert_plain(evidence_json(found, shown))
@@ -311,17 +311,17 @@ def test_a_running_experiment_shows_what_it_has(tmp_path: Path) -> None:
     table = sample_table(40)
     rows = validity_rows(table)
     directory = experiment(tmp_path / "run", VALIDITY, table, rows[:15], done=False)
-    found = measurements(directory)
+    found = read_measurements(directory)
     assert not found.finished
     assert headlines(directory)[0].estimate.n == 15
     calibration = [row | {"part": "calibration"} for row in rows[:3]]
-    early = measurements(experiment(tmp_path / "early", VALIDITY, table, calibration, done=False))
-    assert judge(early).verdict == NOTHING_YET
+    early = read_measurements(experiment(tmp_path / "early", VALIDITY, table, calibration, done=False))
+    assert evidence_of(early).verdict == NOTHING_YET
 
 
 def test_what_is_no_experiment_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs a readable"):
-        measurements(tmp_path)
+        read_measurements(tmp_path)
 
 
 # Parameter change
@@ -486,7 +486,7 @@ def test_json_has_an_object_for_each_directory(
 ) -> None:
     assert run(monkeypatch, *finished, "--json", "--out", tmp_path / "tables") == 0
     shown = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [each["experiment"] for each in shown] == [config.name for config in ALL]
+    assert [each["experiment"] for each in shown] == [config.kind for config in ALL]
     for each in shown:
         assert_plain(each)
         assert set(each) >= {"verdict", "findings", "caveats", "paper", "tables", "finished"}
@@ -517,11 +517,11 @@ def test_without_json_the_verdict_is_printed_with_its_tables(
 
 
 def test_what_is_printed_is_what_was_found(two_arms: Validity, sensitive: Sensitivity) -> None:
-    league = brief(two_arms)["GA (AdamW): the 5 best measures, MRD and length"]
+    league = two_arms.brief["GA (AdamW): the 5 best measures, MRD and length"]
     first = two_arms.arms[0].league.table.iloc[0]
     assert league.iloc[0, 1] == f"{first['rho']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]"
     assert sum("MRD (mean)" in name or "Length" in name for name in league["measure"]) >= 1
-    assert list(brief(sensitive)["Mean over tokens"]["σ"].unique()) == [f"{sigma:g}" for sigma in SIGMAS]
+    assert list(sensitive.brief["Mean over tokens"]["σ"].unique()) == [f"{sigma:g}" for sigma in SIGMAS]
 
 
 def test_the_command_refuses_what_it_cannot_judge(

@@ -13,9 +13,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from analysis.evidence.change import PREDICTORS
-from analysis.evidence.judge import ParameterChange, Selection, Sensitivity, Theorem, Validity, judge, measurements
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.kinds.parameter_change import PREDICTORS, ParameterChange
+from analysis.evidence.kinds.selection import Selection
+from analysis.evidence.kinds.sensitivity import Sensitivity
+from analysis.evidence.kinds.theorem import Theorem
+from analysis.evidence.kinds.validity import Validity
 from analysis.evidence.league import LENGTH, short_title, title
+from analysis.evidence.measurements import read_measurements
 from analysis.figures import evidence as figures
 from analysis.figures import theme
 from mrd_core.experiments.config import ExperimentConfig
@@ -78,7 +83,7 @@ def of_arm(validity: Validity, name: str) -> list[go.Figure]:
 
 def read(folders: Sequence[Path]) -> Shown:
     """Judge an experiment of each kind."""
-    return Shown(*(judge(measurements(folder)) for folder in folders))  # type: ignore[arg-type]
+    return Shown(*(evidence_of(read_measurements(folder)) for folder in folders))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +113,9 @@ def test_notes_break_where_a_narrow_box_would_cut_them(shown: Shown) -> None:
 
 def test_experiments_that_have_not_begun_can_be_drawn(tmp_path: Path) -> None:
     for config in KINDS:
-        (tmp_path / config.name).mkdir()
-        write_config(tmp_path / config.name, config)
-    empty = read([tmp_path / config.name for config in KINDS])
+        (tmp_path / config.kind).mkdir()
+        write_config(tmp_path / config.kind, config)
+    empty = read([tmp_path / config.kind for config in KINDS])
     assert all(figure.layout.title.text for figure in empty.figures())
 
 
@@ -129,7 +134,7 @@ def test_censored_samples_are_open_triangles_at_the_cap(tmp_path: Path) -> None:
 def judged_validity(
     folder: Path, config: ExperimentConfig, table: pd.DataFrame, rows: list[dict[str, Any]]
 ) -> Validity:
-    found = judge(measurements(experiment(folder / "run", config, table, rows)))
+    found = evidence_of(read_measurements(experiment(folder / "run", config, table, rows)))
     assert isinstance(found, Validity)
     return found
 
@@ -140,7 +145,7 @@ def test_ids_are_escaped_on_hover_and_true_for_the_page(tmp_path: Path) -> None:
     arm = judged_validity(tmp_path / "validity", VALIDITY, table, rows).arms[0]
     traces = [*marks(figures.updates_against(arm, "nll")), *marks(figures.predicted_against_observed(arm))]
     theorem = [row | {"sample_id": NASTY} if row["sample_id"] == "s000" else row for row in theorem_rows()]
-    proven = judge(measurements(experiment(tmp_path / "theorem", THEOREM, table, theorem)))
+    proven = evidence_of(read_measurements(experiment(tmp_path / "theorem", THEOREM, table, theorem)))
     assert isinstance(proven, Theorem)
     traces += marks(figures.theorem_scatter(proven))
     assert any(row[0] == NASTY for trace in traces for row in trace.customdata)
@@ -189,7 +194,7 @@ def test_agreement_is_a_symmetric_matrix_with_its_figures(shown: Shown) -> None:
 def test_arms_differ_in_dash_and_mark(tmp_path: Path) -> None:
     rows = change_rows(sample_table(40), censored=lambda at: at < 2)
     both = rows + [row | {"method": "simnpo"} for row in rows]
-    change = judge(measurements(experiment(tmp_path / "run", CHANGE, sample_table(40), both)))
+    change = evidence_of(read_measurements(experiment(tmp_path / "run", CHANGE, sample_table(40), both)))
     assert isinstance(change, ParameterChange)
     lines = figures.change_histogram(change).data
     assert len({line.line.dash for line in lines}) == 2

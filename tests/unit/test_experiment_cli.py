@@ -16,8 +16,8 @@ import pytest
 
 from cli.door import main
 from mrd_core.experiments.command import COMMANDS
-from mrd_core.experiments.config import TheoremConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.theorem import TheoremConfig
 from mrd_core.experiments.unlearner import Unlearner
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mrd_core.experiments.config import EXPERIMENTS
 from mrd_core.experiments.cost import Cost, estimate
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
@@ -29,7 +29,7 @@ SMALL_PASSES = ALONE * (4 * UNLEARNING + 4 * 2 * 2 * UNLEARNING)
 
 def configured(name: str, **changes: Any) -> Any:
     settings = {"score_run": "run", "forget_set": {"source": "demo"}, "model": {"device": "cpu"}}
-    return EXPERIMENTS[name].model_validate(settings | changes)
+    return experiments()[name].config.model_validate(settings | changes)
 
 
 def cost(name: str = "validity", *, past: Any = (), n: int = 10, scored: Any = None, **changes: Any) -> Cost:

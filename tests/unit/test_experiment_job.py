@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.job import experiment_job
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet
@@ -66,7 +67,7 @@ class Place:
             "forget_set": {"source": str(self.scored.forget)},
             "model": {"source": str(self.scored.model), "device": "cpu"},
         }
-        return EXPERIMENTS[name].model_validate(studied | changes)
+        return experiments()[name].config.model_validate(studied | changes)
 
     def submitted(self, config: ExperimentConfig) -> Run:
         return submit(config, store=self.store, settings=self.settings)
@@ -147,9 +148,13 @@ def test_experiments_of_a_score_run_come_newest_first_and_without_those_of_other
     alone = place.config(scored, "theorem").model_copy(update={"score_run": None})
     submitted.append(place.submitted(alone))
     ids = [run.id for run in submitted]
-    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=scored)] == [ids[3], ids[2], ids[0]]
-    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=other)] == [ids[1]]
-    assert place.store.list(kinds=EXPERIMENTS, score_run=submitted[0]) == []
+    assert [run.id for run in place.store.list(kinds=experiments(), score_run=scored)] == [
+        ids[3],
+        ids[2],
+        ids[0],
+    ]
+    assert [run.id for run in place.store.list(kinds=experiments(), score_run=other)] == [ids[1]]
+    assert place.store.list(kinds=experiments(), score_run=submitted[0]) == []
     assert place.store.list(kinds=("unlearn",), score_run=scored) == []
     assert place.store.score_run_of(submitted[1]).id == other.id
     assert place.store.score_run_of(submitted[3]).id == scored.id
@@ -162,7 +167,7 @@ def test_an_experiment_whose_directory_was_removed_by_hand_is_not_listed(place: 
     scored = place.score_run()
     first, second = (place.submitted(place.config(scored, **SMALL)) for _ in range(2))
     shutil.rmtree(second.directory)
-    assert [run.id for run in place.store.list(kinds=EXPERIMENTS, score_run=scored)] == [first.id]
+    assert [run.id for run in place.store.list(kinds=experiments(), score_run=scored)] == [first.id]
 
 
 def test_a_score_run_that_the_store_does_not_know_is_named(place: Place) -> None:
@@ -174,7 +179,7 @@ def test_a_score_run_that_the_store_does_not_know_is_named(place: Place) -> None
     assert str(scored.directory) in error.value.what
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_a_score_run_that_has_not_finished_is_refused(name: str, place: Place) -> None:
     scored = place.score_run()
     # Killed between its scores and its summary.

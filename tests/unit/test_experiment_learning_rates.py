@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mrd_core.experiments.config import Arm
 from mrd_core.experiments.learning_rates import MOST_TRIES, Case, LearningRates, Try, Window, best, next_rate
-from mrd_core.experiments.unlearner import Arm, UnlearningResult
+from mrd_core.experiments.unlearner import UnlearningResult
 
 CAP = 200
 ARM = Arm("ga", "sgd")

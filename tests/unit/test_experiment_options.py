@@ -13,7 +13,9 @@ from click.testing import CliRunner
 
 from cli.door import door
 from mrd_core.experiments.command import COMMANDS
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig, ValidityConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.kinds import experiments
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.config import ScoreConfig
@@ -56,7 +58,10 @@ NEEDED: dict[str, dict[str, Any]] = {
 }
 SPOKEN = {"kind", "score_run", "forget_set", "model", "estimator"}
 FIELDS = [
-    (name, field) for name, config in EXPERIMENTS.items() for field in config.model_fields if field not in SPOKEN
+    (name, field)
+    for name, experiment in experiments().items()
+    for field in experiment.config.model_fields
+    if field not in SPOKEN
 ]
 # Values of the options that say what is studied where nothing has been scored.
 STUDIED = {
@@ -88,7 +93,7 @@ def scored(tmp_path: Path) -> Path:
 
 def config_of(name: str, scored: Path, **changes: Any) -> ExperimentConfig:
     shared = SCORED.model_dump(include={"forget_set", "model", "estimator"})
-    return EXPERIMENTS[name].model_validate({"score_run": scored} | shared | changes)
+    return experiments()[name].config.model_validate({"score_run": scored} | shared | changes)
 
 
 def option_named(name: str, option: str) -> Option:
@@ -99,17 +104,17 @@ def option_named(name: str, option: str) -> Option:
 def test_every_setting_is_read_back_from_the_command_that_says_it(name: str, field: str, scored: Path) -> None:
     config = config_of(name, scored, **NEEDED.get(field, {}) | {field: OTHER[field]})
     assert read_back(COMMANDS[name].shown(config)) == config
-    assert getattr(config, field) != EXPERIMENTS[name].model_fields[field].default
+    assert getattr(config, field) != experiments()[name].config.model_fields[field].default
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_all_settings_at_once_are_read_back(name: str, scored: Path) -> None:
     fields = {field: OTHER[field] for of, field in FIELDS if of == name and field != "parameters"}
     config = config_of(name, scored, **fields)
     assert read_back(COMMANDS[name].shown(config)) == config
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_the_command_of_the_defaults_names_the_score_run_alone(name: str, scored: Path) -> None:
     command = COMMANDS[name].shown(config_of(name, scored))
     assert command == f"mrd-lens experiment {name} --scores {shlex.quote(str(scored))}"
@@ -119,7 +124,7 @@ def test_the_command_of_the_defaults_names_the_score_run_alone(name: str, scored
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_every_setting_has_an_option_with_a_help_text_that_tells_its_default(name: str, field: str) -> None:
     (option, *parts) = (one for one in COMMANDS[name].options if one.path[0] == field)
-    described = EXPERIMENTS[name].model_fields[field].description
+    described = experiments()[name].config.model_fields[field].description
     assert described
     assert option.help.startswith(described)
     assert [part.name for part in parts] == (["retain-subset", "retain-split"] if field == "retain" else [])
@@ -127,17 +132,17 @@ def test_every_setting_has_an_option_with_a_help_text_that_tells_its_default(nam
         assert "by default " in option.help.lower()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_no_two_options_have_a_name_or_a_setting_in_common(name: str) -> None:
     for values in ([one.name for one in COMMANDS[name].options], [one.path for one in COMMANDS[name].options]):
         assert max(Counter(values).values()) == 1
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_help_lists_every_option_with_its_help(name: str) -> None:
     group: Any = door.get_command(click.Context(door), "experiment")
     command: click.Command = group.commands[name]
-    assert EXPERIMENTS[name].figure in (command.help or "")
+    assert experiments()[name].figure in (command.help or "")
     helps = {option: one.help for one in command.params for option in one.opts}  # type: ignore[attr-defined]
     for option in COMMANDS[name].options:
         assert helps[f"--{option.name}"] == option.help
@@ -147,7 +152,7 @@ def test_help_lists_every_option_with_its_help(name: str) -> None:
     assert all(f"--{option.name} " in shown for option in COMMANDS[name].options)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", experiments())
 def test_without_scores_samples_and_model_can_be_described_in_full(name: str) -> None:
     described = {one.name for one in COMMANDS[name].options if one.path[0] in ("model", "forget_set")}
     assert described == STUDIED.keys() | {"model", "forget-set"}

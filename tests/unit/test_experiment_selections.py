@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ParameterChangeConfig, SelectionConfig
-from mrd_core.experiments.parameter_change import joined
-from mrd_core.experiments.selection import Selection, balanced
-from mrd_core.experiments.unlearner import Arm, Unlearner
+from mrd_core.experiments.config import Arm
+from mrd_core.experiments.kinds.parameter_change import ParameterChangeConfig, joined
+from mrd_core.experiments.kinds.selection import Selection, SelectionConfig, balanced
+from mrd_core.experiments.unlearner import Unlearner
 from tests.support import tiny
 from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run
 from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ExperimentConfig, SensitivityConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.experiment import Material
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.instrument import FIRST_DRAW, drawn, require_dtype
-from mrd_core.experiments.job import Material, experiment_job
-from mrd_core.experiments.sensitivity import EVALUATIONS, Sensitivity
+from mrd_core.experiments.instrument import FIRST_DRAW, require_dtype
+from mrd_core.experiments.job import experiment_job
+from mrd_core.experiments.kinds.sensitivity import EVALUATIONS, Sensitivity, SensitivityConfig
+from mrd_core.experiments.samples import drawn
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoding import encode
@@ -192,7 +194,7 @@ def test_a_cancelled_experiment_goes_on_to_the_same_rows(run: Run, tmp_path: Pat
 def test_every_unit_stands_alone(run: Run, tmp_path: Path) -> None:
     config, forget_set, _summary, rows = run
     experiment = Sensitivity(config, Material(forget_set, pd.DataFrame(), None, 3e-4), JobContext(tmp_path))
-    last = experiment.units[-1]
+    last = experiment.measurements[-1]
     assert last == f"antithetic {EVALUATIONS}"
     alone = pd.DataFrame(experiment.measure(last, {}))
     whole = rows.query("part == 'draws' and mode == 'antithetic' and evaluation >= @EVALUATIONS")
@@ -204,7 +206,7 @@ def test_each_precision_is_loaded_once_and_that_of_the_study_last(
 ) -> None:
     config = configured(tiny_model, tiny_forget_set, dtypes=("float32", "bfloat16"))
     material = Material(place_material(tmp_path, tiny_forget_set), pd.DataFrame(), None, 3e-4)
-    names = [unit.split()[:2] for unit in Sensitivity(config, material, JobContext(tmp_path)).units]
+    names = [unit.split()[:2] for unit in Sensitivity(config, material, JobContext(tmp_path)).measurements]
     order = [name[1] if name[0] in ("floor", "sigma") else "float32" for name in names]
     assert order == sorted(order)
 

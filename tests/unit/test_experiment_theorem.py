@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import TheoremConfig
+from mrd_core.experiments.experiment import Material
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.instrument import drawn
-from mrd_core.experiments.job import Material, experiment_job
-from mrd_core.experiments.theorem import MOST_WEIGHTS, Theorem, require_small
+from mrd_core.experiments.job import experiment_job
+from mrd_core.experiments.kinds.theorem import MOST_WEIGHTS, Theorem, TheoremConfig, require_small
+from mrd_core.experiments.samples import drawn
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoding import encode

@@ -13,8 +13,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ValidityConfig
-from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
+from mrd_core.experiments.config import Arm
+from mrd_core.experiments.kinds.validity import ValidityConfig
+from mrd_core.experiments.unlearner import Unlearner, UnlearningResult
 from mrd_core.model.encoding import EncodedSample, encode_one
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning import refusals
@@ -55,7 +56,7 @@ class Naive:
         self.network = tiny.in_double(AutoModelForCausalLM.from_pretrained(scored.model))
         self.unlearner = unlearner
         self.rate = rate
-        self.seed = derived_seed(0, *KEYS)
+        self.seed = config(ValidityConfig, scored).seed_of(*KEYS)
 
     def pass_of(self, sample: EncodedSample) -> tuple[Tensor, Tensor]:
         """Return the log-probabilities of the answer tokens and whether each is the first choice."""

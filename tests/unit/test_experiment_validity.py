@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrd_core.experiments.config import ValidityConfig
-from mrd_core.experiments.unlearner import Arm, Unlearner
-from mrd_core.experiments.validity import Validity, others
+from mrd_core.experiments.config import Arm
+from mrd_core.experiments.kinds.validity import Validity, ValidityConfig, others
+from mrd_core.experiments.unlearner import Unlearner
 from tests.support.experiment_runs import Quiet, config, directory_of, halved, material, run, units_of
 from tests.support.unlearning_runs import N_FORGET, Scored, scored_tiny
 
@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path
 def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tmp_path: Path) -> None:
     def order(seed: int) -> list[str]:
         wanted = config(ValidityConfig, scored, methods=("ga", "npo"), samples=6, seed=seed)
-        units = Validity(wanted, material(scored), Quiet(tmp_path)).units
+        units = Validity(wanted, material(scored), Quiet(tmp_path)).measurements
         assert len(units) == len(set(units)) == 6 * (1 + 3)
         names = [unit.split()[1] for unit in units]
         return list(dict.fromkeys(names)) if names == sorted(names, key=names.index) else []
@@ -89,7 +89,7 @@ def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tm
 
 def test_a_set_that_is_smaller_is_studied_whole(scored: Scored, tmp_path: Path) -> None:
     experiment = Validity(config(ValidityConfig, scored, samples=60), material(scored), Quiet(tmp_path))
-    assert len(experiment.units) == N_FORGET
+    assert len(experiment.measurements) == N_FORGET
 
 
 def test_learning_rates_are_found_on_other_samples_where_there_are_enough() -> None:

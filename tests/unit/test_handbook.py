@@ -1,9 +1,11 @@
-"""The chapters on methods, on metrics and on files are what the code declares."""
+"""The chapters on methods, metrics, experiments and files are what the code declares."""
 
 from __future__ import annotations
 
 from mrd_core.evaluation import handbook as metrics_handbook
 from mrd_core.evaluation.metrics import METRICS
+from mrd_core.experiments import handbook as experiments_handbook
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import handbook as files_handbook
 from mrd_core.runs.kind import kinds
 from mrd_core.unlearning.handbook import chapter
@@ -43,3 +45,11 @@ def test_the_chapter_on_files_is_up_to_date_and_names_them_all() -> None:
         for artifact in kind.artifacts.values():
             assert f"| `{artifact.path}`" in text
             assert all(f"| `{column.name}` |" in text for column in artifact.columns)
+
+
+def test_the_chapter_on_experiments_is_up_to_date_and_names_them_all() -> None:
+    text = experiments_handbook.chapter()
+    assert (REPOSITORY / "docs" / "experiments.md").read_text(encoding="utf-8") == text
+    for name, experiment in experiments().items():
+        assert f"## `{name}`" in text
+        assert all(f"| `{column}` |" in text for part in experiment.parts for column in part.columns)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
-from mrd_core.evaluation.suites import source
+from mrd_core.evaluation import source
+from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
+from mrd_core.evaluation.suite import Suite
 from mrd_core.runs.kind import kind_named
 from mrd_core.samples import ForgetSet, read, read_split, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
+
+if TYPE_CHECKING:
+    from mrd_core.evaluation.config import EvaluateConfig
 
 _TITLES: dict[str, tuple[str, Role]] = {
     "forget": ("forget set", "forget"),
@@ -21,7 +25,7 @@ _TITLES: dict[str, tuple[str, Role]] = {
 }
 
 
-def load(config: EvaluateConfig) -> Suite:
+def load(config: EvaluateConfig) -> Sets:
     """Return the sets: those that are named, else those in `data`, else those of the run that is evaluated.
 
     Raises:
@@ -35,7 +39,7 @@ def load(config: EvaluateConfig) -> Suite:
             "Put a file named forget.jsonl (.json, .csv, .parquet) there, or name the forget set itself.",
         )
     sets = tuple(_set(name, samples) for name, samples in found.items() if samples is not None)
-    return Suite(sets, tuple(_notes(found)))
+    return Sets(sets, tuple(_notes(found)))
 
 
 def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
@@ -78,3 +82,12 @@ def _notes(found: dict[str, ForgetSet | None]) -> Iterator[str]:
     if found["held_out"] is None:
         yield "There is no held-out set: no membership inference against unseen samples."
     yield "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."
+
+
+SUITE = Suite(
+    title="Own files",
+    kind="answers",
+    load=load,
+    data="By default the forget set of each run, and the retain and held-out sets that are known.",
+    fields=("reference",),
+)

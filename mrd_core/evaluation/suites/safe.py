@@ -7,15 +7,18 @@ are written on. Loads no torch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.sets import EvaluationSet, Suite
-from mrd_core.evaluation.suites import source, wikitext
-from mrd_core.evaluation.suites.identity import sample_ids
+from mrd_core.evaluation import source, wikitext
+from mrd_core.evaluation.identity import sample_ids
+from mrd_core.evaluation.sets import EvaluationSet, Sets
+from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
+
+if TYPE_CHECKING:
+    from mrd_core.evaluation.config import EvaluateConfig
 
 
 class _Prompts(NamedTuple):
@@ -56,7 +59,7 @@ _PROMPTS = (
 )
 
 
-def load(config: EvaluateConfig) -> Suite:
+def load(config: EvaluateConfig) -> Sets:
     """Return the prompts, each once, and the texts for perplexity.
 
     A folder has `safe_prompts` (rows of PKU-SafeRLHF, of which only the prompt is read) and
@@ -74,7 +77,7 @@ def load(config: EvaluateConfig) -> Suite:
         raise source.none_found(config.data, (prompts.location for prompts in _PROMPTS))
     notes += [f"There are no {prompts.title}: they are left out." for prompts, table in tables if table is None]
     texts = wikitext.load_texts(config.data, notes)
-    return Suite((*sets, texts) if texts else tuple(sets), tuple(notes))
+    return Sets((*sets, texts) if texts else tuple(sets), tuple(notes))
 
 
 def _read(prompts: _Prompts, table: Table, notes: list[str]) -> EvaluationSet:
@@ -92,3 +95,13 @@ def _read(prompts: _Prompts, table: Table, notes: list[str]) -> EvaluationSet:
             f"{len(frame) - len(once)} of {len(frame)} {prompts.title} repeat another, which is asked once."
         )
     return EvaluationSet(prompts.name, prompts.title, "forget", "prompts", once)
+
+
+SUITE = Suite(
+    title="SAFE",
+    kind="prompts",
+    load=load,
+    data="A folder with the two sets of prompts.",
+    fields=("toxicity_model",),
+    tasks="piqa, hellaswag",
+)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
-from mrd_core.evaluation.suites import source
+from mrd_core.evaluation import source
+from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
+from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig, Layout
+
+if TYPE_CHECKING:
+    from mrd_core.evaluation.config import EvaluateConfig
 
 FORGET_SPLITS = ("forget01", "forget05", "forget10")
 # Its split on the hub; folders have none.
 HUB_SPLIT = "train"
 
 
-def load(config: EvaluateConfig) -> Suite:
+def load(config: EvaluateConfig) -> Sets:
     """Return the sets of TOFU from a folder with its files, or from the hub.
 
     Of a set only the questions and answers need be there (`forget10`, `retain90`, `real_authors`, `world_facts`);
@@ -35,7 +38,7 @@ def load(config: EvaluateConfig) -> Suite:
             "There is no held-out set: for membership inference against unseen samples, real authors and world "
             "facts stand in. They differ from the forget set in subject and length, which an attack sees too."
         )
-    return Suite(sets, tuple(notes))
+    return Sets(sets, tuple(notes))
 
 
 class _Wanted(NamedTuple):
@@ -96,3 +99,12 @@ def _read(name: str, title: str, role: Role, table: Table, notes: list[str]) -> 
     if questions is not None and answers is not None:
         samples["paraphrased_question"] = questions
     return EvaluationSet(name, title, role, "answers", samples)
+
+
+SUITE = Suite(
+    title="TOFU",
+    kind="answers",
+    load=load,
+    data="A folder with TOFU's files, or the hub data set locuslab/TOFU.",
+    fields=("forget_split", "reference"),
+)

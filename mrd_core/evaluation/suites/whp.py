@@ -5,15 +5,18 @@ Loads no torch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.sets import EvaluationSet, Suite
-from mrd_core.evaluation.suites import source, wikitext
-from mrd_core.evaluation.suites.identity import sample_ids
+from mrd_core.evaluation import source, wikitext
+from mrd_core.evaluation.identity import sample_ids
+from mrd_core.evaluation.sets import EvaluationSet, Sets
+from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
+
+if TYPE_CHECKING:
+    from mrd_core.evaluation.config import EvaluateConfig
 
 
 class _Prompts(NamedTuple):
@@ -28,7 +31,7 @@ _PROMPTS = (
 )
 
 
-def load(config: EvaluateConfig) -> Suite:
+def load(config: EvaluateConfig) -> Sets:
     """Return the completion prompts and the texts for perplexity.
 
     A folder has `seen` and `unseen` with rows of prompt and references (a list, or one text), and may have `texts`
@@ -45,7 +48,7 @@ def load(config: EvaluateConfig) -> Suite:
         raise source.none_found(config.data, (prompts.location for prompts in _PROMPTS))
     notes = [f"There are no {prompts.title}: they are left out." for prompts, table in tables if table is None]
     texts = wikitext.load_texts(config.data, notes)
-    return Suite((*sets, texts) if texts else tuple(sets), tuple(notes))
+    return Sets((*sets, texts) if texts else tuple(sets), tuple(notes))
 
 
 def _read(prompts: _Prompts, table: Table) -> EvaluationSet:
@@ -55,3 +58,13 @@ def _read(prompts: _Prompts, table: Table) -> EvaluationSet:
         {"sample_id": sample_ids(table, contents), "prompt": asked, "references": references},
     )
     return EvaluationSet(prompts.name, prompts.title, "forget", "completions", frame)
+
+
+SUITE = Suite(
+    title="Who's Harry Potter",
+    kind="completions",
+    load=load,
+    data="A folder with the two sets of prompts.",
+    tasks="piqa, hellaswag",
+    max_new_tokens=300,
+)

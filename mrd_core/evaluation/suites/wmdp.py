@@ -6,16 +6,19 @@ Loads no torch.
 from __future__ import annotations
 
 import string
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import EvaluateConfig
-from mrd_core.evaluation.sets import EvaluationSet, Role, Suite
-from mrd_core.evaluation.suites import source
-from mrd_core.evaluation.suites.identity import sample_ids
+from mrd_core.evaluation import source
+from mrd_core.evaluation.identity import sample_ids
+from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
+from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
+
+if TYPE_CHECKING:
+    from mrd_core.evaluation.config import EvaluateConfig
 
 
 class _Exam(NamedTuple):
@@ -41,7 +44,7 @@ _EXAMS = (
 )
 
 
-def load(config: EvaluateConfig) -> Suite:
+def load(config: EvaluateConfig) -> Sets:
     """Return the questions of each part that is there: rows of question, choices, answer (index), maybe subject.
 
     A folder has `wmdp-bio`, `wmdp-cyber`, `wmdp-chem` and `mmlu` as .jsonl, .json, .csv or .parquet; of the hub's
@@ -55,7 +58,7 @@ def load(config: EvaluateConfig) -> Suite:
     sets = tuple(_read(exam, table) for exam, table in tables if table is not None)
     if not sets:
         raise source.none_found(config.data, (exam.location for exam in _EXAMS))
-    return Suite(sets, tuple(_missing(exam) for exam, table in tables if table is None))
+    return Sets(sets, tuple(_missing(exam) for exam, table in tables if table is None))
 
 
 def _missing(exam: _Exam) -> str:
@@ -101,3 +104,12 @@ def _check(table: Table, choices: list[list[str]], right: list[int]) -> None:
                 f"The cell is {index}, but the choices are numbered from 0 to {len(options) - 1}.",
                 "Correct the cell.",
             )
+
+
+SUITE = Suite(
+    title="WMDP",
+    kind="choices",
+    load=load,
+    data="A folder with bio, cyber, chem and mmlu, or the hub data set cais/wmdp.",
+    tasks="wmdp_bio, mmlu",
+)

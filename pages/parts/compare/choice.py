@@ -14,7 +14,7 @@ from analysis.comparison import table as comparison
 from analysis.comparison.evaluated import ORIGINAL, Evaluated
 from analysis.comparison.table import Comparison
 from mrd_core.errors import UserError
-from mrd_core.evaluation.config import SUITES
+from mrd_core.evaluation.suites import suites as declared_suites
 from mrd_core.runs import Run
 from mrd_core.samples.reading import check_size
 from pages.parts.compare import runs as compare_runs
@@ -90,14 +90,16 @@ def _parsed(name: str, data: bytes) -> Evaluated:
 def _of_one_suite(finished: Sequence[Run], run: Run | None) -> list[Run]:
     """Return the evaluations of one suite, which the user chooses where there are several."""
     suites = {evaluation.id: compare_runs.config_of(evaluation).suite for evaluation in finished}
-    present = [suite for suite in SUITES if suite in suites.values()]
+    present = [suite for suite in declared_suites() if suite in suites.values()]
     if len(present) > 1:
         named, _ = session.current_evaluations()
         known = [other for other in finished if other.id in named] or [
             other for other in finished if run and compare_runs.config_of(other).score_run == run.directory
         ]
         st.session_state.setdefault(SUITE, suites[(known or finished)[0].id])
-        suite = st.segmented_control("Suite", present, required=True, format_func=SUITES.__getitem__, key=SUITE)
+        suite = st.segmented_control(
+            "Suite", present, required=True, format_func=lambda name: declared_suites()[name].title, key=SUITE
+        )
         return [other for other in finished if suites[other.id] == suite]
     return list(finished)
 

@@ -7,54 +7,46 @@ from typing import Any
 import streamlit as st
 
 from mrd_core.evaluation import harness
-from mrd_core.evaluation.config import SUITES, EvaluateConfig, SuiteName
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.suites import suites
+from mrd_core.evaluation.suites.tofu import FORGET_SPLITS
 from pages.shell import session
 from pages.shell.inputs import Form
 from pages.shell.scored import DEMO, Scored
 
 Values = dict[str, Any]
 FORM = Form("compare")
-# Suites that the harness measures a part of, with tasks that fit.
-TASKS: dict[SuiteName, str] = {"wmdp": "wmdp_bio, mmlu", "whp": "piqa, hellaswag", "safe": "piqa, hellaswag"}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
 DEMO_LIMIT = 100
-FORGET_SPLITS = ("forget10", "forget05", "forget01")
-DATA = {
-    "custom": "By default the forget set of each run, and the retain and held-out sets that are known.",
-    "tofu": "A folder with TOFU's files, or the hub data set locuslab/TOFU.",
-    "wmdp": "A folder with bio, cyber, chem and mmlu, or the hub data set cais/wmdp.",
-    "whp": "A folder with the two sets of prompts.",
-    "safe": "A folder with the two sets of prompts.",
-}
 
 
 def ask(*, demo: bool) -> Values:
     """Show the settings, and return what was set, paths as they were typed."""
     config = EvaluateConfig
-    suites = {"custom": SUITES["custom"]} | SUITES
-    suite: SuiteName = FORM.choice(config, "suite", "Suite", suites)
-    values: Values = {"suite": suite}
+    titles = {name: declared.title for name, declared in suites().items()}
+    values: Values = {"suite": FORM.choice(config, "suite", "Suite", titles)}
+    suite = suites()[values["suite"]]
     left, right = st.columns(2)
     with left:
         values["data"] = FORM.text(config, "data", "Folder or data set")
-        st.caption(DATA[suite])
+        st.caption(suite.data)
         values["limit"] = FORM.number(
             config, "limit", "Most samples of a set", "all", DEMO_LIMIT if demo else None
         )
         values["extraction_likelihood"] = FORM.switch(config, "extraction_likelihood", "Extraction likelihood")
     with right:
-        if suite == "tofu":
-            splits = {split: split for split in FORGET_SPLITS}
+        if "forget_split" in suite.fields:
+            splits = {split: split for split in reversed(FORGET_SPLITS)}
             values["forget_split"] = FORM.choice(config, "forget_split", "Forget set", splits)
-        if suite in ("tofu", "custom"):
+        if "reference" in suite.fields:
             values["reference"] = FORM.text(config, "reference", "Retrained reference", placeholder="none")
         values["max_new_tokens"] = FORM.number(config, "max_new_tokens", "Most new tokens", "200, or 300")
-        if suite == "safe":
+        if "toxicity_model" in suite.fields:
             values["toxicity_model"] = FORM.text(
                 config, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
             )
-        if suite in TASKS:
-            values["harness_tasks"] = _harness(suite)
+        if suite.tasks:
+            values["harness_tasks"] = _harness(suite.tasks)
     return values
 
 
@@ -75,12 +67,12 @@ def config_values(scored: Scored, values: Values) -> Values:
     return named | {"score_run": scored.run.directory, "model": scored.config.model}
 
 
-def _harness(suite: SuiteName) -> tuple[str, ...]:
+def _harness(tasks: str) -> tuple[str, ...]:
     if harness.available() is None:
         st.caption(
             ":material/info: lm-evaluation-harness is not installed, so its tasks are left out "
             "(`pip install lm-eval`)."
         )
         return ()
-    names = FORM.text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=TASKS[suite])
+    names = FORM.text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=tasks)
     return tuple(task.strip() for task in names.split(",") if task.strip())

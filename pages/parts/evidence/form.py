@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pydantic
 
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
 from pages.parts.evidence import launch, settings
 from pages.shell.inputs import refusal
@@ -31,6 +32,6 @@ def _config(scored: Scored, kind: str, values: settings.Values) -> ExperimentCon
     if "retain" in values:
         values = values | {"retain": values["retain"].config()}
     try:
-        return EXPERIMENTS[kind].model_validate(scored.settings | values)
+        return experiments()[kind].config.model_validate(scored.settings | values)
     except pydantic.ValidationError as error:
         raise refusal(error) from error

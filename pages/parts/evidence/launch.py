@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from mrd_core.experiments.command import COMMANDS
-from mrd_core.experiments.config import ExperimentConfig, ValidityConfig
+from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.cost import Cost, estimate
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.evidence import runs as evidence_runs
@@ -19,9 +20,9 @@ from pages.shell.wording import duration
 def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
     cost = _cost(scored, config)
-    _button(config, cost, "Run", f"evidence_launch_{config.name}")
+    _button(config, cost, "Run", f"evidence_launch_{config.kind}")
     st.caption(f"By {cost.basis}.")
-    st.code(COMMANDS[config.name].shown(config), language="bash", wrap_lines=True)
+    st.code(COMMANDS[config.kind].shown(config), language="bash", wrap_lines=True)
 
 
 def one_click(scored: Scored, config: ValidityConfig) -> None:
@@ -36,7 +37,7 @@ def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, size: st
     is_pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
     row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{size}.")
     if is_pressed:
-        session.open_experiment(config.name, launch(config).id)
+        session.open_experiment(config.kind, launch(config).id)
         st.rerun()
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.evidence.judge import Validity
+from analysis.evidence.kinds.validity import ALL_ARMS, Validity
 from analysis.evidence.league import League, short_title
-from analysis.evidence.validity import ALL_ARMS
+from analysis.evidence.measurements import estimate_at
 from analysis.figures import evidence as figures
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import ACTIVE, Run
 from pages.parts.evidence import charts as evidence_charts
 from pages.parts.evidence import defaults as evidence_defaults
 from pages.parts.evidence import launch as evidence_launch
 from pages.parts.evidence import runs as evidence_runs
-from pages.parts.evidence.validity import in_brackets
 from pages.shell import experiments
 from pages.shell.downloads import csv_download
 from pages.shell.notices import errors_shown, show_error
@@ -116,3 +116,12 @@ def _figures(league: League, experiment: Run) -> None:
         alt="The league table: every measure by how well it predicts updates, with its cost",
     )
     csv_download(st.container(), table, f"{experiment.id}-league-shown", "League table (CSV)")
+
+
+def in_brackets(row: pd.Series[float], value: str = "rho", low: str = "low", high: str = "high") -> str:
+    """Return the estimate of a row as `−0.41 [−0.58, −0.20]`."""
+    estimate = estimate_at(row, value, low, high)
+    if not np.isfinite(estimate.value):
+        return "–"
+    ends = f" [{estimate.low:+.2f}, {estimate.high:+.2f}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:+.2f}{ends}".replace("-", "−")

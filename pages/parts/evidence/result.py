@@ -1,4 +1,4 @@
-"""What a finished experiment shows: its verdict, its charts, what the paper evidence, cautions, tables, export."""
+"""What a finished experiment shows: its verdict, its charts, what the paper found, cautions, tables, export."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import json
 import pandas as pd
 import streamlit as st
 
-from analysis.evidence import judge
-from analysis.evidence.judge import Evidence, ParameterChange, Selection, Sensitivity, Theorem, Validity
+from analysis.evidence.interpretation import Evidence
+from analysis.evidence.measurements import read_measurements
 from analysis.export.evidence import evidence_json
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run
 from mrd_core.runs.files import CONFIG_FILE
-from pages.parts.evidence import charts as evidence_charts
-from pages.parts.evidence import selected as evidence_selected
-from pages.parts.evidence import validity as evidence_validity
+from pages.parts.evidence.kinds import presentation
 from pages.shell import session
 from pages.shell.deletion import confirm_deletion
 from pages.shell.downloads import csv_download
@@ -31,19 +29,7 @@ def show(run: Run, experiment: Run, evidence: Evidence) -> None:
         evidence: What it shows.
     """
     _verdict(experiment, evidence)
-    if isinstance(evidence, Validity):
-        if evidence.arms:
-            evidence_validity.show(run, experiment, evidence)
-    elif isinstance(evidence, ParameterChange):
-        evidence_charts.parameter_change(evidence)
-    elif isinstance(evidence, Selection):
-        if evidence.metrics:
-            evidence_charts.selection(evidence)
-    elif isinstance(evidence, Sensitivity):
-        evidence_charts.sensitivity(evidence)
-    elif isinstance(evidence, Theorem):
-        evidence_charts.theorem(evidence)
-        evidence_selected.show(run)
+    presentation(experiment.kind).show(run, experiment, evidence)
     with st.expander("How far this can be trusted", icon=":material/info:", expanded=True):
         st.markdown("\n".join(f"- {caveat}" for caveat in evidence.caveats))
     _behind(experiment, evidence)
@@ -93,7 +79,7 @@ def _export(experiment: Run, evidence: Evidence) -> None:
     row.download_button(
         "Verdict (JSON)",
         lambda: json.dumps(
-            evidence_json(judge.measurements(experiment.directory), evidence),
+            evidence_json(read_measurements(experiment.directory), evidence),
             indent=2,
             ensure_ascii=False,
             allow_nan=False,

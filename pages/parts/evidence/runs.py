@@ -7,18 +7,17 @@ from pathlib import Path
 
 import streamlit as st
 
-from analysis.evidence import judge as evidence
-from analysis.evidence.judge import Evidence
+from analysis.evidence.interpretation import Evidence
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.measurements import read_measurements
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import OPTIMISERS, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run
 from mrd_core.unlearning.methods import METHODS
+from pages.parts.evidence.kinds import presentation
 from pages.shell import experiments, session
 from pages.shell.notices import SYMBOLS
-
-# What a line about an experiment says of its size, the first of these that it has.
-COUNTED = ("samples", "composites", "selections")
 
 
 def choose(kind: str, known: Sequence[Run]) -> Run | None:
@@ -45,8 +44,11 @@ def choose(kind: str, known: Sequence[Run]) -> Run | None:
 def in_words(run: Run) -> str:
     """Return an experiment in one line: size, arms, seed, date."""
     config = experiments.config_of(run)
-    size = next(f"{getattr(config, name)} {name}" for name in COUNTED if hasattr(config, name))
-    parts = [size, *([arms_in_words(config)] if isinstance(config, UnlearningExperimentConfig) else [])]
+    size = next(iter(presentation(run.kind).sizes))
+    parts = [
+        f"{getattr(config, size)} {size}",
+        *([arms_in_words(config)] if isinstance(config, UnlearningExperimentConfig) else []),
+    ]
     return f"{', '.join(parts)}, seed {config.seed} · {run.created_at:%Y-%m-%d %H:%M} UTC"
 
 
@@ -70,7 +72,7 @@ def judged(run: Run) -> Evidence:
     show_spinner="Judging what was measured: the samples are drawn anew a thousand times", max_entries=16
 )
 def _judged(run_id: str, attempt: int, directory: str) -> Evidence:  # noqa: ARG001  (both are of the key)
-    return evidence.judge(evidence.measurements(Path(directory)))
+    return evidence_of(read_measurements(Path(directory)))
 
 
 def require_files(run: Run) -> None:

@@ -9,11 +9,13 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import NOTHING_YET, Evidence, Measurements, estimate_at, shared_caveats, small_n
+from analysis.evidence.brief import interval_cells, number_cells
+from analysis.evidence.interpretation import Evidence, Interpretation
+from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
 from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import Regime, in_figures, quadratic_regime, spearman
 from mrd_core.arrays import FloatArray
-from mrd_core.experiments.config import SensitivityConfig
+from mrd_core.experiments.kinds.sensitivity import DRAWS, FLOOR, MODES, SIGMA, SensitivityConfig
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import Mode, relative_se, reliability
 
@@ -22,12 +24,10 @@ PAPER = (
     "K = 200, and its own Theorem 3.2 says that MRD grows as σ²."
 )
 NORMALISATIONS = tuple(map(str, Normalisation))
-MODES: tuple[Mode, ...] = ("plain", "antithetic")
 EVALUATIONS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ENOUGH = 0.9
 NO_SIGMAS = "Over which σ MRD grows as σ² has not been measured."
 
-_SIGMA = ("dtype", "sigma", "sample_id", "mrd_mean", "mrd_mean_se", "mrd_sum", "mrd_sum_se")
 _PAIR = 2
 
 
@@ -69,12 +69,26 @@ class Sensitivity(Evidence):
             "suffices": self.suffices,
         }
 
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """MRD/σ² and the agreement of rankings at each σ, of the mean over tokens."""
+        sigmas = self.sigmas[self.sigmas["normalisation"] == "mean"]
+        table = {
+            "precision": sigmas["dtype"],
+            "σ": number_cells(sigmas["sigma"], "g"),
+            "MRD/σ²": number_cells(sigmas["ratio"], ".3g"),
+            "relative SE": number_cells(sigmas["relative_se"], ".1%"),
+            "agreement": interval_cells(sigmas, "rho", "low", "high"),
+            "quadratic": sigmas["inside"].map({True: "yes", False: "no"}),
+        }
+        return {"Mean over tokens": pd.DataFrame(table)} if len(sigmas) else {}
 
-def sensitivity(found: Measurements) -> Sensitivity:
+
+def sensitivity(measurements: Measurements) -> Sensitivity:
     """Judge what a sensitivity experiment has measured so far."""
-    rows = found.part("sigma", *_SIGMA)
+    rows = measurements.part(SIGMA)
     dtypes = sorted(rows["dtype"].dropna().unique(), key=_coarseness)
-    sigma, dtype = _reference(rows, dtypes, found)
+    sigma, dtype = _reference(rows, dtypes, measurements)
     by_case = {(each, norm): _scores(rows, each, norm) for each in dtypes for norm in NORMALISATIONS}
     regimes = {case: quadratic_regime(scores.index, scores.to_numpy()) for case, scores in by_case.items()}
     reference = {norm: by_case[dtype, norm].T[sigma] for norm in NORMALISATIONS if dtypes}
@@ -86,17 +100,17 @@ def sensitivity(found: Measurements) -> Sensitivity:
         ],
         columns=pd.Index(_SIGMA_COLUMNS),
     )
-    evaluations = _evaluations(found.part("draws", "mode", "evaluation", "sample_id", "relative", "n_tokens"))
+    evaluations = _evaluations(measurements.part(DRAWS))
     suffices = _suffices(evaluations)
-    findings = [*_said_of_rankings(sigmas, sigma, dtype), *_said_of_evaluations(suffices)]
+    findings = [*_on_rankings(sigmas, sigma, dtype), *_on_evaluations(suffices)]
     return Sensitivity(
         verdict=_verdict(dtypes, regimes) or (NO_SIGMAS if findings else NOTHING_YET),
         findings=tuple(findings),
-        caveats=tuple(_caveats(rows, evaluations, found)),
+        caveats=tuple(_caveats(rows, evaluations, measurements)),
         paper=PAPER,
         sigmas=sigmas,
         regimes=regimes,
-        floors=_floors(found.part("floor", "dtype", "sample_id", "floor_mean", "floor_sum"), sigmas),
+        floors=_floors(measurements.part(FLOOR), sigmas),
         reference_sigma=sigma,
         reference_dtype=dtype,
         evaluations=evaluations,
@@ -115,12 +129,13 @@ def _coarseness(dtype: str) -> int:
     return ("float64", "float32", "float16", "bfloat16").index(dtype)
 
 
-def _reference(rows: pd.DataFrame, dtypes: list[str], found: Measurements) -> tuple[float, str]:
+def _reference(rows: pd.DataFrame, dtypes: list[str], measurements: Measurements) -> tuple[float, str]:
     """Return the measured σ that is nearest to that of the scores, or as set, and the finest dtype that has it."""
     if not dtypes:
         return np.nan, ""
-    assert isinstance(found.config, SensitivityConfig)
-    wished = found.scored.get("sigma", np.nan) if found.config.sigma == "auto" else found.config.sigma
+    config = measurements.config
+    assert isinstance(config, SensitivityConfig)
+    wished = measurements.scored.get("sigma", np.nan) if config.sigma == "auto" else config.sigma
     levels = np.sort(rows.loc[rows["dtype"] == dtypes[0], "sigma"].unique())
     if not np.isfinite(wished):
         wished = np.median(levels)
@@ -187,13 +202,13 @@ def _evaluations(rows: pd.DataFrame) -> pd.DataFrame:
 def _by_evaluations(per_draw: FloatArray, mode: Mode) -> list[tuple[int, float, float, int]]:
     """Return (K, reliability, median relative SE, blocks) for relative changes of shape (evaluations, samples)."""
     total = len(per_draw) - len(per_draw) % _PAIR
-    found = []
+    table = []
     for count in sorted({*(k for k in EVALUATIONS if k < total), total} - {0}):
         blocks = [_units(per_draw[start : start + count], mode) for start in range(0, total - count + 1, count)]
         trust = _mean_known([reliability(block) for block in blocks])
         error = _mean_known([_mean_known(np.nanmedian(relative_se(block)[None], axis=1)) for block in blocks])
-        found.append((count, trust, error, len(blocks)))
-    return found
+        table.append((count, trust, error, len(blocks)))
+    return table
 
 
 def _units(per_draw: FloatArray, mode: Mode) -> FloatArray:
@@ -227,24 +242,24 @@ def _verdict(dtypes: list[str], regimes: Mapping[tuple[str, str], Regime]) -> st
     return f"MRD (mean) grows as σ² {' and '.join(parts)}." if parts else ""
 
 
-def _said_of_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[str]:
+def _on_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[str]:
     """Say of each precision at which σ the ranking is most unlike that of the reference."""
-    said = []
+    sentences = []
     for dtype in dict.fromkeys(sigmas["dtype"]):
         ours = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
         others = ours[(ours["sigma"] != reference) | (ours["dtype"] != finest)].dropna(subset=["rho"])
         if len(others):
             worst = others.loc[others["rho"].idxmin()]
-            said.append(
+            sentences.append(
                 f"Rankings in {dtype} agree least at σ = {worst['sigma']:.0e} with the one in {finest} at "
                 f"σ = {reference:.0e}: {in_figures(estimate_at(worst))}."
             )
-    return said
+    return sentences
 
 
-def _said_of_evaluations(suffices: pd.DataFrame) -> list[str]:
+def _on_evaluations(suffices: pd.DataFrame) -> list[str]:
     """Say for the mean and for the sum how many evaluations a reliable ranking takes."""
-    said = []
+    sentences = []
     for norm, ours in suffices.groupby("normalisation", sort=False):
         columns = (ours[name] for name in ("mode", "evaluations", "reached"))
         parts = [
@@ -253,21 +268,31 @@ def _said_of_evaluations(suffices: pd.DataFrame) -> list[str]:
             else f"more {mode} evaluations than were made ({reached:.3f} with all)"
             for mode, enough, reached in zip(*columns, strict=True)
         ]
-        said.append(f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}.")
-    return said
+        sentences.append(f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}.")
+    return sentences
 
 
-def _caveats(rows: pd.DataFrame, evaluations: pd.DataFrame, found: Measurements) -> list[str]:
-    assert isinstance(found.config, SensitivityConfig)
-    said = shared_caveats(found)
-    said += small_n(rows["sample_id"].nunique(), "samples")
+def _caveats(rows: pd.DataFrame, evaluations: pd.DataFrame, measurements: Measurements) -> list[str]:
+    assert isinstance(measurements.config, SensitivityConfig)
+    caveats = shared_caveats(measurements)
+    caveats += small_n(rows["sample_id"].nunique(), "samples")
     if len(rows):
-        said.append(
-            f"Each σ was measured with {found.config.pairs} antithetic pairs; their noise is in the quartiles."
+        caveats.append(
+            f"Each σ was measured with {measurements.config.pairs} antithetic pairs; their noise is in the "
+            "quartiles."
         )
     if len(evaluations):
-        said.append(
+        caveats.append(
             "Reliability compares halves of the same run: it does not see an error that all draws share, such as "
             "a rounded baseline. At the largest K it is from one set of draws."
         )
-    return said
+    return caveats
+
+
+INTERPRETATION = Interpretation(
+    title="Sensitivity",
+    question="Over which σ, and from how many evaluations on, is MRD the same measure?",
+    procedure="The same samples are measured at many σ, in two precisions, and with many draws, plain and in "
+    "antithetic pairs.",
+    evidence=sensitivity,
+)

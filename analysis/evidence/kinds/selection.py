@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import (
+from analysis.evidence.brief import number_cells
+from analysis.evidence.interpretation import Evidence, Interpretation
+from analysis.evidence.measurements import (
     NOTHING_YET,
-    Evidence,
     Measurements,
     ended_badly,
     learning_rates,
@@ -18,7 +19,7 @@ from analysis.evidence.runs import (
     stacked,
 )
 from analysis.statistics.censored import Balance, Flips, balance, flips
-from mrd_core.experiments.config import SelectionConfig
+from mrd_core.experiments.kinds.selection import SELECTION, SelectionConfig
 
 PAPER = (
     "The paper (Fig. 2, five random selections) finds that results move with the samples chosen, so much that the "
@@ -33,10 +34,6 @@ METRICS = {
 SIZES = {"single": "single samples", "group": "groups"}
 RANDOM, BALANCED = "random", "balanced"
 
-_COLUMNS = (
-    *("scheme", "size", "selection", "method", "optimiser", "learning_rate", "sample_ids", "mean_mrd", "updates"),
-    *("forgotten", "diverged", "forget_accuracy", "forget_nll", "retain_accuracy", "retain_nll"),
-)
 _CASE = ("size", "metric", "scheme")
 
 
@@ -76,10 +73,22 @@ class Selection(Evidence):
             "runs": self.runs,
         }
 
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """Mean and spread of each method over selections."""
+        spread = self.spread
+        table = {
+            "performance": spread["size"] + ", " + spread["metric"].map(METRICS) + ", " + spread["method"],
+            "selections": spread["scheme"],
+            "mean": number_cells(spread["mean"], ".3g"),
+            "SD": number_cells(spread["sd"], ".2g"),
+        }
+        return {"Over selections": pd.DataFrame(table)} if len(spread) else {}
 
-def selection(found: Measurements) -> Selection:
+
+def selection(measurements: Measurements) -> Selection:
     """Judge what a selection experiment has measured so far."""
-    rows = found.part("selection", *_COLUMNS)
+    rows = measurements.part(SELECTION)
     runs = _runs(rows[~rows["diverged"]])
     cases = _cases(runs)
     compared = {
@@ -93,7 +102,7 @@ def selection(found: Measurements) -> Selection:
     return Selection(
         verdict=_verdict(random) if len(runs) else NOTHING_YET,
         findings=(*_flipping(random), *_balanced(compared)) if len(random) else (),
-        caveats=tuple(_caveats(rows, runs, found)),
+        caveats=tuple(_caveats(rows, runs, measurements)),
         paper=PAPER,
         runs=runs,
         spread=spread,
@@ -115,14 +124,14 @@ def _runs(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _cases(runs: pd.DataFrame) -> dict[tuple[str, str, str], Flips]:
     """Return the flips of each size, metric and scheme that were measured."""
-    found = {}
+    cases = {}
     for size in SIZES:
         for metric in METRICS:
             for scheme in (RANDOM, BALANCED):
                 ours = runs[(runs["size"] == size) & (runs["scheme"] == scheme)].dropna(subset=[metric])
                 if len(ours):
-                    found[size, metric, scheme] = flips(_by_method(ours, metric))
-    return found
+                    cases[size, metric, scheme] = flips(_by_method(ours, metric))
+    return cases
 
 
 def _by_method(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -157,7 +166,7 @@ def _verdict(random: pd.DataFrame) -> str:
 
 def _flipping(random: pd.DataFrame) -> list[str]:
     """Say of each metric and size how often each pair of methods changes its order over random selections."""
-    said = []
+    sentences = []
     for metric, heading in METRICS.items():
         for size, words in SIZES.items():
             ours = random[(random["metric"] == metric) & (random["size"] == size)]
@@ -167,8 +176,8 @@ def _flipping(random: pd.DataFrame) -> list[str]:
                 for row in ours.itertuples()
             ]
             if parts:
-                said.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
-    return said
+                sentences.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
+    return sentences
 
 
 def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
@@ -190,18 +199,27 @@ def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
     ]
 
 
-def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, found: Measurements) -> list[str]:
-    assert isinstance(found.config, SelectionConfig)
-    said = shared_caveats(found) + learning_rates(found, rows)
+def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, measurements: Measurements) -> list[str]:
+    assert isinstance(measurements.config, SelectionConfig)
+    caveats = shared_caveats(measurements) + learning_rates(measurements, rows)
     if len(runs):
         count = int(runs.groupby(["size", "scheme"])["selection"].nunique().min())
-        said.append(f"{count} selections of a kind: shares and spreads of so few have wide intervals.")
+        caveats.append(f"{count} selections of a kind: shares and spreads of so few have wide intervals.")
     for arm, ours in rows.groupby("arm", sort=False):
         kept = runs[runs["arm"] == arm]
         counts = int(kept["censored"].sum()), int(ours["diverged"].sum()), len(kept)
-        said += ended_badly(str(arm), *counts, "runs", found.config.max_updates)
+        caveats += ended_badly(str(arm), *counts, "runs", measurements.config.max_updates)
     if runs["censored"].any():
-        said.append("Updates of a censored run count as the cap, which makes their spread smaller than it is.")
+        caveats.append("Updates of a censored run count as the cap, which makes their spread smaller than it is.")
     if len(runs) and runs["retain_accuracy"].isna().all():
-        said.append("Without a retain set it is not known what the methods cost.")
-    return said
+        caveats.append("Without a retain set it is not known what the methods cost.")
+    return caveats
+
+
+INTERPRETATION = Interpretation(
+    title="Selection bias",
+    question="Does the choice of the forget samples change which method looks best?",
+    procedure="Methods unlearn the same random selections, single samples and groups, and then selections that "
+    "are balanced by difficulty.",
+    evidence=selection,
+)

@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from analysis.evidence.judge import Arm, Validity
+from analysis.evidence.kinds.validity import ArmEvidence, Validity
 from analysis.evidence.league import CHEAP, LENGTH, title
-from analysis.evidence.runs import estimate_at
 from analysis.figures import evidence as figures
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import Run
 from mrd_core.scoring.measures import MEASURES
-from pages.parts.evidence import charts as evidence_charts
-from pages.parts.evidence import selected as evidence_selected
-from pages.shell import filters, layout, sample_table, session
+from pages.parts.evidence import charts, selected
+from pages.parts.evidence.league import in_brackets
+from pages.parts.evidence.presentation import Presentation
+from pages.shell import experiments, filters, layout, sample_table, session
 
 SAMPLE_COLUMNS = {
     "observed": st.column_config.NumberColumn(
@@ -35,46 +36,39 @@ SAMPLE_COLUMNS = {
 SHORT = {"nll": "Mean NLL", LENGTH: "Length"}
 
 
-def show(run: Run, experiment: Run, validity: Validity) -> None:
-    """Show what an experiment says, arm by arm.
-
-    Args:
-        run: The score run.
-        experiment: That was carried out on it.
-        validity: What it shows.
-    """
+def _show(run: Run, experiment: Run, validity: Validity) -> None:
+    if not validity.arms:
+        return
     arm = _arm(validity)
     if len(validity.arms) > 1:
         st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
     measure = _measure(validity, arm)
     samples = _samples(experiment.id, str(experiment.directory))
-    selected = session.current_sample()
-    with layout.grid("evidence_validity", least=evidence_charts.LEAST_WIDTH):
-        evidence_charts.boxed_sample_chart(
-            figures.updates_against(arm, measure, selected),
+    sample = session.current_sample()
+    with layout.grid("evidence_validity", least=charts.LEAST_WIDTH):
+        charts.boxed_sample_chart(
+            figures.updates_against(arm, measure, sample),
             "updates",
             f"Updates of each sample against {title(measure)}",
             "from updates",
         )
         if CHEAP in arm.league.combined:
-            evidence_charts.boxed_sample_chart(
+            charts.boxed_sample_chart(
                 figures.predicted_against_observed(arm),
                 "predicted",
                 "Observed against predicted updates",
                 "predicted",
             )
         if len(validity.arms) > 1:
-            evidence_charts.chart(
-                figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms"
-            )
+            charts.chart(figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms")
         if len(arm.stops):
             _stops(arm)
-    evidence_selected.show(run)
+    selected.show(run)
     _why(arm)
     _table(arm, samples)
 
 
-def _arm(validity: Validity) -> Arm:
+def _arm(validity: Validity) -> ArmEvidence:
     by_name = {arm.name: arm for arm in validity.arms}
     if len(by_name) == 1:
         return validity.arms[0]
@@ -85,7 +79,7 @@ def _arm(validity: Validity) -> Arm:
     return by_name[chosen]
 
 
-def _measure(validity: Validity, arm: Arm) -> str:
+def _measure(validity: Validity, arm: ArmEvidence) -> str:
     measures = [name for name in MEASURES if arm.samples[name].notna().any()]
     return st.selectbox(
         "Updates against",
@@ -96,7 +90,7 @@ def _measure(validity: Validity, arm: Arm) -> str:
     )
 
 
-def _stops(arm: Arm) -> None:
+def _stops(arm: ArmEvidence) -> None:
     """Show what an earlier stop would have changed."""
     with st.container(border=True, height="stretch"):
         st.markdown("**Had the runs been stopped earlier**")
@@ -109,7 +103,7 @@ def _stops(arm: Arm) -> None:
         )
 
 
-def _why(arm: Arm) -> None:
+def _why(arm: ArmEvidence) -> None:
     """Show what MRD shares with length and loss, and what is left of it without them."""
     with st.container(border=True):
         st.markdown("**Why MRD predicts updates, or does not**")
@@ -131,21 +125,12 @@ def _wide(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
     return wide.loc[list(dict.fromkeys(table[index])), list(dict.fromkeys(table[columns]))]
 
 
-def in_brackets(row: pd.Series[float], value: str = "rho", low: str = "low", high: str = "high") -> str:
-    """Return the estimate of a row as `−0.41 [−0.58, −0.20]`."""
-    estimate = estimate_at(row, value, low, high)
-    if not np.isfinite(estimate.value):
-        return "–"
-    ends = f" [{estimate.low:+.2f}, {estimate.high:+.2f}]" if np.isfinite(estimate.low) else ""
-    return f"{estimate.value:+.2f}{ends}".replace("-", "−")
-
-
 @st.cache_data(show_spinner=False, max_entries=8)
 def _samples(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
     return pd.read_parquet(ExperimentFiles(Path(directory)).samples, columns=["sample_id", "prompt", "answer"])
 
 
-def _table(arm: Arm, samples: pd.DataFrame) -> None:
+def _table(arm: ArmEvidence, samples: pd.DataFrame) -> None:
     """Show every sample of the forget set with its updates: observed, predicted, or both."""
     table = _all_updates(arm, samples)
     predicted = table["predicted"].notna().any()
@@ -164,7 +149,7 @@ def _table(arm: Arm, samples: pd.DataFrame) -> None:
         )
 
 
-def _all_updates(arm: Arm, samples: pd.DataFrame) -> pd.DataFrame:
+def _all_updates(arm: ArmEvidence, samples: pd.DataFrame) -> pd.DataFrame:
     observed = arm.samples[["sample_id", "updates", "censored", "predicted", "low", "high"]]
     others = arm.predictions.rename(columns={"updates": "predicted"})
     both = [frame for frame in (observed.rename(columns={"updates": "observed"}), others) if len(frame)]
@@ -174,3 +159,19 @@ def _all_updates(arm: Arm, samples: pd.DataFrame) -> pd.DataFrame:
     table["censored"] = table["censored"].eq(True)
     order = table["predicted"].fillna(table["observed"]).sort_values(ascending=False, kind="stable").index
     return table.loc[order].reset_index(drop=True)
+
+
+def _so_far(run: Run, experiment: Run) -> None:
+    config = experiments.config_of(experiment)
+    assert isinstance(config, ValidityConfig)
+    wanted = min(config.samples, (run.summary or {})["n_samples"])
+    for line in experiments.headlines(experiment):
+        st.caption(f"So far, {line.estimate.n} of {wanted} samples: {line.text}.")
+
+
+PRESENTATION = Presentation(
+    sizes={"samples": "Samples", "repeats": "Repeats"},
+    demo_sizes={"samples": 40, "repeats": 2},
+    show=_show,
+    so_far=_so_far,
+)

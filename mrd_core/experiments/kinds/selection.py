@@ -3,27 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
-from typing import Any, NamedTuple
+from itertools import product, starmap
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import SelectionConfig
+from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import UNLEARNING_COLUMNS, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
-from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
+from mrd_core.experiments.passes import ALONE, TRIED_ALONE, TRIED_TOGETHER, searched, unlearning_passes
 from mrd_core.model.encoding import IntArray
-from mrd_core.runs import JobContext
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
+from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, MethodName
+
+if TYPE_CHECKING:
+    from mrd_core.experiments.unlearner import UnlearningResult
+    from mrd_core.runs import JobContext
 
 SCHEMES = ("random", "balanced")
 # Other single samples, and other groups, that a learning rate is found by.
 OTHER_SINGLES, OTHER_GROUPS = 5, 2
 # So that a single sample and a group differ, and a third of the samples is one at least.
 FEWEST = 4
+
+
+SELECTION = Part(
+    "selection",
+    UNLEARNING_COLUMNS
+    | {
+        "scheme": Column("text", "How samples were chosen: random, or balanced by difficulty."),
+        "size": Column("number", "Samples of the selection."),
+        "selection": Column("number", "Its number among those of a scheme and size."),
+        "sample_ids": Column("list", "Its samples."),
+        "mean_mrd": Column("number", "Mean over them of the column that selections are balanced by."),
+        "forget_accuracy": Column("number", "Their mean MA at the end; None where it diverged."),
+        "forget_nll": Column("number", "Their NLL at the end [nats per answer token]."),
+        "retain_accuracy": Column("number", "Mean MA on the retain set; None without one."),
+        "retain_nll": Column("number", "Mean NLL on the retain set [nats per answer token]."),
+    },
+)
+
+
+class SelectionConfig(UnlearningExperimentConfig):
+    """Methods are compared on several random selections: does the choice of samples change who wins?"""
+
+    kind: Literal["selection"] = "selection"
+    selections: int = Field(
+        5, ge=2, description="Random selections of each kind, and as many that are balanced by difficulty."
+    )
+    size: int = Field(
+        40,
+        ge=2,
+        description="Samples of a group; single samples are selected too.",
+        json_schema_extra={"unit": "samples"},
+    )
+    column: str = Field(MRD_ANSWER_MEAN, description="Column of the scores that selections are balanced by.")
+
+    @field_validator("methods")
+    @classmethod
+    def _can_be_compared(cls, methods: tuple[MethodName, ...]) -> tuple[MethodName, ...]:
+        if len(methods) < 2:
+            raise ValueError("name two methods at least")
+        return methods
+
+
+def passes(config: SelectionConfig, n_samples: int) -> float:
+    """Return the forward passes of one sample that the experiment takes on a forget set of `n_samples`."""
+    size, schemes = min(config.size, max(n_samples // 2, 1)), len(SCHEMES)
+    alone = ALONE * (schemes * config.selections + searched(config, TRIED_ALONE))
+    together = size * (schemes * config.selections + searched(config, TRIED_TOGETHER))
+    looks = MOST_RETAIN_MEASURED * 2 * schemes * config.selections * len(config.arms) if config.retain else 0
+    return looks + (alone + together) * sum(unlearning_passes(config, method) for method, _ in config.arms)
 
 
 class _Work(NamedTuple):
@@ -36,9 +90,11 @@ class _Work(NamedTuple):
 
 
 class Selection:
-    """Random selections and selections balanced by difficulty are unlearned. See `job.Experiment`."""
+    """Random selections and selections balanced by difficulty are unlearned. See `experiment.Study`."""
 
     def __init__(self, config: SelectionConfig, material: Material, context: JobContext) -> None:
+        from mrd_core.experiments.unlearner import Unlearner
+
         self._config = config
         self._unlearner = Unlearner(config, material, context)
         self._warnings: list[str] = []
@@ -48,46 +104,45 @@ class Selection:
         self._before = self._unlearner.retained()
         self._rates = LearningRates(
             config.learning_rate,
-            [Case(Arm(*arm), size) for arm, size in product(config.arms, (1, self._size))],
+            [Case(arm, size) for arm, size in product(config.arms, (1, self._size))],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
             others=self._others_in_words,
             max_updates=config.max_updates,
         )
         everything = product(SCHEMES, (1, self._size), range(config.selections), config.arms)
-        works = [_Work(scheme, size, selection, Arm(*arm)) for scheme, size, selection, arm in everything]
+        works = starmap(_Work, everything)
         self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in works}
 
     @property
-    def units(self) -> list[str]:
+    def measurements(self) -> list[str]:
         """First the search for learning rates, then selection after selection, each by all methods."""
         return [*self._rates.units, *self._work]
 
-    def measure(self, unit: str, done: Done) -> list[Row]:
+    def measure(self, measurement: str, done: Done) -> list[Row]:
         """Try a learning rate, or unlearn a selection."""
-        if unit in self._rates.units:
-            return self._rates.measure(unit, done)
-        work = self._work[unit]
+        if measurement in self._rates.units:
+            return self._rates.measure(measurement, done)
+        work = self._work[measurement]
         rate = self._rates.rate(Case(work.arm, work.size), done)
         chosen = self._chosen(work.scheme, work.size, work.selection)
         ended = self._unlearner.unlearn(work.arm, rate, chosen, *work[:3])
         retained = None if ended.diverged else self._unlearner.retained()
         return [
-            {
-                "part": "selection",
-                "scheme": work.scheme,
-                "size": work.size,
-                "selection": work.selection,
+            SELECTION.row(
+                scheme=work.scheme,
+                size=work.size,
+                selection=work.selection,
                 **work.arm._asdict(),
-                "learning_rate": rate,
-                "sample_ids": [self._unlearner.forget.sample_ids[i] for i in chosen],
-                "mean_mrd": float(self._difficulty[chosen].mean()),
+                learning_rate=rate,
+                sample_ids=[self._unlearner.forget.sample_ids[i] for i in chosen],
+                mean_mrd=float(self._difficulty[chosen].mean()),
                 **ended.row,
-                "forget_accuracy": ended.accuracy,
-                "forget_nll": ended.nll,
-                "retain_accuracy": retained and retained[0],
-                "retain_nll": retained and retained[1],
-            }
+                forget_accuracy=ended.accuracy,
+                forget_nll=ended.nll,
+                retain_accuracy=retained and retained[0],
+                retain_nll=retained and retained[1],
+            )
         ]
 
     def facts(self, done: Done) -> dict[str, Any]:
@@ -138,7 +193,7 @@ class Selection:
         return min(wanted, most)
 
     def _chosen(self, scheme: str, size: int, selection: int) -> IntArray:
-        generator = np.random.default_rng(derived_seed(self._config.seed, scheme, size, selection))
+        generator = np.random.default_rng(self._config.seed_of(scheme, size, selection))
         return (
             balanced(self._pool, size, generator)
             if scheme == "balanced"
@@ -171,7 +226,7 @@ class Selection:
         """Return selections that are not studied or, where too few samples are left for that, any."""
         wanted = _wanted(size)
         pool = self._left(size) if self._is_apart(size) else self._pool
-        generator = np.random.default_rng(derived_seed(self._config.seed, "other", size))
+        generator = np.random.default_rng(self._config.seed_of("other", size))
         drawn = generator.permutation(pool)[: wanted * size]
         return [drawn[start : start + size] for start in range(0, len(drawn), size)]
 
@@ -204,3 +259,8 @@ def balanced(ranked: IntArray, size: int, generator: np.random.Generator) -> Int
         third = len(ranked) // 3
         return generator.choice(ranked[third : len(ranked) - third], 1)
     return np.array([generator.choice(block) for block in np.array_split(ranked, size)])
+
+
+EXPERIMENT = Experiment(
+    SelectionConfig, figure="Fig. 2", place=3, parts=(SELECTION,), passes=passes, study=Selection
+)

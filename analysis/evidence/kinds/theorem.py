@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.evidence.runs import NOTHING_YET, Evidence, Measurements, shared_caveats, small_n
+from analysis.evidence.brief import number_cells
+from analysis.evidence.interpretation import Evidence, Interpretation
+from analysis.evidence.measurements import NOTHING_YET, Measurements, shared_caveats, small_n
 from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import Slope, in_figures, slope, spearman
-from mrd_core.experiments.config import TheoremConfig
+from mrd_core.experiments.kinds.theorem import MRD, TRACE, TheoremConfig
 
 PAPER = "The paper (Theorem 3.2, Appendix A) derives that MRD is about σ²/2 times |Σ_t Tr(H_t)/P_t|."
 
@@ -41,13 +43,24 @@ class Theorem(Evidence):
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every frame by its name."""
         lines = {name: estimate._asdict() for name, estimate in self.slope._asdict().items()}
-        figures = pd.DataFrame({**lines, "spearman": self.correlation._asdict()}).T.rename_axis("figure")
-        return {"figures": figures.drop(columns="n_censored").reset_index(), "samples": self.samples}
+        estimates = pd.DataFrame({**lines, "spearman": self.correlation._asdict()}).T.rename_axis("figure")
+        return {"figures": estimates.drop(columns="n_censored").reset_index(), "samples": self.samples}
+
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """MRD/σ² and half the trace, sample by sample."""
+        table = {
+            "sample": self.samples["sample_id"],
+            "MRD/σ²": number_cells(self.samples["mrd"], ".3g"),
+            "half the trace": number_cells(self.samples["half_trace"], ".3g"),
+            "ratio": number_cells(self.samples["ratio"], ".2f"),
+        }
+        return {"By sample": pd.DataFrame(table)} if len(self.samples) else {}
 
 
-def theorem(found: Measurements) -> Theorem:
+def theorem(measurements: Measurements) -> Theorem:
     """Judge what a theorem experiment has measured so far; a sample counts once it has both estimates."""
-    samples = _samples(found)
+    samples = _samples(measurements)
     fitted = slope(samples["half_trace"], samples["mrd"], REPLICATES)
     rho = spearman(samples["half_trace"], samples["mrd"], np.zeros(len(samples), dtype=bool), REPLICATES)
     squares = float((samples["half_trace"] ** 2).sum())
@@ -55,7 +68,7 @@ def theorem(found: Measurements) -> Theorem:
     return Theorem(
         verdict=_verdict(fitted.through_origin),
         findings=_findings(rho),
-        caveats=tuple(_caveats(samples, attenuation, found)),
+        caveats=tuple(_caveats(samples, attenuation, measurements)),
         paper=PAPER,
         samples=samples,
         slope=fitted,
@@ -64,10 +77,11 @@ def theorem(found: Measurements) -> Theorem:
     )
 
 
-def _samples(found: Measurements) -> pd.DataFrame:
-    traces, changes = (_estimated(found.part(part, "sample_id", "value")) for part in ("trace", "mrd"))
+def _samples(measurements: Measurements) -> pd.DataFrame:
+    rows = measurements.part(TRACE)
+    traces, changes = _estimated(rows), _estimated(measurements.part(MRD))
     both = traces.add_suffix("_trace").join(changes.add_suffix("_mrd"), how="inner")
-    tokens = found.part("trace", "sample_id", "n_tokens").groupby("sample_id", sort=False)["n_tokens"].first()
+    tokens = rows.groupby("sample_id", sort=False)["n_tokens"].first()
     half = both["mean_trace"].abs() / 2
     return pd.DataFrame(
         {
@@ -111,18 +125,27 @@ def _findings(rho: Estimate) -> tuple[str, ...]:
     return (f"Rank correlation of MRD/σ² and half the trace over samples: {in_figures(rho)}.",)
 
 
-def _caveats(samples: pd.DataFrame, attenuation: float, found: Measurements) -> list[str]:
-    assert isinstance(found.config, TheoremConfig)
-    said = shared_caveats(found) + small_n(len(samples), "samples")
-    said.append("Hessian-vector products are for small models only; nothing is shown for larger ones.")
+def _caveats(samples: pd.DataFrame, attenuation: float, measurements: Measurements) -> list[str]:
+    assert isinstance(measurements.config, TheoremConfig)
+    caveats = shared_caveats(measurements) + small_n(len(samples), "samples")
+    caveats.append("Hessian-vector products are for small models only; nothing is shown for larger ones.")
     if attenuation > 0.01:
-        said.append(f"Noise of the probes pulls the slope down by about {attenuation:.0%}.")
+        caveats.append(f"Noise of the probes pulls the slope down by about {attenuation:.0%}.")
     opposite = int((~samples["same_sign"].astype(bool)).sum())
     if opposite:
-        said.append(
+        caveats.append(
             f"In {opposite} of {len(samples)} samples the signs of the two estimates differ: they are noise."
         )
     noisy = int((samples["mrd_se"] > 0.3 * samples["mrd"]).sum())
     if noisy:
-        said.append(f"In {noisy} of {len(samples)} samples the standard error of MRD is above 30 %.")
-    return said
+        caveats.append(f"In {noisy} of {len(samples)} samples the standard error of MRD is above 30 %.")
+    return caveats
+
+
+INTERPRETATION = Interpretation(
+    title="Theorem 3.2",
+    question="Is MRD/σ² what Theorem 3.2 says, half the trace of the Hessian?",
+    procedure="On a few samples the trace is estimated by Hutchinson’s method, in double precision. Small models "
+    "only.",
+    evidence=theorem,
+)

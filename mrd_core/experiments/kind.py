@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from mrd_core.experiments.config import EXPERIMENTS, ExperimentConfig
 from mrd_core.experiments.cost import estimate
+from mrd_core.experiments.experiment import Experiment
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.request import prepare
 from mrd_core.runs.kind import Description, Kind, Summary
 
@@ -28,12 +29,12 @@ def describe(directory: Path, summary: Summary) -> Description:
     )
 
 
-def kind_of(config: type[ExperimentConfig]) -> Kind:
+def kind_of(experiment: Experiment) -> Kind:
     """Return the kind of run of an experiment."""
     return Kind(
-        name=config.name,
-        label=f"Experiment {config.name}",
-        config=config,
+        name=experiment.name,
+        label=f"Experiment {experiment.name}",
+        config=experiment.config,
         job="mrd_core.experiments.job:experiment_job",
         files=ExperimentFiles,
         counted="measurements",
@@ -44,4 +45,4 @@ def kind_of(config: type[ExperimentConfig]) -> Kind:
     )
 
 
-KINDS = {name: kind_of(config) for name, config in EXPERIMENTS.items()}
+KINDS = {name: kind_of(experiment) for name, experiment in experiments().items()}

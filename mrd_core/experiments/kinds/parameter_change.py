@@ -5,23 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from mrd_core.experiments.config import ParameterChangeConfig
+from mrd_core.experiments.config import Arm, Methods, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import UNLEARNING_COLUMNS, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
-from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
+from mrd_core.experiments.passes import TRIED_TOGETHER, searched, unlearning_passes
 from mrd_core.model.encoding import EncodedSample, IntArray
-from mrd_core.runs import JobContext
 from mrd_core.unlearning.methods import METHODS
+
+if TYPE_CHECKING:
+    from mrd_core.experiments.unlearner import UnlearningResult
+    from mrd_core.runs import JobContext
 
 # Other composites that a learning rate is found by.
 OTHERS = 2
 # Samples that follow on one another may lose so much of their MA and still count as the text that was memorised.
 MOST_LOST = 0.1
+
+
+COMPOSITE = Part(
+    "composite",
+    UNLEARNING_COLUMNS
+    | {
+        "composite": Column("number", "Number of the composite."),
+        "sample_ids": Column("list", "Its samples, each as often as it was drawn."),
+        "joined": Column("flag", "Whether they are one text; else a batch."),
+        "mean_absolute_change": Column("number", "Mean over all weights of |θ' − θ|; None where it diverged."),
+        "accuracy": Column("number", "Mean MA at the end; None where it diverged."),
+    },
+)
+
+
+class ParameterChangeConfig(UnlearningExperimentConfig):
+    """Composites of samples are unlearned: how far do the weights move?"""
+
+    kind: Literal["parameter-change"] = "parameter-change"
+    methods: Methods = ("ga",)
+    composites: int = Field(60, ge=4, description="Composites.")
+    size: int = Field(
+        40,
+        ge=1,
+        description="Samples of a composite, drawn with replacement.",
+        json_schema_extra={"unit": "samples"},
+    )
+
+
+def passes(config: ParameterChangeConfig, _n_samples: int) -> float:
+    """Return the forward passes of one sample that the experiment takes on a forget set of any size."""
+    unlearnings = config.composites + searched(config, TRIED_TOGETHER)
+    return config.size * unlearnings * sum(unlearning_passes(config, method) for method, _ in config.arms)
 
 
 class _Work(NamedTuple):
@@ -32,15 +69,16 @@ class _Work(NamedTuple):
 
 
 class ParameterChange:
-    """Composites of samples, drawn with replacement, are unlearned. See `job.Experiment`."""
+    """Composites of samples, drawn with replacement, are unlearned. See `experiment.Study`."""
 
     def __init__(self, config: ParameterChangeConfig, material: Material, context: JobContext) -> None:
+        from mrd_core.experiments.unlearner import Unlearner
+
         self._config = config
         self._unlearner = Unlearner(config, material, context)
-        self._arms = [Arm(*arm) for arm in config.arms]
         self._rates = LearningRates(
             config.learning_rate,
-            [Case(arm) for arm in self._arms],
+            [Case(arm) for arm in config.arms],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
             others=lambda _case: f"{OTHERS} composites drawn apart",
@@ -48,39 +86,38 @@ class ParameterChange:
         )
         self._work = {
             f"composite {number} {arm.method} {arm.optimiser}": _Work(number, arm)
-            for number, arm in product(range(config.composites), self._arms)
+            for number, arm in product(range(config.composites), config.arms)
         }
 
     @property
-    def units(self) -> list[str]:
+    def measurements(self) -> list[str]:
         """First the search for learning rates, then composite after composite."""
         return [*self._rates.units, *self._work]
 
-    def measure(self, unit: str, done: Done) -> list[Row]:
+    def measure(self, measurement: str, done: Done) -> list[Row]:
         """Try a learning rate, or unlearn a composite."""
-        if unit in self._rates.units:
-            return self._rates.measure(unit, done)
-        work = self._work[unit]
+        if measurement in self._rates.units:
+            return self._rates.measure(measurement, done)
+        work = self._work[measurement]
         rate = self._rates.rate(Case(work.arm), done)
         text = self._joined(work)
         ended = self._unlearn(work, text, rate)
         return [
-            {
-                "part": "composite",
-                "composite": work.composite,
+            COMPOSITE.row(
+                composite=work.composite,
                 **work.arm._asdict(),
-                "learning_rate": rate,
-                "sample_ids": [self._unlearner.forget.sample_ids[i] for i in self._drawn(work.composite)],
-                "joined": text is not None,
+                learning_rate=rate,
+                sample_ids=[self._unlearner.forget.sample_ids[i] for i in self._drawn(work.composite)],
+                joined=text is not None,
                 **ended.row,
-                "mean_absolute_change": None if ended.diverged else self._unlearner.mean_absolute_change(),
-                "accuracy": ended.accuracy,
-            }
+                mean_absolute_change=None if ended.diverged else self._unlearner.mean_absolute_change(),
+                accuracy=ended.accuracy,
+            )
         ]
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why."""
-        rows = [row for unit in self._work for row in done[unit]]
+        rows = [row for name in self._work for row in done[name]]
         return {
             "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": self._form(rows)},
             "warnings": self._unlearner.warnings + self._rates.warnings(done) + _unmoved(rows),
@@ -96,7 +133,7 @@ class ParameterChange:
 
     def _drawn(self, composite: int) -> IntArray:
         """Return the samples of a composite, drawn with replacement; it has its own seed, whatever its number."""
-        generator = np.random.default_rng(derived_seed(self._config.seed, "composite", composite))
+        generator = np.random.default_rng(self._config.seed_of("composite", composite))
         return generator.integers(len(self._unlearner.forget), size=self._config.size)
 
     def _joined(self, work: _Work) -> EncodedSample | None:
@@ -162,3 +199,8 @@ def _unmoved(rows: Sequence[Row]) -> list[str]:
         f"{count} of {len(rows)} unlearnings took no update, so that no weight moved: before the first one the "
         "composite counts as forgotten. Texts that follow on one another may not be recalled as each alone is."
     ]
+
+
+EXPERIMENT = Experiment(
+    ParameterChangeConfig, figure="Fig. 3", place=2, parts=(COMPOSITE,), passes=passes, study=ParameterChange
+)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.evidence.brief import interval_cells
+from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.league import LENGTH
-from analysis.evidence.runs import (
+from analysis.evidence.measurements import (
     NOTHING_YET,
-    Evidence,
     Measurements,
     ended_badly,
     estimate_at,
@@ -24,7 +25,7 @@ from analysis.evidence.runs import (
 from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import in_figures, partial, spearman
 from mrd_core.arrays import FloatArray
-from mrd_core.experiments.config import ParameterChangeConfig
+from mrd_core.experiments.kinds.parameter_change import COMPOSITE, ParameterChangeConfig
 
 PAPER = (
     "The paper (Fig. 3, 300 composites of 40 samples) finds that unlearning moves the weights by very different "
@@ -37,11 +38,6 @@ PREDICTORS = {
     "updates": "Updates",
 }
 BINS = 20
-
-_COLUMNS = (
-    *("composite", "method", "optimiser", "learning_rate", "sample_ids", "joined", "updates", "forgotten"),
-    *("diverged", "mean_absolute_change", "accuracy"),
-)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,12 +74,23 @@ class ParameterChange(Evidence):
             "composites": self.composites,
         }
 
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """The correlations of the change with what may predict it."""
+        correlations = self.correlations
+        table = {
+            "mean absolute change with": correlations["arm"] + ", " + correlations["title"],
+            "ρ": interval_cells(correlations, "rho", "low", "high"),
+            "tokens held": interval_cells(correlations, "partial", "partial_low", "partial_high"),
+        }
+        return {"Over composites": pd.DataFrame(table)} if len(correlations) else {}
 
-def parameter_change(found: Measurements) -> ParameterChange:
+
+def parameter_change(measurements: Measurements) -> ParameterChange:
     """Judge what a parameter-change experiment has measured so far."""
-    rows = found.part("composite", *_COLUMNS)
+    rows = measurements.part(COMPOSITE)
     kept = rows[~rows["diverged"] & rows["mean_absolute_change"].notna()]
-    composites = _composites(kept, found)
+    composites = _composites(kept, measurements)
     by_arm = {str(arm): ours for arm, ours in composites.groupby("arm", sort=False)}
     correlations = stacked({arm: _correlations(ours) for arm, ours in by_arm.items()}, "arm")
     spread = pd.DataFrame([_spread(arm, ours) for arm, ours in by_arm.items()], columns=pd.Index(_SPREAD))
@@ -91,7 +98,7 @@ def parameter_change(found: Measurements) -> ParameterChange:
     return ParameterChange(
         verdict=" ".join(_verdict(arm, row) for arm, row in with_mrd.items()) or NOTHING_YET,
         findings=tuple(_findings(spread, with_mrd)),
-        caveats=tuple(_caveats(rows, composites, found)),
+        caveats=tuple(_caveats(rows, composites, measurements)),
         paper=PAPER,
         composites=composites,
         distribution=stacked({arm: _histogram(ours) for arm, ours in by_arm.items()}, "arm"),
@@ -103,14 +110,14 @@ def parameter_change(found: Measurements) -> ParameterChange:
 _SPREAD = ("arm", "n", "n_censored", "least", "q1", "median", "q3", "greatest", "variation")
 
 
-def _composites(rows: pd.DataFrame, found: Measurements) -> pd.DataFrame:
-    samples = found.samples.set_index("sample_id")
+def _composites(rows: pd.DataFrame, measurements: Measurements) -> pd.DataFrame:
+    samples = measurements.samples.set_index("sample_id")
     table = rows[["arm", "composite", "joined", "updates", "mean_absolute_change"]].assign(
         censored=~rows["forgotten"], samples=[len(ids) for ids in rows["sample_ids"]]
     )
     drawn = [samples.reindex(list(ids)) for ids in rows["sample_ids"]]
     return table.assign(
-        mean_mrd=np.array([each[found.mrd_column].mean() for each in drawn], dtype=np.float64),
+        mean_mrd=np.array([each[measurements.mrd_column].mean() for each in drawn], dtype=np.float64),
         mean_nll=np.array([each["nll"].mean() for each in drawn], dtype=np.float64),
         total_tokens=np.array([each[LENGTH].sum() for each in drawn], dtype=np.float64),
     ).reset_index(drop=True)
@@ -176,37 +183,48 @@ def _verdict(arm: str, with_mrd: pd.Series[float]) -> str:
 
 def _findings(spread: pd.DataFrame, with_mrd: Mapping[str, pd.Series[float]]) -> list[str]:
     """Say how much the change varies, and what is left of its relation to MRD with the tokens held."""
-    said = []
+    sentences = []
     for _, row in spread.iterrows():
         arm = str(row["arm"])
         varies = f", with SD / mean = {row['variation']:.0%}" if np.isfinite(row["variation"]) else ""
-        said.append(
+        sentences.append(
             f"{arm}: the mean absolute change of a parameter is {row['least']:.3g} to {row['greatest']:.3g} over "
             f"{row['n']} composites{varies}."
         )
         held = estimate_at(with_mrd[arm], "partial", "partial_low", "partial_high")
         if np.isfinite(held.low) and estimate_at(with_mrd[arm]).excludes_zero:
             left = "the relation to MRD remains" if held.excludes_zero else "nothing certain is left of it"
-            said.append(f"{arm}: with the total tokens held, {left} ({in_figures(held)}).")
-    return said
+            sentences.append(f"{arm}: with the total tokens held, {left} ({in_figures(held)}).")
+    return sentences
 
 
-def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, found: Measurements) -> list[str]:
-    assert isinstance(found.config, ParameterChangeConfig)
-    said = shared_caveats(found) + noise(found) + learning_rates(found, rows)
+def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, measurements: Measurements) -> list[str]:
+    assert isinstance(measurements.config, ParameterChangeConfig)
+    caveats = shared_caveats(measurements) + noise(measurements) + learning_rates(measurements, rows)
     for arm, ours in rows.groupby("arm", sort=False):
         kept = composites[composites["arm"] == arm]
         diverged = int(ours["diverged"].sum())
         censored = int(kept["censored"].sum())
-        said += ended_badly(str(arm), censored, diverged, len(kept), "composites", found.config.max_updates)
-        said += small_n(len(kept), "composites")
+        caveats += ended_badly(
+            str(arm), censored, diverged, len(kept), "composites", measurements.config.max_updates
+        )
+        caveats += small_n(len(kept), "composites")
     batches = int((~composites["joined"]).sum())
     if batches:
-        said.append(
+        caveats.append(
             f"{batches} composites were unlearned as a batch and not as one text; the reasons of the run say why."
         )
-    if len(composites) and len(found.samples) and found.config.size > len(found.samples) / 4:
-        said.append(
+    if len(composites) and len(measurements.samples) and measurements.config.size > len(measurements.samples) / 4:
+        caveats.append(
             "Composites share many of their samples, so that they are more alike than those of a larger set."
         )
-    return said
+    return caveats
+
+
+INTERPRETATION = Interpretation(
+    title="Parameter change",
+    question="Do harder samples move the weights further when they are unlearned?",
+    procedure="Composites of samples, drawn with replacement, are unlearned, each from the same starting weights; "
+    "how far the weights moved is measured.",
+    evidence=parameter_change,
+)

@@ -6,40 +6,86 @@ random signs, MRD from antithetic pairs. Where the theorem holds, E[mrd] = −½
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from torch import Tensor
+from pydantic import Field
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import TheoremConfig
+from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
-from mrd_core.experiments.instrument import FIRST_DRAW, Instrument, drawn, drawn_reason, unscored_warnings
-from mrd_core.experiments.job import Done, Material
-from mrd_core.model import loading as models
+from mrd_core.experiments.passes import ALONE
+from mrd_core.experiments.samples import drawn, drawn_reason, unscored_warnings
 from mrd_core.model.folders import folder_of
-from mrd_core.model.perturbation import Noise
-from mrd_core.model.reader import is_out_of_memory
 from mrd_core.model.weights import parameter_count
-from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import SCOPES
-from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
+
+if TYPE_CHECKING:
+    from mrd_core.experiments.instrument import Instrument
+    from mrd_core.runs import JobContext
 
 DTYPE = "float64"
 MOST_WEIGHTS = 100_000_000
-# Of one unit.
+# Of one measurement.
 PROBES = 8
 PAIRS = 4
+# A Hessian-vector product in double precision: about four passes, each twice as long.
+PASSES_OF_A_PROBE = 8.0
+
+_TOKENS = Column("number", "Answer tokens that could be scored.")
+TRACE = Part(
+    "trace",
+    {
+        "sample_id": SAMPLE_ID,
+        "n_tokens": _TOKENS,
+        "probe": Column("number", "Number of the probe."),
+        "value": Column("number", "Σ_t Tr(H_t)/P_t, estimated with one probe; None without a token."),
+    },
+)
+MRD = Part(
+    "mrd",
+    {
+        "sample_id": SAMPLE_ID,
+        "n_tokens": _TOKENS,
+        "pair": Column("number", "Number of the antithetic pair."),
+        "value": Column("number", "Σ_t ΔP/P over σ², of one pair; None without a token."),
+    },
+)
+
+
+class TheoremConfig(ExperimentConfig):
+    """MRD/σ² is held against the trace of the Hessian, which Theorem 3.2 says it is."""
+
+    kind: Literal["theorem"] = "theorem"
+    samples: int = Field(12, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
+    probes: int = Field(32, ge=4, description="Random vectors of Hutchinson's estimate for each sample.")
+    pairs: int = Field(
+        32,
+        ge=4,
+        description="Antithetic pairs of MRD, with noise of their own.",
+        json_schema_extra={"unit": "pairs"},
+    )
+    sigma: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-4, description="σ of MRD; in double precision it may be small, well inside the quadratic regime."
+    )
+
+
+def passes(config: TheoremConfig, n_samples: int) -> float:
+    """Return the forward passes of one sample that the experiment takes on a forget set of `n_samples`."""
+    return min(config.samples, n_samples) * (ALONE * PASSES_OF_A_PROBE * config.probes + 4.0 * config.pairs)
 
 
 class Theorem:
-    """Measures the trace of the Hessian and MRD/σ² of the same samples."""
+    """The trace of the Hessian and MRD/σ² of the same samples are measured. See `experiment.Study`."""
 
     def __init__(self, config: TheoremConfig, material: Material, context: JobContext) -> None:
+        from mrd_core.model import loading as models
+
         self._config = config
         self._context = context
         self._material = material
@@ -50,13 +96,13 @@ class Theorem:
         self._measures = self._planned()
 
     @property
-    def units(self) -> list[str]:
+    def measurements(self) -> list[str]:
         """The traces, sample by sample, then the pairs of MRD, all samples at once."""
         return list(self._measures)
 
-    def measure(self, unit: str, done: Done) -> list[Row]:  # noqa: ARG002  (every unit stands alone)
-        """Carry out one unit."""
-        return self._measures[unit]()
+    def measure(self, measurement: str, done: Done) -> list[Row]:  # noqa: ARG002  (every measurement stands alone)
+        """Return the rows of one measurement, whatever was done before it."""
+        return self._measures[measurement]()
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return reasons, warnings, the number of weights and the precision."""
@@ -74,6 +120,8 @@ class Theorem:
 
     @cached_property
     def _instrument(self) -> Instrument:
+        from mrd_core.experiments.instrument import Instrument
+
         return Instrument.load(self._config, self._samples, DTYPE, self._context)
 
     def _planned(self) -> dict[str, Callable[[], list[Row]]]:
@@ -86,48 +134,27 @@ class Theorem:
             f"mrd {pairs.start}": partial(self._mrd, pairs) for pairs in _chunks(self._config.pairs, PAIRS)
         }
 
-    def _trace(self, at: int, probes: range) -> list[Row]:
-        encoded = self._instrument.stage.passes.encoded
-        sample_id = encoded.sample_ids[at]
-        model = self._instrument.stage.model
-        ratio = AnswerRatio(model.network, encoded.samples[at], model.device)
-        row = {"part": "trace", "sample_id": sample_id, "n_tokens": ratio.n_tokens}
-        if not ratio.n_tokens:
-            return [row | {"probe": probe, "value": None} for probe in probes]
-        try:
-            values = hutchinson(ratio, ratio.parameters, self._vectors(sample_id, probes, ratio.parameters))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"The sample {sample_id} ({ratio.n_tokens} answer tokens)",
-                "does not fit into the memory of the device: second derivatives keep every intermediate result, "
-                "twice.",
-                "Use a device with more memory, a smaller model, or shorter samples.",
-            ) from error
-        return [row | {"probe": probe, "value": value} for probe, value in zip(probes, values, strict=True)]
-
-    def _vectors(
-        self, sample_id: str, probes: range, parameters: dict[str, Tensor]
-    ) -> Iterator[dict[str, Tensor]]:
-        for probe in probes:
-            self._context.check_cancelled()
-            yield rademacher(self._config.seed, sample_id, probe, parameters)
+    def _trace(self, sample: int, probes: range) -> list[Row]:
+        n_tokens, estimates = self._instrument.traces(sample, probes)
+        values: Iterable[float | None] = estimates or [None] * len(probes)
+        sample_id = self._samples.frame["sample_id"].iloc[sample]
+        return [
+            TRACE.row(sample_id=sample_id, n_tokens=n_tokens, probe=probe, value=value)
+            for probe, value in zip(probes, values, strict=True)
+        ]
 
     def _mrd(self, pairs: range) -> list[Row]:
-        first, sigma = FIRST_DRAW["theorem"], self._config.sigma
-        indices = range(first + pairs.start, first + pairs.stop)
-        draws = self._instrument.draws(Noise(self._config.seed, sigma), "antithetic", indices)
+        sigma = self._config.sigma
+        draws = self._instrument.draws("theorem", sigma, "antithetic", pairs)
         values = draws.units(Scope.ANSWER, Normalisation.SUM) / sigma**2
         kept = draws.kept[:, SCOPES.index(Scope.ANSWER)]
         return [
-            {
-                "part": "mrd",
-                "sample_id": sample_id,
-                "n_tokens": int(kept[sample]),
-                "pair": pair,
-                "value": json_value(float(values[at, sample])),
-            }
+            MRD.row(
+                sample_id=sample_id,
+                n_tokens=int(kept[sample]),
+                pair=pair,
+                value=json_value(float(values[at, sample])),
+            )
             for at, pair in enumerate(pairs)
             for sample, sample_id in enumerate(draws.sample_ids)
         ]
@@ -152,3 +179,8 @@ def require_small(weights: int) -> None:
 
 def _chunks(count: int, size: int) -> list[range]:
     return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
+
+
+EXPERIMENT = Experiment(
+    TheoremConfig, figure="Theorem 3.2", place=5, parts=(TRACE, MRD), passes=passes, study=Theorem
+)

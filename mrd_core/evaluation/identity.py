@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.suites.source import optional_texts
+from mrd_core.evaluation.source import optional_texts
 from mrd_core.samples import Table
 
 ID_COLUMN = "id"

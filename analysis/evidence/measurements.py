@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import Part
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
@@ -28,20 +28,6 @@ NOISY = 0.1
 NOTHING_YET = "Nothing has been measured yet."
 
 _TEXTS = ("sample_id", "prompt", "answer")
-_FLAGS = ("forgotten", "diverged", "joined")
-_WORDS = (
-    *_FLAGS,
-    "part",
-    "arm",
-    "method",
-    "optimiser",
-    "sample_id",
-    "sample_ids",
-    "trace",
-    "scheme",
-    "mode",
-    "dtype",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,47 +63,25 @@ class Measurements:
         estimator = self.config.estimator
         return f"mrd_{estimator.scope}_{estimator.normalisation}"
 
-    def part(self, name: str, *columns: str) -> pd.DataFrame:
-        """Return the rows of a part, with these columns; numbers are floats, None is NaN.
+    def part(self, part: Part) -> pd.DataFrame:
+        """Return the rows of a part with its columns; numbers are floats, None is NaN.
 
         Rows of a method and an optimiser have `arm` too, the name of both.
         """
-        known = self.rows[self.rows["part"] == name] if "part" in self.rows else self.rows
-        found = known.reindex(columns=list(columns)).reset_index(drop=True)
-        for column in found:
-            if column in _FLAGS:
-                found[column] = found[column].map(lambda flag: flag is not None and bool(flag)).astype(bool)
-            elif column not in _WORDS:
-                found[column] = pd.to_numeric(found[column]).astype(np.float64)
-        if {"method", "optimiser"} <= set(columns):
-            names = [arm_name(*row) for row in zip(found["method"], found["optimiser"], strict=True)]
-            found["arm"] = pd.Series(names, index=found.index, dtype=object)
-        return found
+        rows = self.rows[self.rows["part"] == part.name] if "part" in self.rows else self.rows
+        frame = rows.reindex(columns=list(part.columns)).reset_index(drop=True)
+        for name, column in part.columns.items():
+            if column.type == "flag":
+                frame[name] = frame[name].map(lambda flag: flag is not None and bool(flag)).astype(bool)
+            elif column.type == "number":
+                frame[name] = pd.to_numeric(frame[name]).astype(np.float64)
+        if {"method", "optimiser"} <= part.columns.keys():
+            names = [arm_name(*row) for row in zip(frame["method"], frame["optimiser"], strict=True)]
+            frame["arm"] = pd.Series(names, index=frame.index, dtype=object)
+        return frame
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Evidence(ABC):
-    """What an experiment shows.
-
-    Attributes:
-        verdict: The answer in a sentence or two.
-        findings: Sentences behind it, with their intervals: one for each thing that was compared.
-        caveats: Sentences on why it may not be trusted or carried over, from what was measured.
-        paper: What the paper found, in one sentence.
-    """
-
-    verdict: str
-    findings: tuple[str, ...]
-    caveats: tuple[str, ...]
-    paper: str
-
-    @property
-    @abstractmethod
-    def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every frame by its name, flat: what the exports hold."""
-
-
-def measurements(directory: Path) -> Measurements:
+def read_measurements(directory: Path) -> Measurements:
     """Read the directory of an experiment, which may still be running or not have begun.
 
     Raises:
@@ -151,32 +115,33 @@ def stacked(frames: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
     named = [frame.assign(**{column: name}) for name, frame in frames.items() if len(frame)]
     if not named:
         return pd.DataFrame(columns=pd.Index([column]))
-    found = pd.concat(named, ignore_index=True)
-    return found[[column, *(name for name in found if name != column)]]
+    table = pd.concat(named, ignore_index=True)
+    return table[[column, *(name for name in table if name != column)]]
 
 
-def shared_caveats(found: Measurements) -> list[str]:
+def shared_caveats(measurements: Measurements) -> list[str]:
     """Return what holds for every experiment: whether it is done, and its seed."""
-    said = [] if found.finished else ["The experiment has not finished: these are the measurements so far."]
-    said.append(f"Everything that is random was drawn from one seed, {found.config.seed}.")
-    return said
+    unfinished = (
+        [] if measurements.finished else ["The experiment has not finished: these are the measurements so far."]
+    )
+    return [*unfinished, f"Everything that is random was drawn from one seed, {measurements.config.seed}."]
 
 
-def noise(found: Measurements) -> list[str]:
+def noise(measurements: Measurements) -> list[str]:
     """Return a caution where the MRD that others are held against is itself noisy."""
-    error = found.samples["relative_se"].median()
+    error = measurements.samples["relative_se"].median()
     if not error > NOISY:
         return []
     return [f"MRD itself is noisy, its median relative standard error {error:.0%}: noise hides relations."]
 
 
-def learning_rates(found: Measurements, rows: pd.DataFrame) -> list[str]:
+def learning_rates(measurements: Measurements, rows: pd.DataFrame) -> list[str]:
     """Return a sentence on the learning rate of each arm, from rows with the columns arm and learning_rate."""
     rates = rows.dropna(subset=["learning_rate"]).drop_duplicates(["arm", "learning_rate"])
-    if rates.empty or not isinstance(found.config, UnlearningExperimentConfig):
+    if rates.empty or not isinstance(measurements.config, UnlearningExperimentConfig):
         return []
     listed = ", ".join(f"{arm} {rate:.3g}" for arm, rate in zip(rates["arm"], rates["learning_rate"], strict=True))
-    origin = "found by calibration" if found.config.learning_rate == "auto" else "as set"
+    origin = "found by calibration" if measurements.config.learning_rate == "auto" else "as set"
     return [f"Learning rates, {origin}: {listed}. Other rates may order the samples otherwise."]
 
 
@@ -187,12 +152,12 @@ def small_n(n: int, what: str) -> list[str]:
 
 def ended_badly(arm: str, censored: int, diverged: int, n: int, what: str, cap: int) -> list[str]:
     """Return sentences on what was not forgotten, and on what broke."""
-    said = []
+    sentences = []
     if censored:
-        said.append(f"{arm}: {censored} of {n} {what} were not forgotten within {cap} updates (censored).")
+        sentences.append(f"{arm}: {censored} of {n} {what} were not forgotten within {cap} updates (censored).")
     if diverged:
-        said.append(f"{arm}: {diverged} runs diverged (the loss was no number) and count for nothing.")
-    return said
+        sentences.append(f"{arm}: {diverged} runs diverged (the loss was no number) and count for nothing.")
+    return sentences
 
 
 def _samples(files: ExperimentFiles) -> pd.DataFrame:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation import source
+from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet
-from mrd_core.evaluation.suites import source
-from mrd_core.evaluation.suites.identity import sample_ids
 from mrd_core.samples import Table
 from mrd_core.samples.cells import as_text, is_null
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.evidence import prediction
+from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.headlines import Headline, arm_rows, headline, is_flat, unknown_because
-from analysis.evidence.league import CHEAP, LENGTH, League, league_of, title
-from analysis.evidence.prediction import intervals, pilot_sizes, predict
-from analysis.evidence.reasons import FIGURES, earlier_stops, relations
-from analysis.evidence.runs import (
+from analysis.evidence.interpretation import Evidence, Interpretation
+from analysis.evidence.league import CHEAP, LENGTH, League, league_of, short_title, title
+from analysis.evidence.measurements import (
     NOTHING_YET,
-    Evidence,
     Measurements,
     ended_badly,
     learning_rates,
@@ -23,11 +23,12 @@ from analysis.evidence.runs import (
     small_n,
     stacked,
 )
+from analysis.evidence.reasons import FIGURES, earlier_stops, relations
 from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
 from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import Agreement, agreement, in_figures, repeatability, with_ends
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.kinds.validity import ValidityConfig
 
 PAPER = (
     "The paper (Fig. 4, ten samples, three repeats) finds that the smaller the MRD of a sample is, the more "
@@ -35,12 +36,14 @@ PAPER = (
 )
 ALL_ARMS = "All arms"
 AIM = 0.8
+# Measures that the brief names, those of MRD and length apart.
+FIRST = 5
 
 _PREDICTIONS = ("sample_id", "updates", "low", "high")
 
 
 @dataclass(frozen=True, eq=False)
-class Arm:
+class ArmEvidence:
     """What a method with an optimiser shows.
 
     Attributes:
@@ -87,7 +90,7 @@ class Validity(Evidence):
         mrd_column: Which MRD the verdicts are about.
     """
 
-    arms: tuple[Arm, ...]
+    arms: tuple[ArmEvidence, ...]
     all_arms: League | None
     agreement: Agreement
     mrd_column: str
@@ -109,30 +112,53 @@ class Validity(Evidence):
             "agreement": self.agreement.pairs,
         }
 
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """Of each arm the measures that predict updates best, MRD and length always among them."""
+        return {
+            f"{arm.name}: the {FIRST} best measures, MRD and length": _best(arm.league.table, self.mrd_column)
+            for arm in self.arms
+            if len(arm.league.table)
+        }
 
-def validity(found: Measurements) -> Validity:
+
+def _best(league: pd.DataFrame, mrd_column: str) -> pd.DataFrame:
+    places = pd.Series(range(1, len(league) + 1), index=league.index)
+    wanted = (places <= FIRST) | league["measure"].isin([mrd_column, LENGTH])
+    chosen = league[wanted]
+    return pd.DataFrame(
+        {
+            "measure": places[wanted].astype(str) + ". " + chosen["measure"].map(short_title),
+            "ρ with updates": interval_cells(chosen, "rho", "low", "high"),
+            "length held": interval_cells(chosen, "partial", "partial_low", "partial_high"),
+            "forward passes": number_cells(chosen["cost"], "g"),
+        }
+    )
+
+
+def validity(measurements: Measurements) -> Validity:
     """Judge what a validity experiment has measured so far."""
-    arms = tuple(_arm(name, rows, found) for name, rows in arm_rows(found).items())
+    arms = tuple(_arm(name, rows, measurements) for name, rows in arm_rows(measurements).items())
     updates, censored = _side_by_side(arms)
     return Validity(
         verdict=_verdict(arms),
         findings=_findings(arms),
-        caveats=tuple(_caveats(arms, found)),
+        caveats=tuple(_caveats(arms, measurements)),
         paper=PAPER,
         arms=arms,
-        all_arms=_league_of_all(updates, censored, found) if len(arms) > 1 else None,
+        all_arms=_league_of_all(updates, censored, measurements) if len(arms) > 1 else None,
         agreement=agreement(updates, censored, REPLICATES),
-        mrd_column=found.mrd_column,
+        mrd_column=measurements.mrd_column,
     )
 
 
-def _arm(name: str, rows: pd.DataFrame, found: Measurements) -> Arm:
+def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEvidence:
     outcomes = per_sample(rows)
-    measured = outcomes.merge(found.samples, on="sample_id").drop(columns=["prompt", "answer"])
-    ranked = league_of(measured, found.draws)
-    line = headline(name, rows, outcomes, found)
+    measured = outcomes.merge(measurements.samples, on="sample_id").drop(columns=["prompt", "answer"])
+    ranked = league_of(measured, measurements.draws)
+    line = headline(name, rows, outcomes, measurements)
     updates = spread(rows, outcomes)
-    return Arm(
+    return ArmEvidence(
         name=name,
         headline=line,
         verdict=_arm_verdict(name, line, updates),
@@ -141,12 +167,12 @@ def _arm(name: str, rows: pd.DataFrame, found: Measurements) -> Arm:
         samples=_with_predictions(measured, ranked),
         spread=updates,
         league=ranked,
-        predictions=_predictions(measured, ranked, found.samples),
-        pilot_sizes=pilot_sizes(measured[list(ranked.cheap)], measured["updates"], measured["censored"])
+        predictions=_predictions(measured, ranked, measurements.samples),
+        pilot_sizes=prediction.pilot_sizes(measured[list(ranked.cheap)], measured["updates"], measured["censored"])
         if CHEAP in ranked.combined
         else pd.DataFrame(columns=["pilot", "rho", "low", "high", "n", "pilots"]),
-        stops=earlier_stops(rows, found),
-        why=relations(measured, found.mrd_column),
+        stops=earlier_stops(rows, measurements),
+        why=relations(measured, measurements.mrd_column),
         repeatability=repeatability(*repeats(rows), REPLICATES),
     )
 
@@ -157,7 +183,7 @@ def _with_predictions(measured: pd.DataFrame, ranked: League) -> pd.DataFrame:
     if held_out is None:
         limits = pd.DataFrame({"low": predicted, "high": predicted})
     else:
-        limits = intervals(predicted, measured["updates"], measured["censored"])
+        limits = prediction.intervals(predicted, measured["updates"], measured["censored"])
     table = measured.copy()
     at = list(table).index("greatest") + 1
     for offset, (name, values) in enumerate({"predicted": predicted, **limits}.items()):
@@ -172,13 +198,15 @@ def _predictions(measured: pd.DataFrame, ranked: League, samples: pd.DataFrame) 
     if others.empty or CHEAP not in ranked.combined:
         return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
     try:
-        found = predict(measured[columns], measured["updates"], measured["censored"], others[columns])
+        predictions = prediction.predict(
+            measured[columns], measured["updates"], measured["censored"], others[columns]
+        )
     except UserError:
         return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
-    return found.reset_index()[list(_PREDICTIONS)]
+    return predictions.reset_index()[list(_PREDICTIONS)]
 
 
-def _side_by_side(arms: tuple[Arm, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _side_by_side(arms: tuple[ArmEvidence, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return updates, and which are censored, with a row per sample and a column per arm."""
     by_sample = {arm.name: arm.samples.set_index("sample_id") for arm in arms}
     updates = pd.DataFrame({name: table["updates"] for name, table in by_sample.items()}, dtype=np.float64)
@@ -186,12 +214,12 @@ def _side_by_side(arms: tuple[Arm, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return updates, censored.eq(True)
 
 
-def _league_of_all(updates: pd.DataFrame, censored: pd.DataFrame, found: Measurements) -> League:
+def _league_of_all(updates: pd.DataFrame, censored: pd.DataFrame, measurements: Measurements) -> League:
     ranks = mean_rank(updates, censored).rename("updates").rename_axis("sample_id").reset_index()
-    return league_of(ranks.assign(censored=False).merge(found.samples, on="sample_id"), found.draws)
+    return league_of(ranks.assign(censored=False).merge(measurements.samples, on="sample_id"), measurements.draws)
 
 
-def _headline_table(arms: tuple[Arm, ...]) -> pd.DataFrame:
+def _headline_table(arms: tuple[ArmEvidence, ...]) -> pd.DataFrame:
     rows = [
         {
             **{"arm": arm.name, "measure": arm.headline.measure, "outcome": arm.headline.outcome},
@@ -206,7 +234,7 @@ def _headline_table(arms: tuple[Arm, ...]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _verdict(arms: tuple[Arm, ...]) -> str:
+def _verdict(arms: tuple[ArmEvidence, ...]) -> str:
     if not arms:
         return NOTHING_YET
     if len(arms) == 1:
@@ -234,11 +262,11 @@ def _verdict(arms: tuple[Arm, ...]) -> str:
     return f"{counted[0].upper()}{counted[1:]}. MRD predicts better than length {where}."
 
 
-def _shows(arm: Arm, *outcomes: str) -> bool:
+def _shows(arm: ArmEvidence, *outcomes: str) -> bool:
     return arm.headline.outcome in outcomes
 
 
-def _findings(arms: tuple[Arm, ...]) -> tuple[str, ...]:
+def _findings(arms: tuple[ArmEvidence, ...]) -> tuple[str, ...]:
     """Return what stands behind the verdict: of several arms that of each, whose own findings are with it."""
     return arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms)
 
@@ -287,63 +315,72 @@ def _against_length(ranked: League, measure: str) -> list[str]:
         else "no better than length, as far as can be told"
     )
     figures = f"{with_ends(ahead, 'Δ|ρ|')}; length has {with_ends(ranked.rho(LENGTH))}"
-    said = [f"MRD predicts updates {compared} ({figures})"]
+    sentences = [f"MRD predicts updates {compared} ({figures})"]
     if np.isfinite(held.low):
         left = "something" if held.excludes_zero else "nothing certain"
-        said.append(f"With length held, {left} is left of the relation ({with_ends(held)})")
-    return said
+        sentences.append(f"With length held, {left} is left of the relation ({with_ends(held)})")
+    return sentences
 
 
 def _of_others(ranked: League) -> list[str]:
     alone = ranked.table[ranked.table["family"] != "combination"].dropna(subset=["rho"])
-    said = []
+    sentences = []
     if len(alone):
         best = str(alone["measure"].iloc[0])
-        said.append(f"Of {len(alone)} measures {title(best)} comes first ({in_figures(ranked.rho(best))})")
+        sentences.append(f"Of {len(alone)} measures {title(best)} comes first ({in_figures(ranked.rho(best))})")
     if CHEAP in ranked.combined:
         rho = ranked.combined[CHEAP].held_out
         aim = "at least" if rho.value >= AIM else "below"
-        said.append(
+        sentences.append(
             f"The cheap measures combined predict samples not seen with {in_figures(rho)}, {aim} the {AIM:g} "
             "aimed for"
         )
     if np.isfinite(ranked.mrd_adds.low):
-        said.append(f"MRD adds {with_ends(ranked.mrd_adds, 'Δρ')} to them")
-    return said
+        sentences.append(f"MRD adds {with_ends(ranked.mrd_adds, 'Δρ')} to them")
+    return sentences
 
 
-def _caveats(arms: tuple[Arm, ...], found: Measurements) -> list[str]:
-    assert isinstance(found.config, ValidityConfig)
-    said = shared_caveats(found) + noise(found)
+def _caveats(arms: tuple[ArmEvidence, ...], measurements: Measurements) -> list[str]:
+    assert isinstance(measurements.config, ValidityConfig)
+    caveats = shared_caveats(measurements) + noise(measurements)
     if not arms:
-        return said
+        return caveats
     rows = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})
-    said += learning_rates(found, rows) + small_n(min(arm.spread.n for arm in arms), "samples")
+    caveats += learning_rates(measurements, rows) + small_n(min(arm.spread.n for arm in arms), "samples")
     for arm in arms:
-        said += _caveats_of(arm, found.config)
-    said.append(
+        caveats += _caveats_of(arm, measurements.config)
+    caveats.append(
         "The table compares many measures on the same samples: the first place is flattered by the choice among "
         "so many."
     )
-    if found.samples[["gradient_norm", "gradient_norm_sum"]].isna().all(axis=None):
-        said.append("Gradient norms were not measured and take no part.")
-    return said
+    if measurements.samples[["gradient_norm", "gradient_norm_sum"]].isna().all(axis=None):
+        caveats.append("Gradient norms were not measured and take no part.")
+    return caveats
 
 
-def _caveats_of(arm: Arm, config: ValidityConfig) -> list[str]:
+def _caveats_of(arm: ArmEvidence, config: ValidityConfig) -> list[str]:
     counts = arm.spread
-    said = ended_badly(arm.name, counts.n_censored, counts.diverged, counts.n, "samples", config.max_updates)
+    caveats = ended_badly(arm.name, counts.n_censored, counts.diverged, counts.n, "samples", config.max_updates)
     if counts.n and not counts.varies:
-        said.append(
+        caveats.append(
             f"{arm.name}: updates hardly vary ({counts.distinct} different outcomes from {counts.least:g} to "
             f"{counts.greatest:g}), so that there is little to predict."
         )
     if arm.samples["repeats"].max() == 1 and config.is_random(arm.headline.method):
-        said.append(f"{arm.name}: each sample was unlearned once, so chance in its updates is not known.")
+        caveats.append(f"{arm.name}: each sample was unlearned once, so chance in its updates is not known.")
     elif np.isfinite(arm.repeatability.value):
         ceiling = np.sqrt(min(arm.repeatability.value, 1.0))
-        said.append(
+        caveats.append(
             f"{arm.name}: over repeats the updates have reliability {arm.repeatability.value:.2f}; no measure can "
             f"be expected above |ρ| = {ceiling:.2f}."
         )
-    return said
+    return caveats
+
+
+INTERPRETATION = Interpretation(
+    title="Predictive validity",
+    question="Does difficulty say how many updates it takes to forget a sample?",
+    procedure="Each of n samples, drawn at random, is unlearned alone from the same starting weights with the "
+    "same settings, until the model no longer knows it by heart; its updates are counted.",
+    evidence=validity,
+)

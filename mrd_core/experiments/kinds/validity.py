@@ -4,20 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
-from mrd_core.experiments.config import ValidityConfig
+from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import (
+    SAMPLE_ID,
+    UNLEARNING_COLUMNS,
+    Column,
+    Done,
+    Experiment,
+    Material,
+    Part,
+)
 from mrd_core.experiments.files import Row
-from mrd_core.experiments.job import Done, Material
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
-from mrd_core.experiments.unlearner import Arm, Unlearner, UnlearningResult, derived_seed
+from mrd_core.experiments.passes import ALONE, TRIED_ALONE, searched, unlearning_passes
 from mrd_core.model.encoding import IntArray
-from mrd_core.runs import JobContext
+
+if TYPE_CHECKING:
+    from mrd_core.experiments.unlearner import UnlearningResult
+    from mrd_core.runs import JobContext
 
 # Other samples that a learning rate is found by.
 OTHERS = 5
+UNLEARNING = Part(
+    "unlearning",
+    UNLEARNING_COLUMNS
+    | {
+        "sample_id": SAMPLE_ID,
+        "repeat": Column("number", "Which repeat it is, from 0."),
+        "accuracy": Column("number", "Mean MA at the end; None where it diverged."),
+        "nll": Column("number", "NLL at the end [nats per answer token]; None where it diverged."),
+        "trace": Column("list", "MA before each update and after the last."),
+    },
+)
+
+
+class ValidityConfig(UnlearningExperimentConfig):
+    """Each of n samples is unlearned alone: does difficulty say how many updates that takes?"""
+
+    kind: Literal["validity"] = "validity"
+    samples: int = Field(60, ge=4, description="Samples, drawn at random.", json_schema_extra={"unit": "samples"})
+    repeats: int = Field(
+        3, ge=1, description="Repeats where something is random (retain partner, refusal); else there is one."
+    )
+
+    def repeats_of(self, name: str) -> int:
+        """Return how often a method unlearns each sample."""
+        return self.repeats if self.is_random(name) else 1
+
+
+def passes(config: ValidityConfig, n_samples: int) -> float:
+    """Return the forward passes of one sample that the experiment takes on a forget set of `n_samples`."""
+    samples = min(config.samples, n_samples)
+    return ALONE * sum(
+        unlearning_passes(config, method) * (samples * config.repeats_of(method) + searched(config, TRIED_ALONE))
+        for method, _optimiser in config.arms
+    )
 
 
 class _Work(NamedTuple):
@@ -29,17 +75,19 @@ class _Work(NamedTuple):
 
 
 class Validity:
-    """Each of n samples is unlearned alone, by every method with every optimiser. See `job.Experiment`."""
+    """Each of n samples is unlearned alone, by every method with every optimiser. See `experiment.Study`."""
 
     def __init__(self, config: ValidityConfig, material: Material, context: JobContext) -> None:
+        from mrd_core.experiments.unlearner import Unlearner
+
         self._config = config
         self._unlearner = Unlearner(config, material, context)
-        order = shuffled(len(self._unlearner.forget), derived_seed(config.seed, "samples"))
+        order = shuffled(len(self._unlearner.forget), config.seed_of("samples"))
         self._studied = order[: config.samples]
         self._others, self._on_studied = others(order, config.samples, OTHERS)
         self._rates = LearningRates(
             config.learning_rate,
-            [Case(Arm(*arm)) for arm in config.arms],
+            [Case(arm) for arm in config.arms],
             parameters=self._unlearner.parameters,
             unlearn=self._calibrate,
             others=lambda _case: f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples",
@@ -47,7 +95,7 @@ class Validity:
         )
         works = [
             _Work(int(sample), arm, repeat)
-            for sample, arm in product(self._studied, (Arm(*arm) for arm in config.arms))
+            for sample, arm in product(self._studied, config.arms)
             for repeat in range(config.repeats_of(arm.method))
         ]
         self._work = {
@@ -56,29 +104,28 @@ class Validity:
         }
 
     @property
-    def units(self) -> list[str]:
+    def measurements(self) -> list[str]:
         """First the search for learning rates, then sample after sample: what is done first is a sample too."""
         return [*self._rates.units, *self._work]
 
-    def measure(self, unit: str, done: Done) -> list[Row]:
+    def measure(self, measurement: str, done: Done) -> list[Row]:
         """Try a learning rate, or unlearn a sample once."""
-        if unit in self._rates.units:
-            return self._rates.measure(unit, done)
-        work = self._work[unit]
+        if measurement in self._rates.units:
+            return self._rates.measure(measurement, done)
+        work = self._work[measurement]
         rate = self._rates.rate(Case(work.arm), done)
         ended = self._unlearn(work.arm, rate, work.sample, work.repeat)
         return [
-            {
-                "part": "unlearning",
+            UNLEARNING.row(
                 **work.arm._asdict(),
-                "learning_rate": rate,
-                "sample_id": self._id(work.sample),
-                "repeat": work.repeat,
+                learning_rate=rate,
+                sample_id=self._id(work.sample),
+                repeat=work.repeat,
                 **ended.row,
-                "accuracy": ended.accuracy,
-                "nll": ended.nll,
-                "trace": [round(accuracy, 4) for accuracy in ended.trace],
-            }
+                accuracy=ended.accuracy,
+                nll=ended.nll,
+                trace=[round(accuracy, 4) for accuracy in ended.trace],
+            )
         ]
 
     def facts(self, done: Done) -> dict[str, Any]:
@@ -96,8 +143,8 @@ class Validity:
         return self._unlearner.forget.sample_ids[sample]
 
     def _repeats_reason(self) -> str:
-        chance = [Arm(*arm).label for arm in self._config.arms if self._config.is_random(arm[0])]
-        rest = [Arm(*arm).label for arm in self._config.arms if not self._config.is_random(arm[0])]
+        chance = [arm.label for arm in self._config.arms if self._config.is_random(arm.method)]
+        rest = [arm.label for arm in self._config.arms if not self._config.is_random(arm.method)]
         parts = []
         if chance:
             parts.append(f"{self._config.repeats} ({', '.join(chance)}: retain partners or refusals are random)")
@@ -125,3 +172,8 @@ def others(order: IntArray, studied: int, wanted: int) -> tuple[IntArray, bool]:
     """
     left = order[studied:]
     return (left[:wanted], False) if len(left) >= wanted else (order[-wanted:], True)
+
+
+EXPERIMENT = Experiment(
+    ValidityConfig, figure="Fig. 4", place=1, parts=(UNLEARNING,), passes=passes, study=Validity
+)

@@ -1,0 +1,32 @@
+"""The metrics of unlearning: each is declared in a module of this package, in its `METRICS`, and that is all.
+
+Values, tables, charts, result files and the documentation are made from what is declared. Loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from mrd_core.evaluation.metrics.metric import NOTATION, Answer, Metric, Split
+
+__all__ = ["METRICS", "NOTATION", "Answer", "Metric", "Split", "by_file_name"]
+
+
+def _declared() -> Iterator[Metric]:
+    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+        yield from getattr(importlib.import_module(f"{__name__}.{name}"), "METRICS", ())
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _declared()})
+
+
+def by_file_name(name: str) -> tuple[Metric, Split] | None:
+    """Return the metric and the split that a name in a result file of OpenUnlearning stands for, if known."""
+    for metric in METRICS.values():
+        for split, file_name in metric.file_names.items():
+            if file_name == name:
+                return metric, split
+    return None

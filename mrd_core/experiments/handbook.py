@@ -1,0 +1,56 @@
+"""The handbook's chapter on experiments, made from what is declared.
+
+python -m mrd_core.experiments.handbook > docs/experiments.md
+"""
+
+from __future__ import annotations
+
+from mrd_core.experiments.experiment import Experiment, Part
+from mrd_core.experiments.kinds import experiments
+from mrd_core.settings.fields import help_of
+
+TYPES = {"number": "number", "text": "text", "flag": "yes or no", "list": "list"}
+
+
+def chapter() -> str:
+    """Return the chapter as Markdown."""
+    parts = [
+        "# Experiments",
+        "Made by `python -m mrd_core.experiments.handbook` from what the code declares. Each experiment writes "
+        "its raw rows to `rows.parquet`; the column `part` says of which sort a row is. Rows of the sort "
+        "`calibration`, which the search of a learning rate leaves, stand beside those that are listed. What the "
+        "rows show is judged by the module of the same name in `analysis/evidence/kinds`.",
+        *(_experiment(experiment) for experiment in experiments().values()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _experiment(experiment: Experiment) -> str:
+    own = experiment.config.__annotations__.keys() - {"kind"}
+    settings = [
+        f"| `{name}` | {_cell(help_of(experiment.config, name))} |"
+        for name in experiment.config.model_fields
+        if name in own
+    ]
+    blocks = [
+        f"## `{experiment.name}`",
+        f"{experiment.config.__doc__} ({experiment.figure} of the paper.)",
+        "\n".join(["| setting of its own | |", "|---|---|", *settings]),
+        *(_part(part) for part in experiment.parts),
+    ]
+    return "\n\n".join(blocks)
+
+
+def _part(part: Part) -> str:
+    columns = [
+        f"| `{name}` | {TYPES[column.type]} | {_cell(column.help)} |" for name, column in part.columns.items()
+    ]
+    return "\n".join([f"| rows `{part.name}` | | |", "|---|---|---|", *columns])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(chapter(), end="")

@@ -1,0 +1,24 @@
+"""Forward passes that unlearning takes in an experiment, before it is carried out. Loads no torch."""
+
+from __future__ import annotations
+
+from mrd_core.experiments.config import UnlearningExperimentConfig
+
+# Learning rates are searched until unlearning takes about so many updates.
+USUAL_UPDATES = 30
+# A search of a learning rate: tries, and unlearnings of each.
+TRIES, TRIED_ALONE, TRIED_TOGETHER = 3, 5, 2
+# A forward and a backward pass.
+UPDATE = 3.0
+# Passes over one text of a small model are mostly overhead; those of a score run are over full batches.
+ALONE = 4.0
+
+
+def unlearning_passes(config: UnlearningExperimentConfig, method: str) -> float:
+    """Return the passes of unlearning one sample with a method, twice as many where retain samples take part."""
+    return USUAL_UPDATES * UPDATE * (2 if config.retain_weight(method) else 1)
+
+
+def searched(config: UnlearningExperimentConfig, tried: int) -> int:
+    """Return how many unlearnings the search of a learning rate takes; `tried` at each rate."""
+    return TRIES * tried if config.learning_rate == "auto" else 0

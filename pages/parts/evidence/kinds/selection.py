@@ -1,0 +1,50 @@
+"""Selection bias: how much the choice of the samples moves a metric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from analysis.evidence.kinds.selection import METRICS, SIZES, Selection
+from analysis.figures import evidence as figures
+from mrd_core.experiments.kinds.selection import SelectionConfig
+from mrd_core.runs import Run
+from mrd_core.scoring.columns import MRD_TITLES
+from pages.parts.evidence import charts
+from pages.parts.evidence.presentation import Presentation
+from pages.shell import layout
+from pages.shell.inputs import Form
+
+
+def _show(_run: Run, _experiment: Run, evidence: Selection) -> None:
+    """Show how much the choice of the samples moves a metric, for single samples and for groups."""
+    if not evidence.metrics:
+        return
+    metric = st.segmented_control(
+        "Metric",
+        evidence.metrics,
+        default=evidence.metrics[0],
+        required=True,
+        format_func=METRICS.__getitem__,
+        key="evidence_metric",
+    )
+    with layout.grid("evidence_selection", least=charts.LEAST_WIDTH):
+        for size, words in SIZES.items():
+            charts.chart(
+                figures.selection_strip(evidence, metric, size),
+                f"selection_{size}",
+                f"{METRICS[metric]} of {words} by method, random beside balanced selections",
+            )
+
+
+def _ask(form: Form) -> dict[str, Any]:
+    return {"column": form.choice(SelectionConfig, "column", "Balanced by", MRD_TITLES)}
+
+
+PRESENTATION = Presentation(
+    sizes={"selections": "Selections of a kind", "size": "Samples of a group"},
+    demo_sizes={"size": 20},
+    show=_show,
+    ask=_ask,
+)

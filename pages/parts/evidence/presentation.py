@@ -1,0 +1,31 @@
+"""How an experiment is presented: what its form asks beside the usual, and the charts of what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mrd_core.runs import Run
+from pages.shell.inputs import Form
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How an experiment is presented: a module of `pages.parts.evidence.kinds` has it as `PRESENTATION`.
+
+    Attributes:
+        sizes: Fields of its configuration that make it large or small, with their labels; lists of runs say the
+            first.
+        show: Shows, below the verdict, what an experiment shows: of the score run, the experiment on it and its
+            `analysis.evidence.interpretation.Evidence`.
+        demo_sizes: Sizes that are not the declared ones where the model is the demo's.
+        ask: Shows further inputs of a form and returns raw values by field.
+        so_far: Says what an experiment on a score run shows while it is running.
+    """
+
+    sizes: Mapping[str, str]
+    show: Callable[[Run, Run, Any], None]
+    demo_sizes: Mapping[str, int]
+    ask: Callable[[Form], dict[str, Any]] = field(default=lambda _form: {})
+    so_far: Callable[[Run, Run], None] | None = None
