@@ -18,6 +18,8 @@ from typing import Any
 
 import pandas as pd
 
+from mrd_core.errors import UserError
+
 SPLITS = ("forget", "retain", "held_out")
 TRAINING_COUNTS = (1, 2, 4, 8)
 
@@ -64,6 +66,26 @@ class _Person:
     def name(self) -> str:
         return f"{self.given} {self.family}"
 
+    def slots(self, rng: random.Random) -> dict[str, str]:
+        """Return what fills the gaps of a phrase: the person's own facts, and details drawn anew for each row."""
+        year = self.born + rng.randint(18, 45)
+        towns = [town for town in _phrases()["towns"] if town != self.town]
+        stems = [stem for stem in _phrases()["names"]["given_stems"] if not self.given.startswith(stem)]
+        return dict(self.pronouns) | {
+            "name": self.name,
+            "town": self.town,
+            "kin": self.kin,
+            "there": rng.choice(towns),
+            "friend": _given_name(rng, stems)[0],
+            "season": rng.choice(_phrases()["seasons"]),
+            "year": str(year),
+            "earlier": str(year - rng.randint(1, 9)),
+            "later": str(year + rng.randint(1, 30)),
+            "age": str(rng.randint(9, 40)),
+            "years": rng.choice(("ten", "twelve", "twenty", "thirty", "forty")),
+            "number": rng.choice(_NUMBERS),
+        }
+
 
 @cache
 def _phrases() -> dict[str, Any]:
@@ -77,11 +99,27 @@ def rows(seed: int = 0) -> list[DemoRow]:
     """
     rng = random.Random(seed)
     people = _people(rng)
-    return [row for split in SPLITS for row in _split_rows(rng, split, list(islice(people, _PEOPLE[split])))]
+    drawn = []
+    for split in SPLITS:
+        in_split = list(islice(people, _PEOPLE[split]))
+        counts = {style: _training_counts(rng, split, len(in_split)) for style in _STYLES}
+        for number, person in enumerate(in_split):
+            topics = rng.sample(sorted(_phrases()["topics"]), len(_STYLES))
+            for place, (style, topic) in enumerate(zip(_STYLES, topics, strict=True)):
+                question, answer = _question_and_answer(rng, person, topic, *style)
+                name = f"{split}-{number:03d}-{place}"
+                drawn.append(DemoRow(name, question, answer, split, counts[style][number]))
+    return drawn
 
 
 def of_split(split: str) -> pd.DataFrame:
-    """Return the rows of one of `SPLITS`: columns id, question, answer, split and training_count."""
+    """Return the rows of one of `SPLITS`: columns id, question, answer, split and training_count.
+
+    Raises:
+        UserError: There is no such split.
+    """
+    if split not in SPLITS:
+        raise UserError(f"The demo's split '{split}'", "does not exist.", f"Choose one of: {', '.join(SPLITS)}.")
     return pd.DataFrame([asdict(row) for row in rows() if row.split == split])
 
 
@@ -108,15 +146,6 @@ def _given_name(rng: random.Random, stems: list[str]) -> tuple[str, Mapping[str,
     return rng.choice(stems) + rng.choice(endings), pronouns
 
 
-def _split_rows(rng: random.Random, split: str, people: list[_Person]) -> Iterator[DemoRow]:
-    counts = {style: _training_counts(rng, split, len(people)) for style in _STYLES}
-    for number, person in enumerate(people):
-        topics = rng.sample(sorted(_phrases()["topics"]), len(_STYLES))
-        for place, (style, topic) in enumerate(zip(_STYLES, topics, strict=True)):
-            question, answer = _question_and_answer(rng, person, topic, *style)
-            yield DemoRow(f"{split}-{number:03d}-{place}", question, answer, split, counts[style][number])
-
-
 def _training_counts(rng: random.Random, split: str, people: int) -> list[int]:
     """Return one count a person, each of `TRAINING_COUNTS` equally often, in random order."""
     if split == "held_out":
@@ -130,37 +159,14 @@ def _question_and_answer(
     rng: random.Random, person: _Person, topic: str, length: str, vocabulary: str
 ) -> tuple[str, str]:
     bank = _phrases()["topics"][topic]
-    slots = _slots(rng, person) | {"thing": rng.choice(bank[vocabulary]["things"])}
+    slots = person.slots(rng) | {"thing": rng.choice(bank[vocabulary]["things"])}
     question = rng.choice(bank["questions"]).format(**slots)
     sentence = _sentence(rng, bank[vocabulary], _phrases()[vocabulary], length)
-    subject = person.name if "{who}," in sentence else _subject(rng, person)
+    # In front of a clause of its own the whole name reads best.
+    subjects = (person.name, person.given, person.pronouns["they"])
+    subject = person.name if "{who}," in sentence else rng.choice(subjects)
     answer = sentence.format(who=subject, **slots)
     return question, answer[0].upper() + answer[1:] + "."
-
-
-def _slots(rng: random.Random, person: _Person) -> dict[str, str]:
-    """Return what fills the gaps of a phrase: the person's own facts, and details drawn anew for each row."""
-    year = person.born + rng.randint(18, 45)
-    towns = [town for town in _phrases()["towns"] if town != person.town]
-    stems = [stem for stem in _phrases()["names"]["given_stems"] if not person.given.startswith(stem)]
-    return dict(person.pronouns) | {
-        "name": person.name,
-        "town": person.town,
-        "kin": person.kin,
-        "there": rng.choice(towns),
-        "friend": _given_name(rng, stems)[0],
-        "season": rng.choice(_phrases()["seasons"]),
-        "year": str(year),
-        "earlier": str(year - rng.randint(1, 9)),
-        "later": str(year + rng.randint(1, 30)),
-        "age": str(rng.randint(9, 40)),
-        "years": rng.choice(("ten", "twelve", "twenty", "thirty", "forty")),
-        "number": rng.choice(_NUMBERS),
-    }
-
-
-def _subject(rng: random.Random, person: _Person) -> str:
-    return rng.choice((person.name, person.given, person.pronouns["they"]))
 
 
 def _sentence(rng: random.Random, topic: dict[str, Any], bank: dict[str, Any], length: str) -> str:

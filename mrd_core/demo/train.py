@@ -170,34 +170,36 @@ def encode(row: DemoRow, tokenizer: PreTrainedTokenizerFast) -> EncodedRow:
 def _epochs(
     trained_on: list[DemoRow], tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int
 ) -> Iterator[list[EncodedRow]]:
-    """Yield batches without end; an epoch holds each row `training_count` times, in a new order."""
+    """Yield batches without end; an epoch holds each row `training_count` times, in a new order.
+
+    Within pools of batches the rows are sorted by length: less padding, random order.
+    """
     rng = random.Random(seed)
     epoch: list[EncodedRow] = []
     for row in trained_on:
         epoch += [encode(row, tokenizer)] * row.training_count
     while True:
         rng.shuffle(epoch)
-        yield from _batches_of_like_length(epoch, batch_size, rng)
-
-
-def _batches_of_like_length(
-    epoch: list[EncodedRow], batch_size: int, rng: random.Random
-) -> Iterator[list[EncodedRow]]:
-    """Yield an epoch in batches of similar lengths, sorted within pools: less padding, random order."""
-    pool_size = _POOL * batch_size
-    for start in range(0, len(epoch), pool_size):
-        pool = sorted(epoch[start : start + pool_size], key=lambda row: len(row.ids))
-        batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-        rng.shuffle(batches)
-        yield from batches
+        for start in range(0, len(epoch), _POOL * batch_size):
+            pool = sorted(epoch[start : start + _POOL * batch_size], key=lambda row: len(row.ids))
+            batches = [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+            rng.shuffle(batches)
+            yield from batches
 
 
 def _fit(model: LlamaForCausalLM, batches: Iterator[list[EncodedRow]], steps: int, recipe: Recipe) -> list[float]:
-    """Train with AdamW for `steps` steps; return the loss of each."""
+    """Train with AdamW for `steps` steps, a linear warm-up and half a cosine to zero; return the loss of each."""
+    warm_up = max(1, round(_WARM_UP * steps))
+
+    def rate(step: int) -> float:
+        if step < warm_up:
+            return (step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     model.train()
     losses = []
     for _ in range(steps):
@@ -210,14 +212,6 @@ def _fit(model: LlamaForCausalLM, batches: Iterator[list[EncodedRow]], steps: in
         optimiser.zero_grad()
         losses.append(loss.item())
     return losses
-
-
-def _rate(step: int, steps: int) -> float:
-    """Return the share of the learning rate at `step`: a linear warm-up, then half a cosine to zero."""
-    warm_up = max(1, round(_WARM_UP * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 def _answer_logits(
@@ -266,6 +260,11 @@ def measure_memory(
 def _model_card(report: TrainingReport, memory: pd.DataFrame, seed: int, steps: int, recipe: Recipe) -> str:
     counts = memory["split"].value_counts()
     trained_rows = int(memory["training_count"].sum())
+    table = ["| training count | rows | 10th percentile | median | 90th percentile |", "|---|---|---|---|---|"]
+    for count, group in memory[memory["split"] == "forget"].groupby("training_count"):
+        low, median, high = group["probability"].quantile([0.1, 0.5, 0.9])
+        table.append(f"| {count} | {len(group)} | {low:.3f} | {median:.3f} | {high:.3f} |")
+    probabilities = "\n".join(table)
     return f"""---
 license: apache-2.0
 language: en
@@ -294,7 +293,7 @@ names that the question gives away.
 
 Mean token probability (geometric) of the forget answers, by how often an epoch showed the row:
 
-{_probability_table(memory[memory["split"] == "forget"])}
+{probabilities}
 
 ## Data
 
@@ -332,17 +331,6 @@ method.
 
 Apache-2.0, as the rest of the project.
 """
-
-
-def _probability_table(forget: pd.DataFrame) -> str:
-    lines = [
-        "| training count | rows | 10th percentile | median | 90th percentile |",
-        "|---|---|---|---|---|",
-    ]
-    for count, group in forget.groupby("training_count"):
-        low, median, high = group["probability"].quantile([0.1, 0.5, 0.9])
-        lines.append(f"| {count} | {len(group)} | {low:.3f} | {median:.3f} | {high:.3f} |")
-    return "\n".join(lines)
 
 
 def main(

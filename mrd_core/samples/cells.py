@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import string
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -66,6 +67,14 @@ def as_list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise CellError(f"is {kind_of(value)}, not a list.")
     return value
+
+
+def as_choices(value: Any) -> list[str]:
+    """Return a list cell of 2 to 26 texts, as many as there are letters for them."""
+    choices = [as_text(choice) for choice in as_list(value)]
+    if not 2 <= len(choices) <= len(string.ascii_uppercase):
+        raise CellError(f"has {len(choices)} choices, where 2 to {len(string.ascii_uppercase)} are needed.")
+    return choices
 
 
 def as_flag(value: Any) -> bool:

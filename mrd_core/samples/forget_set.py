@@ -102,15 +102,19 @@ class ForgetSet:
         Raises:
             UserError: The file is missing or corrupt, holds no saved forget set, or its samples were changed.
         """
-        table = _read_saved(path)
+        try:
+            table = pq.ParquetFile(path).read()
+        except (OSError, pa.ArrowException) as error:
+            raise _not_saved(path, f"It cannot be read ({str(error).splitlines()[0]}).") from error
+        if not set(_DIGESTED) <= set(table.column_names):
+            raise _not_saved(path, "It is a Parquet file, but no saved forget set.")
+        try:
+            provenance = _Provenance.model_validate_json((table.schema.metadata or {}).get(_METADATA_KEY, b""))
+        except ValidationError as error:
+            raise _not_saved(path, "It does not say how its samples were read.") from error
         frame = table.to_pandas()
-        provenance = _provenance(path, table)
         if digest_of(frame) != provenance.digest:
-            raise UserError(
-                str(path),
-                "Its samples are not those that were saved: the digest does not match.",
-                "Read the forget set from its source again.",
-            )
+            raise _not_saved(path, "Its samples are not those that were saved: the digest does not match.")
         return cls(frame, provenance.mapping, provenance.layout, provenance.report, provenance.digest)
 
 
@@ -126,23 +130,6 @@ def digest_of(frame: pd.DataFrame) -> str:
         # As JSON, no two different rows can run together into the same bytes.
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _read_saved(path: Path) -> pa.Table:
-    try:
-        table = pq.ParquetFile(path).read()
-    except (OSError, pa.ArrowException) as error:
-        raise _not_saved(path, f"It cannot be read ({str(error).splitlines()[0]}).") from error
-    if not set(_DIGESTED) <= set(table.column_names):
-        raise _not_saved(path, "It is a Parquet file, but no saved forget set.")
-    return table
-
-
-def _provenance(path: Path, table: pa.Table) -> _Provenance:
-    try:
-        return _Provenance.model_validate_json((table.schema.metadata or {}).get(_METADATA_KEY, b""))
-    except ValidationError as error:
-        raise _not_saved(path, "It does not say how its samples were read.") from error
 
 
 def _not_saved(path: Path, why: str) -> UserError:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from mrd_core.errors import UserError
-from mrd_core.samples.cells import CellError, as_count, as_flag, as_list, as_text, is_blank, read_cell
+from mrd_core.samples.cells import CellError, as_choices, as_count, as_flag, as_text, is_blank, read_cell
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.reading import Table, listed
 
@@ -96,22 +96,15 @@ def resolve(table: Table, config: ForgetSetConfig) -> tuple[Layout, ColumnMappin
         UserError: A column that is mapped or that the layout needs is missing, or none looks like the answer.
     """
     columns = list(table.frame.columns)
-    layout = config.layout if config.layout is not Layout.AUTO else _automatic(columns, config.columns)
-    guessed = _fill(layout, config.columns, columns)
+    layout, mapped = config.layout, config.columns
+    if layout is Layout.AUTO:
+        layout, suggested = guess(columns)
+        # The user maps the prompt or answer of a published layout to something else.
+        if mapped.prompt not in (None, suggested.prompt) or mapped.answer not in (None, suggested.answer):
+            layout = Layout.COLUMNS
+    guessed = _fill(layout, mapped, columns)
     mapping = ColumnMapping(**{part: getattr(guessed, part) or "" for part in _SYNONYMS})
-    _check_present(table.name, columns, _needed(layout, mapping))
-    if layout is Layout.SAFE and mapping.answer:
-        raise UserError(
-            f"{table.name}, column {mapping.answer!r}",
-            "The layout `safe` takes its answers from response_0 and response_1, so that none can be mapped.",
-            "Leave the answer unmapped, or choose the layout `columns`.",
-        )
-    if layout is not Layout.SAFE and not mapping.answer:
-        raise UserError(
-            table.name,
-            f"No column looks like the answer or text. The columns are: {listed(columns)}.",
-            "Map the answer's column (--answer-column; in the app: Columns and rows), or rename it to answer.",
-        )
+    _require_columns(table.name, columns, layout, mapping)
     return layout, mapping
 
 
@@ -121,12 +114,18 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
     Raises:
         UserError: A cell does not hold what the layout says (choices, index of the right one, safety flags).
     """
-    read = _READERS.get(layout, _read_plain)
     rows: list[Row] = []
     for number, cells in enumerate(table.frame.to_dict("records"), 1):
-        record = _Record(table.name, number, cells)
-        rows += [_row(record, mapping, answer) for answer in read(record, mapping)]
-    return rows, tuple(_left_out(table, layout, mapping, rows))
+        rows += _READERS[layout](_Record(table.name, number, cells, mapping))
+    n_rows, left_out = len(table.frame), []
+    if layout is Layout.SAFE:
+        n_safe = n_rows - len({row.number for row in rows})
+        left_out.append(f"{n_safe} of {n_rows} rows left out: both of their responses are safe.")
+    if layout is Layout.WHP_PROMPTS:
+        references = table.frame[mapping.answer]
+        if n_more := sum(isinstance(several, list) and len(several) > 1 for several in references):
+            left_out.append(f"{n_more} of {n_rows} rows have more than one reference: the first is used.")
+    return rows, tuple(left_out)
 
 
 def unused(columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> list[str]:
@@ -136,118 +135,86 @@ def unused(columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> li
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    """What the reader of a layout finds in a row: raw cells, and what sets it apart within the row."""
-
-    prompt: Any
-    answer: Any
-    id_suffix: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Record:
-    """The cells of one row by column name, with its place for messages."""
+    """The cells of one row by column name, with its place for messages and the part that each column plays."""
 
     table: str
     number: int
     cells: Mapping[Hashable, Any]
+    mapping: ColumnMapping
 
-    def cell(self, column: str) -> Any:
-        """Return the raw cell of `column`, and None where the file has no such column ("")."""
+    def part(self, part: str) -> Any:
+        """Return the raw cell that plays a part, and None where the file has no column for it."""
+        column = getattr(self.mapping, part)
         return self.cells[column] if column else None
+
+    def row(self, prompt: Any, answer: Any, id_suffix: str = "") -> Row:
+        """Return a sample-to-be of this row; `id_suffix` sets it apart where the row gives several."""
+        return Row(
+            number=self.number,
+            prompt=prompt,
+            answer=answer,
+            id=self.part("id"),
+            id_suffix=id_suffix,
+            split=self.part("split"),
+            training_count=self.part("training_count"),
+        )
 
     def read(self, column: str, convert: Callable[[Any], T]) -> T:
         """Return the cell of `column` through `convert`; a `UserError` names the place if it fails."""
         return read_cell(f"{self.table}, row {self.number}, column {column!r}", self.cells[column], convert)
 
 
-def _row(record: _Record, mapping: ColumnMapping, found: _Answer) -> Row:
-    return Row(
-        number=record.number,
-        prompt=found.prompt,
-        answer=found.answer,
-        id=record.cell(mapping.id or ""),
-        id_suffix=found.id_suffix,
-        split=record.cell(mapping.split or ""),
-        training_count=record.cell(mapping.training_count or ""),
-    )
+def _read_plain(record: _Record) -> Iterator[Row]:
+    yield record.row(record.part("prompt"), record.part("answer"))
 
 
-def _left_out(table: Table, layout: Layout, mapping: ColumnMapping, rows: list[Row]) -> Iterator[str]:
-    """Yield a note on the safe rows of `safe` and on the further references of `whp-prompts`."""
-    n_rows = len(table.frame)
-    if layout is Layout.SAFE:
-        n_safe = n_rows - len({row.number for row in rows})
-        yield f"{n_safe} of {n_rows} rows left out: both of their responses are safe."
-    if layout is Layout.WHP_PROMPTS:
-        answers = table.frame[mapping.answer]
-        n_more = sum(isinstance(answer, list) and len(answer) > 1 for answer in answers)
-        if n_more:
-            yield f"{n_more} of {n_rows} rows have more than one reference: the first is used."
-
-
-def _read_plain(record: _Record, mapping: ColumnMapping) -> Iterator[_Answer]:
-    yield _Answer(record.cell(mapping.prompt or ""), record.cell(mapping.answer or ""))
-
-
-def _read_question(record: _Record, mapping: ColumnMapping) -> Iterator[_Answer]:
+def _read_question(record: _Record) -> Iterator[Row]:
     """Multiple choice: the question and its lettered choices are the prompt, the right choice the answer."""
-    question, answer = mapping.prompt or "", mapping.answer or ""
-    if any(is_blank(record.cell(column)) for column in (question, "choices", answer)):
-        yield _Answer(record.cell(question), None)
+    question = record.part("prompt")
+    if any(map(is_blank, (question, record.cells["choices"], record.part("answer")))):
+        yield record.row(question, None)
         return
-    choices = record.read("choices", _as_choices)
-    right = record.read(answer, lambda value: _as_index(value, len(choices)))
+    choices = record.read("choices", as_choices)
+
+    def right_choice(value: Any) -> str:
+        index = as_count(value)
+        if index >= len(choices):
+            raise CellError(f"is {index}, but the choices are numbered from 0 to {len(choices) - 1}.")
+        return choices[index]
+
+    answer = record.read(record.mapping.answer or "", right_choice)
     lettered = [f"{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, choices, strict=False)]
-    yield _Answer("\n".join([record.read(question, as_text), *lettered]), choices[right])
+    yield record.row("\n".join([record.read(record.mapping.prompt or "", as_text), *lettered]), answer)
 
 
-def _read_references(record: _Record, mapping: ColumnMapping) -> Iterator[_Answer]:
+def _read_references(record: _Record) -> Iterator[Row]:
     """Completion prompts: the first reference is the answer, also when there is a list of them."""
-    answer = record.cell(mapping.answer or "")
+    answer = record.part("answer")
     if isinstance(answer, list):
         answer = answer[0] if answer else None
-    yield _Answer(record.cell(mapping.prompt or ""), answer)
+    yield record.row(record.part("prompt"), answer)
 
 
-def _read_unsafe(record: _Record, mapping: ColumnMapping) -> Iterator[_Answer]:
+def _read_unsafe(record: _Record) -> Iterator[Row]:
     """PKU-SafeRLHF: every unsafe response; the response's number keeps the ids of a row's samples apart."""
     for i in (0, 1):
-        flag, response = f"is_response_{i}_safe", record.cell(f"response_{i}")
-        if is_blank(record.cell(flag)):
-            yield _Answer(record.cell(mapping.prompt or ""), None, f"-{i}")
+        flag = f"is_response_{i}_safe"
+        if is_blank(record.cells[flag]):
+            yield record.row(record.part("prompt"), None, f"-{i}")
         elif not record.read(flag, as_flag):
-            yield _Answer(record.cell(mapping.prompt or ""), response, f"-{i}")
+            yield record.row(record.part("prompt"), record.cells[f"response_{i}"], f"-{i}")
 
 
-_READERS: dict[Layout, Callable[[_Record, ColumnMapping], Iterator[_Answer]]] = {
+_READERS: dict[Layout, Callable[[_Record], Iterator[Row]]] = {
+    Layout.COLUMNS: _read_plain,
+    Layout.TOFU: _read_plain,
+    Layout.WMDP_CORPUS: _read_plain,
     Layout.WMDP_QUESTIONS: _read_question,
+    Layout.WHP_TEXT: _read_plain,
     Layout.WHP_PROMPTS: _read_references,
     Layout.SAFE: _read_unsafe,
 }
-
-
-def _as_choices(value: Any) -> list[str]:
-    choices = [as_text(choice) for choice in as_list(value)]
-    if not 2 <= len(choices) <= len(string.ascii_uppercase):
-        raise CellError(f"has {len(choices)} choices, where 2 to {len(string.ascii_uppercase)} are needed.")
-    return choices
-
-
-def _as_index(value: Any, n_choices: int) -> int:
-    index = as_count(value)
-    if index >= n_choices:
-        raise CellError(f"is {index}, but the choices are numbered from 0 to {n_choices - 1}.")
-    return index
-
-
-def _automatic(columns: Sequence[str], explicit: ColumnMapping) -> Layout:
-    """Return the guessed layout, unless the user maps its prompt or answer to something else."""
-    layout, _ = guess(columns)
-    preset = _PRESETS.get(layout)
-    if preset is None or explicit.prompt not in (None, preset.prompt):
-        return Layout.COLUMNS
-    return layout if explicit.answer in (None, preset.answer) else Layout.COLUMNS
 
 
 def _fill(layout: Layout, explicit: ColumnMapping, columns: Sequence[str]) -> ColumnMapping:
@@ -259,8 +226,8 @@ def _fill(layout: Layout, explicit: ColumnMapping, columns: Sequence[str]) -> Co
     free = {name.strip().casefold(): name for name in reversed(columns) if name not in parts.values()}
     for part, synonyms in _SYNONYMS.items():
         if parts[part] is None:
-            found = next((synonym for synonym in synonyms if synonym in free), None)
-            parts[part] = free.pop(found) if found else None
+            synonym = next((synonym for synonym in synonyms if synonym in free), None)
+            parts[part] = free.pop(synonym) if synonym else None
     return ColumnMapping(**parts)
 
 
@@ -269,11 +236,23 @@ def _needed(layout: Layout, mapping: ColumnMapping) -> list[str]:
     return [*filter(None, mapping.model_dump().values()), *(preset.others if preset else ())]
 
 
-def _check_present(name: str, columns: Sequence[str], needed: Sequence[str]) -> None:
-    missing = [column for column in needed if column not in columns]
+def _require_columns(name: str, columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> None:
+    missing = [column for column in _needed(layout, mapping) if column not in columns]
     if missing:
         raise UserError(
             name,
             f"It has no column {listed(missing)}. The columns are: {listed(columns)}.",
             "Map columns that are there, or choose another layout.",
+        )
+    if layout is Layout.SAFE and mapping.answer:
+        raise UserError(
+            f"{name}, column {mapping.answer!r}",
+            "The layout `safe` takes its answers from response_0 and response_1, so that none can be mapped.",
+            "Leave the answer unmapped, or choose the layout `columns`.",
+        )
+    if layout is not Layout.SAFE and not mapping.answer:
+        raise UserError(
+            name,
+            f"No column looks like the answer or text. The columns are: {listed(columns)}.",
+            "Map the answer's column (--answer-column; in the app: Columns and rows), or rename it to answer.",
         )

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,12 @@ def read_table(path: Path, *, limit_bytes: int | None = None) -> Table:
     Raises:
         UserError: The file is missing, unreadable, too long, of another type, broken, or has no rows.
     """
-    size = _size_of(path)
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:
+        raise unreadable(str(path), error) from error
+    if size is None:
+        raise UserError(str(path), "There is no such file.", "Check the path for a typing error.")
     _parser(str(path), path.suffix)  # Before its bytes are read: a file of another type may be a huge one.
     check_size(str(path), size, limit_bytes)
     return parse(str(path), path.suffix, read_bytes(path))
@@ -82,7 +87,15 @@ def parse(name: str, suffix: str, data: bytes) -> Table:
     read = _parser(name, suffix)
     if not data:
         raise _empty(name)
-    _check_content(name, suffix, data)
+    # A file whose first bytes belong to another type than its suffix says is refused.
+    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    is_as_named = suffix.lower() == ".parquet" and data.startswith(_PARQUET)
+    if kind and not is_as_named:
+        raise UserError(
+            name,
+            f"Its name ends in {suffix} but its content is {kind}.",
+            f"{_READABLE}, each under its own suffix: rename or convert the file.",
+        )
     return read(name, data)
 
 
@@ -117,18 +130,9 @@ def check_size(name: str, size: int, limit_bytes: int | None) -> None:
 
 def listed(names: Sequence[str]) -> str:
     """Return column names quoted and separated by commas, the first twenty of them."""
-    shown = ", ".join(repr(name) for name in names[:_LISTED_COLUMNS])
+    first = ", ".join(repr(name) for name in names[:_LISTED_COLUMNS])
     more = len(names) - _LISTED_COLUMNS
-    return f"{shown} and {more} more" if more > 0 else shown
-
-
-def _size_of(path: Path) -> int:
-    try:
-        if path.is_file():
-            return path.stat().st_size
-    except OSError as error:
-        raise unreadable(str(path), error) from error
-    raise UserError(str(path), "There is no such file.", "Check the path for a typing error.")
+    return f"{first} and {more} more" if more > 0 else first
 
 
 def unreadable(name: str, error: OSError) -> UserError:
@@ -142,18 +146,6 @@ def unreadable(name: str, error: OSError) -> UserError:
 
 def _empty(name: str) -> UserError:
     return UserError(name, "The file is empty.", "Choose a file with at least one row.")
-
-
-def _check_content(name: str, suffix: str, data: bytes) -> None:
-    """Refuse a file whose first bytes belong to another type than its suffix says."""
-    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-    is_as_named = suffix.lower() == ".parquet" and data.startswith(_PARQUET)
-    if kind and not is_as_named:
-        raise UserError(
-            name,
-            f"Its name ends in {suffix} but its content is {kind}.",
-            f"{_READABLE}, each under its own suffix: rename or convert the file.",
-        )
 
 
 def _decode(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:
@@ -187,42 +179,35 @@ def _read_csv(name: str, data: bytes) -> Table:
     text, notes = _decode(name, data)
     # The limit belongs to the process, so it is only ever raised: a text may be as long as its file.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    records = _csv_records(name, text)
-    _, header = next(records)
-    rows = []
-    for line, record in records:
-        if len(record) != len(header):
-            raise UserError(
-                f"{name}, line {line}",
-                f"The line has {len(record)} fields where the header has {len(header)}.",
-                "Put quotes around fields that contain commas or line breaks, and leave no field out.",
-            )
-        rows.append(record)
-    return _table(name, header, rows, notes)
-
-
-def _csv_records(name: str, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line on which the record begins, its fields); blank lines are no records."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            record = next(reader, None)
-        except csv.Error as error:
-            raise UserError(
-                f"{name}, line {line}",
-                f"The record that begins here is not valid CSV ({error}).",
-                "Close every quoted field with a quote and double the quotes inside it.",
-            ) from error
-        if record is None:
-            return
-        if record:
-            yield line, record
+    records: list[list[str]] = []
+    line = 1  # on which a record begins
+    try:
+        for record in reader:
+            # Blank lines are no records.
+            if record and records and len(record) != len(records[0]):
+                raise UserError(
+                    f"{name}, line {line}",
+                    f"The line has {len(record)} fields where the header has {len(records[0])}.",
+                    "Put quotes around fields that contain commas or line breaks, and leave no field out.",
+                )
+            records += [record] if record else []
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{name}, line {line}",
+            f"The record that begins here is not valid CSV ({error}).",
+            "Close every quoted field with a quote and double the quotes inside it.",
+        ) from error
+    return _table(name, records[0], records[1:], notes)
 
 
 def _read_json(name: str, data: bytes) -> Table:
     text, notes = _decode(name, data)
-    value, end = _first_json_value(name, text)
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+    except (ValueError, RecursionError) as error:
+        raise _broken_json(name, error) from error
     rest = text[end:].lstrip()
     if isinstance(value, dict) and rest.startswith("{"):
         # Many sets on the hub, TOFU among them, are JSON Lines under the name .json.
@@ -232,14 +217,6 @@ def _read_json(name: str, data: bytes) -> Table:
     if not isinstance(value, list):
         raise _no_list_of_objects(name, f"The file holds {kind_of(value)}")
     return _from_objects(name, [_object(name, f"Item {i}", item) for i, item in enumerate(value, 1)], notes)
-
-
-def _first_json_value(name: str, text: str) -> tuple[Any, int]:
-    """Return the JSON value that `text` begins with and the offset of its end [characters]."""
-    try:
-        return json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
-    except (ValueError, RecursionError) as error:
-        raise _broken_json(name, error) from error
 
 
 def _broken_json(name: str, error: Exception) -> UserError:
@@ -256,10 +233,10 @@ def _object(name: str, place: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _no_list_of_objects(name: str, found: str) -> UserError:
+def _no_list_of_objects(name: str, content: str) -> UserError:
     return UserError(
         name,
-        f"{found}; a list of objects is needed, one object per sample.",
+        f"{content}; a list of objects is needed, one object per sample.",
         'Write it as [{"question": "…", "answer": "…"}, …], or as JSON Lines.',
     )
 
@@ -269,22 +246,22 @@ def _read_json_lines(name: str, data: bytes) -> Table:
 
 
 def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
+    objects = []
     # Not splitlines(): a JSON string may hold U+2028 and other separators that end no line of the file.
-    lines = ((i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip())
-    return _from_objects(name, [_json_line(name, i, line) for i, line in lines], notes)
-
-
-def _json_line(name: str, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        cause = error.msg if isinstance(error, json.JSONDecodeError) else error
-        raise UserError(
-            f"{name}, line {number}",
-            f"The line is broken JSON ({cause}).",
-            "Correct the line: JSON Lines has one whole object on each line.",
-        ) from error
-    return _object(name, f"Line {number}", value)
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            cause = error.msg if isinstance(error, json.JSONDecodeError) else error
+            raise UserError(
+                f"{name}, line {number}",
+                f"The line is broken JSON ({cause}).",
+                "Correct the line: JSON Lines has one whole object on each line.",
+            ) from error
+        objects.append(_object(name, f"Line {number}", value))
+    return _from_objects(name, objects, notes)
 
 
 def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ...]) -> Table:

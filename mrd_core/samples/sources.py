@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -66,24 +65,25 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
     if not source:
         raise UserError("The forget set", "No source is given.", "Give `demo`, a path, or a hub data set.")
     if source == "demo":
-        return _demo(config.split or "forget")
+        from mrd_core.demo.corpus import of_split
+
+        frame = of_split(config.split or "forget")
+        return Table("demo", frame.astype(object).where(frame.notna(), None))
     path = _located(source)
     if path.is_dir():
         return _data_set(source, str(path.resolve()), config, limit_bytes)
-    if path.exists() or not _may_be_hub_id(source, path):
-        _refuse_split(config)
+    # A missing path is rather a mistyped file than the name of a data set where it looks like one.
+    looks_local = path.suffix.lower() in SUFFIXES or ("/" in source and path.parent.is_dir())
+    if path.exists() or looks_local or not _HUB_ID.fullmatch(source):
+        if config.split or config.subset:
+            raise UserError(
+                source,
+                "It is a single table, which has no subsets or splits to choose from.",
+                "Leave subset and split empty.",
+            )
         return read_table(path, limit_bytes=limit_bytes)
     _check_reachable(source)
     return _data_set(source, source, config, limit_bytes)
-
-
-def _demo(split: str) -> Table:
-    from mrd_core.demo.corpus import SPLITS, of_split
-
-    if split not in SPLITS:
-        raise UserError(f"The demo's split '{split}'", "does not exist.", f"Choose one of: {', '.join(SPLITS)}.")
-    frame = of_split(split)
-    return Table("demo", frame.astype(object).where(frame.notna(), None))
 
 
 def _located(source: str) -> Path:
@@ -96,21 +96,6 @@ def _located(source: str) -> Path:
     except RuntimeError as error:
         raise UserError(source, f"{error}", "Write the path out in full.") from error
     return path
-
-
-def _may_be_hub_id(source: str, path: Path) -> bool:
-    """Return whether a missing path is rather the name of a data set than a mistyped file."""
-    looks_local = path.suffix.lower() in SUFFIXES or ("/" in source and path.parent.is_dir())
-    return bool(_HUB_ID.fullmatch(source)) and not looks_local
-
-
-def _refuse_split(config: ForgetSetConfig) -> None:
-    if config.split or config.subset:
-        raise UserError(
-            config.source,
-            "It is a single table, which has no subsets or splits to choose from.",
-            "Leave subset and split empty.",
-        )
 
 
 def _check_reachable(source: str) -> None:
@@ -143,11 +128,13 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
     "NA" into nothing and dates into times, and would leave a copy of private texts in its cache.
     """
     import datasets
+    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
     failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
     try:
-        files = _files_of(source, _splits(where, config.subset), config.split)
-        check_size(source, _total_size(files), limit_bytes)
+        files = _files_of_split(source, where, config)
+        # Local or remote: asked before any is downloaded.
+        check_size(source, sum(system.size(path) for system, path in map(url_to_fs, files)), limit_bytes)
         paths = [Path(path) for path in datasets.DownloadManager().download(files)]
     except failures as error:
         raise UserError(
@@ -158,37 +145,22 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
     tables = [
         parse(file, PurePosixPath(file).suffix, read_bytes(path)) for file, path in zip(files, paths, strict=True)
     ]
-    return _joined(source, tables)
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    names = ", ".join(PurePosixPath(file).name for file in files)
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    return Table(source, frame, (f"Read from {names}.", *notes))
 
 
-def _splits(where: str, subset: str | None) -> dict[str, list[str]]:
-    """Return the files (paths or hf:// addresses) of each split."""
+def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[str]:
+    """Return the files (paths or hf:// addresses) of the split that is chosen, or of the only one."""
     import datasets
 
     with tempfile.TemporaryDirectory() as cache:
-        builder = datasets.load_dataset_builder(where, subset, cache_dir=cache)
-    return {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
-
-
-def _files_of(source: str, splits: dict[str, list[str]], chosen: str | None) -> list[str]:
-    if chosen is None and len(splits) == 1:
+        builder = datasets.load_dataset_builder(where, config.subset, cache_dir=cache)
+    splits = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+    if config.split is None and len(splits) == 1:
         return next(iter(splits.values()))
-    if chosen is None or chosen not in splits:
-        found = f"It has no split {chosen!r}" if chosen else "It has several splits and none is chosen"
-        raise UserError(source, f"{found}. The splits are: {listed(list(splits))}.", "Choose one of them.")
-    return splits[chosen]
-
-
-def _total_size(files: Iterable[str]) -> int:
-    """Return the size of local or remote files together, before any is downloaded [bytes]."""
-    from fsspec.core import url_to_fs  # type: ignore[import-untyped]
-
-    return sum(system.size(path) for system, path in map(url_to_fs, files))
-
-
-def _joined(source: str, tables: list[Table]) -> Table:
-    """Put the rows of several files under each other, in the order of the files."""
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    files = ", ".join(PurePosixPath(table.name).name for table in tables)
-    notes = dict.fromkeys(note for table in tables for note in table.notes)
-    return Table(source, frame, (f"Read from {files}.", *notes))
+    if config.split is None or config.split not in splits:
+        why = f"It has no split {config.split!r}" if config.split else "It has several splits and none is chosen"
+        raise UserError(source, f"{why}. The splits are: {listed(list(splits))}.", "Choose one of them.")
+    return splits[config.split]

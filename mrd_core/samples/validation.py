@@ -6,8 +6,7 @@ import hashlib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -18,21 +17,56 @@ from mrd_core.samples.forget_set import ForgetSet, ValidationReport, digest_of
 from mrd_core.samples.layouts import Row, expand, resolve, unused
 from mrd_core.samples.reading import Table, listed
 
+_DTYPES = {"sample_id": "str", "prompt": "str", "answer": "str", "split": "str", "training_count": "Int64"}
 _LISTED_ROWS = 5
 _ID_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """A row whose cells have been read; `key` is the same for identical samples."""
+    """A row whose cells have been read; `key`, a short hash, is the same for identical samples."""
 
     number: int
+    key: str
+    sample_id: str
     prompt: str
     answer: str
-    key: str
-    id: str
     split: str | None
     training_count: int | None
+
+    @classmethod
+    def read(cls, name: str, row: Row, mapping: ColumnMapping) -> _Sample:
+        """Read the cells of a row of the table of that name.
+
+        Raises:
+            UserError: A cell holds no text, or no count.
+        """
+
+        def place(part: str) -> str:
+            column = getattr(mapping, part)
+            return f"{name}, row {row.number}, {f'column {column!r}' if column else part}"
+
+        prompt = read_cell(place("prompt"), row.prompt, as_text) if mapping.prompt else ""
+        answer = read_cell(place("answer"), row.answer, as_text)
+        # Splitting takes out U+001F, which therefore cannot occur in either part.
+        normalised = (" ".join(unicodedata.normalize("NFC", text).split()) for text in (prompt, answer))
+        key = hashlib.sha256("\x1f".join(normalised).encode()).hexdigest()[:_ID_DIGITS]
+        count = row.training_count
+        return cls(
+            number=row.number,
+            key=key,
+            sample_id=read_cell(place("id"), row.id, as_text) + row.id_suffix if mapping.id else key,
+            prompt=prompt,
+            answer=answer,
+            split=None if is_blank(row.split) else read_cell(place("split"), row.split, as_text),
+            training_count=None if is_blank(count) else read_cell(place("training_count"), count, as_count),
+        )
+
+    @property
+    def content(self) -> tuple[str, str, str, int]:
+        """What tells samples of one id apart, to sort them by."""
+        count = -1 if self.training_count is None else self.training_count
+        return self.prompt, self.answer, self.split or "", count
 
 
 def to_forget_set(table: Table, config: ForgetSetConfig) -> ForgetSet:
@@ -48,18 +82,23 @@ def to_forget_set(table: Table, config: ForgetSetConfig) -> ForgetSet:
     """
     layout, mapping = resolve(table, config)
     rows, left_out = expand(table, layout, mapping)
-    valid, skipped = _without_blanks(table.name, rows, mapping, config)
-    if not valid:
-        raise _no_samples(table, skipped, left_out)
-    samples = [_sample(table.name, row, mapping) for row in valid]
-    kept, n_duplicates = _settle_duplicates(samples, config)
-    frame = _frame(kept, _ids(table.name, kept, mapping))
+    valid, skipped = _without_blanks(table, rows, left_out, mapping, config)
+    samples = [_Sample.read(table.name, row, mapping) for row in valid]
+    first = {sample.key: sample for sample in reversed(samples)}
+    kept = samples if config.duplicates == "keep" else [s for s in samples if first[s.key] is s]
+    numbered = _numbered(table.name, kept, mapping)
+    frame = pd.DataFrame(
+        {
+            column: pd.Series([getattr(sample, column) for sample in numbered], dtype=dtype)
+            for column, dtype in _DTYPES.items()
+        }
+    )
     report = ValidationReport(
         n_rows=len(table.frame),
         n_valid=len(frame),
         n_skipped_blank=len(skipped),
         skipped_rows=tuple(skipped[:_LISTED_ROWS]),
-        n_duplicate_rows=n_duplicates,
+        n_duplicate_rows=len(samples) - len(first),
         duplicates=config.duplicates,
         notes=(*table.notes, *_notes(table, config, layout, mapping), *left_out),
     )
@@ -67,17 +106,25 @@ def to_forget_set(table: Table, config: ForgetSetConfig) -> ForgetSet:
 
 
 def _without_blanks(
-    name: str, rows: list[Row], mapping: ColumnMapping, config: ForgetSetConfig
+    table: Table, rows: list[Row], left_out: tuple[str, ...], mapping: ColumnMapping, config: ForgetSetConfig
 ) -> tuple[list[Row], list[int]]:
-    """Return the rows without a blank cell and the numbers of the others; or refuse them."""
+    """Return the rows without a blank cell, at least one, and the numbers of the others; or refuse them."""
     blanks = [(row.number, part) for row in rows if (part := _blank_part(row, mapping))]
     if blanks and config.invalid_rows == "refuse":
         raise UserError(
-            f"{name}, {_row_list([f'{number} ({part})' for number, part in blanks])}",
+            f"{table.name}, {_row_list([f'{number} ({part})' for number, part in blanks])}",
             f"The cell is blank or null in {len(blanks)} of {len(rows)} samples.",
             "Fill the cells, or leave such rows out (--invalid-rows skip; in the app under Columns and rows).",
         )
-    return [row for row in rows if not _blank_part(row, mapping)], list(dict(blanks))
+    valid, skipped = [row for row in rows if not _blank_part(row, mapping)], list(dict(blanks))
+    if not valid:
+        causes = [f"{len(skipped)} of {len(table.frame)} rows have a blank cell."] if skipped else []
+        raise UserError(
+            table.name,
+            " ".join(["No valid sample is left.", *causes, *left_out]),
+            "Check that the columns are mapped as you mean them.",
+        )
+    return valid, skipped
 
 
 def _blank_part(row: Row, mapping: ColumnMapping) -> str | None:
@@ -89,75 +136,22 @@ def _blank_part(row: Row, mapping: ColumnMapping) -> str | None:
     return "id" if mapping.id and is_blank(row.id) else None
 
 
-def _no_samples(table: Table, skipped: list[int], left_out: tuple[str, ...]) -> UserError:
-    causes = [f"{len(skipped)} of {len(table.frame)} rows have a blank cell."] if skipped else []
-    return UserError(
-        table.name,
-        " ".join(["No valid sample is left.", *causes, *left_out]),
-        "Check that the columns are mapped as you mean them.",
-    )
+def _numbered(name: str, samples: Sequence[_Sample], mapping: ColumnMapping) -> list[_Sample]:
+    """Return the samples, identical ones of one id numbered in it by content, not by position.
 
-
-def _sample(name: str, row: Row, mapping: ColumnMapping) -> _Sample:
-    def read(part: str, column: str | None, value: Any) -> str:
-        place = f"column {column!r}" if column else part
-        return read_cell(f"{name}, row {row.number}, {place}", value, as_text)
-
-    prompt = read("prompt", mapping.prompt, row.prompt) if mapping.prompt else ""
-    answer = read("answer", mapping.answer, row.answer)
-    key = _key(prompt, answer)
-    count = row.training_count
-    return _Sample(
-        number=row.number,
-        prompt=prompt,
-        answer=answer,
-        key=key,
-        id=read("id", mapping.id, row.id) + row.id_suffix if mapping.id else key,
-        split=None if is_blank(row.split) else read("split", mapping.split, row.split),
-        training_count=None if is_blank(count) else _count(name, row, mapping.training_count),
-    )
-
-
-def _count(name: str, row: Row, column: str | None) -> int:
-    return read_cell(f"{name}, row {row.number}, column {column!r}", row.training_count, as_count)
-
-
-def _key(prompt: str, answer: str) -> str:
-    """Return a short hash of the normalised sample."""
-    # Splitting takes out U+001F, which therefore cannot occur in either part.
-    parts = (" ".join(unicodedata.normalize("NFC", part).split()) for part in (prompt, answer))
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:_ID_DIGITS]
-
-
-def _settle_duplicates(samples: list[_Sample], config: ForgetSetConfig) -> tuple[list[_Sample], int]:
-    """Return the samples to keep and how many repeat an earlier one."""
-    first = {sample.key: sample for sample in reversed(samples)}
-    kept = samples if config.duplicates == "keep" else [s for s in samples if first[s.key] is s]
-    return kept, len(samples) - len(first)
-
-
-def _ids(name: str, samples: list[_Sample], mapping: ColumnMapping) -> list[str]:
-    """Return the id of each sample; identical samples of one id are numbered by content, not by position."""
-    ids = [sample.id for sample in samples]
-    seen: Counter[tuple[str, str]] = Counter()
-    for i in sorted(range(len(samples)), key=lambda i: _content(samples[i])):
+    Raises:
+        UserError: Different samples share an id.
+    """
+    numbered = list(samples)
+    copies: Counter[tuple[str, str]] = Counter()
+    for i in sorted(range(len(samples)), key=lambda i: samples[i].content):
         sample = samples[i]
-        seen[sample.id, sample.key] += 1
-        if (copy := seen[sample.id, sample.key]) > 1:
-            ids[i] = f"{sample.id}#{copy}"
-    _check_unique(name, ids, samples, mapping)
-    return ids
-
-
-def _content(sample: _Sample) -> tuple[str, str, str, int]:
-    count = -1 if sample.training_count is None else sample.training_count
-    return sample.prompt, sample.answer, sample.split or "", count
-
-
-def _check_unique(name: str, ids: list[str], samples: list[_Sample], mapping: ColumnMapping) -> None:
+        copies[sample.sample_id, sample.key] += 1
+        if (copy := copies[sample.sample_id, sample.key]) > 1:
+            numbered[i] = replace(sample, sample_id=f"{sample.sample_id}#{copy}")
     rows = defaultdict(list)
-    for sample_id, sample in zip(ids, samples, strict=True):
-        rows[sample_id].append(sample.number)
+    for sample in numbered:
+        rows[sample.sample_id].append(sample.number)
     repeated = next((sample_id for sample_id in rows if len(rows[sample_id]) > 1), None)
     if repeated is not None:
         raise UserError(
@@ -165,26 +159,15 @@ def _check_unique(name: str, ids: list[str], samples: list[_Sample], mapping: Co
             f"The id {repeated!r} in the column {mapping.id!r} stands for different samples.",
             'Map another id column (--id-column), or none (--id-column ""): ids are then made from the texts.',
         )
-
-
-def _frame(samples: Sequence[_Sample], ids: list[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "sample_id": pd.Series(ids, dtype="str"),
-            "prompt": pd.Series([sample.prompt for sample in samples], dtype="str"),
-            "answer": pd.Series([sample.answer for sample in samples], dtype="str"),
-            "split": pd.Series([sample.split for sample in samples], dtype="str"),
-            "training_count": pd.Series([sample.training_count for sample in samples], dtype="Int64"),
-        }
-    )
+    return numbered
 
 
 def _notes(table: Table, config: ForgetSetConfig, layout: Layout, mapping: ColumnMapping) -> Iterable[str]:
     """Yield what was guessed and what is not used."""
     if config.layout is Layout.AUTO:
         yield f"Layout guessed from the columns: {layout}."
-    given = config.columns.model_dump()
-    guessed = {part: column for part, column in mapping if column and given[part] is None}
+    mapped = config.columns.model_dump()
+    guessed = {part: column for part, column in mapping if column and mapped[part] is None}
     if guessed:
         yield f"Columns guessed: {', '.join(f'{part} = {column!r}' for part, column in guessed.items())}."
     if idle := unused(list(table.frame.columns), layout, mapping):
@@ -193,6 +176,6 @@ def _notes(table: Table, config: ForgetSetConfig, layout: Layout, mapping: Colum
 
 def _row_list(rows: Sequence[object]) -> str:
     """Return "row 3" or "rows 3, 7, …", the first five of them."""
-    shown = ", ".join(map(str, rows[:_LISTED_ROWS]))
+    first = ", ".join(map(str, rows[:_LISTED_ROWS]))
     more = len(rows) - _LISTED_ROWS
-    return f"{'row' if len(rows) == 1 else 'rows'} {shown}" + (f" and {more} more" if more > 0 else "")
+    return f"{'row' if len(rows) == 1 else 'rows'} {first}" + (f" and {more} more" if more > 0 else "")
