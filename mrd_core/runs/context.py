@@ -84,8 +84,14 @@ class StoredContext(JobContext):
 
     def progress(self, done: int, total: int, **extra: Any) -> None:
         """Store the progress with an estimate of the time left, at most every PROGRESS_INTERVAL seconds."""
-        eta = {"eta_seconds": self._eta_seconds(done, total)}
-        self.show({"done": done, "total": total} | eta | extra, urgent=done >= total)
+        # A resumed job begins at done > 0: only what this process did tells its pace.
+        if self._first is None or done < self._first[0]:
+            self._first = (done, time.monotonic())
+        first_done, began = self._first
+        eta = None
+        if done != first_done:
+            eta = (time.monotonic() - began) / (done - first_done) * (total - done)
+        self.show({"done": done, "total": total, "eta_seconds": eta} | extra, urgent=done >= total)
 
     def show(self, progress: dict[str, Any], *, urgent: bool = False) -> None:
         """Store `progress`; one that comes too soon is dropped, unless it is urgent or says something new."""
@@ -129,12 +135,3 @@ class StoredContext(JobContext):
             raise Cancelled(f"The run is {run.state} at attempt {run.attempt}: this worker no longer owns it.")
         if run.state is RunState.CANCELLING:
             raise Cancelled("The run was cancelled.")
-
-    def _eta_seconds(self, done: int, total: int) -> float | None:
-        # A resumed job begins at done > 0: only what this process did tells its pace.
-        if self._first is None or done < self._first[0]:
-            self._first = (done, time.monotonic())
-        first_done, began = self._first
-        if done == first_done:
-            return None
-        return (time.monotonic() - began) / (done - first_done) * (total - done)

@@ -33,9 +33,10 @@ def read_config(directory: Path, of: type[Config]) -> Config:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(
             str(path),
-            f"A run directory needs a readable {CONFIG_FILE} ({_reason(error)}).",
+            f"A run directory needs a readable {CONFIG_FILE} ({reason}).",
             "Name the directory of a run, or copy the config.json of another run there.",
         ) from error
     config = _parse(path, text)
@@ -89,7 +90,3 @@ def _parse(path: Path, text: str) -> RunConfig:
     except ValidationError as error:
         fix = "Correct the file, or copy the config.json of another run."
         raise refusal(error, fix, where=path) from error
-
-
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"

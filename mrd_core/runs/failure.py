@@ -23,12 +23,16 @@ def describe(error: BaseException) -> RunError:
 
 
 def _recognise(error: BaseException) -> tuple[str, str]:
-    if _is_out_of_memory(error):
+    # Known by name, because this package does not load torch; torch's CPU allocator raises a RuntimeError.
+    memory_error = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory_error or (isinstance(error, RuntimeError) and _mentions(error, OUT_OF_MEMORY_PHRASES)):
         return (
             f"Out of memory: {error}" if str(error) else "Out of memory.",
             "Use fewer tokens per batch, a smaller model or dtype, or a larger device; then resume.",
         )
-    if _is_disk_full(error):
+    # SQLite and the safetensors writer report a full disk in words, not by errno.
+    disk_error = isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
+    if disk_error or _mentions(error, DISK_FULL_PHRASES):
         return (
             f"The disk is full: {error}",
             "Free some space, or move MRD_HOME to a larger disk; then resume.",
@@ -43,20 +47,6 @@ def _recognise(error: BaseException) -> tuple[str, str]:
         str(error).strip() or "The program ended with an unexpected error.",
         "This looks like a defect of the program: read the traceback, and report it with config.json.",
     )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    # Known by name, because this package does not load torch; torch's CPU allocator raises a RuntimeError.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and _mentions(error, OUT_OF_MEMORY_PHRASES)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    # SQLite and the safetensors writer report a full disk in words, not by errno.
-    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
-        return True
-    return _mentions(error, DISK_FULL_PHRASES)
 
 
 def _mentions(error: BaseException, phrases: tuple[str, ...]) -> bool:

@@ -5,9 +5,9 @@ python -m mrd_core.runs.handbook > docs/files.md
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from mrd_core.runs.files import Artifact, Column, RunDirectory
+from mrd_core.runs.files import Artifact, RunDirectory
 from mrd_core.runs.kind import kinds
 
 
@@ -24,20 +24,19 @@ def chapter() -> str:
         "run needs it to go on.",
         "## Every run",
         _table(("file", "what it holds"), map(_file, shared.values())),
-        *(part for files, kind_names in names.items() for part in _section(files, kind_names, set(shared))),
     ]
+    for files, kind_names in names.items():
+        own = [artifact for name, artifact in files.artifacts().items() if name not in shared]
+        parts.append(f"## {files.noun.capitalize()}: " + ", ".join(f"`{name}`" for name in kind_names))
+        parts.append(_table(("file", "what it holds"), map(_file, own)))
+        for artifact in own:
+            if artifact.columns:
+                rows = (
+                    (f"`{column.name}`", column.dtype, column.unit, column.about) for column in artifact.columns
+                )
+                parts.append(f"### Columns of its `{artifact.path}`")
+                parts.append(_table(("column", "type", "unit", "meaning"), rows))
     return "\n\n".join(parts) + "\n"
-
-
-def _section(files: type[RunDirectory], kind_names: Iterable[str], shared: set[str]) -> Iterator[str]:
-    """Yield heading, files and columns of one sort of run directory."""
-    own = [artifact for name, artifact in files.artifacts().items() if name not in shared]
-    yield f"## {files.noun.capitalize()}: " + ", ".join(f"`{name}`" for name in kind_names)
-    yield _table(("file", "what it holds"), map(_file, own))
-    for artifact in own:
-        if artifact.columns:
-            yield f"### Columns of its `{artifact.path}`"
-            yield _table(("column", "type", "unit", "meaning"), map(_column, artifact.columns))
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
@@ -46,10 +45,6 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _file(artifact: Artifact) -> tuple[str, str]:
     return f"`{artifact.path}`{' †' if artifact.scaffolding else ''}", artifact.about
-
-
-def _column(column: Column) -> tuple[str, str, str, str]:
-    return f"`{column.name}`", column.dtype, column.unit, column.about
 
 
 if __name__ == "__main__":

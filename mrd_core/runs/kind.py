@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,8 @@ class Kind:
 
 def kinds() -> Mapping[str, Kind]:
     """Return all kinds by name; imports every package that declares one."""
-    single = {name: _declared(place) for name, place in KINDS.items()}
-    return single | {name: kind for place in FAMILIES for name, kind in _declared(place).items()}
+    single = {name: at_place(place) for name, place in KINDS.items()}
+    return single | {name: kind for place in FAMILIES for name, kind in at_place(place).items()}
 
 
 def kind_named(name: str) -> Kind:
@@ -98,14 +97,13 @@ def kind_named(name: str) -> Kind:
     Raises:
         UserError: There is none.
     """
-    kind = _declared(KINDS[name]) if name in KINDS else kinds().get(name)
+    kind = at_place(KINDS[name]) if name in KINDS else kinds().get(name)
     if kind is None:
         raise UserError(f"The kind '{name}'", "is unknown.", f"Use one of: {', '.join(kinds())}.")
     return kind
 
 
-@cache
-def _declared(place: str) -> Any:
-    """Return what stands at `module:name`."""
+def at_place(place: str) -> Any:
+    """Return what stands at `module:name`, the module imported where it is not yet."""
     module, _, name = place.partition(":")
     return getattr(importlib.import_module(module), name)

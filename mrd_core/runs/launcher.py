@@ -142,8 +142,7 @@ def _made(
     run_id: str | None = None,
 ) -> Run:
     """Make a new run in a directory that must be free, and launch it."""
-    _require_free(directory)
-    _require_unknown(directory, store)
+    _require_free(directory, store)
     config = _write_directory(directory, kind, config, prepare)
     try:
         run = register(config, directory, store, run_id)
@@ -151,7 +150,12 @@ def _made(
         run_directory.remove(directory)
         raise
     if launcher:
-        _launch(launcher, run, store)
+        try:
+            launcher.launch(run, command_for(directory))
+        except BaseException:
+            store.request_cancel(run.id)
+            store.delete(run.id)
+            raise
     return run
 
 
@@ -178,7 +182,7 @@ def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, 
     return resume(known.id, store=store, launcher=launcher) if known.state in RESUMABLE else known
 
 
-def _require_free(directory: Path) -> None:
+def _require_free(directory: Path, store: RunStore) -> None:
     if (directory / CONFIG_FILE).exists():
         raise UserError(
             str(directory),
@@ -191,9 +195,6 @@ def _require_free(directory: Path) -> None:
             "It is not an empty directory, and deleting the run later would take its files along.",
             "Name a new or an empty directory.",
         )
-
-
-def _require_unknown(directory: Path, store: RunStore) -> None:
     if earlier := store.find_by_directory(directory):
         raise UserError(
             str(directory),
@@ -217,12 +218,3 @@ def _write_directory(
         run_directory.write_config(draft, config)
         draft.rename(directory)
     return config
-
-
-def _launch(launcher: Launcher, run: Run, store: RunStore) -> None:
-    try:
-        launcher.launch(run, command_for(run.directory))
-    except BaseException:
-        store.request_cancel(run.id)
-        store.delete(run.id)
-        raise

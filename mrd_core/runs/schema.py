@@ -160,9 +160,10 @@ def open_engine(url: str) -> Engine:
         if version < VERSION:
             _migrate(engine)
     except (ArgumentError, DBAPIError, ModuleNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"the run store {_without_password(url)}",
-            f"It cannot be opened ({_first_line(error)}).",
+            f"It cannot be opened ({reason}).",
             "Set MRD_HOME to a folder you can write to, or MRD_STORE_URL to a database that is reachable.",
         ) from error
     if version > VERSION:
@@ -242,7 +243,3 @@ def _without_password(url: str) -> str:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
         return "named by MRD_STORE_URL"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -127,19 +127,18 @@ class RunStore:
         Raises:
             UserError: No run, or more than one, fits.
         """
-        found = self._select(RUNS.c.id.startswith(run_id, autoescape=True))
-        exact = [run for run in found if run.id == run_id]
-        if len(exact or found) == 1:
-            return (exact or found)[0]
-        if not found:
+        runs = self._select(RUNS.c.id.startswith(run_id, autoescape=True))
+        runs = [run for run in runs if run.id == run_id] or runs
+        if len(runs) == 1:
+            return runs[0]
+        if not runs:
             raise UserError(f"run {run_id}", "There is no such run.", "`mrd-lens runs list` shows them.")
-        ids = ", ".join(run.id for run in found[:5])
-        raise UserError(f"run {run_id}", f"{len(found)} runs begin so ({ids}).", "Give more of the id.")
+        ids = ", ".join(run.id for run in runs[:5])
+        raise UserError(f"run {run_id}", f"{len(runs)} runs begin so ({ids}).", "Give more of the id.")
 
     def find_by_directory(self, path: Path) -> Run | None:
         """Return the run that lives in the directory `path`, if there is one."""
-        found = self._select(RUNS.c.directory == str(path.resolve()))
-        return found[0] if found else None
+        return next(iter(self._select(RUNS.c.directory == str(path.resolve()))), None)
 
     def list(
         self,
@@ -268,9 +267,15 @@ class RunStore:
 
     def reap(self) -> Runs:
         """Mark as lost, and return, the active runs whose worker is gone."""
-        return [
-            self.get(run.id) for run in self._select(RUNS.c.state.in_(ACTIVE)) if is_gone(run) and self._lose(run)
-        ]
+        lost = []
+        for run in filter(is_gone, self._select(RUNS.c.state.in_(ACTIVE))):
+            # A claim or a heartbeat that came in since the row was read saves the run.
+            silent = RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at)
+            error = _loss(run)
+            if self._move(run.id, RunState.LOST, {run.state}, run.attempt, silent, error=asdict(error)):
+                self.add_event(run.id, "error", error.cause)
+                lost.append(self.get(run.id))
+        return lost
 
     def add_metrics(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row for each named value at `step`."""
@@ -395,20 +400,6 @@ class RunStore:
         if self._engine.dialect.name == "sqlite":
             with self._engine.connect() as connection:
                 connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-
-    def _lose(self, run: Run) -> bool:
-        lost = self._move(
-            run.id,
-            RunState.LOST,
-            {run.state},
-            run.attempt,
-            # A claim or a heartbeat that came in since the row was read saves the run.
-            RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at),
-            error=asdict(_loss(run)),
-        )
-        if lost:
-            self.add_event(run.id, "error", _loss(run).cause)
-        return lost
 
     def _move(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import signal
 import sys
 import threading
@@ -21,7 +20,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
-from mrd_core.runs.kind import kind_named
+from mrd_core.runs.kind import at_place, kind_named
 from mrd_core.runs.launcher import register
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
@@ -65,18 +64,13 @@ def run(
     """
     config = read_config(directory, RunConfig)
     store = store or RunStore.open()
-    claimed = _claim(store, _find_or_register(store, directory, config))
+    claimed = _claim(store, store.find_by_directory(directory) or register(config, directory, store))
     stop = threading.Event()
     with _signals_set(stop), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
         context = StoredContext(store, claimed, stop, display)
         with ExitStack() as held:
             outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
             return _conclude(store, claimed, context, outcome)
-
-
-def _find_or_register(store: RunStore, directory: Path, config: RunConfig) -> Run:
-    known = store.find_by_directory(directory)
-    return known or register(config, directory, store)
 
 
 def _claim(store: RunStore, run: Run) -> Run:
@@ -103,7 +97,7 @@ def _carry_out(
         held.enter_context(_turn_on_device(store, run, context))
         _advance(store, run, RunState.STARTING, RunState.QUEUED)
         context.show({"message": "starting"})
-        carry_out = _load(job)
+        carry_out: Job = at_place(job)
         _advance(store, run, RunState.RUNNING, RunState.STARTING)
         return Outcome(RunState.SUCCEEDED, summary=carry_out(config, context))
     except Cancelled:
@@ -116,7 +110,11 @@ def _carry_out(
 
 
 def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcome) -> RunState:
-    _report(context, outcome)
+    if outcome.error:
+        print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
+        context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
+    elif outcome.state is RunState.CANCELLED:
+        context.event("info", "Cancelled.")
     if outcome.state is RunState.CANCELLED:
         asked = RunState.CANCELLING
         store.transition(run.id, asked, expected=sources_of(asked), attempt=run.attempt)
@@ -124,50 +122,28 @@ def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcom
     return store.get(run.id).state
 
 
-def _report(context: StoredContext, outcome: Outcome) -> None:
-    if outcome.error:
-        print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
-        context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
-    elif outcome.state is RunState.CANCELLED:
-        context.event("info", "Cancelled.")
-
-
 def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
     if not store.transition(run.id, to, expected=source, attempt=run.attempt):
         raise Cancelled(f"The run is no longer {source}.")
 
 
-def _load(path: str) -> Job:
-    module, _, function = path.partition(":")
-    job: Job = getattr(importlib.import_module(module), function)
-    return job
-
-
 @contextmanager
 def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterator[None]:
     """Hold the device's lock, taken in order of submission. The system drops it when the process dies."""
-    lock = _device_lock(store.home, run.device)
-    while not _is_next(store, run) or not _acquired(lock):
+    locks = store.home / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    # A soft lock would survive a kill.
+    lock = FileLock(locks / f"{run.device.replace(':', '-')}.lock", fallback_to_soft=False)
+    store.reap()
+    while (place := store.queue_place(run.id)) > 1 or not _acquired(lock):
         context.check_cancelled()
-        place = store.queue_place(run.id)
         context.show({"message": f"waiting: place {place}", "place": place})
         time.sleep(QUEUE_POLL_INTERVAL)
+        store.reap()
     try:
         yield
     finally:
         lock.release()
-
-
-def _device_lock(home: Path, device: str) -> FileLock:
-    directory = home / "locks"
-    directory.mkdir(parents=True, exist_ok=True)
-    # A soft lock would survive a kill.
-    return FileLock(directory / f"{device.replace(':', '-')}.lock", fallback_to_soft=False)
-
-
-def _is_next(store: RunStore, run: Run) -> bool:
-    store.reap()
-    return store.queue_place(run.id) <= 1
 
 
 def _acquired(lock: FileLock) -> bool:
