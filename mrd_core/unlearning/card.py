@@ -10,7 +10,7 @@ from typing import Any
 
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.methods import METHODS, NOTATION, parsed
-from mrd_core.unlearning.records import ForgottenRule, UnlearningSummary
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import SOURCES, StopReason
 
@@ -74,6 +74,11 @@ _CAVEATS = """\
 def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -> str:
     kind = "LoRA adapter that makes a language model" if summary.adapter else "language model that was made to"
     stratum = f", those of the stratum {_plain(config.stratum.name)}" if config.stratum else ""
+    thresholds = summary.thresholds
+    rule = f"its memorization accuracy (MA) is below {thresholds.accuracy:.3g}"
+    if thresholds.extraction is not None:
+        rule += f" and its extraction likelihood (EL) is below {thresholds.extraction:.3g}"
+    verb = "threshold is" if thresholds.extraction is None else "thresholds are each"
     merged = f" with the adapter {_plain(config.model.adapter)} merged into it" if config.model.adapter else ""
     return (
         f"A {kind} forget {_count(summary.n_samples, 'sample')} of a forget set, by MRD Lens.\n\n"
@@ -83,27 +88,22 @@ def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -
         f"“{_plain(score_title)}”{stratum}.\n"
         f"- **How far:** {summary.forgotten} of {summary.n_samples} were found forgotten on the way, and "
         f"{summary.forgotten_at_end} are so at the end.\n"
-        f"- **When a sample is forgotten:** {_rule(summary.thresholds)}."
+        f"- **When a sample is forgotten:** {rule}; the {verb} {SOURCES[thresholds.source]}."
     )
-
-
-def _rule(thresholds: ForgottenRule) -> str:
-    extraction = thresholds.extraction
-    rule = f"its memorization accuracy (MA) is below {thresholds.accuracy:.3g}"
-    if extraction is not None:
-        rule += f" and its extraction likelihood (EL) is below {extraction:.3g}"
-    word = "threshold is" if extraction is None else "thresholds are each"
-    return f"{rule}; the {word} {SOURCES[thresholds.source]}"
 
 
 def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     method, sampler, optimiser = METHODS[config.method], SAMPLERS[config.curriculum.sampler], config.optimiser
+    retain, weight = None, config.retain_weight
+    if config.retain.samples is not None:
+        use = f"term {config.retain.term}, λ = {weight:g}" if weight else "measured and not trained on"
+        retain = f"{config.retain.samples.source}, {use}"
     by = "" if sampler.name == "uniform" else f", by {config.curriculum.column}"
     rows = {
         "Method": f"{method.title}; {method.source}",
         **{f"— {name}": value for name, value in parsed(method, config.parameters).items()},
         "Refusals": config.refusals.name if config.refusals and method.needs_refusals else None,
-        "Retain set": _retain(config),
+        "Retain set": retain,
         "Sampler": f"{sampler.title}{by}",
         "Forgotten samples": "leave the pool" if config.curriculum.drop_forgotten else "stay in the pool",
         "Trained weights": f"{summary.trainable_parameters:,} of {summary.model_parameters:,}"
@@ -118,16 +118,6 @@ def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     table = _table(("setting", "value"), rows.items())
     symbols = f"with ${NOTATION}$, $S_i$ the answer tokens of sample $i$ and ref the starting model"
     return f"It minimises\n\n$${method.formula}$$\n\n{symbols}.\n\n{table}"
-
-
-def _retain(config: UnlearnConfig) -> str | None:
-    method, retain = METHODS[config.method], config.retain
-    if retain.samples is None:
-        return None
-    weight = method.default_retain_weight if retain.weight is None else retain.weight
-    if method.retain == "none" or not weight:
-        return f"{retain.samples.source}, measured and not trained on"
-    return f"{retain.samples.source}, term {retain.term}, λ = {weight:g}"
 
 
 def _costs(summary: UnlearningSummary) -> str:

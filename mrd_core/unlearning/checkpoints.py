@@ -120,24 +120,20 @@ def _load_of_trainer(checkpoint: Path, model: Any, optimiser: Optimizer, schedul
 
         set_peft_model_state_dict(model, load_file(adapter))
     else:
-        _load_whole(checkpoint, model)
+        # As `save_pretrained` wrote it: one file or several, each of several tied weights once.
+        missing = {weight.data_ptr() for weight in _trained(model).values()}
+        own = model.state_dict()
+        for file in checkpoint.glob("model*.safetensors"):
+            weights = load_file(file)
+            model.load_state_dict(weights, strict=False)
+            missing -= {own[name].data_ptr() for name in weights if name in own}
+        if missing:
+            raise _foreign(checkpoint)
     optimiser.load_state_dict(_unpickled(checkpoint / "optimizer.pt"))
     if schedule:
         schedule.load_state_dict(_unpickled(checkpoint / "scheduler.pt"))
     _set_random_state(_unpickled(checkpoint / "rng_state.pth"))
     return int(json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))["global_step"])
-
-
-def _load_whole(checkpoint: Path, model: Any) -> None:
-    """Load what `save_pretrained` wrote: one file or several, each of several tied weights once."""
-    missing = {weight.data_ptr() for weight in _trained(model).values()}
-    own = model.state_dict()
-    for file in checkpoint.glob("model*.safetensors"):
-        weights = load_file(file)
-        model.load_state_dict(weights, strict=False)
-        missing -= {own[name].data_ptr() for name in weights if name in own}
-    if missing:
-        raise _foreign(checkpoint)
 
 
 def _unpickled(path: Path) -> Any:

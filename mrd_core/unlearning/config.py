@@ -14,7 +14,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.settings.configuration import Frozen, RunConfig
+from mrd_core.settings.configuration import Choice, Frozen, RunConfig
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
 from mrd_core.unlearning.methods import METHODS, parameters_in_words, parsed
@@ -28,6 +28,8 @@ DRAWN_COLUMNS = frozenset(
     for scope in Scope
     for normalisation in Normalisation
 )
+# Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
+SMALL_MODEL = 100_000_000
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
 MOST_RETAIN_MEASURED = 200
 
@@ -147,6 +149,13 @@ class OptimiserConfig(Frozen):
         None, ge=1, description="Train a LoRA adapter of this rank; by default all weights."
     )
     lora_alpha: int = Field(16, ge=1, description="LoRA: the adapter is scaled by α / rank.")
+
+    def rate_for(self, weights: int) -> Choice:
+        """Return the learning rate of a model with so many weights."""
+        if self.learning_rate != "auto":
+            return Choice(f"{self.learning_rate:g}", "as asked")
+        rate = 1e-4 if weights < SMALL_MODEL else 1e-5
+        return Choice(f"{rate:g}", f"the model has {weights / 1e6:,.1f} million weights")
 
 
 class StoppingConfig(Frozen):

@@ -231,16 +231,27 @@ class _Plan:
         return 1 + math.ceil(self.steps(volume) / every) if every else 0
 
     def work(self, volume: _Volume) -> _Work:
+        """Return the operations of a volume of draws."""
         # Beside MA and NLL, each end of the run has the own answers of some samples.
         measured = 2 * (self.samples + min(self.config.answers, self.samples))
-        stopping = self.config.stopping
-        times = 1 + self.steps(volume) // stopping.probe_steps
-        probes = times * stopping.probe_samples if self.config.retain.samples else 0
+        stopping, evaluation = self.config.stopping, self.config.evaluation
+        # Passes of one sample that show who is forgotten, beyond those that train it.
+        prefixes = round(self.samples * self.lengths.scored) if stopping.extraction else 0
+        checks = volume.draws - volume.updates + prefixes
+        if self.method.needs_refusals:
+            checks = stopping.checks.cost(volume.updates // self.samples, self.samples, prefixes)
+        probes = evaluated = 0
+        if self.config.retain.samples:
+            probes = (1 + self.steps(volume) // stopping.probe_steps) * stopping.probe_samples
+            # The length of the retain set is not known before it is read.
+            evaluated = evaluation.samples
+        evaluated += min(evaluation.samples, self.samples)
+        written = forward_flops(self.parameters, evaluated * evaluation.max_new_tokens)
         return _Work(
             training=self._training(volume),
-            looks=self._forward(self._checks(volume) + probes),
+            looks=self._forward(checks + probes),
             mrd=self._forward(self.evaluations(volume) * self.samples),
-            evaluations=self._evaluations(volume),
+            evaluations=self.times_evaluated(volume) * (self._forward(2 * evaluated) + written),
             measures=self._forward(measured),
         )
 
@@ -255,21 +266,6 @@ class _Plan:
             checkpointing=self.config.optimiser.gradient_checkpointing,
         )
         return trained + self._forward(reference)
-
-    def _checks(self, volume: _Volume) -> int:
-        """Return the passes of one sample that show who is forgotten, beyond those that train it."""
-        prefixes = round(self.samples * self.lengths.scored) if self.config.stopping.extraction else 0
-        if not self.method.needs_refusals:
-            return volume.draws - volume.updates + prefixes
-        own = volume.updates // self.samples
-        return self.config.stopping.checks.cost(own, self.samples, prefixes)
-
-    def _evaluations(self, volume: _Volume) -> int:
-        wanted = self.config.evaluation
-        # The length of the retain set is not known before it is read.
-        samples = min(wanted.samples, self.samples) + (wanted.samples if self.config.retain.samples else 0)
-        written = forward_flops(self.parameters, samples * wanted.max_new_tokens)
-        return self.times_evaluated(volume) * (self._forward(2 * samples) + written)
 
     def _forward(self, passes: int) -> int:
         return forward_flops(self.parameters, round(passes * self.lengths.tokens))

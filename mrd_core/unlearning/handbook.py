@@ -5,9 +5,7 @@ python -m mrd_core.unlearning.handbook > docs/unlearning-methods.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from mrd_core.unlearning.methods import METHODS, NOTATION, Method, Parameter
+from mrd_core.unlearning.methods import METHODS, NOTATION, Method
 from mrd_core.unlearning.sampling import SAMPLERS
 
 FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
@@ -32,22 +30,18 @@ def chapter() -> str:
 
 
 def _method(method: Method) -> str:
+    table = ["| parameter | default | it is | what it does | from |", "|---|---|---|---|---|"]
+    for entry in method.parameters:
+        domain = f"{entry.domain} {f'[{entry.unit}]' if entry.unit else ''}".strip()
+        table.append(f"| `{entry.name}` | {entry.default} | {domain} | {entry.help} | {entry.source} |")
     lines = [
         f"## {method.title}: `{method.name}`",
         f"$${method.formula}$$",
         f"{method.source}. Forgets with {FORGETS_WITH[method.forget]}; retain term: {RETAINS[method.retain]}"
         + (f", λ = {method.default_retain_weight:g} by default." if method.retain != "none" else "."),
-        "\n".join(_table(method.parameters)),
+        "\n".join(table),
     ]
     return "\n\n".join(lines)
-
-
-def _table(parameters: tuple[Parameter, ...]) -> Iterator[str]:
-    yield "| parameter | default | it is | what it does | from |"
-    yield "|---|---|---|---|---|"
-    for parameter in parameters:
-        domain = f"{parameter.domain} {f'[{parameter.unit}]' if parameter.unit else ''}".strip()
-        yield f"| `{parameter.name}` | {parameter.default} | {domain} | {parameter.help} | {parameter.source} |"
 
 
 if __name__ == "__main__":

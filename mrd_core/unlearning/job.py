@@ -63,7 +63,13 @@ def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
 
 def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> None:
     began = time.monotonic()
-    _require_trackers(config)
+    for tracker in config.report_to:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(
+                f"The experiment tracker {tracker}",
+                "is not installed.",
+                f"Install it with `pip install {tracker}`, or leave it out.",
+            )
     prepared = prepare(config, files, context)
     # A resumed run has said before what was decided and what to mind.
     if not files.start.exists():
@@ -279,13 +285,3 @@ def _accelerator(config: UnlearnConfig, prepared: Prepared, files: UnlearningFil
         names = {"wandb": {"name": config.title}, "mlflow": {"run_name": config.title}}
         accelerator.init_trackers(os.environ.get("WANDB_PROJECT", "mrd-lens"), settings, names)
     return accelerator
-
-
-def _require_trackers(config: UnlearnConfig) -> None:
-    for tracker in config.report_to:
-        if importlib.util.find_spec(tracker) is None:
-            raise UserError(
-                f"The experiment tracker {tracker}",
-                "is not installed.",
-                f"Install it with `pip install {tracker}`, or leave it out.",
-            )

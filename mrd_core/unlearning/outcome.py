@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,12 @@ def save_model(
     staging = files.directory / _STAGING
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        _name_base(config, prepared)
+        # An adapter says what it belongs on: where another was merged in, nothing that peft could load.
+        base = str(MODEL_DIR) if config.model.source == "demo" else config.model.source
+        for settings in getattr(prepared.trained, "peft_config", {}).values():
+            settings.base_model_name_or_path = None if config.model.adapter else base
+            # Where that is None, peft takes this name.
+            prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
         prepared.trained.save_pretrained(staging)
         prepared.model.tokenizer.save_pretrained(staging)
         text = card(config, summary, start.scored.title)
@@ -101,15 +106,6 @@ def save_model(
         staging.rename(files.model)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _name_base(config: UnlearnConfig, prepared: Prepared) -> None:
-    """Have an adapter say what it belongs on: where another was merged in, nothing that peft could load."""
-    base = str(MODEL_DIR) if config.model.source == "demo" else config.model.source
-    for settings in getattr(prepared.trained, "peft_config", {}).values():
-        settings.base_model_name_or_path = None if config.model.adapter else base
-        # Where that is None, peft takes this name.
-        prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
 
 
 def spoilt(what: str, learning_rate: float) -> UserError:
@@ -150,6 +146,8 @@ def _summary(
     config: UnlearnConfig, prepared: Prepared, start: Start, ending: Ending, after: _After
 ) -> UnlearningSummary:
     standing, count = ending.standing, len(prepared.forget)
+    ends = zip(prepared.forget.sample_ids, after.forgotten, strict=True)
+    came_back = sum(sample in standing.forgotten and not forgotten for sample, forgotten in ends)
     figures = {
         "n_samples": count,
         "updates": sum(standing.updates.values()),
@@ -158,7 +156,7 @@ def _summary(
         "epochs": standing.draws / count,
         "forgotten": len(standing.forgotten),
         "forgotten_at_end": int(after.forgotten.sum()),
-        "came_back": len(_came_back(prepared, standing, after)),
+        "came_back": came_back,
         "stop_reason": ending.reason.value,
         "method": config.method,
         "label": config.label,
@@ -171,15 +169,11 @@ def _summary(
         "device": str(prepared.model.device),
         "dtype": name_of(prepared.model.dtype),
         "adapter": config.optimiser.lora_rank is not None,
-        "thresholds": {
-            "source": start.thresholds.source,
-            "accuracy": start.thresholds.accuracy,
-            "extraction": start.thresholds.extraction,
-        },
+        "thresholds": asdict(start.thresholds),
         **prepared.evenness,
         "peak_memory_mb": round(ending.peak_memory_mb, 1),
         "reasons": prepared.reasons,
-        "warnings": prepared.warnings + _warnings(ending, _came_back(prepared, standing, after), count),
+        "warnings": prepared.warnings + _warnings(ending, came_back, count),
     }
     measures = {name: json_value(value) for name, value in _measures(start, after).items()}
     return UnlearningSummary.model_validate(figures | measures | _costs(config, prepared, start, standing))
@@ -234,17 +228,11 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
     }
 
 
-def _came_back(prepared: Prepared, standing: Standing, after: _After) -> list[str]:
-    """Return the samples that were found forgotten and are not so at the end."""
-    ids = zip(prepared.forget.sample_ids, after.forgotten, strict=True)
-    return [sample for sample, forgotten in ids if sample in standing.forgotten and not forgotten]
-
-
-def _warnings(ending: Ending, came_back: list[str], count: int) -> list[str]:
+def _warnings(ending: Ending, came_back: int, count: int) -> list[str]:
     warnings = []
     if came_back:
         warnings.append(
-            f"{len(came_back)} of the {len(ending.standing.forgotten)} samples that were found forgotten are not "
+            f"{came_back} of the {len(ending.standing.forgotten)} samples that were found forgotten are not "
             "so any more at the end: later steps on other samples brought them back."
         )
     if ending.reason is not StopReason.ALL_FORGOTTEN and len(ending.standing.forgotten) < count:

@@ -38,7 +38,6 @@ from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.records import Scored
-from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, require_gradients
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
@@ -48,10 +47,6 @@ from mrd_core.unlearning.request import copy_samples, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
-
-# Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
-SMALL_MODEL = 100_000_000
-SMALL_LEARNING_RATE, LEARNING_RATE = 1e-4, 1e-5
 
 
 @dataclass(frozen=True)
@@ -142,6 +137,41 @@ class Start:
     thresholds: Thresholds
     scored: Scored
 
+    @classmethod
+    def stored(cls, files: UnlearningFiles) -> Start:
+        """Read what `store` and `measure_start` wrote."""
+        stored = read_json(files.start)
+        before = pd.read_parquet(files.before)
+        retained = stored["retain_accuracy"], stored["retain_nll"]
+        return cls(
+            before["accuracy"].to_numpy(),
+            before["nll"].to_numpy(),
+            None if retained[0] is None else retained,
+            Thresholds(**stored["thresholds"]),
+            Scored.model_validate(read_json(files.scored)),
+        )
+
+    def store(self, prepared: Prepared, files: UnlearningFiles) -> None:
+        """Write the figures of the whole set, with what was decided in preparation; those of samples lie apart."""
+        thresholds = self.thresholds
+        write_json(
+            files.start,
+            {
+                "thresholds": {
+                    "source": thresholds.source,
+                    "accuracy": thresholds.accuracy,
+                    "extraction": thresholds.extraction,
+                },
+                "forget_accuracy": float(self.accuracy.mean()),
+                "forget_nll": float(self.nll.mean()),
+                "retain_accuracy": self.retained and self.retained[0],
+                "retain_nll": self.retained and self.retained[1],
+                **prepared.evenness,
+                "reasons": prepared.reasons,
+                "warnings": prepared.warnings,
+            },
+        )
+
 
 def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> Prepared:
     """Load the model and encode the samples for it.
@@ -157,8 +187,15 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     warnings: list[str] = []
     model, reasons = _loaded(config, warnings)
     forget_set = ForgetSet.load(files.samples)
-    retain_set = _retain_set(config, files, warnings)
-    if config.evaluation.every_steps is not None and retain_set is None:
+    retain_set = None
+    if config.retain.samples is not None:
+        # The run's own copy.
+        retain_set = ForgetSet.load(files.retain)
+        if left_out := retain_set.report.n_valid - len(retain_set):
+            warnings.append(
+                f"{left_out} rows of the retain set are in the forget set too and were left out of it."
+            )
+    elif config.evaluation.every_steps is not None:
         warnings.append(
             "Evaluations on the way have no retain set: completeness is the mean of UA and RR without MIA, and "
             "there is no utility."
@@ -169,7 +206,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     if retain_set is not None:
         retain = _encoded(retain_set, model, template.value, "retain", warnings)
     curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
-    rate = _learning_rate(config, model)
+    rate = config.optimiser.rate_for(sum(weight.numel() for weight in model.network.parameters()))
     reasons |= {"learning rate": rate.stated, "template": template.stated, "threads": threads.stated}
     return Prepared(
         model=model,
@@ -192,7 +229,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
         UserError: The thresholds cannot be had.
     """
     if files.start.exists():
-        return _stored_start(files)
+        return Start.stored(files)
     context.progress(0, 1, message="Measuring the model before unlearning")
     memorized = prepared.memorized(prepared.forget)
     frame = pd.DataFrame(
@@ -204,7 +241,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     write_frame(files.before, frame)
     scored = Scored.model_validate(read_json(files.scored))
     start = Start(memorized.accuracy, memorized.nll, retained, thresholds, scored)
-    _store_start(start, prepared, files)
+    start.store(prepared, files)
     return start
 
 
@@ -321,26 +358,6 @@ def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
         )
 
 
-def _learning_rate(config: UnlearnConfig, model: LoadedModel) -> Choice:
-    wished = config.optimiser.learning_rate
-    if wished != "auto":
-        return Choice(f"{wished:g}", "as asked")
-    weights = sum(weight.numel() for weight in model.network.parameters())
-    rate = SMALL_LEARNING_RATE if weights < SMALL_MODEL else LEARNING_RATE
-    return Choice(f"{rate:g}", f"the model has {weights / 1e6:,.1f} million weights")
-
-
-def _retain_set(config: UnlearnConfig, files: UnlearningFiles, warnings: list[str]) -> ForgetSet | None:
-    """Return the run's own copy of the retain set."""
-    if config.retain.samples is None:
-        return None
-    retain_set = ForgetSet.load(files.retain)
-    left_out = retain_set.report.n_valid - len(retain_set)
-    if left_out:
-        warnings.append(f"{left_out} rows of the retain set are in the forget set too and were left out of it.")
-    return retain_set
-
-
 def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, forget_set: ForgetSet) -> Thresholds:
     """Return when a sample counts as forgotten.
 
@@ -373,37 +390,3 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
 def _encoded(texts: ForgetSet, model: LoadedModel, template: str, name: str, warnings: list[str]) -> Encoded:
     """Return those of these texts as tokens that have an answer token within the context."""
     return answerable(encode(texts, model.tokenizer, model.context, template), name, warnings)
-
-
-def _store_start(start: Start, prepared: Prepared, files: UnlearningFiles) -> None:
-    thresholds = start.thresholds
-    write_json(
-        files.start,
-        {
-            "thresholds": {
-                "source": thresholds.source,
-                "accuracy": thresholds.accuracy,
-                "extraction": thresholds.extraction,
-            },
-            "forget_accuracy": float(start.accuracy.mean()),
-            "forget_nll": float(start.nll.mean()),
-            "retain_accuracy": start.retained and start.retained[0],
-            "retain_nll": start.retained and start.retained[1],
-            **prepared.evenness,
-            "reasons": prepared.reasons,
-            "warnings": prepared.warnings,
-        },
-    )
-
-
-def _stored_start(files: UnlearningFiles) -> Start:
-    stored = read_json(files.start)
-    before = pd.read_parquet(files.before)
-    retained = stored["retain_accuracy"], stored["retain_nll"]
-    return Start(
-        before["accuracy"].to_numpy(),
-        before["nll"].to_numpy(),
-        None if retained[0] is None else retained,
-        Thresholds(**stored["thresholds"]),
-        Scored.model_validate(read_json(files.scored)),
-    )

@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from mrd_core.runs import JobContext, Metric, SampleUpdate
+from mrd_core.runs.files import json_value
 from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.feed import EvaluationRecord, Standing, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
@@ -124,11 +125,19 @@ class Recorder:
         """Hand on what is still held back; at the end with words of its own, which are never passed over."""
         self._context.steps(self._metrics, self._updates)
         self._metrics, self._updates = [], []
+        eta, first = None, self._first
+        if first is not None and self._steps != first.steps:
+            # The time to the limit of steps or, if nearer, until all are forgotten.
+            elapsed = time.monotonic() - first.time
+            eta = elapsed / (self._steps - first.steps) * (self._most_steps - self._steps)
+            forgotten = self._forgotten - first.forgotten
+            if forgotten >= max(3, len(self._accuracy) // 10):
+                eta = min(eta, elapsed / forgotten * (len(self._accuracy) - self._forgotten))
         self._context.progress(
             self._steps,
             max(self._most_steps, self._steps),
             message=f"{self._forgotten} of {len(self._accuracy)} forgotten{' when it stopped' if ended else ''}",
-            eta_seconds=self._eta_seconds(),
+            eta_seconds=eta,
         )
         self._flushed = time.monotonic()
 
@@ -166,18 +175,6 @@ class Recorder:
         self.peak_memory_mb = max(self.peak_memory_mb, peak / 2**20)
         return float(used / 2**20)
 
-    def _eta_seconds(self) -> float | None:
-        """Estimate the time to the limit of steps or, if nearer, until all are forgotten; None at the start."""
-        first = self._first
-        if first is None or self._steps == first.steps:
-            return None
-        elapsed = time.monotonic() - first.time
-        left = [elapsed / (self._steps - first.steps) * (self._most_steps - self._steps)]
-        forgotten = self._forgotten - first.forgotten
-        if forgotten >= max(3, len(self._accuracy) // 10):
-            left.append(elapsed / forgotten * (len(self._accuracy) - self._forgotten))
-        return min(left)
-
 
 def _probe(retained: tuple[float, float] | None) -> dict[str, float]:
     return {Curve.RETAIN_ACCURACY: retained[0], Curve.RETAIN_NLL: retained[1]} if retained else {}
@@ -206,10 +203,7 @@ def _line(record: StepRecord) -> str:
         "forgotten": record.forgotten,
         "learning_rate": record.learning_rate,
     }
-    finite = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in content.items()
-    }
+    finite = {name: json_value(value) for name, value in content.items()}
     # In ASCII: an id may hold a character that Python too takes for the end of a line.
     return json.dumps(finite, allow_nan=False) + "\n"
 

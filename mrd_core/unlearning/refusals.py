@@ -17,7 +17,19 @@ def load(path: Path = SHIPPED) -> tuple[str, ...]:
     Raises:
         UserError: The file cannot be read, is not UTF-8, or has no refusal in it.
     """
-    refusals = tuple(line.strip() for line in _text_of(path).splitlines() if line.strip())
+    try:
+        text = path.read_text(encoding="utf-8").removeprefix("\ufeff")
+    except OSError as error:
+        raise UserError(
+            str(path),
+            f"It cannot be read ({error.strerror or error}).",
+            "Check the path and its permissions, or leave it out for the refusals that ship with the project.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            str(path), f"The byte at offset {error.start} is not UTF-8.", "Save the file as UTF-8."
+        ) from error
+    refusals = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not refusals:
         raise UserError(str(path), "The file is empty.", "Write at least one refusal answer into it, one a line.")
     return refusals
@@ -32,18 +44,3 @@ def choose(refusals: Sequence[str], seed: int, sample_id: str, step: int) -> str
     key = f"refusal/{seed}/{step}/{sample_id}".encode()
     drawn = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
     return refusals[drawn % len(refusals)]
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise UserError(
-            str(path),
-            f"It cannot be read ({error.strerror or error}).",
-            "Check the path and its permissions, or leave it out for the refusals that ship with the project.",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            str(path), f"The byte at offset {error.start} is not UTF-8.", "Save the file as UTF-8."
-        ) from error

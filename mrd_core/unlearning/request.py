@@ -55,7 +55,16 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     """
     require_retain(config)
     scored = RunFiles.finished(config.score_run)
-    forget_set = _restricted(ForgetSet.load(scored.samples), config.stratum)
+    forget_set = ForgetSet.load(scored.samples)
+    if config.stratum is not None:
+        ids = set(read(ForgetSetConfig(source=str(config.stratum))).frame["sample_id"])
+        forget_set = forget_set.subset(forget_set.frame["sample_id"].isin(ids))
+        if not len(forget_set):
+            raise UserError(
+                f"The stratum '{config.stratum.stem}'",
+                "has no sample in common with the score run.",
+                "Choose a stratum that was saved from this forget set, or score the stratum by itself.",
+            )
     curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
     if METHODS[config.method].needs_refusals:
         lines = refusals.load(config.refusals) if config.refusals else refusals.load()
@@ -101,20 +110,5 @@ def without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
             "The retain set",
             "has no row that is not in the forget set.",
             "Name the samples that the model is to keep.",
-        )
-    return kept
-
-
-def _restricted(forget_set: ForgetSet, stratum: Path | None) -> ForgetSet:
-    """Return those samples that a saved stratum has too."""
-    if stratum is None:
-        return forget_set
-    ids = set(read(ForgetSetConfig(source=str(stratum))).frame["sample_id"])
-    kept = forget_set.subset(forget_set.frame["sample_id"].isin(ids))
-    if not len(kept):
-        raise UserError(
-            f"The stratum '{stratum.stem}'",
-            "has no sample in common with the score run.",
-            "Choose a stratum that was saved from this forget set, or score the stratum by itself.",
         )
     return kept

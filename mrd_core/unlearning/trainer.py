@@ -150,18 +150,17 @@ class Trainer:
             objective = replace(self._objective, micro_batch=micro_batch)
             return objective.accumulate(self._model, batch, self._feed, self._accelerator.backward)
 
+        def begin_again(micro_batch: int) -> None:
+            self.micro_batch = micro_batch
+            self._feed.undo()
+            self._model.zero_grad()
+
         # One of several processes cannot repeat what the others have done.
         if self._objective.processes > 1:
             return accumulate(self.micro_batch)
         return within_memory(
-            accumulate, self.micro_batch, on_halved=self._begin_again, what=SINGLE_SAMPLE, advice=LESS_MEMORY
+            accumulate, self.micro_batch, on_halved=begin_again, what=SINGLE_SAMPLE, advice=LESS_MEMORY
         )
-
-    def _begin_again(self, micro_batch: int) -> None:
-        """Forget a step that memory ran out in; it is made in parts of this size."""
-        self.micro_batch = micro_batch
-        self._feed.undo()
-        self._model.zero_grad()
 
     def _move(self) -> None:
         """Add the gradients of all processes up, clip them, and let the optimiser move the weights."""

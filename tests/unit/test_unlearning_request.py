@@ -153,7 +153,7 @@ def test_a_bad_value_of_a_parameter_is_refused(
         ({"limits": {"max_steps": 5, "max_retain_loss_rise": 0.1}}, "a utility guard watches the retain set"),
         ({"limits": {"max_steps": 5, "min_retain_accuracy": 0.5}}, "a utility guard watches the retain set"),
         ({"optimiser": {"learning_rate": 0}}, "greater than 0"),
-        ({"method": "magic"}, "'ga', 'graddiff'"),
+        ({"method": "magic"}, "there are ga, graddiff"),
         ({"seed": -1}, "greater than or equal to 0"),
         ({"colour": "red"}, "Extra inputs are not permitted"),
     ],

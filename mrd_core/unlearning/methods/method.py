@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -59,16 +60,23 @@ class Parameter:
             return f"one of {', '.join(self.choices)}"
         return "a number from {:g} to {:g}".format(*self.bounds)
 
-    def parsed(self, given: float | str) -> float | str:
-        """Return `given` as a value of this parameter.
+    def parsed(self, setting: float | str) -> float | str:
+        """Return `setting` as a value of this parameter.
 
         Raises:
             UserError: It is none.
         """
-        value = given if self.bounds is None else _number_within(self.bounds, given)
+        value: float | str | None = setting
+        if self.bounds is not None:
+            low, high = self.bounds
+            try:
+                number = math.nan if isinstance(setting, bool) else float(setting)
+            except (TypeError, ValueError):
+                number = math.nan
+            value = number if low <= number <= high else None
         if value is None or (self.choices and value not in self.choices):
             raise UserError(
-                f"The parameter {self.name}={given}",
+                f"The parameter {self.name}={setting}",
                 f"is not {self.domain}.",
                 f"Give {self.domain}, or leave it out for the default, {self.default}.",
             )
@@ -133,14 +141,14 @@ class Method:
         return self.forget == "refusals"
 
 
-def parsed(method: Method, given: Mapping[str, float | str]) -> dict[str, Any]:
-    """Return a value for every parameter of `method`: the given one, or its default.
+def parsed(method: Method, settings: Mapping[str, float | str]) -> dict[str, Any]:
+    """Return a value for every parameter of `method`: that of `settings`, or its default.
 
     Raises:
         UserError: A parameter is not one of the method's, is of another type, or lies out of its bounds.
     """
     names = [parameter.name for parameter in method.parameters]
-    unknown = next((name for name in given if name not in names), None)
+    unknown = next((name for name in settings if name not in names), None)
     if unknown is not None:
         raise UserError(
             f"The parameter {unknown}",
@@ -148,7 +156,7 @@ def parsed(method: Method, given: Mapping[str, float | str]) -> dict[str, Any]:
             f"Leave it out, or set one that it has: {', '.join(names)}.",
         )
     return {
-        parameter.name: parameter.parsed(given.get(parameter.name, parameter.default))
+        parameter.name: parameter.parsed(settings.get(parameter.name, parameter.default))
         for parameter in method.parameters
     }
 
@@ -161,14 +169,3 @@ def averaged_over(parameters: Parameters) -> Average:
     """
     average: Average = parameters.get("average", "samples")
     return average
-
-
-def _number_within(bounds: tuple[float, float], given: float | str) -> float | None:
-    """Return `given` as a number, or None where it is none or lies out of `bounds`."""
-    if isinstance(given, bool):
-        return None
-    try:
-        number = float(given)
-    except (TypeError, ValueError):
-        return None
-    return number if bounds[0] <= number <= bounds[1] else None
