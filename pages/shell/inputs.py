@@ -12,7 +12,6 @@ import pydantic
 import streamlit as st
 from pydantic.fields import FieldInfo
 
-from mrd_core.errors import UserError
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.methods import Parameter
 
@@ -183,18 +182,6 @@ def number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def refusal(error: pydantic.ValidationError, way_out: str = "Correct it above.") -> UserError:
-    """Return what a user should read of settings that do not validate: the setting, what is wrong, the way out."""
-    first = error.errors(include_url=False)[0]
-    # A union adds the name of the alternative to the place of the setting.
-    place = ".".join(str(part) for part in first["loc"][:2])
-    message = first["msg"].removeprefix("Value error, ")
-    reason = f"{message[:1].upper()}{message[1:]}."
-    if not place or isinstance(first["input"], dict | pydantic.BaseModel):
-        return UserError(place.replace("_", " ") or "These settings", reason, way_out)
-    return UserError(f"{place} = {first['input']}", reason, way_out)
 
 
 def _bounds(info: FieldInfo) -> tuple[Any, Any]:

@@ -11,8 +11,9 @@ from analysis.text.config import ReadingConfig
 from analysis.text.pipeline.loading import choose
 from mrd_core.runs import Run
 from mrd_core.settings.fields import help_of
+from mrd_core.settings.options import refusal
 from pages.shell import session, source
-from pages.shell.inputs import Form, refusal
+from pages.shell.inputs import Form
 from pages.shell.launching import launch
 from pages.shell.notices import heading, literal
 

@@ -14,12 +14,12 @@ from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.request import completed
 from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.settings.options import refusal
 from pages.parts.compare import progress as compare_progress
 from pages.parts.compare import runs as compare_runs
 from pages.parts.compare import settings as compare_settings
 from pages.parts.compare.settings import Values
 from pages.shell import session, tour, unlearnings
-from pages.shell.inputs import refusal
 from pages.shell.launching import launch, resume
 from pages.shell.notices import empty_state, literal, show_error
 from pages.shell.scored import Scored
@@ -103,7 +103,7 @@ def _planned(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[P
     try:
         original = EvaluateConfig.model_validate(compare_settings.config_values(scored, values))
     except pydantic.ValidationError as error:
-        raise refusal(error) from error
+        raise refusal(error, "Correct it above.") from error
     configs = {ORIGINAL: original}
     for run_id, name in unlearnings.names_of(unlearned).items():
         directory = next(run.directory for run in unlearned if run.id == run_id)

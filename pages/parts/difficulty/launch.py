@@ -15,8 +15,9 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import estimate
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.fields import help_of
+from mrd_core.settings.options import refusal
 from pages.shell import session
-from pages.shell.inputs import Form, number_or_word, refusal
+from pages.shell.inputs import Form, number_or_word
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
 from pages.shell.wording import duration

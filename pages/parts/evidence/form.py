@@ -7,8 +7,8 @@ import pydantic
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
+from mrd_core.settings.options import refusal
 from pages.parts.evidence import launch, settings
-from pages.shell.inputs import refusal
 from pages.shell.notices import errors_shown
 from pages.shell.scored import Scored
 from pages.shell.scored import scored as scored_run
@@ -34,4 +34,4 @@ def _config(scored: Scored, kind: str, values: settings.Values) -> ExperimentCon
     try:
         return experiments()[kind].config.model_validate(scored.settings | values)
     except pydantic.ValidationError as error:
-        raise refusal(error) from error
+        raise refusal(error, "Correct it above.") from error

@@ -20,6 +20,7 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.fields import help_of
+from mrd_core.settings.options import refusal
 from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
@@ -29,7 +30,6 @@ from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
 from pages.parts.unlearning.settings import FORM
 from pages.shell import layout, session
-from pages.shell.inputs import refusal
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown
 from pages.shell.source import Source
@@ -177,7 +177,7 @@ def _configs(scored: ScoredSamples, preset: Preset | None, values: dict[str, Any
             study = f"{preset.title}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
             configs = presets.configs(preset, base, seeds, study)
     except pydantic.ValidationError as error:
-        raise refusal(error) from error
+        raise refusal(error, "Correct it above.") from error
     for config in configs:
         require_retain(config)
         curriculum_frame(config, scored.scores, list(scored.scores["sample_id"]))
