@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, reliability, scores
 from mrd_core.scoring.files import RunFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
+from mrd_core.scoring.records import Plan
 
 # Thirds of the samples by MRD, and those that have none.
 TERCILES = HARD, MIDDLE, EASY = ("hard", "middle", "easy")
@@ -51,7 +53,63 @@ class Trust:
     length_partialled: dict[Normalisation, float]
 
 
-def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
+@dataclass(frozen=True, eq=False)
+class ScoredRun:
+    """A finished score run, each of whose files is read when it is first asked for, and once."""
+
+    directory: Path
+
+    @property
+    def files(self) -> RunFiles:
+        """Where its files lie."""
+        return RunFiles(self.directory)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """The validated forget set: a row per sample."""
+        return ForgetSet.load(self.files.samples).frame
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row per sample: MRD in all variants, with errors."""
+        return pd.read_parquet(self.files.scores)
+
+    @cached_property
+    def draws(self) -> Draws:
+        """What every perturbed evaluation gave for every sample."""
+        return Draws.load(self.files.draws)
+
+    @cached_property
+    def measures(self) -> pd.DataFrame | None:
+        """A row per sample: the other measures of difficulty that were taken.
+
+        None for a run of an earlier version, which has no such file, and for one that is gone.
+        """
+        path = self.files.measures
+        return pd.read_parquet(path).dropna(axis="columns", how="all") if path.exists() else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What was decided before the first draw.
+
+        Raises:
+            UserError: Its file is gone.
+        """
+        self.require("plan")
+        return self.files.read_plan()
+
+    def require(self, *artifacts: str) -> None:
+        """Raise a UserError that names which of these files (attributes of `RunFiles`) are gone."""
+        missing = [path.name for path in (getattr(self.files, name) for name in artifacts) if not path.exists()]
+        if missing:
+            raise UserError(
+                f"The run in {self.directory}",
+                f"has lost {', '.join(missing)}: somebody removed it by hand.",
+                "Delete the run and score again.",
+            )
+
+
+def ranking(run: ScoredRun, variant: Variant) -> pd.DataFrame:
     """Return the samples of a run, hardest (smallest MRD) first, undefined ones last.
 
     Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
@@ -61,33 +119,28 @@ def ranking(directory: Path, variant: Variant) -> pd.DataFrame:
     Raises:
         UserError: A result file of the run is gone.
     """
-    files = RunFiles(directory)
-    _require_results(files)
-    table = scores(_draws(files), variant.scope, variant.normalisation, variant.formula)
-    measured = {scope_column(name, variant.scope): name for name in ("excluded_tokens", "mean_log_prob")}
-    in_scope = pd.read_parquet(files.scores, columns=["sample_id", "truncated", *measured])
-    texts = ForgetSet.load(files.samples).frame
-    table = table.merge(in_scope.rename(columns=measured), on="sample_id").merge(texts, on="sample_id")
-    table = beside(table, directory)
+    run.require("draws", "scores", "samples", "tokens")
+    table = scores(run.draws, variant.scope, variant.normalisation, variant.formula)
+    in_scope = {scope_column(name, variant.scope): name for name in ("excluded_tokens", "mean_log_prob")}
+    scored = run.scores[["sample_id", "truncated", *in_scope]].rename(columns=in_scope)
+    table = beside(table.merge(scored, on="sample_id").merge(run.samples, on="sample_id"), run)
     table["region"] = regions(table)
     table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
 
-def beside(table: pd.DataFrame, score_run: Path) -> pd.DataFrame:
+def beside(table: pd.DataFrame, run: ScoredRun) -> pd.DataFrame:
     """Put the other measures of difficulty beside samples of a run, as far as it has them.
 
     Args:
         table: One row per sample: sample_id and others; its own columns come before a measure of the same name.
-        score_run: Directory of the run; one of an earlier version has no measures, and one that is gone neither.
+        run: The score run, which may be gone.
     """
-    path = RunFiles(score_run).measures
-    if not path.exists():
+    if run.measures is None:
         return table
-    measured = pd.read_parquet(path).dropna(axis="columns", how="all")
-    new = [name for name in measured if name == "sample_id" or name not in table]
-    return table.merge(measured[new], on="sample_id", how="left", validate="one_to_one")
+    new = [name for name in run.measures if name == "sample_id" or name not in table]
+    return table.merge(run.measures[new], on="sample_id", how="left", validate="one_to_one")
 
 
 def measures_in(table: pd.DataFrame) -> list[Measure]:
@@ -96,11 +149,18 @@ def measures_in(table: pd.DataFrame) -> list[Measure]:
     return [measure for measure in declared if measure.name in table and table[measure.name].notna().any()]
 
 
-def measured(directory: Path, variant: Variant, sample_ids: Iterable[str]) -> Measured:
-    """Return the MRD of these samples of a run, in this order, with its draws."""
-    draws = _draws(RunFiles(directory))
-    place = pd.Series(np.arange(len(draws.sample_ids)), index=list(draws.sample_ids))
-    units = draws.units(variant.scope, variant.normalisation, variant.formula)
+def measured(run: ScoredRun, variant: Variant, sample_ids: Iterable[str] | None = None) -> Measured:
+    """Return the MRD of samples of a run with its draws.
+
+    Args:
+        run: The score run.
+        variant: Which MRD.
+        sample_ids: The samples in the order wanted; None for all, as they were scored.
+    """
+    units = run.draws.units(variant.scope, variant.normalisation, variant.formula)
+    if sample_ids is None:
+        return Measured(units)
+    place = pd.Series(np.arange(len(run.draws.sample_ids)), index=list(run.draws.sample_ids))
     return Measured(units[:, place.loc[list(sample_ids)].to_numpy()])
 
 
@@ -118,11 +178,10 @@ def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = RE
     return spearman(table[column].to_numpy(np.float64, na_value=np.nan), of_mrd, replicates)
 
 
-def trust(directory: Path, variant: Variant) -> Trust:
+def trust(run: ScoredRun, variant: Variant) -> Trust:
     """Return how reliable the ranking by `variant` is."""
-    draws = _draws(RunFiles(directory))
-    table = scores(draws, variant.scope, variant.normalisation, variant.formula)
-    units = {norm: draws.units(variant.scope, norm, variant.formula) for norm in Normalisation}
+    table = scores(run.draws, variant.scope, variant.normalisation, variant.formula)
+    units = {norm: run.draws.units(variant.scope, norm, variant.formula) for norm in Normalisation}
     lengths = table["n_tokens"].to_numpy(np.float64)
     errors = table["relative_se"].dropna()
     return Trust(
@@ -166,22 +225,8 @@ def matching(table: pd.DataFrame, text: str, chosen: set[str] | None) -> pd.Data
     """Return the rows whose id, prompt or answer contains `text` and whose id is among `chosen` (None: all)."""
     keep = pd.Series(True, index=table.index)
     if text:
-        found = [table[column].str.contains(text, case=False, regex=False) for column in ("prompt", "answer")]
-        keep &= found[0] | found[1] | table["sample_id"].str.contains(text, case=False, regex=False)
+        columns = (table[name] for name in ("sample_id", "prompt", "answer"))
+        keep &= np.logical_or.reduce([column.str.contains(text, case=False, regex=False) for column in columns])
     if chosen is not None:
         keep &= table["sample_id"].isin(chosen)
     return table[keep]
-
-
-def _require_results(files: RunFiles) -> None:
-    missing = [path.name for path in (files.draws, files.scores, files.samples, files.tokens) if not path.exists()]
-    if missing:
-        raise UserError(
-            f"The run in {files.directory}",
-            f"has lost {', '.join(missing)}: somebody removed it by hand.",
-            "Delete the run and score again.",
-        )
-
-
-def _draws(files: RunFiles) -> Draws:
-    return Draws.load(files.draws)

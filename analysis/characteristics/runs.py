@@ -14,14 +14,11 @@ import pandas as pd
 from analysis import difficulty
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import About, CharacteristicsFiles
-from analysis.difficulty import Variant
+from analysis.difficulty import ScoredRun, Variant
 from analysis.statistics.groups import Measured
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation, ScoreConfig
-
-_METADATA_KEY = b"mrd_characteristics"
-_KEY_LENGTH = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,16 +44,14 @@ def characterised(score_run: Path, reading: Path, variant: Variant) -> Character
     Raises:
         UserError: A file of either is gone.
     """
-    measured_features, about = CharacteristicsFiles(reading).read_features()
-    ranking = difficulty.ranking(score_run, variant)
-    table = ranking.merge(
-        measured_features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left"
+    features, about = CharacteristicsFiles(reading).read_features()
+    run = ScoredRun(score_run)
+    table = difficulty.ranking(run, variant).merge(
+        features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left"
     )
     measured = {
-        normalisation: difficulty.measured(
-            score_run, replace(variant, normalisation=normalisation), table["sample_id"]
-        )
-        for normalisation in Normalisation
+        norm: difficulty.measured(run, replace(variant, normalisation=norm), table["sample_id"])
+        for norm in Normalisation
     }
     return Characterised(table, about, measured, variant)
 

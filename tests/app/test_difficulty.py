@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis import difficulty
-from analysis.difficulty import Variant
+from analysis.difficulty import ScoredRun, Variant
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
@@ -47,7 +47,7 @@ PATIENCE = 60.0
 
 
 def ranking_of(home: Home, variant: Variant | None = None) -> list[str]:
-    return list(difficulty.ranking(home.run.directory, variant or Variant())["sample_id"])
+    return list(difficulty.ranking(ScoredRun(home.run.directory), variant or Variant())["sample_id"])
 
 
 def ranking_table(test: AppTest) -> Any:
@@ -88,7 +88,7 @@ def test_the_hardest_sample_is_shown_first_and_everywhere(app: Open, finished: H
     assert selected_row(test) == 0
     assert "1 of 24 · rank 1 ·" in texts(test)
     assert len(map_points(test)["points"]["customdata"]) == 24
-    row = difficulty.ranking(finished.run.directory, Variant()).iloc[0]
+    row = difficulty.ranking(ScoredRun(finished.run.directory), Variant()).iloc[0]
     assert row["sample_id"] == hardest
     assert numbers(map_points(test)["ring"]["x"]) == [row["mrd"]]
 
@@ -130,7 +130,7 @@ def test_next_and_previous_walk_through_the_ranking(app: Open, finished: Home) -
 
 
 def test_a_search_narrows_everything_and_a_chip_takes_it_back(app: Open, finished: Home) -> None:
-    table = difficulty.ranking(finished.run.directory, Variant())
+    table = difficulty.ranking(ScoredRun(finished.run.directory), Variant())
     expected = list(difficulty.matching(table, "did", None)["sample_id"])
     assert 0 < len(expected) < len(table)
     test = app(finished.path, "difficulty", run=finished.run.id)
@@ -192,12 +192,12 @@ def test_the_selected_sample_stays_marked_when_the_order_changes(app: Open, fini
 def test_the_map_can_be_drawn_against_the_log_probability(app: Open, finished: Home) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.selectbox(key="map_axis").set_value("mean_log_prob").run()
-    table = difficulty.ranking(finished.run.directory, Variant())
+    table = difficulty.ranking(ScoredRun(finished.run.directory), Variant())
     np.testing.assert_allclose(numbers(map_points(sound(test))["points"]["y"]), table["mean_log_prob"])
 
 
 def test_the_map_can_be_drawn_against_any_measure_and_says_how_it_goes_with_mrd(app: Open, finished: Home) -> None:
-    table = difficulty.ranking(finished.run.directory, Variant())
+    table = difficulty.ranking(ScoredRun(finished.run.directory), Variant())
     measures = [measure.name for measure in difficulty.measures_in(table)]
     assert {"nll", "gradient_norm", "training_count"} <= set(measures)
     test = app(finished.path, "difficulty", run=finished.run.id)
@@ -264,7 +264,7 @@ def test_scores_are_exported_whole(app: Open, finished: Home, monkeypatch: pytes
     monkeypatch.setattr(DeltaGenerator, "download_button", noted)
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.text_input(key="search").set_value("did").run()
-    expected = difficulty.ranking(finished.run.directory, Variant())
+    expected = difficulty.ranking(ScoredRun(finished.run.directory), Variant())
     expected = expected.assign(formula="mrd", scope="answer", normalisation="mean")
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(offered["parquet"]())), expected)
     from_csv = pd.read_csv(io.StringIO(offered["csv"]()))

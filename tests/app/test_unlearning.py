@@ -16,6 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis import difficulty
+from analysis.difficulty import ScoredRun
 from analysis.unlearning import runs as unlearning
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, submit, worker
@@ -614,7 +615,7 @@ def test_a_sample_is_shown_before_and_after_and_the_next_is_one_button_away(
 
 def test_updates_are_drawn_against_any_measure_of_the_score_run(app: Open, unlearned: Unlearned) -> None:
     files = UnlearningFiles(unlearned.uniform.directory)
-    table = difficulty.beside(unlearning.outcome(files, "mrd_answer_mean"), unlearned.run.directory)
+    table = difficulty.beside(unlearning.outcome(files, "mrd_answer_mean"), ScoredRun(unlearned.run.directory))
     test = opened(app, unlearned, unlearned.uniform)
     for name in ("mrd", "entropy"):
         test.selectbox(key="unlearn_against").set_value(name).run()

@@ -10,7 +10,7 @@ from analysis import difficulty
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.judgement import judged
 from analysis.characteristics.strata import CRITERIA
-from analysis.difficulty import Variant
+from analysis.difficulty import ScoredRun, Variant
 from mrd_core.runs import TERMINAL, Run, RunState, RunStore
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled, tab
 
@@ -41,7 +41,7 @@ STANDING_OUT = """
 
 def token_view_shows(page: Page, run: Run, sample: str) -> None:
     """Wait until the token view is that of `sample`."""
-    order = list(difficulty.ranking(run.directory, Variant())["sample_id"])
+    order = list(difficulty.ranking(ScoredRun(run.directory), Variant())["sample_id"])
     place = order.index(sample) + 1
     expect(page.get_by_text(f"{place} of {len(order)} · rank {place} ·")).to_be_visible(timeout=STEP)
     pieces = difficulty.tokens_of(run.directory, sample)["piece"]
@@ -64,7 +64,7 @@ def click_point(page: Page, sample: str) -> None:
 
 def lone_point(run: Run) -> str:
     """Return the sample whose point is farthest from its nearest neighbour on the map."""
-    table = difficulty.ranking(run.directory, Variant())
+    table = difficulty.ranking(ScoredRun(run.directory), Variant())
     points = table[["mrd", "relative_se"]]
     points = (points - points.min()) / (points.max() - points.min())
     distances = ((points.to_numpy()[:, None] - points.to_numpy()[None]) ** 2).sum(axis=-1)
@@ -97,7 +97,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
     with tab(browser, watch) as page:
         page.goto(link)
         token_view_shows(page, run, sample)
-        order = list(difficulty.ranking(run.directory, Variant())["sample_id"])
+        order = list(difficulty.ranking(ScoredRun(run.directory), Variant())["sample_id"])
         following = order[order.index(sample) + 1]
         # Streamlit binds the keys when the charts, which load late, are drawn.
         page.wait_for_function("window.hotkeys?.getAllKeyCodes().some(key => key.shortcut === 'right')")

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from analysis import difficulty
-from analysis.difficulty import Variant
+from analysis.difficulty import ScoredRun, Variant
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.unlearning.files import UnlearningFiles
@@ -104,7 +104,7 @@ def test_a_comparison_is_launched_watched_left_stopped_and_resumed(
 
         page.locator(f".st-key-result_{stopped.id} button").click()
         expect(page.get_by_role("heading", name="Before and after")).to_be_visible(timeout=STEP)
-        hardest = difficulty.ranking(scored.directory, Variant())["sample_id"].iloc[0]
+        hardest = difficulty.ranking(ScoredRun(scored.directory), Variant())["sample_id"].iloc[0]
         answers = unlearning.own_answers(UnlearningFiles(stopped.directory), hardest)
         for title, answer in zip(("Answers before", "Answers after"), answers, strict=True):
             assert answer

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from analysis import difficulty
-from analysis.difficulty import Variant
+from analysis.difficulty import ScoredRun, Variant
 from analysis.figures import difficulty as figures
+from analysis.figures.theme import COLOURS
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
 from mrd_core.runs.files import write_atomically
@@ -95,10 +96,10 @@ def table_of(count: int, seed: int = 0) -> pd.DataFrame:
 
 def test_measures_stand_beside_samples_and_give_way_to_their_own_columns(tmp_path: Path) -> None:
     table = table_of(4).assign(training_count=[1, 2, 3, 4])
-    pd.testing.assert_frame_equal(difficulty.beside(table, tmp_path), table)
+    pd.testing.assert_frame_equal(difficulty.beside(table, ScoredRun(tmp_path)), table)
     measured = {"sample_id": ["s3", "s0", "s1"], "nll": [3.0, 0.0, 1.0], "gradient_norm": np.nan}
     pd.DataFrame(measured | {"training_count": 9.0}).to_parquet(RunFiles(tmp_path).measures)
-    found = difficulty.beside(table, tmp_path)
+    found = difficulty.beside(table, ScoredRun(tmp_path))
     np.testing.assert_array_equal(found["nll"], [0, 1, np.nan, 3])
     assert list(found["training_count"]) == [1, 2, 3, 4]
     assert [measure.name for measure in difficulty.measures_in(found)] == ["nll", "training_count"]
@@ -132,7 +133,7 @@ def all_figures(table: pd.DataFrame) -> list[Any]:
 
 
 def test_the_smallest_score_comes_first_ties_by_id_and_undefined_ones_last(run_directory: Path) -> None:
-    table = difficulty.ranking(run_directory, Variant())
+    table = difficulty.ranking(ScoredRun(run_directory), Variant())
     assert list(table["sample_id"]) == ["a", "b", "c", "d", "none"]
     assert list(table["rank"]) == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(table["mrd"], [0.2, 0.2, 0.5, 0.9, np.nan])
@@ -153,11 +154,11 @@ def test_a_ranking_has_the_columns_that_it_promises(run_directory: Path) -> None
             "training_count",
         ),
     }
-    assert promised <= set(difficulty.ranking(run_directory, Variant()).columns)
+    assert promised <= set(difficulty.ranking(ScoredRun(run_directory), Variant()).columns)
 
 
 def test_a_ranking_joins_each_score_with_its_own_text(run_directory: Path) -> None:
-    table = difficulty.ranking(run_directory, Variant()).set_index("sample_id")
+    table = difficulty.ranking(ScoredRun(run_directory), Variant()).set_index("sample_id")
     assert table.loc["c", "answer"] == "a+b"
     assert table.loc["c", "training_count"] == 4
     assert table.loc["c", "mean_log_prob"] == -3
@@ -165,10 +166,12 @@ def test_a_ranking_joins_each_score_with_its_own_text(run_directory: Path) -> No
 
 
 def test_another_variant_is_another_ranking(run_directory: Path) -> None:
-    by_sum = difficulty.ranking(run_directory, Variant(normalisation=Normalisation.SUM))
+    by_sum = difficulty.ranking(ScoredRun(run_directory), Variant(normalisation=Normalisation.SUM))
     assert list(by_sum["sample_id"]) == ["b", "a", "c", "d", "none"]
     np.testing.assert_allclose(by_sum["mrd"], [0.2, 0.8, 1.5, 1.8, np.nan])
-    full = difficulty.ranking(run_directory, Variant(Scope.FULL, Normalisation.SUM)).set_index("sample_id")
+    full = difficulty.ranking(ScoredRun(run_directory), Variant(Scope.FULL, Normalisation.SUM)).set_index(
+        "sample_id"
+    )
     assert full.loc["d", "mrd"] == pytest.approx(8.1)
     assert full.loc["d", "n_tokens"] == 9
 
@@ -180,14 +183,14 @@ def test_every_variant_ranks_by_the_scores_of_the_draws(
 ) -> None:
     variant = Variant(scope, Normalisation.MEAN, formula)
     expected = scores(Draws.load(RunFiles(run_directory).draws), scope, Normalisation.MEAN, formula)
-    table = difficulty.ranking(run_directory, variant).set_index("sample_id").loc[list(IDS)]
+    table = difficulty.ranking(ScoredRun(run_directory), variant).set_index("sample_id").loc[list(IDS)]
     np.testing.assert_array_equal(table["mrd"], expected["mrd"])
     np.testing.assert_array_equal(table["mrd_low"], expected["mrd_low"])
 
 
 def test_trust_is_what_the_draws_say(run_directory: Path) -> None:
     draws = Draws.load(RunFiles(run_directory).draws)
-    found = difficulty.trust(run_directory, Variant())
+    found = difficulty.trust(ScoredRun(run_directory), Variant())
     reached = Precision.of(draws, Scope.ANSWER)
     assert found.median_relative_se == reached.median_relative_se
     assert found.p90_relative_se == reached.p90_relative_se
@@ -203,8 +206,10 @@ def test_trust_is_what_the_draws_say(run_directory: Path) -> None:
 
 def test_trust_in_another_formula_uses_its_own_errors(run_directory: Path) -> None:
     variant = Variant(formula=Formula.MEAN_ABSOLUTE)
-    errors = difficulty.ranking(run_directory, variant)["relative_se"].dropna()
-    assert difficulty.trust(run_directory, variant).median_relative_se == pytest.approx(float(errors.median()))
+    errors = difficulty.ranking(ScoredRun(run_directory), variant)["relative_se"].dropna()
+    assert difficulty.trust(ScoredRun(run_directory), variant).median_relative_se == pytest.approx(
+        float(errors.median())
+    )
 
 
 def test_regions_split_the_map_at_its_medians() -> None:
@@ -230,12 +235,12 @@ def test_regions_split_the_map_at_its_medians() -> None:
     ],
 )
 def test_a_search_is_taken_literally_and_ignores_case(run_directory: Path, text: str, found: set[str]) -> None:
-    table = difficulty.ranking(run_directory, Variant())
+    table = difficulty.ranking(ScoredRun(run_directory), Variant())
     assert set(difficulty.matching(table, text, None)["sample_id"]) == found
 
 
 def test_a_search_narrows_what_was_chosen_on_the_map(run_directory: Path) -> None:
-    table = difficulty.ranking(run_directory, Variant())
+    table = difficulty.ranking(ScoredRun(run_directory), Variant())
     assert list(difficulty.matching(table, "ann", {"b", "c"})["sample_id"]) == ["b"]
     assert difficulty.matching(table, "", set()).empty
 
@@ -344,8 +349,7 @@ def test_the_curve_draws_each_measure_against_the_evaluations() -> None:
 
 def test_figures_and_theme_share_one_palette() -> None:
     theme = tomllib.loads((REPOSITORY / ".streamlit/config.toml").read_text(encoding="utf-8"))["theme"]
-    palette = list(theme.COLOURS)
-    assert theme["chartCategoricalColors"] == palette
+    assert theme["chartCategoricalColors"] == list(COLOURS)
 
 
 def test_a_run_of_one_sample_has_a_ranking_and_no_reliability(run_directory: Path) -> None:
@@ -353,14 +357,14 @@ def test_a_run_of_one_sample_has_a_ranking_and_no_reliability(run_directory: Pat
     draws = Draws.load(files.draws)
     alone = replace(draws, sample_ids=("c",), values=draws.values[:, 3:4], kept=draws.kept[3:4])
     write_atomically(files.draws, alone.save)
-    table = difficulty.ranking(run_directory, Variant())
+    table = difficulty.ranking(ScoredRun(run_directory), Variant())
     assert list(table["sample_id"]) == ["c"]
     assert table["region"].iloc[0] == "easy, sure"
-    assert np.isnan(difficulty.trust(run_directory, Variant()).reliability[Normalisation.MEAN])
+    assert np.isnan(difficulty.trust(ScoredRun(run_directory), Variant()).reliability[Normalisation.MEAN])
 
 
 def test_what_was_measured_follows_the_scope_that_is_looked_at(run_directory: Path) -> None:
-    full = difficulty.ranking(run_directory, Variant(scope=Scope.FULL)).set_index("sample_id")
+    full = difficulty.ranking(ScoredRun(run_directory), Variant(scope=Scope.FULL)).set_index("sample_id")
     assert full.loc["c", "mean_log_prob"] == -8
     assert full["excluded_tokens"].tolist() == [1] * 5
 
@@ -368,7 +372,7 @@ def test_what_was_measured_follows_the_scope_that_is_looked_at(run_directory: Pa
 def test_a_run_that_lost_its_results_says_which(run_directory: Path) -> None:
     (run_directory / "draws.parquet").unlink()
     with pytest.raises(UserError, match=r"has lost draws\.parquet"):
-        difficulty.ranking(run_directory, Variant())
+        difficulty.ranking(ScoredRun(run_directory), Variant())
 
 
 def test_nothing_is_sure_in_a_run_that_is_mostly_noise() -> None:

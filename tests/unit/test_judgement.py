@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,6 +69,21 @@ def part(found: Characterised, rows: slice) -> Characterised:
     """Return the same of some of the samples."""
     measured = {name: Measured(measured.units[:, rows]) for name, measured in found.measured.items()}
     return replace(found, table=found.table[rows].reset_index(drop=True), measured=measured)
+
+
+def test_every_file_of_a_score_run_is_read_once(
+    reading: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+    read = pd.read_parquet
+
+    def counted(path: Path, **options: Any) -> pd.DataFrame:
+        reads[path.name] += 1
+        return read(path, **options)
+
+    monkeypatch.setattr(pd, "read_parquet", counted)
+    characterised(*reading, Variant())
+    assert reads == dict.fromkeys(("draws.parquet", "scores.parquet", "measures.parquet"), 1)
 
 
 def test_the_claims_are_judged_under_both_normalisations(found: Characterised, judgement: Judgement) -> None:

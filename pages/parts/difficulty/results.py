@@ -12,7 +12,7 @@ import streamlit as st
 from analysis import difficulty
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.judgement import replicates_for
-from analysis.difficulty import Trust, Variant
+from analysis.difficulty import ScoredRun, Trust, Variant
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
@@ -61,18 +61,18 @@ def _ways_on(run: Run) -> None:
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8)
 def _ranking(run_id: str, directory: str, variant: Variant) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    return difficulty.ranking(Path(directory), variant)
+    return difficulty.ranking(ScoredRun(Path(directory)), variant)
 
 
 @st.cache_data(show_spinner="Splitting the draws", max_entries=8)
 def _trust(run_id: str, directory: str, variant: Variant) -> Trust:  # noqa: ARG001
-    return difficulty.trust(Path(directory), variant)
+    return difficulty.trust(ScoredRun(Path(directory)), variant)
 
 
 @st.cache_data(show_spinner="Resampling the draws", max_entries=100)
 def _tie(run_id: str, directory: str, variant: Variant, column: str) -> Estimate:
     table = _ranking(run_id, directory, variant)
-    mrd = difficulty.measured(Path(directory), variant, table["sample_id"])
+    mrd = difficulty.measured(ScoredRun(Path(directory)), variant, table["sample_id"])
     return difficulty.tie(table, column, mrd, replicates_for(len(table)))
 
 

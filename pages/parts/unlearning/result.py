@@ -196,7 +196,9 @@ def _samples(run: Run) -> None:
 def _outcome(run_id: str, directory: str, column: str, score_run: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
     files = UnlearningFiles(Path(directory))
     texts = ForgetSet.load(files.samples).frame[["sample_id", "prompt", "answer"]]
-    return difficulty.beside(unlearning.outcome(files, column).merge(texts, on="sample_id"), Path(score_run))
+    return difficulty.beside(
+        unlearning.outcome(files, column).merge(texts, on="sample_id"), difficulty.ScoredRun(Path(score_run))
+    )
 
 
 def _updates_against(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
