@@ -16,7 +16,8 @@ from analysis.characteristics.judgement import Judgement, claims_json, judged, r
 from analysis.characteristics.runs import Characterised, characterised
 from analysis.characteristics.strata import parsed
 from analysis.difficulty import Variant
-from analysis.export.characteristics import exports, write_exports
+from analysis.export.characteristics import exports
+from analysis.export.files import write_exports
 from cli.form import command_of, json_option, out_option
 from cli.jobs import carried_out, submitted
 from cli.terminal import note, out, print_json, require_folder, say, warn

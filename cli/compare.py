@@ -37,8 +37,8 @@ from analysis.export.comparison import (
     signed,
     table,
     tasks,
-    write_exports,
 )
+from analysis.export.files import write_exports
 from analysis.figures import comparison as figures
 from cli.terminal import grid, note, out, print_json, require_folder, say
 from mrd_core.errors import UserError

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from analysis.characteristics.claims import Claim
-from analysis.characteristics.files import About
 from analysis.characteristics.judgement import Judgement, group_table, replicates_for
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import measures_in, tie
+from analysis.export.files import document, figure_html, table_html
 from analysis.figures import characteristics as figures
 from analysis.figures.characteristics import feature_titles, interval
 from analysis.figures.difficulty import titles_of
@@ -65,54 +64,6 @@ FORMULAS = {
     Formula.INITIAL: "absolute change, not relative",
 }
 
-# plotly draws its traces with WebGL, which it compiles at run time, where the points are many; nothing may be
-# fetched or sent.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-)
-STYLE = """
-:root { color-scheme: light dark; --text: #1b2530; --soft: #566270; --line: #d5dce3; --head: #f3f6f9;
-  --page: #fff; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { --text: #e6ebf0; --soft: #a3afbb; --line: #36424e; --head: #1a222b; --page: #10151b; }
-}
-body { margin: 0; background: var(--page); color: var(--text); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 78rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
-h1 { line-height: 1.2; overflow-wrap: anywhere; margin-bottom: .25rem; }
-h2 { margin: 2.75rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line); }
-p, li { max-width: 46rem; }
-.soft, caption, figcaption { color: var(--soft); font-size: .9rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-@media screen { table.large { min-width: 56rem; } table.large td:last-child { min-width: 16rem; } }
-caption { text-align: left; padding: .5rem 0; }
-th, td { padding: .4rem .75rem .4rem 0; border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: top; white-space: pre-line; overflow-wrap: break-word; }
-th:first-child { padding-left: .5rem; }
-thead th { background: var(--head); white-space: normal; }
-.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
-figure { margin: 1rem 0 0; min-width: 0; max-width: 44rem; }
-figure :is(.gtitle, .xtitle, .ytitle, .xtick text, .ytick text, .legendtext, .annotation-text, .colorbar text) {
-  fill: var(--text) !important; }
-figure :is(.gridlayer path, .zerolinelayer path) { stroke: var(--line) !important; }
-@media print {
-  :root { color-scheme: light; }
-  main { max-width: none; padding: 0; }
-  body { font-size: 10pt; }
-  h2 { break-after: avoid; }
-  figure, tr { break-inside: avoid; }
-  .panels { grid-template-columns: 1fr 1fr; }
-  .modebar { display: none; }
-  table.large { font-size: 8pt; }
-}
-"""
-# A figure keeps the width that it was drawn with: while the page was read, or for the screen and not for paper.
-FIT_FIGURES = """
-for (const event of ["load", "beforeprint", "afterprint"]) {
-  addEventListener(event, () => document.querySelectorAll(".js-plotly-plot").forEach(Plotly.Plots.resize));
-}
-"""
-
 
 class _Group(NamedTuple):
     """Rows of a table that share their first cells.
@@ -137,13 +88,19 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
         title: Of the score run.
         generated: When, as the page says.
     """
+    facts = [_Group((name,), [(value,)]) for name, value in _facts(found)]
+    correlations = figures.heat_map(judgement.correlations, feature_titles(found.about))
+    alt = "Spearman correlations of MRD, length and the features with each other"
     sections = (
-        _scored(found),
+        _section(
+            "What was scored",
+            _table("The samples, their scores, and how their texts were read.", ("What", "Value"), facts),
+        ),
         _section("How to read MRD", f"<p>{escape(HOW_TO_READ)}</p>"),
         _claims(judgement),
         _groups(found, judgement),
         _regression(found, judgement),
-        _correlations(found, judgement),
+        _section("Correlations", figure_html(correlations, "correlations", alt)),
         _measures(found, judgement),
         _section("Limits", f"<ul>{''.join(f'<li>{escape(limit)}</li>' for limit in LIMITS)}</ul>"),
     )
@@ -151,61 +108,21 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
     return document(heading, "".join(sections), generated)
 
 
-def document(heading: str, body: str, generated: datetime, style: str = "") -> str:
-    """Return a page that opens without a network: what is drawn has plotly in it, and nothing is fetched.
-
-    Args:
-        heading: Its title, escaped.
-        body: HTML below it.
-        generated: When.
-        style: CSS beside that of all reports.
-    """
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title>
-<style>{STYLE}{style}</style>
-<script>{get_plotlyjs()}</script>
-<script>{FIT_FIGURES}</script>
-</head>
-<body>
-<main>
-<h1>{heading}</h1>
-<p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
-<noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
-{body}
-</main>
-</body>
-</html>
-"""
-
-
-def _scored(found: Characterised) -> str:
-    facts = [_Group((name,), [(value,)]) for name, value in (*_score_facts(found), *_reading_facts(found.about))]
-    table = _table("The samples, their scores, and how their texts were read.", ("What", "Value"), facts)
-    return _section("What was scored", table)
-
-
-def _score_facts(found: Characterised) -> Iterator[tuple[str, str]]:
-    variant, count = found.variant, len(found.table)
+def _facts(found: Characterised) -> Iterator[tuple[str, str]]:
+    """Yield what was scored and how its texts were read: name and value."""
+    variant, count, about = found.variant, len(found.table), found.about
     scored = int(found.table["mrd"].notna().sum())
     yield "Samples", f"{count}" if scored == count else f"{count}, {scored} of them with an MRD"
-    yield (
-        "Score",
-        f"{FORMULAS[variant.formula]}, {variant.normalisation} over {SCOPES[variant.scope]}",
-    )
+    yield "Score", f"{FORMULAS[variant.formula]}, {variant.normalisation} over {SCOPES[variant.scope]}"
     yield "Median relative standard error", f"{found.table['relative_se'].median():.1%}" if scored else NOTHING
-
-
-def _reading_facts(about: About) -> Iterator[tuple[str, str]]:
     settings, titles = about.config.reading, feature_titles(about)
     yield "Texts read", f"{READ[settings.text]}, in {about.seconds:.1f} s"
     yield "Pipeline", f"{about.pipeline} (labels: {about.scheme}): {about.pipeline_reason}"
-    yield "Attachment scores of its parser", _attachment(about.attachment)
-    yield "Training corpus", _corpus(about)
+    unlabelled, labelled = about.attachment or (nan, nan)
+    attachment = f"unlabelled {unlabelled:.1%}, labelled {labelled:.1%}" if about.attachment else "not stated"
+    yield "Attachment scores of its parser", attachment
+    corpus = about.config.corpus
+    yield "Training corpus", f"{Path(corpus.source).name}, {about.corpus_rows} rows" if corpus else NOTHING
     yield "Texts in other languages, not read", _counts(about.foreign)
     yield "Texts cut because of their length", str(about.cut)
     yield (
@@ -224,13 +141,13 @@ def _reading_facts(about: About) -> Iterator[tuple[str, str]]:
 
 def _claims(judgement: Judgement) -> str:
     normalisations = sorted(judgement.claims, key=lambda normalisation: normalisation != judgement.chosen)
-    rows = [
-        _Group(
-            (claim.criterion.title, _claimed(claim)),
-            [_claim_row(judgement.claims[name][at], name) for name in normalisations],
-        )
-        for at, claim in enumerate(judgement.shown)
-    ]
+    rows = []
+    for at, claim in enumerate(judgement.shown):
+        criterion = claim.criterion
+        sizes = f"{criterion.high} ({claim.rule}): {claim.n_high}, {criterion.low}: {claim.n_low}"
+        lines = (criterion.claim_text, criterion.note, sizes if claim.feature else "")
+        by_normalisation = [_claim_row(judgement.claims[name][at], name) for name in normalisations]
+        rows.append(_Group((criterion.title, "\n".join(filter(None, lines))), by_normalisation))
     columns = (
         "Criterion",
         "The paper says; groups",
@@ -247,33 +164,32 @@ def _claims(judgement: Judgement) -> str:
     return _section("The paper’s claims and this model", _table(caption, columns, rows))
 
 
-def _claimed(claim: Claim) -> str:
-    criterion = claim.criterion
-    sizes = f"{criterion.high} ({claim.rule}): {claim.n_high}, {criterion.low}: {claim.n_low}"
-    lines = (criterion.claim_text, criterion.note, sizes if claim.feature else "")
-    return "\n".join(filter(None, lines))
-
-
 def _claim_row(claim: Claim, normalisation: Normalisation) -> tuple[str, ...]:
     compared = claim.comparison
     return (
         str(normalisation),
         _estimate(compared.difference) if compared else NOTHING,
         _estimate(compared.cliffs_delta) if compared else NOTHING,
-        _p(claim.p_holm),
+        "<\N{NO-BREAK SPACE}0.001" if claim.p_holm < 0.001 else _number(claim.p_holm),
         f"{claim.verdict}\n{claim.reason}",
     )
 
 
 def _groups(found: Characterised, judgement: Judgement) -> str:
-    measured = [claim for claim in judgement.shown if claim.feature]
-    panels = "".join(_panel(found, judgement, claim) for claim in measured)
-    missing = (claim for claim in judgement.shown if not claim.feature)
-    unmeasured = "".join(f"<p>{escape(claim.criterion.title)}: {escape(claim.reason)}</p>" for claim in missing)
+    panels, unmeasured = [], []
+    for claim in judgement.shown:
+        criterion = claim.criterion
+        if claim.feature:
+            panel = figures.panel(found.table, judgement.strata[criterion.name], claim, None)
+            alt = f"MRD of the groups {criterion.low} and {criterion.high}, every sample a point"
+            panels.append(figure_html(panel, f"panel-{criterion.name}", alt))
+        else:
+            unmeasured.append(f"<p>{escape(criterion.title)}: {escape(claim.reason)}</p>")
     return _section(
         "The groups",
         _group_table(found, judgement),
-        f'<p class="soft">{escape(HOW_TO_READ_A_PANEL)}</p><div class="panels">{panels}</div>{unmeasured}',
+        f'<p class="soft">{escape(HOW_TO_READ_A_PANEL)}</p><div class="panels">{"".join(panels)}</div>',
+        *unmeasured,
     )
 
 
@@ -317,13 +233,6 @@ def _group_row(row: dict[Hashable, Any], answers: pd.Series[str]) -> tuple[str, 
     )
 
 
-def _panel(found: Characterised, judgement: Judgement, claim: Claim) -> str:
-    name = claim.criterion.name
-    figure = figures.panel(found.table, judgement.strata[name], claim, None)
-    alt = f"MRD of the groups {claim.criterion.low} and {claim.criterion.high}, every sample a point"
-    return _figure(figure, f"panel-{name}", alt)
-
-
 def _regression(found: Characterised, judgement: Judgement) -> str:
     regression, titles = judgement.regression, feature_titles(found.about)
     rows = [
@@ -350,7 +259,7 @@ def _regression(found: Characterised, judgement: Judgement) -> str:
         "Length, the rival explanation",
         f"<p>{escape(LENGTH_CONFOUNDS)}</p>{_table(caption, columns, rows)}",
         f"<p>Left out of the regression:</p><ul>{dropped}</ul>" if dropped else "",
-        _figure(
+        figure_html(
             figures.regression(regression, titles),
             "regression",
             "Each feature’s tie to MRD, alone and with length held",
@@ -358,12 +267,6 @@ def _regression(found: Characterised, judgement: Judgement) -> str:
         if regression.terms
         else "",
     )
-
-
-def _correlations(found: Characterised, judgement: Judgement) -> str:
-    figure = figures.heat_map(judgement.correlations, feature_titles(found.about))
-    alt = "Spearman correlations of MRD, length and the features with each other"
-    return _section("Correlations", _figure(figure, "correlations", alt))
 
 
 def _measures(found: Characterised, judgement: Judgement) -> str:
@@ -397,13 +300,7 @@ def _section(heading: str, *content: str) -> str:
 
 def _table(caption: str, columns: Sequence[str], groups: Sequence[_Group]) -> str:
     """Return a table, every cell escaped; a line break in a cell is kept."""
-    size = ' class="large"' if len(columns) > LARGE else ""
-    heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}"><table{size}>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>"
-        f"{''.join(map(_body, groups))}</table></div>"
-    )
+    return table_html(caption, columns, map(_body, groups), large=len(columns) > LARGE)
 
 
 def _body(group: _Group) -> str:
@@ -417,26 +314,6 @@ def _body(group: _Group) -> str:
     return f"<tbody>{''.join(f'<tr>{first * (at == 0)}{row}</tr>' for at, row in enumerate(rows))}</tbody>"
 
 
-def _figure(figure: go.Figure, name: str, alt: str) -> str:
-    """Return a figure that takes its colours from the page."""
-    clear = "rgba(0,0,0,0)"
-    template = {"layout": {"xaxis": {"ticks": ""}, "yaxis": {"ticks": ""}}}
-    figure.update_layout(template=template, paper_bgcolor=clear, plot_bgcolor=clear)
-    div = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
-    )
-    return f'<figure role="group" aria-label="{escape(alt)}">{div}</figure>'
-
-
-def _attachment(scores: tuple[float, float] | None) -> str:
-    return f"unlabelled {scores[0]:.1%}, labelled {scores[1]:.1%}" if scores else "not stated"
-
-
-def _corpus(about: About) -> str:
-    corpus = about.config.corpus
-    return f"{Path(corpus.source).name}, {about.corpus_rows} rows" if corpus else NOTHING
-
-
 def _listed(items: Iterable[str]) -> str:
     return ", ".join(items) or NOTHING
 
@@ -447,10 +324,6 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _number(value: float | None) -> str:
     return NOTHING if value is None or pd.isna(value) else f"{value:.3g}"
-
-
-def _p(value: float) -> str:
-    return "<\N{NO-BREAK SPACE}0.001" if value < 0.001 else _number(value)
 
 
 def _estimate(estimate: Estimate) -> str:
