@@ -156,25 +156,23 @@ def _compared(
 
 
 def _decided(claim: Claim) -> Claim:
+    """Return the claim with its verdict and the reason."""
+    compared, criterion = claim.comparison, claim.criterion
     if claim.feature is None:
-        return replace(claim, reason=f"not measured: it needs {claim.criterion.needs}")
-    if claim.comparison is None or not claim.testable:
-        return replace(claim, reason=_too_small(claim))
-    doubts = _doubts(claim.comparison, claim.p_holm)
-    if doubts:
+        return replace(claim, reason=f"not measured: it needs {criterion.needs}")
+    if compared is None or not claim.testable:
+        sides = ((criterion.high, claim.n_high), (criterion.low, claim.n_low))
+        group, count = min(sides, key=lambda side: side[1])
+        samples = f"{f'only {count}' if count else 'no'} sample{'' if count == 1 else 's'}"
+        return replace(claim, reason=f"{samples} in the group “{group}”; a verdict needs {SMALLEST_GROUP}")
+    if doubts := _doubts(compared, claim.p_holm):
         return replace(claim, reason="; ".join(doubts))
-    agrees = (claim.comparison.difference.value < 0) == (claim.criterion.claim == "smaller")
-    return replace(
-        claim, verdict="agrees" if agrees else "disagrees", reason=_evidence(claim.comparison, claim.p_holm)
+    agrees = (compared.difference.value < 0) == (criterion.claim == "smaller")
+    reason = (
+        f"{_direction(compared)}: difference in means {_estimate(compared.difference)}, "
+        f"Cliff's delta {_estimate(compared.cliffs_delta)}, p = {claim.p_holm:.2g} after Holm's correction"
     )
-
-
-def _too_small(claim: Claim) -> str:
-    group, count = min(
-        ((claim.criterion.high, claim.n_high), (claim.criterion.low, claim.n_low)), key=lambda side: side[1]
-    )
-    found = f"only {count}" if count else "no"
-    return f"{found} sample{'' if count == 1 else 's'} in the group “{group}”; a verdict needs {SMALLEST_GROUP}"
+    return replace(claim, verdict="agrees" if agrees else "disagrees", reason=reason)
 
 
 def _doubts(comparison: GroupComparison, p_holm: float) -> list[str]:
@@ -193,13 +191,6 @@ def _doubts(comparison: GroupComparison, p_holm: float) -> list[str]:
     return doubts
 
 
-def _evidence(comparison: GroupComparison, p_holm: float) -> str:
-    return (
-        f"{_direction(comparison)}: difference in means {_estimate(comparison.difference)}, "
-        f"Cliff's delta {_estimate(comparison.cliffs_delta)}, p = {p_holm:.2g} after Holm's correction"
-    )
-
-
 def _direction(comparison: GroupComparison) -> str:
     return "smaller" if comparison.difference.value < 0 else "larger"
 
@@ -212,21 +203,19 @@ def _range(interval: Estimate) -> str:
     return f"[{interval.low:.3g}, {interval.high:.3g}]"
 
 
-def _this_model(claim: Claim) -> str:
-    """Say in a few words what this model shows."""
-    if claim.feature is None:
-        return "not measured"
-    if claim.comparison is None or not claim.testable:
-        return "too few samples"
-    difference = claim.comparison.difference
-    direction = _direction(claim.comparison) if difference.excludes_zero else "no clear difference"
-    return f"{direction}: {_estimate(difference)}"
-
-
 def _words(claim: Claim) -> dict[str, str]:
+    """Return what the paper says, in a few words what this model shows, and the verdict with its reason."""
+    if claim.feature is None:
+        this_model = "not measured"
+    elif claim.comparison is None or not claim.testable:
+        this_model = "too few samples"
+    else:
+        difference = claim.comparison.difference
+        direction = _direction(claim.comparison) if difference.excludes_zero else "no clear difference"
+        this_model = f"{direction}: {_estimate(difference)}"
     return {
         "paper_says": claim.criterion.claim_text,
-        "this_model": _this_model(claim),
+        "this_model": this_model,
         "verdict": claim.verdict,
         "reason": claim.reason,
     }
@@ -263,7 +252,7 @@ def _figures(claim: Claim) -> dict[str, Any]:
 
 def _flat(claim: Claim) -> dict[str, Any]:
     """Return what the JSON says of one claim, null where a figure is undefined."""
-    wanted = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm")
-    told = ("verdict", "feature", "rule", "level", "reason")
+    numbers = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm")
+    words = ("verdict", "feature", "rule", "level", "reason")
     everything = _figures(claim) | _words(claim)
-    return {name: json_value(everything[name]) for name in (*wanted, *told)}
+    return {name: json_value(everything[name]) for name in (*numbers, *words)}

@@ -58,7 +58,10 @@ def complexity_index(
     used = [part for part in parts if part not in left_out]
     chosen = features[used].astype("float64")
     values = ((chosen - chosen.mean()) / chosen.std(ddof=0)).mean(axis=1)
-    return Complexity(values, tuple(used), left_out, _spearman(values, length))
+    pairs = pd.DataFrame({"index": values, "length": length}).dropna()
+    correlated = len(pairs) >= 3 and pairs.nunique().min() >= 2
+    rho = float(stats.spearmanr(pairs["index"], pairs["length"]).statistic) if correlated else float("nan")
+    return Complexity(values, tuple(used), left_out, rho)
 
 
 def _reason_against(part: pd.Series[float]) -> str | None:
@@ -69,10 +72,3 @@ def _reason_against(part: pd.Series[float]) -> str | None:
     if defined.nunique() < 2:
         return f"the same for all {len(defined)} samples that it is defined for"
     return None
-
-
-def _spearman(values: pd.Series[float], length: pd.Series[float] | pd.Series[int]) -> float:
-    pairs = pd.DataFrame({"index": values, "length": length}).dropna()
-    if len(pairs) < 3 or pairs.nunique().min() < 2:
-        return float("nan")
-    return float(stats.spearmanr(pairs["index"], pairs["length"]).statistic)

@@ -57,6 +57,20 @@ class About(Frozen):
     cautions: tuple[str, ...]
     seconds: float
 
+    @property
+    def warnings(self) -> list[str]:
+        """The cautions, and which texts were not read, or not to their end."""
+        warnings = list(self.cautions)
+        if self.foreign:
+            languages = ", ".join(f"{language} {count}" for language, count in self.foreign.items())
+            warnings.append(
+                f"{sum(self.foreign.values())} sample(s) are not in '{self.config.reading.language}' "
+                f"({languages}): they were not read."
+            )
+        if self.cut:
+            warnings.append(f"{self.cut} sample(s) are too long to be read whole: only their beginning was.")
+        return warnings
+
 
 @dataclass(frozen=True)
 class CharacteristicsFiles(RunDirectory):

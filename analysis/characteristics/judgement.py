@@ -112,7 +112,9 @@ def remains(judgement: Judgement, claim: Claim, normalisation: Normalisation) ->
     }
     ends = ("", "_low", "_high")
     return {
-        f"{name}{end}": value for name, found in held.items() for end, value in zip(ends, found[:3], strict=True)
+        f"{name}{end}": value
+        for name, estimate in held.items()
+        for end, value in zip(ends, estimate[:3], strict=True)
     }
 
 

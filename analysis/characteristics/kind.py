@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import CharacteristicsFiles
@@ -17,7 +16,6 @@ from analysis.features import VERSION, features
 from analysis.text.pipeline.loading import choose
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
-from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import RunFiles
 
@@ -34,18 +32,15 @@ def place(config: CharacteristicsConfig) -> Path:
     pipeline = choose(config.reading.pipeline, config.reading.language)
     settings = config.model_dump(mode="json", exclude={"score_run"})
     measured = [VERSION, *(feature.name for feature in features())]
-    state = json.dumps([settings, measured, pipeline.name, pipeline.version, _corpus_state(config.corpus)])
+    corpus_state = []
+    # Changes when a file of the corpus does; a corpus that is not on this machine has none.
+    if config.corpus:
+        source = Path(config.corpus.source)
+        files = sorted(source.rglob("*")) if source.is_dir() else [source]
+        states = [(path, path.stat()) for path in files if path.is_file()]
+        corpus_state = [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]
+    state = json.dumps([settings, measured, pipeline.name, pipeline.version, corpus_state])
     return scored.readings / hashlib.sha256(state.encode()).hexdigest()[:_KEY_LENGTH]
-
-
-def _corpus_state(corpus: ForgetSetConfig | None) -> list[list[Any]]:
-    """Return what changes when a file of the corpus does; nothing for one that is not on this machine."""
-    if corpus is None:
-        return []
-    source = Path(corpus.source)
-    files = sorted(source.rglob("*")) if source.is_dir() else [source]
-    found = [(path, path.stat()) for path in files if path.is_file()]
-    return [[str(path), state.st_size, state.st_mtime_ns] for path, state in found]
 
 
 def title(config: CharacteristicsConfig) -> str:

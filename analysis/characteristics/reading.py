@@ -90,7 +90,13 @@ class _Text(NamedTuple):
 
     @classmethod
     def of(cls, text: str, detector: Detector) -> _Text:
-        content = _readable(_within_limit(text))
+        content = text
+        if len(text) > LONGEST:
+            cut_word = re.search(r"\s(?=\S*\Z)", text[LONGEST - LONGEST_WORD : LONGEST + 1])
+            content = text[: LONGEST - LONGEST_WORD + cut_word.start()] if cut_word else text[:LONGEST]
+        # Blanks stand for what is no language, so that every other character is where it was.
+        content = RULE.sub(lambda run: " " * len(run[0]), content)
+        content = STRETCH.sub(lambda run: " " * len(run[0]), content)
         return cls(content, detector.foreign(content), cut=len(content) < len(text))
 
 
@@ -119,22 +125,6 @@ class _Reader:
     def _row(self, doc: Doc) -> tuple[dict[str, float], list[Span]]:
         reading = Reading(doc, self.settings, self.common_words)
         return {name: measure(reading) for name, measure in self.measures.items()}, spans(reading)
-
-
-def _within_limit(text: str) -> str:
-    """Return the text, or as much of it as is read."""
-    if len(text) <= LONGEST:
-        return text
-    tail = text[LONGEST - LONGEST_WORD : LONGEST + 1]
-    cut_word = re.search(r"\s(?=\S*\Z)", tail)
-    return text[: LONGEST - LONGEST_WORD + cut_word.start()] if cut_word else text[:LONGEST]
-
-
-def _readable(text: str) -> str:
-    """Return the text with blanks for rules and overlong stretches, every other character where it was."""
-    without_rules = RULE.sub(lambda run: " " * len(run[0]), text)
-    readable: str = STRETCH.sub(lambda run: " " * len(run[0]), without_rules)
-    return readable
 
 
 def _batches(texts: Iterable[_Text]) -> Iterator[list[_Text]]:

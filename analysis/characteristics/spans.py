@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from analysis.features.feature import Reading
 from analysis.features.rare_words import rare_tokens
-from analysis.text.syntax import Syntax, syntax
+from analysis.text.syntax import syntax
 
 
 class Span(NamedTuple):
@@ -32,20 +32,12 @@ def spans(reading: Reading) -> list[Span]:
     edges of a tree cross may two of them overlap. Without a parse only rare words are marked.
     """
     trees = syntax(reading.doc)
-    marks = [*_clauses(reading, trees), *_rare(reading, trees)] if trees else _rare(reading, None)
-    return sorted(marks, key=lambda mark: (mark.start, -mark.end, mark.depth))
-
-
-def _clauses(reading: Reading, trees: Syntax) -> list[Span]:
     marks = []
-    for clause in trees.clauses:
-        first, last = (reading.doc[i] for i in trees.extents[clause.head])
-        marks.append(Span("clause", first.idx, last.idx + len(last), trees.nesting[clause.head] - 1))
-    return marks
-
-
-def _rare(reading: Reading, trees: Syntax | None) -> list[Span]:
-    return [
-        Span("rare", token.idx, token.idx + len(token), trees.nesting[token.i] if trees else 0)
-        for token in rare_tokens(reading)
-    ]
+    if trees:
+        for clause in trees.clauses:
+            first, last = (reading.doc[i] for i in trees.extents[clause.head])
+            marks.append(Span("clause", first.idx, last.idx + len(last), trees.nesting[clause.head] - 1))
+    for token in rare_tokens(reading):
+        depth = trees.nesting[token.i] if trees else 0
+        marks.append(Span("rare", token.idx, token.idx + len(token), depth))
+    return sorted(marks, key=lambda mark: (mark.start, -mark.end, mark.depth))

@@ -221,9 +221,9 @@ def stratify(values: pd.Series, level: float) -> pd.Series[str]:
 
     Nothing is known of any sample where the level is NaN.
     """
-    found = numbers(values)
-    groups = pd.Series(np.where(found > level, "high", "low"), index=values.index, dtype="str")
-    return groups.mask(np.isnan(found) | math.isnan(level))
+    floats = numbers(values)
+    groups = pd.Series(np.where(floats > level, "high", "low"), index=values.index, dtype="str")
+    return groups.mask(np.isnan(floats) | math.isnan(level))
 
 
 def feature_of(
@@ -244,16 +244,14 @@ def feature_of(
         The column; None where no column has a value.
     """
     present = [name for name in criterion.features if name in table and _defined(table[name]).size]
-    dividing = (name for name in present if _divides(table[name], threshold, averages.get(name)))
+    for name in present:
+        groups = stratify(table[name], level(table[name], threshold, averages.get(name)))
+        if min((groups == "high").sum(), (groups == "low").sum()) >= SMALLEST_GROUP:
+            return name
     varying = (name for name in present if np.ptp(_defined(table[name])) > 0)
-    return next(dividing, None) or next(varying, None) or next(iter(present), None)
-
-
-def _divides(values: pd.Series, threshold: Threshold, average: float | None) -> bool:
-    groups = stratify(values, level(values, threshold, average))
-    return all((groups == name).sum() >= SMALLEST_GROUP for name in ("high", "low"))
+    return next(varying, None) or next(iter(present), None)
 
 
 def _defined(values: pd.Series) -> FloatArray:
-    found = numbers(values)
-    return found[~np.isnan(found)]
+    floats = numbers(values)
+    return floats[~np.isnan(floats)]
