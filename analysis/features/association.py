@@ -20,7 +20,7 @@ NEAREST = 5
 _CHUNK = 500
 
 
-def _association(material: Material) -> Computed | None:
+def association(material: Material) -> Computed | None:
     """Average the Jaccard similarity of content n-grams over the five nearest distinct training rows.
 
     Both sides are read in the same text. Rows that `occurrences` counts (the sample itself and its
@@ -90,6 +90,6 @@ FEATURES = (
         help="Share of its content n-grams in common with the five nearest training texts (Jaccard similarity), "
         "its own occurrences and near-duplicates left out.",
         group="association",
-        over=_association,
+        over=association,
     ),
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import nan
 
-from analysis.features.feature import Feature, Reading
+from analysis.features.feature import Feature, Reading, complexity
 from analysis.text.syntax import syntax
 
 
@@ -34,34 +34,25 @@ def subordination_ratio(reading: Reading) -> float:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature(
-        name="clauses_per_sentence",
-        title="Clauses per sentence",
-        unit="",
-        bins="quantiles",
-        direction="more complex",
-        help="Main, coordinated and subordinate clauses, finite or not, per sentence.",
-        group="semantic_complexity",
-        of=clauses_per_sentence,
+    complexity(
+        "clauses_per_sentence",
+        "Clauses per sentence",
+        "",
+        clauses_per_sentence,
+        "Main, coordinated and subordinate clauses, finite or not, per sentence.",
     ),
-    Feature(
-        name="words_per_clause",
-        title="Words per clause",
-        unit="words",
-        bins="quantiles",
-        direction="more complex",
-        help="Words of the text / clauses of the text.",
-        group="semantic_complexity",
-        of=words_per_clause,
+    complexity(
+        "words_per_clause",
+        "Words per clause",
+        "words",
+        words_per_clause,
+        "Words of the text / clauses of the text.",
     ),
-    Feature(
-        name="subordination_ratio",
-        title="Subordination",
-        unit="",
-        bins="quantiles",
-        direction="more complex",
-        help="Share of the clauses that depend on another one.",
-        group="semantic_complexity",
-        of=subordination_ratio,
+    complexity(
+        "subordination_ratio",
+        "Subordination",
+        "",
+        subordination_ratio,
+        "Share of the clauses that depend on another one.",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from math import nan
 
-from analysis.features.feature import Feature, Reading
+from analysis.features.feature import Feature, Reading, complexity
 from analysis.text.syntax import syntax
 
 
@@ -38,24 +38,19 @@ def tree_depth(reading: Reading) -> float:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature(
-        name="dependency_distance",
-        title="Dependency distance",
-        unit="words",
-        bins="quantiles",
-        direction="more complex",
-        help="Mean distance between a word and its head, punctuation not counted.",
-        group="semantic_complexity",
-        of=dependency_distance,
+    complexity(
+        "dependency_distance",
+        "Dependency distance",
+        "words",
+        dependency_distance,
+        "Mean distance between a word and its head, punctuation not counted.",
     ),
-    Feature(
-        name="tree_depth",
-        title="Tree depth",
-        unit="edges",
-        bins="counts",
-        direction="more complex",
-        help="Edges from the root to the deepest word, in the deepest sentence.",
-        group="semantic_complexity",
-        of=tree_depth,
+    complexity(
+        "tree_depth",
+        "Tree depth",
+        "edges",
+        tree_depth,
+        "Edges from the root to the deepest word, in the deepest sentence.",
+        "counts",
     ),
 )

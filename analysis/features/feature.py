@@ -103,11 +103,19 @@ class Feature:
 
     def described(self) -> Mapping[str, Any]:
         """Return what `features.parquet` says of the column."""
-        return {
-            "title": self.title,
-            "unit": self.unit,
-            "bins": self.bins,
-            "direction": self.direction,
-            "help": self.help,
-            "group": self.group,
-        }
+        described = ("title", "unit", "bins", "direction", "help", "group")
+        return {attribute: getattr(self, attribute) for attribute in described}
+
+
+def complexity(
+    name: str, title: str, unit: str, of: Callable[[Reading], float], help: str, bins: Bins = "quantiles"
+) -> Feature:
+    """Return a feature of semantic complexity: the larger its value, the more complex the text."""
+    return Feature(name, title, unit, bins, "more complex", help, "semantic_complexity", of)
+
+
+def frequency(
+    name: str, title: str, over: Callable[[Material], Computed | None], help: str, bins: Bins = "counts"
+) -> Feature:
+    """Return a feature that counts how often training showed a sample, or what it is made of."""
+    return Feature(name, title, "occurrences", bins, "more frequent", help, "occurrence_frequency", over=over)

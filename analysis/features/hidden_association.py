@@ -16,7 +16,7 @@ _CHUNK = 1_000
 StateArray = npt.NDArray[np.float32]
 
 
-def _hidden_association(material: Material) -> Computed | None:
+def hidden_association(material: Material) -> Computed | None:
     """Average the cosine of centred hidden states over the five nearest other samples of the forget set.
 
     The mean over the samples is subtracted first: hidden states share a large common direction, which would
@@ -31,7 +31,15 @@ def _hidden_association(material: Material) -> Computed | None:
         return None
     values = np.full(len(directions), np.nan)
     # Picking rows copies, and the states may be the largest thing in memory.
-    values[defined] = _mean_nearest_cosine(directions if defined.all() else directions[defined])
+    states = directions if defined.all() else directions[defined]
+    nearest = min(NEAREST, len(states) - 1)
+    means = []
+    for start in range(0, len(states), _CHUNK):
+        cosines = states[start : start + _CHUNK] @ states.T
+        own = np.arange(len(cosines))
+        cosines[own, start + own] = -np.inf
+        means.append(np.partition(cosines, -nearest, axis=1)[:, -nearest:].mean(axis=1))
+    values[defined] = np.concatenate(means).astype(np.float64)
     return Computed(values)
 
 
@@ -50,19 +58,6 @@ def _directions(states: StateArray) -> StateArray:
     return centred
 
 
-def _mean_nearest_cosine(directions: StateArray) -> npt.NDArray[np.float64]:
-    count = len(directions)
-    nearest = min(NEAREST, count - 1)
-    means = []
-    for start in range(0, count, _CHUNK):
-        chunk = directions[start : start + _CHUNK]
-        cosines = chunk @ directions.T
-        own = np.arange(len(chunk))
-        cosines[own, start + own] = -np.inf
-        means.append(np.partition(cosines, count - nearest, axis=1)[:, count - nearest :].mean(axis=1))
-    return np.concatenate(means).astype(np.float64)
-
-
 FEATURES = (
     Feature(
         name="hidden_association",
@@ -73,6 +68,6 @@ FEATURES = (
         help="Mean cosine of its hidden state with those of the five nearest other samples, the mean state "
         "subtracted.",
         group="association",
-        over=_hidden_association,
+        over=hidden_association,
     ),
 )

@@ -12,7 +12,7 @@ from functools import lru_cache
 from math import nan
 from typing import TYPE_CHECKING
 
-from analysis.features.feature import Feature, Reading
+from analysis.features.feature import Feature, Reading, complexity
 from analysis.text.syntax import is_clitic
 
 if TYPE_CHECKING:
@@ -38,7 +38,13 @@ def mtld(reading: Reading) -> float:
     Undefined unless the ratio falls that far at least once in either reading direction: before that the value is
     an extrapolation, and for a text that repeats nothing it is merely its length.
     """
-    return _index(reading, _mtld)
+
+    def defined(text: LexicalRichness) -> float:
+        words: list[str] = text.wordlist
+        complete = _completes_a_factor(words) and _completes_a_factor(reversed(words))
+        return float(text.mtld(threshold=MTLD_THRESHOLD)) if complete else nan
+
+    return _index(reading, defined)
 
 
 def hdd(reading: Reading) -> float:
@@ -62,12 +68,6 @@ def _index(reading: Reading, index: Callable[[LexicalRichness], float]) -> float
     return nan if text is None else float(index(text))
 
 
-def _mtld(text: LexicalRichness) -> float:
-    words: list[str] = text.wordlist
-    complete = _completes_a_factor(words) and _completes_a_factor(reversed(words))
-    return float(text.mtld(threshold=MTLD_THRESHOLD)) if complete else nan
-
-
 def _completes_a_factor(words: Iterable[str]) -> bool:
     seen: set[str] = set()
     for count, word in enumerate(words, start=1):
@@ -77,21 +77,17 @@ def _completes_a_factor(words: Iterable[str]) -> bool:
     return False
 
 
-def _diversity(name: str, title: str, unit: str, explained: str, of: Callable[[Reading], float]) -> Feature:
-    return Feature(name, title, unit, "quantiles", "more complex", explained, "semantic_complexity", of)
-
-
 FEATURES: tuple[Feature, ...] = (
-    _diversity("ttr", "Type-token ratio", "", "Different words / words; falls with length.", ttr),
-    _diversity(
-        "corrected_ttr", "Corrected type-token ratio", "", "Different words / √(2 · words).", corrected_ttr
+    complexity("ttr", "Type-token ratio", "", ttr, "Different words / words; falls with length."),
+    complexity(
+        "corrected_ttr", "Corrected type-token ratio", "", corrected_ttr, "Different words / √(2 · words)."
     ),
-    _diversity(
+    complexity(
         "mtld",
         "MTLD",
         "words",
-        "Mean run of words before the type-token ratio falls to 0.72; needs one run.",
         mtld,
+        "Mean run of words before the type-token ratio falls to 0.72; needs one run.",
     ),
-    _diversity("hdd", "HD-D", "", "Expected type-token ratio of 42 words drawn from the text.", hdd),
+    complexity("hdd", "HD-D", "", hdd, "Expected type-token ratio of 42 words drawn from the text."),
 )

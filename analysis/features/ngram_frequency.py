@@ -8,14 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from analysis.features.feature import Computed, Feature, Material
-from analysis.text.config import ReadingConfig
-from analysis.text.corpus import Corpus
+from analysis.features.feature import Computed, Material, frequency
 from analysis.text.ngrams import content_ngrams
 from mrd_core.samples.config import Scope
 
 
-def _ngram_frequency(material: Material) -> Computed | None:
+def ngram_frequency(material: Material) -> Computed | None:
     """Average the corpus frequency over the content n-grams of each sample, repeated ones as often as they stand.
 
     They are looked up in prompts and answers alike, whatever text of the sample is read: training showed both.
@@ -26,21 +24,16 @@ def _ngram_frequency(material: Material) -> Computed | None:
     corpus, settings = material.corpus.distinct, material.settings
     own = list(content_ngrams(material.samples, settings, settings.text))
     drawn = list(content_ngrams(corpus.drawn, settings, settings.text))
-    frequencies = _frequencies(corpus, settings, {gram for grams in own + drawn for gram in grams})
-    average = _means(drawn, frequencies)
-    defined = average[np.isfinite(average)]
-    return Computed(_means(own, frequencies), float(defined.mean()) if defined.size else None)
-
-
-def _frequencies(corpus: Corpus, settings: ReadingConfig, wanted: set[str]) -> Counter[str]:
-    """Count the wanted n-grams in the corpus, each row as often as training showed it."""
+    wanted = {gram for grams in own + drawn for gram in grams}
+    # In the whole corpus, each row as often as training showed it.
     frequencies: Counter[str] = Counter()
     rows = content_ngrams(corpus.rows, settings, Scope.FULL)
     for grams, count in zip(rows, corpus.counts.tolist(), strict=True):
-        for gram in grams:
-            if gram in wanted:
-                frequencies[gram] += count
-    return frequencies
+        for gram in filter(wanted.__contains__, grams):
+            frequencies[gram] += count
+    average = _means(drawn, frequencies)
+    defined = average[np.isfinite(average)]
+    return Computed(_means(own, frequencies), float(defined.mean()) if defined.size else None)
 
 
 def _means(texts: Sequence[Sequence[str]], frequencies: Counter[str]) -> npt.NDArray[np.float64]:
@@ -51,15 +44,12 @@ def _means(texts: Sequence[Sequence[str]], frequencies: Counter[str]) -> npt.NDA
 
 
 FEATURES = (
-    Feature(
-        name="ngram_frequency",
-        title="Corpus frequency of its n-grams",
-        unit="occurrences",
-        bins="quantiles",
-        direction="more frequent",
-        help="How often training showed the n-grams of its content words, on average over them; undefined where "
+    frequency(
+        "ngram_frequency",
+        "Corpus frequency of its n-grams",
+        ngram_frequency,
+        "How often training showed the n-grams of its content words, on average over them; undefined where "
         "the text has none.",
-        group="occurrence_frequency",
-        over=_ngram_frequency,
+        "quantiles",
     ),
 )

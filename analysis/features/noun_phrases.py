@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import nan
 
-from analysis.features.feature import Feature, Reading
-from analysis.text.syntax import Syntax, syntax
+from analysis.features.feature import Feature, Reading, complexity
+from analysis.text.syntax import syntax
 
 _NOUNS = frozenset({"NOUN", "PROPN"})
 _MODIFIERS = frozenset({"amod", "nummod", "poss", "compound", "nmod", "prep", "acl", "relcl", "appos"})
@@ -23,31 +23,23 @@ def modifiers_per_noun_phrase(reading: Reading) -> float:
     if trees is None:
         return nan
     nouns = [i for i, tag in enumerate(trees.tags) if tag in _NOUNS]
-    phrases = sum(not _is_part(trees, i) for i in nouns)
-    modifiers = sum(_modifies_a_noun(trees, i) for i in range(len(trees.heads)))
+    parts = [i for i in nouns if trees.relations[i] in ("compound", "flat") or trees.labels[i] == "nmod:desc"]
+    phrases = len(nouns) - len(parts)
+    modifiers = sum(
+        relation in _MODIFIERS
+        and trees.tags[head] in _NOUNS
+        and not (relation == "compound" and tag == trees.tags[head] == "PROPN")
+        for relation, tag, head in zip(trees.relations, trees.tags, trees.heads, strict=True)
+    )
     return modifiers / phrases if phrases else nan
 
 
-def _is_part(trees: Syntax, i: int) -> bool:
-    return trees.relations[i] in ("compound", "flat") or trees.labels[i] == "nmod:desc"
-
-
-def _modifies_a_noun(trees: Syntax, i: int) -> bool:
-    relation, head = trees.relations[i], trees.heads[i]
-    if relation not in _MODIFIERS or trees.tags[head] not in _NOUNS:
-        return False
-    return not (relation == "compound" and trees.tags[i] == trees.tags[head] == "PROPN")
-
-
 FEATURES: tuple[Feature, ...] = (
-    Feature(
-        name="modifiers_per_noun_phrase",
-        title="Modifiers per noun phrase",
-        unit="",
-        bins="quantiles",
-        direction="more complex",
-        help="Adjectives, numerals, possessors, compounds, nominals, clauses and appositions for each noun.",
-        group="semantic_complexity",
-        of=modifiers_per_noun_phrase,
+    complexity(
+        "modifiers_per_noun_phrase",
+        "Modifiers per noun phrase",
+        "",
+        modifiers_per_noun_phrase,
+        "Adjectives, numerals, possessors, compounds, nominals, clauses and appositions for each noun.",
     ),
 )

@@ -14,7 +14,7 @@ import pandas as pd
 from datasketch import MinHash, MinHashLSH
 from scipy import sparse
 
-from analysis.features.feature import Computed, Feature, Material
+from analysis.features.feature import Computed, Material, frequency
 from analysis.text.corpus import Corpus
 from analysis.text.ngrams import jaccard, normalised, shingles
 
@@ -71,15 +71,12 @@ def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
 @lru_cache(maxsize=1)
 def _with_drawn(texts: tuple[str, ...], distinct: Corpus) -> sparse.csr_array:
     """Return the pairs of the texts with the distinct rows, and below them those of the drawn rows."""
-    return _pairs([*texts, *_whole_texts(distinct.drawn)], distinct)
-
-
-def _pairs(texts: Sequence[str], distinct: Corpus) -> sparse.csr_array:
-    index = ShingleIndex(texts)
-    found = [np.array(index.near_duplicates(text), np.int64) for text in _whole_texts(distinct.rows)]
-    rows = np.repeat(np.arange(len(found)), [len(places) for places in found])
-    ones = np.ones(len(rows), np.int64)
-    return sparse.coo_array((ones, (np.concatenate(found), rows)), shape=(len(texts), len(found))).tocsr()
+    samples = [*texts, *_whole_texts(distinct.drawn)]
+    index = ShingleIndex(samples)
+    near = [np.array(index.near_duplicates(text), np.int64) for text in _whole_texts(distinct.rows)]
+    rows = np.repeat(np.arange(len(near)), [len(places) for places in near])
+    pairs = (np.ones(len(rows), np.int64), (np.concatenate(near), rows))
+    return sparse.coo_array(pairs, shape=(len(samples), len(near))).tocsr()
 
 
 def _whole_texts(rows: pd.DataFrame) -> Iterator[str]:
@@ -94,7 +91,7 @@ def _signature(found: frozenset[str]) -> MinHash:
     return signature
 
 
-def _exact_occurrences(material: Material) -> Computed | None:
+def exact_occurrences(material: Material) -> Computed | None:
     """Sum the counts of the rows that equal the sample after normalisation."""
     if material.corpus is None:
         return None
@@ -104,7 +101,7 @@ def _exact_occurrences(material: Material) -> Computed | None:
     return Computed(counted["count"].fillna(0).to_numpy(np.float64), distinct.average_count)
 
 
-def _occurrences(material: Material) -> Computed | None:
+def occurrences(material: Material) -> Computed | None:
     """Sum the counts of the rows that equal the sample or are near-duplicates of it.
 
     The training average is the mean of the same sum over at most 2,000 distinct rows, drawn with a fixed seed.
@@ -121,25 +118,17 @@ def _occurrences(material: Material) -> Computed | None:
 
 
 FEATURES = (
-    Feature(
-        name="exact_occurrences",
-        title="Exact occurrences",
-        unit="occurrences",
-        bins="counts",
-        direction="more frequent",
-        help="How often training showed the same prompt and answer, whatever their case and spacing.",
-        group="occurrence_frequency",
-        over=_exact_occurrences,
+    frequency(
+        "exact_occurrences",
+        "Exact occurrences",
+        exact_occurrences,
+        "How often training showed the same prompt and answer, whatever their case and spacing.",
     ),
-    Feature(
-        name="occurrences",
-        title="Occurrences with near-duplicates",
-        unit="occurrences",
-        bins="counts",
-        direction="more frequent",
-        help="How often training showed the sample or a near-duplicate of it: prompt and answer share 80 % of "
+    frequency(
+        "occurrences",
+        "Occurrences with near-duplicates",
+        occurrences,
+        "How often training showed the sample or a near-duplicate of it: prompt and answer share 80 % of "
         "their runs of five words (Jaccard similarity ≥ 0.8).",
-        group="occurrence_frequency",
-        over=_occurrences,
     ),
 )

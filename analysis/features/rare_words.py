@@ -18,7 +18,18 @@ def rare_tokens(reading: Reading) -> list[Token]:
 
     spaCy splits at hyphens and before the possessive, and each part is looked up by itself; clitics are no words.
     """
-    return [token for token in reading.words if _is_rare(token, reading)]
+    rare = []
+    for token in reading.words:
+        # The list has "u.s" and "mr" without the last full stop, and "Mt." only as spaCy's norm of it, "Mount".
+        spellings = {token.lower_, token.lower_.strip(punctuation), token.norm_.lower()}
+        passed_over = (
+            is_clitic(token)
+            or (reading.settings.names == "ignore" and token.pos_ == "PROPN")
+            or (reading.settings.numbers == "ignore" and any(map(str.isdigit, token.text)))
+        )
+        if not passed_over and not spellings & reading.common_words:
+            rare.append(token)
+    return rare
 
 
 def rare_words(reading: Reading) -> float:
@@ -44,21 +55,6 @@ def common_words(language: str, count: int) -> frozenset[str]:
             f"Choose one of {', '.join(known)}.",
         )
     return frozenset(wordfreq.top_n_list(language, count))
-
-
-def _is_rare(token: Token, reading: Reading) -> bool:
-    return (
-        not _is_common(token, reading.common_words)
-        and not is_clitic(token)
-        and not (reading.settings.names == "ignore" and token.pos_ == "PROPN")
-        and not (reading.settings.numbers == "ignore" and any(map(str.isdigit, token.text)))
-    )
-
-
-def _is_common(token: Token, common: frozenset[str]) -> bool:
-    # The list has "u.s" and "mr" without the last full stop, and "Mt." only as spaCy's norm of it, "Mount".
-    written = token.lower_
-    return written in common or written.strip(punctuation) in common or token.norm_.lower() in common
 
 
 FEATURES: tuple[Feature, ...] = (

@@ -39,7 +39,11 @@ class Corpus:
         Raises:
             UserError: It cannot be read.
         """
-        frame = _demo() if config.source == "demo" else read(config).frame
+        if config.source == "demo":
+            trained = [(row.question, row.answer, row.training_count) for row in demo.rows() if row.training_count]
+            frame = pd.DataFrame(trained, columns=["prompt", "answer", "training_count"])
+        else:
+            frame = read(config).frame
         counts = np.array(frame["training_count"].astype("Int64").fillna(1), np.int64)
         return cls(config.source, frame[["prompt", "answer"]].reset_index(drop=True), counts)
 
@@ -63,14 +67,3 @@ class Corpus:
     def average_count(self) -> float:
         """How often training showed a row, on average over the rows."""
         return float(self.counts.mean())
-
-
-def _demo() -> pd.DataFrame:
-    trained = [row for row in demo.rows() if row.training_count]
-    return pd.DataFrame(
-        {
-            "prompt": [row.question for row in trained],
-            "answer": [row.answer for row in trained],
-            "training_count": [row.training_count for row in trained],
-        }
-    )

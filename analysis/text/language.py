@@ -105,15 +105,13 @@ def _words(text: str) -> list[str]:
     tokens = [token.strip(EDGES) for token in UNSPACED.sub(r" \1 ", text).split()]
     if sum(map(bool, map(CODE.search, tokens))) >= CODE_SHARE * len(tokens):
         return []
-    return [token for token in tokens if _is_word(token) and not _is_capitalised(token)]
-
-
-def _is_word(token: str) -> bool:
-    return token != "" and all(char in "'’-" or unicodedata.category(char)[0] in "LM" for char in token)
-
-
-def _is_capitalised(word: str) -> bool:
-    return word[0].isupper() and not word.isupper()
+    return [
+        token
+        for token in tokens
+        if token
+        and all(char in "'’-" or unicodedata.category(char)[0] in "LM" for char in token)
+        and (token.isupper() or not token[0].isupper())
+    ]
 
 
 def _has_stop_words(words: list[str], language: str) -> bool:

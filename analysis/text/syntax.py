@@ -9,7 +9,7 @@ the length and depth of edges do not, so that two texts compare only under one p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Syntax:
     @cached_property
     def relations(self) -> list[str]:
         """The labels without their subtypes."""
-        return [_relation(label) for label in self.labels]
+        return [label.partition(":")[0] for label in self.labels]
 
     @cached_property
     def kept(self) -> list[bool]:
@@ -160,8 +160,3 @@ def is_clitic(token: Token) -> bool:
     if text.endswith(_APOSTROPHES) and not token.whitespace_ and token.i + 1 < len(token.doc):
         return bool(token.nbor().is_alpha)
     return text.startswith(_APOSTROPHES) or text.lower() in ("n't", "n’t")
-
-
-@cache
-def _relation(label: str) -> str:
-    return label.partition(":")[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mrd_core.errors import UserError
 
@@ -103,12 +103,29 @@ def load(name: str = "auto", language: str = "en") -> Pipeline:
         UserError: As `choose`; or it cannot be loaded, does not parse or tag, or labels dependencies in a scheme
             that the features do not know.
     """
+    from spacy.util import load_model_from_package, load_model_from_path
+
     choice = choose(name, language)
-    nlp = _loaded(choice)
+    try:
+        if choice.shipped:
+            nlp = load_model_from_path(SHIPPED, exclude=UNUSED)
+        else:
+            nlp = load_model_from_package(choice.name, exclude=UNUSED)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise UserError(
+            f"Pipeline “{choice.name}” {choice.version}",
+            f"cannot be loaded by this spaCy: {error}",
+            f"Install a version that fits with `python -m spacy download {choice.name}`, or choose `shipped`.",
+        ) from error
     nlp.max_length = LONGEST
     scheme = _scheme(nlp, choice.name)
-    _require_tags(nlp, choice.name)
-    return Pipeline(**vars(choice), nlp=nlp, scheme=scheme, attachment=_attachment(nlp.meta))
+    # Whichever of the components gives the tags.
+    if not nlp("A word.").has_annotation("POS"):
+        raise _lacking(choice.name, "does not tag parts of speech")
+    performance = nlp.meta.get("performance", {})
+    stated = {"dep_uas", "dep_las"} <= performance.keys()
+    attachment = (float(performance["dep_uas"]), float(performance["dep_las"])) if stated else None
+    return Pipeline(**vars(choice), nlp=nlp, scheme=scheme, attachment=attachment)
 
 
 def installed() -> dict[str, str]:
@@ -128,7 +145,9 @@ def _version(entry: EntryPoint) -> str:
 def _best(language: str) -> Choice:
     """Return the most accurate installed package of the language that can run here, else the shipped pipeline."""
     of_language = re.compile(rf"{re.escape(language)}_(core|dep)_\w+")
-    candidates = sorted(filter(of_language.fullmatch, _packages()), key=_rank)
+    candidates = sorted(filter(of_language.fullmatch, _packages()))
+    ranks = {size: rank for rank, size in enumerate(SIZES)}
+    candidates.sort(key=lambda name: ranks.get(name.rpartition("_")[2], len(SIZES)))
     idle = [name for name in candidates if _needs_transformers(name)]
     left_out = f"; {', '.join(idle)} is left out for want of {RUNS_TRANSFORMERS}" if idle else ""
     usable = [name for name in candidates if name not in idle]
@@ -142,11 +161,6 @@ def _best(language: str) -> Choice:
         f"Install one from https://spacy.io/models with `python -m spacy download`, by its name "
         f"({language}_core_…_sm or alike), or set another language.",
     )
-
-
-def _rank(name: str) -> tuple[int, str]:
-    size = name.rpartition("_")[2]
-    return SIZES.index(size) if size in SIZES else len(SIZES), name
 
 
 def _needs_transformers(name: str) -> bool:
@@ -179,21 +193,6 @@ def _described(name: str, reason: str) -> Choice:
     return Choice(name, _version(_packages()[name]), name.partition("_")[0], reason, shipped=False)
 
 
-def _loaded(choice: Choice) -> Language:
-    from spacy.util import load_model_from_package, load_model_from_path
-
-    try:
-        if choice.shipped:
-            return load_model_from_path(SHIPPED, exclude=UNUSED)
-        return load_model_from_package(choice.name, exclude=UNUSED)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise UserError(
-            f"Pipeline “{choice.name}” {choice.version}",
-            f"cannot be loaded by this spaCy: {error}",
-            f"Install a version that fits with `python -m spacy download {choice.name}`, or choose `shipped`.",
-        ) from error
-
-
 def _scheme(nlp: Language, name: str) -> Scheme:
     """Return the annotation scheme of the parser's labels."""
     labels = frozenset(nlp.pipe_labels.get("parser", ()))
@@ -205,22 +204,9 @@ def _scheme(nlp: Language, name: str) -> Scheme:
     raise _lacking(name, "labels dependencies neither as Universal Dependencies nor as CLEAR does")
 
 
-def _require_tags(nlp: Language, name: str) -> None:
-    """Raise unless words get universal part-of-speech tags, whichever of the components gives them."""
-    if not nlp("A word.").has_annotation("POS"):
-        raise _lacking(name, "does not tag parts of speech")
-
-
 def _lacking(name: str, what: str) -> UserError:
     return UserError(
         f"Pipeline “{name}”",
         f"{what}, and the linguistic features are computed from that.",
         "Choose another pipeline; for English `shipped` will do.",
     )
-
-
-def _attachment(meta: dict[str, Any]) -> tuple[float, float] | None:
-    performance = meta.get("performance", {})
-    if not {"dep_uas", "dep_las"} <= performance.keys():
-        return None
-    return float(performance["dep_uas"]), float(performance["dep_las"])

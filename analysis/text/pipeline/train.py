@@ -46,15 +46,11 @@ def build(treebank: Path, model: Path = MODEL) -> dict[str, float]:
         scores = evaluate(str(work / "out" / "model-best"), work / "test.spacy")
         shutil.rmtree(model, ignore_errors=True)
         shutil.copytree(work / "out" / "model-best", model)
-    _forget_paths(model / "config.cfg")
-    return _noted(model, {name: float(scores[name]) for name in REPORTED})
-
-
-def _forget_paths(path: Path) -> None:
-    """Take the scratch folder out of the pipeline's configuration."""
-    config = Config().from_disk(path, interpolate=False)
+    # The scratch folder has no place in the pipeline's configuration.
+    config = Config().from_disk(model / "config.cfg", interpolate=False)
     config["paths"] |= {"train": None, "dev": None}
-    config.to_disk(path)
+    config.to_disk(model / "config.cfg")
+    return _noted(model, {name: float(scores[name]) for name in REPORTED})
 
 
 def _noted(model: Path, scores: dict[str, float]) -> dict[str, float]:
