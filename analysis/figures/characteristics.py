@@ -25,13 +25,13 @@ from analysis.figures.theme import (
     GREY,
     HARD_TO_EASY,
     MOST_VECTOR_POINTS,
-    NEGATIVE_TO_POSITIVE,
     ORANGE,
     axis_type,
     colour_scale,
     error_bars,
     framed,
     labelled,
+    matrix,
     points_of,
     with_unit,
 )
@@ -94,7 +94,11 @@ def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: s
             figure.add_trace(_beside(group, claim, place, colour, selected, len(table)))
     labels = [f"{names[side]}<br>({size})" for side, size in sizes.items()]
     figure.update_xaxes(tickvals=[0, 1], ticktext=labels, range=[-0.55, 1.55], showgrid=False, zeroline=False)
-    return framed(figure, claim.criterion.title, _found(claim), y=MRD_TITLE)
+    note = "one group is empty"
+    if claim.comparison is not None:
+        verdict = claim.verdict if claim.verdict == "cannot tell" else f"{claim.verdict} with the paper"
+        note = f"{effect(claim.comparison)}<br>{verdict}"
+    return framed(figure, claim.criterion.title, note, y=MRD_TITLE)
 
 
 def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -106,25 +110,16 @@ def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure
     """
     names = [titles.get(name, name) for name in map(str, correlations)]
     cells = correlations.map(lambda rho: "" if math.isnan(rho) else f"{rho:.2f}")
-    figure = go.Figure(
-        go.Heatmap(
-            z=correlations.to_numpy(),
-            x=[labelled(name) for name in names],
-            y=[_wrapped(name) for name in names],
-            text=cells.to_numpy(),
-            texttemplate="%{text}",
-            zmin=-1,
-            zmax=1,
-            colorscale=colour_scale(NEGATIVE_TO_POSITIVE),
-            colorbar={"thickness": 12, "tickvals": [-1, -0.5, 0, 0.5, 1]},
-            hovertemplate="%{y}<br>and %{x}<br>Spearman’s ρ %{z:.2f}<extra></extra>",
-            hoverongaps=False,
-            xgap=2,
-            ygap=2,
-        )
+    figure = matrix(
+        correlations,
+        cells,
+        [labelled(name) for name in names],
+        "%{y}<br>and %{x}<br>Spearman’s ρ %{z:.2f}",
+        y=[_wrapped(name) for name in names],
+        colorbar={"thickness": 12, "tickvals": [-1, -0.5, 0, 0.5, 1]},
+        hoverongaps=False,
     )
-    figure.update_xaxes(showgrid=False, tickangle=-45)
-    figure.update_yaxes(showgrid=False, autorange="reversed")
+    figure.update_xaxes(tickangle=-45)
     height = 190 + 44 * len(correlations)
     return framed(figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height)
 
@@ -144,22 +139,22 @@ def scatter(
         titles: Of the axes, by column.
         selected: Ids of the samples that stand out; all where None.
     """
-    shown = table.loc[table[["mrd", x, y]].notna().all(axis=1)]
+    defined = table.loc[table[["mrd", x, y]].notna().all(axis=1)]
     names = {axis: labelled(titles.get(axis, axis)) for axis in (x, y)}
     marker = {
         "size": 9,
-        "color": shown["mrd"],
+        "color": defined["mrd"],
         "colorscale": colour_scale(HARD_TO_EASY),
         "colorbar": {"title": "MRD<br>(small: hard)", "thickness": 12, "exponentformat": "power"},
         "line": {"width": 0.5, "color": GREY},
     }
-    if len(shown):
-        marker["cmin"], marker["cmax"] = np.quantile(shown["mrd"], [0.02, 0.98])
+    if len(defined):
+        marker["cmin"], marker["cmax"] = np.quantile(defined["mrd"], [0.02, 0.98])
     hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
-    figure = go.Figure(_points(shown, shown[x], shown[y], marker, hover, selected, len(shown)))
-    figure.update_xaxes(type=axis_type(shown[x]))
-    figure.update_yaxes(type=axis_type(shown[y]))
-    return framed(figure, "Two features and MRD", f"{len(shown)} samples", names[x], names[y], height=440)
+    figure = go.Figure(_points(defined, defined[x], defined[y], marker, hover, selected, len(defined)))
+    figure.update_xaxes(type=axis_type(defined[x]))
+    figure.update_yaxes(type=axis_type(defined[y]))
+    return framed(figure, "Two features and MRD", f"{len(defined)} samples", names[x], names[y], height=440)
 
 
 def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figure:
@@ -203,8 +198,8 @@ def two_sets(
     for letter, name, table, colour, dash in curves:
         figure.add_trace(_share_below(table, f"{letter}: {labelled(name)}", colour, dash))
     figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
-    found = f"A − B: {effect(comparison)}"
-    return framed(figure, "Is A easier to unlearn than B?", found, MRD_TITLE, "Samples up to this MRD", 420)
+    note = f"A − B: {effect(comparison)}"
+    return framed(figure, "Is A easier to unlearn than B?", note, MRD_TITLE, "Samples up to this MRD", 420)
 
 
 def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bins, level: float) -> go.Figure:
@@ -220,7 +215,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
     """
     defined = numbers(values)
     defined = defined[np.isfinite(defined)]
-    edges = _whole_edges(defined) if bins == "counts" else _quantile_edges(defined)
+    edges = _edges(defined, bins)
     counts, _ = np.histogram(defined, edges)
     widths = np.diff(edges)
     figure = go.Figure(
@@ -239,13 +234,6 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
     missing = len(values) - len(defined)
     count = f"{len(defined)} samples" + (f", undefined for {missing} more" if missing else "")
     return framed(figure, title, count, labelled(with_unit(title, unit)), height)
-
-
-def _found(claim: Claim) -> str:
-    if claim.comparison is None:
-        return "one group is empty"
-    verdict = claim.verdict if claim.verdict == "cannot tell" else f"{claim.verdict} with the paper"
-    return f"{effect(claim.comparison)}<br>{verdict}"
 
 
 def _box(values: pd.Series[float], place: int, colour: str) -> go.Box:
@@ -271,7 +259,10 @@ def _beside(
 ) -> go.Scatter | go.Scattergl:
     """Return the samples of a group as points to the right of its box."""
     marker = {"color": colour, "size": 6 if total <= MOST_VECTOR_POINTS else 3}
-    sideways = place + 0.1 + 0.5 * group["sample_id"].map(_jitter)
+    # A number in [−0.5, 0.5) that is always the same for a sample.
+    digests = [hashlib.blake2b(sample.encode(), digest_size=4).digest() for sample in group["sample_id"]]
+    jitter = pd.Series([int.from_bytes(digest) / 2**32 - 0.5 for digest in digests], index=group.index)
+    sideways = place + 0.1 + 0.5 * jitter
     measured = claim.criterion.title + " " + group[claim.feature].map("{:.4g}".format)
     return _points(group, sideways, group["mrd"], marker, "%{text}<br>MRD %{y:.4g}", selected, total, measured)
 
@@ -303,12 +294,6 @@ def _points(
     )
 
 
-def _jitter(sample_id: str) -> float:
-    """Return a number in [−0.5, 0.5) that is always the same for a sample."""
-    digest = hashlib.blake2b(sample_id.encode(), digest_size=4).digest()
-    return int.from_bytes(digest) / 2**32 - 0.5
-
-
 def _dots(name: str, estimates: list[Estimate], offset: float, colour: str, symbol: str) -> go.Scatter:
     value, low, high = np.array([estimate[:3] for estimate in estimates]).reshape(-1, 3).T
     return go.Scatter(
@@ -337,15 +322,16 @@ def _share_below(table: pd.DataFrame, name: str, colour: str, dash: str) -> go.S
     )
 
 
-def _whole_edges(values: FloatArray) -> FloatArray:
-    """Return edges halfway between whole numbers, each bin as many numbers wide as keeps the bins few."""
-    low, high = (math.floor(values.min()), math.ceil(values.max())) if values.size else (0, 0)
-    step = math.ceil((high - low + 1) / MOST_COUNT_BINS)
-    return np.arange(low, high + step + 1, step) - 0.5
+def _edges(values: FloatArray, bins: Bins) -> FloatArray:
+    """Return the edges of the bins.
 
-
-def _quantile_edges(values: FloatArray) -> FloatArray:
-    """Return edges between equal shares of the values; fewer where values repeat."""
+    Those of counts lie halfway between whole numbers, each bin as many numbers wide as keeps the bins few; others
+    part the values into equal shares, fewer where values repeat.
+    """
+    if bins == "counts":
+        low, high = (math.floor(values.min()), math.ceil(values.max())) if values.size else (0, 0)
+        step = math.ceil((high - low + 1) / MOST_COUNT_BINS)
+        return np.arange(low, high + step + 1, step) - 0.5
     if not values.size:
         return np.array([0.0, 1.0])
     edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILE_BINS + 1)))

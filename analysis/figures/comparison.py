@@ -13,7 +13,7 @@ from analysis.comparison.strata import VALUE, ties
 from analysis.comparison.table import Comparison
 from analysis.difficulty import TERCILES
 from analysis.figures.difficulty import MRD_TITLE
-from analysis.figures.theme import DOTTED, HEIGHT, Style, axis_type, error_bars, framed, labelled, styles
+from analysis.figures.theme import DOTTED, HEIGHT, Style, axis_type, error_bars, framed, labelled, marks, styles
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import with_ends
 
@@ -55,16 +55,27 @@ def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
         frame: See `analysis.comparison.strata.by_stratum`.
         title: Of the metric.
     """
-    shown = frame[frame["part"] == VALUE]
-    labels = list(dict.fromkeys(shown["group"]))
+    values = frame[frame["part"] == VALUE]
+    labels = list(dict.fromkeys(values["group"]))
     look, figure = styles(labels), go.Figure()
     for at, label in enumerate(labels):
-        ours = shown[shown["group"] == label]
-        offset = WIDTH * ((at + 0.5) / len(labels) - 0.5)
-        figure.add_trace(_stratum_points(ours, label, look[label], offset))
-    figure.update_xaxes(
-        tickvals=list(range(len(TERCILES))), ticktext=list(TERCILES), range=[-0.5, len(TERCILES) - 0.5]
-    )
+        rows, style = values[values["group"] == label], look[label]
+        figure.add_trace(
+            marks(
+                rows,
+                rows["stratum"].map(TERCILES.index) + WIDTH * ((at + 0.5) / len(labels) - 0.5),
+                "value",
+                ["group", "stratum", "low", "high", "n"],
+                f"<b>{labelled(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
+                "%{customdata[3]:.3f}], n = %{customdata[4]}",
+                name=labelled(label),
+                marker={"color": style.colour, "symbol": style.symbol, "size": 10},
+                error_y=_bars(rows, "", style),
+                showlegend=True,
+            )
+        )
+    places = list(range(len(TERCILES)))
+    figure.update_xaxes(tickvals=places, ticktext=list(TERCILES), range=[-0.5, len(TERCILES) - 0.5])
     figure.update_yaxes(title=labelled(title))
     note = "mean over seeds, bars: 95\u00a0% over samples"
     return _framed(figure, f"{labelled(title)} by difficulty", note, "Tercile of MRD (hard: smallest)")
@@ -82,9 +93,22 @@ def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
     # The baseline comes first everywhere, and keeps the others their colours.
     figure, look = go.Figure(), styles([*frame["against"].head(1), *frame["group"]])
     tied = ties(frame).set_index("group")
-    for label, ours in frame.groupby("group", sort=False):
+    for label, samples in frame.groupby("group", sort=False):
         rho = Estimate(*tied.loc[label, ["rho", "low", "high", "n"]])
-        figure.add_trace(_changed(ours, str(label), look[str(label)], rho))
+        tie = with_ends(rho) if np.isfinite(rho.low) else "no ρ"
+        name, style = labelled(str(label)), look[str(label)]
+        figure.add_trace(
+            marks(
+                samples,
+                "mrd",
+                "change",
+                ["sample_id", "before", "after"],
+                f"<b>%{{text}}</b><br>{name}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>MRD %{{x:.4g}}",
+                name=f"{name}: {tie}",
+                marker={"color": style.colour, "symbol": style.symbol, "size": 7, "opacity": 0.75},
+                showlegend=True,
+            )
+        )
     figure.add_hline(y=0, line=DOTTED)
     figure.update_xaxes(type=axis_type(frame["mrd"]))
     against = labelled(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
@@ -105,76 +129,33 @@ def _wide(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _runs(rows: pd.DataFrame, label: str, style: Style) -> go.Scatter:
-    return go.Scatter(
-        x=rows["utility_value"],
-        y=rows["completeness_value"],
+    return marks(
+        rows,
+        "utility_value",
+        "completeness_value",
+        ["run", "completeness_low", "completeness_high", "utility_low", "utility_high"],
+        "<b>%{text}</b><br>completeness %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
+        "utility %{x:.3f} [%{customdata[3]:.3f}, %{customdata[4]:.3f}]",
         name=labelled(label),
-        mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 11},
         error_x=_bars(rows, "utility_", style),
         error_y=_bars(rows, "completeness_", style),
-        customdata=rows[["run", "completeness_low", "completeness_high", "utility_low", "utility_high"]].to_numpy(
-            object
-        ),
-        text=[labelled(name) for name in rows["run"]],
-        hovertemplate=(
-            "<b>%{text}</b><br>completeness %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
-            "utility %{x:.3f} [%{customdata[3]:.3f}, %{customdata[4]:.3f}]<extra></extra>"
-        ),
         showlegend=True,
     )
 
 
 def _path(steps: pd.DataFrame, style: Style) -> go.Scatter:
-    ordered = steps.sort_values("step")
-    return go.Scatter(
-        x=ordered["utility"],
-        y=ordered["completeness"],
+    return marks(
+        steps.sort_values("step"),
+        "utility",
+        "completeness",
+        ["run", "step"],
+        "<b>%{text}</b>, step %{customdata[1]}<br>completeness %{y:.3f}, utility %{x:.3f}",
         mode="lines+markers",
         line={"color": style.colour, "dash": style.dash, "width": 1.5},
         marker={"size": 4},
         opacity=FAINT,
-        customdata=ordered[["run", "step"]].to_numpy(object),
-        text=[labelled(name) for name in ordered["run"]],
-        hovertemplate=(
-            "<b>%{text}</b>, step %{customdata[1]}<br>completeness %{y:.3f}, utility %{x:.3f}<extra></extra>"
-        ),
         showlegend=False,
-    )
-
-
-def _stratum_points(ours: pd.DataFrame, label: str, style: Style, offset: float) -> go.Scatter:
-    return go.Scatter(
-        x=ours["stratum"].map(TERCILES.index) + offset,
-        y=ours["value"],
-        name=labelled(label),
-        mode="markers",
-        marker={"color": style.colour, "symbol": style.symbol, "size": 10},
-        error_y=_bars(ours, "", style),
-        customdata=ours[["group", "stratum", "low", "high", "n"]].to_numpy(object),
-        hovertemplate=(
-            f"<b>{labelled(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
-            "%{customdata[3]:.3f}], n = %{customdata[4]}<extra></extra>"
-        ),
-        showlegend=True,
-    )
-
-
-def _changed(ours: pd.DataFrame, label: str, style: Style, rho: Estimate) -> go.Scatter:
-    tie = with_ends(rho) if np.isfinite(rho.low) else "no ρ"
-    return go.Scatter(
-        x=ours["mrd"],
-        y=ours["change"],
-        name=f"{labelled(label)}: {tie}",
-        mode="markers",
-        marker={"color": style.colour, "symbol": style.symbol, "size": 7, "opacity": 0.75},
-        customdata=ours[["sample_id", "before", "after"]].to_numpy(object),
-        text=[labelled(name) for name in ours["sample_id"]],
-        hovertemplate=(
-            f"<b>%{{text}}</b><br>{labelled(label)}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>"
-            "MRD %{x:.4g}<extra></extra>"
-        ),
-        showlegend=True,
     )
 
 

@@ -19,6 +19,7 @@ from analysis.figures.theme import (
     error_bars,
     framed,
     labelled,
+    marks,
     ring,
     with_unit,
 )
@@ -51,19 +52,7 @@ def tie_in_words(tie: Estimate, of: str) -> str:
 
 def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
     """Return the histogram of MRD, with the median and the selected sample marked."""
-    values = table["mrd"].dropna()
-    figure = go.Figure(
-        go.Histogram(
-            x=values,
-            nbinsx=30,
-            marker_color=BLUE,
-            hovertemplate="MRD %{x}<br>%{y} samples<extra></extra>",
-        )
-    )
-    if len(values):
-        figure.add_vline(
-            x=values.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
-        )
+    figure = _histogram(table["mrd"].dropna(), "MRD", BLUE)
     chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
     if len(chosen):
         figure.add_vline(
@@ -72,7 +61,7 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
             annotation_text="selected",
             annotation_yshift=-16,
         )
-    return framed(figure.update_layout(bargap=0.04), "How MRD is distributed", x=MRD_TITLE, y="Samples")
+    return framed(figure, "How MRD is distributed", x=MRD_TITLE, y="Samples")
 
 
 def difficulty_map(
@@ -92,27 +81,27 @@ def difficulty_map(
         title: Of the axis; needed for another one than `MAP_AXES`.
     """
     title = AXIS_TITLES[axis] if title is None else title
-    shown = table.dropna(subset=["mrd", axis])
+    samples = table.dropna(subset=["mrd", axis])
+    bars = error_bars(samples["mrd"], samples["mrd_low"], samples["mrd_high"]) if len(samples) <= 100 else None
     figure = go.Figure(
-        go.Scattergl(
-            x=shown["mrd"],
-            y=shown[axis],
-            mode="markers",
+        marks(
+            samples,
+            "mrd",
+            axis,
+            ["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"],
+            "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
+            "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
+            f"{title} %{{y:.3g}}<br>%{{customdata[4]}} tokens",
+            kind=go.Scattergl,
             marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
-            error_x=error_bars(shown["mrd"], shown["mrd_low"], shown["mrd_high"]) if len(shown) <= 100 else None,
-            customdata=shown[["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"]],
-            text="<b>" + shown["sample_id"].map(labelled) + "</b><br>" + shown["answer"].map(answer_label),
-            hovertemplate=(
-                "%{text}<br>rank %{customdata[1]} (1 = hardest)<br>"
-                "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
-                f"{title} %{{y:.3g}}<br>%{{customdata[4]}} tokens<extra></extra>"
-            ),
+            error_x=bars,
+            text="<b>" + samples["sample_id"].map(labelled) + "</b><br>" + samples["answer"].map(answer_label),
         )
     )
     whole = table if whole is None else whole
     if whole["mrd"].count() >= 4:
         _name_regions(figure, whole, axis)
-    selected_row = shown[shown["sample_id"] == selected]
+    selected_row = samples[samples["sample_id"] == selected]
     figure.add_trace(ring(selected_row["mrd"], selected_row[axis], go.Scattergl))
     if axis == UNCERTAINTY:
         figure.update_yaxes(tickformat=".1%", rangemode="tozero")
@@ -151,21 +140,19 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
 
 def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
     """Return the histogram of relative standard errors with its median."""
-    errors = table["relative_se"].dropna()
-    figure = go.Figure(
-        go.Histogram(
-            x=errors,
-            nbinsx=30,
-            marker_color=GREEN,
-            hovertemplate="relative SE %{x}<br>%{y} samples<extra></extra>",
-        )
-    )
-    if len(errors):
-        figure.add_vline(
-            x=errors.median(), line={"color": GREY, "dash": "dash"}, annotation_text="median", annotation_yshift=14
-        )
+    figure = _histogram(table["relative_se"].dropna(), "relative SE", GREEN)
     figure.update_xaxes(tickformat=".0%")
-    return framed(figure.update_layout(bargap=0.04), "Relative standard errors", x="SE / MRD", y="Samples")
+    return framed(figure, "Relative standard errors", x="SE / MRD", y="Samples")
+
+
+def _histogram(values: pd.Series[float], name: str, colour: str) -> go.Figure:
+    """Return the histogram of values, their median marked."""
+    hover = f"{name} %{{x}}<br>%{{y}} samples<extra></extra>"
+    figure = go.Figure(go.Histogram(x=values, nbinsx=30, marker_color=colour, hovertemplate=hover))
+    if len(values):
+        dashed = {"color": GREY, "dash": "dash"}
+        figure.add_vline(x=values.median(), line=dashed, annotation_text="median", annotation_yshift=14)
+    return figure.update_layout(bargap=0.04)
 
 
 def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
@@ -173,21 +160,11 @@ def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
     level = unsure_above(table) if axis == UNCERTAINTY else table[axis].median()
     figure.add_hline(y=level, line=DOTTED)
     upper, lower = REGIONS.get(axis, ("", None))
-    corners = [(0.01, 0.99, f"hard{upper}"), (0.99, 0.99, f"easy{upper}")]
-    if lower:
-        corners += [(0.01, 0.01, f"hard{lower}"), (0.99, 0.01, f"easy{lower}")]
-    for x, y, name in corners:
-        figure.add_annotation(
-            x=x,
-            y=y,
-            xref="paper",
-            yref="paper",
-            text=name,
-            showarrow=False,
-            xanchor="left" if x < 0.5 else "right",
-            yanchor="top" if y > 0.5 else "bottom",
-            font={"size": 13, "color": GREY},
-        )
+    corner = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 13, "color": GREY}}
+    for text, y, yanchor in ((upper, 0.99, "top"), (lower, 0.01, "bottom")):
+        if text is not None:
+            figure.add_annotation(text=f"hard{text}", x=0.01, xanchor="left", y=y, yanchor=yanchor, **corner)
+            figure.add_annotation(text=f"easy{text}", x=0.99, xanchor="right", y=y, yanchor=yanchor, **corner)
 
 
 def answer_label(text: str) -> str:

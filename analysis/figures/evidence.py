@@ -21,16 +21,17 @@ from analysis.figures.theme import (
     DASHES,
     GREEN,
     GREY,
-    NEGATIVE_TO_POSITIVE,
     ORANGE,
     PURPLE,
     SYMBOLS,
     TWO_PANELS,
-    colour_scale,
     error_bars,
     framed,
     identity,
     labelled,
+    marks,
+    matrix,
+    panels,
     ring,
     with_unit,
 )
@@ -61,16 +62,28 @@ def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None)
         measure: Column of `MEASURES`.
         selected: The sample that gets a ring.
     """
-    shown = arm.samples.dropna(subset=[measure, "updates"])
+    samples = arm.samples.dropna(subset=[measure, "updates"])
+    forgotten, censored = samples[~samples["censored"]], samples[samples["censored"]]
+    repeated = arm.samples["repeats"].max() > 1
+    bars = error_bars(forgotten["updates"], forgotten["least"], forgotten["greatest"]) if repeated else None
     figure = go.Figure(
-        [_points(shown[~shown["censored"]], measure, arm), _censored(shown[shown["censored"]], measure)]
+        [
+            _samples(forgotten, measure, "forgotten", "%{y:.4g} updates").update(
+                marker={"color": BLUE, "size": 8, "opacity": 0.8}, error_y=bars
+            ),
+            _samples(censored, measure, "censored: more than that", "not forgotten after %{y:.4g} updates").update(
+                marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
+                visible=True if len(censored) else "legendonly",
+            ),
+        ]
     )
-    selected_row = shown[shown["sample_id"] == selected]
+    selected_row = samples[samples["sample_id"] == selected]
     figure.add_trace(ring(selected_row[measure], selected_row["updates"]))
     rho = arm.league.rho(measure)
-    found = in_figures(rho) if np.isfinite(rho.low) else ""
+    note = in_figures(rho) if np.isfinite(rho.low) else ""
+    axis = with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
     figure.update_yaxes(title="Updates until forgotten", rangemode="tozero")
-    return framed(figure, f"{arm.name}: updates and {short_title(measure)}", found, _axis(measure))
+    return framed(figure, f"{arm.name}: updates and {short_title(measure)}", note, axis)
 
 
 def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
@@ -83,21 +96,22 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
         table: `League.table`.
         name: Of the arm, for the title.
     """
-    shown = table.dropna(subset=["rho"]).iloc[::-1].reset_index(drop=True)
+    measures = table.dropna(subset=["rho"]).iloc[::-1].reset_index(drop=True)
     figure = go.Figure()
     for family, (label, colour, symbol) in FAMILIES.items():
-        ours = shown[shown["family"] == family]
-        if len(ours):
-            figure.add_trace(_league_marks(ours, label, colour, symbol))
-    length = shown.loc[shown["family"] == "length", "rho"].abs()
+        relatives = measures[measures["family"] == family]
+        if len(relatives):
+            figure.add_trace(_league_marks(relatives, label, colour, symbol))
+    length = measures.loc[measures["family"] == "length", "rho"].abs()
     if len(length):
         figure.add_vline(x=length.iloc[0], line={"color": ORANGE, "dash": "dot", "width": 1.5})
-    signs = np.where(shown["rho"] > 0, "+", "−")
-    labels = [f"{short_title(name)} {sign}" for name, sign in zip(shown["measure"], signs, strict=True)]
-    figure.update_yaxes(tickvals=list(shown.index), ticktext=[labelled(each) for each in labels], showgrid=False)
+    signs = np.where(measures["rho"] > 0, "+", "−")
+    rows = zip(measures["measure"], signs, strict=True)
+    labels = [labelled(f"{short_title(measure)} {sign}") for measure, sign in rows]
+    figure.update_yaxes(tickvals=list(measures.index), ticktext=labels, showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02])
     note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
-    height = 130 + ROW_HEIGHT * max(len(shown), 4)
+    height = 130 + ROW_HEIGHT * max(len(measures), 4)
     return framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
 
 
@@ -109,11 +123,25 @@ def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
     Args:
         arm: Of `Validity.arms`.
     """
-    shown = arm.samples.dropna(subset=["predicted"])
-    figure = go.Figure(identity(shown["predicted"], shown["updates"]))
-    for censored, label, symbol in ((False, "forgotten", "circle"), (True, "censored", CENSORED_SYMBOL)):
-        ours = shown[shown["censored"] == censored]
-        figure.add_trace(_prediction_marks(ours, label, symbol))
+    predicted = arm.samples.dropna(subset=["predicted"])
+    figure = go.Figure(identity(predicted["predicted"], predicted["updates"]))
+    looks = ((False, "forgotten", "circle", BLUE), (True, "censored", CENSORED_SYMBOL, ORANGE))
+    for censored, label, symbol, colour in looks:
+        rows = predicted[predicted["censored"] == censored]
+        figure.add_trace(
+            marks(
+                rows,
+                "predicted",
+                "updates",
+                ["sample_id", "low", "high"],
+                "<b>%{text}</b><br>predicted %{x:.1f} [%{customdata[1]:.1f}, %{customdata[2]:.1f}]<br>"
+                f"observed %{{y:.4g}} ({label})",
+                name=f"{label} ({len(rows)})",
+                marker={"color": colour, "symbol": symbol, "size": 9},
+                error_x=error_bars(rows["predicted"], rows["low"], rows["high"].where(np.isfinite(rows["high"]))),
+                showlegend=bool(len(rows)),
+            )
+        )
     figure.update_yaxes(title="Observed updates", rangemode="tozero")
     note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
     return framed(figure, f"{arm.name}: predicted updates", note, "Predicted updates", height=400)
@@ -131,33 +159,23 @@ def agreement_map(agreement: Agreement) -> go.Figure:
     """
     pairs = agreement.pairs
     names = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
-    matrix = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
+    cells = pd.DataFrame(np.eye(len(names)), index=names, columns=names)
     words, ends = (pd.DataFrame("", index=names, columns=names) for _ in range(2))
     for first, second, rho, low, high in pairs[["first", "second", "rho", "low", "high"]].itertuples(index=False):
-        for one, other in ((first, second), (second, first)):
-            matrix.loc[one, other] = rho
-            words.loc[one, other] = "–" if np.isnan(rho) else f"{rho:.2f}"
-            ends.loc[one, other] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
+        for row, column in ((first, second), (second, first)):
+            cells.loc[row, column] = rho
+            words.loc[row, column] = "–" if np.isnan(rho) else f"{rho:.2f}"
+            ends.loc[row, column] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     roomy = len(names) <= MOST_WITH_ENDS
-    figure = go.Figure(
-        go.Heatmap(
-            z=matrix.to_numpy(),
-            x=[labelled(name) for name in names],
-            y=[labelled(name) for name in names],
-            text=words.to_numpy(),
-            customdata=ends.to_numpy(),
-            texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
-            zmin=-1,
-            zmax=1,
-            colorscale=colour_scale(NEGATIVE_TO_POSITIVE),
-            colorbar={"thickness": 12},
-            hovertemplate="%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}<extra></extra>",
-            xgap=2,
-            ygap=2,
-        )
+    figure = matrix(
+        cells,
+        words,
+        [labelled(name) for name in names],
+        "%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}",
+        customdata=ends.to_numpy(),
+        texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
+        colorbar={"thickness": 12},
     )
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False, autorange="reversed")
     note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
     if np.isfinite(agreement.kendalls_w.low):
         note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
@@ -203,26 +221,19 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
     """
     figure = go.Figure()
     for at, arm in enumerate(change.arms):
-        ours = change.composites[change.composites["arm"] == arm]
-        symbol = SYMBOLS[at % len(SYMBOLS)]
+        composites = change.composites[change.composites["arm"] == arm]
+        colour, symbol = COLOURS[at % len(COLOURS)], SYMBOLS[at % len(SYMBOLS)]
+        symbols = np.where(composites["censored"], f"{symbol}-open", symbol)
         figure.add_trace(
-            go.Scatter(
-                x=ours[predictor],
-                y=ours["mean_absolute_change"],
+            marks(
+                composites,
+                predictor,
+                "mean_absolute_change",
+                ["composite", "updates", "total_tokens"],
+                f"<b>{labelled(arm)}</b>, composite %{{customdata[0]}}<br>{PREDICTORS[predictor]} %{{x:.4g}}<br>"
+                "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens",
                 name=labelled(arm),
-                mode="markers",
-                marker={
-                    "color": COLOURS[at % len(COLOURS)],
-                    "symbol": np.where(ours["censored"], f"{symbol}-open", symbol),
-                    "size": 8,
-                    "opacity": 0.75,
-                },
-                customdata=ours[["composite", "updates", "total_tokens"]].to_numpy(object),
-                hovertemplate=(
-                    f"<b>{labelled(arm)}</b>, composite %{{customdata[0]}}<br>"
-                    f"{PREDICTORS[predictor]} %{{x:.4g}}<br>"
-                    "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens<extra></extra>"
-                ),
+                marker={"color": colour, "symbol": symbols, "size": 8, "opacity": 0.75},
                 showlegend=True,
             )
         )
@@ -256,8 +267,8 @@ def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
     for column, (scheme, colour, symbol) in enumerate(
         ((RANDOM, BLUE, "circle"), (BALANCED, ORANGE, "diamond")), 1
     ):
-        for number, ours in runs[runs["scheme"] == scheme].groupby("selection"):
-            line = _selection_line(ours.set_index("arm").reindex(arms), metric, number, colour, symbol)
+        for number, rows in runs[runs["scheme"] == scheme].groupby("selection"):
+            line = _selection_line(rows.set_index("arm").reindex(arms), metric, number, colour, symbol)
             figure.add_trace(line, row=1, col=column)
     figure.update_xaxes(categoryorder="array", categoryarray=[_two_lines(arm) for arm in arms], showgrid=False)
     figure.update_yaxes(title=METRICS[metric], row=1, col=1)
@@ -278,9 +289,9 @@ def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
         normalisation: mean or sum.
     """
     figure, bands = go.Figure(), list[str]()
-    ours = found.sigmas[found.sigmas["normalisation"] == normalisation]
-    for at, dtype in enumerate(dict.fromkeys(ours["dtype"])):
-        rows = ours[ours["dtype"] == dtype]
+    sigmas = found.sigmas[found.sigmas["normalisation"] == normalisation]
+    for at, dtype in enumerate(dict.fromkeys(sigmas["dtype"])):
+        rows = sigmas[sigmas["dtype"] == dtype]
         figure.add_trace(_ratio_line(rows, str(dtype), at))
         floor = found.floors[
             (found.floors["dtype"] == dtype)
@@ -294,7 +305,7 @@ def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
             figure.add_vrect(x0=regime.low, x1=regime.high, fillcolor=BAND, line_width=0, layer="below")
             bands.append(str(dtype))
     figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(ours))
+    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(sigmas))
     regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
     note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
     return framed(figure, "MRD against σ", note, "σ of the noise", height=TWO_PANELS)
@@ -307,16 +318,14 @@ def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Fig
         found: What the experiment shows.
         normalisation: mean or sum.
     """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
-    ours = found.evaluations[found.evaluations["normalisation"] == normalisation]
-    for at, mode in enumerate(dict.fromkeys(ours["mode"])):
-        rows = ours[ours["mode"] == mode]
+    figure = panels("Reliability", "Median SE / MRD", "Forward evaluations K")
+    evaluations = found.evaluations[found.evaluations["normalisation"] == normalisation]
+    for at, mode in enumerate(dict.fromkeys(evaluations["mode"])):
+        rows = evaluations[evaluations["mode"] == mode]
         figure.add_trace(_evaluation_line(rows, "reliability", str(mode), at, legend=True), row=1, col=1)
         figure.add_trace(_evaluation_line(rows, "relative_se", str(mode), at, legend=False), row=2, col=1)
     figure.add_hline(y=ENOUGH, line={"color": GREY, "dash": "dot"}, row=1, col=1)
-    figure.update_yaxes(title="Reliability", row=1, col=1)
-    figure.update_yaxes(title="Median SE / MRD", type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
-    figure.update_xaxes(title="Forward evaluations K", row=2, col=1)
+    figure.update_yaxes(type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
     return framed(figure, "How many evaluations?", note, height=TWO_PANELS)
 
@@ -329,22 +338,20 @@ def theorem_scatter(found: Theorem) -> go.Figure:
     Args:
         found: What the experiment shows.
     """
-    shown = found.samples
-    figure = go.Figure(identity(shown["half_trace"], shown["mrd"]))
+    samples = found.samples
+    errors = {"type": "data", "thickness": 1, "width": 0, "color": GREY}
+    figure = go.Figure(identity(samples["half_trace"], samples["mrd"]))
     figure.add_trace(
-        go.Scatter(
-            x=shown["half_trace"],
-            y=shown["mrd"],
-            mode="markers",
+        marks(
+            samples,
+            "half_trace",
+            "mrd",
+            ["sample_id", "ratio", "n_tokens"],
+            "<b>%{text}</b><br>half the trace %{x:.4g}<br>MRD/σ² %{y:.4g}<br>ratio %{customdata[1]:.3f}, "
+            "%{customdata[2]:.0f} tokens",
             marker={"color": BLUE, "size": 9},
-            error_x=_bars(shown["half_trace_se"]),
-            error_y=_bars(shown["mrd_se"]),
-            customdata=shown[["sample_id", "ratio", "n_tokens"]].to_numpy(object),
-            text=[labelled(name) for name in shown["sample_id"]],
-            hovertemplate=(
-                "<b>%{text}</b><br>half the trace %{x:.4g}<br>MRD/σ² %{y:.4g}<br>ratio %{customdata[1]:.3f}, "
-                "%{customdata[2]:.0f} tokens<extra></extra>"
-            ),
+            error_x=errors | {"array": samples["half_trace_se"]},
+            error_y=errors | {"array": samples["mrd_se"]},
             showlegend=False,
         )
     )
@@ -355,93 +362,48 @@ def theorem_scatter(found: Theorem) -> go.Figure:
     return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, height=400)
 
 
-def _points(shown: pd.DataFrame, measure: str, arm: ArmEvidence) -> go.Scatter:
-    repeated = arm.samples["repeats"].max() > 1
-    bars = error_bars(shown["updates"], shown["least"], shown["greatest"])
-    return go.Scatter(
-        x=shown[measure],
-        y=shown["updates"],
-        name=f"forgotten ({len(shown)})",
-        mode="markers",
-        marker={"color": BLUE, "size": 8, "opacity": 0.8},
-        error_y=bars if repeated else None,
-        **_told(shown, measure, "%{y:.4g} updates"),
+def _samples(rows: pd.DataFrame, measure: str, name: str, updates: str) -> go.Scatter:
+    return marks(
+        rows,
+        measure,
+        "updates",
+        ["sample_id", "repeats"],
+        f"<b>%{{text}}</b><br>{updates}<br>{title(measure)} %{{x:.4g}}",
+        name=f"{name} ({len(rows)})",
+        showlegend=bool(len(rows)),
     )
 
 
-def _censored(shown: pd.DataFrame, measure: str) -> go.Scatter:
-    return go.Scatter(
-        x=shown[measure],
-        y=shown["updates"],
-        name=f"censored: more than that ({len(shown)})",
-        mode="markers",
-        marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
-        **_told(shown, measure, "not forgotten after %{y:.4g} updates"),
-        visible=True if len(shown) else "legendonly",
-    )
-
-
-def _told(shown: pd.DataFrame, measure: str, updates: str) -> dict[str, Any]:
-    """Return the hover label of samples, and their ids for the page."""
-    return {
-        "customdata": shown[["sample_id", "repeats"]].to_numpy(object),
-        "text": [labelled(name) for name in shown["sample_id"]],
-        "hovertemplate": f"<b>%{{text}}</b><br>{updates}<br>{title(measure)} %{{x:.4g}}<extra></extra>",
-        "showlegend": bool(len(shown)),
-    }
-
-
-def _league_marks(ours: pd.DataFrame, label: str, colour: str, symbol: str) -> go.Scatter:
-    size = ours["rho"].abs()
-    ends = np.sort(ours[["low", "high"]].abs().to_numpy(), axis=1)
-    low = np.where((ours["low"] < 0) & (ours["high"] > 0), 0.0, ends[:, 0])
-    return go.Scatter(
-        x=size,
-        y=ours.index,
+def _league_marks(rows: pd.DataFrame, label: str, colour: str, symbol: str) -> go.Scatter:
+    size = rows["rho"].abs()
+    ends = np.sort(rows[["low", "high"]].abs().to_numpy(), axis=1)
+    low = np.where((rows["low"] < 0) & (rows["high"] > 0), 0.0, ends[:, 0])
+    return marks(
+        rows,
+        size,
+        rows.index,
+        ["measure", "rho", "low", "high", "partial", "cost", "n"],
+        "<b>%{text}</b><br>ρ %{customdata[1]:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], "
+        "n = %{customdata[6]}<br>with length held %{customdata[4]:.2f}<br>"
+        "cost %{customdata[5]:.0f} forward passes",
         name=label,
-        mode="markers",
         marker={"color": colour, "symbol": symbol, "size": 10},
         error_x=error_bars(size, low, ends[:, 1], colour),
-        customdata=ours[["measure", "rho", "low", "high", "partial", "cost", "n"]].to_numpy(object),
-        text=[labelled(name) for name in ours["title"]],
-        hovertemplate=(
-            "<b>%{text}</b><br>ρ %{customdata[1]:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], "
-            "n = %{customdata[6]}<br>with length held %{customdata[4]:.2f}<br>"
-            "cost %{customdata[5]:.0f} forward passes<extra></extra>"
-        ),
+        text=[labelled(name) for name in rows["title"]],
         showlegend=True,
     )
 
 
-def _prediction_marks(ours: pd.DataFrame, label: str, symbol: str) -> go.Scatter:
-    high = ours["high"].where(np.isfinite(ours["high"]))
+def _selection_line(rows: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
+    censored = rows["censored"].eq(True)
     return go.Scatter(
-        x=ours["predicted"],
-        y=ours["updates"],
-        name=f"{label} ({len(ours)})",
-        mode="markers",
-        marker={"color": ORANGE if label == "censored" else BLUE, "symbol": symbol, "size": 9},
-        error_x=error_bars(ours["predicted"], ours["low"], high),
-        customdata=ours[["sample_id", "low", "high"]].to_numpy(object),
-        text=[labelled(name) for name in ours["sample_id"]],
-        hovertemplate=(
-            "<b>%{text}</b><br>predicted %{x:.1f} [%{customdata[1]:.1f}, %{customdata[2]:.1f}]<br>"
-            f"observed %{{y:.4g}} ({label})<extra></extra>"
-        ),
-        showlegend=bool(len(ours)),
-    )
-
-
-def _selection_line(ours: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
-    censored = ours["censored"].eq(True)
-    return go.Scatter(
-        x=[_two_lines(str(arm)) for arm in ours.index],
-        y=ours[metric],
+        x=[_two_lines(str(arm)) for arm in rows.index],
+        y=rows[metric],
         mode="lines+markers",
         line={"color": colour, "width": 1},
         marker={"size": 9, "symbol": np.where(censored, f"{symbol}-open", symbol)},
         opacity=0.8,
-        customdata=[[number, mrd] for mrd in ours["mean_mrd"]],
+        customdata=[[number, mrd] for mrd in rows["mean_mrd"]],
         hovertemplate=(
             f"<b>%{{x}}</b>, selection %{{customdata[0]}}<br>{METRICS[metric]} %{{y:.4g}}<br>"
             "mean MRD %{customdata[1]:.4g}<extra></extra>"
@@ -503,14 +465,6 @@ def _evaluation_line(rows: pd.DataFrame, column: str, mode: str, at: int, *, leg
         hovertemplate=f"<b>{mode}</b>, K = %{{x}}<br>{column.replace('_', ' ')} {form}<extra></extra>",
         showlegend=legend,
     )
-
-
-def _bars(errors: pd.Series[float]) -> dict[str, Any]:
-    return {"type": "data", "array": errors, "thickness": 1, "width": 0, "color": GREY}
-
-
-def _axis(measure: str) -> str:
-    return with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
 
 
 def _two_lines(arm: str) -> str:

@@ -49,7 +49,13 @@ def marked(text: str, spans: pd.DataFrame) -> str:
         text: What was read.
         spans: One row per mark: kind ("rare" or "clause"), start, end (offsets in characters), depth (of clauses).
     """
-    pieces = _nested(_with_room(_inside(text, spans)))
+    rows = zip(spans["kind"], spans["start"], spans["end"], spans["depth"], strict=True)
+    cut = (
+        _Mark(kind, max(int(start), 0), min(int(end), len(text)), int(depth)) for kind, start, end, depth in rows
+    )
+    # One that lies in another comes later.
+    inside = sorted((mark for mark in cut if mark.start < mark.end), key=lambda mark: _order(mark.start, mark))
+    pieces = _nested(_with_room(inside))
     return (
         '<div style="line-height:2.4;font-size:1.05rem;white-space:pre-wrap;overflow-wrap:anywhere">'
         f"{''.join(_tagged(text, pieces))}</div>"
@@ -67,15 +73,6 @@ def legend() -> str:
         for text, marks in examples.items()
     )
     return f'<div style="font-size:.85rem;line-height:2.2">{" &emsp; ".join(swatches)}</div>'
-
-
-def _inside(text: str, spans: pd.DataFrame) -> list[_Mark]:
-    """Return the marks cut to the text; one that lies in another comes later."""
-    rows = zip(spans["kind"], spans["start"], spans["end"], spans["depth"], strict=True)
-    cut = (
-        _Mark(kind, max(int(start), 0), min(int(end), len(text)), int(depth)) for kind, start, end, depth in rows
-    )
-    return sorted((mark for mark in cut if mark.start < mark.end), key=lambda mark: _order(mark.start, mark))
 
 
 def _order(start: int, mark: _Mark) -> tuple[int, int, bool]:

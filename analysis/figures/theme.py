@@ -6,7 +6,7 @@ For the same reason this is no template of plotly: a figure has one, and Streaml
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from textwrap import wrap
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 # Mid-tones that stand out on white and on black and stay apart for colour-blind readers; the first five of
 # chartCategoricalColors in .streamlit/config.toml.
@@ -90,6 +91,66 @@ def error_bars(value: Values, low: Values, high: Values, colour: str | None = No
         {"color": colour, "thickness": 1.5, "width": 3} if colour else {"color": GREY, "thickness": 1, "width": 0}
     )
     return {"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low} | look
+
+
+def matrix(cells: pd.DataFrame, text: pd.DataFrame, names: Sequence[str], hover: str, **look: Any) -> go.Figure:
+    """Return a square matrix of rank correlations, its first row on top, the colours fixed to −1 … 1.
+
+    Args:
+        cells: Spearman's ρ, a row and a column for each name.
+        text: What is written into the cells.
+        names: As the columns are labelled.
+        hover: Of a cell, in plotly's template.
+        look: What else the trace is.
+    """
+    trace = go.Heatmap(
+        z=cells.to_numpy(),
+        x=names,
+        y=names,
+        text=text.to_numpy(),
+        texttemplate="%{text}",
+        zmin=-1,
+        zmax=1,
+        colorscale=colour_scale(NEGATIVE_TO_POSITIVE),
+        hovertemplate=f"{hover}<extra></extra>",
+        xgap=2,
+        ygap=2,
+    )
+    figure = go.Figure(trace.update(look))
+    figure.update_xaxes(showgrid=False)
+    return figure.update_yaxes(showgrid=False, autorange="reversed")
+
+
+def panels(above: str, below: str, x: str) -> go.Figure:
+    """Return an empty figure of two panels over one horizontal axis, with the titles of the axes."""
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
+    figure.update_yaxes(title=above, row=1, col=1)
+    figure.update_yaxes(title=below, row=2, col=1)
+    return figure.update_xaxes(title=x, row=2, col=1)
+
+
+def marks(
+    rows: pd.DataFrame, x: str | Values, y: str | Values, about: Sequence[str], hover: str, **look: Any
+) -> go.Scatter:
+    """Return a mark for each row.
+
+    Args:
+        rows: What is drawn.
+        x: Column of the horizontal axis, or its values.
+        y: The same of the vertical axis.
+        about: Columns of the customdata; the first, cut for a label, is the text as well.
+        hover: Of a mark, in plotly's template.
+        look: What else the trace is; `kind` is its class where it is no `go.Scatter`.
+    """
+    kind = look.pop("kind", go.Scatter)
+    drawn = {"mode": "markers", "text": [labelled(str(name)) for name in rows[about[0]]]} | look
+    return kind(
+        x=rows[x] if isinstance(x, str) else x,
+        y=rows[y] if isinstance(y, str) else y,
+        customdata=rows[list(about)].to_numpy(object),
+        hovertemplate=f"{hover}<extra></extra>",
+        **drawn,
+    )
 
 
 def points_of(total: int) -> Any:

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from analysis.difficulty import NO_MRD, TERCILES
 from analysis.figures.theme import (
@@ -29,6 +28,8 @@ from analysis.figures.theme import (
     framed,
     identity,
     labelled,
+    marks,
+    panels,
     points_of,
     ring,
     styles,
@@ -52,20 +53,19 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = _panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]")
+    figure = panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
-        shown = thinned(run.assign(smooth=_smoothed(run, Curve.FORGET_NLL)))
+        smooth = np.nan
+        if Curve.FORGET_NLL in run:
+            smooth = run[Curve.FORGET_NLL].rolling(SMOOTHED_STEPS, min_periods=1).median()
+        steps = thinned(run.assign(smooth=smooth))
         if len(runs) == 1:
-            _add(figure, _line(name, shown, Curve.FORGET_NLL, style, "this step %{y:.3f}", faint=True), 1)
-            _add(figure, _line(name, shown, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
-        _add(figure, _line(name, shown, "smooth", style, "forget %{y:.3f}", legend=True), 1)
-        _add(figure, _line(name, shown, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
-    return _framed(
-        figure,
-        "Forget and retain loss",
-        "rising: the forget set is forgotten, the retain set suffers",
-        height=TWO_PANELS,
-    )
+            _add(figure, _line(name, steps, Curve.FORGET_NLL, style, "this step %{y:.3f}", faint=True), 1)
+            _add(figure, _line(name, steps, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
+        _add(figure, _line(name, steps, "smooth", style, "forget %{y:.3f}", legend=True), 1)
+        _add(figure, _line(name, steps, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
+    note = "rising: the forget set is forgotten, the retain set suffers"
+    return _framed(figure, "Forget and retain loss", note, height=TWO_PANELS)
 
 
 def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step") -> go.Figure:
@@ -92,13 +92,13 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = _panels("Forget MA, EL", "Retain MA")
+    figure = panels("Forget MA, EL", "Retain MA", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
-        shown = thinned(run)
-        _add(figure, _line(name, shown, Curve.ACCURACY, style, "forget MA %{y:.1%}", legend=True), 1)
-        extraction = _line(name, shown, Curve.EXTRACTION, style, "EL %{y:.1%} of those measured", markers=True)
+        steps = thinned(run)
+        _add(figure, _line(name, steps, Curve.ACCURACY, style, "forget MA %{y:.1%}", legend=True), 1)
+        extraction = _line(name, steps, Curve.EXTRACTION, style, "EL %{y:.1%} of those measured", markers=True)
         _add(figure, extraction.update(mode="markers", marker_symbol=f"{style.symbol}-open"), 1)
-        _add(figure, _line(name, shown, Curve.RETAIN_ACCURACY, style, "retain MA %{y:.1%}", markers=True), 2)
+        _add(figure, _line(name, steps, Curve.RETAIN_ACCURACY, style, "retain MA %{y:.1%}", markers=True), 2)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
     return _framed(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
 
@@ -109,7 +109,7 @@ def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: Evaluations of each run, see `analysis.unlearning.runs.evaluated`.
     """
-    figure = _panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L")
+    figure = panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
         for row, whole, part in ((1, "completeness", "forget_rouge"), (2, "utility", "retain_rouge")):
             _add(figure, _line(name, run, whole, style, f"{whole} %{{y:.3f}}", markers=True, legend=row == 1), row)
@@ -149,12 +149,16 @@ def update_bars(standing: pd.DataFrame) -> go.Figure:
     Args:
         standing: See `analysis.unlearning.runs.standing`.
     """
-    figure = go.Figure([_bars(standing), *_states(standing)])
+    figure = go.Figure(_bars(standing))
+    for state, colour in STATE_COLOURS.items():
+        # An empty trace, so that the legend explains the colour.
+        name = f"{state} ({(standing['state'] == state).sum()})"
+        figure.add_trace(go.Bar(x=[None], y=[None], marker_color=colour, name=name))
     figure.update_xaxes(range=[0.5, max(len(standing), 1) + 0.5], showgrid=False)
     figure.update_yaxes(title="Updates", rangemode="tozero")
     forgotten = int((standing["state"] == FORGOTTEN).sum())
-    found = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
-    laid_out = _framed(figure, "Updates per sample", found, "Samples by MRD (1: smallest, hardest)")
+    note = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
+    laid_out = _framed(figure, "Updates per sample", note, "Samples by MRD (1: smallest, hardest)")
     return laid_out.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
 
 
@@ -169,16 +173,27 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure = go.Figure()
     look = styles(map(setting_of, runs))
     for setting, style in look.items():
-        ours = [run for name, run in runs.items() if setting_of(name) == setting]
-        figure.add_trace(_box(setting, pd.concat(ours), style, len(ours)))
+        seeds = [run for name, run in runs.items() if setting_of(name) == setting]
+        samples = pd.concat(seeds)
+        figure.add_trace(
+            go.Box(
+                x=samples["tercile"],
+                y=samples["updates"],
+                name=labelled(setting) + (f" ({len(seeds)} runs)" if len(seeds) > 1 else ""),
+                legendgroup=setting,
+                offsetgroup=setting,
+                boxmean=True,
+                boxpoints=False,
+                line={"color": style.colour, "width": 1.5},
+            )
+        )
     present = {tercile for run in runs.values() for tercile in run["tercile"]}
-    figure.update_xaxes(
-        categoryorder="array", categoryarray=[name for name in (*TERCILES, NO_MRD) if name in present]
-    )
+    terciles = [name for name in (*TERCILES, NO_MRD) if name in present]
+    figure.update_xaxes(categoryorder="array", categoryarray=terciles)
     figure.update_yaxes(title="Updates per sample", rangemode="tozero")
-    title = "Updates by difficulty"
-    laid_out = _framed(figure, title, "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)")
-    return laid_out.update_layout(boxmode="group")
+    figure.update_layout(boxmode="group")
+    note = "box: quartiles, dashed: mean"
+    return _framed(figure, "Updates by difficulty", note, "Tercile of MRD (hard: smallest)")
 
 
 def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: str | None) -> go.Figure:
@@ -193,17 +208,17 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
         title: Of the measure.
         selected: The sample that gets a ring.
     """
-    shown = outcome.dropna(subset=[column])
-    forgotten = shown["forgotten_step"].notna()
-    selected_row = shown[shown["sample_id"] == selected]
+    samples = outcome.dropna(subset=[column])
+    forgotten = samples["forgotten_step"].notna()
+    selected_row = samples[samples["sample_id"] == selected]
     figure = go.Figure(
         [
-            _outcome_points(shown[forgotten], column, title, FORGOTTEN, "circle"),
-            _outcome_points(shown[~forgotten], column, title, IN_POOL, "circle-open"),
+            _outcome_points(samples[forgotten], column, title, FORGOTTEN, "circle"),
+            _outcome_points(samples[~forgotten], column, title, IN_POOL, "circle-open"),
             ring(selected_row[column], selected_row["updates"], colour=BLUE),
         ]
     )
-    figure.update_xaxes(type=axis_type(shown[column]))
+    figure.update_xaxes(type=axis_type(samples[column]))
     figure.update_yaxes(title="Updates", rangemode="tozero")
     note = "a point is a sample; open: never forgotten"
     return _framed(figure, "Did it say who would be hard?", note, title).update_xaxes(exponentformat="power")
@@ -222,7 +237,19 @@ def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     )
     total = sum(map(len, runs.values()))
     for name, run, style in _styled(runs):
-        figure.add_trace(_share_points(name, run, style, total))
+        figure.add_trace(
+            marks(
+                run.dropna(subset=["realised"]),
+                "share",
+                "realised",
+                ["sample_id", "draws", "mrd"],
+                f"<b>%{{text}}</b><br>{labelled(name)}<br>"
+                "expected %{x:.3%}, drawn %{y:.3%} (%{customdata[1]} times)<br>MRD %{customdata[2]:.4g}",
+                kind=points_of(total),
+                marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.6},
+                **_legend(name),
+            )
+        )
     figure.update_xaxes(tickformat=".2~%")
     figure.update_yaxes(title="Share of the draws so far", tickformat=".2~%")
     note = "below the dots: drawn less often, as samples are that left the pool"
@@ -244,24 +271,18 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
     look = styles(efficiency["label"])
     figure = go.Figure(_front(means))
     for at, mean in means.iterrows():
-        ours, style = measured[measured["label"] == mean["label"]], look[mean["label"]]
-        figure.add_trace(_spokes(ours, mean, style))
-        figure.add_trace(_run_marks(ours, style))
+        seeds, style = measured[measured["label"] == mean["label"]], look[mean["label"]]
+        figure.add_trace(_spokes(seeds, mean, style))
+        figure.add_trace(_run_marks(seeds, style))
         figure.add_trace(_mean_mark(means.loc[[at]], style))
     figure.update_yaxes(title="Retain MA", tickformat=".3~p")
-    return _framed(
-        figure, "Updates against retain", "upper left is best; open: stopped early", "Updates", height=440
-    )
+    note = "upper left is best; open: stopped early"
+    return _framed(figure, "Updates against retain", note, "Updates", height=440)
 
 
 def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, Style]]:
     look = styles(map(setting_of, runs))
     return [(name, run, look[setting_of(name)]) for name, run in runs.items()]
-
-
-def _smoothed(run: pd.DataFrame, column: str) -> pd.Series[float] | float:
-    """Return the running median over the last steps; NaN where the run has no such column yet."""
-    return run[column].rolling(SMOOTHED_STEPS, min_periods=1).median() if column in run else np.nan
 
 
 def _lines(runs: Mapping[str, pd.DataFrame], column: str, hover: str) -> go.Figure:
@@ -307,17 +328,11 @@ def _add(figure: go.Figure, trace: go.Scatter, row: int) -> None:
     figure.add_trace(trace, row=row, col=1)
 
 
-def _panels(above: str, below: str) -> go.Figure:
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07)
-    figure.update_yaxes(title=above, row=1, col=1)
-    figure.update_yaxes(title=below, row=2, col=1)
-    return figure.update_xaxes(title=STEP_TITLES["step"], row=2, col=1)
-
-
 def _bars(standing: pd.DataFrame) -> go.Bar:
     """Return all bars as one trace: of two, the later would hide the other where bars are thinner than a pixel."""
+    percent = standing["accuracy"].map(lambda value: "never" if np.isnan(value) else f"{value:.1%}")
     about = standing[["sample_id", "mrd", "draws", "n_tokens", "state"]].assign(
-        accuracy=standing["accuracy"].map(_percent), label=standing["sample_id"].map(labelled)
+        accuracy=percent, label=standing["sample_id"].map(labelled)
     )
     return go.Bar(
         x=np.arange(1, len(standing) + 1),
@@ -333,62 +348,19 @@ def _bars(standing: pd.DataFrame) -> go.Bar:
     )
 
 
-def _states(standing: pd.DataFrame) -> list[go.Bar]:
-    """Return an empty trace for each state, so that the legend explains its colour."""
-    return [
-        go.Bar(x=[None], y=[None], marker_color=colour, name=f"{state} ({(standing['state'] == state).sum()})")
-        for state, colour in STATE_COLOURS.items()
-    ]
-
-
-def _percent(value: float) -> str:
-    return "never" if np.isnan(value) else f"{value:.1%}"
-
-
-def _box(setting: str, samples: pd.DataFrame, style: Style, runs: int) -> go.Box:
-    name = labelled(setting) + (f" ({runs} runs)" if runs > 1 else "")
-    return go.Box(
-        x=samples["tercile"],
-        y=samples["updates"],
-        name=name,
-        legendgroup=setting,
-        offsetgroup=setting,
-        boxmean=True,
-        boxpoints=False,
-        line={"color": style.colour, "width": 1.5},
-    )
-
-
-def _share_points(name: str, run: pd.DataFrame, style: Style, total: int) -> go.Scatter | go.Scattergl:
-    drawn = run.dropna(subset=["realised"])
-    return points_of(total)(
-        x=drawn["share"],
-        y=drawn["realised"],
-        mode="markers",
-        marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.6},
-        customdata=drawn[["sample_id", "draws", "mrd"]].to_numpy(object),
-        text="<b>" + drawn["sample_id"].map(labelled) + "</b>",
-        hovertemplate=(
-            f"%{{text}}<br>{labelled(name)}<br>"
-            "expected %{x:.3%}, drawn %{y:.3%} (%{customdata[1]} times)<br>"
-            "MRD %{customdata[2]:.4g}<extra></extra>"
-        ),
-        **_legend(name),
-    )
-
-
 def _outcome_points(
     outcome: pd.DataFrame, column: str, title: str, state: str, symbol: str
 ) -> go.Scatter | go.Scattergl:
-    return points_of(len(outcome))(
-        x=outcome[column],
-        y=outcome["updates"],
-        mode="markers",
+    return marks(
+        outcome,
+        column,
+        "updates",
+        ["sample_id"],
+        f"%{{text}}<br>{labelled(title)} %{{x:.4g}}<br>%{{y}} updates",
+        kind=points_of(len(outcome)),
         name=f"{state} ({len(outcome)})",
         marker={"color": STATE_COLOURS[state], "symbol": symbol, "size": 8, "opacity": 0.75},
-        customdata=outcome[["sample_id"]].to_numpy(object),
         text="<b>" + outcome["sample_id"].map(labelled) + "</b><br>" + outcome["answer"].map(labelled),
-        hovertemplate=f"%{{text}}<br>{labelled(title)} %{{x:.4g}}<br>%{{y}} updates<extra></extra>",
     )
 
 
@@ -427,50 +399,41 @@ def _spokes(runs: pd.DataFrame, mean: pd.Series[Any], style: Style) -> go.Scatte
 
 def _run_marks(runs: pd.DataFrame, style: Style) -> go.Scatter:
     symbols = np.where(runs["reached"].astype(bool), style.symbol, f"{style.symbol}-open")
-    return go.Scatter(
-        x=runs["updates"],
-        y=runs["retain_accuracy"],
-        mode="markers",
+    return marks(
+        runs,
+        "updates",
+        "retain_accuracy",
+        ["label", "seed", "stop_reason", "forgotten", "n_samples"],
+        "<b>%{text}</b>, seed %{customdata[1]}<br>%{x:,} updates<br>"
+        "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})",
         marker={"color": style.colour, "symbol": symbols, "size": 8},
-        customdata=runs[["label", "seed", "stop_reason", "forgotten", "n_samples"]].to_numpy(object),
-        hovertemplate=(
-            f"<b>{labelled(runs['label'].iloc[0])}</b>, seed %{{customdata[1]}}<br>%{{x:,}} updates<br>"
-            "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})"
-            "<extra></extra>"
-        ),
         **_legend(runs["label"].iloc[0], shown=False),
     )
 
 
 def _mean_mark(mean: pd.DataFrame, style: Style) -> go.Scatter:
     """Return the mean of a setting, from its row of `grouped`."""
-    label = mean["label"].iloc[0]
-    return go.Scatter(
-        x=mean["updates"],
-        y=mean["retain_accuracy"],
-        mode="markers",
+    return marks(
+        mean,
+        "updates",
+        "retain_accuracy",
+        ["label", "runs", "updates_sd", "retain_accuracy_sd"],
+        "<b>%{text}</b><br>mean of %{customdata[1]} runs<br>%{x:,.1f} updates (SD %{customdata[2]:.1f})<br>"
+        "retain MA %{y:.1%} (SD %{customdata[3]:.1%})",
         marker={"color": style.colour, "symbol": style.symbol, "size": 18, "opacity": 0.5},
-        customdata=mean[["label", "runs", "updates_sd", "retain_accuracy_sd"]].to_numpy(object),
-        hovertemplate=(
-            f"<b>{labelled(label)}</b><br>mean of %{{customdata[1]}} runs<br>"
-            "%{x:,.1f} updates (SD %{customdata[2]:.1f})<br>"
-            "retain MA %{y:.1%} (SD %{customdata[3]:.1%})<extra></extra>"
-        ),
-        **_legend(label),
+        **_legend(mean["label"].iloc[0]),
     )
 
 
-def _one_entry_each(figure: go.Figure) -> None:
-    """Leave each group one entry of the legend, its first."""
-    seen: set[str] = set()
+def _framed(figure: go.Figure, heading: str, note: str, x: str = "", height: int = HEIGHT) -> go.Figure:
+    """Frame a figure of runs, in which what the reader has zoomed and hidden stays at every redraw.
+
+    Each group has one entry of the legend, its first.
+    """
+    groups: set[str] = set()
     for trace in figure.data:
         if trace.showlegend and trace.legendgroup:
-            trace.showlegend = trace.legendgroup not in seen
-            seen.add(trace.legendgroup)
-
-
-def _framed(figure: go.Figure, heading: str, note: str, x: str = "", height: int = HEIGHT) -> go.Figure:
-    """Frame a figure of runs, in which what the reader has zoomed and hidden stays at every redraw."""
-    _one_entry_each(figure)
+            trace.showlegend = trace.legendgroup not in groups
+            groups.add(trace.legendgroup)
     framed(figure, heading, note, x, height=height, revision="unlearning")
     return figure.update_xaxes(exponentformat="B")
