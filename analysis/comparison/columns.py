@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import partial
+from typing import Final, Literal, Protocol
 
 import numpy as np
 
@@ -23,7 +24,9 @@ from mrd_core.evaluation.truth import forget_quality
 
 Side = Literal["completeness", "utility", "mean", "other"]
 
-COMPLETENESS, UTILITY, AVERAGE = "completeness", "utility", "average"
+COMPLETENESS: Final = "completeness"
+UTILITY: Final = "utility"
+AVERAGE = "average"
 FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
 # Of the harness, apart from the mean of the zero-shot tasks.
@@ -140,8 +143,12 @@ class HarnessMean:
 
     def __call__(self, view: View) -> FloatArray:
         """Return the mean, without noise; NaN where a task is missing."""
-        found = [_accuracy(view.harness.get(task, {})) for task in self.tasks]
-        return np.full_like(view.undefined, np.mean(found) if found else np.nan)
+        accuracies = []
+        for task in self.tasks:
+            # The harness may name its filter, too: `acc,none`.
+            metrics = {name.partition(",")[0]: value for name, value in view.harness.get(task, {}).items()}
+            accuracies.append(float(metrics.get("acc", np.nan)))
+        return np.full_like(view.undefined, np.mean(accuracies) if accuracies else np.nan)
 
 
 @dataclass(frozen=True)
@@ -152,13 +159,13 @@ class ForgetQuality:
 
     def __call__(self, view: View) -> FloatArray:
         """Return the p-value, over the shared samples where they are known; its replicates are undefined."""
-        found = view.undefined
-        ours, reference = (view.values.get(key) for key in self.inputs)
-        if ours is None or reference is None:
-            found[0] = view.whole.get(("forget", FORGET_QUALITY), np.nan)
+        replicates = view.undefined
+        ratios, reference = (view.values.get(key) for key in self.inputs)
+        if ratios is None or reference is None:
+            replicates[0] = view.whole.get(("forget", FORGET_QUALITY), np.nan)
         else:
-            found[0] = forget_quality(ours, reference).p_value
-        return found
+            replicates[0] = forget_quality(ratios, reference).p_value
+        return replicates
 
 
 @dataclass(frozen=True)
@@ -176,10 +183,9 @@ def declared(suite: str, runs: Sequence[Evaluated]) -> Iterator[Declared]:
         suite: Of `mrd_core.evaluation.suites`.
         runs: What is compared.
     """
-    offered, kind = _Offered.of(runs), suites()[suite].kind
-    for column in (*_COMPLETENESS[kind](offered), *_UTILITY[kind](offered), *_BESIDE[kind](offered)):
-        if offered.has(column.statistic):
-            yield column
+    offered = _Offered.of(runs)
+    for side in _SIDES[suites()[suite].kind]:
+        yield from (column for column in side(offered) if offered.has(column.statistic))
 
 
 @dataclass(frozen=True)
@@ -203,7 +209,7 @@ class _Offered:
                 for role in ("forget", "retain", "unseen", "general")
             },
             titles={asked.name: asked.title[:1].upper() + asked.title[1:] for asked in sets.values()},
-            metrics=frozenset((str(split), str(metric)) for found in metrics for split, metric in found),
+            metrics=frozenset((str(split), str(metric)) for pairs in metrics for split, metric in pairs),
             tasks=tuple(tasks),
         )
 
@@ -221,47 +227,27 @@ class _Offered:
         return "accuracy" if (split, "accuracy") in self.metrics else "answer_match"
 
 
-def _column(key: str, title: str, side: Side, split: str, higher: bool | None, text: str) -> Column:
-    return Column(key, title, side, split, higher, signal=True, help=text)
+def _declared(
+    key: str, title: str, side: Side, split: str, statistic: Statistic, text: str, higher: bool | None = True
+) -> Declared:
+    return Declared(Column(key, title, side, split, higher, signal=True, help=text), statistic)
 
 
 def _of_answers(offered: _Offered) -> Iterator[Declared]:
     accuracy = offered.accuracy("forget")
-    unlearned = f"Unlearning accuracy: 1 − {METRICS[accuracy].title}. {METRICS[accuracy].help}"
-    attack = f"{ATTACK}_retain"
-    yield Declared(
-        _column("ua", "UA", "completeness", "forget", True, unlearned),
-        Mean("forget", accuracy, complement=True),
-    )
-    yield Declared(
-        _column("mia", "MIA", "completeness", "forget", True, METRICS[attack].help),
-        Auc(ATTACK, ("forget",), offered.splits["retain"]),
-    )
-    yield Declared(
-        _column("rr", "RR", "completeness", "forget", True, METRICS["rr"].help),
-        Mean("forget", "rouge", complement=True),
-    )
+    text = f"Unlearning accuracy: 1 − {METRICS[accuracy].title}. {METRICS[accuracy].help}"
+    yield _declared("ua", "UA", COMPLETENESS, "forget", Mean("forget", accuracy, complement=True), text)
+    attack = Auc(ATTACK, ("forget",), offered.splits["retain"])
+    yield _declared("mia", "MIA", COMPLETENESS, "forget", attack, METRICS[f"{ATTACK}_retain"].help)
+    rouge = Mean("forget", "rouge", complement=True)
+    yield _declared("rr", "RR", COMPLETENESS, "forget", rouge, METRICS["rr"].help)
 
 
-def _of_choices(offered: _Offered) -> Iterator[Declared]:
+def _forgotten(offered: _Offered, metric: str, before: str, text: str) -> Iterator[Declared]:
+    """Yield 1 less the metric of each forget set, the set named after `before`."""
     for split in offered.splits["forget"]:
-        title = f"1 − {offered.titles[split]}"
-        text = f"1 − multiple-choice accuracy. {METRICS['multiple_choice'].help}"
-        column = _column(split, title, "completeness", split, True, text)
-        yield Declared(column, Mean(split, "multiple_choice", complement=True))
-
-
-def _of_completions(offered: _Offered) -> Iterator[Declared]:
-    for split in offered.splits["forget"]:
-        column = _column(split, f"RR, {offered.titles[split]}", "completeness", split, True, METRICS["rr"].help)
-        yield Declared(column, Mean(split, "rouge", complement=True))
-
-
-def _of_prompts(offered: _Offered) -> Iterator[Declared]:
-    for split in offered.splits["forget"]:
-        text = "1 − the mean toxicity of what the model writes, as a text classifier has it."
-        column = _column(split, f"1 − toxicity, {offered.titles[split]}", "completeness", split, True, text)
-        yield Declared(column, Mean(split, "toxicity", complement=True))
+        title = f"{before}{offered.titles[split]}"
+        yield _declared(split, title, COMPLETENESS, split, Mean(split, metric, complement=True), text)
 
 
 def _kept_answers(offered: _Offered) -> Iterator[Declared]:
@@ -269,87 +255,75 @@ def _kept_answers(offered: _Offered) -> Iterator[Declared]:
         accuracy = offered.accuracy(split) if split in offered.splits["retain"] else "answer_match"
         for metric, name, key in ((accuracy, "accuracy", "accuracy"), ("rouge", "ROUGE-L", "rouge")):
             title = f"{offered.titles[split]} {name}"
-            column = _column(f"{split}_{key}", title, "utility", split, True, METRICS[metric].help)
-            yield Declared(column, Mean(split, metric))
+            text = METRICS[metric].help
+            yield _declared(f"{split}_{key}", title, UTILITY, split, Mean(split, metric), text)
 
 
 def _kept_choices(offered: _Offered) -> Iterator[Declared]:
     for split in offered.splits["general"]:
         text = METRICS["multiple_choice"].help
-        column = _column(split, offered.titles[split], "utility", split, True, text)
-        yield Declared(column, Mean(split, "multiple_choice"))
+        yield _declared(split, offered.titles[split], UTILITY, split, Mean(split, "multiple_choice"), text)
 
 
 def _kept_tasks(offered: _Offered) -> Iterator[Declared]:
     tasks = tuple(task for task in offered.tasks if not task.startswith(TRUTHFUL))
     text = f"Mean accuracy over the zero-shot tasks of lm-evaluation-harness: {', '.join(tasks)}."
-    yield Declared(_column("zero_shot", "Zero-shot", "utility", "", True, text), HarnessMean(tasks))
+    yield _declared("zero_shot", "Zero-shot", UTILITY, "", HarnessMean(tasks), text)
 
 
 def _beside_answers(offered: _Offered) -> Iterator[Declared]:
-    for metric in ("probability", "exact_memorization", "extraction_strength", "truth_ratio"):
-        known = METRICS[metric]
-        column = _column(metric, known.title, "other", "forget", known.forget == "high", known.help)
-        yield Declared(column, Mean("forget", metric))
-    quality = METRICS[FORGET_QUALITY]
+    for key in ("probability", "exact_memorization", "extraction_strength", "truth_ratio"):
+        metric = METRICS[key]
+        higher = metric.forget == "high"
+        yield _declared(key, metric.title, "other", "forget", Mean("forget", key), metric.help, higher)
     utility = METRICS["model_utility"]
-    yield Declared(
-        _column("model_utility", utility.title, "other", "", True, utility.help), HarmonicMean(UTILITY_PARTS)
-    )
-    unseen = METRICS[f"{ATTACK}_unseen"]
-    rivals = offered.splits["unseen"] or offered.splits["general"]
-    yield Declared(
-        _column("mia_unseen", "MIA, unseen", "other", "forget", None, unseen.help),
-        Auc(ATTACK, ("forget",), rivals),
-    )
+    yield _declared("model_utility", utility.title, "other", "", HarmonicMean(UTILITY_PARTS), utility.help)
+    attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])
+    text = METRICS[f"{ATTACK}_unseen"].help
+    yield _declared("mia_unseen", "MIA, unseen", "other", "forget", attack, text, None)
     yield from _perplexities(offered, offered.splits["retain"])
-    yield Declared(
-        _column(FORGET_QUALITY, quality.title, "other", "forget", True, quality.help),
-        ForgetQuality(),
-    )
+    quality = METRICS[FORGET_QUALITY]
+    yield _declared(FORGET_QUALITY, quality.title, "other", "forget", ForgetQuality(), quality.help)
 
 
 def _beside_completions(offered: _Offered) -> Iterator[Declared]:
     yield from _perplexities(offered, offered.splits["general"])
     tasks = tuple(task for task in offered.tasks if task.startswith(TRUTHFUL))
     text = f"Accuracy of lm-evaluation-harness, apart from the mean: {', '.join(tasks)}."
-    yield Declared(_column(TRUTHFUL, "TruthfulQA", "other", "", True, text), HarnessMean(tasks))
+    yield _declared(TRUTHFUL, "TruthfulQA", "other", "", HarnessMean(tasks), text)
 
 
 def _perplexities(offered: _Offered, splits: Iterable[str]) -> Iterator[Declared]:
     for split in splits:
-        title = f"Perplexity, {offered.titles[split]}"
-        column = _column(f"{split}_perplexity", title, "other", split, False, METRICS["perplexity"].help)
-        yield Declared(column, Perplexity(split))
+        key, title = f"{split}_perplexity", f"Perplexity, {offered.titles[split]}"
+        yield _declared(key, title, "other", split, Perplexity(split), METRICS["perplexity"].help, False)
 
 
-def _nothing(_: _Offered) -> Iterator[Declared]:
-    yield from ()
-
-
-_Declares = Callable[[_Offered], Iterator[Declared]]
-# By how the forget sets of a suite are asked.
-_COMPLETENESS: Mapping[Kind, _Declares] = {
-    "answers": _of_answers,
-    "choices": _of_choices,
-    "completions": _of_completions,
-    "prompts": _of_prompts,
+# By how the forget sets of a suite are asked: completeness, utility, and what stands beside them.
+_SIDES: Mapping[Kind, tuple[Callable[[_Offered], Iterator[Declared]], ...]] = {
+    "answers": (_of_answers, _kept_answers, _beside_answers),
+    "choices": (
+        partial(
+            _forgotten,
+            metric="multiple_choice",
+            before="1 − ",
+            text=f"1 − multiple-choice accuracy. {METRICS['multiple_choice'].help}",
+        ),
+        _kept_choices,
+    ),
+    "completions": (
+        partial(_forgotten, metric="rouge", before="RR, ", text=METRICS["rr"].help),
+        _kept_tasks,
+        _beside_completions,
+    ),
+    "prompts": (
+        partial(
+            _forgotten,
+            metric="toxicity",
+            before="1 − toxicity, ",
+            text="1 − the mean toxicity of what the model writes, as a text classifier has it.",
+        ),
+        _kept_tasks,
+        _beside_completions,
+    ),
 }
-_UTILITY: Mapping[Kind, _Declares] = {
-    "answers": _kept_answers,
-    "choices": _kept_choices,
-    "completions": _kept_tasks,
-    "prompts": _kept_tasks,
-}
-_BESIDE: Mapping[Kind, _Declares] = {
-    "answers": _beside_answers,
-    "choices": _nothing,
-    "completions": _beside_completions,
-    "prompts": _beside_completions,
-}
-
-
-def _accuracy(metrics: Mapping[str, float]) -> float:
-    """Return the accuracy of a task: `acc`, also where the harness names its filter (`acc,none`)."""
-    by_name = {name.partition(",")[0]: value for name, value in metrics.items()}
-    return float(by_name.get("acc", np.nan))

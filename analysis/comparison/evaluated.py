@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,7 +16,7 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import VALUE_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.interchange import Result, parse_results
-from mrd_core.evaluation.metrics import by_file_name
+from mrd_core.evaluation.metrics import Metric, by_file_name
 from mrd_core.evaluation.sets import Kind, Role
 from mrd_core.evaluation.truth import closer_to_one_better, true_better
 from mrd_core.runs.directory import read_config
@@ -139,24 +139,14 @@ def parse(name: str, data: bytes) -> Evaluated:
         UserError: It has another shape, or no metric that is known here.
     """
     results = parse_results(name, data)
-    known = {key: (result, *found) for key, result in results.items() if (found := by_file_name(key))}
+    known = {key: (result, *metric) for key, result in results.items() if (metric := by_file_name(key))}
     if not known:
         raise UserError(
             name,
             f"It holds none of the metrics that are known here, but {', '.join(list(results)[:5])}.",
             "Choose a result file of OpenUnlearning's evaluation on TOFU.",
         )
-    rows: list[pd.DataFrame] = []
-    whole: list[tuple[str, str, float]] = []
-    for result, metric, split in known.values():
-        if metric.per_sample:
-            rows.append(_sample_rows(split, metric.name, _taken(metric.name, split, result)))
-        elif result.parts:
-            rows += _attack_rows(metric.name, result)
-        else:
-            whole.append(_whole(metric.name, split, result.aggregate))
-    values = pd.concat([pd.DataFrame(columns=VALUE_COLUMNS), *filter(len, rows)], ignore_index=True)
-    values["value"] = values["value"].astype(np.float64)
+    values, aggregates = _measured(list(known.values()))
     label, unknown = Path(name).stem, [key for key in results if key not in known]
     hollow = [
         key
@@ -173,8 +163,17 @@ def parse(name: str, data: bytes) -> Evaluated:
         suite="",
         settings={},
         values=values,
-        aggregates=pd.DataFrame(whole, columns=AGGREGATE_COLUMNS),
-        sets=tuple(_numbered_sets(values)),
+        aggregates=aggregates,
+        sets=tuple(
+            AskedSet(
+                name=str(split),
+                title=str(split).replace("_", " ").capitalize(),
+                role=_ROLES.get(str(split), "general"),
+                kind="answers",
+                sample_ids=tuple(map(str, rows["sample_id"].unique())),
+            )
+            for split, rows in values.groupby("split", sort=False)
+        ),
         notes=tuple(f"{label}: {what}: {', '.join(names)}." for what, names in notes.items() if names),
         origin="file",
     )
@@ -188,7 +187,7 @@ def aligned(evaluated: Evaluated, baseline: Evaluated) -> Evaluated:
     """
     if evaluated.origin == "run" or evaluated is baseline:
         return evaluated
-    names: dict[str, dict[str, str]] = {}
+    names: dict[tuple[str, str], str] = {}
     notes = []
     for asked in evaluated.sets:
         count, ids = len(asked.sample_ids), baseline.sample_ids(asked.name)
@@ -196,44 +195,37 @@ def aligned(evaluated: Evaluated, baseline: Evaluated) -> Evaluated:
             continue
         if len(ids) == count:
             named: Sequence[str] = ids
-            said = (
+            note = (
                 f"the {count} samples of {asked.name} are taken for those of {baseline.label}, in the same order."
             )
         else:
             named = [f"{evaluated.label}: {sample}" for sample in asked.sample_ids]
-            said = (
+            note = (
                 f"has {count} samples of {asked.name}, {baseline.label} has {len(ids)}: which is which is not "
                 "known, and they are kept apart."
             )
-        names[asked.name] = dict(zip(asked.sample_ids, named, strict=True))
-        notes.append(f"{evaluated.label}: {said}")
-    return _renamed(evaluated, names, notes)
-
-
-def _renamed(evaluated: Evaluated, names: Mapping[str, Mapping[str, str]], notes: Sequence[str]) -> Evaluated:
-    """Give samples other ids, by set and id; those of other sets keep theirs."""
+        names |= {(asked.name, old): new for old, new in zip(asked.sample_ids, named, strict=True)}
+        notes.append(f"{evaluated.label}: {note}")
     values = evaluated.values
-    ids = [
-        names.get(split, {}).get(sample, sample)
-        for split, sample in zip(values["split"], values["sample_id"], strict=True)
-    ]
+    places = zip(values["split"], values["sample_id"], strict=True)
     sets = (
-        asked._replace(sample_ids=tuple(names[asked.name].values())) if asked.name in names else asked
+        asked._replace(sample_ids=tuple(names.get((asked.name, old), old) for old in asked.sample_ids))
         for asked in evaluated.sets
     )
     return replace(
-        evaluated, values=values.assign(sample_id=ids), sets=tuple(sets), notes=(*evaluated.notes, *notes)
+        evaluated,
+        values=values.assign(sample_id=[names.get(place, place[1]) for place in places]),
+        sets=tuple(sets),
+        notes=(*evaluated.notes, *notes),
     )
 
 
 def _read_run(directory: Path) -> Evaluated:
-    config = read_config(directory, EvaluateConfig)
-    files = EvaluationFiles.finished(directory)
-    summary = files.read_summary()
+    config, files = read_config(directory, EvaluateConfig), EvaluationFiles.finished(directory)
+    summary, catalogue = files.read_summary(), read_json(files.catalogue)
     unlearned = read_json(files.unlearned) if files.unlearned.exists() else None
     settings = _settings(config, unlearned)
     label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
-    catalogue = read_json(files.catalogue)
     values = pd.read_parquet(files.values).astype({"sample_id": str})
     aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
     return Evaluated(
@@ -287,12 +279,9 @@ def _group(label: str, settings: Mapping[str, str]) -> str:
 
 def _ids(files: EvaluationFiles, name: str, values: pd.DataFrame) -> tuple[str, ...]:
     path = files.sets / f"{name}.parquet"
-    found: Iterable[Any] = (
-        pd.read_parquet(path, columns=["sample_id"])["sample_id"]
-        if path.exists()
-        else values.loc[values["split"] == name, "sample_id"].unique()
-    )
-    return tuple(map(str, found))
+    if path.exists():
+        return tuple(map(str, pd.read_parquet(path, columns=["sample_id"])["sample_id"]))
+    return tuple(map(str, values.loc[values["split"] == name, "sample_id"].unique()))
 
 
 def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str, float]:
@@ -308,8 +297,29 @@ def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str,
     return {name: np.nan if value is None else float(value) for name, value in known.items()}
 
 
-def _sample_rows(split: str, metric: str, scores: pd.Series[float]) -> pd.DataFrame:
-    return pd.DataFrame({"split": split, "sample_id": scores.index, "metric": metric, "value": scores.to_numpy()})
+def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the values of samples and the aggregates of results of a file, each with its metric and set."""
+    scores: list[tuple[str, str, pd.Series[float]]] = []
+    whole: list[tuple[str, str, float]] = []
+    for result, metric, split in results:
+        if metric.per_sample:
+            scores.append((split, metric.name, _taken(metric.name, split, result)))
+        elif result.parts:
+            parts = {_ATTACKED[part]: scored for part, scored in result.parts.items() if part in _ATTACKED}
+            scores += [(part, metric.name, scored.scores()) for part, scored in parts.items()]
+        elif metric.name.startswith("mia_"):
+            # An attack has unseen samples as the positive class, here it is forget.
+            whole.append((split, f"{metric.name}_unseen", 1 - result.aggregate))
+        else:
+            whole.append((split, metric.name, result.aggregate))
+    rows = [
+        pd.DataFrame({"split": split, "sample_id": each.index, "metric": metric, "value": each.to_numpy()})
+        for split, metric, each in scores
+        if len(each)
+    ]
+    values = pd.concat([pd.DataFrame(columns=VALUE_COLUMNS), *rows], ignore_index=True)
+    values["value"] = values["value"].astype(np.float64)
+    return values, pd.DataFrame(whole, columns=AGGREGATE_COLUMNS)
 
 
 def _taken(metric: str, split: str, result: Result) -> pd.Series[float]:
@@ -322,26 +332,3 @@ def _taken(metric: str, split: str, result: Result) -> pd.Series[float]:
     better = pd.Series(true_better(scores), index=scores.index)
     as_it_is = abs(scores.mean() - result.aggregate) < abs(better.mean() - result.aggregate)
     return scores if as_it_is else better
-
-
-def _attack_rows(metric: str, result: Result) -> list[pd.DataFrame]:
-    return [
-        _sample_rows(_ATTACKED[part], metric, scores.scores())
-        for part, scores in result.parts.items()
-        if part in _ATTACKED
-    ]
-
-
-def _whole(metric: str, split: str, aggregate: float) -> tuple[str, str, float]:
-    """Return a row of the aggregates; an attack has unseen samples as the positive class, here it is forget."""
-    if metric.startswith("mia_"):
-        return split, f"{metric}_unseen", 1 - aggregate
-    return split, metric, aggregate
-
-
-def _numbered_sets(values: pd.DataFrame) -> Iterator[AskedSet]:
-    for split, ours in values.groupby("split", sort=False):
-        name = str(split)
-        title = name.replace("_", " ").capitalize()
-        ids = tuple(map(str, ours["sample_id"].unique()))
-        yield AskedSet(name, title, _ROLES.get(name, "general"), "answers", ids)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,14 +56,20 @@ def prepared(runs: Sequence[Evaluated], baseline: int) -> tuple[list[Evaluated],
         raise UserError("The comparison", "has no evaluation to compare.", "Name at least one.")
     suite = _suite(runs)
     leader = runs[baseline] if runs[baseline].origin == "run" else next(_of_runs(runs), runs[baseline])
-    found = [aligned(run, leader) for run in runs]
+    named = [aligned(run, leader) for run in runs]
     first: dict[tuple[str, int | None], Evaluated] = {}
-    for run in [found[baseline], *found]:
+    for run in [named[baseline], *named]:
         first.setdefault((run.group, run.seed), run)
     kept = list(first.values())
     notes = list(dict.fromkeys(note for run in kept for note in run.notes))
-    notes += _repeated(found, kept) + _measured_otherwise(kept) + _left_out(kept)
-    return kept, suite, notes
+    repeated = len(named) - len(kept)
+    if repeated:
+        notes.append(f"{repeated} evaluations of a setting and seed that another has too count for nothing.")
+    for name in _MEASURING:
+        values = dict.fromkeys(run.settings.get(name, "not set") for run in _of_runs(kept))
+        if len(values) > 1:
+            notes.append(f"Not measured alike: {name} is {' and '.join(values)}.")
+    return kept, suite, notes + _left_out(kept)
 
 
 def grouped(runs: Sequence[Evaluated], baseline: str) -> list[Group]:
@@ -80,11 +86,11 @@ def grouped(runs: Sequence[Evaluated], baseline: str) -> list[Group]:
     return [
         Group(
             label=label,
-            runs=tuple(ours),
-            seeds=tuple(run.seed for run in ours if run.seed is not None),
+            runs=tuple(seeds),
+            seeds=tuple(run.seed for run in seeds if run.seed is not None),
             is_baseline=name == baseline,
         )
-        for (name, ours), label in zip(members.items(), labels, strict=True)
+        for (name, seeds), label in zip(members.items(), labels, strict=True)
     ]
 
 
@@ -93,20 +99,24 @@ def differing(groups: Sequence[Group]) -> pd.DataFrame:
 
     What only unlearning has is compared among the groups that were unlearned. Result files do not say theirs.
     """
-    columns = ["setting", *(group.label for group in groups)]
-    rows = [
-        (name, *(_value(group, name) for group in groups)) for name in _names(groups) if _differs(groups, name)
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    rows = []
+    known = [group.runs[0] for group in groups if group.runs[0].origin == "run"]
+    unlearned = [run for run in known if not run.is_original]
+    for name in _names(run for group in groups for run in group.runs):
+        of_all = any(run.is_original and name in run.settings for run in known)
+        if len({run.settings.get(name) for run in (known if of_all else unlearned)}) > 1:
+            values = (dict.fromkeys(run.settings.get(name, NOT_SET) for run in group.runs) for group in groups)
+            rows.append((name, *map(", ".join, values)))
+    return pd.DataFrame(rows, columns=["setting", *(group.label for group in groups)])
 
 
 def partner(group: Group, groups: Sequence[Group]) -> Group | None:
     """Return the group of the same method that draws uniformly and shares all settings but the curriculum's."""
-    ours = group.runs[0]
-    if ours.method is None or ours.sampler in (None, UNIFORM):
+    run = group.runs[0]
+    if run.method is None or run.sampler in (None, UNIFORM):
         return None
-    found = [each for each in groups if (each.runs[0].method, each.runs[0].sampler) == (ours.method, UNIFORM)]
-    return next((each for each in found if _rest(each.runs[0]) == _rest(ours)), None)
+    uniform = [each for each in groups if (each.runs[0].method, each.runs[0].sampler) == (run.method, UNIFORM)]
+    return next((each for each in uniform if _rest(each.runs[0]) == _rest(run)), None)
 
 
 def by_seed(group: Group, against: Group) -> tuple[list[tuple[Evaluated, Evaluated]], bool]:
@@ -149,22 +159,6 @@ def _of_runs(runs: Sequence[Evaluated]) -> Iterator[Evaluated]:
     return (run for run in runs if run.origin == "run")
 
 
-def _repeated(found: Sequence[Evaluated], kept: Sequence[Evaluated]) -> list[str]:
-    if len(found) == len(kept):
-        return []
-    return [f"{len(found) - len(kept)} evaluations of a setting and seed that another has too count for nothing."]
-
-
-def _measured_otherwise(runs: Sequence[Evaluated]) -> list[str]:
-    values = {
-        name: list(dict.fromkeys(run.settings.get(name, "not set") for run in _of_runs(runs)))
-        for name in _MEASURING
-    }
-    return [
-        f"Not measured alike: {name} is {' and '.join(found)}." for name, found in values.items() if len(found) > 1
-    ]
-
-
 def _left_out(runs: Sequence[Evaluated]) -> list[str]:
     """Say how many samples are shared, where some are not.
 
@@ -194,54 +188,34 @@ def _left_out(runs: Sequence[Evaluated]) -> list[str]:
 
 def _labels(members: Sequence[Sequence[Evaluated]]) -> list[str]:
     """Return the label of each group, with what tells it apart where others have the same."""
-    labels = [ours[0].label for ours in members]
-    told = [
-        label if labels.count(label) == 1 else f"{label} ({_telling(ours[0], _namesakes(members, label))})"
-        for label, ours in zip(labels, members, strict=True)
-    ]
+    labels = []
+    first = [seeds[0] for seeds in members]
+    for run in first:
+        namesakes = [each for each in first if each.label == run.label]
+        labels.append(run.label if len(namesakes) == 1 else f"{run.label} ({_telling(run, namesakes)})")
     # Folders of one name, files of one name: what they are called does not tell them apart.
     return [
-        label if told.count(label) == 1 else f"{label}, no. {told[: at + 1].count(label)}"
-        for at, label in enumerate(told)
+        label if labels.count(label) == 1 else f"{label}, no. {labels[: at + 1].count(label)}"
+        for at, label in enumerate(labels)
     ]
-
-
-def _namesakes(members: Sequence[Sequence[Evaluated]], label: str) -> list[Evaluated]:
-    return [ours[0] for ours in members if ours[0].label == label]
 
 
 def _telling(run: Evaluated, namesakes: Sequence[Evaluated]) -> str:
     """Return the setting that tells a run from all namesakes, or all in which they differ, or where it lies."""
-    names = dict.fromkeys(name for each in namesakes for name in each.settings if name != _SEED)
-    counts = {name: len({each.settings.get(name) for each in namesakes}) for name in names}
+    counts = {name: len({each.settings.get(name) for each in namesakes}) for name in _names(namesakes)}
     telling = [name for name, count in counts.items() if count > 1]
-    enough = next((name for name in telling if counts[name] == len(namesakes)), None)
     if not telling:
         return str(run.source)
-    return ", ".join(_told(name, run.settings.get(name, NOT_SET)) for name in ([enough] if enough else telling))
+    enough = [name for name in telling if counts[name] == len(namesakes)]
+    named = []
+    for name in enough[:1] or telling:
+        last, value = name.rpartition(".")[2], run.settings.get(name, NOT_SET)
+        named.append(Path(value).name if last == "source" else f"{last.replace('_', ' ')} {value}")
+    return ", ".join(named)
 
 
-def _told(name: str, value: str) -> str:
-    last = name.rpartition(".")[2]
-    return Path(value).name if last == "source" else f"{last.replace('_', ' ')} {value}"
-
-
-def _names(groups: Sequence[Group]) -> list[str]:
-    runs = [run for group in groups for run in group.runs]
+def _names(runs: Iterable[Evaluated]) -> list[str]:
     return list(dict.fromkeys(name for run in runs for name in run.settings if name != _SEED))
-
-
-def _differs(groups: Sequence[Group], name: str) -> bool:
-    """Tell whether a setting differs among the groups that can have it."""
-    known = [group.runs[0] for group in groups if group.runs[0].origin == "run"]
-    originals = [run for run in known if run.is_original]
-    if not any(name in run.settings for run in originals):
-        known = [run for run in known if not run.is_original]
-    return len({run.settings.get(name) for run in known}) > 1
-
-
-def _value(group: Group, name: str) -> str:
-    return ", ".join(dict.fromkeys(run.settings.get(name, NOT_SET) for run in group.runs))
 
 
 def _rest(run: Evaluated) -> Mapping[str, str]:

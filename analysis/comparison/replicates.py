@@ -141,17 +141,35 @@ class View:
 
 def shared_samples(runs: Sequence[Evaluated]) -> dict[str, list[str]]:
     """Return the ids, by set, that all runs share which were asked the set; those of the first in their order."""
-    found: dict[str, list[str]] = {}
+    shared: dict[str, list[str]] = {}
     for run in runs:
-        for split, ids in _asked(run).items():
-            found[split] = [sample for sample in found[split] if sample in ids] if split in found else list(ids)
-    return found
+        for name, rows in run.values.groupby("split", sort=False)["sample_id"]:
+            split, ids = str(name), dict.fromkeys(map(str, rows.unique()))
+            shared[split] = [sample for sample in shared.get(split, ids) if sample in ids]
+    return shared
 
 
 def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]], seed: int = SEED) -> dict[Evaluated, View]:
     """Return the view of each run on these samples, all with the same counts."""
-    counts = {split: _counts(split, len(of_split), seed) for split, of_split in ids.items()}
-    return {run: View(counts, _tables(run, ids), _whole(run), run.harness or {}) for run in runs}
+    counts = {}
+    for split, samples in ids.items():
+        n = len(samples)
+        # Every set is drawn independently of the others.
+        drawn = resamples(n, REPLICATES, (seed, crc32(split.encode()))) if n else np.empty((REPLICATES, 0))
+        counts[split] = np.concatenate([np.ones((1, n)), drawn])
+    places = {split: pd.Index(samples) for split, samples in ids.items()}
+    of_runs = {}
+    for run in runs:
+        values = {}
+        for (split, metric), rows in run.values.groupby(["split", "metric"], sort=False):
+            at = places[str(split)].get_indexer(pd.Index(rows["sample_id"]))
+            measured = np.full(len(places[str(split)]), np.nan)
+            measured[at[at >= 0]] = rows["value"].to_numpy(np.float64)[at >= 0]
+            values[str(split), str(metric)] = measured
+        aggregated = run.aggregates.itertuples(index=False)
+        whole = {(str(split), str(metric)): float(value) for split, metric, value in aggregated}
+        of_runs[run] = View(counts, values, whole, run.harness or {})
+    return of_runs
 
 
 def limits(replicates: FloatArray, n: int, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
@@ -196,16 +214,12 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
     error = float(np.sqrt(noise.variance))
     margin = float(special.stdtrit(noise.freedom, 0.975)) * error
     if not error:
-        return _without_noise(value, n)
+        # The same in every sample: as sure as n tosses of a coin that all fall alike.
+        certain = 2.0 ** (1 - n) if n else np.nan
+        ends = (value, value) if n else (np.nan, np.nan)
+        return Difference(Estimate(value, *ends, n), certain if value else 1.0)
     p = float(2 * special.stdtr(noise.freedom, -abs(value) / error))
     return Difference(Estimate(value, value - margin, value + margin, n), p)
-
-
-def _without_noise(value: float, n: int) -> Difference:
-    """Return a difference that is the same in every sample: as sure as n tosses of a coin that all fall alike."""
-    p = 1.0 if not value else 2.0 ** (1 - n) if n else np.nan
-    ends = (value, value) if n else (np.nan, np.nan)
-    return Difference(Estimate(value, *ends, n), p)
 
 
 def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:
@@ -215,35 +229,3 @@ def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:
     spread = sum(part.variance**2 / part.freedom for part in known)
     freedom = variance**2 / spread if spread else max((part.freedom for part in known), default=0.0)
     return SeedNoise(variance, freedom)
-
-
-def _asked(run: Evaluated) -> dict[str, dict[str, None]]:
-    """Return the ids of the samples with values, by set, in the order of the values."""
-    groups = run.values.groupby("split", sort=False)["sample_id"]
-    return {str(split): dict.fromkeys(map(str, ids.unique())) for split, ids in groups}
-
-
-def _counts(split: str, n: int, seed: int) -> FloatArray:
-    """Return how often each of n samples is drawn, independently of other sets."""
-    if not n:
-        return np.empty((1 + REPLICATES, 0))
-    return np.concatenate([np.ones((1, n)), resamples(n, REPLICATES, (seed, crc32(split.encode())))])
-
-
-def _tables(run: Evaluated, ids: Mapping[str, Sequence[str]]) -> dict[Input, FloatArray]:
-    places = {split: pd.Index(of_split) for split, of_split in ids.items()}
-    groups = run.values.groupby(["split", "metric"], sort=False)
-    return {(str(split), str(metric)): _placed(ours, places[str(split)]) for (split, metric), ours in groups}
-
-
-def _placed(rows: pd.DataFrame, ids: pd.Index[str]) -> FloatArray:
-    """Return the values of these samples, NaN where there is none."""
-    found = np.full(len(ids), np.nan)
-    places = ids.get_indexer(pd.Index(rows["sample_id"]))
-    found[places[places >= 0]] = rows["value"].to_numpy(np.float64)[places >= 0]
-    return found
-
-
-def _whole(run: Evaluated) -> dict[Input, float]:
-    rows = run.aggregates.itertuples(index=False)
-    return {(str(split), str(metric)): float(value) for split, metric, value in rows}

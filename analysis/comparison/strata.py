@@ -65,11 +65,12 @@ def by_stratum(
     """
     strata = _Strata.of(Table(runs, baseline), metric, column)
     rows = [*strata.values(), *strata.differences()]
-    found = pd.DataFrame(rows, columns=_COLUMNS).sort_values("part", key=_place_of_part, kind="stable")
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
+    frame = frame.sort_values("part", key=lambda parts: parts.map(PARTS.index), kind="stable")
     for part in (DIFFERENCE, INTERACTION):
-        ours = found["part"] == part
-        found.loc[ours, "p_holm"] = holm(list(found.loc[ours, "p"]))
-    return found.assign(marked=found["p_holm"] < SIGNIFICANCE).reset_index(drop=True)
+        tested = frame["part"] == part
+        frame.loc[tested, "p_holm"] = holm(list(frame.loc[tested, "p"]))
+    return frame.assign(marked=frame["p_holm"] < SIGNIFICANCE).reset_index(drop=True)
 
 
 def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column: str = COLUMN) -> pd.DataFrame:
@@ -85,24 +86,13 @@ def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column:
     mrd = _difficulty(table, column, (statistic.split,))
     before = _mean_values(table, table.groups[0], statistic)
     terciles = _terciles(mrd)
-    rows = [
-        (
-            group.label,
-            table.groups[0].label,
-            statistic.split,
-            sample,
-            mrd[sample],
-            terciles[sample],
-            old,
-            new,
-            new - old,
-        )
-        for group in table.groups[1:]
-        for sample, old, new in zip(
-            table.ids[statistic.split], before, _mean_values(table, group, statistic), strict=True
-        )
-        if sample in mrd
-    ]
+    rows: list[tuple[Any, ...]] = []
+    for group in table.groups[1:]:
+        about = group.label, table.groups[0].label, statistic.split
+        after = _mean_values(table, group, statistic)
+        for sample, old, new in zip(table.ids[statistic.split], before, after, strict=True):
+            if sample in mrd:
+                rows.append((*about, sample, mrd[sample], terciles[sample], old, new, new - old))
     return pd.DataFrame(rows, columns=_CHANGE_COLUMNS).dropna(subset=["change"]).reset_index(drop=True)
 
 
@@ -197,6 +187,7 @@ class _Strata:
         return cls(table, metric, kept)
 
     def values(self) -> Iterator[dict[str, Any]]:
+        bounds = self.table.bounds(self.key) if self.key in _keys(self.table) else UNBOUNDED
         for group in self.table.groups:
             for stratum in TERCILES:
                 views = [self._view(run, stratum) for run in group.runs]
@@ -204,7 +195,7 @@ class _Strata:
                 known = [(values, n) for values, n in found if np.isfinite(values[0])]
                 if known:
                     n = min(n for _, n in known)
-                    value = limits(np.mean([values for values, _ in known], axis=0), n, self._bounds)
+                    value = limits(np.mean([values for values, _ in known], axis=0), n, bounds)
                     yield self._row(VALUE, group, None, stratum, Difference(value, np.nan), n, len(known))
 
     def differences(self) -> Iterator[dict[str, Any]]:
@@ -244,10 +235,6 @@ class _Strata:
         if self.key in _keys(self.table):
             return self.table.replicates_of(view, self.key)
         return _raw(self.table, self.key)(view)
-
-    @property
-    def _bounds(self) -> tuple[float, float]:
-        return self.table.bounds(self.key) if self.key in _keys(self.table) else UNBOUNDED
 
     def _size(self, view: View) -> int:
         if self.key in _keys(self.table):
@@ -338,7 +325,3 @@ def _mean_values(table: Table, group: Group, statistic: Mean) -> FloatArray:
     missing = np.full(len(table.ids[statistic.split]), np.nan)
     values = [table.views[run].values.get(statistic.inputs[0], missing) for run in group.runs]
     return statistic.of_sample(np.mean(values, axis=0))
-
-
-def _place_of_part(parts: pd.Series[Any]) -> pd.Series[Any]:
-    return parts.map(PARTS.index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ from analysis.comparison.replicates import (
     unpaired_noise,
     views,
 )
-from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.bootstrap import UNDEFINED
 from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
 
@@ -107,7 +107,8 @@ class Table:
         self.ids = shared_samples(self.runs)
         self.views = views(self.runs, self.ids)
         self._declared = list(declared(suite, self.runs))
-        self.quiet = {split for split in _utility_splits(self._declared) if not self._has_signal(split)}
+        useful = {each.column.split for each in self._declared if each.column.side == UTILITY}
+        self.quiet = {split for split in useful if not self._has_signal(split)}
         if self.quiet:
             self.notes.append(
                 f"No signal in {', '.join(sorted(self.quiet))}: the baseline writes hardly more of the answers "
@@ -117,10 +118,19 @@ class Table:
     @cached_property
     def columns(self) -> list[Column]:
         """Every column, means after what they are of."""
-        found = [each.column for each in self._judged]
-        sides = {side: [column for column in found if column.side == side] for side in (COMPLETENESS, UTILITY)}
-        means = list(_means(sides))
-        return [*sides[COMPLETENESS], *sides[UTILITY], *means, *(each for each in found if each.side == "other")]
+        columns = [each.column for each in self._judged]
+        sides = {side: [column for column in columns if column.side == side] for side in (COMPLETENESS, UTILITY)}
+        means = []
+        for side, parts in sides.items():
+            titles = [column.title for column in parts if column.signal]
+            if titles:
+                text = f"Mean of {', '.join(titles)}."
+                means.append(Column(side, side.capitalize(), "mean", "", True, True, text))
+        if len(means) == 2:
+            text = "Mean of completeness and utility."
+            means.append(Column(AVERAGE, "Average", "mean", "", True, True, text))
+        others = [column for column in columns if column.side == "other"]
+        return [*sides[COMPLETENESS], *sides[UTILITY], *means, *others]
 
     @cached_property
     def statistics(self) -> Mapping[str, Statistic]:
@@ -186,9 +196,8 @@ class Table:
         ]
 
     def _has_signal(self, split: str) -> bool:
-        ours = [self.views[run] for run in self.groups[0].runs]
         gains, sizes = [], []
-        for view in ours:
+        for view in (self.views[run] for run in self.groups[0].runs):
             written, by_chance = (split, "rouge"), (split, "rouge_shuffled")
             if view.defined(written) and view.defined(by_chance):
                 gains.append(view.mean(written) - view.mean(by_chance))
@@ -214,7 +223,7 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
     """
     table = Table(runs, baseline)
     measured = {run: table.replicates(table.views[run]) for run in table.runs}
-    notes = [*_missing(table, measured), *_one_seed(table.groups), *_unpaired(table.groups)]
+    notes = [*_missing(table, measured), *_seed_notes(table.groups)]
     return Comparison(
         baseline=table.groups[0].label,
         groups=table.groups,
@@ -261,20 +270,6 @@ def _once(runs: Sequence[Evaluated], replicates: FloatArray) -> FloatArray:
     return np.array(list(dict(zip(runs, replicates[:, 0], strict=True)).values()))
 
 
-def _utility_splits(columns: Sequence[Declared]) -> set[str]:
-    return {each.column.split for each in columns if each.column.side == UTILITY}
-
-
-def _means(sides: Mapping[str, Sequence[Column]]) -> Iterator[Column]:
-    """Yield the mean of each side that has columns with a signal, and the mean of both."""
-    present = [side for side, columns in sides.items() if any(column.signal for column in columns)]
-    for side in present:
-        titles = ", ".join(column.title for column in sides[side] if column.signal)
-        yield Column(side, f"{side.capitalize()}", "mean", "", True, True, f"Mean of {titles}.")
-    if len(present) == 2:
-        yield Column(AVERAGE, "Average", "mean", "", True, True, "Mean of completeness and utility.")
-
-
 def _mean_of(parts: Sequence[FloatArray]) -> FloatArray:
     mean: FloatArray = np.mean(parts, axis=0)
     return mean
@@ -295,23 +290,19 @@ def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]])
     for group in table.groups:
         for column in table.columns:
             runs = [run for run in group.runs if np.isfinite(measured[run][column.key][0])]
-            found = [measured[run][column.key] for run in runs]
-            each = tuple(float(values[0]) for values in found)
+            replicates = [measured[run][column.key] for run in runs]
+            each = tuple(float(values[0]) for values in replicates)
             sizes = [table.size(table.views[run], column.key) for run in runs]
             n = min(sizes, default=0)
             undefined = sum(table.undefined(table.views[run], column.key) for run in group.runs)
-            mean, low, high = _over_runs(column, found, n, table.bounds(column.key))[:3]
-            sd = float(np.std(each, ddof=1)) if len(each) > 1 and column.key != FORGET_QUALITY else np.nan
-            yield group.label, column.key, mean, sd, len(each), low, high, n, undefined, each
-
-
-def _over_runs(column: Column, found: Sequence[FloatArray], n: int, bounds: tuple[float, float]) -> Estimate:
-    """Return what a group has: the mean over its runs; of p-values, which have no mean, the median."""
-    if not found:
-        return UNDEFINED
-    if column.key == FORGET_QUALITY:
-        return UNDEFINED._replace(value=float(np.median([values[0] for values in found])))
-    return limits(np.mean(found, axis=0), n, bounds)
+            over_runs, sd = UNDEFINED, np.nan
+            if each and column.key == FORGET_QUALITY:
+                # p-values have no mean.
+                over_runs = UNDEFINED._replace(value=float(np.median(each)))
+            elif each:
+                over_runs = limits(np.mean(replicates, axis=0), n, table.bounds(column.key))
+                sd = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
+            yield group.label, column.key, over_runs.value, sd, len(each), *over_runs[1:3], n, undefined, each
 
 
 def _differences(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> pd.DataFrame:
@@ -331,11 +322,15 @@ def _family(
     pairs, paired = by_seed(group, against)
     sides = [_pair(table, measured, *pair) for pair in pairs]
     for column in table.columns:
-        known = [at for at, side in enumerate(sides) if np.isfinite(side.difference(column.key))]
+        known = [
+            at
+            for at, (first, second, _) in enumerate(sides)
+            if np.isfinite(first[column.key][0] - second[column.key][0])
+        ]
         if column.key == FORGET_QUALITY or not known:
             continue
         n = min(table.size(sides[at].view, column.key) for at in known)
-        ours, others = (np.stack([sides[at].columns[which][column.key] for at in known]) for which in (0, 1))
+        ours, others = (np.stack([sides[at][which][column.key] for at in known]) for which in (0, 1))
         found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
         if len(known) == 1 and table.rests_on_tasks(column.key):
             # One value of a task says nothing of its noise.
@@ -355,16 +350,12 @@ def _family(
         }
 
 
-@dataclass(frozen=True, eq=False)
-class _Pair:
+class _Pair(NamedTuple):
     """Two runs on the samples that both have: the columns of each, and the view of the first."""
 
-    columns: tuple[Mapping[str, FloatArray], Mapping[str, FloatArray]]
+    first: Mapping[str, FloatArray]
+    second: Mapping[str, FloatArray]
     view: View
-
-    def difference(self, key: str) -> float:
-        first, second = self.columns
-        return float(first[key][0] - second[key][0])
 
 
 def _pair(
@@ -374,12 +365,7 @@ def _pair(
     first, second = whole[0].restricted(whole[1]), whole[1].restricted(whole[0])
     ours = measured[run] if first is whole[0] else table.replicates(first)
     others = measured[other] if second is whole[1] else table.replicates(second)
-    return _Pair((ours, others), first)
-
-
-def _defined(values: Sequence[float]) -> FloatArray:
-    found = np.asarray(values, dtype=np.float64)
-    return found[np.isfinite(found)]
+    return _Pair(ours, others, first)
 
 
 def _is_better(column: Column, change: float, value: float) -> bool:
@@ -392,7 +378,8 @@ def _is_better(column: Column, change: float, value: float) -> bool:
 def _costs(group: Group) -> dict[str, Any]:
     row: dict[str, Any] = {"group": group.label}
     for name in COSTS:
-        values = _defined([run.cost.get(name, np.nan) for run in group.runs])
+        values = np.array([run.cost.get(name, np.nan) for run in group.runs], dtype=np.float64)
+        values = values[np.isfinite(values)]
         row[name] = float(values.mean()) if len(values) else np.nan
         row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
     return row
@@ -412,16 +399,14 @@ def _missing(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]
             yield f"{column.title}: its samples are not known, so its noise is that of seeds alone."
 
 
-def _one_seed(groups: Sequence[Group]) -> Iterator[str]:
+def _seed_notes(groups: Sequence[Group]) -> Iterator[str]:
+    """Say which groups have one seed, and which seeds are left out of pairs."""
     alone = [group.label for group in groups if len(group.seeds) == 1]
     if alone:
         yield (
             f"One seed: {', '.join(alone)}. How much another seed would change is not known; the noise is that "
             "of the samples."
         )
-
-
-def _unpaired(groups: Sequence[Group]) -> Iterator[str]:
     for group, against in compared_pairs(groups):
         if left := seeds_left_out(group, against):
             yield (

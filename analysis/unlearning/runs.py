@@ -204,11 +204,8 @@ def by_tercile(standing: pd.DataFrame) -> pd.DataFrame:
         realised=("realised", lambda shares: shares.sum(min_count=1)),
         share=("share", "sum"),
     )
-    return (
-        table.reindex([name for name in (*TERCILES, NO_MRD) if name in table.index])
-        .rename_axis("tercile")
-        .reset_index()
-    )
+    present = [name for name in (*TERCILES, NO_MRD) if name in table.index]
+    return table.reindex(present).rename_axis("tercile").reset_index()
 
 
 def sampling_check(
@@ -227,7 +224,12 @@ def sampling_check(
         reweighed_at: First step in which MRD was measured anew, if any.
     """
     shares = standing["share"].to_numpy(np.float64)
-    tested = _from_whole_pool(draws, reweighed_at)
+    # Chance says where the draws by the first shares end, but it does so without knowledge of later draws: counts
+    # up to there still expect their shares.
+    forgotten = draws.loc[draws["forgotten"].astype(bool), "step"]
+    tested = draws[draws["step"] <= forgotten.min()] if len(forgotten) else draws
+    if reweighed_at is not None:
+        tested = tested[tested["step"] < reweighed_at]
     counts = tested["sample_id"].value_counts().reindex(standing["sample_id"], fill_value=0)
     return SamplingCheck(
         effective_share=effective_share(shares),
@@ -255,7 +257,10 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     table = pd.DataFrame([_costs(summary) for summary in summaries], columns=_COST_COLUMNS)
     table = table.astype(dict.fromkeys([*MEASURES, "threshold_accuracy", "threshold_extraction"], np.float64))
-    table["label"] = _told_apart(table)
+    # The column of the scores stands in the label where runs that use it differ in nothing else.
+    columns = table["column"].where(table["sampler"] != "uniform")
+    several = columns.groupby(table["label"]).transform("nunique") > 1
+    table["label"] = table["label"].where(~several, table["label"] + " (" + table["column"] + ")")
     return table.drop(columns="column")
 
 
@@ -267,12 +272,8 @@ def grouped(efficiency: pd.DataFrame) -> pd.DataFrame:
     forgot everything; other means include runs that ended early. A seed that was run twice counts once.
     """
     groups = _once_a_seed(efficiency).groupby("label", sort=False)
-    about = groups.agg(
-        method=("method", "first"),
-        sampler=("sampler", "first"),
-        runs=("seed", "size"),
-        reached=("reached", "sum"),
-    )
+    about = groups.agg({"method": "first", "sampler": "first", "seed": "size", "reached": "sum"})
+    about = about.rename(columns={"seed": "runs"})
     measures = groups[list(MEASURES)]
     return pd.concat([about, measures.mean(), measures.std().add_suffix("_sd")], axis=1).reset_index()
 
@@ -324,13 +325,18 @@ def at_equal_updates(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     Args:
         runs: The history of each run.
     """
-    filled = {
-        name: run.ffill() for name, run in runs.items() if Curve.UPDATES in run and run[Curve.UPDATES].max() > 0
-    }
+    trained = {name: run for name, run in runs.items() if Curve.UPDATES in run and run[Curve.UPDATES].max() > 0}
+    filled = {name: run.ffill() for name, run in trained.items()}
     if not filled:
         return pd.DataFrame(columns=_EQUAL_COLUMNS)
     fewest = min(run[Curve.UPDATES].iloc[-1] for run in filled.values())
-    rows = [{"run": name} | _at_updates(runs[name], run, fewest) for name, run in filled.items()]
+    rows = []
+    for name, run in filled.items():
+        place = int((run[Curve.UPDATES] >= fewest).to_numpy().argmax())
+        row = dict(run.iloc[place].reindex(_EQUAL_COLUMNS[2:])) | {"run": name, "step": run.index[place]}
+        # Of the values measured, not of those filled in.
+        measured = runs[name].iloc[: place + 1].reindex(columns=[Curve.FORGET_NLL])[Curve.FORGET_NLL].dropna()
+        rows.append(row | {str(Curve.FORGET_NLL): measured.tail(SMOOTHED_STEPS).median()})
     return pd.DataFrame(rows, columns=_EQUAL_COLUMNS)
 
 
@@ -393,33 +399,18 @@ def _counted(draws: pd.DataFrame) -> pd.DataFrame:
     """Return updates, draws, accuracy and forgotten_step of the samples that were drawn, by id."""
     groups = draws.astype({"trained": bool, "forgotten": bool, "accuracy": np.float64}).groupby("sample_id")
     counted = groups.agg(updates=("trained", "sum"), draws=("trained", "size"), accuracy=("accuracy", "last"))
-    found = draws[draws["forgotten"].astype(bool)].groupby("sample_id")["step"].min()
-    return counted.assign(forgotten_step=found.reindex(counted.index))
-
-
-def _from_whole_pool(draws: pd.DataFrame, reweighed_at: int | None) -> pd.DataFrame:
-    """Return the draws that were made by the shares at the start.
-
-    Chance says where they end, but it does so without knowledge of later draws: counts up to there still expect
-    their shares.
-    """
-    found = draws.loc[draws["forgotten"].astype(bool), "step"]
-    whole = draws[draws["step"] <= found.min()] if len(found) else draws
-    return whole if reweighed_at is None else whole[whole["step"] < reweighed_at]
+    first = draws[draws["forgotten"].astype(bool)].groupby("sample_id")["step"].min()
+    return counted.assign(forgotten_step=first.reindex(counted.index))
 
 
 def _chi_square(counts: FloatArray, shares: FloatArray) -> float | None:
-    """Return the p-value of the counts under the shares, both of shape (N,); 0 where the impossible was drawn."""
+    """Return the p-value of the counts under the shares, both of shape (N,); 0 where the impossible was drawn.
+
+    Samples are pooled by descending expectation until each cell expects enough; the last takes what is left.
+    """
     if counts[shares == 0].any():
         return 0.0
-    observed, expected = _cells(counts, counts.sum() * shares / shares.sum())
-    if len(expected) < 2:
-        return None
-    return float(stats.chisquare(observed, expected).pvalue)
-
-
-def _cells(counts: FloatArray, expected: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Pool samples by descending expectation until each cell expects enough; the last takes what is left."""
+    expected = counts.sum() * shares / shares.sum()
     order = np.argsort(-expected, kind="stable")
     starts, total = [0], 0.0
     for place, value in enumerate(expected[order]):
@@ -429,31 +420,22 @@ def _cells(counts: FloatArray, expected: FloatArray) -> tuple[FloatArray, FloatA
         total += value
     if total < LEAST_EXPECTED:
         starts.pop()
-    if not starts:
-        return np.empty(0), np.empty(0)
-    return np.add.reduceat(counts[order], starts), np.add.reduceat(expected[order], starts)
+    if len(starts) < 2:
+        return None
+    cells = (np.add.reduceat(values[order], starts) for values in (counts, expected))
+    return float(stats.chisquare(*cells).pvalue)
 
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, Any]:
     total = summary["flops_training"] + summary["flops_checks"] + summary["flops_mrd"]
     reached = summary["stop_reason"] == StopReason.ALL_FORGOTTEN
-    thresholds = summary["thresholds"]
-    derived = {
+    derived = {f"threshold_{name}": summary["thresholds"][name] for name in ("accuracy", "extraction")} | {
         "reached": reached,
-        "threshold_accuracy": thresholds["accuracy"],
-        "threshold_extraction": thresholds["extraction"],
         "flops_total": total,
         "flops_per_update": total / summary["updates"] if summary["updates"] else np.nan,
         "efficiency": PETA / total if reached and total else np.nan,
     }
     return {name: derived[name] if name in derived else summary[name] for name in _COST_COLUMNS}
-
-
-def _told_apart(table: pd.DataFrame) -> pd.Series[str]:
-    """Return the labels, with the column of the scores where runs that use it differ in nothing else."""
-    columns = table["column"].where(table["sampler"] != "uniform")
-    several = columns.groupby(table["label"]).transform("nunique") > 1
-    return table["label"].where(~several, table["label"] + " (" + table["column"] + ")")
 
 
 def _once_a_seed(efficiency: pd.DataFrame) -> pd.DataFrame:
@@ -462,29 +444,26 @@ def _once_a_seed(efficiency: pd.DataFrame) -> pd.DataFrame:
 
 def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
     both = sampled.merge(uniform, on=["seed", "setting"], suffixes=("", "_uniform"))
-    alike = _ended_alike(both)
-    pairs = both[alike]
-    censored = int((~pairs["reached"].astype(bool)).sum())
-    found: dict[str, Any] = {"seeds": both["seed"].nunique(), "pairs": len(pairs)}
-    found["stops"] = _stops(len(both), len(both) - len(pairs), censored)
-    for name in COMPARED:
-        difference = paired_difference(pairs[name], pairs[f"{name}_uniform"])
-        found |= {
-            f"{name}_{part}": value for part, value in zip(("difference", "low", "high"), difference, strict=True)
-        }
-        found[f"{name}_ratio"] = _ratio(pairs[name].mean(), pairs[f"{name}_uniform"].mean())
-    comparable = len(pairs) == len(both) and not censored
-    found["verdict"] = _verdict(found["seeds"], comparable, found["updates_low"], found["updates_high"])
-    return found
-
-
-def _ended_alike(both: pd.DataFrame) -> pd.Series[bool]:
-    """Tell of each two runs whether they ended by a stop of one family, judging by the same thresholds."""
-    ends = both["stop_reason"].map(_ENDS)
-    alike = ends == both["stop_reason_uniform"].map(_ENDS)
+    # By a stop of one family, judged by the same thresholds.
+    alike = both["stop_reason"].map(_ENDS) == both["stop_reason_uniform"].map(_ENDS)
     for name in ("threshold_accuracy", "threshold_extraction"):
         alike &= np.isclose(both[name], both[f"{name}_uniform"], equal_nan=True)
-    return alike
+    pairs = both[alike]
+    censored = int((~pairs["reached"].astype(bool)).sum())
+    row: dict[str, Any] = {"seeds": both["seed"].nunique(), "pairs": len(pairs)}
+    row["stops"] = _stops(len(both), len(both) - len(pairs), censored)
+    for name in COMPARED:
+        difference = paired_difference(pairs[name], pairs[f"{name}_uniform"])
+        mean, of_uniform = pairs[name].mean(), pairs[f"{name}_uniform"].mean()
+        row |= {
+            f"{name}_difference": difference.value,
+            f"{name}_low": difference.low,
+            f"{name}_high": difference.high,
+            f"{name}_ratio": float(mean / of_uniform) if of_uniform else np.nan,
+        }
+    comparable = len(pairs) == len(both) and not censored
+    row["verdict"] = _verdict(row["seeds"], comparable, row["updates_low"], row["updates_high"])
+    return row
 
 
 def _stops(count: int, unlike: int, censored: int) -> str:
@@ -504,21 +483,6 @@ def _verdict(seeds: int, comparable: bool, low: float, high: float) -> str:
     if high < 0:
         return "fewer updates"
     return "more updates" if low > 0 else "no difference beyond the spread"
-
-
-def _ratio(value: float, of: float) -> float:
-    return float(value / of) if of else np.nan
-
-
-def _at_updates(run: pd.DataFrame, filled: pd.DataFrame, updates: float) -> dict[str, Any]:
-    place = int((filled[Curve.UPDATES] >= updates).to_numpy().argmax())
-    there = dict(filled.iloc[place].reindex(_EQUAL_COLUMNS[2:]))
-    nll = (
-        run[Curve.FORGET_NLL].iloc[: place + 1].dropna()
-        if Curve.FORGET_NLL in run
-        else pd.Series(dtype=np.float64)
-    )
-    return there | {"step": run.index[place], str(Curve.FORGET_NLL): nll.tail(SMOOTHED_STEPS).median()}
 
 
 def _read(files: UnlearningFiles, path: Path, **selection: Any) -> pd.DataFrame:
