@@ -161,11 +161,12 @@ def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]], seed: int
     of_runs = {}
     for run in runs:
         values = {}
-        for (split, metric), rows in run.values.groupby(["split", "metric"], sort=False):
-            at = places[str(split)].get_indexer(pd.Index(rows["sample_id"]))
-            measured = np.full(len(places[str(split)]), np.nan)
+        for (named, metric), rows in run.values.groupby(["split", "metric"], sort=False):
+            place = places[str(named)]
+            at = place.get_indexer(pd.Index(rows["sample_id"]))
+            measured = np.full(len(place), np.nan)
             measured[at[at >= 0]] = rows["value"].to_numpy(np.float64)[at >= 0]
-            values[str(split), str(metric)] = measured
+            values[str(named), str(metric)] = measured
         aggregated = run.aggregates.itertuples(index=False)
         whole = {(str(split), str(metric)): float(value) for split, metric, value in aggregated}
         of_runs[run] = View(counts, values, whole, run.harness or {})

@@ -330,7 +330,8 @@ def _family(
         if column.key == FORGET_QUALITY or not known:
             continue
         n = min(table.size(sides[at].view, column.key) for at in known)
-        ours, others = (np.stack([sides[at][which][column.key] for at in known]) for which in (0, 1))
+        ours = np.stack([sides[at].first[column.key] for at in known])
+        others = np.stack([sides[at].second[column.key] for at in known])
         found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
         if len(known) == 1 and table.rests_on_tasks(column.key):
             # One value of a task says nothing of its noise.

@@ -381,7 +381,7 @@ def _league_marks(rows: pd.DataFrame, label: str, colour: str, symbol: str) -> g
     return marks(
         rows,
         size,
-        rows.index,
+        rows.index.to_numpy(),
         ["measure", "rho", "low", "high", "partial", "cost", "n"],
         "<b>%{text}</b><br>ρ %{customdata[1]:.2f} [%{customdata[2]:.2f}, %{customdata[3]:.2f}], "
         "n = %{customdata[6]}<br>with length held %{customdata[4]:.2f}<br>"

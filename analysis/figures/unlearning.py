@@ -55,7 +55,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     """
     figure = panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
-        smooth = np.nan
+        smooth = pd.Series(np.nan, index=run.index)
         if Curve.FORGET_NLL in run:
             smooth = run[Curve.FORGET_NLL].rolling(SMOOTHED_STEPS, min_periods=1).median()
         steps = thinned(run.assign(smooth=smooth))

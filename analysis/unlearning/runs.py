@@ -422,8 +422,8 @@ def _chi_square(counts: FloatArray, shares: FloatArray) -> float | None:
         starts.pop()
     if len(starts) < 2:
         return None
-    cells = (np.add.reduceat(values[order], starts) for values in (counts, expected))
-    return float(stats.chisquare(*cells).pvalue)
+    observed, hoped = np.add.reduceat(counts[order], starts), np.add.reduceat(expected[order], starts)
+    return float(stats.chisquare(observed, hoped).pvalue)
 
 
 def _costs(summary: Mapping[str, Any]) -> dict[str, Any]:

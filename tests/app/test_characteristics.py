@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -611,8 +613,9 @@ def test_a_recent_reading_whose_scores_are_gone_is_explained(
     app: Open, own_characterised: CharacterisedHome
 ) -> None:
     home = own_characterised
-    config = home.reading.directory / "config.json"
-    config.write_text(config.read_text().replace(str(home.run.directory), str(home.path / "elsewhere")))
+    with closing(sqlite3.connect(home.path / "store.db")) as connection, connection:
+        moved = (str(home.path / "elsewhere"), home.reading.id)
+        connection.execute("UPDATE runs SET score_run = ? WHERE id = ?", moved)
     test = app(home.path)
     test.session_state["opened"] = home.reading.id
     test.run()
