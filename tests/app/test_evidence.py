@@ -19,7 +19,7 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
 from analysis.evidence.headlines import headlines
-from analysis.evidence.kinds import evidence_of
+from analysis.evidence.kinds import evidence_of, interpretation
 from analysis.evidence.league import short_title
 from analysis.evidence.measurements import read_measurements
 from mrd_core.experiments.command import COMMANDS
@@ -36,7 +36,6 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import RunFiles
 from mrd_core.settings.fields import help_of
 from pages.parts.evidence.settings import FORM
-from pages.parts.evidence.tabs import QUESTIONS, TITLES
 from tests.app.conftest import (
     Home,
     adopted,
@@ -240,7 +239,7 @@ def opened(app: Open, home: Home, **query: str) -> AppTest:
 
 
 def tab(test: AppTest, kind: str) -> AppTest:
-    test.session_state["evidence_tab"] = TITLES[kind]
+    test.session_state["evidence_tab"] = interpretation(kind).title
     return sound(test.run())
 
 
@@ -305,7 +304,7 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
 @pytest.mark.parametrize("kind", experiments())
 def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind: str) -> None:
     test = tab(opened(app, own), kind)
-    assert QUESTIONS[kind] in texts(test)
+    assert interpretation(kind).question in texts(test)
     assert test.button(key=f"evidence_launch_{kind}")
     (command,) = commands(test)
     assert command.startswith(f"mrd-lens experiment {kind} --scores")
@@ -444,7 +443,7 @@ def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
     run = shown.experiments[kind]
     test, found = opened(app_on_shown, shown, experiment=run.id), judged(run)
     said = texts(test)
-    assert QUESTIONS[kind] in said
+    assert interpretation(kind).question in said
     for sentence in (found.verdict, *found.findings, found.paper, *found.caveats):
         assert sentence in said
     assert figures_of(test)
@@ -500,7 +499,7 @@ def test_a_recent_experiment_opens_on_this_page(app_on_shown: Open, shown: Shown
     test.run()
     assert sound(test).title[0].value == "Evidence"
     assert test.query_params["experiment"] == run.id
-    assert QUESTIONS["theorem"] in texts(test)
+    assert interpretation("theorem").question in texts(test)
 
 
 def test_another_score_run_brings_its_own_experiments(app_on_shown: Open, shown: Shown) -> None:

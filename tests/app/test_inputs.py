@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mrd_core.experiments.config import SensitivityConfig, ValidityConfig
+from mrd_core.experiments.kinds.sensitivity import SensitivityConfig
+from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.unlearning.config import OptimiserConfig, UnlearnConfig

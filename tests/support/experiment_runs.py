@@ -21,6 +21,16 @@ from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from tests.support.unlearning_runs import Scored
 
+# What the run keeps of its score run.
+SCORED = {
+    "sigma": 1e-3,
+    "evaluations": 8,
+    "seconds": 1.0,
+    "tokens": 100,
+    "model_parameters": 1000,
+    "title": "tiny",
+}
+
 
 class Quiet(JobContext):
     """A context that collects its warnings."""
@@ -67,7 +77,7 @@ def directory_of(place: Path, scored: Scored) -> ExperimentFiles:
     scores = _scores(list(forget_set.frame["sample_id"]))
     scores.to_parquet(files.scores)
     scores[["sample_id"]].to_parquet(files.measures)
-    write_json(files.scored, {"sigma": 1e-3, "title": "tiny"})
+    write_json(files.scored, SCORED)
     return files
 
 

@@ -418,13 +418,19 @@ class TestCommand:
             (("--model", "demo", "--suite", "tofu"), "needs `data`"),
             (("--model", "demo", "--suite", "toffee"), "--suite toffee"),
             (("--model", "demo", "--data", "demo", "--limit", "0"), "--limit 0"),
-            (("--unlearned", "some-run", "--template", "chat"), "--unlearned some-run"),
         ],
     )
     def test_bad_options_are_named(self, cli: Callable[..., Outcome], options: tuple[str, ...], said: str) -> None:
         ended = cli("evaluate", *options)
         assert ended.code == 2
         assert said in ended.said
+
+    def test_a_run_and_a_template_of_its_own_are_refused(
+        self, cli: Callable[..., Outcome], scored: Scored
+    ) -> None:
+        ended = cli("evaluate", "--unlearned", scored.directory, "--template", "chat")
+        assert ended.code == 2
+        assert f"--unlearned {scored.directory} says which model" in ended.said
 
     def test_the_command_for_a_configuration_gives_it_back(
         self, tmp_path: Path, scored: Scored, data: Path, reference: Path, cli: Callable[..., Outcome]

@@ -33,6 +33,7 @@ from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import Draws, scores
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from tests.support import tiny
+from tests.support.experiment_runs import SCORED
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def place_material(directory: Path, source: Path) -> ForgetSet:
     forget_set.save(files.samples)
     forget_set.frame[["sample_id"]].to_parquet(files.scores)
     forget_set.frame[["sample_id"]].to_parquet(files.measures)
-    files.scored.write_text(json.dumps({"sigma": 3e-4, "title": "tiny"}))
+    files.scored.write_text(json.dumps(SCORED | {"sigma": 3e-4}))
     return forget_set
 
 

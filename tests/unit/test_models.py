@@ -185,7 +185,7 @@ def test_an_unreachable_hub_is_named(folder: Path, tmp_path: Path) -> None:
     nowhere = "no-such-organisation/no-such-model"
     # A process of its own: the hub's client reads its environment once.
     probe = (
-        "from mrd_core import config, errors, models\n"
+        "from mrd_core import errors\nfrom mrd_core.model import config, loading as models\n"
         f"for wish in ({{'source': {nowhere!r}}}, {{'source': {str(folder)!r}, 'adapter': {nowhere!r}}}):\n"
         "    try: models.load(config.ModelConfig(**wish))\n"
         "    except errors.UserError as error: print(error.what, error.why.replace('\\n', ' '))"

@@ -13,8 +13,9 @@ import pytest
 import spacy
 
 from analysis.text.pipeline.loading import LONGEST, SHIPPED, choose, installed, load
-from cli.doctor import reading
+from cli.doctor import findings
 from mrd_core.errors import UserError
+from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 
 UD = ("nsubj", "obj", "case", "obl")
@@ -188,7 +189,7 @@ def test_choosing_loads_neither_spacy_nor_torch() -> None:
 
 def test_the_doctor_says_what_reads_and_why(packages: Path) -> None:
     declare(packages, "de_core_news_sm")
-    report = {finding.what: finding for finding in reading()}
+    report = {finding.what: finding for finding in findings(Settings.from_environment())}
     pipeline = load()
     assert report["spacy"].value == version("spacy")
     assert report["pipeline"].value == f"{pipeline.name} {pipeline.version}"
@@ -202,6 +203,6 @@ def test_the_doctor_says_what_reads_and_why(packages: Path) -> None:
 def test_the_doctor_names_a_pipeline_that_is_chosen_and_does_not_load(packages: Path) -> None:
     declare(packages, "en_core_web_trf")
     (packages / "spacy_curated_transformers.py").touch()
-    report = {finding.what: finding for finding in reading()}
+    report = {finding.what: finding for finding in findings(Settings.from_environment())}
     assert report["pipeline"].value == "none"
     assert "en_core_web_trf" in report["pipeline"].why

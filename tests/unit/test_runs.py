@@ -677,7 +677,7 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
     script = WORKER.replace("job=", "foreground=True, job=")
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(run.directory), f"{JOBS}:count"],
-        env=LocalLauncher(settings)._environment(),
+        env=os.environ | {"MRD_HOME": str(settings.home), "MRD_STORE_URL": settings.store_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -699,7 +699,7 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
         ("[]", "should be an object"),
         ('{"kind": "guess"}', "kind 'guess' is unknown"),
         ('{"kind": "score"}', "forget_set: Field required"),
-        ('{"forget_set": {"source": "x"}, "sigma": 1}', "sigma: Extra inputs are not permitted"),
+        ('{"forget_set": {"source": "x"}, "sigma": 1}', "sigma = 1: Extra inputs are not permitted"),
     ],
 )
 def test_a_directory_without_a_valid_config_is_refused(store, tmp_path, content, problem):
