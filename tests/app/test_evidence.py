@@ -309,7 +309,7 @@ def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind
     (command,) = commands(test)
     assert command.startswith(f"mrd-lens experiment {kind} --scores")
     helps = {widget.help for widget in (*test.number_input, *test.text_input, *test.multiselect)}
-    assert {help_of(experiments()[kind], "seed")} <= helps
+    assert {help_of(experiments()[kind].config, "seed")} <= helps
 
 
 def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: None) -> None:  # noqa: ARG001
@@ -326,7 +326,7 @@ def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: 
     config = read_config(run.directory, ValidityConfig)
     assert (config.samples, config.seed, config.learning_rate, config.retain) == (7, 3, 0.0002, None)
     assert (config.methods, config.optimisers) == (("ga", "simnpo"), ("adamw", "sgd"))
-    assert command == COMMANDS[config.name].shown(config)
+    assert command == COMMANDS[config.kind].shown(config)
 
 
 def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:
@@ -344,7 +344,7 @@ def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:
     [
         ("validity", "text_input", "learning_rate", "fast", "learning_rate"),
         ("validity", "multiselect", "methods", [], "The methods: None is chosen."),
-        ("selection", "multiselect", "methods", ["ga"], "Name two methods at least."),
+        ("selection", "multiselect", "methods", ["ga"], "name two methods at least."),
         ("sensitivity", "text_input", "sigmas", "1e-3, x", "sigmas"),
         ("sensitivity", "multiselect", "dtypes", [], "The dtypes: None is chosen."),
     ],
