@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mrd_core.errors import UserError
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import nested_in
 from mrd_core.settings.options import Option, options_of, refusal
@@ -66,11 +67,15 @@ class Command(Generic[Config]):
         Raises:
             UserError: A value is refused, or two contradict each other.
         """
+        given = {
+            option: find_run(value) if option.is_run else option.parsed(value)
+            for option in self.options
+            if (value := typed.get(option.name)) not in (None, False, [], ())
+        }
+        _require_present(given)
         settings: Nested = {}
-        for option in self.options:
-            value = typed.get(option.name)
-            if value not in (None, False, [], ()):
-                option.put(settings, find_run(value) if option.is_run else option.parsed(value))
+        for option, value in given.items():
+            option.put(settings, value)
         self.check(settings)
         try:
             return self.config.model_validate(_merged(self.base(settings), settings))
@@ -111,6 +116,19 @@ class Command(Generic[Config]):
             if option not in spoken and value is not None and value != option.value_of(base):
                 return option
         return None
+
+
+def _require_present(given: Mapping[Option, Any]) -> None:
+    """Refuse options of a configuration that another option says is not there."""
+    absent = [option for option, value in given.items() if option.absent and value is None]
+    for option in absent:
+        for other in given:
+            if other is not option and other.path[:-1] == option.path[:-1]:
+                raise UserError(
+                    " ".join(other.words(given[other])),
+                    f"describes what --{option.name} {option.absent} leaves out.",
+                    f"Name it with --{option.name}, or leave --{other.name} out.",
+                )
 
 
 def _merged(base: Nested, settings: Nested) -> Nested:

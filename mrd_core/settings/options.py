@@ -125,7 +125,9 @@ def refusal(
     place = option.path if option else _without_alternatives(first["loc"])
     # Of a union every alternative says what it would take.
     messages = [first["msg"], *(other["msg"] for other in others if place and other["loc"][: len(place)] == place)]
-    reason = " or ".join(dict.fromkeys(text.removeprefix("Value error, ").strip() for text in messages))
+    reasons = " or ".join(dict.fromkeys(text.removeprefix("Value error, ").strip() for text in messages))
+    # A validator's message goes on from a field's name; here it is a sentence of its own.
+    reason = reasons[:1].upper() + reasons[1:]
     value = _as_typed(first["input"])
     if option:
         name = f"--{option.name} {value}".rstrip()

@@ -114,7 +114,7 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
     [
         (("--method", "npo"), "needs a retain set"),
         (("--method", "magic"), "--method magic"),
-        (("--method", "ga", "--sampler", "random"), "there is no such sampler"),
+        (("--method", "ga", "--sampler", "random"), "There is no such sampler"),
         (("--method", "ga", "--learning-rate", "0"), "greater than 0"),
         (("--method", "ga", "--max-steps", "none"), "--max-steps none"),
         (("--method", "ga", "--column", "nope"), "The column 'nope'"),
@@ -129,7 +129,7 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
         (("--method", "ga", "--retain-set", "demo", "--retain-weight", "-1"), "--retain-weight -1"),
         (("--method", "ga", "--sampler", "mrd", "--column", "perplexity"), "use the sampler `column`"),
         (("--method", "ga", "--recompute-epochs", "1"), "has anything to measure anew"),
-        (("--method", "ga", "--min-retain-accuracy", "0.5"), "a utility guard watches the retain set"),
+        (("--method", "ga", "--min-retain-accuracy", "0.5"), "A utility guard watches the retain set"),
     ],
     ids=str,
 )
@@ -185,7 +185,7 @@ def test_a_planned_curriculum_goes_to_stdout_or_into_a_file(cli: Any, scored: Sc
         ((), "Name it with either --run or --scores"),
         (("--run", "SCORES", "--scores", "SCORES"), "Name it with either --run or --scores"),
         (("--run", "SCORES"), "It is a score run"),
-        (("--scores", "SCORES", "--sampler", "random"), "there is no such sampler"),
+        (("--scores", "SCORES", "--sampler", "random"), "There is no such sampler"),
         (("--scores", "SCORES", "--column", "nope"), "use the sampler `column`"),
         (("--scores", "SCORES", "--sampler", "column", "--column", "nope"), "The column 'nope'"),
         (("--scores", "SCORES", "--seed", "-1"), "--seed -1"),

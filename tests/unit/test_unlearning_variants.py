@@ -614,7 +614,7 @@ def test_the_samples_that_came_back_are_counted_one_by_one(place: Place, scored:
     ("limits", "reason"),
     [
         ({"max_epochs": 1.5}, "max-epochs"),
-        ({"max_steps": 500, "max_seconds": 0.05}, "max-seconds"),
+        ({"max_steps": 500, "max_seconds": 1e-6}, "max-seconds"),
         ({"max_steps": 500, "max_retain_loss_rise": 0.01}, "retain-loss"),
         ({"max_steps": 500, "min_retain_accuracy": 0.99}, "retain-accuracy"),
     ],
