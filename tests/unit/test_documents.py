@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from cli.door import door
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -108,3 +111,29 @@ def test_every_document_and_every_picture_can_be_reached_from_the_readme() -> No
 )
 def test_a_name_that_is_not_there_is_noticed(name: str, is_there: bool) -> None:
     assert resolves(name) is is_there
+
+
+def commands(document: Path) -> Iterator[list[str]]:
+    """Yield the words after `mrd-lens` of every command that a document shows, in blocks and in sentences."""
+    text = re.sub(r"\\\n\s*", " ", document.read_text(encoding="utf-8"))
+    for line in re.findall(r"mrd-lens ([^`\n|#]+)", text):
+        yield shlex.split(line)
+
+
+@each_document
+def test_every_command_and_every_option_is_there(document: Path) -> None:
+    for words in commands(document):
+        command: click.Command = door
+        rest = list(words)
+        while isinstance(command, click.Group) and rest and rest[0].islower():
+            inner = command.get_command(click.Context(command), rest.pop(0))
+            assert inner, words
+            command = inner
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word.split("=")[0] for word in rest if word.startswith("--")} <= options | {"--help"}, words
+
+
+def test_documents_show_commands() -> None:
+    shown = [tuple(words) for document in DOCUMENTS for words in commands(document)]
+    assert len(shown) > 10
+    assert ("unlearn", "--help") in shown
