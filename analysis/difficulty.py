@@ -18,7 +18,7 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import scope_column
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, reliability, scores
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.scoring.records import Plan
 
@@ -60,9 +60,9 @@ class ScoredRun:
     directory: Path
 
     @property
-    def files(self) -> RunFiles:
+    def files(self) -> ScoreFiles:
         """Where its files lie."""
-        return RunFiles(self.directory)
+        return ScoreFiles(self.directory)
 
     @cached_property
     def samples(self) -> pd.DataFrame:
@@ -99,7 +99,7 @@ class ScoredRun:
         return self.files.read_plan()
 
     def require(self, *artifacts: str) -> None:
-        """Raise a UserError that names which of these files (attributes of `RunFiles`) are gone."""
+        """Raise a UserError that names which of these files (attributes of `ScoreFiles`) are gone."""
         missing = [path.name for path in (getattr(self.files, name) for name in artifacts) if not path.exists()]
         if missing:
             raise UserError(
@@ -218,7 +218,7 @@ def unsure_above(table: pd.DataFrame) -> float:
 
 def tokens_of(directory: Path, sample_id: str) -> pd.DataFrame:
     """Return the tokens of one sample in order, with their mean relative change and its error."""
-    return pd.read_parquet(RunFiles(directory).tokens, filters=[("sample_id", "==", sample_id)])
+    return pd.read_parquet(ScoreFiles(directory).tokens, filters=[("sample_id", "==", sample_id)])
 
 
 def matching(table: pd.DataFrame, text: str, chosen: set[str] | None) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.plan import Stage, load_stage, precision, prepare
 
 Workload = Literal["bare", "scoring"]
@@ -100,8 +100,8 @@ def _peak_above_now() -> Iterator[_Measured]:
 
 
 def _measure(workload: Workload, directory: Path) -> dict[str, int]:
-    config, files = read_config(directory, ScoreConfig), RunFiles(directory)
-    run: Callable[[ScoreConfig, ForgetSet, RunFiles], Stage] = _run_bare if workload == "bare" else _run_scoring
+    config, files = read_config(directory, ScoreConfig), ScoreFiles(directory)
+    run: Callable[[ScoreConfig, ForgetSet, ScoreFiles], Stage] = _run_bare if workload == "bare" else _run_scoring
     with _peak_above_now() as measured:
         stage = run(config, ForgetSet.load(files.samples), files)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in stage.scorer.parameters())
@@ -110,13 +110,13 @@ def _measure(workload: Workload, directory: Path) -> dict[str, int]:
     return {"weights": weights, "peak": peak}
 
 
-def _run_bare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles) -> Stage:
+def _run_bare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles) -> Stage:
     stage = load_stage(config, forget_set, JobContext(files.directory))
     bare_pass(stage)
     return stage
 
 
-def _run_scoring(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles) -> Stage:
+def _run_scoring(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles) -> Stage:
     prepared = prepare(config, forget_set, files, JobContext(files.directory))
     with precision(prepared.stage.model.dtype):
         prepared.estimator(config.estimator).unit(0)

@@ -41,7 +41,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.forget_set import digest_of
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
 from mrd_core.scoring.mrd import measure_baseline
 from mrd_core.scoring.plan import Prepared, Stage, load_stage, precision, workers_and_threads
@@ -155,13 +155,13 @@ def run_directory(parent: Path, name: str, config: ScoreConfig, forget_set: Forg
     directory = parent / name
     directory.mkdir()
     write_config(directory, config)
-    forget_set.save(RunFiles(directory).samples)
+    forget_set.save(ScoreFiles(directory).samples)
     return directory
 
 
 def whole_run(config: ScoreConfig, directory: Path) -> Finished:
     """Carry out a score run, then load its model once more for what is measured on it."""
-    files, context = RunFiles(directory), JobContext(directory)
+    files, context = ScoreFiles(directory), JobContext(directory)
     summary = score_job(config, context)
     forget_set, plan = ForgetSet.load(files.samples), files.read_plan()
     stage = load_stage(config, forget_set, context, models.DTYPES[plan.dtype], plan)

@@ -13,7 +13,7 @@ from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.options import DEMO
 
 
@@ -25,7 +25,9 @@ def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool) -> None:
     estimator = config.estimator.model_copy(update={"time_floor": as_json})
     changes = {"forget_set_digest": forget_set.digest, "estimator": estimator}
     run = submitted(
-        config.model_copy(update=changes), out_dir, prepare=lambda draft: forget_set.save(RunFiles(draft).samples)
+        config.model_copy(update=changes),
+        out_dir,
+        prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples),
     )
     finish(run.directory, as_json)
 

@@ -17,7 +17,7 @@ from analysis.text.pipeline.loading import choose
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 
 _KEY_LENGTH = 12
 
@@ -28,7 +28,7 @@ def place(config: CharacteristicsConfig) -> Path:
     Raises:
         UserError: There is no finished score run, or no pipeline that reads the language.
     """
-    scored = RunFiles.finished(config.score_run)
+    scored = ScoreFiles.finished(config.score_run)
     pipeline = choose(config.reading.pipeline, config.reading.language)
     settings = config.model_dump(mode="json", exclude={"score_run"})
     measured = [VERSION, *(feature.name for feature in features())]

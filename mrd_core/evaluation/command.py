@@ -7,12 +7,12 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.settings.command import Command, Nested
 
 
-def _base(settings: Nested) -> Nested:
+def base(settings: Nested) -> Nested:
     """Return no model where an unlearning run has none: there is no default."""
     return {} if "unlearn_run" in settings else {"model": {"source": None}}
 
 
-def _check(settings: Nested) -> None:
+def check(settings: Nested) -> None:
     """Refuse two models, and none."""
     unlearned, model = settings.get("unlearn_run"), settings.get("model", {})
     if (unlearned is None) == ("source" not in model):
@@ -29,4 +29,4 @@ def _check(settings: Nested) -> None:
         )
 
 
-EVALUATE = Command(("evaluate",), EvaluateConfig, _base, _check)
+EVALUATE = Command(("evaluate",), EvaluateConfig, base, check)

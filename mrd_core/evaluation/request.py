@@ -17,7 +17,7 @@ from mrd_core.evaluation.suites import suites
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.kind import Kind, kind_named
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
 
 
@@ -85,10 +85,10 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
         UserError: A set is missing or no good, or the score run is not finished.
     """
     if config.score_run is not None:
-        scored = RunFiles(config.score_run)
+        scored = ScoreFiles(config.score_run)
         # An unlearning run survives its score run, and then there is no MRD to stand beside.
         if not _is_inherited(config) or scored.summary.exists():
-            shutil.copyfile(RunFiles.finished(config.score_run).scores, files.scores)
+            shutil.copyfile(ScoreFiles.finished(config.score_run).scores, files.scores)
     if config.unlearn_run is not None:
         unlearning, kind = maker(config.unlearn_run)
         summary = kind.files(config.unlearn_run).read_summary()

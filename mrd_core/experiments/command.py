@@ -12,7 +12,7 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Command, Nested
 
 
-def _base(settings: Nested) -> Nested:
+def base(settings: Nested) -> Nested:
     """Return where samples and model are from: the score run, or nowhere yet."""
     if "score_run" not in settings:
         return {"model": {"source": None}}
@@ -20,7 +20,7 @@ def _base(settings: Nested) -> Nested:
     return scored.model_dump(include={"model", "forget_set", "estimator"})
 
 
-def _check(settings: Nested) -> None:
+def check(settings: Nested) -> None:
     """Refuse samples and a model of two sources, and of none."""
     model, forget_set = settings.get("model", {}), settings.get("forget_set", {})
     if "score_run" not in settings:
@@ -39,6 +39,6 @@ def _check(settings: Nested) -> None:
 
 
 COMMANDS: Mapping[str, Command[ExperimentConfig]] = {
-    name: Command(("experiment", name), experiment.config, _base, _check)
+    name: Command(("experiment", name), experiment.config, base, check)
     for name, experiment in experiments().items()
 }

@@ -17,7 +17,7 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.cost import forward_flops
 
 
-class Cost(NamedTuple):
+class ExperimentCost(NamedTuple):
     """An estimate.
 
     Attributes:
@@ -31,7 +31,9 @@ class Cost(NamedTuple):
     basis: str
 
 
-def estimate(config: ExperimentConfig, scored: ScoreSummary, n_samples: int, past: Iterable[Run]) -> Cost:
+def estimate(
+    config: ExperimentConfig, scored: ScoreSummary, n_samples: int, past: Iterable[Run]
+) -> ExperimentCost:
     """Estimate the cost of an experiment on a score run.
 
     Args:
@@ -44,14 +46,14 @@ def estimate(config: ExperimentConfig, scored: ScoreSummary, n_samples: int, pas
     passes = experiments()[config.kind].passes(config, n_samples)
     for run in past:
         if (pace := _pace(run, config, scored)) is not None:
-            return Cost(passes, START_UP_SECONDS + passes / pace, f"the pace of run {run.id}")
+            return ExperimentCost(passes, START_UP_SECONDS + passes / pace, f"the pace of run {run.id}")
     operations = forward_flops(scored.model_parameters, scored.tokens) / n_samples
     if scored.seconds and queue_of(config.device) == queue_of(scored.device):
         per_second = (scored.evaluations + PLANNING_EVALUATIONS) * n_samples / scored.seconds
         basis = f"the pace of the score run, and {USUAL_UPDATES} updates until a sample is forgotten"
     else:
         per_second, basis = OPERATIONS_PER_SECOND_AND_CORE / operations, "a usual laptop's pace"
-    return Cost(passes, START_UP_SECONDS + passes / per_second, basis)
+    return ExperimentCost(passes, START_UP_SECONDS + passes / per_second, basis)
 
 
 def _pace(run: Run, config: ExperimentConfig, scored: ScoreSummary) -> float | None:

@@ -13,7 +13,7 @@ from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentCo
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, read_split
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.request import scored_by, without
 
 
@@ -40,7 +40,7 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
         UserError: The score run is not finished, or lacks a file.
     """
     directory = config.score_run or files.scoring
-    scored = RunFiles.finished(directory)
+    scored = ScoreFiles.finished(directory)
     if not scored.measures.exists():
         raise UserError(
             f"The score run in {directory}",

@@ -6,15 +6,15 @@ from mrd_core.errors import UserError
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.command import Command, Nested
 
-PRESETS = {"recommended": EstimatorConfig.recommended, "paper": EstimatorConfig.paper}
+PRESETS = {"recommended": EstimatorConfig(), "paper": EstimatorConfig.paper()}
 
 
-def _base(settings: Nested) -> Nested:
+def base(settings: Nested) -> Nested:
     """Return the estimator of the preset."""
     preset = settings.get("estimator", {}).get("preset", "recommended")
     if preset not in PRESETS:
         raise UserError(f"The preset '{preset}'", "is unknown.", f"Use {' or '.join(PRESETS)}.")
-    return {"estimator": PRESETS[preset]().model_dump()}
+    return {"estimator": PRESETS[preset].model_dump()}
 
 
-SCORE = Command(("score",), ScoreConfig, _base)
+SCORE = Command(("score",), ScoreConfig, base)

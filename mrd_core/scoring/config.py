@@ -103,21 +103,10 @@ class EstimatorConfig(Frozen):
         return Choice("yes" if few else "no", f"{weights / 1e6:.1f} million weights, {bound}")
 
     @classmethod
-    def recommended(cls, **changes: Any) -> EstimatorConfig:
-        """Return the default estimator, with `changes`."""
-        return cls(**changes)
-
-    @classmethod
     def paper(cls, **changes: Any) -> EstimatorConfig:
         """Return the paper's published setting (σ = 1e-5, K = 200, plain Monte Carlo), with `changes`."""
-        published: dict[str, Any] = {
-            "preset": "paper",
-            "mode": "plain",
-            "sigma": 1e-5,
-            "draws": 200,
-            "stop": "never",
-        }
-        return cls(**(published | changes))
+        published = {"preset": "paper", "mode": "plain", "sigma": 1e-5, "draws": 200, "stop": "never"}
+        return cls.model_validate(published | changes)
 
 
 class ScoreConfig(RunConfig):

@@ -26,7 +26,7 @@ PLANNING_EVALUATIONS = 6
 
 
 @dataclass(frozen=True)
-class Cost:
+class ScoringCost:
     """An estimate.
 
     Attributes:
@@ -44,7 +44,7 @@ class Cost:
 
 def estimate(
     forget_set: ForgetSet, model_folder: Path | None, config: EstimatorConfig, past: Iterable[Run]
-) -> Cost:
+) -> ScoringCost:
     """Estimate the cost of a score run.
 
     Args:
@@ -56,7 +56,7 @@ def estimate(
     cap = config.draws
     evaluations = min(cap, USUAL_EVALUATIONS) if config.stop == "precision" else cap
     if model_folder is None:
-        return Cost(evaluations, cap, None, "the model's size is known once it is downloaded")
+        return ScoringCost(evaluations, cap, None, "the model's size is known once it is downloaded")
     lengths = forget_set.frame["prompt"].str.len() + forget_set.frame["answer"].str.len()
     weights = parameter_count(model_folder)
     work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * weights
@@ -65,7 +65,7 @@ def estimate(
     measuring = FORWARD + (FORWARD_AND_BACKWARD if config.gradients_of(weights).value == "yes" else 0.0)
     passes = evaluations + PLANNING_EVALUATIONS + measuring
     seconds = START_UP_SECONDS + work * passes / pace
-    return Cost(evaluations, cap, seconds, basis)
+    return ScoringCost(evaluations, cap, seconds, basis)
 
 
 def _pace(past: Iterable[Run]) -> tuple[float, str]:

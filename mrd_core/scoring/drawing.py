@@ -21,7 +21,7 @@ from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws, Precision, checkpoints
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Estimator, Unit
 from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
 from mrd_core.settings.command import process
@@ -53,7 +53,7 @@ class Helpers:
 
 
 @contextmanager
-def helpers_of(config: ScoreConfig, files: RunFiles) -> Iterator[Helpers]:
+def helpers_of(config: ScoreConfig, files: ScoreFiles) -> Iterator[Helpers]:
     """Start the helping processes of a run, at once: while they start, the leading process plans."""
     device, _ = models.choose_device(config.model.device)
     workers, threads = workers_and_threads(config.estimator, device)
@@ -82,7 +82,7 @@ class _Parent(JobContext):
 
 def share(directory: Path, config: ScoreConfig, parent: int) -> None:
     """Draw units for the run that process `parent` leads in `directory`, until there are none or it ends."""
-    files, context = RunFiles(directory), _Parent(directory, parent)
+    files, context = ScoreFiles(directory), _Parent(directory, parent)
     while not files.plan.exists():
         context.check_cancelled()
         time.sleep(POLL_SECONDS)
@@ -95,7 +95,7 @@ def share(directory: Path, config: ScoreConfig, parent: int) -> None:
 
 
 def draw(
-    config: EstimatorConfig, prepared: Prepared, files: RunFiles, helpers: Helpers, context: JobContext
+    config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, helpers: Helpers, context: JobContext
 ) -> tuple[Draws, list[Unit], Precision]:
     """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
     stops = checkpoints(config.mode, config.draws)
@@ -125,7 +125,7 @@ def draw(
 
 
 def _draw_one(
-    files: RunFiles, missing: int, end: int, estimator: Estimator, helpers: Helpers, context: JobContext
+    files: ScoreFiles, missing: int, end: int, estimator: Estimator, helpers: Helpers, context: JobContext
 ) -> None:
     """Draw the missing unit; while a helper draws it, one ahead that nobody has taken."""
     context.check_cancelled()
@@ -143,7 +143,7 @@ def _units(config: EstimatorConfig, evaluations: int) -> int:
     return evaluations // config.evaluations_per_unit
 
 
-def _collect(files: RunFiles, units: list[Unit]) -> bool:
+def _collect(files: ScoreFiles, units: list[Unit]) -> bool:
     """Append the next unit when it is finished."""
     path = files.unit(len(units))
     if not path.exists():
@@ -153,7 +153,7 @@ def _collect(files: RunFiles, units: list[Unit]) -> bool:
     return True
 
 
-def _claim(files: RunFiles, index: int) -> bool:
+def _claim(files: ScoreFiles, index: int) -> bool:
     """Take unit `index` unless it is finished or taken; claims of a dead run are cleared when it resumes."""
     if files.unit(index).exists():
         return False
@@ -165,7 +165,7 @@ def _claim(files: RunFiles, index: int) -> bool:
     return True
 
 
-def _write_unit(files: RunFiles, index: int, unit: Unit) -> None:
+def _write_unit(files: ScoreFiles, index: int, unit: Unit) -> None:
     def write(stream: io.BufferedWriter) -> None:
         np.savez(stream, values=unit.values, tokens=unit.tokens)
 

@@ -12,7 +12,7 @@ from mrd_core.scoring.records import Plan, ScoreSummary
 
 
 @dataclass(frozen=True)
-class RunFiles(RunDirectory):
+class ScoreFiles(RunDirectory):
     """What the directory of a score run holds, by name."""
 
     noun: ClassVar[str] = "score run"

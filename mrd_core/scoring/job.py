@@ -12,7 +12,7 @@ from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.drawing import Helpers, draw, helpers_of
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.plan import Prepared, prepare, resume
 from mrd_core.scoring.results import (
     floor_pass_seconds,
@@ -31,7 +31,7 @@ def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
         UserError: Bad forget set or model, or the precision gate refuses.
         Cancelled: The run was asked to stop.
     """
-    files = RunFiles(context.directory)
+    files = ScoreFiles(context.directory)
     if not files.summary.exists():
         forget_set = _forget_set(config, files)
         with helpers_of(config, files) as helpers:
@@ -41,7 +41,7 @@ def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
     return files.read_summary()
 
 
-def _forget_set(config: ScoreConfig, files: RunFiles) -> ForgetSet:
+def _forget_set(config: ScoreConfig, files: ScoreFiles) -> ForgetSet:
     """Return the run's own copy of the samples, made from the source where there is none yet."""
     if files.samples.exists():
         forget_set = ForgetSet.load(files.samples)
@@ -58,7 +58,7 @@ def _forget_set(config: ScoreConfig, files: RunFiles) -> ForgetSet:
 
 
 def _score(
-    config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, helpers: Helpers, context: JobContext
+    config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, helpers: Helpers, context: JobContext
 ) -> None:
     began = time.monotonic()
     again = files.plan.exists() and files.baseline.exists()
@@ -87,7 +87,7 @@ def _score(
 
 
 def _measure(
-    config: ScoreConfig, prepared: Prepared, forget_set: ForgetSet, files: RunFiles, context: JobContext
+    config: ScoreConfig, prepared: Prepared, forget_set: ForgetSet, files: ScoreFiles, context: JobContext
 ) -> float:
     """Write the measures that are held beside MRD, unless an earlier process has; return the time it took [s]."""
     began = time.monotonic()

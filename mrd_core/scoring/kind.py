@@ -7,7 +7,7 @@ from pathlib import Path
 from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.cost import estimate
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import ScoreSummary
 
 
@@ -25,7 +25,7 @@ def describe(directory: Path, summary: Summary) -> Description:
             f"{figures.n_samples} samples, {figures.evaluations} evaluations in {figures.seconds:.0f} s; "
             f"median relative SE {_percent(figures.median_relative_se)}; reliability "
             f"{_figure(figures.reliability_sum)} (sum), {_figure(figures.reliability_mean)} (mean).",
-            f"Scores: {RunFiles(directory).scores}  (small MRD: hard to unlearn)",
+            f"Scores: {ScoreFiles(directory).scores}  (small MRD: hard to unlearn)",
         )
     )
 
@@ -43,7 +43,7 @@ SCORE = Kind(
     label="Score run",
     config=ScoreConfig,
     job="mrd_core.scoring.job:score_job",
-    files=RunFiles,
+    files=ScoreFiles,
     counted="evaluations",
     headline=headline,
     describe=describe,

@@ -22,7 +22,7 @@ from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
 from mrd_core.scoring.records import Plan
@@ -87,7 +87,7 @@ def workers_and_threads(config: EstimatorConfig, device: torch.device) -> tuple[
     return workers, max(1, cores // automatic)
 
 
-def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context: JobContext) -> Prepared:
+def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, context: JobContext) -> Prepared:
     """Decide everything, store it, and return it; move to a finer dtype while the precision gate says no.
 
     Raises:
@@ -116,7 +116,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context
     return Prepared(plan, stage, baseline)
 
 
-def resume(config: ScoreConfig, forget_set: ForgetSet, files: RunFiles, context: JobContext) -> Prepared:
+def resume(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, context: JobContext) -> Prepared:
     """Return what an earlier process prepared, loaded again."""
     plan = files.read_plan()
     torch.set_num_threads(plan.threads)

@@ -18,7 +18,7 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import IN_SCOPE, scope_column
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.scoring.measuring import measure
 from mrd_core.scoring.mrd import Baseline, Unit, per_sample
@@ -99,7 +99,7 @@ def _token_statistics(units: list[Unit]) -> tuple[np.ndarray[Any, Any], np.ndarr
 def measure_frame(
     prepared: Prepared, config: EstimatorConfig, forget_set: ForgetSet, context: JobContext
 ) -> pd.DataFrame:
-    """Return what `RunFiles.measures` holds, measured in the precision of the draws."""
+    """Return what `ScoreFiles.measures` holds, measured in the precision of the draws."""
     stage = prepared.stage
     with precision(stage.model.dtype):
         frame = measure(
@@ -202,7 +202,7 @@ def floor_pass_seconds(prepared: Prepared) -> float:
 
 
 def write_results(
-    files: RunFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: ScoreSummary
+    files: ScoreFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: ScoreSummary
 ) -> None:
     """Write the results, the summary last: its presence says that the run is done."""
     write_atomically(files.scores, lambda stream: frame.to_parquet(stream, index=False))

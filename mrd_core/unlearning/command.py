@@ -8,13 +8,13 @@ from mrd_core.settings.command import Command, Nested
 from mrd_core.unlearning.config import UnlearnConfig
 
 
-def _base(settings: Nested) -> Nested:
+def base(settings: Nested) -> Nested:
     """Return the model that was scored, and an end."""
-    base: Nested = {"model": read_config(settings["score_run"], ScoreConfig).model.model_dump()}
+    scored: Nested = {"model": read_config(settings["score_run"], ScoreConfig).model.model_dump()}
     # A limit of steps stands alone; the default of epochs is for those who set none.
-    if not {"max_steps", "max_epochs"} & settings.get("limits", {}).keys():
-        base["limits"] = UnlearnConfig.model_fields["limits"].default.model_dump()
-    return base
+    if {"max_steps", "max_epochs"} & settings.get("limits", {}).keys():
+        return scored
+    return scored | {"limits": UnlearnConfig.model_fields["limits"].default.model_dump()}
 
 
-UNLEARN = Command(("unlearn",), UnlearnConfig, _base)
+UNLEARN = Command(("unlearn",), UnlearnConfig, base)

@@ -50,7 +50,7 @@ def update_flops(parameters: int, tokens: int, *, adapter: bool = False, checkpo
 
 
 @dataclass(frozen=True)
-class Cost:
+class UnlearningCost:
     """An estimate.
 
     Attributes:
@@ -96,7 +96,7 @@ def estimate(
     n_samples: int,
     parameters: int | None,
     past: Iterable[Run],
-) -> Cost:
+) -> UnlearningCost:
     """Estimate the cost of an unlearning run.
 
     Args:
@@ -117,7 +117,7 @@ def estimate(
     if config.limits.max_seconds is not None:
         longest = min(longest, START_UP_SECONDS + config.limits.max_seconds + most.evaluations / pace)
     before = scored.evaluations if config.curriculum.uses_draws else 0
-    return Cost(
+    return UnlearningCost(
         updates=usual.updates,
         max_updates=plan.largest.updates,
         steps=plan.steps(usual),

@@ -16,7 +16,7 @@ import pandas as pd
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.request import curriculum_frame
@@ -68,7 +68,7 @@ def planned(score_run: Path, curriculum: CurriculumConfig, seed: int) -> Iterato
         curriculum=curriculum,
         seed=seed,
     )
-    scores = pd.read_parquet(RunFiles.finished(score_run).scores)
+    scores = pd.read_parquet(ScoreFiles.finished(score_run).scores)
     frame = curriculum_frame(config, scores, list(scores["sample_id"]))
     weights, shares = (_by_sample(frame, name) for name in ("weight", "share"))
     stream = Curriculum(SAMPLERS[curriculum.sampler], weights, seed)

@@ -16,7 +16,7 @@ from mrd_core.samples import ForgetSet, read, read_split
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import Scored
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
@@ -54,7 +54,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
     """
     require_retain(config)
-    scored = RunFiles.finished(config.score_run)
+    scored = ScoreFiles.finished(config.score_run)
     forget_set = ForgetSet.load(scored.samples)
     if config.stratum is not None:
         ids = set(read(ForgetSetConfig(source=str(config.stratum))).frame["sample_id"])
@@ -97,7 +97,7 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
 
 def scored_by(score_run: Path) -> Scored:
     """Return what a run on these scores keeps of their summary."""
-    return RunFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
+    return ScoreFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
 
 
 def without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:

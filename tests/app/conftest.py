@@ -24,7 +24,7 @@ from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, wor
 from mrd_core.samples import load_table, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 from tests.support.once import made_once
@@ -76,7 +76,7 @@ def submitted(store: RunStore, home: Path, config: ScoreConfig) -> Run:
         config,
         store=store,
         settings=settings_for(home),
-        prepare=lambda draft: forget_set.save(RunFiles(draft).samples),
+        prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples),
     )
 
 
@@ -166,7 +166,9 @@ def with_reading(home: Home, config: CharacteristicsConfig) -> CharacterisedHome
 def adopted(store: RunStore, run: Run) -> Run:
     """Copy a finished score run, without its readings, into the data root of another store."""
     directory = store.home / "runs" / f"copy-{run.id}"
-    shutil.copytree(run.directory, directory, ignore=shutil.ignore_patterns(RunFiles(run.directory).readings.name))
+    shutil.copytree(
+        run.directory, directory, ignore=shutil.ignore_patterns(ScoreFiles(run.directory).readings.name)
+    )
     copy = store.create("score", run.title, "cpu", directory)
     return ended(store, copy, RunState.SUCCEEDED, summary=run.summary)
 

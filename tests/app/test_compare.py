@@ -22,7 +22,7 @@ from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.liveness import ProcessIdentity
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.compare.settings import DEMO_LIMIT, FORM
@@ -47,7 +47,7 @@ class Shown(Home):
 
 def evaluation(home: Home, name: str, level: float, kept: float, **settings: Any) -> Run:
     """Register a finished evaluation of the samples of the score run."""
-    scores = pd.read_parquet(RunFiles(home.run.directory).scores)
+    scores = pd.read_parquet(ScoreFiles(home.run.directory).scores)
     values = answers_of(np.random.default_rng(len(name)), level, n=SAMPLES, kept=kept)
     ids = {"forget": list(scores["sample_id"])}
     return registered(home, name, values, ids=ids, mrd=scores["mrd_answer_mean"], **settings)
@@ -237,7 +237,7 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
 
 
 def test_a_sample_has_its_answers_side_by_side(app: Open, shown: Shown) -> None:
-    scores = pd.read_parquet(RunFiles(shown.run.directory).scores)
+    scores = pd.read_parquet(ScoreFiles(shown.run.directory).scores)
     sample = str(scores["sample_id"].iloc[3])
     test = view(opened(app, shown, sample=sample), "Samples")
     said = texts(test)
@@ -303,7 +303,7 @@ def test_other_forget_sets_are_compared_where_ids_meet_or_refused(
     app: Open, own: Home, rename: Callable[[str], str], said: str
 ) -> None:
     evaluation(own, "original", 0.95, 0.8)
-    known = list(pd.read_parquet(RunFiles(own.run.directory).scores)["sample_id"])[:10]
+    known = list(pd.read_parquet(ScoreFiles(own.run.directory).scores)["sample_id"])[:10]
     ids = {"forget": known, "retain": [f"retain-{at}" for at in range(10)]}
     run = registered(
         own,

@@ -22,7 +22,7 @@ from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import MEASURES
 from tests.app.conftest import (
     Home,
@@ -228,7 +228,7 @@ def test_the_ranking_shows_the_measures_that_are_chosen(app: Open, finished: Hom
 
 
 def test_a_run_from_before_there_were_measures_is_shown_without(app: Open, own: Home) -> None:
-    RunFiles(own.run.directory).measures.unlink()
+    ScoreFiles(own.run.directory).measures.unlink()
     test = app(own.path, "difficulty", run=own.run.id)
     assert len(ranking_table(test).value) == 24
     assert test.multiselect(key="ranking_measures").options == ["Training frequency"]

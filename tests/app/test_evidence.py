@@ -33,7 +33,7 @@ from mrd_core.runs.files import read_json, write_json
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from pages.parts.evidence.settings import FORM
 from tests.app.conftest import (
@@ -94,12 +94,12 @@ def succeeded(home: Home, run: Run, rows: list[dict[str, Any]], **facts: Any) ->
 
 
 def ids_of(home: Home) -> list[str]:
-    return list(ForgetSet.load(RunFiles(home.run.directory).samples).frame["sample_id"])
+    return list(ForgetSet.load(ScoreFiles(home.run.directory).samples).frame["sample_id"])
 
 
 def validity_rows(home: Home, count: int = DRAWN, turned: bool = False) -> list[dict[str, Any]]:
     """Return rows of two arms in which hard samples take few updates, or many."""
-    scores = pd.read_parquet(RunFiles(home.run.directory).scores).set_index("sample_id")["mrd_answer_mean"]
+    scores = pd.read_parquet(ScoreFiles(home.run.directory).scores).set_index("sample_id")["mrd_answer_mean"]
     order = scores.loc[ids_of(home)[:count]].rank(ascending=not turned)
     return [
         {

@@ -24,7 +24,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import (
@@ -231,7 +231,7 @@ def test_every_sampler_can_be_chosen(app: Open, own: Home) -> None:
 
 
 def test_nearly_uniform_probabilities_are_told(app: Open, own: Home) -> None:
-    scores = pd.read_parquet(RunFiles(own.run.directory).scores)
+    scores = pd.read_parquet(ScoreFiles(own.run.directory).scores)
     test = opened(app, own)
     test.selectbox(key=key_of(CurriculumConfig, "sampler")).set_value("mrd").run()
     for column in ("mrd_answer_mean", "mrd_answer_sum"):
@@ -413,7 +413,7 @@ def test_a_retain_set_outside_the_allowed_folders_is_refused(app: Open, own: Hom
 
 
 def test_a_saved_stratum_restricts_what_is_unlearned(app: Open, own: Home) -> None:
-    whole = ForgetSet.load(RunFiles(own.run.directory).samples)
+    whole = ForgetSet.load(ScoreFiles(own.run.directory).samples)
     path = save_stratum(whole, list(whole.frame["sample_id"])[:5], "five", own.path)
     test = opened(app, own)
     test.selectbox(key=key_of(UnlearnConfig, "stratum")).set_value("five")

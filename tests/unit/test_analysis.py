@@ -23,7 +23,7 @@ from mrd_core.samples import Table, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, Precision, reliability, scores
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from tests.conftest import REPOSITORY
 
 IDS = ("d", "b", "a", "c", "none")
@@ -44,7 +44,7 @@ def draws_of(centres: np.ndarray, tokens: np.ndarray, ids: tuple[str, ...], pair
 @pytest.fixture
 def run_directory(tmp_path: Path) -> Path:
     """The files of a finished run of five samples."""
-    files = RunFiles(tmp_path)
+    files = ScoreFiles(tmp_path)
     draws = draws_of(CENTRES, TOKENS, IDS)
     write_atomically(files.draws, draws.save)
     rows = {
@@ -98,7 +98,7 @@ def test_measures_stand_beside_samples_and_give_way_to_their_own_columns(tmp_pat
     table = table_of(4).assign(training_count=[1, 2, 3, 4])
     pd.testing.assert_frame_equal(difficulty.beside(table, ScoredRun(tmp_path)), table)
     measured = {"sample_id": ["s3", "s0", "s1"], "nll": [3.0, 0.0, 1.0], "gradient_norm": np.nan}
-    pd.DataFrame(measured | {"training_count": 9.0}).to_parquet(RunFiles(tmp_path).measures)
+    pd.DataFrame(measured | {"training_count": 9.0}).to_parquet(ScoreFiles(tmp_path).measures)
     found = difficulty.beside(table, ScoredRun(tmp_path))
     np.testing.assert_array_equal(found["nll"], [0, 1, np.nan, 3])
     assert list(found["training_count"]) == [1, 2, 3, 4]
@@ -182,14 +182,14 @@ def test_every_variant_ranks_by_the_scores_of_the_draws(
     run_directory: Path, scope: Scope, formula: Formula
 ) -> None:
     variant = Variant(scope, Normalisation.MEAN, formula)
-    expected = scores(Draws.load(RunFiles(run_directory).draws), scope, Normalisation.MEAN, formula)
+    expected = scores(Draws.load(ScoreFiles(run_directory).draws), scope, Normalisation.MEAN, formula)
     table = difficulty.ranking(ScoredRun(run_directory), variant).set_index("sample_id").loc[list(IDS)]
     np.testing.assert_array_equal(table["mrd"], expected["mrd"])
     np.testing.assert_array_equal(table["mrd_low"], expected["mrd_low"])
 
 
 def test_trust_is_what_the_draws_say(run_directory: Path) -> None:
-    draws = Draws.load(RunFiles(run_directory).draws)
+    draws = Draws.load(ScoreFiles(run_directory).draws)
     found = difficulty.trust(ScoredRun(run_directory), Variant())
     reached = Precision.of(draws, Scope.ANSWER)
     assert found.median_relative_se == reached.median_relative_se
@@ -353,7 +353,7 @@ def test_figures_and_theme_share_one_palette() -> None:
 
 
 def test_a_run_of_one_sample_has_a_ranking_and_no_reliability(run_directory: Path) -> None:
-    files = RunFiles(run_directory)
+    files = ScoreFiles(run_directory)
     draws = Draws.load(files.draws)
     alone = replace(draws, sample_ids=("c",), values=draws.values[:, 3:4], kept=draws.kept[3:4])
     write_atomically(files.draws, alone.save)

@@ -32,7 +32,7 @@ from mrd_core.demo import corpus as demo
 from mrd_core.runs import RunState, RunStore, submit
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 from tests.support.commands import PATIENCE, Outcome, ended, started
@@ -377,14 +377,14 @@ def test_a_reading_is_no_score_run(cli: Callable[..., Outcome]) -> None:
 
 
 def test_a_score_run_that_has_not_finished_is_named(run: Path, cli: Callable[..., Outcome]) -> None:
-    RunFiles(run).summary.unlink()
+    ScoreFiles(run).summary.unlink()
     require_readable_error(cli("characteristics", run), str(run), "has no summary.json")
 
 
 def test_the_files_of_a_run_are_not_written_over(run: Path, cli: Callable[..., Outcome]) -> None:
-    before = RunFiles(run).samples.read_bytes()
+    before = ScoreFiles(run).samples.read_bytes()
     require_readable_error(cli("characteristics", run, "--out", run), f"--out {run}", "the directory of a run")
-    assert RunFiles(run).samples.read_bytes() == before
+    assert ScoreFiles(run).samples.read_bytes() == before
 
 
 def test_a_missing_corpus_fails_the_reading_and_is_named(run: Path, cli: Callable[..., Outcome]) -> None:

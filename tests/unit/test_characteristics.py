@@ -33,7 +33,7 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.samples.forget_set import digest_of
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from tests.support.scored_demo import ROWS, copied, scored_demo, settings_in
 from tests.unit.conftest import write_rows
 
@@ -118,7 +118,7 @@ def read_by_job(run: Path, to: Path, corpus: ForgetSetConfig | None = None, **re
 
 def with_answers(run: Path, answers: Sequence[str]) -> None:
     """Put other answers, and no training counts, in the place of the first samples of a run."""
-    files = RunFiles(run)
+    files = ScoreFiles(run)
     samples = ForgetSet.load(files.samples)
     frame = samples.frame.assign(training_count=pd.array([None] * len(samples), "Int64"))
     frame.loc[: len(answers) - 1, "answer"] = list(answers)
@@ -155,7 +155,7 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def test_there_is_a_row_for_each_sample_that_names_the_pipeline(read: Read, scored: Path) -> None:
-    samples = ForgetSet.load(RunFiles(scored).samples).frame
+    samples = ForgetSet.load(ScoreFiles(scored).samples).frame
     assert read.table["sample_id"].tolist() == samples["sample_id"].tolist()
     assert read.table["sample_id"].is_unique
     pipeline = load()
@@ -181,7 +181,7 @@ def test_about_tells_how_the_features_came_about(read: Read) -> None:
 def test_a_feature_of_a_text_is_what_its_function_says(read: Read, scored: Path) -> None:
     settings, pipeline = ReadingConfig(), load()
     common = common_words(settings.language, settings.common_words)
-    texts = ForgetSet.load(RunFiles(scored).samples).frame["answer"]
+    texts = ForgetSet.load(ScoreFiles(scored).samples).frame["answer"]
     readings = [Reading(doc, settings, common) for doc in pipeline.nlp.pipe(texts)]
     for feature in features():
         if feature.of:
@@ -189,8 +189,8 @@ def test_a_feature_of_a_text_is_what_its_function_says(read: Read, scored: Path)
 
 
 def test_a_feature_of_the_whole_set_is_what_its_source_says(read: Read, scored: Path) -> None:
-    samples = ForgetSet.load(RunFiles(scored).samples).frame
-    scores = pd.read_parquet(RunFiles(scored).scores).set_index("sample_id").loc[samples["sample_id"]]
+    samples = ForgetSet.load(ScoreFiles(scored).samples).frame
+    scores = pd.read_parquet(ScoreFiles(scored).scores).set_index("sample_id").loc[samples["sample_id"]]
     np.testing.assert_allclose(read.table["initial_probability"], np.exp(scores["mean_log_prob_answer"]))
     assert read.table["training_count"].tolist() == samples["training_count"].tolist()
     trained = {(row.question, row.answer): row.training_count for row in demo.rows()}
@@ -202,7 +202,7 @@ def test_a_feature_of_the_whole_set_is_what_its_source_says(read: Read, scored: 
 
 
 def test_marks_lie_inside_the_texts_and_rare_words_are_all_marked(read: Read, scored: Path) -> None:
-    samples = ForgetSet.load(RunFiles(scored).samples).frame
+    samples = ForgetSet.load(ScoreFiles(scored).samples).frame
     for sample, rare in zip(samples.itertuples(), read.table["rare_words"], strict=True):
         spans = read.files.read_spans(sample.sample_id)
         assert (spans["sample_id"] == sample.sample_id).all()
@@ -245,7 +245,7 @@ def test_a_reading_that_is_stopped_leaves_nothing_and_ends_the_same_when_it_goes
 
 def test_prompt_and_answer_are_read_where_the_text_is_full(scored: Path, tmp_path: Path) -> None:
     full = read_by_job(scored, tmp_path / "full", text=Scope.FULL)
-    samples = ForgetSet.load(RunFiles(scored).samples).frame
+    samples = ForgetSet.load(ScoreFiles(scored).samples).frame
     texts = samples["prompt"] + "\n" + samples["answer"]
     settings, pipeline = ReadingConfig(), load()
     common = common_words(settings.language, settings.common_words)
@@ -254,7 +254,7 @@ def test_prompt_and_answer_are_read_where_the_text_is_full(scored: Path, tmp_pat
         assert of is not None
         expected = [of(Reading(doc, settings, common)) for doc in pipeline.nlp.pipe(texts)]
         assert full.table[name].tolist() == expected
-    scores = pd.read_parquet(RunFiles(scored).scores)
+    scores = pd.read_parquet(ScoreFiles(scored).scores)
     np.testing.assert_allclose(full.table["initial_probability"], np.exp(scores["mean_log_prob_full"]))
     ends = pd.read_parquet(full.files.spans).groupby("sample_id")["end"].max()
     lengths = texts.str.len().set_axis(samples["sample_id"])
@@ -267,7 +267,7 @@ def test_prompt_and_answer_are_read_where_the_text_is_full(scored: Path, tmp_pat
 
 def test_what_cannot_be_measured_is_left_out_and_the_claim_says_what_it_needs(run: Path, tmp_path: Path) -> None:
     with_answers(run, [])
-    RunFiles(run).hidden_states.unlink()
+    ScoreFiles(run).hidden_states.unlink()
     bare = read_by_job(run, tmp_path / "bare")
     assert not set(bare.table) & (FROM_CORPUS | {"hidden_association", "training_count"})
     assert bare.about.corpus_rows is None
@@ -452,7 +452,7 @@ def test_a_reading_that_waits_or_is_made_is_not_started_twice(run: Path, store: 
 
 
 def test_a_score_run_that_has_not_finished_is_refused(run: Path, store: RunStore) -> None:
-    RunFiles(run).summary.unlink()
+    ScoreFiles(run).summary.unlink()
     with pytest.raises(UserError, match=r"has no summary\.json"):
         requested(default_config(run), store)
     assert store.list() == []

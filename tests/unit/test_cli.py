@@ -24,7 +24,7 @@ from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.settings.installation import Settings
 from tests.support.commands import PATIENCE, Outcome, ended, started
@@ -178,14 +178,14 @@ def test_a_directory_that_holds_a_run_is_not_overwritten(score, tmp_path):
 def test_the_paper_preset_is_the_published_setting_and_its_options_can_be_overridden(score, tmp_path):
     outcome = score("--preset", "paper", "--out", tmp_path / "run")
     assert outcome.code == 0
-    summary = RunFiles(tmp_path / "run").read_summary()
+    summary = ScoreFiles(tmp_path / "run").read_summary()
     assert (summary["preset"], summary["mode"], summary["sigma"]) == ("paper", "plain", 1e-2)
 
 
 def test_the_other_measures_stand_beside_the_scores_and_gradients_can_be_left_out(score, tmp_path):
     for wish in ("auto", "no"):
         assert score("--out", tmp_path / wish, "--gradient-norms", wish).code == 0
-    files = [RunFiles(tmp_path / wish) for wish in ("auto", "no")]
+    files = [ScoreFiles(tmp_path / wish) for wish in ("auto", "no")]
     measured, without = (pd.read_parquet(one.measures) for one in files)
     scores = pd.read_parquet(files[0].scores)
     assert measured["sample_id"].tolist() == scores["sample_id"].tolist()
@@ -256,7 +256,7 @@ def test_a_running_run_is_cancelled_and_resumed(cli, tiny_model, tiny_forget_set
     run = submitted(tiny_model, tiny_forget_set)
     working = threading.Thread(target=worker.run, args=(run.directory,))
     working.start()
-    until(lambda: any(RunFiles(run.directory).units.glob("*.npz")), "it draws")
+    until(lambda: any(ScoreFiles(run.directory).units.glob("*.npz")), "it draws")
     assert f"{run.id} is cancelling." in cli("runs", "cancel", run.id).said
     working.join(PATIENCE)
     assert only_run().state is RunState.CANCELLED
@@ -278,7 +278,7 @@ def submitted(model: Path, forget_set: Path) -> Run:
 def test_ctrl_c_cancels_a_run_and_its_helpers_without_a_traceback(tiny_model, tiny_forget_set):
     arguments = ("score", "--model", tiny_model, "--forget-set", tiny_forget_set, "--sigma", "1e-2")
     process = started(*arguments, "--stop", "never", "--draws", "6000", "--workers", "2")
-    until(lambda: RunStore.open().list() and any(RunFiles(only_run().directory).units.glob("*.npz")), "it draws")
+    until(lambda: RunStore.open().list() and any(ScoreFiles(only_run().directory).units.glob("*.npz")), "it draws")
     # The terminal sends it to every process in the foreground.
     os.killpg(process.pid, signal.SIGINT)
     outcome = ended(process)
@@ -329,7 +329,7 @@ def test_the_demo_command_scores_the_demo_with_the_recommended_settings(cli):
     cancelling.join()
     config = read_config(only_run().directory, ScoreConfig)
     assert config.forget_set == ForgetSetConfig(source="demo")
-    assert (config.model, config.estimator) == (ModelConfig(), EstimatorConfig.recommended())
+    assert (config.model, config.estimator) == (ModelConfig(), EstimatorConfig())
 
 
 def cancel_what_runs() -> None:

@@ -10,7 +10,7 @@ import pytest
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import MRD_TITLES, SCORE_COLUMNS, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import MRD_MEASURES
 from tests.support.scored_demo import scored_demo
 
@@ -18,7 +18,7 @@ from tests.support.scored_demo import scored_demo
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     run: Path = scored_demo(tmp_path_factory.getbasetemp())
-    return pd.read_parquet(RunFiles(run).scores)
+    return pd.read_parquet(ScoreFiles(run).scores)
 
 
 def test_a_run_writes_the_declared_columns_in_their_order_and_types(scores: pd.DataFrame) -> None:
@@ -38,5 +38,5 @@ def test_every_variant_has_the_name_that_its_measure_has() -> None:
 
 
 def test_documents_can_show_every_column_with_its_meaning() -> None:
-    assert RunFiles.artifacts()["scores"].columns == SCORE_COLUMNS
+    assert ScoreFiles.artifacts()["scores"].columns == SCORE_COLUMNS
     assert all(column.about for column in SCORE_COLUMNS)

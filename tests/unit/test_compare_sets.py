@@ -16,7 +16,7 @@ from mrd_core.runs.files import write_atomically
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.draws import Draws
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from tests.support.scored_demo import ROWS, copied, scored_demo
 
 
@@ -33,18 +33,18 @@ def other(scored: Path, tmp_path: Path) -> Path:
 
 def rewrite_draws(run: Path, factor: float = 1.0, count: int = ROWS) -> None:
     """Multiply the draws of a run, and keep those of its first samples."""
-    draws = Draws.load(RunFiles(run).draws)
+    draws = Draws.load(ScoreFiles(run).draws)
     kept = replace(
         draws,
         sample_ids=draws.sample_ids[:count],
         values=draws.values[:, :count] * factor,
         kept=draws.kept[:count],
     )
-    write_atomically(RunFiles(run).draws, kept.save)
+    write_atomically(ScoreFiles(run).draws, kept.save)
 
 
 def change_plan(run: Path, **changes: object) -> None:
-    files = RunFiles(run)
+    files = ScoreFiles(run)
     files.plan.write_text(files.read_plan().model_copy(update=changes).model_dump_json())
 
 

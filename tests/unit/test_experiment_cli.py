@@ -24,7 +24,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Estimator
 from tests.support.commands import PATIENCE, Outcome, started
 from tests.support.marks import few_in_the_gate
@@ -171,7 +171,7 @@ def test_an_experiment_is_listed_shown_and_deleted_and_the_score_run_stays(
     assert cli("runs", "delete", run.id, "--yes").code == 0
     assert not (tmp_path / "run").exists()
     assert RunStore.open().list() == []
-    assert RunFiles(scored.directory).summary.exists()
+    assert ScoreFiles(scored.directory).summary.exists()
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_without_scores_the_forget_set_is_scored_first_and_a_cancelled_scoring_g
     assert outcome.code == 0
     # The processes that share the draws find what they are to do.
     assert "config.json" not in outcome.err
-    apart = RunFiles(tmp_path / "scored")
+    apart = ScoreFiles(tmp_path / "scored")
     for name in ("scores.parquet", "measures.parquet", "samples.parquet"):
         copies = [pd.read_parquet(folder / name) for folder in (files.directory, files.scoring)]
         for copy in copies:

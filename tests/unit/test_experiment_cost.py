@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrd_core.experiments.cost import Cost, estimate
+from mrd_core.experiments.cost import ExperimentCost, estimate
 from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
 from mrd_core.runs.directory import write_config
@@ -32,7 +32,9 @@ def configured(name: str, **changes: Any) -> Any:
     return experiments()[name].config.model_validate(settings | changes)
 
 
-def cost(name: str = "validity", *, past: Any = (), n: int = 10, scored: Any = None, **changes: Any) -> Cost:
+def cost(
+    name: str = "validity", *, past: Any = (), n: int = 10, scored: Any = None, **changes: Any
+) -> ExperimentCost:
     return estimate(configured(name, **changes), ScoreSummary.model_validate(SCORED | (scored or {})), n, past)
 
 

@@ -20,7 +20,7 @@ from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.settings.installation import Settings
 from tests.support.experiment_runs import Quiet, halved, units_of
@@ -102,7 +102,7 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_scores(place: Pla
         "sensitivity",
         "Sensitivity: forget.jsonl on model",
     )
-    files, source = ExperimentFiles(run.directory), RunFiles(scored.directory)
+    files, source = ExperimentFiles(run.directory), ScoreFiles(scored.directory)
     for copy, original in ((files.samples, source.samples), (files.scores, source.scores)):
         assert copy.read_bytes() == original.read_bytes()
     assert {*PLAIN_MEASURES, *GRADIENT_MEASURES} <= set(pd.read_parquet(files.measures))
@@ -183,7 +183,7 @@ def test_a_score_run_that_the_store_does_not_know_is_named(place: Place) -> None
 def test_a_score_run_that_has_not_finished_is_refused(name: str, place: Place) -> None:
     scored = place.score_run()
     # Killed between its scores and its summary.
-    RunFiles(scored.directory).summary.unlink()
+    ScoreFiles(scored.directory).summary.unlink()
     error = place.refused(place.config(scored, name))
     assert "has not finished" in error.why
     assert "runs list" in error.fix

@@ -8,24 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import Plan, Scored, ScoreSummary
 from tests.support.scored_demo import copied, scored_demo
 from tests.unit.test_cost import SUMMARY, past_run
 
 
 @pytest.fixture
-def files(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> RunFiles:
-    return RunFiles(copied(scored_demo(tmp_path_factory.getbasetemp()), tmp_path / "run"))
+def files(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> ScoreFiles:
+    return ScoreFiles(copied(scored_demo(tmp_path_factory.getbasetemp()), tmp_path / "run"))
 
 
-def test_what_is_read_is_what_was_written(files: RunFiles) -> None:
+def test_what_is_read_is_what_was_written(files: ScoreFiles) -> None:
     written = files.summary.read_text(encoding="utf-8")
     assert json.dumps(files.read_figures().as_json(), indent=2, ensure_ascii=False) == written
     assert json.loads(files.read_plan().model_dump_json()) == json.loads(files.plan.read_text(encoding="utf-8"))
 
 
-def test_files_of_another_version_are_read(files: RunFiles) -> None:
+def test_files_of_another_version_are_read(files: ScoreFiles) -> None:
     summary = json.loads(files.summary.read_text(encoding="utf-8"))
     del summary["seconds_measures"]
     files.summary.write_text(json.dumps(summary | {"unheard_of": 1}), encoding="utf-8")

@@ -24,7 +24,7 @@ from mrd_core.runs import Cancelled, JobContext, RunState, RunStore, worker
 from mrd_core.runs.directory import write_config
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
 from mrd_core.settings.command import process
 from tests.conftest import REPOSITORY
@@ -70,7 +70,7 @@ class StopsAt(Told):
 class Result:
     """What a score run left behind."""
 
-    files: RunFiles
+    files: ScoreFiles
     summary: dict[str, Any]
     events: list[str]
 
@@ -90,7 +90,7 @@ def config_of(tiny_model: Path, tiny_forget_set: Path) -> Callable[..., ScoreCon
     def make(
         forget_set: Path = tiny_forget_set, dtype: str = "auto", paper: bool = False, **wishes: Any
     ) -> ScoreConfig:
-        preset = EstimatorConfig.paper if paper else EstimatorConfig.recommended
+        preset = EstimatorConfig.paper if paper else EstimatorConfig
         return ScoreConfig(
             forget_set=ForgetSetConfig(source=str(forget_set)),
             model=ModelConfig(source=str(tiny_model), dtype=dtype),
@@ -116,11 +116,11 @@ def carry_out(config: ScoreConfig, context: Told) -> Result:
     """Do the job in this process, in a directory such as a launcher makes."""
     write_config(context.directory, config)
     summary = score_job(config, context)
-    return Result(RunFiles(context.directory), summary, context.events)
+    return Result(ScoreFiles(context.directory), summary, context.events)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_model: Path, tiny_forget_set: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFiles:
+def undisturbed(tiny_model: Path, tiny_forget_set: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoreFiles:
     """The files of a steady run that nothing disturbed."""
     directory = tmp_path_factory.mktemp("undisturbed")
     config = ScoreConfig(
@@ -131,13 +131,13 @@ def undisturbed(tiny_model: Path, tiny_forget_set: Path, tmp_path_factory: pytes
     return carry_out(config, Told(directory)).files
 
 
-def assert_same_bits(found: RunFiles, expected: RunFiles) -> None:
+def assert_same_bits(found: ScoreFiles, expected: ScoreFiles) -> None:
     for name in ("scores", "draws", "tokens", "measures"):
         frames = [pd.read_parquet(getattr(files, name)) for files in (found, expected)]
         pd.testing.assert_frame_equal(*frames, check_exact=True)
 
 
-def assert_tidy(files: RunFiles) -> None:
+def assert_tidy(files: ScoreFiles) -> None:
     """Only the results and what reproduces them are left: no units, no temporary files."""
     allowed = {"config.json", "samples.parquet", "plan.json"}
     tables = {f"{name}.parquet" for name in ("scores", "draws", "tokens", "measures")}
@@ -152,16 +152,16 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-def unfinished_claims(files: RunFiles) -> list[Path]:
+def unfinished_claims(files: ScoreFiles) -> list[Path]:
     return [claim for claim in files.units.glob("*.claim") if not claim.with_suffix(".npz").exists()]
 
 
-def owners(files: RunFiles) -> set[int]:
+def owners(files: ScoreFiles) -> set[int]:
     texts = [claim.read_text(encoding="ascii") for claim in files.units.glob("*.claim")]
     return {int(text) for text in texts if text}
 
 
-def units_in(files: RunFiles) -> int:
+def units_in(files: ScoreFiles) -> int:
     return len(list(files.units.glob("*.npz")))
 
 
@@ -181,7 +181,7 @@ def started(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(process(*arguments), cwd=REPOSITORY, **quiet)
 
 
-def kill_at_random(process: subprocess.Popen[bytes], files: RunFiles, chance: random.Random) -> None:
+def kill_at_random(process: subprocess.Popen[bytes], files: ScoreFiles, chance: random.Random) -> None:
     """Kill -9 a worker at a random moment between its first plan and its last unit."""
     before = units_in(files) if files.units.exists() else 0
     until(lambda: files.units.exists() and units_in(files) > before + chance.randint(0, 3), "the worker draws")
@@ -192,7 +192,7 @@ def kill_at_random(process: subprocess.Popen[bytes], files: RunFiles, chance: ra
 
 @pytest.mark.long
 def test_a_worker_killed_three_times_and_resumed_ends_on_the_same_bits(config_of, undisturbed, tmp_path):
-    files, chance = RunFiles(tmp_path / "run"), random.Random(SEED)
+    files, chance = ScoreFiles(tmp_path / "run"), random.Random(SEED)
     files.directory.mkdir()
     write_config(files.directory, config_of(**STEADY))
     kill_at_random(started("run", str(files.directory)), files, chance)
@@ -213,10 +213,10 @@ class AwaitsHelper(Told):
 
     def event(self, level: str, message: str) -> None:
         super().event(level, message)
-        until(lambda: RunFiles(self.directory).unit(1).exists(), "a helper draws")
+        until(lambda: ScoreFiles(self.directory).unit(1).exists(), "a helper draws")
 
     def metrics(self, step: int, **values: float) -> None:  # noqa: ARG002
-        self.drew = owners(RunFiles(self.directory))
+        self.drew = owners(ScoreFiles(self.directory))
 
 
 def test_two_workers_share_the_draws_and_end_on_the_bits_of_one(config_of, undisturbed, tmp_path):
@@ -224,7 +224,7 @@ def test_two_workers_share_the_draws_and_end_on_the_bits_of_one(config_of, undis
     carry_out(config_of(**STEADY | {"workers": 2}), context)
     assert len(context.drew) == 2
     assert os.getpid() in context.drew
-    assert_same_bits(RunFiles(tmp_path), undisturbed)
+    assert_same_bits(ScoreFiles(tmp_path), undisturbed)
 
 
 class KillsHelper(Told):
@@ -238,7 +238,7 @@ class KillsHelper(Told):
             self._try_to_kill()
 
     def _try_to_kill(self) -> None:
-        files = RunFiles(self.directory)
+        files = ScoreFiles(self.directory)
         until(lambda: owners(files), "a helper draws")
         (helper,) = owners(files)
         os.kill(helper, signal.SIGSTOP)
@@ -252,12 +252,12 @@ def test_the_unit_of_a_killed_helper_is_drawn_again_and_the_bits_are_the_same(co
     context = KillsHelper(tmp_path)
     carry_out(config_of(**STEADY | {"workers": 2}), context)
     assert context.killed
-    assert_same_bits(RunFiles(tmp_path), undisturbed)
-    assert_tidy(RunFiles(tmp_path))
+    assert_same_bits(ScoreFiles(tmp_path), undisturbed)
+    assert_tidy(ScoreFiles(tmp_path))
 
 
 def test_a_helper_ends_by_itself_when_the_leading_process_is_killed(config_of, tmp_path):
-    files = RunFiles(tmp_path / "run")
+    files = ScoreFiles(tmp_path / "run")
     files.directory.mkdir()
     write_config(files.directory, config_of(**STEADY | {"workers": 2, "draws": 20_000}))
     leader = started("run", str(files.directory))
@@ -270,7 +270,7 @@ def test_a_helper_ends_by_itself_when_the_leading_process_is_killed(config_of, t
 
 @pytest.mark.parametrize(("look", "planned"), [(5, False), (100, False), (600, True)])
 def test_a_run_cancelled_between_batches_goes_on_to_the_same_bits(config_of, undisturbed, tmp_path, look, planned):
-    config, files = config_of(**STEADY), RunFiles(tmp_path)
+    config, files = config_of(**STEADY), ScoreFiles(tmp_path)
     with pytest.raises(Cancelled):
         carry_out(config, StopsAt(tmp_path).stop_at(look))
     assert (files.plan.exists(), files.summary.exists()) == (planned, False)
@@ -294,12 +294,12 @@ class KilledAfterMeasuring(Told):
 
     def progress(self, done: int, total: int, **extra: Any) -> None:  # noqa: ARG002
         if extra.get("message") == "Timing the bare model":
-            assert RunFiles(self.directory).measures.exists()
+            assert ScoreFiles(self.directory).measures.exists()
             raise KeyboardInterrupt
 
 
 def test_what_was_measured_before_a_kill_is_not_measured_again(config_of, tmp_path):
-    config, files = config_of(draws=4, sigma=1e-2, time_floor=True), RunFiles(tmp_path)
+    config, files = config_of(draws=4, sigma=1e-2, time_floor=True), ScoreFiles(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         carry_out(config, KilledAfterMeasuring(tmp_path))
     assert not files.summary.exists()

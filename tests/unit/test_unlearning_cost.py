@@ -11,7 +11,7 @@ from mrd_core.runs import Run
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, START_UP_SECONDS
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.cost import Cost, estimate, forward_flops, update_flops
+from mrd_core.unlearning.cost import UnlearningCost, estimate, forward_flops, update_flops
 from tests.unit.test_cost import past_run
 
 # Ten samples of 40 tokens, half of them scored, on a model of a thousand weights.
@@ -40,7 +40,7 @@ def summary(**changes: Any) -> ScoreSummary:
     return ScoreSummary.model_validate(SCORED | changes)
 
 
-def cost(*, kept: bool = False, past: Any = (), scored: Any = None, n: int = 10, **changes: Any) -> Cost:
+def cost(*, kept: bool = False, past: Any = (), scored: Any = None, n: int = 10, **changes: Any) -> UnlearningCost:
     kept_too = {"retain": changes.pop("retain", {}) | {"samples": {"source": "demo"}}} if kept else {}
     return estimate(configured(**changes, **kept_too), summary(**(scored or {})), n, 1000, past)
 

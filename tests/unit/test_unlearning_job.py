@@ -26,7 +26,7 @@ from mrd_core.runs.directory import write_config
 from mrd_core.runs.files import read_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import process as process_of
 from mrd_core.unlearning import checkpoints, job, recorder
 from mrd_core.unlearning.config import CurriculumConfig
@@ -212,7 +212,7 @@ def test_an_epoch_is_planned_as_a_run_draws_it_while_no_sample_has_left(done: Un
 
 def test_a_planned_strict_order_has_every_sample_once_hardest_last(scored: Scored) -> None:
     rows = list(planned(scored.directory, CurriculumConfig(sampler="easy-to-hard"), seed=3))
-    scores = pd.read_parquet(RunFiles(scored.directory).scores).set_index("sample_id")["mrd_answer_mean"]
+    scores = pd.read_parquet(ScoreFiles(scored.directory).scores).set_index("sample_id")["mrd_answer_mean"]
     assert [(row["sample_id"], row["weight"]) for row in rows] == list(scores.sort_values(ascending=False).items())
     assert {row["share"] for row in rows} == {1 / N_FORGET}
 
@@ -262,7 +262,7 @@ def test_the_tables_of_samples_and_of_tokens_say_the_same(done: Unlearned, score
     curriculum = pd.read_parquet(done.files.curriculum).set_index("sample_id")
     assert list(curriculum.index) == list(done.outcome.index) == [f"f{i}" for i in range(N_FORGET)]
     assert curriculum["n_tokens"].to_dict() == tokens.groupby("sample_id").size().to_dict()
-    scores = pd.read_parquet(RunFiles(scored.directory).scores).set_index("sample_id")
+    scores = pd.read_parquet(ScoreFiles(scored.directory).scores).set_index("sample_id")
     np.testing.assert_array_equal(curriculum["weight"], scores.loc[curriculum.index, "mrd_answer_mean"])
     assert curriculum["share"].sum() == pytest.approx(1)
     start = read_json(done.files.start)
@@ -305,7 +305,7 @@ def test_a_deleted_run_leaves_no_file_and_no_row(place: Place, scored: Scored) -
     assert place.store.list() == []
     for rows in (place.store.metrics, place.store.sample_updates, place.store.events):
         assert rows(run.run.id).empty
-    assert RunFiles(scored.directory).scores.exists()
+    assert ScoreFiles(scored.directory).scores.exists()
 
 
 # The same once more

@@ -17,7 +17,7 @@ from mrd_core.runs.files import read_json
 from mrd_core.samples import ForgetSet, read, read_split, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.draws import Draws, variants
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import DRAWN_COLUMNS
 from mrd_core.unlearning.methods import METHODS
@@ -66,7 +66,7 @@ def test_a_score_run_that_does_not_exist_is_named(place: Place, scored: Scored, 
 def test_a_score_run_that_has_not_finished_is_refused(place: Place, scored: Scored, tmp_path: Path) -> None:
     unfinished = Path(shutil.copytree(scored.directory, tmp_path / "unfinished"))
     # Killed between its scores and its summary.
-    RunFiles(unfinished).summary.unlink()
+    ScoreFiles(unfinished).summary.unlink()
     assert "has not finished" in refused(place, scored.config(score_run=unfinished)).why
 
 
@@ -249,13 +249,13 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_samples(place: Pl
         "unlearn",
         "Unlearn: NPO + MRD, seed 0",
     )
-    whole = ForgetSet.load(RunFiles(scored.directory).samples)
+    whole = ForgetSet.load(ScoreFiles(scored.directory).samples)
     assert ForgetSet.load(run.files.samples).frame.equals(whole.frame)
     frame = pd.read_parquet(run.files.curriculum)
     assert list(frame["sample_id"]) == list(whole.frame["sample_id"])
     np.testing.assert_allclose(frame["share"], frame["weight"] / frame["weight"].sum())
     assert list(ForgetSet.load(run.files.retain).frame["sample_id"]) == [f"r{i}" for i in range(N_RETAIN)]
-    summary = RunFiles(scored.directory).read_summary()
+    summary = ScoreFiles(scored.directory).read_summary()
     kept = read_json(run.files.scored)
     assert kept["evaluations"] == summary["evaluations"] == DRAWS
     assert {name: summary.get(name) for name in kept if name != "title"} == {
@@ -296,7 +296,9 @@ def test_a_retain_set_that_is_not_there_is_named(place: Place, scored: Scored, t
 def test_an_undefined_score_weighs_as_much_as_the_mean_and_rows_come_in_the_order_of_the_samples(
     scored: Scored,
 ) -> None:
-    scores = pd.read_parquet(RunFiles(scored.directory).scores)[:4].assign(mrd_answer_sum=[1.0, np.nan, 6.0, 2.0])
+    scores = pd.read_parquet(ScoreFiles(scored.directory).scores)[:4].assign(
+        mrd_answer_sum=[1.0, np.nan, 6.0, 2.0]
+    )
     ids = list(scores["sample_id"])[::-1]
     config = scored.config(curriculum={"sampler": "mrd", "column": "mrd_answer_sum"})
     frame = curriculum_frame(config, scores, ids)
@@ -307,7 +309,7 @@ def test_an_undefined_score_weighs_as_much_as_the_mean_and_rows_come_in_the_orde
 
 @pytest.mark.parametrize("weights", [[0.0] * 4, [np.nan] * 4, [np.inf, 1.0, 1.0, 1.0]])
 def test_weights_that_say_nothing_are_refused(weights: list[float], scored: Scored) -> None:
-    scores = pd.read_parquet(RunFiles(scored.directory).scores)[:4].assign(mrd_answer_mean=weights)
+    scores = pd.read_parquet(ScoreFiles(scored.directory).scores)[:4].assign(mrd_answer_mean=weights)
     with pytest.raises(UserError, match=r"zero for all|undefined for all|is infinite"):
         curriculum_frame(scored.config(curriculum={"sampler": "mrd"}), scores, list(scores["sample_id"]))
 

@@ -24,7 +24,7 @@ from mrd_core.runs.files import read_json
 from mrd_core.samples import read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.config import UnlearnConfig
@@ -365,7 +365,7 @@ def test_a_variant_of_mrd_costs_all_of_scoring_with_its_planning_at_the_size_of_
             limits=FEW,
         )
     )
-    scores = RunFiles(scored.directory).read_summary()
+    scores = ScoreFiles(scored.directory).read_summary()
     assert run.summary["model_parameters"] > scores["model_parameters"] == loaded(scored.model).num_parameters()
     assert run.summary["mrd_forward_evaluations"] == DRAWS
     assert run.summary["mrd_seconds"] == scores["seconds"]

@@ -13,7 +13,7 @@ from mrd_core.evaluation.suite import Suite
 from mrd_core.runs.kind import kind_named
 from mrd_core.samples import ForgetSet, read, read_split, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
@@ -66,7 +66,7 @@ def _of_run(config: EvaluateConfig, name: str) -> Path | None:
         artifact = kind_named("unlearn").artifacts.get({"forget": "samples"}.get(name, name))
         return config.unlearn_run / artifact.path if artifact else None
     if config.score_run is not None and name == "forget":
-        return RunFiles(config.score_run).samples
+        return ScoreFiles(config.score_run).samples
     return None
 
 

@@ -9,7 +9,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from pages.shell import session, tour
 from pages.shell.notices import errors_shown, literal, show_error
 
@@ -43,7 +43,7 @@ def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
 def _save(run: Run, selected: set[str], name: str) -> None:
     """Save the selection; a name that is refused leaves the rest of the page standing."""
     try:
-        whole = ForgetSet.load(RunFiles(run.directory).samples)
+        whole = ForgetSet.load(ScoreFiles(run.directory).samples)
         path = save_stratum(whole, selected, name, session.settings().home)
     except UserError as error:
         show_error(error)

@@ -13,7 +13,7 @@ from mrd_core.runs import RunState
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import estimate
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
 from pages.shell import session
@@ -22,7 +22,7 @@ from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
 from pages.shell.wording import duration
 
-PRESETS = {"Recommended": EstimatorConfig.recommended, "Paper": EstimatorConfig.paper}
+PRESETS = {"Recommended": EstimatorConfig(), "Paper": EstimatorConfig.paper()}
 FORM = Form("score")
 
 
@@ -38,7 +38,7 @@ def show(chosen: session.SourcedForgetSet) -> None:
         )
         _cost(config, chosen)
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
-            session.open_run(launch(config, lambda draft: chosen.forget_set.save(RunFiles(draft).samples)).id)
+            session.open_run(launch(config, lambda draft: chosen.forget_set.save(ScoreFiles(draft).samples)).id)
             st.rerun()
     with st.expander("The same from the shell", icon=":material/terminal:"):
         st.code(SCORE.shown(config), language="bash", wrap_lines=True)
@@ -90,7 +90,7 @@ def _estimator() -> EstimatorConfig:
         persist_state="session",
         help=help_of(EstimatorConfig, "preset"),
     )
-    base, config = PRESETS[preset](), EstimatorConfig
+    base, config = PRESETS[preset], EstimatorConfig
     # Each preset has values of its own, and keeps what was set beside it.
     of_preset = Form(FORM.name, preset)
     with st.expander("Estimator options", icon=":material/tune:"):
@@ -109,7 +109,7 @@ def _estimator() -> EstimatorConfig:
                 "gradient_norms": FORM.choice(config, "gradient_norms", "Gradient norms"),
             }
     try:
-        return PRESETS[preset](**changes)
+        return EstimatorConfig.model_validate(base.model_dump() | changes)
     except pydantic.ValidationError as error:
         raise refusal(error, "Correct it in the estimator options.") from error
 

@@ -6,7 +6,7 @@ import streamlit as st
 
 from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.experiments.cost import Cost, estimate
+from mrd_core.experiments.cost import ExperimentCost, estimate
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
@@ -32,7 +32,7 @@ def one_click(scored: Scored, config: ValidityConfig) -> None:
     _button(config, _cost(scored, config), "Find out", "evidence_first", size)
 
 
-def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, size: str = "") -> None:
+def _button(config: ExperimentConfig, cost: ExperimentCost, label: str, key: str, size: str = "") -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     is_pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
     row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{size}.")
@@ -41,6 +41,6 @@ def _button(config: ExperimentConfig, cost: Cost, label: str, key: str, size: st
         st.rerun()
 
 
-def _cost(scored: Scored, config: ExperimentConfig) -> Cost:
+def _cost(scored: Scored, config: ExperimentConfig) -> ExperimentCost:
     past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
     return estimate(config, ScoreSummary.model_validate(scored.run.summary), scored.n_samples, past)

@@ -17,7 +17,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.files import RunFiles
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
@@ -102,7 +102,7 @@ def _scored(run: Run) -> ScoredSamples:
 
 @st.cache_data(show_spinner=False, max_entries=4)
 def _scores(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    return pd.read_parquet(RunFiles(Path(directory)).scores)
+    return pd.read_parquet(ScoreFiles(Path(directory)).scores)
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
