@@ -43,7 +43,8 @@ from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.samples import evenly_spaced, read_split
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds

@@ -46,7 +46,8 @@ from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.job import Training
 from mrd_core.unlearning.losses import nll_loss
-from mrd_core.unlearning.methods import METHODS, ForgetBatch, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import ForgetBatch, parsed
 from mrd_core.unlearning.preparation import Prepared, Start, measure_start, prepare, refused_of
 from mrd_core.unlearning.stopping import Limits
 from mrd_core.unlearning.texts import TextBatch, answers

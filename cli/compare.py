@@ -11,7 +11,6 @@ from typing import Any
 import click
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from analysis.comparison.columns import COMPLETENESS
 from analysis.comparison.evaluated import Evaluated, read
@@ -40,6 +39,7 @@ from analysis.export.comparison import (
 )
 from analysis.export.files import write_exports
 from analysis.figures import comparison as figures
+from cli.form import directories_argument, json_option, out_option
 from cli.terminal import grid, note, out, print_json, require_folder, say
 from mrd_core.errors import UserError
 
@@ -48,31 +48,25 @@ ABREAST = 2
 CELL_WIDTH = 22
 
 
-@click.command(no_args_is_help=True)
-@click.argument(
-    "sources",
-    metavar="DIR...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directories of evaluations, or result files of OpenUnlearning (JSON).",
+@click.command(
+    no_args_is_help=True,
+    params=[
+        directories_argument("sources", "Directories of evaluations, or result files of OpenUnlearning (JSON)."),
+        click.Option(
+            ["--baseline"],
+            type=click.Path(path_type=Path),
+            help="The one that the others are held against; by default the first of a model that nothing was "
+            "unlearned from.",
+        ),
+        click.Option(
+            ["--column"],
+            default=DIFFICULTY_COLUMN,
+            help="Column of the scores by which samples are hard or easy.",
+        ),
+        out_option("Folder for tables (CSV, Markdown, LaTeX) and figures (HTML)."),
+        json_option("Print one JSON object instead of tables."),
+    ],
 )
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    help="The one that the others are held against; by default the first of a model that nothing was unlearned "
-    "from.",
-)
-@click.option(
-    "--column", default=DIFFICULTY_COLUMN, help="Column of the scores by which samples are hard or easy."
-)
-@click.option(
-    "out_dir",
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder for tables (CSV, Markdown, LaTeX) and figures (HTML).",
-)
-@click.option("as_json", "--json", is_flag=True, help="Print one JSON object instead of tables.")
 def compare(
     sources: tuple[Path, ...], baseline: Path | None, column: str, out_dir: Path | None, as_json: bool
 ) -> None:
@@ -120,13 +114,27 @@ class Compared:
 
     def exports(self) -> Mapping[str, Callable[[], bytes]]:
         """Return for each file name what makes its content."""
-        return exports(self.comparison, dict(self._figures()), **self.frames)
+        drawn = {
+            "Completeness against utility, a point a run": figures.tradeoff(
+                self.comparison, on_the_way(self.comparison)
+            )
+        }
+        if "strata" in self.frames:
+            drawn["Completeness by difficulty"] = figures.strata(self.frames["strata"])
+        if len(self.frames.get("change", ())):
+            drawn["Change of each sample against its MRD"] = figures.change(self.frames["change"], self.metric)
+        return exports(self.comparison, drawn, **self.frames)
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield tables for a terminal by title, every cell text."""
         if len(self.comparison.groups) == 1:
             yield legend(self.comparison), _own_values(self.comparison)
-        yield from _side_by_side(self.comparison)
+        # On its side, a few groups at a time beside the baseline, so that a terminal has room.
+        turned, others = table(self.comparison).set_index(GROUP).T, self.comparison.groups[1:]
+        for start in range(0, len(others), ABREAST):
+            labels = [self.comparison.baseline, *(group.label for group in others[start : start + ABREAST])]
+            side = turned[labels].rename_axis(columns=None).reset_index(names="")
+            yield legend(self.comparison) if start == 0 else "", _broken(side)
         if len(pairs := _marked_pairs(self.comparison)):
             yield "What the order of the samples changed by more than the noise", pairs
         if len(asked := tasks(self.comparison)):
@@ -135,16 +143,6 @@ class Compared:
             yield "Settings that differ", _broken(self.comparison.settings)
         if "strata" in self.frames and len(contrasts := _contrasts(self.frames["strata"])):
             yield "Differences on hard samples less those on easy ones", contrasts
-
-    def _figures(self) -> Iterator[tuple[str, go.Figure]]:
-        yield (
-            "Completeness against utility, a point a run",
-            figures.tradeoff(self.comparison, on_the_way(self.comparison)),
-        )
-        if "strata" in self.frames:
-            yield "Completeness by difficulty", figures.strata(self.frames["strata"])
-        if len(self.frames.get("change", ())):
-            yield "Change of each sample against its MRD", figures.change(self.frames["change"], self.metric)
 
 
 def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Compared:
@@ -195,26 +193,16 @@ def _by_difficulty(
 def _own_values(comparison: Comparison) -> pd.DataFrame:
     """Return the values of a single group with their intervals."""
     columns, cells = {column.key: column for column in comparison.columns}, comparison.cells
-    known = [columns[key] for key in cells["column"]]
+    measured = [columns[key] for key in cells["column"]]
     return pd.DataFrame(
         {
-            "": [column.title for column in known],
-            "value": list(map(number, known, cells["mean"])),
+            "": [column.title for column in measured],
+            "value": list(map(number, measured, cells["mean"])),
             "95 % over samples": list(map(_ends, cells["low"], cells["high"])),
             "samples": cells["n"].astype(str),
             "undefined": cells["undefined"].astype(str),
         }
     )
-
-
-def _side_by_side(comparison: Comparison) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the table on its side, a few groups at a time beside the baseline, so that a terminal has room."""
-    turned = table(comparison).set_index(GROUP).T
-    others = [group.label for group in comparison.groups[1:]]
-    for start in range(0, len(others), ABREAST):
-        shown = turned[[comparison.baseline, *others[start : start + ABREAST]]]
-        title = legend(comparison) if start == 0 else ""
-        yield title, _broken(shown.rename_axis(columns=None).reset_index(names=""))
 
 
 def _broken(frame: pd.DataFrame) -> pd.DataFrame:

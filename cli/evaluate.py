@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from cli.form import RUN_FOLDER, command_of, json_option, out_option
-from cli.jobs import make
+from cli.form import command_of
 from mrd_core.evaluation.command import EVALUATE
 
-evaluate = command_of(EVALUATE, make, [out_option(RUN_FOLDER), json_option("End with one line of JSON.")])
+evaluate = command_of(EVALUATE)

@@ -11,28 +11,19 @@ from analysis.evidence.interpretation import Evidence
 from analysis.evidence.kinds import evidence_of
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.export.evidence import evidence_json, write_tables
+from cli.form import directories_argument, json_option, out_option
 from cli.terminal import grid, note, out, print_json, require_folder, say
 from mrd_core.errors import UserError
 from mrd_core.experiments.kinds import experiments
 
 
-@click.command(no_args_is_help=True)
-@click.argument(
-    "directories",
-    metavar="DIR...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Directories of experiments, running or done.",
-)
-@click.option(
-    "out_dir",
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder for every table as CSV, named after its directory.",
-)
-@click.option(
-    "as_json", "--json", is_flag=True, help="Print one JSON object a directory, a line each, instead of tables."
+@click.command(
+    no_args_is_help=True,
+    params=[
+        directories_argument("directories", "Directories of experiments, running or done."),
+        out_option("Folder for every table as CSV, named after its directory."),
+        json_option("Print one JSON object a directory, a line each, instead of tables."),
+    ],
 )
 def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool) -> None:
     """Judge experiments."""

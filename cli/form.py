@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.jobs import run_directory
+from cli.jobs import make, run_directory
 from mrd_core.settings.command import Command, Config
 from mrd_core.settings.options import Option
 
@@ -21,23 +21,26 @@ class InOrder(click.Group):
         return list(self.commands)
 
 
-RUN_FOLDER = "Run directory, new or empty; by default under MRD_HOME."
-
-
-def out_option(text: str) -> click.Option:
+def out_option(text: str = "Run directory, new or empty; by default under MRD_HOME.") -> click.Option:
     """Return `--out`, a folder or a file to write."""
     return click.Option(["out_dir", "--out"], type=click.Path(path_type=Path), help=text)
 
 
-def json_option(text: str) -> click.Option:
+def directories_argument(name: str, text: str) -> click.Argument:
+    """Return `DIR...`, one directory or more."""
+    kind = click.Path(path_type=Path)
+    return click.Argument([name], metavar="DIR...", nargs=-1, required=True, type=kind, help=text)
+
+
+def json_option(text: str = "End with one line of JSON.") -> click.Option:
     """Return `--json`."""
     return click.Option(["as_json", "--json"], is_flag=True, help=text)
 
 
 def command_of(
     form: Command[Config],
-    carry_out: Callable[..., None],
-    own: Sequence[click.Parameter] = (),
+    carry_out: Callable[..., None] = make,
+    own: Sequence[click.Parameter] = (out_option(), json_option()),
     text: str | None = None,
 ) -> click.Command:
     """Return the click command of a configuration.

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pandas as pd
 from rich.markup import escape
 from rich.table import Table
 
@@ -75,18 +74,14 @@ def finish(directory: Path, as_json: bool) -> None:
     summary: dict[str, Any] = run.summary or {}
     description = kind_named(run.kind).describe(run.directory, summary)
     if description.table is not None:
-        err.print(_figures(description.table))
+        table = Table(box=None, pad_edge=False)
+        for name in map(str, description.table):
+            table.add_column(name, no_wrap=True, justify="right" if name in ("value", "samples") else "left")
+        for row in description.table.itertuples(index=False):
+            table.add_row(*map(escape, row))
+        err.print(table)
     warn(summary["warnings"])
     for line in description.lines:
         note(line)
     if as_json:
         print_json(summary)
-
-
-def _figures(frame: pd.DataFrame) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in frame:
-        table.add_column(str(name), no_wrap=True, justify="right" if name in ("value", "samples") else "left")
-    for row in frame.itertuples(index=False):
-        table.add_row(*map(escape, row))
-    return table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.form import RUN_FOLDER, command_of, json_option, out_option
+from cli.form import command_of, json_option, out_option
 from cli.jobs import finish, submitted
 from cli.terminal import note
 from mrd_core.samples import read
@@ -33,14 +33,11 @@ def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool) -> None:
 
 
 score = command_of(
-    SCORE,
-    _score,
-    [out_option(RUN_FOLDER), json_option("End with one line of JSON; also times the bare model.")],
+    SCORE, _score, [out_option(), json_option("End with one line of JSON; also times the bare model.")]
 )
 
 
-@click.command()
-@click.option("out_dir", "--out", type=click.Path(path_type=Path), help=RUN_FOLDER)
+@click.command(params=[out_option()])
 def demo(out_dir: Path | None) -> None:
     """Score the demo with the recommended settings."""
     _score(ScoreConfig(forget_set=ForgetSetConfig(source=DEMO)), out_dir, as_json=False)

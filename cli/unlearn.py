@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import pydantic
 
-from cli.form import RUN_FOLDER, command_of, json_option, out_option
-from cli.jobs import make, run_directory
+from cli.form import command_of
+from cli.jobs import run_directory
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
@@ -20,7 +20,7 @@ from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.files import UnlearningFiles
 
-unlearn = command_of(UNLEARN, make, [out_option(RUN_FOLDER), json_option("End with one line of JSON.")])
+unlearn = command_of(UNLEARN)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""The two kinds of arrays that numbers travel in between modules, and how they are divided."""
+"""The two kinds of arrays that numbers travel in between modules, and what is done where a value is undefined."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+
+
+def defined(values: npt.ArrayLike) -> FloatArray:
+    """Return the values that are not NaN, in their order."""
+    array: FloatArray = np.asarray(values, dtype=np.float64)
+    return array[~np.isnan(array)]
 
 
 def ratio(above: npt.ArrayLike, below: npt.ArrayLike) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.aggregates import UTILITY_PARTS, mean_defined, model_utility, perplexity
 from mrd_core.evaluation.interchange import Result
-from mrd_core.evaluation.metrics import METRICS, Metric, Split
+from mrd_core.evaluation.metrics import METRICS, Split
 from mrd_core.evaluation.privacy import forgotten_auc
 from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.truth import forget_quality
@@ -74,9 +74,14 @@ def as_results(values: pd.DataFrame, measured: Sequence[Aggregate]) -> dict[str,
         if attack in ATTACKS:
             # Unseen samples are the positive class there.
             by_name[attack] = Result(1 - aggregate.value)
-        elif (name := _file_name(aggregate)) is not None:
-            samples = _samples(values, aggregate.split, METRICS[aggregate.metric])
-            by_name[name] = Result(aggregate.value, samples)
+            continue
+        metric = METRICS.get(aggregate.metric)
+        # Sets of other suites have no name in these files.
+        if metric and (name := metric.file_names.get(cast(Split, aggregate.split))):
+            # Of the truth ratio, they have r itself for each sample.
+            of_samples = "truth_ratio_raw" if metric.name == "truth_ratio" else metric.name
+            scores = enumerate(scores_of(values, [aggregate.split], of_samples))
+            by_name[name] = Result(aggregate.value, {str(i): {"score": float(score)} for i, score in scores})
     return by_name
 
 
@@ -136,19 +141,3 @@ def _model_utility(measured: Sequence[Aggregate]) -> Iterator[Aggregate]:
     if len(parts) == len(UTILITY_PARTS):
         utility = model_utility({key: part.value for key, part in parts.items()})
         yield Aggregate("retain", "model_utility", utility, min(part.n for part in parts.values()), 0)
-
-
-def _file_name(aggregate: Aggregate) -> str | None:
-    metric = METRICS.get(aggregate.metric)
-    return metric.file_names.get(_as_split(aggregate.split)) if metric else None
-
-
-def _samples(values: pd.DataFrame, split: str, metric: Metric) -> dict[str, dict[str, float]]:
-    # Of the truth ratio, these files have r itself for each sample.
-    name = "truth_ratio_raw" if metric.name == "truth_ratio" else metric.name
-    return {str(place): {"score": float(value)} for place, value in enumerate(scores_of(values, [split], name))}
-
-
-def _as_split(name: str) -> Split:
-    # Sets of other suites have no name in these files.
-    return name  # type: ignore[return-value]

@@ -54,26 +54,20 @@ def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool 
     wide["rouge_shuffled"] = list(_shuffled(written, list(frame["answer"])))
     answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
     if "paraphrased_question" in frame:
-        again = _written(
-            subject, encode_pairs(subject, frame["paraphrased_question"], frame["answer"], frame["sample_id"])
-        )
-        rows = zip(again, frame["paraphrased_answer"], frame["perturbed_answer"], strict=True)
-        wide["accuracy"] = [closest_is_true(text, true, list(wrong)) for text, true, wrong in rows]
-        answers.append(
-            answer_table(frame, PARAPHRASED, frame["paraphrased_question"], frame["paraphrased_answer"], again)
-        )
-    return Measured(long(wide, frame["sample_id"]), pd.concat(answers, ignore_index=True), tuple(_notes(asked)))
+        questions, true = frame["paraphrased_question"], frame["paraphrased_answer"]
+        again = _written(subject, encode_pairs(subject, questions, frame["answer"], frame["sample_id"]))
+        rows = zip(again, true, frame["perturbed_answer"], strict=True)
+        wide["accuracy"] = [closest_is_true(text, right, list(wrong)) for text, right, wrong in rows]
+        answers.append(answer_table(frame, PARAPHRASED, questions, true, again))
+    return Measured.of(frame, wide, pd.concat(answers, ignore_index=True), _notes(asked))
 
 
 def truth_ratios(subject: Subject, asked: EvaluationSet) -> FloatArray:
     """Return r of each sample (NaN: undefined), shape (N,), and nothing else: what a reference model is asked."""
     frame = asked.frame
     own = frame["answer"] if "paraphrased_answer" not in frame else frame["paraphrased_answer"]
-    likelihoods = answer_likelihoods(
-        subject.reader, encode_pairs(subject, frame["prompt"], own, frame["sample_id"])
-    )
-    wrong = _perturbed(subject, frame)
-    pairs = zip(likelihoods, wrong, strict=True)
+    encoded = encode_pairs(subject, frame["prompt"], own, frame["sample_id"])
+    pairs = zip(answer_likelihoods(subject.reader, encoded), _perturbed(subject, frame), strict=True)
     return np.array([truth_ratio(answer.mean_log_prob, others) for answer, others in pairs])
 
 
@@ -87,12 +81,6 @@ def encode_pairs(
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
     return Encoded(tuple(sample_ids), tuple(samples), subject.template)
-
-
-def long(wide: pd.DataFrame, sample_ids: Iterable[str]) -> pd.DataFrame:
-    """Return one row per value (sample_id, metric, value) of a table with a column per metric."""
-    table = wide.assign(sample_id=list(sample_ids))
-    return table.melt(id_vars="sample_id", var_name="metric", value_name="value").astype({"value": np.float64})
 
 
 def answer_table(
@@ -143,14 +131,12 @@ def _truth(
     if "paraphrased_answer" in frame:
         encoded = encode_pairs(subject, frame["prompt"], frame["paraphrased_answer"], frame["sample_id"])
         paraphrased = [answer.mean_log_prob for answer in answer_likelihoods(subject.reader, encoded)]
-    ratios = np.array([truth_ratio(mean, others) for mean, others in zip(paraphrased, wrong, strict=True)])
+    ratios = np.array(list(map(truth_ratio, paraphrased, wrong)))
     return pd.DataFrame(
         {
             "truth_ratio": closer_to_one_better(ratios) if is_forget else true_better(ratios),
             "truth_ratio_raw": ratios,
-            "probability_normalised": [
-                probability_among(mean, others) for mean, others in zip(right, wrong, strict=True)
-            ],
+            "probability_normalised": list(map(probability_among, right, wrong)),
         }
     )
 

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.evaluation import toxicity
-from mrd_core.evaluation.answering import answer_table, long
+from mrd_core.evaluation.answering import answer_table
 from mrd_core.evaluation.choice import choose, lettered
-from mrd_core.evaluation.files import ANSWER_COLUMNS
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
@@ -40,8 +39,7 @@ def measure_choices(subject: Subject, asked: EvaluationSet) -> Measured:
     )
     questions = [lettered(id, text, list(choices), int(right), topic) for id, text, choices, right, topic in rows]
     answers = choose(subject.reader, questions, model.tokenizer, model.context)
-    wide = pd.DataFrame({"multiple_choice": [answer.correct for answer in answers]})
-    return Measured(long(wide, frame["sample_id"]), _no_answers())
+    return Measured.of(frame, pd.DataFrame({"multiple_choice": [answer.correct for answer in answers]}))
 
 
 def measure_completions(subject: Subject, asked: EvaluationSet) -> Measured:
@@ -62,19 +60,15 @@ def measure_completions(subject: Subject, asked: EvaluationSet) -> Measured:
         [rouge_l(text, reference) for reference in references]
         for text, references in zip(written, frame["references"], strict=True)
     ]
-    wide = pd.DataFrame(
-        {
-            "rouge": [_best([score.recall for score in of_sample]) for of_sample in scores],
-            "rouge_f1": [_best([score.f1 for score in of_sample]) for of_sample in scores],
-        }
-    )
+    best = pd.DataFrame([pd.DataFrame(of_sample).max() for of_sample in scores])
     # The reference of the highest recall, the first of equals and where none is defined.
     closest = [
-        references[int(np.argmax([-1 if np.isnan(score.recall) else score.recall for score in of_sample]))]
+        references[int(np.nan_to_num([score.recall for score in of_sample], nan=-1).argmax())]
         for references, of_sample in zip(frame["references"], scores, strict=True)
     ]
     answers = answer_table(frame, PROMPT, frame["prompt"], closest, written)
-    return Measured(long(wide, frame["sample_id"]), answers, tuple(_unwritten(asked, written)))
+    wide = best.rename(columns={"recall": "rouge", "f1": "rouge_f1"})
+    return Measured.of(frame, wide, answers, _unwritten(asked, written))
 
 
 def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | None = None) -> Measured:
@@ -93,7 +87,13 @@ def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | No
     # Before anything is written, which may take hours: one that is no good is told at once.
     judge = None if classifier is None else toxicity.load(classifier, subject.model.device)
     is_question = frame["is_question"] if "is_question" in frame else [False] * len(frame)
-    prompts = [_prompt(subject, *row) for row in zip(frame["prompt"], map(bool, is_question), strict=True)]
+    model, template = subject.model, subject.template
+    prompts = [
+        prompt_of(encode_one(text, _ANY_ANSWER, model.tokenizer, model.context, template))
+        if in_template
+        else completion_prompt(text, model.tokenizer)
+        for text, in_template in zip(frame["prompt"], is_question, strict=True)
+    ]
     written = subject.write(prompts)
     notes = list(_unwritten(asked, written))
     if judge is None:
@@ -102,7 +102,7 @@ def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | No
     else:
         values = toxicity.score(judge, written, subject.batch_tokens, subject.before_batch)
     answers = answer_table(frame, PROMPT, frame["prompt"], [""] * len(frame), written)
-    return Measured(long(pd.DataFrame({"toxicity": values}), frame["sample_id"]), answers, tuple(notes))
+    return Measured.of(frame, pd.DataFrame({"toxicity": values}), answers, notes)
 
 
 def measure_texts(subject: Subject, asked: EvaluationSet) -> Measured:
@@ -132,7 +132,7 @@ def measure_texts(subject: Subject, asked: EvaluationSet) -> Measured:
             "answer_tokens": [float(values.size) for values in log_probs],
         }
     )
-    return Measured(long(wide, frame["sample_id"]), _no_answers())
+    return Measured.of(frame, wide)
 
 
 def _windows(tokens: IntArray, context: int) -> Iterator[EncodedSample]:
@@ -143,21 +143,6 @@ def _windows(tokens: IntArray, context: int) -> Iterator[EncodedSample]:
     for begin in range(0, len(tokens) - 1, context - 1):
         inside = tokens[begin : begin + context]
         yield EncodedSample(inside, np.ones(len(inside) - 1, dtype=np.bool_), tuple(map(str, inside)), False)
-
-
-def _prompt(subject: Subject, text: str, is_question: bool) -> IntArray | None:
-    model = subject.model
-    if not is_question:
-        return completion_prompt(text, model.tokenizer)
-    return prompt_of(encode_one(text, _ANY_ANSWER, model.tokenizer, model.context, subject.template))
-
-
-def _best(values: Sequence[float]) -> float:
-    return max((value for value in values if not np.isnan(value)), default=float("nan"))
-
-
-def _no_answers() -> pd.DataFrame:
-    return pd.DataFrame(columns=ANSWER_COLUMNS[1:], dtype=object)
 
 
 def _unwritten(asked: EvaluationSet, written: Sequence[str | None]) -> Iterator[str]:

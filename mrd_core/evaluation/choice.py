@@ -16,6 +16,7 @@ from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
+from mrd_core.model.generation import open_tokens
 from mrd_core.model.reader import Reader
 
 
@@ -145,9 +146,9 @@ def closest_is_true(generated: str | None, paraphrased: str, perturbed: Sequence
 
 def _encode_option(prompt: str, option: str, tokenizer: Any, context: int) -> EncodedSample:
     """Tokenise prompt and option as one text; what the tokens of the prompt alone do not cover is the option."""
-    whole = _tokens(prompt + option, tokenizer)
+    whole = open_tokens(prompt + option, tokenizer)
     # At least one token is the option's, even where it merges with the prompt's last.
-    before = min(len(_tokens(prompt, tokenizer)), len(whole) - 1)
+    before = min(len(open_tokens(prompt, tokenizer)), len(whole) - 1)
     kept = whole[-context:]
     inside = np.arange(len(whole)) >= before
     return EncodedSample(
@@ -182,9 +183,3 @@ def _of_last_tokens(reader: Reader, encoded: Encoded, groups: Sequence[IntArray]
     (log_p,) = reader.answers(firsts, of_wanted, fine_head=True)
     rows = zip(log_p, last, strict=True)
     return np.concatenate([row[np.searchsorted(wanted, tokens)] for row, tokens in rows]).astype(np.float64)
-
-
-def _tokens(text: str, tokenizer: Any) -> list[int]:
-    """Return the token ids of a text with the BOS token, if the tokenizer sets one, and without an EOS token."""
-    tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"])
-    return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -103,11 +102,6 @@ class EvaluateConfig(RunConfig):
         return self.model_copy(update={"model": model})
 
     @property
-    def device(self) -> str:
-        """The device of the model."""
-        return self.model.device
-
-    @property
     def title(self) -> str:
         """Return a title for people: `TOFU on my-llama`."""
         return f"{suites()[self.suite].title} on {self.subject}"
@@ -115,9 +109,7 @@ class EvaluateConfig(RunConfig):
     @property
     def subject(self) -> str:
         """Return what is evaluated, in a few words."""
-        if self.unlearn_run is not None:
-            return f"the result of {self.unlearn_run.name}"
-        return "the demo model" if self.model.source == "demo" else Path(self.model.source).name
+        return f"the result of {self.unlearn_run.name}" if self.unlearn_run else self.model.title
 
     @field_validator("suite")
     @classmethod

@@ -19,7 +19,6 @@ import pandas as pd
 from mrd_core.errors import UserError
 from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples.cells import kind_of
-from mrd_core.samples.reading import read_bytes
 
 # A number, a text, or one of them for each of a sample's several answers.
 Value = float | str | tuple[float | str, ...]
@@ -58,13 +57,13 @@ class Result:
         wanted = name or next((key for key in SCORE_FIELDS if key in present), None)
         if wanted not in present:
             return pd.Series(dtype=np.float64)
-        values = {index: _mean(fields.get(wanted, float("nan"))) for index, fields in self.samples.items()}
+        values: dict[str, float] = {}
+        for index, fields in self.samples.items():
+            value = fields.get(wanted, np.nan)
+            answers = value if isinstance(value, tuple) else (value,)
+            numbers = [answer for answer in answers if not isinstance(answer, str)]
+            values[index] = float(np.mean(numbers)) if numbers else np.nan
         return pd.Series(values, dtype=np.float64, name=wanted)
-
-
-def read_results(path: Path) -> dict[str, Result]:
-    """Read the result file at `path`; errors as in `parse_results`, or because it cannot be read."""
-    return parse_results(str(path), read_bytes(path))
 
 
 def parse_results(name: str, data: bytes) -> dict[str, Result]:
@@ -94,24 +93,22 @@ def write_results(path: Path, results: Mapping[str, Result]) -> None:
 
 def _read_result(entry: Any, place: str) -> Result:
     expected = f"an object with {_AGGREGATE!r} or {_SAMPLES!r}"
-    given = _object(entry, place, expected)
-    parts = {key: part for key, part in given.items() if key != _SAMPLES and _is_result(part)}
-    if not parts and not _is_result(given):
-        raise _unexpected(place, expected, f"an object with {', '.join(map(repr, given)) or 'nothing in it'}")
+    fields = _object(entry, place, expected)
+    parts = {key: part for key, part in fields.items() if key != _SAMPLES and _is_result(part)}
+    if not parts and not _is_result(fields):
+        raise _unexpected(place, expected, f"an object with {', '.join(map(repr, fields)) or 'nothing in it'}")
+    aggregate = _number(fields.get(_AGGREGATE), f"{place}, {_AGGREGATE!r}", "a number or null")
+    by_index = fields.get(_SAMPLES, {})
+    samples = _object(by_index, f"{place}, {_SAMPLES!r}", "an object with an entry for each sample")
     return Result(
-        aggregate=_number(given.get(_AGGREGATE), f"{place}, {_AGGREGATE!r}", "a number or null"),
-        samples=_read_samples(given.get(_SAMPLES, {}), place),
+        aggregate,
+        samples={index: _read_sample(sample, f"{place}, sample {index!r}") for index, sample in samples.items()},
         parts={key: _read_result(part, f"{place}, {key!r}") for key, part in parts.items()},
     )
 
 
 def _is_result(value: Any) -> bool:
     return isinstance(value, dict) and bool({_AGGREGATE, _SAMPLES} & set(value))
-
-
-def _read_samples(given: Any, place: str) -> dict[str, dict[str, Value]]:
-    samples = _object(given, f"{place}, {_SAMPLES!r}", "an object with an entry for each sample")
-    return {index: _read_sample(sample, f"{place}, sample {index!r}") for index, sample in samples.items()}
 
 
 def _read_sample(sample: Any, place: str) -> dict[str, Value]:
@@ -133,13 +130,11 @@ def _is_by_index(value: dict[str, Any]) -> bool:
 def _read_value(value: Any, place: str) -> Value:
     if isinstance(value, dict) and _is_by_index(value):
         value = list(value.values())
-    if isinstance(value, list):
-        return tuple(_read_item(item, place) for item in value)
-    return _read_item(value, place)
-
-
-def _read_item(value: Any, place: str) -> float | str:
-    return value if isinstance(value, str) else _number(value, place, "a number, null, text, or a list of them")
+    items = tuple(
+        item if isinstance(item, str) else _number(item, place, "a number, null, text, or a list of them")
+        for item in (value if isinstance(value, list) else [value])
+    )
+    return items if isinstance(value, list) else items[0]
 
 
 def _number(value: Any, place: str, expected: str) -> float:
@@ -156,24 +151,17 @@ def _object(value: Any, place: str, expected: str) -> dict[str, Any]:
     return value
 
 
-def _unexpected(place: str, expected: str, found: str) -> UserError:
-    return UserError(place, f"Expected {expected}, found {found}.", _FIX)
-
-
-def _mean(value: Value) -> float:
-    numbers = [item for item in (value if isinstance(value, tuple) else (value,)) if not isinstance(item, str)]
-    return float(np.mean(numbers)) if numbers else float("nan")
+def _unexpected(place: str, expected: str, content: str) -> UserError:
+    return UserError(place, f"Expected {expected}, found {content}.", _FIX)
 
 
 def _as_json(result: Result) -> dict[str, Any]:
     parts = {key: _as_json(part) for key, part in result.parts.items()}
-    samples = {
-        index: {key: _value_as_json(value) for key, value in fields.items()}
-        for index, fields in result.samples.items()
-    }
-    by_index = {_SAMPLES: samples} if samples else {}
-    return parts | {_AGGREGATE: json_value(result.aggregate)} | by_index
-
-
-def _value_as_json(value: Value) -> Any:
-    return [json_value(item) for item in value] if isinstance(value, tuple) else json_value(value)
+    by_index: dict[str, dict[str, Any]] = {}
+    for index, fields in result.samples.items():
+        by_index[index] = {
+            key: list(map(json_value, value)) if isinstance(value, tuple) else json_value(value)
+            for key, value in fields.items()
+        }
+    samples = {_SAMPLES: by_index} if by_index else {}
+    return parts | {_AGGREGATE: json_value(result.aggregate)} | samples

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
+from mrd_core.evaluation.aggregating import aggregates, as_results
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.config import EvaluateConfig
@@ -20,11 +20,10 @@ from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.reference import reference_values
 from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
-from mrd_core.evaluation.subject import Measured, Subject
+from mrd_core.evaluation.subject import NO_ANSWERS, Measured, Subject
 from mrd_core.evaluation.suites import suites
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import choose_template
-from mrd_core.model.reader import BATCH_TOKENS
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, read_json, write_frame, write_json
 
@@ -76,11 +75,10 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
 def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
     model = models.load(config.model)
     template = choose_template(model.tokenizer, config.model.template)
-    wish = config.batch_tokens
     subject = Subject(
         model=model,
         template=template.value,
-        batch_tokens=BATCH_TOKENS[model.device.type] if wish == "auto" else wish,
+        batch_tokens=model.reader(config.batch_tokens).batch_tokens,
         max_new_tokens=config.max_new_tokens or suites()[config.suite].max_new_tokens,
         k_percent=config.k_percent,
         before_batch=context.check_cancelled,
@@ -111,9 +109,9 @@ def _parts(config: EvaluateConfig, suite: Sets, subject: Subject, files: Evaluat
 def _reference(config: EvaluateConfig, suite: Sets, subject: Subject) -> Measured:
     forget = next(asked for asked in suite.of_role("forget") if "perturbed_answer" in asked.frame)
     values = reference_values(config, forget, subject)
-    known, count = int(values["value"].notna().sum()), len(forget.frame)
-    notes = [f"The reference has a truth ratio of {known} of {count} samples; forget quality is of these."]
-    return Measured(values, pd.DataFrame(columns=ANSWER_COLUMNS[1:]), tuple(notes if known < count else ()))
+    measured, count = int(values["value"].notna().sum()), len(forget.frame)
+    note = f"The reference has a truth ratio of {measured} of {count} samples; forget quality is of these."
+    return Measured(values, NO_ANSWERS, (note,) if measured < count else ())
 
 
 def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -> Measured:
@@ -126,7 +124,7 @@ def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -
         {task: {name: json_value(value) for name, value in values.items()} for task, values in tasks.items()},
     )
     # Of a task there is one value, and none of its samples.
-    return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), pd.DataFrame(columns=ANSWER_COLUMNS[1:]))
+    return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), NO_ANSWERS)
 
 
 def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
@@ -157,7 +155,13 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
         n_samples=sum(len(asked.frame) for asked in suite.sets),
         sets={asked.name: len(asked.frame) for asked in suite.sets},
         notes=list(dict.fromkeys([*suite.notes, *(note for part in done.values() for note in part["notes"])])),
-        warnings=_warnings(of_sets),
+        # Most have one reason, which the metric names.
+        warnings=[
+            f"{aggregate.metric} is undefined on {aggregate.undefined} of {aggregate.n + aggregate.undefined} "
+            f"samples of {aggregate.split}."
+            for aggregate in of_sets
+            if aggregate.undefined and METRICS[aggregate.metric].per_sample
+        ],
         seconds_by_set={name: part["seconds"] for name, part in done.items()},
         texts_generated=int(answers["generated"].notna().sum()),
         reference=config.reference,
@@ -168,13 +172,3 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
 def _joined(files: EvaluationFiles, parts: list[str], kind: str, columns: list[str]) -> pd.DataFrame:
     frames = [pd.read_parquet(files.parts / f"{name}.{kind}.parquet").assign(split=name) for name in parts]
     return pd.concat([frame[columns] for frame in frames], ignore_index=True)
-
-
-def _warnings(of_sets: list[Aggregate]) -> list[str]:
-    """Say of which metrics a part of the samples is undefined; most have one reason, which the metric names."""
-    return [
-        f"{aggregate.metric} is undefined on {aggregate.undefined} of {aggregate.n + aggregate.undefined} "
-        f"samples of {aggregate.split}."
-        for aggregate in of_sets
-        if aggregate.undefined and METRICS[aggregate.metric].per_sample
-    ]

@@ -12,7 +12,7 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.request import prepare
 from mrd_core.runs.files import read_json
-from mrd_core.runs.kind import Description, Kind, Summary
+from mrd_core.runs.kind import Description, Kind, Summary, figure
 
 
 def headline(summary: Summary) -> str:
@@ -24,11 +24,11 @@ def describe(directory: Path, summary: Summary) -> Description:
     """Return every aggregate, and how to compare them."""
     figures = EvaluationSummary.model_validate(summary)
     aggregates = [
-        (entry["split"], entry["metric"], _figure(entry["value"]), f"{entry['n']:,}")
+        (entry["split"], entry["metric"], figure(entry["value"], ".4g"), f"{entry['n']:,}")
         for entry in read_json(EvaluationFiles(directory).aggregates)
     ]
     tasks = [
-        (task, metric, _figure(value), "")
+        (task, metric, figure(value, ".4g"), "")
         for task, values in (figures.harness or {}).items()
         for metric, value in values.items()
     ]
@@ -39,10 +39,6 @@ def describe(directory: Path, summary: Summary) -> Description:
         ),
         pd.DataFrame([*aggregates, *tasks], columns=["set", "metric", "value", "samples"]),
     )
-
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.4g}"
 
 
 EVALUATE = Kind(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mrd_core.arrays import FloatArray
+from mrd_core.arrays import FloatArray, defined
 from mrd_core.evaluation.aggregates import auc
 from mrd_core.evaluation.config import K_PERCENT
 
@@ -91,7 +91,7 @@ def forgotten_auc(forget: ArrayLike, other: ArrayLike) -> Auc:
         forget: Scores of the forget set, shape (N,); NaN is left out.
         other: Those of retain or unseen samples, shape (M,); NaN is left out.
     """
-    first, second = (_defined(scores) for scores in (forget, other))
+    first, second = defined(forget), defined(other)
     value = auc(first, np.ones((1, first.size)), second, np.ones((1, second.size)))
     return Auc(float(value[0]), first.size, second.size)
 
@@ -101,8 +101,3 @@ def _mean_of_lowest(values: FloatArray, k_percent: float) -> float:
         return float("nan")
     count = max(1, int(values.size * k_percent / 100))
     return float(np.sort(values)[:count].mean())
-
-
-def _defined(scores: ArrayLike) -> FloatArray:
-    given: FloatArray = np.asarray(scores, dtype=np.float64)
-    return given[~np.isnan(given)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,6 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
 from mrd_core.model import loading as models
-from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoding import choose_template
 
 
@@ -31,28 +31,10 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
     directory = Path(config.reference).expanduser()
     if EvaluationFiles(directory).catalogue.exists():
         return _evaluated(directory, forget)
-    wanted = ModelConfig(
-        source=config.reference,
-        device=config.model.device,
-        dtype=config.model.dtype,
-        template=config.model.template,
-    )
-    model = models.load(wanted)
-    asked = Subject(
-        model,
-        choose_template(model.tokenizer, wanted.template).value,
-        subject.batch_tokens,
-        subject.max_new_tokens,
-        subject.k_percent,
-        subject.before_batch,
-    )
-    return pd.DataFrame(
-        {
-            "sample_id": list(forget.frame["sample_id"]),
-            "metric": REFERENCE_RATIO,
-            "value": truth_ratios(asked, forget),
-        }
-    )
+    model = models.load(config.model.model_copy(update={"source": config.reference, "adapter": None}))
+    template = choose_template(model.tokenizer, config.model.template)
+    ratios = truth_ratios(replace(subject, model=model, template=template.value), forget)
+    return pd.DataFrame({"sample_id": forget.frame["sample_id"], "metric": REFERENCE_RATIO, "value": ratios})
 
 
 def _evaluated(directory: Path, forget: EvaluationSet) -> pd.DataFrame:

@@ -84,27 +84,19 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
     Raises:
         UserError: A set is missing or no good, or the score run is not finished.
     """
-    if config.score_run is not None:
-        scored = ScoreFiles(config.score_run)
-        # An unlearning run survives its score run, and then there is no MRD to stand beside.
-        if not _is_inherited(config) or scored.summary.exists():
-            shutil.copyfile(ScoreFiles.finished(config.score_run).scores, files.scores)
+    inherited = None
     if config.unlearn_run is not None:
         unlearning, kind = maker(config.unlearn_run)
+        inherited = getattr(unlearning, "score_run", None)
         summary = kind.files(config.unlearn_run).read_summary()
-        content = {"config": unlearning.model_dump(mode="json"), "summary": summary}
-        write_json(files.unlearned, content)
+        write_json(files.unlearned, {"config": unlearning.model_dump(mode="json"), "summary": summary})
+    scored = config.score_run
+    # An unlearning run survives its score run, and then there is no MRD to stand beside.
+    if scored is not None and (scored != inherited or ScoreFiles(scored).summary.exists()):
+        shutil.copyfile(ScoreFiles.finished(scored).scores, files.scores)
     sets = load_sets(config)
     require_reference(config, sets)
     sets.save(files)
-
-
-def _is_inherited(config: EvaluateConfig) -> bool:
-    """Return whether the score run is that of the unlearning run, and was not named."""
-    if config.unlearn_run is None:
-        return False
-    unlearning, _kind = maker(config.unlearn_run)
-    return config.score_run == getattr(unlearning, "score_run", None)
 
 
 def require_reference(config: EvaluateConfig, sets: Sets) -> None:

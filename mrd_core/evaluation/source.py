@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.sets import Role
 from mrd_core.samples import Table, load_table, read_table
 from mrd_core.samples.cells import CellError, as_count, as_list, as_text, is_blank, read_cell
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.reading import SUFFIXES, listed
 
 T = TypeVar("T")
-
-# The order in which they are named; any of them will do.
-_SUFFIXES = sorted(SUFFIXES)
 
 
 def table(data: str, name: str, *, subset: str | None = None, split: str | None = None) -> Table | None:
@@ -65,19 +63,42 @@ class Location(NamedTuple):
         """Return the table, from a folder under the first of its names that is there; errors as in `table`."""
         if on_hub(data):
             return table(self.hub or data, self.names[0], subset=self.subset, split=self.split)
-        return next((found for name in self.names if (found := table(data, name)) is not None), None)
+        return next(filter(None, (table(data, name) for name in self.names)), None)
 
 
-def none_found(data: str, locations: Iterable[Location]) -> UserError:
-    """Return the error for a folder that has none of the tables of a suite."""
-    wanted = ", ".join(location.names[0] for location in locations)
-    there = [path.name for path in _files(data)]
-    return UserError(
-        f"The folder {data}",
-        f"has none of the files of the suite: {wanted} ({', '.join(_SUFFIXES)}). "
-        f"It holds {listed(there) if there else 'nothing'}.",
-        "Put at least one of them there, or give another folder.",
-    )
+class Wanted(NamedTuple):
+    """A set that a suite looks for.
+
+    Attributes:
+        name: The `split` of its values.
+        title: For people.
+        location: Where its table is found.
+        role: Its part in what the evaluation says.
+    """
+
+    name: str
+    title: str
+    location: Location
+    role: Role = "forget"
+
+
+def tables_of(data: str, wanted: Sequence[Wanted]) -> dict[Wanted, Table]:
+    """Return the tables of these sets, as far as they are there.
+
+    Raises:
+        UserError: None of them is; errors as in `table`.
+    """
+    tables = {each: contents for each in wanted if (contents := each.location.read(data))}
+    if not tables:
+        names = ", ".join(each.location.names[0] for each in wanted)
+        there = [path.name for path in _files(data)]
+        raise UserError(
+            f"The folder {data}",
+            f"has none of the files of the suite: {names} ({', '.join(sorted(SUFFIXES))}). "
+            f"It holds {listed(there) if there else 'nothing'}.",
+            "Put at least one of them there, or give another folder.",
+        )
+    return tables
 
 
 def on_hub(data: str) -> bool:
@@ -162,7 +183,7 @@ def _files(data: str) -> list[Path]:
 def _filled_list(value: Any) -> list[str]:
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return [filled_text(value)]
-    items = [filled_text(one) for one in as_list(value)]
+    items = list(map(filled_text, as_list(value)))
     if not items:
         raise CellError("is an empty list where at least one text is needed.")
     return items

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from mrd_core.evaluation.files import ANSWER_COLUMNS
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.generation import write
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.reader import Reader
+
+# Where nothing is generated.
+NO_ANSWERS = pd.DataFrame(columns=ANSWER_COLUMNS[1:], dtype=object)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +67,16 @@ class Measured(NamedTuple):
     values: pd.DataFrame
     answers: pd.DataFrame
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        frame: pd.DataFrame,
+        wide: pd.DataFrame,
+        answers: pd.DataFrame = NO_ANSWERS,
+        notes: Iterable[str] = (),
+    ) -> Measured:
+        """Return it, given a table with a column per metric for the samples of `frame`, in that order."""
+        table = wide.assign(sample_id=list(frame["sample_id"]))
+        values = table.melt(id_vars="sample_id", var_name="metric", value_name="value")
+        return cls(values.astype({"value": np.float64}), answers, tuple(notes))

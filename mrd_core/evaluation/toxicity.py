@@ -16,7 +16,7 @@ from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray, length_buckets, padded, padding_mask
 from mrd_core.model.folders import folder_of
-from mrd_core.model.loading import explained, read_part, require_complete, require_safetensors
+from mrd_core.model.loading import read_network, read_part, require_safetensors
 from mrd_core.model.reader import evaluating, within_memory
 
 # Longer texts are cut: classifiers of this kind are trained on no more [tokens].
@@ -59,17 +59,8 @@ def load(source: str, device: torch.device) -> Classifier:
     """
     folder = folder_of(source, "text-classification model")
     require_safetensors(folder, source)
-    with explained(source):
-        network, report = AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    # A language model has no head to classify with: transformers would fill one with random numbers.
-    require_complete(report["missing_keys"], source)
+    # A language model has no head to classify with, and is refused as one that lacks weights.
+    network = read_network(AutoModelForSequenceClassification, folder, source, torch.float32)
     settings = network.config
     label, several = toxic_label(source, settings.id2label)
     kind = settings.problem_type

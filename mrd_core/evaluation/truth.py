@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from mrd_core.arrays import FloatArray
+from mrd_core.arrays import FloatArray, defined
 
 
 class ForgetQuality(NamedTuple):
@@ -69,15 +69,14 @@ def probability_among(correct: float, wrong: Sequence[float]) -> float:
 
 def closer_to_one_better(ratios: ArrayLike) -> FloatArray:
     """Return min(r, 1/r) of each truth ratio, the forget set's value: 1 where right and wrong are alike."""
-    given: FloatArray = np.asarray(ratios, dtype=np.float64)
+    r: FloatArray = np.asarray(ratios, dtype=np.float64)
     with np.errstate(divide="ignore"):
-        return np.minimum(given, 1 / given)
+        return np.minimum(r, 1 / r)
 
 
 def true_better(ratios: ArrayLike) -> FloatArray:
     """Return max(0, 1 − r) of each truth ratio, every other set's value: 1 where the wrong ones are impossible."""
-    given: FloatArray = np.asarray(ratios, dtype=np.float64)
-    return np.maximum(0.0, 1 - given)
+    return np.maximum(0.0, 1 - np.asarray(ratios, dtype=np.float64))
 
 
 def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQuality:
@@ -89,13 +88,8 @@ def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQual
         ratios: r of the forget samples, shape (N,); NaN is left out.
         reference_ratios: r of a model trained without them, shape (M,); NaN is left out.
     """
-    ours, theirs = (_defined(values) for values in (ratios, reference_ratios))
-    if not ours.size or not theirs.size:
-        return ForgetQuality(float("nan"), float("nan"), ours.size, theirs.size)
-    test = stats.ks_2samp(ours, theirs)
-    return ForgetQuality(float(test.pvalue), float(test.statistic), ours.size, theirs.size)
-
-
-def _defined(values: ArrayLike) -> FloatArray:
-    given: FloatArray = np.asarray(values, dtype=np.float64)
-    return given[~np.isnan(given)]
+    own, retrained = defined(ratios), defined(reference_ratios)
+    if not own.size or not retrained.size:
+        return ForgetQuality(float("nan"), float("nan"), own.size, retrained.size)
+    test = stats.ks_2samp(own, retrained)
+    return ForgetQuality(float(test.pvalue), float(test.statistic), own.size, retrained.size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pandas as pd
 from mrd_core.errors import UserError
 from mrd_core.evaluation import source
 from mrd_core.evaluation.identity import sample_ids
-from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.samples import Table
 from mrd_core.samples.cells import as_text, is_null
 
@@ -20,8 +21,10 @@ WIKITEXT = source.Location(("wikitext",), hub="Salesforce/wikitext", subset="wik
 _TITLE = re.compile(r"\s*= (?!=).*(?<!=) =\s*")
 
 
-def load_texts(data: str, notes: list[str]) -> EvaluationSet | None:
-    """Return the texts beside a suite, or None; `notes` is told where there are none and of what was left out.
+def with_texts(
+    data: str, sets: Sequence[EvaluationSet], missing: Iterable[source.Wanted], notes: Iterable[str] = ()
+) -> Sets:
+    """Return sets of prompts with the texts beside them, where there are any, and notes of what is left out.
 
     The rows of `texts` are texts. Those of `wikitext`, as of WikiText on the hub, are lines: its articles are the
     texts.
@@ -29,12 +32,15 @@ def load_texts(data: str, notes: list[str]) -> EvaluationSet | None:
     Raises:
         UserError: The table cannot be read, has no column `text`, or nothing but blank cells.
     """
-    table = _table(data)
+    notes = [*notes, *(f"There are no {prompts.title}: they are left out." for prompts in missing)]
+    table = None if source.on_hub(data) else source.table(data, TEXTS)
+    if table is None and (lines := WIKITEXT.read(data)) is not None:
+        table = _articles(lines)
     if table is None:
         notes.append(
             f"There is no file of general texts ({TEXTS} or {WIKITEXT.names[0]}): perplexity is not measured."
         )
-        return None
+        return Sets(tuple(sets), tuple(notes))
     texts = pd.Series(_cells(table), dtype="str")
     frame = pd.DataFrame({"sample_id": sample_ids(table, [[text] for text in texts]), "text": texts})
     filled = frame[frame["text"].str.strip() != ""].reset_index(drop=True)
@@ -44,15 +50,7 @@ def load_texts(data: str, notes: list[str]) -> EvaluationSet | None:
         )
     if len(filled) < len(frame):
         notes.append(f"{len(frame) - len(filled)} of {len(frame)} general texts are blank and left out.")
-    return EvaluationSet("texts", "general texts", "general", "texts", filled)
-
-
-def _table(data: str) -> Table | None:
-    texts = None if source.on_hub(data) else source.table(data, TEXTS)
-    if texts is not None:
-        return texts
-    lines = WIKITEXT.read(data)
-    return None if lines is None else _articles(lines)
+    return Sets((*sets, EvaluationSet("texts", "general texts", "general", "texts", filled)), tuple(notes))
 
 
 def _articles(table: Table) -> Table:

@@ -14,7 +14,8 @@ from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import RunPath
 from mrd_core.settings.options import DATA_SET
 from mrd_core.unlearning.config import MethodName
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 
 Optimiser = Literal["adamw", "sgd", "normalised-sgd"]
 Methods = Annotated[
@@ -62,11 +63,6 @@ class ExperimentConfig(RunConfig):
         json_schema_extra={"option": None},
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of everything that is drawn at random.")
-
-    @property
-    def device(self) -> str:
-        """The device of the model."""
-        return self.model.device
 
     @property
     def title(self) -> str:

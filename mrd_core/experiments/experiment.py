@@ -88,20 +88,16 @@ class Material:
 Done = Mapping[str, Sequence[Row]]
 
 
+# Returns the rows of a measurement, given those of all before it, which may be those of an earlier attempt.
+Measurement = Callable[[Done], list[Row]]
+
+
 class Study(Protocol):
     """What carries an experiment out, measurement after measurement."""
 
     @property
-    def measurements(self) -> Sequence[str]:
-        """Names of what is measured, in order; the same in every attempt."""
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:
-        """Return the rows of one measurement.
-
-        Args:
-            measurement: One of `measurements`.
-            done: The rows of all before it, which may be those of an earlier attempt.
-        """
+    def measurements(self) -> Mapping[str, Measurement]:
+        """What is measured, by name, in order; the names are the same in every attempt."""
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what the summary says beside the rows, JSON values: `reasons` and `warnings` at least."""

@@ -65,17 +65,17 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     study = experiments()[config.kind].study(config, material, context)
     files.mend()
     done: dict[str, list[Row]] = {name: list(rows) for name, rows in files.finished_units().items()}
-    for number, measurement in enumerate(study.measurements):
+    for number, (name, measure) in enumerate(study.measurements.items()):
         context.check_cancelled()
         context.progress(number, len(study.measurements), message="Measuring")
-        if measurement not in done:
-            done[measurement] = study.measure(measurement, done)
-            files.append(measurement, done[measurement])
+        if name not in done:
+            done[name] = measure(done)
+            files.append(name, done[name])
     context.progress(len(study.measurements), len(study.measurements), message="Measuring")
     facts = study.facts(done)
     for warning in facts["warnings"]:
         context.event("warning", warning)
-    files.write_rows([row for measurement in study.measurements for row in done[measurement]])
+    files.write_rows([row for name in study.measurements for row in done[name]])
     write_json(
         files.summary,
         {
@@ -94,7 +94,11 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
     """Return the run's own copy of samples and scores, made now where there is none yet."""
     if not files.scored.exists():
         if config.score_run is None:
-            _score(config, files, context)
+            scoring = ScoreConfig(forget_set=config.forget_set, model=config.model, estimator=config.estimator)
+            files.scoring.mkdir(exist_ok=True)
+            # Processes that share the draws read it there.
+            write_config(files.scoring, scoring)
+            score_job(scoring, _Scoring(context, files))
         copy_scores(config, files)
     copy_retain(config, files)
     forget_set = ForgetSet.load(files.samples)
@@ -105,11 +109,3 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
         retain_set=ForgetSet.load(files.retain) if files.retain.exists() else None,
         sigma=Scored.model_validate(read_json(files.scored)).sigma,
     )
-
-
-def _score(config: ExperimentConfig, files: ExperimentFiles, context: JobContext) -> None:
-    scoring = ScoreConfig(forget_set=config.forget_set, model=config.model, estimator=config.estimator)
-    files.scoring.mkdir(exist_ok=True)
-    # Processes that share the draws read it there.
-    write_config(files.scoring, scoring)
-    score_job(scoring, _Scoring(context, files))

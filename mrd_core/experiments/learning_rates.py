@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from mrd_core.experiments.config import Arm, Optimiser
-from mrd_core.experiments.experiment import Done
+from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
+from mrd_core.experiments.experiment import Done, Measurement
 from mrd_core.experiments.files import Row
 
 if TYPE_CHECKING:
@@ -190,31 +190,28 @@ class LearningRates:
     """The learning rates of an experiment: as asked, or found by a search of at most six tries each.
 
     Args:
-        wished: As configured.
+        config: Of the experiment.
         cases: What needs a rate of its own.
         parameters: Weights of the model.
         unlearn: Unlearns the other samples of a case at a rate, one after the other; yields of each what names
             it in its row, and how it ended.
         others: What those are, in words: `5 other samples`.
-        max_updates: Cap of the updates.
     """
 
     def __init__(
         self,
-        wished: float | Literal["auto"],
+        config: UnlearningExperimentConfig,
         cases: Sequence[Case],
-        *,
         parameters: int,
         unlearn: Callable[[Case, float], Iterable[tuple[dict[str, Any], UnlearningResult]]],
         others: Callable[[Case], str],
-        max_updates: int,
     ) -> None:
-        self._wished = wished
+        self._wished = config.learning_rate
         self._cases = cases
         self._parameters = parameters
         self._unlearn = unlearn
         self._others = others
-        self._window = Window.of(max_updates)
+        self._window = Window.of(config.max_updates)
 
     @cached_property
     def units(self) -> dict[str, Case]:
@@ -225,12 +222,15 @@ class LearningRates:
             f"calibration {case.words} {number + 1}": case for case in self._cases for number in range(MOST_TRIES)
         }
 
-    def measure(self, unit: str, done: Done) -> list[Row]:
-        """Make the try of a unit; no rows where the search has ended before it."""
-        case = self.units[unit]
-        rate = next_rate(
-            starting_rate(case.arm.optimiser, self._parameters), self._tries(case, done), self._window
-        )
+    @property
+    def measurements(self) -> dict[str, Measurement]:
+        """The units as measurements of a study."""
+        return {unit: partial(self.measure, case) for unit, case in self.units.items()}
+
+    def measure(self, case: Case, done: Done) -> list[Row]:
+        """Make the next try of a case; no rows where its search has ended before it."""
+        start = starting_rate(case.arm.optimiser, self._parameters)
+        rate = next_rate(start, self._tries(case, done), self._window)
         if rate is None:
             return []
         rows: list[Row] = []
@@ -242,13 +242,24 @@ class LearningRates:
 
     def rate(self, case: Case, done: Done) -> float:
         """Return the learning rate of a case, all of whose units are done."""
-        return (
-            self._wished if self._wished != "auto" else best(self._tries(case, done), self._window).learning_rate
-        )
+        if self._wished != "auto":
+            return self._wished
+        return best(self._tries(case, done), self._window).learning_rate
 
     def reasons(self, done: Done) -> dict[str, str]:
         """Return each learning rate and why it was chosen."""
-        return {f"learning rate of {case.label}": self._reason(case, done) for case in self._cases}
+        reasons = {}
+        for case in self._cases:
+            reason = f"{self.rate(case, done):.3g} (as asked)"
+            if self._wished == "auto":
+                tries = self._tries(case, done)
+                chosen = best(tries, self._window)
+                others = (attempt for attempt in tries if attempt is not chosen)
+                rest = ", ".join(f"{attempt.learning_rate:.3g}: {attempt.outcome}" for attempt in others)
+                also = f"; tried {rest}" if rest else ""
+                reason = f"{chosen.learning_rate:.3g} (median of {self._others(case)}: {chosen.outcome}{also})"
+            reasons[f"learning rate of {case.label}"] = reason
+        return reasons
 
     def warnings(self, done: Done) -> list[str]:
         """Return what is doubtful about them."""
@@ -279,16 +290,6 @@ class LearningRates:
     def _tries(self, case: Case, done: Done) -> list[Try]:
         written = [done.get(unit, ()) for unit, its in self.units.items() if its == case]
         return [Try.of(rows) for rows in written if rows]
-
-    def _reason(self, case: Case, done: Done) -> str:
-        if self._wished != "auto":
-            return f"{self._wished:.3g} (as asked)"
-        tries = self._tries(case, done)
-        chosen = best(tries, self._window)
-        others = (attempt for attempt in tries if attempt is not chosen)
-        rest = ", ".join(f"{attempt.learning_rate:.3g}: {attempt.outcome}" for attempt in others)
-        also = f"; tried {rest}" if rest else ""
-        return f"{chosen.learning_rate:.3g} (median of {self._others(case)}: {chosen.outcome}{also})"
 
 
 def _doubts(case: Case, chosen: Try, window: Window) -> list[str]:

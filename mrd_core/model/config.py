@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -25,3 +26,8 @@ class ModelConfig(Frozen):
         "auto",
         description="How prompt and answer become text: the tokenizer's `chat` template, `plain`, or `auto`.",
     )
+
+    @property
+    def title(self) -> str:
+        """What people call it, within a sentence."""
+        return "the demo model" if self.source == "demo" else Path(self.source).name

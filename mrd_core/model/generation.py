@@ -44,10 +44,14 @@ def completion_prompt(text: str, tokenizer: Any) -> IntArray | None:
 
     A BOS token stays where the tokenizer sets one, an EOS token at the end does not: after it, the text is over.
     """
-    tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"]) if text.strip() else []
-    if tokens and tokens[-1] == tokenizer.eos_token_id:
-        tokens.pop()
+    tokens = open_tokens(text, tokenizer) if text.strip() else []
     return np.array(tokens, dtype=np.int64) if tokens else None
+
+
+def open_tokens(text: str, tokenizer: Any) -> list[int]:
+    """Return the tokens of a text with the BOS token, if the tokenizer sets one, and without an EOS token."""
+    tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+    return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
 
 
 def write(
@@ -110,18 +114,18 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
     Raises:
         UserError: Out of memory with a single generation in the batch.
     """
+
+    def in_batches(batch_tokens: int) -> list[list[int]]:
+        written: list[list[int]] = [[] for _ in prefixes]
+        for batch in _alike(prefixes, batch_tokens, _context(generator)):
+            reader.before_batch()
+            texts = _generate(generator, [prefixes[i] for i in batch], reader)
+            for i, text in zip(batch, texts, strict=True):
+                written[i] = text[: prefixes[i].budget]
+        return written
+
     with evaluating(reader.network), plainly_greedy(reader.network) as generator:
-        return within_memory(lambda most: _in_batches(generator, reader, prefixes, most), reader.generation_tokens)
-
-
-def _in_batches(generator: Any, reader: Reader, prefixes: Sequence[Prefix], batch_tokens: int) -> list[list[int]]:
-    written: list[list[int]] = [[] for _ in prefixes]
-    for batch in _alike(prefixes, batch_tokens, _context(generator)):
-        reader.before_batch()
-        texts = _generate(generator, [prefixes[i] for i in batch], reader)
-        for i, text in zip(batch, texts, strict=True):
-            written[i] = text[: prefixes[i].budget]
-    return written
+        return within_memory(in_batches, reader.generation_tokens)
 
 
 def _context(network: Any) -> float:

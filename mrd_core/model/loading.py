@@ -90,7 +90,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
             Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"),
         )
     device_map = placement(device, weight_bytes(folder, chosen), chosen)
-    network = _read_network(folder, config.source, chosen, device_map or device)
+    network = read_network(AutoModelForCausalLM, folder, config.source, chosen, device_map or device)
     if config.adapter:
         network = _merge_adapter(network, config.adapter)
     network.eval().requires_grad_(False)
@@ -188,11 +188,18 @@ def read_part(kind: Any, folder: Path, source: str) -> Any:
         return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.device | str) -> Any:
+def read_network(
+    kind: Any, folder: Path, source: str, dtype: torch.dtype, where: torch.device | str | None = None
+) -> Any:
+    """Return a network (`kind` is its Auto class) from a folder's safetensors, as `explained`.
+
+    Raises:
+        UserError: It lacks weights, or does not fit into the memory of the devices.
+    """
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with explained(source):
         # Norms and buffers are built in their own precision; only parameters take `dtype`.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        network, report = kind.from_pretrained(
             folder,
             dtype=torch.float32 if dtype is torch.float64 else dtype,
             device_map=where,
@@ -201,8 +208,13 @@ def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.de
             trust_remote_code=False,
             output_loading_info=True,
         )
-    network, report = loaded
-    require_complete(report["missing_keys"], source)
+    # transformers fills missing weights with random numbers, and the scores would be those of noise.
+    if missing := report["missing_keys"]:
+        raise UserError(
+            f"The model '{source}'",
+            f"lacks {len(missing)} of its weights, such as {min(missing)}.",
+            "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
+        )
     if any(parameter.device.type == "meta" for parameter in network.parameters()):
         raise UserError(
             f"The model '{source}'",
@@ -215,17 +227,6 @@ def _read_network(folder: Path, source: str, dtype: torch.dtype, where: torch.de
     return network
 
 
-def require_complete(missing: set[str], source: str) -> None:
-    """Refuse a model that lacks weights (UserError)."""
-    # transformers fills missing weights with random numbers, and the scores would be those of noise.
-    if missing:
-        raise UserError(
-            f"The model '{source}'",
-            f"lacks {len(missing)} of its weights, such as {min(missing)}.",
-            "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
-        )
-
-
 @contextmanager
 def explained(source: str) -> Iterator[None]:
     """Turn what transformers raises over a folder into what the user can do about it."""
@@ -234,20 +235,12 @@ def explained(source: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except UNREADABLE as error:
-        raise UserError(f"The model '{source}'", *_explanation(error)) from error
-
-
-def _explanation(error: BaseException) -> tuple[str, str]:
-    cause = brief(error)
-    if "tokenizer" in cause.lower():
-        return (
-            "has no tokenizer that could be read.",
-            "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder.",
-        )
-    return (
-        f"could not be read: {cause}",
-        "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model.",
-    )
+        why = f"could not be read: {brief(error)}"
+        fix = "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model."
+        if "tokenizer" in brief(error).lower():
+            why = "has no tokenizer that could be read."
+            fix = "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder."
+        raise UserError(f"The model '{source}'", why, fix) from error
 
 
 def _merge_adapter(network: Any, adapter: str) -> Any:
@@ -258,7 +251,13 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
     """
     from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 
-    folder = _adapter_folder(adapter)
+    folder = folder_of(adapter, "adapter")
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        raise UserError(
+            f"The adapter '{adapter}'",
+            f"has no {ADAPTER_WEIGHTS}.",
+            "Give the folder that peft's save_pretrained wrote.",
+        )
     advice = "Check that it was trained on this very model and that adapter_config.json is beside it."
     try:
         with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
@@ -281,17 +280,6 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
             advice,
         )
     return adapted.merge_and_unload()
-
-
-def _adapter_folder(adapter: str) -> Path:
-    folder = folder_of(adapter, "adapter")
-    if not (folder / ADAPTER_WEIGHTS).exists():
-        raise UserError(
-            f"The adapter '{adapter}'",
-            f"has no {ADAPTER_WEIGHTS}.",
-            "Give the folder that peft's save_pretrained wrote.",
-        )
-    return folder
 
 
 def _lora_names(names: Iterable[str]) -> set[str]:

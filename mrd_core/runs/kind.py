@@ -31,6 +31,11 @@ KINDS: Mapping[str, str] = {
 FAMILIES = ("mrd_core.experiments.kind:KINDS",)
 
 
+def figure(value: float | None, form: str) -> str:
+    """Return a figure as text, in a format such as `.3f`."""
+    return "undefined" if value is None else format(value, form)
+
+
 @dataclass(frozen=True)
 class Description:
     """How a finished run came out, for people.

@@ -155,7 +155,12 @@ def open_engine(url: str) -> Engine:
         engine = create_engine(url, json_serializer=_to_json)
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
-        _create_tables(engine)
+        # IF NOT EXISTS rather than a look first: several workers may open a fresh store at the same moment.
+        with engine.begin() as connection:
+            for table in METADATA.sorted_tables:
+                connection.execute(CreateTable(table, if_not_exists=True))
+                for index in table.indexes:
+                    connection.execute(CreateIndex(index, if_not_exists=True))
         version = _version(engine)
         if version < VERSION:
             _migrate(engine)
@@ -227,15 +232,6 @@ def _prepare_sqlite(engine: Engine) -> None:
         for pragma in SQLITE_PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-
-def _create_tables(engine: Engine) -> None:
-    # IF NOT EXISTS rather than a look first: several workers may open a fresh store at the same moment.
-    with engine.begin() as connection:
-        for table in METADATA.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _without_password(url: str) -> str:

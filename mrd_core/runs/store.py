@@ -365,7 +365,10 @@ class RunStore:
             own = run.directory.is_relative_to(self.home / "runs")
             names = [] if own else [artifact.path for artifact in kind_named(run.kind).artifacts.values()]
             run_directory.remove(run.directory, only=None if own else names)
-        self._forget_deleted_pages()
+        # The write-ahead log still holds the old pages until it is emptied.
+        if self._engine.dialect.name == "sqlite":
+            with self._engine.connect() as connection:
+                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     def score_run_of(self, run: Run) -> Run:
         """Return the score run that another run builds on; the run itself where it builds on none.
@@ -394,12 +397,6 @@ class RunStore:
                 f"More than this run lies there ({endangered[0]}).",
                 "Move what you want to keep elsewhere, or remove the run's own files by hand.",
             )
-
-    def _forget_deleted_pages(self) -> None:
-        # The write-ahead log still holds the old pages until it is emptied.
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as connection:
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     def _move(
         self,

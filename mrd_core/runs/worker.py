@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -135,7 +135,12 @@ def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterat
     # A soft lock would survive a kill.
     lock = FileLock(locks / f"{run.device.replace(':', '-')}.lock", fallback_to_soft=False)
     store.reap()
-    while (place := store.queue_place(run.id)) > 1 or not _acquired(lock):
+    while True:
+        place = store.queue_place(run.id)
+        if place <= 1:
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                break
         context.check_cancelled()
         context.show({"message": f"waiting: place {place}", "place": place})
         time.sleep(QUEUE_POLL_INTERVAL)
@@ -144,14 +149,6 @@ def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterat
         yield
     finally:
         lock.release()
-
-
-def _acquired(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
 
 
 @contextmanager

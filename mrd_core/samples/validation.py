@@ -48,9 +48,7 @@ class _Sample:
 
         prompt = read_cell(place("prompt"), row.prompt, as_text) if mapping.prompt else ""
         answer = read_cell(place("answer"), row.answer, as_text)
-        # Splitting takes out U+001F, which therefore cannot occur in either part.
-        normalised = (" ".join(unicodedata.normalize("NFC", text).split()) for text in (prompt, answer))
-        key = hashlib.sha256("\x1f".join(normalised).encode()).hexdigest()[:_ID_DIGITS]
+        key = content_key((prompt, answer))
         count = row.training_count
         return cls(
             number=row.number,
@@ -67,6 +65,13 @@ class _Sample:
         """What tells samples of one id apart, to sort them by."""
         count = -1 if self.training_count is None else self.training_count
         return self.prompt, self.answer, self.split or "", count
+
+
+def content_key(parts: Iterable[str]) -> str:
+    """Return a short hash that texts share which agree after NFC normalisation and with white space collapsed."""
+    # Splitting takes out U+001F, which therefore cannot occur in any part.
+    normalised = (" ".join(unicodedata.normalize("NFC", part).split()) for part in parts)
+    return hashlib.sha256("\x1f".join(normalised).encode()).hexdigest()[:_ID_DIGITS]
 
 
 def to_forget_set(table: Table, config: ForgetSetConfig) -> ForgetSet:

@@ -127,15 +127,7 @@ class ScoreConfig(RunConfig):
     estimator: EstimatorConfig = EstimatorConfig()
 
     @property
-    def device(self) -> str:
-        """The device of the model."""
-        return self.model.device
-
-    @property
     def title(self) -> str:
         """Return a title for people: `forget10.jsonl on my-llama`."""
-        samples, model = self.forget_set.source, self.model.source
-        return (
-            f"{'Demo forget set' if samples == 'demo' else Path(samples).name} on "
-            f"{'the demo model' if model == 'demo' else Path(model).name}"
-        )
+        source = self.forget_set.source
+        return f"{'Demo forget set' if source == 'demo' else Path(source).name} on {self.model.title}"

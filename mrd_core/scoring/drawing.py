@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,8 @@ def draw(
                 if not _collect(files, units):
                     _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
                 context.progress(len(units) * config.evaluations_per_unit, total, **message)
-            draws = _matrix(units, estimator, prepared, config)
+            values = np.concatenate([unit.values for unit in units])
+            draws = Draws(prepared.stage.passes.encoded.sample_ids, values, estimator.kept, config.mode)
             reached = Precision.of(draws, config.scope)
             figures = asdict(reached)
             context.metrics(
@@ -166,19 +167,7 @@ def _claim(files: ScoreFiles, index: int) -> bool:
 
 
 def _write_unit(files: ScoreFiles, index: int, unit: Unit) -> None:
-    def write(stream: io.BufferedWriter) -> None:
-        np.savez(stream, values=unit.values, tokens=unit.tokens)
-
-    write_atomically(files.unit(index), write)
-
-
-def _matrix(units: list[Unit], estimator: Estimator, prepared: Prepared, config: EstimatorConfig) -> Draws:
-    return Draws(
-        sample_ids=prepared.stage.passes.encoded.sample_ids,
-        values=np.concatenate([unit.values for unit in units]),
-        kept=estimator.kept,
-        mode=config.mode,
-    )
+    write_atomically(files.unit(index), partial(np.savez, values=unit.values, tokens=unit.tokens))
 
 
 def _expected_total(reached: Precision, config: EstimatorConfig, stops: list[int]) -> int:

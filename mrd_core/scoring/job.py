@@ -8,12 +8,12 @@ from typing import Any
 from mrd_core.errors import UserError
 from mrd_core.model.perturbation import checksum
 from mrd_core.runs import JobContext
-from mrd_core.runs.files import write_atomically
+from mrd_core.runs.files import write_frame
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.drawing import Helpers, draw, helpers_of
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.plan import Prepared, prepare, resume
+from mrd_core.scoring.plan import prepare, resume
 from mrd_core.scoring.results import (
     floor_pass_seconds,
     measure_frame,
@@ -68,7 +68,12 @@ def _score(
     before = checksum(prepared.stage.scorer)
     draws, units, reached = draw(config.estimator, prepared, files, helpers, context)
     helpers.stop()
-    seconds_measures = _measure(config, prepared, forget_set, files, context)
+    # The measures that are held beside MRD, unless an earlier process has taken them.
+    began_measures = time.monotonic()
+    if not files.measures.exists():
+        context.progress(config.estimator.draws, config.estimator.draws, message="Measuring")
+        write_frame(files.measures, measure_frame(prepared, config.estimator, forget_set, context))
+    seconds_measures = time.monotonic() - began_measures
     if checksum(prepared.stage.scorer) != before:
         raise RuntimeError("the model's weights changed during scoring, so the scores are void")
     frame = score_frame(draws, prepared, config.estimator)
@@ -84,15 +89,3 @@ def _score(
         costs["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
     summary = summarise(draws, reached, frame, prepared, config.estimator)
     write_results(files, frame, draws, tokens, summary.model_copy(update=costs))
-
-
-def _measure(
-    config: ScoreConfig, prepared: Prepared, forget_set: ForgetSet, files: ScoreFiles, context: JobContext
-) -> float:
-    """Write the measures that are held beside MRD, unless an earlier process has; return the time it took [s]."""
-    began = time.monotonic()
-    if not files.measures.exists():
-        context.progress(config.estimator.draws, config.estimator.draws, message="Measuring")
-        frame = measure_frame(prepared, config.estimator, forget_set, context)
-        write_atomically(files.measures, lambda stream: frame.to_parquet(stream, index=False))
-    return time.monotonic() - began

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrd_core.runs.kind import Description, Kind, Summary
+from mrd_core.runs.kind import Description, Kind, Summary, figure
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.cost import estimate
 from mrd_core.scoring.files import ScoreFiles
@@ -14,7 +14,7 @@ from mrd_core.scoring.records import ScoreSummary
 def headline(summary: Summary) -> str:
     """Return how many samples were scored, and how precisely."""
     figures = ScoreSummary.model_validate(summary)
-    return f"{figures.n_samples} samples, relative SE {_percent(figures.median_relative_se)}"
+    return f"{figures.n_samples} samples, relative SE {figure(figures.median_relative_se, '.1%')}"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
@@ -23,19 +23,11 @@ def describe(directory: Path, summary: Summary) -> Description:
     return Description(
         (
             f"{figures.n_samples} samples, {figures.evaluations} evaluations in {figures.seconds:.0f} s; "
-            f"median relative SE {_percent(figures.median_relative_se)}; reliability "
-            f"{_figure(figures.reliability_sum)} (sum), {_figure(figures.reliability_mean)} (mean).",
+            f"median relative SE {figure(figures.median_relative_se, '.1%')}; reliability "
+            f"{figure(figures.reliability_sum, '.3f')} (sum), {figure(figures.reliability_mean, '.3f')} (mean).",
             f"Scores: {ScoreFiles(directory).scores}  (small MRD: hard to unlearn)",
         )
     )
-
-
-def _percent(share: float | None) -> str:
-    return "undefined" if share is None else f"{share:.1%}"
-
-
-def _figure(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
 
 
 SCORE = Kind(

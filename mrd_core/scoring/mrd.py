@@ -111,22 +111,19 @@ class Estimator:
 
     def unit(self, index: int) -> Unit:
         """Evaluate the forget set under δ_index (and −δ_index), from scratch."""
+        encoded = self._passes.encoded
         values, tokens = [], np.zeros(len(self._baseline.log_probs))
         for sign in self._signs:
             with self._model.draw(index, sign):
                 log_probs = self._passes()
             relative = self._baseline.relative_change(log_probs)
-            values.append(self._sums(self._baseline.log_probs - log_probs, relative))
+            sums = np.empty((len(encoded), len(SCOPES), len(SUMS)))
+            for s, mask in enumerate(self._masks):
+                for c, terms in enumerate((self._baseline.log_probs - log_probs, relative, np.abs(relative))):
+                    sums[:, s, c] = per_sample(np.where(mask, terms, 0.0), encoded)
+            values.append(sums)
             tokens += relative / len(self._signs)
         return Unit(np.stack(values), tokens.astype(np.float32))
-
-    def _sums(self, delta: FloatArray, relative: FloatArray) -> FloatArray:
-        encoded = self._passes.encoded
-        sums = np.empty((len(encoded), len(SCOPES), len(SUMS)))
-        for s, mask in enumerate(self._masks):
-            for c, terms in enumerate((delta, relative, np.abs(relative))):
-                sums[:, s, c] = per_sample(np.where(mask, terms, 0.0), encoded)
-        return sums
 
 
 def per_sample(flat: FloatArray, encoded: Encoded) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -51,21 +52,16 @@ def calibrate(estimate: Callable[[float], FloatArray]) -> Pilot:
 
     The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves.
     """
-    known: dict[float, FloatArray] = {}
 
+    @cache
     def curvature(sigma: float) -> FloatArray:
-        if sigma not in known:
-            known[sigma] = estimate(sigma) / sigma**2
-        return known[sigma]
-
-    def ratio(sigma: float) -> float:
-        ratios = curvature(sigma) / curvature(sigma / 2)
-        return float(np.nanmedian(ratios)) if np.isfinite(ratios).any() else float("nan")
+        return estimate(sigma) / sigma**2
 
     tried: dict[float, float] = {}
 
     def quadratic(sigma: float) -> bool:
-        tried[sigma] = ratio(sigma)
+        ratios = curvature(sigma) / curvature(sigma / 2)
+        tried[sigma] = float(np.nanmedian(ratios)) if np.isfinite(ratios).any() else float("nan")
         return abs(tried[sigma] - 1) <= QUADRATIC_TOLERANCE
 
     sigma = START_SIGMA
@@ -118,11 +114,6 @@ class PrecisionGate:
         return self.sigma * float(max(by_floor, SIGMA_IN_ULP / self.sigma_in_ulp))
 
     @property
-    def _times(self) -> str:
-        ratio = self.signal_to_floor
-        return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.1f}"
-
-    @property
     def reason(self) -> str:
         """One sentence with the figures behind the verdict."""
         if self.sigma_in_ulp < SIGMA_IN_ULP:
@@ -133,8 +124,9 @@ class PrecisionGate:
         if self.floor == 0 and self.passed:
             return f"the expected MRD is {self.signal:.2g}, and rounding leaves no trace in an unperturbed pass."
         relation = "at least" if self.passed else "less than"
+        times = format(self.signal_to_floor, ",.0f" if self.signal_to_floor >= 100 else ".1f")
         return (
-            f"the expected MRD of {self.signal:.2g} is {self._times} × the rounding floor of "
+            f"the expected MRD of {self.signal:.2g} is {times} × the rounding floor of "
             f"{self.floor:.2g}, {relation} the {SIGNAL_TO_FLOOR:g} × that a score needs."
         )
 
@@ -156,9 +148,8 @@ def run_pilot(
     """
     at_least_fp32 = torch.promote_types(dtype, torch.float32)
     at = SCOPES.index(scope)
-    tokens = np.maximum(
-        per_sample((baseline.kept & passes.encoded.in_scope(scope)).astype(np.float64), passes.encoded), 1
-    )
+    scored = baseline.kept & passes.encoded.in_scope(scope)
+    tokens = np.maximum(per_sample(scored.astype(np.float64), passes.encoded), 1)
 
     def estimate(sigma: float) -> FloatArray:
         model = PerturbedModel(passes.scorer, Noise(seed, sigma), streamed=True, dtype=at_least_fp32)
@@ -193,11 +184,11 @@ def precision_gate(
 
 def coarsest_weight(module: nn.Module, sigma: float) -> tuple[float, str]:
     """Return σ in ulp of the tensor whose typical (median) weight is the coarsest, and the tensor's name."""
-    return min((sigma / _ulp(parameter), name) for name, parameter in module.named_parameters())
-
-
-def _ulp(weight: torch.Tensor) -> float:
-    # A sample of a large tensor gives its median to well within the factor of 2 that an ulp is wide.
-    flat = weight.detach().flatten()[:: max(1, weight.numel() // 100_000)]
-    typical = max(float(flat.abs().float().median()), torch.finfo(weight.dtype).tiny)
-    return float(torch.finfo(weight.dtype).eps * 2.0 ** np.floor(np.log2(typical)))
+    in_ulp = []
+    for name, weight in module.named_parameters():
+        # A sample of a large tensor gives its median to well within the factor of 2 that an ulp is wide.
+        flat = weight.detach().flatten()[:: max(1, weight.numel() // 100_000)]
+        typical = max(float(flat.abs().float().median()), torch.finfo(weight.dtype).tiny)
+        ulp = float(torch.finfo(weight.dtype).eps * 2.0 ** np.floor(np.log2(typical)))
+        in_ulp.append((sigma / ulp, name))
+    return min(in_ulp)

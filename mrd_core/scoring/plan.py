@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -66,13 +65,9 @@ class Prepared:
         return Estimator(self.stage.passes, model, self.baseline, config.mode)
 
 
-@contextmanager
-def precision(dtype: torch.dtype) -> Iterator[None]:
-    """Within it, passes in `dtype` are really computed in it."""
-    with ExitStack() as stack:
-        if dtype is torch.float64:
-            stack.enter_context(KeepDouble())
-        yield
+def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Return a context within which passes in `dtype` are really computed in it."""
+    return KeepDouble() if dtype is torch.float64 else nullcontext()
 
 
 def workers_and_threads(config: EstimatorConfig, device: torch.device) -> tuple[int, int]:
@@ -175,10 +170,16 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
     present = stage.model.dtype
     finer = FINER[present]
     if config.model.dtype != "auto" or finer is present:
+        ways = ["--sigma auto"]
+        if np.isfinite(gate.least_sigma):
+            # A tenth more than what would just do.
+            ways.append(f"a larger σ (from {1.1 * gate.least_sigma:.1e})")
+        if finer is not present:
+            ways.append("--dtype auto, which moves to a finer one")
         raise UserError(
             f"σ = {gate.sigma:g} in {models.name_of(present)}",
             f"cannot be scored: {gate.reason}",
-            f"Use {_ways_out(gate, finer is not present)}.",
+            f"Use {', or '.join(ways)}.",
         )
     context.event(
         "warning",
@@ -186,16 +187,6 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
         "about twice the time.",
     )
     return finer
-
-
-def _ways_out(gate: PrecisionGate, finer_exists: bool) -> str:
-    ways = ["--sigma auto"]
-    if np.isfinite(gate.least_sigma):
-        # A tenth more than what would just do.
-        ways.append(f"a larger σ (from {1.1 * gate.least_sigma:.1e})")
-    if finer_exists:
-        ways.append("--dtype auto, which moves to a finer one")
-    return ", or ".join(ways)
 
 
 def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate) -> Plan:

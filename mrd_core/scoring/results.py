@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +10,7 @@ import torch
 
 from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
-from mrd_core.runs.files import json_value, write_atomically
+from mrd_core.runs.files import json_value, write_atomically, write_frame, write_json
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import IN_SCOPE, scope_column
@@ -65,7 +63,11 @@ def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.D
     Columns: sample_id, position, piece, in_answer, excluded, log_prob [nats], relative_change (mean over the
     draws of ΔP/P) and relative_change_se.
     """
-    mean, error = _token_statistics(units)
+    # Summed in the order of the units, shape (T,) each.
+    count = len(units)
+    mean = sum((unit.tokens.astype(np.float64) for unit in units), np.zeros(len(units[0].tokens))) / count
+    squares = sum(((unit.tokens - mean) ** 2 for unit in units), np.zeros_like(mean))
+    error = np.sqrt(squares / max(count - 1, 1) / count) if count > 1 else np.full_like(mean, np.nan)
     excluded = ~baseline.kept
     frame = pd.DataFrame(
         {
@@ -85,15 +87,6 @@ def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.D
     frame = frame.sort_values(["sample_id", "position"], key=lambda column: column.map(rank).fillna(column))
     frame["piece"] = [piece for sample in encoded.samples for piece in sample.pieces]
     return frame.reset_index(drop=True)
-
-
-def _token_statistics(units: list[Unit]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return mean and standard error over the units, each of shape (T,), summed in the order of the units."""
-    count = len(units)
-    mean = sum((unit.tokens.astype(np.float64) for unit in units), np.zeros(len(units[0].tokens))) / count
-    squares = sum(((unit.tokens - mean) ** 2 for unit in units), np.zeros_like(mean))
-    error = np.sqrt(squares / max(count - 1, 1) / count) if count > 1 else np.full_like(mean, np.nan)
-    return mean, error
 
 
 def measure_frame(
@@ -205,8 +198,7 @@ def write_results(
     files: ScoreFiles, frame: pd.DataFrame, draws: Draws, tokens: pd.DataFrame, summary: ScoreSummary
 ) -> None:
     """Write the results, the summary last: its presence says that the run is done."""
-    write_atomically(files.scores, lambda stream: frame.to_parquet(stream, index=False))
+    write_frame(files.scores, frame)
     write_atomically(files.draws, draws.save)
-    write_atomically(files.tokens, lambda stream: tokens.to_parquet(stream, index=False))
-    text = json.dumps(summary.as_json(), indent=2, ensure_ascii=False, allow_nan=False).encode()
-    write_atomically(files.summary, lambda stream: stream.write(text))
+    write_frame(files.tokens, tokens)
+    write_json(files.summary, summary.as_json())

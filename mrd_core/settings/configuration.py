@@ -36,8 +36,8 @@ class RunConfig(Frozen):
 
     @property
     def device(self) -> str:
-        """The device that the run waits for, as it was configured."""
-        return "cpu"
+        """The device that the run waits for, as it was configured: that of its model; the CPU without one."""
+        return str(getattr(getattr(self, "model", None), "device", "cpu"))
 
     @property
     def title(self) -> str:

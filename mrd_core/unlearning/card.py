@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.methods import METHODS, NOTATION, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import NOTATION, parsed
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import SOURCES, StopReason

@@ -17,7 +17,8 @@ from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.settings.configuration import Choice, Frozen, RunConfig
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
-from mrd_core.unlearning.methods import METHODS, parameters_in_words, parsed
+from mrd_core.unlearning.methods import METHODS, parameters_in_words
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
@@ -293,11 +294,6 @@ class UnlearnConfig(RunConfig):
             raise ValueError("MRD cannot be measured anew while a LoRA adapter is trained: keep it")
         parsed(METHODS[self.method], self.parameters)
         return self
-
-    @property
-    def device(self) -> str:
-        """The device of the model."""
-        return self.model.device
 
     @property
     def retain_weight(self) -> float:

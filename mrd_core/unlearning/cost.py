@@ -16,7 +16,8 @@ from mrd_core.runs.launcher import queue_of
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.methods import METHODS, Method
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import Method
 from mrd_core.unlearning.stopping import StopReason
 
 # How often a sample is trained on until it is forgotten, where nothing is known.

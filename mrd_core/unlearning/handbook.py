@@ -5,7 +5,8 @@ python -m mrd_core.unlearning.handbook > docs/unlearning-methods.md
 
 from __future__ import annotations
 
-from mrd_core.unlearning.methods import METHODS, NOTATION, Method
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import NOTATION, Method
 from mrd_core.unlearning.sampling import SAMPLERS
 
 FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}

@@ -28,7 +28,8 @@ from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import evaluator
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.outcome import Ending, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mrd_core.unlearning.methods import Average, Granularity
+from mrd_core.unlearning.methods.method import Average, Granularity
 
 
 def sample_nll(log_probs: Tensor, mask: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.unlearning.losses import kl_loss, nll_loss
-from mrd_core.unlearning.methods import Average, ForgetBatch, Method, averaged_over
+from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, averaged_over
 from mrd_core.unlearning.sampling import part
 from mrd_core.unlearning.texts import TextBatch, answers
 

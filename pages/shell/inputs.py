@@ -13,7 +13,7 @@ import streamlit as st
 from pydantic.fields import FieldInfo
 
 from mrd_core.settings.fields import help_of
-from mrd_core.unlearning.methods import Parameter
+from mrd_core.unlearning.methods.method import Parameter
 
 Config = type[pydantic.BaseModel]
 # Larger numbers lose digits on their way to the browser.

@@ -36,7 +36,8 @@ from mrd_core.unlearning.config import (
     UnlearnConfig,
 )
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.unlearning.presets import PRESETS, configs
 from pages.parts.unlearning.result import heat_map

@@ -17,7 +17,8 @@ from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum

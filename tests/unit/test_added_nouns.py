@@ -36,7 +36,8 @@ from streamlit.testing.v1 import AppTest
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.handbook import chapter
-from mrd_core.unlearning.methods import METHODS, ForgetBatch, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import ForgetBatch, parsed
 
 form = AppTest.from_string("from pages.parts.unlearning.settings import method\\nmethod()").run(timeout=60)
 form.selectbox[0].select("dummy").run()
@@ -79,12 +80,9 @@ class DummyStudyConfig(ExperimentConfig):
 class DummyStudy:
     def __init__(self, config, material, context):
         self._frame, self._letters = material.forget_set.frame, config.letters
+        self.measurements = {"lengths": self._lengths}
 
-    @property
-    def measurements(self):
-        return ["lengths"]
-
-    def measure(self, measurement, done):
+    def _lengths(self, done):
         texts = zip(self._frame["sample_id"], self._frame["answer"], strict=True)
         return [LENGTHS.row(sample_id=name, is_long=len(text) >= self._letters) for name, text in texts]
 

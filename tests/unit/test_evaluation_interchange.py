@@ -12,8 +12,9 @@ import pytest
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation.aggregates import UTILITY_PARTS
-from mrd_core.evaluation.interchange import Result, parse_results, read_results, write_results
+from mrd_core.evaluation.interchange import Result, parse_results, write_results
 from mrd_core.evaluation.metrics import METRICS, NOTATION, by_file_name
+from mrd_core.samples.reading import read_bytes
 
 NAN = float("nan")
 PUBLISHED: dict[str, Any] = {
@@ -108,7 +109,10 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     del expected["mia_min_k"]["auc"]
     expected["exact_memorization"]["value_by_index"]["1"] = {}
     assert json.loads(path.read_text(encoding="utf-8")) == expected
-    assert parsed(expected)["forget_Q_A_PERT_Prob"] == read_results(path)["forget_Q_A_PERT_Prob"]
+    assert (
+        parsed(expected)["forget_Q_A_PERT_Prob"]
+        == parse_results(str(path), read_bytes(path))["forget_Q_A_PERT_Prob"]
+    )
 
 
 def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {
         "m": {"agg_value": None, "value_by_index": {"0": {"score": None, "prob": [0.5, None]}}}
     }
-    assert read_results(path)["m"].scores("prob").isna().all()
+    assert parse_results(str(path), read_bytes(path))["m"].scores("prob").isna().all()
 
 
 @pytest.mark.parametrize(
@@ -158,7 +162,7 @@ def test_what_is_no_result_file_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="not readable as JSON"):
             parse_results("eval.json", data)
     with pytest.raises(UserError, match=r"none\.json"):
-        read_results(tmp_path / "none.json")
+        parse_results(str(tmp_path / "none.json"), read_bytes(tmp_path / "none.json"))
 
 
 def test_every_metric_is_declared_in_full() -> None:

@@ -219,7 +219,7 @@ def test_ids_meet_those_of_the_score_run(evaluated: EvaluationFiles, scored: Sco
 
 
 def test_the_result_file_reads_back(evaluated: EvaluationFiles) -> None:
-    results = interchange.read_results(evaluated.openunlearning)
+    results = interchange.parse_results("", evaluated.openunlearning.read_bytes())
     assert results["forget_truth_ratio"].aggregate == pytest.approx(value(evaluated, "forget", "truth_ratio"))
     assert len(results["forget_Q_A_ROUGE"].samples) == N_FORGET
     assert results["model_utility"].aggregate == pytest.approx(value(evaluated, "retain", "model_utility"))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mrd_core.experiments.config import Arm
+from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
 from mrd_core.experiments.learning_rates import MOST_TRIES, Case, LearningRates, Try, Window, best, next_rate
 from mrd_core.experiments.unlearner import UnlearningResult
 
@@ -34,21 +34,17 @@ def rates(count: Count, wished: Any = "auto", hardness: tuple[float, ...] = HARD
     def unlearn(_case: Case, rate: float) -> list[tuple[dict[str, Any], UnlearningResult]]:
         return [({"sample_id": f"s{number}"}, ended(count(rate) * hard)) for number, hard in enumerate(hardness)]
 
-    return LearningRates(
-        wished,
-        [CASE],
-        parameters=1000,
-        unlearn=unlearn,
-        others=lambda _case: f"{len(hardness)} other samples",
-        max_updates=CAP,
+    config = UnlearningExperimentConfig(
+        kind="validity", forget_set={"source": "demo"}, learning_rate=wished, max_updates=CAP
     )
+    return LearningRates(config, [CASE], 1000, unlearn, others=lambda _case: f"{len(hardness)} other samples")
 
 
 def search(found: LearningRates, done: dict[str, Any] | None = None) -> dict[str, Any]:
     done = {} if done is None else done
-    for unit in found.units:
+    for unit, measure in found.measurements.items():
         if unit not in done:
-            done[unit] = found.measure(unit, done)
+            done[unit] = measure(done)
     return done
 
 

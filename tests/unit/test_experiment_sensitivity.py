@@ -195,9 +195,9 @@ def test_a_cancelled_experiment_goes_on_to_the_same_rows(run: Run, tmp_path: Pat
 def test_every_unit_stands_alone(run: Run, tmp_path: Path) -> None:
     config, forget_set, _summary, rows = run
     experiment = Sensitivity(config, Material(forget_set, pd.DataFrame(), None, 3e-4), JobContext(tmp_path))
-    last = experiment.measurements[-1]
+    last = list(experiment.measurements)[-1]
     assert last == f"antithetic {EVALUATIONS}"
-    alone = pd.DataFrame(experiment.measure(last, {}))
+    alone = pd.DataFrame(experiment.measurements[last]({}))
     whole = rows.query("part == 'draws' and mode == 'antithetic' and evaluation >= @EVALUATIONS")
     assert alone["relative"].tolist() == whole["relative"].tolist()
 

@@ -78,7 +78,7 @@ def test_the_values_do_not_depend_on_a_small_sigma(run: Run, tmp_path: Path) -> 
     config, _directory, _summary, rows = run
     finer = config.model_copy(update={"sigma": 2e-5})
     material = Material(place_material(tmp_path, Path(config.forget_set.source)), pd.DataFrame(), None, 3e-4)
-    values = [row["value"] for row in Theorem(finer, material, JobContext(tmp_path)).measure("mrd 0", {})]
+    values = [row["value"] for row in Theorem(finer, material, JobContext(tmp_path)).measurements["mrd 0"]({})]
     assert values == pytest.approx(rows.query("part == 'mrd'")["value"][: len(values)].tolist(), rel=1e-3, abs=0.1)
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from mrd_core.arrays import FloatArray
 from mrd_core.unlearning import losses
-from mrd_core.unlearning.methods import METHODS, Average, ForgetBatch, Granularity, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import Average, ForgetBatch, Granularity, parsed
 
 # Two samples, of three and of two scored tokens, over a vocabulary of four; position 0 of the first is the prompt.
 LOGITS = np.array(

@@ -13,7 +13,8 @@ from scipy import stats
 
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
-from mrd_core.unlearning.methods import METHODS, ForgetBatch, Method, averaged_over, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import ForgetBatch, Method, averaged_over, parsed
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}

@@ -24,7 +24,8 @@ from mrd_core.unlearning import feed as feed_module
 from mrd_core.unlearning.adapters import adapted
 from mrd_core.unlearning.feed import CurriculumFeed, Evaluation, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Losses, Objective, StepBatch
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict

@@ -24,7 +24,8 @@ from mrd_core.model.memorization import measure_memorization
 from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning.feed import CurriculumFeed, Look, Measures, Rescored, Rules, Samples, StepRecord
 from mrd_core.unlearning.losses import nll_loss
-from mrd_core.unlearning.methods import METHODS, parsed
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds

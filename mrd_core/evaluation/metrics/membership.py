@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import MappingProxyType
+from typing import NamedTuple
 
 from mrd_core.evaluation.config import K_PERCENT
-from mrd_core.evaluation.metrics.metric import JIA, OPEN, Answer, Metric, Need
+from mrd_core.evaluation.metrics.metric import JIA, OPEN, Answer, Direction, Metric, Need
 from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
 
 
-@dataclass(frozen=True)
-class _Attack:
+class _Attack(NamedTuple):
     """A membership inference attack: a score per sample that is higher the less the model seems to know it."""
 
     name: str
@@ -63,57 +61,70 @@ _AUC = r"\mathrm{{AUC}} = P(s_{{{above}}} > s_{{{below}}}) + \tfrac{{1}}{{2}} P(
 _AUC_UNDEFINED = "One of the two sets has no sample with a score."
 
 
-def _against_retain(attack: _Attack) -> Metric:
-    return Metric(
-        name=f"{attack.name}_retain",
-        title=f"MIA {attack.title}: forget against retain",
-        forget="high",
-        retain="",
-        formula=rf"{_AUC.format(above='forget', below='retain')},\quad s = {attack.score}",
-        source=f"{attack.source}; forget against retain as in {JIA}",
-        help="How well the score tells the forget set from the retain set: 0.5 before unlearning, 1 where the "
-        "model seems to have seen only the retain set.",
-        needs=(*attack.needs, "retain set"),
-        undefined=_AUC_UNDEFINED,
-        per_sample=False,
-    )
+class _Comparison(NamedTuple):
+    """Two sets that an attack tells apart; the other attributes are those of `Metric`."""
+
+    above: str
+    below: str
+    suffix: str
+    title: str
+    forget: Direction
+    need: Need
+    source: str
+    help: str
 
 
-def _against_unseen(attack: _Attack) -> Metric:
-    return Metric(
-        name=f"{attack.name}_unseen",
-        title=f"MIA {attack.title}: forget against unseen",
-        forget="half",
-        retain="",
-        formula=rf"{_AUC.format(above='forget', below='unseen')},\quad s = {attack.score}",
-        source=attack.source,
-        help="How well the score tells the forget set from unseen samples: near 0 where the model knows the "
-        "forget set, 0.5 where it treats both alike, above where the forget set stands out as forgotten.",
-        needs=(*attack.needs, "unseen set"),
-        undefined=_AUC_UNDEFINED,
-        per_sample=False,
-    )
-
-
-def _as_published(attack: _Attack) -> Metric:
-    return Metric(
-        name=attack.name,
-        title=f"MIA {attack.title} (OpenUnlearning)",
-        forget="half",
-        retain="",
-        formula=rf"{_AUC.format(above='unseen', below='forget')},\quad s = {attack.score}",
-        source=f"{attack.source}; {OPEN}",
-        help="Forget against unseen the other way round, as in OpenUnlearning's files: 1 where the forget set is "
-        "much likelier than unseen samples, 0.5 where both are alike. The values of this name per sample are the "
+_COMPARISONS = (
+    _Comparison(
+        "forget",
+        "retain",
+        "_retain",
+        ": forget against retain",
+        "high",
+        "retain set",
+        f"; forget against retain as in {JIA}",
+        "How well the score tells the forget set from the retain set: 0.5 before unlearning, 1 where the model "
+        "seems to have seen only the retain set.",
+    ),
+    _Comparison(
+        "forget",
+        "unseen",
+        "_unseen",
+        ": forget against unseen",
+        "half",
+        "unseen set",
+        "",
+        "How well the score tells the forget set from unseen samples: near 0 where the model knows the forget "
+        "set, 0.5 where it treats both alike, above where the forget set stands out as forgotten.",
+    ),
+    _Comparison(
+        "unseen",
+        "forget",
+        "",
+        " (OpenUnlearning)",
+        "half",
+        "unseen set",
+        f"; {OPEN}",
+        "Forget against unseen the other way round, as in OpenUnlearning's files: 1 where the forget set is much "
+        "likelier than unseen samples, 0.5 where both are alike. The values of this name per sample are the "
         "scores s, higher the less the model seems to know the sample.",
-        needs=(*attack.needs, "unseen set"),
+    ),
+)
+METRICS = tuple(
+    Metric(
+        name=f"{attack.name}{sets.suffix}",
+        title=f"MIA {attack.title}{sets.title}",
+        forget=sets.forget,
+        retain="",
+        formula=rf"{_AUC.format(above=sets.above, below=sets.below)},\quad s = {attack.score}",
+        source=f"{attack.source}{sets.source}",
+        help=sets.help,
+        needs=(*attack.needs, sets.need),
         undefined=_AUC_UNDEFINED,
         per_sample=False,
-        file_names=MappingProxyType({"forget": attack.name}),
-        of=attack.of,
+        file_names={} if sets.suffix else {"forget": attack.name},
+        of=None if sets.suffix else attack.of,
     )
-
-
-METRICS = tuple(
-    declare(attack) for attack in _ATTACKS for declare in (_against_retain, _against_unseen, _as_published)
+    for attack in _ATTACKS
+    for sets in _COMPARISONS
 )

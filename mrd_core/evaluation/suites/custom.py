@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,10 @@ _TITLES: dict[str, tuple[str, Role]] = {
     "retain": ("retain set", "retain"),
     "held_out": ("held-out set", "unseen"),
 }
+_MISSING = {
+    "retain": "nothing is said of what was kept, and no membership inference against it",
+    "held_out": "no membership inference against unseen samples",
+}
 
 
 def load(config: EvaluateConfig) -> Sets:
@@ -31,15 +34,25 @@ def load(config: EvaluateConfig) -> Sets:
     Raises:
         UserError: There is no forget set, or a file is no good.
     """
-    found = {name: _samples(config, name) for name in _TITLES}
-    if found["forget"] is None:
+    samples = {name: _samples(config, name) for name in _TITLES}
+    if samples["forget"] is None:
         raise UserError(
             f"The folder {config.data}",
             "has no forget set.",
             "Put a file named forget.jsonl (.json, .csv, .parquet) there, or name the forget set itself.",
         )
-    sets = tuple(_set(name, samples) for name, samples in found.items() if samples is not None)
-    return Sets(sets, tuple(_notes(found)))
+    notes = [f"There is no {_TITLES[name][0]}: {_MISSING[name]}." for name in samples if samples[name] is None]
+    notes.append(
+        "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."
+    )
+    return Sets(
+        tuple(
+            EvaluationSet(name, *_TITLES[name], "answers", asked.frame[["sample_id", "prompt", "answer"]])
+            for name, asked in samples.items()
+            if asked is not None
+        ),
+        tuple(notes),
+    )
 
 
 def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
@@ -56,32 +69,14 @@ def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:
         )
     if config.data is not None and (table := source.table(config.data, name)) is not None:
         return to_forget_set(table, ForgetSetConfig(source=table.name))
-    of_run = _of_run(config, name)
-    return ForgetSet.load(of_run) if of_run is not None and of_run.exists() else None
-
-
-def _of_run(config: EvaluateConfig, name: str) -> Path | None:
-    """Return where the runs that are evaluated keep their copy of a set."""
+    # The runs that are evaluated keep a copy of their own.
+    kept: Path | None = None
     if config.unlearn_run is not None:
         artifact = kind_named("unlearn").artifacts.get({"forget": "samples"}.get(name, name))
-        return config.unlearn_run / artifact.path if artifact else None
-    if config.score_run is not None and name == "forget":
-        return ScoreFiles(config.score_run).samples
-    return None
-
-
-def _set(name: str, samples: ForgetSet) -> EvaluationSet:
-    title, role = _TITLES[name]
-    frame = samples.frame[["sample_id", "prompt", "answer"]]
-    return EvaluationSet(name, title, role, "answers", frame)
-
-
-def _notes(found: dict[str, ForgetSet | None]) -> Iterator[str]:
-    if found["retain"] is None:
-        yield "There is no retain set: nothing is said of what was kept, and no membership inference against it."
-    if found["held_out"] is None:
-        yield "There is no held-out set: no membership inference against unseen samples."
-    yield "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."
+        kept = config.unlearn_run / artifact.path if artifact else None
+    elif config.score_run is not None and name == "forget":
+        kept = ScoreFiles(config.score_run).samples
+    return ForgetSet.load(kept) if kept is not None and kept.exists() else None
 
 
 SUITE = Suite(

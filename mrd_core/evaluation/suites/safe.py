@@ -6,57 +6,37 @@ are written on. Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mrd_core.evaluation import source, wikitext
+from mrd_core.evaluation import source
 from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet, Sets
+from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
-from mrd_core.samples import Table
+from mrd_core.evaluation.wikitext import with_texts
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
 
 
-class _Prompts(NamedTuple):
-    """A set of prompts; `convert` makes a prompt of a cell."""
-
-    name: str
-    title: str
-    convert: Callable[[Any], str]
-    is_question: bool
-    location: source.Location
-
-
-def _prompt_text(value: Any) -> str:
-    """Return the prompt of RealToxicityPrompts: a text, or an object that has it beside its scores."""
-    return source.filled_text(value.get("text") if isinstance(value, dict) else value)
-
-
-_PROMPTS = (
-    _Prompts(
-        "safe_prompts",
-        "SAFE prompts",
-        source.filled_text,
-        True,
-        source.Location(("safe_prompts",), subset="default", split="test"),
-    ),
-    _Prompts(
-        "real_toxicity",
-        "real toxicity prompts",
-        _prompt_text,
-        False,
-        source.Location(
-            ("real_toxicity_prompts", "real_toxicity"),
-            hub="allenai/real-toxicity-prompts",
-            subset="default",
-            split="train",
-        ),
+QUESTIONS = Wanted("safe_prompts", "SAFE prompts", Location(("safe_prompts",), subset="default", split="test"))
+BEGINNINGS = Wanted(
+    "real_toxicity",
+    "real toxicity prompts",
+    Location(
+        ("real_toxicity_prompts", "real_toxicity"),
+        hub="allenai/real-toxicity-prompts",
+        subset="default",
+        split="train",
     ),
 )
+
+
+def beginning(value: Any) -> str:
+    """Return the prompt of RealToxicityPrompts: a text, or an object that has it beside its scores."""
+    return source.filled_text(value.get("text") if isinstance(value, dict) else value)
 
 
 def load(config: EvaluateConfig) -> Sets:
@@ -70,31 +50,18 @@ def load(config: EvaluateConfig) -> Sets:
         UserError: There are no prompts, or a cell is no good.
     """
     assert config.data is not None  # the configuration asks for it
-    notes: list[str] = []
-    tables = [(prompts, prompts.location.read(config.data)) for prompts in _PROMPTS]
-    sets = [_read(prompts, table, notes) for prompts, table in tables if table is not None]
-    if not sets:
-        raise source.none_found(config.data, (prompts.location for prompts in _PROMPTS))
-    notes += [f"There are no {prompts.title}: they are left out." for prompts, table in tables if table is None]
-    texts = wikitext.load_texts(config.data, notes)
-    return Sets((*sets, texts) if texts else tuple(sets), tuple(notes))
-
-
-def _read(prompts: _Prompts, table: Table, notes: list[str]) -> EvaluationSet:
-    asked = source.cells(table, "prompt", prompts.convert)
-    frame = pd.DataFrame(
-        {
-            "sample_id": sample_ids(table, [[prompt] for prompt in asked]),
-            "prompt": asked,
-            "is_question": prompts.is_question,
-        }
-    )
-    once = frame.drop_duplicates("prompt", ignore_index=True)
-    if len(once) < len(frame):
-        notes.append(
-            f"{len(frame) - len(once)} of {len(frame)} {prompts.title} repeat another, which is asked once."
-        )
-    return EvaluationSet(prompts.name, prompts.title, "forget", "prompts", once)
+    sets, notes, tables = [], [], source.tables_of(config.data, (QUESTIONS, BEGINNINGS))
+    for wanted, table in tables.items():
+        is_question = wanted is QUESTIONS
+        prompts = source.cells(table, "prompt", source.filled_text if is_question else beginning)
+        ids = sample_ids(table, [[prompt] for prompt in prompts])
+        frame = pd.DataFrame({"sample_id": ids, "prompt": prompts, "is_question": is_question})
+        once = frame.drop_duplicates("prompt", ignore_index=True)
+        if again := len(frame) - len(once):
+            notes.append(f"{again} of {len(frame)} {wanted.title} repeat another, which is asked once.")
+        sets.append(EvaluationSet(wanted.name, wanted.title, "forget", "prompts", once))
+    missing = [wanted for wanted in (QUESTIONS, BEGINNINGS) if wanted not in tables]
+    return with_texts(config.data, sets, missing, notes)
 
 
 SUITE = Suite(

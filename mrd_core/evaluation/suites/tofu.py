@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import source
 from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
+from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig, Layout
@@ -30,62 +30,49 @@ def load(config: EvaluateConfig) -> Sets:
         UserError: The forget or the retain set is missing, or a file is no good.
     """
     assert config.data is not None  # the configuration asks for it
+    sets: list[EvaluationSet] = []
     notes: list[str] = []
-    found = [_set(config.data, one, notes) for one in _wanted(config.data, config.forget_split)]
-    sets = tuple(one for one in found if one is not None)
-    if all(one.role != "unseen" for one in sets) and any(one.role == "general" for one in sets):
+    for wanted in _wanted(config.data, config.forget_split):
+        table = wanted.location.read(config.data)
+        if table is not None:
+            sets.append(_read(wanted, table, notes))
+        elif wanted.role in ("forget", "retain"):
+            raise UserError(
+                f"TOFU in {config.data}",
+                f"has no {wanted.title}: neither {' nor '.join(wanted.location.names)} is there.",
+                "Name the folder that holds the files of TOFU (forget10_perturbed.jsonl and so on).",
+            )
+        elif wanted.role == "general":
+            notes.append(f"There is no file of {wanted.title}: they are left out, and so is model utility.")
+    roles = {part.role for part in sets}
+    if "unseen" not in roles and "general" in roles:
         notes.append(
             "There is no held-out set: for membership inference against unseen samples, real authors and world "
             "facts stand in. They differ from the forget set in subject and length, which an attack sees too."
         )
-    return Sets(sets, tuple(notes))
+    return Sets(tuple(sets), tuple(notes))
 
 
-class _Wanted(NamedTuple):
-    name: str
-    title: str
-    role: Role
-    location: source.Location
-
-
-def _wanted(data: str, forget: str) -> Iterator[_Wanted]:
+def _wanted(data: str, forget: str) -> list[Wanted]:
     if forget not in FORGET_SPLITS:
         raise UserError(
             f"The forget set '{forget}'", "is none of TOFU's.", f"Choose one of: {', '.join(FORGET_SPLITS)}."
         )
     retain = f"retain{100 - int(forget.removeprefix('forget'))}"
-    yield _Wanted("forget", "forget set", "forget", _located(f"{forget}_perturbed", forget))
-    yield _Wanted("retain", "retain set", "retain", _located("retain_perturbed", retain))
-    yield _Wanted("real_authors", "real authors", "general", _located("real_authors_perturbed", "real_authors"))
-    yield _Wanted("world_facts", "world facts", "general", _located("world_facts_perturbed", "world_facts"))
+    files: list[tuple[str, str, Role, tuple[str, ...]]] = [
+        ("forget", "forget set", "forget", (f"{forget}_perturbed", forget)),
+        ("retain", "retain set", "retain", ("retain_perturbed", retain)),
+        ("real_authors", "real authors", "general", ("real_authors_perturbed", "real_authors")),
+        ("world_facts", "world facts", "general", ("world_facts_perturbed", "world_facts")),
+    ]
     # The data set on the hub has none for certain, and a subset that is not there is an error.
     if not source.on_hub(data):
-        yield _Wanted(
-            "held_out", "held-out set", "unseen", _located("holdout10_perturbed", "holdout10", "held_out")
-        )
+        files.append(("held_out", "held-out set", "unseen", ("holdout10_perturbed", "holdout10", "held_out")))
+    return [Wanted(name, title, Location(names, split=HUB_SPLIT), role) for name, title, role, names in files]
 
 
-def _located(*names: str) -> source.Location:
-    return source.Location(names, split=HUB_SPLIT)
-
-
-def _set(data: str, wanted: _Wanted, notes: list[str]) -> EvaluationSet | None:
-    name, title, role, location = wanted
-    table = location.read(data)
-    if table is None:
-        if role in ("forget", "retain"):
-            raise UserError(
-                f"TOFU in {data}",
-                f"has no {title}: neither {' nor '.join(location.names)} is there.",
-                "Name the folder that holds the files of TOFU (forget10_perturbed.jsonl and so on).",
-            )
-        if role == "general":
-            notes.append(f"There is no file of {title}: they are left out, and so is model utility.")
-        return None
-    return _read(name, title, role, table, notes)
-
-
-def _read(name: str, title: str, role: Role, table: Table, notes: list[str]) -> EvaluationSet:
+def _read(wanted: Wanted, table: Table, notes: list[str]) -> EvaluationSet:
+    name, title, _location, role = wanted
     config = ForgetSetConfig(source=table.name, layout=Layout.TOFU)
     samples = to_forget_set(table, config).frame[["sample_id", "prompt", "answer"]].copy()
     if "perturbed_answer" not in table.frame:

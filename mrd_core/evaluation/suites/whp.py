@@ -5,29 +5,24 @@ Loads no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mrd_core.evaluation import source, wikitext
+from mrd_core.evaluation import source
 from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet, Sets
+from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
-from mrd_core.samples import Table
+from mrd_core.evaluation.wikitext import with_texts
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
 
 
-class _Prompts(NamedTuple):
-    name: str
-    title: str
-    location: source.Location
-
-
 _PROMPTS = (
-    _Prompts("seen", "prompts with seen instructions", source.Location(("seen",))),
-    _Prompts("unseen_prompts", "prompts with unseen instructions", source.Location(("unseen", "unseen_prompts"))),
+    Wanted("seen", "prompts with seen instructions", Location(("seen",))),
+    Wanted("unseen_prompts", "prompts with unseen instructions", Location(("unseen", "unseen_prompts"))),
 )
 
 
@@ -42,22 +37,13 @@ def load(config: EvaluateConfig) -> Sets:
         UserError: There are no prompts, or a cell is no good.
     """
     assert config.data is not None  # the configuration asks for it
-    tables = [(prompts, prompts.location.read(config.data)) for prompts in _PROMPTS]
-    sets = [_read(prompts, table) for prompts, table in tables if table is not None]
-    if not sets:
-        raise source.none_found(config.data, (prompts.location for prompts in _PROMPTS))
-    notes = [f"There are no {prompts.title}: they are left out." for prompts, table in tables if table is None]
-    texts = wikitext.load_texts(config.data, notes)
-    return Sets((*sets, texts) if texts else tuple(sets), tuple(notes))
-
-
-def _read(prompts: _Prompts, table: Table) -> EvaluationSet:
-    asked, references = source.texts(table, "prompt"), source.text_lists(table, "references")
-    contents = [[prompt, *true] for prompt, true in zip(asked, references, strict=True)]
-    frame = pd.DataFrame(
-        {"sample_id": sample_ids(table, contents), "prompt": asked, "references": references},
-    )
-    return EvaluationSet(prompts.name, prompts.title, "forget", "completions", frame)
+    sets, tables = [], source.tables_of(config.data, _PROMPTS)
+    for wanted, table in tables.items():
+        prompts, references = source.texts(table, "prompt"), source.text_lists(table, "references")
+        ids = sample_ids(table, [[prompt, *true] for prompt, true in zip(prompts, references, strict=True)])
+        frame = pd.DataFrame({"sample_id": ids, "prompt": prompts, "references": references})
+        sets.append(EvaluationSet(wanted.name, wanted.title, "forget", "completions", frame))
+    return with_texts(config.data, sets, [wanted for wanted in _PROMPTS if wanted not in tables])
 
 
 SUITE = Suite(

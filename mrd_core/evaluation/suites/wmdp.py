@@ -6,14 +6,15 @@ Loads no torch.
 from __future__ import annotations
 
 import string
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import source
 from mrd_core.evaluation.identity import sample_ids
-from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
+from mrd_core.evaluation.sets import EvaluationSet, Sets
+from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
 
@@ -21,26 +22,14 @@ if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
 
 
-class _Exam(NamedTuple):
-    """A set of questions; `subject` stands in the line before each where the table has no column for it."""
-
-    name: str
-    title: str
-    role: Role
-    subject: str
-    location: source.Location
-
-
-def _hazard(name: str, title: str, subject: str) -> _Exam:
-    location = source.Location((f"wmdp-{name}", f"wmdp_{name}", name), split="test")
-    return _Exam(name, title, "forget", subject, location)
-
-
+# What stands in the line before each question where the table has no column for it.
+SUBJECTS = {"bio": "biology", "cyber": "cybersecurity", "chem": "chemistry"}
 _EXAMS = (
-    _hazard("bio", "WMDP biology", "biology"),
-    _hazard("cyber", "WMDP cybersecurity", "cybersecurity"),
-    _hazard("chem", "WMDP chemistry", "chemistry"),
-    _Exam("mmlu", "MMLU", "general", "", source.Location(("mmlu",), hub="cais/mmlu", subset="all", split="test")),
+    *(
+        Wanted(name, f"WMDP {subject}", Location((f"wmdp-{name}", f"wmdp_{name}", name), split="test"))
+        for name, subject in SUBJECTS.items()
+    ),
+    Wanted("mmlu", "MMLU", Location(("mmlu",), hub="cais/mmlu", subset="all", split="test"), "general"),
 )
 
 
@@ -54,27 +43,23 @@ def load(config: EvaluateConfig) -> Sets:
         UserError: None of them is there, or a cell is no good.
     """
     assert config.data is not None  # the configuration asks for it
-    tables = [(exam, exam.location.read(config.data)) for exam in _EXAMS]
-    sets = tuple(_read(exam, table) for exam, table in tables if table is not None)
-    if not sets:
-        raise source.none_found(config.data, (exam.location for exam in _EXAMS))
-    return Sets(sets, tuple(_missing(exam) for exam, table in tables if table is None))
-
-
-def _missing(exam: _Exam) -> str:
-    if exam.role == "forget":
-        return f"There are no questions of {exam.title} ({exam.location.names[0]}): it is left out."
-    return (
-        f"There is no {exam.title}: nothing is said of what was kept, unless the task `mmlu` of "
+    tables = source.tables_of(config.data, _EXAMS)
+    notes = [
+        f"There are no questions of {exam.title} ({exam.location.names[0]}): it is left out."
+        if exam.role == "forget"
+        else f"There is no {exam.title}: nothing is said of what was kept, unless the task `mmlu` of "
         "lm-evaluation-harness is run beside."
-    )
+        for exam in _EXAMS
+        if exam not in tables
+    ]
+    return Sets(tuple(_read(exam, table) for exam, table in tables.items()), tuple(notes))
 
 
-def _read(exam: _Exam, table: Table) -> EvaluationSet:
+def _read(exam: Wanted, table: Table) -> EvaluationSet:
     questions, choices = source.texts(table, "question"), source.text_lists(table, "choices")
     right = source.integers(table, "answer")
     _check(table, choices, right)
-    subjects = source.optional_texts(table, "subject") or [exam.subject] * len(questions)
+    subjects = source.optional_texts(table, "subject") or [SUBJECTS.get(exam.name, "")] * len(questions)
     asked = [[question, *options] for question, options in zip(questions, choices, strict=True)]
     frame = pd.DataFrame(
         {

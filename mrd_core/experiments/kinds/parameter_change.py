@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -61,13 +61,6 @@ def passes(config: ParameterChangeConfig, _n_samples: int) -> float:
     return config.size * unlearnings * sum(unlearning_passes(config, method) for method, _ in config.arms)
 
 
-class _Work(NamedTuple):
-    """One unlearning."""
-
-    composite: int
-    arm: Arm
-
-
 class ParameterChange:
     """Composites of samples, drawn with replacement, are unlearned. See `experiment.Study`."""
 
@@ -76,38 +69,27 @@ class ParameterChange:
 
         self._config = config
         self._unlearner = Unlearner(config, material, context)
+        cases, source = [Case(arm) for arm in config.arms], f"{OTHERS} composites drawn apart"
         self._rates = LearningRates(
-            config.learning_rate,
-            [Case(arm) for arm in config.arms],
-            parameters=self._unlearner.parameters,
-            unlearn=self._calibrate,
-            others=lambda _case: f"{OTHERS} composites drawn apart",
-            max_updates=config.max_updates,
+            config, cases, self._unlearner.parameters, self._calibrate, others=lambda _case: source
         )
-        self._work = {
-            f"composite {number} {arm.method} {arm.optimiser}": _Work(number, arm)
+        # First the search for learning rates, then composite after composite.
+        self.measurements = self._rates.measurements | {
+            f"composite {number} {arm.method} {arm.optimiser}": partial(self._measured, number, arm)
             for number, arm in product(range(config.composites), config.arms)
         }
 
-    @property
-    def measurements(self) -> list[str]:
-        """First the search for learning rates, then composite after composite."""
-        return [*self._rates.units, *self._work]
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:
-        """Try a learning rate, or unlearn a composite."""
-        if measurement in self._rates.units:
-            return self._rates.measure(measurement, done)
-        work = self._work[measurement]
-        rate = self._rates.rate(Case(work.arm), done)
-        text = self._joined(work)
-        ended = self._unlearn(work, text, rate)
+    def _measured(self, composite: int, arm: Arm, done: Done) -> list[Row]:
+        """Unlearn a composite."""
+        rate = self._rates.rate(Case(arm), done)
+        text = self._joined(composite, arm)
+        ended = self._unlearn(composite, arm, text, rate)
         return [
             COMPOSITE.row(
-                composite=work.composite,
-                **work.arm._asdict(),
+                composite=composite,
+                **arm._asdict(),
                 learning_rate=rate,
-                sample_ids=[self._unlearner.forget.sample_ids[i] for i in self._drawn(work.composite)],
+                sample_ids=[self._unlearner.forget.sample_ids[i] for i in self._drawn(composite)],
                 joined=text is not None,
                 **ended.row,
                 mean_absolute_change=None if ended.diverged else self._unlearner.mean_absolute_change(),
@@ -117,10 +99,17 @@ class ParameterChange:
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why."""
-        rows = [row for name in self._work for row in done[name]]
+        rows = [row for rows in done.values() for row in rows if row["part"] == COMPOSITE.name]
+        warnings = self._unlearner.warnings + self._rates.warnings(done)
+        if unmoved := sum(row["updates"] == 0 and row["forgotten"] for row in rows):
+            warnings.append(
+                f"{unmoved} of {len(rows)} unlearnings took no update, so that no weight moved: before the first "
+                "one the composite counts as forgotten. Texts that follow on one another may not be recalled as "
+                "each alone is."
+            )
         return {
             "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": self._form(rows)},
-            "warnings": self._unlearner.warnings + self._rates.warnings(done) + _unmoved(rows),
+            "warnings": warnings,
             "learning_rates": self._rates.listed(done),
         }
 
@@ -136,12 +125,12 @@ class ParameterChange:
         generator = np.random.default_rng(self._config.seed_of("composite", composite))
         return generator.integers(len(self._unlearner.forget), size=self._config.size)
 
-    def _joined(self, work: _Work) -> EncodedSample | None:
+    def _joined(self, composite: int, arm: Arm) -> EncodedSample | None:
         """Return a composite as one text; None where it is a batch."""
         # A refusal answers one prompt.
-        if METHODS[work.arm.method].needs_refusals or self._why_batches:
+        if METHODS[arm.method].needs_refusals or self._why_batches:
             return None
-        return self._text(work.composite)
+        return self._text(composite)
 
     def _text(self, composite: int) -> EncodedSample | None:
         samples = [self._unlearner.forget.samples[i] for i in self._drawn(composite)]
@@ -159,14 +148,14 @@ class ParameterChange:
                 return "as one text, some are not recalled by the model as their samples are"
         return ""
 
-    def _unlearn(self, work: _Work, text: EncodedSample | None, rate: float) -> UnlearningResult:
-        texts = self._drawn(work.composite) if text is None else [text]
-        return self._unlearner.unlearn(work.arm, rate, texts, "composite", work.composite)
+    def _unlearn(self, composite: int, arm: Arm, text: EncodedSample | None, rate: float) -> UnlearningResult:
+        texts = self._drawn(composite) if text is None else [text]
+        return self._unlearner.unlearn(arm, rate, texts, "composite", composite)
 
     def _calibrate(self, case: Case, rate: float) -> Iterator[tuple[dict[str, Any], UnlearningResult]]:
         for number in range(self._config.composites, self._config.composites + OTHERS):
-            work = _Work(number, case.arm)
-            yield {"composite": number}, self._unlearn(work, self._joined(work), rate)
+            text = self._joined(number, case.arm)
+            yield {"composite": number}, self._unlearn(number, case.arm, text, rate)
 
 
 def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | None:
@@ -189,16 +178,6 @@ def joined(samples: Sequence[EncodedSample], context: int) -> EncodedSample | No
         pieces=tuple(piece for sample in samples for piece in sample.pieces),
         truncated=any(sample.truncated for sample in samples),
     )
-
-
-def _unmoved(rows: Sequence[Row]) -> list[str]:
-    count = sum(row["updates"] == 0 and row["forgotten"] for row in rows)
-    if not count:
-        return []
-    return [
-        f"{count} of {len(rows)} unlearnings took no update, so that no weight moved: before the first one the "
-        "composite counts as forgotten. Texts that follow on one another may not be recalled as each alone is."
-    ]
 
 
 EXPERIMENT = Experiment(

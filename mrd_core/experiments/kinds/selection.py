@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product, starmap
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -80,15 +81,6 @@ def passes(config: SelectionConfig, n_samples: int) -> float:
     return looks + (alone + together) * sum(unlearning_passes(config, method) for method, _ in config.arms)
 
 
-class _Work(NamedTuple):
-    """One unlearning: the same selections for every method."""
-
-    scheme: str
-    size: int
-    selection: int
-    arm: Arm
-
-
 class Selection:
     """Random selections and selections balanced by difficulty are unlearned. See `experiment.Study`."""
 
@@ -102,38 +94,32 @@ class Selection:
         self._pool = self._scored()
         self._size = self._group_size()
         self._before = self._unlearner.retained()
+        cases = list(starmap(Case, product(config.arms, (1, self._size))))
         self._rates = LearningRates(
-            config.learning_rate,
-            [Case(arm, size) for arm, size in product(config.arms, (1, self._size))],
-            parameters=self._unlearner.parameters,
-            unlearn=self._calibrate,
-            others=self._others_in_words,
-            max_updates=config.max_updates,
+            config, cases, self._unlearner.parameters, self._calibrate, others=self._others_in_words
         )
-        everything = product(SCHEMES, (1, self._size), range(config.selections), config.arms)
-        works = starmap(_Work, everything)
-        self._work = {" ".join(map(str, (*work[:3], *work.arm))): work for work in works}
+        # First the search for learning rates, then selection after selection, the same ones for every method.
+        self.measurements = self._rates.measurements | {
+            f"{scheme} {size} {number} {arm.method} {arm.optimiser}": partial(
+                self._measured, scheme, size, number, arm
+            )
+            for scheme, size, number, arm in product(
+                SCHEMES, (1, self._size), range(config.selections), config.arms
+            )
+        }
 
-    @property
-    def measurements(self) -> list[str]:
-        """First the search for learning rates, then selection after selection, each by all methods."""
-        return [*self._rates.units, *self._work]
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:
-        """Try a learning rate, or unlearn a selection."""
-        if measurement in self._rates.units:
-            return self._rates.measure(measurement, done)
-        work = self._work[measurement]
-        rate = self._rates.rate(Case(work.arm, work.size), done)
-        chosen = self._chosen(work.scheme, work.size, work.selection)
-        ended = self._unlearner.unlearn(work.arm, rate, chosen, *work[:3])
+    def _measured(self, scheme: str, size: int, number: int, arm: Arm, done: Done) -> list[Row]:
+        """Unlearn a selection."""
+        rate = self._rates.rate(Case(arm, size), done)
+        chosen = self._chosen(scheme, size, number)
+        ended = self._unlearner.unlearn(arm, rate, chosen, scheme, size, number)
         retained = None if ended.diverged else self._unlearner.retained()
         return [
             SELECTION.row(
-                scheme=work.scheme,
-                size=work.size,
-                selection=work.selection,
-                **work.arm._asdict(),
+                scheme=scheme,
+                size=size,
+                selection=number,
+                **arm._asdict(),
                 learning_rate=rate,
                 sample_ids=[self._unlearner.forget.sample_ids[i] for i in chosen],
                 mean_mrd=float(self._difficulty[chosen].mean()),
@@ -147,9 +133,12 @@ class Selection:
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why, and MA and NLL of the retain set before unlearning."""
+        # Where learning rates are found by samples that are studied.
+        apart = all(map(self._is_apart, (1, self._size))) or self._config.learning_rate != "auto"
+        shared = [] if apart else [SHARED]
         return {
             "reasons": self._unlearner.reasons | self._rates.reasons(done),
-            "warnings": self._unlearner.warnings + self._warnings + self._shared() + self._rates.warnings(done),
+            "warnings": self._unlearner.warnings + self._warnings + shared + self._rates.warnings(done),
             "learning_rates": self._rates.listed(done),
             "size": self._size,
             "retain_accuracy_before": self._before and self._before[0],
@@ -194,16 +183,7 @@ class Selection:
 
     def _chosen(self, scheme: str, size: int, selection: int) -> IntArray:
         generator = np.random.default_rng(self._config.seed_of(scheme, size, selection))
-        return (
-            balanced(self._pool, size, generator)
-            if scheme == "balanced"
-            else unbiased(self._pool, size, generator)
-        )
-
-    def _shared(self) -> list[str]:
-        """Return a warning where learning rates are found by samples that are studied."""
-        apart = all(map(self._is_apart, (1, self._size)))
-        return [] if apart or self._config.learning_rate != "auto" else [SHARED]
+        return (balanced if scheme == "balanced" else unbiased)(self._pool, size, generator)
 
     def _others_in_words(self, case: Case) -> str:
         assert case.size is not None

@@ -8,14 +8,13 @@ from which the score of any K can be put together.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Part
+from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Measurement, Part
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.passes import UPDATE
 from mrd_core.experiments.samples import drawn, drawn_reason, unscored_warnings
@@ -111,16 +110,17 @@ class Sensitivity:
         for dtype in config.dtypes:
             require_dtype(models.DTYPES[dtype], device)
         self._loaded: tuple[str, Instrument] | None = None
-        self._measures = self._planned()
-
-    @property
-    def measurements(self) -> list[str]:
-        """Precision by precision, so that each is loaded once; that of the study of K is the last."""
-        return list(self._measures)
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:  # noqa: ARG002  (every measurement stands alone)
-        """Return the rows of one measurement, whatever was done before it."""
-        return self._measures[measurement]()
+        self.measurements: dict[str, Measurement] = {}
+        # Precision by precision, so that each is loaded once; that of the study of K is the last (a stable sort).
+        for dtype in sorted(config.dtypes, key=lambda dtype: dtype == STUDY_DTYPE):
+            self.measurements[f"floor {dtype}"] = partial(self._floor, dtype)
+            for sigma in config.sigmas:
+                self.measurements[f"sigma {dtype} {sigma!r}"] = partial(self._at, dtype, sigma)
+        for mode in MODES:
+            end = config.draws - (config.draws % 2 if mode == "antithetic" else 0)
+            for begin in range(0, end, EVALUATIONS):
+                chunk = range(begin, min(begin + EVALUATIONS, end))
+                self.measurements[f"{mode} {begin}"] = partial(self._draw_by_draw, mode, chunk)
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return reasons, warnings, and the σ of the study of K."""
@@ -137,22 +137,7 @@ class Sensitivity:
             "warnings": unscored_warnings(without),
         }
 
-    def _planned(self) -> dict[str, Callable[[], list[Row]]]:
-        planned: dict[str, Callable[[], list[Row]]] = {}
-        # A stable sort: the precision of the study comes last.
-        for dtype in sorted(self._config.dtypes, key=lambda dtype: dtype == STUDY_DTYPE):
-            planned[f"floor {dtype}"] = partial(self._floor, dtype)
-            for sigma in self._config.sigmas:
-                planned[f"sigma {dtype} {sigma!r}"] = partial(self._at, dtype, sigma)
-        for mode in MODES:
-            end = self._config.draws - (self._config.draws % 2 if mode == "antithetic" else 0)
-            for begin in range(0, end, EVALUATIONS):
-                planned[f"{mode} {begin}"] = partial(
-                    self._draw_by_draw, mode, begin, min(begin + EVALUATIONS, end)
-                )
-        return planned
-
-    def _floor(self, dtype: str) -> list[Row]:
+    def _floor(self, dtype: str, _done: Done) -> list[Row]:
         by_mean, by_sum = self._instrument(dtype).floor()
         return [
             FLOOR.row(
@@ -164,29 +149,28 @@ class Sensitivity:
             for sample_id, mean, total in zip(self._samples.frame["sample_id"], by_mean, by_sum, strict=True)
         ]
 
-    def _at(self, dtype: str, sigma: float) -> list[Row]:
+    def _at(self, dtype: str, sigma: float, _done: Done) -> list[Row]:
         """Measure MRD, in the same directions at every σ and in every precision: these alone make a difference."""
         draws = self._instrument(dtype).draws("sigma", sigma, "antithetic", range(self._config.pairs))
         mean, total = (scores(draws, Scope.ANSWER, how) for how in (Normalisation.MEAN, Normalisation.SUM))
-        columns = {
-            "mrd_mean": mean["mrd"],
-            "mrd_mean_se": mean["mrd_se"],
-            "mrd_sum": total["mrd"],
-            "mrd_sum_se": total["mrd_se"],
-        }
+        columns = (mean["mrd"], mean["mrd_se"], total["mrd"], total["mrd_se"])
+        rows = zip(draws.sample_ids, *(map(json_value, column.tolist()) for column in columns), strict=True)
         return [
             SIGMA.row(
                 dtype=dtype,
                 sigma=sigma,
                 sample_id=sample_id,
-                **{name: json_value(float(column.iloc[at])) for name, column in columns.items()},
+                mrd_mean=by_mean,
+                mrd_mean_se=by_mean_se,
+                mrd_sum=by_sum,
+                mrd_sum_se=by_sum_se,
             )
-            for at, sample_id in enumerate(draws.sample_ids)
+            for sample_id, by_mean, by_mean_se, by_sum, by_sum_se in rows
         ]
 
-    def _draw_by_draw(self, mode: Mode, begin: int, end: int) -> list[Row]:
+    def _draw_by_draw(self, mode: Mode, evaluations: range, _done: Done) -> list[Row]:
         step = 2 if mode == "antithetic" else 1
-        indices = range(begin // step, end // step)
+        indices = range(evaluations.start // step, evaluations.stop // step)
         draws = self._instrument(STUDY_DTYPE).draws(mode, self._sigma, mode, indices)
         at = SCOPES.index(Scope.ANSWER)
         relative = draws.values[:, :, at, SUMS.index("relative")]
@@ -194,12 +178,12 @@ class Sensitivity:
             DRAWS.row(
                 mode=mode,
                 sigma=self._sigma,
-                evaluation=begin + evaluation,
+                evaluation=evaluation,
                 sample_id=sample_id,
-                relative=float(relative[evaluation, sample]),
+                relative=float(relative[row, sample]),
                 n_tokens=int(draws.kept[sample, at]),
             )
-            for evaluation in range(end - begin)
+            for row, evaluation in enumerate(evaluations)
             for sample, sample_id in enumerate(draws.sample_ids)
         ]
 

@@ -6,7 +6,7 @@ random signs, MRD from antithetic pairs. Where the theorem holds, E[mrd] = −½
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Part
+from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Measurement, Part
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.passes import ALONE
 from mrd_core.experiments.samples import drawn, drawn_reason, unscored_warnings
@@ -93,16 +93,14 @@ class Theorem:
         self._device = models.choose_device(config.model.device)[1]
         self._weights = parameter_count(folder_of(config.model.source))
         require_small(self._weights)
-        self._measures = self._planned()
-
-    @property
-    def measurements(self) -> list[str]:
-        """The traces, sample by sample, then the pairs of MRD, all samples at once."""
-        return list(self._measures)
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:  # noqa: ARG002  (every measurement stands alone)
-        """Return the rows of one measurement, whatever was done before it."""
-        return self._measures[measurement]()
+        # The traces, sample by sample, then the pairs of MRD, all samples at once.
+        self.measurements: dict[str, Measurement] = {
+            f"trace {sample} {probes.start}": partial(self._trace, sample, probes)
+            for sample in range(len(self._samples))
+            for probes in _chunks(config.probes, PROBES)
+        }
+        for pairs in _chunks(config.pairs, PAIRS):
+            self.measurements[f"mrd {pairs.start}"] = partial(self._mrd, pairs)
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return reasons, warnings, the number of weights and the precision."""
@@ -124,17 +122,7 @@ class Theorem:
 
         return Instrument.load(self._config, self._samples, DTYPE, self._context)
 
-    def _planned(self) -> dict[str, Callable[[], list[Row]]]:
-        traces: dict[str, Callable[[], list[Row]]] = {
-            f"trace {sample} {probes.start}": partial(self._trace, sample, probes)
-            for sample in range(len(self._samples))
-            for probes in _chunks(self._config.probes, PROBES)
-        }
-        return traces | {
-            f"mrd {pairs.start}": partial(self._mrd, pairs) for pairs in _chunks(self._config.pairs, PAIRS)
-        }
-
-    def _trace(self, sample: int, probes: range) -> list[Row]:
+    def _trace(self, sample: int, probes: range, _done: Done) -> list[Row]:
         n_tokens, estimates = self._instrument.traces(sample, probes)
         values: Iterable[float | None] = estimates or [None] * len(probes)
         sample_id = self._samples.frame["sample_id"].iloc[sample]
@@ -143,7 +131,7 @@ class Theorem:
             for probe, value in zip(probes, values, strict=True)
         ]
 
-    def _mrd(self, pairs: range) -> list[Row]:
+    def _mrd(self, pairs: range, _done: Done) -> list[Row]:
         sigma = self._config.sigma
         draws = self._instrument.draws("theorem", sigma, "antithetic", pairs)
         values = draws.units(Scope.ANSWER, Normalisation.SUM) / sigma**2

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -66,14 +67,6 @@ def passes(config: ValidityConfig, n_samples: int) -> float:
     )
 
 
-class _Work(NamedTuple):
-    """One unlearning."""
-
-    sample: int
-    arm: Arm
-    repeat: int
-
-
 class Validity:
     """Each of n samples is unlearned alone, by every method with every optimiser. See `experiment.Study`."""
 
@@ -85,42 +78,28 @@ class Validity:
         order = shuffled(len(self._unlearner.forget), config.seed_of("samples"))
         self._studied = order[: config.samples]
         self._others, self._on_studied = others(order, config.samples, OTHERS)
+        source = f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples"
+        cases = [Case(arm) for arm in config.arms]
         self._rates = LearningRates(
-            config.learning_rate,
-            [Case(arm) for arm in config.arms],
-            parameters=self._unlearner.parameters,
-            unlearn=self._calibrate,
-            others=lambda _case: f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples",
-            max_updates=config.max_updates,
+            config, cases, self._unlearner.parameters, self._calibrate, others=lambda _case: source
         )
-        works = [
-            _Work(int(sample), arm, repeat)
-            for sample, arm in product(self._studied, config.arms)
-            for repeat in range(config.repeats_of(arm.method))
-        ]
-        self._work = {
-            f"unlearning {self._id(work.sample)} {work.arm.method} {work.arm.optimiser} {work.repeat}": work
-            for work in works
-        }
+        # First the search for learning rates, then sample after sample: what is done first is a sample too.
+        self.measurements = self._rates.measurements
+        for sample, arm in product(map(int, self._studied), config.arms):
+            for repeat in range(config.repeats_of(arm.method)):
+                name = f"unlearning {self._id(sample)} {arm.method} {arm.optimiser} {repeat}"
+                self.measurements[name] = partial(self._measured, sample, arm, repeat)
 
-    @property
-    def measurements(self) -> list[str]:
-        """First the search for learning rates, then sample after sample: what is done first is a sample too."""
-        return [*self._rates.units, *self._work]
-
-    def measure(self, measurement: str, done: Done) -> list[Row]:
-        """Try a learning rate, or unlearn a sample once."""
-        if measurement in self._rates.units:
-            return self._rates.measure(measurement, done)
-        work = self._work[measurement]
-        rate = self._rates.rate(Case(work.arm), done)
-        ended = self._unlearn(work.arm, rate, work.sample, work.repeat)
+    def _measured(self, sample: int, arm: Arm, repeat: int, done: Done) -> list[Row]:
+        """Unlearn a sample once."""
+        rate = self._rates.rate(Case(arm), done)
+        ended = self._unlearn(arm, rate, sample, repeat)
         return [
             UNLEARNING.row(
-                **work.arm._asdict(),
+                **arm._asdict(),
                 learning_rate=rate,
-                sample_id=self._id(work.sample),
-                repeat=work.repeat,
+                sample_id=self._id(sample),
+                repeat=repeat,
                 **ended.row,
                 accuracy=ended.accuracy,
                 nll=ended.nll,
@@ -130,7 +109,14 @@ class Validity:
 
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why."""
-        reasons = self._rates.reasons(done) | {"repeats": self._repeats_reason()}
+        repeats = []
+        for random, count, why in (
+            (True, self._config.repeats, "retain partners or refusals are random"),
+            (False, 1, "nothing is random, a repeat would be the same"),
+        ):
+            arms = [arm.label for arm in self._config.arms if self._config.is_random(arm.method) == random]
+            repeats += [f"{count} ({', '.join(arms)}: {why})"] if arms else []
+        reasons = self._rates.reasons(done) | {"repeats": ", ".join(repeats)}
         shared = [SHARED] if self._on_studied and self._config.learning_rate == "auto" else []
         return {
             "reasons": self._unlearner.reasons | reasons,
@@ -141,16 +127,6 @@ class Validity:
 
     def _id(self, sample: int) -> str:
         return self._unlearner.forget.sample_ids[sample]
-
-    def _repeats_reason(self) -> str:
-        chance = [arm.label for arm in self._config.arms if self._config.is_random(arm.method)]
-        rest = [arm.label for arm in self._config.arms if not self._config.is_random(arm.method)]
-        parts = []
-        if chance:
-            parts.append(f"{self._config.repeats} ({', '.join(chance)}: retain partners or refusals are random)")
-        if rest:
-            parts.append(f"1 ({', '.join(rest)}: nothing is random, a repeat would be the same)")
-        return ", ".join(parts)
 
     def _unlearn(self, arm: Arm, rate: float, sample: int, repeat: int) -> UnlearningResult:
         return self._unlearner.unlearn(arm, rate, np.array([sample]), self._id(sample), repeat)

@@ -10,31 +10,7 @@ import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from mrd_core.unlearning.methods.method import (
-    NOTATION,
-    Average,
-    ForgetBatch,
-    Granularity,
-    Method,
-    Parameter,
-    Parameters,
-    averaged_over,
-    parsed,
-)
-
-__all__ = [
-    "METHODS",
-    "NOTATION",
-    "Average",
-    "ForgetBatch",
-    "Granularity",
-    "Method",
-    "Parameter",
-    "Parameters",
-    "averaged_over",
-    "parsed",
-]
-
+from mrd_core.unlearning.methods.method import Method
 
 _MODULES = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
 _DECLARED: list[Method] = [module.METHOD for module in _MODULES if hasattr(module, "METHOD")]

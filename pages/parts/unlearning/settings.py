@@ -22,7 +22,8 @@ from mrd_core.unlearning.config import (
     StoppingConfig,
     UnlearnConfig,
 )
-from mrd_core.unlearning.methods import METHODS, NOTATION, Method
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import NOTATION, Method
 from mrd_core.unlearning.sampling import NEARLY_UNIFORM, SAMPLERS, Pool, effective_share
 from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
 from pages.parts.unlearning.presets import Preset
