@@ -4,12 +4,11 @@ import streamlit as st
 
 from mrd_core.runs import RunState
 from pages.parts.difficulty import launch, results
-from pages.shell import run_panel, session, tour
-from pages.shell.notices import empty_state, errors_shown
+from pages.shell import run_panel, session
+from pages.shell.notices import empty_state
+from pages.shell.page import page
 
-st.title("Difficulty")
-tour.show()
-with errors_shown():
+with page("Difficulty"):
     run = session.current_run()
     chosen = session.forget_set()
     if run is not None and run.state is RunState.SUCCEEDED:

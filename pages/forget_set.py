@@ -1,61 +1,54 @@
 """Forget set: from a file, a folder or a hub data set to validated samples."""
 
-from collections.abc import Callable
-from functools import partial
-
 import streamlit as st
 
 from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, table_from_upload, to_forget_set
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
-from mrd_core.settings.fields import help_of
+from mrd_core.settings.fields import declared, help_of
 from pages.shell import session, tour
-from pages.shell.inputs import choices_of
+from pages.shell.inputs import select
 from pages.shell.notices import empty_state, errors_shown, literal
+from pages.shell.page import page
 from pages.shell.source import named
 
 NONE = "(none)"
-Rows = tuple[Table | None, ForgetSetConfig]
+# Kind of each source, as `source.named` asks for it.
+SOURCES = {"Demo": "", "Upload": "", "File or folder": "path", "Hub data set": "hub", "Saved stratum": ""}
+TITLES = {
+    "sample_id": "Id",
+    "prompt": "Prompt",
+    "answer": "Answer",
+    "split": "Split",
+    "training_count": "Times in training",
+}
 
 
 def main() -> None:
-    """Draw the page."""
-    st.title("Forget set")
-    st.markdown("The samples that a model is to unlearn. Nothing leaves this machine.")
-    tour.show()
+    """Draw the page below its title."""
     source = st.segmented_control(
         "Source", list(SOURCES), default="Demo", key="source", required=True, persist_state="session"
     )
     with errors_shown():
-        table, config = SOURCES[source]()
-    if table is None:
-        _remind()
-        return
-    with errors_shown():
-        config = _options(table, config)
-        forget_set = to_forget_set(table, config)
-    _report(forget_set)
-    session.choose_forget_set(forget_set, config)
-    if st.button("Go on to Difficulty", type="primary", icon=":material/arrow_forward:"):
-        session.leave_run()
+        table, config = _uploaded() if source == "Upload" else _read(source)
+    if table is not None:
+        with errors_shown():
+            config = _options(table, config)
+            forget_set = to_forget_set(table, config)
+        _report(forget_set)
+        session.choose_forget_set(forget_set, config)
+        if st.button("Go on to Difficulty", type="primary", icon=":material/arrow_forward:"):
+            session.leave_run()
+            st.switch_page(tour.DIFFICULTY)
+    elif chosen := session.forget_set():
+        at_hand = f"{literal(chosen.config.source)}, {len(chosen.forget_set)} samples."
+        st.info(f"At hand: {at_hand}", icon=":material/check:")
+    elif empty_state("No forget set yet. The demo has one, about invented people.", "Use the demo", "empty_demo"):
+        session.choose_demo()
         st.switch_page(tour.DIFFICULTY)
 
 
-def _demo() -> Rows:
-    config = ForgetSetConfig(source="demo")
-    return load_table(config), config
-
-
-def _stratum() -> Rows:
-    saved = saved_strata(session.settings().home)
-    if not saved:
-        st.caption("None yet. Select a group on *Characteristics* and save it by name.")
-        return None, ForgetSetConfig(source="")
-    name = st.selectbox("Saved stratum", list(saved), key="saved_stratum", persist_state="session")
-    config = ForgetSetConfig(source=str(saved[name]))
-    return load_table(config), config
-
-
-def _uploaded() -> Rows:
+def _uploaded() -> tuple[Table | None, ForgetSetConfig]:
+    """Return the raw rows of an uploaded file, and how they are read; no rows before there is one."""
     limit = session.settings().upload_limit_mb
     file = st.file_uploader(
         "CSV, JSON, JSON Lines or Parquet",
@@ -68,36 +61,27 @@ def _uploaded() -> Rows:
     return table_from_upload(file.name, file.getvalue(), limit * 10**6), ForgetSetConfig(source=file.name)
 
 
-def _named(kind: str) -> Rows:
-    with st.form("named", border=False):
-        source = named("forget_set", "forget set", kind, "data/forget.jsonl")
-        st.form_submit_button("Read")
-    config = ForgetSetConfig(source=source.name, subset=source.subset or None, split=source.split or None)
-    if not source.name:
-        return None, config
-    config = config.model_copy(update={"source": session.located(source.name, local=kind == "path")})
-    with st.spinner(f"Reading {literal(source.name)}"):
-        return load_table(config, limit_bytes=session.settings().upload_limit_mb * 10**6), config
-
-
-def _remind() -> None:
-    chosen = session.forget_set()
-    if chosen:
-        at_hand = f"{literal(chosen.config.source)}, {len(chosen.forget_set)} samples."
-        st.info(f"At hand: {at_hand}", icon=":material/check:")
-    elif empty_state("No forget set yet. The demo has one, about invented people.", "Use the demo", "empty_demo"):
-        session.choose_demo()
-        st.switch_page(tour.DIFFICULTY)
-
-
-# The raw rows of each source and how they are read; no rows until the user has named some.
-SOURCES: dict[str, Callable[[], Rows]] = {
-    "Demo": _demo,
-    "Upload": _uploaded,
-    "File or folder": partial(_named, "path"),
-    "Hub data set": partial(_named, "hub"),
-    "Saved stratum": _stratum,
-}
+def _read(source: str) -> tuple[Table | None, ForgetSetConfig]:
+    """Return the raw rows of another source, and how they are read; no rows until the user has named some."""
+    config, kind = ForgetSetConfig(source="demo"), SOURCES[source]
+    if kind:
+        with st.form("named", border=False):
+            rows = named("forget_set", "forget set", kind, "data/forget.jsonl")
+            st.form_submit_button("Read")
+        config = ForgetSetConfig(source=rows.name, subset=rows.subset or None, split=rows.split or None)
+        if not rows.name:
+            return None, config
+        config = config.model_copy(update={"source": session.located(rows.name, local=kind == "path")})
+        with st.spinner(f"Reading {literal(rows.name)}"):
+            return load_table(config, limit_bytes=session.settings().upload_limit_mb * 10**6), config
+    if source == "Saved stratum":
+        saved = saved_strata(session.settings().home)
+        if not saved:
+            st.caption("None yet. Select a group on *Characteristics* and save it by name.")
+            return None, config
+        name = st.selectbox(source, list(saved), key="saved_stratum", persist_state="session")
+        config = ForgetSetConfig(source=str(saved[name]))
+    return load_table(config), config
 
 
 def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
@@ -129,8 +113,8 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
         handling = {
             field: st.segmented_control(
                 label,
-                choices_of(ForgetSetConfig, field),
-                default=ForgetSetConfig.model_fields[field].default,
+                declared(ForgetSetConfig, field).choices,
+                default=declared(ForgetSetConfig, field).default,
                 required=True,
                 help=help_of(ForgetSetConfig, field),
                 key=f"{field}_{table.name}",
@@ -142,43 +126,36 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
 
 
 def _mapping(columns: list[str], guessed: ColumnMapping, name: str) -> ColumnMapping:
-    parts = {}
+    parts, titles = {}, {"": NONE} | {column: column for column in columns}
     for place, part in zip(st.columns(len(ColumnMapping.model_fields)), ColumnMapping.model_fields, strict=True):
-        options = [NONE, *columns]
-        guess_of_part = getattr(guessed, part)
-        chosen = place.selectbox(
-            part.replace("_", " ").capitalize(),
-            options,
-            index=options.index(guess_of_part) if guess_of_part in options else 0,
-            help=help_of(ColumnMapping, part),
-            key=f"column_{part}_{name}",
-            persist_state="session",
-        )
-        parts[part] = "" if chosen == NONE else chosen
+        with place:
+            parts[part] = select(
+                part.replace("_", " ").capitalize(),
+                titles,
+                f"column_{part}_{name}",
+                getattr(guessed, part),
+                help=help_of(ColumnMapping, part),
+                persist_state="session",
+            )
     return ColumnMapping(**(parts | {"answer": parts["answer"] or None}))
 
 
 def _report(forget_set: ForgetSet) -> None:
     report, frame = forget_set.report, forget_set.frame
     st.subheader("What will be scored")
-    rows, samples, blank, twice = st.columns(4)
-    rows.metric("Rows read", report.n_rows)
-    samples.metric("Samples", report.n_valid)
-    blank.metric("Left out (empty cell)", report.n_skipped_blank)
-    twice.metric(
-        f"Identical rows ({'kept' if report.duplicates == 'keep' else 'dropped'})", report.n_duplicate_rows
-    )
+    counts = {
+        "Rows read": report.n_rows,
+        "Samples": report.n_valid,
+        "Left out (empty cell)": report.n_skipped_blank,
+        f"Identical rows ({'kept' if report.duplicates == 'keep' else 'dropped'})": report.n_duplicate_rows,
+    }
+    for place, (title, count) in zip(st.columns(len(counts)), counts.items(), strict=True):
+        place.metric(title, count)
     for note in report.notes:
         st.text(f"· {note}")
-    titles = {
-        "sample_id": "Id",
-        "prompt": "Prompt",
-        "answer": "Answer",
-        "split": "Split",
-        "training_count": "Times in training",
-    }
     filled = frame.loc[:, frame.notna().any() & (frame != "").any()]
-    st.dataframe(filled.rename(columns=titles), hide_index=True, height=320, alt="The samples of the forget set")
+    st.dataframe(filled.rename(columns=TITLES), hide_index=True, height=320, alt="The samples of the forget set")
 
 
-main()
+with page("Forget set", "The samples that a model is to unlearn. Nothing leaves this machine."):
+    main()

@@ -3,12 +3,23 @@
 import pandas as pd
 import streamlit as st
 
-from mrd_core.experiments.kinds import experiments
-from pages.shell import session, tour
+from pages.shell import doors, session, tour
 from pages.shell.notices import SYMBOLS, errors_shown
 
-PAGES = {"score": tour.DIFFICULTY, "characteristics": tour.CHARACTERISTICS, "unlearn": tour.UNLEARNING}
-PAGES |= dict.fromkeys(experiments(), tour.EVIDENCE) | {"evaluate": tour.COMPARE}
+CARDS = {
+    "1 · Forget set": "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
+    "2 · Difficulty": "The weights are shaken with small Gaussian noise. A sample whose log-probability hardly "
+    "moves is hard to unlearn: its MRD is small.",
+    "3 · Trust": "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
+    "trustworthy ranking, the app says so.",
+}
+# Of the summaries, those of score runs in full.
+FIGURES = {
+    "Preset": "preset",
+    "Samples": "n_samples",
+    "Median relative SE": "median_relative_se",
+    "Reliability (mean)": "reliability_mean",
+}
 
 st.title("MRD Lens")
 st.markdown(
@@ -28,26 +39,7 @@ if guide.button("Guided demo", icon=":material/school:", width="stretch"):
     st.switch_page(tour.FORGET_SET)
 
 st.subheader("How it works")
-for column, (title, text) in zip(
-    st.columns(3),
-    (
-        (
-            "1 · Forget set",
-            "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
-        ),
-        (
-            "2 · Difficulty",
-            "The weights are shaken with small Gaussian noise. A sample whose log-probability hardly moves is "
-            "hard to unlearn: its MRD is small.",
-        ),
-        (
-            "3 · Trust",
-            "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
-            "trustworthy ranking, the app says so.",
-        ),
-    ),
-    strict=True,
-):
+for column, (title, text) in zip(st.columns(len(CARDS)), CARDS.items(), strict=True):
     with column.container(border=True, height="stretch"):
         st.markdown(f"**{title}**")
         st.markdown(text)
@@ -76,29 +68,6 @@ def note_selected() -> None:
         st.session_state["opened"] = runs[rows[0]].id
 
 
-def open_run(run_id: str) -> None:
-    """Look at a run on the page of its kind."""
-    run = store.get(run_id)
-    scored = store.score_run_of(run)
-    query = {}
-    # An evaluation may stand for itself.
-    if scored.kind == "score":
-        session.open_run(scored.id)
-        query[session.RUN] = scored.id
-    if run.kind == "characteristics":
-        session.open_reading(run.id)
-    elif run.kind == "unlearn":
-        session.open_unlearnings([run.id])
-        query[session.UNLEARN] = run.id
-    elif run.kind in experiments():
-        session.open_experiment(run.kind, run.id)
-        query[session.EXPERIMENT] = run.id
-    elif run.kind == "evaluate":
-        session.open_evaluations([run.id], None)
-        query[session.EVALUATIONS] = run.id
-    st.switch_page(PAGES[run.kind], query_params=query)
-
-
 if not runs:
     st.caption("None yet. The first one is two clicks away: *Use the demo*, then *Score*.")
 else:
@@ -107,13 +76,9 @@ else:
             {
                 "State": [f"{SYMBOLS[run.state]} {run.state}" for run in runs],
                 "Run": [run.title for run in runs],
-                "Preset": [(run.summary or {}).get("preset") for run in runs],
-                "Samples": [(run.summary or {}).get("n_samples") for run in runs],
-                "Median relative SE": [(run.summary or {}).get("median_relative_se") for run in runs],
-                "Reliability (mean)": [(run.summary or {}).get("reliability_mean") for run in runs],
-                "Started": [run.created_at for run in runs],
-                "Id": [run.id for run in runs],
             }
+            | {title: [(run.summary or {}).get(field) for run in runs] for title, field in FIGURES.items()}
+            | {"Started": [run.created_at for run in runs], "Id": [run.id for run in runs]}
         ),
         hide_index=True,
         key="recent",
@@ -130,4 +95,4 @@ else:
     st.caption("Select a row to open its run.")
 if opened := st.session_state.pop("opened", None):
     with errors_shown():
-        open_run(opened)
+        doors.go_to(store.get(opened))

@@ -2,46 +2,37 @@
 
 import streamlit as st
 
-from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.runs import ACTIVE, RunState
 from pages.parts.unlearning import comparison, form, live, result, views
-from pages.shell import scores_needed, session, tour, unlearnings
-from pages.shell.notices import errors_shown, heading
+from pages.shell import session, unlearnings
+from pages.shell.notices import heading
+from pages.shell.page import page, scored_run
 
 
 def main() -> None:
     """Show the unlearning runs of the score run at hand, or the way to the first one."""
-    st.title("Unlearning")
-    tour.show()
-    with errors_shown():
-        run = session.current_run()
-        if run is None or run.state is not RunState.SUCCEEDED:
-            scores_needed.show(
-                run, "Unlearning starts from a scored forget set. None is scored yet.", "unlearning comes"
-            )
-            return
-        heading(run.title)
-        session.store().reap()
-        _view(run)
-
-
-def _view(run: Run) -> None:
-    known = session.store().list(kinds=("unlearn",), score_run=run)
-    looked_at = session.current_unlearnings(known)
-    states = {looked.state for looked in looked_at}
+    run = scored_run("Unlearning starts from a scored forget set. None is scored yet.", "unlearning comes")
+    if run is None:
+        return
+    heading(run.title)
+    runs = session.store().list(kinds=("unlearn",), score_run=run)
+    selection = session.current_unlearnings(runs)
+    states = {selected.state for selected in selection}
     is_done = RunState.SUCCEEDED in states and not states & ACTIVE
-    view = views.choose(views.RESULT if is_done else views.PROGRESS) if known else views.FORM
+    view = views.choose(views.RESULT if is_done else views.PROGRESS) if runs else views.FORM
     if view == views.FORM:
         if form.show(run):
             views.go_to(views.PROGRESS)
             st.rerun()
         return
-    looked_at = unlearnings.choose(known, looked_at)
+    selection = unlearnings.choose(runs, selection)
     if view == views.PROGRESS:
-        live.show(looked_at)
+        live.show(selection)
     elif view == views.RESULT:
-        result.show(looked_at)
+        result.show(selection)
     else:
-        comparison.show(known, looked_at)
+        comparison.show(runs, selection)
 
 
-main()
+with page("Unlearning"):
+    main()

@@ -16,14 +16,32 @@ from pages.shell.downloads import csv_download, figure_download
 NARROW = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
 
 
-def sample_chart(figure: Any, name: str, origin: str, alt: str, *, is_narrow: bool = False) -> None:
-    """Show a figure whose points are samples: one becomes the sample looked at, several filter every view.
+def chart(figure: Any, name: str, alt: str, file: str = "", *, is_narrow: bool = False) -> None:
+    """Show a figure.
+
+    Args:
+        figure: What is shown.
+        name: Tells it from the other charts of the app.
+        alt: What it is.
+        file: Name of the file as which it is offered; "" offers none.
+        is_narrow: Whether it stands in a narrow box.
+    """
+    st.plotly_chart(figure, key=name, config=NARROW if is_narrow else None, alt=alt)
+    if file:
+        figure_download(figure, file)
+
+
+def sample_chart(
+    figure: Any, name: str, origin: str, alt: str, file: str = "", *, is_narrow: bool = False
+) -> None:
+    """Show a figure whose points are samples: one becomes the selected sample, several filter every view.
 
     Args:
         figure: The customdata of its points begins with the sample's id.
         name: Tells it from the other charts of the app.
         origin: Where samples that are chosen in it are from, for the chip.
         alt: What it is.
+        file: Name of the file as which it is offered; "" offers none.
         is_narrow: Whether it stands in a narrow box.
     """
     key = f"{name}_{session.charts_epoch()}"
@@ -35,6 +53,8 @@ def sample_chart(figure: Any, name: str, origin: str, alt: str, *, is_narrow: bo
         config=NARROW if is_narrow else None,
         alt=alt,
     )
+    if file:
+        figure_download(figure, file)
 
 
 def data_beneath(
@@ -53,7 +73,7 @@ def data_beneath(
         name: Of the file; tells it from the other tables of the app.
         alt: What the table is.
         label: What the user clicks.
-        figure: Offered beside the table where it is given.
+        figure: Offered beside the table where there is one.
         height: Of the table [px].
     """
     details = st.expander(label, icon=":material/table:", key=f"{name}_table", on_change="rerun", type="compact")
@@ -62,7 +82,7 @@ def data_beneath(
     with details:
         st.dataframe(table, hide_index=True, placeholder="–", height=height, alt=alt)
         row = st.container(horizontal=True)
-        csv_download(row, table, name)
+        csv_download(table, name, place=row)
         if figure is not None:
             with row:
                 figure_download(figure, name)

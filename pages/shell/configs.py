@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -12,17 +11,15 @@ from mrd_core.runs.directory import read_config
 from mrd_core.settings.configuration import RunConfig
 
 Config = TypeVar("Config", bound=RunConfig)
+# What is read of a run is cached for each attempt, whatever the store says of its progress meanwhile.
+BY_ATTEMPT: dict[str | type[Any], Any] = {Run: lambda run: (run.id, run.attempt, str(run.directory))}
 
 
+@st.cache_resource(show_spinner=False, max_entries=1000, hash_funcs=BY_ATTEMPT)
 def config_of(run: Run, kind: type[Config]) -> Config:
     """Return the configuration of a run, which is of this class.
 
     Raises:
         UserError: It is gone, or is of another class.
     """
-    return cast(Config, _read(run.id, str(run.directory), kind))
-
-
-@st.cache_resource(show_spinner=False, max_entries=1000)
-def _read(run_id: str, directory: str, kind: type[RunConfig]) -> RunConfig:  # noqa: ARG001  (run_id is the key)
-    return read_config(Path(directory), kind)
+    return read_config(run.directory, kind)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import streamlit as st
 
 from pages.shell import session
 from pages.shell.notices import errors_shown
+
+
+def offer(
+    run_id: str,
+    leave: Callable[[], None],
+    place: Any = st,
+    key: str = "delete",
+    kind: Literal["secondary", "tertiary"] = "secondary",
+) -> None:
+    """Show the button that deletes a run after one more question; `leave` then stops looking at it."""
+    if place.button("Delete run", icon=":material/delete:", key=key, type=kind):
+        confirm_deletion(run_id, leave)
 
 
 @st.dialog("Delete this run?")

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Any
+import mimetypes
+from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 
-def csv_download(place: DeltaGenerator, table: pd.DataFrame, name: str, label: str = "Table (CSV)") -> None:
+def download(
+    place: Any,
+    label: str,
+    content: Any,
+    file: str,
+    key: str,
+    kind: Literal["secondary", "tertiary"] = "secondary",
+    help_text: str | None = None,
+) -> None:
+    """Offer content as a file.
+
+    Args:
+        place: Of the page, where the button stands; `st` where the page is drawn.
+        label: Of the button.
+        content: Text, bytes, or what returns them once the button is pressed.
+        file: Its name.
+        key: Tells the button from the others of the app.
+        kind: How much the button stands out.
+        help_text: What the file holds.
+    """
+    mime, _ = mimetypes.guess_type(file)
+    icon = ":material/download:"
+    place.download_button(label, content, file_name=file, mime=mime, key=key, type=kind, icon=icon, help=help_text)
+
+
+def csv_download(table: pd.DataFrame, name: str, label: str = "Table (CSV)", place: Any = None) -> None:
     """Offer a table as the file `name`.csv at a place of the page."""
-    place.download_button(
-        label,
-        lambda: table.to_csv(index=False),
-        file_name=f"{name}.csv",
-        mime="text/csv",
-        key=f"{name}_csv",
-        type="tertiary",
-        icon=":material/download:",
-    )
+    place = place or st.container()
+    download(place, label, lambda: table.to_csv(index=False), f"{name}.csv", f"{name}_csv", "tertiary")
 
 
 def figure_download(figure: Any, name: str, label: str = "Figure (HTML)") -> None:
     """Offer a figure as an HTML file that needs no network."""
-    st.download_button(
+    download(
+        st,
         label,
         lambda: figure.to_html(include_plotlyjs=True),
-        file_name=f"{name}.html",
-        mime="text/html",
-        key=f"download_{name}",
-        type="tertiary",
-        icon=":material/download:",
-        help="The figure as an HTML file that needs no network",
+        f"{name}.html",
+        f"download_{name}",
+        "tertiary",
+        "The figure as an HTML file that needs no network",
     )

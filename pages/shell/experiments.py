@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from analysis.evidence import headlines as evidence
@@ -22,7 +20,7 @@ def of_kind(run: Run, kind: str) -> list[Run]:
 
 
 def finished_validity(run: Run) -> Run | None:
-    """Return the validity experiment that a score run is judged by: the one looked at, or else the newest done."""
+    """Return the validity experiment that a score run is judged by: the selected one, or else the newest done."""
     done = [experiment for experiment in of_kind(run, VALIDITY) if experiment.state is RunState.SUCCEEDED]
     return session.current_experiment(VALIDITY, done) or next(iter(done), None)
 
@@ -35,9 +33,9 @@ def config_of(run: Run) -> ExperimentConfig:
 def headlines(run: Run) -> list[Headline]:
     """Return what a validity experiment says of MRD so far, a line an arm."""
     log = ExperimentFiles(run.directory).units
-    return _headlines(run.id, log.stat().st_size if log.exists() else 0, str(run.directory))
+    return _headlines(run, log.stat().st_size if log.exists() else 0)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
-def _headlines(run_id: str, logged: int, directory: str) -> list[Headline]:  # noqa: ARG001  (both are of the key)
-    return evidence.headlines(Path(directory))
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=configs.BY_ATTEMPT)
+def _headlines(run: Run, logged: int) -> list[Headline]:  # noqa: ARG001  (more that is logged is another key)
+    return evidence.headlines(run.directory)

@@ -10,8 +10,8 @@ from pages.shell import session
 from pages.shell.notices import literal
 
 
-def filtered(table: pd.DataFrame) -> pd.DataFrame:
-    """Apply the filters and show them as chips."""
+def filtered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Apply the filters, show them as chips, and return what they leave and the selected sample among it."""
     text = st.text_input(
         "Search",
         key="search",
@@ -33,7 +33,7 @@ def filtered(table: pd.DataFrame) -> pd.DataFrame:
     if samples.empty:
         st.info("No sample matches these filters.", icon=":material/filter_alt_off:")
         st.stop()
-    return samples
+    return samples, selected_of(samples)
 
 
 def take_points(chart: str, label: str) -> None:

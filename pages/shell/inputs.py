@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-import annotated_types
-import pydantic
 import streamlit as st
-from pydantic.fields import FieldInfo
 
-from mrd_core.settings.fields import help_of
+from mrd_core.settings.fields import Model, declared
 from mrd_core.unlearning.methods.method import Parameter
 
-Config = type[pydantic.BaseModel]
+Values = dict[str, Any]
 # Larger numbers lose digits on their way to the browser.
 LARGEST = 2**53 - 1
 # As the formulas write them.
@@ -41,12 +37,52 @@ class Form:
     name: str
     variant: str = ""
 
-    def key_of(self, config: Config, field: str) -> str:
+    def key_of(self, config: Model, field: str) -> str:
         """Return the key of the input for `config.field`."""
         return "_".join(filter(None, (self.name, config.__name__, field, self.variant)))
 
+    def columns(self, config: Model, *labels: Mapping[str, str], **options: Mapping[str, Any]) -> Values:
+        """Ask for fields in columns side by side, as `fields` does in each."""
+        values: Values = {}
+        for place, of_column in zip(st.columns(len(labels)), labels, strict=True):
+            with place:
+                values |= self.fields(config, of_column, **options)
+        return values
+
+    def fields(
+        self,
+        config: Model,
+        labels: Mapping[str, str],
+        placeholders: Mapping[str, str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Values:
+        """Ask for fields one below the other, each by the input that its type wants, and return raw values.
+
+        Args:
+            config: Declares the fields.
+            labels: Of the inputs, by field.
+            placeholders: What empty inputs show, by field.
+            defaults: In the place of the declared ones, by field.
+        """
+        values: Values = {}
+        for field, label in labels.items():
+            annotation = config.model_fields[field].annotation
+            types = {annotation, *get_args(annotation)}
+            placeholder, default = (placeholders or {}).get(field), (defaults or {}).get(field)
+            if get_origin(annotation) is tuple:
+                values[field] = self.several(config, field, label, default=default)
+            elif bool in types:
+                values[field] = self.switch(config, field, label)
+            elif types & {int, float}:
+                values[field] = self.number(config, field, label, placeholder or "none", default)
+            elif declared(config, field).choices:
+                values[field] = self.choice(config, field, label, default=default)
+            else:
+                values[field] = self.text(config, field, label, default, placeholder or "")
+        return values
+
     def number(
-        self, config: Config, field: str, label: str, placeholder: str = "none", default: float | None = None
+        self, config: Model, field: str, label: str, placeholder: str = "none", default: float | None = None
     ) -> Any:
         """Ask for the number `config.field`; empty is None, where that is its default.
 
@@ -57,30 +93,29 @@ class Form:
             placeholder: What an empty input shows.
             default: In the place of the declared one.
         """
-        info = config.model_fields[field]
-        value = info.default if default is None else default
-        is_whole = int in {info.annotation, *get_args(info.annotation)}
-        cast = int if is_whole else float
-        least, most = _bounds(info)
+        setting = declared(config, field)
+        value = setting.default if default is None else default
+        cast = int if setting.is_whole else float
+        least, most = setting.least, setting.most
         return st.number_input(
             label,
             None if least is None else cast(least),
             None if most is None or most > LARGEST else cast(most),
             None if value is None else cast(value),
-            format="%d" if is_whole else "%g",
+            format="%d" if setting.is_whole else "%g",
             placeholder=placeholder,
             **self._shared(config, field),
         )
 
-    def text(self, config: Config, field: str, label: str, value: str | None = None, placeholder: str = "") -> str:
+    def text(self, config: Model, field: str, label: str, value: str | None = None, placeholder: str = "") -> str:
         """Ask for the text `config.field`; at first it is `value`, or else the default, or else empty."""
-        default = config.model_fields[field].default
+        default = declared(config, field).default
         first = (default if isinstance(default, str) else "") if value is None else value
         return str(st.text_input(label, first, placeholder=placeholder, **self._shared(config, field))).strip()
 
     def choice(
         self,
-        config: Config,
+        config: Model,
         field: str,
         label: str,
         titles: Mapping[Any, str] | None = None,
@@ -95,19 +130,14 @@ class Form:
             titles: The values with what they are called; by default those that are declared, by their names.
             default: In the place of the declared one.
         """
-        options = list(titles or choices_of(config, field))
-        first = config.model_fields[field].default if default is None else default
-        return st.selectbox(
-            label,
-            options,
-            index=options.index(first) if first in options else 0,
-            format_func=titles.__getitem__ if titles else str,
-            **self._shared(config, field),
-        )
+        setting = declared(config, field)
+        first = setting.default if default is None else default
+        names = titles or {name: name for name in setting.choices}
+        return select(label, names, first=first, **self._shared(config, field))
 
     def several(
         self,
-        config: Config,
+        config: Model,
         field: str,
         label: str,
         titles: Mapping[Any, str] | None = None,
@@ -124,56 +154,62 @@ class Form:
             default: In the place of the declared ones.
             more: Stands behind the declared help.
         """
-        first = config.model_fields[field].default if default is None else default
+        # What one of the items can be stands in their type, `tuple[Literal[…], …]`.
+        items, *_ = get_args(config.model_fields[field].annotation)
         return st.multiselect(
             label,
-            list(titles or choices_of(config, field)),
-            default=list(first),
+            list(titles or get_args(items)),
+            default=list(declared(config, field).default if default is None else default),
             format_func=titles.__getitem__ if titles else str,
             placeholder="none",
             **self._shared(config, field, more),
         )
 
-    def switch(self, config: Config, field: str, label: str) -> bool:
+    def switch(self, config: Model, field: str, label: str) -> bool:
         """Ask for the yes or no `config.field`."""
-        return st.toggle(label, config.model_fields[field].default, **self._shared(config, field))
+        return st.toggle(label, declared(config, field).default, **self._shared(config, field))
 
-    def parameter(self, method: str, declared: Parameter) -> float | str:
+    def parameter(self, method: str, parameter: Parameter) -> float | str:
         """Ask for a setting of a method."""
-        unit = f" [{declared.unit}]" if declared.unit else ""
-        label = f"{SYMBOLS.get(declared.name, declared.name)}{unit}"
-        shared: dict[str, Any] = {
-            "key": f"{self.name}_{method}_{declared.name}",
-            "help": f"{declared.help} Default {declared.default}: {declared.source}.",
+        unit = f" [{parameter.unit}]" if parameter.unit else ""
+        label = f"{SYMBOLS.get(parameter.name, parameter.name)}{unit}"
+        shared: Values = {
+            "key": f"{self.name}_{method}_{parameter.name}",
+            "help": f"{parameter.help} Default {parameter.default}: {parameter.source}.",
             "persist_state": "session",
         }
-        if declared.bounds is None:
-            options = list(declared.choices)
-            return str(st.selectbox(label, options, index=options.index(str(declared.default)), **shared))
-        least, most = declared.bounds
-        return float(st.number_input(label, least, most, float(declared.default), step=0.1, format="%g", **shared))
+        if parameter.bounds is None:
+            options = list(parameter.choices)
+            return str(st.selectbox(label, options, index=options.index(str(parameter.default)), **shared))
+        least, most = parameter.bounds
+        return float(
+            st.number_input(label, least, most, float(parameter.default), step=0.1, format="%g", **shared)
+        )
 
-    def _shared(self, config: Config, field: str, more: str = "") -> dict[str, Any]:
+    def _shared(self, config: Model, field: str, more: str = "") -> Values:
         return {
             "key": self.key_of(config, field),
-            "help": f"{help_of(config, field)} {more}".strip(),
+            "help": f"{declared(config, field).help} {more}".strip(),
             "persist_state": "session",
         }
 
 
-def choices_of(config: Config, field: str) -> list[Any]:
-    """Return the values that `config.field` may take, those of its items where it takes several."""
-    return list(_choices(config.model_fields[field].annotation))
+def select(label: str, titles: Mapping[Any, str], key: str, first: Any = None, **options: Any) -> Any:
+    """Let the user choose by title from a list; at first it is `first` where the list has that, else its head."""
+    names = list(titles)
+    index = names.index(first) if first in names else 0
+    return st.selectbox(label, names, index=index, format_func=titles.__getitem__, key=key, **options)
 
 
-def _choices(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) is Literal:
-        yield from get_args(annotation)
-    elif isinstance(annotation, type) and issubclass(annotation, Enum):
-        yield from annotation
-    else:
-        for argument in get_args(annotation):
-            yield from _choices(argument)
+def one_of(label: str, titles: Mapping[str, str], key: str) -> str:
+    """Return the first of several, or the one that the user chooses where there are more."""
+    first, *others = titles
+    if not others:
+        return first
+    format_func = titles.__getitem__
+    return st.segmented_control(
+        label, [first, *others], default=first, required=True, format_func=format_func, key=key
+    )
 
 
 def number_or_word(text: str) -> float | str:
@@ -182,11 +218,3 @@ def number_or_word(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-def _bounds(info: FieldInfo) -> tuple[Any, Any]:
-    """Return the smallest and the largest number that a setting may be asked for; None where there is none."""
-    least = [limit.ge for limit in info.metadata if isinstance(limit, annotated_types.Ge)]
-    strictly: list[Any] = [limit.gt for limit in info.metadata if isinstance(limit, annotated_types.Gt)]
-    most = [limit.le for limit in info.metadata if isinstance(limit, annotated_types.Le)]
-    return next(iter([*least, *strictly]), None), next(iter(most), None)

@@ -25,13 +25,10 @@ ICONS = {
 }
 
 # The same for cells of a table, which show text only.
-SYMBOLS = {
-    RunState.QUEUED: "…",
-    RunState.STARTING: "…",
+SYMBOLS = dict.fromkeys(RunState, "…") | {
     RunState.RUNNING: "▶",
     RunState.SUCCEEDED: "✓",
     RunState.FAILED: "✗",
-    RunState.CANCELLING: "…",
     RunState.CANCELLED: "–",
     RunState.LOST: "?",
 }
@@ -64,13 +61,14 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 @contextmanager
-def errors_shown() -> Iterator[None]:
-    """Show a user error as a card and end this run of the page there."""
+def errors_shown(*, ends_page: bool = True) -> Iterator[None]:
+    """Show a user error as a card, and end this run of the page there where the rest depends on it."""
     try:
         yield
     except UserError as error:
         show_error(error)
-        st.stop()
+        if ends_page:
+            st.stop()
 
 
 def show_error(error: UserError) -> None:

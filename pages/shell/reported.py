@@ -27,20 +27,20 @@ class Reported:
 
 def of_run(run_id: str) -> Reported:
     """Return what a run has reported, reading only rows that this session has not read yet."""
-    known: dict[str, Reported] = st.session_state.setdefault(REPORTED, {})
-    store, earlier = session.store(), known.get(run_id)
+    reports: dict[str, Reported] = st.session_state.setdefault(REPORTED, {})
+    store, earlier = session.store(), reports.get(run_id)
     if earlier is None:
-        known[run_id] = Reported(_latest(store.metrics(run_id)), store.sample_updates(run_id))
-        return known[run_id]
-    metrics = store.metrics(run_id, after=_last(earlier.metrics))
-    draws = store.sample_updates(run_id, after=_last(earlier.draws))
-    if len(metrics) or len(draws):
-        known[run_id] = Reported(_latest(_joined(earlier.metrics, metrics, 1)), _joined(earlier.draws, draws, 0))
-    return known[run_id]
+        metrics, draws = store.metrics(run_id), store.sample_updates(run_id)
+    else:
+        metrics = _joined(earlier.metrics, store.metrics(run_id, after=_last(earlier.metrics)), 1)
+        draws = _joined(earlier.draws, store.sample_updates(run_id, after=_last(earlier.draws)), 0)
+    if earlier is None or metrics is not earlier.metrics or draws is not earlier.draws:
+        reports[run_id] = Reported(metrics.drop_duplicates(["step", "name"], keep="last"), draws)
+    return reports[run_id]
 
 
 def forget(run_id: str) -> None:
-    """Drop what is known of a run that is deleted."""
+    """Drop what a run has reported that is deleted."""
     st.session_state.get(REPORTED, {}).pop(run_id, None)
 
 
@@ -48,15 +48,11 @@ def _last(rows: pd.DataFrame) -> int:
     return int(rows["rowid"].iloc[-1]) if len(rows) else 0
 
 
-def _latest(metrics: pd.DataFrame) -> pd.DataFrame:
-    return metrics.drop_duplicates(["step", "name"], keep="last")
-
-
 def _joined(earlier: pd.DataFrame, fresh: pd.DataFrame, overlap: int) -> pd.DataFrame:
     """Return both, without the earlier rows of steps that a resumed run has taken once more.
 
     Args:
-        earlier: Rows that are known.
+        earlier: Rows that were read before.
         fresh: Rows that were written since.
         overlap: How many steps may be reported by several writes: the metrics of one are, its draws are not.
     """

@@ -9,11 +9,10 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
-from mrd_core.settings.command import shown
-from pages.shell import layout, run_panel, session
-from pages.shell.deletion import confirm_deletion
+from pages.shell import deletion, layout, run_panel, session
+from pages.shell.inputs import select
 from pages.shell.launching import resume
-from pages.shell.notices import errors_shown, literal, show_error, state_label
+from pages.shell.notices import errors_shown, show_error, state_label
 
 # More runs than these scroll, so that what is below stays within reach.
 MOST_ROWS, ROWS_HEIGHT = 4, 260
@@ -47,20 +46,16 @@ class RunList:
 def show(listing: RunList, runs: Sequence[Run]) -> None:
     """Show the runs; the rows follow them until all have ended."""
     goes_on = any(run.state in ACTIVE for run in runs)
-    st.fragment(_progress, run_every=1.0 if goes_on else None)(listing, [run.id for run in runs], _ended(runs))
+    st.fragment(_progress, run_every=1.0 if goes_on else None)(listing, runs)
 
 
-def _ended(runs: Sequence[Run]) -> set[str]:
-    return {run.id for run in runs if run.state not in ACTIVE}
-
-
-def _progress(listing: RunList, run_ids: Sequence[str], ended: set[str]) -> None:
+def _progress(listing: RunList, drawn: Sequence[Run]) -> None:
     """Show where the runs stand; the whole page follows when one of them has ended or goes on again."""
     store = session.store()
     store.reap()
     with errors_shown():
-        runs = [store.get(run_id) for run_id in run_ids]
-    if _ended(runs) != ended:
+        runs = [store.get(run.id) for run in drawn]
+    if [run.state in ACTIVE for run in runs] != [run.state in ACTIVE for run in drawn]:
         st.rerun()
     names, key = listing.names(runs), f"{listing.name}_rows"
     layout.steady(key)
@@ -70,10 +65,11 @@ def _progress(listing: RunList, run_ids: Sequence[str], ended: set[str]) -> None
         # Those that go on stand first, where they need no scrolling.
         for run in sorted(runs, key=lambda run: run.state not in ACTIVE):
             _row(listing, run, names[run.id])
-        _stop_all(listing, [run.id for run in runs if run.state in ACTIVE - {RunState.CANCELLING}])
+        running = [run.id for run in runs if run.state in ACTIVE - {RunState.CANCELLING}]
+        if len(running) > 1:
+            _stop_button(listing, running, " all", "all")
     for run in runs:
-        for event in store.events(run.id).query("level == 'warning'").itertuples():
-            st.warning(f"{names[run.id]}: {literal(str(event.message))}", icon=":material/warning:")
+        run_panel.warnings(run.id, f"{names[run.id]}: ")
         if run.error:
             show_error(UserError(f"{names[run.id]} did not finish", run.error.cause, run.error.advice))
 
@@ -89,48 +85,37 @@ def _row(listing: RunList, run: Run, name: str) -> None:
         else:
             st.caption("Its cause is told below." if run.error else listing.rest)
     with button:
-        _button(listing, run)
-
-
-def _button(listing: RunList, run: Run) -> None:
-    if run.state is RunState.CANCELLING:
-        st.caption("Stopping …")
-    elif run.state in ACTIVE:
-        st.button(
-            listing.stop,
-            icon=":material/stop_circle:",
-            key=f"{listing.stop.lower()}_{run.id}",
-            width="stretch",
-            on_click=_stop,
-            args=([run.id],),
-        )
-    elif run.state is RunState.SUCCEEDED:
-        if listing.open_result and st.button(
-            "Result", icon=":material/monitoring:", key=f"result_{run.id}", width="stretch"
-        ):
-            listing.open_result(run)
+        if run.state is RunState.CANCELLING:
+            st.caption("Stopping …")
+        elif run.state in ACTIVE:
+            _stop_button(listing, [run.id], "", run.id)
+        elif run.state is RunState.SUCCEEDED:
+            if listing.open_result and st.button(
+                "Result", icon=":material/monitoring:", key=f"result_{run.id}", width="stretch"
+            ):
+                listing.open_result(run)
+                st.rerun()
+        elif st.button("Resume", icon=":material/replay:", key=f"resume_{run.id}", width="stretch"):
+            with errors_shown():
+                resume(run)
             st.rerun()
-    elif st.button("Resume", icon=":material/replay:", key=f"resume_{run.id}", width="stretch"):
-        with errors_shown():
-            resume(run)
-        st.rerun()
 
 
-def _stop_all(listing: RunList, run_ids: Sequence[str]) -> None:
-    if len(run_ids) > 1:
-        st.button(
-            f"{listing.stop} all",
-            icon=":material/stop_circle:",
-            key=f"{listing.stop.lower()}_all",
-            type="tertiary",
-            on_click=_stop,
-            args=(run_ids,),
-        )
+def _stop_button(listing: RunList, run_ids: Sequence[str], rest: str, mark: str) -> None:
+    """Show a button that ends runs; `rest` is said behind its word, `mark` tells it from the others."""
 
+    def stop() -> None:
+        for run_id in run_ids:
+            session.store().request_cancel(run_id)
 
-def _stop(run_ids: Sequence[str]) -> None:
-    for run_id in run_ids:
-        session.store().request_cancel(run_id)
+    st.button(
+        f"{listing.stop}{rest}",
+        icon=":material/stop_circle:",
+        key=f"{listing.stop.lower()}_{mark}",
+        type="tertiary" if rest else "secondary",
+        width="content" if rest else "stretch",
+        on_click=stop,
+    )
 
 
 def details(listing: RunList, runs: Sequence[Run]) -> None:
@@ -140,16 +125,10 @@ def details(listing: RunList, runs: Sequence[Run]) -> None:
         return
     names = listing.names(runs)
     with log:
-        run_id = st.selectbox(
-            listing.noun,
-            list(names),
-            format_func=lambda run_id: f"{names[run_id]} · {run_id}",
-            key=f"{listing.name}_log_run",
-        )
-        run = session.store().get(run_id)
-        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
-        run_panel.log(run.id)
+        titles = {run_id: f"{name} · {run_id}" for run_id, name in names.items()}
+        run = session.store().get(select(listing.noun, titles, f"{listing.name}_log_run"))
+        run_panel.log(run)
         if run.error and run.error.traceback:
             st.code(run.error.traceback, language=None, wrap_lines=True)
-        if run.state not in ACTIVE and st.button("Delete run", icon=":material/delete:", key=f"delete_{run.id}"):
-            confirm_deletion(run.id, lambda: listing.leave(run))
+        if run.state not in ACTIVE:
+            deletion.offer(run.id, lambda: listing.leave(run), key=f"delete_{run.id}")

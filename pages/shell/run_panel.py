@@ -11,8 +11,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
 from mrd_core.settings.command import shown
-from pages.shell import reported, session
-from pages.shell.deletion import confirm_deletion
+from pages.shell import deletion, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
 from pages.shell.wording import duration
@@ -32,8 +31,7 @@ def body(run: Run, leave: Callable[[], None]) -> None:
         st.markdown(f"**{state_label(run)}**")
         _ended(run, leave)
     with st.expander("Details", icon=":material/terminal:"):
-        st.code(shown("run", run.directory), language="bash", wrap_lines=True)
-        log(run.id)
+        log(run)
 
 
 @st.fragment(run_every=1.0)
@@ -51,8 +49,7 @@ def _live(run_id: str) -> None:
         st.caption("Stopping after the batch in flight …")
     elif st.button("Cancel", icon=":material/stop_circle:", key="cancel"):
         store.request_cancel(run_id)
-    for event in store.events(run_id).query("level == 'warning'").itertuples():
-        st.warning(literal(str(event.message)), icon=":material/warning:")
+    warnings(run_id)
     metrics = reported.of_run(run_id).metrics
     if len(metrics):
         st.plotly_chart(
@@ -90,14 +87,20 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
     if row.button("New run", icon=":material/add:", key="new_run"):
         leave()
         st.rerun()
-    if row.button("Delete run", icon=":material/delete:", key="delete"):
-        confirm_deletion(run.id, leave)
+    deletion.offer(run.id, leave, row)
     if run.error and run.error.traceback:
         with st.expander("Traceback", icon=":material/bug_report:"):
             st.code(run.error.traceback, language=None, wrap_lines=True)
 
 
-def log(run_id: str) -> None:
-    """Show the events of a run; they may quote a user's file, so they stay plain."""
-    for event in session.store().events(run_id).itertuples():
+def warnings(run_id: str, prefix: str = "") -> None:
+    """Show what a run warns of, `prefix` before each."""
+    for event in session.store().events(run_id).query("level == 'warning'").itertuples():
+        st.warning(f"{prefix}{literal(str(event.message))}", icon=":material/warning:")
+
+
+def log(run: Run) -> None:
+    """Show the command and the events of a run; these may quote a user's file, so they stay plain."""
+    st.code(shown("run", run.directory), language="bash", wrap_lines=True)
+    for event in session.store().events(run.id).itertuples():
         st.text(f"{event.level}: {event.message}")

@@ -15,10 +15,15 @@ from analysis.figures.theme import with_unit
 from pages.shell import session
 
 # One of each kind: how likely, how well known, how often seen, how strong a pull.
-SHOWN_MEASURES = ("nll", "exact_memorization", "training_count", "gradient_norm")
+USUAL_MEASURES = ("nll", "exact_memorization", "training_count", "gradient_norm")
+# Columns that many tables have.
+MRD = st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn")
+PROMPT = st.column_config.TextColumn("Prompt", width="medium")
+ANSWER = st.column_config.TextColumn("Answer", width="medium")
+ID = st.column_config.TextColumn("Id")
 
 
-def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = SHOWN_MEASURES) -> dict[str, Any]:
+def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = USUAL_MEASURES) -> dict[str, Any]:
     """Let the user choose which other measures of difficulty a table shows; return how its columns are configured.
 
     Args:
@@ -41,28 +46,22 @@ def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = SHOW
         )
     return {
         # In the order of the declaration, whatever the order of the choice.
-        measure: st.column_config.NumberColumn(
-            measures[measure].title,
-            width="small",
-            format="%.4g",
-            help=with_unit(measures[measure].help, measures[measure].unit),
+        name: st.column_config.NumberColumn(
+            measure.title, width="small", format="%.4g", help=with_unit(measure.help, measure.unit)
         )
-        for measure in measures
-        if measure in chosen
+        for name, measure in measures.items()
+        if name in chosen
     }
 
 
-def show(
-    name: str, samples: pd.DataFrame, selected: str, columns: Sequence[str], config: Mapping[str, Any], alt: str
-) -> None:
+def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, Any], alt: str) -> None:
     """Show samples as a table.
 
     Args:
         name: Tells this table from others.
         samples: Those that the filters leave, a row each.
         selected: The id of the one that is marked.
-        columns: Which columns, in which order.
-        config: Title, format and help of each column.
+        columns: Title, format and help of each column, in their order.
         alt: What the table is.
     """
     # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
@@ -81,7 +80,7 @@ def show(
         hide_index=True,
         height=360,
         column_order=list(columns),
-        column_config=dict(config),
+        column_config=dict(columns),
         key=key,
         on_select=on_row,
         selection_mode="single-row",

@@ -11,8 +11,8 @@ from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.unlearning.config import UnlearnConfig
-from pages.shell import experiments, session
+from mrd_core.scoring.records import ScoreSummary
+from pages.shell import experiments, session, unlearnings
 
 DEMO = ForgetSetConfig(source="demo")
 
@@ -32,7 +32,7 @@ class Scored:
     @property
     def n_samples(self) -> int:
         """Samples of the forget set."""
-        return int((self.run.summary or {})["n_samples"])
+        return ScoreSummary.model_validate(self.run.summary).n_samples
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -50,14 +50,13 @@ class Scored:
         if self.is_demo:
             return DEMO
         earlier = session.store().list(kinds=kinds.experiments(), score_run=self.run)
-        named = [experiments.config_of(run) for run in earlier]
-        retain_sets = [config.retain for config in named if isinstance(config, UnlearningExperimentConfig)]
-        unlearned = [
-            read_config(run.directory, UnlearnConfig)
+        configs = [experiments.config_of(run) for run in earlier]
+        retain_sets = [config.retain for config in configs if isinstance(config, UnlearningExperimentConfig)]
+        retain_sets += [
+            unlearnings.config_of(run).retain.samples
             for run in session.store().list(kinds=("unlearn",), score_run=self.run)
         ]
-        retain_sets += [config.retain.samples for config in unlearned]
-        return next((retain for retain in retain_sets if retain is not None), None)
+        return next(filter(None, retain_sets), None)
 
 
 def scored(run: Run) -> Scored:

@@ -15,11 +15,11 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
-from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import UnlearnConfig
+from pages.shell.configs import config_of
 from pages.shell.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
@@ -108,13 +108,8 @@ def forget_filters() -> None:
 
 
 def current_reading(run: Run) -> Run | None:
-    """Return the characteristics run that is looked at: the one chosen last, or else the newest good one."""
-    chosen = st.session_state.get(READING)
-    if chosen == "":
-        return None
-    readings = store().list(kinds=("characteristics",), score_run=run)
-    good = [reading for reading in readings if reading.state in ACTIVE | {RunState.SUCCEEDED}]
-    return next((reading for reading in readings if reading.id == chosen), next(iter(good or readings), None))
+    """Return the selected characteristics run: the one chosen last, or else the newest good one."""
+    return _newest_good(store().list(kinds=("characteristics",), score_run=run), st.session_state.get(READING))
 
 
 def open_reading(reading_id: str) -> None:
@@ -122,44 +117,34 @@ def open_reading(reading_id: str) -> None:
     st.session_state[READING] = reading_id
 
 
-def current_unlearnings(known: Sequence[Run]) -> list[Run]:
-    """Return those of the `known` unlearning runs, newest first, that the URL, or else this session, names.
+def current_unlearnings(runs: Sequence[Run]) -> list[Run]:
+    """Return those of the unlearning runs, newest first, that the URL, or else this session, names.
 
     Where it names none, they are the newest run and the others of its study.
     """
-    named = (st.query_params.get(UNLEARN) or st.session_state.get(UNLEARN) or "").split(",")
-    looked_at = [run for run in known if run.id in named]
-    return looked_at or study_of(known[0], known) if known else []
-
-
-def study_of(run: Run, known: Sequence[Run]) -> list[Run]:
-    """Return the runs among `known` that were launched together with `run`, itself among them."""
-    study = read_config(run.directory, UnlearnConfig).study
-    if study is None:
-        return [run]
-    return [other for other in known if read_config(other.directory, UnlearnConfig).study == study]
+    ids = (st.query_params.get(UNLEARN) or st.session_state.get(UNLEARN) or "").split(",")
+    selection = [run for run in runs if run.id in ids]
+    if selection or not runs:
+        return selection
+    newest, study = runs[0], config_of(runs[0], UnlearnConfig).study
+    return [run for run in runs if run is newest or (study and config_of(run, UnlearnConfig).study == study)]
 
 
 def open_unlearnings(run_ids: Iterable[str]) -> None:
     """Look at these unlearning runs."""
-    named = ",".join(run_ids)
-    st.session_state[UNLEARN] = named
-    st.query_params[UNLEARN] = named
+    _name(UNLEARN, ",".join(run_ids))
 
 
-def current_experiment(kind: str, known: Sequence[Run]) -> Run | None:
-    """Return the experiment that is looked at among the `known` ones of a kind, newest first.
+def current_experiment(kind: str, runs: Sequence[Run]) -> Run | None:
+    """Return the selected experiment among those of a kind, newest first.
 
     It is the one that the URL, or else this session, names, or else the newest good one; None where another one
     is asked for, or there is none.
     """
-    named = st.query_params.get(EXPERIMENT)
-    if all(run.id != named for run in known):
-        named = st.session_state.get(EXPERIMENT, {}).get(kind)
-    if named == "":
-        return None
-    good = [run for run in known if run.state in ACTIVE | {RunState.SUCCEEDED}]
-    return next((run for run in known if run.id == named), next(iter(good or known), None))
+    run_id = st.query_params.get(EXPERIMENT)
+    if all(run.id != run_id for run in runs):
+        run_id = st.session_state.get(EXPERIMENT, {}).get(kind)
+    return _newest_good(runs, run_id)
 
 
 def open_experiment(kind: str, run_id: str) -> None:
@@ -173,20 +158,31 @@ def open_experiment(kind: str, run_id: str) -> None:
 
 def current_evaluations() -> tuple[list[str], str | None]:
     """Return the ids of the evaluations that the URL, or else this session, names, and that of the baseline."""
-    named = st.query_params.get(EVALUATIONS) or st.session_state.get(EVALUATIONS) or ""
-    return [name for name in named.split(",") if name], (
-        st.query_params.get(BASELINE) or st.session_state.get(BASELINE)
-    )
+    ids, baseline = (st.query_params.get(name) or st.session_state.get(name) for name in (EVALUATIONS, BASELINE))
+    return ids.split(",") if ids else [], baseline
 
 
 def open_evaluations(run_ids: Iterable[str], baseline: str | None) -> None:
     """Hold these evaluations against the baseline."""
-    for name, value in ((EVALUATIONS, ",".join(run_ids)), (BASELINE, baseline)):
-        if value:
-            st.session_state[name] = st.query_params[name] = value
-        else:
-            st.session_state.pop(name, None)
-            st.query_params.pop(name, None)
+    _name(EVALUATIONS, ",".join(run_ids))
+    _name(BASELINE, baseline)
+
+
+def _name(name: str, value: str | None) -> None:
+    """Write down what is looked at in this session and in the URL; nothing where there is nothing."""
+    if value:
+        st.session_state[name] = st.query_params[name] = value
+    else:
+        st.session_state.pop(name, None)
+        st.query_params.pop(name, None)
+
+
+def _newest_good(runs: Sequence[Run], run_id: str | None) -> Run | None:
+    """Return the run with this id, else the newest that goes on or succeeded, else the newest; none for ""."""
+    if run_id == "":
+        return None
+    good = [run for run in runs if run.state in ACTIVE | {RunState.SUCCEEDED}]
+    return next((run for run in runs if run.id == run_id), next(iter(good or runs), None))
 
 
 def select_many(sample_ids: set[str], label: str) -> None:

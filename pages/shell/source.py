@@ -79,9 +79,7 @@ def ask(
         persist_state="session",
     )
     kind = KINDS[label]
-    if kind in ("", "demo"):
-        return Source(title, kind)
-    return named(key, title, kind, example)
+    return Source(title, kind) if kind in ("", "demo") else named(key, title, kind, example)
 
 
 def named(key: str, title: str, kind: str, example: str) -> Source:
@@ -93,20 +91,17 @@ def named(key: str, title: str, kind: str, example: str) -> Source:
         kind: `path` or `hub`.
         example: A file, as an empty input shows it.
     """
-    name, subset, split = st.columns([2, 1, 1])
-    return Source(
-        title,
-        kind,
-        name.text_input(
-            "Hub data set" if kind == "hub" else "File or folder on this machine",
-            key=f"{key}_{kind}",
-            placeholder="locuslab/TOFU" if kind == "hub" else example,
-            persist_state="session",
-        ).strip(),
-        subset.text_input(
-            "Subset", key=f"{key}_subset", help=help_of(ForgetSetConfig, "subset"), persist_state="session"
-        ).strip(),
-        split.text_input(
-            "Split", key=f"{key}_split", help=help_of(ForgetSetConfig, "split"), persist_state="session"
-        ).strip(),
+    place, *others = st.columns([2, 1, 1])
+    name = place.text_input(
+        "Hub data set" if kind == "hub" else "File or folder on this machine",
+        key=f"{key}_{kind}",
+        placeholder="locuslab/TOFU" if kind == "hub" else example,
+        persist_state="session",
     )
+    subset, split = (
+        part.text_input(
+            field.capitalize(), key=f"{key}_{field}", help=help_of(ForgetSetConfig, field), persist_state="session"
+        )
+        for part, field in zip(others, ("subset", "split"), strict=True)
+    )
+    return Source(title, kind, name.strip(), subset.strip(), split.strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 
 def duration(seconds: float) -> str:
@@ -20,3 +21,19 @@ def capitalised(text: str) -> str:
 def figure_or(value: float, form: str, undefined: str) -> str:
     """Return a number in a format, or a word where it is NaN."""
     return undefined if math.isnan(value) else f"{value:{form}}"
+
+
+def with_spread(mean: float, sd: float, form: str) -> str:
+    """Return a mean with its deviation, both to the second digit of the deviation; without one in the format."""
+    if math.isnan(mean):
+        return "–"
+    if math.isnan(sd) or sd == 0:
+        return f"{mean:{form}}"
+    places = max(0, 1 - math.floor(math.log10(sd)))
+    return f"{mean:,.{places}f} ± {sd:,.{places}f}"
+
+
+def told_apart(names: Mapping[str, str], marks: Mapping[str, str]) -> dict[str, str]:
+    """Return names by id, each that several have with its mark behind it."""
+    taken = list(names.values())
+    return {key: name if taken.count(name) == 1 else name + marks[key] for key, name in names.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from mrd_core.experiments.kinds.sensitivity import SensitivityConfig
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig
+from mrd_core.settings.fields import Model
 from mrd_core.unlearning.config import OptimiserConfig, UnlearnConfig
-from pages.shell.inputs import Config, Form, choices_of, number_or_word
+from pages.shell.inputs import Form, number_or_word
 
 
 @pytest.mark.parametrize(
@@ -23,8 +25,16 @@ from pages.shell.inputs import Config, Form, choices_of, number_or_word
         (UnlearnConfig, "seed", []),
     ],
 )
-def test_the_choices_are_those_that_are_declared(config: Config, field: str, choices: list[object]) -> None:
-    assert choices_of(config, field) == choices
+def test_the_choices_are_those_that_are_declared(config: Model, field: str, choices: list[object]) -> None:
+    script = f"""
+from {config.__module__} import {config.__name__}
+from pages.shell.inputs import Form
+Form("any").fields({config.__name__}, {{"{field}": "Label"}})
+"""
+    test = AppTest.from_string(script).run(timeout=60)
+    assert not test.exception
+    (shown,) = [*test.selectbox, *test.multiselect, *test.number_input]
+    assert getattr(shown, "options", []) == choices
 
 
 def test_no_two_forms_share_an_input() -> None:

@@ -12,7 +12,7 @@ from analysis.figures import characteristics as figures
 from analysis.figures.theme import shortened
 from pages.parts.characteristics.criteria import SYMBOLS
 from pages.shell import layout
-from pages.shell.downloads import figure_download
+from pages.shell.charts import chart
 from pages.shell.notices import literal
 from pages.shell.wording import figure_or
 
@@ -84,12 +84,8 @@ def regression(characterised: Characterised, judgement: Judgement, samples: pd.D
     if fitted.terms:
         figure = figures.regression(fitted, titles)
         with row.container(width=CHART_WIDTH):
-            st.plotly_chart(
-                figure,
-                key="regression",
-                alt="Each feature's tie to MRD, alone and with length and the others held",
-            )
-            figure_download(figure, "length_held")
+            alt = "Each feature's tie to MRD, alone and with length and the others held"
+            chart(figure, "regression", alt, "length_held")
     with row.container():
         st.markdown(
             "Long answers differ from short ones in nearly everything, so a feature can seem to matter only "

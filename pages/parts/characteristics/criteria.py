@@ -10,11 +10,12 @@ import streamlit as st
 from analysis.characteristics.claims import Claim
 from analysis.characteristics.judgement import Judgement, remains
 from analysis.characteristics.runs import Characterised
-from analysis.characteristics.strata import CRITERIA, Criterion, Rule, Threshold
+from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.figures import characteristics as figures
 from pages.shell import layout, session
 from pages.shell.charts import sample_chart
 from pages.shell.downloads import figure_download
+from pages.shell.inputs import select
 from pages.shell.wording import capitalised
 
 SYMBOLS = {"agrees": "✓ agrees", "disagrees": "✗ disagrees", "cannot tell": "? cannot tell"}
@@ -29,32 +30,26 @@ def thresholds() -> dict[str, Threshold]:
         )
         row = st.container(horizontal=True)
         for criterion in CRITERIA:
-            with row.container():
-                chosen[criterion.name] = _threshold(criterion)
+            place, level = row.container(), None
+            with place:
+                rule = select(
+                    criterion.title,
+                    {rule: str(rule) for rule in Rule},
+                    f"rule_{criterion.name}",
+                    criterion.default.rule,
+                    persist_state="session",
+                )
+            if rule is Rule.FIXED:
+                level = place.number_input(
+                    f"Above, {criterion.title.lower()}",
+                    value=criterion.default.value or 0.0,
+                    format="%g",
+                    key=f"level_{criterion.name}",
+                    label_visibility="collapsed",
+                    persist_state="session",
+                )
+            chosen[criterion.name] = Threshold(rule, level)
     return chosen
-
-
-def _threshold(criterion: Criterion) -> Threshold:
-    rules = list(Rule)
-    rule = st.selectbox(
-        criterion.title,
-        rules,
-        index=rules.index(criterion.default.rule),
-        format_func=str,
-        key=f"rule_{criterion.name}",
-        persist_state="session",
-    )
-    if rule is not Rule.FIXED:
-        return Threshold(rule)
-    level = st.number_input(
-        f"Above, {criterion.title.lower()}",
-        value=criterion.default.value or 0.0,
-        format="%g",
-        key=f"level_{criterion.name}",
-        label_visibility="collapsed",
-        persist_state="session",
-    )
-    return Threshold(rule, float(level))
 
 
 def panels(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:
@@ -71,21 +66,17 @@ def panels(characterised: Characterised, judgement: Judgement, samples: pd.DataF
         with grid.container(border=True, height="stretch"):
             _panel(characterised, judgement, claim, selected)
     with grid.container(border=True, height="stretch"):
-        _verdicts(judgement)
+        st.markdown("**Does this model show what the paper says?**")
+        for at, claim in enumerate(judgement.shown):
+            verdicts = (f"{norm}: {SYMBOLS[claims[at].verdict]}" for norm, claims in judgement.claims.items())
+            left = remains(judgement, claim, judgement.chosen)["length_held"]
+            held = "" if math.isnan(left) else f" · length held: {left:+.2f}"
+            st.markdown(f"{claim.criterion.title}  \n:small[{' · '.join(verdicts)}{held}]")
+        st.caption(
+            "Small MRD: hard to unlearn. *Length held*: rank coefficient that is left once the number of tokens "
+            "is accounted for; its sign may turn."
+        )
     st.caption("Click a point to look at its sample. The tool bar of a chart draws a box or a lasso around many.")
-
-
-def _verdicts(judgement: Judgement) -> None:
-    st.markdown("**Does this model show what the paper says?**")
-    for at, claim in enumerate(judgement.shown):
-        verdicts = (f"{norm}: {SYMBOLS[claims[at].verdict]}" for norm, claims in judgement.claims.items())
-        left = remains(judgement, claim, judgement.chosen)["length_held"]
-        held = "" if math.isnan(left) else f" · length held: {left:+.2f}"
-        st.markdown(f"{claim.criterion.title}  \n:small[{' · '.join(verdicts)}{held}]")
-    st.caption(
-        "Small MRD: hard to unlearn. *Length held*: rank coefficient that is left once the number of tokens is "
-        "accounted for; its sign may turn."
-    )
 
 
 def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, selected: set[str] | None) -> None:
@@ -105,8 +96,9 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
         return
     strata = judgement.strata[criterion.name]
     figure = figures.panel(table, strata, claim, selected)
-    alt = f"MRD of the groups of {criterion.title.lower()}: {claim.verdict}"
-    sample_chart(figure, f"panel_{criterion.name}", f"from {criterion.title.lower()}", alt, is_narrow=True)
+    title = criterion.title.lower()
+    alt = f"MRD of the groups of {title}: {claim.verdict}"
+    sample_chart(figure, f"panel_{criterion.name}", f"from {title}", alt, is_narrow=True)
     low, high, download = st.columns([4, 4, 1.4])
     with download:
         figure_download(figure, f"panel_{criterion.name}", label="")
@@ -117,5 +109,5 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
             width="stretch",
             help=f"Select the {name} samples, here and in every other view",
             on_click=session.select_many,
-            args=(set(table.loc[strata == side, "sample_id"]), f"{name} ({criterion.title.lower()})"),
+            args=(set(table.loc[strata == side, "sample_id"]), f"{name} ({title})"),
         )

@@ -12,8 +12,8 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, spelt
 from analysis.export.characteristics import exports
 from mrd_core.runs import Run
+from pages.shell.downloads import download
 
-DEFAULTS = {criterion.name: criterion.default for criterion in CRITERIA}
 LABELS = {
     "report.html": "Report (HTML)",
     "samples.csv": "Samples (CSV)",
@@ -37,20 +37,12 @@ def show(
     st.subheader("Export and reproduce")
     row = st.container(horizontal=True)
     for name, content in exports(characterised, judgement, run.title).items():
-        row.download_button(
-            LABELS[name],
-            content,
-            file_name=f"{reading.id}-{name}",
-            key=f"export_{name}",
-            icon=":material/download:",
-        )
+        download(row, LABELS[name], content, f"{reading.id}-{name}", f"export_{name}")
     # What the page's own controls stand for, the thresholds only where they are not the default.
-    variant = characterised.variant
-    moved = {name: threshold for name, threshold in thresholds.items() if threshold != DEFAULTS[name]}
-    choices = {
-        "scope": [str(variant.scope)],
-        "formula": [str(variant.formula)],
-        "normalisation": [str(variant.normalisation)],
-        "threshold": [spelt(name, threshold) for name, threshold in moved.items()],
-    }
+    choices = {field: [str(value)] for field, value in vars(characterised.variant).items()}
+    choices["threshold"] = [
+        spelt(criterion.name, thresholds[criterion.name])
+        for criterion in CRITERIA
+        if thresholds[criterion.name] != criterion.default
+    ]
     st.code(CHARACTERISTICS.shown(characterised.about.config, choices), language="bash", wrap_lines=True)

@@ -16,8 +16,8 @@ from analysis.features.feature import Bins
 from analysis.figures import characteristics as figures
 from analysis.figures.difficulty import titles_of
 from pages.parts.characteristics.claims_tables import CHART_WIDTH
-from pages.shell.charts import sample_chart
-from pages.shell.downloads import figure_download
+from pages.shell.charts import chart, sample_chart
+from pages.shell.inputs import select
 
 
 def scatter(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:  # noqa: ARG001
@@ -27,30 +27,24 @@ def scatter(characterised: Characterised, judgement: Judgement, samples: pd.Data
     titles = measures | figures.axis_titles(about)
     names = [LENGTH, *(name for name in about.features if table[name].notna().any())]
     names += ["mrd", *(name for name in measures if name not in names)]
-    across, up = (
-        place.selectbox(
-            label,
-            names,
-            # No text gives the preferred one where none could be read.
-            index=names.index(preferred) if preferred in names else 0,
-            format_func=titles.__getitem__,
-            key=f"scatter_{label.lower()}",
-        )
-        for place, label, preferred in zip(st.columns(2), ("Across", "Up"), (LENGTH, COMPLEXITY.name), strict=True)
-    )
+    left, right = st.columns(2)
+    offered = {name: titles[name] for name in names}
+    with left:
+        across = select("Across", offered, "scatter_across", LENGTH)
+    with right:
+        # No text gives the index of complexity where none could be read.
+        up = select("Up", offered, "scatter_up", COMPLEXITY.name)
     selected = None if len(samples) == len(table) else set(samples["sample_id"])
     figure = figures.scatter(table, across, up, titles, selected)
     alt = f"{titles[across]} against {titles[up]}, MRD as colour"
-    sample_chart(figure, "scatter", "from two features", alt)
-    figure_download(figure, "two_features")
+    sample_chart(figure, "scatter", "from two features", alt, "two_features")
 
 
 def correlations(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:  # noqa: ARG001
     """Show how MRD, length and the criteria go together."""
     titles = figures.feature_titles(characterised.about)
     figure = figures.heat_map(judgement.correlations, titles)
-    st.plotly_chart(figure, key="heat_map", alt="Spearman correlations of MRD, length and the criteria")
-    figure_download(figure, "correlations")
+    chart(figure, "heat_map", "Spearman correlations of MRD, length and the criteria", "correlations")
     with st.expander("As a table", icon=":material/table:"):
         st.dataframe(
             judgement.correlations.rename(index=titles, columns=titles), alt="Spearman correlations as a table"
@@ -60,7 +54,7 @@ def correlations(characterised: Characterised, judgement: Judgement, samples: pd
 def features(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:
     """Show one feature: what it counts, how it is distributed, where it is undefined."""
     about, titles = characterised.about, figures.feature_titles(characterised.about)
-    name = st.selectbox("Feature", list(about.features), format_func=titles.__getitem__, key="feature")
+    name = select("Feature", {name: titles[name] for name in about.features}, "feature")
     feature = about.features[name]
     levels = {claim.feature: claim.level for claim in judgement.shown}
     figure = figures.feature_histogram(
@@ -68,8 +62,7 @@ def features(characterised: Characterised, judgement: Judgement, samples: pd.Dat
     )
     row = st.container(horizontal=True)
     with row.container(width=CHART_WIDTH):
-        st.plotly_chart(figure, key="feature_histogram", alt=f"Distribution of {titles[name]}")
-        figure_download(figure, name)
+        chart(figure, "feature_histogram", f"Distribution of {titles[name]}", name)
     with row.container():
         st.markdown(feature["help"])
         st.markdown(f"A large value: {feature['direction']}.")

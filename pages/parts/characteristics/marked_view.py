@@ -32,17 +32,16 @@ def show(reading: Run, characterised: Characterised, samples: pd.DataFrame, sele
         st.html(f'<div style="max-height:{TALLEST};overflow-y:auto">{marked(text, spans)}</div>')
         st.html(legend())
     with st.expander("Samples and features as a table", icon=":material/table:"):
-        titles, features = figures.axis_titles(characterised.about), characterised.about.features
-        config = {
+        titles = figures.axis_titles(characterised.about)
+        columns = {
             "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn"),
             "mrd": st.column_config.NumberColumn("MRD", format="%.4g"),
-            "answer": st.column_config.TextColumn("Answer", width="medium"),
-            "prompt": st.column_config.TextColumn("Prompt"),
-            "sample_id": st.column_config.TextColumn("Id"),
-        } | {
-            name: st.column_config.NumberColumn(titles[name], format="%.4g", help=features[name]["help"])
-            for name in features
+            "answer": sample_table.ANSWER,
         }
-        columns = ["rank", "mrd", "answer", *features, "prompt", "sample_id"]
+        columns |= {
+            name: st.column_config.NumberColumn(titles[name], format="%.4g", help=feature["help"])
+            for name, feature in characterised.about.features.items()
+        }
+        columns |= {"prompt": st.column_config.TextColumn("Prompt"), "sample_id": sample_table.ID}
         alt = "Samples that the filters leave, with every feature"
-        sample_table.show("samples", samples, selected, columns, config, alt)
+        sample_table.show("samples", samples, selected, columns, alt)

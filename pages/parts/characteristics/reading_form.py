@@ -18,6 +18,13 @@ from pages.shell.launching import launch
 from pages.shell.notices import heading, literal
 
 FORM = Form("reading")
+TEXT = {"text": "Text", "pipeline": "spaCy pipeline", "language": "Language"}
+WORDS = {
+    "common_words": "Common words",
+    "names": "Names among rare words",
+    "numbers": "Numbers among rare words",
+    "ngram": "Words to an n-gram",
+}
 
 
 def show(run: Run) -> None:
@@ -32,32 +39,15 @@ def show(run: Run) -> None:
         "Demo" if default.corpus else "None",
         example="data/train.jsonl",
     ).config()
-    config = default.model_copy(update={"reading": _reading(), "corpus": corpus})
+    with st.expander("Reading options", icon=":material/tune:"):
+        changes = FORM.columns(ReadingConfig, TEXT, WORDS)
+    try:
+        reading = ReadingConfig(**changes)
+    except pydantic.ValidationError as error:
+        raise refusal(error, "Correct it in the reading options.") from error
+    config = default.model_copy(update={"reading": reading, "corpus": corpus})
     pipeline = choose(config.reading.pipeline, config.reading.language)
     st.caption(f"Will be read by {literal(pipeline.name)}: {pipeline.reason}")
     if st.button("Read the texts", type="primary", icon=":material/play_arrow:", key="read"):
         session.open_reading(launch(config).id)
         st.rerun()
-
-
-def _reading() -> ReadingConfig:
-    config = ReadingConfig
-    with st.expander("Reading options", icon=":material/tune:"):
-        left, right = st.columns(2)
-        with left:
-            changes = {
-                "text": FORM.choice(config, "text", "Text"),
-                "pipeline": FORM.text(config, "pipeline", "spaCy pipeline"),
-                "language": FORM.text(config, "language", "Language"),
-            }
-        with right:
-            changes |= {
-                "common_words": FORM.number(config, "common_words", "Common words"),
-                "names": FORM.choice(config, "names", "Names among rare words"),
-                "numbers": FORM.choice(config, "numbers", "Numbers among rare words"),
-                "ngram": FORM.number(config, "ngram", "Words to an n-gram"),
-            }
-    try:
-        return ReadingConfig(**changes)
-    except pydantic.ValidationError as error:
-        raise refusal(error, "Correct it in the reading options.") from error

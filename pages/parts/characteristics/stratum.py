@@ -5,13 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from mrd_core.errors import UserError
 from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import ScoreFiles
 from pages.shell import session, tour
-from pages.shell.notices import errors_shown, literal, show_error
+from pages.shell.notices import errors_shown, literal
 
 
 def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
@@ -27,7 +26,11 @@ def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
         saved = st.form_submit_button("Save", icon=":material/save:")
     selected = set(samples["sample_id"])
     if saved:
-        _save(run, selected, name.strip())
+        # A name that is refused leaves the rest of the page standing.
+        with errors_shown(ends_page=False):
+            whole_set = ForgetSet.load(ScoreFiles(run.directory).samples)
+            file = save_stratum(whole_set, selected, name.strip(), session.settings().home)
+            st.session_state["stratum"] = file, selected
     path, held = st.session_state.get("stratum", (None, set()))
     if path and path.exists() and held == selected:
         row = st.container(horizontal=True, vertical_alignment="center")
@@ -38,14 +41,3 @@ def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
                 session.choose_forget_set(read(config), config)
             session.leave_run()
             st.switch_page(tour.DIFFICULTY)
-
-
-def _save(run: Run, selected: set[str], name: str) -> None:
-    """Save the selection; a name that is refused leaves the rest of the page standing."""
-    try:
-        whole = ForgetSet.load(ScoreFiles(run.directory).samples)
-        path = save_stratum(whole, selected, name, session.settings().home)
-    except UserError as error:
-        show_error(error)
-    else:
-        st.session_state["stratum"] = path, selected

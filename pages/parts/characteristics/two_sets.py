@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from analysis.characteristics.compare_sets import Difference, compared
 from analysis.characteristics.runs import Characterised
 from analysis.difficulty import Variant
 from analysis.figures import characteristics as figures
-from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from pages.shell import session
-from pages.shell.downloads import figure_download
-from pages.shell.notices import literal, show_error
+from pages.shell.charts import chart
+from pages.shell.configs import BY_ATTEMPT
+from pages.shell.notices import errors_shown, literal
 
 
 def show(run: Run, characterised: Characterised) -> None:
@@ -38,24 +36,18 @@ def show(run: Run, characterised: Characterised) -> None:
     )
     if chosen is None:
         return
-    try:
-        difference = _compared(
-            run.id, chosen, str(run.directory), str(others[chosen].directory), characterised.variant
+    # The other run may be at fault, and what follows is about this one.
+    with errors_shown(ends_page=False):
+        difference = _compared(run, others[chosen], characterised.variant)
+        for caveat in difference.caveats:
+            st.warning(literal(caveat), icon=":material/warning:")
+        st.markdown(difference.sentence)
+        figure = figures.two_sets(
+            difference.first, difference.second, ("this set", "the other"), difference.comparison
         )
-    except UserError as error:
-        # The other run is at fault, and what follows is about this one.
-        show_error(error)
-        return
-    for caveat in difference.caveats:
-        st.warning(literal(caveat), icon=":material/warning:")
-    st.markdown(difference.sentence)
-    figure = figures.two_sets(
-        difference.first, difference.second, ("this set", "the other"), difference.comparison
-    )
-    st.plotly_chart(figure, key="two_sets", alt="MRD of two scored forget sets")
-    figure_download(figure, "two_sets")
+        chart(figure, "two_sets", "MRD of two scored forget sets", "two_sets")
 
 
-@st.cache_data(show_spinner="Comparing the two sets", max_entries=4)
-def _compared(first_id: str, second_id: str, first: str, second: str, variant: Variant) -> Difference:  # noqa: ARG001
-    return compared(Path(first), Path(second), variant)
+@st.cache_data(show_spinner="Comparing the two sets", max_entries=4, hash_funcs=BY_ATTEMPT)
+def _compared(first: Run, second: Run, variant: Variant) -> Difference:
+    return compared(first.directory, second.directory, variant)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import streamlit as st
 
 from analysis.characteristics import runs as characteristics
@@ -14,13 +12,19 @@ from analysis.characteristics.strata import Threshold
 from analysis.difficulty import Variant
 from analysis.text.pipeline.loading import LONGEST
 from mrd_core.runs import Run
-from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
-from pages.parts.characteristics import claims_tables, criteria, features_views, marked_view, stratum, two_sets
-from pages.parts.characteristics import export as characteristics_export
-from pages.shell import badges as evidence_badges
-from pages.shell import filters, session
+from pages.parts.characteristics import (
+    claims_tables,
+    criteria,
+    export,
+    features_views,
+    marked_view,
+    stratum,
+    two_sets,
+)
+from pages.shell import badges, configs, filters, session
 from pages.shell import variant as score_variant
+from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import heading, literal
 
 VIEWS = {
@@ -36,39 +40,34 @@ VIEWS = {
 def show(run: Run, reading: Run) -> None:
     """Show everything that a reading says about a score run."""
     heading(run.title)
-    evidence_badges.show(run)
-    variant = score_variant.choose(read_config(run.directory, ScoreConfig).estimator)
+    badges.show(run)
+    variant = score_variant.choose(configs.config_of(run, ScoreConfig).estimator)
     thresholds = criteria.thresholds()
-    key = reading.id, str(run.directory), str(reading.directory), variant
-    characterised, judgement = _characterised(*key), _judged(*key, tuple(thresholds.items()))
+    characterised = _characterised(run, reading, variant)
+    judgement = _judged(run, reading, variant, thresholds)
     _provenance(characterised.about)
-    samples = filters.filtered(characterised.table)
+    samples, selected = filters.filtered(characterised.table)
     criteria.panels(characterised, judgement, samples)
     view = st.segmented_control("Look at", list(VIEWS), default="Claims", required=True, key="view")
     VIEWS[view](characterised, judgement, samples)
-    selected = filters.selected_of(samples)
     marked_view.show(reading, characterised, samples, selected)
     stratum.show(run, samples, len(characterised.table))
     two_sets.show(run, characterised)
-    characteristics_export.show(run, reading, characterised, judgement, thresholds)
+    export.show(run, reading, characterised, judgement, thresholds)
 
 
-@st.cache_data(show_spinner="Joining scores and features", max_entries=8)
-def _characterised(reading_id: str, score_run: str, reading: str, variant: Variant) -> Characterised:  # noqa: ARG001
-    return characteristics.characterised(Path(score_run), Path(reading), variant)
+@st.cache_data(show_spinner="Joining scores and features", max_entries=8, hash_funcs=BY_ATTEMPT)
+def _characterised(run: Run, reading: Run, variant: Variant) -> Characterised:
+    return characteristics.characterised(run.directory, reading.directory, variant)
 
 
-@st.cache_data(show_spinner="Comparing the groups", max_entries=16)
-def _judged(
-    reading_id: str, score_run: str, reading: str, variant: Variant, thresholds: tuple[tuple[str, Threshold], ...]
-) -> Judgement:
-    return judged(_characterised(reading_id, score_run, reading, variant), dict(thresholds))
+@st.cache_data(show_spinner="Comparing the groups", max_entries=16, hash_funcs=BY_ATTEMPT)
+def _judged(run: Run, reading: Run, variant: Variant, thresholds: dict[str, Threshold]) -> Judgement:
+    return judged(_characterised(run, reading, variant), thresholds)
 
 
 def _provenance(about: About) -> None:
-    attachment = (
-        "" if about.attachment is None else " · UAS {:.0%}, LAS {:.0%} on its test text".format(*about.attachment)
-    )
+    attachment = " · UAS {:.0%}, LAS {:.0%} on its test text".format(*about.attachment) if about.attachment else ""
     corpus = about.config.corpus
     training = f"{literal(corpus.source)}, {about.corpus_rows:,} rows" if corpus else "none given"
     row = st.container(horizontal=True, vertical_alignment="center")

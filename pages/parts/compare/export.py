@@ -12,9 +12,9 @@ import streamlit as st
 from analysis.comparison.table import Comparison
 from analysis.export import comparison as comparison_export
 from mrd_core.errors import UserError
-from pages.parts.compare import difficulty as compare_difficulty
-from pages.parts.compare import tradeoff as compare_tradeoff
+from pages.parts.compare import difficulty, tradeoff
 from pages.parts.compare.choice import ComparedRuns
+from pages.shell.downloads import download
 
 Form = Literal["csv", "markdown", "latex"]
 FORMS: dict[Form, tuple[str, str]] = {
@@ -28,9 +28,8 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     """Offer the table as a file and to copy, and the report."""
     row = st.container(horizontal=True)
     for form, (title, ending) in FORMS.items():
-        _download(
-            row, f"Table ({title})", partial(comparison_export.table, comparison, form), f"comparison.{ending}"
-        )
+        content = partial(comparison_export.table, comparison, form)
+        _download(row, f"Table ({title})", content, f"comparison.{ending}")
     _download(
         row,
         "Report (HTML)",
@@ -45,24 +44,17 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
 
 
 def _download(row: Any, label: str, content: Any, name: str) -> None:
-    row.download_button(
-        label,
-        content,
-        file_name=name,
-        key=f"compare_{name}",
-        type="tertiary",
-        icon=":material/download:",
-    )
+    download(row, label, content, name, f"compare_{name}", "tertiary")
 
 
 def _figures(chosen: ComparedRuns, comparison: Comparison) -> Iterator[tuple[str, Any]]:
     """Yield those figures that can be drawn of what was measured, by what they show."""
-    if compare_tradeoff.has_both(comparison):
-        yield "Completeness against utility", compare_tradeoff.figure_of(comparison)
-    columns = compare_difficulty.of_forget_set(comparison)
+    if tradeoff.has_both(comparison):
+        yield "Completeness against utility", tradeoff.figure_of(comparison)
+    columns = difficulty.of_forget_set(comparison)
     if columns:
         # Without scores there is nothing to hold against difficulty.
         try:
-            yield from compare_difficulty.figures_of(chosen, columns, next(iter(columns)))
+            yield from difficulty.figures_of(chosen, columns, next(iter(columns)))
         except UserError:
             return

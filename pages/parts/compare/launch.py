@@ -12,16 +12,15 @@ from analysis.comparison.evaluated import ORIGINAL
 from mrd_core.errors import UserError
 from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.request import completed
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.settings.options import refusal
-from pages.parts.compare import progress as compare_progress
-from pages.parts.compare import runs as compare_runs
-from pages.parts.compare import settings as compare_settings
-from pages.parts.compare.settings import Values
+from pages.parts.compare import progress, runs, settings
 from pages.shell import session, tour, unlearnings
+from pages.shell.inputs import Values
 from pages.shell.launching import launch, resume
-from pages.shell.notices import empty_state, literal, show_error
+from pages.shell.notices import empty_state, errors_shown, literal
 from pages.shell.scored import Scored
 from pages.shell.scored import scored as scored_run
 from pages.shell.wording import duration
@@ -52,46 +51,33 @@ class Planned:
 
 def show(run: Run) -> None:
     """Offer to evaluate a score run's model and its unlearning runs, and show those that go on."""
-    known = session.store().list(kinds=("unlearn",), score_run=run)
-    done = [unlearned for unlearned in known if unlearned.state is RunState.SUCCEEDED]
-    if not done and not compare_runs.of_score_run(run):
-        _nothing_unlearned(run, known)
+    unlearned = session.store().list(kinds=("unlearn",), score_run=run)
+    done = runs.finished(unlearned)
+    if not done and not runs.of_score_run(run):
+        # There is only the model before unlearning to evaluate.
+        sentence = "Nothing is unlearned from these samples yet, so there is one model to evaluate, and no other."
+        if any(other.state in ACTIVE for other in unlearned):
+            sentence = "Nothing has been unlearned to its end yet; a run that goes on can be evaluated after it."
+        if empty_state(sentence, "Look at the runs" if unlearned else "Unlearn", "compare_unlearn"):
+            st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
     scored = scored_run(run)
     with st.container(border=True):
         place = st.container()
         with st.expander("Other runs, settings, and the command line", icon=":material/tune:"):
             chosen = unlearnings.choose(done, session.current_unlearnings(done))
-            values = compare_settings.ask(demo=scored.is_demo)
+            values = settings.ask(demo=scored.is_demo)
             shell = st.container()
-        with place:
-            planned = _offered(scored, chosen, values)
+        planned: list[Planned] = []
+        # What is compared below does not depend on it.
+        with place, errors_shown(ends_page=False):
+            offered = _planned(scored, chosen, values)
+            _offer(scored, offered)
+            planned = offered
         if planned:
             commands = (EVALUATE.shown(plan.config) for plan in planned)
             shell.code("\n".join(commands), language="bash", wrap_lines=True)
-    unfinished = [other for other in compare_runs.of_score_run(run) if other.state is not RunState.SUCCEEDED]
-    compare_progress.show([*(plan.same for plan in planned if plan.same), *unfinished])
-
-
-def _nothing_unlearned(run: Run, known: Sequence[Run]) -> None:
-    """Say that there is only the model before unlearning to evaluate, and lead to the rest."""
-    if any(unlearned.state in ACTIVE for unlearned in known):
-        sentence = "Nothing has been unlearned to its end yet; a run that goes on can be evaluated after it."
-    else:
-        sentence = "Nothing is unlearned from these samples yet, so there is one model to evaluate, and no other."
-    if empty_state(sentence, "Look at the runs" if known else "Unlearn", "compare_unlearn"):
-        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
-
-
-def _offered(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
-    """Offer what the settings ask for, and return it; nothing where a setting is none, which is told."""
-    try:
-        planned = _planned(scored, unlearned, values)
-        _offer(scored, planned)
-    except UserError as error:
-        # What is compared below does not depend on it.
-        show_error(error)
-        return []
-    return planned
+    unfinished = [other for other in runs.of_score_run(run) if other.state is not RunState.SUCCEEDED]
+    progress.show([*(plan.same for plan in planned if plan.same), *unfinished])
 
 
 def _planned(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[Planned]:
@@ -101,19 +87,20 @@ def _planned(scored: Scored, unlearned: Sequence[Run], values: Values) -> list[P
         UserError: A setting is none, or something is missing that another setting needs.
     """
     try:
-        original = EvaluateConfig.model_validate(compare_settings.config_values(scored, values))
+        original = EvaluateConfig.model_validate(settings.config_values(scored, values))
     except pydantic.ValidationError as error:
         raise refusal(error, "Correct it above.") from error
     configs = {ORIGINAL: original}
-    for run_id, name in unlearnings.names_of(unlearned).items():
-        directory = next(run.directory for run in unlearned if run.id == run_id)
+    names = unlearnings.names_of(unlearned)
+    for run in unlearned:
+        name = names[run.id]
         try:
-            configs[name] = completed(original.model_copy(update={"unlearn_run": directory}))
+            configs[name] = completed(original.model_copy(update={"unlearn_run": run.directory}))
         except UserError as error:
             st.caption(f":material/info: {name} is left out: {literal(error.cause)}")
-    past = compare_runs.known()
+    past = runs.readable()
     return [
-        Planned(name, config, next((run for run in past if compare_runs.config_of(run) == config), None))
+        Planned(name, config, next((run for run in past if runs.config_of(run) == config), None))
         for name, config in configs.items()
     ]
 
@@ -128,9 +115,16 @@ def _offer(scored: Scored, planned: Sequence[Planned]) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     label = "Evaluate these runs" if len(planned) > 1 else "Evaluate this model"
     pressed = row.button(label, type="primary", icon=":material/play_arrow:", key="evaluate", disabled=not due)
-    row.container().markdown(
-        _names_and_states(planned, due) + (f"  \n:small[{_time(scored, due)}]" if due else "")
-    )
+    names = ", ".join(f"**{plan.name}**" for plan in due or planned)
+    if due:
+        rest = len(planned) - len(due)
+        state = f" ({rest} of {len(planned)} are asked already)" if rest else ""
+        state += f"  \n:small[{_time(scored, due)}]"
+    else:
+        going_on = sum(plan.same is not None and plan.same.state in ACTIVE for plan in planned)
+        done = ":material/check_circle: evaluated with these settings"
+        state = f": {going_on} under way." if going_on else f": {done}."
+    row.container().markdown(f"{names}{state}")
     if pressed:
         # What ended early with the same settings goes on.
         for plan in due:
@@ -141,28 +135,19 @@ def _offer(scored: Scored, planned: Sequence[Planned]) -> None:
         st.rerun()
 
 
-def _names_and_states(planned: Sequence[Planned], due: Sequence[Planned]) -> str:
-    names = ", ".join(f"**{plan.name}**" for plan in due or planned)
-    if due:
-        rest = len(planned) - len(due)
-        return names + (f" ({rest} of {len(planned)} are asked already)" if rest else "")
-    going_on = sum(plan.same is not None and plan.same.state in ACTIVE for plan in planned)
-    state = f"{going_on} under way" if going_on else ":material/check_circle: evaluated with these settings"
-    return f"{names}: {state}."
-
-
 def _time(scored: Scored, due: Sequence[Planned]) -> str:
     """Return in words how long the evaluations will take, by earlier ones."""
-    past = compare_runs.finished(compare_runs.known())
-    alike = next((run for run in past if _asked(compare_runs.config_of(run)) == _asked(due[0].config)), None)
+    past = [(run, runs.config_of(run)) for run in runs.finished(runs.readable())]
+    alike = next((run for run, config in past if _asked(config) == _asked(due[0].config)), None)
     if alike is not None and alike.summary:
-        seconds = alike.summary["seconds"] * len(due)
+        seconds = EvaluationSummary.model_validate(alike.summary).seconds * len(due)
         return (
             f"Estimated time: about {duration(seconds)}, by the evaluation of {alike.created_at:%Y-%m-%d %H:%M}."
         )
-    own = next((run for run in past if compare_runs.config_of(run).score_run == scored.run.directory), None)
-    if own is not None and own.summary and own.summary["n_samples"]:
-        each = own.summary["seconds"] / own.summary["n_samples"]
+    own = next((run for run, config in past if config.score_run == scored.run.directory), None)
+    summary = EvaluationSummary.model_validate(own.summary) if own is not None and own.summary else None
+    if summary and summary.n_samples:
+        each = summary.seconds / summary.n_samples
         return f"Estimated time: about {each:.2g} s for each sample of each run, by the last evaluation."
     return "How long it takes is not known before the first has ended."
 

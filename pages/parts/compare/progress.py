@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.runs import Run, RunState
-from pages.parts.compare import runs as compare_runs
+from pages.parts.compare.runs import subject_of
 from pages.shell import run_list
 from pages.shell.run_list import RunList
 from pages.shell.wording import duration
@@ -16,18 +17,18 @@ def show(runs: Sequence[Run]) -> None:
     runs = list({run.id: run for run in runs}.values())
     if all(run.state is RunState.SUCCEEDED for run in runs):
         return
+
+    def outcome(run: Run) -> str:
+        summary = EvaluationSummary.model_validate(run.summary)
+        return f"{summary.n_samples} samples in {duration(summary.seconds)}."
+
     listing = RunList(
         name="compare",
         noun="Evaluation",
         stop="Cancel",
-        names=lambda runs: {run.id: compare_runs.subject_of(run).name for run in runs},
-        outcome=_outcome,
+        names=lambda runs: {run.id: subject_of(run).name for run in runs},
+        outcome=outcome,
         rest="Stopped; the parts that are done are kept.",
     )
     run_list.show(listing, runs)
     run_list.details(listing, runs)
-
-
-def _outcome(run: Run) -> str:
-    summary = run.summary or {}
-    return f"{summary['n_samples']} samples in {duration(summary['seconds'])}."

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
 from analysis.comparison import evaluated
-from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.evaluated import ORIGINAL, Evaluated
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.runs.files import CONFIG_FILE, read_json
 from pages.shell import configs, session
+from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import literal
 
 
@@ -42,17 +41,13 @@ def config_of(run: Run) -> EvaluateConfig:
     return configs.config_of(run, EvaluateConfig)
 
 
+@st.cache_resource(show_spinner=False, max_entries=500, hash_funcs=BY_ATTEMPT)
 def subject_of(run: Run) -> Subject:
     """Return what an evaluation evaluates, as it was told when it was asked for."""
-    return _subject(run.id, str(run.directory))
-
-
-@st.cache_resource(show_spinner=False, max_entries=500)
-def _subject(run_id: str, directory: str) -> Subject:  # noqa: ARG001  (run_id is the key)
-    path = EvaluationFiles(Path(directory)).unlearned
+    path = EvaluationFiles(run.directory).unlearned
     if not path.exists():
-        return Subject(evaluated.ORIGINAL, None)
-    summary = json.loads(path.read_text(encoding="utf-8"))["summary"]
+        return Subject(ORIGINAL, None)
+    summary = read_json(path)["summary"]
     return Subject(summary["label"], summary["seed"])
 
 
@@ -63,20 +58,20 @@ def read(run: Run) -> Evaluated:
         UserError: Not all of its files are there.
     """
     EvaluationFiles.finished(run.directory)
-    return _read(run.id, str(run.directory))
+    return _read(run)
 
 
-@st.cache_resource(show_spinner="Reading the evaluations", max_entries=64)
-def _read(run_id: str, directory: str) -> Evaluated:  # noqa: ARG001  (run_id is the key)
-    return evaluated.read(Path(directory))
+@st.cache_resource(show_spinner="Reading the evaluations", max_entries=64, hash_funcs=BY_ATTEMPT)
+def _read(run: Run) -> Evaluated:
+    return evaluated.read(run.directory)
 
 
-def known() -> list[Run]:
+def readable() -> list[Run]:
     """Return the evaluations of the store that can be read, newest first."""
     return [run for run in session.store().list(kinds=("evaluate",)) if _fault(run) is None]
 
 
-def tell_left_out() -> None:
+def name_left_out() -> None:
     """Name the evaluations that cannot be read, and say why."""
     runs = session.store().list(kinds=("evaluate",))
     faults = [literal(f"{run.title} ({run.id}) {fault}") for run in runs if (fault := _fault(run))]
@@ -99,7 +94,7 @@ def _fault(run: Run) -> str | None:
 
 def of_score_run(run: Run | None) -> list[Run]:
     """Return the evaluations beside the MRD of a score run, newest first; all of them without one."""
-    return [other for other in known() if run is None or config_of(other).score_run == run.directory]
+    return [other for other in readable() if run is None or config_of(other).score_run == run.directory]
 
 
 def finished(runs: Iterable[Run]) -> list[Run]:

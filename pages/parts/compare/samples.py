@@ -15,7 +15,9 @@ from analysis.comparison.table import Comparison, Group
 from analysis.export.comparison import NOTHING
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
+from pages.parts.compare.choice import BY_KEY, ComparedRuns
 from pages.shell import filters, layout, sample_steps, sample_table
+from pages.shell.inputs import one_of, select
 from pages.shell.wording import capitalised
 
 FIRST_METRIC = "rouge"
@@ -35,35 +37,34 @@ LEAST_WIDTH = "13rem"
 NO_TEXTS = pd.DataFrame(columns=ANSWER_COLUMNS)
 
 
-def show(key: tuple[str, ...], comparison: Comparison) -> None:
+def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     """Show the samples of a set as a table, hardest first, and the one that is selected below it.
 
     Args:
-        key: What is compared.
+        chosen: What is compared.
         comparison: What it says.
     """
     split = metric = None
     with st.container(horizontal=True):
         split = _split(comparison)
         if split is not None:
-            names = _metrics(comparison, split)
-            first = names.index(FIRST_METRIC) if FIRST_METRIC in names else 0
-            metric = st.selectbox("Value", names, index=first, format_func=_title, key="compare_value", width=340)
+            titles = {name: _title(name) for name in _metrics(comparison, split)}
+            metric = select("Value", titles, "compare_value", FIRST_METRIC, width=340)
     if split is None or metric is None:
         st.info("No sample has a value in any of these evaluations.", icon=":material/filter_alt_off:")
         return
-    table = _table(key, split, metric, comparison)
-    samples = filters.filtered(table)
-    selected = filters.selected_of(samples)
-    config = _config(comparison)
-    sample_table.show(
-        "compare",
-        samples,
-        selected,
-        [name for name in config if name != "mrd" or table["mrd"].notna().any()],
-        config,
-        f"The samples of {split} with {_title(metric)} in every setting, hardest first",
-    )
+    table = _table(chosen, split, metric, comparison)
+    samples, selected = filters.filtered(table)
+    # That of a setting is named by its place.
+    config = {
+        _column(at): st.column_config.NumberColumn(group.label, format="%.3g", help="Mean over its seeds")
+        for at, group in enumerate(comparison.groups)
+    }
+    config |= {"prompt": sample_table.PROMPT, "answer": sample_table.ANSWER, "sample_id": sample_table.ID}
+    if table["mrd"].notna().any():
+        config = {"mrd": sample_table.MRD} | config
+    alt = f"The samples of {split} with {_title(metric)} in every setting, hardest first"
+    sample_table.show("compare", samples, selected, config, alt)
     place, row = sample_steps.heading("Answers side by side", samples, selected)
     st.caption(place + ("" if pd.isna(row["mrd"]) else f" · MRD {row['mrd']:.4g}"))
     _answers(split, selected, comparison)
@@ -87,9 +88,7 @@ def _split(comparison: Comparison) -> str | None:
     names = sorted(titles, key=lambda name: name not in forget)
     if len(names) < 2:
         return next(iter(names), None)
-    return st.selectbox(
-        "Set", names, format_func=lambda name: capitalised(titles[name]), key="compare_split", width=240
-    )
+    return str(select("Set", {name: capitalised(titles[name]) for name in names}, "compare_split", width=240))
 
 
 def _metrics(comparison: Comparison, split: str) -> list[str]:
@@ -99,26 +98,13 @@ def _metrics(comparison: Comparison, split: str) -> list[str]:
 
 
 def _title(metric: str) -> str:
-    known = METRICS.get(metric)
-    return TITLES.get(metric) or (known.title if known else capitalised(metric.replace("_", " ")))
+    if metric in METRICS and metric not in TITLES:
+        return METRICS[metric].title
+    return TITLES.get(metric, capitalised(metric.replace("_", " ")))
 
 
 def _of_split(run: Evaluated, split: str) -> pd.DataFrame:
     return run.values[run.values["split"] == split]
-
-
-def _config(comparison: Comparison) -> dict[str, object]:
-    """Return title, format and help of the columns in their order; that of a setting is named by its place."""
-    return {
-        "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
-        **{
-            _column(at): st.column_config.NumberColumn(group.label, format="%.3g", help="Mean over its seeds")
-            for at, group in enumerate(comparison.groups)
-        },
-        "prompt": st.column_config.TextColumn("Prompt", width="medium"),
-        "answer": st.column_config.TextColumn("Answer", width="medium"),
-        "sample_id": st.column_config.TextColumn("Id"),
-    }
 
 
 def _column(at: int) -> str:
@@ -126,8 +112,8 @@ def _column(at: int) -> str:
 
 
 # With texts, so that it goes with the other data when a run is deleted.
-@st.cache_data(show_spinner="Reading the answers", max_entries=16)
-def _table(key: tuple[str, ...], split: str, metric: str, _comparison: Comparison) -> pd.DataFrame:  # noqa: ARG001
+@st.cache_data(show_spinner="Reading the answers", max_entries=16, hash_funcs=BY_KEY)
+def _table(chosen: ComparedRuns, split: str, metric: str, _comparison: Comparison) -> pd.DataFrame:  # noqa: ARG001
     """Return the samples, hardest first: sample_id, mrd, prompt, answer, and the metric of each setting."""
     runs = _runs(_comparison)
     texts = pd.concat([NO_TEXTS, *(_texts(str(run.source), split) for run in runs if run.origin == "run")])
@@ -168,9 +154,7 @@ def _answers(split: str, sample_id: str, comparison: Comparison) -> None:
     if not asked:
         st.caption("No texts of this sample are kept: nothing was generated for it, or the file is gone.")
         return
-    way = asked[0]
-    if len(asked) > 1:
-        way = st.segmented_control("Asked by", asked, default=way, required=True, key="compare_asked")
+    way = one_of("Asked by", {way: way for way in asked}, "compare_asked")
     texts = {run: rows[rows["asked"] == way] for run, rows in texts.items()}
     first = next(rows.iloc[0] for rows in texts.values() if len(rows))
     with st.container(border=True):
@@ -188,17 +172,14 @@ def _written(group: Group, texts: Mapping[Evaluated, pd.DataFrame]) -> Iterator[
     yield f"<b>{escape(group.label)}</b>"
     seeds: dict[str, list[str]] = {}
     for run in group.runs:
-        seeds.setdefault(_answer(texts.get(run, NO_TEXTS)), []).append("" if run.seed is None else str(run.seed))
-    for answer, written_by in seeds.items():
-        told = f"seed{'s' if len(written_by) > 1 else ''} {', '.join(written_by)}" if len(group.runs) > 1 else ""
-        yield f'<div style="opacity:.75;font-size:.85rem;margin-top:.3rem">{told}</div>{PLAIN.format(answer)}'
-
-
-def _answer(rows: pd.DataFrame) -> str:
-    if rows.empty:
-        return "<i>This sample was not asked.</i>"
-    generated = rows.iloc[0]["generated"]
-    return "<i>The model could write nothing.</i>" if pd.isna(generated) else escape(str(generated)) or NOTHING
+        answer = "<i>This sample was not asked.</i>"
+        for generated in texts.get(run, NO_TEXTS)["generated"].head(1):
+            is_none = pd.isna(generated)
+            answer = "<i>The model could write nothing.</i>" if is_none else escape(str(generated)) or NOTHING
+        seeds.setdefault(answer, []).append("" if run.seed is None else str(run.seed))
+    for answer, writers in seeds.items():
+        note = f"seed{'s' if len(writers) > 1 else ''} {', '.join(writers)}" if len(group.runs) > 1 else ""
+        yield f'<div style="opacity:.75;font-size:.85rem;margin-top:.3rem">{note}</div>{PLAIN.format(answer)}'
 
 
 def _values(split: str, sample_id: str, comparison: Comparison) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from mrd_core.evaluation import harness
@@ -11,11 +9,16 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.suites import suites
 from mrd_core.evaluation.suites.tofu import FORGET_SPLITS
 from pages.shell import session
-from pages.shell.inputs import Form
+from pages.shell.inputs import Form, Values
 from pages.shell.scored import DEMO, Scored
 
-Values = dict[str, Any]
 FORM = Form("compare")
+OF_SUITE = {
+    "reference": "Retrained reference",
+    "max_new_tokens": "Most new tokens",
+    "toxicity_model": "Toxicity classifier",
+}
+EMPTY = {"reference": "none", "max_new_tokens": "200, or 300", "toxicity_model": "unitary/toxic-bert"}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
 DEMO_LIMIT = 100
 
@@ -30,23 +33,23 @@ def ask(*, demo: bool) -> Values:
     with left:
         values["data"] = FORM.text(config, "data", "Folder or data set")
         st.caption(suite.data)
-        values["limit"] = FORM.number(
-            config, "limit", "Most samples of a set", "all", DEMO_LIMIT if demo else None
-        )
+        limit = DEMO_LIMIT if demo else None
+        values["limit"] = FORM.number(config, "limit", "Most samples of a set", "all", limit)
         values["extraction_likelihood"] = FORM.switch(config, "extraction_likelihood", "Extraction likelihood")
     with right:
         if "forget_split" in suite.fields:
             splits = {split: split for split in reversed(FORGET_SPLITS)}
             values["forget_split"] = FORM.choice(config, "forget_split", "Forget set", splits)
-        if "reference" in suite.fields:
-            values["reference"] = FORM.text(config, "reference", "Retrained reference", placeholder="none")
-        values["max_new_tokens"] = FORM.number(config, "max_new_tokens", "Most new tokens", "200, or 300")
-        if "toxicity_model" in suite.fields:
-            values["toxicity_model"] = FORM.text(
-                config, "toxicity_model", "Toxicity classifier", placeholder="unitary/toxic-bert"
+        offered = {field: label for field, label in OF_SUITE.items() if field in (*suite.fields, "max_new_tokens")}
+        values |= FORM.fields(config, offered, EMPTY)
+        if suite.tasks and harness.available() is None:
+            st.caption(
+                ":material/info: lm-evaluation-harness is not installed, so its tasks are left out "
+                "(`pip install lm-eval`)."
             )
-        if suite.tasks:
-            values["harness_tasks"] = _harness(suite.tasks)
+        elif suite.tasks:
+            names = FORM.text(config, "harness_tasks", "Harness tasks", placeholder=suite.tasks)
+            values["harness_tasks"] = tuple(task.strip() for task in names.split(",") if task.strip())
     return values
 
 
@@ -65,14 +68,3 @@ def config_values(scored: Scored, values: Values) -> Values:
         sets = {"retain": scored.retain, "held_out": DEMO if scored.is_demo else None}
         named |= {name: source for name, source in sets.items() if source is not None}
     return named | {"score_run": scored.run.directory, "model": scored.config.model}
-
-
-def _harness(tasks: str) -> tuple[str, ...]:
-    if harness.available() is None:
-        st.caption(
-            ":material/info: lm-evaluation-harness is not installed, so its tasks are left out "
-            "(`pip install lm-eval`)."
-        )
-        return ()
-    names = FORM.text(EvaluateConfig, "harness_tasks", "Harness tasks", placeholder=tasks)
-    return tuple(task.strip() for task in names.split(",") if task.strip())

@@ -34,17 +34,13 @@ def show(comparison: Comparison) -> None:
             alt="Settings that differ, a column each run",
         )
     st.subheader("Cost")
-    st.dataframe(_costs(comparison.costs), hide_index=True, alt="What each setting took, mean ± sd over the seeds")
-    st.caption("Mean ± standard deviation over the seeds. The model before unlearning took no unlearning.")
-    csv_download(st.container(), comparison.costs, "comparison_costs", "Costs (CSV)")
-
-
-def _costs(costs: pd.DataFrame) -> pd.DataFrame:
-    """Return the costs that are known for people."""
-    columns = {"Setting": costs["group"].tolist()}
+    costs = comparison.costs
+    columns = {"Setting": costs["group"]}
     for name, (title, form) in COSTS.items():
         if name in costs and costs[name].notna().any():
             means, deviations = costs[name].map(form.format), costs[f"{name}_sd"]
             spreads = deviations.map((" ± " + form).format).where(deviations.notna(), "")
-            columns[title] = (means + spreads).where(costs[name].notna(), NOTHING).tolist()
-    return pd.DataFrame(columns)
+            columns[title] = (means + spreads).where(costs[name].notna(), NOTHING)
+    st.dataframe(pd.DataFrame(columns), hide_index=True, alt="What each setting took, mean ± sd over the seeds")
+    st.caption("Mean ± standard deviation over the seeds. The model before unlearning took no unlearning.")
+    csv_download(costs, "comparison_costs", "Costs (CSV)")

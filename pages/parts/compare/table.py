@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import starmap
 from typing import Any
 
 import pandas as pd
@@ -46,7 +48,15 @@ def show(comparison: Comparison) -> None:
     if beside:
         st.html(as_html(comparison, beside, "Measures beside, which are in no average"))
     st.caption(_legend(comparison))
-    _against_partners(comparison)
+    differences = comparison.differences[comparison.differences["against"] != comparison.baseline]
+    # What each order of the samples changes beside the same method drawn uniformly.
+    titles = {column.key: column.title for column in comparison.columns}
+    lines = [
+        f"<b>{escape(str(group))}</b> beside {escape(str(against))}: {'; '.join(_findings(rows, titles))}."
+        for (group, against), rows in differences.groupby(["group", "against"], sort=False)
+    ]
+    if lines:
+        st.html(bullets(lines))
     if len(asked := tasks(comparison)):
         st.dataframe(asked, hide_index=True, alt="Tasks of lm-evaluation-harness, mean ± sd over the seeds")
         st.caption("Tasks of lm-evaluation-harness. Which samples they asked is not known here.")
@@ -57,47 +67,28 @@ def as_html(comparison: Comparison, columns: Sequence[Column], caption: str) -> 
     """Return a table as HTML: a row per group, columns under their sides. Every text is escaped."""
     cells = {(cell["group"], cell["column"]): cell for _, cell in comparison.cells.iterrows()}
     marks = _marks(comparison)
-    rows = "".join(
-        f"<tr>{_row_head(group, comparison)}"
-        + "".join(
-            _cell(cells[group.label, column.key], column, marks.get((group.label, column.key), ""), first)
-            for column, first in _with_edges(columns)
-        )
-        + "</tr>"
-        for group in comparison.groups
+    sides = Counter(column.side for column in columns)
+    # A line stands before the first column of each side.
+    before = [None, *(column.side for column in columns)]
+    edges = ["first" if column.side != side else "" for column, side in zip(columns, before, strict=False)]
+    heads = "".join(
+        f'<th scope="colgroup" colspan="{count}" class="first">{SIDES[side]}</th>' for side, count in sides.items()
     )
-    return (
-        f'<div class="compare-table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
-        f"<thead>{_sides(columns)}{_titles(columns)}</thead><tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _with_edges(columns: Sequence[Column]) -> Iterable[tuple[Column, str]]:
-    """Yield each column with the class that draws a line before the first of its side."""
-    side = None
-    for column in columns:
-        yield column, "first" if column.side != side else ""
-        side = column.side
-
-
-def _sides(columns: Sequence[Column]) -> str:
-    counts: dict[str, int] = {}
-    for column in columns:
-        counts[column.side] = counts.get(column.side, 0) + 1
-    heads = (
-        f'<th scope="colgroup" colspan="{count}" class="first">{SIDES[side]}</th>'
-        for side, count in counts.items()
-    )
-    return f"<tr><td></td>{''.join(heads)}</tr>"
-
-
-def _titles(columns: Sequence[Column]) -> str:
-    heads = (
+    titles = "".join(
         f'<th scope="col" class="{edge}" title="{escape(column.help)}">{escape(column.title)}'
         f"{'' if column.signal else NO_SIGNAL} {GOOD_ENDS[column.higher_is_better]}</th>"
-        for column, edge in _with_edges(columns)
+        for column, edge in zip(columns, edges, strict=True)
     )
-    return f"<tr><td></td>{''.join(heads)}</tr>"
+    rows = []
+    for group in comparison.groups:
+        keys = [(group.label, column.key) for column in columns]
+        row = zip([cells[key] for key in keys], columns, [marks.get(key, "") for key in keys], edges, strict=True)
+        rows.append(f"<tr>{_row_head(group, comparison)}{''.join(starmap(_cell, row))}</tr>")
+    return (
+        f'<div class="compare-table" role="region" tabindex="0" aria-label="{escape(caption)}"><table>'
+        f"<thead><tr><td></td>{heads}</tr><tr><td></td>{titles}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _row_head(group: Any, comparison: Comparison) -> str:
@@ -132,9 +123,11 @@ def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
 
 
 def _legend(comparison: Comparison) -> str:
-    parts = ["Mean" + (" ± standard deviation over seeds" if comparison.cells["sd"].notna().any() else "")]
-    parts.append("below it the 95 % interval over samples")
-    sentence = f"{', '.join(parts)}. ↑ high is good, ↓ low is good, →½ one half is good."
+    spread = " ± standard deviation over seeds" if comparison.cells["sd"].notna().any() else ""
+    sentence = (
+        f"Mean{spread}, below it the 95 % interval over samples. ↑ high is good, ↓ low is good, "
+        "→½ one half is good."
+    )
     if len(comparison.groups) > 1:
         sentence += (
             f" {BETTER} better and {WORSE} worse than the baseline by more than the noise: in pairs of samples "
@@ -143,18 +136,6 @@ def _legend(comparison: Comparison) -> str:
     if not all(column.signal for column in comparison.columns):
         sentence += f" {NO_SIGNAL} no signal: the baseline knows nothing there, so it is in no average."
     return sentence
-
-
-def _against_partners(comparison: Comparison) -> None:
-    """Say of each order of the samples what it changes beside the same method drawn uniformly."""
-    differences = comparison.differences[comparison.differences["against"] != comparison.baseline]
-    titles = {column.key: column.title for column in comparison.columns}
-    lines = []
-    for (group, against), rows in differences.groupby(["group", "against"], sort=False):
-        findings = "; ".join(_findings(rows, titles))
-        lines.append(f"<b>{escape(str(group))}</b> beside {escape(str(against))}: {findings}.")
-    if lines:
-        st.html(bullets(lines))
 
 
 def _findings(rows: pd.DataFrame, titles: dict[str, str]) -> Iterable[str]:
@@ -171,27 +152,19 @@ def _findings(rows: pd.DataFrame, titles: dict[str, str]) -> Iterable[str]:
 
 
 def _columns(comparison: Comparison) -> None:
+    columns, differences = comparison.columns, comparison.differences
     with st.expander("What the columns say", icon=":material/help:"):
-        st.dataframe(
-            pd.DataFrame(
-                {
-                    "Column": [column.title for column in comparison.columns],
-                    "Side": [SIDES[column.side] for column in comparison.columns],
-                    "Good": [GOOD_WORDS[c.higher_is_better] for c in comparison.columns],
-                    "What it says": [column.help for column in comparison.columns],
-                }
-            ),
-            hide_index=True,
-            alt="Every column with what it says",
-        )
-    differences = st.expander(
-        "All differences", icon=":material/table:", key="compare_differences", on_change="rerun"
-    )
-    if differences.open and len(comparison.differences):
-        with differences:
-            st.dataframe(
-                comparison.differences, hide_index=True, placeholder=NOTHING, alt="Every difference with its noise"
-            )
-            csv_download(st.container(), comparison.differences, "differences", "Differences (CSV)")
-    elif differences.open:
-        differences.caption("One setting alone differs from nothing.")
+        about = {
+            "Column": [column.title for column in columns],
+            "Side": [SIDES[column.side] for column in columns],
+            "Good": [GOOD_WORDS[column.higher_is_better] for column in columns],
+            "What it says": [column.help for column in columns],
+        }
+        st.dataframe(pd.DataFrame(about), hide_index=True, alt="Every column with what it says")
+    place = st.expander("All differences", icon=":material/table:", key="compare_differences", on_change="rerun")
+    if place.open and len(differences):
+        with place:
+            st.dataframe(differences, hide_index=True, placeholder=NOTHING, alt="Every difference with its noise")
+            csv_download(differences, "differences", "Differences (CSV)")
+    elif place.open:
+        place.caption("One setting alone differs from nothing.")

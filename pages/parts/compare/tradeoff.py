@@ -10,7 +10,7 @@ from analysis.comparison.columns import COMPLETENESS, UTILITY
 from analysis.comparison.paths import on_the_way
 from analysis.comparison.table import Comparison
 from analysis.figures import comparison as figures
-from pages.shell.downloads import csv_download, figure_download
+from pages.shell.charts import chart, data_beneath
 
 NEEDED = {COMPLETENESS, UTILITY}
 
@@ -23,15 +23,10 @@ def show(comparison: Comparison) -> None:
             icon=":material/scatter_plot:",
         )
         return
-    figure = figure_of(comparison)
-    st.plotly_chart(figure, key="compare_tradeoff", alt="Completeness against utility, a point a run")
-    figure_download(figure, "compare_tradeoff")
+    alt = "Completeness against utility, a point a run"
+    chart(figure_of(comparison), "compare_tradeoff", alt, "compare_tradeoff")
     runs = comparison.runs[comparison.runs["column"].isin(NEEDED)]
-    table = st.expander("Table", icon=":material/table:", key="compare_tradeoff_table", on_change="rerun")
-    if table.open:
-        with table:
-            st.dataframe(runs, hide_index=True, placeholder="–", alt="Completeness and utility of each run")
-            csv_download(st.container(), runs, "compare_tradeoff")
+    data_beneath(runs, "compare_tradeoff", "Completeness and utility of each run")
 
 
 def has_both(comparison: Comparison) -> bool:

@@ -10,8 +10,8 @@ import streamlit as st
 from analysis.difficulty import measures_in
 from analysis.figures import difficulty as figures
 from analysis.statistics.bootstrap import Estimate
-from pages.shell.charts import sample_chart
-from pages.shell.downloads import figure_download
+from pages.shell.charts import chart, sample_chart
+from pages.shell.inputs import select
 
 AXIS_WIDTH = 380
 
@@ -27,24 +27,16 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, tie: Callabl
     """
     measures = measures_in(table)
     titles = figures.AXIS_TITLES | figures.titles_of(measures)
-    axis = st.selectbox(
-        "Difficulty map: MRD against",
-        list(titles),
-        format_func=titles.__getitem__,
-        key="map_axis",
-        width=AXIS_WIDTH,
-    )
+    axis = select("Difficulty map: MRD against", titles, "map_axis", width=AXIS_WIDTH)
     left, right = st.columns([3, 2])
     with left:
         figure = figures.difficulty_map(samples, axis, selected, whole=table, title=titles[axis])
         alt = f"Difficulty map of {len(samples)} samples: MRD against {titles[axis]}"
-        sample_chart(figure, "map", "on the map", alt)
-        figure_download(figure, "difficulty_map")
+        sample_chart(figure, "map", "on the map", alt, "difficulty_map")
         if axis != figures.UNCERTAINTY:
             correlation = figures.tie_in_words(tie(axis), f"MRD with {titles[axis]}, over the whole set")
             meaning = next((measure.help for measure in measures if measure.name == axis), "")
             st.caption(f"{correlation} {meaning}")
     with right:
         figure = figures.distribution(samples, selected)
-        st.plotly_chart(figure, key="distribution", alt=f"Histogram of MRD over {len(samples)} samples")
-        figure_download(figure, "distribution")
+        chart(figure, "distribution", f"Histogram of MRD over {len(samples)} samples", "distribution")

@@ -36,7 +36,12 @@ def show(chosen: session.SourcedForgetSet) -> None:
             model=_model(),
             estimator=_estimator(),
         )
-        _cost(config, chosen)
+        source = config.model.source
+        folder = MODEL_DIR if source == "demo" else Path(source)
+        past = session.store().list(limit=20, states=[RunState.SUCCEEDED])
+        cost = estimate(chosen.forget_set, folder if folder.is_dir() else None, config.estimator, past)
+        time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
+        st.caption(f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}.")
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
             session.open_run(launch(config, lambda draft: chosen.forget_set.save(ScoreFiles(draft).samples)).id)
             st.rerun()
@@ -66,17 +71,15 @@ def _model() -> ModelConfig:
         if not source:
             st.caption("Name a model to go on.")
             st.stop()
+    labels = {"adapter": "LoRA adapter", "device": "Device", "dtype": "Precision", "template": "Template"}
     with st.expander("Model options", icon=":material/tune:"):
-        adapter = FORM.text(ModelConfig, "adapter", "LoRA adapter")
-        device = FORM.text(ModelConfig, "device", "Device")
-        dtype = FORM.choice(ModelConfig, "dtype", "Precision")
-        template = FORM.choice(ModelConfig, "template", "Template")
+        values = FORM.fields(ModelConfig, labels)
+    adapter = values.pop("adapter")
     return ModelConfig(
         source=source if kind == "Demo" else session.located(source, local=kind == "Local folder"),
         adapter=session.located(adapter, local=False) if adapter else None,
-        device=device or "auto",
-        dtype=dtype,
-        template=template,
+        device=values.pop("device") or "auto",
+        **values,
     )
 
 
@@ -92,32 +95,24 @@ def _estimator() -> EstimatorConfig:
     )
     base, config = PRESETS[preset], EstimatorConfig
     # Each preset has values of its own, and keeps what was set beside it.
-    of_preset = Form(FORM.name, preset)
+    of_preset, own = Form(FORM.name, preset), {"draws": base.draws, "stop": base.stop, "sigma": f"{base.sigma}"}
     with st.expander("Estimator options", icon=":material/tune:"):
         left, right = st.columns(2)
         with left:
-            changes = {
-                "sigma": number_or_word(of_preset.text(config, "sigma", "σ of the noise", f"{base.sigma}")),
-                "draws": of_preset.number(config, "draws", "Cap on draws [evaluations]", default=base.draws),
-                "seed": FORM.number(config, "seed", "Seed"),
-            }
+            noise = {"sigma": "σ of the noise", "draws": "Cap on draws [evaluations]"}
+            changes = of_preset.fields(config, noise, defaults=own) | FORM.fields(config, {"seed": "Seed"})
         with right:
-            changes |= {
-                "stop": of_preset.choice(config, "stop", "Stop", default=base.stop),
-                "scope": FORM.choice(config, "scope", "Scored tokens"),
-                "normalisation": FORM.choice(config, "normalisation", "Normalisation"),
-                "gradient_norms": FORM.choice(config, "gradient_norms", "Gradient norms"),
-            }
+            changes |= of_preset.fields(config, {"stop": "Stop"}, defaults=own)
+            changes |= FORM.fields(
+                config,
+                {
+                    "scope": "Scored tokens",
+                    "normalisation": "Normalisation",
+                    "gradient_norms": "Gradient norms",
+                },
+            )
     try:
+        changes["sigma"] = number_or_word(changes["sigma"])
         return EstimatorConfig.model_validate(base.model_dump() | changes)
     except pydantic.ValidationError as error:
         raise refusal(error, "Correct it in the estimator options.") from error
-
-
-def _cost(config: ScoreConfig, chosen: session.SourcedForgetSet) -> None:
-    source = config.model.source
-    folder = MODEL_DIR if source == "demo" else Path(source)
-    past = session.store().list(limit=20, states=[RunState.SUCCEEDED])
-    cost = estimate(chosen.forget_set, folder if folder.is_dir() else None, config.estimator, past)
-    time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
-    st.caption(f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}.")

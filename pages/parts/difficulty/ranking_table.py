@@ -9,12 +9,12 @@ from pages.shell import sample_table
 
 FIRST = {
     "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn", width="small"),
-    "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
+    "mrd": sample_table.MRD,
     "mrd_low": st.column_config.NumberColumn("95 % from", format="%.4g"),
     "mrd_high": st.column_config.NumberColumn("95 % to", format="%.4g"),
     "relative_se": st.column_config.NumberColumn("SE / MRD", format="percent"),
-    "prompt": st.column_config.TextColumn("Prompt", width="medium"),
-    "answer": st.column_config.TextColumn("Answer", width="medium"),
+    "prompt": sample_table.PROMPT,
+    "answer": sample_table.ANSWER,
 }
 # Behind the measures that the user chooses.
 LAST = {
@@ -24,7 +24,7 @@ LAST = {
     "mean_log_prob": st.column_config.NumberColumn("Mean log p [nats]", format="%.3g"),
     "split": st.column_config.TextColumn("Split"),
     "truncated": st.column_config.CheckboxColumn("Truncated"),
-    "sample_id": st.column_config.TextColumn("Id"),
+    "sample_id": sample_table.ID,
 }
 
 
@@ -40,8 +40,8 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
     heading.subheader("Ranking, hardest first", width="content")
     with heading:
         config = FIRST | sample_table.measure_columns("ranking", table) | LAST
-    order = [name for name in config if samples[name].notna().any() and (samples[name] != "").any()]
-    columns = [name for name in order if name != "truncated" or samples["truncated"].any()]
-    sample_table.show(
-        "ranking", samples, selected, columns, config, "Ranking of the samples by MRD, hardest first"
-    )
+    empty = {name for name in config if samples[name].isna().all() or (samples[name] == "").all()}
+    if not samples["truncated"].any():
+        empty |= {"truncated"}
+    columns = {name: column for name, column in config.items() if name not in empty}
+    sample_table.show("ranking", samples, selected, columns, "Ranking of the samples by MRD, hardest first")

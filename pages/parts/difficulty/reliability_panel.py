@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
 from analysis.difficulty import Trust
 from analysis.figures import difficulty as figures
 from mrd_core.scoring.config import Normalisation
-from pages.shell.charts import reasons_table
-from pages.shell.downloads import figure_download
-from pages.shell.wording import capitalised
+from mrd_core.scoring.records import ScoreSummary
+from pages.shell.charts import chart, reasons_table
+from pages.shell.wording import capitalised, duration, figure_or
 
 
-def show(table: pd.DataFrame, trust: Trust, summary: dict[str, Any]) -> None:
+def headline(trust: Trust, summary: ScoreSummary) -> None:
+    """Show size, precision, reliability and cost of a ranking, and what the run warns of."""
+    row = st.container(horizontal=True)
+    row.metric("Samples", summary.n_samples)
+    row.metric(
+        "Median relative SE",
+        figure_or(trust.median_relative_se, ".1%", "undefined"),
+        help="Median over samples of SE / MRD.",
+    )
+    meaning = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
+    for normalisation in (Normalisation.MEAN, Normalisation.SUM):
+        reliability = figure_or(trust.reliability[normalisation], ".3f", "undefined")
+        row.metric(f"Reliability, {normalisation}", reliability, help=meaning)
+    # Runs of earlier versions have no other measures.
+    measures = summary.seconds_measures
+    besides = f"; the other measures took {duration(measures)} more" if measures else ""
+    row.metric(
+        "Cost",
+        duration(summary.seconds),
+        help=f"{summary.evaluations} forward evaluations on {summary.device} in {summary.dtype}, "
+        f"σ = {summary.sigma:g}{besides}",
+    )
+    for warning in summary.warnings:
+        st.warning(warning, icon=":material/warning:")
+
+
+def show(table: pd.DataFrame, trust: Trust, summary: ScoreSummary) -> None:
     """Show reliability, precision gate, left-out tokens, standard errors and the automatic choices."""
     st.subheader("How far to trust the ranking")
     left, right = st.columns(2)
     with left:
+        reliability = pd.DataFrame(
+            {
+                "Ranking by": map(str, Normalisation),
+                "Spearman–Brown": map(trust.reliability.get, Normalisation),
+                "length partialled out": map(trust.length_partialled.get, Normalisation),
+            }
+        )
         st.dataframe(
-            pd.DataFrame(
-                {
-                    "Ranking by": [str(norm) for norm in Normalisation],
-                    "Spearman–Brown": [trust.reliability[norm] for norm in Normalisation],
-                    "length partialled out": [trust.length_partialled[norm] for norm in Normalisation],
-                }
-            ),
+            reliability,
             hide_index=True,
             placeholder="undefined",
-            column_config={
-                name: st.column_config.NumberColumn(format="%.3f")
-                for name in ("Spearman–Brown", "length partialled out")
-            },
+            column_config=dict.fromkeys(reliability.columns[1:], st.column_config.NumberColumn(format="%.3f")),
             alt="Reliability of the ranking, for sum and mean, with and without length",
         )
-        gate = summary["gate"]
-        icon = ":material/check_circle: passed" if gate["passed"] else ":material/warning: not passed"
+        icon = ":material/check_circle: passed" if summary.gate["passed"] else ":material/warning: not passed"
         st.markdown(f"**Precision gate** {icon}")
-        st.caption(capitalised(gate["reason"]))
+        st.caption(capitalised(str(summary.gate["reason"])))
         st.markdown(
             f"**Left out** {table['excluded_tokens'].sum()} of "
             f"{(table['excluded_tokens'] + table['n_tokens']).sum()} tokens "
             "(|log p| below 1e-6, where a relative change is only rounding)"
         )
-        st.markdown(f"**Weights** bit-equal after the run: {'yes' if summary['weights_untouched'] else 'no'}")
+        st.markdown(f"**Weights** bit-equal after the run: {'yes' if summary.weights_untouched else 'no'}")
     with right:
         figure = figures.relative_se_histogram(table)
-        st.plotly_chart(figure, key="errors", alt="Histogram of the relative standard errors")
-        figure_download(figure, "relative_se")
+        chart(figure, "errors", "Histogram of the relative standard errors", "relative_se")
     with st.expander("What was chosen automatically, and why", icon=":material/rule_settings:"):
-        reasons_table(summary["reasons"])
+        reasons_table(summary.reasons)

@@ -65,7 +65,20 @@ def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> s
     """
     tokens = tokens.assign(in_scope=tokens["in_answer"] if in_scope is None else in_scope)
     largest = float(tokens.loc[tokens["in_scope"], "relative_change"].abs().max())
-    return paragraph(_span(token, largest) for _, token in tokens.iterrows())
+    spans = []
+    for _, token in tokens.iterrows():
+        piece, change = escape(token["piece"]), token["relative_change"]
+        if not token["in_scope"]:
+            spans.append(f'<span style="opacity:.5">{piece}</span>')
+        elif token["excluded"]:
+            spans.append(f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{piece}</span>')
+        else:
+            deviation = f"{change:+.3g} ± {token['relative_change_se']:.2g}"
+            title = f"relative change {deviation}; log p {token['log_prob']:.3g} nats"
+            # P is negative, so a negative relative change is a log-probability that falls.
+            colour = FALLS if change < 0 else RISES
+            spans.append(coloured(token["piece"], title, colour, abs(change) / largest if largest > 0 else 0.0))
+    return paragraph(spans)
 
 
 def legend() -> str:
@@ -76,17 +89,3 @@ def legend() -> str:
         + f'<span style="opacity:.5">not scored</span> &nbsp; <span style="{DOTTED}">'
         + "left out (|log p| &lt; 1e-6)</span>"
     )
-
-
-def _span(token: pd.Series, largest: float) -> str:
-    if not token["in_scope"]:
-        return f'<span style="opacity:.5">{escape(token["piece"])}</span>'
-    if token["excluded"]:
-        return f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{escape(token["piece"])}</span>'
-    change = token["relative_change"]
-    title = (
-        f"relative change {change:+.3g} ± {token['relative_change_se']:.2g}; log p {token['log_prob']:.3g} nats"
-    )
-    # P is negative, so a negative relative change is a log-probability that falls.
-    colour = FALLS if change < 0 else RISES
-    return coloured(token["piece"], title, colour, abs(change) / largest if largest > 0 else 0.0)

@@ -6,34 +6,23 @@ from typing import Any
 
 import streamlit as st
 
-from pages.shell.charts import NARROW, sample_chart
-from pages.shell.downloads import figure_download
+from pages.shell.charts import chart, sample_chart
 
 LEAST_WIDTH = "24rem"
 
 
-def chart(figure: Any, name: str, alt: str) -> None:
+def boxed(figure: Any, name: str, alt: str, origin: str = "") -> None:
     """Show a figure in a box.
 
     Args:
-        figure: What is shown.
+        figure: What is shown; where its points are samples, their customdata begin with the sample's id.
         name: Of its file.
         alt: What it is.
+        origin: Where samples that are chosen in it are from, for the chip; "" where its points are no samples.
     """
+    key, file = f"evidence_chart_{name}", f"evidence_{name}"
     with st.container(border=True, height="stretch"):
-        st.plotly_chart(figure, key=f"evidence_chart_{name}", config=NARROW, alt=alt)
-        figure_download(figure, f"evidence_{name}")
-
-
-def boxed_sample_chart(figure: Any, name: str, alt: str, origin: str) -> None:
-    """Show a figure whose points are samples in a box; those that are chosen in it are looked at in every view.
-
-    Args:
-        figure: The customdata of its points begins with the sample's id.
-        name: Of its file.
-        alt: What it is.
-        origin: Where samples that are chosen in it are from, for the chip.
-    """
-    with st.container(border=True, height="stretch"):
-        sample_chart(figure, f"evidence_chart_{name}", origin, alt, is_narrow=True)
-        figure_download(figure, f"evidence_{name}")
+        if origin:
+            sample_chart(figure, key, origin, alt, file, is_narrow=True)
+        else:
+            chart(figure, key, alt, file, is_narrow=True)

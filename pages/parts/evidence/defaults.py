@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mrd_core.experiments.kinds.validity import ValidityConfig
 from pages.parts.evidence.kinds import presentation
 from pages.shell.scored import Scored
 
@@ -15,11 +14,3 @@ METHODS_WITHOUT_RETAIN, METHODS_WITH_RETAIN = ("ga",), ("ga", "graddiff")
 def sizes(scored: Scored, kind: str) -> Mapping[str, int]:
     """Return the sizes of an experiment that are not the declared ones."""
     return presentation(kind).demo_sizes if scored.is_demo else {}
-
-
-def first_validity(scored: Scored) -> ValidityConfig:
-    """Return the predictive-validity experiment that one click launches."""
-    retain = scored.retain
-    methods = METHODS_WITH_RETAIN if retain else METHODS_WITHOUT_RETAIN
-    settings = scored.settings | dict(sizes(scored, "validity"))
-    return ValidityConfig(**settings, methods=methods, retain=retain)

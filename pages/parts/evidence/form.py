@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pydantic
 
-from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
 from mrd_core.settings.options import refusal
 from pages.parts.evidence import launch, settings
 from pages.shell.notices import errors_shown
-from pages.shell.scored import Scored
 from pages.shell.scored import scored as scored_run
 
 
@@ -19,19 +17,11 @@ def show(run: Run, kind: str) -> None:
     scored = scored_run(run)
     values = settings.ask(scored, kind)
     with errors_shown():
-        launch.offer(scored, _config(scored, kind, values))
-
-
-def _config(scored: Scored, kind: str, values: settings.Values) -> ExperimentConfig:
-    """Return what was asked for.
-
-    Raises:
-        UserError: A setting is none, or something is missing that another setting needs.
-    """
-    settings.require_choices(values)
-    if "retain" in values:
-        values = values | {"retain": values["retain"].config()}
-    try:
-        return experiments()[kind].config.model_validate(scored.settings | values)
-    except pydantic.ValidationError as error:
-        raise refusal(error, "Correct it above.") from error
+        settings.require_choices(values)
+        if "retain" in values:
+            values["retain"] = values["retain"].config()
+        try:
+            config = experiments()[kind].config.model_validate(scored.settings | values)
+        except pydantic.ValidationError as error:
+            raise refusal(error, "Correct it above.") from error
+        launch.offer(scored, config)

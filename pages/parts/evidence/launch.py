@@ -10,7 +10,8 @@ from mrd_core.experiments.cost import ExperimentCost, estimate
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
-from pages.parts.evidence import runs as evidence_runs
+from pages.parts.evidence import runs
+from pages.parts.evidence.defaults import METHODS_WITH_RETAIN, METHODS_WITHOUT_RETAIN, sizes
 from pages.shell import session
 from pages.shell.launching import launch
 from pages.shell.scored import Scored
@@ -19,28 +20,28 @@ from pages.shell.wording import duration
 
 def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
-    cost = _cost(scored, config)
-    _button(config, cost, "Run", f"evidence_launch_{config.kind}")
+    cost = _button(scored, config, "Run", f"evidence_launch_{config.kind}")
     st.caption(f"By {cost.basis}.")
     st.code(COMMANDS[config.kind].shown(config), language="bash", wrap_lines=True)
 
 
-def one_click(scored: Scored, config: ValidityConfig) -> None:
+def one_click(scored: Scored) -> None:
     """Show one button that launches predictive validity, with its time and its size beside it."""
-    count = min(config.samples, scored.n_samples)
-    size = f" for {count} samples with {evidence_runs.arms_in_words(config)}"
-    _button(config, _cost(scored, config), "Find out", "evidence_first", size)
+    retain = scored.retain
+    methods = METHODS_WITH_RETAIN if retain else METHODS_WITHOUT_RETAIN
+    values = scored.settings | {"methods": methods, "retain": retain} | dict(sizes(scored, "validity"))
+    config = ValidityConfig.model_validate(values)
+    size = f" for {min(config.samples, scored.n_samples)} samples with {runs.arms_in_words(config)}"
+    _button(scored, config, "Find out", "evidence_first", size)
 
 
-def _button(config: ExperimentConfig, cost: ExperimentCost, label: str, key: str, size: str = "") -> None:
+def _button(scored: Scored, config: ExperimentConfig, label: str, key: str, size: str = "") -> ExperimentCost:
+    past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
+    cost = estimate(config, ScoreSummary.model_validate(scored.run.summary), scored.n_samples, past)
     row = st.container(horizontal=True, vertical_alignment="center")
     is_pressed = row.button(label, type="primary", icon=":material/play_arrow:", key=key)
     row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{size}.")
     if is_pressed:
         session.open_experiment(config.kind, launch(config).id)
         st.rerun()
-
-
-def _cost(scored: Scored, config: ExperimentConfig) -> ExperimentCost:
-    past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
-    return estimate(config, ScoreSummary.model_validate(scored.run.summary), scored.n_samples, past)
+    return cost

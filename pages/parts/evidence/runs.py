@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import streamlit as st
 
@@ -17,39 +16,37 @@ from mrd_core.runs import Run
 from mrd_core.unlearning.methods import METHODS
 from pages.parts.evidence.kinds import presentation
 from pages.shell import experiments, session
+from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import SYMBOLS
 
 
-def choose(kind: str, known: Sequence[Run]) -> Run | None:
-    """Let the user choose one of several experiments of a kind, and return the one that is looked at."""
-    looked_at = session.current_experiment(kind, known)
-    if len(known) > 1 or (known and looked_at is None):
-        named = {run.id: f"{SYMBOLS[run.state]} {in_words(run)}" for run in known}
+def choose(kind: str, runs: Sequence[Run]) -> Run | None:
+    """Let the user choose one of several experiments of a kind, and return the selected one."""
+    selected = session.current_experiment(kind, runs)
+    if len(runs) > 1 or (runs and selected is None):
+        titles = {run.id: f"{SYMBOLS[run.state]} {in_words(run)}" for run in runs}
         key = f"evidence_run_{kind}"
-        # The URL says what is looked at, whatever this control said last.
-        st.session_state[key] = looked_at.id if looked_at else None
+        # The URL says which is selected, whatever this control said last.
+        st.session_state[key] = selected.id if selected else None
         st.selectbox(
             "Run",
-            list(named),
+            list(titles),
             index=None,
-            format_func=named.__getitem__,
+            format_func=titles.__getitem__,
             placeholder="Choose one of the earlier runs",
             key=key,
             on_change=lambda: session.open_experiment(kind, st.session_state[key] or ""),
             help="Newest first",
         )
-    return looked_at
+    return selected
 
 
 def in_words(run: Run) -> str:
     """Return an experiment in one line: size, arms, seed, date."""
     config = experiments.config_of(run)
     size = next(iter(presentation(run.kind).sizes))
-    parts = [
-        f"{getattr(config, size)} {size}",
-        *([arms_in_words(config)] if isinstance(config, UnlearningExperimentConfig) else []),
-    ]
-    return f"{', '.join(parts)}, seed {config.seed} · {run.created_at:%Y-%m-%d %H:%M} UTC"
+    arms = f", {arms_in_words(config)}" if isinstance(config, UnlearningExperimentConfig) else ""
+    return f"{getattr(config, size)} {size}{arms}, seed {config.seed} · {run.created_at:%Y-%m-%d %H:%M} UTC"
 
 
 def arms_in_words(config: UnlearningExperimentConfig) -> str:
@@ -64,23 +61,6 @@ def judged(run: Run) -> Evidence:
     Raises:
         UserError: Its files are gone.
     """
-    require_files(run)
-    return _judged(run.id, run.attempt, str(run.directory))
-
-
-@st.cache_data(
-    show_spinner="Judging what was measured: the samples are drawn anew a thousand times", max_entries=16
-)
-def _judged(run_id: str, attempt: int, directory: str) -> Evidence:  # noqa: ARG001  (both are of the key)
-    return evidence_of(read_measurements(Path(directory)))
-
-
-def require_files(run: Run) -> None:
-    """Refuse an experiment that has succeeded and whose result is no longer there.
-
-    Raises:
-        UserError: It is so.
-    """
     files = ExperimentFiles(run.directory)
     for path in (files.rows, files.samples, files.scores, files.measures, files.summary):
         if not path.exists():
@@ -89,3 +69,13 @@ def require_files(run: Run) -> None:
                 f"is not whole: {path.name} is missing from {run.directory}.",
                 "Put the file back, or delete this run and run the experiment once more.",
             )
+    return _judged(run)
+
+
+@st.cache_data(
+    show_spinner="Judging what was measured: the samples are drawn anew a thousand times",
+    max_entries=16,
+    hash_funcs=BY_ATTEMPT,
+)
+def _judged(run: Run) -> Evidence:
+    return evidence_of(read_measurements(run.directory))

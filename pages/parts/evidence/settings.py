@@ -5,22 +5,24 @@ Each function shows its inputs and returns what was set as raw values; nothing i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import OPTIMISERS, UnlearningExperimentConfig
 from mrd_core.experiments.kinds import experiments
-from mrd_core.settings.fields import help_of
+from mrd_core.settings.fields import declared, help_of
 from mrd_core.unlearning.methods import METHODS
-from pages.parts.evidence import defaults as evidence_defaults
+from pages.parts.evidence.defaults import METHODS_WITH_RETAIN, sizes
 from pages.parts.evidence.kinds import presentation
 from pages.shell import layout, source
-from pages.shell.inputs import Form
+from pages.shell.inputs import Form, Values
 from pages.shell.scored import Scored
 
-Values = dict[str, Any]
 FORM = Form("evidence")
+UNLEARNING = {
+    "learning_rate": "Learning rate",
+    "weight_decay": "Weight decay",
+    "accuracy": "Forgotten below MA",
+    "max_updates": "Most updates",
+}
 OWN_SETTINGS = (
     "A method's own settings, such as β, are its defaults here; the command below takes others with "
     "`--parameters NAME=VALUE`."
@@ -30,15 +32,22 @@ OWN_SETTINGS = (
 def ask(scored: Scored, kind: str) -> Values:
     """Ask for everything that an experiment can be told."""
     config = experiments()[kind].config
-    usual = evidence_defaults.sizes(scored, kind)
+    usual = sizes(scored, kind)
     with layout.grid(f"evidence_sizes_{kind}", columns=4, least="10rem"):
-        values: Values = {
-            name: FORM.number(config, name, label, default=usual.get(name))
-            for name, label in presentation(kind).sizes.items()
-        }
-        values["seed"] = FORM.number(config, "seed", "Seed")
+        values = FORM.fields(config, {**presentation(kind).sizes, "seed": "Seed"}, defaults=usual)
     if issubclass(config, UnlearningExperimentConfig):
-        values |= _unlearning(scored, kind, config)
+        # Two methods are chosen at first where they are to be compared.
+        methods = declared(config, "methods").default
+        if scored.retain and len(methods) > 1:
+            methods = METHODS_WITH_RETAIN
+        labels = {name: method.label for name, method in METHODS.items()}
+        with layout.grid(f"evidence_methods_{kind}", least="20rem"):
+            values["methods"] = FORM.several(config, "methods", "Methods", labels, methods, OWN_SETTINGS)
+            values["optimisers"] = FORM.several(config, "optimisers", "Optimisers", OPTIMISERS)
+        default = "Demo" if scored.is_demo else "None"
+        values["retain"] = source.ask(FORM.name, "retain set", help_of(config, "retain"), default)
+        with layout.grid(f"evidence_stop_{kind}", columns=4, least="10rem"):
+            values |= FORM.fields(config, UNLEARNING)
     return values | presentation(kind).ask(FORM)
 
 
@@ -51,26 +60,3 @@ def require_choices(values: Values) -> None:
     for name in ("methods", "optimisers", "dtypes"):
         if values.get(name) == []:
             raise UserError(f"The {name}", "None is chosen.", "Choose one at least.")
-
-
-def _unlearning(scored: Scored, kind: str, config: type[UnlearningExperimentConfig]) -> Values:
-    # Two methods are chosen at first where they are to be compared.
-    methods: Sequence[str] = config.model_fields["methods"].default
-    if scored.retain and len(methods) > 1:
-        methods = evidence_defaults.METHODS_WITH_RETAIN
-    labels = {name: method.label for name, method in METHODS.items()}
-    with layout.grid(f"evidence_methods_{kind}", least="20rem"):
-        values: Values = {
-            "methods": FORM.several(config, "methods", "Methods", labels, methods, OWN_SETTINGS),
-            "optimisers": FORM.several(config, "optimisers", "Optimisers", OPTIMISERS),
-        }
-    default = "Demo" if scored.is_demo else "None"
-    values["retain"] = source.ask(FORM.name, "retain set", help_of(config, "retain"), default)
-    with layout.grid(f"evidence_stop_{kind}", columns=4, least="10rem"):
-        values |= {
-            "learning_rate": FORM.text(config, "learning_rate", "Learning rate"),
-            "weight_decay": FORM.number(config, "weight_decay", "Weight decay"),
-            "accuracy": FORM.number(config, "accuracy", "Forgotten below MA"),
-            "max_updates": FORM.number(config, "max_updates", "Most updates"),
-        }
-    return values

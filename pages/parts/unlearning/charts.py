@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,6 +17,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.shell import layout, reported, unlearnings
 from pages.shell.charts import data_beneath
+from pages.shell.configs import BY_ATTEMPT
 from pages.shell.reported import Reported
 
 MOST_BARS = 2
@@ -29,27 +29,16 @@ Frames = Mapping[str, pd.DataFrame]
 
 def show(runs: Sequence[Run]) -> None:
     """Show everything that the runs have reported so far."""
-    names = unlearnings.names_of(runs)
-    reports = {run.id: reported.of_run(run.id) for run in runs}
-    histories = {
-        names[run.id]: unlearning.history(reports[run.id].metrics) for run in runs if len(reports[run.id].metrics)
-    }
+    histories, standings, checks = _reported(runs)
     if not histories:
         st.caption("The charts begin with the first step.")
         return
-    standings: dict[str, pd.DataFrame] = {}
-    checks = []
-    for run in runs:
-        standing = _standing(run, reports[run.id].draws)
-        if standing is not None:
-            standings[names[run.id]] = standing
-            checks.append(_check(run, names[run.id], standing, reports[run.id]))
     layout.steady("unlearn_charts")
+    long = together(histories, index="step")
     with layout.grid("unlearn_charts"):
-        _of_steps(histories)
+        _of_steps(histories, long)
         if standings:
             _bars(standings)
-        long = together(histories, index="step")
         figure, alt = figures.forgotten_over_steps(histories), "Samples forgotten over the steps"
         chart(figure, "forgotten", alt, _columns(long, "forgotten", "updates"))
         if standings:
@@ -58,8 +47,13 @@ def show(runs: Sequence[Run]) -> None:
         "Learning rate and device memory", icon=":material/memory:", key="unlearn_device", on_change="rerun"
     )
     if device.open:
-        with device:
-            _of_device(histories)
+        left, right = device.columns(2)
+        with left:
+            figure, alt = figures.learning_rate(histories), "Learning rate over the steps"
+            chart(figure, "rate", alt, _columns(long, "learning_rate"), box=False)
+        with right:
+            figure, alt = figures.memory(histories), "Device memory over the steps"
+            chart(figure, "memory", alt, _columns(long, "memory_mb"), box=False)
 
 
 def chart(
@@ -82,14 +76,8 @@ def chart(
         ):
             for note in notes:
                 st.caption(note)
-        data_beneath(
-            table,
-            f"unlearn_{name}",
-            f"{alt}, as a table",
-            label="As a table",
-            figure=figure,
-            height=TABLE_HEIGHT,
-        )
+        alt = f"{alt}, as a table"
+        data_beneath(table, f"unlearn_{name}", alt, label="As a table", figure=figure, height=TABLE_HEIGHT)
 
 
 def column_of(run: Run) -> str:
@@ -98,31 +86,32 @@ def column_of(run: Run) -> str:
     return column if column in MRD_TITLES else MRD_ANSWER_MEAN
 
 
-def _standing(run: Run, draws: pd.DataFrame) -> pd.DataFrame | None:
-    """Return where each sample of a run stands; None before the first draw."""
-    path = UnlearningFiles(run.directory).curriculum
-    if draws.empty or not path.exists():
-        return None
-    return unlearning.standing(_curriculum(run.id, str(path)), draws, column_of(run))
+def _reported(runs: Sequence[Run]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame], list[str]]:
+    """Return by name the history of each run and where its samples stand, and whether its draws are as wanted."""
+    names = unlearnings.names_of(runs)
+    histories, standings, checks = {}, {}, []
+    for run in runs:
+        name, report = names[run.id], reported.of_run(run.id)
+        if len(report.metrics):
+            histories[name] = unlearning.history(report.metrics)
+        # Before the first draw no sample stands anywhere.
+        if len(report.draws) and UnlearningFiles(run.directory).curriculum.exists():
+            standings[name] = unlearning.standing(_curriculum(run), report.draws, column_of(run))
+            checks.append(_check(run, name, standings[name], report))
+    return histories, standings, checks
 
 
-@st.cache_data(show_spinner=False, max_entries=100)
-def _curriculum(run_id: str, path: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    return pd.read_parquet(Path(path))
+@st.cache_data(show_spinner=False, max_entries=100, hash_funcs=BY_ATTEMPT)
+def _curriculum(run: Run) -> pd.DataFrame:
+    return pd.read_parquet(UnlearningFiles(run.directory).curriculum)
 
 
-def _of_steps(histories: Frames) -> None:
+def _of_steps(histories: Frames, long: pd.DataFrame) -> None:
     """Show losses and memorization over the steps, and what evaluations on the way gave where there were any."""
-    long = together(histories, index="step")
-    chart(
-        figures.losses(histories), "losses", "Forget and retain loss over the steps", _columns(long, "loss", "nll")
-    )
-    chart(
-        figures.memorization(histories),
-        "memorization",
-        "Memorization accuracy and extraction likelihood over the steps",
-        _columns(long, "accuracy", "extraction"),
-    )
+    figure, alt = figures.losses(histories), "Forget and retain loss over the steps"
+    chart(figure, "losses", alt, _columns(long, "loss", "nll"))
+    figure, alt = figures.memorization(histories), "Memorization accuracy and extraction likelihood over the steps"
+    chart(figure, "memorization", alt, _columns(long, "accuracy", "extraction"))
     evaluations = unlearning.evaluated(histories)
     if evaluations:
         chart(
@@ -190,20 +179,6 @@ def _check(run: Run, name: str, standing: pd.DataFrame, report: Reported) -> str
         return f"{draws}, too few to test{share}."
     fits = "fit" if check.p_value >= UNLIKELY else "do not fit"
     return f"{draws} {fits} the probabilities (χ², p = {check.p_value:.2g}){share}."
-
-
-def _of_device(histories: Frames) -> None:
-    long = together(histories, index="step")
-    for place, (figure, name, alt, column) in zip(
-        st.columns(2),
-        (
-            (figures.learning_rate(histories), "rate", "Learning rate over the steps", "learning_rate"),
-            (figures.memory(histories), "memory", "Device memory over the steps", "memory_mb"),
-        ),
-        strict=True,
-    ):
-        with place:
-            chart(figure, name, alt, _columns(long, column), box=False)
 
 
 def together(frames: Frames, index: str | None = None) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,9 +14,10 @@ from mrd_core.runs import Run, RunState
 from pages.parts.unlearning.charts import chart
 from pages.shell import layout, reported, session, tour, unlearnings
 from pages.shell.downloads import csv_download
-from pages.shell.wording import capitalised
+from pages.shell.inputs import one_of
+from pages.shell.wording import capitalised, with_spread
 
-EVERYTHING, LOOKED_AT = "All finished runs", "The runs above"
+EVERYTHING, ABOVE = "All finished runs", "The runs above"
 GIGA, TERA = 1e9, 1e12
 # Title and format of a measure in the tables, and what it is divided by.
 EFFECT = {
@@ -35,17 +35,21 @@ COST = {
     "flops_per_update": ("GFLOP per update", ",.3g", GIGA),
     "efficiency": ("Efficiency [1/PFLOP]", ",.5g", 1.0),
 }
+SHARES = ("accuracy", "retain_accuracy")
 NATS = "Nats per answer token"
 NEUTRAL, SURE = ":material/help:", ":material/check_circle:"
 
 
-def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
-    """Show the finished runs of this score run, or those looked at, against each other."""
-    finished = [run for run in sorted(known, key=lambda run: run.seq) if run.state is RunState.SUCCEEDED]
-    if len(finished) < 2:
+def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
+    """Show the finished runs of this score run, or the selected ones, against each other."""
+    runs = [run for run in sorted(runs, key=lambda run: run.seq) if run.state is RunState.SUCCEEDED]
+    if len(runs) < 2:
         st.info("A comparison needs two finished runs.", icon=":material/compare_arrows:")
         return
-    runs = _chosen(finished, {run.id for run in looked_at})
+    some = [run for run in runs if run in selection]
+    if 2 <= len(some) < len(runs):
+        scopes = {ABOVE: some, EVERYTHING: runs}
+        runs = scopes[one_of("Compare", {scope: scope for scope in scopes}, "unlearn_scope")]
     table = unlearning.efficiency([run.summary for run in runs if run.summary])
     _efficiency(table)
     _against_uniform(unlearning.against_uniform(table))
@@ -58,18 +62,6 @@ def show(known: Sequence[Run], looked_at: Sequence[Run]) -> None:
         icon=":material/balance:",
         query_params={session.RUN: st.query_params[session.RUN]},
     )
-
-
-def _chosen(finished: Sequence[Run], looked_at: set[str]) -> list[Run]:
-    """Return the finished runs, or those among them that are looked at where the user wants only these."""
-    some = [run for run in finished if run.id in looked_at]
-    if 2 <= len(some) < len(finished):
-        scope = st.segmented_control(
-            "Compare", [LOOKED_AT, EVERYTHING], default=LOOKED_AT, required=True, key="unlearn_scope"
-        )
-        if scope == LOOKED_AT:
-            return some
-    return list(finished)
 
 
 def _efficiency(table: pd.DataFrame) -> None:
@@ -86,8 +78,8 @@ def _efficiency(table: pd.DataFrame) -> None:
         "MRD and of all checks included; runs that did not forget everything have none."
     )
     row = st.container(horizontal=True)
-    csv_download(row, groups, "unlearn_efficiency", "Settings (CSV)")
-    csv_download(row, table, "unlearn_runs", "Runs (CSV)")
+    csv_download(groups, "unlearn_efficiency", "Settings (CSV)", row)
+    csv_download(table, "unlearn_runs", "Runs (CSV)", row)
 
 
 def _in_words(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float]]) -> pd.DataFrame:
@@ -96,18 +88,8 @@ def _in_words(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float
     for name, (title, form, scale) in measures.items():
         if groups[name].notna().any():
             pairs = zip(groups[name] / scale, groups[f"{name}_sd"] / scale, strict=True)
-            columns[title] = [_with_spread(mean, sd, form) for mean, sd in pairs]
+            columns[title] = [with_spread(mean, sd, form) for mean, sd in pairs]
     return pd.DataFrame(columns, index=groups.index)
-
-
-def _with_spread(mean: float, sd: float, form: str) -> str:
-    """Return a mean with its deviation, both to the second digit of the deviation."""
-    if pd.isna(mean):
-        return "–"
-    if pd.isna(sd) or sd == 0:
-        return f"{mean:{form}}"
-    places = max(0, 1 - math.floor(math.log10(sd)))
-    return f"{mean:,.{places}f} ± {sd:,.{places}f}"
 
 
 def _against_uniform(table: pd.DataFrame) -> None:
@@ -127,7 +109,7 @@ def _against_uniform(table: pd.DataFrame) -> None:
         st.dataframe(
             table, hide_index=True, placeholder="–", alt="Each sampler against uniform, with every figure"
         )
-        csv_download(st.container(), table, "unlearn_against_uniform")
+        csv_download(table, "unlearn_against_uniform")
 
 
 def _difference(row: Mapping[Any, Any]) -> str:
@@ -151,9 +133,10 @@ def _at_equal_updates(runs: Sequence[Run]) -> None:
         {names[run.id]: unlearning.history(reported.of_run(run.id).metrics) for run in runs}
     )
     st.caption("Where each run stood after as many updates as the shortest one made in all.")
-    shares = ["accuracy", "retain_accuracy"]
+    percent = table.copy()
+    percent[[name for name in SHARES if name in table]] *= 100
     st.dataframe(
-        table.assign(**{name: 100 * table[name] for name in shares if name in table}),
+        percent,
         hide_index=True,
         placeholder="–",
         column_config={
@@ -168,4 +151,4 @@ def _at_equal_updates(runs: Sequence[Run]) -> None:
         },
         alt="Every run after as many updates as the shortest one made",
     )
-    csv_download(st.container(), table, "unlearn_at_equal_updates")
+    csv_download(table, "unlearn_at_equal_updates")

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pydantic
 import streamlit as st
 
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.directory import read_config
 from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
@@ -30,13 +28,13 @@ from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
 from pages.parts.unlearning.settings import FORM
 from pages.shell import layout, session
+from pages.shell.configs import BY_ATTEMPT, config_of
+from pages.shell.inputs import Values
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown
-from pages.shell.source import Source
 from pages.shell.wording import duration
 
 ONE_RUN = "One run"
-MOST_SEEDS = 5
 TERA = 1e12
 
 
@@ -67,29 +65,24 @@ def show(run: Run) -> bool:
         key="unlearn_preset",
         persist_state="session",
     )
-    preset = PRESETS.get(title)
-    scored = _scored(run)
+    preset, scored = PRESETS.get(title), _scored(run)
     values = _settings(scored, preset)
     with errors_shown():
-        configs = _configs(scored, preset, values)
-        return _offer(scored, configs)
+        return _offer(scored, _configs(scored, preset, values))
 
 
 def _scored(run: Run) -> ScoredSamples:
     """Let the user take all scored samples or a saved stratum of them."""
-    scores = _scores(run.id, str(run.directory))
-    ids = set(scores["sample_id"])
+    scores, stratum = _scores(run), None
     strata = {
         name: path
         for name, path in saved_strata(session.settings().home).items()
-        if _ids_in(str(path), path.stat().st_mtime) & ids
+        if scores["sample_id"].isin(_ids_in(str(path), path.stat().st_mtime)).any()
     }
-    stratum = None
     if strata:
-        everything = f"All {len(scores)} samples"
         title = st.selectbox(
             "What is unlearned",
-            [everything, *strata],
+            [f"All {len(scores)} samples", *strata],
             key=FORM.key_of(UnlearnConfig, "stratum"),
             help=help_of(UnlearnConfig, "stratum"),
             persist_state="session",
@@ -97,12 +90,12 @@ def _scored(run: Run) -> ScoredSamples:
         stratum = strata.get(title)
     if stratum:
         scores = scores[scores["sample_id"].isin(_ids_in(str(stratum), stratum.stat().st_mtime))]
-    return ScoredSamples(run, read_config(run.directory, ScoreConfig), scores, stratum)
+    return ScoredSamples(run, config_of(run, ScoreConfig), scores, stratum)
 
 
-@st.cache_data(show_spinner=False, max_entries=4)
-def _scores(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    return pd.read_parquet(ScoreFiles(Path(directory)).scores)
+@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=BY_ATTEMPT)
+def _scores(run: Run) -> pd.DataFrame:
+    return pd.read_parquet(ScoreFiles(run.directory).scores)
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
@@ -110,9 +103,9 @@ def _ids_in(path: str, changed: float) -> set[str]:  # noqa: ARG001  (a file tha
     return set(read(ForgetSetConfig(source=path)).frame["sample_id"])
 
 
-def _settings(scored: ScoredSamples, preset: Preset | None) -> dict[str, Any]:
+def _settings(scored: ScoredSamples, preset: Preset | None) -> Values:
     """Show the cards and return what was set."""
-    values: dict[str, Any] = {}
+    values: Values = {}
     is_demo = scored.config.model.source == "demo"
     cards = layout.grid("unlearn_cards")
     with cards.container(border=True, height="stretch"):
@@ -120,7 +113,7 @@ def _settings(scored: ScoredSamples, preset: Preset | None) -> dict[str, Any]:
             values |= settings.method()
         else:
             settings.compared(preset)
-        values["seeds"] = _seeds(preset)
+        values["seeds"] = settings.seeds(several=preset is not None)
     methods = [METHODS[name] for name in (preset.methods if preset else [values["method"]])]
     with cards.container(border=True, height="stretch"):
         values["curriculum"] = settings.curriculum(preset.samplers if preset else None, scored.scores)
@@ -138,32 +131,14 @@ def _settings(scored: ScoredSamples, preset: Preset | None) -> dict[str, Any]:
     return values
 
 
-def _seeds(preset: Preset | None) -> list[int]:
-    if preset is None:
-        return [FORM.number(UnlearnConfig, "seed", "Seed")]
-    first, count = st.columns(2)
-    with first:
-        seed = FORM.number(UnlearnConfig, "seed", "First seed")
-    seeds = count.number_input(
-        "Seeds",
-        1,
-        MOST_SEEDS,
-        1,
-        key="unlearn_seeds",
-        help="Every setting runs once with each seed; all settings share them. One seed cannot show a spread.",
-        persist_state="session",
-    )
-    return list(range(seed, seed + int(seeds)))
-
-
-def _configs(scored: ScoredSamples, preset: Preset | None, values: dict[str, Any]) -> list[UnlearnConfig]:
+def _configs(scored: ScoredSamples, preset: Preset | None, values: Values) -> list[UnlearnConfig]:
     """Return the runs that were asked for.
 
     Raises:
         UserError: A setting is none, or something is missing that another setting needs.
     """
-    seeds, shared = values["seeds"], _in_full(values)
-    shared |= {
+    seeds = values.pop("seeds")
+    shared = _in_full(values) | {
         "score_run": scored.run.directory,
         "stratum": scored.stratum,
         "model": scored.config.model,
@@ -184,17 +159,16 @@ def _configs(scored: ScoredSamples, preset: Preset | None, values: dict[str, Any
     return configs
 
 
-def _in_full(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with paths and sources in full, without the seeds."""
-    values = {name: dict(value) if isinstance(value, dict) else value for name, value in values.items()}
-    for group, field in (("retain", "samples"), ("stopping", "held_out")):
-        if isinstance(source := values[group].get(field), Source):
-            values[group][field] = source.config()
-    reference = values["stopping"].get("reference")
-    values["stopping"]["reference"] = session.located(reference, local=False) if reference else None
-    refusals = values.pop("refusals", "")
-    del values["seeds"]
-    return values | {"refusals": session.located(refusals, local=True) if refusals else None}
+def _in_full(values: Values) -> Values:
+    """Return the values with paths and sources in full."""
+    retain, stopping = dict(values["retain"]), dict(values["stopping"])
+    retain["samples"] = retain["samples"].config()
+    if "held_out" in stopping:
+        stopping["held_out"] = stopping["held_out"].config()
+    reference, refusals = stopping.get("reference"), values.get("refusals")
+    stopping["reference"] = session.located(reference, local=False) if reference else None
+    refusals = session.located(refusals, local=True) if refusals else None
+    return values | {"retain": retain, "stopping": stopping, "refusals": refusals}
 
 
 def _offer(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> bool:
@@ -225,15 +199,11 @@ def _cost(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> tuple[str,
     time = duration(sum(cost.seconds for cost in costs))
     longest = duration(sum(cost.max_seconds for cost in costs))
     flops = sum(cost.flops for cost in costs)
-    evaluations, evaluation_flops = (
-        sum(getattr(cost, name) for cost in costs) for name in ("evaluations", "evaluation_flops")
-    )
     on_the_way = ""
-    if evaluations:
-        on_the_way = (
-            f"Evaluating {evaluations} times takes {evaluation_flops / TERA:.3g} of these TFLOP "
-            f"({evaluation_flops / flops:.0%}). "
-        )
+    if evaluations := sum(cost.evaluations for cost in costs):
+        evaluating = sum(cost.evaluation_flops for cost in costs)
+        share = f"{evaluating / TERA:.3g} of these TFLOP ({evaluating / flops:.0%})"
+        on_the_way = f"Evaluating {evaluations} times takes {share}. "
     measured = max(cost.mrd_evaluations for cost in costs)
     mrd = f" MRD itself: {measured:,} forward evaluations." if measured else ""
     return (

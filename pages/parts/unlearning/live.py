@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from mrd_core.runs import ACTIVE, Run
+from mrd_core.unlearning.records import UnlearningSummary
 from pages.parts.unlearning import charts, result
 from pages.shell import run_list, unlearnings
 from pages.shell.run_list import RunList
@@ -16,12 +17,20 @@ SECONDS_PER_RUN = 0.5
 
 def show(runs: Sequence[Run]) -> None:
     """Show the runs; what is shown follows them until all have ended."""
+
+    def outcome(run: Run) -> str:
+        summary = UnlearningSummary.model_validate(run.summary)
+        return (
+            f"{result.reason_of(summary)} {summary.updates:,} updates; at the end {summary.forgotten_at_end} of "
+            f"{summary.n_samples} forgotten."
+        )
+
     listing = RunList(
         name="unlearn",
         noun="Run",
         stop="Stop",
         names=unlearnings.names_of,
-        outcome=_outcome,
+        outcome=outcome,
         rest="Stopped; it can go on from its last checkpoint.",
         leave=unlearnings.leave,
         open_result=result.open_result,
@@ -32,11 +41,3 @@ def show(runs: Sequence[Run]) -> None:
     goes_on = any(run.state in ACTIVE for run in runs)
     st.fragment(charts.show, run_every=often if goes_on else None)(runs)
     run_list.details(listing, runs)
-
-
-def _outcome(run: Run) -> str:
-    summary = run.summary or {}
-    return (
-        f"{result.reason_of(summary)} {summary['updates']:,} updates; at the end {summary['forgotten_at_end']} "
-        f"of {summary['n_samples']} forgotten."
-    )

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -21,18 +19,20 @@ from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
 from pages.parts.unlearning import views
 from pages.parts.unlearning.charts import column_of
-from pages.shell import filters, layout, sample_steps, sample_table, unlearnings
+from pages.shell import deletion, filters, layout, sample_steps, sample_table, unlearnings
 from pages.shell.charts import reasons_table, sample_chart
-from pages.shell.deletion import confirm_deletion
-from pages.shell.downloads import figure_download
+from pages.shell.configs import BY_ATTEMPT
+from pages.shell.downloads import download, figure_download
+from pages.shell.inputs import one_of, select
 from pages.shell.token_text import RISES, coloured, paragraph, small, swatch
 from pages.shell.wording import duration
 
 CHOSEN = "unlearn_result_run"
-REASONS = {
+REASONS: dict[str, str] = {
     StopReason.ALL_FORGOTTEN: "Every sample was found forgotten.",
     StopReason.MAX_STEPS: "It reached the limit of steps.",
     StopReason.MAX_EPOCHS: "It reached the limit of epochs.",
@@ -55,7 +55,7 @@ TERA = 1e12
 # Two figures and an arrow fit a narrow screen.
 SMALLER = "<style>.st-key-unlearn_headline [data-testid=stMetricValue] { font-size: 1.75rem; }</style>"
 COLUMNS = {
-    "mrd": st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn"),
+    "mrd": sample_table.MRD,
     "updates": st.column_config.NumberColumn("Updates"),
     "draws": st.column_config.NumberColumn("Draws"),
     "forgotten_step": st.column_config.NumberColumn("Step", help="At which it was found forgotten"),
@@ -64,9 +64,9 @@ COLUMNS = {
     "accuracy_after": st.column_config.NumberColumn("MA after", format="%.2f"),
     "nll_before": st.column_config.NumberColumn("NLL before", format="%.3g", help="Nats per answer token"),
     "nll_after": st.column_config.NumberColumn("NLL after", format="%.3g", help="Nats per answer token"),
-    "answer": st.column_config.TextColumn("Answer", width="medium"),
+    "answer": sample_table.ANSWER,
     "n_tokens": st.column_config.NumberColumn("Tokens"),
-    "sample_id": st.column_config.TextColumn("Id"),
+    "sample_id": sample_table.ID,
 }
 
 
@@ -76,110 +76,92 @@ def open_result(run: Run) -> None:
     views.go_to(views.RESULT)
 
 
-def reason_of(summary: Mapping[str, Any]) -> str:
+def reason_of(summary: UnlearningSummary) -> str:
     """Return in words why a run ended."""
-    return REASONS.get(summary["stop_reason"], f"It ended: {summary['stop_reason']}.")
+    return REASONS.get(summary.stop_reason, f"It ended: {summary.stop_reason}.")
 
 
 def show(runs: Sequence[Run]) -> None:
-    """Show the result of one of the runs looked at."""
+    """Show the result of one of the selected runs."""
     names, finished = unlearnings.names_of(runs), {run.id: run for run in runs if run.state is RunState.SUCCEEDED}
     if not finished:
         st.info("None of these runs has a result yet.", icon=":material/hourglass_empty:")
         return
     if st.session_state.get(CHOSEN) not in finished:
         st.session_state.pop(CHOSEN, None)
-    run_id = next(iter(finished))
-    if len(finished) > 1:
-        run_id = st.segmented_control(
-            "Result of", list(finished), format_func=names.__getitem__, default=run_id, required=True, key=CHOSEN
-        )
-    run = finished[run_id]
-    _headline(run.summary or {})
-    _model(run, run.summary or {})
+    run = finished[one_of("Result of", {run_id: names[run_id] for run_id in finished}, CHOSEN)]
+    summary = UnlearningSummary.model_validate(run.summary)
+    _headline(summary)
+    package, loader = "transformers", "AutoModelForCausalLM"
+    if summary.adapter:
+        package, loader = "peft", "AutoPeftModelForCausalLM"
+    with st.expander("The model, and how to load it", icon=":material/deployed_code:"):
+        folder = str(UnlearningFiles(run.directory).model)
+        lines = f"from {package} import {loader}\n\nmodel = {loader}.from_pretrained({folder!r})"
+        st.code(lines, language="python", wrap_lines=True)
+        st.caption("Its card (README.md in the folder) says what was forgotten, from what, how, and at what cost.")
+        if summary.reasons:
+            reasons_table(summary.reasons)
     _samples(run)
     _export(run)
 
 
-def _headline(summary: Mapping[str, Any]) -> None:
+def _headline(summary: UnlearningSummary) -> None:
     st.markdown(f"**{reason_of(summary)}** {_cost(summary)}")
-    if evaluations := evaluations_in_words(summary):
-        st.caption(evaluations)
+    if summary.evaluations:
+        st.caption(
+            f"Evaluating on the way, {summary.evaluations} times, took "
+            f"{duration(summary.seconds_evaluations)} and {summary.flops_evaluations / TERA:.3g} TFLOP besides; "
+            "it changed nothing in the training."
+        )
     st.html(SMALLER)
     with layout.grid("unlearn_headline", columns=3, least="13rem"):
         # What became of the forget set, and below it of the retain set.
-        st.metric(
-            "Forgotten at the end",
-            f"{summary['forgotten_at_end']} of {summary['n_samples']}",
-            help="Looked at once more on the final weights",
-        )
+        forgotten = f"{summary.forgotten_at_end} of {summary.n_samples}"
+        st.metric("Forgotten at the end", forgotten, help="Looked at once more on the final weights")
         _before_and_after(summary, "forget")
-        st.metric(
-            "Updates", f"{summary['updates']:,}", help=f"{summary['draws']:,} draws in {summary['steps']:,} steps"
-        )
-        if summary["retain_nll"] is not None:
+        draws = f"{summary.draws:,} draws in {summary.steps:,} steps"
+        st.metric("Updates", f"{summary.updates:,}", help=draws)
+        if summary.retain_nll is not None:
             _before_and_after(summary, "retain")
-    for warning in summary["warnings"]:
+    for warning in summary.warnings:
         st.warning(warning, icon=":material/warning:")
 
 
-def _before_and_after(summary: Mapping[str, Any], name: str) -> None:
+def _before_and_after(summary: UnlearningSummary, name: str) -> None:
     for title, field, form, meaning in MEASURED:
-        before, after = summary[f"{name}_{field}_before"], summary[f"{name}_{field}"]
+        before, after = (summary.measure(f"{name}_{field}", before=moment) for moment in (True, False))
         st.metric(f"{name.capitalize()} {title}", f"{before:{form}} → {after:{form}}", help=meaning)
 
 
-def _cost(summary: Mapping[str, Any]) -> str:
+def _cost(summary: UnlearningSummary) -> str:
     """Return in words what a run cost, and what measuring MRD had cost before it."""
-    flops = summary["flops_training"] + summary["flops_checks"]
+    flops = summary.flops_training + summary.flops_checks
     words = (
-        f"It took {duration(summary['seconds'])} ({duration(summary['seconds_training'])} training, "
-        f"{duration(summary['seconds_checks'])} looking who is forgotten) and {flops / TERA:.3g} TFLOP on "
-        f"{summary['device']}"
+        f"It took {duration(summary.seconds)} ({duration(summary.seconds_training)} training, "
+        f"{duration(summary.seconds_checks)} looking who is forgotten) and {flops / TERA:.3g} TFLOP on "
+        f"{summary.device}"
     )
-    if not summary["mrd_forward_evaluations"]:
+    if not summary.mrd_forward_evaluations:
         return f"{words}; this order needs no MRD."
     return (
-        f"{words}; MRD took {summary['mrd_forward_evaluations']:,} forward evaluations, "
-        f"{duration(summary['mrd_seconds'])} and {summary['flops_mrd'] / TERA:.3g} TFLOP besides."
+        f"{words}; MRD took {summary.mrd_forward_evaluations:,} forward evaluations, "
+        f"{duration(summary.mrd_seconds)} and {summary.flops_mrd / TERA:.3g} TFLOP besides."
     )
-
-
-def evaluations_in_words(summary: Mapping[str, Any]) -> str:
-    """Return in words what evaluating on the way cost; "" where nothing was evaluated."""
-    # A run of an earlier version could not be asked for any.
-    count = summary.get("evaluations", 0)
-    if not count:
-        return ""
-    return (
-        f"Evaluating on the way, {count} times, took {duration(summary['seconds_evaluations'])} and "
-        f"{summary['flops_evaluations'] / TERA:.3g} TFLOP besides; it changed nothing in the training."
-    )
-
-
-def _model(run: Run, summary: Mapping[str, Any]) -> None:
-    folder = UnlearningFiles(run.directory).model
-    package, loader = "transformers", "AutoModelForCausalLM"
-    if summary["adapter"]:
-        package, loader = "peft", "AutoPeftModelForCausalLM"
-    with st.expander("The model, and how to load it", icon=":material/deployed_code:"):
-        lines = f"from {package} import {loader}\n\nmodel = {loader}.from_pretrained({str(folder)!r})"
-        st.code(lines, language="python", wrap_lines=True)
-        st.caption("Its card (README.md in the folder) says what was forgotten, from what, how, and at what cost.")
-        if summary["reasons"]:
-            reasons_table(summary["reasons"])
 
 
 def _samples(run: Run) -> None:
-    files = UnlearningFiles(run.directory)
-    score_run = str(unlearnings.config_of(run).score_run)
-    table = _outcome(run.id, str(run.directory), column_of(run), score_run)
-    samples = filters.filtered(table)
-    selected = filters.selected_of(samples)
-    _updates_against(table, samples, selected)
+    table = _outcome(run, column_of(run))
+    samples, selected = filters.filtered(table)
+    titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
+    column = select("Updates against", titles, "unlearn_against")
+    figure = updates_against(samples, column, titles[column], selected)
+    alt = f"Updates of {len(samples)} samples against {titles[column]}"
+    sample_chart(figure, "unlearn_updates_against", "from updates", alt)
+    st.caption(_correlation(table, column, titles[column]))
+    figure_download(figure, "unlearn_updates_against")
     columns = COLUMNS | sample_table.measure_columns("outcome", table, preset=())
-    alt = "What became of each sample, hardest first"
-    sample_table.show("outcome", samples, selected, list(columns), columns, alt)
+    sample_table.show("outcome", samples, selected, columns, "What became of each sample, hardest first")
     place, row = sample_steps.heading("Before and after", samples, selected)
     st.caption(
         f"{place} · MRD {row['mrd']:.4g} · {row['updates']} updates · MA "
@@ -188,44 +170,33 @@ def _samples(run: Run) -> None:
     )
     if row["prompt"]:
         st.text(row["prompt"])
-    _own_answers(unlearning.own_answers(files, selected))
-    _tokens(unlearning.answer_tokens(files, selected), selected)
+    _answers(UnlearningFiles(run.directory), selected)
 
 
-@st.cache_data(show_spinner="Reading the outcome", max_entries=16)
-def _outcome(run_id: str, directory: str, column: str, score_run: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    files = UnlearningFiles(Path(directory))
+@st.cache_data(show_spinner="Reading the outcome", max_entries=16, hash_funcs=BY_ATTEMPT)
+def _outcome(run: Run, column: str) -> pd.DataFrame:
+    files = UnlearningFiles(run.directory)
     texts = ForgetSet.load(files.samples).frame[["sample_id", "prompt", "answer"]]
-    return difficulty.beside(
-        unlearning.outcome(files, column).merge(texts, on="sample_id"), difficulty.ScoredRun(Path(score_run))
-    )
-
-
-def _updates_against(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
-    """Show the updates of the samples against a measure; points select."""
-    titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
-    column = st.selectbox("Updates against", list(titles), format_func=titles.__getitem__, key="unlearn_against")
-    figure = updates_against(samples, column, titles[column], selected)
-    alt = f"Updates of {len(samples)} samples against {titles[column]}"
-    sample_chart(figure, "unlearn_updates_against", "from updates", alt)
-    st.caption(_correlation(table, column, titles[column]))
-    figure_download(figure, "unlearn_updates_against")
+    outcome = unlearning.outcome(files, column).merge(texts, on="sample_id")
+    return difficulty.beside(outcome, difficulty.ScoredRun(unlearnings.config_of(run).score_run))
 
 
 def _correlation(table: pd.DataFrame, column: str, title: str) -> str:
     """Say in words how a measure went with the updates, over all samples."""
-    left = int(table["forgotten_step"].isna().sum())
-    if left == len(table):
+    unforgotten = table["forgotten_step"].isna()
+    if unforgotten.all():
         return "No sample was found forgotten, so nobody knows who would have needed most."
-    tie = spearman(table[column], table["updates"], table["forgotten_step"].isna())
+    tie = spearman(table[column], table["updates"], unforgotten)
     words = tie_in_words(tie, f"Updates with {title}, over the whole set")
     drawn = "A curriculum gives some samples more updates than others before it is known who needs them."
+    left = unforgotten.sum()
     censored = f" {left} of them were never forgotten and count as hardest." if left else ""
     return f"{words}{censored} {drawn}"
 
 
-def _own_answers(answers: tuple[str | None, str | None]) -> None:
-    """Show what the model itself answers; its words are a stranger's and stay plain."""
+def _answers(files: UnlearningFiles, sample_id: str) -> None:
+    """Show what the model itself answers, whose words are a stranger's and stay plain, and the answer's tokens."""
+    answers = unlearning.own_answers(files, sample_id)
     for place, title, answer in zip(st.columns(2), ("Answers before", "Answers after"), answers, strict=True):
         with place.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
@@ -233,9 +204,7 @@ def _own_answers(answers: tuple[str | None, str | None]) -> None:
                 st.caption("Not written for this sample; *Own answers* in the form says for how many they are.")
             else:
                 st.html(f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{escape(answer) or "–"}</div>')
-
-
-def _tokens(tokens: pd.DataFrame, sample_id: str) -> None:
+    tokens = unlearning.answer_tokens(files, sample_id)
     with st.container(border=True):
         for moment in ("before", "after"):
             st.html(small(f"The sample's answer, {moment}") + heat_map(tokens, moment))
@@ -263,33 +232,23 @@ def _export(run: Run) -> None:
     st.subheader("Export")
     files = UnlearningFiles(run.directory)
     row = st.container(horizontal=True)
-    row.download_button(
+    download(
+        row,
         "Outcome (CSV)",
         lambda: pd.read_parquet(files.outcome).to_csv(index=False),
-        file_name=f"{run.id}-outcome.csv",
-        key="unlearn_outcome",
-        icon=":material/download:",
+        f"{run.id}-outcome.csv",
+        "unlearn_outcome",
     )
-    row.download_button(
+    download(
+        row,
         "Curriculum (JSON Lines)",
         lambda: json_lines(realised(files)),
-        file_name=f"{run.id}-curriculum.jsonl",
-        key="unlearn_curriculum",
-        icon=":material/download:",
-        help="A line for each draw, in order: step, sample, its weight, and whether it was trained on",
+        f"{run.id}-curriculum.jsonl",
+        "unlearn_curriculum",
+        help_text="A line for each draw, in order: step, sample, its weight, and whether it was trained on",
     )
-    for path, label in (
-        (files.steps, "Realised order"),
-        (files.summary, "Summary"),
-        (run.directory / CONFIG_FILE, "config.json"),
-    ):
-        row.download_button(
-            label,
-            path.read_bytes,
-            file_name=f"{run.id}-{path.name}",
-            key=f"unlearn_{path.stem}",
-            icon=":material/download:",
-            help=path.name,
-        )
-    if row.button("Delete run", icon=":material/delete:", key="delete"):
-        confirm_deletion(run.id, lambda: unlearnings.leave(run))
+    labels = {"Realised order": files.steps, "Summary": files.summary, CONFIG_FILE: run.directory / CONFIG_FILE}
+    for label, path in labels.items():
+        name, key = f"{run.id}-{path.name}", f"unlearn_{path.stem}"
+        download(row, label, path.read_bytes, name, key, help_text=path.name)
+    deletion.offer(run.id, lambda: unlearnings.leave(run), row)

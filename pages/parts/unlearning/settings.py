@@ -6,7 +6,6 @@ Each function shows its inputs and returns what was set as raw values; nothing i
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -28,12 +27,43 @@ from mrd_core.unlearning.sampling import NEARLY_UNIFORM, SAMPLERS, Pool, effecti
 from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
 from pages.parts.unlearning.presets import Preset
 from pages.shell import source as sample_source
-from pages.shell.inputs import Form, number_or_word
+from pages.shell.inputs import Form, Values, number_or_word
 
-Values = dict[str, Any]
 FORM = Form("unlearn")
+MOST_SEEDS = 5
 # Of 1e-5, 2e-5, 3e-5 and 1e-4 the one under which the demo's update counts spread most while a run stays short.
 DEMO_RATE = "2e-5"
+DEMO = {"learning_rate": DEMO_RATE}
+# Labels of inputs by field, a mapping for each column, and what those show that are empty at first.
+RECOMPUTED = {"recompute_epochs": "Measure MRD anew [epochs]"}, {"recompute_pairs": "Pairs of draws for it"}
+PROBES = {"probe_steps": "Look at the retain set every [steps]"}, {"probe_samples": "Retain samples looked at"}
+GUARD = {"max_retain_loss_rise": "Rise of the retain loss"}, {"min_retain_accuracy": "Least retain MA"}
+OPTIMISER = (
+    {"learning_rate": "Learning rate", "name": "Optimiser", "schedule": "Schedule"},
+    {
+        "batch_size": "Forget samples of a step",
+        "micro_batch": "Most samples in memory",
+        "weight_decay": "Weight decay",
+        "max_grad_norm": "Gradient norm",
+    },
+    {
+        "lora_rank": "LoRA rank",
+        "lora_alpha": "LoRA α",
+        "mixed_precision": "Mixed precision",
+        "gradient_checkpointing": "Gradient checkpointing",
+    },
+)
+WRITTEN = (
+    {"checkpoint_steps": "Checkpoint every [steps]"},
+    {"answers": "Own answers of at most [samples]"},
+    {"report_to": "Experiment trackers"},
+)
+EVALUATION = (
+    {"every_steps": "Evaluate every [steps]"},
+    {"samples": "Evaluated samples of each set"},
+    {"max_new_tokens": "Tokens written for each"},
+)
+EMPTY = {"recompute_epochs": "never", "every_steps": "never", "lora_rank": "all weights"}
 DOES_IT_PAY = """
 Whether an order pays differs from model to model: *Comparison* holds finished runs of the same seeds against
 uniform sampling, and three seeds give it an interval. What studies have shown, with figures, is in `docs/LOG.md`.
@@ -53,13 +83,13 @@ def method() -> Values:
     chosen = METHODS[name]
     _formula(chosen.formula)
     st.caption(f"Minimised; ${NOTATION}$. Source: {chosen.source}.")
-    values: Values = {"method": name, "parameters": {}}
+    parameters = {}
     for place, declared in zip(st.columns(len(chosen.parameters)), chosen.parameters, strict=True):
         with place:
             value = FORM.parameter(name, declared)
         if value != declared.default:
-            values["parameters"][declared.name] = value
-    return values | refusals([chosen])
+            parameters[declared.name] = value
+    return {"method": name, "parameters": parameters} | refusals([chosen])
 
 
 def _formula(latex: str) -> None:
@@ -83,6 +113,25 @@ def compared(preset: Preset) -> None:
     st.caption(f"Minimised; ${NOTATION}$. Each method with its own default parameters.")
 
 
+def seeds(*, several: bool) -> list[int]:
+    """Ask for the seed of one run, or for the first of several and how many there are."""
+    if not several:
+        return [FORM.number(UnlearnConfig, "seed", "Seed")]
+    first, count = st.columns(2)
+    with first:
+        seed = FORM.number(UnlearnConfig, "seed", "First seed")
+    number = count.number_input(
+        "Seeds",
+        1,
+        MOST_SEEDS,
+        1,
+        key="unlearn_seeds",
+        help="Every setting runs once with each seed; all settings share them. One seed cannot show a spread.",
+        persist_state="session",
+    )
+    return list(range(seed, seed + int(number)))
+
+
 def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values:
     """Ask which sample is drawn when, and show how far that is from uniform.
 
@@ -90,71 +139,51 @@ def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values
         samplers: Those of a preset; None lets the user choose one.
         scores: Of the samples that are unlearned.
     """
-    if samplers is None:
-        titles = {name: declared.title for name, declared in SAMPLERS.items()}
-        samplers = [FORM.choice(CurriculumConfig, "sampler", "Order of the samples", titles)]
-        places, headings = [st.container()], [""]
-    else:
-        places, headings = st.columns(len(samplers)), [f"**{SAMPLERS[name].title}**" for name in samplers]
-    for place, heading, name in zip(places, headings, samplers, strict=True):
+    titles = {name: sampler.title for name, sampler in SAMPLERS.items()}
+    names = samplers or [FORM.choice(CurriculumConfig, "sampler", "Order of the samples", titles)]
+    for place, name in zip(st.columns(len(names)), names, strict=True):
         with place:
-            if heading:
-                st.markdown(heading)
+            if samplers:
+                st.markdown(f"**{titles[name]}**")
             _formula(SAMPLERS[name].formula)
             st.caption(SAMPLERS[name].help)
-    values: Values = {"sampler": next(iter(samplers))}
-    weighted = next((name for name in samplers if name != "uniform"), None)
+    values: Values = {"sampler": next(iter(names))}
+    weighted = next((name for name in names if name != "uniform"), None)
     if weighted is not None:
         values["column"] = _column(weighted, scores)
-        _distance_from_uniform(weighted, values["column"], scores)
         with st.expander("Does a curriculum pay?", icon=":material/science:"):
             st.markdown(DOES_IT_PAY)
     with st.expander("Curriculum options", icon=":material/tune:"):
         label = "Forgotten samples leave the pool"
         values["drop_forgotten"] = FORM.switch(CurriculumConfig, "drop_forgotten", label)
         if weighted is not None:
-            every, pairs = st.columns(2)
-            with every:
-                values["recompute_epochs"] = FORM.number(
-                    CurriculumConfig, "recompute_epochs", "Measure MRD anew [epochs]", placeholder="never"
-                )
-            with pairs:
-                values["recompute_pairs"] = FORM.number(
-                    CurriculumConfig, "recompute_pairs", "Pairs of draws for it"
-                )
+            values |= FORM.columns(CurriculumConfig, *RECOMPUTED, placeholders=EMPTY)
     return values
 
 
 def _column(sampler: str, scores: pd.DataFrame) -> str:
-    numeric = [str(name) for name in scores.select_dtypes("number").columns]
-    titles = {name: title for name, title in MRD_TITLES.items() if name in numeric}
-    is_any = sampler == "column"
-    if is_any:
-        titles |= {name: name for name in numeric if name not in titles}
-    form = Form(FORM.name, "any" if is_any else "mrd")
-    return str(form.choice(CurriculumConfig, "column", "Score column", titles))
-
-
-def _distance_from_uniform(sampler: str, column: str, scores: pd.DataFrame) -> None:
-    """Say how many samples a sampler effectively draws from, and that it is nearly all of them where it is."""
+    """Ask which scores weigh the samples, and say how many samples are effectively drawn from by them."""
+    numeric = {str(name): str(name) for name in scores.select_dtypes("number").columns}
+    titles, form = {name: title for name, title in MRD_TITLES.items() if name in numeric}, Form(FORM.name, "mrd")
+    if sampler == "column":
+        titles, form = titles | numeric | titles, Form(FORM.name, "any")
+    column = str(form.choice(CurriculumConfig, "column", "Score column", titles))
     if not SAMPLERS[sampler].with_replacement:
         st.caption("Every sample comes once an epoch; only the order differs from uniform.")
-        return
+        return column
     share = share_of(sampler, column, scores)
-    if share is None:
-        return
-    st.markdown(f"Effective sample size **{share:.0%}** of {len(scores)} samples.")
-    if share < NEARLY_UNIFORM:
-        return
-    others = {name: share_of(sampler, name, scores) or 1.0 for name in MRD_TITLES if name in scores}
-    least = min(others, key=others.__getitem__)
-    way_out = ""
-    if others[least] < NEARLY_UNIFORM:
-        way_out = f" With *{MRD_TITLES[least]}* it is {others[least]:.0%}."
+    if share is not None:
+        st.markdown(f"Effective sample size **{share:.0%}** of {len(scores)} samples.")
+    if share is None or share < NEARLY_UNIFORM:
+        return column
+    shares = {name: share_of(sampler, name, scores) or 1.0 for name in MRD_TITLES if name in scores}
+    name = min(shares, key=shares.__getitem__)
+    way_out = f" With *{MRD_TITLES[name]}* it is {shares[name]:.0%}." if shares[name] < NEARLY_UNIFORM else ""
     st.warning(
         f"These probabilities are nearly uniform: expect hardly any difference from uniform sampling.{way_out}",
         icon=":material/balance:",
     )
+    return column
 
 
 def share_of(sampler: str, column: str, scores: pd.DataFrame) -> float | None:
@@ -178,14 +207,10 @@ def retain(methods: Collection[Method], *, demo: bool) -> Values:
         names = ", ".join(chosen.label for chosen in methods)
         st.caption(f"{names} does not train on it; it shows what the model loses besides.")
         return values
-    defaults = sorted({chosen.default_retain_weight for chosen in methods if chosen.retain != "none"})
-    weight, term = st.columns(2)
-    with weight:
-        default = " or ".join(f"{default:g}" for default in defaults)
-        values["weight"] = FORM.number(RetainConfig, "weight", "Weight λ", placeholder=default)
-    with term:
-        values["term"] = FORM.choice(RetainConfig, "term", "Retain term")
-    return values
+    weights = sorted({chosen.default_retain_weight for chosen in methods if chosen.retain != "none"})
+    empty = {"weight": " or ".join(f"{weight:g}" for weight in weights)}
+    labels = {"weight": "Weight λ"}, {"term": "Retain term"}
+    return values | FORM.columns(RetainConfig, *labels, placeholders=empty)
 
 
 def stopping(methods: Collection[Method]) -> Values:
@@ -208,24 +233,16 @@ def stopping(methods: Collection[Method]) -> Values:
         label = "Extraction likelihood (EL)"
         values["extraction_likelihood"] = FORM.number(config, "extraction_likelihood", label)
     with st.expander("Probes and checks", icon=":material/tune:"):
-        left, right = st.columns(2)
-        with left:
-            values["probe_steps"] = FORM.number(config, "probe_steps", "Look at the retain set every [steps]")
-        with right:
-            values["probe_samples"] = FORM.number(config, "probe_samples", "Retain samples looked at")
+        values |= FORM.columns(config, *PROBES)
         if any(chosen.needs_refusals for chosen in methods):
-            values["checks"] = _checks()
+            spacing, detail = st.columns(2)
+            with spacing:
+                values["checks"] = FORM.fields(Checks, {"spacing": "Checks of a sample"})
+            is_geometric = values["checks"]["spacing"] == "geometric"
+            detailed = {"overshoot": "Largest overshoot"} if is_geometric else {"interval": "Every [updates]"}
+            with detail:
+                values["checks"] |= FORM.fields(Checks, detailed)
     return values
-
-
-def _checks() -> Values:
-    spacing, detail = st.columns(2)
-    with spacing:
-        values: Values = {"spacing": FORM.choice(Checks, "spacing", "Checks of a sample")}
-    with detail:
-        if values["spacing"] == "geometric":
-            return values | {"overshoot": FORM.number(Checks, "overshoot", "Largest overshoot")}
-        return values | {"interval": FORM.number(Checks, "interval", "Every [updates]")}
 
 
 def limits() -> Values:
@@ -261,66 +278,26 @@ def guard() -> Values:
     """Ask for the limits that the retain set sets."""
     with st.expander("Utility guard", icon=":material/shield:"):
         st.caption("Ends the run when the retain set suffers too much.")
-        loss, accuracy = st.columns(2)
-        with loss:
-            rise = FORM.number(Limits, "max_retain_loss_rise", "Rise of the retain loss")
-        with accuracy:
-            least = FORM.number(Limits, "min_retain_accuracy", "Least retain MA")
-    return {"max_retain_loss_rise": rise, "min_retain_accuracy": least}
+        return FORM.columns(Limits, *GUARD)
 
 
 def optimiser(*, demo: bool) -> Values:
     """Ask how the weights move; the demo has its own learning rate."""
-    config = OptimiserConfig
-    left, middle, right = st.columns(3)
-    with left:
-        rate = FORM.text(config, "learning_rate", "Learning rate", DEMO_RATE if demo else None)
-        values: Values = {
-            "learning_rate": number_or_word(rate),
-            "name": FORM.choice(config, "name", "Optimiser"),
-            "schedule": FORM.choice(config, "schedule", "Schedule"),
-        }
-    with middle:
-        values |= {
-            "batch_size": FORM.number(config, "batch_size", "Forget samples of a step"),
-            "micro_batch": FORM.number(config, "micro_batch", "Most samples in memory"),
-            "weight_decay": FORM.number(config, "weight_decay", "Weight decay"),
-            "max_grad_norm": FORM.number(config, "max_grad_norm", "Gradient norm"),
-        }
-    with right:
-        values |= {
-            "lora_rank": FORM.number(config, "lora_rank", "LoRA rank", placeholder="all weights"),
-            "lora_alpha": FORM.number(config, "lora_alpha", "LoRA α"),
-            "mixed_precision": FORM.choice(config, "mixed_precision", "Mixed precision"),
-            "gradient_checkpointing": FORM.switch(config, "gradient_checkpointing", "Gradient checkpointing"),
-        }
-    return values
+    values = FORM.columns(OptimiserConfig, *OPTIMISER, placeholders=EMPTY, defaults=DEMO if demo else {})
+    return values | {"learning_rate": number_or_word(values["learning_rate"])}
 
 
 def bookkeeping() -> Values:
     """Ask what is written down on the way."""
-    config, (checkpoints, answers, trackers) = UnlearnConfig, st.columns(3)
-    with checkpoints:
-        values: Values = {"checkpoint_steps": FORM.number(config, "checkpoint_steps", "Checkpoint every [steps]")}
-    with answers:
-        values["answers"] = FORM.number(config, "answers", "Own answers of at most [samples]")
-    with trackers:
-        values["report_to"] = FORM.several(config, "report_to", "Experiment trackers")
-    return values
+    return FORM.columns(UnlearnConfig, *WRITTEN)
 
 
 def evaluation() -> Values:
     """Ask whether forgetting and keeping are evaluated on the way."""
-    config, (steps, samples, tokens) = EvaluationDuringConfig, st.columns(3)
-    with steps:
-        every = FORM.number(config, "every_steps", "Evaluate every [steps]", placeholder="never")
-    with samples:
-        values: Values = {"samples": FORM.number(config, "samples", "Evaluated samples of each set")}
-    with tokens:
-        values["max_new_tokens"] = FORM.number(config, "max_new_tokens", "Tokens written for each")
-    if every is not None:
+    values = FORM.columns(EvaluationDuringConfig, *EVALUATION, placeholders=EMPTY)
+    if values["every_steps"] is not None:
         st.caption(
             "It changes nothing in the training; what it costs stands below the button. Without a retain set "
             "there is no MIA and no utility."
         )
-    return values | {"every_steps": every}
+    return values

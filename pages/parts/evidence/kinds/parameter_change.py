@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from analysis.evidence.kinds.parameter_change import PREDICTORS, ParameterChange
 from analysis.figures import evidence as figures
 from mrd_core.runs import Run
 from pages.parts.evidence import charts
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import layout
+from pages.shell.inputs import select
 
 
-def _show(_run: Run, _experiment: Run, evidence: ParameterChange) -> None:
+def show(_run: Run, _experiment: Run, evidence: ParameterChange) -> None:
     """Show how far the weights moved, and what that goes with."""
-    predictor = st.selectbox(
-        "Change against", list(PREDICTORS), format_func=PREDICTORS.__getitem__, key="evidence_predictor"
-    )
+    predictor = select("Change against", PREDICTORS, "evidence_predictor")
     with layout.grid("evidence_change", least=charts.LEAST_WIDTH):
-        charts.chart(
-            figures.change_histogram(evidence), "change", "How the parameter change is distributed over composites"
-        )
-        charts.chart(
-            figures.change_scatter(evidence, predictor),
-            "change_against",
-            f"Parameter change of each composite against {PREDICTORS[predictor]}",
-        )
+        alt = "How the parameter change is distributed over composites"
+        charts.boxed(figures.change_histogram(evidence), "change", alt)
+        alt = f"Parameter change of each composite against {PREDICTORS[predictor]}"
+        charts.boxed(figures.change_scatter(evidence, predictor), "change_against", alt)
 
 
 PRESENTATION = Presentation(
     sizes={"composites": "Composites", "size": "Samples of each"},
     demo_sizes={"composites": 40, "size": 10},
-    show=_show,
+    show=show,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from analysis.evidence.kinds.selection import METRICS, SIZES, Selection
@@ -14,10 +12,10 @@ from mrd_core.scoring.columns import MRD_TITLES
 from pages.parts.evidence import charts
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import layout
-from pages.shell.inputs import Form
+from pages.shell.inputs import Form, Values
 
 
-def _show(_run: Run, _experiment: Run, evidence: Selection) -> None:
+def show(_run: Run, _experiment: Run, evidence: Selection) -> None:
     """Show how much the choice of the samples moves a metric, for single samples and for groups."""
     if not evidence.metrics:
         return
@@ -31,20 +29,18 @@ def _show(_run: Run, _experiment: Run, evidence: Selection) -> None:
     )
     with layout.grid("evidence_selection", least=charts.LEAST_WIDTH):
         for size, words in SIZES.items():
-            charts.chart(
-                figures.selection_strip(evidence, metric, size),
-                f"selection_{size}",
-                f"{METRICS[metric]} of {words} by method, random beside balanced selections",
-            )
+            alt = f"{METRICS[metric]} of {words} by method, random beside balanced selections"
+            charts.boxed(figures.selection_strip(evidence, metric, size), f"selection_{size}", alt)
 
 
-def _ask(form: Form) -> dict[str, Any]:
+def ask(form: Form) -> Values:
+    """Ask what the samples are balanced by."""
     return {"column": form.choice(SelectionConfig, "column", "Balanced by", MRD_TITLES)}
 
 
 PRESENTATION = Presentation(
     sizes={"selections": "Selections of a kind", "size": "Samples of a group"},
     demo_sizes={"size": 20},
-    show=_show,
-    ask=_ask,
+    show=show,
+    ask=ask,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -19,6 +17,9 @@ from pages.parts.evidence import charts, selected
 from pages.parts.evidence.league import in_brackets
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import experiments, filters, layout, sample_table, session
+from pages.shell.configs import BY_ATTEMPT, config_of
+from pages.shell.inputs import one_of, select
+from pages.shell.scored import scored
 
 SAMPLE_COLUMNS = {
     "observed": st.column_config.NumberColumn(
@@ -28,143 +29,101 @@ SAMPLE_COLUMNS = {
     "predicted": st.column_config.NumberColumn("Predicted", format="%.1f", help="By a model that did not see it"),
     "low": st.column_config.NumberColumn("90 % from", format="%.1f"),
     "high": st.column_config.NumberColumn("90 % to", format="%.1f", help="Empty: without end"),
-    "prompt": st.column_config.TextColumn("Prompt", width="medium"),
-    "answer": st.column_config.TextColumn("Answer", width="medium"),
-    "sample_id": st.column_config.TextColumn("Id"),
+    "prompt": sample_table.PROMPT,
+    "answer": sample_table.ANSWER,
+    "sample_id": sample_table.ID,
 }
 # What measures are called beside MRD where there is little room.
 SHORT = {"nll": "Mean NLL", LENGTH: "Length"}
+# Heading, caption and description of tables.
+STOPS = (
+    "Had the runs been stopped earlier",
+    "Rank correlation with the updates until MA was first below:",
+    "Correlations with updates under earlier stops",
+)
+WHY = (
+    "Why MRD predicts updates, or does not",
+    "rank correlations with 95 % intervals; *held*: what is left without that measure’s part.",
+    "What MRD shares with length and loss, and what is left of it without them",
+)
 
 
-def _show(run: Run, experiment: Run, validity: Validity) -> None:
+def show(run: Run, experiment: Run, validity: Validity) -> None:
+    """Show updates against every measure and against predicted ones, and why MRD predicts them or does not."""
     if not validity.arms:
         return
-    arm = _arm(validity)
-    if len(validity.arms) > 1:
+    arms = {arm.name: arm for arm in validity.arms}
+    arm = arms[one_of("Method and optimiser", {name: name for name in arms}, "evidence_arm")]
+    if len(arms) > 1:
         st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
-    measure = _measure(validity, arm)
-    samples = _samples(experiment.id, str(experiment.directory))
-    sample = session.current_sample()
+    measures = {name: title(name) for name in MEASURES if arm.samples[name].notna().any()}
+    measure = select("Updates against", measures, "evidence_against", validity.mrd_column)
     with layout.grid("evidence_validity", least=charts.LEAST_WIDTH):
-        charts.boxed_sample_chart(
-            figures.updates_against(arm, measure, sample),
-            "updates",
-            f"Updates of each sample against {title(measure)}",
-            "from updates",
-        )
+        figure = figures.updates_against(arm, measure, session.current_sample())
+        charts.boxed(figure, "updates", f"Updates of each sample against {measures[measure]}", "from updates")
         if CHEAP in arm.league.combined:
-            charts.boxed_sample_chart(
-                figures.predicted_against_observed(arm),
-                "predicted",
-                "Observed against predicted updates",
-                "predicted",
-            )
-        if len(validity.arms) > 1:
-            charts.chart(figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms")
+            figure, alt = figures.predicted_against_observed(arm), "Observed against predicted updates"
+            charts.boxed(figure, "predicted", alt, "predicted")
+        if len(arms) > 1:
+            charts.boxed(figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms")
         if len(arm.stops):
-            _stops(arm)
+            words = _wide(arm.stops, "threshold", "MA").rename(columns=lambda name: SHORT.get(name, "MRD"))
+            _boxed_table(words, *STOPS)
     selected.show(run)
-    _why(arm)
-    _table(arm, samples)
+    heading, caption, alt = WHY
+    words = _wide(arm.why, "relation", "Relation").rename(columns=title)
+    _boxed_table(words, heading, f"{arm.name}: {caption}", alt)
+    _table(arm, _samples(experiment))
 
 
-def _arm(validity: Validity) -> ArmEvidence:
-    by_name = {arm.name: arm for arm in validity.arms}
-    if len(by_name) == 1:
-        return validity.arms[0]
-    names = list(by_name)
-    chosen = st.segmented_control(
-        "Method and optimiser", names, default=names[0], required=True, key="evidence_arm"
-    )
-    return by_name[chosen]
+def _wide(table: pd.DataFrame, index: str, heading: str) -> pd.DataFrame:
+    """Return estimates in words, a row per `index` and a column per measure, in the order of the table."""
+    words = table.assign(words=in_brackets(table)).pivot(index=index, columns="measure", values="words")
+    return words.loc[table[index].unique(), table["measure"].unique()].rename_axis(heading)
 
 
-def _measure(validity: Validity, arm: ArmEvidence) -> str:
-    measures = [name for name in MEASURES if arm.samples[name].notna().any()]
-    return st.selectbox(
-        "Updates against",
-        measures,
-        index=measures.index(validity.mrd_column) if validity.mrd_column in measures else 0,
-        format_func=title,
-        key="evidence_against",
-    )
-
-
-def _stops(arm: ArmEvidence) -> None:
-    """Show what an earlier stop would have changed."""
+def _boxed_table(table: pd.DataFrame, heading: str, caption: str, alt: str) -> None:
     with st.container(border=True, height="stretch"):
-        st.markdown("**Had the runs been stopped earlier**")
-        st.caption("Rank correlation with the updates until MA was first below:")
-        table = _wide(arm.stops, "threshold", "measure")
-        st.dataframe(
-            table.rename(columns=lambda name: SHORT.get(name, "MRD")).rename_axis("MA").reset_index(),
-            hide_index=True,
-            alt="Correlations with updates under earlier stops",
-        )
+        st.markdown(f"**{heading}**")
+        st.caption(caption)
+        st.dataframe(table.reset_index(), hide_index=True, alt=alt)
 
 
-def _why(arm: ArmEvidence) -> None:
-    """Show what MRD shares with length and loss, and what is left of it without them."""
-    with st.container(border=True):
-        st.markdown("**Why MRD predicts updates, or does not**")
-        st.caption(
-            f"{arm.name}: rank correlations with 95 % intervals; *held*: what is left without that measure’s part."
-        )
-        table = _wide(arm.why, "relation", "measure").rename(columns=title)
-        st.dataframe(
-            table.rename_axis("Relation").reset_index(),
-            hide_index=True,
-            alt="What MRD shares with length and loss, and what is left of it without them",
-        )
-
-
-def _wide(table: pd.DataFrame, index: str, columns: str) -> pd.DataFrame:
-    """Return estimates in words with a row per `index` and a column per measure, in the order of the table."""
-    words = table.assign(words=[in_brackets(row) for _, row in table.iterrows()])
-    wide = words.pivot(index=index, columns=columns, values="words")
-    return wide.loc[list(dict.fromkeys(table[index])), list(dict.fromkeys(table[columns]))]
-
-
-@st.cache_data(show_spinner=False, max_entries=8)
-def _samples(run_id: str, directory: str) -> pd.DataFrame:  # noqa: ARG001  (run_id is the key)
-    return pd.read_parquet(ExperimentFiles(Path(directory)).samples, columns=["sample_id", "prompt", "answer"])
+@st.cache_data(show_spinner=False, max_entries=8, hash_funcs=BY_ATTEMPT)
+def _samples(experiment: Run) -> pd.DataFrame:
+    return pd.read_parquet(
+        ExperimentFiles(experiment.directory).samples, columns=["sample_id", "prompt", "answer"]
+    )
 
 
 def _table(arm: ArmEvidence, samples: pd.DataFrame) -> None:
     """Show every sample of the forget set with its updates: observed, predicted, or both."""
-    table = _all_updates(arm, samples)
-    predicted = table["predicted"].notna().any()
-    st.markdown(
-        "**Updates of every sample, observed and predicted**" if predicted else "**Updates of every sample**"
-    )
-    left_out = () if predicted else ("predicted", "low", "high")
-    columns = [name for name in SAMPLE_COLUMNS if name not in left_out]
-    rows = table if predicted else table[table["observed"].notna()].reset_index(drop=True)
-    marked = filters.selected_of(rows)
-    sample_table.show("evidence_samples", rows, marked, columns, SAMPLE_COLUMNS, "Updates of every sample")
-    if predicted:
+    observed = arm.samples[["sample_id", "updates", "censored", "predicted", "low", "high"]]
+    others = arm.predictions.rename(columns={"updates": "predicted"})
+    both = [frame for frame in (observed.rename(columns={"updates": "observed"}), others) if len(frame)]
+    table = pd.concat(both, ignore_index=True).merge(samples, on="sample_id")
+    bounds = ["low", "high", "predicted"]
+    table[bounds] = table[bounds].astype(np.float64).replace(np.inf, np.nan)
+    table["censored"] = table["censored"].eq(True)
+    order = table["predicted"].fillna(table["observed"]).sort_values(ascending=False, kind="stable").index
+    table = table.loc[order].reset_index(drop=True)
+    are_predicted, alt = table["predicted"].notna().any(), "Updates of every sample"
+    st.markdown(f"**{alt}, observed and predicted**" if are_predicted else f"**{alt}**")
+    columns = SAMPLE_COLUMNS
+    if not are_predicted:
+        columns = {name: column for name, column in columns.items() if name not in ("predicted", "low", "high")}
+        table = table[table["observed"].notna()].reset_index(drop=True)
+    sample_table.show("evidence_samples", table, filters.selected_of(table), columns, alt)
+    if are_predicted:
         st.caption(
             f"{arm.name}. The samples that were unlearned are the pilot: from their cheap measures the updates of "
             "all others are predicted, with 90 % intervals. Select a row to look at its sample."
         )
 
 
-def _all_updates(arm: ArmEvidence, samples: pd.DataFrame) -> pd.DataFrame:
-    observed = arm.samples[["sample_id", "updates", "censored", "predicted", "low", "high"]]
-    others = arm.predictions.rename(columns={"updates": "predicted"})
-    both = [frame for frame in (observed.rename(columns={"updates": "observed"}), others) if len(frame)]
-    table = pd.concat(both, ignore_index=True).merge(samples, on="sample_id")
-    for column in ("low", "high", "predicted"):
-        table[column] = table[column].astype(np.float64).replace(np.inf, np.nan)
-    table["censored"] = table["censored"].eq(True)
-    order = table["predicted"].fillna(table["observed"]).sort_values(ascending=False, kind="stable").index
-    return table.loc[order].reset_index(drop=True)
-
-
-def _so_far(run: Run, experiment: Run) -> None:
-    config = experiments.config_of(experiment)
-    assert isinstance(config, ValidityConfig)
-    wanted = min(config.samples, (run.summary or {})["n_samples"])
+def so_far(run: Run, experiment: Run) -> None:
+    """Say what an experiment that goes on shows so far."""
+    wanted = min(config_of(experiment, ValidityConfig).samples, scored(run).n_samples)
     for line in experiments.headlines(experiment):
         st.caption(f"So far, {line.estimate.n} of {wanted} samples: {line.text}.")
 
@@ -172,6 +131,6 @@ def _so_far(run: Run, experiment: Run) -> None:
 PRESENTATION = Presentation(
     sizes={"samples": "Samples", "repeats": "Repeats"},
     demo_sizes={"samples": 40, "repeats": 2},
-    show=_show,
-    so_far=_so_far,
+    show=show,
+    so_far=so_far,
 )

@@ -1,0 +1,43 @@
+"""What all pages begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from mrd_core.runs import Run, RunState
+from pages.shell import session, tour
+from pages.shell.notices import empty_state, errors_shown
+
+
+@contextmanager
+def page(title: str, sentence: str = "") -> Iterator[None]:
+    """Show the title, a sentence and the step of the tour; an error of the user ends the page as a card."""
+    st.title(title)
+    if sentence:
+        st.markdown(sentence)
+    tour.show()
+    with errors_shown():
+        yield
+
+
+def scored_run(none_yet: str, afterwards: str) -> Run | None:
+    """Return the score run at hand where it has succeeded; else say what is missing, and lead to it.
+
+    Args:
+        none_yet: Sentence for where there is no run at all.
+        afterwards: What comes after the run, for `This score run is queued; … after it.`
+    """
+    run = session.current_run()
+    session.store().reap()
+    if run is None:
+        sentence, button = none_yet, "Score one"
+    elif run.state is RunState.SUCCEEDED:
+        return run
+    else:
+        sentence, button = f"This score run is {run.state}; {afterwards} after it.", "Look at the run"
+    if empty_state(sentence, button, "empty_scores"):
+        st.switch_page(tour.DIFFICULTY, query_params={session.RUN: run.id} if run else None)
+    return None
