@@ -344,7 +344,7 @@ def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:
     [
         ("validity", "text_input", "learning_rate", "fast", "learning_rate"),
         ("validity", "multiselect", "methods", [], "The methods: None is chosen."),
-        ("selection", "multiselect", "methods", ["ga"], "name two methods at least."),
+        ("selection", "multiselect", "methods", ["ga"], "Name two methods at least."),
         ("sensitivity", "text_input", "sigmas", "1e-3, x", "sigmas"),
         ("sensitivity", "multiselect", "dtypes", [], "The dtypes: None is chosen."),
     ],
