@@ -6,18 +6,20 @@ samples alone, or of easy ones, is an interaction, and has an interval of its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.columns import COMPLETENESS, Auc, Mean
+from analysis.comparison.columns import COMPLETENESS, Auc, Column, Mean
 from analysis.comparison.evaluated import Evaluated
-from analysis.comparison.groups import by_seed
+from analysis.comparison.groups import Group, by_seed
 from analysis.comparison.replicates import UNBOUNDED, Difference, View, limits
-from analysis.comparison.table import Column, Group, Table, compared_pairs, over_seeds
+from analysis.comparison.table import Table, compared_pairs, over_seeds
 from analysis.difficulty import EASY, HARD, TERCILES, tercile
 from analysis.statistics.censored import spearman
 from analysis.statistics.groups import SIGNIFICANCE, holm
@@ -34,10 +36,7 @@ _ATTACKS = frozenset({"mia", "mia_unseen"})
 CONTRAST = f"{HARD} − {EASY}"
 VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
 
-_COLUMNS = [
-    *("part", "group", "against", "stratum", "value", "low", "high", "p", "p_holm", "marked"),
-    *("n", "seeds"),
-]
+_COLUMNS = ["part", "group", "against", "stratum", "value", "low", "high", "p", "p_holm", "marked", "n", "seeds"]
 _CHANGE_COLUMNS = ["group", "against", "split", "sample_id", "mrd", "tercile", "before", "after", "change"]
 _TIE_COLUMNS = ["group", "against", "rho", "low", "high", "n"]
 
@@ -98,8 +97,8 @@ def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column:
 
 def column_of_samples(columns: Iterable[Column]) -> Column | None:
     """Return the column by which samples are shown to change: RR, or the first of completeness that there is."""
-    found = {column.key: column for column in columns if column.side == COMPLETENESS}
-    return found.get(CHANGED, next(iter(found.values()), None))
+    candidates = {column.key: column for column in columns if column.side == COMPLETENESS}
+    return candidates.get(CHANGED, next(iter(candidates.values()), None))
 
 
 def title_of_samples(column: Column) -> str:
@@ -109,22 +108,23 @@ def title_of_samples(column: Column) -> str:
 
 def mrd_of(runs: Iterable[Evaluated], column: str = COLUMN) -> dict[str, float]:
     """Return the MRD of forget samples by id, of the first of the runs that has it; none where none has."""
-    scores = (run.scores for run in runs if run.scores is not None and column in run.scores)
-    found = next(scores, None)
-    return {} if found is None else dict(zip(found["sample_id"], found[column].astype(np.float64), strict=True))
+    for run in runs:
+        if run.scores is not None and column in run.scores:
+            return dict(zip(run.scores["sample_id"], run.scores[column].astype(np.float64), strict=True))
+    return {}
 
 
 def require_scores(runs: Sequence[Evaluated], column: str) -> None:
     """Refuse runs of which none has this column of MRD beside its values."""
-    known = dict.fromkeys(str(name) for run in runs if run.scores is not None for name in run.scores)
-    if not known:
+    columns = dict.fromkeys(str(name) for run in runs if run.scores is not None for name in run.scores)
+    if not columns:
         raise UserError(
             "The evaluations",
             "have no MRD beside their values.",
             "Evaluate with a score run of the forget set (`--scores`).",
         )
-    if column not in known:
-        listed = ", ".join(name for name in known if name.startswith("mrd_"))
+    if column not in columns:
+        listed = ", ".join(name for name in columns if name.startswith("mrd_"))
         raise UserError(f"The column {column}", "is not in the scores.", f"Choose one of {listed}.")
 
 
@@ -137,42 +137,41 @@ def ties(changed: pd.DataFrame) -> pd.DataFrame:
         changed: See `change`.
     """
     rows = []
-    for (group, against), ours in changed.groupby(["group", "against"], sort=False):
-        found = spearman(ours["mrd"].to_numpy(), ours["change"].to_numpy(np.float64), np.zeros(len(ours)))
-        rows.append((group, against, found.value, found.low, found.high, found.n))
+    for groups, samples in changed.groupby(["group", "against"], sort=False):
+        rho = spearman(samples["mrd"], samples["change"], np.zeros(len(samples)))
+        rows.append((*groups, *rho[:4]))
     return pd.DataFrame(rows, columns=_TIE_COLUMNS)
 
 
 class _Side(NamedTuple):
     """Replicates of two runs on the n samples that both have, each of shape (1 + R,)."""
 
-    ours: FloatArray
+    values: FloatArray
     others: FloatArray
     n: int
 
-    @property
-    def is_known(self) -> bool:
-        """Whether both runs have a value."""
-        return bool(np.isfinite(self.ours[0]) and np.isfinite(self.others[0]))
-
     def less(self, other: _Side) -> _Side:
         """Return the contrast with another stratum."""
-        return _Side(self.ours - other.ours, self.others - other.others, min(self.n, other.n))
+        return _Side(self.values - other.values, self.others - other.others, min(self.n, other.n))
 
 
 @dataclass(frozen=True, eq=False)
 class _Strata:
-    """Views of every run on the samples of each stratum.
+    """A metric of every run on the samples of each stratum.
 
     Attributes:
         table: What is compared.
-        key: The column, or the metric.
         kept: By stratum and forget set, which of its samples are in it.
+        replicates: Of the column, or the metric, in a view, shape (1 + R,).
+        size: Samples of a view that have a value.
+        bounds: What values can be.
     """
 
     table: Table
-    key: str
     kept: Mapping[str, Mapping[str, BoolArray]]
+    replicates: Callable[[View], FloatArray]
+    size: Callable[[View], int]
+    bounds: tuple[float, float]
 
     @classmethod
     def of(cls, table: Table, metric: str, column: str) -> _Strata:
@@ -184,74 +183,47 @@ class _Strata:
             }
             for stratum in TERCILES
         }
-        return cls(table, metric, kept)
+        if metric in _keys(table):
+            measures = partial(table.replicates_of, key=metric), partial(table.size, key=metric)
+            return cls(table, kept, *measures, table.bounds(metric))
+        raw = _raw(table, metric)
+        return cls(table, kept, raw, lambda view: view.defined(raw.inputs[0]), UNBOUNDED)
 
     def values(self) -> Iterator[dict[str, Any]]:
-        bounds = self.table.bounds(self.key) if self.key in _keys(self.table) else UNBOUNDED
-        for group in self.table.groups:
-            for stratum in TERCILES:
-                views = [self._view(run, stratum) for run in group.runs]
-                found = [(self._measured(view), self._size(view)) for view in views]
-                known = [(values, n) for values, n in found if np.isfinite(values[0])]
-                if known:
-                    n = min(n for _, n in known)
-                    value = limits(np.mean([values for values, _ in known], axis=0), n, bounds)
-                    yield self._row(VALUE, group, None, stratum, Difference(value, np.nan), n, len(known))
+        for group, stratum in product(self.table.groups, TERCILES):
+            views = [self._view(run, stratum) for run in group.runs]
+            measured = [(self.replicates(view), self.size(view)) for view in views]
+            defined = [(values, n) for values, n in measured if np.isfinite(values[0])]
+            if defined:
+                n = min(n for _, n in defined)
+                value = limits(np.mean([values for values, _ in defined], axis=0), n, self.bounds)
+                about = {"part": VALUE, "group": group.label, "against": "", "stratum": stratum}
+                yield about | value.columns("value") | {"p": np.nan, "n": n, "seeds": len(defined)}
 
     def differences(self) -> Iterator[dict[str, Any]]:
         for group, against in compared_pairs(self.table.groups):
             pairs, paired = by_seed(group, against)
-            found = {stratum: [self._pair(*pair, stratum) for pair in pairs] for stratum in TERCILES}
-            contrast = [hard.less(easy) for hard, easy in zip(found[HARD], found[EASY], strict=True)]
-            for stratum, sides in (found | {CONTRAST: contrast}).items():
+            sides = {stratum: [self._side(*pair, stratum) for pair in pairs] for stratum in TERCILES}
+            sides[CONTRAST] = [hard.less(easy) for hard, easy in zip(sides[HARD], sides[EASY], strict=True)]
+            for stratum, of_stratum in sides.items():
+                # Of those pairs alone of which both have a value.
+                both = [at for at, side in enumerate(of_stratum) if np.isfinite([side[0][0], side[1][0]]).all()]
+                contrast, n = Difference.of_unknown_noise(np.nan), 0
+                if both:
+                    n = min(of_stratum[at].n for at in both)
+                    replicates = (np.stack([of_stratum[at][which] for at in both]) for which in (0, 1))
+                    contrast = over_seeds([pairs[at] for at in both], *replicates, paired, n)
                 part = INTERACTION if stratum == CONTRAST else DIFFERENCE
-                yield self._row(part, group, against, stratum, *_judged(pairs, sides, paired))
-
-    def _pair(self, run: Evaluated, other: Evaluated, stratum: str) -> _Side:
-        ours, others = (self._view(each, stratum) for each in (run, other))
-        both = ours.restricted(others)
-        return _Side(self._measured(both), self._measured(others.restricted(ours)), self._size(both))
-
-    def _row(
-        self, part: str, group: Group, against: Group | None, stratum: str, found: Difference, n: int, seeds: int
-    ) -> dict[str, Any]:
-        return {
-            "part": part,
-            "group": group.label,
-            "against": against.label if against else "",
-            "stratum": stratum,
-            "value": found.estimate.value,
-            "low": found.estimate.low,
-            "high": found.estimate.high,
-            "p": found.p,
-            "n": n,
-            "seeds": seeds,
-        }
+                about = {"part": part, "group": group.label, "against": against.label, "stratum": stratum}
+                yield about | contrast.estimate.columns("value") | {"p": contrast.p, "n": n, "seeds": len(both)}
 
     def _view(self, run: Evaluated, stratum: str) -> View:
         return self.table.views[run].masked(self.kept[stratum])
 
-    def _measured(self, view: View) -> FloatArray:
-        if self.key in _keys(self.table):
-            return self.table.replicates_of(view, self.key)
-        return _raw(self.table, self.key)(view)
-
-    def _size(self, view: View) -> int:
-        if self.key in _keys(self.table):
-            return self.table.size(view, self.key)
-        return view.defined(_raw(self.table, self.key).inputs[0])
-
-
-def _judged(
-    pairs: Sequence[tuple[Evaluated, Evaluated]], sides: Sequence[_Side], paired: bool
-) -> tuple[Difference, int, int]:
-    """Return the difference over those pairs of which both have a value, its samples, and the number of pairs."""
-    known = [at for at, side in enumerate(sides) if side.is_known]
-    if not known:
-        return Difference.of_unknown_noise(np.nan), 0, 0
-    n = min(sides[at].n for at in known)
-    ours, others = (np.stack([sides[at][which] for at in known]) for which in (0, 1))
-    return over_seeds([pairs[at] for at in known], ours, others, paired, n), n, len(known)
+    def _side(self, run: Evaluated, other: Evaluated, stratum: str) -> _Side:
+        view, others = self._view(run, stratum), self._view(other, stratum)
+        both = view.restricted(others)
+        return _Side(self.replicates(both), self.replicates(others.restricted(view)), self.size(both))
 
 
 def _keys(table: Table) -> set[str]:
@@ -262,10 +234,10 @@ def _forget_splits(table: Table, metric: str) -> tuple[str, ...]:
     """Return the forget sets that a column or metric is of."""
     leaves = table.leaves(metric) if metric in _keys(table) else [_raw(table, metric)]
     forget = {split for run in table.runs for split in run.splits("forget")}
-    found = dict.fromkeys(split for leaf in leaves for split, _ in leaf.inputs if split in forget)
-    if not found:
+    splits = dict.fromkeys(split for leaf in leaves for split, _ in leaf.inputs if split in forget)
+    if not splits:
         raise UserError(f"The column {metric}", "says nothing of the forget set.", _choose(table))
-    return tuple(found)
+    return tuple(splits)
 
 
 def _raw(table: Table, metric: str) -> Mean:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,8 +44,6 @@ from analysis.comparison.replicates import (
 from analysis.statistics.bootstrap import UNDEFINED
 from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
-
-__all__ = ["Column", "Comparison", "Group", "Table", "compare", "default_baseline"]
 
 # A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
 LEAST_SIGNAL = 0.05
@@ -116,6 +115,11 @@ class Table:
             )
 
     @cached_property
+    def measured(self) -> Mapping[Evaluated, Mapping[str, FloatArray]]:
+        """Every column of every run by its key, shape (1 + R,)."""
+        return {run: self.replicates(self.views[run]) for run in self.runs}
+
+    @cached_property
     def columns(self) -> list[Column]:
         """Every column, means after what they are of."""
         columns = [each.column for each in self._judged]
@@ -139,18 +143,18 @@ class Table:
 
     def replicates(self, view: View) -> dict[str, FloatArray]:
         """Return every column of a view by key: what was measured and its replicates, shape (1 + R,)."""
-        found = {key: statistic(view) for key, statistic in self.statistics.items()}
+        columns = {key: statistic(view) for key, statistic in self.statistics.items()}
         for column in self.columns:
             if column.side == "mean":
-                found[column.key] = _mean_of([found[part] for part in self.parts(column.key)])
-        return found
+                columns[column.key] = np.mean([columns[part] for part in self.parts(column.key)], axis=0)
+        return columns
 
     def replicates_of(self, view: View, key: str) -> FloatArray:
         """Return one column of a view, shape (1 + R,)."""
-        parts = self.parts(key)
-        return (
-            _mean_of([self.replicates_of(view, part) for part in parts]) if parts else self.statistics[key](view)
-        )
+        if not (parts := self.parts(key)):
+            return self.statistics[key](view)
+        mean: FloatArray = np.mean([self.replicates_of(view, part) for part in parts], axis=0)
+        return mean
 
     def parts(self, key: str) -> list[str]:
         """Return the columns that a mean is of; none of any other column."""
@@ -222,18 +226,16 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
         UserError: No run, suites that differ, or no sample in common.
     """
     table = Table(runs, baseline)
-    measured = {run: table.replicates(table.views[run]) for run in table.runs}
-    notes = [*_missing(table, measured), *_seed_notes(table.groups)]
     return Comparison(
         baseline=table.groups[0].label,
         groups=table.groups,
         settings=differing(table.groups),
         columns=table.columns,
-        runs=pd.DataFrame(_run_rows(table, measured), columns=_RUN_COLUMNS),
-        cells=pd.DataFrame(_cells(table, measured), columns=_CELL_COLUMNS),
-        differences=_differences(table, measured),
+        runs=pd.DataFrame(_run_rows(table), columns=_RUN_COLUMNS),
+        cells=pd.DataFrame(_cells(table), columns=_CELL_COLUMNS),
+        differences=_differences(table),
         costs=pd.DataFrame([_costs(group) for group in table.groups]),
-        notes=[*table.notes, *notes],
+        notes=[*table.notes, *_notes(table)],
     )
 
 
@@ -245,135 +247,103 @@ def compared_pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:
 
 
 def over_seeds(
-    pairs: Sequence[tuple[Evaluated, Evaluated]], ours: FloatArray, others: FloatArray, paired: bool, n: int
+    pairs: Sequence[tuple[Evaluated, Evaluated]], values: FloatArray, others: FloatArray, paired: bool, n: int
 ) -> Difference:
     """Return the difference of two groups, the mean over pairs of their runs.
 
     Args:
         pairs: The k pairs.
-        ours: Replicates of the first run of each, shape (k, 1 + R).
+        values: Replicates of the first run of each, shape (k, 1 + R).
         others: The same of the second.
         paired: Whether the pairs have seeds in common, or one of the groups is a single run.
         n: Samples.
     """
-    differences = ours - others
+    differences = values - others
     if paired:
         noise = paired_noise(differences[:, 0])
     else:
-        firsts, seconds = zip(*pairs, strict=True)
-        noise = unpaired_noise(_once(firsts, ours), _once(seconds, others))
+        # What was measured of each run, which may be in several pairs.
+        first, second = (
+            np.array(list(dict(zip(runs, replicates[:, 0], strict=True)).values()))
+            for runs, replicates in zip(zip(*pairs, strict=True), (values, others), strict=True)
+        )
+        noise = unpaired_noise(first, second)
     return difference(differences.mean(axis=0), noise, n)
 
 
-def _once(runs: Sequence[Evaluated], replicates: FloatArray) -> FloatArray:
-    """Return what was measured of each run, which may be in several pairs."""
-    return np.array(list(dict(zip(runs, replicates[:, 0], strict=True)).values()))
-
-
-def _mean_of(parts: Sequence[FloatArray]) -> FloatArray:
-    mean: FloatArray = np.mean(parts, axis=0)
-    return mean
-
-
-def _run_rows(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:
+def _run_rows(table: Table) -> Iterator[tuple[Any, ...]]:
     for group in table.groups:
-        for run in group.runs:
-            view = table.views[run]
-            for column in table.columns:
-                n = table.size(view, column.key)
-                found = limits(measured[run][column.key], n, table.bounds(column.key))
-                undefined = table.undefined(view, column.key)
-                yield group.label, group.name_of(run), run.seed, column.key, *found[:3], n, undefined
+        for run, column in product(group.runs, table.columns):
+            key, view = column.key, table.views[run]
+            n = table.size(view, key)
+            ends = limits(table.measured[run][key], n, table.bounds(key))[:3]
+            yield group.label, group.name_of(run), run.seed, key, *ends, n, table.undefined(view, key)
 
 
-def _cells(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[tuple[Any, ...]]:
-    for group in table.groups:
-        for column in table.columns:
-            runs = [run for run in group.runs if np.isfinite(measured[run][column.key][0])]
-            replicates = [measured[run][column.key] for run in runs]
-            each = tuple(float(values[0]) for values in replicates)
-            sizes = [table.size(table.views[run], column.key) for run in runs]
-            n = min(sizes, default=0)
-            undefined = sum(table.undefined(table.views[run], column.key) for run in group.runs)
-            over_runs, sd = UNDEFINED, np.nan
-            if each and column.key == FORGET_QUALITY:
-                # p-values have no mean.
-                over_runs = UNDEFINED._replace(value=float(np.median(each)))
-            elif each:
-                over_runs = limits(np.mean(replicates, axis=0), n, table.bounds(column.key))
-                sd = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
-            yield group.label, column.key, over_runs.value, sd, len(each), *over_runs[1:3], n, undefined, each
+def _cells(table: Table) -> Iterator[tuple[Any, ...]]:
+    for group, column in product(table.groups, table.columns):
+        key = column.key
+        runs = [run for run in group.runs if np.isfinite(table.measured[run][key][0])]
+        replicates = [table.measured[run][key] for run in runs]
+        each = tuple(float(values[0]) for values in replicates)
+        n = min((table.size(table.views[run], key) for run in runs), default=0)
+        undefined = sum(table.undefined(table.views[run], key) for run in group.runs)
+        over_runs, sd = UNDEFINED, np.nan
+        if each and key == FORGET_QUALITY:
+            # p-values have no mean.
+            over_runs = UNDEFINED._replace(value=float(np.median(each)))
+        elif each:
+            over_runs = limits(np.mean(replicates, axis=0), n, table.bounds(key))
+            sd = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
+        yield group.label, key, over_runs.value, sd, len(each), *over_runs[1:3], n, undefined, each
 
 
-def _differences(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> pd.DataFrame:
+def _differences(table: Table) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for group, against in compared_pairs(table.groups):
-        family = list(_family(table, measured, group, against))
+        family = list(_family(table, group, against))
         tested = [row["p"] if row["signal"] else np.nan for row in family]
         for row, corrected in zip(family, holm(tested), strict=True):
             rows.append(row | {"p_holm": corrected, "marked": bool(corrected < SIGNIFICANCE)})
     return pd.DataFrame(rows, columns=_DIFFERENCE_COLUMNS).astype({"marked": bool, "better": bool})
 
 
-def _family(
-    table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]], group: Group, against: Group
-) -> Iterator[dict[str, Any]]:
+def _family(table: Table, group: Group, against: Group) -> Iterator[dict[str, Any]]:
     """Yield the rows of one group held against another, but for what depends on the other columns."""
     pairs, paired = by_seed(group, against)
-    sides = [_pair(table, measured, *pair) for pair in pairs]
+    sides = [_on_shared(table, *pair) for pair in pairs]
     for column in table.columns:
-        known = [
-            at
-            for at, (first, second, _) in enumerate(sides)
-            if np.isfinite(first[column.key][0] - second[column.key][0])
-        ]
-        if column.key == FORGET_QUALITY or not known:
+        key = column.key
+        both = [at for at, (_, first, second) in enumerate(sides) if np.isfinite(first[key][0] - second[key][0])]
+        if key == FORGET_QUALITY or not both:
             continue
-        n = min(table.size(sides[at].view, column.key) for at in known)
-        ours = np.stack([sides[at].first[column.key] for at in known])
-        others = np.stack([sides[at].second[column.key] for at in known])
-        found = over_seeds([pairs[at] for at in known], ours, others, paired, n)
-        if len(known) == 1 and table.rests_on_tasks(column.key):
+        n = min(table.size(sides[at][0], key) for at in both)
+        values, others = (np.stack([sides[at][side][key] for at in both]) for side in (1, 2))
+        contrast = over_seeds([pairs[at] for at in both], values, others, paired, n)
+        change, mean = contrast.estimate.value, float(values[:, 0].mean())
+        if len(both) == 1 and table.rests_on_tasks(key):
             # One value of a task says nothing of its noise.
-            found = Difference.of_unknown_noise(found.estimate.value)
-        yield {
-            "group": group.label,
-            "against": against.label,
-            "column": column.key,
-            "difference": found.estimate.value,
-            "low": found.estimate.low,
-            "high": found.estimate.high,
-            "p": found.p,
-            "signal": column.signal,
-            "better": _is_better(column, found.estimate.value, float(ours[:, 0].mean())),
-            "seeds": len(known),
-            "n": n,
-        }
+            contrast = Difference.of_unknown_noise(change)
+        # To the good end: high, low, or nearer to one half.
+        better = change > 0 if column.higher_is_better else change < 0
+        if column.higher_is_better is None:
+            better = abs(mean - 0.5) < abs(mean - change - 0.5)
+        row = {"group": group.label, "against": against.label, "column": key, "p": contrast.p}
+        row |= contrast.estimate.columns("difference") | {"signal": column.signal, "better": bool(better)}
+        yield row | {"seeds": len(both), "n": n}
 
 
-class _Pair(NamedTuple):
-    """Two runs on the samples that both have: the columns of each, and the view of the first."""
-
-    first: Mapping[str, FloatArray]
-    second: Mapping[str, FloatArray]
-    view: View
-
-
-def _pair(
-    table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]], run: Evaluated, other: Evaluated
-) -> _Pair:
+def _on_shared(
+    table: Table, run: Evaluated, other: Evaluated
+) -> tuple[View, Mapping[str, FloatArray], Mapping[str, FloatArray]]:
+    """Return the view of the first of two runs on the samples that both have, and the columns of each there."""
     whole = table.views[run], table.views[other]
     first, second = whole[0].restricted(whole[1]), whole[1].restricted(whole[0])
-    ours = measured[run] if first is whole[0] else table.replicates(first)
-    others = measured[other] if second is whole[1] else table.replicates(second)
-    return _Pair(ours, others, first)
-
-
-def _is_better(column: Column, change: float, value: float) -> bool:
-    """Tell whether a change to a value points to the good end: high, low, or nearer to one half."""
-    if column.higher_is_better is None:
-        return abs(value - 0.5) < abs(value - change - 0.5)
-    return bool(change > 0) if column.higher_is_better else bool(change < 0)
+    return (
+        first,
+        table.measured[run] if first is whole[0] else table.replicates(first),
+        table.measured[other] if second is whole[1] else table.replicates(second),
+    )
 
 
 def _costs(group: Group) -> dict[str, Any]:
@@ -386,11 +356,11 @@ def _costs(group: Group) -> dict[str, Any]:
     return row
 
 
-def _missing(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]]) -> Iterator[str]:
-    """Say which runs lack what a mean is of, and which means know nothing of noise."""
+def _notes(table: Table) -> Iterator[str]:
+    """Say what runs lack, which means know nothing of noise, who has one seed, and which seeds are left out."""
     sides = [column for column in table.columns if column.side in (COMPLETENESS, UTILITY)]
     for run in table.runs:
-        lacking = [column for column in sides if not np.isfinite(measured[run][column.key][0])]
+        lacking = [column for column in sides if not np.isfinite(table.measured[run][column.key][0])]
         if lacking:
             means = " and ".join(dict.fromkeys(column.side for column in lacking if column.signal)) or "none"
             listed = ", ".join(column.title for column in lacking)
@@ -398,17 +368,13 @@ def _missing(table: Table, measured: Mapping[Evaluated, Mapping[str, FloatArray]
     for column in sides:
         if isinstance(table.statistics[column.key], HarnessMean):
             yield f"{column.title}: its samples are not known, so its noise is that of seeds alone."
-
-
-def _seed_notes(groups: Sequence[Group]) -> Iterator[str]:
-    """Say which groups have one seed, and which seeds are left out of pairs."""
-    alone = [group.label for group in groups if len(group.seeds) == 1]
+    alone = [group.label for group in table.groups if len(group.seeds) == 1]
     if alone:
         yield (
             f"One seed: {', '.join(alone)}. How much another seed would change is not known; the noise is that "
             "of the samples."
         )
-    for group, against in compared_pairs(groups):
+    for group, against in compared_pairs(table.groups):
         if left := seeds_left_out(group, against):
             yield (
                 f"{group.label} and {against.label} are compared on the seeds that both have; left out: "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.evidence.updates import Spread, per_sample, spread
-from analysis.statistics.bootstrap import LEAST_SAMPLES, REPLICATES, Estimate
+from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
 from analysis.statistics.censored import Outcome, in_figures, spearman, verdict
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
@@ -62,21 +62,30 @@ def headlines(directory: Path) -> list[Headline]:
 
 
 def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, measurements: Measurements) -> Headline:
-    """Return what an arm says of MRD, from its rows and what `evidence_updates.per_sample` made of them."""
+    """Return what an arm says of MRD, from its rows and what `updates.per_sample` made of them."""
     joined = outcomes.merge(measurements.samples[["sample_id", measurements.mrd_column]], on="sample_id")
-    rho = spearman(joined[measurements.mrd_column], joined["updates"], joined["censored"].astype(bool), REPLICATES)
+    rho = spearman(joined[measurements.mrd_column], joined["updates"], joined["censored"].astype(bool))
+    reason, figures = unknown_because(spread(rows, outcomes), rho), in_figures(rho)
+    if reason:
+        text = f"Cannot tell whether MRD predicts updates: {reason}"
+    elif rho.excludes_zero:
+        text = f"MRD predicts {'updates' if rho.value * EXPECTED_OF_MRD > 0 else 'the opposite'}: {figures}"
+    elif is_flat(rho):
+        text = f"MRD does not predict updates, or weakly at most: {figures}"
+    else:
+        text = f"Cannot tell whether MRD predicts updates: {figures}"
     return Headline(
         arm=arm,
         method=str(rows["method"].iloc[0]),
         optimiser=str(rows["optimiser"].iloc[0]),
         measure=measurements.mrd_column,
         estimate=rho,
-        outcome=verdict(rho, EXPECTED_OF_MRD).outcome,
-        text=f"{_in_words(rho, spread(rows, outcomes))}, {arm}",
+        outcome=verdict(rho, EXPECTED_OF_MRD),
+        text=f"{text}, {arm}",
     )
 
 
-def unknown_because(updates: Spread) -> str:
+def unknown_because(updates: Spread, rho: Estimate) -> str:
     """Return why nothing can be said of an arm; "" where something can."""
     if updates.n == 0:
         return "every run diverged"
@@ -86,21 +95,9 @@ def unknown_because(updates: Spread) -> str:
         return f"none of {updates.n} samples was forgotten before the cap"
     if updates.distinct == 1:
         return f"all {updates.n} samples took the same number of updates"
-    return ""
+    return "" if np.isfinite(rho.low) else f"n = {rho.n}"
 
 
 def is_flat(rho: Estimate) -> bool:
     """Tell whether the interval holds 0 and no correlation that is more than weak."""
     return bool(rho.low <= 0 <= rho.high and max(-rho.low, rho.high) < NEGLIGIBLE)
-
-
-def _in_words(rho: Estimate, updates: Spread) -> str:
-    reason = unknown_because(updates)
-    if reason or not np.isfinite(rho.low):
-        return f"Cannot tell whether MRD predicts updates: {reason or f'n = {rho.n}'}"
-    if rho.excludes_zero:
-        as_expected = rho.value * EXPECTED_OF_MRD > 0
-        return f"MRD predicts {'updates' if as_expected else 'the opposite'}: {in_figures(rho)}"
-    if is_flat(rho):
-        return f"MRD does not predict updates, or weakly at most: {in_figures(rho)}"
-    return f"Cannot tell whether MRD predicts updates: {in_figures(rho)}"

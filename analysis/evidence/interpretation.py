@@ -28,9 +28,9 @@ class Evidence(ABC):
     paper: str
 
     @property
-    @abstractmethod
     def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every frame by its name, flat: what the exports hold."""
+        """Every frame by its name, flat: what the exports hold, in the order in which a kind declares them."""
+        return {name: frame for name, frame in vars(self).items() if isinstance(frame, pd.DataFrame)}
 
     @property
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,8 +12,8 @@ import pandas as pd
 
 from analysis.evidence.measurements import estimate_at
 from analysis.evidence.prediction import Combination, combination
-from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
-from analysis.statistics.censored import concordance, gain, league, partial, verdict
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.censored import gain, league, standing
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, mrd_column
@@ -60,21 +62,19 @@ class League:
 
     def rho(self, measure: str) -> Estimate:
         """Return Spearman's ρ of a measure with the outcome; NaN for one that takes no part."""
-        return self._estimate(measure, "rho", "low", "high")
+        return self._estimate(measure, "rho")
 
     def partial(self, measure: str) -> Estimate:
         """Return what is left of it with length held."""
-        return self._estimate(measure, "partial", "partial_low", "partial_high")
+        return self._estimate(measure, "partial", "partial_")
 
     def gain(self, measure: str) -> Estimate:
         """Return its |ρ| less that of length."""
-        return self._estimate(measure, "gain", "gain_low", "gain_high")
+        return self._estimate(measure, "gain", "gain_")
 
-    def _estimate(self, measure: str, *columns: str) -> Estimate:
+    def _estimate(self, measure: str, value: str, prefix: str = "") -> Estimate:
         rows = self.table[self.table["measure"] == measure]
-        if rows.empty:
-            return UNDEFINED
-        return estimate_at(rows.iloc[0], *columns)
+        return UNDEFINED if rows.empty else estimate_at(rows.iloc[0], value, prefix)
 
 
 def league_of(measured: pd.DataFrame, draws: int) -> League:
@@ -87,14 +87,24 @@ def league_of(measured: pd.DataFrame, draws: int) -> League:
     updates, censored = measured["updates"], measured["censored"].astype(bool)
     names = [name for name in MEASURES if name in measured and name != LENGTH and measured[name].notna().any()]
     costs = {name: measure.cost(draws) for name, measure in MEASURES.items()}
-    length = measured[LENGTH]
-    alone = league(measured[names], updates, censored, length, costs, EXPECTED, REPLICATES)
-    cheap = _varying(measured, CHEAP_MEASURES)
-    sets = {CHEAP: cheap, WITH_MRD: (*cheap, *_varying(measured, MRD_OF_COMBINATION))}
-    combined = {name: found for name, columns in sets.items() if (found := _combined(measured, columns))}
-    rows = [_row(name, combined[name], measured, _cost(sets[name], draws)) for name in combined]
-    table = pd.concat([alone, pd.DataFrame(rows, columns=alone.columns)], ignore_index=True) if rows else alone
-    return League(_ordered(_described(table)), combined, _added(combined, updates, censored), cheap)
+    alone = league(measured[names], updates, censored, measured[LENGTH], costs, EXPECTED)
+    cheap, of_mrd = (
+        tuple(name for name in candidates if name in measured and measured[name].nunique() > 1)
+        for candidates in (CHEAP_MEASURES, MRD_OF_COMBINATION)
+    )
+    combined = {}
+    for name, columns in ((CHEAP, cheap), (WITH_MRD, (*cheap, *of_mrd))):
+        # A small or a mostly censored experiment is shown without.
+        with suppress(UserError):
+            if columns:
+                combined[name] = combination(measured[list(columns)], updates, censored)
+    added = UNDEFINED
+    if len(combined) == 2:
+        without, with_mrd = combined[CHEAP].predictions, combined[WITH_MRD].predictions
+        added = gain(with_mrd, without, updates, censored, signed=True)
+    rows = [_row(name, together, measured, costs) for name, together in combined.items()]
+    tables = [alone, pd.DataFrame(rows, columns=alone.columns)] if rows else [alone]
+    return League(_ranked(pd.concat(tables, ignore_index=True)), combined, added, cheap)
 
 
 def title(measure: str) -> str:
@@ -118,61 +128,26 @@ def family(measure: str) -> str:
     return "length" if measure == LENGTH else "plain"
 
 
-def _varying(measured: pd.DataFrame, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name in measured and measured[name].nunique() > 1)
-
-
-def _combined(measured: pd.DataFrame, columns: tuple[str, ...]) -> Combination | None:
-    if not columns:
-        return None
-    try:
-        return combination(measured[list(columns)], measured["updates"], measured["censored"], REPLICATES)
-    except UserError:
-        # A small or a mostly censored experiment: the table is shown without it.
-        return None
-
-
-def _cost(columns: tuple[str, ...], draws: int) -> float:
-    """Return what the columns cost together: measures of a family come from the same passes."""
-    dearest = {family(name): MEASURES[name].cost(draws) for name in columns if family(name) != "length"}
-    return sum(dearest.values()) or FORWARD
-
-
-def _row(name: str, found: Combination, measured: pd.DataFrame, cost: float) -> dict[str, object]:
+def _row(
+    name: str, together: Combination, measured: pd.DataFrame, costs: Mapping[str, float]
+) -> dict[str, object]:
     """Return a combination's row; what is beside ρ is of its predictions averaged over the repeats."""
-    updates, censored, length = measured["updates"], measured["censored"].astype(bool), measured[LENGTH]
-    rho, predicted = found.held_out, found.predictions
-    held = partial(predicted, updates, censored, [length], REPLICATES)
-    somers = concordance(predicted, updates, censored, REPLICATES).somers_d
-    # Predictions that go the wrong way are no gain, however far they go.
-    ahead = gain(predicted, length, updates, censored, REPLICATES) if rho.value > 0 else UNDEFINED
-    return {
-        **{"measure": name, "rho": rho.value, "low": rho.low, "high": rho.high},
-        **{"n": rho.n, "n_censored": rho.n_censored, "excludes_zero": rho.excludes_zero, "expected": 1},
-        **{"verdict": verdict(rho, 1).outcome, "p": np.nan, "p_holm": np.nan},
-        **{"partial": held.value, "partial_low": held.low, "partial_high": held.high},
-        **{"somers_d": somers.value, "somers_low": somers.low, "somers_high": somers.high},
-        **{"gain": ahead.value, "gain_low": ahead.low, "gain_high": ahead.high, "beats_length": ahead.low > 0},
-        "cost": cost,
-    }
+    rho, outcome = together.held_out, (measured["updates"], measured["censored"].astype(bool))
+    # Measures of a family come from the same passes.
+    families = {measure: family(measure) for measure in map(str, together.coefficients.index)}
+    dearest = {kind: costs[measure] for measure, kind in families.items() if kind != "length"}
+    row = standing(rho, together.predictions, measured[LENGTH], *outcome, expected=1)
+    if not rho.value > 0:
+        # Predictions that go the wrong way are no gain, however far they go.
+        row |= UNDEFINED.columns("gain", "gain_") | {"beats_length": False}
+    return row | {"measure": name, "p": np.nan, "cost": sum(dearest.values()) or FORWARD}
 
 
-def _added(combined: dict[str, Combination], updates: pd.Series[float], censored: pd.Series[bool]) -> Estimate:
-    if not {CHEAP, WITH_MRD} <= set(combined):
-        return UNDEFINED
-    without, with_mrd = combined[CHEAP].predictions, combined[WITH_MRD].predictions
-    return gain(with_mrd, without, updates, censored, REPLICATES, signed=True)
-
-
-def _described(table: pd.DataFrame) -> pd.DataFrame:
-    described = table.copy()
-    described.insert(1, "title", [title(name) for name in table["measure"]])
-    described.insert(2, "family", [family(name) for name in table["measure"]])
-    return described
-
-
-def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the best first by |ρ|; a combination that predicts the wrong way round knows nothing."""
+def _ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with title and family, the best first by |ρ|."""
+    table.insert(1, "title", table["measure"].map(title))
+    table.insert(2, "family", table["measure"].map(family))
+    # A combination that predicts the wrong way round knows nothing.
     merit = table["rho"].abs().mask((table["family"] == "combination") & (table["rho"] < 0), 0.0)
     order = merit.sort_values(ascending=False, kind="stable", na_position="last").index
     return table.loc[order].reset_index(drop=True)

@@ -16,7 +16,9 @@ from mrd_core.experiments.experiment import Part
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
+from mrd_core.scoring.columns import mrd_column
 from mrd_core.scoring.measures import MEASURES
+from mrd_core.scoring.records import Scored
 from mrd_core.unlearning.methods import METHODS
 
 # Below so many samples an interval is too wide to say much.
@@ -41,7 +43,7 @@ class Measurements:
         samples: A row per sample: sample_id, prompt, answer, the columns of
             `mrd_core.scoring.measures.MEASURES` (NaN where not measured) and relative_se (of MRD); empty
             before the forget set is scored.
-        scored: What the score run was: sigma, evaluations and more; empty before it is done.
+        scored: What the score run was and cost; None before it is done.
         finished: Whether all rows are there.
     """
 
@@ -49,19 +51,19 @@ class Measurements:
     config: ExperimentConfig
     rows: pd.DataFrame
     samples: pd.DataFrame
-    scored: Mapping[str, Any]
+    scored: Scored | None
     finished: bool
 
     @property
     def draws(self) -> int:
         """Evaluations that MRD was measured with."""
-        return int(self.scored.get("evaluations", 0))
+        return self.scored.evaluations if self.scored else 0
 
     @property
     def mrd_column(self) -> str:
         """Column of MRD as it was asked for; `samples` has all other variants beside it."""
         estimator = self.config.estimator
-        return f"mrd_{estimator.scope}_{estimator.normalisation}"
+        return mrd_column(estimator.scope, estimator.normalisation)
 
     def part(self, part: Part) -> pd.DataFrame:
         """Return the rows of a part with its columns; numbers are floats, None is NaN.
@@ -88,12 +90,18 @@ def read_measurements(directory: Path) -> Measurements:
         UserError: It is no directory of an experiment.
     """
     config, files = read_config(directory, ExperimentConfig), ExperimentFiles(directory)
+    samples, columns = pd.DataFrame(columns=list(_TEXTS)), [*MEASURES, "relative_se"]
+    if files.samples.exists() and files.scores.exists() and files.measures.exists():
+        samples = pd.read_parquet(files.samples, columns=list(_TEXTS))
+        for values in map(pd.read_parquet, (files.scores, files.measures)):
+            new = [name for name in values if name in columns and name not in samples]
+            samples = samples.merge(values[["sample_id", *new]], on="sample_id", how="left")
     return Measurements(
         directory=directory,
         config=config,
         rows=files.read_rows(),
-        samples=_samples(files),
-        scored=read_json(files.scored) if files.scored.exists() else {},
+        samples=samples.reindex(columns=[*_TEXTS, *columns]).astype(dict.fromkeys(columns, np.float64)),
+        scored=Scored.model_validate(read_json(files.scored)) if files.scored.exists() else None,
         finished=files.summary.exists(),
     )
 
@@ -104,10 +112,10 @@ def arm_name(method: str, optimiser: str) -> str:
     return f"{label} ({dict(OPTIMISERS).get(optimiser, optimiser)})"  # type: ignore[call-overload]
 
 
-def estimate_at(row: pd.Series[Any], value: str = "rho", low: str = "low", high: str = "high") -> Estimate:
-    """Return the estimate that a row of a table holds, under the names of its columns."""
-    centre, least, most = (float(row[name]) for name in (value, low, high))
-    return Estimate(centre, least, most, int(row["n"]), int(row.get("n_censored", 0)))
+def estimate_at(row: pd.Series[Any], value: str = "rho", prefix: str = "") -> Estimate:
+    """Return the estimate that a row of a table holds, under the names that `Estimate.columns` gives them."""
+    centre, low, high = (float(row[name]) for name in (value, f"{prefix}low", f"{prefix}high"))
+    return Estimate(centre, low, high, int(row["n"]), int(row.get("n_censored", 0)))
 
 
 def stacked(frames: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:
@@ -158,15 +166,3 @@ def ended_badly(arm: str, censored: int, diverged: int, n: int, what: str, cap: 
     if diverged:
         sentences.append(f"{arm}: {diverged} runs diverged (the loss was no number) and count for nothing.")
     return sentences
-
-
-def _samples(files: ExperimentFiles) -> pd.DataFrame:
-    columns = [*_TEXTS, *MEASURES, "relative_se"]
-    if not (files.samples.exists() and files.scores.exists() and files.measures.exists()):
-        return pd.DataFrame(columns=pd.Index(columns)).astype(dict.fromkeys(columns[len(_TEXTS) :], np.float64))
-    table = pd.read_parquet(files.samples, columns=list(_TEXTS))
-    for path in (files.scores, files.measures):
-        values = pd.read_parquet(path)
-        new = [name for name in values if name in columns and name not in table]
-        table = table.merge(values[["sample_id", *new]], on="sample_id", how="left")
-    return table.reindex(columns=columns).astype(dict.fromkeys(columns[len(_TEXTS) :], np.float64))

@@ -1,7 +1,7 @@
 """The number of updates that measures of difficulty predict together, learnt from a pilot of real unlearnings.
 
 Everything is judged on samples that the model did not see. Censored samples are treated as in
-`evidence_statistics`, and so are intervals.
+`analysis.statistics.censored`, and so are intervals.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from mrd_core.errors import UserError
 
 Form = Literal["log", "rank"]
 
-# Cross-validation, ridge penalties per sample, and steps of EM where some samples
-# are censored.
+# Cross-validation, ridge penalties per sample, and steps of EM where some samples are censored.
 FOLDS = 5
 REPEATS = 10
 PILOT_REPEATS = 100
@@ -125,11 +124,7 @@ def combination(
 
 
 def predict(
-    pilot: pd.DataFrame,
-    updates: npt.ArrayLike,
-    censored: npt.ArrayLike,
-    others: pd.DataFrame,
-    seed: int = SEED,
+    pilot: pd.DataFrame, updates: npt.ArrayLike, censored: npt.ArrayLike, others: pd.DataFrame, seed: int = SEED
 ) -> pd.DataFrame:
     """Return the updates that the model of `combination` predicts for samples outside the pilot.
 
@@ -150,13 +145,11 @@ def predict(
     Raises:
         UserError: Fewer than 10 samples of the pilot were forgotten.
     """
-    known, _ = _pilot(pilot, updates, censored)
-    _require_enough(known)
-    errors = known.y - _out_of_fold(known, np.random.default_rng(seed))
-    width = _conformal_width(errors, known.censored)
-    predicted = _fit(known)(_numbers(others[pilot.columns]))
-    limits = {"updates": predicted, "low": predicted - width, "high": predicted + width}
-    return pd.DataFrame({name: np.maximum(np.expm1(y), 0) for name, y in limits.items()}, index=others.index)
+    unlearned, _ = _pilot(pilot, updates, censored)
+    _require_enough(unlearned)
+    errors = unlearned.y - _out_of_fold(unlearned, np.random.default_rng(seed))
+    predicted = _fit(unlearned)(_numbers(others[pilot.columns]))
+    return _within(_conformal_width(errors, unlearned.censored), predicted).set_index(others.index)
 
 
 def intervals(predictions: npt.ArrayLike, updates: npt.ArrayLike, censored: npt.ArrayLike) -> pd.DataFrame:
@@ -172,10 +165,9 @@ def intervals(predictions: npt.ArrayLike, updates: npt.ArrayLike, censored: npt.
     """
     predicted = np.log1p(np.asarray(predictions, dtype=np.float64))
     errors = np.log1p(np.asarray(updates, dtype=np.float64)) - predicted
-    known = np.isfinite(errors)
-    width = _conformal_width(errors[known], np.asarray(censored, dtype=bool)[known])
-    limits = {"low": predicted - width, "high": predicted + width}
-    return pd.DataFrame({name: np.maximum(np.expm1(y), 0) for name, y in limits.items()})
+    defined = np.isfinite(errors)
+    width = _conformal_width(errors[defined], np.asarray(censored, dtype=bool)[defined])
+    return _within(width, predicted)[["low", "high"]]
 
 
 def pilot_sizes(
@@ -205,8 +197,7 @@ def pilot_sizes(
         if size + LEAST_SAMPLES > len(everyone.y):
             continue
         orders = [generator.permutation(len(everyone.y)) for _ in range(PILOT_REPEATS)]
-        found = [_of_pilot(everyone, order, size) for order in orders]
-        defined = [rho for rho in found if np.isfinite(rho)]
+        defined = [rho for order in orders if np.isfinite(rho := _of_pilot(everyone, order, size))]
         low, rho, high = np.quantile(defined, [0.025, 0.5, 0.975]) if defined else (np.nan,) * 3
         rows.append((size, rho, low, high, len(everyone.y) - size, len(defined)))
     return pd.DataFrame(rows, columns=["pilot", "rho", "low", "high", "n", "pilots"])
@@ -255,62 +246,66 @@ def _features(form: Form, train: FloatArray, measures: FloatArray) -> FloatArray
 
     What is undefined is average; what lies far outside the training samples is drawn in.
     """
-    shaped = _logged if form == "log" else _normal_scores
-    base, new = shaped(train, train), shaped(train, measures)
-    known = np.isfinite(base)
-    count = np.maximum(known.sum(axis=0), 1)
-    centre = np.where(known, base, 0).sum(axis=0) / count
-    spread = np.sqrt(np.where(known, (base - centre) ** 2, 0).sum(axis=0) / count)
+    if form == "log":
+        # Those that are never negative in training, with 0 half the smallest other value.
+        smallest = np.where(train > 0, train, np.inf).min(axis=0)
+        positive = ~(train < 0).any(axis=0) & np.isfinite(smallest)
+        floor = np.where(positive, smallest / 2, 1)
+        base, new = (np.where(positive, np.log(np.maximum(each, floor)), each) for each in (train, measures))
+    else:
+        base, new = (_normal_scores(train, each) for each in (train, measures))
+    defined = np.isfinite(base)
+    count = np.maximum(defined.sum(axis=0), 1)
+    centre = np.where(defined, base, 0).sum(axis=0) / count
+    spread = np.sqrt(np.where(defined, (base - centre) ** 2, 0).sum(axis=0) / count)
     standardised = np.divide(new - centre, spread, out=np.zeros_like(new), where=spread > 0)
     bounded: FloatArray = np.clip(np.where(np.isfinite(standardised), standardised, 0), -_FARTHEST, _FARTHEST)
     return bounded
 
 
-def _logged(train: FloatArray, measures: FloatArray) -> FloatArray:
-    """Return logarithms of measures that are never negative in training, with 0 half the smallest other value."""
-    smallest = np.where(train > 0, train, np.inf).min(axis=0)
-    positive = ~(train < 0).any(axis=0) & np.isfinite(smallest)
-    floor = np.where(positive, smallest / 2, 1)
-    return np.where(positive, np.log(np.maximum(measures, floor)), measures)
-
-
 def _normal_scores(train: FloatArray, measures: FloatArray) -> FloatArray:
     """Return the normal quantile of the share of training samples below each value, ties counting half."""
-    return np.stack([_scores(np.sort(old), new) for old, new in zip(train.T, measures.T, strict=True)], axis=1)
+    scores = []
+    for old, new in zip(train.T, measures.T, strict=True):
+        ascending = np.sort(old[np.isfinite(old)])
+        n = max(ascending.size, 1)
+        below = (np.searchsorted(ascending, new) + np.searchsorted(ascending, new, side="right")) / 2
+        quantiles = special.ndtri(np.clip(below / n, 0.5 / n, 1 - 0.5 / n))
+        scores.append(np.where(np.isfinite(new), quantiles, np.nan))
+    return np.stack(scores, axis=1)
 
 
-def _scores(ascending: FloatArray, values: FloatArray) -> FloatArray:
-    known = ascending[np.isfinite(ascending)]
-    n = max(known.size, 1)
-    below = (np.searchsorted(known, values) + np.searchsorted(known, values, side="right")) / 2
-    return np.where(np.isfinite(values), special.ndtri(np.clip(below / n, 0.5 / n, 1 - 0.5 / n)), np.nan)
+def _within(width: float, predicted: FloatArray) -> pd.DataFrame:
+    """Return updates, low and high of predicted log(1 + updates) with an interval of this half-width."""
+    limits = {"updates": predicted, "low": predicted - width, "high": predicted + width}
+    return pd.DataFrame({name: np.maximum(np.expm1(y), 0) for name, y in limits.items()})
 
 
 def _fit(pilot: _Pilot) -> _Ridge:
-    """Return the model whose form and penalty have the smallest leave-one-out error."""
-    return min((_fit_form(form, pilot) for form in FORMS), key=lambda model: model.error)
+    """Return the ridge regression whose form and penalty have the smallest leave-one-out error.
 
-
-def _fit_form(form: Form, pilot: _Pilot) -> _Ridge:
-    """Fit by ridge regression, repeated with what is expected of censored samples where there are any."""
-    features = _features(form, pilot.measures, pilot.measures)
-    centre, n = features.mean(axis=0), len(features)
-    u, s, vt = np.linalg.svd(features - centre, full_matrices=False)
-    shrink = s**2 / (s**2 + n * _PENALTIES[:, None])
-    leverage = 1 / n + shrink @ (u**2).T
-    y, unknown = pilot.y.copy(), 0.0
-    for _ in range(_EM_STEPS if pilot.censored.any() else 1):
-        scores, intercept = (y - y.mean()) @ u, y.mean()
-        fitted = intercept + (shrink * scores) @ u.T
-        errors = (((y - fitted) / (1 - leverage))[:, ~pilot.censored] ** 2).mean(axis=1)
-        best = int(errors.argmin())
-        squares = ((y - fitted[best]) ** 2).sum() + unknown
-        spread = np.sqrt(squares / max(n - leverage[best].sum(), 1))
-        y[pilot.censored], unknown = _beyond(pilot.y[pilot.censored], fitted[best, pilot.censored], spread)
-    coefficients = vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
-    return _Ridge(
-        form, pilot.measures, coefficients, intercept - centre @ coefficients, n * _PENALTIES[best], errors[best]
-    )
+    It is repeated with what is expected of censored samples where there are any.
+    """
+    models = []
+    for form in FORMS:
+        features = _features(form, pilot.measures, pilot.measures)
+        centre, n = features.mean(axis=0), len(features)
+        u, s, vt = np.linalg.svd(features - centre, full_matrices=False)
+        shrink = s**2 / (s**2 + n * _PENALTIES[:, None])
+        leverage = 1 / n + shrink @ (u**2).T
+        y, unknown = pilot.y.copy(), 0.0
+        for _ in range(_EM_STEPS if pilot.censored.any() else 1):
+            scores, intercept = (y - y.mean()) @ u, y.mean()
+            fitted = intercept + (shrink * scores) @ u.T
+            errors = (((y - fitted) / (1 - leverage))[:, ~pilot.censored] ** 2).mean(axis=1)
+            best = int(errors.argmin())
+            squares = ((y - fitted[best]) ** 2).sum() + unknown
+            spread = np.sqrt(squares / max(n - leverage[best].sum(), 1))
+            y[pilot.censored], unknown = _beyond(pilot.y[pilot.censored], fitted[best, pilot.censored], spread)
+        coefficients = vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
+        constant, penalty = intercept - centre @ coefficients, n * _PENALTIES[best]
+        models.append(_Ridge(form, pilot.measures, coefficients, constant, penalty, errors[best]))
+    return min(models, key=lambda model: model.error)
 
 
 def _beyond(cap: FloatArray, mean: FloatArray, spread: float) -> tuple[FloatArray, float]:
@@ -322,22 +317,20 @@ def _beyond(cap: FloatArray, mean: FloatArray, spread: float) -> tuple[FloatArra
 
 
 def _out_of_fold(pilot: _Pilot, generator: np.random.Generator) -> FloatArray:
-    """Return predicted log(1 + updates) of each sample by a model that was fitted without its fold."""
-    fold = _folds(pilot.outcome, generator)
-    predicted = np.empty(len(fold))
-    for number in range(FOLDS):
-        held_out = fold == number
-        predicted[held_out] = _fit(pilot[~held_out])(pilot.measures[held_out])
-    return predicted
+    """Return predicted log(1 + updates) of each sample by a model that was fitted without its fold.
 
-
-def _folds(outcome: FloatArray, generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Return a fold for each sample: every five that follow one another in updates are in five folds."""
+    Every five samples that follow one another in updates are in five folds.
+    """
+    outcome = pilot.outcome
     order = np.lexsort((generator.random(outcome.size), outcome))
     blocks = np.tile(np.arange(FOLDS), (-(-outcome.size // FOLDS), 1))
     fold = np.empty(outcome.size, dtype=np.intp)
     fold[order] = generator.permuted(blocks, axis=1).ravel()[: outcome.size]
-    return fold
+    predicted = np.empty(outcome.size)
+    for number in range(FOLDS):
+        held_out = fold == number
+        predicted[held_out] = _fit(pilot[~held_out])(pilot.measures[held_out])
+    return predicted
 
 
 def _held_out(repeats: FloatArray, outcome: FloatArray, n_censored: int, replicates: int, seed: int) -> Estimate:

@@ -8,7 +8,6 @@ import pandas as pd
 from analysis.evidence.league import LENGTH
 from analysis.evidence.measurements import Measurements
 from analysis.evidence.updates import per_sample, until
-from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import partial, spearman
 from mrd_core.experiments.kinds.validity import ValidityConfig
 
@@ -31,20 +30,13 @@ def earlier_stops(rows: pd.DataFrame, measurements: Measurements) -> pd.DataFram
     assert isinstance(measurements.config, ValidityConfig)
     own = measurements.config.accuracy
     stopped = {threshold: until(rows, threshold) for threshold in EARLIER_STOPS if threshold > own} | {own: rows}
-    table = [
-        (threshold, measure, *rho)
-        for threshold, ended in stopped.items()
-        for measure, rho in _three(per_sample(ended), measurements).items()
-    ]
+    table = []
+    for threshold, ended in stopped.items():
+        measured = per_sample(ended).merge(measurements.samples, on="sample_id")
+        outcome = measured["updates"], measured["censored"].astype(bool)
+        measures = (measurements.mrd_column, "nll", LENGTH)
+        table += [(threshold, measure, *spearman(measured[measure], *outcome)) for measure in measures]
     return pd.DataFrame(table, columns=["threshold", "measure", *FIGURES])
-
-
-def _three(outcomes: pd.DataFrame, measurements: Measurements) -> dict[str, Estimate]:
-    measured = outcomes.merge(measurements.samples, on="sample_id")
-    return {
-        name: spearman(measured[name], measured["updates"], measured["censored"].astype(bool), REPLICATES)
-        for name in (measurements.mrd_column, "nll", LENGTH)
-    }
 
 
 def relations(measured: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -58,27 +50,21 @@ def relations(measured: pd.DataFrame, column: str) -> pd.DataFrame:
         A row per relation: measure, relation, rho, low, high, n, n_censored.
     """
     sibling = f"{column.rpartition('_')[0]}_{'sum' if column.endswith('mean') else 'mean'}"
-    rows = [
-        (measure, relation, *rho)
-        for measure in (column, sibling)
-        for relation, rho in _relations(measured, measure).items()
-    ]
+    length, nll = measured[LENGTH], measured["nll"]
+    outcome = measured["updates"], measured["censored"].astype(bool)
+    nothing = np.zeros(len(measured), dtype=bool)
+    rows = []
+    for measure in (column, sibling):
+        mrd = measured[measure]
+        rhos = {
+            "MRD and updates": spearman(mrd, *outcome),
+            "MRD and length": spearman(mrd, length, nothing),
+            "MRD and mean NLL": spearman(mrd, nll, nothing),
+            "length and updates": spearman(length, *outcome),
+            "mean NLL and updates": spearman(nll, *outcome),
+            "MRD and updates, length held": partial(mrd, *outcome, [length]),
+            "MRD and updates, mean NLL held": partial(mrd, *outcome, [nll]),
+            "MRD and updates, both held": partial(mrd, *outcome, [length, nll]),
+        }
+        rows += [(measure, relation, *rho) for relation, rho in rhos.items()]
     return pd.DataFrame(rows, columns=["measure", "relation", *FIGURES])
-
-
-def _relations(measured: pd.DataFrame, column: str) -> dict[str, Estimate]:
-    mrd, length, nll = measured[column], measured[LENGTH], measured["nll"]
-    outcome, nothing = (
-        (measured["updates"], measured["censored"].astype(bool)),
-        np.zeros(len(measured), dtype=bool),
-    )
-    return {
-        "MRD and updates": spearman(mrd, *outcome, REPLICATES),
-        "MRD and length": spearman(mrd, length, nothing, REPLICATES),
-        "MRD and mean NLL": spearman(mrd, nll, nothing, REPLICATES),
-        "length and updates": spearman(length, *outcome, REPLICATES),
-        "mean NLL and updates": spearman(nll, *outcome, REPLICATES),
-        "MRD and updates, length held": partial(mrd, *outcome, [length], REPLICATES),
-        "MRD and updates, mean NLL held": partial(mrd, *outcome, [nll], REPLICATES),
-        "MRD and updates, both held": partial(mrd, *outcome, [length, nll], REPLICATES),
-    }

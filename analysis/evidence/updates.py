@@ -8,7 +8,7 @@ half or more are, the sample is censored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,24 +50,20 @@ def per_sample(rows: pd.DataFrame) -> pd.DataFrame:
     """
     kept = rows[~rows["diverged"] & rows["updates"].notna()]
     each = kept.groupby("sample_id", sort=False)
-    updates = each["updates"].agg(["median", "size", "min", "max"])
-    half = each["forgotten"].mean() <= 0.5
-    table = updates.set_axis(["updates", "repeats", "least", "greatest"], axis=1).assign(
-        censored=half.astype(bool)
-    )
+    updates: pd.DataFrame = each["updates"].agg(updates="median", repeats="size", least="min", greatest="max")
+    table = updates.assign(censored=(each["forgotten"].mean() <= 0.5).astype(bool))
     return table.reset_index()[list(COLUMNS)]
 
 
 def spread(rows: pd.DataFrame, outcomes: pd.DataFrame) -> Spread:
     """Return how the updates of an arm vary, from its rows and what `per_sample` made of them."""
     ran = outcomes["updates"]
-    distinct = ran.mask(outcomes["censored"], np.inf).nunique()
     return Spread(
         n=len(outcomes),
         n_censored=int(outcomes["censored"].sum()),
         runs=len(rows),
         diverged=int(rows["diverged"].sum()),
-        distinct=int(distinct),
+        distinct=int(ran.mask(outcomes["censored"], np.inf).nunique()),
         least=float(ran.min()),
         median=float(ran.median()),
         greatest=float(ran.max()),
@@ -81,7 +77,7 @@ def until(rows: pd.DataFrame, threshold: float) -> pd.DataFrame:
         rows: With `trace`, MA before each update and after the last; a row without one is left out.
         threshold: Above that of the runs, or they say nothing of it where they ended.
     """
-    traced = rows[rows["trace"].map(_is_trace)]
+    traced = rows[rows["trace"].map(lambda trace: isinstance(trace, list | np.ndarray) and len(trace) > 0)]
     reached = traced["trace"].map(lambda trace: updates_until(trace, threshold))
     ends = traced["trace"].map(len) - 1
     updates = reached.where(reached.notna(), ends).astype(np.float64)
@@ -98,10 +94,8 @@ def repeats(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return updates, and which are censored, with a row per sample and a column per repeat; NaN if diverged."""
     kept = rows[~rows["diverged"]].drop_duplicates(["sample_id", "repeat"])
     updates = kept.pivot(index="sample_id", columns="repeat", values="updates")
-    censored = kept.assign(forgotten=~kept["forgotten"]).pivot(
-        index="sample_id", columns="repeat", values="forgotten"
-    )
-    return updates, censored.eq(True)
+    forgotten = kept.pivot(index="sample_id", columns="repeat", values="forgotten")
+    return updates, forgotten.eq(False)
 
 
 def mean_rank(updates: pd.DataFrame, censored: pd.DataFrame) -> pd.Series[float]:
@@ -114,7 +108,3 @@ def mean_rank(updates: pd.DataFrame, censored: pd.DataFrame) -> pd.Series[float]
     complete = updates.mask(censored, np.inf).dropna()
     ranks = stats.rankdata(complete.to_numpy(np.float64), axis=0) / max(len(complete), 1)
     return pd.Series(ranks.mean(axis=1), index=complete.index, dtype=np.float64)
-
-
-def _is_trace(value: Any) -> bool:
-    return isinstance(value, list | np.ndarray) and len(value) > 0

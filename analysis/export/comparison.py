@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY
+from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY, Column
 from analysis.comparison.strata import DIFFERENCE, INTERACTION
-from analysis.comparison.table import Column, Comparison
+from analysis.comparison.table import Comparison
 from analysis.difficulty import EASY, HARD
-from analysis.export.files import csv_file, document, figure_html, json_file, records, table_html
+from analysis.export.files import NOTHING, csv_file, document, figure_html, json_file, records, table_html
 
 Form = Literal["plain", "markdown", "latex", "csv"]
 
-NOTHING = "–"
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
 GROUP, RUNS = "Setting", "Runs"
 _OWN_STYLE = "figure .gtitle-subtitle { fill: var(--soft) !important; }"

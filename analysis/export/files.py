@@ -21,6 +21,8 @@ from mrd_core.runs.files import json_value, write_atomically
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
 )
+# A cell without a value.
+NOTHING = "–"
 STYLE = Path(__file__).with_name("report.css")
 # A figure keeps the width that it was drawn with: while the page was read, or for the screen and not for paper.
 FIT_FIGURES = """

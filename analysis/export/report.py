@@ -16,7 +16,7 @@ from analysis.characteristics.judgement import Judgement, group_table, replicate
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import measures_in, tie
-from analysis.export.files import document, figure_html, table_html
+from analysis.export.files import NOTHING, document, figure_html, table_html
 from analysis.figures import characteristics as figures
 from analysis.figures.characteristics import feature_titles, interval
 from analysis.figures.difficulty import titles_of
@@ -29,7 +29,6 @@ from mrd_core.scoring.config import Formula, Normalisation
 EXAMPLE_WIDTH = 110
 # Tables of more columns scroll sideways on narrow screens.
 LARGE = 4
-NOTHING = "–"
 COVERAGE = "95\N{NO-BREAK SPACE}%"
 
 HOW_TO_READ = (

@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Mapping
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from analysis.characteristics.claims import Claim
 from analysis.characteristics.files import About
 from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
-from analysis.figures.difficulty import MRD_TITLE, answer_label
+from analysis.figures.difficulty import MRD_TITLE, sample_labels
 from analysis.figures.theme import (
     BLUE,
     DOTTED,
@@ -31,6 +32,8 @@ from analysis.figures.theme import (
     error_bars,
     framed,
     labelled,
+    line,
+    marks,
     matrix,
     points_of,
     with_unit,
@@ -139,7 +142,7 @@ def scatter(
         titles: Of the axes, by column.
         selected: Ids of the samples that stand out; all where None.
     """
-    defined = table.loc[table[["mrd", x, y]].notna().all(axis=1)]
+    defined = table.dropna(subset=["mrd", x, y])
     names = {axis: labelled(titles.get(axis, axis)) for axis in (x, y)}
     marker = {
         "size": 9,
@@ -152,8 +155,7 @@ def scatter(
         marker["cmin"], marker["cmax"] = np.quantile(defined["mrd"], [0.02, 0.98])
     hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
     figure = go.Figure(_points(defined, defined[x], defined[y], marker, hover, selected, len(defined)))
-    figure.update_xaxes(type=axis_type(defined[x]))
-    figure.update_yaxes(type=axis_type(defined[y]))
+    figure.update_xaxes(type=axis_type(defined[x])).update_yaxes(type=axis_type(defined[y]))
     return framed(figure, "Two features and MRD", f"{len(defined)} samples", names[x], names[y], height=440)
 
 
@@ -196,7 +198,18 @@ def two_sets(
     figure = go.Figure()
     curves = zip("AB", names, (first, second), (HIGH_COLOUR, LOW_COLOUR), ("solid", "dash"), strict=True)
     for letter, name, table, colour, dash in curves:
-        figure.add_trace(_share_below(table, f"{letter}: {labelled(name)}", colour, dash))
+        ranked = table.dropna(subset=["mrd"]).sort_values("mrd")
+        count = len(ranked)
+        curve = line(
+            ranked["mrd"],
+            np.arange(1, count + 1) / max(count, 1),
+            colour,
+            "%{text}<br>MRD %{x:.4g}; %{y:.0%} of the samples have no larger one",
+            dash=dash,
+            name=f"{letter}: {labelled(name)} ({count})",
+            text=sample_labels(ranked),
+        )
+        figure.add_trace(curve.update(line_shape="hv"))
     figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
     note = f"A − B: {effect(comparison)}"
     return framed(figure, "Is A easier to unlearn than B?", note, MRD_TITLE, "Samples up to this MRD", 420)
@@ -215,7 +228,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
     """
     defined = numbers(values)
     defined = defined[np.isfinite(defined)]
-    edges = _edges(defined, bins)
+    edges, names = _bins(defined, bins)
     counts, _ = np.histogram(defined, edges)
     widths = np.diff(edges)
     figure = go.Figure(
@@ -224,7 +237,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
             y=counts if bins == "counts" else counts / widths,
             width=widths,
             marker={"color": GREEN, "line": {"width": 0.5, "color": GREY}},
-            customdata=[[_range(edges[at], edges[at + 1], bins), count] for at, count in enumerate(counts)],
+            customdata=list(zip(names, counts, strict=True)),
             hovertemplate="%{customdata[0]}: %{customdata[1]} samples<extra></extra>",
         )
     )
@@ -277,18 +290,16 @@ def _points(
     total: int,
     more: pd.Series[str] | None = None,
 ) -> go.Scatter | go.Scattergl:
-    ids = table["sample_id"]
-    chosen = None if selected is None else np.flatnonzero(ids.isin(selected))
-    text = "<b>" + ids.map(labelled) + "</b><br>" + table["answer"].map(answer_label)
-    return points_of(total)(
-        x=x,
-        y=y,
-        mode="markers",
+    return marks(
+        table,
+        x,
+        y,
+        ["sample_id"],
+        hover,
+        kind=points_of(total),
         marker={"opacity": 0.75} | marker,
-        customdata=ids.to_frame().to_numpy(),
-        text=text if more is None else text + "<br>" + more,
-        hovertemplate=f"{hover}<extra></extra>",
-        selectedpoints=chosen,
+        text=sample_labels(table) if more is None else sample_labels(table) + "<br>" + more,
+        selectedpoints=None if selected is None else np.flatnonzero(table["sample_id"].isin(selected)),
         selected={"marker": {"opacity": 0.95}},
         unselected={"marker": {"opacity": FADED}},
     )
@@ -308,41 +319,21 @@ def _dots(name: str, estimates: list[Estimate], offset: float, colour: str, symb
     )
 
 
-def _share_below(table: pd.DataFrame, name: str, colour: str, dash: str) -> go.Scatter:
-    sorted_ = table.dropna(subset=["mrd"]).sort_values("mrd")
-    count = len(sorted_)
-    return go.Scatter(
-        x=sorted_["mrd"],
-        y=np.arange(1, count + 1) / max(count, 1),
-        name=f"{name} ({count})",
-        mode="lines",
-        line={"color": colour, "dash": dash, "width": 2.5, "shape": "hv"},
-        text="<b>" + sorted_["sample_id"].map(labelled) + "</b><br>" + sorted_["answer"].map(answer_label),
-        hovertemplate="%{text}<br>MRD %{x:.4g}; %{y:.0%} of the samples have no larger one<extra></extra>",
-    )
+def _bins(values: FloatArray, bins: Bins) -> tuple[FloatArray, list[str]]:
+    """Return the edges of the bins, and the values of each in words.
 
-
-def _edges(values: FloatArray, bins: Bins) -> FloatArray:
-    """Return the edges of the bins.
-
-    Those of counts lie halfway between whole numbers, each bin as many numbers wide as keeps the bins few; others
+    Edges of counts lie halfway between whole numbers, each bin as many numbers wide as keeps the bins few; others
     part the values into equal shares, fewer where values repeat.
     """
     if bins == "counts":
         low, high = (math.floor(values.min()), math.ceil(values.max())) if values.size else (0, 0)
         step = math.ceil((high - low + 1) / MOST_COUNT_BINS)
-        return np.arange(low, high + step + 1, step) - 0.5
-    if not values.size:
-        return np.array([0.0, 1.0])
-    edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILE_BINS + 1)))
-    return edges if edges.size > 1 else edges[0] + np.array([-0.5, 0.5])
-
-
-def _range(low: float, high: float, bins: Bins) -> str:
-    if bins == "quantiles":
-        return f"{low:.3g} to {high:.3g}"
-    first, last = math.ceil(low), math.floor(high)
-    return f"{first}" if first == last else f"{first} to {last}"
+        first = np.arange(low, high + 1, step)
+        names = [f"{at}" if step == 1 else f"{at} to {at + step - 1}" for at in first]
+        return np.append(first, first[-1] + step) - 0.5, names
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, QUANTILE_BINS + 1))) if values.size else np.arange(2.0)
+    edges = edges if edges.size > 1 else edges[0] + np.array([-0.5, 0.5])
+    return edges, [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
 
 
 def _mark_threshold(figure: go.Figure, values: FloatArray, level: float, bins: Bins) -> None:

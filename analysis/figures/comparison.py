@@ -38,12 +38,11 @@ def tradeoff(comparison: Comparison, paths: pd.DataFrame | None = None) -> go.Fi
             for _, steps in paths[paths["run"].isin(rows["run"])].groupby("run", sort=False):
                 figure.add_trace(_path(steps, style))
         figure.add_trace(_runs(rows, str(label), style))
-    figure.update_yaxes(title="Completeness (mean)")
     note = "a point a run, bars: 95\u00a0% over samples; upper right is best"
     if paths is not None and len(paths):
         # Looks during unlearning ask less than an evaluation, so a line need not end at its point.
         note += "; lines: on the way, on a sub-sample, answer string and ROUGE-L alone"
-    return _framed(figure, "Forgotten and kept", note, "Utility (mean)", 440)
+    return _framed(figure, "Forgotten and kept", note, "Utility (mean)", "Completeness (mean)", 440)
 
 
 def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
@@ -56,14 +55,13 @@ def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
         title: Of the metric.
     """
     values = frame[frame["part"] == VALUE]
-    labels = list(dict.fromkeys(values["group"]))
-    look, figure = styles(labels), go.Figure()
-    for at, label in enumerate(labels):
-        rows, style = values[values["group"] == label], look[label]
+    look, figure = styles(values["group"]), go.Figure()
+    for at, (label, style) in enumerate(look.items()):
+        rows = values[values["group"] == label]
         figure.add_trace(
             marks(
                 rows,
-                rows["stratum"].map(TERCILES.index) + WIDTH * ((at + 0.5) / len(labels) - 0.5),
+                rows["stratum"].map(TERCILES.index) + WIDTH * ((at + 0.5) / len(look) - 0.5),
                 "value",
                 ["group", "stratum", "low", "high", "n"],
                 f"<b>{labelled(label)}</b>, %{{customdata[1]}}<br>%{{y:.3f}} [%{{customdata[2]:.3f}}, "
@@ -74,11 +72,9 @@ def strata(frame: pd.DataFrame, title: str = "Completeness") -> go.Figure:
                 showlegend=True,
             )
         )
-    places = list(range(len(TERCILES)))
-    figure.update_xaxes(tickvals=places, ticktext=list(TERCILES), range=[-0.5, len(TERCILES) - 0.5])
-    figure.update_yaxes(title=labelled(title))
-    note = "mean over seeds, bars: 95\u00a0% over samples"
-    return _framed(figure, f"{labelled(title)} by difficulty", note, "Tercile of MRD (hard: smallest)")
+    figure.update_xaxes(tickvals=[0, 1, 2], ticktext=list(TERCILES), range=[-0.5, 2.5])
+    metric, note = labelled(title), "mean over seeds, bars: 95\u00a0% over samples"
+    return _framed(figure, f"{metric} by difficulty", note, "Tercile of MRD (hard: smallest)", metric)
 
 
 def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
@@ -95,7 +91,6 @@ def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
     tied = ties(frame).set_index("group")
     for label, samples in frame.groupby("group", sort=False):
         rho = Estimate(*tied.loc[label, ["rho", "low", "high", "n"]])
-        tie = with_ends(rho) if np.isfinite(rho.low) else "no ρ"
         name, style = labelled(str(label)), look[str(label)]
         figure.add_trace(
             marks(
@@ -104,28 +99,25 @@ def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
                 "change",
                 ["sample_id", "before", "after"],
                 f"<b>%{{text}}</b><br>{name}: %{{customdata[1]:.3f}} → %{{customdata[2]:.3f}}<br>MRD %{{x:.4g}}",
-                name=f"{name}: {tie}",
+                name=f"{name}: {with_ends(rho) if np.isfinite(rho.low) else 'no ρ'}",
                 marker={"color": style.colour, "symbol": style.symbol, "size": 7, "opacity": 0.75},
                 showlegend=True,
             )
         )
-    figure.add_hline(y=0, line=DOTTED)
-    figure.update_xaxes(type=axis_type(frame["mrd"]))
+    figure.add_hline(y=0, line=DOTTED).update_xaxes(type=axis_type(frame["mrd"]))
     against = labelled(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
-    figure.update_yaxes(title=f"Change of {labelled(title)}")
     note = f"a point a sample, mean over seeds less {against}; ρ: Spearman’s, with MRD"
-    return _framed(figure, "Who changed?", note, MRD_TITLE)
+    return _framed(figure, "Who changed?", note, MRD_TITLE, f"Change of {labelled(title)}")
 
 
 def _wide(runs: pd.DataFrame) -> pd.DataFrame:
     """Return a row per run with completeness and utility and their ends; runs that lack one are left out."""
-    sides = [
-        runs.loc[runs["column"] == side, ["group", "run", "value", "low", "high"]].rename(
-            columns={name: f"{side}_{name}" for name in ("value", "low", "high")}
-        )
+    completeness, utility = (
+        runs[runs["column"] == side].set_index(["group", "run"])[["value", "low", "high"]].add_prefix(f"{side}_")
         for side in (COMPLETENESS, UTILITY)
-    ]
-    return sides[0].merge(sides[1], on=["group", "run"]).dropna(subset=["completeness_value", "utility_value"])
+    )
+    both = completeness.join(utility, how="inner").reset_index()
+    return both.dropna(subset=["completeness_value", "utility_value"])
 
 
 def _runs(rows: pd.DataFrame, label: str, style: Style) -> go.Scatter:
@@ -164,6 +156,6 @@ def _bars(rows: pd.DataFrame, prefix: str, style: Style) -> dict[str, Any]:
     return error_bars(value, low, high, style.colour)
 
 
-def _framed(figure: go.Figure, heading: str, note: str, x: str, height: int = HEIGHT) -> go.Figure:
+def _framed(figure: go.Figure, heading: str, note: str, x: str, y: str, height: int = HEIGHT) -> go.Figure:
     """Frame a figure of groups: a group that is alone is named too."""
-    return framed(figure, heading, note, x, height=height, fewest_entries=1, revision=heading)
+    return framed(figure, heading, note, x, y, height, fewest_entries=1, revision=heading)

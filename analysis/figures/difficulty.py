@@ -19,6 +19,7 @@ from analysis.figures.theme import (
     error_bars,
     framed,
     labelled,
+    line,
     marks,
     ring,
     with_unit,
@@ -55,12 +56,8 @@ def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
     figure = _histogram(table["mrd"].dropna(), "MRD", BLUE)
     chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
     if len(chosen):
-        figure.add_vline(
-            x=chosen.iloc[0],
-            line={"color": ORANGE, "width": 3},
-            annotation_text="selected",
-            annotation_yshift=-16,
-        )
+        mark = {"color": ORANGE, "width": 3}
+        figure.add_vline(x=chosen.iloc[0], line=mark, annotation_text="selected", annotation_yshift=-16)
     return framed(figure, "How MRD is distributed", x=MRD_TITLE, y="Samples")
 
 
@@ -95,7 +92,7 @@ def difficulty_map(
             kind=go.Scattergl,
             marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
             error_x=bars,
-            text="<b>" + samples["sample_id"].map(labelled) + "</b><br>" + samples["answer"].map(answer_label),
+            text=sample_labels(samples),
         )
     )
     whole = table if whole is None else whole
@@ -124,16 +121,9 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for name, (title, colour) in lines.items():
         points = metrics[metrics["name"] == name]
-        figure.add_trace(
-            go.Scatter(
-                x=points["step"],
-                y=points["value"],
-                name=title,
-                mode="lines+markers",
-                line_color=colour,
-                hovertemplate=f"{title} %{{y:.3f}} at %{{x}} evaluations<extra></extra>",
-            )
-        )
+        hover = f"{title} %{{y:.3f}} at %{{x}} evaluations"
+        along, values = points["step"], points["value"]
+        figure.add_trace(line(along, values, colour, hover, name=title, mode="lines+markers", width=None))
     figure.update_yaxes(rangemode="tozero")
     return framed(figure, "Reliability and error so far", x="Forward evaluations", y="Reliability; SE / MRD")
 
@@ -167,6 +157,7 @@ def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
             figure.add_annotation(text=f"easy{text}", x=0.99, xanchor="right", y=y, yanchor=yanchor, **corner)
 
 
-def answer_label(text: str) -> str:
-    """Return an answer cut for a hover label."""
-    return labelled(text, ANSWER_WIDTH)
+def sample_labels(samples: pd.DataFrame) -> pd.Series[str]:
+    """Return the id of each sample above its answer, both cut for a hover label."""
+    answers = samples["answer"].map(lambda text: labelled(text, ANSWER_WIDTH))
+    return "<b>" + samples["sample_id"].map(labelled) + "</b><br>" + answers

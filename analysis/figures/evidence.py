@@ -29,10 +29,12 @@ from analysis.figures.theme import (
     framed,
     identity,
     labelled,
+    line,
     marks,
     matrix,
     panels,
     ring,
+    styles,
     with_unit,
 )
 from analysis.statistics.censored import Agreement, in_figures, with_ends
@@ -66,24 +68,21 @@ def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None)
     forgotten, censored = samples[~samples["censored"]], samples[samples["censored"]]
     repeated = arm.samples["repeats"].max() > 1
     bars = error_bars(forgotten["updates"], forgotten["least"], forgotten["greatest"]) if repeated else None
-    figure = go.Figure(
-        [
-            _samples(forgotten, measure, "forgotten", "%{y:.4g} updates").update(
-                marker={"color": BLUE, "size": 8, "opacity": 0.8}, error_y=bars
-            ),
-            _samples(censored, measure, "censored: more than that", "not forgotten after %{y:.4g} updates").update(
-                marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
-                visible=True if len(censored) else "legendonly",
-            ),
-        ]
+    exact = _samples(forgotten, measure, "forgotten", "%{y:.4g} updates")
+    beyond = _samples(censored, measure, "censored: more than that", "not forgotten after %{y:.4g} updates")
+    exact.update(marker={"color": BLUE, "size": 8, "opacity": 0.8}, error_y=bars)
+    beyond.update(
+        marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
+        visible=True if len(censored) else "legendonly",
     )
-    selected_row = samples[samples["sample_id"] == selected]
-    figure.add_trace(ring(selected_row[measure], selected_row["updates"]))
+    ringed = samples[samples["sample_id"] == selected]
+    figure = go.Figure([exact, beyond, ring(ringed[measure], ringed["updates"])])
     rho = arm.league.rho(measure)
     note = in_figures(rho) if np.isfinite(rho.low) else ""
     axis = with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
-    figure.update_yaxes(title="Updates until forgotten", rangemode="tozero")
-    return framed(figure, f"{arm.name}: updates and {short_title(measure)}", note, axis)
+    figure.update_yaxes(rangemode="tozero")
+    heading = f"{arm.name}: updates and {short_title(measure)}"
+    return framed(figure, heading, note, axis, "Updates until forgotten")
 
 
 def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
@@ -142,9 +141,9 @@ def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
                 showlegend=bool(len(rows)),
             )
         )
-    figure.update_yaxes(title="Observed updates", rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
     note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
-    return framed(figure, f"{arm.name}: predicted updates", note, "Predicted updates", height=400)
+    return framed(figure, f"{arm.name}: predicted updates", note, "Predicted updates", "Observed updates", 400)
 
 
 # Of more arms the cells of their agreement have no room for intervals.
@@ -189,25 +188,24 @@ def change_histogram(change: ParameterChange) -> go.Figure:
         change: What the experiment shows.
     """
     figure = go.Figure()
-    for at, arm in enumerate(change.arms):
+    for arm, style in styles(change.arms).items():
         bins = change.distribution[change.distribution["arm"] == arm]
         edges = np.append(bins["low"], bins["high"].iloc[-1:])
-        figure.add_trace(
-            go.Scatter(
-                x=np.repeat(edges, 2),
-                y=[0, *np.repeat(bins["composites"], 2), 0],
-                name=labelled(arm),
-                mode="lines",
-                fill="tozeroy",
-                line={"color": COLOURS[at % len(COLOURS)], "dash": DASHES[at % len(DASHES)], "width": 2},
-                opacity=0.8,
-                hovertemplate=f"<b>{labelled(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites<extra></extra>",
-                showlegend=True,
-            )
+        outline = line(
+            np.repeat(edges, 2),
+            [0, *np.repeat(bins["composites"], 2), 0],
+            style.colour,
+            f"<b>{labelled(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites",
+            dash=style.dash,
+            width=2,
+            name=labelled(arm),
+            opacity=0.8,
+            showlegend=True,
         )
-    figure.update_yaxes(title="Composites", rangemode="tozero")
+        figure.add_trace(outline.update(fill="tozeroy"))
+    figure.update_yaxes(rangemode="tozero")
     x = "Mean absolute change of a parameter"
-    return framed(figure, "How far do the weights move?", "over all parameters", x)
+    return framed(figure, "How far do the weights move?", "over all parameters", x, "Composites")
 
 
 def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.Figure:
@@ -220,10 +218,9 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
         predictor: One of `parameter_change.PREDICTORS`.
     """
     figure = go.Figure()
-    for at, arm in enumerate(change.arms):
+    for arm, style in styles(change.arms).items():
         composites = change.composites[change.composites["arm"] == arm]
-        colour, symbol = COLOURS[at % len(COLOURS)], SYMBOLS[at % len(SYMBOLS)]
-        symbols = np.where(composites["censored"], f"{symbol}-open", symbol)
+        symbols = np.where(composites["censored"], f"{style.symbol}-open", style.symbol)
         figure.add_trace(
             marks(
                 composites,
@@ -233,43 +230,35 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
                 f"<b>{labelled(arm)}</b>, composite %{{customdata[0]}}<br>{PREDICTORS[predictor]} %{{x:.4g}}<br>"
                 "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens",
                 name=labelled(arm),
-                marker={"color": colour, "symbol": symbols, "size": 8, "opacity": 0.75},
+                marker={"color": style.colour, "symbol": symbols, "size": 8, "opacity": 0.75},
                 showlegend=True,
             )
         )
-    figure.update_yaxes(title="Mean absolute change of a parameter")
     note = "a composite a point; open: not forgotten within the cap"
     heading = f"Parameter change and {PREDICTORS[predictor][0].lower()}{PREDICTORS[predictor][1:]}"
-    return framed(figure, heading, note, PREDICTORS[predictor])
+    return framed(figure, heading, note, PREDICTORS[predictor], "Mean absolute change of a parameter")
 
 
-def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
+def selection_strip(selection: Selection, metric: str, size: str) -> go.Figure:
     """Return a metric of every selection by method, random beside balanced; a line joins a selection's methods.
 
     Lines that cross are selections that order the methods differently. The customdata of a point begins with the
     selection.
 
     Args:
-        found: What the experiment shows.
+        selection: What the experiment shows.
         metric: One of `Selection.metrics`.
         size: single or group.
     """
-    runs = found.runs[found.runs["size"] == size].dropna(subset=[metric])
-    arms = list(dict.fromkeys(runs["arm"]))
-    figure = make_subplots(
-        rows=1,
-        cols=2,
-        shared_yaxes=True,
-        column_titles=["Random", "Balanced by difficulty"],
-        horizontal_spacing=0.12,
-    )
+    runs = selection.runs[selection.runs["size"] == size].dropna(subset=[metric])
+    arms, titles = list(dict.fromkeys(runs["arm"])), ["Random", "Balanced by difficulty"]
+    figure = make_subplots(rows=1, cols=2, shared_yaxes=True, column_titles=titles, horizontal_spacing=0.12)
     figure.update_annotations(font_size=13)
-    for column, (scheme, colour, symbol) in enumerate(
-        ((RANDOM, BLUE, "circle"), (BALANCED, ORANGE, "diamond")), 1
-    ):
+    schemes = ((RANDOM, BLUE, "circle"), (BALANCED, ORANGE, "diamond"))
+    for column, (scheme, colour, symbol) in enumerate(schemes, 1):
         for number, rows in runs[runs["scheme"] == scheme].groupby("selection"):
-            line = _selection_line(rows.set_index("arm").reindex(arms), metric, number, colour, symbol)
-            figure.add_trace(line, row=1, col=column)
+            by_arm = rows.set_index("arm").reindex(arms)
+            figure.add_trace(_selection_line(by_arm, metric, number, colour, symbol), row=1, col=column)
     figure.update_xaxes(categoryorder="array", categoryarray=[_two_lines(arm) for arm in arms], showgrid=False)
     figure.update_yaxes(title=METRICS[metric], row=1, col=1)
     note = "a line a selection; crossing lines: the order flips; open: not forgotten within the cap"
@@ -279,66 +268,76 @@ def selection_strip(found: Selection, metric: str, size: str) -> go.Figure:
     return drawn.update_layout(margin_t=drawn.layout.margin.t + 26)
 
 
-def sigma_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
+def sigma_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> go.Figure:
     """Return the median of MRD/σ² against σ, quartiles as bars, the quadratic regime as a band, floors as lines.
 
     A floor is what rounding alone gives, divided by σ² as MRD is: where the curve lies on it, it is rounding.
 
     Args:
-        found: What the experiment shows.
+        sensitivity: What the experiment shows.
         normalisation: mean or sum.
     """
     figure, bands = go.Figure(), list[str]()
-    sigmas = found.sigmas[found.sigmas["normalisation"] == normalisation]
-    for at, dtype in enumerate(dict.fromkeys(sigmas["dtype"])):
+    sigmas, floors = (
+        frame[frame["normalisation"] == normalisation] for frame in (sensitivity.sigmas, sensitivity.floors)
+    )
+    for at, dtype in enumerate(map(str, dict.fromkeys(sigmas["dtype"]))):
         rows = sigmas[sigmas["dtype"] == dtype]
-        figure.add_trace(_ratio_line(rows, str(dtype), at))
-        floor = found.floors[
-            (found.floors["dtype"] == dtype)
-            & (found.floors["normalisation"] == normalisation)
-            & (found.floors["floor"] > 0)
-        ]
-        if len(floor):
-            figure.add_trace(_floor_line(rows["sigma"], float(floor["floor"].iloc[0]), str(dtype), at))
-        regime = found.regimes[str(dtype), normalisation]
+        figure.add_trace(_ratio_line(rows, dtype, at))
+        for floor in floors.loc[(floors["dtype"] == dtype) & (floors["floor"] > 0), "floor"]:
+            hover = f"{dtype}: rounding alone gives MRD {floor:.2g}"
+            rounding = line(rows["sigma"], floor / rows["sigma"] ** 2, COLOURS[at], hover, dash="dash", width=1.5)
+            figure.add_trace(rounding.update(name=f"{dtype}, rounding alone", showlegend=True))
+        regime = sensitivity.regimes[dtype, normalisation]
         if np.isfinite(regime.low):
             figure.add_vrect(x0=regime.low, x1=regime.high, fillcolor=BAND, line_width=0, layer="below")
-            bands.append(str(dtype))
-    figure.update_xaxes(type="log", dtick=1)
-    figure.update_yaxes(title=f"MRD / σ² ({normalisation} over tokens)", type="log", **_decades(sigmas))
+            bands.append(dtype)
+    figure.update_xaxes(type="log", dtick=1).update_yaxes(_decades(sigmas), type="log")
     regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
     note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
-    return framed(figure, "MRD against σ", note, "σ of the noise", height=TWO_PANELS)
+    y = f"MRD / σ² ({normalisation} over tokens)"
+    return framed(figure, "MRD against σ", note, "σ of the noise", y, TWO_PANELS)
 
 
-def evaluations_curve(found: Sensitivity, normalisation: str = "mean") -> go.Figure:
+def evaluations_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> go.Figure:
     """Return reliability of the ranking and median relative standard error against K, plain and antithetic.
 
     Args:
-        found: What the experiment shows.
+        sensitivity: What the experiment shows.
         normalisation: mean or sum.
     """
     figure = panels("Reliability", "Median SE / MRD", "Forward evaluations K")
-    evaluations = found.evaluations[found.evaluations["normalisation"] == normalisation]
-    for at, mode in enumerate(dict.fromkeys(evaluations["mode"])):
+    evaluations = sensitivity.evaluations[sensitivity.evaluations["normalisation"] == normalisation]
+    for at, mode in enumerate(map(str, dict.fromkeys(evaluations["mode"]))):
         rows = evaluations[evaluations["mode"] == mode]
-        figure.add_trace(_evaluation_line(rows, "reliability", str(mode), at, legend=True), row=1, col=1)
-        figure.add_trace(_evaluation_line(rows, "relative_se", str(mode), at, legend=False), row=2, col=1)
+        for row, column, form in ((1, "reliability", ".3f"), (2, "relative_se", ".1%")):
+            curve = line(
+                rows["evaluations"],
+                rows[column],
+                COLOURS[at],
+                f"<b>{mode}</b>, K = %{{x}}<br>{column.replace('_', ' ')} %{{y:{form}}}",
+                dash=DASHES[at],
+                mode="lines+markers",
+                marker={"symbol": SYMBOLS[at], "size": 8},
+                name=mode,
+                showlegend=row == 1,
+            )
+            figure.add_trace(curve.update(legendgroup=mode), row=row, col=1)
     figure.add_hline(y=ENOUGH, line={"color": GREY, "dash": "dot"}, row=1, col=1)
     figure.update_yaxes(type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
     return framed(figure, "How many evaluations?", note, height=TWO_PANELS)
 
 
-def theorem_scatter(found: Theorem) -> go.Figure:
+def theorem_scatter(theorem: Theorem) -> go.Figure:
     """Return MRD/σ² against half the trace with both standard errors, and the line of identity.
 
     The customdata of a point begins with its sample_id.
 
     Args:
-        found: What the experiment shows.
+        theorem: What the experiment shows.
     """
-    samples = found.samples
+    samples = theorem.samples
     errors = {"type": "data", "thickness": 1, "width": 0, "color": GREY}
     figure = go.Figure(identity(samples["half_trace"], samples["mrd"]))
     figure.add_trace(
@@ -355,11 +354,11 @@ def theorem_scatter(found: Theorem) -> go.Figure:
             showlegend=False,
         )
     )
-    line = found.slope.through_origin
-    note = f"{with_ends(line, 'slope', digits=3)}; " if np.isfinite(line.low) else ""
-    figure.update_yaxes(title="MRD / σ² (sum over tokens)", rangemode="tozero")
-    x = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|"
-    return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, height=400)
+    slope = theorem.slope.through_origin
+    note = f"{with_ends(slope, 'slope', digits=3)}; " if np.isfinite(slope.low) else ""
+    figure.update_yaxes(rangemode="tozero")
+    x, y = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|", "MRD / σ² (sum over tokens)"
+    return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, y, 400)
 
 
 def _samples(rows: pd.DataFrame, measure: str, name: str, updates: str) -> go.Scatter:
@@ -395,75 +394,44 @@ def _league_marks(rows: pd.DataFrame, label: str, colour: str, symbol: str) -> g
 
 
 def _selection_line(rows: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
-    censored = rows["censored"].eq(True)
-    return go.Scatter(
-        x=[_two_lines(str(arm)) for arm in rows.index],
-        y=rows[metric],
+    return line(
+        [_two_lines(str(arm)) for arm in rows.index],
+        rows[metric],
+        colour,
+        f"<b>%{{x}}</b>, selection %{{customdata[0]}}<br>{METRICS[metric]} %{{y:.4g}}<br>"
+        "mean MRD %{customdata[1]:.4g}",
+        width=1,
         mode="lines+markers",
-        line={"color": colour, "width": 1},
-        marker={"size": 9, "symbol": np.where(censored, f"{symbol}-open", symbol)},
+        marker={"size": 9, "symbol": np.where(rows["censored"].eq(True), f"{symbol}-open", symbol)},
         opacity=0.8,
         customdata=[[number, mrd] for mrd in rows["mean_mrd"]],
-        hovertemplate=(
-            f"<b>%{{x}}</b>, selection %{{customdata[0]}}<br>{METRICS[metric]} %{{y:.4g}}<br>"
-            "mean MRD %{customdata[1]:.4g}<extra></extra>"
-        ),
         showlegend=False,
     )
 
 
 def _decades(rows: pd.DataFrame) -> dict[str, Any]:
     """Return range and ticks of the axis of MRD/σ²: it holds what was measured, no floors far below."""
-    known = rows[["ratio_q1", "ratio", "ratio_q3"]].to_numpy(np.float64)
-    known = np.log10(known[known > 0])
-    if not known.size:
+    ratios = rows[["ratio_q1", "ratio", "ratio_q3"]].to_numpy(np.float64)
+    decades = np.log10(ratios[ratios > 0])
+    if not decades.size:
         return {"dtick": 1}
-    low, high = float(known.min()) - 0.5, float(known.max()) + 0.5
+    low, high = float(decades.min()) - 0.5, float(decades.max()) + 0.5
     return {"range": [low, high], "dtick": 1 if high - low <= MANY_DECADES else 2}
 
 
 def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
-    return go.Scatter(
-        x=rows["sigma"],
-        y=rows["ratio"].where(rows["ratio"] > 0),
+    return line(
+        rows["sigma"],
+        rows["ratio"].where(rows["ratio"] > 0),
+        COLOURS[at],
+        f"<b>{dtype}</b>, σ %{{x:.1e}}<br>MRD/σ² %{{y:.4g}}, MRD %{{customdata[0]:.3g}}<br>"
+        "ρ with the reference %{customdata[1]:.2f}<br>median SE / MRD %{customdata[2]:.1%}",
         name=dtype,
         mode="lines+markers",
-        line={"color": COLOURS[at], "width": 2.5},
         marker={"symbol": SYMBOLS[at], "size": 8},
         error_y=error_bars(rows["ratio"], rows["ratio_q1"], rows["ratio_q3"], COLOURS[at]),
         customdata=rows[["mrd", "rho", "relative_se"]].to_numpy(object),
-        hovertemplate=(
-            f"<b>{dtype}</b>, σ %{{x:.1e}}<br>MRD/σ² %{{y:.4g}}, MRD %{{customdata[0]:.3g}}<br>"
-            "ρ with the reference %{customdata[1]:.2f}<br>median SE / MRD %{customdata[2]:.1%}<extra></extra>"
-        ),
         showlegend=True,
-    )
-
-
-def _floor_line(sigmas: pd.Series[float], floor: float, dtype: str, at: int) -> go.Scatter:
-    return go.Scatter(
-        x=sigmas,
-        y=floor / sigmas**2,
-        name=f"{dtype}, rounding alone",
-        mode="lines",
-        line={"color": COLOURS[at], "dash": "dash", "width": 1.5},
-        hovertemplate=f"{dtype}: rounding alone gives MRD {floor:.2g}<extra></extra>",
-        showlegend=True,
-    )
-
-
-def _evaluation_line(rows: pd.DataFrame, column: str, mode: str, at: int, *, legend: bool) -> go.Scatter:
-    form = "%{y:.1%}" if column == "relative_se" else "%{y:.3f}"
-    return go.Scatter(
-        x=rows["evaluations"],
-        y=rows[column],
-        name=mode,
-        legendgroup=mode,
-        mode="lines+markers",
-        line={"color": COLOURS[at], "dash": DASHES[at], "width": 2.5},
-        marker={"symbol": SYMBOLS[at], "size": 8},
-        hovertemplate=f"<b>{mode}</b>, K = %{{x}}<br>{column.replace('_', ' ')} {form}<extra></extra>",
-        showlegend=legend,
     )
 
 

@@ -153,6 +153,22 @@ def marks(
     )
 
 
+def line(x: Any, y: Any, colour: str, hover: str = "", *, dash: str | None = None, **look: Any) -> go.Scatter:
+    """Return a line through points.
+
+    Args:
+        x: Of the points.
+        y: Of the points; None is a gap.
+        colour: Of the line.
+        hover: Of a point, in plotly's template; without one the line is silent.
+        dash: Its pattern.
+        look: What else the trace is; `width` is that of the line.
+    """
+    hovering = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    stroke = {"color": colour, "dash": dash, "width": look.pop("width", 2.5)}
+    return go.Scatter(x=x, y=y, line=stroke, **({"mode": "lines"} | hovering | look))
+
+
 def points_of(total: int) -> Any:
     """Return the kind of trace that so many points of a figure are drawn as."""
     return go.Scatter if total <= MOST_VECTOR_POINTS else go.Scattergl
@@ -167,7 +183,7 @@ def ring(x: pd.Series[float], y: pd.Series[float], kind: Any = go.Scatter, colou
 def identity(*values: Iterable[float]) -> go.Scatter:
     """Return the line from 0 to the greatest of the values on which both axes are equal."""
     ends = [0.0, float(np.nanmax([0.0, *(value for each in values for value in each)]))]
-    return go.Scatter(x=ends, y=ends, mode="lines", line=DOTTED, hoverinfo="skip", showlegend=False)
+    return line(ends, ends, GREY, dash="dot", width=1, showlegend=False)
 
 
 def framed(
@@ -193,8 +209,8 @@ def framed(
         fewest_entries: The legend is left out below so many.
         revision: Where it stays the same, the browser keeps what the reader has zoomed and hidden.
     """
-    figure.update_xaxes(automargin=True, exponentformat="power", **({"title": x} if x else {}))
-    figure.update_yaxes(automargin=True, exponentformat="power", **({"title": y} if y else {}))
+    for update, title in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
+        update({"title": title} if title else {}, automargin=True, exponentformat="power")
     entries = [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
     legend, rows = _legend_below(entries) if len(entries) >= fewest_entries else ({}, 0)
     height += max(rows - 1, 0) * LEGEND_ROW

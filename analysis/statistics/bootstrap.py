@@ -53,6 +53,10 @@ class Estimate(NamedTuple):
         """Whether the interval exists and 0 lies outside."""
         return self.low > 0 or self.high < 0
 
+    def columns(self, value: str, prefix: str = "") -> dict[str, float]:
+        """Return the value and the ends of its interval as a table has them: `value`, PREFIXlow, PREFIXhigh."""
+        return {value: self.value, f"{prefix}low": self.low, f"{prefix}high": self.high}
+
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
 
@@ -72,29 +76,16 @@ def in_chunks(rows: int, width: int) -> Iterator[slice]:
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-def all_but_one(n: int) -> Iterator[FloatArray]:
-    """Yield the counts of the jackknife, shape (chunk, n)."""
-    for rows in in_chunks(n, n):
-        places = np.arange(rows.start, rows.stop)
-        counts = np.ones((places.size, n))
-        counts[np.arange(places.size), places] = 0
-        yield counts
-
-
 def picked(counts: FloatArray) -> npt.NDArray[np.intp]:
     """Return the cases that were drawn, each as often as it was, shape (B, n) as the counts."""
     rows, n = counts.shape
     return np.repeat(np.tile(np.arange(n), rows), counts.astype(np.intp).ravel()).reshape(rows, n)
 
 
-def over_replicates(statistic: Statistic, counts: FloatArray) -> FloatArray:
-    """Return a statistic of counts, shape (B, n), chunk by chunk."""
-    return np.concatenate([statistic(counts[rows]) for rows in in_chunks(*counts.shape)])
-
-
 def left_out(statistic: Statistic, n: int) -> FloatArray:
     """Return the jackknife values of a statistic of n samples, shape (n,)."""
-    return np.concatenate([statistic(counts) for counts in all_but_one(n)])
+    chunks = (1 - np.eye(rows.stop - rows.start, n, rows.start) for rows in in_chunks(n, n))
+    return np.concatenate([statistic(counts) for counts in chunks])
 
 
 def estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censored: int = 0) -> Estimate:
@@ -102,7 +93,8 @@ def estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censore
     value = float(statistic(np.ones((1, n)))[0]) if n >= LEAST_SAMPLES else np.nan
     if not np.isfinite(value):
         return UNDEFINED._replace(n=n, n_censored=n_censored)
-    drawn = over_replicates(statistic, resamples(n, replicates, seed))
+    counts = resamples(n, replicates, seed)
+    drawn = np.concatenate([statistic(counts[rows]) for rows in in_chunks(replicates, n)])
     return Estimate(value, *bca_limits(value, drawn, left_out(statistic, n)), n, n_censored)
 
 

@@ -31,14 +31,8 @@ Outcome = Literal[
     "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
 ]
 
-# |ρ| in words: Cohen's (1988) limits, and one more above them.
-SIZES = ((0.1, "negligible"), (0.3, "weak"), (0.5, "moderate"), (0.7, "strong"), (np.inf, "very strong"))
-
-_SPREAD_COLUMNS = ("sd_low", "sd_high", "least", "greatest")
-_FLIP_COLUMNS = (
-    *("first", "second", "n", "first_wins", "second_wins", "ties"),
-    *("flips", "share", "low", "high"),
-)
+_SPREAD_COLUMNS = ["method", "n", "mean", "sd", "sd_low", "sd_high", "least", "greatest"]
+_FLIP_COLUMNS = ["first", "second", "n", "first_wins", "second_wins", "ties", "flips", "share", "low", "high"]
 
 
 class Concordance(NamedTuple):
@@ -46,13 +40,6 @@ class Concordance(NamedTuple):
 
     c: Estimate
     somers_d: Estimate
-
-
-class Verdict(NamedTuple):
-    """What an estimate says, in words, and why."""
-
-    outcome: Outcome
-    reason: str
 
 
 class Slope(NamedTuple):
@@ -215,7 +202,14 @@ def gain(
     go the wrong way it is a fault, and `signed` compares ρ itself.
     """
     sample = _complete([x, rival], updates, censored)
-    return sample.estimate(_gain(sample, signed), replicates, seed)
+    rows = np.stack([*sample.variables, sample.outcome])
+
+    def ahead(counts: FloatArray) -> FloatArray:
+        covariance = _rank_covariance(rows, counts)
+        own, other = (_correlation(covariance, at, 2) for at in (0, 1))
+        return own - other if signed else np.abs(own) - np.abs(other)
+
+    return sample.estimate(ahead, replicates, seed)
 
 
 def league(
@@ -249,15 +243,51 @@ def league(
     table = measures.astype(np.float64).assign(**{str(length.name): length.to_numpy(np.float64, na_value=np.nan)})
     rows = []
     for name, column in table.items():
+        x, sign = column.to_numpy(), expected.get(str(name), 0)
         against = np.full(len(table), np.nan) if name == length.name else table[str(length.name)].to_numpy()
-        row = _standing(
-            column.to_numpy(), against, updates, censored, expected.get(str(name), 0), replicates, seed
-        )
-        rows.append({"measure": str(name), **row, "cost": costs.get(str(name), np.nan)})
-    found = pd.DataFrame(rows)
-    found.insert(list(found).index("p") + 1, "p_holm", holm(list(found["p"])))
-    best_first = found["rho"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
-    return found.loc[best_first].reset_index(drop=True)
+        rho = spearman(x, updates, censored, replicates, seed)
+        row = standing(rho, x, against, updates, censored, sign, replicates, seed)
+        rows.append({"measure": str(name)} | row | {"cost": costs.get(str(name), np.nan)})
+    standings = pd.DataFrame(rows)
+    standings.insert(list(standings).index("p") + 1, "p_holm", holm(list(standings["p"])))
+    best_first = standings["rho"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
+    return standings.loc[best_first].reset_index(drop=True)
+
+
+def standing(
+    rho: Estimate,
+    x: FloatArray,
+    length: npt.ArrayLike,
+    updates: npt.ArrayLike,
+    censored: npt.ArrayLike,
+    expected: int,
+    replicates: int = REPLICATES,
+    seed: int = SEED,
+) -> dict[str, object]:
+    """Return the row of `league` of a measure that has this ρ, but its name, its cost, and its p_holm.
+
+    Arguments else as for `league`: the measure, its rival, the outcome, and the sign that is expected of ρ.
+    """
+    # The two-sided p of Spearman's ρ by Student's t, as scipy has it.
+    rest = (1 - rho.value) * (1 + rho.value)
+    perfect = np.inf if np.isfinite(rho.value) else np.nan
+    t = abs(rho.value) * np.sqrt((rho.n - 2) / rest) if rest > 0 else perfect
+    held = partial(x, updates, censored, [length], replicates, seed)
+    somers = concordance(x, updates, censored, replicates, seed).somers_d
+    ahead = gain(x, length, updates, censored, replicates, seed)
+    return {
+        **rho.columns("rho"),
+        "n": rho.n,
+        "n_censored": rho.n_censored,
+        "excludes_zero": rho.excludes_zero,
+        "expected": expected,
+        "verdict": verdict(rho, expected),
+        "p": float(2 * special.stdtr(rho.n - 2, -t)),
+        **held.columns("partial", "partial_"),
+        **somers.columns("somers_d", "somers_"),
+        **ahead.columns("gain", "gain_"),
+        "beats_length": ahead.low > 0,
+    }
 
 
 def agreement(
@@ -278,10 +308,16 @@ def agreement(
     rows = []
     for first, second in combinations(outcomes.columns, 2):
         both = outcomes[[first, second]].dropna().to_numpy().T
-        found = estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
-        rows.append((first, second, found.value, found.low, found.high, found.n, found.n_censored))
+        rho = estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
+        rows.append((first, second, *rho))
     complete = outcomes.dropna().to_numpy().T
-    w = estimate(_kendalls_w(complete), complete.shape[1], replicates, seed, _count_censored(complete))
+
+    def kendalls_w(counts: FloatArray) -> FloatArray:
+        # The squares of the rank sums over m times those of all ranks.
+        covariance = _rank_covariance(complete, counts)
+        return ratio(covariance.sum(axis=(1, 2)), len(complete) * np.trace(covariance, axis1=1, axis2=2))
+
+    w = estimate(kendalls_w, complete.shape[1], replicates, seed, _count_censored(complete))
     columns = ["first", "second", "rho", "low", "high", "n", "n_censored"]
     return Agreement(pd.DataFrame(rows, columns=columns), w)
 
@@ -320,12 +356,23 @@ def flips(values: pd.DataFrame) -> Flips:
     Args:
         values: A row per selection, a column per method; NaN where a run is missing.
     """
-    spread = [_spread(str(name), column.dropna().to_numpy(np.float64)) for name, column in values.items()]
-    pairs = [
-        _flip(str(first), str(second), (values[first] - values[second]).dropna().to_numpy(np.float64))
-        for first, second in combinations(values.columns, 2)
-    ]
-    return Flips(pd.DataFrame(spread), pd.DataFrame(pairs, columns=pd.Index(_FLIP_COLUMNS)))
+    spread, pairs = [], []
+    for name, column in values.items():
+        each = column.dropna().to_numpy(np.float64)
+        n, sd = each.size, each.std(ddof=1) if each.size > 1 else np.nan
+        low, high = sd * np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
+        mean, least, greatest = (each.mean(), each.min(), each.max()) if n else (np.nan,) * 3
+        spread.append((str(name), n, mean, sd, low, high, least, greatest))
+    for first, second in combinations(values.columns, 2):
+        difference = (values[first] - values[second]).dropna()
+        wins, losses, n = int((difference > 0).sum()), int((difference < 0).sum()), difference.size
+        # A tie is no flip.
+        flipped, share, low, high = min(wins, losses), np.nan, np.nan, np.nan
+        if n:
+            share, (low, high) = flipped / n, stats.binomtest(flipped, n).proportion_ci(method="exact")
+        row = (str(first), str(second), n, wins, losses, n - wins - losses, flipped)
+        pairs.append((*row, share, low, min(high, 0.5)))
+    return Flips(pd.DataFrame(spread, columns=_SPREAD_COLUMNS), pd.DataFrame(pairs, columns=_FLIP_COLUMNS))
 
 
 def balance(random: Flips, balanced: Flips) -> Balance:
@@ -346,41 +393,35 @@ def balance(random: Flips, balanced: Flips) -> Balance:
     )
 
 
-def verdict(estimate: Estimate, expected_sign: int = 0) -> Verdict:
+def verdict(estimate: Estimate, expected_sign: int = 0) -> Outcome:
     """Say in words what a correlation with updates shows.
 
-    It predicts where the interval excludes 0, and then as expected or the opposite by its sign. |ρ| is called
-    negligible below 0.1, weak below 0.3, moderate below 0.5, strong below 0.7, very strong from there on.
+    It predicts where the interval excludes 0, and then as expected or the opposite by its sign.
 
     Args:
         estimate: A correlation.
         expected_sign: 1 or −1; 0 where no direction is expected.
     """
     if not np.isfinite(estimate.low):
-        return Verdict("not measured", f"no interval from {_samples(estimate)}")
+        return "not measured"
     if not estimate.excludes_zero:
-        return Verdict("cannot tell", f"{in_figures(estimate)}; the interval includes 0")
-    reason = f"{size_in_words(estimate.value)}: {in_figures(estimate)}; the interval excludes 0"
+        return "cannot tell"
     if not expected_sign:
-        return Verdict("predicts updates", reason)
+        return "predicts updates"
     as_expected = np.sign(estimate.value) == np.sign(expected_sign)
-    return Verdict("predicts updates as expected" if as_expected else "predicts the opposite", reason)
+    return "predicts updates as expected" if as_expected else "predicts the opposite"
 
 
 def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
     """Return a value with its interval and how many samples it is from."""
-    return f"{with_ends(estimate, symbol, digits)}, {_samples(estimate)}"
+    censored = f", {estimate.n_censored} of them censored" if estimate.n_censored else ""
+    return f"{with_ends(estimate, symbol, digits)}, n = {estimate.n}{censored}"
 
 
 def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
     """Return a value with its interval."""
     value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
     return f"{symbol} = {value} [{low}, {high}]".replace("-", "−")
-
-
-def size_in_words(rho: float) -> str:
-    """Return what |ρ| is called."""
-    return next(word for limit, word in SIZES if abs(rho) < limit)
 
 
 def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Slope:
@@ -430,24 +471,16 @@ def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float
     scores = np.asarray(mrd, dtype=np.float64)[order].reshape(len(scales), -1)
     ratios = scores / scales[:, None] ** 2
     ratios = ratios[:, np.isfinite(ratios).any(axis=0)]
-    stretches = [
-        (scales[last] / scales[first], first, last)
-        for first, last in combinations(range(len(scales)), 2)
-        if _is_constant(ratios[first : last + 1], tolerance)
-    ]
+    stretches = []
+    for first, last in combinations(range(len(scales)), 2):
+        least, most = (extreme(ratios[first : last + 1], axis=0) for extreme in (np.min, np.max))
+        if np.mean((least > 0) & (most <= least * (1 + tolerance))) >= 0.5:
+            stretches.append((scales[last] / scales[first], first, last))
     _, first, last = max(stretches, default=(0.0, len(scales), -1))
     inside = (np.arange(len(scales)) >= first) & (np.arange(len(scales)) <= last)
     low, high = (scales[first], scales[last]) if inside.any() else (np.nan, np.nan)
-    table = pd.DataFrame({"sigma": scales, "ratio": _medians(ratios), "inside": inside})
+    table = pd.DataFrame({"sigma": scales, "ratio": pd.DataFrame(ratios).median(axis=1), "inside": inside})
     return Regime(float(low), float(high), table)
-
-
-def _medians(rows: FloatArray) -> FloatArray:
-    """Return the median of what is defined in each row, NaN where nothing is."""
-    defined = np.isfinite(rows).any(axis=1)
-    medians = np.full(len(rows), np.nan)
-    medians[defined] = np.nanmedian(rows[defined], axis=1)
-    return medians
 
 
 def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censored: npt.ArrayLike) -> _Sample:
@@ -468,21 +501,20 @@ def _count_censored(outcomes: FloatArray) -> int:
     return int(np.isinf(outcomes).any(axis=0).sum())
 
 
-def _ranks(values: FloatArray, counts: FloatArray) -> FloatArray:
-    """Return the mid-ranks of samples drawn so many times, less their mean, shape (B, n) as the counts."""
-    order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], values[order][1:] != values[order][:-1]]))
-    tied = np.add.reduceat(counts[:, order], starts, axis=1)
-    middle = np.cumsum(tied, axis=1) - tied / 2 - counts.sum(axis=1, keepdims=True) / 2
-    group = np.empty(values.size, dtype=np.intp)
-    group[order] = np.repeat(np.arange(starts.size), np.diff([*starts, values.size]))
-    ranks: FloatArray = middle[:, group]
-    return ranks
-
-
 def _rank_covariance(rows: FloatArray, counts: FloatArray) -> FloatArray:
-    """Return the products of the ranks of k variables, shape (B, k, k), for variables of shape (k, n)."""
-    ranks = np.stack([_ranks(values, counts) for values in rows], axis=1)
+    """Return the products of the ranks of k variables, shape (B, k, k), for variables of shape (k, n).
+
+    Ranks are the mid-ranks of samples drawn so many times, less their mean.
+    """
+    ranks = np.empty((len(counts), *rows.shape))
+    for at, values in enumerate(rows):
+        order = np.argsort(values, kind="stable")
+        starts = np.flatnonzero(np.concatenate([[True], values[order][1:] != values[order][:-1]]))
+        tied = np.add.reduceat(counts[:, order], starts, axis=1)
+        middle = np.cumsum(tied, axis=1) - tied / 2 - counts.sum(axis=1, keepdims=True) / 2
+        group = np.empty(values.size, dtype=np.intp)
+        group[order] = np.repeat(np.arange(starts.size), np.diff([*starts, values.size]))
+        ranks[:, at] = middle[:, group]
     products: FloatArray = (ranks * counts[:, None]) @ ranks.swapaxes(1, 2)
     return products
 
@@ -513,18 +545,6 @@ def _partial(sample: _Sample) -> Statistic:
     return statistic
 
 
-def _gain(sample: _Sample, signed: bool) -> Statistic:
-    rows = np.stack([*sample.variables, sample.outcome])
-
-    def statistic(counts: FloatArray) -> FloatArray:
-        covariance = _rank_covariance(rows, counts)
-        own, other = (_correlation(covariance, at, 2) for at in (0, 1))
-        ahead: FloatArray = own - other if signed else np.abs(own) - np.abs(other)
-        return ahead
-
-    return statistic
-
-
 def _somers_d(sample: _Sample) -> Statistic:
     """Return Σ c_i c_j s_ij / Σ c_i c_j over comparable pairs as a function of counts c.
 
@@ -540,77 +560,3 @@ def _somers_d(sample: _Sample) -> Statistic:
         return ratio(above, below)
 
     return statistic
-
-
-def _kendalls_w(rows: FloatArray) -> Statistic:
-    """Return W of m methods, shape (m, n): the squares of the rank sums over m times those of all ranks."""
-
-    def statistic(counts: FloatArray) -> FloatArray:
-        covariance = _rank_covariance(rows, counts)
-        return ratio(covariance.sum(axis=(1, 2)), len(rows) * np.trace(covariance, axis1=1, axis2=2))
-
-    return statistic
-
-
-def _standing(
-    x: FloatArray,
-    length: FloatArray,
-    updates: npt.ArrayLike,
-    censored: npt.ArrayLike,
-    expected: int,
-    replicates: int,
-    seed: int,
-) -> dict[str, object]:
-    """Return a measure's row of the league table but its name, its cost and what depends on other rows."""
-    rho = spearman(x, updates, censored, replicates, seed)
-    held = partial(x, updates, censored, [length], replicates, seed)
-    somers = concordance(x, updates, censored, replicates, seed).somers_d
-    ahead = gain(x, length, updates, censored, replicates, seed)
-    return {
-        **{"rho": rho.value, "low": rho.low, "high": rho.high, "n": rho.n, "n_censored": rho.n_censored},
-        **{"excludes_zero": rho.excludes_zero, "expected": expected, "verdict": verdict(rho, expected).outcome},
-        **{"p": _p_value(rho), "partial": held.value, "partial_low": held.low, "partial_high": held.high},
-        **{"somers_d": somers.value, "somers_low": somers.low, "somers_high": somers.high},
-        **{"gain": ahead.value, "gain_low": ahead.low, "gain_high": ahead.high, "beats_length": ahead.low > 0},
-    }
-
-
-def _p_value(rho: Estimate) -> float:
-    """Return the two-sided p of Spearman's ρ by Student's t, as scipy does."""
-    rest = (1 - rho.value) * (1 + rho.value)
-    t = (
-        abs(rho.value) * np.sqrt((rho.n - 2) / rest)
-        if rest > 0
-        else (np.inf if np.isfinite(rho.value) else np.nan)
-    )
-    return float(2 * special.stdtr(rho.n - 2, -t))
-
-
-def _samples(estimate: Estimate) -> str:
-    censored = f", {estimate.n_censored} of them censored" if estimate.n_censored else ""
-    return f"n = {estimate.n}{censored}"
-
-
-def _spread(method: str, values: FloatArray) -> dict[str, object]:
-    n, sd = values.size, values.std(ddof=1) if values.size > 1 else np.nan
-    limits = np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
-    row = {"method": method, "n": n, "mean": values.mean() if n else np.nan, "sd": sd}
-    extremes = (values.min(), values.max()) if n else (np.nan, np.nan)
-    return row | dict(zip(_SPREAD_COLUMNS, (*(sd * limits), *extremes), strict=True))
-
-
-def _flip(first: str, second: str, differences: FloatArray) -> tuple[str | int | float, ...]:
-    """Return a row of `Flips.pairs`; a tie is no flip."""
-    wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-    n, flipped = differences.size, min(wins, losses)
-    row = (first, second, n, wins, losses, n - wins - losses, flipped)
-    if not n:
-        return (*row, np.nan, np.nan, np.nan)
-    limits = stats.binomtest(flipped, n).proportion_ci(method="exact")
-    return (*row, flipped / n, limits.low, min(limits.high, 0.5))
-
-
-def _is_constant(ratios: FloatArray, tolerance: float) -> bool:
-    """Tell whether positive ratios, shape (S, N), vary by no more than the tolerance for half of the samples."""
-    least, most = ratios.min(axis=0), ratios.max(axis=0)
-    return bool(np.mean((least > 0) & (most <= least * (1 + tolerance))) >= 0.5)

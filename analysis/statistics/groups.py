@@ -217,11 +217,7 @@ def correlations(features: pd.DataFrame) -> pd.DataFrame:
 
 
 def rank_regression(
-    features: pd.DataFrame,
-    length: pd.Series,
-    measured: Measured,
-    replicates: int = REPLICATES,
-    seed: int = SEED,
+    features: pd.DataFrame, length: pd.Series, measured: Measured, replicates: int = REPLICATES, seed: int = SEED
 ) -> RankRegression:
     """Regress the ranks of MRD on the ranks of all features and of length, all standardised.
 
@@ -240,7 +236,12 @@ def rank_regression(
     table = features.drop(columns=str(length.name), errors="ignore").astype(np.float64)
     table.insert(0, str(length.name), length.to_numpy(np.float64, na_value=np.nan))
     table = table[measured.defined]
-    dropped = _sparse(table)
+    # Such a column would cost too many samples.
+    dropped = {
+        str(name): f"defined for {share:.0%} of the samples; {DEFINED_SHARE:.0%} are needed"
+        for name, share in table.notna().mean().items()
+        if share < DEFINED_SHARE
+    }
     table = table.drop(columns=list(dropped))
     complete = table.notna().all(axis=1).to_numpy()
     order = np.argsort(measured.mrd[measured.defined][complete], kind="stable")
@@ -268,44 +269,32 @@ def _compare(
     others = weights if shared_draws else _draw_weights(len(low), replicates, (seed, _OTHER_DRAWS))
     counts = resamples(high.shape[1], replicates, (seed, _SAMPLES))
     other_counts = resamples(low.shape[1], replicates, (seed, _OTHER_SAMPLES))
+    n_high, n_low = high.shape[1], low.shape[1]
     drawn = [
         _group_statistics(
             _resampled(weights[rows] @ high, counts[rows]), _resampled(others[rows] @ low, other_counts[rows])
         )
-        for rows in in_chunks(replicates, high.shape[1] + low.shape[1])
+        for rows in in_chunks(replicates, n_high + n_low)
     ]
-    return _comparison(_mrd(high), _mrd(low), np.concatenate(drawn, axis=1))
-
-
-def _comparison(high: FloatArray, low: FloatArray, replicates: FloatArray) -> GroupComparison:
-    """Put intervals around what was measured, from replicates of shape (7, B)."""
-    n_high, n_low = len(high), len(low)
+    measured = _mrd(high), _mrd(low)
+    point = _group_statistics(measured[0][None], measured[1][None])[:, 0]
     fewer = min(n_high, n_low)
     sizes = (n_high, n_low, n_high, n_low, fewer, fewer, fewer)
     bounds = (_POSITIVE, _POSITIVE, _POSITIVE, _POSITIVE, _ANY, _ANY, _SIGNED)
-    intervals = map(percentile_estimate, _group_statistics(high[None], low[None])[:, 0], replicates, sizes, bounds)
-    return GroupComparison(n_high, n_low, _mann_whitney(high, low), *intervals)
-
-
-def _mann_whitney(high: FloatArray, low: FloatArray) -> float:
-    tested = stats.mannwhitneyu(high, low, alternative="two-sided", axis=None)
-    return float(tested.pvalue)
+    intervals = map(percentile_estimate, point, np.concatenate(drawn, axis=1), sizes, bounds)
+    p = stats.mannwhitneyu(*measured, alternative="two-sided", axis=None).pvalue
+    return GroupComparison(n_high, n_low, float(p), *intervals)
 
 
 def _group_statistics(high: FloatArray, low: FloatArray) -> FloatArray:
     """Return the statistics of `GroupComparison` in its order, shape (7, B), of values of shape (B, n_g)."""
     means = high.mean(axis=1), low.mean(axis=1)
     medians = np.median(high, axis=1), np.median(low, axis=1)
-    return np.stack([*means, *medians, means[0] - means[1], medians[0] - medians[1], _cliffs_delta(high, low)])
-
-
-def _cliffs_delta(high: FloatArray, low: FloatArray) -> FloatArray:
-    """Return Cliff's delta of each row, by way of the rank sum: δ = 2U / (n_high n_low) − 1."""
+    # Cliff's delta by way of the rank sum: δ = 2U / (n_high n_low) − 1.
     n_high, n_low = high.shape[1], low.shape[1]
     rank_sum = stats.rankdata(np.hstack([high, low]), axis=1)[:, :n_high].sum(axis=1)
-    u = rank_sum - n_high * (n_high + 1) / 2
-    delta: FloatArray = 2 * u / (n_high * n_low) - 1
-    return delta
+    delta = 2 * (rank_sum - n_high * (n_high + 1) / 2) / (n_high * n_low) - 1
+    return np.stack([*means, *medians, means[0] - means[1], medians[0] - medians[1], delta])
 
 
 def _in_order(units: FloatArray) -> FloatArray:
@@ -343,15 +332,6 @@ def _standardised_ranks(rows: FloatArray) -> FloatArray:
     spread = np.sqrt((ranks**2).sum(axis=1, keepdims=True) / max(n, 1))
     standardised: FloatArray = np.divide(ranks, spread, out=np.zeros_like(ranks), where=spread > 0)
     return standardised
-
-
-def _sparse(table: pd.DataFrame) -> dict[str, str]:
-    """Name the columns that would cost too many samples."""
-    return {
-        str(name): f"defined for {share:.0%} of the samples; {DEFINED_SHARE:.0%} are needed"
-        for name, share in table.notna().mean().items()
-        if share < DEFINED_SHARE
-    }
 
 
 def _dependent(ranks: dict[str, FloatArray]) -> dict[str, str]:

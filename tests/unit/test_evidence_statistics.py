@@ -14,11 +14,11 @@ from analysis.statistics.censored import (
     concordance,
     flips,
     gain,
+    in_figures,
     league,
     partial,
     quadratic_regime,
     repeatability,
-    size_in_words,
     slope,
     spearman,
     verdict,
@@ -396,17 +396,12 @@ def test_one_selection_has_no_spread() -> None:
     ],
 )
 def test_a_verdict_rests_on_the_interval_and_the_sign(estimate: Estimate, expected: int, outcome: str) -> None:
-    assert verdict(estimate, expected).outcome == outcome
+    assert verdict(estimate, expected) == outcome
 
 
-def test_a_verdict_gives_its_figures() -> None:
-    reason = verdict(Estimate(-0.68, -0.8, -0.5, 60, 4), -1).reason
-    assert reason == "strong: ρ = −0.68 [−0.80, −0.50], n = 60, 4 of them censored; the interval excludes 0"
-
-
-def test_sizes_have_names() -> None:
-    words = [size_in_words(rho) for rho in (0.09, -0.1, 0.3, -0.5, 0.7, -1)]
-    assert words == ["negligible", "weak", "moderate", "strong", "very strong", "very strong"]
+def test_an_estimate_is_told_in_figures() -> None:
+    figures = in_figures(Estimate(-0.68, -0.8, -0.5, 60, 4))
+    assert figures == "ρ = −0.68 [−0.80, −0.50], n = 60, 4 of them censored"
 
 
 # Slope and regime

@@ -22,9 +22,8 @@ from analysis.evidence.measurements import (
     small_n,
     stacked,
 )
-from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from analysis.statistics.censored import in_figures, partial, spearman
-from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.parameter_change import COMPOSITE, ParameterChangeConfig
 
 PAPER = (
@@ -45,19 +44,19 @@ class ParameterChange(Evidence):
     """How far the weights moved, and what goes with it.
 
     Attributes:
+        correlations: A row per arm and predictor: arm, predictor, title, rho, low, high, n, n_censored, partial,
+            partial_low, partial_high (total tokens held).
+        spread: A row per arm: arm, n, n_censored, least, q1, median, q3, greatest, variation (SD / mean).
+        distribution: A row per bin and arm: arm, low, high (of mean_absolute_change), composites.
         composites: A row per composite and arm: arm, composite, samples, joined, updates, censored,
             mean_absolute_change, mean_mrd, mean_nll, total_tokens (means over its samples, each as often as it
             was drawn).
-        distribution: A row per bin and arm: arm, low, high (of mean_absolute_change), composites.
-        spread: A row per arm: arm, n, n_censored, least, q1, median, q3, greatest, variation (SD / mean).
-        correlations: A row per arm and predictor: arm, predictor, title, rho, low, high, n, n_censored, partial,
-            partial_low, partial_high (total tokens held).
     """
 
-    composites: pd.DataFrame
-    distribution: pd.DataFrame
-    spread: pd.DataFrame
     correlations: pd.DataFrame
+    spread: pd.DataFrame
+    distribution: pd.DataFrame
+    composites: pd.DataFrame
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -65,23 +64,13 @@ class ParameterChange(Evidence):
         return tuple(self.spread["arm"])
 
     @property
-    def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every frame by its name."""
-        return {
-            "correlations": self.correlations,
-            "spread": self.spread,
-            "distribution": self.distribution,
-            "composites": self.composites,
-        }
-
-    @property
     def brief(self) -> Mapping[str, pd.DataFrame]:
         """The correlations of the change with what may predict it."""
         correlations = self.correlations
         table = {
             "mean absolute change with": correlations["arm"] + ", " + correlations["title"],
-            "ρ": interval_cells(correlations, "rho", "low", "high"),
-            "tokens held": interval_cells(correlations, "partial", "partial_low", "partial_high"),
+            "ρ": interval_cells(correlations, "rho"),
+            "tokens held": interval_cells(correlations, "partial", "partial_"),
         }
         return {"Over composites": pd.DataFrame(table)} if len(correlations) else {}
 
@@ -89,90 +78,63 @@ class ParameterChange(Evidence):
 def parameter_change(measurements: Measurements) -> ParameterChange:
     """Judge what a parameter-change experiment has measured so far."""
     rows = measurements.part(COMPOSITE)
-    kept = rows[~rows["diverged"] & rows["mean_absolute_change"].notna()]
-    composites = _composites(kept, measurements)
-    by_arm = {str(arm): ours for arm, ours in composites.groupby("arm", sort=False)}
-    correlations = stacked({arm: _correlations(ours) for arm, ours in by_arm.items()}, "arm")
-    spread = pd.DataFrame([_spread(arm, ours) for arm, ours in by_arm.items()], columns=pd.Index(_SPREAD))
-    with_mrd = {arm: _with_mrd(correlations, arm) for arm in by_arm}
+    composites = _composites(rows[~rows["diverged"] & rows["mean_absolute_change"].notna()], measurements)
+    correlations, spreads, bins, with_mrd = {}, [], {}, {}
+    for arm, of_arm in composites.groupby("arm", sort=False):
+        name, change = str(arm), of_arm["mean_absolute_change"].to_numpy(np.float64)
+        correlations[name] = pd.DataFrame([_correlated(of_arm, predictor) for predictor in PREDICTORS])
+        with_mrd[name] = correlations[name][correlations[name]["predictor"] == "mean_mrd"].iloc[0]
+        variation = change.std(ddof=1) / change.mean() if len(change) > 1 and change.mean() > 0 else np.nan
+        quartiles = np.quantile(change, [0, 0.25, 0.5, 0.75, 1])
+        spreads.append((name, len(change), int(of_arm["censored"].sum()), *quartiles, variation))
+        counts, edges = np.histogram(change, bins=BINS)
+        bins[name] = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "composites": counts})
+    spread = pd.DataFrame(spreads, columns=_SPREAD)
     return ParameterChange(
-        verdict=" ".join(_verdict(arm, row) for arm, row in with_mrd.items()) or NOTHING_YET,
+        verdict=" ".join(_verdict(arm, estimate_at(row)) for arm, row in with_mrd.items()) or NOTHING_YET,
         findings=tuple(_findings(spread, with_mrd)),
         caveats=tuple(_caveats(rows, composites, measurements)),
         paper=PAPER,
-        composites=composites,
-        distribution=stacked({arm: _histogram(ours) for arm, ours in by_arm.items()}, "arm"),
+        correlations=stacked(correlations, "arm"),
         spread=spread,
-        correlations=correlations,
+        distribution=stacked(bins, "arm"),
+        composites=composites,
     )
 
 
-_SPREAD = ("arm", "n", "n_censored", "least", "q1", "median", "q3", "greatest", "variation")
+_SPREAD = ["arm", "n", "n_censored", "least", "q1", "median", "q3", "greatest", "variation"]
 
 
 def _composites(rows: pd.DataFrame, measurements: Measurements) -> pd.DataFrame:
     samples = measurements.samples.set_index("sample_id")
-    table = rows[["arm", "composite", "joined", "updates", "mean_absolute_change"]].assign(
-        censored=~rows["forgotten"], samples=[len(ids) for ids in rows["sample_ids"]]
+    members = [samples.reindex(list(ids)) for ids in rows["sample_ids"]]
+    return (
+        rows[["arm", "composite", "joined", "updates", "mean_absolute_change"]]
+        .assign(
+            censored=~rows["forgotten"],
+            samples=[len(ids) for ids in rows["sample_ids"]],
+            mean_mrd=np.array([each[measurements.mrd_column].mean() for each in members], dtype=np.float64),
+            mean_nll=np.array([each["nll"].mean() for each in members], dtype=np.float64),
+            total_tokens=np.array([each[LENGTH].sum() for each in members], dtype=np.float64),
+        )
+        .reset_index(drop=True)
     )
-    drawn = [samples.reindex(list(ids)) for ids in rows["sample_ids"]]
-    return table.assign(
-        mean_mrd=np.array([each[measurements.mrd_column].mean() for each in drawn], dtype=np.float64),
-        mean_nll=np.array([each["nll"].mean() for each in drawn], dtype=np.float64),
-        total_tokens=np.array([each[LENGTH].sum() for each in drawn], dtype=np.float64),
-    ).reset_index(drop=True)
-
-
-def _correlations(composites: pd.DataFrame) -> pd.DataFrame:
-    rows = [_correlated(composites, name) for name in PREDICTORS]
-    return pd.DataFrame(rows)
 
 
 def _correlated(composites: pd.DataFrame, predictor: str) -> dict[str, object]:
     """Return how a predictor goes with the change; of the two it is updates that may be censored."""
-    change, tokens = composites["mean_absolute_change"], composites["total_tokens"]
+    change, x = composites["mean_absolute_change"], composites[predictor]
     outcome = (change, np.zeros(len(change), dtype=bool))
-    x = composites[predictor]
     if predictor == "updates":
         x, outcome = change, (composites["updates"], composites["censored"].to_numpy())
-    rho = spearman(x, *outcome, REPLICATES)
-    held = _undefined(rho.n) if predictor == "total_tokens" else partial(x, *outcome, [tokens], REPLICATES)
-    return {
-        **{"predictor": predictor, "title": PREDICTORS[predictor], "rho": rho.value, "low": rho.low},
-        **{"high": rho.high, "n": rho.n, "n_censored": rho.n_censored},
-        **{"partial": held.value, "partial_low": held.low, "partial_high": held.high},
-    }
+    rho = spearman(x, *outcome)
+    held = UNDEFINED if predictor == "total_tokens" else partial(x, *outcome, [composites["total_tokens"]])
+    row = {"predictor": predictor, "title": PREDICTORS[predictor], **rho.columns("rho")}
+    return row | {"n": rho.n, "n_censored": rho.n_censored} | held.columns("partial", "partial_")
 
 
-def _undefined(n: int) -> Estimate:
-    return Estimate(np.nan, np.nan, np.nan, n)
-
-
-def _histogram(composites: pd.DataFrame) -> pd.DataFrame:
-    counts, edges = np.histogram(composites["mean_absolute_change"], bins=BINS)
-    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "composites": counts})
-
-
-def _spread(arm: str, composites: pd.DataFrame) -> tuple[object, ...]:
-    change: FloatArray = composites["mean_absolute_change"].to_numpy(np.float64)
-    variation = change.std(ddof=1) / change.mean() if len(change) > 1 and change.mean() > 0 else np.nan
-    return (
-        arm,
-        len(change),
-        int(composites["censored"].sum()),
-        *np.quantile(change, [0, 0.25, 0.5, 0.75, 1]),
-        variation,
-    )
-
-
-def _with_mrd(correlations: pd.DataFrame, arm: str) -> pd.Series[float]:
-    """Return how mean MRD goes with the change."""
-    return correlations[(correlations["arm"] == arm) & (correlations["predictor"] == "mean_mrd")].iloc[0]
-
-
-def _verdict(arm: str, with_mrd: pd.Series[float]) -> str:
-    """Say whether the change goes with MRD."""
-    rho = estimate_at(with_mrd)
+def _verdict(arm: str, rho: Estimate) -> str:
+    """Say whether the change goes with mean MRD."""
     if not np.isfinite(rho.low):
         return f"{arm}: it cannot be told whether the change goes with MRD, from n = {rho.n}."
     if not rho.excludes_zero:
@@ -191,7 +153,7 @@ def _findings(spread: pd.DataFrame, with_mrd: Mapping[str, pd.Series[float]]) ->
             f"{arm}: the mean absolute change of a parameter is {row['least']:.3g} to {row['greatest']:.3g} over "
             f"{row['n']} composites{varies}."
         )
-        held = estimate_at(with_mrd[arm], "partial", "partial_low", "partial_high")
+        held = estimate_at(with_mrd[arm], "partial", "partial_")
         if np.isfinite(held.low) and estimate_at(with_mrd[arm]).excludes_zero:
             left = "the relation to MRD remains" if held.excludes_zero else "nothing certain is left of it"
             sentences.append(f"{arm}: with the total tokens held, {left} ({in_figures(held)}).")
@@ -201,13 +163,11 @@ def _findings(spread: pd.DataFrame, with_mrd: Mapping[str, pd.Series[float]]) ->
 def _caveats(rows: pd.DataFrame, composites: pd.DataFrame, measurements: Measurements) -> list[str]:
     assert isinstance(measurements.config, ParameterChangeConfig)
     caveats = shared_caveats(measurements) + noise(measurements) + learning_rates(measurements, rows)
-    for arm, ours in rows.groupby("arm", sort=False):
+    for arm, of_arm in rows.groupby("arm", sort=False):
         kept = composites[composites["arm"] == arm]
-        diverged = int(ours["diverged"].sum())
-        censored = int(kept["censored"].sum())
-        caveats += ended_badly(
-            str(arm), censored, diverged, len(kept), "composites", measurements.config.max_updates
-        )
+        censored, diverged = int(kept["censored"].sum()), int(of_arm["diverged"].sum())
+        cap = measurements.config.max_updates
+        caveats += ended_badly(str(arm), censored, diverged, len(kept), "composites", cap)
         caveats += small_n(len(kept), "composites")
     batches = int((~composites["joined"]).sum())
     if batches:

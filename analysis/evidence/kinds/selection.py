@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,10 @@ SIZES = {"single": "single samples", "group": "groups"}
 RANDOM, BALANCED = "random", "balanced"
 
 _CASE = ("size", "metric", "scheme")
+_RUN_COLUMNS = [
+    *("arm", "scheme", "size", "selection", "samples", "mean_mrd", "updates", "censored"),
+    *("forget_accuracy", "forget_nll", "retain_accuracy", "retain_nll"),
+]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,36 +47,25 @@ class Selection(Evidence):
     """How much the choice moves each method, and how often it changes their order.
 
     Attributes:
+        pairs: A row per size, metric, scheme and two methods: see `analysis.statistics.censored.Flips.pairs`.
+        spread: A row per size, metric, scheme and method: see `Flips.spread`.
+        balanced_pairs: A row per size, metric and two methods: see `Balance.pairs`.
+        balanced_spread: A row per size, metric and method: see `Balance.spread`.
         runs: A row per run: arm, scheme (random or balanced), size (single or group), selection, samples,
             mean_mrd, updates, censored, forget_accuracy, forget_nll, retain_accuracy, retain_nll. Diverged ones
             are left out.
-        spread: A row per size, metric, scheme and method: see `evidence_statistics.Flips.spread`.
-        pairs: A row per size, metric, scheme and two methods: see `evidence_statistics.Flips.pairs`.
-        balanced_spread: A row per size, metric and method: see `evidence_statistics.Balance.spread`.
-        balanced_pairs: A row per size, metric and two methods: see `evidence_statistics.Balance.pairs`.
     """
 
-    runs: pd.DataFrame
-    spread: pd.DataFrame
     pairs: pd.DataFrame
-    balanced_spread: pd.DataFrame
+    spread: pd.DataFrame
     balanced_pairs: pd.DataFrame
+    balanced_spread: pd.DataFrame
+    runs: pd.DataFrame
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """What was measured; retain metrics need a retain set."""
         return tuple(name for name in METRICS if self.runs[name].notna().any())
-
-    @property
-    def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every frame by its name."""
-        return {
-            "pairs": self.pairs,
-            "spread": self.spread,
-            "balanced_pairs": self.balanced_pairs,
-            "balanced_spread": self.balanced_spread,
-            "runs": self.runs,
-        }
 
     @property
     def brief(self) -> Mapping[str, pd.DataFrame]:
@@ -89,7 +83,15 @@ class Selection(Evidence):
 def selection(measurements: Measurements) -> Selection:
     """Judge what a selection experiment has measured so far."""
     rows = measurements.part(SELECTION)
-    runs = _runs(rows[~rows["diverged"]])
+    runs = (
+        rows[~rows["diverged"]]
+        .assign(
+            size=lambda kept: np.where(kept["size"] == 1, "single", "group"),
+            samples=lambda kept: [len(ids) for ids in kept["sample_ids"]],
+            censored=lambda kept: ~kept["forgotten"],
+        )[_RUN_COLUMNS]
+        .reset_index(drop=True)
+    )
     cases = _cases(runs)
     compared = {
         (size, metric): balance(cases[size, metric, RANDOM], cases[size, metric, BALANCED])
@@ -97,47 +99,31 @@ def selection(measurements: Measurements) -> Selection:
         if scheme == RANDOM and (size, metric, BALANCED) in cases
     }
     pairs = _flat({case: flipped.pairs for case, flipped in cases.items()})
-    spread = _flat({case: flipped.spread for case, flipped in cases.items()})
     random = pairs[(pairs["scheme"] == RANDOM) & (pairs["n"] > 0)] if len(pairs) else pairs
     return Selection(
         verdict=_verdict(random) if len(runs) else NOTHING_YET,
         findings=(*_flipping(random), *_balanced(compared)) if len(random) else (),
         caveats=tuple(_caveats(rows, runs, measurements)),
         paper=PAPER,
-        runs=runs,
-        spread=spread,
         pairs=pairs,
-        balanced_spread=_flat({case: each.spread for case, each in compared.items()}),
+        spread=_flat({case: flipped.spread for case, flipped in cases.items()}),
         balanced_pairs=_flat({case: each.pairs for case, each in compared.items()}),
+        balanced_spread=_flat({case: each.spread for case, each in compared.items()}),
+        runs=runs,
     )
-
-
-def _runs(rows: pd.DataFrame) -> pd.DataFrame:
-    table = rows.assign(
-        size=np.where(rows["size"] == 1, "single", "group"),
-        samples=[len(ids) for ids in rows["sample_ids"]],
-        censored=~rows["forgotten"],
-    )
-    shown = ("arm", "scheme", "size", "selection", "samples", "mean_mrd", "updates", "censored", "forget_accuracy")
-    return table[[*shown, "forget_nll", "retain_accuracy", "retain_nll"]].reset_index(drop=True)
 
 
 def _cases(runs: pd.DataFrame) -> dict[tuple[str, str, str], Flips]:
     """Return the flips of each size, metric and scheme that were measured."""
     cases = {}
-    for size in SIZES:
-        for metric in METRICS:
-            for scheme in (RANDOM, BALANCED):
-                ours = runs[(runs["size"] == size) & (runs["scheme"] == scheme)].dropna(subset=[metric])
-                if len(ours):
-                    cases[size, metric, scheme] = flips(_by_method(ours, metric))
+    for size, metric, scheme in product(SIZES, METRICS, (RANDOM, BALANCED)):
+        measured = runs[(runs["size"] == size) & (runs["scheme"] == scheme)].dropna(subset=[metric])
+        if len(measured):
+            each = measured.drop_duplicates(["selection", "arm"])
+            wide = each.pivot(index="selection", columns="arm", values=metric)
+            # Methods in the order in which they first appear.
+            cases[size, metric, scheme] = flips(wide[list(dict.fromkeys(measured["arm"]))])
     return cases
-
-
-def _by_method(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a row per selection and a column per method, in the order in which methods first appear."""
-    wide = runs.drop_duplicates(["selection", "arm"]).pivot(index="selection", columns="arm", values=metric)
-    return wide[list(dict.fromkeys(runs["arm"]))]
 
 
 def _flat(frames: Mapping[tuple[str, ...], pd.DataFrame]) -> pd.DataFrame:
@@ -167,16 +153,14 @@ def _verdict(random: pd.DataFrame) -> str:
 def _flipping(random: pd.DataFrame) -> list[str]:
     """Say of each metric and size how often each pair of methods changes its order over random selections."""
     sentences = []
-    for metric, heading in METRICS.items():
-        for size, words in SIZES.items():
-            ours = random[(random["metric"] == metric) & (random["size"] == size)]
-            parts = [
-                f"in {row.flips} of {row.n} selections, {row.share:.0%} [{row.low:.0%}, {row.high:.0%}] "
-                f"({row.first} against {row.second})"
-                for row in ours.itertuples()
-            ]
-            if parts:
-                sentences.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
+    for (metric, heading), (size, words) in product(METRICS.items(), SIZES.items()):
+        parts = [
+            f"in {row.flips} of {row.n} selections, {row.share:.0%} [{row.low:.0%}, {row.high:.0%}] "
+            f"({row.first} against {row.second})"
+            for row in random[(random["metric"] == metric) & (random["size"] == size)].itertuples()
+        ]
+        if parts:
+            sentences.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
     return sentences
 
 
@@ -205,9 +189,9 @@ def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, measurements: Measurements)
     if len(runs):
         count = int(runs.groupby(["size", "scheme"])["selection"].nunique().min())
         caveats.append(f"{count} selections of a kind: shares and spreads of so few have wide intervals.")
-    for arm, ours in rows.groupby("arm", sort=False):
+    for arm, of_arm in rows.groupby("arm", sort=False):
         kept = runs[runs["arm"] == arm]
-        counts = int(kept["censored"].sum()), int(ours["diverged"].sum()), len(kept)
+        counts = int(kept["censored"].sum()), int(of_arm["diverged"].sum()), len(kept)
         caveats += ended_badly(str(arm), *counts, "runs", measurements.config.max_updates)
     if runs["censored"].any():
         caveats.append("Updates of a censored run count as the cap, which makes their spread smaller than it is.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ import pandas as pd
 from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
-from analysis.statistics.bootstrap import REPLICATES, Estimate
 from analysis.statistics.censored import Regime, in_figures, quadratic_regime, spearman
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.sensitivity import DRAWS, FLOOR, MODES, SIGMA, SensitivityConfig
@@ -27,8 +26,6 @@ NORMALISATIONS = tuple(map(str, Normalisation))
 EVALUATIONS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 ENOUGH = 0.9
 NO_SIGMAS = "Over which σ MRD grows as σ² has not been measured."
-
-_PAIR = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,16 +57,6 @@ class Sensitivity(Evidence):
     suffices: pd.DataFrame
 
     @property
-    def tables(self) -> Mapping[str, pd.DataFrame]:
-        """Every frame by its name."""
-        return {
-            "sigmas": self.sigmas,
-            "floors": self.floors,
-            "evaluations": self.evaluations,
-            "suffices": self.suffices,
-        }
-
-    @property
     def brief(self) -> Mapping[str, pd.DataFrame]:
         """MRD/σ² and the agreement of rankings at each σ, of the mean over tokens."""
         sigmas = self.sigmas[self.sigmas["normalisation"] == "mean"]
@@ -78,7 +65,7 @@ class Sensitivity(Evidence):
             "σ": number_cells(sigmas["sigma"], "g"),
             "MRD/σ²": number_cells(sigmas["ratio"], ".3g"),
             "relative SE": number_cells(sigmas["relative_se"], ".1%"),
-            "agreement": interval_cells(sigmas, "rho", "low", "high"),
+            "agreement": interval_cells(sigmas, "rho"),
             "quadratic": sigmas["inside"].map({True: "yes", False: "no"}),
         }
         return {"Mean over tokens": pd.DataFrame(table)} if len(sigmas) else {}
@@ -87,19 +74,16 @@ class Sensitivity(Evidence):
 def sensitivity(measurements: Measurements) -> Sensitivity:
     """Judge what a sensitivity experiment has measured so far."""
     rows = measurements.part(SIGMA)
-    dtypes = sorted(rows["dtype"].dropna().unique(), key=_coarseness)
-    sigma, dtype = _reference(rows, dtypes, measurements)
-    by_case = {(each, norm): _scores(rows, each, norm) for each in dtypes for norm in NORMALISATIONS}
+    dtypes = sorted(rows["dtype"].dropna().unique(), key=_FINEST_FIRST.index)
+    each = rows.drop_duplicates(["dtype", "sigma", "sample_id"])
+    # MRD with a row per σ, ascending, and a column per sample.
+    by_case = {
+        (dtype, norm): each[each["dtype"] == dtype].pivot(index="sigma", columns="sample_id", values=f"mrd_{norm}")
+        for dtype, norm in product(dtypes, NORMALISATIONS)
+    }
     regimes = {case: quadratic_regime(scores.index, scores.to_numpy()) for case, scores in by_case.items()}
-    reference = {norm: by_case[dtype, norm].T[sigma] for norm in NORMALISATIONS if dtypes}
-    sigmas = pd.DataFrame(
-        [
-            _at_sigma(case, float(cast(float, level)), values, rows, reference[case[1]], regimes[case])
-            for case, scores in by_case.items()
-            for level, values in scores.T.items()
-        ],
-        columns=pd.Index(_SIGMA_COLUMNS),
-    )
+    sigma, dtype = _reference(rows, dtypes, measurements)
+    sigmas = _sigmas(rows, by_case, regimes, (sigma, dtype))
     evaluations = _evaluations(measurements.part(DRAWS))
     suffices = _suffices(evaluations)
     findings = [*_on_rankings(sigmas, sigma, dtype), *_on_evaluations(suffices)]
@@ -118,69 +102,56 @@ def sensitivity(measurements: Measurements) -> Sensitivity:
     )
 
 
-_SIGMA_COLUMNS = (
+_FINEST_FIRST = ("float64", "float32", "float16", "bfloat16")
+_SIGMA_COLUMNS = [
     *("dtype", "normalisation", "sigma", "n", "mrd", "ratio", "ratio_q1", "ratio_q3", "relative_se"),
     *("rho", "low", "high", "inside"),
-)
-_EVALUATION_COLUMNS = ("mode", "normalisation", "evaluations", "reliability", "relative_se", "blocks")
-
-
-def _coarseness(dtype: str) -> int:
-    return ("float64", "float32", "float16", "bfloat16").index(dtype)
+]
+_EVALUATION_COLUMNS = ["mode", "normalisation", "evaluations", "reliability", "relative_se", "blocks"]
 
 
 def _reference(rows: pd.DataFrame, dtypes: list[str], measurements: Measurements) -> tuple[float, str]:
     """Return the measured σ that is nearest to that of the scores, or as set, and the finest dtype that has it."""
     if not dtypes:
         return np.nan, ""
-    config = measurements.config
+    config, scored = measurements.config, measurements.scored
     assert isinstance(config, SensitivityConfig)
-    wished = measurements.scored.get("sigma", np.nan) if config.sigma == "auto" else config.sigma
     levels = np.sort(rows.loc[rows["dtype"] == dtypes[0], "sigma"].unique())
-    if not np.isfinite(wished):
-        wished = np.median(levels)
+    measured = scored.sigma if scored else np.median(levels)
+    wished = measured if config.sigma == "auto" else config.sigma
     return float(levels[np.abs(np.log(levels / wished)).argmin()]), dtypes[0]
 
 
-def _scores(rows: pd.DataFrame, dtype: str, normalisation: str) -> pd.DataFrame:
-    """Return MRD with a row per σ, ascending, and a column per sample."""
-    ours = rows[rows["dtype"] == dtype].drop_duplicates(["sigma", "sample_id"])
-    return ours.pivot(index="sigma", columns="sample_id", values=f"mrd_{normalisation}")
-
-
-def _at_sigma(
-    case: tuple[str, str],
-    sigma: float,
-    scores: pd.Series[float],
+def _sigmas(
     rows: pd.DataFrame,
-    reference: pd.Series[float],
-    regime: Regime,
-) -> tuple[object, ...]:
-    dtype, normalisation = case
-    known = scores.dropna()
-    q1, ratio, q3 = np.quantile(known / sigma**2, [0.25, 0.5, 0.75]) if len(known) else (np.nan,) * 3
-    here = rows[(rows["dtype"] == dtype) & (rows["sigma"] == sigma)]
-    error = (
-        here[f"mrd_{normalisation}_se"] / here[f"mrd_{normalisation}"].where(here[f"mrd_{normalisation}"] > 0)
-    ).median()
-    rho = _agreement(scores, reference)
-    inside = bool(regime.low <= sigma <= regime.high)
-    return (*case, sigma, len(known), known.median(), ratio, q1, q3, error, *rho[:3], inside)
-
-
-def _agreement(scores: pd.Series[float], reference: pd.Series[float]) -> Estimate:
-    both = pd.concat([scores.rename("here"), reference.rename("there")], axis=1)
-    return spearman(both["here"], both["there"], np.zeros(len(both), dtype=bool), REPLICATES)
+    by_case: Mapping[tuple[str, str], pd.DataFrame],
+    regimes: Mapping[tuple[str, str], Regime],
+    reference: tuple[float, str],
+) -> pd.DataFrame:
+    """Return what the scores of each case say at each σ, and how they rank the samples beside the reference."""
+    table = []
+    for (dtype, norm), scores in by_case.items():
+        mrd = rows[f"mrd_{norm}"]
+        errors, regime = rows[f"mrd_{norm}_se"] / mrd.where(mrd > 0), regimes[dtype, norm]
+        others = by_case[reference[1], norm].loc[reference[0]].reindex(scores.columns)
+        for sigma, values in zip(map(float, scores.index), scores.to_numpy(), strict=True):
+            defined = values[~np.isnan(values)]
+            q1, ratio, q3 = np.quantile(defined / sigma**2, [0.25, 0.5, 0.75]) if len(defined) else (np.nan,) * 3
+            error = errors[(rows["dtype"] == dtype) & (rows["sigma"] == sigma)].median()
+            rho = spearman(values, others, np.zeros(len(values), dtype=bool))
+            median = np.median(defined) if len(defined) else np.nan
+            inside = bool(regime.low <= sigma <= regime.high)
+            figures = (len(defined), median, ratio, q1, q3, error)
+            table.append((dtype, norm, sigma, *figures, *rho[:3], inside))
+    return pd.DataFrame(table, columns=_SIGMA_COLUMNS)
 
 
 def _floors(rows: pd.DataFrame, sigmas: pd.DataFrame) -> pd.DataFrame:
     table = []
-    for dtype, ours in rows.groupby("dtype", sort=False):
-        for norm in NORMALISATIONS:
-            floor = ours[f"floor_{norm}"].median()
-            levels = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == norm)]
-            above = levels.loc[levels["mrd"] >= 10 * floor, "sigma"]
-            table.append((dtype, norm, floor, above.min() if len(above) else np.nan))
+    for (dtype, of_dtype), norm in product(rows.groupby("dtype", sort=False), NORMALISATIONS):
+        floor = of_dtype[f"floor_{norm}"].median()
+        levels = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == norm)]
+        table.append((dtype, norm, floor, levels.loc[levels["mrd"] >= 10 * floor, "sigma"].min()))
     return pd.DataFrame(table, columns=["dtype", "normalisation", "floor", "least_sigma"])
 
 
@@ -188,47 +159,46 @@ def _evaluations(rows: pd.DataFrame) -> pd.DataFrame:
     """Return reliability and error of the ranking at each number of evaluations."""
     table = []
     for mode in MODES:
-        ours = rows[rows["mode"] == mode].drop_duplicates(["evaluation", "sample_id"])
-        if ours.empty:
+        of_mode = rows[rows["mode"] == mode].drop_duplicates(["evaluation", "sample_id"])
+        if of_mode.empty:
             continue
-        changes = ours.pivot(index="evaluation", columns="sample_id", values="relative").sort_index()
-        tokens = ours.groupby("sample_id")["n_tokens"].first().reindex(changes.columns)
+        changes = of_mode.pivot(index="evaluation", columns="sample_id", values="relative").sort_index()
+        tokens = of_mode.groupby("sample_id")["n_tokens"].first().reindex(changes.columns)
         for norm in NORMALISATIONS:
             per_draw = changes / (tokens.where(tokens > 0) if norm == Normalisation.MEAN else 1.0)
             table += [(mode, norm, *row) for row in _by_evaluations(per_draw.to_numpy(np.float64), mode)]
-    return pd.DataFrame(table, columns=pd.Index(_EVALUATION_COLUMNS))
+    return pd.DataFrame(table, columns=_EVALUATION_COLUMNS)
 
 
 def _by_evaluations(per_draw: FloatArray, mode: Mode) -> list[tuple[int, float, float, int]]:
     """Return (K, reliability, median relative SE, blocks) for relative changes of shape (evaluations, samples)."""
-    total = len(per_draw) - len(per_draw) % _PAIR
+    total = len(per_draw) - len(per_draw) % 2
+    # Independent values: single evaluations, or means over an antithetic pair.
+    units, of_unit = per_draw[:total], 1
+    if mode != "plain":
+        units, of_unit = (per_draw[0:total:2] + per_draw[1:total:2]) / 2, 2
     table = []
     for count in sorted({*(k for k in EVALUATIONS if k < total), total} - {0}):
-        blocks = [_units(per_draw[start : start + count], mode) for start in range(0, total - count + 1, count)]
-        trust = _mean_known([reliability(block) for block in blocks])
-        error = _mean_known([_mean_known(np.nanmedian(relative_se(block)[None], axis=1)) for block in blocks])
+        size = count // of_unit
+        blocks = [units[start : start + size] for start in range(0, len(units) - size + 1, size)]
+        trust = _mean_defined([reliability(block) for block in blocks])
+        error = _mean_defined([_mean_defined(np.nanmedian(relative_se(block)[None], axis=1)) for block in blocks])
         table.append((count, trust, error, len(blocks)))
     return table
 
 
-def _units(per_draw: FloatArray, mode: Mode) -> FloatArray:
-    """Return independent values: single evaluations, or means over a pair."""
-    return per_draw if mode == "plain" else (per_draw[0::2] + per_draw[1::2]) / 2
-
-
-def _mean_known(values: list[float] | FloatArray) -> float:
-    known = np.asarray(values)[np.isfinite(values)]
-    return float(known.mean()) if known.size else np.nan
+def _mean_defined(values: list[float] | FloatArray) -> float:
+    defined = np.asarray(values)[np.isfinite(values)]
+    return float(defined.mean()) if defined.size else np.nan
 
 
 def _suffices(evaluations: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for (mode, norm), ours in evaluations.groupby(["mode", "normalisation"], sort=False):
-        measured = ours.dropna(subset=["reliability"])
-        if len(measured):
-            short = measured.loc[measured["reliability"] < ENOUGH, "evaluations"].max()
-            beyond = measured[~(measured["evaluations"] <= short)]["evaluations"]
-            rows.append((mode, norm, beyond.min() if len(beyond) else np.nan, measured["reliability"].iloc[-1]))
+    measured = evaluations.dropna(subset=["reliability"])
+    for case, ranked in measured.groupby(["mode", "normalisation"], sort=False):
+        short = ranked.loc[ranked["reliability"] < ENOUGH, "evaluations"].max()
+        beyond = ranked.loc[~(ranked["evaluations"] <= short), "evaluations"]
+        rows.append((*case, beyond.min(), ranked["reliability"].iloc[-1]))
     return pd.DataFrame(rows, columns=["mode", "normalisation", "evaluations", "reached"])
 
 
@@ -237,8 +207,8 @@ def _verdict(dtypes: list[str], regimes: Mapping[tuple[str, str], Regime]) -> st
     parts = []
     for dtype in dtypes:
         regime = regimes[dtype, "mean"]
-        known = np.isfinite(regime.low)
-        parts.append(f"{f'from σ = {regime.low:.0e} to {regime.high:.0e}' if known else 'nowhere'} in {dtype}")
+        extent = f"from σ = {regime.low:.0e} to {regime.high:.0e}" if np.isfinite(regime.low) else "nowhere"
+        parts.append(f"{extent} in {dtype}")
     return f"MRD (mean) grows as σ² {' and '.join(parts)}." if parts else ""
 
 
@@ -246,8 +216,8 @@ def _on_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[st
     """Say of each precision at which σ the ranking is most unlike that of the reference."""
     sentences = []
     for dtype in dict.fromkeys(sigmas["dtype"]):
-        ours = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
-        others = ours[(ours["sigma"] != reference) | (ours["dtype"] != finest)].dropna(subset=["rho"])
+        levels = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
+        others = levels[(levels["sigma"] != reference) | (levels["dtype"] != finest)].dropna(subset=["rho"])
         if len(others):
             worst = others.loc[others["rho"].idxmin()]
             sentences.append(
@@ -260,8 +230,8 @@ def _on_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[st
 def _on_evaluations(suffices: pd.DataFrame) -> list[str]:
     """Say for the mean and for the sum how many evaluations a reliable ranking takes."""
     sentences = []
-    for norm, ours in suffices.groupby("normalisation", sort=False):
-        columns = (ours[name] for name in ("mode", "evaluations", "reached"))
+    for norm, of_norm in suffices.groupby("normalisation", sort=False):
+        columns = (of_norm[name] for name in ("mode", "evaluations", "reached"))
         parts = [
             f"K = {enough:.0f} {mode} evaluations"
             if np.isfinite(enough)

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.evidence.brief import number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, shared_caveats, small_n
-from analysis.statistics.bootstrap import REPLICATES, Estimate
+from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import Slope, in_figures, slope, spearman
 from mrd_core.experiments.kinds.theorem import MRD, TRACE, TheoremConfig
 
@@ -61,13 +61,14 @@ class Theorem(Evidence):
 def theorem(measurements: Measurements) -> Theorem:
     """Judge what a theorem experiment has measured so far; a sample counts once it has both estimates."""
     samples = _samples(measurements)
-    fitted = slope(samples["half_trace"], samples["mrd"], REPLICATES)
-    rho = spearman(samples["half_trace"], samples["mrd"], np.zeros(len(samples), dtype=bool), REPLICATES)
+    fitted = slope(samples["half_trace"], samples["mrd"])
+    rho = spearman(samples["half_trace"], samples["mrd"], np.zeros(len(samples), dtype=bool))
+    correlated = f"Rank correlation of MRD/σ² and half the trace over samples: {in_figures(rho)}."
     squares = float((samples["half_trace"] ** 2).sum())
     attenuation = float((samples["half_trace_se"] ** 2).sum()) / squares if squares > 0 else np.nan
     return Theorem(
         verdict=_verdict(fitted.through_origin),
-        findings=_findings(rho),
+        findings=(correlated,) if np.isfinite(rho.low) else (),
         caveats=tuple(_caveats(samples, attenuation, measurements)),
         paper=PAPER,
         samples=samples,
@@ -119,25 +120,17 @@ def _verdict(line: Estimate) -> str:
     return f"MRD/σ² is {side} than half the trace: {figures}; 1 is expected."
 
 
-def _findings(rho: Estimate) -> tuple[str, ...]:
-    if not np.isfinite(rho.low):
-        return ()
-    return (f"Rank correlation of MRD/σ² and half the trace over samples: {in_figures(rho)}.",)
-
-
 def _caveats(samples: pd.DataFrame, attenuation: float, measurements: Measurements) -> list[str]:
     assert isinstance(measurements.config, TheoremConfig)
     caveats = shared_caveats(measurements) + small_n(len(samples), "samples")
     caveats.append("Hessian-vector products are for small models only; nothing is shown for larger ones.")
     if attenuation > 0.01:
         caveats.append(f"Noise of the probes pulls the slope down by about {attenuation:.0%}.")
-    opposite = int((~samples["same_sign"].astype(bool)).sum())
-    if opposite:
+    if opposite := int((~samples["same_sign"].astype(bool)).sum()):
         caveats.append(
             f"In {opposite} of {len(samples)} samples the signs of the two estimates differ: they are noise."
         )
-    noisy = int((samples["mrd_se"] > 0.3 * samples["mrd"]).sum())
-    if noisy:
+    if noisy := int((samples["mrd_se"] > 0.3 * samples["mrd"]).sum()):
         caveats.append(f"In {noisy} of {len(samples)} samples the standard error of MRD is above 30 %.")
     return caveats
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,8 @@ from analysis.evidence.measurements import (
 )
 from analysis.evidence.reasons import FIGURES, earlier_stops, relations
 from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
-from analysis.statistics.bootstrap import REPLICATES, Estimate
-from analysis.statistics.censored import Agreement, agreement, in_figures, repeatability, with_ends
+from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.censored import Agreement, Outcome, agreement, in_figures, repeatability, with_ends
 from mrd_core.errors import UserError
 from mrd_core.experiments.kinds.validity import ValidityConfig
 
@@ -39,7 +40,13 @@ AIM = 0.8
 # Measures that the brief names, those of MRD and length apart.
 FIRST = 5
 
-_PREDICTIONS = ("sample_id", "updates", "low", "high")
+_PREDICTIONS = ["sample_id", "updates", "low", "high"]
+_PREDICTED: Mapping[Outcome, str] = {
+    "predicts updates as expected": "MRD predicts updates as expected",
+    "predicts the opposite": "MRD predicts the opposite",
+}
+_FLAT = "MRD does not predict updates, or weakly at most,"
+_UNKNOWN = "it cannot be told whether MRD predicts updates"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,56 +105,70 @@ class Validity(Evidence):
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:
         """Every frame by its name; those of the arms with a column `arm`."""
+        headlines = [
+            {"arm": arm.name, "measure": arm.headline.measure, "outcome": arm.headline.outcome}
+            | dict(zip(FIGURES, arm.headline.estimate, strict=True))
+            | {f"updates_{name}": value for name, value in arm.spread._asdict().items() if name[0] != "n"}
+            | {"learning_rate": arm.learning_rate, "repeatability": arm.repeatability.value}
+            | {"mrd_adds": arm.league.mrd_adds.value, "text": arm.headline.text, "verdict": arm.verdict}
+            | {"findings": " ".join(arm.findings)}
+            for arm in self.arms
+        ]
         leagues = {arm.name: arm.league.table for arm in self.arms}
         if self.all_arms is not None:
             leagues[ALL_ARMS] = self.all_arms.table
+        of_arms = {"updates": "samples"} | {name: name for name in ("predictions", "pilot_sizes", "stops", "why")}
         return {
-            "headlines": _headline_table(self.arms),
+            "headlines": pd.DataFrame(headlines),
             "league": stacked(leagues, "arm"),
-            "updates": stacked({arm.name: arm.samples for arm in self.arms}, "arm"),
-            "predictions": stacked({arm.name: arm.predictions for arm in self.arms}, "arm"),
-            "pilot_sizes": stacked({arm.name: arm.pilot_sizes for arm in self.arms}, "arm"),
-            "stops": stacked({arm.name: arm.stops for arm in self.arms}, "arm"),
-            "why": stacked({arm.name: arm.why for arm in self.arms}, "arm"),
+            **{
+                name: stacked({arm.name: getattr(arm, attribute) for arm in self.arms}, "arm")
+                for name, attribute in of_arms.items()
+            },
             "agreement": self.agreement.pairs,
         }
 
     @property
     def brief(self) -> Mapping[str, pd.DataFrame]:
         """Of each arm the measures that predict updates best, MRD and length always among them."""
-        return {
-            f"{arm.name}: the {FIRST} best measures, MRD and length": _best(arm.league.table, self.mrd_column)
-            for arm in self.arms
-            if len(arm.league.table)
-        }
-
-
-def _best(league: pd.DataFrame, mrd_column: str) -> pd.DataFrame:
-    places = pd.Series(range(1, len(league) + 1), index=league.index)
-    wanted = (places <= FIRST) | league["measure"].isin([mrd_column, LENGTH])
-    chosen = league[wanted]
-    return pd.DataFrame(
-        {
-            "measure": places[wanted].astype(str) + ". " + chosen["measure"].map(short_title),
-            "ρ with updates": interval_cells(chosen, "rho", "low", "high"),
-            "length held": interval_cells(chosen, "partial", "partial_low", "partial_high"),
-            "forward passes": number_cells(chosen["cost"], "g"),
-        }
-    )
+        tables = {}
+        for arm in self.arms:
+            table = arm.league.table
+            place = pd.Series(range(1, len(table) + 1), index=table.index)
+            chosen = table[(place <= FIRST) | table["measure"].isin([self.mrd_column, LENGTH])]
+            cells = {
+                "measure": place[chosen.index].astype(str) + ". " + chosen["measure"].map(short_title),
+                "ρ with updates": interval_cells(chosen, "rho"),
+                "length held": interval_cells(chosen, "partial", "partial_"),
+                "forward passes": number_cells(chosen["cost"], "g"),
+            }
+            if len(table):
+                title = f"{arm.name}: the {FIRST} best measures, MRD and length"
+                tables[title] = pd.DataFrame(cells)
+        return tables
 
 
 def validity(measurements: Measurements) -> Validity:
     """Judge what a validity experiment has measured so far."""
     arms = tuple(_arm(name, rows, measurements) for name, rows in arm_rows(measurements).items())
-    updates, censored = _side_by_side(arms)
+    # A row per sample and a column per arm.
+    by_sample = {arm.name: arm.samples.set_index("sample_id") for arm in arms}
+    updates = pd.DataFrame({name: table["updates"] for name, table in by_sample.items()}, dtype=np.float64)
+    censored = pd.DataFrame({name: table["censored"] for name, table in by_sample.items()}).eq(True)
+    all_arms = None
+    if len(arms) > 1:
+        ranks = mean_rank(updates, censored).rename("updates").rename_axis("sample_id").reset_index()
+        ranked = ranks.assign(censored=False).merge(measurements.samples, on="sample_id")
+        all_arms = league_of(ranked, measurements.draws)
     return Validity(
         verdict=_verdict(arms),
-        findings=_findings(arms),
+        # Of several arms the verdict of each, whose own findings are with it.
+        findings=arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms),
         caveats=tuple(_caveats(arms, measurements)),
         paper=PAPER,
         arms=arms,
-        all_arms=_league_of_all(updates, censored, measurements) if len(arms) > 1 else None,
-        agreement=agreement(updates, censored, REPLICATES),
+        all_arms=all_arms,
+        agreement=agreement(updates, censored),
         mrd_column=measurements.mrd_column,
     )
 
@@ -158,11 +179,12 @@ def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEviden
     ranked = league_of(measured, measurements.draws)
     line = headline(name, rows, outcomes, measurements)
     updates = spread(rows, outcomes)
+    verdict, findings = _judged(line, updates, ranked)
     return ArmEvidence(
         name=name,
         headline=line,
-        verdict=_arm_verdict(name, line, updates),
-        findings=_arm_findings(line, updates, ranked),
+        verdict=verdict,
+        findings=findings,
         learning_rate=float(rows["learning_rate"].iloc[0]),
         samples=_with_predictions(measured, ranked),
         spread=updates,
@@ -173,16 +195,15 @@ def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEviden
         else pd.DataFrame(columns=["pilot", "rho", "low", "high", "n", "pilots"]),
         stops=earlier_stops(rows, measurements),
         why=relations(measured, measurements.mrd_column),
-        repeatability=repeatability(*repeats(rows), REPLICATES),
+        repeatability=repeatability(*repeats(rows)),
     )
 
 
 def _with_predictions(measured: pd.DataFrame, ranked: League) -> pd.DataFrame:
-    held_out = ranked.combined.get(CHEAP)
-    predicted = np.full(len(measured), np.nan) if held_out is None else held_out.predictions
-    if held_out is None:
-        limits = pd.DataFrame({"low": predicted, "high": predicted})
-    else:
+    predicted = np.full(len(measured), np.nan)
+    limits = pd.DataFrame({"low": predicted, "high": predicted})
+    if CHEAP in ranked.combined:
+        predicted = ranked.combined[CHEAP].predictions
         limits = prediction.intervals(predicted, measured["updates"], measured["censored"])
     table = measured.copy()
     at = list(table).index("greatest") + 1
@@ -194,67 +215,24 @@ def _with_predictions(measured: pd.DataFrame, ranked: League) -> pd.DataFrame:
 def _predictions(measured: pd.DataFrame, ranked: League, samples: pd.DataFrame) -> pd.DataFrame:
     """Return the predicted updates of the samples that were not unlearned, by the cheap measures."""
     others = samples[~samples["sample_id"].isin(measured["sample_id"])].set_index("sample_id")
-    columns = list(ranked.cheap)
-    if others.empty or CHEAP not in ranked.combined:
-        return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
-    try:
-        predictions = prediction.predict(
-            measured[columns], measured["updates"], measured["censored"], others[columns]
-        )
-    except UserError:
-        return pd.DataFrame(columns=pd.Index(_PREDICTIONS))
-    return predictions.reset_index()[list(_PREDICTIONS)]
-
-
-def _side_by_side(arms: tuple[ArmEvidence, ...]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return updates, and which are censored, with a row per sample and a column per arm."""
-    by_sample = {arm.name: arm.samples.set_index("sample_id") for arm in arms}
-    updates = pd.DataFrame({name: table["updates"] for name, table in by_sample.items()}, dtype=np.float64)
-    censored = pd.DataFrame({name: table["censored"] for name, table in by_sample.items()})
-    return updates, censored.eq(True)
-
-
-def _league_of_all(updates: pd.DataFrame, censored: pd.DataFrame, measurements: Measurements) -> League:
-    ranks = mean_rank(updates, censored).rename("updates").rename_axis("sample_id").reset_index()
-    return league_of(ranks.assign(censored=False).merge(measurements.samples, on="sample_id"), measurements.draws)
-
-
-def _headline_table(arms: tuple[ArmEvidence, ...]) -> pd.DataFrame:
-    rows = [
-        {
-            **{"arm": arm.name, "measure": arm.headline.measure, "outcome": arm.headline.outcome},
-            **dict(zip(FIGURES, arm.headline.estimate, strict=True)),
-            **{f"updates_{name}": value for name, value in arm.spread._asdict().items() if name[0] != "n"},
-            **{"learning_rate": arm.learning_rate, "repeatability": arm.repeatability.value},
-            **{"mrd_adds": arm.league.mrd_adds.value, "text": arm.headline.text, "verdict": arm.verdict},
-            "findings": " ".join(arm.findings),
-        }
-        for arm in arms
-    ]
-    return pd.DataFrame(rows)
+    if len(others) and CHEAP in ranked.combined:
+        pilot = measured[list(ranked.cheap)], measured["updates"], measured["censored"]
+        with suppress(UserError):
+            return prediction.predict(*pilot, others[list(ranked.cheap)]).reset_index()[_PREDICTIONS]
+    return pd.DataFrame(columns=_PREDICTIONS)
 
 
 def _verdict(arms: tuple[ArmEvidence, ...]) -> str:
-    if not arms:
-        return NOTHING_YET
-    if len(arms) == 1:
-        return arms[0].verdict
-    outcomes = {
-        "MRD predicts updates as expected": [arm for arm in arms if _shows(arm, "predicts updates as expected")],
-        "MRD predicts the opposite": [arm for arm in arms if _shows(arm, "predicts the opposite")],
-        "MRD does not predict updates, or weakly at most,": [
-            arm for arm in arms if is_flat(arm.headline.estimate)
-        ],
-        "it cannot be told whether MRD predicts updates": [
-            arm
-            for arm in arms
-            if _shows(arm, "cannot tell", "not measured") and not is_flat(arm.headline.estimate)
-        ],
-    }
+    if len(arms) < 2:
+        return arms[0].verdict if arms else NOTHING_YET
+    by_answer: dict[str, list[str]] = {answer: [] for answer in (*_PREDICTED.values(), _FLAT, _UNKNOWN)}
+    for arm in arms:
+        answer = _FLAT if is_flat(arm.headline.estimate) else _PREDICTED.get(arm.headline.outcome, _UNKNOWN)
+        by_answer[answer].append(arm.name)
     parts = [
-        f"{what} in {len(ours)} of {len(arms)} arms ({', '.join(arm.name for arm in ours)})"
-        for what, ours in outcomes.items()
-        if ours
+        f"{answer} in {len(names)} of {len(arms)} arms ({', '.join(names)})"
+        for answer, names in by_answer.items()
+        if names
     ]
     better = [arm.name for arm in arms if arm.league.gain(arm.headline.measure).low > 0]
     counted = "; ".join(parts)
@@ -262,45 +240,22 @@ def _verdict(arms: tuple[ArmEvidence, ...]) -> str:
     return f"{counted[0].upper()}{counted[1:]}. MRD predicts better than length {where}."
 
 
-def _shows(arm: ArmEvidence, *outcomes: str) -> bool:
-    return arm.headline.outcome in outcomes
-
-
-def _findings(arms: tuple[ArmEvidence, ...]) -> tuple[str, ...]:
-    """Return what stands behind the verdict: of several arms that of each, whose own findings are with it."""
-    return arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms)
-
-
-def _cannot_tell(rho: Estimate, updates: Spread) -> str:
-    """Return why nothing can be said of an arm; "" where something can."""
-    reason = unknown_because(updates)
-    return reason or ("" if np.isfinite(rho.low) else f"n = {rho.n}")
-
-
-def _arm_verdict(name: str, line: Headline, updates: Spread) -> str:
+def _judged(line: Headline, updates: Spread, ranked: League) -> tuple[str, tuple[str, ...]]:
+    """Return the verdict on an arm, and its findings: MRD against length, then what predicts best."""
     rho = line.estimate
-    reason = _cannot_tell(rho, updates)
-    if reason:
-        return f"{name}: it cannot be told what predicts updates: {reason}."
-    return f"{name}: {_of_mrd(rho)} ({in_figures(rho)})."
-
-
-def _arm_findings(line: Headline, updates: Spread, ranked: League) -> tuple[str, ...]:
-    """Hold MRD against length, then say what predicts best."""
-    if _cannot_tell(line.estimate, updates):
-        return ()
-    against = _against_length(ranked, line.measure) if line.estimate.excludes_zero else []
-    return tuple(f"{sentence}." for sentence in (*against, *_of_others(ranked)))
-
-
-def _of_mrd(rho: Estimate) -> str:
-    if rho.excludes_zero:
-        if rho.value < 0:
-            return "MRD predicts updates as expected, small MRD going with many"
-        return "MRD predicts the opposite of what is expected, small MRD going with few updates"
-    if is_flat(rho):
-        return "MRD does not predict updates, or weakly at most"
-    return "it cannot be told whether MRD predicts updates: the interval includes 0"
+    if reason := unknown_because(updates, rho):
+        return f"{line.arm}: it cannot be told what predicts updates: {reason}.", ()
+    if rho.excludes_zero and rho.value < 0:
+        answer = "MRD predicts updates as expected, small MRD going with many"
+    elif rho.excludes_zero:
+        answer = "MRD predicts the opposite of what is expected, small MRD going with few updates"
+    elif is_flat(rho):
+        answer = "MRD does not predict updates, or weakly at most"
+    else:
+        answer = "it cannot be told whether MRD predicts updates: the interval includes 0"
+    against = _against_length(ranked, line.measure) if rho.excludes_zero else []
+    findings = tuple(f"{sentence}." for sentence in (*against, *_of_others(ranked)))
+    return f"{line.arm}: {answer} ({in_figures(rho)}).", findings
 
 
 def _against_length(ranked: League, measure: str) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY
+from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, Column
 from analysis.comparison.strata import by_stratum, change, column_of_samples, title_of_samples
-from analysis.comparison.table import Column, Comparison
+from analysis.comparison.table import Comparison
 from analysis.export.comparison import by_difficulty
 from analysis.figures import comparison as figures
 from pages.parts.compare.choice import BY_KEY, ComparedRuns

@@ -10,9 +10,10 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.groups import Group
 from analysis.comparison.strata import MEMBERSHIP, mrd_of
-from analysis.comparison.table import Comparison, Group
-from analysis.export.comparison import NOTHING
+from analysis.comparison.table import Comparison
+from analysis.export.files import NOTHING
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
 from pages.parts.compare.choice import BY_KEY, ComparedRuns

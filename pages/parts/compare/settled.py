@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison.table import Comparison
-from analysis.export.comparison import NOTHING
+from analysis.export.files import NOTHING
 from pages.shell.downloads import csv_download
 
 COSTS = {

@@ -11,8 +11,10 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from analysis.comparison.table import Column, Comparison
-from analysis.export.comparison import NO_SIGNAL, NOTHING, SIDES, number, signed, tasks
+from analysis.comparison.columns import Column
+from analysis.comparison.table import Comparison
+from analysis.export.comparison import NO_SIGNAL, SIDES, number, signed, tasks
+from analysis.export.files import NOTHING
 from pages.shell.downloads import csv_download
 from pages.shell.notices import bullets
 

@@ -77,8 +77,8 @@ def _figures(table: pd.DataFrame, file: str) -> None:
         "place": range(1, len(table) + 1),
         "title": table["measure"].map(short_title),
         "rho": in_brackets(table),
-        "partial": in_brackets(table, "partial", "partial_low", "partial_high"),
-        "gain": in_brackets(table, "gain", "gain_low", "gain_high"),
+        "partial": in_brackets(table, "partial", "partial_"),
+        "gain": in_brackets(table, "gain", "gain_"),
         "cost": table["cost"],
     }
     st.dataframe(
@@ -92,11 +92,11 @@ def _figures(table: pd.DataFrame, file: str) -> None:
     csv_download(table, file, "League table (CSV)")
 
 
-def in_brackets(table: pd.DataFrame, value: str = "rho", low: str = "low", high: str = "high") -> list[str]:
+def in_brackets(table: pd.DataFrame, value: str = "rho", prefix: str = "") -> list[str]:
     """Return the estimates of a table as `−0.41 [−0.58, −0.20]`."""
     words = []
     for _, row in table.iterrows():
-        estimate = estimate_at(row, value, low, high)
+        estimate = estimate_at(row, value, prefix)
         ends = f" [{estimate.low:+.2f}, {estimate.high:+.2f}]" if np.isfinite(estimate.low) else ""
         text = f"{estimate.value:+.2f}{ends}" if np.isfinite(estimate.value) else "–"
         words.append(text.replace("-", "−"))
