@@ -34,6 +34,13 @@ from mrd_core.scoring.config import Normalisation
 
 Verdict = Literal["agrees", "disagrees", "cannot tell"]
 
+_UNCOMPARED = GroupComparison(0, 0, np.nan, *[UNDEFINED] * 7)
+# What the JSON says of a claim.
+_JSON = (
+    *("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm"),
+    *("verdict", "feature", "rule", "level", "reason"),
+)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -165,30 +172,21 @@ def _decided(claim: Claim) -> Claim:
         group, count = min(sides, key=lambda side: side[1])
         samples = f"{f'only {count}' if count else 'no'} sample{'' if count == 1 else 's'}"
         return replace(claim, reason=f"{samples} in the group “{group}”; a verdict needs {SMALLEST_GROUP}")
-    if doubts := _doubts(compared, claim.p_holm):
-        return replace(claim, reason="; ".join(doubts))
-    agrees = (compared.difference.value < 0) == (criterion.claim == "smaller")
+    difference, delta, corrected = compared.difference, compared.cliffs_delta, "after Holm's correction"
+    doubts = {
+        f"the interval of the difference in means, {_range(difference)}, spans 0": not difference.excludes_zero,
+        f"p = {claim.p_holm:.2g} {corrected} is not below {SIGNIFICANCE:g}": not claim.p_holm < SIGNIFICANCE,
+        f"means and ranks point in different directions (difference {difference.value:.3g}, Cliff's delta "
+        f"{delta.value:.2f})": difference.value * delta.value <= 0,
+    }
+    if any(doubts.values()):
+        return replace(claim, reason="; ".join(doubt for doubt, stands in doubts.items() if stands))
     reason = (
-        f"{_direction(compared)}: difference in means {_estimate(compared.difference)}, "
-        f"Cliff's delta {_estimate(compared.cliffs_delta)}, p = {claim.p_holm:.2g} after Holm's correction"
+        f"{_direction(compared)}: difference in means {_estimate(difference)}, "
+        f"Cliff's delta {_estimate(delta)}, p = {claim.p_holm:.2g} {corrected}"
     )
+    agrees = (difference.value < 0) == (criterion.claim == "smaller")
     return replace(claim, verdict="agrees" if agrees else "disagrees", reason=reason)
-
-
-def _doubts(comparison: GroupComparison, p_holm: float) -> list[str]:
-    """Say what stands against a verdict, nothing where one may be given."""
-    difference, delta = comparison.difference, comparison.cliffs_delta
-    doubts = []
-    if not difference.excludes_zero:
-        doubts.append(f"the interval of the difference in means, {_range(difference)}, spans 0")
-    if not p_holm < SIGNIFICANCE:
-        doubts.append(f"p = {p_holm:.2g} after Holm's correction is not below {SIGNIFICANCE:g}")
-    if difference.value * delta.value <= 0:
-        doubts.append(
-            f"means and ranks point in different directions (difference {difference.value:.3g}, "
-            f"Cliff's delta {delta.value:.2f})"
-        )
-    return doubts
 
 
 def _direction(comparison: GroupComparison) -> str:
@@ -205,54 +203,30 @@ def _range(interval: Estimate) -> str:
 
 def _words(claim: Claim) -> dict[str, str]:
     """Return what the paper says, in a few words what this model shows, and the verdict with its reason."""
-    if claim.feature is None:
-        this_model = "not measured"
-    elif claim.comparison is None or not claim.testable:
-        this_model = "too few samples"
-    else:
+    this_model = "not measured" if claim.feature is None else "too few samples"
+    if claim.feature and claim.comparison and claim.testable:
         difference = claim.comparison.difference
         direction = _direction(claim.comparison) if difference.excludes_zero else "no clear difference"
         this_model = f"{direction}: {_estimate(difference)}"
-    return {
-        "paper_says": claim.criterion.claim_text,
-        "this_model": this_model,
-        "verdict": claim.verdict,
-        "reason": claim.reason,
-    }
+    words = {"paper_says": claim.criterion.claim_text, "this_model": this_model}
+    return words | {"verdict": claim.verdict, "reason": claim.reason}
 
 
 def _figures(claim: Claim) -> dict[str, Any]:
     """Return the figures of a claim as one row, NaN where there are none."""
-    compared, correlation = claim.comparison, claim.spearman or UNDEFINED
-    difference = compared.difference if compared else UNDEFINED
-    delta = compared.cliffs_delta if compared else UNDEFINED
-    return {
-        "feature": claim.feature,
-        "rule": claim.rule,
-        "level": claim.level,
-        "n_high": claim.n_high,
-        "n_low": claim.n_low,
-        "mean_high": compared.mean_high.value if compared else np.nan,
-        "mean_low": compared.mean_low.value if compared else np.nan,
-        "difference": difference.value,
-        "low": difference.low,
-        "high": difference.high,
-        "median_high": compared.median_high.value if compared else np.nan,
-        "median_low": compared.median_low.value if compared else np.nan,
-        "cliffs_delta": delta.value,
-        "cliffs_low": delta.low,
-        "cliffs_high": delta.high,
-        "spearman": correlation.value,
-        "spearman_low": correlation.low,
-        "spearman_high": correlation.high,
-        "p": compared.p if compared else np.nan,
-        "p_holm": claim.p_holm,
-    }
+    compared = claim.comparison or _UNCOMPARED
+    return (
+        {name: getattr(claim, name) for name in ("feature", "rule", "level", "n_high", "n_low")}
+        | {"mean_high": compared.mean_high.value, "mean_low": compared.mean_low.value}
+        | compared.difference.columns("difference")
+        | {"median_high": compared.median_high.value, "median_low": compared.median_low.value}
+        | compared.cliffs_delta.columns("cliffs_delta", "cliffs_")
+        | (claim.spearman or UNDEFINED).columns("spearman", "spearman_")
+        | {"p": compared.p, "p_holm": claim.p_holm}
+    )
 
 
 def _flat(claim: Claim) -> dict[str, Any]:
     """Return what the JSON says of one claim, null where a figure is undefined."""
-    numbers = ("n_high", "n_low", "difference", "low", "high", "cliffs_delta", "p_holm")
-    words = ("verdict", "feature", "rule", "level", "reason")
     everything = _figures(claim) | _words(claim)
-    return {name: json_value(everything[name]) for name in (*numbers, *words)}
+    return {name: json_value(everything[name]) for name in _JSON}

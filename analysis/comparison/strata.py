@@ -211,8 +211,8 @@ class _Strata:
                 contrast, n = Difference.of_unknown_noise(np.nan), 0
                 if both:
                     n = min(of_stratum[at].n for at in both)
-                    replicates = (np.stack([of_stratum[at][which] for at in both]) for which in (0, 1))
-                    contrast = over_seeds([pairs[at] for at in both], *replicates, paired, n)
+                    values, others = (np.stack([of_stratum[at][which] for at in both]) for which in (0, 1))
+                    contrast = over_seeds([pairs[at] for at in both], values, others, paired, n)
                 part = INTERACTION if stratum == CONTRAST else DIFFERENCE
                 about = {"part": part, "group": group.label, "against": against.label, "stratum": stratum}
                 yield about | contrast.estimate.columns("value") | {"p": contrast.p, "n": n, "seeds": len(both)}

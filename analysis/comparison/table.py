@@ -318,7 +318,8 @@ def _family(table: Table, group: Group, against: Group) -> Iterator[dict[str, An
         if key == FORGET_QUALITY or not both:
             continue
         n = min(table.size(sides[at][0], key) for at in both)
-        values, others = (np.stack([sides[at][side][key] for at in both]) for side in (1, 2))
+        columns = [sides[at][1:] for at in both]
+        values, others = (np.stack([pair[side][key] for pair in columns]) for side in (0, 1))
         contrast = over_seeds([pairs[at] for at in both], values, others, paired, n)
         change, mean = contrast.estimate.value, float(values[:, 0].mean())
         if len(both) == 1 and table.rests_on_tasks(key):

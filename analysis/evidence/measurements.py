@@ -18,7 +18,6 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.scoring.columns import mrd_column
 from mrd_core.scoring.measures import MEASURES
-from mrd_core.scoring.records import Scored
 from mrd_core.unlearning.methods import METHODS
 
 # Below so many samples an interval is too wide to say much.
@@ -43,7 +42,7 @@ class Measurements:
         samples: A row per sample: sample_id, prompt, answer, the columns of
             `mrd_core.scoring.measures.MEASURES` (NaN where not measured) and relative_se (of MRD); empty
             before the forget set is scored.
-        scored: What the score run was and cost; None before it is done.
+        scored: What the score run was and cost, see `mrd_core.scoring.records.Scored`; empty before it is done.
         finished: Whether all rows are there.
     """
 
@@ -51,13 +50,13 @@ class Measurements:
     config: ExperimentConfig
     rows: pd.DataFrame
     samples: pd.DataFrame
-    scored: Scored | None
+    scored: Mapping[str, Any]
     finished: bool
 
     @property
     def draws(self) -> int:
         """Evaluations that MRD was measured with."""
-        return self.scored.evaluations if self.scored else 0
+        return int(self.scored.get("evaluations", 0))
 
     @property
     def mrd_column(self) -> str:
@@ -101,7 +100,7 @@ def read_measurements(directory: Path) -> Measurements:
         config=config,
         rows=files.read_rows(),
         samples=samples.reindex(columns=[*_TEXTS, *columns]).astype(dict.fromkeys(columns, np.float64)),
-        scored=Scored.model_validate(read_json(files.scored)) if files.scored.exists() else None,
+        scored=read_json(files.scored) if files.scored.exists() else {},
         finished=files.summary.exists(),
     )
 

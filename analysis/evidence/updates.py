@@ -18,8 +18,6 @@ from scipy import stats
 FEW_DISTINCT = 5
 NARROW_RATIO = 1.5
 
-COLUMNS = ("sample_id", "updates", "censored", "repeats", "least", "greatest")
-
 
 class Spread(NamedTuple):
     """How updates vary over the samples of an arm; the figures are NaN without samples.
@@ -50,9 +48,17 @@ def per_sample(rows: pd.DataFrame) -> pd.DataFrame:
     """
     kept = rows[~rows["diverged"] & rows["updates"].notna()]
     each = kept.groupby("sample_id", sort=False)
-    updates: pd.DataFrame = each["updates"].agg(updates="median", repeats="size", least="min", greatest="max")
-    table = updates.assign(censored=(each["forgotten"].mean() <= 0.5).astype(bool))
-    return table.reset_index()[list(COLUMNS)]
+    updates = each["updates"]
+    table = pd.DataFrame(
+        {
+            "updates": updates.median(),
+            "censored": (each["forgotten"].mean() <= 0.5).astype(bool),
+            "repeats": updates.size(),
+            "least": updates.min(),
+            "greatest": updates.max(),
+        }
+    )
+    return table.reset_index()
 
 
 def spread(rows: pd.DataFrame, outcomes: pd.DataFrame) -> Spread:

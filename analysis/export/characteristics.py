@@ -14,13 +14,13 @@ from analysis.export.files import csv_file, json_file
 from analysis.export.report import report
 
 
-def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[str, Callable[[], bytes]]:
+def exports(forget_set: Characterised, judgement: Judgement, title: str) -> Mapping[str, Callable[[], bytes]]:
     """Return for each file name what makes its content.
 
     `samples` has a row per sample: MRD with its interval, the features, and the group under each criterion.
     """
     strata = judgement.strata.drop(columns="sample_id").add_prefix("group_")
-    samples = pd.concat([found.table, strata], axis=1)
+    samples = pd.concat([forget_set.table, strata], axis=1)
 
     def parquet() -> bytes:
         stream = io.BytesIO()
@@ -28,7 +28,7 @@ def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[s
         return stream.getvalue()
 
     def groups() -> bytes:
-        table = group_table(found, judgement)
+        table = group_table(forget_set, judgement)
         return csv_file(table.assign(examples=table["examples"].map("; ".join)))
 
     return {
@@ -39,5 +39,5 @@ def exports(found: Characterised, judgement: Judgement, title: str) -> Mapping[s
         "claims.json": lambda: json_file(claims_json(judgement)),
         "groups.csv": groups,
         "regression.csv": lambda: csv_file(regression_frame(judgement.regression)),
-        "report.html": lambda: report(found, judgement, title, datetime.now(UTC)).encode(),
+        "report.html": lambda: report(forget_set, judgement, title, datetime.now(UTC)).encode(),
     }

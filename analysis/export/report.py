@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from html import escape
 from math import nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
-from analysis.characteristics.claims import Claim
 from analysis.characteristics.judgement import Judgement, group_table, replicates_for
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import SMALLEST_GROUP
@@ -24,12 +23,13 @@ from analysis.figures.theme import shortened
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.groups import SIGNIFICANCE
 from mrd_core.samples.config import Scope
-from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.config import Formula
 
 EXAMPLE_WIDTH = 110
 # Tables of more columns scroll sideways on narrow screens.
 LARGE = 4
 COVERAGE = "95\N{NO-BREAK SPACE}%"
+_EFFECTS = (f"Difference in means [{COVERAGE}]", f"Cliff’s δ [{COVERAGE}]")
 
 HOW_TO_READ = (
     "MRD (Memory Removal Difficulty) is how far the log-probability of a sample moves, relative to itself, when "
@@ -76,19 +76,19 @@ class _Group(NamedTuple):
     rows: Sequence[Sequence[str]]
 
 
-def report(found: Characterised, judgement: Judgement, title: str, generated: datetime) -> str:
+def report(forget_set: Characterised, judgement: Judgement, title: str, generated: datetime) -> str:
     """Return everything that was found as one HTML page, light or dark as the reader's screen is.
 
     Every text of the samples and every name is escaped: they are a stranger's.
 
     Args:
-        found: The forget set.
+        forget_set: What is reported on.
         judgement: What is concluded from it.
         title: Of the score run.
         generated: When, as the page says.
     """
-    facts = [_Group((name,), [(value,)]) for name, value in _facts(found)]
-    correlations = figures.heat_map(judgement.correlations, feature_titles(found.about))
+    facts = [_Group((name,), [(value,)]) for name, value in _facts(forget_set)]
+    correlations = figures.heat_map(judgement.correlations, feature_titles(forget_set.about))
     alt = "Spearman correlations of MRD, length and the features with each other"
     sections = (
         _section(
@@ -97,23 +97,26 @@ def report(found: Characterised, judgement: Judgement, title: str, generated: da
         ),
         _section("How to read MRD", f"<p>{escape(HOW_TO_READ)}</p>"),
         _claims(judgement),
-        _groups(found, judgement),
-        _regression(found, judgement),
+        _groups(forget_set, judgement),
+        _regression(forget_set, judgement),
         _section("Correlations", figure_html(correlations, "correlations", alt)),
-        _measures(found, judgement),
+        _measures(forget_set, judgement),
         _section("Limits", f"<ul>{''.join(f'<li>{escape(limit)}</li>' for limit in LIMITS)}</ul>"),
     )
     heading = f"What makes a sample hard to unlearn: {escape(title)}"
     return document(heading, "".join(sections), generated)
 
 
-def _facts(found: Characterised) -> Iterator[tuple[str, str]]:
+def _facts(forget_set: Characterised) -> Iterator[tuple[str, str]]:
     """Yield what was scored and how its texts were read: name and value."""
-    variant, count, about = found.variant, len(found.table), found.about
-    scored = int(found.table["mrd"].notna().sum())
+    variant, count, about = forget_set.variant, len(forget_set.table), forget_set.about
+    scored = int(forget_set.table["mrd"].notna().sum())
     yield "Samples", f"{count}" if scored == count else f"{count}, {scored} of them with an MRD"
     yield "Score", f"{FORMULAS[variant.formula]}, {variant.normalisation} over {SCOPES[variant.scope]}"
-    yield "Median relative standard error", f"{found.table['relative_se'].median():.1%}" if scored else NOTHING
+    yield (
+        "Median relative standard error",
+        f"{forget_set.table['relative_se'].median():.1%}" if scored else NOTHING,
+    )
     settings, titles = about.config.reading, feature_titles(about)
     yield "Texts read", f"{READ[settings.text]}, in {about.seconds:.1f} s"
     yield "Pipeline", f"{about.pipeline} (labels: {about.scheme}): {about.pipeline_reason}"
@@ -140,78 +143,58 @@ def _facts(found: Characterised) -> Iterator[tuple[str, str]]:
 
 def _claims(judgement: Judgement) -> str:
     normalisations = sorted(judgement.claims, key=lambda normalisation: normalisation != judgement.chosen)
-    rows = []
+    groups = []
     for at, claim in enumerate(judgement.shown):
-        criterion = claim.criterion
+        criterion, rows = claim.criterion, []
         sizes = f"{criterion.high} ({claim.rule}): {claim.n_high}, {criterion.low}: {claim.n_low}"
         lines = (criterion.claim_text, criterion.note, sizes if claim.feature else "")
-        by_normalisation = [_claim_row(judgement.claims[name][at], name) for name in normalisations]
-        rows.append(_Group((criterion.title, "\n".join(filter(None, lines))), by_normalisation))
-    columns = (
-        "Criterion",
-        "The paper says; groups",
-        "MRD as",
-        f"Difference in means [{COVERAGE}]",
-        f"Cliff’s δ [{COVERAGE}]",
-        "p (Holm)",
-        "Verdict, and why",
-    )
+        for norm in normalisations:
+            held = judgement.claims[norm][at]
+            effects = (held.comparison.difference, held.comparison.cliffs_delta) if held.comparison else ()
+            p = "<\N{NO-BREAK SPACE}0.001" if held.p_holm < 0.001 else _number(held.p_holm)
+            cells = map(_estimate, effects) if effects else (NOTHING, NOTHING)
+            rows.append((str(norm), *cells, p, f"{held.verdict}\n{held.reason}"))
+        groups.append(_Group((criterion.title, "\n".join(filter(None, lines))), rows))
+    columns = ("Criterion", "The paper says; groups", "MRD as", *_EFFECTS, "p (Holm)", "Verdict, and why")
     caption = (
         "The paper’s claims held against this model, MRD as the mean or the sum over tokens. Difference: mean of "
         "the first group less that of the second."
     )
-    return _section("The paper’s claims and this model", _table(caption, columns, rows))
+    return _section("The paper’s claims and this model", _table(caption, columns, groups))
 
 
-def _claim_row(claim: Claim, normalisation: Normalisation) -> tuple[str, ...]:
-    compared = claim.comparison
-    return (
-        str(normalisation),
-        _estimate(compared.difference) if compared else NOTHING,
-        _estimate(compared.cliffs_delta) if compared else NOTHING,
-        "<\N{NO-BREAK SPACE}0.001" if claim.p_holm < 0.001 else _number(claim.p_holm),
-        f"{claim.verdict}\n{claim.reason}",
-    )
-
-
-def _groups(found: Characterised, judgement: Judgement) -> str:
+def _groups(forget_set: Characterised, judgement: Judgement) -> str:
     panels, unmeasured = [], []
     for claim in judgement.shown:
         criterion = claim.criterion
         if claim.feature:
-            panel = figures.panel(found.table, judgement.strata[criterion.name], claim, None)
+            panel = figures.panel(forget_set.table, judgement.strata[criterion.name], claim, None)
             alt = f"MRD of the groups {criterion.low} and {criterion.high}, every sample a point"
             panels.append(figure_html(panel, f"panel-{criterion.name}", alt))
         else:
             unmeasured.append(f"<p>{escape(criterion.title)}: {escape(claim.reason)}</p>")
     return _section(
         "The groups",
-        _group_table(found, judgement),
+        _group_table(forget_set, judgement),
         f'<p class="soft">{escape(HOW_TO_READ_A_PANEL)}</p><div class="panels">{"".join(panels)}</div>',
         *unmeasured,
     )
 
 
-def _group_table(found: Characterised, judgement: Judgement) -> str:
-    sides = group_table(found, judgement).to_dict(orient="records")
-    answers = found.table.set_index("sample_id")["answer"]
-    groups = [
-        _Group(
-            (claim.criterion.title,),
-            [_group_row(side, answers) for side in sides if side["criterion"] == claim.criterion.name],
-        )
-        for claim in judgement.shown
-        if claim.comparison
-    ]
-    columns = (
-        "Criterion",
-        "Group",
-        "Samples",
-        f"Mean MRD [{COVERAGE}]",
-        "Median MRD",
-        "Paper’s MRD",
-        "Typical samples",
-    )
+def _group_table(forget_set: Characterised, judgement: Judgement) -> str:
+    answers = forget_set.table.set_index("sample_id")["answer"]
+    titles = {claim.criterion.name: claim.criterion.title for claim in judgement.shown}
+    groups = []
+    for name, sides in group_table(forget_set, judgement).groupby("criterion", sort=False):
+        rows = []
+        for side in sides.to_dict(orient="records"):
+            examples = (f"{shortened(at, 40)}: {shortened(answers[at], EXAMPLE_WIDTH)}" for at in side["examples"])
+            mean = _estimate(Estimate(side["mean_mrd"], side["low"], side["high"]))
+            numbers = (str(side["n"]), mean, _number(side["median_mrd"]), _number(side["paper_mrd"]))
+            rows.append((side["group"], *numbers, "\n".join(examples)))
+        groups.append(_Group((titles[str(name)],), rows))
+    mean = f"Mean MRD [{COVERAGE}]"
+    columns = ("Criterion", "Group", "Samples", mean, "Median MRD", "Paper’s MRD", "Typical samples")
     caption = (
         f"MRD ({judgement.chosen} over tokens) by group. Typical samples are those nearest to the median of "
         "their group."
@@ -219,78 +202,50 @@ def _group_table(found: Characterised, judgement: Judgement) -> str:
     return _table(caption, columns, groups)
 
 
-def _group_row(row: dict[Hashable, Any], answers: pd.Series[str]) -> tuple[str, ...]:
-    mean = Estimate(row["mean_mrd"], row["low"], row["high"])
-    examples = (f"{shortened(name, 40)}: {shortened(answers[name], EXAMPLE_WIDTH)}" for name in row["examples"])
-    return (
-        row["group"],
-        str(row["n"]),
-        _estimate(mean),
-        _number(row["median_mrd"]),
-        _number(row["paper_mrd"]),
-        "\n".join(examples),
-    )
-
-
-def _regression(found: Characterised, judgement: Judgement) -> str:
-    regression, titles = judgement.regression, feature_titles(found.about)
-    rows = [
+def _regression(forget_set: Characterised, judgement: Judgement) -> str:
+    regression, titles = judgement.regression, feature_titles(forget_set.about)
+    groups = [
         _Group(
             (titles.get(term.name, term.name),),
             [(_estimate(term.alone), _estimate(term.coefficient), _number(term.vif))],
         )
         for term in regression.terms
     ]
-    columns = (
-        "Feature",
-        f"Alone: Spearman’s ρ [{COVERAGE}]",
-        f"All others held [{COVERAGE}]",
-        "Variance inflation",
-    )
+    alone, held = f"Alone: Spearman’s ρ [{COVERAGE}]", f"All others held [{COVERAGE}]"
     caption = (
         f"Rank regression of MRD on length and the features, standardised: R² {_number(regression.r2)} over "
         f"{regression.n} samples."
     )
-    dropped = "".join(
-        f"<li>{escape(f'{titles.get(name, name)}: {why}')}</li>" for name, why in regression.dropped.items()
-    )
+    table = _table(caption, ("Feature", alone, held, "Variance inflation"), groups)
+    reasons = (escape(f"{titles.get(name, name)}: {why}") for name, why in regression.dropped.items())
+    dropped = "".join(f"<li>{reason}</li>" for reason in reasons)
+    drawn = ""
+    if regression.terms:
+        alt = "Each feature’s tie to MRD, alone and with length held"
+        drawn = figure_html(figures.regression(regression, titles), "regression", alt)
     return _section(
         "Length, the rival explanation",
-        f"<p>{escape(LENGTH_CONFOUNDS)}</p>{_table(caption, columns, rows)}",
+        f"<p>{escape(LENGTH_CONFOUNDS)}</p>{table}",
         f"<p>Left out of the regression:</p><ul>{dropped}</ul>" if dropped else "",
-        figure_html(
-            figures.regression(regression, titles),
-            "regression",
-            "Each feature’s tie to MRD, alone and with length held",
-        )
-        if regression.terms
-        else "",
+        drawn,
     )
 
 
-def _measures(found: Characterised, judgement: Judgement) -> str:
-    measures = measures_in(found.table)
+def _measures(forget_set: Characterised, judgement: Judgement) -> str:
+    table, measures = forget_set.table, measures_in(forget_set.table)
     if not measures:
         return ""
-    of_mrd, replicates = found.measured[judgement.chosen], replicates_for(len(found.table))
-    rows = [
-        _Group(
-            (titles_of([measure])[measure.name],),
-            [
-                (
-                    measure.help,
-                    _number(float(found.table[measure.name].median())),
-                    _estimate(tie(found.table, measure.name, of_mrd, replicates)),
-                )
-            ],
-        )
-        for measure in measures
-    ]
+    of_mrd, titles = forget_set.measured[judgement.chosen], titles_of(measures)
+    groups = []
+    for measure in measures:
+        rho = tie(table, measure.name, of_mrd, replicates_for(len(table)))
+        cells = (measure.help, _number(float(table[measure.name].median())), _estimate(rho))
+        groups.append(_Group((titles[measure.name],), [cells]))
     columns = ("Measure", "What it tells", "Median", f"Spearman’s ρ with MRD [{COVERAGE}]")
     caption = (
         f"Other measures of how hard a sample may be to unlearn, and how MRD ({judgement.chosen}) goes with them."
     )
-    return _section("MRD beside other measures", _table(caption, columns, rows))
+    return _section("MRD beside other measures", _table(caption, columns, groups))
 
 
 def _section(heading: str, *content: str) -> str:
@@ -299,18 +254,16 @@ def _section(heading: str, *content: str) -> str:
 
 def _table(caption: str, columns: Sequence[str], groups: Sequence[_Group]) -> str:
     """Return a table, every cell escaped; a line break in a cell is kept."""
-    return table_html(caption, columns, map(_body, groups), large=len(columns) > LARGE)
-
-
-def _body(group: _Group) -> str:
-    size = len(group.rows)
-    scope, span = ("rowgroup", f' rowspan="{size}"') if size > 1 else ("row", "")
-    header, *shared = group.head
-    first = f'<th scope="{scope}"{span}>{escape(header)}</th>' + "".join(
-        f"<td{span}>{escape(cell)}</td>" for cell in shared
-    )
-    rows = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in group.rows)
-    return f"<tbody>{''.join(f'<tr>{first * (at == 0)}{row}</tr>' for at, row in enumerate(rows))}</tbody>"
+    bodies = []
+    for group in groups:
+        size, (header, *shared) = len(group.rows), group.head
+        scope, span = ("rowgroup", f' rowspan="{size}"') if size > 1 else ("row", "")
+        first = f'<th scope="{scope}"{span}>{escape(header)}</th>'
+        first += "".join(f"<td{span}>{escape(cell)}</td>" for cell in shared)
+        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in group.rows)
+        rows = (f"<tr>{first * (at == 0)}{row}</tr>" for at, row in enumerate(cells))
+        bodies.append(f"<tbody>{''.join(rows)}</tbody>")
+    return table_html(caption, columns, bodies, large=len(columns) > LARGE)
 
 
 def _listed(items: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ from analysis.figures.theme import (
     framed,
     identity,
     labelled,
+    line,
     marks,
     panels,
     points_of,
@@ -77,10 +78,11 @@ def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step")
     """
     figure = go.Figure()
     for name, run, style in _styled(runs):
-        line = _line(name, thinned(run), Curve.FORGOTTEN, style, "%{y} forgotten", legend=True, x=x)
-        figure.add_trace(line.update(line_shape="hv"))
-    figure.update_yaxes(title="Samples", rangemode="tozero")
-    return _framed(figure, "Samples forgotten", "counted from the step that found it", STEP_TITLES[x])
+        curve = _line(name, thinned(run), Curve.FORGOTTEN, style, "%{y} forgotten", legend=True, x=x)
+        figure.add_trace(curve.update(line_shape="hv"))
+    figure.update_yaxes(rangemode="tozero")
+    note = "counted from the step that found it"
+    return _framed(figure, "Samples forgotten", note, STEP_TITLES[x], "Samples")
 
 
 def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -137,8 +139,8 @@ def memory(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         runs: History of each run.
     """
     figure = _lines(runs, Curve.MEMORY, "%{y:,.0f} MB")
-    figure.update_yaxes(title="MB", rangemode="tozero")
-    return _framed(figure, "Memory", "of the device [MB]", STEP_TITLES["step"])
+    figure.update_yaxes(rangemode="tozero")
+    return _framed(figure, "Memory", "of the device [MB]", STEP_TITLES["step"], "MB")
 
 
 def update_bars(standing: pd.DataFrame) -> go.Figure:
@@ -155,11 +157,11 @@ def update_bars(standing: pd.DataFrame) -> go.Figure:
         name = f"{state} ({(standing['state'] == state).sum()})"
         figure.add_trace(go.Bar(x=[None], y=[None], marker_color=colour, name=name))
     figure.update_xaxes(range=[0.5, max(len(standing), 1) + 0.5], showgrid=False)
-    figure.update_yaxes(title="Updates", rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
     forgotten = int((standing["state"] == FORGOTTEN).sum())
     note = f"{forgotten} of {len(standing)} samples forgotten · {standing['updates'].sum():,} updates"
-    laid_out = _framed(figure, "Updates per sample", note, "Samples by MRD (1: smallest, hardest)")
-    return laid_out.update_layout(barmode="overlay", bargap=0, legend_itemclick=False)
+    return _framed(figure, "Updates per sample", note, "Samples by MRD (1: smallest, hardest)", "Updates")
 
 
 def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -171,8 +173,7 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         runs: Standing of each run.
     """
     figure = go.Figure()
-    look = styles(map(setting_of, runs))
-    for setting, style in look.items():
+    for setting, style in styles(map(setting_of, runs)).items():
         seeds = [run for name, run in runs.items() if setting_of(name) == setting]
         samples = pd.concat(seeds)
         figure.add_trace(
@@ -187,13 +188,11 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
                 line={"color": style.colour, "width": 1.5},
             )
         )
-    present = {tercile for run in runs.values() for tercile in run["tercile"]}
-    terciles = [name for name in (*TERCILES, NO_MRD) if name in present]
+    terciles = [name for name in (*TERCILES, NO_MRD) if any(name in set(run["tercile"]) for run in runs.values())]
     figure.update_xaxes(categoryorder="array", categoryarray=terciles)
-    figure.update_yaxes(title="Updates per sample", rangemode="tozero")
-    figure.update_layout(boxmode="group")
-    note = "box: quartiles, dashed: mean"
-    return _framed(figure, "Updates by difficulty", note, "Tercile of MRD (hard: smallest)")
+    figure.update_yaxes(rangemode="tozero").update_layout(boxmode="group")
+    note, x = "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)"
+    return _framed(figure, "Updates by difficulty", note, x, "Updates per sample")
 
 
 def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: str | None) -> go.Figure:
@@ -218,10 +217,10 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
             ring(selected_row[column], selected_row["updates"], colour=BLUE),
         ]
     )
-    figure.update_xaxes(type=axis_type(samples[column]))
-    figure.update_yaxes(title="Updates", rangemode="tozero")
+    figure.update_xaxes(type=axis_type(samples[column])).update_yaxes(rangemode="tozero")
     note = "a point is a sample; open: never forgotten"
-    return _framed(figure, "Did it say who would be hard?", note, title).update_xaxes(exponentformat="power")
+    drawn = _framed(figure, "Did it say who would be hard?", note, title, "Updates")
+    return drawn.update_xaxes(exponentformat="power")
 
 
 def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -250,10 +249,10 @@ def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
                 **_legend(name),
             )
         )
-    figure.update_xaxes(tickformat=".2~%")
-    figure.update_yaxes(title="Share of the draws so far", tickformat=".2~%")
+    figure.update_xaxes(tickformat=".2~%").update_yaxes(tickformat=".2~%")
     note = "below the dots: drawn less often, as samples are that left the pool"
-    return _framed(figure, "Drawn as expected?", note, "Expected share of the draws")
+    x, y = "Expected share of the draws", "Share of the draws so far"
+    return _framed(figure, "Drawn as expected?", note, x, y)
 
 
 def pareto(efficiency: pd.DataFrame) -> go.Figure:
@@ -267,17 +266,18 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
         efficiency: See `analysis.unlearning.runs.efficiency`.
     """
     measured = efficiency.dropna(subset=["updates", "retain_accuracy"])
-    means = grouped(measured)
-    look = styles(efficiency["label"])
-    figure = go.Figure(_front(means))
-    for at, mean in means.iterrows():
-        seeds, style = measured[measured["label"] == mean["label"]], look[mean["label"]]
-        figure.add_trace(_spokes(seeds, mean, style))
-        figure.add_trace(_run_marks(seeds, style))
-        figure.add_trace(_mean_mark(means.loc[[at]], style))
-    figure.update_yaxes(title="Retain MA", tickformat=".3~p")
+    means, look = grouped(measured), styles(efficiency["label"])
+    whole = means[means["reached"] == means["runs"]]
+    whole = whole.sort_values(["updates", "retain_accuracy"], ascending=[True, False])
+    best = whole["retain_accuracy"].cummax().shift(fill_value=-np.inf)
+    front = whole[whole["retain_accuracy"] > best]
+    joined = line(front["updates"], front["retain_accuracy"], GREY, dash="dot", width=1.5, name="Pareto front")
+    figure = go.Figure(joined)
+    for label, mean in means.groupby("label", sort=False):
+        figure.add_traces(_setting(mean, measured[measured["label"] == label], look[str(label)]))
+    figure.update_yaxes(tickformat=".3~p")
     note = "upper left is best; open: stopped early"
-    return _framed(figure, "Updates against retain", note, "Updates", height=440)
+    return _framed(figure, "Updates against retain", note, "Updates", "Retain MA", 440)
 
 
 def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, Style]]:
@@ -307,14 +307,16 @@ def _line(
     """Return a column of a history as a line; empty where the run has not measured it."""
     values = run[column].dropna() if column in run else pd.Series(dtype=np.float64)
     along = values.index if x == "step" else run[Curve.UPDATES].ffill().fillna(0).loc[values.index]
-    return go.Scatter(
-        x=along,
-        y=values,
+    return line(
+        along,
+        values,
+        style.colour,
+        f"<b>{labelled(name)}</b><br>{hover} at {x} %{{x}}",
+        dash="solid" if faint else style.dash,
+        width=1 if faint else 2.5,
         mode="lines+markers" if markers else "lines",
-        line={"color": style.colour, "dash": "solid" if faint else style.dash, "width": 1 if faint else 2.5},
         marker={"size": 5, "symbol": style.symbol},
         opacity=FAINT if faint else 1,
-        hovertemplate=f"<b>{labelled(name)}</b><br>{hover} at {x} %{{x}}<extra></extra>",
         **_legend(name, legend),
     )
 
@@ -364,68 +366,35 @@ def _outcome_points(
     )
 
 
-def _front(means: pd.DataFrame) -> go.Scatter:
-    """Return the line through the settings that none needs fewer updates than and retains more."""
-    whole = means[means["reached"] == means["runs"]].sort_values(
-        ["updates", "retain_accuracy"], ascending=[True, False]
-    )
-    best = whole["retain_accuracy"].cummax()
-    front = whole[whole["retain_accuracy"] > best.shift(fill_value=-np.inf)]
-    return go.Scatter(
-        x=front["updates"],
-        y=front["retain_accuracy"],
-        mode="lines",
-        name="Pareto front",
-        line={"color": GREY, "dash": "dot", "width": 1.5},
-        hoverinfo="skip",
-    )
-
-
-def _spokes(runs: pd.DataFrame, mean: pd.Series[Any], style: Style) -> go.Scatter:
-    """Return thin lines from the mean to each run."""
-    ends = {}
-    for axis in ("updates", "retain_accuracy"):
-        ends[axis] = [value for run in runs[axis] for value in (mean[axis], run, None)]
-    return go.Scatter(
-        x=ends["updates"],
-        y=ends["retain_accuracy"],
-        mode="lines",
-        line={"color": style.colour, "width": 1},
-        opacity=0.5,
-        hoverinfo="skip",
-        **_legend(mean["label"], shown=False),
-    )
-
-
-def _run_marks(runs: pd.DataFrame, style: Style) -> go.Scatter:
-    symbols = np.where(runs["reached"].astype(bool), style.symbol, f"{style.symbol}-open")
-    return marks(
-        runs,
-        "updates",
-        "retain_accuracy",
-        ["label", "seed", "stop_reason", "forgotten", "n_samples"],
+def _setting(mean: pd.DataFrame, runs: pd.DataFrame, style: Style) -> list[go.Scatter]:
+    """Return the runs of a setting, the mean that is its row of `grouped`, and thin lines between them."""
+    axes = ("updates", "retain_accuracy")
+    x, y = ([value for run in runs[axis] for value in (mean[axis].iloc[0], run, None)] for axis in axes)
+    label = str(mean["label"].iloc[0])
+    silent = _legend(label, shown=False)
+    runs_hover = (
         "<b>%{text}</b>, seed %{customdata[1]}<br>%{x:,} updates<br>"
-        "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})",
-        marker={"color": style.colour, "symbol": symbols, "size": 8},
-        **_legend(runs["label"].iloc[0], shown=False),
+        "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})"
     )
-
-
-def _mean_mark(mean: pd.DataFrame, style: Style) -> go.Scatter:
-    """Return the mean of a setting, from its row of `grouped`."""
-    return marks(
-        mean,
-        "updates",
-        "retain_accuracy",
-        ["label", "runs", "updates_sd", "retain_accuracy_sd"],
+    mean_hover = (
         "<b>%{text}</b><br>mean of %{customdata[1]} runs<br>%{x:,.1f} updates (SD %{customdata[2]:.1f})<br>"
-        "retain MA %{y:.1%} (SD %{customdata[3]:.1%})",
-        marker={"color": style.colour, "symbol": style.symbol, "size": 18, "opacity": 0.5},
-        **_legend(mean["label"].iloc[0]),
+        "retain MA %{y:.1%} (SD %{customdata[3]:.1%})"
     )
+    symbols = np.where(runs["reached"].astype(bool), style.symbol, f"{style.symbol}-open")
+    small = {"color": style.colour, "symbol": symbols, "size": 8}
+    large = {"color": style.colour, "symbol": style.symbol, "size": 18, "opacity": 0.5}
+    about_runs = ["label", "seed", "stop_reason", "forgotten", "n_samples"]
+    about_mean = ["label", "runs", "updates_sd", "retain_accuracy_sd"]
+    return [
+        line(x, y, style.colour, width=1, opacity=0.5, **silent),
+        marks(runs, *axes, about_runs, runs_hover, marker=small, **silent),
+        marks(mean, *axes, about_mean, mean_hover, marker=large, **_legend(label)),
+    ]
 
 
-def _framed(figure: go.Figure, heading: str, note: str, x: str = "", height: int = HEIGHT) -> go.Figure:
+def _framed(
+    figure: go.Figure, heading: str, note: str, x: str = "", y: str = "", height: int = HEIGHT
+) -> go.Figure:
     """Frame a figure of runs, in which what the reader has zoomed and hidden stays at every redraw.
 
     Each group has one entry of the legend, its first.
@@ -435,5 +404,5 @@ def _framed(figure: go.Figure, heading: str, note: str, x: str = "", height: int
         if trace.showlegend and trace.legendgroup:
             trace.showlegend = trace.legendgroup not in groups
             groups.add(trace.legendgroup)
-    framed(figure, heading, note, x, height=height, revision="unlearning")
+    framed(figure, heading, note, x, y, height, revision="unlearning")
     return figure.update_xaxes(exponentformat="B")

@@ -39,31 +39,13 @@ SMOOTHED_STEPS = 20
 PETA = 1e15
 
 # Stops that are alike: the goal, a budget, the utility guard; a run of any other end is like no other.
-_ENDS = {
-    StopReason.ALL_FORGOTTEN: "goal",
-    StopReason.MAX_STEPS: "limit",
-    StopReason.MAX_EPOCHS: "limit",
-    StopReason.MAX_SECONDS: "limit",
-    StopReason.EXHAUSTED: "limit",
-    StopReason.RETAIN_LOSS: "guard",
-    StopReason.RETAIN_ACCURACY: "guard",
-}
+_LIMITS = (StopReason.MAX_STEPS, StopReason.MAX_EPOCHS, StopReason.MAX_SECONDS, StopReason.EXHAUSTED)
+_GUARDS = (StopReason.RETAIN_LOSS, StopReason.RETAIN_ACCURACY)
+_ENDS = {StopReason.ALL_FORGOTTEN: "goal"} | dict.fromkeys(_LIMITS, "limit") | dict.fromkeys(_GUARDS, "guard")
 
 MEASURES = (
-    "updates",
-    "draws",
-    "steps",
-    "forgotten",
-    "forgotten_at_end",
-    "forget_nll",
-    "retain_nll",
-    "retain_accuracy",
-    "seconds",
-    "mrd_seconds",
-    "mrd_forward_evaluations",
-    "flops_total",
-    "flops_per_update",
-    "efficiency",
+    *("updates", "draws", "steps", "forgotten", "forgotten_at_end", "forget_nll", "retain_nll", "retain_accuracy"),
+    *("seconds", "mrd_seconds", "mrd_forward_evaluations", "flops_total", "flops_per_update", "efficiency"),
 )
 COMPARED = ("updates", "flops_total", "retain_nll", "retain_accuracy", "forgotten_at_end")
 
@@ -75,9 +57,10 @@ _COMPARISON_COLUMNS = [
     *("method", "label", "sampler", "seeds", "pairs", "stops", "verdict"),
     *(f"{name}_{part}" for name in COMPARED for part in ("difference", "low", "high", "ratio")),
 ]
-_EQUAL_CURVES = [
-    *(Curve.UPDATES, Curve.FORGOTTEN, Curve.ACCURACY, Curve.FORGET_NLL, Curve.RETAIN_ACCURACY, Curve.RETAIN_NLL)
-]
+_EQUAL_CURVES = (
+    *(Curve.UPDATES, Curve.FORGOTTEN, Curve.ACCURACY, Curve.FORGET_NLL),
+    *(Curve.RETAIN_ACCURACY, Curve.RETAIN_NLL),
+)
 _EQUAL_COLUMNS = ["run", "step", *map(str, _EQUAL_CURVES)]
 
 _SEED = ", seed "
@@ -132,12 +115,12 @@ def evaluated(histories: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     Args:
         histories: See `history`.
     """
-    found = {}
+    evaluations = {}
     for name, run in histories.items():
-        table = run[[column for column in run if str(column).startswith(EVALUATION)]].dropna(how="all")
+        table = run.filter(regex=f"^{EVALUATION}").dropna(how="all")
         if len(table):
-            found[name] = table.rename(columns=lambda column: str(column).removeprefix(EVALUATION))
-    return found
+            evaluations[name] = table.rename(columns=lambda column: str(column).removeprefix(EVALUATION))
+    return evaluations
 
 
 def thinned(history: pd.DataFrame, points: int = 2000) -> pd.DataFrame:
@@ -455,14 +438,15 @@ def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
     for name in COMPARED:
         difference = paired_difference(pairs[name], pairs[f"{name}_uniform"])
         mean, of_uniform = pairs[name].mean(), pairs[f"{name}_uniform"].mean()
-        row |= {
-            f"{name}_difference": difference.value,
-            f"{name}_low": difference.low,
-            f"{name}_high": difference.high,
-            f"{name}_ratio": float(mean / of_uniform) if of_uniform else np.nan,
-        }
-    comparable = len(pairs) == len(both) and not censored
-    row["verdict"] = _verdict(row["seeds"], comparable, row["updates_low"], row["updates_high"])
+        row |= difference.columns(f"{name}_difference", f"{name}_")
+        row[f"{name}_ratio"] = float(mean / of_uniform) if of_uniform else np.nan
+    row["verdict"] = "no difference beyond the spread"
+    if row["seeds"] < LEAST_SEEDS:
+        row["verdict"] = f"cannot tell (fewer than {LEAST_SEEDS} seeds)"
+    elif len(pairs) < len(both) or censored:
+        row["verdict"] = "cannot tell (stops differ or are limits)"
+    elif row["updates_high"] < 0 or row["updates_low"] > 0:
+        row["verdict"] = "fewer updates" if row["updates_high"] < 0 else "more updates"
     return row
 
 
@@ -473,16 +457,6 @@ def _stops(count: int, unlike: int, censored: int) -> str:
     if censored:
         parts.append(f"{censored} of {count} pairs ended before everything was forgotten (censored)")
     return "; ".join(parts) or "equal: everything forgotten"
-
-
-def _verdict(seeds: int, comparable: bool, low: float, high: float) -> str:
-    if seeds < LEAST_SEEDS:
-        return f"cannot tell (fewer than {LEAST_SEEDS} seeds)"
-    if not comparable:
-        return "cannot tell (stops differ or are limits)"
-    if high < 0:
-        return "fewer updates"
-    return "more updates" if low > 0 else "no difference beyond the spread"
 
 
 def _read(files: UnlearningFiles, path: Path, **selection: Any) -> pd.DataFrame:

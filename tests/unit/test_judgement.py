@@ -18,8 +18,8 @@ from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import (
     EXAMPLES,
     GROUP_COLUMNS,
-    LENGTH,
     TERM_COLUMNS,
+    TOKENS,
     Judgement,
     claims_json,
     claims_table,
@@ -170,15 +170,15 @@ def test_length_comes_first_and_alone_it_says_what_spearman_says(
 ) -> None:
     frame = regression_frame(judgement.regression)
     assert tuple(frame) == TERM_COLUMNS
-    assert frame["feature"][0] == LENGTH
-    assert frame["alone"][0] == pytest.approx(stats.spearmanr(found.table[LENGTH], found.table["mrd"]).statistic)
+    assert frame["feature"][0] == TOKENS
+    assert frame["alone"][0] == pytest.approx(stats.spearmanr(found.table[TOKENS], found.table["mrd"]).statistic)
     assert ((frame["remains_low"] <= frame["remains"]) & (frame["remains"] <= frame["remains_high"])).all()
 
 
 def test_correlations_are_those_of_mrd_length_and_the_features_that_were_judged(
     found: Characterised, judgement: Judgement
 ) -> None:
-    names = ["mrd", LENGTH, *(claim.feature for claim in judgement.shown)]
+    names = ["mrd", TOKENS, *(claim.feature for claim in judgement.shown)]
     assert list(judgement.correlations) == names
     expected = stats.spearmanr(found.table[names]).statistic
     np.testing.assert_allclose(judgement.correlations, expected)
@@ -225,7 +225,7 @@ def test_with_length_held_a_feature_keeps_what_a_partial_rank_regression_leaves_
     found: Characterised, judgement: Judgement
 ) -> None:
     claim = next(claim for claim in judgement.shown if claim.feature == "rare_words")
-    x, length, mrd = (stats.zscore(stats.rankdata(found.table[name])) for name in (claim.feature, LENGTH, "mrd"))
+    x, length, mrd = (stats.zscore(stats.rankdata(found.table[name])) for name in (claim.feature, TOKENS, "mrd"))
     coefficients, *_ = np.linalg.lstsq(np.column_stack([x, length]), mrd)
     left = remains(judgement, claim, judgement.chosen)
     assert left["length_held"] == pytest.approx(coefficients[0], abs=1e-9)

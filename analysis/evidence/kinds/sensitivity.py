@@ -114,11 +114,10 @@ def _reference(rows: pd.DataFrame, dtypes: list[str], measurements: Measurements
     """Return the measured σ that is nearest to that of the scores, or as set, and the finest dtype that has it."""
     if not dtypes:
         return np.nan, ""
-    config, scored = measurements.config, measurements.scored
+    config = measurements.config
     assert isinstance(config, SensitivityConfig)
     levels = np.sort(rows.loc[rows["dtype"] == dtypes[0], "sigma"].unique())
-    measured = scored.sigma if scored else np.median(levels)
-    wished = measured if config.sigma == "auto" else config.sigma
+    wished = measurements.scored.get("sigma", np.median(levels)) if config.sigma == "auto" else config.sigma
     return float(levels[np.abs(np.log(levels / wished)).argmin()]), dtypes[0]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.characteristics.complexity import COMPLEXITY
-from analysis.characteristics.judgement import LENGTH, Judgement
+from analysis.characteristics.judgement import TOKENS, Judgement
 from analysis.characteristics.runs import Characterised
 from analysis.difficulty import measures_in
 from analysis.features.feature import Bins
@@ -25,12 +25,12 @@ def scatter(characterised: Characterised, judgement: Judgement, samples: pd.Data
     table, about = characterised.table, characterised.about
     measures = titles_of(measures_in(table))
     titles = measures | figures.axis_titles(about)
-    names = [LENGTH, *(name for name in about.features if table[name].notna().any())]
+    names = [TOKENS, *(name for name in about.features if table[name].notna().any())]
     names += ["mrd", *(name for name in measures if name not in names)]
     left, right = st.columns(2)
     offered = {name: titles[name] for name in names}
     with left:
-        across = select("Across", offered, "scatter_across", LENGTH)
+        across = select("Across", offered, "scatter_across", TOKENS)
     with right:
         # No text gives the index of complexity where none could be read.
         up = select("Up", offered, "scatter_up", COMPLEXITY.name)
