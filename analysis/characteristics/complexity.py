@@ -54,7 +54,14 @@ def complexity_index(
         parts: The columns that may enter.
         length: One value per row, with the index of `features`.
     """
-    left_out = {part: reason for part in parts if (reason := _reason_against(features[part]))}
+    left_out = {}
+    for part in parts:
+        defined, count = features[part].dropna(), len(features)
+        if len(defined) < count and len(defined) / count < DEFINED_SHARE:
+            # Rounded down: 89.9 % must not read as the 90 % that would have been enough.
+            left_out[part] = f"defined for {100 * len(defined) // count} % of the samples"
+        elif defined.nunique() < 2:
+            left_out[part] = f"the same for all {len(defined)} samples that it is defined for"
     used = [part for part in parts if part not in left_out]
     chosen = features[used].astype("float64")
     values = ((chosen - chosen.mean()) / chosen.std(ddof=0)).mean(axis=1)
@@ -62,13 +69,3 @@ def complexity_index(
     correlated = len(pairs) >= 3 and pairs.nunique().min() >= 2
     rho = float(stats.spearmanr(pairs["index"], pairs["length"]).statistic) if correlated else float("nan")
     return Complexity(values, tuple(used), left_out, rho)
-
-
-def _reason_against(part: pd.Series[float]) -> str | None:
-    defined = part.dropna()
-    if len(defined) < len(part) and len(defined) / len(part) < DEFINED_SHARE:
-        # Rounded down: 89.9 % must not read as the 90 % that would have been enough.
-        return f"defined for {100 * len(defined) // len(part)} % of the samples"
-    if defined.nunique() < 2:
-        return f"the same for all {len(defined)} samples that it is defined for"
-    return None

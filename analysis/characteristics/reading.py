@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import regex
 
@@ -22,9 +22,6 @@ from analysis.text.config import ReadingConfig
 from analysis.text.language import Detector
 from analysis.text.ngrams import UNSPACED
 from analysis.text.pipeline.loading import LONGEST, Pipeline
-
-if TYPE_CHECKING:
-    from spacy.tokens import Doc
 
 # What is held at a time, so that memory grows neither with the number of texts nor with their length.
 BATCH_CHARACTERS = LONGEST
@@ -112,19 +109,19 @@ class _Reader:
         # Frees the words that spaCy would otherwise remember for good. No document may leave the zone, so rows are
         # made inside, and all of them: a generator that pauses in the zone would leave it open.
         with nlp.memory_zone():
-            own = (text.content for text in batch if not text.foreign)
-            read = iter([self._row(doc) for doc in nlp.pipe(own, batch_size=PARSED_TEXTS)])
+            own, read = (text.content for text in batch if not text.foreign), []
+            for doc in nlp.pipe(own, batch_size=PARSED_TEXTS):
+                reading = Reading(doc, self.settings, self.common_words)
+                values = {name: measure(reading) for name, measure in self.measures.items()}
+                read.append((values, spans(reading)))
+        rows = iter(read)
         undefined = dict.fromkeys(self.measures, nan)
         return [
             TextRow(undefined, [], text.foreign, text.cut)
             if text.foreign
-            else TextRow(*next(read), None, text.cut)
+            else TextRow(*next(rows), None, text.cut)
             for text in batch
         ]
-
-    def _row(self, doc: Doc) -> tuple[dict[str, float], list[Span]]:
-        reading = Reading(doc, self.settings, self.common_words)
-        return {name: measure(reading) for name, measure in self.measures.items()}, spans(reading)
 
 
 def _batches(texts: Iterable[_Text]) -> Iterator[list[_Text]]:

@@ -243,11 +243,11 @@ def _of_answers(offered: _Offered) -> Iterator[Declared]:
     yield _declared("rr", "RR", COMPLETENESS, "forget", rouge, METRICS["rr"].help)
 
 
-def _forgotten(offered: _Offered, metric: str, before: str, text: str) -> Iterator[Declared]:
-    """Yield 1 less the metric of each forget set, the set named after `before`."""
-    for split in offered.splits["forget"]:
-        title = f"{before}{offered.titles[split]}"
-        yield _declared(split, title, COMPLETENESS, split, Mean(split, metric, complement=True), text)
+def _of_each(offered: _Offered, side: Side, metric: str, text: str, before: str = "") -> Iterator[Declared]:
+    """Yield a column for each set of a side, named after `before`: of forget sets 1 less the metric."""
+    forget = side == COMPLETENESS
+    for split in offered.splits["forget" if forget else "general"]:
+        yield _declared(split, f"{before}{offered.titles[split]}", side, split, Mean(split, metric, forget), text)
 
 
 def _kept_answers(offered: _Offered) -> Iterator[Declared]:
@@ -257,12 +257,6 @@ def _kept_answers(offered: _Offered) -> Iterator[Declared]:
             title = f"{offered.titles[split]} {name}"
             text = METRICS[metric].help
             yield _declared(f"{split}_{key}", title, UTILITY, split, Mean(split, metric), text)
-
-
-def _kept_choices(offered: _Offered) -> Iterator[Declared]:
-    for split in offered.splits["general"]:
-        text = METRICS["multiple_choice"].help
-        yield _declared(split, offered.titles[split], UTILITY, split, Mean(split, "multiple_choice"), text)
 
 
 def _kept_tasks(offered: _Offered) -> Iterator[Declared]:
@@ -299,30 +293,24 @@ def _perplexities(offered: _Offered, splits: Iterable[str]) -> Iterator[Declared
         yield _declared(key, title, "other", split, Perplexity(split), METRICS["perplexity"].help, False)
 
 
+_CHOICE, _RECALL = METRICS["multiple_choice"].help, METRICS["rr"].help
+_WRONG_CHOICE = f"1 − multiple-choice accuracy. {_CHOICE}"
+_TOXICITY = "1 − the mean toxicity of what the model writes, as a text classifier has it."
+_forgotten = partial(_of_each, side=COMPLETENESS)
 # By how the forget sets of a suite are asked: completeness, utility, and what stands beside them.
 _SIDES: Mapping[Kind, tuple[Callable[[_Offered], Iterator[Declared]], ...]] = {
     "answers": (_of_answers, _kept_answers, _beside_answers),
     "choices": (
-        partial(
-            _forgotten,
-            metric="multiple_choice",
-            before="1 − ",
-            text=f"1 − multiple-choice accuracy. {METRICS['multiple_choice'].help}",
-        ),
-        _kept_choices,
+        partial(_forgotten, metric="multiple_choice", text=_WRONG_CHOICE, before="1 − "),
+        partial(_of_each, side=UTILITY, metric="multiple_choice", text=_CHOICE),
     ),
     "completions": (
-        partial(_forgotten, metric="rouge", before="RR, ", text=METRICS["rr"].help),
+        partial(_forgotten, metric="rouge", text=_RECALL, before="RR, "),
         _kept_tasks,
         _beside_completions,
     ),
     "prompts": (
-        partial(
-            _forgotten,
-            metric="toxicity",
-            before="1 − toxicity, ",
-            text="1 − the mean toxicity of what the model writes, as a text classifier has it.",
-        ),
+        partial(_forgotten, metric="toxicity", text=_TOXICITY, before="1 − toxicity, "),
         _kept_tasks,
         _beside_completions,
     ),

@@ -238,7 +238,7 @@ def _read_run(directory: Path) -> Evaluated:
         values=values,
         aggregates=aggregates.astype({"value": np.float64}),
         sets=tuple(
-            AskedSet(**known, sample_ids=_ids(files, known["name"], values)) for known in catalogue["sets"]
+            AskedSet(**asked, sample_ids=_ids(files, asked["name"], values)) for asked in catalogue["sets"]
         ),
         scores=pd.read_parquet(files.scores).astype({"sample_id": str}) if files.scores.exists() else None,
         cost=_cost(summary, unlearned["summary"] if unlearned else {}),
@@ -286,7 +286,7 @@ def _ids(files: EvaluationFiles, name: str, values: pd.DataFrame) -> tuple[str, 
 
 def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str, float]:
     spent = unlearned.get("flops_training", np.nan) + unlearned.get("flops_checks", 0)
-    known = {
+    costs = {
         "updates": unlearned.get("updates"),
         "seconds": unlearned.get("seconds", unlearned.get("seconds_training")),
         "tflop": spent / _TERA,
@@ -294,7 +294,7 @@ def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str,
         "mrd_evaluations": unlearned.get("mrd_forward_evaluations"),
         "evaluation_seconds": summary.get("seconds"),
     }
-    return {name: np.nan if value is None else float(value) for name, value in known.items()}
+    return {name: np.nan if value is None else float(value) for name, value in costs.items()}
 
 
 def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -303,7 +303,14 @@ def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFra
     whole: list[tuple[str, str, float]] = []
     for result, metric, split in results:
         if metric.per_sample:
-            scores.append((split, metric.name, _taken(metric.name, split, result)))
+            each = result.scores()
+            if metric.name == "truth_ratio" and len(each):
+                # OpenUnlearning has r itself, and its aggregate as here.
+                turned = closer_to_one_better if split == "forget" else true_better
+                better = pd.Series(turned(each), index=each.index)
+                apart = abs(each.mean() - result.aggregate), abs(better.mean() - result.aggregate)
+                each = each if split != "forget" and apart[0] < apart[1] else better
+            scores.append((split, metric.name, each))
         elif result.parts:
             parts = {_ATTACKED[part]: scored for part, scored in result.parts.items() if part in _ATTACKED}
             scores += [(part, metric.name, scored.scores()) for part, scored in parts.items()]
@@ -320,15 +327,3 @@ def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFra
     values = pd.concat([pd.DataFrame(columns=VALUE_COLUMNS), *rows], ignore_index=True)
     values["value"] = values["value"].astype(np.float64)
     return values, pd.DataFrame(whole, columns=AGGREGATE_COLUMNS)
-
-
-def _taken(metric: str, split: str, result: Result) -> pd.Series[float]:
-    """Return the values of samples; of the truth ratio, OpenUnlearning has r itself, and its aggregate as here."""
-    scores = result.scores()
-    if metric != "truth_ratio" or scores.empty:
-        return scores
-    if split == "forget":
-        return pd.Series(closer_to_one_better(scores), index=scores.index)
-    better = pd.Series(true_better(scores), index=scores.index)
-    as_it_is = abs(scores.mean() - result.aggregate) < abs(better.mean() - result.aggregate)
-    return scores if as_it_is else better

@@ -100,11 +100,11 @@ def differing(groups: Sequence[Group]) -> pd.DataFrame:
     What only unlearning has is compared among the groups that were unlearned. Result files do not say theirs.
     """
     rows = []
-    known = [group.runs[0] for group in groups if group.runs[0].origin == "run"]
-    unlearned = [run for run in known if not run.is_original]
+    first = [group.runs[0] for group in groups if group.runs[0].origin == "run"]
+    unlearned = [run for run in first if not run.is_original]
     for name in _names(run for group in groups for run in group.runs):
-        of_all = any(run.is_original and name in run.settings for run in known)
-        if len({run.settings.get(name) for run in (known if of_all else unlearned)}) > 1:
+        of_all = any(run.is_original and name in run.settings for run in first)
+        if len({run.settings.get(name) for run in (first if of_all else unlearned)}) > 1:
             values = (dict.fromkeys(run.settings.get(name, NOT_SET) for run in group.runs) for group in groups)
             rows.append((name, *map(", ".join, values)))
     return pd.DataFrame(rows, columns=["setting", *(group.label for group in groups)])
@@ -187,31 +187,28 @@ def _left_out(runs: Sequence[Evaluated]) -> list[str]:
 
 
 def _labels(members: Sequence[Sequence[Evaluated]]) -> list[str]:
-    """Return the label of each group, with what tells it apart where others have the same."""
+    """Return the label of each group, with what tells it apart where others have the same.
+
+    That is the setting that tells its first run from all namesakes, or all in which they differ, or where it lies.
+    """
     labels = []
     first = [seeds[0] for seeds in members]
     for run in first:
         namesakes = [each for each in first if each.label == run.label]
-        labels.append(run.label if len(namesakes) == 1 else f"{run.label} ({_telling(run, namesakes)})")
+        counts = {name: len({each.settings.get(name) for each in namesakes}) for name in _names(namesakes)}
+        telling = [name for name, count in counts.items() if count > 1]
+        enough = [name for name in telling if counts[name] == len(namesakes)]
+        marks = []
+        for name in enough[:1] or telling:
+            last, value = name.rpartition(".")[2], run.settings.get(name, NOT_SET)
+            marks.append(Path(value).name if last == "source" else f"{last.replace('_', ' ')} {value}")
+        apart = ", ".join(marks) if telling else str(run.source)
+        labels.append(run.label if len(namesakes) == 1 else f"{run.label} ({apart})")
     # Folders of one name, files of one name: what they are called does not tell them apart.
     return [
         label if labels.count(label) == 1 else f"{label}, no. {labels[: at + 1].count(label)}"
         for at, label in enumerate(labels)
     ]
-
-
-def _telling(run: Evaluated, namesakes: Sequence[Evaluated]) -> str:
-    """Return the setting that tells a run from all namesakes, or all in which they differ, or where it lies."""
-    counts = {name: len({each.settings.get(name) for each in namesakes}) for name in _names(namesakes)}
-    telling = [name for name, count in counts.items() if count > 1]
-    if not telling:
-        return str(run.source)
-    enough = [name for name in telling if counts[name] == len(namesakes)]
-    named = []
-    for name in enough[:1] or telling:
-        last, value = name.rpartition(".")[2], run.settings.get(name, NOT_SET)
-        named.append(Path(value).name if last == "source" else f"{last.replace('_', ' ')} {value}")
-    return ", ".join(named)
 
 
 def _names(runs: Iterable[Evaluated]) -> list[str]:

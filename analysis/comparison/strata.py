@@ -31,7 +31,7 @@ COLUMN = MRD_ANSWER_MEAN
 # What changes a sample is shown by: the share of its answer that is not written any more.
 CHANGED = "rr"
 MEMBERSHIP = "Membership score (Min-k%)"
-# Columns of an attack: of a single sample there is the score that it ranks by.
+# Columns of an attack.
 _ATTACKS = frozenset({"mia", "mia_unseen"})
 CONTRAST = f"{HARD} − {EASY}"
 VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
@@ -81,7 +81,13 @@ def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column:
     Arguments and errors as in `by_stratum`; the metric must have a value per sample.
     """
     table = Table(runs, baseline)
-    statistic = _of_samples(table, metric)
+    statistic = table.statistics.get(metric) if metric in _keys(table) else _raw(table, metric)
+    if isinstance(statistic, Auc):
+        # Of a single sample there is the score that the attack ranks by.
+        statistic = Mean(statistic.forget[0], statistic.metric)
+    if not isinstance(statistic, Mean):
+        raise UserError(f"The column {metric}", "has no value for a single sample.", _choose(table))
+    _forget_splits(table, metric)
     mrd = _difficulty(table, column, (statistic.split,))
     before = _mean_values(table, table.groups[0], statistic)
     terciles = _terciles(mrd)
@@ -247,19 +253,6 @@ def _raw(table: Table, metric: str) -> Mean:
             if table.views[run].defined((split, metric)):
                 return Mean(split, metric)
     raise UserError(f"The metric {metric}", "was not measured on the forget set.", _choose(table))
-
-
-def _of_samples(table: Table, metric: str) -> Mean:
-    """Return what a column is of a single sample: of a score of membership the score."""
-    if metric not in _keys(table):
-        return _raw(table, metric)
-    statistic = table.statistics.get(metric)
-    if isinstance(statistic, Mean):
-        _forget_splits(table, metric)
-        return statistic
-    if isinstance(statistic, Auc):
-        return Mean(statistic.forget[0], statistic.metric)
-    raise UserError(f"The column {metric}", "has no value for a single sample.", _choose(table))
 
 
 def _choose(table: Table) -> str:

@@ -65,12 +65,12 @@ class Comparison:
         groups: The baseline first.
         settings: Those that differ: setting, and a column for each group by its label.
         columns: What was compared, in the order of a table.
-        runs: A row per run and column: group, run (its name), seed, column, value, low, high (95 %, over
-            samples), n, undefined.
         cells: A row per group and column: group, column, mean (over seeds; of forget quality the median), sd (over
             seeds; NaN with one), seeds (runs that have it), low, high (95 % of the mean, over samples), n (samples
             with a value; the fewest of the sets it is from), undefined (samples without one, over runs), each (the
             value of each run).
+        runs: A row per run and column: group, run (its name), seed, column, value, low, high (95 %, over
+            samples), n, undefined.
         differences: A row per group, other group and column: group, against (a label), column, difference (group
             less the other), low, high (95 %, over samples and seeds), p (two-sided), p_holm (over the columns),
             marked (larger than the noise), better (whether it points to the good end), seeds (pairs), n.
@@ -82,11 +82,16 @@ class Comparison:
     groups: list[Group]
     settings: pd.DataFrame
     columns: list[Column]
-    runs: pd.DataFrame
     cells: pd.DataFrame
+    runs: pd.DataFrame
     differences: pd.DataFrame
     costs: pd.DataFrame
     notes: list[str]
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Every frame by its name: what the exports hold."""
+        return {name: frame for name, frame in vars(self).items() if isinstance(frame, pd.DataFrame)}
 
 
 class Table:

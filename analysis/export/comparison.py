@@ -124,11 +124,13 @@ def tasks(comparison: Comparison) -> pd.DataFrame:
             for task, metrics in (run.harness or {}).items():
                 for metric, value in metrics.items():
                     scores.setdefault((task, metric), {}).setdefault(group.label, []).append(value)
-    labels = [group.label for group in comparison.groups]
-    rows = [
-        (task, metric, *(_over_seeds(by_group.get(label, ())) for label in labels))
-        for (task, metric), by_group in scores.items()
-    ]
+    labels, rows = [group.label for group in comparison.groups], []
+    for names, by_group in scores.items():
+        cells = dict.fromkeys(labels, NOTHING)
+        for label, values in by_group.items():
+            spread = f" ± {_decimals(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+            cells[label] = _decimals(float(np.mean(values))) + spread
+        rows.append((*names, *cells.values()))
     return pd.DataFrame(rows, columns=["Task", "Metric", *labels])
 
 
@@ -159,7 +161,7 @@ def comparison_json(comparison: Comparison, **frames: pd.DataFrame) -> dict[str,
         }
         for group in comparison.groups
     ]
-    tables = _frames(comparison) | frames
+    tables = comparison.frames | frames
     return {
         "baseline": comparison.baseline,
         "groups": groups,
@@ -197,7 +199,7 @@ def exports(
     comparison: Comparison, figures: Mapping[str, go.Figure], **frames: pd.DataFrame
 ) -> Mapping[str, Callable[[], bytes]]:
     """Return for each file name what makes its content; `frames` become CSV files under their names."""
-    tables = _frames(comparison) | frames
+    tables = comparison.frames | frames
     return {
         "table.csv": lambda: table(comparison, "csv").encode(),
         "table.md": lambda: table(comparison, "markdown").encode(),
@@ -218,13 +220,6 @@ def _decimals(value: float) -> str:
 
 def _minus(text: str) -> str:
     return text.replace("-", "−")
-
-
-def _over_seeds(values: Sequence[float]) -> str:
-    if not values:
-        return NOTHING
-    spread = f" ± {_decimals(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
-    return _decimals(float(np.mean(values))) + spread
 
 
 def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
@@ -286,16 +281,6 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _frames(comparison: Comparison) -> dict[str, pd.DataFrame]:
-    return {
-        "settings": comparison.settings,
-        "cells": comparison.cells,
-        "runs": comparison.runs,
-        "differences": comparison.differences,
-        "costs": comparison.costs,
-    }
 
 
 def _html_table(frame: pd.DataFrame, caption: str) -> str:

@@ -48,36 +48,31 @@ def _nearest(
     nearest = np.zeros((len(own), NEAREST))
     for start in range(0, len(corpus.rows), _CHUNK):
         rows = corpus.rows.iloc[start : start + _CHUNK]
-        grams = [set(found) for found in content_ngrams(rows, settings, settings.text)]
+        grams = [set(of_row) for of_row in content_ngrams(rows, settings, settings.text)]
         shared = (samples @ _incidence(grams, columns).T).tocoo()
         similarity = shared.data / (sizes[shared.row] + _sizes(grams)[shared.col] - shared.data)
         scores = sparse.coo_array((similarity, (shared.row, shared.col)), shape=shared.shape).tocsr()
-        others = scores - scores.multiply(columnwise[:, start : start + _CHUNK])
-        nearest = _kept_nearest(nearest, others.tocoo())
+        others = (scores - scores.multiply(columnwise[:, start : start + _CHUNK])).tocoo()
+        # The largest of those so far and of those of these rows.
+        nearer = others.data > nearest.min(axis=1)[others.row]
+        places = np.concatenate([np.repeat(np.arange(len(own)), NEAREST), others.row[nearer]])
+        values = np.concatenate([nearest.ravel(), others.data[nearer]])
+        order = np.lexsort((-values, places))
+        starts = np.searchsorted(places[order], np.arange(len(own)))
+        nearest = values[order][starts[:, None] + np.arange(NEAREST)]
     return nearest
 
 
 def _incidence(sets: list[set[str]], columns: Mapping[str, int]) -> sparse.csr_array:
     """Return which set holds which of the n-grams that have a column: zeros and ones, shape (sets, columns)."""
-    found = [[columns[gram] for gram in grams if gram in columns] for grams in sets]
-    indices = np.array([column for places in found for column in places], np.int64)
-    starts = np.cumsum([0, *map(len, found)])
+    held = [[columns[gram] for gram in grams if gram in columns] for grams in sets]
+    indices = np.array([column for places in held for column in places], np.int64)
+    starts = np.cumsum([0, *map(len, held)])
     return sparse.csr_array((np.ones(len(indices)), indices, starts), shape=(len(sets), len(columns)))
 
 
 def _sizes(sets: Iterable[Set[str]]) -> FloatArray:
     return np.array([len(grams) for grams in sets], np.float64)
-
-
-def _kept_nearest(nearest: FloatArray, similarity: sparse.coo_array) -> FloatArray:
-    """Return the five largest similarities of each sample: of those known so far and of those of more rows."""
-    nearer = similarity.data > nearest.min(axis=1)[similarity.row]
-    samples = np.concatenate([np.repeat(np.arange(len(nearest)), NEAREST), similarity.row[nearer]])
-    values = np.concatenate([nearest.ravel(), similarity.data[nearer]])
-    order = np.lexsort((-values, samples))
-    starts = np.searchsorted(samples[order], np.arange(len(nearest)))
-    kept: FloatArray = values[order][starts[:, None] + np.arange(NEAREST)]
-    return kept
 
 
 FEATURES = (

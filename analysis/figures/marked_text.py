@@ -114,23 +114,18 @@ def _nested(marks: list[_Mark]) -> list[_Piece]:
 
 def _tagged(text: str, pieces: list[_Piece]) -> Iterator[str]:
     """Yield the text, escaped, and the tags of nested pieces."""
-    here = 0
-    for at, tag in _tags(pieces):
-        yield escape(text[here:at]) + tag
-        here = at
+    here, opened = 0, list[_Piece]()
+    # After the last piece all that is still open is closed.
+    for piece in (*pieces, None):
+        while opened and (piece is None or opened[-1].end <= piece.start):
+            last = opened.pop()
+            yield escape(text[here : last.end]) + ("</mark>" if last.mark.kind == "rare" else "</span>")
+            here = last.end
+        if piece:
+            yield escape(text[here : piece.start]) + _opening(piece)
+            here = piece.start
+            opened.append(piece)
     yield escape(text[here:])
-
-
-def _tags(pieces: list[_Piece]) -> Iterator[tuple[int, str]]:
-    """Yield every tag with its place in the text, in order."""
-    opened: list[_Piece] = []
-    for piece in pieces:
-        while opened and opened[-1].end <= piece.start:
-            yield _closing(opened.pop())
-        yield piece.start, _opening(piece)
-        opened.append(piece)
-    while opened:
-        yield _closing(opened.pop())
 
 
 def _opening(piece: _Piece) -> str:
@@ -144,7 +139,3 @@ def _opening(piece: _Piece) -> str:
     if piece.end == mark.end:
         style += f";border-right:{line};padding-right:2px"
     return f'<span title="clause, depth {mark.depth}" style="{style}">'
-
-
-def _closing(piece: _Piece) -> tuple[int, str]:
-    return piece.end, "</mark>" if piece.mark.kind == "rare" else "</span>"

@@ -71,29 +71,20 @@ class Detector:
         """
         # Formulas and full-width letters are compatibility forms of plain ones.
         head = unicodedata.normalize("NFKC", text[:LOOKED_AT])
-        scripts = Counter(map(_script, filter(str.isalpha, head)))
-        own = sum(scripts[script] for script in self._scripts)
-        if 2 * own >= scripts.total():
-            return self._foreign_words(_words(head))
-        return self._foreign_script(head, scripts.most_common(1)[0][0])
-
-    def _foreign_words(self, words: list[str]) -> str | None:
-        """Judge words in a script of the expected language."""
-        if not self._known or len(set(words)) < FEWEST_WORDS or _has_stop_words(words, self.language):
-            return None
-        confidences = _confidences(" ".join(words), self.language)
-        likeliest = _likeliest(confidences)
-        ruled_out = confidences[self.language] < RULED_OUT
-        surely_other = likeliest != self.language and _has_stop_words(words, likeliest)
-        return likeliest if ruled_out or surely_other else None
-
-    def _foreign_script(self, text: str, script: str) -> str | None:
-        """Name a text in another script."""
+        words, scripts = _words(head), Counter(map(_script, filter(str.isalpha, head)))
+        few = len(set(words)) < FEWEST_WORDS
+        if 2 * sum(scripts[script] for script in self._scripts) >= scripts.total():
+            if not self._known or few or _has_stop_words(words, self.language):
+                return None
+            confidences, likeliest = _confidences(" ".join(words), self.language)
+            ruled_out = confidences[self.language] < RULED_OUT
+            surely_other = likeliest != self.language and _has_stop_words(words, likeliest)
+            return likeliest if ruled_out or surely_other else None
+        script = scripts.most_common(1)[0][0]
         # Texts in every script hold names and code in Latin letters.
-        if script == "LATIN" and len(set(_words(text))) < FEWEST_WORDS:
+        if script == "LATIN" and few:
             return None
-        confidences = _confidences(text, self.language)
-        likeliest = _likeliest(confidences)
+        confidences, likeliest = _confidences(head, self.language)
         return likeliest if confidences[likeliest] >= NAMED else script.title()
 
 
@@ -143,8 +134,8 @@ def _stop_words(language: str) -> frozenset[str]:
 def _scripts(language: str) -> set[str]:
     """Return the scripts of a language: those of its stop words but for strays, Latin where it has none."""
     letters = Counter(_script(letter) for word in _stop_words(language) for letter in word if letter.isalpha())
-    found = {script for script, count in letters.items() if count >= 0.02 * letters.total()}
-    return (found or {"LATIN"}) | MORE_SCRIPTS.get(language, set())
+    scripts = {script for script, count in letters.items() if count >= 0.02 * letters.total()}
+    return (scripts or {"LATIN"}) | MORE_SCRIPTS.get(language, set())
 
 
 def _known_to_lingua() -> frozenset[str]:
@@ -153,14 +144,14 @@ def _known_to_lingua() -> frozenset[str]:
     return frozenset(language.iso_code_639_1.name.lower() for language in Language.all())
 
 
-def _confidences(text: str, language: str) -> dict[str, float]:
-    """Return the confidence in each candidate and in `language` where lingua knows it; the sum is 1 or 0."""
+def _confidences(text: str, language: str) -> tuple[dict[str, float], str]:
+    """Return the confidence in each candidate and in `language` where lingua knows it, and the likeliest.
+
+    The sum is 1 or 0.
+    """
     values = _lingua(language).compute_language_confidence_values(text)
-    return {value.language.iso_code_639_1.name.lower(): value.value for value in values}
-
-
-def _likeliest(confidences: dict[str, float]) -> str:
-    return max(confidences, key=confidences.__getitem__)
+    confidences = {value.language.iso_code_639_1.name.lower(): value.value for value in values}
+    return confidences, max(confidences, key=confidences.__getitem__)
 
 
 @cache

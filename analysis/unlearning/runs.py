@@ -433,8 +433,12 @@ def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
         alike &= np.isclose(both[name], both[f"{name}_uniform"], equal_nan=True)
     pairs = both[alike]
     censored = int((~pairs["reached"].astype(bool)).sum())
-    row: dict[str, Any] = {"seeds": both["seed"].nunique(), "pairs": len(pairs)}
-    row["stops"] = _stops(len(both), len(both) - len(pairs), censored)
+    count, unlike = len(both), len(both) - len(pairs)
+    stops = [f"{unlike} of {count} pairs left out: stopped or judged differently"] if unlike else []
+    if censored:
+        stops.append(f"{censored} of {count} pairs ended before everything was forgotten (censored)")
+    ends = "; ".join(stops) or ("equal: everything forgotten" if count else "no seed in common")
+    row: dict[str, Any] = {"seeds": both["seed"].nunique(), "pairs": len(pairs), "stops": ends}
     for name in COMPARED:
         difference = paired_difference(pairs[name], pairs[f"{name}_uniform"])
         mean, of_uniform = pairs[name].mean(), pairs[f"{name}_uniform"].mean()
@@ -443,20 +447,11 @@ def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
     row["verdict"] = "no difference beyond the spread"
     if row["seeds"] < LEAST_SEEDS:
         row["verdict"] = f"cannot tell (fewer than {LEAST_SEEDS} seeds)"
-    elif len(pairs) < len(both) or censored:
+    elif unlike or censored:
         row["verdict"] = "cannot tell (stops differ or are limits)"
     elif row["updates_high"] < 0 or row["updates_low"] > 0:
         row["verdict"] = "fewer updates" if row["updates_high"] < 0 else "more updates"
     return row
-
-
-def _stops(count: int, unlike: int, censored: int) -> str:
-    if not count:
-        return "no seed in common"
-    parts = [f"{unlike} of {count} pairs left out: stopped or judged differently"] if unlike else []
-    if censored:
-        parts.append(f"{censored} of {count} pairs ended before everything was forgotten (censored)")
-    return "; ".join(parts) or "equal: everything forgotten"
 
 
 def _read(files: UnlearningFiles, path: Path, **selection: Any) -> pd.DataFrame:

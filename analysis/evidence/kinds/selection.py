@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -102,7 +102,7 @@ def selection(measurements: Measurements) -> Selection:
     random = pairs[(pairs["scheme"] == RANDOM) & (pairs["n"] > 0)] if len(pairs) else pairs
     return Selection(
         verdict=_verdict(random) if len(runs) else NOTHING_YET,
-        findings=(*_flipping(random), *_balanced(compared)) if len(random) else (),
+        findings=tuple(_findings(random, compared)) if len(random) else (),
         caveats=tuple(_caveats(rows, runs, measurements)),
         paper=PAPER,
         pairs=pairs,
@@ -150,9 +150,8 @@ def _verdict(random: pd.DataFrame) -> str:
     )
 
 
-def _flipping(random: pd.DataFrame) -> list[str]:
-    """Say of each metric and size how often each pair of methods changes its order over random selections."""
-    sentences = []
+def _findings(random: pd.DataFrame, compared: Mapping[tuple[str, str], Balance]) -> Iterator[str]:
+    """Say how often each pair of methods changes its order over random selections, and what balancing does."""
     for (metric, heading), (size, words) in product(METRICS.items(), SIZES.items()):
         parts = [
             f"in {row.flips} of {row.n} selections, {row.share:.0%} [{row.low:.0%}, {row.high:.0%}] "
@@ -160,27 +159,23 @@ def _flipping(random: pd.DataFrame) -> list[str]:
             for row in random[(random["metric"] == metric) & (random["size"] == size)].itertuples()
         ]
         if parts:
-            sentences.append(f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}.")
-    return sentences
-
-
-def _balanced(compared: Mapping[tuple[str, str], Balance]) -> list[str]:
-    """Say where balancing makes a method's spread smaller or larger beyond chance, and what it does to flips."""
+            yield f"{heading.split(' [')[0]}, {words}: the order flips {'; '.join(parts)}."
     if not compared:
-        return []
+        return
     spread = pd.concat([each.spread for each in compared.values()])
     smaller, larger = int((spread["high"] < 1).sum()), int((spread["low"] > 1).sum())
-    flipped = pd.concat([each.pairs for each in compared.values()])
-    sure = int((flipped["p"] < 0.05).sum())
-    less = int((flipped["share_balanced"] < flipped["share_random"]).sum())
-    more = int((flipped["share_balanced"] > flipped["share_random"]).sum())
-    return [
+    yield (
         f"Balanced by difficulty, the spread over selections is smaller in {smaller} of "
         f"{spread['ratio'].notna().sum()} comparisons (of a metric, a size and a method) and larger in {larger}, "
-        "as far as 95 % intervals that are not corrected for their number can tell.",
-        f"Balanced by difficulty, flips are fewer in {less} of {len(flipped)} comparisons and more in {more}; "
-        f"beyond chance (p < 0.05, uncorrected) in {sure}.",
-    ]
+        "as far as 95 % intervals that are not corrected for their number can tell."
+    )
+    flipped = pd.concat([each.pairs for each in compared.values()])
+    change = flipped["share_balanced"] - flipped["share_random"]
+    fewer, more, sure = (change < 0).sum(), (change > 0).sum(), (flipped["p"] < 0.05).sum()
+    yield (
+        f"Balanced by difficulty, flips are fewer in {fewer} of {len(flipped)} comparisons and more in {more}; "
+        f"beyond chance (p < 0.05, uncorrected) in {sure}."
+    )
 
 
 def _caveats(rows: pd.DataFrame, runs: pd.DataFrame, measurements: Measurements) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -86,10 +86,10 @@ def sensitivity(measurements: Measurements) -> Sensitivity:
     sigmas = _sigmas(rows, by_case, regimes, (sigma, dtype))
     evaluations = _evaluations(measurements.part(DRAWS))
     suffices = _suffices(evaluations)
-    findings = [*_on_rankings(sigmas, sigma, dtype), *_on_evaluations(suffices)]
+    findings = tuple(_findings(sigmas, sigma, dtype, suffices))
     return Sensitivity(
         verdict=_verdict(dtypes, regimes) or (NO_SIGMAS if findings else NOTHING_YET),
-        findings=tuple(findings),
+        findings=findings,
         caveats=tuple(_caveats(rows, evaluations, measurements)),
         paper=PAPER,
         sigmas=sigmas,
@@ -211,24 +211,17 @@ def _verdict(dtypes: list[str], regimes: Mapping[tuple[str, str], Regime]) -> st
     return f"MRD (mean) grows as σ² {' and '.join(parts)}." if parts else ""
 
 
-def _on_rankings(sigmas: pd.DataFrame, reference: float, finest: str) -> list[str]:
-    """Say of each precision at which σ the ranking is most unlike that of the reference."""
-    sentences = []
+def _findings(sigmas: pd.DataFrame, reference: float, finest: str, suffices: pd.DataFrame) -> Iterator[str]:
+    """Say at which σ rankings are most unlike the reference, and how many evaluations a reliable one takes."""
     for dtype in dict.fromkeys(sigmas["dtype"]):
         levels = sigmas[(sigmas["dtype"] == dtype) & (sigmas["normalisation"] == "mean")]
         others = levels[(levels["sigma"] != reference) | (levels["dtype"] != finest)].dropna(subset=["rho"])
         if len(others):
             worst = others.loc[others["rho"].idxmin()]
-            sentences.append(
+            yield (
                 f"Rankings in {dtype} agree least at σ = {worst['sigma']:.0e} with the one in {finest} at "
                 f"σ = {reference:.0e}: {in_figures(estimate_at(worst))}."
             )
-    return sentences
-
-
-def _on_evaluations(suffices: pd.DataFrame) -> list[str]:
-    """Say for the mean and for the sum how many evaluations a reliable ranking takes."""
-    sentences = []
     for norm, of_norm in suffices.groupby("normalisation", sort=False):
         columns = (of_norm[name] for name in ("mode", "evaluations", "reached"))
         parts = [
@@ -237,8 +230,7 @@ def _on_evaluations(suffices: pd.DataFrame) -> list[str]:
             else f"more {mode} evaluations than were made ({reached:.3f} with all)"
             for mode, enough, reached in zip(*columns, strict=True)
         ]
-        sentences.append(f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}.")
-    return sentences
+        yield f"For a reliability of {ENOUGH:g} the {norm} over tokens takes {', or '.join(parts)}."
 
 
 def _caveats(rows: pd.DataFrame, evaluations: pd.DataFrame, measurements: Measurements) -> list[str]:
