@@ -21,14 +21,7 @@ from analysis.characteristics.strata import (
     stratify,
 )
 from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
-from analysis.statistics.groups import (
-    SIGNIFICANCE,
-    GroupComparison,
-    Measured,
-    compare_groups,
-    holm,
-    spearman,
-)
+from analysis.statistics.groups import SIGNIFICANCE, GroupComparison, Measured, compare_groups, holm, spearman
 from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import Normalisation
 

@@ -26,8 +26,8 @@ WORK = 2_000_000
 LEAST_REPLICATES = 200
 
 # Of tables that may have no row, and are files with a head even then.
-GROUP_COLUMNS = ["criterion", "group", "n", "mean_mrd", "low", "high", "median_mrd", "paper_mrd", "examples"]
-TERM_COLUMNS = ["feature", "alone", "alone_low", "alone_high", "remains", "remains_low", "remains_high", "vif"]
+GROUP_COLUMNS = ("criterion", "group", "n", "mean_mrd", "low", "high", "median_mrd", "paper_mrd", "examples")
+TERM_COLUMNS = ("feature", "alone", "alone_low", "alone_high", "remains", "remains_low", "remains_high", "vif")
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +152,7 @@ def group_table(forget_set: Characterised, judgement: Judgement) -> pd.DataFrame
             about = {"criterion": criterion.name, "group": group, "n": count, "median_mrd": median}
             examples = list(members.loc[nearest, "sample_id"])
             rows.append(about | mean.columns("mean_mrd") | {"paper_mrd": published, "examples": examples})
-    return pd.DataFrame(rows, columns=GROUP_COLUMNS)
+    return pd.DataFrame(rows, columns=list(GROUP_COLUMNS))
 
 
 def regression_frame(regression: RankRegression) -> pd.DataFrame:
@@ -163,4 +163,4 @@ def regression_frame(regression: RankRegression) -> pd.DataFrame:
         | term.coefficient.columns("remains", "remains_")
         for term in regression.terms
     ]
-    return pd.DataFrame(rows, columns=TERM_COLUMNS)
+    return pd.DataFrame(rows, columns=list(TERM_COLUMNS))

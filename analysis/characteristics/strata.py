@@ -162,8 +162,8 @@ def parsed(text: str) -> tuple[str, Threshold]:
     """
     name, _, rule = text.partition("=")
     if name not in {criterion.name for criterion in CRITERIA}:
-        known = ", ".join(criterion.name for criterion in CRITERIA)
-        raise UserError(f"--threshold {text}", "names no criterion.", f"Begin with one of {known}, and `=`.")
+        names = ", ".join(criterion.name for criterion in CRITERIA)
+        raise UserError(f"--threshold {text}", "names no criterion.", f"Begin with one of {names}, and `=`.")
     if rule in set(Rule) - {Rule.FIXED}:
         return name, Threshold(Rule(rule))
     try:

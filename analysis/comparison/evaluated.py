@@ -139,18 +139,18 @@ def parse(name: str, data: bytes) -> Evaluated:
         UserError: It has another shape, or no metric that is known here.
     """
     results = parse_results(name, data)
-    known = {key: (result, *metric) for key, result in results.items() if (metric := by_file_name(key))}
-    if not known:
+    measured = {key: (result, *metric) for key, result in results.items() if (metric := by_file_name(key))}
+    if not measured:
         raise UserError(
             name,
             f"It holds none of the metrics that are known here, but {', '.join(list(results)[:5])}.",
             "Choose a result file of OpenUnlearning's evaluation on TOFU.",
         )
-    values, aggregates = _measured(list(known.values()))
-    label, unknown = Path(name).stem, [key for key in results if key not in known]
+    values, aggregates = _measured(list(measured.values()))
+    label, unknown = Path(name).stem, [key for key in results if key not in measured]
     hollow = [
         key
-        for key, (result, metric, _) in known.items()
+        for key, (result, metric, _) in measured.items()
         if metric.per_sample and not (result.samples or result.parts)
     ]
     notes = {"metrics that are not known here": unknown, "metrics without values per sample, left out": hollow}
@@ -228,6 +228,13 @@ def _read_run(directory: Path) -> Evaluated:
     label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
     values = pd.read_parquet(files.values).astype({"sample_id": str})
     aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
+    sets = []
+    for asked in catalogue["sets"]:
+        path = files.sets / f"{asked['name']}.parquet"
+        ids = values.loc[values["split"] == asked["name"], "sample_id"].unique()
+        if path.exists():
+            ids = pd.read_parquet(path, columns=["sample_id"])["sample_id"].to_numpy()
+        sets.append(AskedSet(**asked, sample_ids=tuple(map(str, ids))))
     return Evaluated(
         source=directory,
         label=label,
@@ -237,9 +244,7 @@ def _read_run(directory: Path) -> Evaluated:
         settings=settings,
         values=values,
         aggregates=aggregates.astype({"value": np.float64}),
-        sets=tuple(
-            AskedSet(**asked, sample_ids=_ids(files, asked["name"], values)) for asked in catalogue["sets"]
-        ),
+        sets=tuple(sets),
         scores=pd.read_parquet(files.scores).astype({"sample_id": str}) if files.scores.exists() else None,
         cost=_cost(summary, unlearned["summary"] if unlearned else {}),
         harness=summary.get("harness"),
@@ -275,13 +280,6 @@ def _flat(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, st
 def _group(label: str, settings: Mapping[str, str]) -> str:
     shared = sorted((name, value) for name, value in settings.items() if name != _SEED)
     return f"{label} {hashlib.blake2b(json.dumps(shared).encode(), digest_size=4).hexdigest()}"
-
-
-def _ids(files: EvaluationFiles, name: str, values: pd.DataFrame) -> tuple[str, ...]:
-    path = files.sets / f"{name}.parquet"
-    if path.exists():
-        return tuple(map(str, pd.read_parquet(path, columns=["sample_id"])["sample_id"]))
-    return tuple(map(str, values.loc[values["split"] == name, "sample_id"].unique()))
 
 
 def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str, float]:

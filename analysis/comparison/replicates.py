@@ -132,9 +132,10 @@ class View:
 
     def _pooled(self, keys: Iterable[Input]) -> tuple[FloatArray, FloatArray]:
         """Return the defined values under these keys, shape (n,), and how often each is drawn, (1 + R, n)."""
-        known = [key for key in keys if key in self.values]
-        values = np.concatenate([np.empty(0), *(self.values[key] for key in known)])
-        counts = np.concatenate([np.empty((1 + REPLICATES, 0)), *(self.counts[key[0]] for key in known)], axis=1)
+        present = [key for key in keys if key in self.values]
+        values = np.concatenate([np.empty(0), *(self.values[key] for key in present)])
+        none = np.empty((1 + REPLICATES, 0))
+        counts = np.concatenate([none, *(self.counts[split] for split, _ in present)], axis=1)
         defined = np.isfinite(values)
         return values[defined], counts[:, defined]
 
@@ -149,13 +150,13 @@ def shared_samples(runs: Sequence[Evaluated]) -> dict[str, list[str]]:
     return shared
 
 
-def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]], seed: int = SEED) -> dict[Evaluated, View]:
+def views(runs: Sequence[Evaluated], ids: Mapping[str, Sequence[str]]) -> dict[Evaluated, View]:
     """Return the view of each run on these samples, all with the same counts."""
     counts = {}
     for split, samples in ids.items():
         n = len(samples)
         # Every set is drawn independently of the others.
-        drawn = resamples(n, REPLICATES, (seed, crc32(split.encode()))) if n else np.empty((REPLICATES, 0))
+        drawn = resamples(n, REPLICATES, (SEED, crc32(split.encode()))) if n else np.empty((REPLICATES, 0))
         counts[split] = np.concatenate([np.ones((1, n)), drawn])
     places = {split: pd.Index(samples) for split, samples in ids.items()}
     of_runs = {}
@@ -225,8 +226,8 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
 
 def _summed(parts: Sequence[SeedNoise]) -> SeedNoise:
     """Return the noise of a sum of independent parts (Welch, 1947; Satterthwaite, 1946)."""
-    known = [part for part in parts if part.freedom]
-    variance = sum(part.variance for part in known)
-    spread = sum(part.variance**2 / part.freedom for part in known)
-    freedom = variance**2 / spread if spread else max((part.freedom for part in known), default=0.0)
+    noisy = [part for part in parts if part.freedom]
+    variance = sum(part.variance for part in noisy)
+    spread = sum(part.variance**2 / part.freedom for part in noisy)
+    freedom = variance**2 / spread if spread else max((part.freedom for part in noisy), default=0.0)
     return SeedNoise(variance, freedom)

@@ -38,7 +38,6 @@ VALUE, DIFFERENCE, INTERACTION = PARTS = ("value", "difference", "interaction")
 
 _COLUMNS = ["part", "group", "against", "stratum", "value", "low", "high", "p", "p_holm", "marked", "n", "seeds"]
 _CHANGE_COLUMNS = ["group", "against", "split", "sample_id", "mrd", "tercile", "before", "after", "change"]
-_TIE_COLUMNS = ["group", "against", "rho", "low", "high", "n"]
 
 
 def by_stratum(
@@ -146,7 +145,7 @@ def ties(changed: pd.DataFrame) -> pd.DataFrame:
     for groups, samples in changed.groupby(["group", "against"], sort=False):
         rho = spearman(samples["mrd"], samples["change"], np.zeros(len(samples)))
         rows.append((*groups, *rho[:4]))
-    return pd.DataFrame(rows, columns=_TIE_COLUMNS)
+    return pd.DataFrame(rows, columns=["group", "against", "rho", "low", "high", "n"])
 
 
 class _Side(NamedTuple):

@@ -21,7 +21,6 @@ from analysis.comparison.columns import (
     FORGET_QUALITY,
     UTILITY,
     Column,
-    Declared,
     HarnessMean,
     Perplexity,
     Statistic,
@@ -101,7 +100,6 @@ class Table:
         runs: What is compared, samples aligned.
         groups: The baseline first.
         notes: In sentences.
-        quiet: Sets in which the baseline has no signal.
         views: What each run has of the shared samples.
     """
 
@@ -110,12 +108,27 @@ class Table:
         self.groups = grouped(self.runs, runs[baseline].group)
         self.ids = shared_samples(self.runs)
         self.views = views(self.runs, self.ids)
-        self._declared = list(declared(suite, self.runs))
-        useful = {each.column.split for each in self._declared if each.column.side == UTILITY}
-        self.quiet = {split for split in useful if not self._has_signal(split)}
-        if self.quiet:
+        declarations = list(declared(suite, self.runs))
+        # Sets in which the baseline has no signal.
+        quiet: set[str] = set()
+        for split in {each.column.split for each in declarations if each.column.side == UTILITY}:
+            gains, sizes, written, by_chance = [], [], (split, "rouge"), (split, "rouge_shuffled")
+            for view in (self.views[run] for run in self.groups[0].runs):
+                if view.defined(written) and view.defined(by_chance):
+                    gains.append(view.mean(written) - view.mean(by_chance))
+                    sizes.append(min(view.defined(written), view.defined(by_chance)))
+            # What cannot be told stays in.
+            if gains and limits(np.mean(gains, axis=0), min(sizes)).low <= LEAST_SIGNAL:
+                quiet.add(split)
+        self._declared = [
+            replace(each, column=replace(each.column, signal=False))
+            if each.column.side == UTILITY and each.column.split in quiet
+            else each
+            for each in declarations
+        ]
+        if quiet:
             self.notes.append(
-                f"No signal in {', '.join(sorted(self.quiet))}: the baseline writes hardly more of the answers "
+                f"No signal in {', '.join(sorted(quiet))}: the baseline writes hardly more of the answers "
                 "there than of other samples’ answers, so these columns are in no mean."
             )
 
@@ -127,7 +140,7 @@ class Table:
     @cached_property
     def columns(self) -> list[Column]:
         """Every column, means after what they are of."""
-        columns = [each.column for each in self._judged]
+        columns = [each.column for each in self._declared]
         sides = {side: [column for column in columns if column.side == side] for side in (COMPLETENESS, UTILITY)}
         means = []
         for side, parts in sides.items():
@@ -144,7 +157,7 @@ class Table:
     @cached_property
     def statistics(self) -> Mapping[str, Statistic]:
         """What columns that are no means of others are, by key."""
-        return {each.column.key: each.statistic for each in self._judged}
+        return {each.column.key: each.statistic for each in self._declared}
 
     def replicates(self, view: View) -> dict[str, FloatArray]:
         """Return every column of a view by key: what was measured and its replicates, shape (1 + R,)."""
@@ -193,26 +206,6 @@ class Table:
         """Return the samples without a value, over all that a column is made of."""
         inputs = {each for leaf in self.leaves(key) for each in leaf.inputs}
         return sum(map(view.undefined_of, inputs))
-
-    @cached_property
-    def _judged(self) -> list[Declared]:
-        """The columns that are no means, with the utility of sets in which the baseline has no signal marked."""
-        return [
-            replace(each, column=replace(each.column, signal=False))
-            if each.column.side == UTILITY and each.column.split in self.quiet
-            else each
-            for each in self._declared
-        ]
-
-    def _has_signal(self, split: str) -> bool:
-        gains, sizes = [], []
-        for view in (self.views[run] for run in self.groups[0].runs):
-            written, by_chance = (split, "rouge"), (split, "rouge_shuffled")
-            if view.defined(written) and view.defined(by_chance):
-                gains.append(view.mean(written) - view.mean(by_chance))
-                sizes.append(min(view.defined(written), view.defined(by_chance)))
-        # What cannot be told stays in.
-        return not gains or not limits(np.mean(gains, axis=0), min(sizes)).low <= LEAST_SIGNAL
 
 
 def default_baseline(runs: Sequence[Evaluated]) -> int:

@@ -48,7 +48,7 @@ class League:
     """How well each measure predicts the outcome.
 
     Attributes:
-        table: As `evidence_statistics.league` returns it, with `title` and `family` (mrd, length, plain,
+        table: As `analysis.statistics.censored.league` has it, with `title` and `family` (mrd, length, plain,
             gradient, combination) behind `measure`; combinations take part with the ρ of cross-validation.
         combined: The combinations by name, CHEAP and WITH_MRD; without either where too few were forgotten.
         mrd_adds: ρ of the combination with MRD less that of the one without, of held-out predictions.
@@ -84,24 +84,23 @@ def league_of(measured: pd.DataFrame, draws: int) -> League:
         measured: A row per sample: updates, censored, and the columns of `MEASURES`.
         draws: Evaluations of MRD, for its cost.
     """
-    updates, censored = measured["updates"], measured["censored"].astype(bool)
+    outcome = measured["updates"], measured["censored"].astype(bool)
     names = [name for name in MEASURES if name in measured and name != LENGTH and measured[name].notna().any()]
     costs = {name: measure.cost(draws) for name, measure in MEASURES.items()}
-    alone = league(measured[names], updates, censored, measured[LENGTH], costs, EXPECTED)
     cheap, of_mrd = (
         tuple(name for name in candidates if name in measured and measured[name].nunique() > 1)
         for candidates in (CHEAP_MEASURES, MRD_OF_COMBINATION)
     )
-    combined = {}
+    combined, added = {}, UNDEFINED
     for name, columns in ((CHEAP, cheap), (WITH_MRD, (*cheap, *of_mrd))):
         # A small or a mostly censored experiment is shown without.
         with suppress(UserError):
             if columns:
-                combined[name] = combination(measured[list(columns)], updates, censored)
-    added = UNDEFINED
+                combined[name] = combination(measured[list(columns)], *outcome)
     if len(combined) == 2:
         without, with_mrd = combined[CHEAP].predictions, combined[WITH_MRD].predictions
-        added = gain(with_mrd, without, updates, censored, signed=True)
+        added = gain(with_mrd, without, *outcome, signed=True)
+    alone = league(measured[names], *outcome, measured[LENGTH], costs, EXPECTED)
     rows = [_row(name, together, measured, costs) for name, together in combined.items()]
     tables = [alone, pd.DataFrame(rows, columns=alone.columns)] if rows else [alone]
     return League(_ranked(pd.concat(tables, ignore_index=True)), combined, added, cheap)

@@ -282,10 +282,7 @@ def _within(width: float, predicted: FloatArray) -> pd.DataFrame:
 
 
 def _fit(pilot: _Pilot) -> _Ridge:
-    """Return the ridge regression whose form and penalty have the smallest leave-one-out error.
-
-    It is repeated with what is expected of censored samples where there are any.
-    """
+    """Return the ridge regression whose form and penalty have the smallest leave-one-out error."""
     models = []
     for form in FORMS:
         features = _features(form, pilot.measures, pilot.measures)
@@ -300,20 +297,17 @@ def _fit(pilot: _Pilot) -> _Ridge:
             errors = (((y - fitted) / (1 - leverage))[:, ~pilot.censored] ** 2).mean(axis=1)
             best = int(errors.argmin())
             squares = ((y - fitted[best]) ** 2).sum() + unknown
-            spread = np.sqrt(squares / max(n - leverage[best].sum(), 1))
-            y[pilot.censored], unknown = _beyond(pilot.y[pilot.censored], fitted[best, pilot.censored], spread)
+            spread = max(np.sqrt(squares / max(n - leverage[best].sum(), 1)), ROUNDING)
+            # Censored samples are repeated with what is expected of a normal value that exceeds its cap.
+            mean = fitted[best, pilot.censored]
+            above = (pilot.y[pilot.censored] - mean) / spread
+            hazard = np.exp(-(above**2) / 2 - special.log_ndtr(-above)) / np.sqrt(2 * np.pi)
+            y[pilot.censored] = mean + spread * hazard
+            unknown = float(spread**2 * (1 - hazard * (hazard - above)).sum())
         coefficients = vt.T @ (shrink[best] / np.where(s > 0, s, np.inf) * scores)
         constant, penalty = intercept - centre @ coefficients, n * _PENALTIES[best]
         models.append(_Ridge(form, pilot.measures, coefficients, constant, penalty, errors[best]))
     return min(models, key=lambda model: model.error)
-
-
-def _beyond(cap: FloatArray, mean: FloatArray, spread: float) -> tuple[FloatArray, float]:
-    """Return the mean of each normal value that is known to exceed its cap, and the sum of their variances."""
-    spread = max(spread, ROUNDING)
-    above = (cap - mean) / spread
-    hazard = np.exp(-(above**2) / 2 - special.log_ndtr(-above)) / np.sqrt(2 * np.pi)
-    return mean + spread * hazard, float(spread**2 * (1 - hazard * (hazard - above)).sum())
 
 
 def _out_of_fold(pilot: _Pilot, generator: np.random.Generator) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -22,18 +21,13 @@ def exports(forget_set: Characterised, judgement: Judgement, title: str) -> Mapp
     strata = judgement.strata.drop(columns="sample_id").add_prefix("group_")
     samples = pd.concat([forget_set.table, strata], axis=1)
 
-    def parquet() -> bytes:
-        stream = io.BytesIO()
-        samples.to_parquet(stream, index=False)
-        return stream.getvalue()
-
     def groups() -> bytes:
         table = group_table(forget_set, judgement)
         return csv_file(table.assign(examples=table["examples"].map("; ".join)))
 
     return {
         "samples.csv": lambda: csv_file(samples),
-        "samples.parquet": parquet,
+        "samples.parquet": lambda: samples.to_parquet(index=False),
         "strata.csv": lambda: csv_file(judgement.strata),
         "claims.csv": lambda: csv_file(claims_table(judgement)),
         "claims.json": lambda: json_file(claims_json(judgement)),

@@ -38,8 +38,7 @@ def ngram_frequency(material: Material) -> Computed | None:
 
 def _means(texts: Sequence[Sequence[str]], frequencies: Counter[str]) -> npt.NDArray[np.float64]:
     return np.array(
-        [sum(frequencies[gram] for gram in grams) / len(grams) if grams else np.nan for grams in texts],
-        np.float64,
+        [sum(frequencies[gram] for gram in grams) / len(grams) if grams else np.nan for grams in texts], np.float64
     )
 
 

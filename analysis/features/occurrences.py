@@ -37,18 +37,16 @@ class ShingleIndex:
         for place, text in enumerate(texts):
             self._places.setdefault(shingles(text), []).append(place)
         self._candidates = MinHashLSH(num_perm=_BANDS * _ROWS, params=(_BANDS, _ROWS))
-        for found in self._places:
-            self._candidates.insert(found, _signature(found), check_duplication=False)
+        for held in self._places:
+            self._candidates.insert(held, _signature(held), check_duplication=False)
 
     def near_duplicates(self, text: str) -> list[int]:
         """Return the places of the texts whose Jaccard similarity with `text` is at least 0.8."""
         wanted = shingles(text)
         near = (
-            found
-            for found in self._candidates.query(_signature(wanted))
-            if jaccard(found, wanted) >= NEAR_DUPLICATE
+            held for held in self._candidates.query(_signature(wanted)) if jaccard(held, wanted) >= NEAR_DUPLICATE
         )
-        return [place for found in near for place in self._places[found]]
+        return [place for held in near for place in self._places[held]]
 
 
 def near_duplicates(samples: pd.DataFrame, corpus: Corpus) -> sparse.csr_array:
@@ -83,9 +81,9 @@ def _whole_texts(rows: pd.DataFrame) -> Iterator[str]:
     return (f"{prompt} {answer}" for prompt, answer in zip(rows["prompt"], rows["answer"], strict=True))
 
 
-def _signature(found: frozenset[str]) -> MinHash:
+def _signature(held: frozenset[str]) -> MinHash:
     signature = _NO_SHINGLES.copy()
-    encoded = [shingle.encode() for shingle in found]
+    encoded = [shingle.encode() for shingle in held]
     for start in range(0, len(encoded), _BATCH):
         signature.update_batch(encoded[start : start + _BATCH])
     return signature

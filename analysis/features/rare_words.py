@@ -47,12 +47,12 @@ def common_words(language: str, count: int) -> frozenset[str]:
     """
     import wordfreq
 
-    known = sorted(wordfreq.available_languages())
-    if language not in known:
+    languages = sorted(wordfreq.available_languages())
+    if language not in languages:
         raise UserError(
             f"The language {language!r}",
             "has no list of frequent words in wordfreq, so that no word can be called rare.",
-            f"Choose one of {', '.join(known)}.",
+            f"Choose one of {', '.join(languages)}.",
         )
     return frozenset(wordfreq.top_n_list(language, count))
 

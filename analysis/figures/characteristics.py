@@ -18,31 +18,13 @@ from analysis.characteristics.claims import Claim
 from analysis.characteristics.files import About
 from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
+from analysis.figures import theme
 from analysis.figures.difficulty import MRD_TITLE, sample_labels
-from analysis.figures.theme import (
-    BLUE,
-    DOTTED,
-    GREEN,
-    GREY,
-    HARD_TO_EASY,
-    MOST_VECTOR_POINTS,
-    ORANGE,
-    axis_type,
-    colour_scale,
-    error_bars,
-    framed,
-    labelled,
-    line,
-    marks,
-    matrix,
-    points_of,
-    with_unit,
-)
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.groups import GroupComparison, RankRegression
 from mrd_core.arrays import FloatArray
 
-LOW_COLOUR, HIGH_COLOUR = BLUE, ORANGE
+LOW_COLOUR, HIGH_COLOUR = theme.BLUE, theme.ORANGE
 LABEL_WIDTH = 18
 
 FADED = 0.12
@@ -60,7 +42,7 @@ def feature_titles(about: About) -> dict[str, str]:
 def axis_titles(about: About) -> dict[str, str]:
     """Return the title of each feature with its unit in brackets, and that of MRD, by column."""
     units = {"n_tokens": "tokens"} | {name: feature["unit"] for name, feature in about.features.items()}
-    return {name: with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
+    return {name: theme.with_unit(title, units.get(name, "")) for name, title in feature_titles(about).items()}
 
 
 def effect(comparison: GroupComparison) -> str:
@@ -101,7 +83,7 @@ def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: s
     if claim.comparison is not None:
         verdict = claim.verdict if claim.verdict == "cannot tell" else f"{claim.verdict} with the paper"
         note = f"{effect(claim.comparison)}<br>{verdict}"
-    return framed(figure, claim.criterion.title, note, y=MRD_TITLE)
+    return theme.framed(figure, claim.criterion.title, note, y=MRD_TITLE)
 
 
 def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:
@@ -113,10 +95,10 @@ def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure
     """
     names = [titles.get(name, name) for name in map(str, correlations)]
     cells = correlations.map(lambda rho: "" if math.isnan(rho) else f"{rho:.2f}")
-    figure = matrix(
+    figure = theme.matrix(
         correlations,
         cells,
-        [labelled(name) for name in names],
+        [theme.labelled(name) for name in names],
         "%{y}<br>and %{x}<br>Spearman’s ρ %{z:.2f}",
         y=[_wrapped(name) for name in names],
         colorbar={"thickness": 12, "tickvals": [-1, -0.5, 0, 0.5, 1]},
@@ -124,7 +106,9 @@ def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure
     )
     figure.update_xaxes(tickangle=-45)
     height = 190 + 44 * len(correlations)
-    return framed(figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height)
+    return theme.framed(
+        figure, "How MRD and the features go together", "Spearman’s rank correlation ρ", height=height
+    )
 
 
 def scatter(
@@ -143,20 +127,20 @@ def scatter(
         selected: Ids of the samples that stand out; all where None.
     """
     defined = table.dropna(subset=["mrd", x, y])
-    names = {axis: labelled(titles.get(axis, axis)) for axis in (x, y)}
+    names = {axis: theme.labelled(titles.get(axis, axis)) for axis in (x, y)}
     marker = {
         "size": 9,
         "color": defined["mrd"],
-        "colorscale": colour_scale(HARD_TO_EASY),
+        "colorscale": theme.colour_scale(theme.HARD_TO_EASY),
         "colorbar": {"title": "MRD<br>(small: hard)", "thickness": 12, "exponentformat": "power"},
-        "line": {"width": 0.5, "color": GREY},
+        "line": {"width": 0.5, "color": theme.GREY},
     }
     if len(defined):
         marker["cmin"], marker["cmax"] = np.quantile(defined["mrd"], [0.02, 0.98])
     hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
     figure = go.Figure(_points(defined, defined[x], defined[y], marker, hover, selected, len(defined)))
-    figure.update_xaxes(type=axis_type(defined[x])).update_yaxes(type=axis_type(defined[y]))
-    return framed(figure, "Two features and MRD", f"{len(defined)} samples", names[x], names[y], height=440)
+    figure.update_xaxes(type=theme.axis_type(defined[x])).update_yaxes(type=theme.axis_type(defined[y]))
+    return theme.framed(figure, "Two features and MRD", f"{len(defined)} samples", names[x], names[y], height=440)
 
 
 def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figure:
@@ -168,10 +152,10 @@ def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figu
     """
     figure = go.Figure()
     terms = regression.terms
-    figure.add_vline(x=0, line=DOTTED)
-    figure.add_trace(_dots("alone", [term.alone for term in terms], -0.14, BLUE, "circle-open"))
+    figure.add_vline(x=0, line=theme.DOTTED)
+    figure.add_trace(_dots("alone", [term.alone for term in terms], -0.14, theme.BLUE, "circle-open"))
     held = [term.coefficient for term in terms]
-    figure.add_trace(_dots("with the others and length held", held, 0.14, ORANGE, "diamond"))
+    figure.add_trace(_dots("with the others and length held", held, 0.14, theme.ORANGE, "diamond"))
     labels = [_wrapped(titles.get(term.name, term.name)) for term in terms]
     places = list(range(len(terms)))
     figure.update_yaxes(tickvals=places, ticktext=labels, range=[len(terms) - 0.5, -0.5], zeroline=False)
@@ -179,7 +163,7 @@ def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figu
     explained = f"R² {regression.r2:.2f} over {regression.n} samples" if terms else "no term could be fitted"
     ranks = "Ranks: SD of MRD per SD of the feature"
     height = 190 + 52 * len(terms)
-    return framed(figure, "What remains with length held", explained, x=ranks, height=height)
+    return theme.framed(figure, "What remains with length held", explained, x=ranks, height=height)
 
 
 def two_sets(
@@ -200,19 +184,19 @@ def two_sets(
     for letter, name, table, colour, dash in curves:
         ranked = table.dropna(subset=["mrd"]).sort_values("mrd")
         count = len(ranked)
-        curve = line(
+        curve = theme.line(
             ranked["mrd"],
             np.arange(1, count + 1) / max(count, 1),
             colour,
             "%{text}<br>MRD %{x:.4g}; %{y:.0%} of the samples have no larger one",
             dash=dash,
-            name=f"{letter}: {labelled(name)} ({count})",
+            name=f"{letter}: {theme.labelled(name)} ({count})",
             text=sample_labels(ranked),
         )
         figure.add_trace(curve.update(line_shape="hv"))
     figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])
     note = f"A − B: {effect(comparison)}"
-    return framed(figure, "Is A easier to unlearn than B?", note, MRD_TITLE, "Samples up to this MRD", 420)
+    return theme.framed(figure, "Is A easier to unlearn than B?", note, MRD_TITLE, "Samples up to this MRD", 420)
 
 
 def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bins, level: float) -> go.Figure:
@@ -236,7 +220,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
             x=(edges[:-1] + edges[1:]) / 2,
             y=counts if bins == "counts" else counts / widths,
             width=widths,
-            marker={"color": GREEN, "line": {"width": 0.5, "color": GREY}},
+            marker={"color": theme.GREEN, "line": {"width": 0.5, "color": theme.GREY}},
             customdata=list(zip(names, counts, strict=True)),
             hovertemplate="%{customdata[0]}: %{customdata[1]} samples<extra></extra>",
         )
@@ -246,7 +230,7 @@ def feature_histogram(values: pd.Series[float], title: str, unit: str, bins: Bin
     height = "Samples" if bins == "counts" else f"Samples per {unit or 'unit'}"
     missing = len(values) - len(defined)
     count = f"{len(defined)} samples" + (f", undefined for {missing} more" if missing else "")
-    return framed(figure, title, count, labelled(with_unit(title, unit)), height)
+    return theme.framed(figure, title, count, theme.labelled(theme.with_unit(title, unit)), height)
 
 
 def _box(values: pd.Series[float], place: int, colour: str) -> go.Box:
@@ -271,7 +255,7 @@ def _beside(
     group: pd.DataFrame, claim: Claim, place: int, colour: str, selected: set[str] | None, total: int
 ) -> go.Scatter | go.Scattergl:
     """Return the samples of a group as points to the right of its box."""
-    marker = {"color": colour, "size": 6 if total <= MOST_VECTOR_POINTS else 3}
+    marker = {"color": colour, "size": 6 if total <= theme.MOST_VECTOR_POINTS else 3}
     # A number in [−0.5, 0.5) that is always the same for a sample.
     digests = [hashlib.blake2b(sample.encode(), digest_size=4).digest() for sample in group["sample_id"]]
     jitter = pd.Series([int.from_bytes(digest) / 2**32 - 0.5 for digest in digests], index=group.index)
@@ -290,13 +274,13 @@ def _points(
     total: int,
     more: pd.Series[str] | None = None,
 ) -> go.Scatter | go.Scattergl:
-    return marks(
+    return theme.marks(
         table,
         x,
         y,
         ["sample_id"],
         hover,
-        kind=points_of(total),
+        kind=theme.points_of(total),
         marker={"opacity": 0.75} | marker,
         text=sample_labels(table) if more is None else sample_labels(table) + "<br>" + more,
         selectedpoints=None if selected is None else np.flatnonzero(table["sample_id"].isin(selected)),
@@ -313,7 +297,7 @@ def _dots(name: str, estimates: list[Estimate], offset: float, colour: str, symb
         name=name,
         mode="markers",
         marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
-        error_x=error_bars(value, low, high, colour),
+        error_x=theme.error_bars(value, low, high, colour),
         customdata=[[interval(estimate)] for estimate in estimates],
         hovertemplate=f"{name}: %{{x:.2f}} %{{customdata[0]}}<extra></extra>",
     )
@@ -341,7 +325,7 @@ def _mark_threshold(figure: go.Figure, values: FloatArray, level: float, bins: B
     on_the_right = values.size > 0 and level > (values.min() + values.max()) / 2
     figure.add_vline(
         x=math.floor(level) + 0.5 if bins == "counts" else level,
-        line={"color": ORANGE, "width": 3},
+        line={"color": theme.ORANGE, "width": 3},
         annotation_text=f"high: above {level:.3g}",
         annotation_position="top left" if on_the_right else "top right",
         annotation_xshift=-4 if on_the_right else 4,

@@ -9,21 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.difficulty import unsure_above
-from analysis.figures.theme import (
-    BLUE,
-    DOTTED,
-    GREEN,
-    GREY,
-    ORANGE,
-    axis_type,
-    error_bars,
-    framed,
-    labelled,
-    line,
-    marks,
-    ring,
-    with_unit,
-)
+from analysis.figures import theme
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.scoring.measures import Measure
 
@@ -40,7 +26,7 @@ ANSWER_WIDTH = 80
 
 def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
     """Return the title of each measure with its unit, by column."""
-    return {measure.name: with_unit(measure.title, measure.unit) for measure in measures}
+    return {measure.name: theme.with_unit(measure.title, measure.unit) for measure in measures}
 
 
 def tie_in_words(tie: Estimate, of: str) -> str:
@@ -53,12 +39,12 @@ def tie_in_words(tie: Estimate, of: str) -> str:
 
 def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
     """Return the histogram of MRD, with the median and the selected sample marked."""
-    figure = _histogram(table["mrd"].dropna(), "MRD", BLUE)
+    figure = _histogram(table["mrd"].dropna(), "MRD", theme.BLUE)
     chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
     if len(chosen):
-        mark = {"color": ORANGE, "width": 3}
+        mark = {"color": theme.ORANGE, "width": 3}
         figure.add_vline(x=chosen.iloc[0], line=mark, annotation_text="selected", annotation_yshift=-16)
-    return framed(figure, "How MRD is distributed", x=MRD_TITLE, y="Samples")
+    return theme.framed(figure, "How MRD is distributed", x=MRD_TITLE, y="Samples")
 
 
 def difficulty_map(
@@ -79,9 +65,11 @@ def difficulty_map(
     """
     title = AXIS_TITLES[axis] if title is None else title
     samples = table.dropna(subset=["mrd", axis])
-    bars = error_bars(samples["mrd"], samples["mrd_low"], samples["mrd_high"]) if len(samples) <= 100 else None
+    bars = (
+        theme.error_bars(samples["mrd"], samples["mrd_low"], samples["mrd_high"]) if len(samples) <= 100 else None
+    )
     figure = go.Figure(
-        marks(
+        theme.marks(
             samples,
             "mrd",
             axis,
@@ -90,7 +78,7 @@ def difficulty_map(
             "MRD %{x:.4g} (95 %: %{customdata[2]:.4g} to %{customdata[3]:.4g})<br>"
             f"{title} %{{y:.3g}}<br>%{{customdata[4]}} tokens",
             kind=go.Scattergl,
-            marker={"color": BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
+            marker={"color": theme.BLUE, "size": 8, "opacity": 0.75, "line": {"width": 0.5, "color": "white"}},
             error_x=bars,
             text=sample_labels(samples),
         )
@@ -99,12 +87,12 @@ def difficulty_map(
     if whole["mrd"].count() >= 4:
         _name_regions(figure, whole, axis)
     selected_row = samples[samples["sample_id"] == selected]
-    figure.add_trace(ring(selected_row["mrd"], selected_row[axis], go.Scattergl))
+    figure.add_trace(theme.ring(selected_row["mrd"], selected_row[axis], go.Scattergl))
     if axis == UNCERTAINTY:
         figure.update_yaxes(tickformat=".1%", rangemode="tozero")
     else:
-        figure.update_yaxes(type=axis_type(whole[axis].dropna()))
-    return framed(figure, "Difficulty map", x=MRD_TITLE, y=title)
+        figure.update_yaxes(type=theme.axis_type(whole[axis].dropna()))
+    return theme.framed(figure, "Difficulty map", x=MRD_TITLE, y=title)
 
 
 def precision_curve(metrics: pd.DataFrame) -> go.Figure:
@@ -114,25 +102,25 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
         metrics: Columns step, name, value, as the run store gives them.
     """
     lines = {
-        "reliability_sum": ("Reliability, sum", GREEN),
-        "reliability_mean": ("Reliability, mean", BLUE),
-        "median_relative_se": ("Median relative SE", ORANGE),
+        "reliability_sum": ("Reliability, sum", theme.GREEN),
+        "reliability_mean": ("Reliability, mean", theme.BLUE),
+        "median_relative_se": ("Median relative SE", theme.ORANGE),
     }
     figure = go.Figure()
     for name, (title, colour) in lines.items():
         points = metrics[metrics["name"] == name]
         hover = f"{title} %{{y:.3f}} at %{{x}} evaluations"
         along, values = points["step"], points["value"]
-        figure.add_trace(line(along, values, colour, hover, name=title, mode="lines+markers", width=None))
+        figure.add_trace(theme.line(along, values, colour, hover, name=title, mode="lines+markers", width=None))
     figure.update_yaxes(rangemode="tozero")
-    return framed(figure, "Reliability and error so far", x="Forward evaluations", y="Reliability; SE / MRD")
+    return theme.framed(figure, "Reliability and error so far", x="Forward evaluations", y="Reliability; SE / MRD")
 
 
 def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
     """Return the histogram of relative standard errors with its median."""
-    figure = _histogram(table["relative_se"].dropna(), "relative SE", GREEN)
+    figure = _histogram(table["relative_se"].dropna(), "relative SE", theme.GREEN)
     figure.update_xaxes(tickformat=".0%")
-    return framed(figure, "Relative standard errors", x="SE / MRD", y="Samples")
+    return theme.framed(figure, "Relative standard errors", x="SE / MRD", y="Samples")
 
 
 def _histogram(values: pd.Series[float], name: str, colour: str) -> go.Figure:
@@ -140,17 +128,17 @@ def _histogram(values: pd.Series[float], name: str, colour: str) -> go.Figure:
     hover = f"{name} %{{x}}<br>%{{y}} samples<extra></extra>"
     figure = go.Figure(go.Histogram(x=values, nbinsx=30, marker_color=colour, hovertemplate=hover))
     if len(values):
-        dashed = {"color": GREY, "dash": "dash"}
+        dashed = {"color": theme.GREY, "dash": "dash"}
         figure.add_vline(x=values.median(), line=dashed, annotation_text="median", annotation_yshift=14)
     return figure.update_layout(bargap=0.04)
 
 
 def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
-    figure.add_vline(x=table["mrd"].median(), line=DOTTED)
+    figure.add_vline(x=table["mrd"].median(), line=theme.DOTTED)
     level = unsure_above(table) if axis == UNCERTAINTY else table[axis].median()
-    figure.add_hline(y=level, line=DOTTED)
+    figure.add_hline(y=level, line=theme.DOTTED)
     upper, lower = REGIONS.get(axis, ("", None))
-    corner = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 13, "color": GREY}}
+    corner = {"xref": "paper", "yref": "paper", "showarrow": False, "font": {"size": 13, "color": theme.GREY}}
     for text, y, yanchor in ((upper, 0.99, "top"), (lower, 0.01, "bottom")):
         if text is not None:
             figure.add_annotation(text=f"hard{text}", x=0.01, xanchor="left", y=y, yanchor=yanchor, **corner)
@@ -159,5 +147,5 @@ def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
 
 def sample_labels(samples: pd.DataFrame) -> pd.Series[str]:
     """Return the id of each sample above its answer, both cut for a hover label."""
-    answers = samples["answer"].map(lambda text: labelled(text, ANSWER_WIDTH))
-    return "<b>" + samples["sample_id"].map(labelled) + "</b><br>" + answers
+    answers = samples["answer"].map(lambda text: theme.labelled(text, ANSWER_WIDTH))
+    return "<b>" + samples["sample_id"].map(theme.labelled) + "</b><br>" + answers

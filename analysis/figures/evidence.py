@@ -15,39 +15,18 @@ from analysis.evidence.kinds.sensitivity import ENOUGH, Sensitivity
 from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import ArmEvidence
 from analysis.evidence.league import short_title, title
-from analysis.figures.theme import (
-    BLUE,
-    COLOURS,
-    DASHES,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SYMBOLS,
-    TWO_PANELS,
-    error_bars,
-    framed,
-    identity,
-    labelled,
-    line,
-    marks,
-    matrix,
-    panels,
-    ring,
-    styles,
-    with_unit,
-)
+from analysis.figures import theme
 from analysis.statistics.censored import Agreement, in_figures, with_ends
 from mrd_core.scoring.measures import MEASURES
 
 CENSORED_SYMBOL = "triangle-up-open"
 # Of the league table: what family a measure is of.
 FAMILIES = {
-    "mrd": ("MRD", BLUE, "circle"),
-    "plain": ("one forward pass", GREY, "square"),
-    "gradient": ("gradient", PURPLE, "cross"),
-    "length": ("length", ORANGE, "diamond"),
-    "combination": ("combined, cross-validated", GREEN, "star"),
+    "mrd": ("MRD", theme.BLUE, "circle"),
+    "plain": ("one forward pass", theme.GREY, "square"),
+    "gradient": ("gradient", theme.PURPLE, "cross"),
+    "length": ("length", theme.ORANGE, "diamond"),
+    "combination": ("combined, cross-validated", theme.GREEN, "star"),
 }
 BAND = "rgba(138, 143, 152, 0.16)"
 ROW_HEIGHT = 24
@@ -67,22 +46,22 @@ def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None)
     samples = arm.samples.dropna(subset=[measure, "updates"])
     forgotten, censored = samples[~samples["censored"]], samples[samples["censored"]]
     repeated = arm.samples["repeats"].max() > 1
-    bars = error_bars(forgotten["updates"], forgotten["least"], forgotten["greatest"]) if repeated else None
+    bars = theme.error_bars(forgotten["updates"], forgotten["least"], forgotten["greatest"]) if repeated else None
     exact = _samples(forgotten, measure, "forgotten", "%{y:.4g} updates")
     beyond = _samples(censored, measure, "censored: more than that", "not forgotten after %{y:.4g} updates")
-    exact.update(marker={"color": BLUE, "size": 8, "opacity": 0.8}, error_y=bars)
+    exact.update(marker={"color": theme.BLUE, "size": 8, "opacity": 0.8}, error_y=bars)
     beyond.update(
-        marker={"color": ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
+        marker={"color": theme.ORANGE, "symbol": CENSORED_SYMBOL, "size": 10, "line": {"width": 2}},
         visible=True if len(censored) else "legendonly",
     )
     ringed = samples[samples["sample_id"] == selected]
-    figure = go.Figure([exact, beyond, ring(ringed[measure], ringed["updates"])])
+    figure = go.Figure([exact, beyond, theme.ring(ringed[measure], ringed["updates"])])
     rho = arm.league.rho(measure)
     note = in_figures(rho) if np.isfinite(rho.low) else ""
-    axis = with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
+    axis = theme.with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
     figure.update_yaxes(rangemode="tozero")
     heading = f"{arm.name}: updates and {short_title(measure)}"
-    return framed(figure, heading, note, axis, "Updates until forgotten")
+    return theme.framed(figure, heading, note, axis, "Updates until forgotten")
 
 
 def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
@@ -103,15 +82,15 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
             figure.add_trace(_league_marks(relatives, label, colour, symbol))
     length = measures.loc[measures["family"] == "length", "rho"].abs()
     if len(length):
-        figure.add_vline(x=length.iloc[0], line={"color": ORANGE, "dash": "dot", "width": 1.5})
+        figure.add_vline(x=length.iloc[0], line={"color": theme.ORANGE, "dash": "dot", "width": 1.5})
     signs = np.where(measures["rho"] > 0, "+", "−")
     rows = zip(measures["measure"], signs, strict=True)
-    labels = [labelled(f"{short_title(measure)} {sign}") for measure, sign in rows]
+    labels = [theme.labelled(f"{short_title(measure)} {sign}") for measure, sign in rows]
     figure.update_yaxes(tickvals=list(measures.index), ticktext=labels, showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02])
     note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
     height = 130 + ROW_HEIGHT * max(len(measures), 4)
-    return framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
+    return theme.framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
 
 
 def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
@@ -123,12 +102,12 @@ def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
         arm: Of `Validity.arms`.
     """
     predicted = arm.samples.dropna(subset=["predicted"])
-    figure = go.Figure(identity(predicted["predicted"], predicted["updates"]))
-    looks = ((False, "forgotten", "circle", BLUE), (True, "censored", CENSORED_SYMBOL, ORANGE))
+    figure = go.Figure(theme.identity(predicted["predicted"], predicted["updates"]))
+    looks = ((False, "forgotten", "circle", theme.BLUE), (True, "censored", CENSORED_SYMBOL, theme.ORANGE))
     for censored, label, symbol, colour in looks:
         rows = predicted[predicted["censored"] == censored]
         figure.add_trace(
-            marks(
+            theme.marks(
                 rows,
                 "predicted",
                 "updates",
@@ -137,13 +116,17 @@ def predicted_against_observed(arm: ArmEvidence) -> go.Figure:
                 f"observed %{{y:.4g}} ({label})",
                 name=f"{label} ({len(rows)})",
                 marker={"color": colour, "symbol": symbol, "size": 9},
-                error_x=error_bars(rows["predicted"], rows["low"], rows["high"].where(np.isfinite(rows["high"]))),
+                error_x=theme.error_bars(
+                    rows["predicted"], rows["low"], rows["high"].where(np.isfinite(rows["high"]))
+                ),
                 showlegend=bool(len(rows)),
             )
         )
     figure.update_yaxes(rangemode="tozero")
     note = "held-out predictions of cheap measures combined; bars: 90\u00a0% interval; dotted: exact"
-    return framed(figure, f"{arm.name}: predicted updates", note, "Predicted updates", "Observed updates", 400)
+    return theme.framed(
+        figure, f"{arm.name}: predicted updates", note, "Predicted updates", "Observed updates", 400
+    )
 
 
 # Of more arms the cells of their agreement have no room for intervals.
@@ -166,10 +149,10 @@ def agreement_map(agreement: Agreement) -> go.Figure:
             words.loc[row, column] = "–" if np.isnan(rho) else f"{rho:.2f}"
             ends.loc[row, column] = "" if np.isnan(low) else f"[{low:.2f}, {high:.2f}]"
     roomy = len(names) <= MOST_WITH_ENDS
-    figure = matrix(
+    figure = theme.matrix(
         cells,
         words,
-        [labelled(name) for name in names],
+        [theme.labelled(name) for name in names],
         "%{y} and %{x}<br>Spearman’s ρ %{z:.2f} %{customdata}",
         customdata=ends.to_numpy(),
         texttemplate="%{text}<br>%{customdata}" if roomy else "%{text}",
@@ -178,7 +161,7 @@ def agreement_map(agreement: Agreement) -> go.Figure:
     note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
     if np.isfinite(agreement.kendalls_w.low):
         note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
-    return framed(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
+    return theme.framed(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
 
 
 def change_histogram(change: ParameterChange) -> go.Figure:
@@ -188,24 +171,24 @@ def change_histogram(change: ParameterChange) -> go.Figure:
         change: What the experiment shows.
     """
     figure = go.Figure()
-    for arm, style in styles(change.arms).items():
+    for arm, style in theme.styles(change.arms).items():
         bins = change.distribution[change.distribution["arm"] == arm]
         edges = np.append(bins["low"], bins["high"].iloc[-1:])
-        outline = line(
+        outline = theme.line(
             np.repeat(edges, 2),
             [0, *np.repeat(bins["composites"], 2), 0],
             style.colour,
-            f"<b>{labelled(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites",
+            f"<b>{theme.labelled(arm)}</b><br>change %{{x:.3g}}<br>%{{y}} composites",
             dash=style.dash,
             width=2,
-            name=labelled(arm),
+            name=theme.labelled(arm),
             opacity=0.8,
             showlegend=True,
         )
         figure.add_trace(outline.update(fill="tozeroy"))
     figure.update_yaxes(rangemode="tozero")
     x = "Mean absolute change of a parameter"
-    return framed(figure, "How far do the weights move?", "over all parameters", x, "Composites")
+    return theme.framed(figure, "How far do the weights move?", "over all parameters", x, "Composites")
 
 
 def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.Figure:
@@ -218,25 +201,26 @@ def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.F
         predictor: One of `parameter_change.PREDICTORS`.
     """
     figure = go.Figure()
-    for arm, style in styles(change.arms).items():
+    for arm, style in theme.styles(change.arms).items():
         composites = change.composites[change.composites["arm"] == arm]
         symbols = np.where(composites["censored"], f"{style.symbol}-open", style.symbol)
         figure.add_trace(
-            marks(
+            theme.marks(
                 composites,
                 predictor,
                 "mean_absolute_change",
                 ["composite", "updates", "total_tokens"],
-                f"<b>{labelled(arm)}</b>, composite %{{customdata[0]}}<br>{PREDICTORS[predictor]} %{{x:.4g}}<br>"
-                "change %{y:.4g}<br>%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens",
-                name=labelled(arm),
+                f"<b>{theme.labelled(arm)}</b>, composite %{{customdata[0]}}<br>"
+                f"{PREDICTORS[predictor]} %{{x:.4g}}<br>change %{{y:.4g}}<br>"
+                "%{customdata[1]:.0f} updates, %{customdata[2]:.0f} tokens",
+                name=theme.labelled(arm),
                 marker={"color": style.colour, "symbol": symbols, "size": 8, "opacity": 0.75},
                 showlegend=True,
             )
         )
     note = "a composite a point; open: not forgotten within the cap"
     heading = f"Parameter change and {PREDICTORS[predictor][0].lower()}{PREDICTORS[predictor][1:]}"
-    return framed(figure, heading, note, PREDICTORS[predictor], "Mean absolute change of a parameter")
+    return theme.framed(figure, heading, note, PREDICTORS[predictor], "Mean absolute change of a parameter")
 
 
 def selection_strip(selection: Selection, metric: str, size: str) -> go.Figure:
@@ -254,7 +238,7 @@ def selection_strip(selection: Selection, metric: str, size: str) -> go.Figure:
     arms, titles = list(dict.fromkeys(runs["arm"])), ["Random", "Balanced by difficulty"]
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, column_titles=titles, horizontal_spacing=0.12)
     figure.update_annotations(font_size=13)
-    schemes = ((RANDOM, BLUE, "circle"), (BALANCED, ORANGE, "diamond"))
+    schemes = ((RANDOM, theme.BLUE, "circle"), (BALANCED, theme.ORANGE, "diamond"))
     for column, (scheme, colour, symbol) in enumerate(schemes, 1):
         for number, rows in runs[runs["scheme"] == scheme].groupby("selection"):
             by_arm = rows.set_index("arm").reindex(arms)
@@ -263,7 +247,7 @@ def selection_strip(selection: Selection, metric: str, size: str) -> go.Figure:
     figure.update_yaxes(title=METRICS[metric], row=1, col=1)
     note = "a line a selection; crossing lines: the order flips; open: not forgotten within the cap"
     heading = f"{METRICS[metric].split(' [')[0]}, {'single samples' if size == 'single' else 'groups'}"
-    drawn = framed(figure, heading, note)
+    drawn = theme.framed(figure, heading, note)
     # The titles of the panels stand between the note and the panels.
     return drawn.update_layout(margin_t=drawn.layout.margin.t + 26)
 
@@ -286,7 +270,9 @@ def sigma_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> go.Fig
         figure.add_trace(_ratio_line(rows, dtype, at))
         for floor in floors.loc[(floors["dtype"] == dtype) & (floors["floor"] > 0), "floor"]:
             hover = f"{dtype}: rounding alone gives MRD {floor:.2g}"
-            rounding = line(rows["sigma"], floor / rows["sigma"] ** 2, COLOURS[at], hover, dash="dash", width=1.5)
+            rounding = theme.line(
+                rows["sigma"], floor / rows["sigma"] ** 2, theme.COLOURS[at], hover, dash="dash", width=1.5
+            )
             figure.add_trace(rounding.update(name=f"{dtype}, rounding alone", showlegend=True))
         regime = sensitivity.regimes[dtype, normalisation]
         if np.isfinite(regime.low):
@@ -296,7 +282,7 @@ def sigma_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> go.Fig
     regime_note = f"; band: MRD grows as σ² ({', '.join(bands)})" if bands else ""
     note = f"median over samples, bars: quartiles; dashed: rounding alone{regime_note}"
     y = f"MRD / σ² ({normalisation} over tokens)"
-    return framed(figure, "MRD against σ", note, "σ of the noise", y, TWO_PANELS)
+    return theme.framed(figure, "MRD against σ", note, "σ of the noise", y, theme.TWO_PANELS)
 
 
 def evaluations_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> go.Figure:
@@ -306,27 +292,27 @@ def evaluations_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> 
         sensitivity: What the experiment shows.
         normalisation: mean or sum.
     """
-    figure = panels("Reliability", "Median SE / MRD", "Forward evaluations K")
+    figure = theme.panels("Reliability", "Median SE / MRD", "Forward evaluations K")
     evaluations = sensitivity.evaluations[sensitivity.evaluations["normalisation"] == normalisation]
     for at, mode in enumerate(map(str, dict.fromkeys(evaluations["mode"]))):
         rows = evaluations[evaluations["mode"] == mode]
         for row, column, form in ((1, "reliability", ".3f"), (2, "relative_se", ".1%")):
-            curve = line(
+            curve = theme.line(
                 rows["evaluations"],
                 rows[column],
-                COLOURS[at],
+                theme.COLOURS[at],
                 f"<b>{mode}</b>, K = %{{x}}<br>{column.replace('_', ' ')} %{{y:{form}}}",
-                dash=DASHES[at],
+                dash=theme.DASHES[at],
                 mode="lines+markers",
-                marker={"symbol": SYMBOLS[at], "size": 8},
+                marker={"symbol": theme.SYMBOLS[at], "size": 8},
                 name=mode,
                 showlegend=row == 1,
             )
             figure.add_trace(curve.update(legendgroup=mode), row=row, col=1)
-    figure.add_hline(y=ENOUGH, line={"color": GREY, "dash": "dot"}, row=1, col=1)
+    figure.add_hline(y=ENOUGH, line={"color": theme.GREY, "dash": "dot"}, row=1, col=1)
     figure.update_yaxes(type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
-    return framed(figure, "How many evaluations?", note, height=TWO_PANELS)
+    return theme.framed(figure, "How many evaluations?", note, height=theme.TWO_PANELS)
 
 
 def theorem_scatter(theorem: Theorem) -> go.Figure:
@@ -338,17 +324,17 @@ def theorem_scatter(theorem: Theorem) -> go.Figure:
         theorem: What the experiment shows.
     """
     samples = theorem.samples
-    errors = {"type": "data", "thickness": 1, "width": 0, "color": GREY}
-    figure = go.Figure(identity(samples["half_trace"], samples["mrd"]))
+    errors = {"type": "data", "thickness": 1, "width": 0, "color": theme.GREY}
+    figure = go.Figure(theme.identity(samples["half_trace"], samples["mrd"]))
     figure.add_trace(
-        marks(
+        theme.marks(
             samples,
             "half_trace",
             "mrd",
             ["sample_id", "ratio", "n_tokens"],
             "<b>%{text}</b><br>half the trace %{x:.4g}<br>MRD/σ² %{y:.4g}<br>ratio %{customdata[1]:.3f}, "
             "%{customdata[2]:.0f} tokens",
-            marker={"color": BLUE, "size": 9},
+            marker={"color": theme.BLUE, "size": 9},
             error_x=errors | {"array": samples["half_trace_se"]},
             error_y=errors | {"array": samples["mrd_se"]},
             showlegend=False,
@@ -358,11 +344,11 @@ def theorem_scatter(theorem: Theorem) -> go.Figure:
     note = f"{with_ends(slope, 'slope', digits=3)}; " if np.isfinite(slope.low) else ""
     figure.update_yaxes(rangemode="tozero")
     x, y = "Half the trace, ½ |Σ Tr(Hₜ) / Pₜ|", "MRD / σ² (sum over tokens)"
-    return framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, y, 400)
+    return theme.framed(figure, "Theorem 3.2", f"{note}bars: one standard error; dotted: equal", x, y, 400)
 
 
 def _samples(rows: pd.DataFrame, measure: str, name: str, updates: str) -> go.Scatter:
-    return marks(
+    return theme.marks(
         rows,
         measure,
         "updates",
@@ -377,7 +363,7 @@ def _league_marks(rows: pd.DataFrame, label: str, colour: str, symbol: str) -> g
     size = rows["rho"].abs()
     ends = np.sort(rows[["low", "high"]].abs().to_numpy(), axis=1)
     low = np.where((rows["low"] < 0) & (rows["high"] > 0), 0.0, ends[:, 0])
-    return marks(
+    return theme.marks(
         rows,
         size,
         rows.index.to_numpy(),
@@ -387,14 +373,14 @@ def _league_marks(rows: pd.DataFrame, label: str, colour: str, symbol: str) -> g
         "cost %{customdata[5]:.0f} forward passes",
         name=label,
         marker={"color": colour, "symbol": symbol, "size": 10},
-        error_x=error_bars(size, low, ends[:, 1], colour),
-        text=[labelled(name) for name in rows["title"]],
+        error_x=theme.error_bars(size, low, ends[:, 1], colour),
+        text=[theme.labelled(name) for name in rows["title"]],
         showlegend=True,
     )
 
 
 def _selection_line(rows: pd.DataFrame, metric: str, number: object, colour: str, symbol: str) -> go.Scatter:
-    return line(
+    return theme.line(
         [_two_lines(str(arm)) for arm in rows.index],
         rows[metric],
         colour,
@@ -420,16 +406,16 @@ def _decades(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
-    return line(
+    return theme.line(
         rows["sigma"],
         rows["ratio"].where(rows["ratio"] > 0),
-        COLOURS[at],
+        theme.COLOURS[at],
         f"<b>{dtype}</b>, σ %{{x:.1e}}<br>MRD/σ² %{{y:.4g}}, MRD %{{customdata[0]:.3g}}<br>"
         "ρ with the reference %{customdata[1]:.2f}<br>median SE / MRD %{customdata[2]:.1%}",
         name=dtype,
         mode="lines+markers",
-        marker={"symbol": SYMBOLS[at], "size": 8},
-        error_y=error_bars(rows["ratio"], rows["ratio_q1"], rows["ratio_q3"], COLOURS[at]),
+        marker={"symbol": theme.SYMBOLS[at], "size": 8},
+        error_y=theme.error_bars(rows["ratio"], rows["ratio_q1"], rows["ratio_q3"], theme.COLOURS[at]),
         customdata=rows[["mrd", "rho", "relative_se"]].to_numpy(object),
         showlegend=True,
     )
@@ -437,4 +423,4 @@ def _ratio_line(rows: pd.DataFrame, dtype: str, at: int) -> go.Scatter:
 
 def _two_lines(arm: str) -> str:
     """Return the name of an arm with its optimiser below its method."""
-    return labelled(arm).replace(" (", "<br>(")
+    return theme.labelled(arm).replace(" (", "<br>(")

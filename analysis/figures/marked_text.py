@@ -121,21 +121,18 @@ def _tagged(text: str, pieces: list[_Piece]) -> Iterator[str]:
             last = opened.pop()
             yield escape(text[here : last.end]) + ("</mark>" if last.mark.kind == "rare" else "</span>")
             here = last.end
-        if piece:
-            yield escape(text[here : piece.start]) + _opening(piece)
-            here = piece.start
-            opened.append(piece)
+        if piece is None:
+            break
+        mark = piece.mark
+        line = f"2px solid {CLAUSE_COLOURS[mark.depth % len(CLAUSE_COLOURS)]}"
+        style = f"border-bottom:{line};padding-bottom:{2 + BRACKET_STEP * mark.room}px"
+        if piece.start == mark.start:
+            style += f";border-left:{line};padding-left:2px"
+        if piece.end == mark.end:
+            style += f";border-right:{line};padding-right:2px"
+        clause = f'<span title="clause, depth {mark.depth}" style="{style}">'
+        rare = f'<mark title="rare word" style="{RARE_STYLE}">'
+        yield escape(text[here : piece.start]) + (rare if mark.kind == "rare" else clause)
+        here = piece.start
+        opened.append(piece)
     yield escape(text[here:])
-
-
-def _opening(piece: _Piece) -> str:
-    mark = piece.mark
-    if mark.kind == "rare":
-        return f'<mark title="rare word" style="{RARE_STYLE}">'
-    line = f"2px solid {CLAUSE_COLOURS[mark.depth % len(CLAUSE_COLOURS)]}"
-    style = f"border-bottom:{line};padding-bottom:{2 + BRACKET_STEP * mark.room}px"
-    if piece.start == mark.start:
-        style += f";border-left:{line};padding-left:2px"
-    if piece.end == mark.end:
-        style += f";border-right:{line};padding-right:2px"
-    return f'<span title="clause, depth {mark.depth}" style="{style}">'

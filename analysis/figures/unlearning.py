@@ -16,32 +16,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis.difficulty import NO_MRD, TERCILES
-from analysis.figures.theme import (
-    BLUE,
-    GREEN,
-    GREY,
-    HEIGHT,
-    ORANGE,
-    TWO_PANELS,
-    Style,
-    axis_type,
-    framed,
-    identity,
-    labelled,
-    line,
-    marks,
-    panels,
-    points_of,
-    ring,
-    styles,
-)
+from analysis.figures import theme
 from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, grouped, setting_of, thinned
 from mrd_core.unlearning.curves import Curve
 
 StepAxis = Literal["step", "updates"]
 STEP_TITLES: dict[StepAxis, str] = {"step": "Steps", "updates": "Updates (samples trained on)"}
 
-STATE_COLOURS = {FORGOTTEN: GREEN, IN_POOL: ORANGE}
+STATE_COLOURS = {FORGOTTEN: theme.GREEN, IN_POOL: theme.ORANGE}
 FAINT = 0.3
 
 
@@ -54,7 +36,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]", STEP_TITLES["step"])
+    figure = theme.panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
         smooth = pd.Series(np.nan, index=run.index)
         if Curve.FORGET_NLL in run:
@@ -66,7 +48,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         _add(figure, _line(name, steps, "smooth", style, "forget %{y:.3f}", legend=True), 1)
         _add(figure, _line(name, steps, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
     note = "rising: the forget set is forgotten, the retain set suffers"
-    return _framed(figure, "Forget and retain loss", note, height=TWO_PANELS)
+    return _framed(figure, "Forget and retain loss", note, height=theme.TWO_PANELS)
 
 
 def forgotten_over_steps(runs: Mapping[str, pd.DataFrame], x: StepAxis = "step") -> go.Figure:
@@ -94,7 +76,7 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: History of each run.
     """
-    figure = panels("Forget MA, EL", "Retain MA", STEP_TITLES["step"])
+    figure = theme.panels("Forget MA, EL", "Retain MA", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
         steps = thinned(run)
         _add(figure, _line(name, steps, Curve.ACCURACY, style, "forget MA %{y:.1%}", legend=True), 1)
@@ -102,7 +84,7 @@ def memorization(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         _add(figure, extraction.update(mode="markers", marker_symbol=f"{style.symbol}-open"), 1)
         _add(figure, _line(name, steps, Curve.RETAIN_ACCURACY, style, "retain MA %{y:.1%}", markers=True), 2)
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
-    return _framed(figure, "Memorization", "share of answer tokens; open marks: EL", height=TWO_PANELS)
+    return _framed(figure, "Memorization", "share of answer tokens; open marks: EL", height=theme.TWO_PANELS)
 
 
 def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -111,14 +93,16 @@ def evaluations(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     Args:
         runs: Evaluations of each run, see `analysis.unlearning.runs.evaluated`.
     """
-    figure = panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L", STEP_TITLES["step"])
+    figure = theme.panels("Completeness, forget ROUGE-L", "Utility, retain ROUGE-L", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
         for row, whole, part in ((1, "completeness", "forget_rouge"), (2, "utility", "retain_rouge")):
             _add(figure, _line(name, run, whole, style, f"{whole} %{{y:.3f}}", markers=True, legend=row == 1), row)
             rouge = _line(name, run, part, style, "ROUGE-L recall %{y:.3f}", markers=True, faint=True)
             _add(figure, rouge.update(line_dash="dot", opacity=0.6, marker_symbol=f"{style.symbol}-open"), row)
     figure.update_yaxes(range=[-0.03, 1.03])
-    return _framed(figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=TWO_PANELS)
+    return _framed(
+        figure, "Evaluations on the way", "on a sub-sample; open marks: ROUGE-L", height=theme.TWO_PANELS
+    )
 
 
 def learning_rate(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -173,14 +157,14 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         runs: Standing of each run.
     """
     figure = go.Figure()
-    for setting, style in styles(map(setting_of, runs)).items():
+    for setting, style in theme.styles(map(setting_of, runs)).items():
         seeds = [run for name, run in runs.items() if setting_of(name) == setting]
         samples = pd.concat(seeds)
         figure.add_trace(
             go.Box(
                 x=samples["tercile"],
                 y=samples["updates"],
-                name=labelled(setting) + (f" ({len(seeds)} runs)" if len(seeds) > 1 else ""),
+                name=theme.labelled(setting) + (f" ({len(seeds)} runs)" if len(seeds) > 1 else ""),
                 legendgroup=setting,
                 offsetgroup=setting,
                 boxmean=True,
@@ -214,10 +198,10 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
         [
             _outcome_points(samples[forgotten], column, title, FORGOTTEN, "circle"),
             _outcome_points(samples[~forgotten], column, title, IN_POOL, "circle-open"),
-            ring(selected_row[column], selected_row["updates"], colour=BLUE),
+            theme.ring(selected_row[column], selected_row["updates"], colour=theme.BLUE),
         ]
     )
-    figure.update_xaxes(type=axis_type(samples[column])).update_yaxes(rangemode="tozero")
+    figure.update_xaxes(type=theme.axis_type(samples[column])).update_yaxes(rangemode="tozero")
     note = "a point is a sample; open: never forgotten"
     drawn = _framed(figure, "Did it say who would be hard?", note, title, "Updates")
     return drawn.update_xaxes(exponentformat="power")
@@ -232,19 +216,19 @@ def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         runs: Standing of each run.
     """
     figure = go.Figure(
-        identity(*(run[["share", "realised"]].to_numpy(np.float64).ravel() for run in runs.values()))
+        theme.identity(*(run[["share", "realised"]].to_numpy(np.float64).ravel() for run in runs.values()))
     )
     total = sum(map(len, runs.values()))
     for name, run, style in _styled(runs):
         figure.add_trace(
-            marks(
+            theme.marks(
                 run.dropna(subset=["realised"]),
                 "share",
                 "realised",
                 ["sample_id", "draws", "mrd"],
-                f"<b>%{{text}}</b><br>{labelled(name)}<br>"
+                f"<b>%{{text}}</b><br>{theme.labelled(name)}<br>"
                 "expected %{x:.3%}, drawn %{y:.3%} (%{customdata[1]} times)<br>MRD %{customdata[2]:.4g}",
-                kind=points_of(total),
+                kind=theme.points_of(total),
                 marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.6},
                 **_legend(name),
             )
@@ -266,12 +250,14 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
         efficiency: See `analysis.unlearning.runs.efficiency`.
     """
     measured = efficiency.dropna(subset=["updates", "retain_accuracy"])
-    means, look = grouped(measured), styles(efficiency["label"])
+    means, look = grouped(measured), theme.styles(efficiency["label"])
     whole = means[means["reached"] == means["runs"]]
     whole = whole.sort_values(["updates", "retain_accuracy"], ascending=[True, False])
     best = whole["retain_accuracy"].cummax().shift(fill_value=-np.inf)
     front = whole[whole["retain_accuracy"] > best]
-    joined = line(front["updates"], front["retain_accuracy"], GREY, dash="dot", width=1.5, name="Pareto front")
+    joined = theme.line(
+        front["updates"], front["retain_accuracy"], theme.GREY, dash="dot", width=1.5, name="Pareto front"
+    )
     figure = go.Figure(joined)
     for label, mean in means.groupby("label", sort=False):
         figure.add_traces(_setting(mean, measured[measured["label"] == label], look[str(label)]))
@@ -280,8 +266,8 @@ def pareto(efficiency: pd.DataFrame) -> go.Figure:
     return _framed(figure, "Updates against retain", note, "Updates", "Retain MA", 440)
 
 
-def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, Style]]:
-    look = styles(map(setting_of, runs))
+def _styled(runs: Mapping[str, pd.DataFrame]) -> list[tuple[str, pd.DataFrame, theme.Style]]:
+    look = theme.styles(map(setting_of, runs))
     return [(name, run, look[setting_of(name)]) for name, run in runs.items()]
 
 
@@ -296,7 +282,7 @@ def _line(
     name: str,
     run: pd.DataFrame,
     column: str,
-    style: Style,
+    style: theme.Style,
     hover: str,
     *,
     x: StepAxis = "step",
@@ -307,11 +293,11 @@ def _line(
     """Return a column of a history as a line; empty where the run has not measured it."""
     values = run[column].dropna() if column in run else pd.Series(dtype=np.float64)
     along = values.index if x == "step" else run[Curve.UPDATES].ffill().fillna(0).loc[values.index]
-    return line(
+    return theme.line(
         along,
         values,
         style.colour,
-        f"<b>{labelled(name)}</b><br>{hover} at {x} %{{x}}",
+        f"<b>{theme.labelled(name)}</b><br>{hover} at {x} %{{x}}",
         dash="solid" if faint else style.dash,
         width=1 if faint else 2.5,
         mode="lines+markers" if markers else "lines",
@@ -321,9 +307,9 @@ def _line(
     )
 
 
-def _legend(name: str, shown: bool = True) -> dict[str, Any]:
+def _legend(name: str, entry: bool = True) -> dict[str, Any]:
     setting = setting_of(name)
-    return {"name": labelled(setting), "legendgroup": setting, "showlegend": shown}
+    return {"name": theme.labelled(setting), "legendgroup": setting, "showlegend": entry}
 
 
 def _add(figure: go.Figure, trace: go.Scatter, row: int) -> None:
@@ -334,7 +320,7 @@ def _bars(standing: pd.DataFrame) -> go.Bar:
     """Return all bars as one trace: of two, the later would hide the other where bars are thinner than a pixel."""
     percent = standing["accuracy"].map(lambda value: "never" if np.isnan(value) else f"{value:.1%}")
     about = standing[["sample_id", "mrd", "draws", "n_tokens", "state"]].assign(
-        accuracy=percent, label=standing["sample_id"].map(labelled)
+        accuracy=percent, label=standing["sample_id"].map(theme.labelled)
     )
     return go.Bar(
         x=np.arange(1, len(standing) + 1),
@@ -353,25 +339,25 @@ def _bars(standing: pd.DataFrame) -> go.Bar:
 def _outcome_points(
     outcome: pd.DataFrame, column: str, title: str, state: str, symbol: str
 ) -> go.Scatter | go.Scattergl:
-    return marks(
+    return theme.marks(
         outcome,
         column,
         "updates",
         ["sample_id"],
-        f"%{{text}}<br>{labelled(title)} %{{x:.4g}}<br>%{{y}} updates",
-        kind=points_of(len(outcome)),
+        f"%{{text}}<br>{theme.labelled(title)} %{{x:.4g}}<br>%{{y}} updates",
+        kind=theme.points_of(len(outcome)),
         name=f"{state} ({len(outcome)})",
         marker={"color": STATE_COLOURS[state], "symbol": symbol, "size": 8, "opacity": 0.75},
-        text="<b>" + outcome["sample_id"].map(labelled) + "</b><br>" + outcome["answer"].map(labelled),
+        text="<b>" + outcome["sample_id"].map(theme.labelled) + "</b><br>" + outcome["answer"].map(theme.labelled),
     )
 
 
-def _setting(mean: pd.DataFrame, runs: pd.DataFrame, style: Style) -> list[go.Scatter]:
+def _setting(mean: pd.DataFrame, runs: pd.DataFrame, style: theme.Style) -> list[go.Scatter]:
     """Return the runs of a setting, the mean that is its row of `grouped`, and thin lines between them."""
     axes = ("updates", "retain_accuracy")
     x, y = ([value for run in runs[axis] for value in (mean[axis].iloc[0], run, None)] for axis in axes)
     label = str(mean["label"].iloc[0])
-    silent = _legend(label, shown=False)
+    silent = _legend(label, entry=False)
     runs_hover = (
         "<b>%{text}</b>, seed %{customdata[1]}<br>%{x:,} updates<br>"
         "retain MA %{y:.1%}<br>%{customdata[3]:.0f} of %{customdata[4]} forgotten (%{customdata[2]})"
@@ -386,14 +372,14 @@ def _setting(mean: pd.DataFrame, runs: pd.DataFrame, style: Style) -> list[go.Sc
     about_runs = ["label", "seed", "stop_reason", "forgotten", "n_samples"]
     about_mean = ["label", "runs", "updates_sd", "retain_accuracy_sd"]
     return [
-        line(x, y, style.colour, width=1, opacity=0.5, **silent),
-        marks(runs, *axes, about_runs, runs_hover, marker=small, **silent),
-        marks(mean, *axes, about_mean, mean_hover, marker=large, **_legend(label)),
+        theme.line(x, y, style.colour, width=1, opacity=0.5, **silent),
+        theme.marks(runs, *axes, about_runs, runs_hover, marker=small, **silent),
+        theme.marks(mean, *axes, about_mean, mean_hover, marker=large, **_legend(label)),
     ]
 
 
 def _framed(
-    figure: go.Figure, heading: str, note: str, x: str = "", y: str = "", height: int = HEIGHT
+    figure: go.Figure, heading: str, note: str, x: str = "", y: str = "", height: int = theme.HEIGHT
 ) -> go.Figure:
     """Frame a figure of runs, in which what the reader has zoomed and hidden stays at every redraw.
 
@@ -404,5 +390,5 @@ def _framed(
         if trace.showlegend and trace.legendgroup:
             trace.showlegend = trace.legendgroup not in groups
             groups.add(trace.legendgroup)
-    framed(figure, heading, note, x, y, height, revision="unlearning")
+    theme.framed(figure, heading, note, x, y, height, revision="unlearning")
     return figure.update_xaxes(exponentformat="B")

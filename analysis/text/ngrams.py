@@ -47,10 +47,10 @@ def shingles(text: str) -> frozenset[str]:
 
     A text without a word (empty, or emoji alone) is one shingle too, its normalised self.
     """
-    found = words(text)
-    if len(found) < SHINGLE_WORDS:
-        return frozenset({" ".join(found) or normalised(text)})
-    return frozenset(ngrams(found, SHINGLE_WORDS))
+    sequence = words(text)
+    if len(sequence) < SHINGLE_WORDS:
+        return frozenset({" ".join(sequence) or normalised(text)})
+    return frozenset(ngrams(sequence, SHINGLE_WORDS))
 
 
 def jaccard(one: Set[str], other: Set[str]) -> float:

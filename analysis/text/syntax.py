@@ -109,16 +109,16 @@ class Syntax:
         """
         relations = self.relations
         predicates = {self.heads[i] for i, relation in enumerate(relations) if relation in _MAKES_A_PREDICATE}
-        found: dict[int, Clause] = {}
+        clauses: dict[int, Clause] = {}
         for i in self.order:
             if self.tags[i] not in _VERBAL and i not in predicates:
                 continue
             relation = relations[i]
             if relation in _SUBORDINATE:
-                found[i] = Clause(i, subordinate=True)
-            elif relation in _MAIN or (relation == "conj" and self.heads[i] in found):
-                found[i] = Clause(i, subordinate=False)
-        return list(found.values())
+                clauses[i] = Clause(i, subordinate=True)
+            elif relation in _MAIN or (relation == "conj" and self.heads[i] in clauses):
+                clauses[i] = Clause(i, subordinate=False)
+        return list(clauses.values())
 
     @cached_property
     def nesting(self) -> list[int]:

@@ -160,11 +160,14 @@ def standing(curriculum: pd.DataFrame, draws: pd.DataFrame, column: str) -> pd.D
         UserError: The curriculum has no such column.
     """
     table = _by_difficulty(curriculum, column)[["sample_id", "mrd", "tercile", "n_tokens", "share"]]
-    counted = _counted(draws).reindex(table["sample_id"])
+    groups = draws.astype({"trained": bool, "forgotten": bool, "accuracy": np.float64}).groupby("sample_id")
+    counted = groups.agg(updates=("trained", "sum"), draws=("trained", "size"), accuracy=("accuracy", "last"))
+    counted = counted.reindex(table["sample_id"])
+    first = draws[draws["forgotten"].astype(bool)].groupby("sample_id")["step"].min()
     for name in ("updates", "draws"):
         table[name] = counted[name].fillna(0).to_numpy(np.int64)
     table["accuracy"] = counted["accuracy"].to_numpy(np.float64)
-    table["forgotten_step"] = counted["forgotten_step"].astype("Int64").array
+    table["forgotten_step"] = first.reindex(table["sample_id"]).astype("Int64").array
     table["state"] = np.where(table["forgotten_step"].notna(), FORGOTTEN, IN_POOL)
     table["realised"] = table["draws"] / table["draws"].sum()
     return table
@@ -376,14 +379,6 @@ def _by_difficulty(curriculum: pd.DataFrame, column: str) -> pd.DataFrame:
     defined = int(table["mrd"].notna().sum())
     thirds = [tercile(rank, defined) for rank in range(defined)]
     return table.assign(tercile=thirds + [NO_MRD] * (len(table) - defined))
-
-
-def _counted(draws: pd.DataFrame) -> pd.DataFrame:
-    """Return updates, draws, accuracy and forgotten_step of the samples that were drawn, by id."""
-    groups = draws.astype({"trained": bool, "forgotten": bool, "accuracy": np.float64}).groupby("sample_id")
-    counted = groups.agg(updates=("trained", "sum"), draws=("trained", "size"), accuracy=("accuracy", "last"))
-    first = draws[draws["forgotten"].astype(bool)].groupby("sample_id")["step"].min()
-    return counted.assign(forgotten_step=first.reindex(counted.index))
 
 
 def _chi_square(counts: FloatArray, shares: FloatArray) -> float | None:

@@ -84,6 +84,8 @@ def test_what_is_no_finished_evaluation_is_refused(tmp_path: Path, runs: dict[st
         read(directory)
     with pytest.raises(UserError, match="needs a readable config"):
         read(tmp_path)
+    with pytest.raises(UserError, match=r"none\.json"):
+        read(tmp_path / "none.json")
     assert runs["original"].origin == "run"
 
 

@@ -30,12 +30,7 @@ PAPER = (
     "The paper (Fig. 3, 300 composites of 40 samples) finds that unlearning moves the weights by very different "
     "amounts, and concludes that samples differ in how hard they are to unlearn."
 )
-PREDICTORS = {
-    "mean_mrd": "Mean MRD",
-    "mean_nll": "Mean NLL",
-    "total_tokens": "Total tokens",
-    "updates": "Updates",
-}
+PREDICTORS = {"mean_mrd": "Mean MRD", "mean_nll": "Mean NLL", "total_tokens": "Total tokens", "updates": "Updates"}
 BINS = 20
 
 

@@ -65,7 +65,7 @@ class ArmEvidence:
         spread: How its updates vary.
         league: Every measure against updates.
         predictions: A row per sample that was not unlearned: sample_id, updates, low, high (90 %).
-        pilot_sizes: See `evidence_prediction.pilot_sizes`.
+        pilot_sizes: See `analysis.evidence.prediction.pilot_sizes`.
         stops: A row per stop condition and measure: threshold (of MA), measure, rho, low, high, n, n_censored.
         why: A row per relation of MRD, length and updates: measure, relation, rho, low, high, n, n_censored.
         repeatability: Reliability of the updates over repeats; NaN without repeats.
