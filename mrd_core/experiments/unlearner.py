@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Material
-from mrd_core.model import loading as models
 from mrd_core.model.encoding import (
     Encoded,
     EncodedSample,
@@ -25,13 +24,12 @@ from mrd_core.model.encoding import (
     encode,
     encode_one,
 )
-from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.adapters import require_gradients
+from mrd_core.unlearning.adapters import load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.objective import Losses, Objective, StepBatch
@@ -228,6 +226,13 @@ class NormalisedSGD(torch.optim.SGD):
         return super().step(closure)
 
 
+OPTIMISERS: dict[Optimiser, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "normalised-sgd": NormalisedSGD,
+}
+
+
 class Unlearner:
     """The model with its starting weights, and the samples as tokens.
 
@@ -254,7 +259,8 @@ class Unlearner:
         self._context = context
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._model = self._loaded()
+        self._model = load_trainable(config.model, self.reasons, keeps=("float64",))
+        self._model.network.requires_grad_(True)
         self._reader = self._model.reader(before_batch=context.check_cancelled)
         self._accelerator = accelerator_on(self._model.device)
         template = choose_template(self._model.tokenizer, config.model.template)
@@ -268,7 +274,11 @@ class Unlearner:
         self._micro_batch = MICRO_BATCH
         self._refusals = refusals.load()
         self.start = self._memorized(self.forget)
-        self._warn_of_forgotten()
+        if count := int((self.start.accuracy < config.accuracy).sum()):
+            self.warnings.append(
+                f"{count} of {len(self.forget)} samples count as forgotten before the first update: the model "
+                f"gets less than {config.accuracy:g} of their tokens right from the start."
+            )
 
     @property
     def context_tokens(self) -> int:
@@ -328,7 +338,10 @@ class Unlearner:
             self._config.accuracy,
             self._config.max_updates,
         )
-        optimiser = _new_optimiser(arm.optimiser, self._weights, learning_rate, self._config.weight_decay)
+        # In one pass over the weights; with AdamW three times as fast on a CPU.
+        optimiser = OPTIMISERS[arm.optimiser](
+            self._weights, lr=learning_rate, weight_decay=self._config.weight_decay, fused=True
+        )
         trainer = Trainer(network, optimiser, objective, trial, self._accelerator)
         trainer.train()
         self._micro_batch = trainer.micro_batch
@@ -365,27 +378,18 @@ class Unlearner:
 
     def _batch(self, target: _Target, objective: Objective, seed: int, step: int) -> StepBatch:
         self._context.check_cancelled()
-        method = objective.method
-        forget = self._refused(target, seed, step) if method.needs_refusals else target.samples
-        retain = self.retain if objective.retain_weight else None
-        partners = (
-            []
-            if retain is None
-            else [retain.samples[retain_partner(seed, step, slot, len(retain))] for slot in range(len(forget))]
-        )
+        method, model, forget = objective.method, self._model, target.samples
+        if method.needs_refusals:
+            lines = [refusals.choose(self._refusals, seed, sample_id, step) for sample_id in target.sample_ids]
+            forget = [
+                encode_one(prompt, refusal, model.tokenizer, model.context, self._template)
+                for prompt, refusal in zip(target.prompts, lines, strict=True)
+            ]
+        partners: list[EncodedSample] = []
+        if objective.retain_weight and self.retain is not None:
+            count, kept = len(self.retain), self.retain.samples
+            partners = [kept[retain_partner(seed, step, slot, count)] for slot in range(len(forget))]
         return StepBatch(forget, target.reference_nll if method.needs_reference else None, partners)
-
-    def _refused(self, target: _Target, seed: int, step: int) -> list[EncodedSample]:
-        return [
-            encode_one(
-                prompt,
-                refusals.choose(self._refusals, seed, sample_id, step),
-                self._model.tokenizer,
-                self._model.context,
-                self._template,
-            )
-            for sample_id, prompt in zip(target.sample_ids, target.prompts, strict=True)
-        ]
 
     def _target(self, texts: IntArray | Sequence[EncodedSample]) -> _Target:
         if isinstance(texts, np.ndarray):
@@ -402,37 +406,7 @@ class Unlearner:
         model = self._model
         return answerable(encode(samples, model.tokenizer, model.context, self._template), name, self.warnings)
 
-    def _loaded(self) -> LoadedModel:
-        """Load the model in a precision that can be trained."""
-        wanted, reasons = self._config.model, {}
-        if wanted.dtype != "float64":
-            wanted = wanted.model_copy(update={"dtype": models.TRAINING_DTYPE.value})
-            reasons["dtype"] = models.TRAINING_DTYPE.stated
-        model = models.load(wanted)
-        require_gradients(model.network, wanted.source)
-        models.switch_dropout_off(model.network)
-        model.network.requires_grad_(True)
-        self.reasons |= {name: choice.stated for name, choice in model.choices.items()} | reasons
-        return model
-
-    def _warn_of_forgotten(self) -> None:
-        count = int((self.start.accuracy < self._config.accuracy).sum())
-        if count:
-            self.warnings.append(
-                f"{count} of {len(self.forget)} samples count as forgotten before the first update: the model "
-                f"gets less than {self._config.accuracy:g} of their tokens right from the start."
-            )
-
 
 def _summed(nll: Any, samples: Encoded) -> Tensor:
     """Return the summed NLL [nats] of samples whose NLL per answer token is known, shape (B,)."""
     return torch.from_numpy(nll * np.array([sample.answer.sum() for sample in samples.samples]))
-
-
-def _new_optimiser(
-    name: Optimiser, weights: list[torch.nn.Parameter], learning_rate: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    kind: Any = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD, "normalised-sgd": NormalisedSGD}[name]
-    # In one pass over the weights; with AdamW three times as fast on a CPU.
-    made: torch.optim.Optimizer = kind(weights, lr=learning_rate, weight_decay=weight_decay, fused=True)
-    return made

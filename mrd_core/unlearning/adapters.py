@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.loading import TRAINING_DTYPE, LoadedModel, load, switch_dropout_off
 
 
 def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
@@ -27,12 +30,33 @@ def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
     return get_peft_model(network, settings)
 
 
-def require_gradients(network: Any, source: str) -> None:
-    """Refuse to train weights that have no gradients: those of a quantised model.
+def load_trainable(
+    config: ModelConfig, reasons: dict[str, str], *, keeps: Collection[str], frozen: bool = False
+) -> LoadedModel:
+    """Load a model in a precision that can be trained, without dropout; `reasons` is told what was chosen and why.
+
+    Args:
+        config: Which model.
+        reasons: For each automatic choice, what was chosen and why.
+        keeps: The wishes for a precision that are kept.
+        frozen: Whether its own weights stay as they are; those of a quantised model must.
 
     Raises:
-        UserError: Some weights are whole numbers, or quantised.
+        UserError: It cannot be loaded, or its weights have no gradients.
     """
+    own = {}
+    if config.dtype not in keeps:
+        config = config.model_copy(update={"dtype": TRAINING_DTYPE.value})
+        own = {"dtype": TRAINING_DTYPE.stated}
+    model = load(config)
+    switch_dropout_off(model.network)
+    reasons |= {name: choice.stated for name, choice in model.choices.items()} | own
+    if not frozen:
+        _require_gradients(model.network, config.source)
+    return model
+
+
+def _require_gradients(network: Any, source: str) -> None:
     whole = any(not weight.dtype.is_floating_point for weight in network.parameters())
     if whole or getattr(network, "is_quantized", False):
         raise UserError(

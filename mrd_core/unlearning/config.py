@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
-from mrd_core.samples.config import ForgetSetConfig, Scope
-from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM
-from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, VARIANTS
 from mrd_core.settings.configuration import Choice, Frozen, RunConfig
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
@@ -23,12 +22,7 @@ from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
 # Of the scores these columns come from MRD's draws, and could be measured anew on other weights.
-DRAWN_COLUMNS = frozenset(
-    f"{formula}_{scope}_{normalisation}"
-    for formula in Formula
-    for scope in Scope
-    for normalisation in Normalisation
-)
+DRAWN_COLUMNS = frozenset(column.name for column in VARIANTS)
 # Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
 SMALL_MODEL = 100_000_000
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
@@ -307,11 +301,7 @@ class UnlearnConfig(RunConfig):
     def label(self) -> str:
         """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`."""
         name, curriculum = METHODS[self.method].label, self.curriculum
-        by = (
-            curriculum.sampler
-            if curriculum.column in DRAWN_COLUMNS
-            else f"{curriculum.sampler} {curriculum.column}"
-        )
+        by = curriculum.sampler + ("" if curriculum.column in DRAWN_COLUMNS else f" {curriculum.column}")
         return {"uniform": name, "mrd": f"{name} + MRD"}.get(curriculum.sampler, f"{name}, {by}")
 
     @property

@@ -109,7 +109,8 @@ def estimate(
     """
     size = scored.model_parameters if parameters is None else parameters
     known = [run for run in past if run.kind == "unlearn" and run.summary]
-    plan = _Plan(config, n_samples, size, _Lengths.of(scored))
+    lengths = scored.tokens / scored.n_samples, scored.scored_tokens / scored.n_samples
+    plan = _Plan(config, n_samples, size, *lengths)
     updates, updates_basis = _updates_per_sample(config, size, known)
     pace, pace_basis = _pace(config, scored, known)
     usual = plan.volume(updates)
@@ -136,22 +137,6 @@ def estimate(
         basis=f"{updates_basis}; {pace_basis}"
         + ("; a model as large as the scored one" if parameters is None else ""),
     )
-
-
-class _Lengths(NamedTuple):
-    """Mean length of a sample.
-
-    Attributes:
-        tokens: Of all its text.
-        scored: Of what was scored: the answer, unless the score run's scope was the whole text.
-    """
-
-    tokens: float
-    scored: float
-
-    @classmethod
-    def of(cls, scored: ScoreSummary) -> _Lengths:
-        return cls(scored.tokens / scored.n_samples, scored.scored_tokens / scored.n_samples)
 
 
 class _Volume(NamedTuple):
@@ -183,13 +168,15 @@ class _Plan:
         config: Of the run.
         samples: Samples to forget.
         parameters: Weights of the model.
-        lengths: Of the samples; retain samples are taken to be as long.
+        tokens: Of a sample's text, the mean; retain samples are taken to be as long.
+        scored_tokens: Of what was scored of it: the answer, unless the score run's scope was the whole text.
     """
 
     config: UnlearnConfig
     samples: int
     parameters: int
-    lengths: _Lengths
+    tokens: float
+    scored_tokens: float
 
     @property
     def method(self) -> Method:
@@ -202,18 +189,13 @@ class _Plan:
     @property
     def largest(self) -> _Volume:
         """What the limits leave room for, every draw an update."""
-        limits = self.config.limits
-        steps = [limits.max_steps] if limits.max_steps else []
-        if limits.max_epochs:
-            steps.append(math.ceil(limits.max_epochs * self.samples / self.batch))
-        return _Volume(min(steps) * self.batch, min(steps) * self.batch)
+        most = self.config.most_steps(self.samples) * self.batch
+        return _Volume(most, most)
 
     def volume(self, updates: float) -> _Volume:
         """Return the volume at so many updates a sample; one draw more finds out that it is forgotten."""
         most = self.largest.draws
-        return _Volume(
-            min(math.ceil(updates * self.samples), most), min(math.ceil((updates + 1) * self.samples), most)
-        )
+        return _Volume(*(min(math.ceil(count * self.samples), most) for count in (updates, updates + 1)))
 
     def steps(self, volume: _Volume) -> int:
         return math.ceil(volume.draws / self.batch)
@@ -221,10 +203,9 @@ class _Plan:
     def evaluations(self, volume: _Volume) -> int:
         """Return the forward evaluations of measuring MRD anew."""
         curriculum = self.config.curriculum
-        if not (curriculum.recompute_epochs and self.config.curriculum.uses_draws):
+        if not (curriculum.recompute_epochs and curriculum.uses_draws):
             return 0
-        times = int(volume.draws / self.samples / curriculum.recompute_epochs)
-        return times * 2 * curriculum.recompute_pairs
+        return int(volume.draws / self.samples / curriculum.recompute_epochs) * 2 * curriculum.recompute_pairs
 
     def times_evaluated(self, volume: _Volume) -> int:
         """Return how often the weights are evaluated: before the first step, every n steps and after the last."""
@@ -237,7 +218,7 @@ class _Plan:
         measured = 2 * (self.samples + min(self.config.answers, self.samples))
         stopping, evaluation = self.config.stopping, self.config.evaluation
         # Passes of one sample that show who is forgotten, beyond those that train it.
-        prefixes = round(self.samples * self.lengths.scored) if stopping.extraction else 0
+        prefixes = round(self.samples * self.scored_tokens) if stopping.extraction else 0
         checks = volume.draws - volume.updates + prefixes
         if self.method.needs_refusals:
             checks = stopping.checks.cost(volume.updates // self.samples, self.samples, prefixes)
@@ -262,14 +243,14 @@ class _Plan:
         reference = retained if self.config.retain.term == "kl" else 0
         trained = update_flops(
             self.parameters,
-            round((volume.updates + retained) * self.lengths.tokens),
+            round((volume.updates + retained) * self.tokens),
             adapter=self.config.optimiser.lora_rank is not None,
             checkpointing=self.config.optimiser.gradient_checkpointing,
         )
         return trained + self._forward(reference)
 
     def _forward(self, passes: int) -> int:
-        return forward_flops(self.parameters, round(passes * self.lengths.tokens))
+        return forward_flops(self.parameters, round(passes * self.tokens))
 
 
 def _updates_per_sample(config: UnlearnConfig, parameters: int, past: Iterable[Run]) -> tuple[float, str]:

@@ -6,7 +6,6 @@ Loads no torch.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
@@ -48,7 +48,7 @@ def realised(files: UnlearningFiles) -> Iterator[Row]:
             "position": position,
             "step": step["step"],
             "sample_id": sample,
-            "weight": _number(weights[sample]),
+            "weight": json_value(weights[sample]),
             "trained": trained,
         }
 
@@ -62,23 +62,15 @@ def planned(score_run: Path, curriculum: CurriculumConfig, seed: int) -> Iterato
     Raises:
         UserError: The score run is not finished, has no such column, or cannot be sampled by it.
     """
-    config = UnlearnConfig(
-        score_run=score_run,
-        model=read_config(score_run, ScoreConfig).model,
-        curriculum=curriculum,
-        seed=seed,
-    )
+    model = read_config(score_run, ScoreConfig).model
+    config = UnlearnConfig(score_run=score_run, model=model, curriculum=curriculum, seed=seed)
     scores = pd.read_parquet(ScoreFiles.finished(score_run).scores)
     frame = curriculum_frame(config, scores, list(scores["sample_id"]))
     weights, shares = (_by_sample(frame, name) for name in ("weight", "share"))
     stream = Curriculum(SAMPLERS[curriculum.sampler], weights, seed)
     for position, sample in enumerate(stream.next_batch(len(weights)), start=1):
-        yield {
-            "position": position,
-            "sample_id": sample,
-            "weight": _number(weights[sample]),
-            "share": shares[sample],
-        }
+        weight = json_value(weights[sample])
+        yield {"position": position, "sample_id": sample, "weight": weight, "share": shares[sample]}
 
 
 def json_lines(rows: Iterable[Row]) -> str:
@@ -88,7 +80,3 @@ def json_lines(rows: Iterable[Row]) -> str:
 
 def _by_sample(curriculum: pd.DataFrame, column: str) -> dict[str, float]:
     return dict(zip(curriculum["sample_id"], curriculum[column].astype(float), strict=True))
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -175,22 +175,12 @@ def _summary(
         "reasons": prepared.reasons,
         "warnings": prepared.warnings + _warnings(ending, came_back, count),
     }
-    measures = {name: json_value(value) for name, value in _measures(start, after).items()}
-    return UnlearningSummary.model_validate(figures | measures | _costs(config, prepared, start, standing))
-
-
-def _measures(start: Start, after: _After) -> dict[str, float | None]:
-    kept_before, kept_after = start.retained or (None, None), after.retained or (None, None)
-    return {
-        "forget_nll_before": float(start.nll.mean()),
-        "forget_nll": float(after.nll.mean()),
-        "forget_accuracy_before": float(start.accuracy.mean()),
-        "forget_accuracy": float(after.accuracy.mean()),
-        "retain_accuracy_before": kept_before[0],
-        "retain_accuracy": kept_after[0],
-        "retain_nll_before": kept_before[1],
-        "retain_nll": kept_after[1],
-    }
+    for measured, suffix in ((start, "_before"), (after, "")):
+        figures[f"forget_nll{suffix}"] = float(measured.nll.mean())
+        figures[f"forget_accuracy{suffix}"] = float(measured.accuracy.mean())
+        accuracy, nll = measured.retained or (None, None)
+        figures |= {f"retain_accuracy{suffix}": json_value(accuracy), f"retain_nll{suffix}": json_value(nll)}
+    return UnlearningSummary.model_validate(figures | _costs(config, prepared, start, standing))
 
 
 def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: Standing) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,7 +40,7 @@ from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.records import Scored
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.adapters import adapted, require_gradients
+from mrd_core.unlearning.adapters import adapted, load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
@@ -153,15 +154,10 @@ class Start:
 
     def store(self, prepared: Prepared, files: UnlearningFiles) -> None:
         """Write the figures of the whole set, with what was decided in preparation; those of samples lie apart."""
-        thresholds = self.thresholds
         write_json(
             files.start,
             {
-                "thresholds": {
-                    "source": thresholds.source,
-                    "accuracy": thresholds.accuracy,
-                    "extraction": thresholds.extraction,
-                },
+                "thresholds": asdict(self.thresholds),
                 "forget_accuracy": float(self.accuracy.mean()),
                 "forget_nll": float(self.nll.mean()),
                 "retain_accuracy": self.retained and self.retained[0],
@@ -184,8 +180,15 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
         copy_samples(config, files)
     context.progress(0, 1, message="Loading the model")
     threads = models.set_threads()
+    reasons: dict[str, str] = {}
     warnings: list[str] = []
-    model, reasons = _loaded(config, warnings)
+    keeps, frozen = ("float32", "bfloat16", "float64"), config.optimiser.lora_rank is not None
+    model = load_trainable(config.model, reasons, keeps=keeps, frozen=frozen)
+    if model.dtype is torch.bfloat16 and not frozen:
+        warnings.append(
+            "The weights are trained in bfloat16, whose spacing is wider than most steps of a usual learning "
+            "rate: many weights will not move. Mixed precision (bf16) keeps them in float32."
+        )
     forget_set = ForgetSet.load(files.samples)
     retain_set = None
     if config.retain.samples is not None:
@@ -252,12 +255,8 @@ def keep_answers(config: UnlearnConfig, prepared: Prepared, files: UnlearningFil
     context.progress(0, 1, message="Writing down the model's answers before unlearning")
     difficulty = prepared.curriculum[MRD_ANSWER_MEAN].to_numpy(dtype=np.float64)
     chosen = chosen_for_answers(difficulty, config.answers)
-    answered = pd.DataFrame(
-        {
-            "sample_id": [prepared.forget.sample_ids[i] for i in chosen],
-            "own_answer": prepared.own_answers(chosen),
-        }
-    )
+    ids = [prepared.forget.sample_ids[i] for i in chosen]
+    answered = pd.DataFrame({"sample_id": ids, "own_answer": prepared.own_answers(chosen)})
     write_frame(files.answers_before, answered)
     write_frame(files.tokens_before, prepared.answer_log_probs())
 
@@ -277,20 +276,17 @@ def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBat
     """
     if config.retain.term != "kl" or not config.retain_weight:
         return None
+    start, as_it_was = prepared.trained, nullcontext
     if config.optimiser.lora_rank:
+        as_it_was = start.disable_adapter
+    else:
+        start = copy.deepcopy(prepared.model.network).eval().requires_grad_(False)
 
-        def without_adapter(batch: TextBatch) -> Tensor:
-            with torch.no_grad(), prepared.trained.disable_adapter():
-                return answers(prepared.trained, batch).log_softmax
+    def starting_model(batch: TextBatch) -> Tensor:
+        with torch.no_grad(), as_it_was():
+            return answers(start, batch).log_softmax
 
-        return without_adapter
-    frozen = copy.deepcopy(prepared.model.network).eval().requires_grad_(False)
-
-    def of_a_copy(batch: TextBatch) -> Tensor:
-        with torch.no_grad():
-            return answers(frozen, batch).log_softmax
-
-    return of_a_copy
+    return starting_model
 
 
 def refused_of(
@@ -308,11 +304,11 @@ def refused_of(
         return None
     lines = refusals.load(files.refusals)
 
+    model, template = prepared.model, prepared.template
+
     def refused(sample_id: str, step: int) -> EncodedSample:
         refusal = refusals.choose(lines, config.seed, sample_id, step)
-        return encode_one(
-            prompts[sample_id], refusal, prepared.model.tokenizer, prepared.model.context, prepared.template
-        )
+        return encode_one(prompts[sample_id], refusal, model.tokenizer, model.context, template)
 
     return refused
 
@@ -325,25 +321,6 @@ def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> 
     kept["share"] /= kept["share"].sum()
     write_frame(files.curriculum, kept)
     return kept
-
-
-def _loaded(config: UnlearnConfig, warnings: list[str]) -> tuple[LoadedModel, dict[str, str]]:
-    """Load the model in a precision that can be trained."""
-    wanted = config.model
-    reasons: dict[str, str] = {}
-    if wanted.dtype == "auto":
-        wanted = wanted.model_copy(update={"dtype": models.TRAINING_DTYPE.value})
-        reasons["dtype"] = models.TRAINING_DTYPE.stated
-    model = models.load(wanted)
-    models.switch_dropout_off(model.network)
-    if config.optimiser.lora_rank is None:
-        if model.dtype is torch.bfloat16:
-            warnings.append(
-                "The weights are trained in bfloat16, whose spacing is wider than most steps of a usual learning "
-                "rate: many weights will not move. Mixed precision (bf16) keeps them in float32."
-            )
-        require_gradients(model.network, config.model.source)
-    return model, {name: choice.stated for name, choice in model.choices.items()} | reasons
 
 
 def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:

@@ -145,6 +145,12 @@ class Recorder:
         self._metrics += [Metric(step, str(name), value) for name, value in values.items()]
 
     def _values(self, record: StepRecord) -> dict[str, float]:
+        if self._device.type == "cuda":
+            used = torch.cuda.memory_allocated(self._device)
+            peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            used = peak = psutil.Process().memory_info().rss
+        self.peak_memory_mb = max(self.peak_memory_mb, peak / 2**20)
         values: dict[str, float] = {
             Curve.FORGET_LOSS: record.forget_loss,
             _nll_curve(record): record.text_nll,
@@ -152,7 +158,7 @@ class Recorder:
             Curve.UPDATES: float(record.updates),
             Curve.FORGOTTEN: float(record.forgotten_so_far),
             Curve.ACCURACY: self._mean_accuracy(),
-            Curve.MEMORY: self._memory_mb(),
+            Curve.MEMORY: used / 2**20,
         }
         optional: dict[str, float | None] = {
             Curve.FORGET_ACCURACY: _mean_defined(look.accuracy for look in record.looks),
@@ -165,15 +171,6 @@ class Recorder:
 
     def _mean_accuracy(self) -> float:
         return self._accuracy_sum / len(self._accuracy)
-
-    def _memory_mb(self) -> float:
-        if self._device.type == "cuda":
-            used = torch.cuda.memory_allocated(self._device)
-            peak = torch.cuda.max_memory_allocated(self._device)
-        else:
-            used = peak = psutil.Process().memory_info().rss
-        self.peak_memory_mb = max(self.peak_memory_mb, peak / 2**20)
-        return float(used / 2**20)
 
 
 def _probe(retained: tuple[float, float] | None) -> dict[str, float]:

@@ -11,10 +11,8 @@ Samples are kept in the order of their ids, so that the order of the rows they c
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -282,6 +280,10 @@ class Curriculum:
         scores: Score of each sample by id; NaN where undefined. `uniform` needs the ids only.
         seed: Below 2⁶⁴.
 
+    Attributes:
+        pool: The samples, and which are still in play.
+        place: Where the next unread draw stands.
+
     Raises:
         UserError: The sampler cannot weigh these scores, see `probabilities`.
     """
@@ -289,21 +291,11 @@ class Curriculum:
     def __init__(self, sampler: Sampler, scores: Mapping[str, float], seed: int) -> None:
         self._sampler = sampler
         self._seed = seed
-        self._pool = Pool.of(scores)
-        self._place = START
+        self.pool = Pool.of(scores)
+        self.place = START
         self._epoch_size = 0
-        self._read = np.zeros(len(self._pool.ids), dtype=np.bool_)
-        self._check(self._pool)
-
-    @property
-    def pool(self) -> Pool:
-        """The samples, and which are still in play."""
-        return self._pool
-
-    @property
-    def place(self) -> Place:
-        """Where the next unread draw stands."""
-        return self._place
+        self._read = np.zeros(len(self.pool.ids), dtype=np.bool_)
+        self._check(self.pool)
 
     @property
     def exhausted(self) -> bool:
@@ -312,12 +304,12 @@ class Curriculum:
 
     def shares(self) -> FloatArray:
         """Return what `Sampler.shares` says of the next draw, shape (N,)."""
-        return self._sampler.shares(self._pool, self._place)
+        return self._sampler.shares(self.pool, self.place)
 
     @property
     def effective_share(self) -> float:
         """Effective sample size of the next draw as a share of the pool."""
-        return effective_share(self.shares()[self._pool.in_pool])
+        return effective_share(self.shares()[self.pool.in_pool])
 
     def next_batch(self, size: int) -> list[str]:
         """Return the next `size` sample ids, or an empty list when the curriculum is exhausted."""
@@ -329,7 +321,7 @@ class Curriculum:
         Raises:
             KeyError: An id is not of this forget set.
         """
-        self._pool = self._pool.without(ids)
+        self.pool = self.pool.without(ids)
         self._end_epoch_if_over()
 
     def reweigh(self, scores: Mapping[str, float]) -> None:
@@ -341,21 +333,21 @@ class Curriculum:
         Raises:
             UserError: The sampler cannot weigh these scores; nothing has changed then.
         """
-        pool = self._pool.rescored(scores)
+        pool = self.pool.rescored(scores)
         self._check(pool)
-        self._pool = pool
+        self.pool = pool
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs, fit for strict JSON (an undefined score is None)."""
-        values = zip(self._pool.ids, self._pool.scores.tolist(), strict=True)
+        values = zip(self.pool.ids, self.pool.scores.tolist(), strict=True)
         return {
             "seed": self._seed,
-            "epoch": self._place.epoch,
-            "position": self._place.position,
+            "epoch": self.place.epoch,
+            "position": self.place.position,
             "epoch_size": self._epoch_size,
             "scores": {sample: None if np.isnan(score) else score for sample, score in values},
-            "removed": self._pool.named(~self._pool.in_pool),
-            "read": self._pool.named(self._read),
+            "removed": self.pool.named(~self.pool.in_pool),
+            "read": self.pool.named(self._read),
         }
 
     @classmethod
@@ -363,51 +355,51 @@ class Curriculum:
         """Return the curriculum as it was when `state` was taken, with the sampler it had."""
         scores = {sample: np.nan if score is None else score for sample, score in state["scores"].items()}
         curriculum = cls(sampler, scores, state["seed"])
-        curriculum._pool = curriculum._pool.without(state["removed"])
-        curriculum._place = Place(state["epoch"], state["position"])
+        curriculum.pool = curriculum.pool.without(state["removed"])
+        curriculum.place = Place(state["epoch"], state["position"])
         curriculum._epoch_size = state["epoch_size"]
-        curriculum._read = curriculum._pool.mask(state["read"])
+        curriculum._read = curriculum.pool.mask(state["read"])
         return curriculum
 
     def _check(self, pool: Pool) -> None:
         """Raise UserError where the next draw from `pool` would."""
-        _filled(self._sampler.weigh(pool, self._place))
-        self._sampler.shares(pool, self._place)
+        _filled(self._sampler.weigh(pool, self.place))
+        self._sampler.shares(pool, self.place)
 
     def _weights(self) -> FloatArray:
-        return _filled(self._sampler.weigh(self._pool, self._place))
+        return _filled(self._sampler.weigh(self.pool, self.place))
 
     def _drawable(self) -> BoolArray:
         """Return the samples that the next draw may give, shape (N,)."""
         if self._sampler.with_replacement:
-            return self._pool.in_pool & (self._weights() > 0)
-        return self._pool.in_pool & ~self._read
+            return self.pool.in_pool & (self._weights() > 0)
+        return self.pool.in_pool & ~self._read
 
     def _draw(self) -> str:
-        if self._place.position == 0:
-            self._epoch_size = self._pool.size
+        if self.place.position == 0:
+            self._epoch_size = self.pool.size
         if self._sampler.with_replacement:
             # The distribution function inverted at the uniform number of this place.
             distribution = np.cumsum(self.shares())
-            uniform = _generator(self._seed, FORGET_STREAM, *self._place).random()
+            uniform = _generator(self._seed, FORGET_STREAM, *self.place).random()
             # To the right of equal values: a sample of weight zero has no step and is never found.
             chosen = int(np.searchsorted(distribution, uniform * distribution[-1], side="right"))
         else:
             chosen = int(np.where(self._drawable(), self._weights(), -np.inf).argmax())
         self._read[chosen] = True
-        self._place = self._place._replace(position=self._place.position + 1)
+        self.place = self.place._replace(position=self.place.position + 1)
         self._end_epoch_if_over()
-        return self._pool.ids[chosen]
+        return self.pool.ids[chosen]
 
     def _end_epoch_if_over(self) -> None:
-        if self._place.position == 0:
+        if self.place.position == 0:
             return
         if self._sampler.with_replacement:
-            over = self._place.position == self._epoch_size
+            over = self.place.position == self._epoch_size
         else:
             over = not self._drawable().any()
         if over:
-            self._place = Place(self._place.epoch + 1, 0)
+            self.place = Place(self.place.epoch + 1, 0)
             self._read = np.zeros_like(self._read)
 
 
@@ -439,15 +431,3 @@ def _generator(seed: int, stream: int, major: int, minor: int) -> np.random.Gene
     # The lowest word counts within a generator; the others keep any two apart.
     counter = np.array([0, minor, major, 0], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(key=np.array([seed, stream], dtype=np.uint64), counter=counter))
-
-
-def realised(batches: Iterable[Iterable[str]], ids: Sequence[str]) -> IntArray:
-    """Return how often each of `ids` was drawn in a log of batches, shape (len(ids),).
-
-    Raises:
-        KeyError: The log has a sample that is not among `ids`.
-    """
-    counts = Counter(chain.from_iterable(batches))
-    if unknown := counts.keys() - set(ids):
-        raise KeyError(min(unknown))
-    return np.array([counts[sample] for sample in ids], dtype=np.int64)
