@@ -59,9 +59,7 @@ CELL_WIDTH = 22
             "unlearned from.",
         ),
         click.Option(
-            ["--column"],
-            default=DIFFICULTY_COLUMN,
-            help="Column of the scores by which samples are hard or easy.",
+            ["--column"], default=DIFFICULTY_COLUMN, help="Column of the scores by which samples are hard or easy."
         ),
         out_option("Folder for tables (CSV, Markdown, LaTeX) and figures (HTML)."),
         json_option("Print one JSON object instead of tables."),

@@ -57,17 +57,6 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("mrd-lens", __version__, "")
     yield Finding("python", platform.python_version(), platform.platform())
     yield from (Finding(package, version(package), "") for package in PACKAGES)
-    yield from _computing()
-    runs = len(RunStore.open(settings).list())
-    roots = ", ".join(map(str, settings.allowed_roots))
-    yield Finding("home", str(settings.home), "MRD_HOME, or ~/.mrd-lens")
-    yield Finding("store", settings.store_url, f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)")
-    yield Finding("upload limit", f"{settings.upload_limit_mb} MB", "MRD_UPLOAD_LIMIT_MB, or 50")
-    yield Finding("allowed roots", roots, "MRD_ALLOWED_ROOTS; for paths typed in pages")
-    yield from reading()
-
-
-def _computing() -> Iterator[Finding]:
     device, device_choice = models.choose_device("auto")
     dtype, dtype_choice = models.choose_dtype("auto", device, torch.bfloat16)
     workers, threads = workers_and_threads(EstimatorConfig(), device)
@@ -79,6 +68,13 @@ def _computing() -> Iterator[Finding]:
     yield Finding("threads", f"{threads} a worker", f"{cores} core(s) shared by the workers")
     yield Finding("memory", f"{models.free_bytes(device) / 2**30:.1f} GiB free", f"on {device}")
     yield Finding("RAM", f"{psutil.virtual_memory().total / 2**30:.1f} GiB", "")
+    runs = len(RunStore.open(settings).list())
+    roots = ", ".join(map(str, settings.allowed_roots))
+    yield Finding("home", str(settings.home), "MRD_HOME, or ~/.mrd-lens")
+    yield Finding("store", settings.store_url, f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)")
+    yield Finding("upload limit", f"{settings.upload_limit_mb} MB", "MRD_UPLOAD_LIMIT_MB, or 50")
+    yield Finding("allowed roots", roots, "MRD_ALLOWED_ROOTS; for paths typed in pages")
+    yield from reading()
 
 
 def reading() -> Iterator[Finding]:

@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 # For processes of the program's own.
 HIDDEN: dict[str, tuple[str, str]] = {
-    "share": ("cli.runs:share", "Draw units for the run that the process PARENT leads in DIRECTORY."),
+    "share": ("cli.runs:share", "Draw units for the run that the process PARENT leads in DIRECTORY.")
 }
 
 

@@ -12,22 +12,11 @@ from rich.table import Table
 from cli.form import InOrder
 from cli.jobs import finish, store
 from cli.terminal import out
-from mrd_core.runs import Run, RunState
+from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import kind_named
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
-
-
-def _progress(run: Run) -> str:
-    """Return how far a run is, or how it ended, in a few words."""
-    kind = kind_named(run.kind)
-    if run.state is RunState.SUCCEEDED and run.summary:
-        return kind.headline(run.summary)
-    if run.error:
-        return shorten(run.error.cause, 60, placeholder=" …")
-    done, total = run.progress.get("done"), run.progress.get("total")
-    return f"{done} of {total} {kind.counted}" if total else str(run.progress.get("message", ""))
 
 
 @click.group(cls=InOrder, no_args_is_help=True)
@@ -44,8 +33,15 @@ def list_runs(limit: int) -> None:
     for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
         table.add_column(name, min_width=width)
     for run in store().list(limit=limit):
-        created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(run.id, run.state, created, escape(run.title), escape(_progress(run)))
+        kind, created = kind_named(run.kind), f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
+        done, total = run.progress.get("done"), run.progress.get("total")
+        # How far it is, or how it ended, in a few words.
+        progress = f"{done} of {total} {kind.counted}" if total else str(run.progress.get("message", ""))
+        if run.state is RunState.SUCCEEDED and run.summary:
+            progress = kind.headline(run.summary)
+        elif run.error:
+            progress = shorten(run.error.cause, 60, placeholder=" …")
+        table.add_row(run.id, run.state, created, escape(run.title), escape(progress))
     out.print(table if table.row_count else f"No runs yet. Begin with: {shown('demo')}")
 
 

@@ -161,25 +161,22 @@ def _question_and_answer(
     bank = _phrases()["topics"][topic]
     slots = person.slots(rng) | {"thing": rng.choice(bank[vocabulary]["things"])}
     question = rng.choice(bank["questions"]).format(**slots)
-    sentence = _sentence(rng, bank[vocabulary], _phrases()[vocabulary], length)
+    # A bare core, a core with one clause, or a core nested in three or four.
+    core, detail = rng.choice(bank[vocabulary]["cores"]), rng.choice(bank[vocabulary]["details"])
+    clauses = _phrases()[vocabulary]
+    relative = rng.choice(clauses["relatives"])
+    sentence = rng.choice(_PLANS[length]).format(
+        opener=_unlike(rng, clauses["openers"], detail),
+        core=core,
+        nested=core.replace("{who}", f"{{who}}, {relative},", 1),
+        detail=detail if detail.startswith(",") else f" {detail}",
+        closer=_unlike(rng, clauses["closers"], detail),
+    )
     # In front of a clause of its own the whole name reads best.
     subjects = (person.name, person.given, person.pronouns["they"])
     subject = person.name if "{who}," in sentence else rng.choice(subjects)
     answer = sentence.format(who=subject, **slots)
     return question, answer[0].upper() + answer[1:] + "."
-
-
-def _sentence(rng: random.Random, topic: dict[str, Any], bank: dict[str, Any], length: str) -> str:
-    """Return an answer with gaps: a bare core, a core with one clause, or a core nested in three or four."""
-    core, detail = rng.choice(topic["cores"]), rng.choice(topic["details"])
-    relative = rng.choice(bank["relatives"])
-    return rng.choice(_PLANS[length]).format(
-        opener=_unlike(rng, bank["openers"], detail),
-        core=core,
-        nested=core.replace("{who}", f"{{who}}, {relative},", 1),
-        detail=detail if detail.startswith(",") else f" {detail}",
-        closer=_unlike(rng, bank["closers"], detail),
-    )
 
 
 def _unlike(rng: random.Random, clauses: list[str], other: str) -> str:

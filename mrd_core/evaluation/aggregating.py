@@ -56,8 +56,12 @@ def aggregates(values: pd.DataFrame, suite: Sets) -> list[Aggregate]:
         values: Columns split, sample_id, metric, value.
         suite: The sets, for their roles.
     """
-    parts = [*_means(values), *_perplexities(values), *_attacks(values, suite), *_forget_quality(values)]
-    return [*parts, *_model_utility(parts)]
+    parts = [*_averages(values), *_attacks(values, suite), *_forget_quality(values)]
+    utility = {(part.split, part.metric): part for part in parts if (part.split, part.metric) in UTILITY_PARTS}
+    if len(utility) == len(UTILITY_PARTS):
+        value = model_utility({key: part.value for key, part in utility.items()})
+        parts.append(Aggregate("retain", "model_utility", value, min(part.n for part in utility.values()), 0))
+    return parts
 
 
 def stand_ins_for_unseen(suite: Sets) -> list[str]:
@@ -91,25 +95,22 @@ def scores_of(values: pd.DataFrame, splits: Sequence[str], metric: str) -> Float
     return values.loc[wanted, "value"].to_numpy(np.float64)
 
 
-def _means(values: pd.DataFrame) -> Iterator[Aggregate]:
+def _averages(values: pd.DataFrame) -> Iterator[Aggregate]:
     kept = values[~values["metric"].isin(NOT_AVERAGED)]
     for (split, metric), group in kept.groupby(["split", "metric"], sort=False):
         of_samples = group["value"].to_numpy(np.float64)
         yield _mean(str(split), str(metric), of_samples)
         if split == "forget" and metric in _COMPLEMENTS:
             yield _mean("forget", _COMPLEMENTS[str(metric)], 1 - of_samples)
+    for split in values.loc[values["metric"] == "answer_tokens", "split"].unique():
+        nll, tokens = (scores_of(values, [split], name) for name in ("nll", "answer_tokens"))
+        value, read = perplexity(nll, tokens, np.ones((1, len(nll)))), tokens > 0
+        yield Aggregate(str(split), "perplexity", float(value[0]), int(read.sum()), int((~read).sum()))
 
 
 def _mean(split: str, metric: str, of_samples: FloatArray) -> Aggregate:
     undefined = int(np.isnan(of_samples).sum())
     return Aggregate(split, metric, mean_defined(of_samples), len(of_samples) - undefined, undefined)
-
-
-def _perplexities(values: pd.DataFrame) -> Iterator[Aggregate]:
-    for split in values.loc[values["metric"] == "answer_tokens", "split"].unique():
-        nll, tokens = (scores_of(values, [split], name) for name in ("nll", "answer_tokens"))
-        value, read = perplexity(nll, tokens, np.ones((1, len(nll)))), tokens > 0
-        yield Aggregate(str(split), "perplexity", float(value[0]), int(read.sum()), int((~read).sum()))
 
 
 def _attacks(values: pd.DataFrame, suite: Sets) -> Iterator[Aggregate]:
@@ -134,10 +135,3 @@ def _forget_quality(values: pd.DataFrame) -> Iterator[Aggregate]:
         shared = both.dropna()
         quality = forget_quality(shared["truth_ratio_raw"], shared[REFERENCE_RATIO])
         yield Aggregate("forget", "forget_quality", quality.p_value, len(shared), len(both) - len(shared))
-
-
-def _model_utility(measured: Sequence[Aggregate]) -> Iterator[Aggregate]:
-    parts = {(part.split, part.metric): part for part in measured if (part.split, part.metric) in UTILITY_PARTS}
-    if len(parts) == len(UTILITY_PARTS):
-        utility = model_utility({key: part.value for key, part in parts.items()})
-        yield Aggregate("retain", "model_utility", utility, min(part.n for part in parts.values()), 0)

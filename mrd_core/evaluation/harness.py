@@ -100,17 +100,31 @@ def run_tasks(
 def _run(
     subject: Subject, tasks: Sequence[str], folder: Path | None, limit: int | None
 ) -> dict[str, dict[str, float]]:
+    from lm_eval.api.group import Group
+
     from mrd_core.evaluation.harness_tasks import task_manager
     from mrd_core.model.reader import evaluating, within_memory
 
     manager = task_manager(folder, tasks)
-    loaded = _tasks(manager, tasks)
+    # With their data.
+    loaded = [task for name in dict.fromkeys(tasks) for task in _loaded(manager, name)]
+    try:
+        manager.load(loaded)
+    except ValueError as error:
+        raise UserError(
+            f"The tasks {', '.join(tasks)}", f"overlap: {brief(error)}", "Ask for the group, or for its parts."
+        ) from error
     with evaluating(subject.model.network), _explained(tasks):
         raw = within_memory(
             lambda size: _evaluated(subject, manager, loaded, limit, size),
             max(1, subject.batch_tokens // _USUAL_LENGTH),
         )
-    wanted = {name for task in loaded for name in _names(task)}
+    # What the harness calls them in its results; a group without a value of its own stands for its tasks.
+    wanted = set()
+    for task in loaded:
+        parts = task.get_all_tasks() if isinstance(task, Group) else [task]
+        has_own = isinstance(task, Group) and task.aggregate_metric_list
+        wanted |= {task.name} if has_own else {part.task_name for part in parts}
     return {name: metrics(values) for name, values in raw.items() if name in wanted}
 
 
@@ -122,18 +136,6 @@ def metrics(values: Mapping[str, Any]) -> dict[str, float]:
         if filtered and isinstance(value, int | float) and not name.endswith("_stderr"):
             numbers[name if filtered == "none" else f"{name} ({filtered})"] = float(value)
     return numbers
-
-
-def _tasks(manager: Any, tasks: Sequence[str]) -> list[Any]:
-    """Return the tasks and groups of these names, with their data."""
-    loaded = [task for name in dict.fromkeys(tasks) for task in _loaded(manager, name)]
-    try:
-        manager.load(loaded)
-    except ValueError as error:
-        raise UserError(
-            f"The tasks {', '.join(tasks)}", f"overlap: {brief(error)}", "Ask for the group, or for its parts."
-        ) from error
-    return loaded
 
 
 def _loaded(manager: Any, name: str) -> list[Any]:
@@ -175,31 +177,23 @@ def _explained(tasks: Sequence[str]) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Keep the warnings and progress bars of the harness, about which nobody can do anything, out of the log."""
     import datasets
+    from lm_eval.api import model, task
+    from lm_eval.models import huggingface
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     logger, has_bars = logging.getLogger("lm_eval"), not datasets.are_progress_bars_disabled()
     level = logger.level
     logger.setLevel(logging.ERROR)
     datasets.disable_progress_bars()
-    _leave_out_bars()
+    # Some of the bars have no switch of their own.
+    for module in (model, task, huggingface):
+        module.tqdm = lambda *args, **named: tqdm(*args, **named | {"disable": True})
     try:
         yield
     finally:
         logger.setLevel(level)
         if has_bars:
             datasets.enable_progress_bars()
-
-
-def _leave_out_bars() -> None:
-    """Switch off the progress bars of the harness: some of them have no switch of their own."""
-    from lm_eval.api import model, task
-    from lm_eval.models import huggingface
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    def silent(*args: Any, **named: Any) -> Any:
-        return tqdm(*args, **named | {"disable": True})
-
-    for module in (model, task, huggingface):
-        module.tqdm = silent
 
 
 def _evaluated(
@@ -247,12 +241,3 @@ def _language_model(subject: Subject, batch_size: int) -> Any:
         # Log-probabilities of bf16 would be rounded by up to 0.06.
         softmax_dtype=torch.float32,
     )
-
-
-def _names(task: Any) -> list[str]:
-    """Return what the harness calls a task, or a group with its tasks, in its results."""
-    from lm_eval.api.group import Group
-
-    if not isinstance(task, Group):
-        return [task.task_name]
-    return [task.name] if task.aggregate_metric_list else [part.task_name for part in task.get_all_tasks()]

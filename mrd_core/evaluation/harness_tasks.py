@@ -74,8 +74,11 @@ def _read_without_code(manager: Any, files: Sequence[Path]) -> None:
     own = {path.resolve() for path in files}
     for entry in manager.task_index.values():
         if entry.yaml_path is not None and entry.yaml_path.resolve() in own:
+            options = dict(entry.cfg.get("dataset_kwargs") or {})
+            if "data_files" in options:
+                options["data_files"] = _absolute(options["data_files"], entry.yaml_path.parent.resolve())
             # With a configuration and no path, the harness does not read the file again.
-            entry.cfg, entry.yaml_path = _located(entry.cfg, entry.yaml_path.parent), None
+            entry.cfg, entry.yaml_path = dict(entry.cfg) | ({"dataset_kwargs": options} if options else {}), None
 
 
 def _require_no_code(path: Path, folder: Path, including: frozenset[Path] = frozenset()) -> None:
@@ -146,14 +149,6 @@ def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _located(config: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the configuration of a task with its data files relative to `folder`."""
-    options = dict(config.get("dataset_kwargs") or {})
-    if "data_files" in options:
-        options["data_files"] = _absolute(options["data_files"], folder.resolve())
-    return {**config, "dataset_kwargs": options} if options else dict(config)
 
 
 def _absolute(files: Any, folder: Path) -> Any:

@@ -61,7 +61,15 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
     for number, (name, part) in enumerate(parts.items()):
         context.check_cancelled()
         context.progress(number, len(parts), message=f"Asking: {name.replace('_', ' ')}")
-        _keep(name, part, files)
+        # Unless an earlier attempt has done it; the notes are written last.
+        done = files.parts / f"{name}.done.json"
+        if not done.exists():
+            began_part = time.monotonic()
+            measured = part()
+            write_frame(files.parts / f"{name}.values.parquet", measured.values)
+            write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
+            seconds = round(time.monotonic() - began_part, 3)
+            write_json(done, {"notes": list(measured.notes), "seconds": seconds})
     context.progress(len(parts), len(parts), message="Asking")
     summary = _summary(config, suite, files, list(parts))
     # Of all attempts, each part once.
@@ -125,18 +133,6 @@ def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -
     )
     # Of a task there is one value, and none of its samples.
     return Measured(pd.DataFrame(columns=VALUE_COLUMNS[1:]), NO_ANSWERS)
-
-
-def _keep(name: str, part: Part, files: EvaluationFiles) -> None:
-    """Do a part, unless an earlier attempt has done it, and write down what it gave; the notes are last."""
-    done = files.parts / f"{name}.done.json"
-    if done.exists():
-        return
-    began = time.monotonic()
-    measured = part()
-    write_frame(files.parts / f"{name}.values.parquet", measured.values)
-    write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
-    write_json(done, {"notes": list(measured.notes), "seconds": round(time.monotonic() - began, 3)})
 
 
 def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts: list[str]) -> EvaluationSummary:

@@ -40,7 +40,7 @@ def rouge_l(generated: str | None, reference: str) -> RougeL:
     Returns:
         `UNDEFINED` where nothing could be written, or where the reference has no word.
     """
-    if generated is None or not _has_words(reference):
+    if generated is None or not _tokenizer().tokenize(reference):
         return UNDEFINED
     score = _scorer().score(reference, generated)["rougeL"]
     return RougeL(float(score.recall), float(score.fmeasure))
@@ -56,10 +56,6 @@ def contains_answer(generated: str | None, answer: str) -> float:
     if generated is None or not wanted:
         return float("nan")
     return float(wanted in generated.casefold())
-
-
-def _has_words(text: str) -> bool:
-    return bool(_tokenizer().tokenize(text))
 
 
 @cache

@@ -70,11 +70,7 @@ class Measured(NamedTuple):
 
     @classmethod
     def of(
-        cls,
-        frame: pd.DataFrame,
-        wide: pd.DataFrame,
-        answers: pd.DataFrame = NO_ANSWERS,
-        notes: Iterable[str] = (),
+        cls, frame: pd.DataFrame, wide: pd.DataFrame, answers: pd.DataFrame = NO_ANSWERS, notes: Iterable[str] = ()
     ) -> Measured:
         """Return it, given a table with a column per metric for the samples of `frame`, in that order."""
         table = wide.assign(sample_id=list(frame["sample_id"]))

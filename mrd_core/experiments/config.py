@@ -22,11 +22,7 @@ Methods = Annotated[
     tuple[MethodName, ...], Field(min_length=1, description=f"Unlearning methods: {', '.join(METHODS)}.")
 ]
 
-OPTIMISERS: dict[Optimiser, str] = {
-    "adamw": "AdamW",
-    "sgd": "SGD",
-    "normalised-sgd": "Normalised SGD",
-}
+OPTIMISERS: dict[Optimiser, str] = {"adamw": "AdamW", "sgd": "SGD", "normalised-sgd": "Normalised SGD"}
 
 
 class Arm(NamedTuple):

@@ -291,11 +291,7 @@ class Unlearner:
         return sum(weight.numel() for weight in self._weights)
 
     def unlearn(
-        self,
-        arm: Arm,
-        learning_rate: float,
-        texts: IntArray | Sequence[EncodedSample],
-        *keys: str | int,
+        self, arm: Arm, learning_rate: float, texts: IntArray | Sequence[EncodedSample], *keys: str | int
     ) -> UnlearningResult:
         """Unlearn these texts together, from the starting weights and with a new optimiser.
 

@@ -102,9 +102,7 @@ class Encoded:
     def subset(self, indices: IntArray) -> Encoded:
         """Return the samples at `indices`, in that order."""
         return Encoded(
-            tuple(self.sample_ids[i] for i in indices),
-            tuple(self.samples[i] for i in indices),
-            self.template,
+            tuple(self.sample_ids[i] for i in indices), tuple(self.samples[i] for i in indices), self.template
         )
 
     def flat_positions(self, indices: IntArray) -> IntArray:
@@ -173,7 +171,11 @@ def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template:
     if template == "chat" and prompt:
         text, begin, end = _chat_text(prompt, answer, tokenizer)
         tokens, spans = _tokenise(tokenizer, text, special=False)
-        inside = _mask(tokens, spans, begin, end, special_ids(tokenizer))
+        inside = [stop > begin and start < end for start, stop in spans]
+        # The special token that closes the answer belongs to it.
+        after = next((i for i, (start, _) in enumerate(spans) if start >= end), None)
+        if after is not None and tokens[after] in special_ids(tokenizer):
+            inside[after] = True
     else:
         text = PLAIN_TEMPLATE.format(prompt=prompt, answer=answer) if prompt else answer
         tokens, spans = _tokenise(tokenizer, text, special=True)
@@ -244,15 +246,6 @@ def special_ids(tokenizer: Any) -> set[int]:
 def _tokenise(tokenizer: Any, text: str, *, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
     encoding = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, truncation=False)
     return list(encoding["input_ids"]), [(int(a), int(b)) for a, b in encoding["offset_mapping"]]
-
-
-def _mask(tokens: list[int], spans: list[tuple[int, int]], begin: int, end: int, special: set[int]) -> list[bool]:
-    """Mark the tokens of the answer and the special token that closes it."""
-    inside = [stop > begin and start < end for start, stop in spans]
-    after = next((i for i, (start, _) in enumerate(spans) if start >= end), None)
-    if after is not None and tokens[after] in special:
-        inside[after] = True
-    return inside
 
 
 def _pieces(text: str, tokens: list[int], spans: list[tuple[int, int]], tokenizer: Any) -> tuple[str, ...]:

@@ -64,7 +64,11 @@ class AnswerNLL(nn.Module):
         hidden = self.body(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state[0]
         logits = self.head(hidden[columns.to(hidden.device)])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_probs = _log_probs(logits, ids[columns + 1].to(logits.device))
+        # As in `target_log_probs`, without writing over what the gradient needs: that of a plain log-softmax, p −
+        # 1 for the target, cancels where the model is certain.
+        index = ids[columns + 1].to(logits.device).unsqueeze(1)
+        rest = logits.scatter(1, index, -torch.inf).logsumexp(1)
+        log_probs = nn.functional.logsigmoid(logits.gather(1, index).squeeze(1) - rest)
         return -torch.where(inside.to(logits.device), log_probs, 0).sum()
 
 
@@ -157,16 +161,6 @@ class _Gradients:
     def _sample_nll(self, parameters: Parameters, *sample: Tensor) -> Tensor:
         nll: Tensor = functional_call(self._nll, parameters, sample)
         return nll
-
-
-def _log_probs(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return log p of the targets as `target_log_probs` does, without writing over what the gradient needs.
-
-    The gradient of a plain log-softmax, p − 1 for the target, cancels where the model is certain.
-    """
-    index = targets.unsqueeze(1)
-    rest = logits.scatter(1, index, -torch.inf).logsumexp(1)
-    return nn.functional.logsigmoid(logits.gather(1, index).squeeze(1) - rest)
 
 
 def _norm_of(gradients: Sequence[Tensor]) -> Tensor:

@@ -85,10 +85,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     stored = getattr(settings, "dtype", None) or torch.float32
     chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
     if dtype is not None and dtype is not chosen:
-        chosen, dtype_choice = (
-            dtype,
-            Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"),
-        )
+        chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
     device_map = placement(device, weight_bytes(folder, chosen), chosen)
     network = read_network(AutoModelForCausalLM, folder, config.source, chosen, device_map or device)
     if config.adapter:

@@ -121,10 +121,7 @@ def _stream_layer(
             parameter.data = original
 
     # always_call: the weights come back even when the layer runs out of memory.
-    return [
-        layer.register_forward_pre_hook(before),
-        layer.register_forward_hook(after, always_call=True),
-    ]
+    return [layer.register_forward_pre_hook(before), layer.register_forward_hook(after, always_call=True)]
 
 
 def checksum(module: nn.Module) -> int:

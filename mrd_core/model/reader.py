@@ -196,9 +196,7 @@ def within_memory(
                 raise
             if most <= least:
                 raise UserError(
-                    what,
-                    "does not fit into the memory of the device beside what is held there.",
-                    advice,
+                    what, "does not fit into the memory of the device beside what is held there.", advice
                 ) from error
         # Outside of the handler, whose traceback keeps the batch alive.
         if torch.cuda.is_available():

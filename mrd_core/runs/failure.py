@@ -33,10 +33,7 @@ def _recognise(error: BaseException) -> tuple[str, str]:
     # SQLite and the safetensors writer report a full disk in words, not by errno.
     disk_error = isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS
     if disk_error or _mentions(error, DISK_FULL_PHRASES):
-        return (
-            f"The disk is full: {error}",
-            "Free some space, or move MRD_HOME to a larger disk; then resume.",
-        )
+        return (f"The disk is full: {error}", "Free some space, or move MRD_HOME to a larger disk; then resume.")
     if isinstance(error, FileNotFoundError):
         return f"A file is missing: {error.filename or error}", "Put the file back where it was; then resume."
     if isinstance(error, PermissionError):

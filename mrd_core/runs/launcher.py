@@ -143,7 +143,16 @@ def _made(
 ) -> Run:
     """Make a new run in a directory that must be free, and launch it."""
     _require_free(directory, store)
-    config = _write_directory(directory, kind, config, prepare)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".submitting-", dir=directory.parent) as staging:
+        draft = Path(staging) / directory.name
+        draft.mkdir()
+        if prepare:
+            prepare(draft)
+        else:
+            config = kind.prepare(config, draft)
+        run_directory.write_config(draft, config)
+        draft.rename(directory)
     try:
         run = register(config, directory, store, run_id)
     except BaseException:
@@ -201,20 +210,3 @@ def _require_free(directory: Path, store: RunStore) -> None:
             f"It was the directory of run {earlier.id}, whose files somebody removed.",
             f"Delete that run first (`mrd-lens runs delete {earlier.id}`), or name another directory.",
         )
-
-
-def _write_directory(
-    directory: Path, kind: Kind, config: RunConfig, prepare: Callable[[Path], None] | None
-) -> RunConfig:
-    """Write what the run is launched with, and return its configuration as its kind has completed it."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".submitting-", dir=directory.parent) as staging:
-        draft = Path(staging) / directory.name
-        draft.mkdir()
-        if prepare:
-            prepare(draft)
-        else:
-            config = kind.prepare(config, draft)
-        run_directory.write_config(draft, config)
-        draft.rename(directory)
-    return config

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Row, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, text, update
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
@@ -163,12 +163,7 @@ class RunStore:
         return runs if score_run is None else [run for run in runs if run.directory.is_dir()]
 
     def transition(
-        self,
-        run_id: str,
-        to: RunState,
-        *,
-        expected: Set[RunState] | RunState,
-        attempt: int | None = None,
+        self, run_id: str, to: RunState, *, expected: Set[RunState] | RunState, attempt: int | None = None
     ) -> bool:
         """Move a run to `to` if it is in an `expected` state (and at this attempt); say whether it was.
 
@@ -200,12 +195,7 @@ class RunStore:
         """Make `process` the worker of a queued run; False when another was first or the run moved on."""
         return self._update(
             run.id,
-            {
-                "host": process.host,
-                "pid": process.pid,
-                "pid_started": process.started,
-                "heartbeat_at": _now(),
-            },
+            {"host": process.host, "pid": process.pid, "pid_started": process.started, "heartbeat_at": _now()},
             RUNS.c.state == RunState.QUEUED,
             RUNS.c.attempt == run.attempt,
             RUNS.c.pid.is_(None),
@@ -423,7 +413,12 @@ class RunStore:
     def _select(self, *conditions: ColumnElement[bool], limit: int | None = None) -> Runs:
         query = select(RUNS).where(*conditions).order_by(RUNS.c.seq.desc()).limit(limit)
         with self._engine.connect() as connection:
-            return [_run_of(row) for row in connection.execute(query)]
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        for values in rows:
+            values["directory"] = Path(values["directory"])
+            values["error"] = RunError(**values["error"]) if values["error"] else None
+            values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
+        return [Run(**values) for values in rows]
 
     def _frame(self, query: Any, dtypes: Mapping[str, str]) -> pd.DataFrame:
         with self._engine.connect() as connection:
@@ -442,14 +437,6 @@ def _now() -> datetime:
 
 def _at_attempt(attempt: int | None) -> tuple[ColumnElement[bool], ...]:
     return () if attempt is None else (RUNS.c.attempt == attempt,)
-
-
-def _run_of(row: Row[Any]) -> Run:
-    values = dict(row._mapping)
-    values["directory"] = Path(values["directory"])
-    values["error"] = RunError(**values["error"]) if values["error"] else None
-    values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
-    return Run(**values)
 
 
 def _loss(run: Run) -> RunError:

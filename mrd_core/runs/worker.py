@@ -42,11 +42,7 @@ class Outcome:
 
 
 def run(
-    directory: Path,
-    *,
-    store: RunStore | None = None,
-    foreground: bool = False,
-    job: str | None = None,
+    directory: Path, *, store: RunStore | None = None, foreground: bool = False, job: str | None = None
 ) -> RunState:
     """Carry out the run in `directory` and return the state it ended in.
 
@@ -85,12 +81,7 @@ def _claim(store: RunStore, run: Run) -> Run:
 
 
 def _carry_out(
-    store: RunStore,
-    run: Run,
-    config: RunConfig,
-    context: StoredContext,
-    job: str,
-    held: ExitStack,
+    store: RunStore, run: Run, config: RunConfig, context: StoredContext, job: str, held: ExitStack
 ) -> Outcome:
     """Wait for the device and do the job; the device's lock is left in `held`. Nothing is raised."""
     try:

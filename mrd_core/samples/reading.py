@@ -158,9 +158,7 @@ def _decode(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:
         offset = start + error.start
         line = data.count(b"\n", 0, offset) + 1
         raise UserError(
-            f"{name}, line {line}",
-            f"The byte at offset {offset} is not UTF-8.",
-            "Save the file as UTF-8.",
+            f"{name}, line {line}", f"The byte at offset {offset} is not UTF-8.", "Save the file as UTF-8."
         ) from error
     if not text.strip():
         raise _empty(name)

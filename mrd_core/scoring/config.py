@@ -40,8 +40,7 @@ class EstimatorConfig(Frozen):
         "`paper`: plain draws at σ = 1e-5, K = 200, as published; expect a ranking that is mostly noise.",
     )
     mode: Literal["antithetic", "plain"] = Field(
-        "antithetic",
-        description="`antithetic`: noise in pairs (δ, −δ). `plain`: independent draws, as published.",
+        "antithetic", description="`antithetic`: noise in pairs (δ, −δ). `plain`: independent draws, as published."
     )
     sigma: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
         "auto",

@@ -108,7 +108,11 @@ def draw(
         for evaluations in stops:
             wanted = _units(config, evaluations)
             while len(units) < wanted:
-                if not _collect(files, units):
+                finished = files.unit(len(units))
+                if finished.exists():
+                    with np.load(finished, allow_pickle=False) as arrays:
+                        units.append(Unit(arrays["values"], arrays["tokens"]))
+                else:
                     _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
                 context.progress(len(units) * config.evaluations_per_unit, total, **message)
             values = np.concatenate([unit.values for unit in units])
@@ -144,16 +148,6 @@ def _units(config: EstimatorConfig, evaluations: int) -> int:
     return evaluations // config.evaluations_per_unit
 
 
-def _collect(files: ScoreFiles, units: list[Unit]) -> bool:
-    """Append the next unit when it is finished."""
-    path = files.unit(len(units))
-    if not path.exists():
-        return False
-    with np.load(path, allow_pickle=False) as arrays:
-        units.append(Unit(arrays["values"], arrays["tokens"]))
-    return True
-
-
 def _claim(files: ScoreFiles, index: int) -> bool:
     """Take unit `index` unless it is finished or taken; claims of a dead run are cleared when it resumes."""
     if files.unit(index).exists():
@@ -175,8 +169,7 @@ def _expected_total(reached: Precision, config: EstimatorConfig, stops: list[int
     if config.stop != "precision":
         return stops[-1]
     excess = max(
-        reached.median_relative_se / config.median_relative_se,
-        reached.p90_relative_se / config.p90_relative_se,
+        reached.median_relative_se / config.median_relative_se, reached.p90_relative_se / config.p90_relative_se
     )
     if not np.isfinite(excess):
         return stops[-1]

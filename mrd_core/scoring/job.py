@@ -33,28 +33,23 @@ def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
     """
     files = ScoreFiles(context.directory)
     if not files.summary.exists():
-        forget_set = _forget_set(config, files)
+        # The run's own copy, made from the source where there is none yet.
+        if files.samples.exists():
+            forget_set = ForgetSet.load(files.samples)
+        else:
+            forget_set = read(config.forget_set)
+            forget_set.save(files.samples)
+        if config.forget_set_digest not in (None, forget_set.digest):
+            raise UserError(
+                f"The forget set '{config.forget_set.source}'",
+                "is not the one that this run was launched with: its digest differs.",
+                "Put the original file back, or launch a new run.",
+            )
         with helpers_of(config, files) as helpers:
             _score(config, forget_set, files, helpers, context)
     # Also where the summary was written and the process killed right after it.
     files.remove_scaffolding()
     return files.read_summary()
-
-
-def _forget_set(config: ScoreConfig, files: ScoreFiles) -> ForgetSet:
-    """Return the run's own copy of the samples, made from the source where there is none yet."""
-    if files.samples.exists():
-        forget_set = ForgetSet.load(files.samples)
-    else:
-        forget_set = read(config.forget_set)
-        forget_set.save(files.samples)
-    if config.forget_set_digest not in (None, forget_set.digest):
-        raise UserError(
-            f"The forget set '{config.forget_set.source}'",
-            "is not the one that this run was launched with: its digest differs.",
-            "Put the original file back, or launch a new run.",
-        )
-    return forget_set
 
 
 def _score(

@@ -221,10 +221,7 @@ _MRD_TITLES = {
     Formula.MEAN_ABSOLUTE: "MRD, mean-absolute variant",
     Formula.INITIAL: "MRD, initial metric",
 }
-_MRD_TOKENS = {
-    Scope.ANSWER: r"T = S",
-    Scope.FULL: r"T = \text{all tokens after the first}",
-}
+_MRD_TOKENS = {Scope.ANSWER: r"T = S", Scope.FULL: r"T = \text{all tokens after the first}"}
 _MRD_DIVISORS = {Normalisation.MEAN: r"N = |T|", Normalisation.SUM: r"N = 1"}
 
 

@@ -49,10 +49,7 @@ class Baseline:
     def relative_change(self, log_probs: FloatArray) -> FloatArray:
         """Return (P_t(θ) − P_t(θ + δ)) / P_t(θ), shape (T,); 0 where the token is left out."""
         change: FloatArray = np.divide(
-            self.log_probs - log_probs,
-            self.log_probs,
-            out=np.zeros_like(self.log_probs),
-            where=self.kept,
+            self.log_probs - log_probs, self.log_probs, out=np.zeros_like(self.log_probs), where=self.kept
         )
         return change
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 import torch
 
+from mrd_core.arrays import ratio
 from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_atomically, write_frame, write_json
 from mrd_core.samples import ForgetSet
-from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import IN_SCOPE, scope_column
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
@@ -33,28 +34,19 @@ FLOOR_PASSES = 5
 def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd.DataFrame:
     """Return one row per sample: the chosen variant with its error, what it was measured on, all variants."""
     frame = scores(draws, config.scope, config.normalisation)
-    measured = pd.concat([_measured(draws, prepared, scope) for scope in SCOPES], axis=1)
+    encoded, log_probs = prepared.stage.passes.encoded, prepared.baseline.log_probs
+    measured = pd.DataFrame()
+    for place, scope in enumerate(SCOPES):
+        covered = encoded.in_scope(scope)
+        tokens = per_sample(covered.astype(np.float64), encoded)
+        total = per_sample(np.where(covered, log_probs, 0.0), encoded)
+        measured[scope_column("n_tokens", scope)] = tokens.astype(np.int64)
+        measured[scope_column("excluded_tokens", scope)] = tokens.astype(np.int64) - draws.kept[:, place]
+        measured[scope_column("mean_log_prob", scope)] = ratio(total, tokens)
     for name in IN_SCOPE:
         frame[name] = measured[scope_column(name, config.scope)]
-    frame["truncated"] = [sample.truncated for sample in prepared.stage.passes.encoded.samples]
+    frame["truncated"] = [sample.truncated for sample in encoded.samples]
     return pd.concat([frame, measured, variants(draws)], axis=1)
-
-
-def _measured(draws: Draws, prepared: Prepared, scope: Scope) -> pd.DataFrame:
-    """Return tokens, left-out tokens and mean log-probability [nats] of each sample in a scope."""
-    encoded, log_probs = prepared.stage.passes.encoded, prepared.baseline.log_probs
-    covered = encoded.in_scope(scope)
-    tokens = per_sample(covered.astype(np.float64), encoded)
-    total = per_sample(np.where(covered, log_probs, 0.0), encoded)
-    return pd.DataFrame(
-        {
-            scope_column("n_tokens", scope): tokens.astype(np.int64),
-            scope_column("excluded_tokens", scope): tokens.astype(np.int64) - draws.kept[:, SCOPES.index(scope)],
-            scope_column("mean_log_prob", scope): np.divide(
-                total, tokens, out=np.full(len(encoded), np.nan), where=tokens > 0
-            ),
-        }
-    )
 
 
 def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.DataFrame:
@@ -112,36 +104,24 @@ def summarise(
     plan, encoded = prepared.plan, prepared.stage.passes.encoded
     lengths = frame["n_tokens"].to_numpy(np.float64)
     by_length = {norm: json_value(reliability(draws.units(config.scope, norm), lengths)) for norm in Normalisation}
-    summary = ScoreSummary(
-        n_samples=len(encoded),
-        median_relative_se=json_value(reached.median_relative_se),
-        p90_relative_se=json_value(reached.p90_relative_se),
-        reliability_sum=json_value(reached.reliability_sum),
-        reliability_mean=json_value(reached.reliability_mean),
-        reliability_mean_length_partialled=by_length[Normalisation.MEAN],
-        reliability_sum_length_partialled=by_length[Normalisation.SUM],
-        evaluations=draws.evaluations,
-        sigma=plan.sigma,
-        device=plan.device,
-        dtype=plan.dtype,
-        mode=draws.mode,
-        preset=config.preset,
-        scope=str(config.scope),
-        normalisation=str(config.normalisation),
-        seed=config.seed,
-        workers=plan.workers,
-        threads=plan.threads,
-        batch_tokens=prepared.stage.passes.batch_tokens,
-        gate=plan.gate | {"passed": plan.gate_passed},
-        reasons=plan.reasons,
-        excluded_tokens=int(frame["excluded_tokens"].sum()),
-        scored_tokens=int(frame["n_tokens"].sum()),
-        tokens=int(encoded.lengths.sum()),
-        truncated_samples=int(frame["truncated"].sum()),
-        undefined_samples=int(frame["mrd"].isna().sum()),
-        model_parameters=weights_in(prepared.stage),
-        stopped_early=reached.reaches(config),
-    )
+    settings = config.model_dump(include={"mode", "preset", "scope", "normalisation", "seed"})
+    decided = plan.model_dump(include={"sigma", "device", "dtype", "workers", "threads", "reasons"})
+    precise = {name: json_value(value) for name, value in asdict(reached).items()}
+    measured = {
+        "n_samples": len(encoded),
+        "reliability_mean_length_partialled": by_length[Normalisation.MEAN],
+        "reliability_sum_length_partialled": by_length[Normalisation.SUM],
+        "batch_tokens": prepared.stage.passes.batch_tokens,
+        "gate": plan.gate | {"passed": plan.gate_passed},
+        "excluded_tokens": int(frame["excluded_tokens"].sum()),
+        "scored_tokens": int(frame["n_tokens"].sum()),
+        "tokens": int(encoded.lengths.sum()),
+        "truncated_samples": int(frame["truncated"].sum()),
+        "undefined_samples": int(frame["mrd"].isna().sum()),
+        "model_parameters": weights_in(prepared.stage),
+        "stopped_early": reached.reaches(config),
+    }
+    summary = ScoreSummary.model_validate(settings | decided | precise | measured)
     return summary.model_copy(update={"warnings": warnings_of(summary, config)})
 
 

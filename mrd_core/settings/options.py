@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,15 +11,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic.fields import FieldInfo
 
 from mrd_core.errors import UserError
-from mrd_core.settings.fields import (
-    Extra,
-    Model,
-    declared,
-    extra_of,
-    holds_several,
-    is_run,
-    nested_in,
-)
+from mrd_core.settings.fields import Extra, Model, declared, extra_of, holds_several, is_run, nested_in
 
 # The field of a nested configuration that is called like the configuration itself: `--model` is `model.source`.
 MAIN = "source"
@@ -122,7 +115,9 @@ def refusal(
     """
     first, *others = error.errors(include_url=False)
     option = _option_at(first["loc"], options)
-    place = option.path if option else _without_alternatives(first["loc"])
+    # The names of fields; a union adds that of the alternative, such as `constrained-float`.
+    fields = takewhile(str.isidentifier, map(str, first["loc"]))
+    place = option.path if option else tuple(fields)
     # Of a union every alternative says what it would take.
     messages = [first["msg"], *(other["msg"] for other in others if place and other["loc"][: len(place)] == place)]
     reasons = " or ".join(dict.fromkeys(text.removeprefix("Value error, ").strip() for text in messages))
@@ -192,14 +187,11 @@ def _option(config: Model, field: str, name: str, path: tuple[str, ...], helps: 
         form = " NAME=VALUE" if isinstance(setting.default, dict) else ""
         option = option._replace(kind="several", help=f"{option.help} Several{form} with commas between them.")
     if setting.default not in (None, "", (), {}) and field not in helps:
-        option = option._replace(help=f"{option.help} By default {_spelt(setting.default)}.")
+        values = setting.default if isinstance(setting.default, tuple) else (setting.default,)
+        several = isinstance(setting.default, tuple)
+        spelt = [f"{value:g}" if several and isinstance(value, float) else str(value) for value in values]
+        option = option._replace(help=f"{option.help} By default {','.join(spelt)}.")
     return option
-
-
-def _spelt(default: Any) -> str:
-    if isinstance(default, tuple):
-        return ",".join(f"{value:g}" if isinstance(value, float) else str(value) for value in default)
-    return str(default)
 
 
 def _option_at(place: Sequence[int | str], options: Iterable[Option]) -> Option | None:
@@ -210,16 +202,6 @@ def _option_at(place: Sequence[int | str], options: Iterable[Option]) -> Option 
             if option.path == place[:length] or (length == len(place) and option.path[:-1] == place):
                 return option
     return None
-
-
-def _without_alternatives(place: Sequence[int | str]) -> tuple[str, ...]:
-    """Return the names of fields; a union adds that of the alternative, such as `constrained-float`."""
-    names: list[str] = []
-    for part in place:
-        if not isinstance(part, str) or not part.isidentifier():
-            break
-        names.append(part)
-    return tuple(names)
 
 
 def _as_typed(value: Any) -> str:

@@ -51,16 +51,11 @@ def load_trainable(
     model = load(config)
     switch_dropout_off(model.network)
     reasons |= {name: choice.stated for name, choice in model.choices.items()} | own
-    if not frozen:
-        _require_gradients(model.network, config.source)
-    return model
-
-
-def _require_gradients(network: Any, source: str) -> None:
-    whole = any(not weight.dtype.is_floating_point for weight in network.parameters())
-    if whole or getattr(network, "is_quantized", False):
+    whole = any(not weight.dtype.is_floating_point for weight in model.network.parameters())
+    if not frozen and (whole or getattr(model.network, "is_quantized", False)):
         raise UserError(
-            f"The model '{source}'",
+            f"The model '{config.source}'",
             "is quantised, so its weights have no gradients.",
             "Train a LoRA adapter on it (--lora-rank 8), or take the model in full precision.",
         )
+    return model

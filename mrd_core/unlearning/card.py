@@ -184,12 +184,8 @@ def _adapter_code(config: UnlearnConfig) -> str:
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
     """Return a table of the rows without None."""
-    lines = [_row(heads), _row("---" for _ in heads)]
-    return "\n".join(lines + [_row(_plain(str(cell)) for cell in row) for row in rows if None not in row])
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    cells = ([_plain(str(cell)) for cell in row] for row in rows if None not in row)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))
 
 
 def _count(number: int, noun: str) -> str:

@@ -76,11 +76,7 @@ def save(folder: Path, steps: int, model: Any, optimiser: Optimizer, schedule: L
         for name, tensor in of_weight.items()
         if isinstance(tensor, Tensor)
     }
-    training = {
-        "steps": steps,
-        "optimiser": state["param_groups"],
-        "schedule": schedule and schedule.state_dict(),
-    }
+    training = {"steps": steps, "optimiser": state["param_groups"], "schedule": schedule and schedule.state_dict()}
     save_file({name: weight.detach().contiguous() for name, weight in _trained(model).items()}, folder / WEIGHTS)
     save_file(tensors, folder / OPTIMISER)
     cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}

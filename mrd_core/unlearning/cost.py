@@ -92,11 +92,7 @@ class UnlearningCost:
 
 
 def estimate(
-    config: UnlearnConfig,
-    scored: ScoreSummary,
-    n_samples: int,
-    parameters: int | None,
-    past: Iterable[Run],
+    config: UnlearnConfig, scored: ScoreSummary, n_samples: int, parameters: int | None, past: Iterable[Run]
 ) -> UnlearningCost:
     """Estimate the cost of an unlearning run.
 
@@ -255,11 +251,7 @@ class _Plan:
 
 def _updates_per_sample(config: UnlearnConfig, parameters: int, past: Iterable[Run]) -> tuple[float, str]:
     """Return how often a sample is trained on until it is forgotten, and where the figure is from."""
-    wanted = {
-        "method": config.method,
-        "model_parameters": parameters,
-        "stop_reason": StopReason.ALL_FORGOTTEN,
-    }
+    wanted = {"method": config.method, "model_parameters": parameters, "stop_reason": StopReason.ALL_FORGOTTEN}
     for run in past:
         done = run.summary or {}
         if wanted.items() <= done.items() and done.get("n_samples") and "updates" in done:

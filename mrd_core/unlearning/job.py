@@ -98,12 +98,7 @@ class Training:
     """
 
     def __init__(
-        self,
-        config: UnlearnConfig,
-        prepared: Prepared,
-        start: Start,
-        files: UnlearningFiles,
-        context: JobContext,
+        self, config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles, context: JobContext
     ) -> None:
         self._config = config
         self._model = prepared.trained

@@ -148,7 +148,8 @@ def _summary(
     standing, count = ending.standing, len(prepared.forget)
     ends = zip(prepared.forget.sample_ids, after.forgotten, strict=True)
     came_back = sum(sample in standing.forgotten and not forgotten for sample, forgotten in ends)
-    figures = {
+    figures = config.model_dump(include={"method", "seed", "study"})
+    figures |= config.curriculum.model_dump(include={"sampler", "column"}) | {
         "n_samples": count,
         "updates": sum(standing.updates.values()),
         "draws": standing.draws,
@@ -158,12 +159,7 @@ def _summary(
         "forgotten_at_end": int(after.forgotten.sum()),
         "came_back": came_back,
         "stop_reason": ending.reason.value,
-        "method": config.method,
         "label": config.label,
-        "sampler": config.curriculum.sampler,
-        "column": config.curriculum.column,
-        "seed": config.seed,
-        "study": config.study,
         "setting": config.setting,
         "learning_rate": prepared.learning_rate,
         "device": str(prepared.model.device),
@@ -196,11 +192,11 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
         checkpointing=settings.gradient_checkpointing,
     )
     reference = forward_flops(size, standing.tokens_retained) if config.retain.term == "kl" else 0
-    return {
+    names = ("evaluations", "tokens_trained", "tokens_retained", "tokens_checked")
+    return {name: getattr(standing, name) for name in names} | {
         "seconds_training": round(standing.seconds - standing.seconds_beside_training, 3),
         "seconds_checks": round(standing.seconds_checks, 3),
         "seconds_evaluations": round(standing.seconds_evaluations, 3),
-        "evaluations": standing.evaluations,
         "mrd_forward_evaluations": scored.evaluations + standing.mrd_evaluations,
         "mrd_seconds": round(scored.seconds + standing.seconds_mrd, 3),
         "flops_training": trained + reference,
@@ -208,9 +204,6 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
         "flops_evaluations": forward_flops(size, standing.tokens_evaluated),
         "flops_mrd": forward_flops(scored.model_parameters, passes * scored.tokens)
         + forward_flops(size, standing.tokens_mrd),
-        "tokens_trained": standing.tokens_trained,
-        "tokens_retained": standing.tokens_retained,
-        "tokens_checked": standing.tokens_checked,
         "model_parameters": size,
         "trainable_parameters": sum(
             weight.numel() for weight in prepared.trained.parameters() if weight.requires_grad

@@ -27,12 +27,7 @@ from mrd_core.model.encoding import (
 )
 from mrd_core.model.generation import chosen_for_answers, own_answers
 from mrd_core.model.loading import LoadedModel
-from mrd_core.model.memorization import (
-    Memorized,
-    answer_log_probs,
-    extraction_likelihood,
-    measure_memorization,
-)
+from mrd_core.model.memorization import Memorized, answer_log_probs, extraction_likelihood, measure_memorization
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json

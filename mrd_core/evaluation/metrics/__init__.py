@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from mrd_core.evaluation.metrics.metric import NOTATION, Answer, Metric, Split
@@ -15,12 +15,11 @@ from mrd_core.evaluation.metrics.metric import NOTATION, Answer, Metric, Split
 __all__ = ["METRICS", "NOTATION", "Answer", "Metric", "Split", "by_file_name"]
 
 
-def _declared() -> Iterator[Metric]:
-    for name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
-        yield from getattr(importlib.import_module(f"{__name__}.{name}"), "METRICS", ())
-
-
-METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _declared()})
+_NAMES = sorted(module.name for module in pkgutil.iter_modules(__path__))
+_MODULES = [importlib.import_module(f"{__name__}.{name}") for name in _NAMES]
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {metric.name: metric for module in _MODULES for metric in getattr(module, "METRICS", ())}
+)
 
 
 def by_file_name(name: str) -> tuple[Metric, Split] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from mrd_core.evaluation.metrics.metric import NO_TOKEN, TOFU, Direction, Metric, Split
 from mrd_core.scoring.measures import PLAIN_MEASURES
@@ -46,9 +45,7 @@ METRICS = (
         "real authors and world facts.",
         needs=("teacher-forced pass", "perturbed answers"),
         undefined=f"{NO_TOKEN} The same holds where any perturbed answer has none, or where there is none.",
-        file_names=MappingProxyType(
-            {"real_authors": "ra_Q_A_Prob_normalised", "world_facts": "wf_Q_A_Prob_normalised"}
-        ),
+        file_names={"real_authors": "ra_Q_A_Prob_normalised", "world_facts": "wf_Q_A_Prob_normalised"},
     ),
     Metric(
         name="perplexity",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 from mrd_core.evaluation.metrics.metric import OPEN, TOFU, Metric
 
 _RATIO = r"r = \exp\left(\frac{1}{A} \sum_a \ell(\hat{y}_a) - \ell(\tilde{y})\right)"
@@ -23,14 +21,12 @@ METRICS = (
         "answers, the answer itself takes their place.",
         needs=("teacher-forced pass", "paraphrased answers", "perturbed answers"),
         undefined=_RATIO_UNDEFINED,
-        file_names=MappingProxyType(
-            {
-                "forget": "forget_truth_ratio",
-                "retain": "retain_Truth_Ratio",
-                "real_authors": "ra_Truth_Ratio",
-                "world_facts": "wf_Truth_Ratio",
-            }
-        ),
+        file_names={
+            "forget": "forget_truth_ratio",
+            "retain": "retain_Truth_Ratio",
+            "real_authors": "ra_Truth_Ratio",
+            "world_facts": "wf_Truth_Ratio",
+        },
     ),
     Metric(
         name="forget_quality",
@@ -44,7 +40,7 @@ METRICS = (
         needs=("teacher-forced pass", "paraphrased answers", "perturbed answers", "retrained reference"),
         undefined="There is no reference model, or no sample has a truth ratio.",
         per_sample=False,
-        file_names=MappingProxyType({"forget": "forget_quality"}),
+        file_names={"forget": "forget_quality"},
     ),
     Metric(
         name="model_utility",
@@ -58,6 +54,6 @@ METRICS = (
         needs=("teacher-forced pass", "generation", "paraphrased answers", "perturbed answers"),
         undefined="At least one of the nine aggregates is missing or undefined.",
         per_sample=False,
-        file_names=MappingProxyType({"retain": "model_utility"}),
+        file_names={"retain": "model_utility"},
     ),
 )

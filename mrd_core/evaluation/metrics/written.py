@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from mrd_core.evaluation.metrics.metric import JIA, LIN, NO_TEXT, Metric, Split
 from mrd_core.evaluation.overlap import contains_answer
 
-_ROUGE_NAMES: Mapping[Split, str] = MappingProxyType(
-    {
-        "forget": "forget_Q_A_ROUGE",
-        "retain": "retain_Q_A_ROUGE",
-        "real_authors": "ra_Q_A_ROUGE",
-        "world_facts": "wf_Q_A_ROUGE",
-    }
-)
+_ROUGE_NAMES: Mapping[Split, str] = {
+    "forget": "forget_Q_A_ROUGE",
+    "retain": "retain_Q_A_ROUGE",
+    "real_authors": "ra_Q_A_ROUGE",
+    "world_facts": "wf_Q_A_ROUGE",
+}
 METRICS = (
     Metric(
         name="rouge",

@@ -100,6 +100,10 @@ class ParameterChange:
     def facts(self, done: Done) -> dict[str, Any]:
         """Return what was chosen and why."""
         rows = [row for rows in done.values() for row in rows if row["part"] == COMPOSITE.name]
+        texts, why = sum(bool(row["joined"]) for row in rows), self._why_batches or "a refusal answers one prompt"
+        form = "one text each (all fit the context, and the model recalls them)"
+        if texts < len(rows):
+            form = f"{texts} texts, {len(rows) - texts} batches ({why})" if texts else f"one batch each ({why})"
         warnings = self._unlearner.warnings + self._rates.warnings(done)
         if unmoved := sum(row["updates"] == 0 and row["forgotten"] for row in rows):
             warnings.append(
@@ -108,17 +112,10 @@ class ParameterChange:
                 "each alone is."
             )
         return {
-            "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": self._form(rows)},
+            "reasons": self._unlearner.reasons | self._rates.reasons(done) | {"composites": form},
             "warnings": warnings,
             "learning_rates": self._rates.listed(done),
         }
-
-    def _form(self, rows: Sequence[Row]) -> str:
-        texts = sum(bool(row["joined"]) for row in rows)
-        if texts == len(rows):
-            return "one text each (all fit the context, and the model recalls them)"
-        why = self._why_batches or "a refusal answers one prompt"
-        return f"one batch each ({why})" if not texts else f"{texts} texts, {len(rows) - texts} batches ({why})"
 
     def _drawn(self, composite: int) -> IntArray:
         """Return the samples of a composite, drawn with replacement; it has its own seed, whatever its number."""

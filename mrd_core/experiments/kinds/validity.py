@@ -11,15 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
-from mrd_core.experiments.experiment import (
-    SAMPLE_ID,
-    UNLEARNING_COLUMNS,
-    Column,
-    Done,
-    Experiment,
-    Material,
-    Part,
-)
+from mrd_core.experiments.experiment import SAMPLE_ID, UNLEARNING_COLUMNS, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.passes import ALONE, TRIED_ALONE, searched, unlearning_passes
