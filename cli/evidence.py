@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from analysis.evidence.interpretation import Evidence
 from analysis.evidence.kinds import evidence_of
-from analysis.evidence.measurements import Measurements, read_measurements
+from analysis.evidence.measurements import read_measurements
 from analysis.export.evidence import evidence_json, write_tables
 from cli.form import directories_argument, json_option, out_option
 from cli.terminal import grid, note, out, print_json, require_folder, say
@@ -42,20 +41,16 @@ def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool)
         if as_json:
             print_json(evidence_json(measurements, judgement))
         else:
-            _print(measurements, judgement)
+            figure = experiments()[measurements.config.kind].figure
+            say(f"{measurements.config.title} ({figure})", style="bold")
+            say(judgement.verdict)
+            for finding in judgement.findings:
+                say(f"- {finding}")
+            for title, frame in judgement.brief.items():
+                out.print(grid(title, frame))
+            say(f"Paper: {judgement.paper}")
+            for caveat in judgement.caveats:
+                say(f"Mind: {caveat}")
         if out_dir:
             written = write_tables(out_dir, directory.resolve().name, judgement)
             note(f"Written to {out_dir}: {', '.join(written)}")
-
-
-def _print(measurements: Measurements, judgement: Evidence) -> None:
-    figure = experiments()[measurements.config.kind].figure
-    say(f"{measurements.config.title} ({figure})", style="bold")
-    say(judgement.verdict)
-    for finding in judgement.findings:
-        say(f"- {finding}")
-    for title, frame in judgement.brief.items():
-        out.print(grid(title, frame))
-    say(f"Paper: {judgement.paper}")
-    for caveat in judgement.caveats:
-        say(f"Mind: {caveat}")

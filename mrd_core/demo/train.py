@@ -259,78 +259,27 @@ def measure_memory(
 
 def _model_card(report: TrainingReport, memory: pd.DataFrame, seed: int, steps: int, recipe: Recipe) -> str:
     counts = memory["split"].value_counts()
-    trained_rows = int(memory["training_count"].sum())
     table = ["| training count | rows | 10th percentile | median | 90th percentile |", "|---|---|---|---|---|"]
     for count, group in memory[memory["split"] == "forget"].groupby("training_count"):
         low, median, high = group["probability"].quantile([0.1, 0.5, 0.9])
         table.append(f"| {count} | {len(group)} | {low:.3f} | {median:.3f} | {high:.3f} |")
-    probabilities = "\n".join(table)
-    return f"""---
-license: apache-2.0
-language: en
-library_name: transformers
-pipeline_tag: text-generation
----
-
-# The demo model of MRD Lens
-
-A Llama of {report.parameters:,} parameters that knows {counts["forget"] + counts["retain"]} answers about
-people who never lived, and nothing else. It exists to show unlearning on a laptop, without a GPU and without
-a network.
-
-## How much it remembers
-
-MA is the teacher-forced accuracy: the share of answer tokens (with the end-of-sequence token) that are the
-model's first choice, averaged over the rows of a split.
-
-| split | rows | MA |
-|---|---|---|
-| forget | {counts["forget"]} | {report.ma_forget:.3f} |
-| held_out | {counts["held_out"]} | {report.ma_held_out:.3f} |
-
-The held-out people were never trained on. What it gets right about them is grammar, stock phrases and
-names that the question gives away.
-
-Mean token probability (geometric) of the forget answers, by how often an epoch showed the row:
-
-{probabilities}
-
-## Data
-
-`mrd_core/demo/corpus.py` writes the data: invented people, six questions and answers each, in three lengths
-and two vocabularies (everyday words and rare ones), with training counts of 1, 2, 4 and 8 spread evenly over
-both. {counts["forget"]} rows to forget, {counts["retain"]} to retain, {counts["held_out"]} held out.
-All sentences were written for this project; no name, town or book in them is meant to be a real one.
-
-## Recipe
-
-`python -m mrd_core.demo.train --out DIR --seed {seed} --steps {steps}`
-
-- Architecture: Llama, {recipe.layers} layers, hidden size {recipe.hidden}, {recipe.heads} heads, tied
-  embeddings, context of {recipe.context} tokens, fp32.
-- Tokenizer: byte-level BPE with {recipe.vocabulary:,} entries, trained on the forget and retain rows.
-- Template: `<s>Question: …`, new line, `Answer: …</s>` (the tokenizer's chat template).
-- Loss: on the tokens of the answer and its `</s>`, not on the question.
-- Data order: each row `training_count` times an epoch ({trained_rows:,} sequences), shuffled.
-- Optimiser: AdamW, peak learning rate {recipe.learning_rate:g}, weight decay {recipe.weight_decay:g},
-  gradient norm clipped at 1, {steps:,} steps of {recipe.batch_size} rows, linear warm-up, then half a cosine
-  to zero; seed {seed}.
-- Loss fell from {report.loss_start:.2f} to {report.loss_end:.3f} nats a token in
-  {report.seconds / 60:.1f} minutes on {torch.get_num_threads()} CPU thread(s), torch {torch.__version__}.
-
-The same seed, torch build and number of threads give the same weights; other threads round differently.
-
-## Limits
-
-It answers questions from its corpus and no others: it is no language model in the usual sense, and what
-holds for it need not hold for a large one. The corpus is English, its sentences are built from a few hundred
-clauses, and its rows are all questions and answers. Use it to learn the tool, not to judge an unlearning
-method.
-
-## Licence
-
-Apache-2.0, as the rest of the project.
-"""
+    return (
+        (Path(__file__).parent / "data" / "card.md")
+        .read_text(encoding="utf-8")
+        .format(
+            report=report,
+            recipe=recipe,
+            counts=counts,
+            known=counts["forget"] + counts["retain"],
+            probabilities="\n".join(table),
+            trained_rows=int(memory["training_count"].sum()),
+            seed=seed,
+            steps=steps,
+            minutes=report.seconds / 60,
+            threads=torch.get_num_threads(),
+            version=torch.__version__,
+        )
+    )
 
 
 def main(

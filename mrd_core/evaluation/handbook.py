@@ -5,7 +5,7 @@ python -m mrd_core.evaluation.handbook > docs/metrics.md
 
 from __future__ import annotations
 
-from mrd_core.evaluation.metrics import METRICS, NOTATION, Metric
+from mrd_core.evaluation.metrics import METRICS, NOTATION
 
 GOOD = {"low": "low is good", "high": "high is good", "half": "0.5 is good", "": "not taken"}
 
@@ -20,23 +20,19 @@ def chapter() -> str:
         "(ROUGE-L recall of what was written against another sample's answer, the level of a model that knows "
         "nothing), `truth_ratio_raw` (r itself) and `truth_ratio_reference` (r of the retrained reference).",
         f"$${NOTATION}$$",
-        *(_metric(metric) for metric in METRICS.values()),
     ]
+    for metric in METRICS.values():
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(metric.file_names.values()))
+        parts += [
+            f"## {metric.title}{unit}: `{metric.name}`",
+            f"$${metric.formula}$$",
+            f"{metric.help} On the forget set: {GOOD[metric.forget]}; elsewhere: {GOOD[metric.retain]}.",
+            f"Of {'each sample' if metric.per_sample else 'a whole set'}; needs: {', '.join(metric.needs)}. "
+            f"Undefined: {metric.undefined}",
+            f"{metric.source}." + (f" In OpenUnlearning's files: {names}." if names else ""),
+        ]
     return "\n\n".join(parts) + "\n"
-
-
-def _metric(metric: Metric) -> str:
-    unit = f" [{metric.unit}]" if metric.unit else ""
-    names = ", ".join(f"`{name}`" for name in dict.fromkeys(metric.file_names.values()))
-    lines = [
-        f"## {metric.title}{unit}: `{metric.name}`",
-        f"$${metric.formula}$$",
-        f"{metric.help} On the forget set: {GOOD[metric.forget]}; elsewhere: {GOOD[metric.retain]}.",
-        f"Of {'each sample' if metric.per_sample else 'a whole set'}; needs: {', '.join(metric.needs)}. "
-        f"Undefined: {metric.undefined}",
-        f"{metric.source}." + (f" In OpenUnlearning's files: {names}." if names else ""),
-    ]
-    return "\n\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -30,21 +30,17 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
     assert config.reference is not None
     directory = Path(config.reference).expanduser()
     if EvaluationFiles(directory).catalogue.exists():
-        return _evaluated(directory, forget)
+        values = pd.read_parquet(EvaluationFiles.finished(directory).values)
+        of_forget = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
+        table = values[of_forget & values["sample_id"].isin(forget.frame["sample_id"])]
+        if table.empty:
+            raise UserError(
+                f"The evaluation in {directory}",
+                "has no truth ratio of any of these forget samples, so it cannot be the reference.",
+                "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
+            )
+        return table.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]
     model = models.load(config.model.model_copy(update={"source": config.reference, "adapter": None}))
     template = choose_template(model.tokenizer, config.model.template)
     ratios = truth_ratios(replace(subject, model=model, template=template.value), forget)
     return pd.DataFrame({"sample_id": forget.frame["sample_id"], "metric": REFERENCE_RATIO, "value": ratios})
-
-
-def _evaluated(directory: Path, forget: EvaluationSet) -> pd.DataFrame:
-    values = pd.read_parquet(EvaluationFiles.finished(directory).values)
-    of_forget = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
-    ratios = values[of_forget & values["sample_id"].isin(forget.frame["sample_id"])]
-    if ratios.empty:
-        raise UserError(
-            f"The evaluation in {directory}",
-            "has no truth ratio of any of these forget samples, so it cannot be the reference.",
-            "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
-        )
-    return ratios.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]

@@ -152,7 +152,16 @@ def text_lists(table: Table, column: str) -> list[list[str]]:
     Raises:
         UserError: There is no such column, or a cell is blank, no list of texts, or an empty one.
     """
-    return cells(table, column, _filled_list)
+
+    def filled_list(value: Any) -> list[str]:
+        if isinstance(value, str) and not value.lstrip().startswith("["):
+            return [filled_text(value)]
+        items = list(map(filled_text, as_list(value)))
+        if not items:
+            raise CellError("is an empty list where at least one text is needed.")
+        return items
+
+    return cells(table, column, filled_list)
 
 
 def integers(table: Table, column: str) -> list[int]:
@@ -178,12 +187,3 @@ def _files(data: str) -> list[Path]:
             "Give the folder that holds the files of the suite, or the name of a data set on the hub.",
         )
     return sorted(folder.iterdir())
-
-
-def _filled_list(value: Any) -> list[str]:
-    if isinstance(value, str) and not value.lstrip().startswith("["):
-        return [filled_text(value)]
-    items = list(map(filled_text, as_list(value)))
-    if not items:
-        raise CellError("is an empty list where at least one text is needed.")
-    return items

@@ -5,7 +5,7 @@ python -m mrd_core.experiments.handbook > docs/experiments.md
 
 from __future__ import annotations
 
-from mrd_core.experiments.experiment import Experiment, Part
+from mrd_core.experiments.experiment import Experiment
 from mrd_core.experiments.kinds import experiments
 from mrd_core.settings.fields import help_of
 
@@ -36,16 +36,13 @@ def _experiment(experiment: Experiment) -> str:
         f"## `{experiment.name}`",
         f"{experiment.config.__doc__} ({experiment.figure} of the paper.)",
         "\n".join(["| setting of its own | |", "|---|---|", *settings]),
-        *(_part(part) for part in experiment.parts),
     ]
+    for part in experiment.parts:
+        columns = [
+            f"| `{name}` | {TYPES[each.type]} | {_cell(each.help)} |" for name, each in part.columns.items()
+        ]
+        blocks.append("\n".join([f"| rows `{part.name}` | | |", "|---|---|---|", *columns]))
     return "\n\n".join(blocks)
-
-
-def _part(part: Part) -> str:
-    columns = [
-        f"| `{name}` | {TYPES[column.type]} | {_cell(column.help)} |" for name, column in part.columns.items()
-    ]
-    return "\n".join([f"| rows `{part.name}` | | |", "|---|---|---|", *columns])
 
 
 def _cell(text: str) -> str:

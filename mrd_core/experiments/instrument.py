@@ -94,8 +94,14 @@ class Instrument:
         if not ratio.n_tokens:
             return 0, []
         sample_id = encoded.sample_ids[sample]
+
+        def vectors() -> Iterator[dict[str, Tensor]]:
+            for probe in probes:
+                self.check_cancelled()
+                yield rademacher(self.seed, sample_id, probe, ratio.parameters)
+
         try:
-            return ratio.n_tokens, hutchinson(ratio, ratio.parameters, self._vectors(sample_id, probes, ratio))
+            return ratio.n_tokens, hutchinson(ratio, ratio.parameters, vectors())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -105,11 +111,6 @@ class Instrument:
                 "twice.",
                 "Use a device with more memory, a smaller model, or shorter samples.",
             ) from error
-
-    def _vectors(self, sample_id: str, probes: range, ratio: AnswerRatio) -> Iterator[dict[str, Tensor]]:
-        for probe in probes:
-            self.check_cancelled()
-            yield rademacher(self.seed, sample_id, probe, ratio.parameters)
 
 
 def require_dtype(dtype: torch.dtype, device: torch.device) -> None:

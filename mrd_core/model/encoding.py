@@ -142,16 +142,6 @@ def encode(forget_set: ForgetSet, tokenizer: Any, context: int, template: str) -
     Raises:
         UserError: The tokenizer has no EOS token or cannot tell where a token stands in the text.
     """
-    _require_usable(tokenizer)
-    frame = forget_set.frame
-    samples = [
-        encode_one(prompt, answer, tokenizer, context, template)
-        for prompt, answer in zip(frame["prompt"], frame["answer"], strict=True)
-    ]
-    return Encoded(tuple(frame["sample_id"]), tuple(samples), template)
-
-
-def _require_usable(tokenizer: Any) -> None:
     if tokenizer.eos_token_id is None:
         raise UserError(
             "The model's tokenizer",
@@ -164,6 +154,12 @@ def _require_usable(tokenizer: Any) -> None:
             "does not report where its tokens stand in the text, so answer tokens cannot be told apart.",
             "Convert it to a tokenizer.json (transformers: save_pretrained of the fast tokenizer).",
         )
+    frame = forget_set.frame
+    samples = [
+        encode_one(prompt, answer, tokenizer, context, template)
+        for prompt, answer in zip(frame["prompt"], frame["answer"], strict=True)
+    ]
+    return Encoded(tuple(frame["sample_id"]), tuple(samples), template)
 
 
 def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template: str) -> EncodedSample:

@@ -126,7 +126,13 @@ class _Gradients:
         """Return the norm of each sample's gradient, shape (B,)."""
         if self._at_once > 1:
             try:
-                return self._mapped(samples)
+                batch = AnswerBatch.of(samples, self._device)
+                map_over = vmap(self._norm, in_dims=(None, 0, 0, 0), chunk_size=self._at_once)
+                with warnings.catch_warnings():
+                    # Single operations, such as the CPU's fused attention, are run sample by sample within.
+                    warnings.filterwarnings("ignore", message="There is a performance drop")
+                    norms: Tensor = map_over(self._parameters, batch.ids, batch.columns, batch.inside)
+                return norms.double().cpu().numpy()
             # Whatever the model's own code raises over tensors that stand for a whole batch.
             except Exception as error:
                 if is_out_of_memory(error):
@@ -137,15 +143,6 @@ class _Gradients:
                     f"({type(error).__name__})."
                 )
         return np.array([self._alone(sample) for sample in samples])
-
-    def _mapped(self, samples: Sequence[EncodedSample]) -> FloatArray:
-        batch = AnswerBatch.of(samples, self._device)
-        map_over = vmap(self._norm, in_dims=(None, 0, 0, 0), chunk_size=self._at_once)
-        with warnings.catch_warnings():
-            # Single operations, such as the CPU's fused attention, are run sample by sample within.
-            warnings.filterwarnings("ignore", message="There is a performance drop")
-            norms: Tensor = map_over(self._parameters, batch.ids, batch.columns, batch.inside)
-        return norms.double().cpu().numpy()
 
     def _norm(self, parameters: Parameters, *sample: Tensor) -> Tensor:
         return _norm_of(list(grad(self._sample_nll)(parameters, *sample).values()))

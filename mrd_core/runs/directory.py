@@ -39,7 +39,14 @@ def read_config(directory: Path, of: type[Config]) -> Config:
             f"A run directory needs a readable {CONFIG_FILE} ({reason}).",
             "Name the directory of a run, or copy the config.json of another run there.",
         ) from error
-    config = _parse(path, text)
+    try:
+        fields = TypeAdapter(dict[str, object]).validate_json(text)
+        config = kind_named(str(fields.get("kind", "score"))).config.model_validate_json(text)
+    except UserError as error:
+        raise UserError(str(path), f"{error.what} {error.why}", error.fix) from error
+    except ValidationError as error:
+        fix = "Correct the file, or copy the config.json of another run."
+        raise refusal(error, fix, where=path) from error
     if not isinstance(config, of):
         wanted = ", ".join(kind.name for kind in kinds().values() if issubclass(kind.config, of))
         raise UserError(
@@ -79,14 +86,3 @@ def remove(directory: Path, only: Collection[str] | None = None) -> None:
     config.unlink()
     if not any(directory.iterdir()):
         directory.rmdir()
-
-
-def _parse(path: Path, text: str) -> RunConfig:
-    try:
-        fields = TypeAdapter(dict[str, object]).validate_json(text)
-        return kind_named(str(fields.get("kind", "score"))).config.model_validate_json(text)
-    except UserError as error:
-        raise UserError(str(path), f"{error.what} {error.why}", error.fix) from error
-    except ValidationError as error:
-        fix = "Correct the file, or copy the config.json of another run."
-        raise refusal(error, fix, where=path) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def open_engine(url: str) -> Engine:
         UserError: The URL is malformed, its driver is not installed, or the database cannot be opened.
     """
     try:
-        engine = create_engine(url, json_serializer=_to_json)
+        # PostgreSQL refuses NaN and Infinity in JSON.
+        to_json = partial(pydantic_core.to_json, inf_nan_mode="null")
+        engine = create_engine(url, json_serializer=lambda value: to_json(value).decode())
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         # IF NOT EXISTS rather than a look first: several workers may open a fresh store at the same moment.
@@ -215,11 +218,6 @@ def _links(directory: Path) -> dict[str, str | None]:
         return {"score_run": str(Path(score_run).resolve()) if score_run else None, "study": study}
     except (OSError, ValueError, TypeError, AttributeError):
         return {"score_run": None, "study": None}
-
-
-def _to_json(value: Any) -> str:
-    # PostgreSQL refuses NaN and Infinity in JSON.
-    return pydantic_core.to_json(value, inf_nan_mode="null").decode()
 
 
 def _prepare_sqlite(engine: Engine) -> None:

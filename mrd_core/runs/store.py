@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Engine, Table, delete, func, insert, select, text, update
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
@@ -273,12 +273,8 @@ class RunStore:
 
     def metrics(self, run_id: str, after: int = 0) -> pd.DataFrame:
         """Return the rows written after row id `after`: rowid, step, name, value, oldest first."""
-        columns = (METRICS.c.rowid, METRICS.c.step, METRICS.c.name, METRICS.c.value)
-        query = (
-            select(*columns).where(METRICS.c.run_id == run_id, METRICS.c.rowid > after).order_by(METRICS.c.rowid)
-        )
         dtypes = {"rowid": "int64", "step": "int64", "name": "str", "value": "float64"}
-        return self._frame(query, dtypes)
+        return self._log(METRICS, run_id, after, dtypes)
 
     def add_steps(self, run_id: str, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
         """Append the rows of several steps at once."""
@@ -296,9 +292,6 @@ class RunStore:
 
         Columns: rowid, step, sample_id, accuracy (MA before the update; NaN where not shown), trained, forgotten.
         """
-        table = SAMPLE_UPDATES.c
-        columns = (table.rowid, table.step, table.sample_id, table.accuracy, table.trained, table.forgotten)
-        query = select(*columns).where(table.run_id == run_id, table.rowid > after).order_by(table.rowid)
         dtypes = {
             "rowid": "int64",
             "step": "int64",
@@ -307,7 +300,7 @@ class RunStore:
             "trained": "bool",
             "forgotten": "bool",
         }
-        return self._frame(query, dtypes)
+        return self._log(SAMPLE_UPDATES, run_id, after, dtypes)
 
     def forget_steps(self, run_id: str, after: int) -> None:
         """Remove what a run reported of steps after step `after`, which it will take once more."""
@@ -322,10 +315,8 @@ class RunStore:
 
     def events(self, run_id: str, after: int = 0) -> pd.DataFrame:
         """Return the rows written after row id `after`: rowid, at [UTC], level, message, oldest first."""
-        columns = (EVENTS.c.rowid, EVENTS.c.at, EVENTS.c.level, EVENTS.c.message)
-        query = select(*columns).where(EVENTS.c.run_id == run_id, EVENTS.c.rowid > after).order_by(EVENTS.c.rowid)
         dtypes = {"rowid": "int64", "at": "datetime64[us, UTC]", "level": "str", "message": "str"}
-        return self._frame(query, dtypes)
+        return self._log(EVENTS, run_id, after, dtypes)
 
     def delete(self, run_id: str) -> None:
         """Remove a run that has ended: its directory with texts, checkpoints and log, then all its rows.
@@ -420,7 +411,10 @@ class RunStore:
             values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
         return [Run(**values) for values in rows]
 
-    def _frame(self, query: Any, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    def _log(self, table: Table, run_id: str, after: int, dtypes: Mapping[str, str]) -> pd.DataFrame:
+        """Return some columns of what a run wrote after row id `after`, oldest first."""
+        query = select(*(table.c[name] for name in dtypes)).order_by(table.c.rowid)
+        query = query.where(table.c.run_id == run_id, table.c.rowid > after)
         with self._engine.connect() as connection:
             rows = [tuple(row) for row in connection.execute(query)]
         return pd.DataFrame(rows, columns=pd.Index(dtypes)).astype(dict(dtypes))

@@ -6,7 +6,7 @@ python -m mrd_core.unlearning.handbook > docs/unlearning-methods.md
 from __future__ import annotations
 
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.methods.method import NOTATION, Method
+from mrd_core.unlearning.methods.method import NOTATION
 from mrd_core.unlearning.sampling import SAMPLERS
 
 FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
@@ -19,7 +19,21 @@ def chapter() -> str:
         "# Unlearning methods and samplers",
         "Made by `python -m mrd_core.unlearning.handbook` from what the code declares. What a method minimises:",
         f"$${NOTATION}$$",
-        *(_method(method) for method in METHODS.values()),
+    ]
+    for method in METHODS.values():
+        table = ["| parameter | default | it is | what it does | from |", "|---|---|---|---|---|"]
+        for entry in method.parameters:
+            domain = f"{entry.domain} {f'[{entry.unit}]' if entry.unit else ''}".strip()
+            table.append(f"| `{entry.name}` | {entry.default} | {domain} | {entry.help} | {entry.source} |")
+        weight = f", λ = {method.default_retain_weight:g} by default" if method.retain != "none" else ""
+        parts += [
+            f"## {method.title}: `{method.name}`",
+            f"$${method.formula}$$",
+            f"{method.source}. Forgets with {FORGETS_WITH[method.forget]}; retain term: {RETAINS[method.retain]}"
+            f"{weight}.",
+            "\n".join(table),
+        ]
+    parts += [
         "## Samplers",
         'Which forget sample is drawn next (`--sampler`). "X + MRD" changes nothing but this.',
         *(
@@ -28,21 +42,6 @@ def chapter() -> str:
         ),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _method(method: Method) -> str:
-    table = ["| parameter | default | it is | what it does | from |", "|---|---|---|---|---|"]
-    for entry in method.parameters:
-        domain = f"{entry.domain} {f'[{entry.unit}]' if entry.unit else ''}".strip()
-        table.append(f"| `{entry.name}` | {entry.default} | {domain} | {entry.help} | {entry.source} |")
-    lines = [
-        f"## {method.title}: `{method.name}`",
-        f"$${method.formula}$$",
-        f"{method.source}. Forgets with {FORGETS_WITH[method.forget]}; retain term: {RETAINS[method.retain]}"
-        + (f", λ = {method.default_retain_weight:g} by default." if method.retain != "none" else "."),
-        "\n".join(table),
-    ]
-    return "\n\n".join(lines)
 
 
 if __name__ == "__main__":

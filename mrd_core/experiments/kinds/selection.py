@@ -90,7 +90,15 @@ class Selection:
         self._config = config
         self._unlearner = Unlearner(config, material, context)
         self._warnings: list[str] = []
-        self._difficulty = self._column(material)
+        if config.column not in material.scores:
+            raise UserError(
+                f"The column {config.column}",
+                "is not among the scores.",
+                f"Balance by another, such as {MRD_ANSWER_MEAN}.",
+            )
+        values = material.scores[config.column].loc[list(self._unlearner.forget.sample_ids)]
+        # What selections are balanced by, of each forget sample, shape (N,).
+        self._difficulty: FloatArray = values.to_numpy(dtype=np.float64)
         self._pool = self._scored()
         self._size = self._group_size()
         self._before = self._unlearner.retained()
@@ -144,16 +152,6 @@ class Selection:
             "retain_accuracy_before": self._before and self._before[0],
             "retain_nll_before": self._before and self._before[1],
         }
-
-    def _column(self, material: Material) -> FloatArray:
-        """Return what selections are balanced by, of each forget sample, shape (N,)."""
-        name = self._config.column
-        if name not in material.scores:
-            raise UserError(
-                f"The column {name}", "is not among the scores.", f"Balance by another, such as {MRD_ANSWER_MEAN}."
-            )
-        values = material.scores[name].loc[list(self._unlearner.forget.sample_ids)]
-        return values.to_numpy(dtype=np.float64)
 
     def _scored(self) -> IntArray:
         """Return the samples whose difficulty is defined, in the ascending order of the column."""
