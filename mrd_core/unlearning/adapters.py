@@ -51,11 +51,21 @@ def load_trainable(
     model = load(config)
     switch_dropout_off(model.network)
     reasons |= {name: choice.stated for name, choice in model.choices.items()} | own
-    whole = any(not weight.dtype.is_floating_point for weight in model.network.parameters())
-    if not frozen and (whole or getattr(model.network, "is_quantized", False)):
+    if not frozen:
+        require_gradients(model.network, config.source)
+    return model
+
+
+def require_gradients(network: Any, source: str) -> None:
+    """Refuse to train weights that have no gradients: those of a quantised model.
+
+    Raises:
+        UserError: Some weights are whole numbers, or quantised.
+    """
+    whole = any(not weight.dtype.is_floating_point for weight in network.parameters())
+    if whole or getattr(network, "is_quantized", False):
         raise UserError(
-            f"The model '{config.source}'",
+            f"The model '{source}'",
             "is quantised, so its weights have no gradients.",
             "Train a LoRA adapter on it (--lora-rank 8), or take the model in full precision.",
         )
-    return model

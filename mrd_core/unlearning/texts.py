@@ -31,9 +31,6 @@ class TextBatch:
         ids, mask = padded([sample.tokens for sample in samples]), padded([sample.answer for sample in samples])
         return cls(torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device))
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
 
 class Answers(NamedTuple):
     """What a model says of the answers of a batch.
