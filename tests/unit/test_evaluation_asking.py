@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.answering import long
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.choice import lettered
 from mrd_core.evaluation.files import ANSWER_COLUMNS
@@ -182,6 +181,7 @@ def test_a_caller_can_stop_before_a_batch(
 
 
 def test_values_are_one_row_each() -> None:
-    table = long(pd.DataFrame({"a": [1, 2], "b": [3.0, np.nan]}), ["x", "y"])
+    frame = pd.DataFrame({"sample_id": ["x", "y"]})
+    table = Measured.of(frame, pd.DataFrame({"a": [1, 2], "b": [3.0, np.nan]})).values
     assert table["value"].dtype == np.float64
     assert table.dropna().to_numpy().tolist() == [["x", "a", 1], ["y", "a", 2], ["x", "b", 3]]

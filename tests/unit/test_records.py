@@ -21,7 +21,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> ScoreFile
 
 def test_what_is_read_is_what_was_written(files: ScoreFiles) -> None:
     written = files.summary.read_text(encoding="utf-8")
-    assert json.dumps(files.read_figures().as_json(), indent=2, ensure_ascii=False) == written
+    assert json.dumps(files.read_figures().as_json(), indent=2, ensure_ascii=False) + "\n" == written
     assert json.loads(files.read_plan().model_dump_json()) == json.loads(files.plan.read_text(encoding="utf-8"))
 
 
