@@ -6,6 +6,7 @@ ones give what was measured, those of a bootstrap its replicates. Values that ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,6 +26,17 @@ UTILITY_PARTS: tuple[tuple[str, str], ...] = (
     ("world_facts", "rouge"),
     ("world_facts", "truth_ratio"),
 )
+
+SIGNIFICANCE = 0.05
+
+
+def can_differ(first: int, second: int) -> bool:
+    """Tell whether two sets of so many samples can differ significantly at all.
+
+    Even without overlap they do so by chance with p = 2 / C(n + m, n), two-sided, in the Kolmogorov–Smirnov test
+    as in the rank test that goes with an AUC. Three samples a side are too few (p = 0.1), four are enough (0.029).
+    """
+    return min(first, second) > 0 and 2 / math.comb(first + second, first) < SIGNIFICANCE
 
 
 def mean(values: FloatArray, counts: FloatArray) -> FloatArray:
@@ -52,6 +64,8 @@ def perplexity(nll: FloatArray, tokens: FloatArray, counts: FloatArray) -> Float
 def auc(first: FloatArray, counts: FloatArray, other: FloatArray, other_counts: FloatArray) -> FloatArray:
     """Return P(score of the first set > score of the other) + half of P(equal), shape (B,).
 
+    NaN where the sets are so small that no AUC of theirs could be told from 0.5, see `can_differ`.
+
     Args:
         first: Scores of the first set, shape (n,).
         counts: Shape (B, n).
@@ -61,6 +75,8 @@ def auc(first: FloatArray, counts: FloatArray, other: FloatArray, other_counts: 
     known, other_known = ~np.isnan(first), ~np.isnan(other)
     first, counts = first[known], counts[:, known]
     other, other_counts = other[other_known], other_counts[:, other_known]
+    if not can_differ(len(first), len(other)):
+        return np.full(len(counts), np.nan)
     order = np.argsort(other, kind="stable")
     none = np.zeros((len(other_counts), 1))
     passed = np.concatenate([none, other_counts[:, order].cumsum(axis=1)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
@@ -17,6 +18,9 @@ from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.truth import forget_quality
 from mrd_core.runs.files import json_value
 
+FORGET_QUALITY = "forget_quality"
+# Samples on the smaller side of a comparison of two sets, below which a real difference may well go unseen.
+FEW = 30
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 # r of a sample under the retrained reference.
 REFERENCE_RATIO = "truth_ratio_reference"
@@ -62,6 +66,20 @@ def aggregates(values: pd.DataFrame, suite: Sets) -> list[Aggregate]:
         value = model_utility({key: part.value for key, part in utility.items()})
         parts.append(Aggregate("retain", "model_utility", value, min(part.n for part in utility.values()), 0))
     return parts
+
+
+def without_power(measured: Sequence[Aggregate]) -> list[str]:
+    """Return, in sentences, which comparisons of two sets could hardly have found a difference."""
+    rested: dict[tuple[bool, int], list[str]] = {}
+    for aggregate in measured:
+        if aggregate.metric.startswith((*ATTACKS, FORGET_QUALITY)) and aggregate.n < FEW:
+            rested.setdefault((math.isnan(aggregate.value), aggregate.n), []).append(aggregate.metric)
+    few = f"few (below {FEW}): that no difference shows does not mean that there is none."
+    return [
+        f"{', '.join(metrics)}: {n} samples in the smaller set are "
+        f"{'too few to tell anything, so there is no value.' if undefined else few}"
+        for (undefined, n), metrics in rested.items()
+    ]
 
 
 def stand_ins_for_unseen(suite: Sets) -> list[str]:
@@ -134,4 +152,4 @@ def _forget_quality(values: pd.DataFrame) -> Iterator[Aggregate]:
     if REFERENCE_RATIO in both:
         shared = both.dropna()
         quality = forget_quality(shared["truth_ratio_raw"], shared[REFERENCE_RATIO])
-        yield Aggregate("forget", "forget_quality", quality.p_value, len(shared), len(both) - len(shared))
+        yield Aggregate("forget", FORGET_QUALITY, quality.p_value, len(shared), len(both) - len(shared))

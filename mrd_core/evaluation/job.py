@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.evaluation.aggregating import aggregates, as_results
+from mrd_core.evaluation.aggregating import aggregates, as_results, without_power
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.config import EvaluateConfig
@@ -157,7 +157,8 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
             f"samples of {aggregate.split}."
             for aggregate in of_sets
             if aggregate.undefined and METRICS[aggregate.metric].per_sample
-        ],
+        ]
+        + without_power(of_sets),
         seconds_by_set={name: part["seconds"] for name, part in done.items()},
         texts_generated=int(answers["generated"].notna().sum()),
         reference=config.reference,

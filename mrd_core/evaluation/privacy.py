@@ -25,7 +25,8 @@ class Auc(NamedTuple):
     """Area under the ROC curve of one set against another.
 
     Attributes:
-        value: P(score of the first > score of the second) + half of P(equal); NaN where a set has no score.
+        value: P(score of the first > score of the second) + half of P(equal); NaN where the scores are
+            too few to differ significantly, see `aggregates.can_differ`.
         first: Samples of the first set with a score.
         second: The same of the second.
     """

@@ -22,10 +22,11 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
     """Return the truth ratio of each forget sample under the reference (sample_id, metric, value).
 
     The reference is a model, which is loaded beside the one that is evaluated, or the directory of an evaluation
-    of it, whose values are taken for the samples that both have.
+    of it, which has asked these samples and perhaps others.
 
     Raises:
-        UserError: There is no such model, or the evaluation has no truth ratios of these samples.
+        UserError: There is no such model, or the evaluation lacks the truth ratio of a sample: what is left of the
+            set would be tested for the whole of it.
     """
     assert config.reference is not None
     directory = Path(config.reference).expanduser()
@@ -33,10 +34,11 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
         values = pd.read_parquet(EvaluationFiles.finished(directory).values)
         of_forget = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
         table = values[of_forget & values["sample_id"].isin(forget.frame["sample_id"])]
-        if table.empty:
+        if len(table) < len(forget.frame):
             raise UserError(
                 f"The evaluation in {directory}",
-                "has no truth ratio of any of these forget samples, so it cannot be the reference.",
+                f"has the truth ratio of {len(table)} of the {len(forget.frame)} forget samples, so it cannot be "
+                "the reference.",
                 "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
             )
         return table.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]

@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from mrd_core.arrays import FloatArray, defined
+from mrd_core.evaluation.aggregates import can_differ
 
 
 class ForgetQuality(NamedTuple):
     """Two-sample Kolmogorov–Smirnov test of truth ratios against those of a retrained model.
 
     Attributes:
-        p_value: The forget quality; NaN where a side has no sample.
-        statistic: D, the largest distance between the two distribution functions.
+        p_value: The forget quality; NaN where so few samples could not differ significantly, whatever they are:
+            a p-value that counts as success where nothing is rejected needs a test that can reject.
+        statistic: D, the largest distance between the two distribution functions; NaN where a side has no sample.
         samples: Samples with a truth ratio.
         reference_samples: The same of the retrained model.
     """
@@ -92,4 +94,5 @@ def forget_quality(ratios: ArrayLike, reference_ratios: ArrayLike) -> ForgetQual
     if not own.size or not retrained.size:
         return ForgetQuality(float("nan"), float("nan"), own.size, retrained.size)
     test = stats.ks_2samp(own, retrained)
-    return ForgetQuality(float(test.pvalue), float(test.statistic), own.size, retrained.size)
+    p_value = float(test.pvalue) if can_differ(own.size, retrained.size) else float("nan")
+    return ForgetQuality(p_value, float(test.statistic), own.size, retrained.size)

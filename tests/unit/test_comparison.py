@@ -79,7 +79,7 @@ def test_an_auc_is_the_share_of_pairs_won_in_every_replicate() -> None:
 
 
 def test_an_auc_pools_sets_and_leaves_out_what_is_undefined() -> None:
-    view = view_of(forget__s=[1, 3, np.nan], bio__s=[2.0], retain__s=[0, 2, np.nan])
+    view = view_of(forget__s=[1, 3, 1, 3, np.nan], bio__s=[2.0, 2.0], retain__s=[0, 2, 0, 2, np.nan])
     # 1 > 0; 3 > 0, 2; 2 > 0 and half of 2 = 2.
     assert view.auc("s", ("forget", "bio"), ("retain",))[0] == pytest.approx((1 + 2 + 1.5) / 6)
     assert np.isnan(view.auc("s", ("forget",), ("nowhere",))).all()

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from mrd_core.evaluation.aggregates import UTILITY_PARTS
-from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results
+from mrd_core.evaluation.aggregating import Aggregate, aggregates, as_results, without_power
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
 
@@ -56,7 +56,7 @@ def test_perplexity_weighs_samples_by_their_tokens() -> None:
 
 
 def test_attacks_hold_the_forget_set_against_retained_and_unseen_samples() -> None:
-    scores = {"forget": [3.0, 1.0], "retain": [2.0, 0.0], "held_out": [4.0, 4.0]}
+    scores = {"forget": [3.0, 1.0] * 2, "retain": [2.0, 0.0] * 2, "held_out": [4.0, 4.0] * 2}
     table = values(**{split: {"mia_min_k": of_samples} for split, of_samples in scores.items()})
     given = found(table, suite(forget="forget", retain="retain", held_out="unseen"))
     assert given["forget", "mia_min_k_retain"].value == 3 / 4
@@ -64,7 +64,7 @@ def test_attacks_hold_the_forget_set_against_retained_and_unseen_samples() -> No
 
 
 def test_general_sets_stand_in_for_unseen_samples() -> None:
-    scores = {"forget": [3.0, 1.0], "real_authors": [2.0], "world_facts": [0.0]}
+    scores = {"forget": [3.0, 1.0] * 2, "real_authors": [2.0] * 2, "world_facts": [0.0] * 2}
     table = values(**{split: {"mia_loss": of_samples} for split, of_samples in scores.items()})
     given = found(table, suite(forget="forget", real_authors="general", world_facts="general"))
     assert given["forget", "mia_loss_unseen"].value == 3 / 4
@@ -107,8 +107,8 @@ def test_a_result_file_has_the_names_and_the_samples_of_its_format() -> None:
 
 def test_a_result_file_has_raw_truth_ratios_and_attacks_the_other_way_round() -> None:
     table = values(
-        forget={"truth_ratio": [0.5, 0.25], "truth_ratio_raw": [2.0, 4.0], "mia_loss": [3.0, 1.0]},
-        held_out={"mia_loss": [2.0, 2.0]},
+        forget={"truth_ratio": [0.5, 0.25], "truth_ratio_raw": [2.0, 4.0], "mia_loss": [3.0, 1.0] * 2},
+        held_out={"mia_loss": [2.0] * 4},
     )
     results = as_results(table, aggregates(table, suite(forget="forget", held_out="unseen")))
     ratio = results["forget_truth_ratio"]
@@ -118,7 +118,23 @@ def test_a_result_file_has_raw_truth_ratios_and_attacks_the_other_way_round() ->
 
 
 def test_forget_quality_is_of_the_samples_that_both_models_have() -> None:
-    table = values(forget={"truth_ratio_raw": [0.1, 0.2, 0.3, 5.0], "truth_ratio_reference": [0.15, 0.25, 0.35]})
+    ours, theirs = [0.1, 0.2, 0.3, 0.4], [0.15, 0.25, 0.35, 0.45]
+    table = values(forget={"truth_ratio_raw": [*ours, 5.0], "truth_ratio_reference": theirs})
     one = found(table, suite(forget="forget"))["forget", "forget_quality"]
-    assert one.value == pytest.approx(stats.ks_2samp([0.1, 0.2, 0.3], [0.15, 0.25, 0.35]).pvalue)
-    assert (one.n, one.undefined) == (3, 1)
+    assert one.value == pytest.approx(stats.ks_2samp(ours, theirs).pvalue)
+    assert (one.n, one.undefined) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [(1, "1 samples in the smaller set are too few"), (3, "too few"), (4, "few (below 30)"), (30, None)],
+)
+def test_forget_quality_of_a_few_samples_proves_nothing(n: int, words: str | None) -> None:
+    same = [float(each) for each in range(n)]
+    measured = aggregates(
+        values(forget={"truth_ratio_raw": same, "truth_ratio_reference": same}), suite(forget="forget")
+    )
+    quality = next(each for each in measured if each.metric == "forget_quality")
+    assert math.isnan(quality.value) == (n < 4)
+    warnings = without_power(measured)
+    assert warnings == [] if words is None else words in warnings[0]

@@ -180,14 +180,27 @@ def test_a_reference_may_be_a_model(
     )
 
 
-def test_a_reference_of_fewer_samples_is_said(tmp_path: Path, scored: Scored, data: Path, reference: Path) -> None:
+def test_a_reference_of_fewer_samples_is_refused(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path
+) -> None:
     less = EvaluationFiles(Path(shutil.copytree(reference, tmp_path / "less")))
     values = pd.read_parquet(less.values)
     some = values[values["sample_id"].isin(values["sample_id"].unique()[:4])]
     write_frame(less.values, some)
-    files = carried_out(tofu(scored, data, reference=str(less.directory)), tmp_path / "run")
-    notes = " ".join(files.read_summary()["notes"])
-    assert "truth ratio of 4 of 10 samples" in notes
+    with pytest.raises(UserError, match="has the truth ratio of 4 of the 10 forget samples"):
+        carried_out(tofu(scored, data, reference=str(less.directory)), tmp_path / "run")
+
+
+def test_quality_and_attacks_of_a_few_samples_are_undefined_or_doubted(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path, evaluated: EvaluationFiles
+) -> None:
+    files = carried_out(tofu(scored, data, reference=str(reference), limit=3, max_new_tokens=2), tmp_path / "run")
+    aggregates = {each["metric"]: each["value"] for each in read_json(files.aggregates)}
+    assert aggregates["forget_quality"] is aggregates["mia_loss_retain"] is None
+    assert any("forget_quality: 3 samples" in warning for warning in files.read_summary()["warnings"])
+    assert any(
+        "10 samples" in warning and "few (below 30)" in warning for warning in evaluated.read_summary()["warnings"]
+    )
 
 
 def test_every_text_that_was_written_is_kept_with_its_question(evaluated: EvaluationFiles) -> None:
@@ -357,7 +370,7 @@ def test_an_evaluation_of_other_samples_is_no_reference(
 ) -> None:
     folder = Path(shutil.copytree(data, tmp_path / "tofu"))
     write_rows(folder / "forget10_perturbed.jsonl", [perturbed(row) for row in retain_rows()])
-    with pytest.raises(UserError, match="no truth ratio of any of these"):
+    with pytest.raises(UserError, match="has the truth ratio of 0 of the 1 forget samples"):
         carried_out(tofu(scored, folder, reference=str(reference), limit=1), tmp_path / "run")
 
 

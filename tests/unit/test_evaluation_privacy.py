@@ -64,12 +64,19 @@ def test_the_auc_counts_pairs_and_half_of_the_ties() -> None:
 
 
 def test_one_is_a_forget_set_that_looks_unseen() -> None:
-    assert forgotten_auc([3.0, 4.0], [1.0, 2.0]).value == 1
-    assert forgotten_auc([1.0, 1.0], [1.0]).value == 0.5
+    assert forgotten_auc([3.0, 4.0, 4.0, 5.0], [1.0, 2.0, 2.0, 2.0]).value == 1
+    assert forgotten_auc([1.0] * 4, [1.0] * 4).value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "known"), [(1, 1, False), (3, 3, False), (3, 4, False), (1, 39, False), (4, 4, True), (1, 40, True)]
+)
+def test_sets_too_small_to_differ_significantly_have_no_auc(n: int, m: int, known: bool) -> None:
+    assert np.isfinite(forgotten_auc(np.arange(n), np.arange(m)).value) == known
 
 
 def test_samples_without_a_score_are_left_out_and_counted() -> None:
-    assert forgotten_auc([3.0, NAN], [1.0, 5.0, NAN]) == (0.5, 1, 2)
+    assert forgotten_auc([3.0, 3.0, 3.0, 3.0, NAN], [1.0, 5.0] * 3 + [NAN]) == (0.5, 4, 6)
 
 
 @pytest.mark.parametrize(("forget", "other"), [([], [1.0]), ([1.0], [NAN])])

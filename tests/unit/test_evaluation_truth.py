@@ -69,11 +69,12 @@ def test_undefined_values_stay_out_of_the_mean() -> None:
 
 
 def test_forget_quality_is_the_largest_distance_of_two_distributions() -> None:
-    # Both of ours lie below two of the three of the reference: D = 1 − 1/3.
-    found = forget_quality([0.1, 0.2, NAN], [0.15, 0.8, 0.9])
+    # All of ours lie below two of the three of the reference: D = 1 − 1/3.
+    ours, theirs = [0.1, 0.11, 0.12, 0.13, 0.14], [0.05, 0.8, 0.9]
+    found = forget_quality([*ours, NAN], theirs)
     assert found.statistic == pytest.approx(2 / 3)
-    assert found.p_value == pytest.approx(stats.ks_2samp([0.1, 0.2], [0.15, 0.8, 0.9]).pvalue)
-    assert (found.samples, found.reference_samples) == (2, 3)
+    assert found.p_value == pytest.approx(stats.ks_2samp(ours, theirs).pvalue)
+    assert (found.samples, found.reference_samples) == (5, 3)
 
 
 def test_forget_quality_does_not_care_which_way_the_ratio_is_written() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mrd_core.evaluation.config import K_PERCENT
-from mrd_core.evaluation.metrics.metric import JIA, OPEN, Answer, Direction, Metric, Need
+from mrd_core.evaluation.metrics.metric import JIA, OPEN, TOO_FEW, Answer, Direction, Metric, Need
 from mrd_core.evaluation.privacy import loss_score, min_k_plus_plus_score, min_k_score, zlib_score
 
 
@@ -58,7 +58,7 @@ _ATTACKS = (
     ),
 )
 _AUC = r"\mathrm{{AUC}} = P(s_{{{above}}} > s_{{{below}}}) + \tfrac{{1}}{{2}} P(s_{{{above}}} = s_{{{below}}})"
-_AUC_UNDEFINED = "One of the two sets has no sample with a score."
+_AUC_UNDEFINED = f"{TOO_FEW[:1].upper()}{TOO_FEW[1:]}."
 
 
 class _Comparison(NamedTuple):

@@ -30,6 +30,11 @@ Need = Literal[
     "retrained reference",
     "text-classification model",
 ]
+# Why the test of two sets is undefined, see `mrd_core.evaluation.aggregates.can_differ`.
+TOO_FEW = (
+    "the samples are so few that even two sets without overlap would not differ significantly (p ≥ 0.05; up to "
+    "three on each side)"
+)
 
 
 @dataclass(frozen=True)

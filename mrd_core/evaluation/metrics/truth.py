@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mrd_core.evaluation.metrics.metric import OPEN, TOFU, Metric
+from mrd_core.evaluation.metrics.metric import OPEN, TOFU, TOO_FEW, Metric
 
 _RATIO = r"r = \exp\left(\frac{1}{A} \sum_a \ell(\hat{y}_a) - \ell(\tilde{y})\right)"
 _RATIO_UNDEFINED = (
@@ -38,7 +38,7 @@ METRICS = (
         help="Probability of truth ratios this different from those of a retrained model, had both the same "
         "distribution (two-sample Kolmogorov–Smirnov test).",
         needs=("teacher-forced pass", "paraphrased answers", "perturbed answers", "retrained reference"),
-        undefined="There is no reference model, or no sample has a truth ratio.",
+        undefined=f"There is no reference model, or {TOO_FEW}.",
         per_sample=False,
         file_names={"forget": "forget_quality"},
     ),
