@@ -93,8 +93,8 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
         alt=f"First rows of {table.name}, as they are in the file",
     )
     columns = [str(column) for column in table.frame.columns]
-    layout, mapping = guess(columns)
-    with st.expander("Columns and rows", icon=":material/tune:", expanded=mapping.answer is None):
+    layout, guessed = guess(table.frame)
+    with st.expander("Columns and rows", icon=":material/tune:", expanded=guessed.answer is None):
         chosen_layout = st.selectbox(
             "Layout",
             list(Layout),
@@ -105,8 +105,14 @@ def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
         )
         preset = layout if chosen_layout is Layout.AUTO else chosen_layout
         if preset in (Layout.AUTO, Layout.COLUMNS):
-            mapping = _mapping(columns, mapping, table.name)
-            chosen_layout = Layout.COLUMNS
+            mapping = _mapping(columns, guessed, table.name)
+            # Where nothing is corrected, a guess is refused here for the same reasons as in the command line.
+            if chosen_layout is Layout.AUTO and all(
+                (value or None) == getattr(guessed, part) for part, value in mapping
+            ):
+                mapping = ColumnMapping()
+            else:
+                chosen_layout = Layout.COLUMNS
         else:
             st.caption(f"Read as {preset}: the layout knows its columns.")
             mapping = ColumnMapping()

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -20,6 +20,9 @@ _COUNT_LIMIT = 2**63
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,19}(\.0*)?")
 # A NUL cannot be stored by every database, half of a surrogate pair by no UTF-8 file.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+# A blank between words; Chinese, Japanese and Thai have none.
+_WORDS = re.compile(r"\S\s+\S|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{2}")
+_NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|true|false")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -45,6 +48,19 @@ def is_null(value: Any) -> bool:
 def is_blank(value: Any) -> bool:
     """Return whether `value` is missing or nothing but white space."""
     return is_null(value) or (isinstance(value, str) and not value.strip())
+
+
+def holds_text(cells: Iterable[Any]) -> bool:
+    """Return whether half or more of the cells that are not blank are of several words, or in a script without."""
+    filled = [cell for cell in cells if not is_blank(cell)]
+    worded = sum(isinstance(cell, str) and _WORDS.search(cell.strip()) is not None for cell in filled)
+    return 0 < len(filled) <= 2 * worded
+
+
+def holds_numbers(cells: Iterable[Any]) -> bool:
+    """Return whether all cells that are not blank are numbers, or flags, also where they are written as text."""
+    filled = [cell for cell in cells if not is_blank(cell)]
+    return bool(filled) and all(_NUMBER.fullmatch(str(cell).strip().casefold()) for cell in filled)
 
 
 def as_text(value: Any) -> str:

@@ -12,7 +12,7 @@ from mrd_core.settings.fields import Place
 
 
 class Layout(StrEnum):
-    """Row layouts that are recognised by their columns (METHODS: TOFU, WMDP, WHP, PKU-SafeRLHF)."""
+    """Row layouts that are recognised by their columns (TOFU, WMDP, WHP, PKU-SafeRLHF, Alpaca)."""
 
     AUTO = "auto"
     COLUMNS = "columns"
@@ -22,6 +22,7 @@ class Layout(StrEnum):
     WHP_TEXT = "whp-text"
     WHP_PROMPTS = "whp-prompts"
     SAFE = "safe"
+    ALPACA = "alpaca"
 
 
 class ColumnMapping(Frozen):

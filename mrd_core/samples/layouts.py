@@ -6,6 +6,7 @@
 | wmdp-corpus, whp-text | text | a row of plain text, without a prompt |
 | wmdp-questions | question, choices, answer (index) | question and lettered choices; the right one's text |
 | whp-prompts | prompt, references | the prompt and its first reference |
+| alpaca | instruction, input, output | the instruction and, below it, the input that is not blank; the output |
 | safe | prompt, response_0/1, is_response_0/1_safe | each *unsafe* response; a row gives none, one or two |
 | columns | any | a row, by the mapping |
 """
@@ -13,22 +14,45 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pandas as pd
+
 from mrd_core.errors import UserError
-from mrd_core.samples.cells import CellError, as_choices, as_count, as_flag, as_text, is_blank, read_cell
+from mrd_core.samples.cells import (
+    CellError,
+    as_choices,
+    as_count,
+    as_flag,
+    as_text,
+    holds_numbers,
+    holds_text,
+    is_blank,
+    read_cell,
+)
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.reading import Table, listed
 
 _SYNONYMS = {
     "prompt": ("question", "prompt", "instruction", "input", "query"),
-    "answer": ("answer", "response", "output", "completion", "target", "text", "content"),
+    "answer": (
+        *("answer", "response", "output", "completion", "target", "gt", "ground_truth", "reference"),
+        *("labels", "answers"),
+    ),
     "id": ("id", "sample_id", "uid", "idx"),
     "split": ("split",),
     "training_count": ("training_count", "count", "occurrences", "frequency"),
 }
+# Names that say nothing of the part: the text itself, or the question where there is an answer beside it.
+_WEAK = ("text", "content")
+# What may belong to the prompt beside the column that is taken for it.
+_CONTEXT = (*_SYNONYMS["prompt"], "context", "passage", "history", "system", *_WEAK)
+# What is said about a text; those of the WMDP corpora are among them.
+_ABOUT = frozenset(
+    ("title", "abstract", "doi", "url", "source", "author", "authors", "subject", "category", "topic", "date")
+)
 
 
 @dataclass(frozen=True)
@@ -39,21 +63,28 @@ class _Preset:
     answer: str
     others: tuple[str, ...] = ()
 
-    def matches(self, columns: Sequence[str]) -> bool:
+    def matches(self, columns: Collection[str]) -> bool:
         return {self.prompt, self.answer, *self.others} - {""} <= set(columns)
 
 
 _PRESETS = {
-    Layout.SAFE: _Preset("prompt", "", ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")),
-    Layout.WMDP_QUESTIONS: _Preset("question", "answer", ("choices",)),
-    Layout.WHP_PROMPTS: _Preset("prompt", "references"),
-    Layout.TOFU: _Preset("question", "answer"),
-    Layout.WMDP_CORPUS: _Preset("", "text"),
-    Layout.WHP_TEXT: _Preset("", "text"),
+    Layout.SAFE: (
+        _Preset("prompt", "", ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")),
+    ),
+    Layout.WMDP_QUESTIONS: (_Preset("question", "answer", ("choices",)),),
+    Layout.WHP_PROMPTS: (_Preset("prompt", "references"),),
+    Layout.ALPACA: tuple(
+        _Preset("instruction", answer, ("input",)) for answer in ("output", "response", "completion", "answer")
+    ),
+    Layout.TOFU: (_Preset("question", "answer"),),
+    Layout.WMDP_CORPUS: (_Preset("", "text"),),
+    Layout.WHP_TEXT: (_Preset("", "text"),),
 }
 T = TypeVar("T")
 # Recognised by their exact columns; those that ask for more come first, because TOFU's are part of others.
-_RECOGNISED = (Layout.SAFE, Layout.WMDP_QUESTIONS, Layout.WHP_PROMPTS, Layout.TOFU)
+_RECOGNISED = (Layout.SAFE, Layout.WMDP_QUESTIONS, Layout.WHP_PROMPTS, Layout.ALPACA, Layout.TOFU)
+# Of these, any column may turn out to be another part than it is taken for.
+_OPEN = (Layout.COLUMNS, Layout.TOFU, Layout.ALPACA, Layout.WMDP_CORPUS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +100,29 @@ class Row:
     training_count: Any = None
 
 
-def guess(columns: Sequence[str]) -> tuple[Layout, ColumnMapping]:
-    """Return the layout that the column names suggest and which column plays which part.
+def guess(frame: pd.DataFrame) -> tuple[Layout, ColumnMapping]:
+    """Return the layout that the columns of raw rows suggest and which column plays which part.
 
-    A part is None where no column was found, "" where the layout has none.
+    A part is None where no column was found or several may be meant, "" where the layout has none.
 
     The names of a published layout must match exactly; otherwise common synonyms are tried, whatever their
     case. `text` alone may be a WMDP corpus or WHP text: WMDP is reported, whose corpora are published under
     this very name (WHP chunks are cut by each user). The samples are the same either way.
     """
-    layout = next((layout for layout in _RECOGNISED if _PRESETS[layout].matches(columns)), Layout.COLUMNS)
-    mapping = _fill(layout, ColumnMapping(), columns)
+    layout, mapping = _guessed(frame)
+    return layout, mapping.model_copy(update={"answer": None} if _rivals(frame, layout, mapping) else {})
+
+
+def _guessed(frame: pd.DataFrame) -> tuple[Layout, ColumnMapping]:
+    columns = list(frame.columns)
+    layout = next(
+        (layout for layout in _RECOGNISED if any(preset.matches(columns) for preset in _PRESETS[layout])),
+        Layout.COLUMNS,
+    )
+    mapping = _fill(layout, ColumnMapping(), frame)
     if (layout, mapping.prompt, mapping.answer) == (Layout.COLUMNS, None, "text"):
         layout = Layout.WMDP_CORPUS
-        mapping = _fill(layout, ColumnMapping(), columns)
+        mapping = _fill(layout, ColumnMapping(), frame)
     return layout, mapping
 
 
@@ -93,19 +133,67 @@ def resolve(table: Table, config: ForgetSetConfig) -> tuple[Layout, ColumnMappin
     a column or "", so that it can be given again as `config.columns` and means the same.
 
     Raises:
-        UserError: A column that is mapped or that the layout needs is missing, or none looks like the answer.
+        UserError: A column that is mapped or that the layout needs is missing, none looks like the answer, or
+            another column with text may be meant as well.
     """
-    columns = list(table.frame.columns)
     layout, mapped = config.layout, config.columns
     if layout is Layout.AUTO:
-        layout, suggested = guess(columns)
+        layout, suggested = _guessed(table.frame)
         # The user maps the prompt or answer of a published layout to something else.
         if mapped.prompt not in (None, suggested.prompt) or mapped.answer not in (None, suggested.answer):
             layout = Layout.COLUMNS
-    guessed = _fill(layout, mapped, columns)
+    guessed = _fill(layout, mapped, table.frame)
     mapping = ColumnMapping(**{part: getattr(guessed, part) or "" for part in _SYNONYMS})
-    _require_columns(table.name, columns, layout, mapping)
+    _require_columns(table, layout, mapping)
+    if mapped.answer is None and config.layout in (Layout.AUTO, Layout.COLUMNS):
+        _require_clear(table, layout, mapping)
     return layout, mapping
+
+
+def _rivals(frame: pd.DataFrame, layout: Layout, mapping: ColumnMapping) -> list[str]:
+    """Return the unused columns with text that may be the answer or part of the prompt as well."""
+    if layout not in _OPEN or not mapping.answer:
+        return []
+    left = [name for name in unused(list(frame.columns), layout, mapping) if holds_text(frame[name])]
+    if mapping.answer.strip().casefold() in _WEAK:
+        return [name for name in left if name.strip().casefold() not in _ABOUT]
+    # Answers of the published layouts have their names for certain.
+    names = _CONTEXT if layout is not Layout.COLUMNS else (*_CONTEXT, *_SYNONYMS["answer"])
+    return [name for name in left if name.strip().casefold() in names]
+
+
+def _require_clear(table: Table, layout: Layout, mapping: ColumnMapping) -> None:
+    """Refuse a guess that leaves out a text which may be the one that is meant.
+
+    Raises:
+        UserError: It is so.
+    """
+    frame, fix = (
+        table.frame,
+        "Name the columns: --prompt-column and --answer-column (in the app: Columns and rows)",
+    )
+    if rivals := _rivals(frame, layout, mapping):
+        guesses = [f"{part} = {name!r}" for part, name in mapping if name and part in ("prompt", "answer")]
+        raise UserError(
+            table.name,
+            f"{' and '.join(guesses)} would be a guess: {listed(rivals)} {_hold(rivals)} text too.",
+            f'{fix}; of plain text, --prompt-column "" --answer-column {mapping.answer}.',
+        )
+    left = [name for name in unused(list(frame.columns), layout, mapping) if holds_text(frame[name])]
+    if layout not in _OPEN or not (mapping.prompt and left):
+        return
+    parts = frame[[mapping.prompt, mapping.answer]].astype(str).drop_duplicates()
+    if 2 * parts[mapping.prompt].nunique() <= len(parts):
+        raise UserError(
+            table.name,
+            f"One prompt has many answers: the column {mapping.prompt!r} has {parts[mapping.prompt].nunique():,} "
+            f"different texts for {len(parts):,} answers, and {listed(left)} {_hold(left)} text that is not used.",
+            f"{fix}, and join the columns first if the prompt is made of several.",
+        )
+
+
+def _hold(columns: Sequence[str]) -> str:
+    return "holds" if len(columns) == 1 else "hold"
 
 
 def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[Row], tuple[str, ...]]:
@@ -130,7 +218,7 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
 
 def unused(columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> list[str]:
     """Return the columns that play no part."""
-    used = set(_needed(layout, mapping))
+    used = set(_needed(columns, layout, mapping))
     return [column for column in columns if column not in used]
 
 
@@ -188,6 +276,14 @@ def _read_question(record: _Record) -> Iterator[Row]:
     yield record.row("\n".join([record.read(record.mapping.prompt or "", as_text), *lettered]), answer)
 
 
+def _read_instruction(record: _Record) -> Iterator[Row]:
+    """Alpaca: the input, where there is one, stands below the instruction."""
+    prompt, context = record.part("prompt"), record.cells["input"]
+    if not is_blank(prompt) and not is_blank(context):
+        prompt = f"{record.read(record.mapping.prompt or '', as_text)}\n{record.read('input', as_text)}"
+    yield record.row(prompt, record.part("answer"))
+
+
 def _read_references(record: _Record) -> Iterator[Row]:
     """Completion prompts: the first reference is the answer, also when there is a list of them."""
     answer = record.part("answer")
@@ -213,31 +309,45 @@ _READERS: dict[Layout, Callable[[_Record], Iterator[Row]]] = {
     Layout.WMDP_QUESTIONS: _read_question,
     Layout.WHP_TEXT: _read_plain,
     Layout.WHP_PROMPTS: _read_references,
+    Layout.ALPACA: _read_instruction,
     Layout.SAFE: _read_unsafe,
 }
 
 
-def _fill(layout: Layout, explicit: ColumnMapping, columns: Sequence[str]) -> ColumnMapping:
+def _preset(layout: Layout, columns: Collection[str]) -> _Preset | None:
+    """Return the columns of a published layout: those that are there, else the usual ones."""
+    presets = _PRESETS.get(layout, ())
+    return next((preset for preset in presets if preset.matches(columns)), presets[0] if presets else None)
+
+
+def _fill(layout: Layout, explicit: ColumnMapping, frame: pd.DataFrame) -> ColumnMapping:
     """Return `explicit` with its open parts filled by the layout, then by synonyms among the free columns."""
     parts: dict[str, str | None] = explicit.model_dump()
-    if preset := _PRESETS.get(layout):
+    if preset := _preset(layout, list(frame.columns)):
         parts["prompt"] = preset.prompt if explicit.prompt is None else explicit.prompt
         parts["answer"] = preset.answer if explicit.answer is None else explicit.answer
-    free = {name.strip().casefold(): name for name in reversed(columns) if name not in parts.values()}
+    free = {name.strip().casefold(): name for name in reversed(frame.columns) if name not in parts.values()}
+    weak = [name for name in _WEAK if name in free]
     for part, synonyms in _SYNONYMS.items():
         if parts[part] is None:
-            synonym = next((synonym for synonym in synonyms if synonym in free), None)
-            parts[part] = free.pop(synonym) if synonym else None
+            named = [name for name in synonyms if name in free]
+            if part == "answer" and weak:
+                # Beside a text, numbers are its class and no answer.
+                named = [name for name in named if not holds_numbers(frame[free[name]])] + weak
+            parts[part] = free.pop(named[0]) if named else None
+    if parts["prompt"] is None and explicit.answer is None and (rest := [name for name in weak if name in free]):
+        parts["prompt"] = free[rest[0]] if holds_text(frame[free[rest[0]]]) else None
     return ColumnMapping(**parts)
 
 
-def _needed(layout: Layout, mapping: ColumnMapping) -> list[str]:
-    preset = _PRESETS.get(layout)
+def _needed(columns: Collection[str], layout: Layout, mapping: ColumnMapping) -> list[str]:
+    preset = _preset(layout, columns)
     return [*filter(None, mapping.model_dump().values()), *(preset.others if preset else ())]
 
 
-def _require_columns(name: str, columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> None:
-    missing = [column for column in _needed(layout, mapping) if column not in columns]
+def _require_columns(table: Table, layout: Layout, mapping: ColumnMapping) -> None:
+    name, columns = table.name, list(table.frame.columns)
+    missing = [column for column in _needed(columns, layout, mapping) if column not in columns]
     if missing:
         raise UserError(
             name,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -26,6 +29,8 @@ from mrd_core.samples.validation import to_forget_set
 
 # Of a source that is too long to be a path; the start of it says which one is meant.
 _SHOWN_LENGTH = 80
+# What a file's name ends in that is one of several parts; other numbers, as in forget10, mean something.
+_PART = re.compile(r"[-_.]?\d{1,5}-of-\d{1,5}$|(?:(?<=part)|(?<=shard)|(?<=chunk))[-_]?\d+$")
 _HUB_ID = re.compile(r"[\w-]+|[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -152,15 +157,47 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
 
 
 def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[str]:
-    """Return the files (paths or hf:// addresses) of the split that is chosen, or of the only one."""
+    """Return the files (paths or hf:// addresses) of the split that is chosen, or of the only one.
+
+    `datasets` puts all files into `train` whose names it does not know. Here each file is a split of its name, and
+    only numbered parts (`x-00000-of-00002`) are one; a split of `datasets` can still be chosen as a whole.
+
+    Raises:
+        UserError: There is no such split, or there are several and none is chosen.
+    """
     import datasets
 
     with tempfile.TemporaryDirectory() as cache:
         builder = datasets.load_dataset_builder(where, config.subset, cache_dir=cache)
-    splits = {str(split): list(files) for split, files in (builder.config.data_files or {}).items()}
+    known: dict[str, list[str]] = {
+        str(split): list(files) for split, files in (builder.config.data_files or {}).items()
+    }
+    splits = {name: files for split, listed in known.items() for name, files in _by_name(split, listed).items()}
+    folder = Path(where)
+    # Where some names are known to it, `datasets` leaves out the others; a card says what belongs to the set.
+    if folder.is_dir() and config.subset is None and not (folder / "README.md").exists():
+        used = {Path(file).name for files in known.values() for file in files}
+        others = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.name not in used]
+        splits |= _by_name("", [str(file) for file in others])
     if config.split is None and len(splits) == 1:
         return next(iter(splits.values()))
-    if config.split is None or config.split not in splits:
-        why = f"It has no split {config.split!r}" if config.split else "It has several splits and none is chosen"
-        raise UserError(source, f"{why}. The splits are: {listed(list(splits))}.", "Choose one of them.")
-    return splits[config.split]
+    every = _by_name("", [file for files in known.values() for file in files])
+    if chosen := (every | known | splits).get(config.split or ""):
+        return chosen
+    several = "several splits" if len(known) > 1 else "several files"
+    why = f"It has no split {config.split!r}" if config.split else f"It has {several} and none is chosen"
+    raise UserError(source, f"{why}. The splits are: {listed(list(splits))}.", "Choose one of them.")
+
+
+def _by_name(split: str, files: Sequence[str]) -> dict[str, list[str]]:
+    """Return the files of a split, those with parts of one name together; under the split's name if it is one."""
+    folder = os.path.commonpath([str(PurePosixPath(file).parent) for file in files]) if files else ""
+    named: dict[tuple[str, str], list[str]] = {}
+    for file in files:
+        path = PurePosixPath(os.path.relpath(file, folder))
+        suffix = "".join(part for part in path.suffixes if part.lower() in SUFFIXES)
+        named.setdefault((_PART.sub("", str(path).removesuffix(suffix)), suffix), []).append(file)
+    if split and len(named) == 1:
+        return {split: list(files)}
+    stems = Counter(stem for stem, _ in named)
+    return {stem if stems[stem] == 1 else stem + suffix: parts for (stem, suffix), parts in named.items()}

@@ -253,7 +253,8 @@ class UnlearnConfig(RunConfig):
         json_schema_extra={"option": "parameter"},
     )
     refusals: Path | None = Field(
-        None, description="Refusal answers for PO, one a line; by default those that ship with the project."
+        None,
+        description="Refusal answers for PO, one a line or a row; by default those that ship with the project.",
     )
     retain: RetainConfig = RetainConfig()
     curriculum: CurriculumConfig = CurriculumConfig()

@@ -153,7 +153,7 @@ class TestFormats:
     def test_a_table_shows_the_raw_columns_before_any_mapping(self) -> None:
         table = table_from_upload("a.csv", b"foo,bar\n1,\n2,x\n", 100)
         assert table.frame.head().values.tolist() == [["1", ""], ["2", "x"]]
-        assert guess(table.frame.columns) == (Layout.COLUMNS, ColumnMapping())
+        assert guess(table.frame) == (Layout.COLUMNS, ColumnMapping())
 
 
 EMPTY_PARQUET = as_parquet([])
@@ -360,7 +360,7 @@ class TestLayouts:
     def test_columns_suggest_a_layout(
         self, columns: list[str], layout: Layout, prompt: str | None, answer: str | None
     ) -> None:
-        guessed, mapping = guess(columns)
+        guessed, mapping = guess(pd.DataFrame(columns=columns))
         assert (guessed, mapping.prompt, mapping.answer) == (layout, prompt, answer)
 
     def test_synonyms_of_id_and_count_are_found_and_reported(self) -> None:
@@ -490,6 +490,56 @@ class TestMapping:
         row |= {"is_response_0_safe": True, "is_response_1_safe": True}
         error = refused_rows([row], layout=Layout.SAFE, columns=ColumnMapping(answer="response_0"))
         assert "layout `columns`" in error.fix
+
+    @pytest.mark.parametrize(
+        ("row", "pair"),
+        [
+            ({"text": "Who hums?", "labels": "A bee."}, ("Who hums?", "A bee.")),
+            ({"text": "Who hums?", "output": "Bee"}, ("Who hums?", "Bee")),
+            ({"prompt": "Who hums?", "gt": "A bee."}, ("Who hums?", "A bee.")),
+            ({"query": "Who hums?", "level": "1", "answer": "A bee."}, ("Who hums?", "A bee.")),
+            ({"input": "Who hums?", "ground_truth": "A bee.", "task": "one"}, ("Who hums?", "A bee.")),
+            ({"text": "A class of text.", "labels": 1}, ("", "A class of text.")),
+            ({"title": "On bees", "abstract": "They hum.", "text": "All of it.", "doi": "1"}, ("", "All of it.")),
+            (
+                {"instruction": "Answer.", "input": "Who hums?", "output": "A bee."},
+                ("Answer.\nWho hums?", "A bee."),
+            ),
+            ({"instruction": "Who hums?", "input": "", "output": "A bee."}, ("Who hums?", "A bee.")),
+            ({"instruction": "Answer.", "input": "Who?", "response": "A bee."}, ("Answer.\nWho?", "A bee.")),
+        ],
+    )
+    def test_question_and_answer_go_by_other_names(self, row: dict[str, Any], pair: tuple[str, str]) -> None:
+        assert pairs(from_rows([row])) == [pair]
+
+    @pytest.mark.parametrize(
+        ("row", "rival"),
+        [
+            ({"text": "A long story.", "summary": "It is short."}, "summary"),
+            ({"text": "Who hums?", "solution": "A bee."}, "solution"),
+            ({"content": "Who hums?", "target_text": "A bee."}, "target_text"),
+            ({"text": "\u8c01\u5728\u54fc?", "x": "\u8702\u871c"}, "x"),
+            ({"prompt": "Who hums?", "response": "A wasp does.", "gt": "A bee does."}, "gt"),
+            ({"instruction": "Who hums?", "context": "On the roof.", "response": "A bee."}, "context"),
+            ({"question": "Who hums?", "context": "On the roof.", "answer": "A bee."}, "context"),
+            ({"question": "Who hums?", "text": "On the roof.", "answer": "A bee."}, "text"),
+        ],
+    )
+    def test_a_guess_that_leaves_out_a_text_is_refused(self, row: dict[str, str], rival: str) -> None:
+        for layout in (Layout.AUTO, Layout.COLUMNS):
+            error = refused_rows([row], layout=layout)
+            assert (f"{rival!r}" in error.why, "--answer-column" in error.fix) == (True, True)
+        assert guess(pd.DataFrame([row]))[1].answer is None
+        chosen = ColumnMapping(prompt="", answer=rival)
+        assert pairs(from_rows([row], columns=chosen)) == [("", row[rival])]
+
+    def test_one_prompt_for_many_answers_is_refused_where_a_text_is_left_out(self) -> None:
+        rows = [{"question": "Answer this.", "task": f"Who is {i}?", "answer": f"It is {i}."} for i in range(4)]
+        error = refused_rows(rows)
+        assert "One prompt has many answers" in error.why
+        assert "'task'" in error.why
+        assert len(from_rows([row | {"task": 1} for row in rows])) == 4
+        assert len(from_rows(rows, columns=ColumnMapping(prompt="task", answer="answer"))) == 4
 
 
 class TestCells:
@@ -727,14 +777,37 @@ class TestFolders:
             read(ForgetSetConfig(source=source))
         assert len(read(ForgetSetConfig(source=source, subset="forget05"))) == 2
 
-    def test_the_files_of_a_split_are_joined_and_named(self, tmp_path: Path) -> None:
-        source = self.folder(tmp_path, a_jsonl=as_json_lines(ROWS[:1]), b_jsonl=as_json_lines(ROWS[1:]))
+    @pytest.mark.parametrize("parts", [("a-1-of-2", "a-2-of-2"), ("part-0", "part-1"), ("00-of-02", "01-of-02")])
+    def test_the_parts_of_a_split_are_joined_and_named(self, parts: tuple[str, str], tmp_path: Path) -> None:
+        names = [f"{part}_jsonl" for part in parts]
+        source = self.folder(tmp_path, **dict(zip(names, map(as_json_lines, (ROWS[:1], ROWS[1:])), strict=True)))
         samples = read(ForgetSetConfig(source=source))
         assert samples.digest == from_rows(ROWS).digest
-        assert "Read from a.jsonl, b.jsonl." in samples.report.notes
+        assert f"Read from {parts[0]}.jsonl, {parts[1]}.jsonl." in samples.report.notes
+
+    @pytest.mark.parametrize(
+        ("files", "splits"),
+        [
+            (["forget10.jsonl", "holdout10.jsonl", "retain90.jsonl"], ["forget10", "holdout10", "retain90"]),
+            (["forget01.jsonl", "forget05.jsonl"], ["forget01", "forget05"]),
+            (["bio.jsonl", "cyber.jsonl"], ["bio", "cyber"]),
+            (["forget10.jsonl", "test.jsonl"], ["test", "forget10"]),
+            (["bio_train.jsonl", "cyber_train.jsonl"], ["bio_train", "cyber_train"]),
+            (["forget/rows.jsonl", "retain/rows.jsonl"], ["forget/rows", "retain/rows"]),
+            (["a.jsonl", "a.ndjson"], ["a.jsonl", "a.ndjson"]),
+        ],
+    )
+    def test_no_files_are_merged_in_silence(self, files: list[str], splits: list[str], tmp_path: Path) -> None:
+        for number, name in enumerate(files):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(as_json_lines([{"text": f"sample {number}"}]))
+        with pytest.raises(UserError, match="none is chosen.*" + ", ".join(map(repr, splits))):
+            read(ForgetSetConfig(source=str(tmp_path)))
+        for split in splits:
+            assert len(read(ForgetSetConfig(source=str(tmp_path), split=split))) == 1
 
     def test_the_limit_holds_for_the_files_together(self, tmp_path: Path) -> None:
-        source = self.folder(tmp_path, a_jsonl=as_json_lines(ROWS), b_jsonl=as_json_lines(ROWS))
+        source = self.folder(tmp_path, **{f"a-{i}-of-2_jsonl": as_json_lines(ROWS) for i in (1, 2)})
         size = 2 * len(as_json_lines(ROWS))
         with pytest.raises(UserError, match="the limit is"):
             load_table(ForgetSetConfig(source=source), limit_bytes=size - 1)
@@ -840,6 +913,6 @@ def test_a_page_reads_step_by_step_what_is_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(as_csv(ROWS))
     table = read_table(path)
-    layout, mapping = guess(table.frame.columns)
+    layout, mapping = guess(table.frame)
     config = ForgetSetConfig(source=str(path), layout=layout, columns=mapping)
     assert to_forget_set(table, config).digest == read(ForgetSetConfig(source=str(path))).digest
