@@ -267,13 +267,17 @@ class Bare(Trainer):
         num_items_in_batch: Tensor | int | None = None,  # noqa: ARG002
     ) -> Tensor:
         """Return the loss of one step."""
-        forget = TextBatch(inputs["forget_ids"], inputs["forget_mask"])
+        forget = _texts(inputs["forget_ids"], inputs["forget_mask"])
         term = ForgetBatch(answers(model, forget).log_probs, forget.mask, inputs["reference_nll"])
         loss = self._term(term, **self._parameters)
         if "retain_ids" in inputs:
-            retain = TextBatch(inputs["retain_ids"], inputs["retain_mask"])
+            retain = _texts(inputs["retain_ids"], inputs["retain_mask"])
             loss = loss + self._weight * nll_loss(answers(model, retain).log_probs, retain.mask, "tokens")
         return loss
+
+
+def _texts(ids: Tensor, mask: Tensor) -> TextBatch:
+    return TextBatch(ids, mask, torch.full((len(ids),), ids.shape[1]))
 
 
 class Ticking(TrainerCallback):

@@ -259,7 +259,7 @@ def _pieces(text: str, tokens: list[int], spans: list[tuple[int, int]], tokenize
     return tuple(pieces)
 
 
-def length_buckets(lengths: IntArray, batch_tokens: int) -> list[IntArray]:
+def length_buckets(lengths: IntArray, batch_tokens: int, switch: float = np.inf) -> list[IntArray]:
     """Split samples into batches of similar length, longest first.
 
     Longest first, so that a batch that does not fit into memory is met at once and not at the end.
@@ -267,16 +267,19 @@ def length_buckets(lengths: IntArray, batch_tokens: int) -> list[IntArray]:
     Args:
         lengths: Tokens per sample, shape (N,).
         batch_tokens: Most padded tokens in a batch; a sample longer than that is a batch of its own.
+        switch: Samples longer than this share no batch with others, see `rope_switch`.
 
     Returns:
         Index arrays that together hold each of 0..N−1 once.
     """
     order = np.argsort(-lengths, kind="stable")
-    batches, begin = [], 0
-    while begin < len(order):
-        size = max(1, batch_tokens // int(lengths[order[begin]]))
-        batches.append(order[begin : begin + size])
-        begin += size
+    batches = []
+    for side in (order[lengths[order] > switch], order[lengths[order] <= switch]):
+        begin = 0
+        while begin < len(side):
+            size = max(1, batch_tokens // int(lengths[side[begin]]))
+            batches.append(side[begin : begin + size])
+            begin += size
     return batches
 
 

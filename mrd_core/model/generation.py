@@ -6,20 +6,28 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from jinja2 import TemplateError
+from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask, special_ids
+from mrd_core.model.lengths import context_of
+from mrd_core.model.perturbation import streamed
 from mrd_core.model.reader import Reader, evaluating, within_memory
 
 # Stands where nothing is looked at, so any id does.
 PADDING = 0
 # An answer of the model's own may be this much longer than the true one [tokens], and is never cut below LEAST.
 SPARE, LEAST = 32, 64
+# Logits of a text alone and in a batch may differ by so much of the largest; rounding is a hundred times smaller.
+PADDING_TOLERANCE = 1e-4
+# Of each model that was looked at, whether it masks padding.
+_MASKING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def write(
     Raises:
         UserError: Out of memory with a single generation in the batch.
     """
-    context = _context(reader.network)
+    context = context_of(reader.network.config)
     prefixes = [
         None if prompt is None else Prefix(prompt, int(min(budget, context - len(prompt))))
         for prompt, budget in zip(prompts, budgets, strict=True)
@@ -117,7 +125,8 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
 
     def in_batches(batch_tokens: int) -> list[list[int]]:
         written: list[list[int]] = [[] for _ in prefixes]
-        for batch in _alike(prefixes, batch_tokens, _context(generator)):
+        most = batch_tokens if not prefixes or masks_padding(generator, reader.device) else 1
+        for batch in _alike(prefixes, most, context_of(generator.config), reader.switch):
             reader.before_batch()
             texts = _generate(generator, [prefixes[i] for i in batch], reader)
             for i, text in zip(batch, texts, strict=True):
@@ -128,22 +137,52 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
         return within_memory(in_batches, reader.generation_tokens)
 
 
-def _context(network: Any) -> float:
-    """Return the longest text that a network takes [tokens]; infinite where it does not say."""
-    return getattr(network.config, "max_position_embeddings", None) or np.inf
+def masks_padding(generator: Any, device: torch.device) -> bool:
+    """Tell whether a text goes on alike alone and padded in a batch: recurrent models may read the padding.
+
+    It is looked at once for every model, in fp32 or finer, by what follows on two prompts of any tokens.
+    """
+    if generator not in _MASKING:
+        dtype = torch.promote_types(next(generator.parameters()).dtype, torch.float32)
+        words = generator.get_input_embeddings().weight.shape[0]
+        prompts = [torch.arange(1, 1 + length, device=device) % words for length in (4, 12)]
+        with streamed(generator, lambda _name, weight: weight.to(dtype)):
+            together = _logits(generator, prompts)
+            alone = torch.cat([_logits(generator, [prompt]) for prompt in prompts], dim=1)
+        difference = (together - alone).abs().max() / alone.abs().max()
+        _MASKING[generator] = bool(difference <= PADDING_TOLERANCE)
+    return _MASKING[generator]
 
 
-def _alike(prefixes: Sequence[Prefix], batch_tokens: int, context: float) -> list[list[int]]:
-    """Split generations into batches of similar budget, longest first, none wider than the context."""
+def _logits(generator: Any, prompts: list[Tensor]) -> Tensor:
+    """Return the logits after each of B prompts and after the token that is written then, shape (2, B, V)."""
+    ids = nn.utils.rnn.pad_sequence(prompts, batch_first=True, padding_value=PADDING, padding_side="left")
+    mask = nn.utils.rnn.pad_sequence(
+        [torch.ones_like(prompt) for prompt in prompts], batch_first=True, padding_side="left"
+    )
+    settings = GenerationConfig(  # type: ignore[no-untyped-call]
+        max_new_tokens=2, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=PADDING
+    )
+    return torch.stack(generator.generate(ids, attention_mask=mask, generation_config=settings).logits)
+
+
+def _alike(prefixes: Sequence[Prefix], batch_tokens: int, context: float, switch: float) -> list[list[int]]:
+    """Split generations into batches of similar budget, longest first.
+
+    None is wider than the context, and none holds texts on both sides of `rope_switch`, at their begin or end.
+    """
     batches: list[list[int]] = []
     width = budget = 0
-    for i in sorted(range(len(prefixes)), key=lambda i: (-prefixes[i].budget, -len(prefixes[i].tokens))):
+    side = (False, False)
+    sides = [(len(prefix.tokens) > switch, len(prefix.tokens) + prefix.budget > switch) for prefix in prefixes]
+    for i in sorted(range(len(prefixes)), key=lambda i: (sides[i], -prefixes[i].budget, -len(prefixes[i].tokens))):
         size = len(prefixes[i].tokens)
         widened = max(width, size)
         total = widened + budget
-        if not batches or total > context or total * (len(batches[-1]) + 1) > batch_tokens:
+        is_apart = not batches or sides[i] != side
+        if is_apart or total > context or total * (len(batches[-1]) + 1) > batch_tokens:
             batches.append([])
-            widened, budget = size, prefixes[i].budget
+            widened, budget, side = size, prefixes[i].budget, sides[i]
         batches[-1].append(i)
         width = widened
     return batches

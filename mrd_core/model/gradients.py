@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets, padded, padding_mask
+from mrd_core.model.head import LanguageHead
 from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
 
 # Gradients that may exist at once [bytes].
@@ -55,14 +56,15 @@ class AnswerNLL(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.body = network.get_decoder()
+        self._head = LanguageHead(network)
+        self.body = self._head.body
         # The module and not its weight, which would pass over an adapter on the head.
-        self.head = network.get_output_embeddings()
+        self.head = self._head.output
 
     def forward(self, ids: Tensor, columns: Tensor, inside: Tensor) -> Tensor:
         """Return a scalar for ids (L,), columns (A,) and inside (A,), as in `AnswerBatch`."""
         hidden = self.body(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state[0]
-        logits = self.head(hidden[columns.to(hidden.device)])
+        logits = self._head(hidden[columns.to(hidden.device)])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         # As in `target_log_probs`, without writing over what the gradient needs: that of a plain log-softmax, p −
         # 1 for the target, cancels where the model is certain.
@@ -96,7 +98,7 @@ def gradient_norms(
     gradients = _Gradients(reader, announce)
 
     def measure_all(most: int) -> None:
-        for bucket in length_buckets(lengths, most):
+        for bucket in length_buckets(lengths, most, reader.switch):
             reader.before_batch()
             chosen = answered[bucket]
             norms[chosen] = gradients.norms([encoded.samples[i] for i in chosen])

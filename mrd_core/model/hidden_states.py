@@ -57,9 +57,12 @@ class HiddenStates:
         self._scored = arguments[1:]
 
     def _note_means(self, _body: Any, _arguments: Any, output: Any) -> None:
-        assert self._scored is not None  # the body is only reached through the scorer
+        if self._scored is None:
+            # The head asks for the body once more, and is given the states that are noted already.
+            return
         hidden: Tensor = output.last_hidden_state
         rows, columns = (index.to(hidden.device) for index in self._scored)
+        self._scored = None
         sums = hidden.new_zeros(len(hidden), hidden.shape[-1]).index_add_(0, rows, hidden[rows, columns])
         counts = torch.bincount(rows, minlength=len(hidden)).clamp(min=1).unsqueeze(1)
         self._means.append((sums / counts).float().cpu())

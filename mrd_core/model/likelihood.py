@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mrd_core.arrays import FloatArray
-from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, IntArray
+from mrd_core.model.head import LanguageHead
 from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, make_batches, within_memory
 
 
@@ -43,26 +43,32 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class LogProbHead(nn.Module):
-    """The model's output head, from hidden states straight to log-probabilities of the targets."""
+    """A model's way from hidden states straight to log-probabilities of the targets."""
 
     weight: nn.Parameter
     bias: nn.Parameter | None
 
-    def __init__(self, output_embeddings: Any) -> None:
+    def __init__(self, head: LanguageHead) -> None:
         super().__init__()
+        self._head = head
         # The same Parameter objects as the model's: perturbing one perturbs the other, tied or not.
-        self.weight = output_embeddings.weight
-        self.bias = getattr(output_embeddings, "bias", None)
+        output: Any = head.output
+        self.weight = output.weight
+        self.bias = getattr(output, "bias", None)
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return log p(target | hidden) [nats], shape (M,), for hidden (M, d) and targets (M,)."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         weight = self.weight.to(dtype)
         bias = None if self.bias is None else self.bias.to(dtype)
+
+        def linear(states: Tensor) -> Tensor:
+            return nn.functional.linear(states.to(dtype), weight, bias)
+
         rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // weight.shape[0])
         return torch.cat(
             [
-                target_log_probs(nn.functional.linear(part.to(dtype), weight, bias), wanted)
+                target_log_probs(self._head(part, linear).to(dtype), wanted)
                 for part, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
             ]
         )
@@ -72,14 +78,19 @@ class Scorer(nn.Module):
     """A causal language model, seen as a function from token ids to log-probabilities of chosen positions.
 
     Padding is on the right and there is no attention mask: in a causal model nothing before the padding sees
-    it, and padded positions are dropped before the head. `check_against_masked_run` holds that against the
-    model's own pass.
+    it, and padded positions are dropped before the head. `require_own_log_probs` holds that against the model's
+    own pass.
     """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.body = model.get_decoder()
-        self.head = LogProbHead(model.get_output_embeddings())
+        head = LanguageHead(model)
+        self.body = head.body
+        self.head = LogProbHead(head)
+        # What lies between the two answers, too.
+        self.between = nn.ModuleList(
+            child for child in model.children() if child is not head.output and not _holds(child, head.body)
+        )
 
     def forward(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """Return log p(ids[row, column + 1] | ids[row, :column + 1]) for each (row, column).
@@ -98,6 +109,10 @@ class Scorer(nn.Module):
         return log_probs
 
 
+def _holds(module: nn.Module, inner: nn.Module) -> bool:
+    return any(part is inner for part in module.modules())
+
+
 class Passes:
     """Runs whole passes over a forget set, in batches that are halved for good when memory runs out.
 
@@ -113,7 +128,7 @@ class Passes:
         self.reader = reader
         self.encoded = encoded
         self._on_halved = on_halved
-        self.batches = make_batches(encoded, reader.batch_tokens, reader.device)
+        self.batches = make_batches(encoded, reader.batch_tokens, reader.device, reader.switch)
 
     @property
     def scorer(self) -> nn.Module:
@@ -154,7 +169,7 @@ class Passes:
     def _pass(self, batch_tokens: int) -> FloatArray:
         if batch_tokens < self.batch_tokens:
             self.reader = replace(self.reader, batch_tokens=batch_tokens)
-            self.batches = make_batches(self.encoded, batch_tokens, self.reader.device)
+            self.batches = make_batches(self.encoded, batch_tokens, self.reader.device, self.reader.switch)
         flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
         # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
         results: list[tuple[IntArray, Tensor]] = []
@@ -186,38 +201,7 @@ class KeepDouble(TorchFunctionMode):
                 args = tuple(torch.float64 if arg is torch.float32 else arg for arg in args)
             if kwargs.get("dtype") is torch.float32:
                 kwargs = kwargs | {"dtype": torch.float64}
+        if func is torch.full and isinstance(args[1], float) and abs(args[1]) > torch.finfo(torch.float32).max:
+            # The least number of an fp64 tensor, to be put into it.
+            kwargs = {"dtype": torch.float64} | kwargs
         return func(*args, **kwargs)
-
-
-@torch.no_grad()
-def check_against_masked_run(model: Any, scorer: Scorer, encoded: Encoded, device: torch.device) -> None:
-    """Hold the scorer against the model's own masked forward pass, on the longest sample and its first half.
-
-    The half is padded to the whole, so that even a single sample shows whether padding is seen.
-
-    Raises:
-        UserError: They differ: the model is not causal, or post-processes its logits in a way of its own.
-    """
-    longest = encoded.samples[int(encoded.lengths.argmax())].tokens
-    if len(longest) < 2:
-        return
-    half = (len(longest) + 1) // 2
-    # The padding differs from the text it stands for: a model that looks ahead cannot miss it.
-    ids = torch.from_numpy(np.stack([longest, np.where(np.arange(len(longest)) < half, longest, 0)])).to(device)
-    mask = torch.ones_like(ids)
-    mask[1, half:] = 0
-    rows, columns = mask[:, 1:].nonzero(as_tuple=True)
-    log_probs = scorer(ids, rows, columns).double()
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    masked = logits[rows.to(logits.device), columns.to(logits.device)].double().log_softmax(-1).to(device)
-    masked = masked.gather(1, ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
-    # Single bf16 logits beyond 16 are rounded by up to 0.06; their mean is not.
-    tolerance = 0.1 if next(scorer.parameters()).dtype == torch.bfloat16 else 1e-3
-    difference = float((log_probs.to(device) - masked).abs().mean())
-    if not difference <= tolerance:
-        raise UserError(
-            f"The model {type(model).__name__}",
-            f"gives log-probabilities that differ by {difference:.2g} nats between the unmasked and the masked "
-            "pass, so it is not a plain causal language model.",
-            "Choose a decoder-only model whose output is its head applied to the last hidden state.",
-        )

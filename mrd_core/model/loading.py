@@ -6,9 +6,11 @@ Weights are read from safetensors only and no code that comes with a model is ru
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,8 @@ from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.folders import brief, folder_of
 from mrd_core.model.generation import end_tokens
+from mrd_core.model.lengths import context_of, rope_switch
+from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.reader import BATCH_TOKENS, Reader
 from mrd_core.model.weights import parameter_count
 from mrd_core.settings.configuration import Choice
@@ -63,7 +67,8 @@ class LoadedModel:
     ) -> Reader:
         """Return the model as it is read, see `Reader`; batches are as large as is usual for the device."""
         most = BATCH_TOKENS[self.device.type] if batch_tokens == "auto" else batch_tokens
-        return Reader(self.network, self.device, most, before_batch, end_tokens(self.tokenizer, self.network))
+        end_ids, switch = end_tokens(self.tokenizer, self.network), rope_switch(self.network.config)
+        return Reader(self.network, self.device, most, before_batch, end_ids, switch)
 
 
 def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
@@ -80,6 +85,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     folder = folder_of(config.source)
     settings = read_part(AutoConfig, folder, config.source)
     _require_causal(settings, config.source)
+    _require_plain_weights(settings, config.source)
     require_safetensors(folder, config.source)
     device, device_choice = choose_device(config.device)
     stored = getattr(settings, "dtype", None) or torch.float32
@@ -88,17 +94,21 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
         chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
     device_map = placement(device, weight_bytes(folder, chosen), chosen)
     network = read_network(AutoModelForCausalLM, folder, config.source, chosen, device_map or device)
+    settle(network)
     if config.adapter:
         network = _merge_adapter(network, config.adapter)
     network.eval().requires_grad_(False)
     if chosen is torch.bfloat16:
         keep_norms_fine(network)
+    where = next(network.parameters()).device
+    require_own_log_probs(network, where)
+    context = context_of(network.config)
     return LoadedModel(
         network=network,
         tokenizer=read_part(AutoTokenizer, folder, config.source),
-        device=next(network.parameters()).device,
+        device=where,
         dtype=chosen,
-        context=getattr(network.config, "max_position_embeddings", None) or DEFAULT_CONTEXT,
+        context=int(context) if isfinite(context) else DEFAULT_CONTEXT,
         choices={"device": device_choice, "dtype": dtype_choice},
     )
 
@@ -162,6 +172,18 @@ def _require_causal(settings: Any, source: str) -> None:
             f"is a {architectures[0] if architectures else settings.model_type}, not a decoder-only language "
             "model: it has no p(token | tokens before).",
             "Choose a model whose config.json names a …ForCausalLM architecture.",
+        )
+
+
+def _require_plain_weights(settings: Any, source: str) -> None:
+    quantised = getattr(settings, "quantization_config", None)
+    if quantised:
+        method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised.quant_method
+        raise UserError(
+            f"The model '{source}'",
+            f"is quantised ({method}, as its config.json says): noise on quantised weights is rounded away, so "
+            "there is no score of them.",
+            "Give the model before it was quantised.",
         )
 
 
@@ -283,14 +305,25 @@ def _lora_names(names: Iterable[str]) -> set[str]:
     return {name for name in names if "lora_A" in name or "lora_B" in name}
 
 
-def switch_dropout_off(network: Any) -> None:
+def switch_chance_off(network: Any) -> None:
     """Keep training passes free of chance: they also tell who is forgotten, and are held against a reference."""
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        # Families call them attention_dropout, attn_dropout_p, layerdrop, ...
-        for name in [name for name, value in vars(module).items() if "drop" in name and isinstance(value, float)]:
-            setattr(module, name, 0.0)
+        # Families call them attention_dropout, attn_dropout_p, layerdrop, router_jitter_noise, ...
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and re.search("drop|jitter", name):
+                setattr(module, name, 0.0)
+
+
+def settle(network: Any) -> None:
+    """Let a model compute in every precision and leave its weights alone, which changes no answer."""
+    # Of several ways to compute experts this one knows every precision.
+    if hasattr(network, "set_experts_implementation"):
+        network.set_experts_implementation("eager")
+    # RWKV divides the weights of deep layers in place, to stay within fp16.
+    if hasattr(network.config, "rescale_every"):
+        network.config.rescale_every = 0
 
 
 def keep_norms_fine(network: nn.Module) -> None:
@@ -298,15 +331,27 @@ def keep_norms_fine(network: nn.Module) -> None:
 
     They are near 1, where bf16 numbers are 2⁻⁸ apart: noise of any usual σ would be rounded away.
     """
+    matrices: dict[nn.Module, nn.Parameter] = {}
+    for layers in network.modules():
+        for layer in layers.children() if isinstance(layers, nn.ModuleList) else ():
+            matrix = next((parameter for parameter in layer.parameters() if parameter.dim() > 1), None)
+            if matrix is not None:
+                matrices |= dict.fromkeys(layer.modules(), matrix)
     for layer in network.modules():
         own = list(layer.parameters(recurse=False))
         # An attention layer may have a 1-D weight of its own (sinks) beside the matrices of its parts.
         if own and not any(layer.children()) and all(parameter.dim() == 1 for parameter in own):
             layer.float()
-            _cast_around(layer)
+            _cast_around(layer, matrices.get(layer))
 
 
-def _cast_around(layer: nn.Module) -> None:
+def _cast_around(layer: nn.Module, matrix: nn.Parameter | None) -> None:
+    """Let a layer in fp32 take and give the precision around it.
+
+    Args:
+        layer: A normalisation.
+        matrix: One of the decoder layer that it is a part of; None behind the last.
+    """
     arrived: list[torch.dtype] = []
 
     def before(_layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -314,7 +359,8 @@ def _cast_around(layer: nn.Module) -> None:
         return (args[0].float(), *args[1:])
 
     def after(_layer: nn.Module, _args: object, output: torch.Tensor) -> torch.Tensor:
-        return output.to(arrived[0])
+        # Some families bring what they normalise into the precision of the norm's weights, whatever follows.
+        return output.to(arrived[0] if matrix is None else matrix.dtype)
 
     layer.register_forward_pre_hook(before)
     layer.register_forward_hook(after)

@@ -91,37 +91,70 @@ def copied(module: nn.Module, transform: Transform) -> Iterator[None]:
 
 @contextmanager
 def streamed(module: nn.Module, transform: Transform) -> Iterator[None]:
-    """Replace a layer's parameters by `transform(name, parameter)` only while it runs; costs one layer."""
+    """Replace a layer's parameters by `transform(name, parameter)` only while it runs; costs one layer.
+
+    A weight that is read while its layer does not run is NaN: no pass goes on with weights that were passed over.
+    """
     # named_parameters lists a tied weight once, so both of its layers see the same name, and the same noise.
     names = {parameter: name for name, parameter in module.named_parameters()}
+    originals = {parameter: parameter.data for parameter in names}
+    unread = {parameter: _unread(name, parameter.data, transform) for parameter, name in names.items()}
     handles: list[RemovableHandle] = []
-    for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if own:
-            handles += _stream_layer(layer, [(names[parameter], parameter) for parameter in own], transform)
+
+    def replace(layer: nn.Module, parameters: list[nn.Parameter]) -> None:
+        running: list[list[nn.Parameter]] = []
+
+        def before(*_args: object) -> None:
+            # One that a layer around this one has replaced already stays as it is.
+            running.append([parameter for parameter in parameters if parameter in waiting])
+            waiting.difference_update(running[-1])
+            for parameter in running[-1]:
+                parameter.data = transform(names[parameter], originals[parameter])
+
+        def after(*_args: object) -> None:
+            for parameter in running.pop():
+                parameter.data = unread[parameter]
+                waiting.add(parameter)
+
+        handles.append(layer.register_forward_pre_hook(before))
+        # always_call: the weights go even when the layer runs out of memory.
+        handles.append(layer.register_forward_hook(after, always_call=True))
+
+    waiting = set(names)
+    for layer, parameters in _layers(module):
+        replace(layer, parameters)
     try:
+        for parameter in names:
+            parameter.data = unread[parameter]
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _stream_layer(
-    layer: nn.Module, own: list[tuple[str, nn.Parameter]], transform: Transform
-) -> list[RemovableHandle]:
-    originals: list[Tensor] = []
-
-    def before(*_args: object) -> None:
-        originals[:] = [parameter.data for _name, parameter in own]
-        for own_name, parameter in own:
-            parameter.data = transform(own_name, parameter.data)
-
-    def after(*_args: object) -> None:
-        for (_name, parameter), original in zip(own, originals, strict=True):
+        for parameter, original in originals.items():
             parameter.data = original
 
-    # always_call: the weights come back even when the layer runs out of memory.
-    return [layer.register_forward_pre_hook(before), layer.register_forward_hook(after, always_call=True)]
+
+def _unread(name: str, weight: Tensor, transform: Transform) -> Tensor:
+    """Return NaN in the shape of a weight, in the precision that it will have, in no memory."""
+    dtype = transform(name, weight.new_empty(0)).dtype
+    return weight.new_full((), torch.nan, dtype=dtype).expand(weight.shape)
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
+    """Yield what is called with the parameters that it may read, layers of a list as a whole.
+
+    What is within a layer may read weights of its neighbours: mixers of state-space models call no convolution but
+    read its weight.
+    """
+    own = list(module.parameters(recurse=False))
+    if own:
+        yield module, own
+    for child in module.children():
+        is_whole = isinstance(module, nn.ModuleList) and not isinstance(child, nn.ModuleList | nn.ModuleDict)
+        if is_whole:
+            yield child, list(child.parameters())
+        else:
+            yield from _layers(child)
 
 
 def checksum(module: nn.Module) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.func import functional_call
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
+from mrd_core.model.head import LanguageHead, answering
 
 # Padded tokens in a batch where nobody says how many, by the type of the device.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -45,6 +47,7 @@ class Reader:
         batch_tokens: Most padded tokens in a batch; halved while memory runs out.
         before_batch: Called before each batch; raises to stop (cancellation).
         end_ids: Tokens that end what the model writes.
+        switch: Texts longer than this share no batch with others, see `rope_switch`.
     """
 
     network: Any
@@ -52,6 +55,7 @@ class Reader:
     batch_tokens: int
     before_batch: Callable[[], None] = lambda: None
     end_ids: Collection[int] = ()
+    switch: float = inf
 
     @property
     def generation_tokens(self) -> int:
@@ -77,32 +81,40 @@ class Reader:
             return within_memory(lambda most: self._pass(encoded, judge, most, fine_head), self.batch_tokens)
 
     def _pass(self, encoded: Encoded, judge: Judge, most: int, fine_head: bool) -> list[Any]:
-        output = self.network.get_output_embeddings()
-        head = _in_fp32(output) if fine_head else output
-        rows = max(1, CHUNK_ELEMENTS[self.device.type] // output.weight.shape[0])
+        head = LanguageHead(self.network)
+        linear = _in_fp32(head) if fine_head else None
+        words = head.output.weight.shape[0]
+        rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
         # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
         places, results = [], []
-        for batch in make_batches(encoded, most, self.device):
+        for batch in make_batches(encoded, most, self.device, self.switch):
             self.before_batch()
             inside = np.flatnonzero(encoded.answer[batch.flat])
             places.append(batch.flat[inside])
-            hidden, targets = batch.predictions(self.network.get_decoder(), torch.from_numpy(inside))
+            hidden, targets = batch.predictions(head.body, torch.from_numpy(inside))
             chunks = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
-            parts = [judge(head(some), wanted) for some, wanted in chunks]
+            parts = [judge(head(some, linear), wanted) for some, wanted in chunks]
             results.append([torch.cat(part) for part in zip(*parts, strict=True)])
         if not places:
-            nothing = output.weight.new_empty((0, output.weight.shape[0]), dtype=torch.float32)
+            nothing = head.output.weight.new_empty((0, words), dtype=torch.float32)
             return [part.cpu().numpy() for part in judge(nothing, nothing.new_empty(0, dtype=torch.int64))]
         order = np.argsort(np.concatenate(places))
         return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
 
 
-def _in_fp32(head: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return the head from hidden states (M, d) to logits (M, V), in fp32 or finer."""
-    weight: Any = head.weight
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    weights = {name: parameter.to(dtype) for name, parameter in head.named_parameters()}
-    return lambda hidden: functional_call(head, weights, (hidden.to(dtype),))
+def _in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:
+    """Return the output embeddings, from (…, d) to (…, V), in fp32 or finer."""
+    output: Any = head.output
+    dtype = torch.promote_types(output.weight.dtype, torch.float32)
+    weights = {name: parameter.to(dtype) for name, parameter in output.named_parameters()}
+    own = output.forward
+
+    def linear(hidden: Tensor) -> Tensor:
+        with answering(output, own):
+            logits: Tensor = functional_call(output, weights, (hidden.to(dtype),))
+        return logits
+
+    return linear
 
 
 @dataclass(frozen=True)
@@ -144,11 +156,11 @@ class Batch:
         return hidden[rows.to(hidden.device), columns.to(hidden.device)], targets
 
 
-def make_batches(encoded: Encoded, batch_tokens: int, device: torch.device) -> list[Batch]:
-    """Put the samples into right-padded batches of similar length on `device`."""
+def make_batches(encoded: Encoded, batch_tokens: int, device: torch.device, switch: float = inf) -> list[Batch]:
+    """Put the samples into right-padded batches of similar length on `device`, see `length_buckets`."""
     return [
         Batch.of(encoded, indices, device)
-        for indices in length_buckets(encoded.lengths, batch_tokens)
+        for indices in length_buckets(encoded.lengths, batch_tokens, switch)
         if encoded.lengths[indices].max() > 1
     ]
 

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.head import LanguageHead
 from mrd_core.model.likelihood import KeepDouble
 from mrd_core.model.perturbation import Noise
 from mrd_core.scoring.mrd import LOG_PROB_FLOOR
@@ -115,15 +116,15 @@ class _AnswerLogProbs(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.body = network.get_decoder()
-        self.head = network.get_output_embeddings()
+        self._head = LanguageHead(network)
+        self.body, self.head = self._head.body, self._head.output
 
     def forward(self, ids: Tensor, columns: Tensor) -> Tensor:
         """Return log p(ids[column + 1] | ids[:column + 1]) for each column [nats], for ids of shape (L,)."""
         hidden = self.body(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state[0]
         # In fp64 the textbook form is off by some 1e-15, a billionth of what is kept: the detour of the fp32
         # passes, which writes over the logits, is not needed.
-        logits: Tensor = self.head(hidden[columns])
+        logits = self._head(hidden[columns])
         return logits.log_softmax(-1).gather(1, ids[columns + 1].unsqueeze(1)).squeeze(1)
 
 

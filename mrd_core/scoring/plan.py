@@ -12,7 +12,7 @@ from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import choose_template, encode
 from mrd_core.model.hidden_states import HiddenStates
-from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, check_against_masked_run
+from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.model.reader import Reader
@@ -126,13 +126,11 @@ def load_stage(
     dtype: torch.dtype | None = None,
     plan: Plan | None = None,
 ) -> Stage:
-    """Load the model, encode the forget set for it, and hold the scorer against the model's own pass."""
+    """Load the model and encode the forget set for it."""
     model = models.load(config.model, dtype)
     template = choose_template(model.tokenizer, plan.template if plan else config.model.template)
     encoded = encode(forget_set, model.tokenizer, model.context, template.value)
     scorer = Scorer(model.network)
-    with precision(model.dtype):
-        check_against_masked_run(model.network, scorer, encoded, model.device)
     most = plan.batch_tokens if plan else config.estimator.batch_tokens
     reader = model.reader(most, context.check_cancelled)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.loading import TRAINING_DTYPE, LoadedModel, load, switch_dropout_off
+from mrd_core.model.loading import TRAINING_DTYPE, LoadedModel, load, switch_chance_off
 
 
 def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
@@ -49,7 +49,7 @@ def load_trainable(
         config = config.model_copy(update={"dtype": TRAINING_DTYPE.value})
         own = {"dtype": TRAINING_DTYPE.stated}
     model = load(config)
-    switch_dropout_off(model.network)
+    switch_chance_off(model.network)
     reasons |= {name: choice.stated for name, choice in model.choices.items()} | own
     if not frozen:
         require_gradients(model.network, config.source)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.likelihood import Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
-from mrd_core.model.reader import Reader, evaluating
+from mrd_core.model.reader import evaluating
 from mrd_core.scoring.draws import Draws, variants
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.unlearning.feed import Rescored
@@ -29,7 +31,7 @@ def rescored(prepared: Prepared, samples: IntArray, column: str, sigma: float, p
     network = prepared.model.network
     with evaluating(network):
         scorer = Scorer(network)
-        passes = Passes(Reader(scorer, prepared.model.device, prepared.reader.batch_tokens), chosen)
+        passes = Passes(replace(prepared.reader, network=scorer), chosen)
         baseline = measure_baseline(passes, prepared.model.dtype)
         estimator = Estimator(
             passes, PerturbedModel(scorer, Noise(seed, sigma), streamed=False), baseline, "antithetic"

@@ -75,6 +75,7 @@ def summary_of(store: RunStore, run_id: str) -> dict[str, Any]:
     return run.summary
 
 
+@pytest.mark.long
 def test_a_comparison_is_launched_watched_left_stopped_and_resumed(
     browser: Browser, server: Server, store: RunStore, scored: Run
 ) -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mrd_core.model.encoding import Encoded
-from mrd_core.model.likelihood import Passes, Scorer, check_against_masked_run
+from mrd_core.model.likelihood import Passes, Scorer
+from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
 from mrd_core.model.reader import Reader
 from mrd_core.scoring.mrd import Estimator, measure_baseline
@@ -98,7 +99,7 @@ def test_copied_and_streamed_agree_bit_for_bit(gpu: torch.device) -> None:
 
 def test_bf16_refuses_the_papers_sigma(gpu: torch.device) -> None:
     network = llama().to(gpu, torch.bfloat16)
-    check_against_masked_run(network, Scorer(network), SAMPLES, gpu)
+    require_own_log_probs(network, gpu)
     passes = Passes(Reader(Scorer(network), gpu, 4096), SAMPLES)
     baseline = measure_baseline(passes, torch.bfloat16)
     gate = precision_gate(passes, baseline, run_pilot(passes, baseline, 0, torch.bfloat16), 1e-5)

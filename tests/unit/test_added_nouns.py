@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.support.added_nouns import copied_tree, help_in, said_in
 
 METHOD = '''
@@ -190,6 +192,7 @@ def with_files(folder: Path, files: Mapping[str, str]) -> Path:
     return tree
 
 
+@pytest.mark.slow
 def test_a_method_is_a_file(tmp_path: Path) -> None:
     tree = copied_tree(tmp_path / "tree")
     (tree / "mrd_core" / "unlearning" / "methods" / "dummy.py").write_text(METHOD, encoding="utf-8")
@@ -205,6 +208,7 @@ def test_a_method_is_a_file(tmp_path: Path) -> None:
     assert "dummy: strength=2.0" in " ".join(options.split())
 
 
+@pytest.mark.slow
 def test_an_experiment_is_three_files(tmp_path: Path) -> None:
     tree = with_files(
         tmp_path / "tree",
@@ -248,6 +252,7 @@ print(evidence_of(read_measurements(directory)).verdict)
     assert said_in(tree, "-c", judged, str(tmp_path / "run")) == "1 of 3 are long.\n"
 
 
+@pytest.mark.slow
 def test_a_suite_is_one_file(tmp_path: Path) -> None:
     tree = with_files(tmp_path / "tree", {"mrd_core/evaluation/suites/dummy.py": SUITE})
     assert "dummy" in help_in(tree, "evaluate")
@@ -261,6 +266,7 @@ print(config.title, suites()["dummy"].data, list(declared("dummy", [])))
     assert said_in(tree, "-c", form) == "Dummy suite on the demo model A dummy folder. []\n"
 
 
+@pytest.mark.slow
 def test_a_metric_is_one_file(tmp_path: Path) -> None:
     tree = with_files(tmp_path / "tree", {"mrd_core/evaluation/metrics/dummy.py": METRIC})
     chapter = said_in(tree, "-m", "mrd_core.evaluation.handbook")
@@ -276,6 +282,7 @@ print(single_answer_metrics(likelihoods, ["four"], [None], 40.0, of_text=False)[
     assert said_in(tree, "-c", value) == "4.0\n"
 
 
+@pytest.mark.slow
 def test_a_feature_is_one_file(tmp_path: Path) -> None:
     tree = with_files(tmp_path / "tree", {"analysis/features/dummy.py": FEATURE})
     program = "from analysis.features import features; print([each.name for each in features()])"

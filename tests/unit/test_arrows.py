@@ -316,6 +316,7 @@ def loaded(probe: str) -> dict[str, set[str]]:
     return {line.split()[0]: set(line.split()[1:]) for line in lines}
 
 
+@pytest.mark.slow
 def test_what_pages_import_loads_no_model_library_and_no_reader_of_texts() -> None:
     modules = loaded(TOGETHER)
     assert list(modules) == list(dict.fromkeys(FOR_PAGES))

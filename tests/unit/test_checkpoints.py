@@ -91,6 +91,7 @@ def end_of(run: Unlearned) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_either_kind_of_checkpoint_ends_on_the_same_bits(
     name: str, place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:

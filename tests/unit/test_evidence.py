@@ -144,6 +144,7 @@ def two_arms(tmp_path_factory: pytest.TempPathFactory, table: pd.DataFrame) -> V
     return shown
 
 
+@pytest.mark.slow
 def test_the_measure_that_updates_were_made_from_comes_first(two_arms: Validity) -> None:
     for arm in two_arms.arms:
         first = arm.league.table[arm.league.table["family"] != "combination"].iloc[0]
@@ -481,6 +482,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
+@pytest.mark.slow
 def test_json_has_an_object_for_each_directory(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: list[Path], tmp_path: Path
 ) -> None:
@@ -500,6 +502,7 @@ def test_json_has_an_object_for_each_directory(
     assert set(league["arm"]) == {"GA (AdamW)", "SimNPO (AdamW)", "All arms"}
 
 
+@pytest.mark.slow
 def test_without_json_the_verdict_is_printed_with_its_tables(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], finished: list[Path]
 ) -> None:

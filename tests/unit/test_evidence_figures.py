@@ -96,6 +96,7 @@ def marks(figure: go.Figure) -> list[Any]:
     return [trace for trace in figure.data if trace.hovertemplate]
 
 
+@pytest.mark.slow
 def test_figures_have_titles_and_leave_the_background_to_the_theme(shown: Shown) -> None:
     for figure in shown.figures():
         assert figure.layout.title.text

@@ -103,6 +103,7 @@ def test_signs_are_keyed_by_seed_sample_probe_and_name() -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.slow
 def test_the_sum_over_the_basis_is_the_trace_of_a_language_model(tied: bool) -> None:
     ratio = AnswerRatio(network(tie_word_embeddings=tied), sample(), tiny.CPU)
     trace = sum(hutchinson(ratio, ratio.parameters, basis(ratio.parameters)))
@@ -124,6 +125,7 @@ def test_the_mean_over_random_signs_is_the_trace_within_its_standard_error() -> 
     assert error < abs(trace) / 5
 
 
+@pytest.mark.slow
 def test_mrd_over_sigma_squared_is_minus_half_of_the_trace() -> None:
     model = network()
     ratio = AnswerRatio(model, sample(), tiny.CPU)

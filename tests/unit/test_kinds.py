@@ -80,6 +80,7 @@ def test_a_config_names_no_code(name: str, tmp_path: Path) -> None:
     assert {"characteristics", "theorem"} <= set(refused.value.fix.rstrip(".").replace(",", "").split())
 
 
+@pytest.mark.slow
 def test_the_table_imports_no_kind_before_it_is_asked_for() -> None:
     named = "[name for name in sys.modules if name.endswith(('kind', 'kinds'))]"
     code = f"import sys, mrd_core.runs.worker; print({named})"
@@ -156,6 +157,7 @@ def test_a_store_of_the_first_version_opens_with_what_its_runs_build_on(
     connection.close()
 
 
+@pytest.mark.slow
 def test_several_processes_bring_an_old_store_along_at_once(first_store: Path, settings: Settings) -> None:
     code = (
         "import sys; from mrd_core.runs import RunStore; from mrd_core.settings.installation import Settings;"

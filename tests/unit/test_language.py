@@ -31,6 +31,7 @@ def english() -> Detector:
         ("el", "Γεννήθηκε στην Αθήνα και έγραψε μυθιστορήματα."),
     ],
 )
+@pytest.mark.slow
 def test_another_language_is_noticed_and_named(english: Detector, language: str, text: str) -> None:
     assert english.foreign(text) == language
 

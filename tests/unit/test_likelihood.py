@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertLMHeadModel,
-    Gemma2Config,
-    Gemma2ForCausalLM,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
@@ -23,14 +21,15 @@ from transformers import (
 )
 
 from mrd_core.errors import UserError
+from mrd_core.model.head import LanguageHead
 from mrd_core.model.likelihood import (
     KeepDouble,
     LogProbHead,
     Passes,
     Scorer,
-    check_against_masked_run,
     target_log_probs,
 )
+from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.reader import CHUNK_ELEMENTS, is_out_of_memory, make_batches
 from mrd_core.scoring.mrd import measure_baseline
 from tests.support import tiny
@@ -74,80 +73,75 @@ def test_ordinary_tokens_agree_with_log_softmax() -> None:
 
 
 def test_the_head_is_fp32_or_finer_for_bf16_hidden_states() -> None:
-    layer = tiny.seeded(lambda: nn.Linear(16, 40).to(torch.bfloat16))
+    network = tiny.llama().to(torch.bfloat16)
+    layer = network.lm_head
     hidden = torch.randn(9, 16, generator=torch.Generator().manual_seed(3)).to(torch.bfloat16)
     targets = torch.arange(9)
     with torch.no_grad():
-        found = LogProbHead(layer)(hidden, targets)
-    expected = (hidden.double() @ layer.weight.double().T + layer.bias.double()).log_softmax(1)
+        found = LogProbHead(LanguageHead(network))(hidden, targets)
+    expected = (hidden.double() @ layer.weight.double().T).log_softmax(1)
     assert found.dtype is torch.float32
     torch.testing.assert_close(found.double(), expected[torch.arange(9), targets], rtol=1e-5, atol=0)
 
 
 def test_the_head_goes_through_its_rows_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = tiny.seeded(lambda: nn.Linear(16, 40).requires_grad_(False))
+    head = LogProbHead(LanguageHead(tiny.llama()))
     hidden, targets = torch.randn(9, 16), torch.arange(9)
-    whole = LogProbHead(layer)(hidden, targets)
+    whole = head(hidden, targets)
     monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 80)
-    torch.testing.assert_close(LogProbHead(layer)(hidden, targets), whole)
+    torch.testing.assert_close(head(hidden, targets), whole)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_are_the_models_own(family: str) -> None:
     network = tiny.seeded(FAMILIES[family]).eval().requires_grad_(False)
     samples = tiny.encoded(12, 3, 7, 1, 2)
-    check_against_masked_run(network, Scorer(network), samples, tiny.CPU)
+    require_own_log_probs(network, tiny.CPU)
     expected = [log_probs_of_one(network, s.tokens) for s in samples.samples if len(s.tokens) > 1]
     np.testing.assert_allclose(tiny.log_probs(network, samples), np.concatenate(expected), rtol=1e-4)
 
 
-def test_a_model_that_caps_its_logits_is_refused() -> None:
-    settings = tiny.settings(head_dim=8, final_logit_softcapping=3.0)
-    network = tiny.seeded(lambda: Gemma2ForCausalLM(Gemma2Config(**settings))).eval()
-    with pytest.raises(UserError, match=r"Gemma2ForCausalLM.*not a plain causal language model"):
-        check_against_masked_run(network, Scorer(network), tiny.encoded(12, 5), tiny.CPU)
-
-
 class LooksAhead(nn.Module):
-    """A language model without a causal mask: every token sees the mean of the whole text."""
+    """The body of a language model without a causal mask: every token sees the mean of the whole text."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        self.network = network
-        self.weight = network.lm_head.weight
+        self.body = body
 
-    def get_decoder(self) -> LooksAhead:
-        return self
-
-    def get_output_embeddings(self) -> nn.Module:
-        output: nn.Module = self.network.lm_head
-        return output
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool = False) -> Any:
-        output = self.network.model(input_ids=input_ids, use_cache=use_cache)
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **_how: Any) -> Any:
+        output = self.body(input_ids=input_ids, use_cache=False)
         seen = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         weights = (seen / seen.sum(1, keepdim=True)).unsqueeze(2)
         output.last_hidden_state = output.last_hidden_state + (output.last_hidden_state * weights).sum(1, True)
-        output.logits = self.network.lm_head(output.last_hidden_state)
         return output
 
 
-def test_a_model_that_looks_ahead_is_refused_even_with_one_sample() -> None:
-    network = LooksAhead(tiny.llama())
-    with pytest.raises(UserError, match="not a plain causal language model"):
-        check_against_masked_run(network, Scorer(network), tiny.encoded(8), tiny.CPU)
+def test_a_model_that_looks_ahead_is_refused() -> None:
+    network = tiny.llama()
+    network.model = LooksAhead(network.model)
+    network.get_input_embeddings = lambda: network.model.body.embed_tokens
+    with pytest.raises(UserError, match="no causal language model"):
+        require_own_log_probs(network, tiny.CPU)
+
+
+def test_a_model_that_reads_weights_where_their_layer_does_not_run_is_refused() -> None:
+    network = tiny.llama()
+    first, second = network.model.layers
+    forward = second.forward
+    second.forward = lambda hidden, *more, **how: forward(first.mlp.gate_proj.weight.mean() + hidden, *more, **how)
+    with pytest.raises(UserError, match="differ by nan"):
+        require_own_log_probs(network, tiny.CPU)
 
 
 def test_an_encoder_with_a_language_head_is_refused() -> None:
     network = tiny.seeded(lambda: BertLMHeadModel(BertConfig(**tiny.settings()))).eval()
     network.get_decoder = lambda: network.bert
     with pytest.raises(UserError, match="BertLMHeadModel"):
-        check_against_masked_run(network, Scorer(network), tiny.encoded(8, 5), tiny.CPU)
+        require_own_log_probs(network, tiny.CPU)
 
 
-def test_a_bf16_model_passes_the_masked_run_check() -> None:
-    network = tiny.llama().to(torch.bfloat16)
-    check_against_masked_run(network, Scorer(network), tiny.encoded(40, 12), tiny.CPU)
+def test_a_bf16_model_is_looked_at_in_fp32() -> None:
+    require_own_log_probs(tiny.llama().to(torch.bfloat16), tiny.CPU)
 
 
 LENGTHS = (5, 17, 9, 2, 30, 1, 9, 12)

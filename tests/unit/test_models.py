@@ -181,6 +181,7 @@ def test_a_tokenizer_without_padding_is_no_hindrance(tmp_path: Path) -> None:
     assert len(encode(tiny.forget_set(("q", "a")), model.tokenizer, model.context, "plain")) == 1
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_is_named(folder: Path, tmp_path: Path) -> None:
     nowhere = "no-such-organisation/no-such-model"
     # A process of its own: the hub's client reads its environment once.

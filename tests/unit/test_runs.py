@@ -288,6 +288,7 @@ def test_events_are_read_incrementally_with_their_time(store, settings):
     assert abs(second["at"].iloc[0] - datetime.now(UTC)) < timedelta(seconds=10)
 
 
+@pytest.mark.slow
 def test_several_processes_may_open_a_fresh_store_and_write_at_once(settings):
     script = (
         "import sys; from pathlib import Path; from mrd_core.runs import RunStore; store = RunStore.open();"
@@ -630,6 +631,7 @@ def test_a_worker_whose_run_was_taken_from_it_stops(store, settings, launch):
     assert store.get(run.id) == second
 
 
+@pytest.mark.slow
 def test_the_worker_outlives_the_process_that_launched_it(store, settings):
     run = submitted(store, settings, draws=40)
     parent = (
@@ -672,6 +674,7 @@ def test_a_copied_config_reproduces_the_run_as_a_new_one(store, settings, tmp_pa
     assert (copy.summary, copy.seq, copy.kind) == ({"steps": 4, "began_at": 0}, 2, "score")
 
 
+@pytest.mark.slow
 def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, settings):
     run = submitted(store, settings, draws=100_000)
     script = WORKER.replace("job=", "foreground=True, job=")

@@ -826,6 +826,7 @@ class TestFolders:
         with pytest.raises(UserError, match=why):
             read(ForgetSetConfig(source=self.folder(tmp_path, **files)))
 
+    @pytest.mark.slow
     def test_no_copy_of_the_texts_stays_in_a_cache(self, tmp_path: Path) -> None:
         source = self.folder(tmp_path, train_jsonl=as_json_lines([{"text": "a very private text"}]))
         cache = tmp_path / "cache"
@@ -896,6 +897,7 @@ except UserError as error:
     @pytest.mark.parametrize(
         ("source", "why"), [("owner/gated", "is gated"), ("owner/unknown", "no public data set of this name")]
     )
+    @pytest.mark.slow
     def test_a_data_set_the_hub_does_not_give_out(
         self, source: str, why: str, refusing_hub: str, tmp_path: Path
     ) -> None:

@@ -306,6 +306,7 @@ def simulated(sampler: str, seed: int, n: int = 26, steps: int = 40) -> pd.DataF
     return draws(*rows)
 
 
+@pytest.mark.slow
 def test_under_the_true_shares_p_values_are_uniform_and_under_others_small() -> None:
     weights = np.linspace(0.5, 2, 26)
     runs = [simulated("mrd", seed) for seed in range(80)]

@@ -1,0 +1,43 @@
+"""Another account of log p: the model's own plain pass in fp64, one text at a time, noise put on by hand."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrd_core.arrays import FloatArray
+from mrd_core.model.encoding import Encoded
+from mrd_core.model.likelihood import Scorer
+from mrd_core.model.perturbation import Noise
+
+
+def log_probs(network: Any, encoded: Encoded, noise: Noise | None = None, draw: int = 0) -> FloatArray:
+    """Return log p of every scored position [nats], shape (T,), in fp64.
+
+    Args:
+        network: A causal language model in fp32; it is not changed.
+        encoded: N samples.
+        noise: Put on every weight that the scorer names, rounded as a draw is; None for the model itself.
+        draw: Number of the draw.
+    """
+    weights = {}
+    for name, parameter in Scorer(network).named_parameters():
+        perturbed = noise.perturbed(draw, 1, name, parameter.data) if noise else parameter.data
+        weights[parameter] = perturbed.to(parameter.dtype)
+    double = copy.deepcopy(network)
+    for own, copied in zip(network.parameters(), double.parameters(), strict=True):
+        copied.data = weights.get(own, own.data).double()
+    texts = []
+    with torch.no_grad():
+        for sample in encoded.samples:
+            ids = torch.from_numpy(sample.tokens).unsqueeze(0)
+            logits = double(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1]
+            # p → 1 as in practice: what is left beside the target is summed by itself.
+            logits = logits.double()
+            target = logits.gather(1, ids[0, 1:, None])
+            rest = logits.scatter(1, ids[0, 1:, None], -torch.inf).logsumexp(1, keepdim=True)
+            texts.append((-torch.log1p((rest - target).exp())).squeeze(1).numpy())
+    return np.concatenate(texts)
