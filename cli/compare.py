@@ -85,6 +85,9 @@ def compare(
         note(f"Written to {out_dir}: {', '.join(contents)}")
 
 
+NO_COMPLETENESS = "Nothing is said by difficulty: no column of completeness (such as UA, MIA, RR) was measured."
+
+
 @dataclass(frozen=True, eq=False)
 class Compared:
     """A comparison with what is told of hard and easy samples.
@@ -166,7 +169,7 @@ def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Com
     comparison = compare_runs(runs, place)
     changed = column_of_samples(comparison.columns)
     if changed is None:
-        return Compared(comparison, {}, "", ("Nothing was measured on the forget set.",))
+        return Compared(comparison, {}, "", (NO_COMPLETENESS,))
     frames, notes = _by_difficulty(runs, place, changed.key, column)
     return Compared(comparison, frames, title_of_samples(changed), notes)
 

@@ -125,13 +125,18 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class HarmonicMean:
-    """The harmonic mean of means."""
+    """The harmonic mean of means; of a file without its parts, what the file says it is."""
 
     inputs: tuple[Input, ...]
+    stated: Input
 
     def __call__(self, view: View) -> FloatArray:
-        """Return the mean, 0 where one of its parts is."""
-        return harmonic_mean([view.mean(key) for key in self.inputs])
+        """Return the mean, 0 where one of its parts is; what is stated has no replicates."""
+        if set(self.inputs) <= set(view.values):
+            return harmonic_mean([view.mean(key) for key in self.inputs])
+        replicates = view.undefined
+        replicates[0] = view.whole.get(self.stated, np.nan)
+        return replicates
 
 
 @dataclass(frozen=True)
@@ -156,13 +161,14 @@ class ForgetQuality:
     """The p-value of a test of one run: it has no replicates, and no mean over seeds."""
 
     inputs: tuple[Input, ...] = (("forget", "truth_ratio_raw"), ("forget", "truth_ratio_reference"))
+    stated: Input = ("forget", FORGET_QUALITY)
 
     def __call__(self, view: View) -> FloatArray:
         """Return the p-value, over the shared samples where they are known; its replicates are undefined."""
         replicates = view.undefined
         ratios, reference = (view.values.get(key) for key in self.inputs)
         if ratios is None or reference is None:
-            replicates[0] = view.whole.get(("forget", FORGET_QUALITY), np.nan)
+            replicates[0] = view.whole.get(self.stated, np.nan)
         else:
             replicates[0] = forget_quality(ratios, reference).p_value
         return replicates
@@ -219,7 +225,7 @@ class _Offered:
         if isinstance(statistic, Auc):
             sides = (statistic.forget, statistic.others)
             return all(any((split, statistic.metric) in self.metrics for split in side) for side in sides)
-        if isinstance(statistic, ForgetQuality) and ("forget", FORGET_QUALITY) in self.metrics:
+        if isinstance(statistic, ForgetQuality | HarmonicMean) and statistic.stated in self.metrics:
             return True
         return set(statistic.inputs) <= self.metrics
 
@@ -270,8 +276,8 @@ def _beside_answers(offered: _Offered) -> Iterator[Declared]:
         metric = METRICS[key]
         higher = metric.forget == "high"
         yield _declared(key, metric.title, "other", "forget", Mean("forget", key), metric.help, higher)
-    utility = METRICS["model_utility"]
-    yield _declared("model_utility", utility.title, "other", "", HarmonicMean(UTILITY_PARTS), utility.help)
+    utility, of_parts = METRICS["model_utility"], HarmonicMean(UTILITY_PARTS, ("retain", "model_utility"))
+    yield _declared("model_utility", utility.title, "other", "", of_parts, utility.help)
     attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])
     text = METRICS[f"{ATTACK}_unseen"].help
     yield _declared("mia_unseen", "MIA, unseen", "other", "forget", attack, text, None)

@@ -76,15 +76,15 @@ class View:
         """What a statistic is that cannot be had, shape (1 + R,)."""
         return np.full(1 + REPLICATES, np.nan)
 
-    def restricted(self, other: View) -> View:
-        """Return the view of those samples alone that the other has too, metric by metric; itself if all are."""
-        missing = {
-            key: ~np.isfinite(other.values.get(key, np.full(len(values), np.nan)))
-            for key, values in self.values.items()
-        }
-        if not any((missing[key] & np.isfinite(values)).any() for key, values in self.values.items()):
-            return self
-        kept = {key: np.where(missing[key], np.nan, values) for key, values in self.values.items()}
+    def restricted(self, others: Iterable[View]) -> View:
+        """Return the view of those samples alone that the others have too, metric by metric.
+
+        A view without any value of a metric is one that lacks it, and takes no sample from the others.
+        """
+        kept = dict(self.values)
+        for key, values in (each for other in others for each in other.values.items()):
+            if key in kept and not np.isnan(values).all():
+                kept[key] = np.where(np.isnan(values), np.nan, kept[key])
         return replace(self, values=kept)
 
     def masked(self, kept: Mapping[str, BoolArray]) -> View:
@@ -208,7 +208,7 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
     """
     value = float(replicates[0])
     parts = [seeds]
-    if n >= LEAST_SAMPLES:
+    if n >= LEAST_SAMPLES and np.isfinite(replicates[1:]).any():
         parts.append(SeedNoise(float(np.nanvar(replicates[1:], ddof=1)) * n / (n - 1), n - 1))
     noise = _summed(parts)
     if not (np.isfinite(value) and noise.freedom and (n == 0 or n >= LEAST_SAMPLES)):

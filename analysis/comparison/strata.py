@@ -227,8 +227,7 @@ class _Strata:
 
     def _side(self, run: Evaluated, other: Evaluated, stratum: str) -> _Side:
         view, others = self._view(run, stratum), self._view(other, stratum)
-        both = view.restricted(others)
-        return _Side(self.replicates(both), self.replicates(others.restricted(view)), self.size(both))
+        return _Side(self.replicates(view), self.replicates(others), self.size(view))
 
 
 def _keys(table: Table) -> set[str]:

@@ -21,6 +21,8 @@ from analysis.comparison.columns import (
     FORGET_QUALITY,
     UTILITY,
     Column,
+    ForgetQuality,
+    HarmonicMean,
     HarnessMean,
     Perplexity,
     Statistic,
@@ -94,20 +96,25 @@ class Comparison:
 
 
 class Table:
-    """The columns of runs and their replicates; what samples one of two lacks is left out of both.
+    """The columns of runs and their replicates; a sample that one of them lacks is left out of all.
+
+    What is undefined is not so by chance: a mean over what a run happens to have is nothing to hold
+    others against.
 
     Attributes:
         runs: What is compared, samples aligned.
         groups: The baseline first.
         notes: In sentences.
-        views: What each run has of the shared samples.
+        whole: What each run has of the samples that all were asked.
+        views: What it has of those that have a value in all of them, metric by metric.
     """
 
     def __init__(self, runs: Sequence[Evaluated], baseline: int) -> None:
         self.runs, suite, self.notes = prepared(runs, baseline)
         self.groups = grouped(self.runs, runs[baseline].group)
         self.ids = shared_samples(self.runs)
-        self.views = views(self.runs, self.ids)
+        self.whole = views(self.runs, self.ids)
+        self.views = {run: view.restricted(self.whole.values()) for run, view in self.whole.items()}
         declarations = list(declared(suite, self.runs))
         # Sets in which the baseline has no signal.
         quiet: set[str] = set()
@@ -202,10 +209,10 @@ class Table:
                 counts[split] = min(view.defined((split, metric)), most)
         return min((count for count in counts.values() if count), default=0)
 
-    def undefined(self, view: View, key: str) -> int:
-        """Return the samples without a value, over all that a column is made of."""
+    def undefined(self, run: Evaluated, key: str) -> int:
+        """Return the samples of which a run itself has no value, over all that a column is made of."""
         inputs = {each for leaf in self.leaves(key) for each in leaf.inputs}
-        return sum(map(view.undefined_of, inputs))
+        return sum(map(self.whole[run].undefined_of, inputs))
 
 
 def default_baseline(runs: Sequence[Evaluated]) -> int:
@@ -233,7 +240,7 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
         cells=pd.DataFrame(_cells(table), columns=_CELL_COLUMNS),
         differences=_differences(table),
         costs=pd.DataFrame([_costs(group) for group in table.groups]),
-        notes=[*table.notes, *_notes(table)],
+        notes=[*table.notes, *_left_out(table), *_of_files(table), *_notes(table)],
     )
 
 
@@ -275,7 +282,7 @@ def _run_rows(table: Table) -> Iterator[tuple[Any, ...]]:
             key, view = column.key, table.views[run]
             n = table.size(view, key)
             ends = limits(table.measured[run][key], n, table.bounds(key))[:3]
-            yield group.label, group.name_of(run), run.seed, key, *ends, n, table.undefined(view, key)
+            yield group.label, group.name_of(run), run.seed, key, *ends, n, table.undefined(run, key)
 
 
 def _cells(table: Table) -> Iterator[tuple[Any, ...]]:
@@ -285,7 +292,7 @@ def _cells(table: Table) -> Iterator[tuple[Any, ...]]:
         replicates = [table.measured[run][key] for run in runs]
         each = tuple(float(values[0]) for values in replicates)
         n = min((table.size(table.views[run], key) for run in runs), default=0)
-        undefined = sum(table.undefined(table.views[run], key) for run in group.runs)
+        undefined = sum(table.undefined(run, key) for run in group.runs)
         over_runs, sd = UNDEFINED, np.nan
         if each and key == FORGET_QUALITY:
             # p-values have no mean.
@@ -309,7 +316,7 @@ def _differences(table: Table) -> pd.DataFrame:
 def _family(table: Table, group: Group, against: Group) -> Iterator[dict[str, Any]]:
     """Yield the rows of one group held against another, but for what depends on the other columns."""
     pairs, paired = by_seed(group, against)
-    sides = [_on_shared(table, *pair) for pair in pairs]
+    sides = [(table.views[run], table.measured[run], table.measured[other]) for run, other in pairs]
     for column in table.columns:
         key = column.key
         both = [at for at, (_, first, second) in enumerate(sides) if np.isfinite(first[key][0] - second[key][0])]
@@ -332,19 +339,6 @@ def _family(table: Table, group: Group, against: Group) -> Iterator[dict[str, An
         yield row | {"seeds": len(both), "n": n}
 
 
-def _on_shared(
-    table: Table, run: Evaluated, other: Evaluated
-) -> tuple[View, Mapping[str, FloatArray], Mapping[str, FloatArray]]:
-    """Return the view of the first of two runs on the samples that both have, and the columns of each there."""
-    whole = table.views[run], table.views[other]
-    first, second = whole[0].restricted(whole[1]), whole[1].restricted(whole[0])
-    return (
-        first,
-        table.measured[run] if first is whole[0] else table.replicates(first),
-        table.measured[other] if second is whole[1] else table.replicates(second),
-    )
-
-
 def _costs(group: Group) -> dict[str, Any]:
     row: dict[str, Any] = {"group": group.label}
     for name in COSTS:
@@ -353,6 +347,33 @@ def _costs(group: Group) -> dict[str, Any]:
         row[name] = float(values.mean()) if len(values) else np.nan
         row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
     return row
+
+
+def _left_out(table: Table) -> Iterator[str]:
+    """Say which columns leave samples out because a run has no value of them."""
+    by_counts: dict[tuple[tuple[str, int], ...], list[str]] = {}
+    for column in table.columns:
+        counts = [(run.name, table.undefined(run, column.key)) for run in table.runs]
+        if column.side != "mean" and len(counts) > 1 and any(count for _, count in counts):
+            by_counts.setdefault(tuple(each for each in counts if each[1]), []).append(column.title)
+    for lacking, titles in by_counts.items():
+        listed = ", ".join(f"{count} undefined in {name}" for name, count in lacking)
+        yield f"{', '.join(titles)}: {listed}; compared on the samples that have a value in every run."
+
+
+def _of_files(table: Table) -> Iterator[str]:
+    """Say what of a result file is taken as it stands there, and what is in no column."""
+    for run in (each for each in table.runs if each.origin == "file"):
+        measured = table.measured[run]
+        statistics = [each for key, each in table.statistics.items() if np.isfinite(measured[key][0])]
+        used = {key for statistic in statistics for key in statistic.inputs}
+        stated = {each.stated for each in statistics if isinstance(each, ForgetQuality | HarmonicMean)}
+        frames = (run.values, run.aggregates)
+        held = {key for frame in frames for key in zip(frame["split"], frame["metric"], strict=True)}
+        if unused := sorted(f"{metric} ({split})" for split, metric in held - used - stated):
+            yield f"{run.name}: in no column here: {', '.join(unused)}."
+        if by_word := sorted(each[1] for each in stated & held):
+            yield f"{run.name}: {', '.join(by_word)} as the file states it, not made anew from its samples."
 
 
 def _notes(table: Table) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,10 @@ def test_perplexity_weighs_samples_by_their_tokens() -> None:
 
 def test_a_harmonic_mean_is_scipys_and_0_where_a_part_is() -> None:
     view = view_of(a__x=[0.2, 0.4], b__x=[0.9, 0.7], c__x=[0, 0])
-    assert HarmonicMean((("a", "x"), ("b", "x")))(view)[0] == pytest.approx(stats.hmean([0.3, 0.8]))
-    assert HarmonicMean((("a", "x"), ("c", "x")))(view)[0] == 0
+    assert HarmonicMean((("a", "x"), ("b", "x")), ("a", "whole"))(view)[0] == pytest.approx(
+        stats.hmean([0.3, 0.8])
+    )
+    assert HarmonicMean((("a", "x"), ("c", "x")), ("a", "whole"))(view)[0] == 0
 
 
 def test_sets_of_one_size_are_drawn_independently() -> None:
@@ -263,7 +266,7 @@ def test_an_undefined_value_is_left_out_of_the_pair_and_counted() -> None:
     assert (row(found, "GA", "rr")["n"], cell(found, "GA", "rr")["n"], cell(found, "GA", "rr")["undefined"]) == (
         *(37, 37, 3),
     )
-    assert cell(found, "Original", "rr")["n"] == 40
+    assert cell(found, "Original", "rr")["n"] == 37
 
 
 def test_runs_are_compared_on_the_samples_that_all_have() -> None:
@@ -418,3 +421,43 @@ def test_files_of_other_sizes_are_not_paired_by_index() -> None:
 
     with pytest.raises(UserError, match="no forget sample in common"):
         compare([of(40), of(4)])
+
+
+def file_of(name: str, values: Sequence[float | None], utility: float) -> Evaluated:
+    samples = {str(at): {"prob": value} for at, value in enumerate(values)}
+    mean = float(np.mean([value for value in values if value is not None]))
+    content = {
+        "forget_Q_A_Prob": {"agg_value": mean, "value_by_index": samples},
+        "model_utility": {"agg_value": utility},
+        "mia_loss": {"agg_value": 0.7},
+    }
+    return parse(f"{name}.json", json.dumps(content).encode())
+
+
+def test_a_sample_that_one_run_lacks_is_shown_of_none() -> None:
+    whole = [0.9] * 10 + [0.1] * 10
+    runs = [file_of("pa", whole, 0.62), file_of("pb", [*[None] * 10, *whole[10:]], 0.31)]
+    found = compare(runs)
+    shown = [cell(found, name, "probability") for name in ("pa", "pb")]
+    assert [each["mean"] for each in shown] == pytest.approx([0.1, 0.1])
+    assert [(each["n"], each["undefined"]) for each in shown] == [(10, 0), (10, 10)]
+    assert row(found, "pb", "probability", "pa")["difference"] == pytest.approx(0)
+    assert any("10 undefined in pb" in note for note in found.notes)
+
+
+def test_what_a_file_states_is_shown_and_what_is_shown_nowhere_is_named() -> None:
+    found = compare([file_of("pa", [0.5] * 20, 0.62), file_of("pb", [0.4] * 20, 0.31)])
+    assert [cell(found, name, "model_utility")["mean"] for name in ("pa", "pb")] == [0.62, 0.31]
+    assert row(found, "pb", "model_utility", "pa")["difference"] == pytest.approx(-0.31)
+    assert np.isnan(row(found, "pb", "model_utility", "pa")["p"])
+    notes = " ".join(found.notes)
+    assert "model_utility as the file states it" in notes
+    assert "in no column here: mia_loss_unseen (forget)" in notes
+
+
+def test_a_run_without_any_value_takes_no_sample_from_the_others() -> None:
+    broken = evaluated({("forget", "rouge"): np.full(20, np.nan)}, method="ga")
+    found = compare([evaluated({("forget", "rouge"): np.full(20, 0.5)}), broken])
+    assert cell(found, "Original", "rr")["n"] == 20
+    assert np.isnan(cell(found, "GA", "rr")["mean"])
+    assert any("20 undefined in GA" in note for note in found.notes)
