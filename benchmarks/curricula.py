@@ -37,7 +37,7 @@ from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.encoding import Encoded, choose_template, encode
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.samples import evenly_spaced, read_split
@@ -323,9 +323,9 @@ def load(model: str, forget_set: str, retain_set: str, score_run: Path, samples:
     """Load everything; a fourth of the retain set is held, at most `HELD_RETAIN` samples of it measured."""
     loaded = models.load(ModelConfig(source=model, dtype="float32"))
     loaded.network.requires_grad_(True)
-    template = choose_template(loaded.tokenizer, "auto").value
+    encoder = loaded.encoder(ModelConfig(source=model))
     forget, retain = (
-        encode(read_split(ForgetSetConfig(source=source), split), loaded.tokenizer, loaded.context, template)
+        encoder.encode(read_split(ForgetSetConfig(source=source), split))
         for source, split in ((forget_set, "forget"), (retain_set, "retain"))
     )
     everything = np.arange(len(retain))

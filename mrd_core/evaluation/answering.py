@@ -20,7 +20,7 @@ from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
 from mrd_core.evaluation.truth import closer_to_one_better, probability_among, true_better, truth_ratio
-from mrd_core.model.encoding import Encoded, encode_one
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.generation import prompt_of
 from mrd_core.model.memorization import extraction_likelihood
 
@@ -39,7 +39,7 @@ def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool 
         UserError: Out of memory with a single sample in the batch.
     """
     frame = asked.frame
-    encoded = encode_pairs(subject, frame["prompt"], frame["answer"], frame["sample_id"])
+    encoded = subject.encoder.pairs(frame["prompt"], frame["answer"], frame["sample_id"])
     likelihoods = answer_likelihoods(subject.reader, encoded)
     unwritten = [None] * len(frame)
     scores = single_answer_metrics(likelihoods, frame["answer"], unwritten, subject.k_percent, of_text=False)
@@ -53,34 +53,23 @@ def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool 
     wide = wide.join(single_answer_metrics(likelihoods, frame["answer"], written, subject.k_percent, of_text=True))
     wide["rouge_shuffled"] = list(_shuffled(written, list(frame["answer"])))
     answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
+    notes = [*_notes(asked), *(f"Of the {asked.title} {note}" for note in encoded.notes)]
     if "paraphrased_question" in frame:
         questions, true = frame["paraphrased_question"], frame["paraphrased_answer"]
-        again = _written(subject, encode_pairs(subject, questions, frame["answer"], frame["sample_id"]))
+        again = _written(subject, subject.encoder.pairs(questions, frame["answer"], frame["sample_id"]))
         rows = zip(again, true, frame["perturbed_answer"], strict=True)
         wide["accuracy"] = [closest_is_true(text, right, list(wrong)) for text, right, wrong in rows]
         answers.append(answer_table(frame, PARAPHRASED, questions, true, again))
-    return Measured.of(frame, wide, pd.concat(answers, ignore_index=True), _notes(asked))
+    return Measured.of(frame, wide, pd.concat(answers, ignore_index=True), notes)
 
 
 def truth_ratios(subject: Subject, asked: EvaluationSet) -> FloatArray:
     """Return r of each sample (NaN: undefined), shape (N,), and nothing else: what a reference model is asked."""
     frame = asked.frame
     own = frame["answer"] if "paraphrased_answer" not in frame else frame["paraphrased_answer"]
-    encoded = encode_pairs(subject, frame["prompt"], own, frame["sample_id"])
+    encoded = subject.encoder.pairs(frame["prompt"], own, frame["sample_id"])
     pairs = zip(answer_likelihoods(subject.reader, encoded), _perturbed(subject, frame), strict=True)
     return np.array([truth_ratio(answer.mean_log_prob, others) for answer, others in pairs])
-
-
-def encode_pairs(
-    subject: Subject, prompts: Iterable[str], answers: Iterable[str], sample_ids: Iterable[str]
-) -> Encoded:
-    """Return prompts with answers as tokens, N samples."""
-    model = subject.model
-    samples = [
-        encode_one(prompt, answer, model.tokenizer, model.context, subject.template)
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    return Encoded(tuple(sample_ids), tuple(samples), subject.template)
 
 
 def answer_table(
@@ -129,7 +118,7 @@ def _truth(
     right = [answer.mean_log_prob for answer in likelihoods]
     paraphrased = right
     if "paraphrased_answer" in frame:
-        encoded = encode_pairs(subject, frame["prompt"], frame["paraphrased_answer"], frame["sample_id"])
+        encoded = subject.encoder.pairs(frame["prompt"], frame["paraphrased_answer"], frame["sample_id"])
         paraphrased = [answer.mean_log_prob for answer in answer_likelihoods(subject.reader, encoded)]
     ratios = np.array(list(map(truth_ratio, paraphrased, wrong)))
     return pd.DataFrame(
@@ -146,7 +135,7 @@ def _perturbed(subject: Subject, frame: pd.DataFrame) -> list[list[float]]:
     counts = [len(answers) for answers in frame["perturbed_answer"]]
     flat = [str(answer) for answers in frame["perturbed_answer"] for answer in answers]
     prompts = np.repeat(frame["prompt"].to_numpy(object), counts)
-    encoded = encode_pairs(subject, list(prompts), flat, map(str, range(len(flat))))
+    encoded = subject.encoder.pairs(list(prompts), flat, map(str, range(len(flat))))
     values = [answer.mean_log_prob for answer in answer_likelihoods(subject.reader, encoded)]
     return [values[begin:end] for begin, end in pairwise(np.cumsum([0, *counts]))]
 

@@ -15,7 +15,7 @@ from mrd_core.evaluation.likelihoods import answer_likelihoods
 from mrd_core.evaluation.overlap import rouge_l
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Measured, Subject
-from mrd_core.model.encoding import Encoded, EncodedSample, IntArray, encode_one
+from mrd_core.model.encoding import Encoded, EncodedSample, IntArray
 from mrd_core.model.generation import completion_prompt, prompt_of
 
 PROMPT = "prompt"
@@ -87,11 +87,9 @@ def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | No
     # Before anything is written, which may take hours: one that is no good is told at once.
     judge = None if classifier is None else toxicity.load(classifier, subject.model.device)
     is_question = frame["is_question"] if "is_question" in frame else [False] * len(frame)
-    model, template = subject.model, subject.template
+    tokenizer = subject.model.tokenizer
     prompts = [
-        prompt_of(encode_one(text, _ANY_ANSWER, model.tokenizer, model.context, template))
-        if in_template
-        else completion_prompt(text, model.tokenizer)
+        prompt_of(subject.encoder.one(text, _ANY_ANSWER)) if in_template else completion_prompt(text, tokenizer)
         for text, in_template in zip(frame["prompt"], is_question, strict=True)
     ]
     written = subject.write(prompts)

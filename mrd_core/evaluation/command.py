@@ -6,6 +6,9 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.settings.command import Command, Nested
 
+# What an unlearning run says of its model.
+FORM = {"adapter", "template", "system", "date", "closes_texts"}
+
 
 def base(settings: Nested) -> Nested:
     """Return no model where an unlearning run has none: there is no default."""
@@ -21,11 +24,11 @@ def check(settings: Nested) -> None:
             "needs one model.",
             "Name it with --model, or the unlearning run that made it with --unlearned.",
         )
-    if unlearned is not None and model.keys() & {"adapter", "template"}:
+    if unlearned is not None and model.keys() & FORM:
         raise UserError(
             f"--unlearned {unlearned}",
             "says which model and how its texts are made, and another option does too.",
-            "Leave out --adapter and --template, or name the model with --model.",
+            "Leave out --adapter, --template, --system, --date and --close-texts, or name the model with --model.",
         )
 
 

@@ -23,9 +23,9 @@ from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
 from mrd_core.evaluation.subject import NO_ANSWERS, Measured, Subject
 from mrd_core.evaluation.suites import suites
 from mrd_core.model import loading as models
-from mrd_core.model.encoding import choose_template
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, read_json, write_frame, write_json
+from mrd_core.scoring.encoded import stored_samples
 
 REFERENCE, HARNESS = "reference", "harness"
 
@@ -82,16 +82,16 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
 
 def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
     model = models.load(config.model)
-    template = choose_template(model.tokenizer, config.model.template)
+    encoder = model.encoder(config.model, stored_samples(config.score_run, model.tokenizer, config.model))
     subject = Subject(
         model=model,
-        template=template.value,
+        encoder=encoder,
         batch_tokens=model.reader(config.batch_tokens).batch_tokens,
         max_new_tokens=config.max_new_tokens or suites()[config.suite].max_new_tokens,
         k_percent=config.k_percent,
         before_batch=context.check_cancelled,
     )
-    choices = model.choices | {"template": template}
+    choices = model.choices | {"template": encoder.template}
     return subject, {name: choice.stated for name, choice in choices.items()}
 
 

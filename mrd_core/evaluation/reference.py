@@ -15,7 +15,6 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import EvaluationSet
 from mrd_core.evaluation.subject import Subject
 from mrd_core.model import loading as models
-from mrd_core.model.encoding import choose_template
 
 
 def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Subject) -> pd.DataFrame:
@@ -43,6 +42,5 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
             )
         return table.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]
     model = models.load(config.model.model_copy(update={"source": config.reference, "adapter": None}))
-    template = choose_template(model.tokenizer, config.model.template)
-    ratios = truth_ratios(replace(subject, model=model, template=template.value), forget)
+    ratios = truth_ratios(replace(subject, model=model, encoder=model.encoder(config.model)), forget)
     return pd.DataFrame({"sample_id": forget.frame["sample_id"], "metric": REFERENCE_RATIO, "value": ratios})

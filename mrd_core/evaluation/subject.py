@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mrd_core.evaluation.files import ANSWER_COLUMNS
+from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.generation import write
 from mrd_core.model.loading import LoadedModel
@@ -26,7 +27,7 @@ class Subject:
 
     Attributes:
         model: Network, tokenizer, device, context.
-        template: `chat` or `plain`: how prompt and answer become text.
+        encoder: Turns prompts and answers into its tokens.
         batch_tokens: Most padded tokens in a batch.
         max_new_tokens: Most tokens that it writes for a sample.
         k_percent: Share of the least likely tokens that Min-k% looks at [%].
@@ -34,7 +35,7 @@ class Subject:
     """
 
     model: LoadedModel
-    template: str
+    encoder: Encoder
     batch_tokens: int
     max_new_tokens: int
     k_percent: float

@@ -47,7 +47,7 @@ class Instrument:
         """
         model = config.model.model_copy(update={"dtype": dtype})
         wanted = ScoreConfig(forget_set=config.forget_set, model=model, estimator=config.estimator)
-        stage = load_stage(wanted, forget_set, context)
+        stage = load_stage(wanted, forget_set, config.score_run, context)
         baseline = measure_baseline(stage.passes, stage.model.dtype)
         return cls(stage, baseline, must_stream(stage), config.seed, context.check_cancelled)
 

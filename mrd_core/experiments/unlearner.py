@@ -20,14 +20,12 @@ from mrd_core.model.encoding import (
     EncodedSample,
     IntArray,
     answerable,
-    choose_template,
-    encode,
-    encode_one,
 )
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
+from mrd_core.scoring.encoded import stored_samples
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
@@ -263,9 +261,9 @@ class Unlearner:
         self._model.network.requires_grad_(True)
         self._reader = self._model.reader(before_batch=context.check_cancelled)
         self._accelerator = accelerator_on(self._model.device)
-        template = choose_template(self._model.tokenizer, config.model.template)
-        self.reasons["template"] = template.stated
-        self._template = template.value
+        stored = stored_samples(config.score_run, self._model.tokenizer, config.model)
+        self._encoder = self._model.encoder(config.model, stored)
+        self.reasons["template"] = self._encoder.template.stated
         self.forget = self._encoded(material.forget_set, "forget")
         self.retain = None if material.retain_set is None else self._encoded(material.retain_set, "retain")
         self._prompts = material.forget_set.frame.set_index("sample_id")["prompt"]
@@ -363,7 +361,7 @@ class Unlearner:
     def recalled(self, text: EncodedSample) -> float:
         """Return the MA of a text under the starting weights."""
         self.restore()
-        return float(self._memorized(Encoded(("text",), (text,), self._template)).accuracy[0])
+        return float(self._memorized(Encoded(("text",), (text,), self._encoder.template.value)).accuracy[0])
 
     def retained(self) -> tuple[float, float] | None:
         """Return mean MA and mean NLL per token [nats] on the retain set (of a large one, on part of it)."""
@@ -374,13 +372,10 @@ class Unlearner:
 
     def _batch(self, target: _Target, objective: Objective, seed: int, step: int) -> StepBatch:
         self._context.check_cancelled()
-        method, model, forget = objective.method, self._model, target.samples
+        method, forget = objective.method, target.samples
         if method.needs_refusals:
             lines = [refusals.choose(self._refusals, seed, sample_id, step) for sample_id in target.sample_ids]
-            forget = [
-                encode_one(prompt, refusal, model.tokenizer, model.context, self._template)
-                for prompt, refusal in zip(target.prompts, lines, strict=True)
-            ]
+            forget = self._encoder.pairs(target.prompts, lines, target.sample_ids).samples
         partners: list[EncodedSample] = []
         if objective.retain_weight and self.retain is not None:
             count, kept = len(self.retain), self.retain.samples
@@ -392,15 +387,14 @@ class Unlearner:
             chosen = self.forget.subset(texts)
             prompts = [str(self._prompts[sample_id]) for sample_id in chosen.sample_ids]
             return _Target(chosen.samples, chosen.sample_ids, prompts, _summed(self.start.nll[texts], chosen))
-        ready = Encoded(tuple(map(str, range(len(texts)))), tuple(texts), self._template)
+        ready = Encoded(tuple(map(str, range(len(texts)))), tuple(texts), self._encoder.template.value)
         return _Target(texts, (), (), _summed(self._memorized(ready).nll, ready))
 
     def _memorized(self, samples: Encoded) -> Memorized:
         return measure_memorization(self._reader, samples)
 
     def _encoded(self, samples: ForgetSet, name: str) -> Encoded:
-        model = self._model
-        return answerable(encode(samples, model.tokenizer, model.context, self._template), name, self.warnings)
+        return answerable(self._encoder.encode(samples), name, self.warnings)
 
 
 def _summed(nll: Any, samples: Encoded) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date as Date
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +23,35 @@ class ModelConfig(Frozen):
         description="Precision of the perturbed passes (`auto`, `float32`, `bfloat16`, `float64`); the baseline "
         "is one step finer.",
     )
-    template: Literal["auto", "chat", "plain"] = Field(
+    template: Place = Field(
         "auto",
-        description="How prompt and answer become text: the tokenizer's `chat` template, `plain`, or `auto`.",
+        description="How prompt and answer become text: the tokenizer's `chat` template, `plain`, `auto`, or a "
+        "file with a chat template (Jinja).",
+        json_schema_extra={"enum": ["auto", "chat", "plain"]},
     )
+    system: str | None = Field(
+        None,
+        description="Text of a system turn before the prompt, for a chat template; by default the template's own.",
+    )
+    date: Date = Field(
+        default_factory=Date.today,
+        description="What a chat template takes for today, as YYYY-MM-DD; by default the day on which the run is "
+        "asked for.",
+    )
+    closes_texts: bool = Field(
+        False,
+        description="Whether a text without a prompt ends with an EOS token, as an answer does.",
+        json_schema_extra={"option": "close-texts", "flag": "End texts without a prompt with an EOS token, too."},
+    )
+
+    def of(self, source: str, adapter: str | None = None) -> ModelConfig:
+        """Return another model that is asked in the same form, on any device."""
+        return self.model_copy(update={"source": source, "adapter": adapter, "device": "auto", "dtype": "auto"})
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """How prompt and answer become text."""
+        return self.template, self.system, self.date, self.closes_texts
 
     @property
     def title(self) -> str:

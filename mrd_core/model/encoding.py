@@ -1,4 +1,4 @@
-"""Samples become tokens: template, scope mask, truncation, length buckets.
+"""Samples as tokens: scope mask, flat axis, length buckets. `mrd_core.model.encoder` makes them.
 
 A sample of L tokens has L − 1 *scored positions*: every token after the first, each predicted from the ones
 before it. The scored positions of all samples, one sample after the other, form the *flat* axis (length T)
@@ -11,21 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import TemplateError
 
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
-from mrd_core.settings.configuration import Choice
-
-if TYPE_CHECKING:
-    from mrd_core.samples import ForgetSet
-
-PLAIN_TEMPLATE = "Question: {prompt}\nAnswer: {answer}"
 
 IntArray = npt.NDArray[np.int64]
 
@@ -40,13 +33,19 @@ class EncodedSample:
         tokens: Token ids, shape (L,).
         answer: True where the predicted token belongs to the answer or is its EOS, shape (L − 1,).
         pieces: The text of each token, length L.
-        truncated: Whether tokens beyond the model's context were cut off.
+        truncated: Whether the end was cut off, beyond the model's context.
+        cut_prompt: Tokens at the beginning of the prompt that were cut off, so that the answer fits.
+        is_literal: Whether the text holds what looks like special tokens and was read as text.
+        lost_ends: Whether a BOS or EOS token that the data brought themselves was left out.
     """
 
     tokens: IntArray
     answer: BoolArray
     pieces: tuple[str, ...]
     truncated: bool
+    cut_prompt: int = 0
+    is_literal: bool = False
+    lost_ends: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +98,22 @@ class Encoded:
         answer = self.answer
         return answer if scope is Scope.ANSWER else np.ones_like(answer)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of any figure of these samples should know, in sentences."""
+        counts = {
+            "had the beginning of the prompt cut off, so that the answer fits into the model's context": sum(
+                sample.cut_prompt > 0 for sample in self.samples
+            ),
+            "hold what looks like special tokens of the model, which is read as text": sum(
+                sample.is_literal for sample in self.samples
+            ),
+            "bring a BOS or EOS token of their own, which is left out": sum(
+                sample.lost_ends for sample in self.samples
+            ),
+        }
+        return tuple(f"{count} of {len(self)} samples {what}." for what, count in counts.items() if count)
+
     def subset(self, indices: IntArray) -> Encoded:
         """Return the samples at `indices`, in that order."""
         return Encoded(
@@ -108,112 +123,6 @@ class Encoded:
     def flat_positions(self, indices: IntArray) -> IntArray:
         """Return the flat positions of the samples at `indices`, in that order."""
         return np.concatenate([np.arange(self.starts[i], self.starts[i + 1]) for i in indices])
-
-
-def choose_template(tokenizer: Any, wanted: str) -> Choice:
-    """Return `chat` or `plain` and the reason, from the wish and what the tokenizer brings.
-
-    Raises:
-        UserError: A chat template is wanted and the tokenizer has none.
-    """
-    has_chat = bool(getattr(tokenizer, "chat_template", None))
-    if wanted == "chat" and not has_chat:
-        raise UserError(
-            "The template 'chat'",
-            "cannot be used: this model's tokenizer has no chat template.",
-            "Choose the template 'plain' or 'auto'.",
-        )
-    if wanted != "auto":
-        return Choice(wanted, "as asked")
-    if has_chat:
-        return Choice("chat", "the tokenizer brings a chat template")
-    return Choice("plain", "the tokenizer has no chat template")
-
-
-def encode(forget_set: ForgetSet, tokenizer: Any, context: int, template: str) -> Encoded:
-    """Turn every sample into tokens, pieces and an answer mask.
-
-    Args:
-        forget_set: N validated samples.
-        tokenizer: A fast tokenizer with an EOS token.
-        context: The model's context [tokens]; longer samples are cut on the right and flagged.
-        template: `chat` or `plain`, see `choose_template`.
-
-    Raises:
-        UserError: The tokenizer has no EOS token or cannot tell where a token stands in the text.
-    """
-    if tokenizer.eos_token_id is None:
-        raise UserError(
-            "The model's tokenizer",
-            "has no end-of-sequence token, so the end of an answer cannot be scored.",
-            "Set eos_token in tokenizer_config.json to the token the model was trained to stop with.",
-        )
-    if not tokenizer.is_fast:
-        raise UserError(
-            "The model's tokenizer",
-            "does not report where its tokens stand in the text, so answer tokens cannot be told apart.",
-            "Convert it to a tokenizer.json (transformers: save_pretrained of the fast tokenizer).",
-        )
-    frame = forget_set.frame
-    samples = [
-        encode_one(prompt, answer, tokenizer, context, template)
-        for prompt, answer in zip(frame["prompt"], frame["answer"], strict=True)
-    ]
-    return Encoded(tuple(frame["sample_id"]), tuple(samples), template)
-
-
-def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template: str) -> EncodedSample:
-    """Turn one prompt and answer into tokens; arguments as in `encode`."""
-    if template == "chat" and prompt:
-        text, begin, end = _chat_text(prompt, answer, tokenizer)
-        tokens, spans = _tokenise(tokenizer, text, special=False)
-        inside = [stop > begin and start < end for start, stop in spans]
-        # The special token that closes the answer belongs to it.
-        after = next((i for i, (start, _) in enumerate(spans) if start >= end), None)
-        if after is not None and tokens[after] in special_ids(tokenizer):
-            inside[after] = True
-    else:
-        text = PLAIN_TEMPLATE.format(prompt=prompt, answer=answer) if prompt else answer
-        tokens, spans = _tokenise(tokenizer, text, special=True)
-        # The blank before the answer belongs to its first token; BOS has an empty span at 0.
-        begin = max(len(text) - len(answer) - 1, 0)
-        inside = [stop > begin for _, stop in spans]
-        # A sample ends with exactly one EOS, which belongs to the answer.
-        if tokens and tokens[-1] == tokenizer.eos_token_id:
-            tokens, spans, inside = tokens[:-1], spans[:-1], inside[:-1]
-        tokens, spans = [*tokens, tokenizer.eos_token_id], [*spans, (len(text), len(text))]
-        inside = [*inside, True]
-    return EncodedSample(
-        tokens=np.array(tokens[:context], dtype=np.int64),
-        answer=np.array(inside[1:context], dtype=np.bool_),
-        pieces=_pieces(text, tokens[:context], spans, tokenizer),
-        truncated=len(tokens) > context,
-    )
-
-
-def _chat_text(prompt: str, answer: str, tokenizer: Any) -> tuple[str, int, int]:
-    """Return the rendered conversation and the character span of the answer in it."""
-    user = {"role": "user", "content": prompt}
-    turn = {"role": "assistant", "content": answer}
-    try:
-        text: str = tokenizer.apply_chat_template([user, turn], tokenize=False)
-        head: str = tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        raise UserError(
-            "The model's chat template", f"cannot be rendered: {error}.", "Choose the template 'plain'."
-        ) from error
-    # A closing tag may hold the answer's letters ("end" in <|im_end|>), so the look-up starts at the turn.
-    turn_begins = len(head) if text.startswith(head) else text.rfind(answer.strip())
-    # Templates may trim what they are given.
-    for wanted in (answer, answer.strip()):
-        at = text.find(wanted, turn_begins) if turn_begins >= 0 else -1
-        if at >= 0:
-            return text, at, at + len(wanted)
-    raise UserError(
-        "The model's chat template",
-        "does not reproduce the answer in the text it renders, so answer tokens cannot be told apart.",
-        "Choose the template 'plain'.",
-    )
 
 
 def answerable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
@@ -231,32 +140,6 @@ def answerable(encoded: Encoded, name: str, warnings: list[str]) -> Encoded:
             "model ends before their answers."
         )
     return encoded.subset(kept)
-
-
-def special_ids(tokenizer: Any) -> set[int]:
-    """Return the ids of all special tokens; turn ends such as <|end|> are often no named ones."""
-    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | set(tokenizer.all_special_ids)
-
-
-def _tokenise(tokenizer: Any, text: str, *, special: bool) -> tuple[list[int], list[tuple[int, int]]]:
-    encoding = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, truncation=False)
-    return list(encoding["input_ids"]), [(int(a), int(b)) for a, b in encoding["offset_mapping"]]
-
-
-def _pieces(text: str, tokens: list[int], spans: list[tuple[int, int]], tokenizer: Any) -> tuple[str, ...]:
-    """Return the text of each token, spaces included, so that the pieces join to the sample.
-
-    Several tokens may share one character (bytes of an emoji): the first carries it, the others are empty.
-    """
-    pieces, done = [], 0
-    for token, (start, stop) in zip(tokens, spans, strict=False):
-        if start == stop:
-            pieces.append(str(tokenizer.convert_ids_to_tokens(token)))
-            continue
-        pieces.append(text[done : max(stop, done)])
-        done = max(stop, done)
-    return tuple(pieces)
 
 
 def length_buckets(lengths: IntArray, batch_tokens: int, switch: float = np.inf) -> list[IntArray]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import GenerationConfig
 
 from mrd_core.arrays import FloatArray
-from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask, special_ids
+from mrd_core.model.encoder import special_ids
+from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask
 from mrd_core.model.lengths import context_of
 from mrd_core.model.perturbation import streamed
 from mrd_core.model.reader import Reader, evaluating, within_memory
@@ -253,6 +254,9 @@ def _turn_end(tokenizer: Any) -> Iterator[int]:
     except TemplateError:
         return
     _before, kept, after = text.rpartition(answer)
-    tokens = tokenizer(after, add_special_tokens=False)["input_ids"] if kept else []
-    if tokens and tokens[0] in special_ids(tokenizer):
-        yield tokens[0]
+    special = special_ids(tokenizer)
+    for token in tokenizer(after, add_special_tokens=False)["input_ids"] if kept else []:
+        if token in special:
+            yield token
+        if token in special or tokenizer.decode([token]).strip():
+            return

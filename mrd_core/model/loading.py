@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
@@ -24,6 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoder import Encoder
+from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.folders import brief, folder_of
 from mrd_core.model.generation import end_tokens
 from mrd_core.model.lengths import context_of, rope_switch
@@ -61,6 +63,13 @@ class LoadedModel:
     dtype: torch.dtype
     context: int
     choices: dict[str, Choice]
+
+    def encoder(
+        self, config: ModelConfig, stored: Mapping[tuple[str, str], EncodedSample] | None = None
+    ) -> Encoder:
+        """Return what turns prompts and answers into tokens for it, see `Encoder`."""
+        words = self.network.get_input_embeddings().weight.shape[0]
+        return Encoder.of(config, self.tokenizer, self.context, words, stored)
 
     def reader(
         self, batch_tokens: int | Literal["auto"] = "auto", before_batch: Callable[[], None] = lambda: None

@@ -18,6 +18,8 @@ class ScoreFiles(RunDirectory):
     noun: ClassVar[str] = "score run"
 
     samples = Artifact("samples.parquet", "The validated forget set, a row per sample.")
+    # Runs of earlier versions have no such file.
+    encoded = Artifact("encoded.parquet", "The samples as the tokens that are scored, unlearned and evaluated.")
     plan = Artifact("plan.json", "What was decided before the first draw; its presence tells helpers to begin.")
     baseline = Artifact("baseline.npy", "P_t(θ), unperturbed, fp64, shape (tokens,).", scaffolding=True)
     units = Artifact("units", "Folder of finished units of draws.", scaffolding=True)

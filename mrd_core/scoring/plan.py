@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
-from mrd_core.model.encoding import choose_template, encode
+from mrd_core.model.encoder import Encoder
 from mrd_core.model.hidden_states import HiddenStates
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.loading import LoadedModel
@@ -21,11 +22,12 @@ from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.scoring.encoded import digest_of_words, keep_encoded, stored_samples
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.forms import likelier_form
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
 from mrd_core.scoring.records import Plan
-from mrd_core.settings.configuration import Choice
 
 MOST_WORKERS = 4
 
@@ -36,7 +38,7 @@ class Stage:
 
     model: LoadedModel
     passes: Passes
-    template: Choice
+    encoder: Encoder
 
     @property
     def reader(self) -> Reader:
@@ -91,7 +93,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
     dtype: torch.dtype | None = None
     while True:
         context.progress(0, config.estimator.draws, message="Loading the model")
-        stage = load_stage(config, forget_set, context, dtype)
+        stage = load_stage(config, forget_set, files.directory, context, dtype)
         context.progress(0, config.estimator.draws, message="Measuring the baseline")
         hidden_states = HiddenStates()
         baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
@@ -103,7 +105,12 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         dtype = _finer_dtype(config, stage, gate, context)
     if not gate.passed:
         context.event("warning", f"Precision gate not passed: {gate.reason}")
-    plan = _plan(config.estimator, stage, pilot, sigma, gate)
+    likelier = likelier_form(stage.reader, stage.encoder, forget_set)
+    warnings = (*stage.passes.encoded.notes, *([likelier] if likelier else []))
+    plan = _plan(config.estimator, stage, pilot, sigma, gate).model_copy(
+        update={"warnings": warnings, "vocabulary": digest_of_words(stage.model.tokenizer)}
+    )
+    keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
     text = plan.model_dump_json(indent=2).encode()
@@ -115,21 +122,22 @@ def resume(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, contex
     """Return what an earlier process prepared, loaded again."""
     plan = files.read_plan()
     torch.set_num_threads(plan.threads)
-    stage = load_stage(config, forget_set, context, models.DTYPES[plan.dtype], plan)
+    stage = load_stage(config, forget_set, files.directory, context, models.DTYPES[plan.dtype], plan)
     return Prepared(plan, stage, Baseline(np.load(files.baseline, allow_pickle=False)))
 
 
 def load_stage(
     config: ScoreConfig,
     forget_set: ForgetSet,
+    score_run: Path | None,
     context: JobContext,
     dtype: torch.dtype | None = None,
     plan: Plan | None = None,
 ) -> Stage:
-    """Load the model and encode the forget set for it."""
+    """Load the model and encode the forget set for it, or read what `score_run` has encoded."""
     model = models.load(config.model, dtype)
-    template = choose_template(model.tokenizer, plan.template if plan else config.model.template)
-    encoded = encode(forget_set, model.tokenizer, model.context, template.value)
+    encoder = model.encoder(config.model, stored_samples(score_run, model.tokenizer, config.model))
+    encoded = encoder.encode(forget_set)
     scorer = Scorer(model.network)
     most = plan.batch_tokens if plan else config.estimator.batch_tokens
     reader = model.reader(most, context.check_cancelled)
@@ -138,7 +146,7 @@ def load_stage(
         context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")
 
     passes = Passes(replace(reader, network=scorer), encoded, on_halved=report_halving)
-    return Stage(model, passes, template)
+    return Stage(model, passes, encoder)
 
 
 def _require_scored_tokens(baseline: Baseline, stage: Stage, scope: Scope) -> None:
@@ -195,7 +203,7 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gat
         device=str(stage.model.device),
         dtype=models.name_of(stage.model.dtype),
         sigma=sigma,
-        template=stage.template.value,
+        template=stage.encoder.template.value,
         batch_tokens=stage.passes.batch_tokens,
         threads=threads,
         workers=workers,
@@ -205,7 +213,7 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gat
         pilot={f"{tried:g}": json_value(ratio) for tried, ratio in pilot.tried.items()},
         reasons={
             **{name: choice.stated for name, choice in stage.model.choices.items()},
-            "template": stage.template.stated,
+            "template": stage.encoder.template.stated,
             "σ": f"{sigma:g} "
             + ("(the pilot's largest in the quadratic regime)" if config.sigma == "auto" else "(as asked)"),
             "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",

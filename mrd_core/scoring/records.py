@@ -28,6 +28,8 @@ class Plan(Record):
         gate_passed: The precision gate's verdict, with its figures in `gate`.
         pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
         reasons: For each automatic choice, what was chosen and why.
+        warnings: What a reader of the scores should know, in sentences.
+        vocabulary: SHA-256 over the tokenizer's words; "" in runs of earlier versions.
     """
 
     device: str
@@ -42,6 +44,8 @@ class Plan(Record):
     gate: dict[str, float | str | None]
     pilot: dict[str, float | None]
     reasons: dict[str, str]
+    warnings: tuple[str, ...] = ()
+    vocabulary: str = ""
 
 
 class Scored(Record):

@@ -122,7 +122,7 @@ def summarise(
         "stopped_early": reached.reaches(config),
     }
     summary = ScoreSummary.model_validate(settings | decided | precise | measured)
-    return summary.model_copy(update={"warnings": warnings_of(summary, config)})
+    return summary.model_copy(update={"warnings": [*warnings_of(summary, config), *plan.warnings]})
 
 
 def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:

@@ -66,7 +66,7 @@ class Option(NamedTuple):
             values = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
             return [*option, ",".join(map(str, values))]
         text = self.absent if value is None else str(value)
-        return [*option, absolute(text) if self.is_place or self.is_run else text]
+        return [*option, absolute(text) if self.is_run or self._is_place(text) else text]
 
     def put(self, settings: dict[str, Any], value: Any) -> None:
         """Set a value in nested settings; None stands for a configuration that is not there."""
@@ -88,7 +88,10 @@ class Option(NamedTuple):
             return dict(map(_pair, parts)) if self.path[-1] == "parameters" else parts
         if self.absent and typed == self.absent:
             return None
-        return absolute(typed) if self.is_place else typed
+        return absolute(typed) if self._is_place(typed) else typed
+
+    def _is_place(self, text: str) -> bool:
+        return self.is_place and text not in self.choices
 
 
 def options_of(config: Model) -> tuple[Option, ...]:

@@ -43,7 +43,7 @@ def evaluator(
         return None
     subject = Subject(
         model=replace(prepared.model, network=prepared.trained),
-        template=prepared.template,
+        encoder=prepared.encoder,
         batch_tokens=prepared.reader.batch_tokens,
         max_new_tokens=wanted.max_new_tokens,
         k_percent=K_PERCENT,

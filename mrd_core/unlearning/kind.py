@@ -33,14 +33,14 @@ def model_of(directory: Path) -> ModelConfig:
     """
     config, folder = read_config(directory, UnlearnConfig), UnlearningFiles.finished(directory).model
     if config.optimiser.lora_rank is None:
-        return ModelConfig(source=str(folder), template=config.model.template)
+        return config.model.of(str(folder))
     if config.model.adapter is not None:
         raise UserError(
             f"The adapter in {folder}",
             f"was trained on a model with another adapter ({config.model.adapter}), and two are not merged here.",
             "Merge the first into its model, save that, and unlearn from there.",
         )
-    return ModelConfig(source=config.model.source, adapter=str(folder), template=config.model.template)
+    return config.model.of(config.model.source, str(folder))
 
 
 def headline(summary: Summary) -> str:

@@ -16,14 +16,12 @@ from torch import Tensor
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model import loading as models
+from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import (
     Encoded,
     EncodedSample,
     IntArray,
     answerable,
-    choose_template,
-    encode,
-    encode_one,
 )
 from mrd_core.model.generation import chosen_for_answers, own_answers
 from mrd_core.model.loading import LoadedModel
@@ -33,6 +31,7 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
+from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.records import Scored
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, load_trainable
@@ -52,7 +51,7 @@ class Prepared:
     Attributes:
         model: The loaded model.
         trained: What is trained: its network, or the network in a peft wrapper.
-        template: How prompt and answer become text.
+        encoder: Turns prompts and answers into its tokens.
         forget: N samples, each with an answer token in the context.
         curriculum: One row for each of them, see `UnlearningFiles.curriculum`.
         retain: What is kept; None without a retain set.
@@ -65,7 +64,7 @@ class Prepared:
 
     model: LoadedModel
     trained: Any
-    template: str
+    encoder: Encoder
     forget: Encoded
     curriculum: pd.DataFrame
     retain: Encoded | None
@@ -198,18 +197,18 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
             "Evaluations on the way have no retain set: completeness is the mean of UA and RR without MIA, and "
             "there is no utility."
         )
-    template = choose_template(model.tokenizer, config.model.template)
-    forget = _encoded(forget_set, model, template.value, "forget", warnings)
+    encoder = model.encoder(config.model, stored_samples(config.score_run, model.tokenizer, config.model))
+    forget = _encoded(forget_set, encoder, "forget", warnings)
     retain = None
     if retain_set is not None:
-        retain = _encoded(retain_set, model, template.value, "retain", warnings)
+        retain = _encoded(retain_set, encoder, "retain", warnings)
     curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
     rate = config.optimiser.rate_for(sum(weight.numel() for weight in model.network.parameters()))
-    reasons |= {"learning rate": rate.stated, "template": template.stated, "threads": threads.stated}
+    reasons |= {"learning rate": rate.stated, "template": encoder.template.stated, "threads": threads.stated}
     return Prepared(
         model=model,
         trained=_trained(config, model),
-        template=template.value,
+        encoder=encoder,
         forget=forget,
         curriculum=curriculum,
         retain=retain,
@@ -299,11 +298,9 @@ def refused_of(
         return None
     lines = refusals.load(files.refusals)
 
-    model, template = prepared.model, prepared.template
-
     def refused(sample_id: str, step: int) -> EncodedSample:
         refusal = refusals.choose(lines, config.seed, sample_id, step)
-        return encode_one(prompts[sample_id], refusal, model.tokenizer, model.context, template)
+        return prepared.encoder.one(prompts[sample_id], refusal, sample_id)
 
     return refused
 
@@ -347,18 +344,20 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
     if stopping.source == "held-out":
         assert stopping.held_out is not None  # the configuration sees to it
         held_out = read_split(stopping.held_out, "held_out")
-        texts = _encoded(held_out, prepared.model, prepared.template, "held-out", [])
+        texts = _encoded(held_out, prepared.encoder, "held-out", [])
     if stopping.source == "reference":
         # The forget set on a model that was trained without it.
         changes = {"source": stopping.reference, "adapter": None, "dtype": "float32"}
         model = models.load(config.model.model_copy(update=changes))
         subject = replace(prepared, model=model, trained=model.network)
-        texts = _encoded(forget_set, model, prepared.template, "forget", [])
+        texts = _encoded(forget_set, model.encoder(config.model), "forget", [])
     memorized = start if stopping.source == "initial-average" else subject.memorized(texts)
     extraction = subject.extraction(texts) if stopping.extraction else None
     return Thresholds.average(memorized.accuracy, extraction, stopping.source)
 
 
-def _encoded(texts: ForgetSet, model: LoadedModel, template: str, name: str, warnings: list[str]) -> Encoded:
+def _encoded(texts: ForgetSet, encoder: Encoder, name: str, warnings: list[str]) -> Encoded:
     """Return those of these texts as tokens that have an answer token within the context."""
-    return answerable(encode(texts, model.tokenizer, model.context, template), name, warnings)
+    encoded = encoder.encode(texts)
+    warnings += [f"Of the {name} set {note}" for note in encoded.notes]
+    return answerable(encoded, name, warnings)

@@ -31,7 +31,7 @@ def values_on(device: torch.device) -> pd.Series[float]:
     frame = pd.DataFrame(rows(16)).rename(columns={"question": "prompt"})
     frame["sample_id"] = frame.index.astype(str)
     asked = EvaluationSet("forget", "forget set", "forget", "answers", frame)
-    values = measure_answers(Subject(model, "plain", 512, 16, 40.0), asked).values
+    values = measure_answers(Subject(model, tiny.encoder(tokenizer, CONTEXT), 512, 16, 40.0), asked).values
     return values[~values["metric"].isin(WRITTEN)].set_index(["sample_id", "metric"])["value"]
 
 

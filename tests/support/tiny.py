@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from mrd_core.model.encoder import Encoder, choose_template
 from mrd_core.model.encoding import Encoded, EncodedSample
 from mrd_core.model.likelihood import Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
@@ -100,6 +101,21 @@ def encoded(*lengths: int, answer_from: int = 2, seed: int = 0, vocabulary: int 
         answer = np.arange(length - 1) >= answer_from
         samples.append(EncodedSample(tokens, answer, tuple(map(str, tokens)), truncated=False))
     return Encoded(tuple(f"s{i}" for i in range(len(lengths))), tuple(samples), "plain")
+
+
+def encoder(tokenizer: Any, context: int = CONTEXT, template: str = "plain", **how: Any) -> Encoder:
+    """Return what makes tokens for a model whose embedding is large enough."""
+    return Encoder(tokenizer, context, 1 << 20, choose_template(tokenizer, template), **how)
+
+
+def encode(samples: ForgetSet, tokenizer: Any, context: int, template: str) -> Encoded:
+    """Return validated samples as tokens."""
+    return encoder(tokenizer, context, template).encode(samples)
+
+
+def encode_one(prompt: str, answer: str, tokenizer: Any, context: int, template: str) -> EncodedSample:
+    """Return one prompt and answer as tokens."""
+    return encoder(tokenizer, context, template).one(prompt, answer)
 
 
 def forget_set(*rows: tuple[str, str]) -> ForgetSet:

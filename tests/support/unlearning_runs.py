@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.encoding import encode
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
@@ -26,6 +25,7 @@ from mrd_core.unlearning.texts import TextBatch, answers
 from tests.support import tiny
 from tests.support.once import made_once
 from tests.support.scored_demo import settings_in
+from tests.support.tiny import encode
 from tests.unit.conftest import CONTEXT, WORDS, rows, write_rows
 
 N_FORGET, N_RETAIN = 10, 8

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from mrd_core.errors import UserError
-from mrd_core.model.encoding import Encoded, EncodedSample, choose_template, encode, length_buckets
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoder import Encoder, choose_template, special_ids
+from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets
+from mrd_core.model.generation import end_tokens
 from tests.support import tiny
+from tests.support.tiny import encode
 
 PROMPT, ANSWER = "Who wrote it?", "Ann wrote the old letter."
 
@@ -106,7 +113,7 @@ def test_a_chat_template_that_drops_the_answer_is_an_error() -> None:
 @pytest.mark.parametrize("template", ["plain", "chat"])
 def test_a_text_without_prompt_is_scored_whole(template: str) -> None:
     sample = encode_one(chat_tokenizer(), "", ANSWER, template)
-    assert "".join(sample.pieces) == f"{ANSWER}</s>"
+    assert "".join(sample.pieces) == ANSWER
     assert sample.answer.all()
 
 
@@ -127,34 +134,34 @@ def test_there_is_one_eos_whatever_the_tokenizer_adds(single: str, begin: str) -
 @pytest.mark.parametrize("text", ["Ann 🎉🎉 ok", "naïve façade — “x”", "日本語 text", "👩‍👩‍👧", "a\u0301b"])
 def test_pieces_of_characters_of_several_bytes_join_to_the_text(text: str) -> None:
     sample = encode_one(tiny.tokenizer(), "", text)
-    assert "".join(sample.pieces) == f"{text}</s>"
-    assert len(sample.pieces) > len(text) + 1
+    assert "".join(sample.pieces) == text
+    assert len(sample.pieces) > len(text)
     assert encode_one(tiny.tokenizer(), "", text, context=5).pieces == sample.pieces[:5]
 
 
 def test_a_sample_longer_than_the_context_is_cut_and_flagged() -> None:
-    whole = encode_one(tiny.tokenizer(), PROMPT, ANSWER)
+    whole = encode_one(tiny.tokenizer(), "", ANSWER)
     size = len(whole.tokens)
-    for context in (1, 2, 10, size - 1):
-        cut = encode_one(tiny.tokenizer(), PROMPT, ANSWER, context=context)
+    for context in (1, 2, 4, size - 1):
+        cut = encode_one(tiny.tokenizer(), "", ANSWER, context=context)
         assert cut.truncated
         np.testing.assert_array_equal(cut.tokens, whole.tokens[:context])
         np.testing.assert_array_equal(cut.answer, whole.answer[: context - 1])
         assert cut.pieces == whole.pieces[:context]
-    assert not encode_one(tiny.tokenizer(), PROMPT, ANSWER, context=size).truncated
+    assert not encode_one(tiny.tokenizer(), "", ANSWER, context=size).truncated
 
 
 @pytest.mark.parametrize("text", [" ", "\n", "a", "\u200b"])
-def test_a_text_of_next_to_nothing_still_ends_with_eos(text: str) -> None:
+def test_a_text_of_next_to_nothing_is_a_sample(text: str) -> None:
     sample = encode_one(tiny.tokenizer(), "", text)
-    assert sample.tokens[-1] == tiny.tokenizer().eos_token_id
+    assert "".join(sample.pieces) == text
     assert sample.answer.dtype == np.bool_
     assert len(sample.answer) == len(sample.tokens) - 1
 
 
 def test_a_tokenizer_without_eos_is_an_error() -> None:
     with pytest.raises(UserError, match="no end-of-sequence token") as caught:
-        encode_one(tiny.tokenizer(eos_token=None), PROMPT, ANSWER)
+        Encoder.of(ModelConfig(), tiny.tokenizer(eos_token=None), 500, 300)
     assert "tokenizer_config.json" in caught.value.fix
 
 
@@ -196,3 +203,101 @@ def test_a_broken_chat_template_is_named() -> None:
     tokenizer.chat_template = "{{ raise_exception('system role not supported') }}"
     with pytest.raises(UserError, match="cannot be rendered: system role not supported"):
         encode(tiny.forget_set(("q", "a")), tokenizer, 64, "chat")
+
+
+LLAMA_2 = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<s>[INST] {{ m['content'] }} [/INST]"
+    "{% elif m['role'] == 'assistant' %} {{ m['content'] }} </s>{% endif %}{% endfor %}"
+)
+DATED = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}System: {{ m.content }}. {% endif %}"
+    "{% endfor %}Today is {{ strftime_now('%d %b %Y') }}.{% for m in messages %}{% if m.role == 'user' %}"
+    "Question: {{ m.content }}\nAnswer:{% elif m.role == 'assistant' %} {{ m.content }}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+)
+
+
+def test_the_end_of_a_turn_is_found_behind_a_blank() -> None:
+    tokenizer = chat_tokenizer(LLAMA_2)
+    sample = encode_one(tokenizer, "Is it true?", "Yes.", "chat")
+    assert marked(sample) == "Yes.</s>"
+    assert sample.pieces[-2:] == (" ", "</s>")
+    assert end_tokens(tokenizer, None) == [tokenizer.eos_token_id]
+
+
+def test_a_template_takes_the_date_of_the_run_for_today_and_its_system_line() -> None:
+    tokenizer = chat_tokenizer(DATED)
+    how = {"today": date(2026, 7, 4), "system": "Be brief"}
+    sample = tiny.encoder(tokenizer, 500, "chat", **how).one(PROMPT, ANSWER)
+    assert "".join(sample.pieces).startswith("<s>System: Be brief. Today is 04 Jul 2026.Question: Who wrote it?")
+    assert marked(sample) == f" {ANSWER}</s>"
+
+
+def test_a_template_from_a_file_takes_the_place_of_the_tokenizers(tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text("{% for m in messages %}({{ m.role }}) {{ m.content }}{% endfor %}</s>", encoding="utf-8")
+    encoder = Encoder.of(ModelConfig(template=str(path)), tiny.tokenizer(), 500, 1 << 20)
+    assert "".join(encoder.one(PROMPT, ANSWER).pieces) == f"(user) {PROMPT}(assistant) {ANSWER}</s>"
+    with pytest.raises(UserError, match="none of auto, chat and plain, and cannot be read"):
+        Encoder.of(ModelConfig(template=str(tmp_path / "nowhere")), tiny.tokenizer(), 500, 1 << 20)
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+@pytest.mark.parametrize("text", ["Use <s>old</s> markup.", "An <|end|> in the middle", "<pad>, they say"])
+def test_what_looks_like_a_special_token_in_a_sample_is_text(text: str, template: str) -> None:
+    tokenizer = chat_tokenizer()
+    for prompt, answer in ((PROMPT, text), (text, ANSWER)):
+        sample = encode_one(tokenizer, prompt, answer, template)
+        plain = encode_one(tokenizer, PROMPT, ANSWER, template)
+        special = special_ids(tokenizer)
+        assert sum(token in special for token in sample.tokens) == sum(token in special for token in plain.tokens)
+        assert answer in "".join(sample.pieces)
+        assert sample.is_literal
+        assert not plain.is_literal
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "kept"),
+    [
+        ("", "<s>Who hums? A bee. </s>", "Who hums? A bee."),
+        ("<s>Who hums?", "A bee.</s>", "Question: Who hums?\nAnswer: A bee.</s>"),
+        ("Who hums?", "A bee.", "Question: Who hums?\nAnswer: A bee.</s>"),
+    ],
+)
+def test_ends_that_the_data_bring_are_left_out_and_counted(prompt: str, answer: str, kept: str) -> None:
+    encoded = encode(tiny.forget_set((prompt, answer)), tiny.tokenizer(), 500, "plain")
+    assert "".join(encoded.samples[0].pieces) == kept
+    counted = ("1 of 1 samples bring a BOS or EOS token of their own, which is left out.",)
+    assert encoded.notes == (counted if "s>" in prompt + answer else ())
+
+
+def test_a_text_without_a_prompt_ends_where_it_ends_unless_eos_is_asked_for() -> None:
+    tokenizer = tiny.tokenizer()
+    assert encode_one(tokenizer, "", ANSWER).pieces[-1] != "</s>"
+    assert tiny.encoder(tokenizer, closes_texts=True).one("", ANSWER).pieces[-1] == "</s>"
+    assert encode_one(tokenizer, PROMPT, ANSWER).pieces[-1] == "</s>"
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_a_prompt_that_is_too_long_loses_its_beginning_and_the_answer_stays(template: str) -> None:
+    prompt = "old words " * 30 + "Who wrote it?"
+    tokenizer = chat_tokenizer()
+    whole = encode_one(tokenizer, prompt, ANSWER, template)
+    encoded = encode(tiny.forget_set((prompt, ANSWER)), tokenizer, 60, template)
+    (cut,) = encoded.samples
+    assert len(cut.tokens) == 60
+    assert marked(cut) == marked(whole)
+    assert (cut.truncated, cut.cut_prompt) == (False, len(whole.tokens) - 60)
+    head = 3 if template == "plain" else 1
+    np.testing.assert_array_equal(cut.tokens[:head], whole.tokens[:head])
+    assert "Who wrote it?" in "".join(cut.pieces)
+    (note,) = encoded.notes
+    assert note.startswith("1 of 1 samples had the beginning of the prompt cut off")
+
+
+def test_a_token_beyond_the_embedding_is_named_with_its_sample() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[PAD]"]})
+    encoder = replace(tiny.encoder(tokenizer), words=tokenizer.eos_token_id)
+    with pytest.raises(UserError, match=r"in sample s0.*has the id \d+, but the model knows 2 tokens"):
+        encoder.encode(tiny.forget_set((PROMPT, ANSWER)))

@@ -31,7 +31,7 @@ def subject() -> Subject:
     tokenizer = tiny.tokenizer()
     network = tiny.llama(vocab_size=len(tokenizer), max_position_embeddings=CONTEXT)
     model = LoadedModel(network, tokenizer, tiny.CPU, torch.float32, CONTEXT, {})
-    return Subject(model, "plain", batch_tokens=200, max_new_tokens=12, k_percent=40)
+    return Subject(model, tiny.encoder(tokenizer, CONTEXT), batch_tokens=200, max_new_tokens=12, k_percent=40)
 
 
 def a_set(kind: Kind, **columns: list[Any]) -> EvaluationSet:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrd_core.model.encoding import IntArray, encode
+from mrd_core.model.encoding import IntArray
 from mrd_core.model.generation import completion_prompt, prompt_of, write
 from tests.support import tiny
+from tests.support.tiny import encode
 
 CONTEXT = 96
 ROOM = 10_000
@@ -123,7 +124,7 @@ def test_the_prompt_is_all_that_stands_before_the_answer(tokenizer: Any) -> None
 
 
 def test_an_answer_that_was_cut_off_whole_leaves_no_prompt(tokenizer: Any) -> None:
-    encoded = encode(tiny.forget_set(("q" * 60, "y")), tokenizer, 40, "plain")
+    encoded = encode(tiny.forget_set(("q" * 60, "y")), tokenizer, 5, "plain")
     assert prompt_of(encoded.samples[0]) is None
 
 

@@ -50,7 +50,7 @@ def subject() -> Subject:
     tokenizer = tiny.tokenizer()
     network = tiny.llama(vocab_size=len(tokenizer), max_position_embeddings=128)
     model = LoadedModel(network, tokenizer, tiny.CPU, torch.float32, 128, {})
-    return Subject(model, "plain", batch_tokens=600, max_new_tokens=8, k_percent=40)
+    return Subject(model, tiny.encoder(tokenizer, 128), batch_tokens=600, max_new_tokens=8, k_percent=40)
 
 
 @pytest.fixture

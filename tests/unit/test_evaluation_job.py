@@ -146,7 +146,7 @@ def test_a_model_that_knows_its_samples_is_found_to(evaluated: EvaluationFiles) 
 
 def test_likelihoods_are_those_of_the_model(evaluated: EvaluationFiles, scored: Scored) -> None:
     model = load(ModelConfig(source=str(scored.model), device="cpu"))
-    from mrd_core.model.encoding import encode
+    from tests.support.tiny import encode
 
     forget = read(ForgetSetConfig(source=str(scored.forget)))
     oracle = measure_memorization(model.reader(512), encode(forget, model.tokenizer, model.context, "plain"))

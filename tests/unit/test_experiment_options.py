@@ -69,6 +69,8 @@ STUDIED = {
     "device": "cuda:3",
     "dtype": "bfloat16",
     "template": "chat",
+    "system": "Be brief.",
+    "date": "2026-07-04",
     "layout": "tofu",
     "subset": "forget 10",
     "split": "train[:5%]",
@@ -155,14 +157,14 @@ def test_help_lists_every_option_with_its_help(name: str) -> None:
 @pytest.mark.parametrize("name", experiments())
 def test_without_scores_samples_and_model_can_be_described_in_full(name: str) -> None:
     described = {one.name for one in COMMANDS[name].options if one.path[0] in ("model", "forget_set")}
-    assert described == STUDIED.keys() | {"model", "forget-set"}
+    assert described == STUDIED.keys() | {"model", "forget-set", "close-texts"}
     options = [word for option, value in STUDIED.items() for word in (f"--{option}", value)]
     studied = ["--model", "org/model", "--forget-set", "org/forget"]
     config = read_back(shlex.join(["mrd-lens", "experiment", name, *studied, *options]))
     assert read_back(COMMANDS[name].shown(config)) == config
     assert config.score_run is None
     assert (config.model.source, config.forget_set.source) == ("org/model", "org/forget")
-    assert {option: option_named(name, option).value_of(config) for option in STUDIED} == STUDIED
+    assert {option: str(option_named(name, option).value_of(config)) for option in STUDIED} == STUDIED
 
 
 def test_paths_are_made_absolute_and_names_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

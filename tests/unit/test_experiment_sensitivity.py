@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from mrd_core.experiments.kinds.sensitivity import EVALUATIONS, Sensitivity, Sen
 from mrd_core.experiments.samples import drawn
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.encoding import encode
 from mrd_core.model.likelihood import Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
@@ -34,6 +32,7 @@ from mrd_core.scoring.draws import Draws, scores
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from tests.support import tiny
 from tests.support.experiment_runs import SCORED
+from tests.support.tiny import encode
 
 pytestmark = pytest.mark.slow
 
@@ -212,10 +211,12 @@ def test_each_precision_is_loaded_once_and_that_of_the_study_last(
     assert order == sorted(order)
 
 
-def test_a_sample_without_a_scored_token_has_no_value_and_is_reported(
-    tmp_path: Path, tiny_model: Path, write_source: Callable[[list[str]], Path]
-) -> None:
-    source = write_source(["Ann " * 200, "the old letter", "Ann", "late"])
+def test_a_sample_without_a_scored_token_has_no_value_and_is_reported(tmp_path: Path, tiny_model: Path) -> None:
+    source = tmp_path / "forget.jsonl"
+    # Nothing predicts the only token of the first.
+    source.write_text(
+        "".join(f'{{"text": "{text}"}}\n' for text in ("e", "the old letter", "Ann wrote", "late one"))
+    )
     place_material(tmp_path, source)
     config = configured(tiny_model, source, dtypes=("float32",), draws=8)
     summary = experiment_job(config, JobContext(tmp_path))
@@ -225,19 +226,6 @@ def test_a_sample_without_a_scored_token_has_no_value_and_is_reported(
     assert set(lost["n_tokens"].dropna()) == {0}
     assert "1 sample(s) have no answer token" in summary["warnings"][0]
     assert rows["mrd_sum"].notna().sum() == 3 * len(SIGMAS)
-
-
-@pytest.fixture
-def write_source(tmp_path: Path) -> Callable[[list[str]], Path]:
-    """Return a function that writes a forget set whose questions are given and whose answers are short."""
-
-    def write(questions: list[str]) -> Path:
-        path = tmp_path / "forget.jsonl"
-        lines = [json.dumps({"question": question, "answer": f"yes {i}"}) for i, question in enumerate(questions)]
-        path.write_text("\n".join(lines))
-        return path
-
-    return write
 
 
 def test_all_samples_are_taken_where_there_are_fewer(tiny_forget_set: Path) -> None:

@@ -18,11 +18,11 @@ from mrd_core.experiments.kinds.theorem import MOST_WEIGHTS, Theorem, TheoremCon
 from mrd_core.experiments.samples import drawn
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.encoding import encode
 from mrd_core.runs import JobContext
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.hessian import AnswerRatio, hutchinson, rademacher
 from tests.support import tiny
+from tests.support.tiny import encode
 from tests.unit.test_experiment_sensitivity import finish_in_attempts, place_material
 
 pytestmark = pytest.mark.slow
@@ -104,8 +104,10 @@ def test_a_cancelled_experiment_goes_on_to_the_same_rows(run: Run, tmp_path: Pat
 
 def test_samples_without_a_scored_token_have_no_value(run: Run, tmp_path: Path) -> None:
     source = tmp_path / "forget.jsonl"
-    questions = ["Ann " * 200, "the old letter", "late", "who"]
-    source.write_text("".join(f'{{"question": "{question}", "answer": "yes"}}\n' for question in questions))
+    # Nothing predicts the only token of the first.
+    source.write_text(
+        "".join(f'{{"text": "{text}"}}\n' for text in ("e", "the old letter", "Ann wrote", "late one"))
+    )
     place_material(tmp_path, source)
     config = run[0].model_copy(update={"forget_set": ForgetSetConfig(source=str(source)), "probes": 4, "pairs": 4})
     summary = experiment_job(config, JobContext(tmp_path))

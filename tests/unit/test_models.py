@@ -19,11 +19,11 @@ from transformers import AutoModelForCausalLM, BertConfig, T5Config
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.encoding import encode
 from mrd_core.model.likelihood import Scorer
 from mrd_core.model.loading import choose_device, choose_dtype, keep_norms_fine, load, placement, weight_bytes
 from mrd_core.model.weights import parameter_count
 from tests.support import tiny
+from tests.support.tiny import encode
 
 # peft calls what transformers will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -173,7 +173,7 @@ def test_a_missing_tokenizer_is_refused(folder: Path) -> None:
 def test_a_tokenizer_without_eos_is_refused_before_scoring(tmp_path: Path) -> None:
     model = load(ModelConfig(source=str(save(tmp_path, eos_token=None)), device="cpu"))
     with pytest.raises(UserError, match="no end-of-sequence token"):
-        encode(tiny.forget_set(("q", "a")), model.tokenizer, model.context, "plain")
+        model.encoder(ModelConfig())
 
 
 def test_a_tokenizer_without_padding_is_no_hindrance(tmp_path: Path) -> None:

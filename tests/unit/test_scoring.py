@@ -140,7 +140,7 @@ def assert_same_bits(found: ScoreFiles, expected: ScoreFiles) -> None:
 def assert_tidy(files: ScoreFiles) -> None:
     """Only the results and what reproduces them are left: no units, no temporary files."""
     allowed = {"config.json", "samples.parquet", "plan.json"}
-    tables = {f"{name}.parquet" for name in ("scores", "draws", "tokens", "measures")}
+    tables = {f"{name}.parquet" for name in ("encoded", "scores", "draws", "tokens", "measures")}
     results = tables | {"hidden_states.npy", "summary.json"}
     assert results <= {path.name for path in files.directory.iterdir()} <= allowed | results
 
@@ -393,19 +393,29 @@ def test_samples_other_than_those_of_the_launch_are_refused(config_of, tmp_path)
         carry_out(config, Told(tmp_path))
 
 
-def test_long_samples_are_cut_flagged_and_counted_and_those_without_an_answer_left_are_undefined(scored, tmp_path):
+def test_long_samples_are_cut_flagged_and_counted(scored, tmp_path):
     long_answer = {"question": "Who?", "answer": "Ann wrote " * CONTEXT}
-    no_room = {"question": "Who wrote it? " * CONTEXT, "answer": "Ann"}
-    result = scored(forget_set=write_rows(tmp_path / "long.jsonl", [*rows(6), long_answer, no_room]), draws=4)
-    assert result.scores["truncated"].tolist() == [False] * 6 + [True, True]
-    assert result.scores["mrd"].isna().tolist() == [False] * 7 + [True]
-    assert (result.summary["truncated_samples"], result.summary["undefined_samples"]) == (2, 1)
+    long_prompt = {"question": "Who wrote it? " * CONTEXT, "answer": "Ann"}
+    result = scored(forget_set=write_rows(tmp_path / "long.jsonl", [*rows(6), long_answer, long_prompt]), draws=4)
+    assert result.scores["truncated"].tolist() == [False] * 6 + [True, False]
+    assert result.scores["mrd"].notna().all()
+    assert (result.summary["truncated_samples"], result.summary["undefined_samples"]) == (1, 0)
+    assert "1 sample(s) are longer than the model's context and were cut." in result.summary["warnings"]
+    assert any(
+        warning.startswith("2 of 8 samples had the beginning of the prompt cut off")
+        for warning in result.summary["warnings"]
+    )
+
+
+def test_samples_without_a_token_that_could_be_scored_are_undefined(scored, tmp_path):
+    texts = [{"text": text} for text in ("Ann wrote the old letter", "e", "Who wrote it", "late letters")]
+    result = scored(forget_set=write_rows(tmp_path / "short.jsonl", texts), draws=4)
+    assert result.scores["mrd"].isna().tolist() == [False, True, False, False]
     assert "1 sample(s) have no token that could be scored." in result.summary["warnings"]
-    assert "2 sample(s) are longer than the model's context and were cut." in result.summary["warnings"]
 
 
 def test_a_forget_set_of_which_nothing_can_be_scored_is_refused(scored, tmp_path):
-    no_room = [{"question": f"{i} wrote it? " * CONTEXT, "answer": "Ann"} for i in range(3)]
+    no_room = [{"text": letter} for letter in "eao"]
     with pytest.raises(UserError, match="no token in scope that could be scored"):
         scored(forget_set=write_rows(tmp_path / "none.jsonl", no_room))
 

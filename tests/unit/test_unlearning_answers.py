@@ -10,10 +10,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from mrd_core.model.encoding import Encoded, encode
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.generation import chosen_for_answers, end_tokens, own_answers
 from mrd_core.model.memorization import answer_log_probs
 from tests.support import tiny
+from tests.support.tiny import encode
 
 # peft calls what transformers will rename.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -131,7 +132,7 @@ def test_an_answer_has_room_beyond_the_true_one_and_stays_within_the_context(net
 
 
 def test_an_answer_beyond_the_context_has_no_answer_of_its_own(network: Any, tokenizer: Any) -> None:
-    cut = encode(tiny.forget_set(("q" * 60, "y"), PAIRS[0]), tokenizer, 40, "plain")
+    cut = encode(tiny.forget_set(("q" * 60, "y"), PAIRS[0]), tokenizer, 5, "plain")
     assert not cut.samples[0].answer.any()
     assert answers(network, cut, tokenizer)[0] == ""
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mrd_core.model.encoding import Encoded, encode, encode_one
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.runs import RunState
 from mrd_core.runs import context as run_context
@@ -34,6 +34,7 @@ from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.support import tiny
+from tests.support.tiny import encode, encode_one
 from tests.support.unlearning_runs import DRAWS, N_FORGET, RATE, Place, Scored, Unlearned, scored_tiny, texts_of
 from tests.unit.conftest import CONTEXT
 

@@ -15,14 +15,16 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from mrd_core.model.encoding import Encoded, encode
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.encoding import Encoded
 from mrd_core.model.generation import end_tokens
 from mrd_core.model.memorization import extraction_likelihood, measure_memorization
-from mrd_core.runs import RunState
+from mrd_core.runs import RunState, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.samples import read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning import refusals
@@ -34,6 +36,7 @@ from mrd_core.unlearning.preparation import Prepared
 from mrd_core.unlearning.sampling import SAMPLERS
 from tests.support import tiny
 from tests.support.marks import few_in_the_gate
+from tests.support.tiny import encode
 from tests.support.unlearning_runs import (
     DRAWS,
     N_FORGET,
@@ -532,46 +535,40 @@ def test_retain_rows_that_are_to_be_forgotten_are_left_out_with_a_warning(
     assert {sample for step in run.steps for sample in step["retain"]} <= set(kept)
 
 
-def test_a_sample_whose_answer_lies_beyond_the_context_is_left_out_with_a_warning(
+def test_a_prompt_that_is_too_long_loses_its_beginning_with_a_warning(
     place: Place, scored: Scored, tmp_path: Path
 ) -> None:
     long = {"id": "long", "question": "Who wrote the old letter " * 40, "answer": "Ann"}
     retain = write_rows(tmp_path / "long.jsonl", [*retain_rows(), long])
     config = scored.config(method="graddiff", retain={"samples": {"source": str(retain)}}, limits=FEW)
     run = place.carried_out(config)
-    assert run.summary["warnings"][0] == (
-        f"1 of {N_RETAIN + 1} samples of the retain set left out: the context of the model ends before their "
-        "answers."
+    assert run.summary["warnings"][0].startswith(
+        f"Of the retain set 1 of {N_RETAIN + 1} samples had the beginning of the prompt cut off"
     )
 
 
 def test_the_curriculum_has_no_sample_that_cannot_be_trained_on(
     place: Place, scored: Scored, tmp_path: Path
 ) -> None:
-    # The longest prompts fill the context of this model.
-    whole = encoded(scored.forget)
-    begins = np.array([sample.answer.argmax() + 1 for sample in whole.samples])
-    context = int(begins.max())
-    short = tiny.llama(vocab_size=len(tiny.tokenizer()), max_position_embeddings=context, hidden_size=32)
-    short.save_pretrained(tmp_path / "short")
-    tiny.tokenizer().save_pretrained(tmp_path / "short")
-    fit = [whole.sample_ids[i] for i in np.flatnonzero(begins < context)]
-    assert 0 < len(fit) < N_FORGET
-    run = place.submitted(
-        scored.config(
-            model={"source": str(tmp_path / "short"), "device": "cpu"},
-            curriculum={"sampler": "mrd"},
-            limits=FEW,
-            answers=0,
-        )
+    # Nothing predicts the only token of the second.
+    texts = ("the old letter", "e", "Ann wrote it", "late letters")
+    source = write_rows(tmp_path / "t.jsonl", [{"id": f"t{i}", "text": text} for i, text in enumerate(texts)])
+    score = ScoreConfig(
+        forget_set=ForgetSetConfig(source=str(source)),
+        model=ModelConfig(source=str(scored.model), device="cpu"),
+        estimator=EstimatorConfig(sigma=1e-3, draws=4, stop="never", workers=1),
     )
-    assert len(pd.read_parquet(run.files.curriculum)) == N_FORGET
+    scores = submit(score, store=place.store, settings=place.settings)
+    assert worker.run(scores.directory, store=place.store) is RunState.SUCCEEDED
+    run = place.submitted(scored.config(score_run=scores.directory, limits=FEW, answers=0))
+    assert len(pd.read_parquet(run.files.curriculum)) == len(texts)
     done = run.carried_out()
     left = pd.read_parquet(run.files.curriculum)
+    fit = ["t0", "t2", "t3"]
     assert list(left["sample_id"]) == list(done.outcome.index) == fit
-    np.testing.assert_allclose(left["share"], left["weight"] / left["weight"].sum())
+    np.testing.assert_allclose(left["share"], 1 / 3)
     assert done.summary["n_samples"] == len(fit)
-    assert done.summary["warnings"][0].startswith(f"{N_FORGET - len(fit)} of {N_FORGET} samples of the forget set")
+    assert done.summary["warnings"][0].startswith("1 of 4 samples of the forget set")
     assert {one for step in done.steps for one in step["forget"]} <= set(fit)
 
 

@@ -71,7 +71,13 @@ def _model() -> ModelConfig:
         if not source:
             st.caption("Name a model to go on.")
             st.stop()
-    labels = {"adapter": "LoRA adapter", "device": "Device", "dtype": "Precision", "template": "Template"}
+    labels = {
+        "adapter": "LoRA adapter",
+        "device": "Device",
+        "dtype": "Precision",
+        "template": "Template",
+        "system": "System line",
+    }
     with st.expander("Model options", icon=":material/tune:"):
         values = FORM.fields(ModelConfig, labels)
     adapter = values.pop("adapter")
@@ -79,6 +85,7 @@ def _model() -> ModelConfig:
         source=source if kind == "Demo" else session.located(source, local=kind == "Local folder"),
         adapter=session.located(adapter, local=False) if adapter else None,
         device=values.pop("device") or "auto",
+        system=values.pop("system") or None,
         **values,
     )
 
