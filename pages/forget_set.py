@@ -51,7 +51,7 @@ def _uploaded() -> tuple[Table | None, ForgetSetConfig]:
     """Return the raw rows of an uploaded file, and how they are read; no rows before there is one."""
     limit = session.settings().upload_limit_mb
     file = st.file_uploader(
-        "CSV, JSON, JSON Lines or Parquet",
+        "CSV, JSON, JSON Lines, Parquet, Arrow or text",
         max_upload_size=limit,
         key="upload",
         help=f"At most {limit} MB (MRD_UPLOAD_LIMIT_MB). The content is checked, whatever the name says.",

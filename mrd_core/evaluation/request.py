@@ -75,7 +75,8 @@ def load_sets(config: EvaluateConfig) -> Sets:
         UserError: A set is missing or no good.
     """
     whole = suites()[config.suite].load(config)
-    return Sets(tuple(each.limited(config.limit) for each in whole.sets), whole.notes)
+    asked = Sets(tuple(each.limited(config.limit) for each in whole.sets), whole.notes)
+    return Sets(asked.sets, (*whole.notes, *asked.overlaps()))
 
 
 def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:

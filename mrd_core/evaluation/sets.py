@@ -10,6 +10,7 @@ import pandas as pd
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import evenly_spaced
+from mrd_core.samples.validation import content_key
 
 # What is to be forgotten, what is to be kept, what was never seen, and what any model may know.
 Role = Literal["forget", "retain", "unseen", "general"]
@@ -40,6 +41,12 @@ class EvaluationSet:
     kind: Kind
     frame: pd.DataFrame
 
+    @property
+    def texts(self) -> list[tuple[str, ...]]:
+        """The texts that make a sample what it is."""
+        names = [name for name in ("prompt", "question", "answer", "text") if name in self.frame]
+        return list(self.frame[names].astype(str).itertuples(index=False, name=None))
+
     def limited(self, most: int | None) -> EvaluationSet:
         """Return at most `most` of the rows, evenly spaced."""
         if most is None or len(self.frame) <= most:
@@ -62,6 +69,16 @@ class Sets:
     def of_role(self, role: Role) -> list[EvaluationSet]:
         """Return the sets that play this part."""
         return [one for one in self.sets if one.role == role]
+
+    def overlaps(self) -> list[str]:
+        """Return which sets have samples in common, in sentences."""
+        asked = [(each, frozenset(map(content_key, each.texts))) for each in self.sets]
+        return [
+            f"{len(keys & other)} samples of the {each.title} are in the {first.title} too."
+            for i, (each, keys) in enumerate(asked)
+            for first, other in asked[:i]
+            if first.kind == each.kind and keys & other
+        ]
 
     def save(self, files: EvaluationFiles) -> None:
         """Write all sets into the directory of the run."""

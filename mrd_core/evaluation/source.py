@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,7 +11,7 @@ from mrd_core.evaluation.sets import Role
 from mrd_core.samples import Table, load_table, read_table
 from mrd_core.samples.cells import CellError, as_count, as_list, as_text, is_blank, read_cell
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.samples.reading import SUFFIXES, listed
+from mrd_core.samples.reading import SUFFIXES, listed, stem_and_suffix
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def table(data: str, name: str, *, subset: str | None = None, split: str | None 
     """
     if on_hub(data):
         return load_table(ForgetSetConfig(source=data, subset=subset or name, split=split))
-    files = [path for path in _files(data) if path.stem == name and path.suffix.lower() in SUFFIXES]
+    files = [path for path in _tables(data) if stem_and_suffix(path.name)[0] == name]
     if len(files) > 1:
         raise UserError(
             f"The table '{name}' in {data}",
@@ -99,6 +99,19 @@ def tables_of(data: str, wanted: Sequence[Wanted]) -> dict[Wanted, Table]:
             "Put at least one of them there, or give another folder.",
         )
     return tables
+
+
+def unread(data: str, names: Collection[str]) -> list[str]:
+    """Return a note of the tables in a folder that a suite does not look for; none of a data set on the hub.
+
+    Args:
+        data: Folder, or a data set on the hub.
+        names: Of the files that the suite knows, without their suffix.
+    """
+    if on_hub(data) or not Path(data).expanduser().is_dir():
+        return []
+    others = [path.name for path in _tables(data) if stem_and_suffix(path.name)[0] not in names]
+    return [f"Files of the folder that are not used: {listed(others)}."] if others else []
 
 
 def on_hub(data: str) -> bool:
@@ -176,6 +189,10 @@ def integers(table: Table, column: str) -> list[int]:
 def place(table: Table, row: int, column: str) -> str:
     """Return where a cell stands, for messages; `row` counts from 0, messages from 1."""
     return f"{table.name}, row {row + 1}, column {column!r}"
+
+
+def _tables(data: str) -> list[Path]:
+    return [path for path in _files(data) if stem_and_suffix(path.name)[1] in SUFFIXES]
 
 
 def _files(data: str) -> list[Path]:

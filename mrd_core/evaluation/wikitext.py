@@ -17,6 +17,7 @@ from mrd_core.samples.cells import as_text, is_null
 
 TEXTS = "texts"
 WIKITEXT = source.Location(("wikitext",), hub="Salesforce/wikitext", subset="wikitext-2-raw-v1", split="test")
+TEXT_NAMES = (TEXTS, *WIKITEXT.names)
 # " = Title = "; those within an article are " = = Section = = ".
 _TITLE = re.compile(r"\s*= (?!=).*(?<!=) =\s*")
 

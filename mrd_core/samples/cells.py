@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import math
 import re
 import string
-from collections.abc import Callable, Iterable
+import tokenize
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -23,6 +29,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # A blank between words; Chinese, Japanese and Thai have none.
 _WORDS = re.compile(r"\S\s+\S|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|true|false")
+_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -64,8 +71,8 @@ def holds_numbers(cells: Iterable[Any]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """Return a text cell unchanged and a number as it prints; anything else is a `CellError`."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    """Return a text cell unchanged and a number or date as it prints; anything else is a `CellError`."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | date | Decimal):
         raise CellError(f"is {kind_of(value)}, not text.")
     text = str(value)
     if _UNSTORABLE.search(text):
@@ -74,23 +81,87 @@ def as_text(value: Any) -> str:
 
 
 def as_list(value: Any) -> list[Any]:
-    """Return a list cell; text that is a JSON list counts, because that is how CSV files carry lists."""
+    """Return a list cell; text that is a list of JSON or Python counts, because that is how CSV carries lists."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise CellError("starts like a JSON list but is none.") from error
+        except (ValueError, RecursionError):
+            value = _python_list(value.strip())
     if not isinstance(value, list):
         raise CellError(f"is {kind_of(value)}, not a list.")
     return value
 
 
-def as_choices(value: Any) -> list[str]:
-    """Return a list cell of 2 to 26 texts, as many as there are letters for them."""
-    choices = [as_text(choice) for choice in as_list(value)]
+def _python_list(text: str) -> Any:
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+        strings = [token.type == tokenize.STRING for token in tokens if token.type != tokenize.NL]
+        # Python would join the items of ['a' 'b'], as NumPy writes arrays and Dataset.to_csv lists.
+        if any(map(all, pairwise(strings))):
+            raise CellError(
+                "starts like a JSON list but is none: no commas stand between its items (NumPy's way)."
+            )
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError) as error:
+        if isinstance(error, CellError):
+            raise
+        raise CellError("starts like a JSON list but is none.") from error
+
+
+def as_choices(value: Any) -> dict[str, str]:
+    """Return 2 to 26 choices by their letters, or by the labels that the cell gives them.
+
+    A list has letters. An object has its own: ARC's `{"text": [...], "label": [...]}`, or `{"A": ..., "B": ...}`.
+    """
+    labels: list[Any] = list(string.ascii_uppercase)
+    if isinstance(value, dict) and {"text", "label"} <= set(value):
+        labels, value = as_list(value["label"]), value["text"]
+    elif isinstance(value, dict):
+        labels, value = list(value), list(value.values())
+    choices = ["" if is_blank(choice) else as_text(choice) for choice in as_list(value)]
+    if not all(choices):
+        raise CellError("has a blank choice.")
     if not 2 <= len(choices) <= len(string.ascii_uppercase):
         raise CellError(f"has {len(choices)} choices, where 2 to {len(string.ascii_uppercase)} are needed.")
-    return choices
+    return dict(zip(map(str, labels), choices, strict=False))
+
+
+def right_choice(value: Any, choices: Mapping[str, str]) -> int:
+    """Return the index of the right choice, whose cell holds its label, its number from 0, or its text."""
+    if is_blank(value):
+        raise CellError("is blank where the right choice is needed.")
+    text, labels = str(value).strip(), list(choices)
+    if text in labels:
+        return labels.index(text)
+    if list(choices.values()).count(text) == 1 and not text.isdecimal():
+        return list(choices.values()).index(text)
+    if (index := as_count(value)) >= len(choices):
+        raise CellError(f"is {index}, but the choices are numbered from 0 to {len(choices) - 1}.")
+    return index
+
+
+def as_turns(value: Any) -> list[tuple[str, str]]:
+    """Return the turns of a conversation as (role, text): `role` and `content`, or `from` and `value`."""
+    turns = []
+    for turn in as_list(value):
+        role, text = (
+            (turn.get("role", turn.get("from")), turn.get("content", turn.get("value")))
+            if isinstance(turn, dict)
+            else (None, None)
+        )
+        if role is None or text is None:
+            raise CellError("has a turn without role and content (or from and value).")
+        # Of several media, texts alone are read.
+        parts = [part.get("text") for part in text] if isinstance(text, list) else [text]
+        turns.append((_ROLES.get(as_text(role), as_text(role)), "\n".join(map(as_text, parts))))
+    return turns
+
+
+def is_conversation(value: Any) -> bool:
+    """Return whether a cell looks like the turns of a conversation, in CSV as JSON."""
+    if isinstance(value, str):
+        return re.match(r"\s*\[\s*{\s*['\"](role|from|content|value)['\"]", value) is not None
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
 def as_flag(value: Any) -> bool:

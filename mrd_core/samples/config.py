@@ -40,7 +40,7 @@ class ColumnMapping(Frozen):
 class ForgetSetConfig(Frozen):
     """Where the forget set comes from and how its rows are read."""
 
-    source: Place = Field(description="File (CSV, JSON, JSON Lines, Parquet), local folder, or hub data set.")
+    source: Place = Field(description="File (CSV, JSON, Parquet, Arrow, text), local folder, or hub data set.")
     subset: str | None = Field(None, description="Configuration name of a hub data set.")
     split: str | None = Field(None, description="Split of a hub data set or of a folder.")
     layout: Layout = Field(Layout.AUTO, description="Row layout; `auto` recognises it from the columns.")

@@ -4,11 +4,11 @@
 |---|---|---|
 | tofu | question, answer | a row; the extras of the `_perturbed` files are not used |
 | wmdp-corpus, whp-text | text | a row of plain text, without a prompt |
-| wmdp-questions | question, choices, answer (index) | question and lettered choices; the right one's text |
+| wmdp-questions | question, choices, answer | question and lettered choices; the right one's text |
 | whp-prompts | prompt, references | the prompt and its first reference |
 | alpaca | instruction, input, output | the instruction and, below it, the input that is not blank; the output |
 | safe | prompt, response_0/1, is_response_0/1_safe | each *unsafe* response; a row gives none, one or two |
-| columns | any | a row, by the mapping |
+| columns | any | a row, by the mapping; of a conversation, its last answer and the question before |
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from mrd_core.errors import UserError
 from mrd_core.samples.cells import (
     CellError,
     as_choices,
-    as_count,
     as_flag,
     as_text,
+    as_turns,
     holds_numbers,
     holds_text,
     is_blank,
+    is_conversation,
     read_cell,
+    right_choice,
 )
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.reading import Table, listed
@@ -39,7 +41,7 @@ _SYNONYMS = {
     "prompt": ("question", "prompt", "instruction", "input", "query"),
     "answer": (
         *("answer", "response", "output", "completion", "target", "gt", "ground_truth", "reference"),
-        *("labels", "answers"),
+        *("labels", "answers", "messages", "conversations", "conversation"),
     ),
     "id": ("id", "sample_id", "uid", "idx"),
     "split": ("split",),
@@ -67,11 +69,17 @@ class _Preset:
         return {self.prompt, self.answer, *self.others} - {""} <= set(columns)
 
 
+# Of multiple choice where each choice has its column.
+CHOICE_COLUMNS = tuple("ABCD")
 _PRESETS = {
     Layout.SAFE: (
         _Preset("prompt", "", ("response_0", "response_1", "is_response_0_safe", "is_response_1_safe")),
     ),
-    Layout.WMDP_QUESTIONS: (_Preset("question", "answer", ("choices",)),),
+    Layout.WMDP_QUESTIONS: tuple(
+        _Preset("question", answer, choices)
+        for choices in (("choices",), ("options",), CHOICE_COLUMNS)
+        for answer in ("answer", "answerKey", "answer_idx")
+    ),
     Layout.WHP_PROMPTS: (_Preset("prompt", "references"),),
     Layout.ALPACA: tuple(
         _Preset("instruction", answer, ("input",)) for answer in ("output", "response", "completion", "answer")
@@ -213,7 +221,13 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
         references = table.frame[mapping.answer]
         if n_more := sum(isinstance(several, list) and len(several) > 1 for several in references):
             left_out.append(f"{n_more} of {n_rows} rows have more than one reference: the first is used.")
+    if mapping.answer and (n_system := sum(map(_has_system_turn, table.frame[mapping.answer]))):
+        left_out.append(f"{n_system} of {n_rows} rows have a system turn, which is no part of the sample.")
     return rows, tuple(left_out)
+
+
+def _has_system_turn(cell: Any) -> bool:
+    return is_conversation(cell) and as_turns(cell)[0][0] == "system"
 
 
 def unused(columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> list[str]:
@@ -248,32 +262,60 @@ class _Record:
             training_count=self.part("training_count"),
         )
 
+    def place(self, column: str) -> str:
+        """Return where its cell of a column stands, for messages."""
+        return f"{self.table}, row {self.number}, column {column!r}"
+
     def read(self, column: str, convert: Callable[[Any], T]) -> T:
         """Return the cell of `column` through `convert`; a `UserError` names the place if it fails."""
-        return read_cell(f"{self.table}, row {self.number}, column {column!r}", self.cells[column], convert)
+        return read_cell(self.place(column), self.cells[column], convert)
 
 
 def _read_plain(record: _Record) -> Iterator[Row]:
-    yield record.row(record.part("prompt"), record.part("answer"))
+    """One prompt and answer; of a conversation, its last answer and the one question before it."""
+    prompt, answer = record.part("prompt"), record.part("answer")
+    if is_conversation(prompt):
+        prompt = record.read(record.mapping.prompt or "", lambda value: question_of(as_turns(value)))
+    if is_conversation(answer):
+        before, answer = record.read(record.mapping.answer or "", last_answer)
+        prompt = before if prompt is None else prompt
+    yield record.row(prompt, answer)
+
+
+def last_answer(value: Any) -> tuple[str | None, str]:
+    """Return the question, None without one, and the last answer of the assistant."""
+    turns = as_turns(value)
+    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=None)
+    if last is None:
+        raise CellError("has no turn of the assistant.")
+    return question_of(turns[:last]), turns[last][1]
+
+
+def question_of(turns: Sequence[tuple[str, str]]) -> str | None:
+    """Return the one turn that a system prompt does not count as; several are a `CellError`."""
+    asked = [text for role, text in turns if role not in ("system", "developer")]
+    if len(asked) > 1:
+        raise CellError(f"has {len(asked)} turns before its last answer, where one question is read.")
+    return asked[0] if asked else None
 
 
 def _read_question(record: _Record) -> Iterator[Row]:
     """Multiple choice: the question and its lettered choices are the prompt, the right choice the answer."""
-    question = record.part("prompt")
-    if any(map(is_blank, (question, record.cells["choices"], record.part("answer")))):
+    question, cells = record.part("prompt"), choices_of(record.cells)
+    if any(map(is_blank, (question, cells, record.part("answer")))):
         yield record.row(question, None)
         return
-    choices = record.read("choices", as_choices)
+    choices = read_cell(record.place("choices"), cells, as_choices)
+    right = record.read(record.mapping.answer or "", lambda value: right_choice(value, choices))
+    texts = list(choices.values())
+    lettered = [f"{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, texts, strict=False)]
+    yield record.row("\n".join([record.read(record.mapping.prompt or "", as_text), *lettered]), texts[right])
 
-    def right_choice(value: Any) -> str:
-        index = as_count(value)
-        if index >= len(choices):
-            raise CellError(f"is {index}, but the choices are numbered from 0 to {len(choices) - 1}.")
-        return choices[index]
 
-    answer = record.read(record.mapping.answer or "", right_choice)
-    lettered = [f"{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, choices, strict=False)]
-    yield record.row("\n".join([record.read(record.mapping.prompt or "", as_text), *lettered]), answer)
+def choices_of(cells: Mapping[Hashable, Any]) -> Any:
+    """Return the cell with the choices of a question, or an object of the cells A to D."""
+    named = next((cells[name] for name in ("choices", "options") if name in cells), None)
+    return {name: cells[name] for name in CHOICE_COLUMNS if name in cells} if named is None else named
 
 
 def _read_instruction(record: _Record) -> Iterator[Row]:
@@ -359,6 +401,13 @@ def _require_columns(table: Table, layout: Layout, mapping: ColumnMapping) -> No
             f"{name}, column {mapping.answer!r}",
             "The layout `safe` takes its answers from response_0 and response_1, so that none can be mapped.",
             "Leave the answer unmapped, or choose the layout `columns`.",
+        )
+    if not mapping.answer and {"chosen", "rejected"} <= set(columns):
+        raise UserError(
+            name,
+            "It holds preferences, and it is not said which answer is to be forgotten: 'chosen' or 'rejected'.",
+            "Say --answer-column rejected, or chosen (in the app: Columns and rows); the same file as --refusals "
+            "teaches the chosen ones.",
         )
     if layout is not Layout.SAFE and not mapping.answer:
         raise UserError(

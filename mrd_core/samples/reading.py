@@ -1,4 +1,4 @@
-"""Bytes of a CSV, JSON, JSON Lines or Parquet file → a raw table; every other file is refused.
+"""Bytes of a table (CSV, JSON, Parquet, Arrow) or text → raw rows, also compressed; every other file is refused.
 
 Nothing is inferred: a CSV cell is the text that stands there ("NA", "007" and "null" are real answers), and
 the cells of the other formats keep the type that the file gives them.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import io
 import json
+import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -23,11 +26,24 @@ import pyarrow.parquet as pq
 from mrd_core.errors import UserError
 from mrd_core.samples.cells import kind_of
 
-_READABLE = "CSV (.csv), JSON (.json), JSON Lines (.jsonl, .ndjson) and Parquet (.parquet) are read"
+_READABLE = (
+    "CSV (.csv, .tsv), JSON (.json), JSON Lines (.jsonl, .ndjson), Parquet (.parquet), Arrow (.arrow) and text "
+    "(.txt) are read, also compressed (.gz)"
+)
+# Why the others are not.
+_REFUSED = {
+    **dict.fromkeys(
+        (".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt", ".joblib"), "It may be a pickle, which could run code"
+    ),
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), "It is a spreadsheet"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"), "It is an archive: unpack it first"),
+}
+_GZIP = b"\x1f\x8b"
 _LISTED_COLUMNS = 20
 # Rows that each bring their own key would make a table of the square of their number.
 _COLUMN_LIMIT = 1000
 _PARQUET = b"PAR1"
+_ARROW = b"ARROW1"
 _SIGNATURES = {
     _PARQUET: "a Parquet file",
     b"\x80\x02": "a Python pickle",
@@ -35,8 +51,8 @@ _SIGNATURES = {
     b"\x80\x04": "a Python pickle",
     b"\x80\x05": "a Python pickle",
     b"PK\x03\x04": "a zip archive (xlsx, docx or a PyTorch checkpoint)",
-    b"\x1f\x8b": "a gzip archive",
-    b"ARROW1": "an Arrow file",
+    _GZIP: "a gzip archive",
+    _ARROW: "an Arrow file",
     b"\x93NUMPY": "a NumPy file",
     b"\x89HDF": "an HDF5 file",
     b"SQLite format 3\0": "an SQLite database",
@@ -52,15 +68,37 @@ class Table:
         name: Path, upload name or hub id, for messages.
         frame: One object column per column of the file, in its order; null cells are None.
         notes: What was done on reading ("UTF-8 byte-order mark removed").
+        splits: Names of the sets that the file holds one by one, where none of them is chosen; else none.
     """
 
     name: str
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+
+    def of_split(self, split: str | None) -> Table:
+        """Return the rows whose column `split` says so; all of them where none is named.
+
+        Raises:
+            UserError: There are no such rows, or the file holds several sets and none is chosen.
+        """
+        column = next((name for name in self.frame.columns if name.strip().casefold() == "split"), None)
+        if split is not None and column is None:
+            raise UserError(
+                self.name,
+                "It is a single table, which has no subsets or splits to choose from.",
+                "Leave subset and split empty.",
+            )
+        chosen = self.frame[self.frame[column].astype(str) == split] if split and column else self.frame
+        if not len(chosen) or (split is None and self.splits):
+            why = f"It has no split {split!r}" if split else "It has several splits and none is chosen"
+            splits = self.splits or tuple(dict.fromkeys(self.frame[column].astype(str)))
+            raise UserError(self.name, f"{why}. The splits are: {listed(splits)}.", "Choose one of them.")
+        return Table(self.name, chosen.reset_index(drop=True), self.notes)
 
 
-def read_table(path: Path, *, limit_bytes: int | None = None) -> Table:
-    """Read the file at `path`, which may be at most `limit_bytes` long [bytes].
+def read_table(path: Path, *, limit_bytes: int | None = None, split: str | None = None) -> Table:
+    """Read the file at `path`, which may be at most `limit_bytes` long [bytes], or one split of it.
 
     Raises:
         UserError: The file is missing, unreadable, too long, of another type, broken, or has no rows.
@@ -71,25 +109,42 @@ def read_table(path: Path, *, limit_bytes: int | None = None) -> Table:
         raise unreadable(str(path), error) from error
     if size is None:
         raise UserError(str(path), "There is no such file.", "Check the path for a typing error.")
-    _parser(str(path), path.suffix)  # Before its bytes are read: a file of another type may be a huge one.
+    _parser(str(path))  # Before its bytes are read: a file of another type may be a huge one.
     check_size(str(path), size, limit_bytes)
-    return parse(str(path), path.suffix, read_bytes(path))
+    return parse(str(path), read_bytes(path), limit_bytes).of_split(split)
 
 
 def table_from_upload(name: str, data: bytes, limit_bytes: int) -> Table:
     """Read an uploaded file from its bytes, without writing it anywhere; errors as in `read_table`."""
     check_size(name, len(data), limit_bytes)
-    return parse(name, Path(name).suffix, data)
+    return parse(name, data, limit_bytes).of_split(None)
 
 
-def parse(name: str, suffix: str, data: bytes) -> Table:
-    """Parse the bytes of one file whose name ends in `suffix` (with the dot); `name` is for messages."""
-    read = _parser(name, suffix)
+def stem_and_suffix(name: str) -> tuple[str, str]:
+    """Return the name of a file without folder and type, and its type in lower case, not that of compression."""
+    path = PurePath(name)
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+    return path.stem, path.suffix.lower()
+
+
+def parse(name: str, data: bytes, limit_bytes: int | None = None) -> Table:
+    """Parse the bytes of the file of that name, which is for messages as well.
+
+    Args:
+        name: Path, address or upload name.
+        data: Content.
+        limit_bytes: Most bytes that a compressed file may unfold to.
+    """
+    read = _parser(name)
+    if name.lower().endswith(".gz"):
+        data = _unpacked(name, data, limit_bytes)
     if not data:
         raise _empty(name)
     # A file whose first bytes belong to another type than its suffix says is refused.
+    suffix = stem_and_suffix(name)[1]
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-    is_as_named = suffix.lower() == ".parquet" and data.startswith(_PARQUET)
+    is_as_named = data.startswith({".parquet": _PARQUET, ".arrow": _ARROW}.get(suffix, b"\0none"))
     if kind and not is_as_named:
         raise UserError(
             name,
@@ -99,15 +154,25 @@ def parse(name: str, suffix: str, data: bytes) -> Table:
     return read(name, data)
 
 
-def _parser(name: str, suffix: str) -> Callable[[str, bytes], Table]:
-    if parser := _PARSERS.get(suffix.lower()):
+def _unpacked(name: str, data: bytes, limit_bytes: int | None) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            unpacked = file.read(-1 if limit_bytes is None else limit_bytes + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            name, f"The gzip file is corrupt or cut short ({error}).", "Copy or export the file again."
+        ) from error
+    check_size(name, len(unpacked), limit_bytes)
+    return unpacked
+
+
+def _parser(name: str) -> Callable[[str, bytes], Table]:
+    suffix = stem_and_suffix(name)[1]
+    if parser := _PARSERS.get(suffix):
         return parser
     kind = f"Files of the type {suffix}" if suffix else "Files without a suffix"
-    raise UserError(
-        name,
-        f"{kind} are not read (a pickle, for one, could run code when opened).",
-        f"{_READABLE}: convert the file to one of them.",
-    )
+    cause = f" {_REFUSED[suffix]}." if suffix in _REFUSED else ""
+    raise UserError(name, f"{kind} are not read.{cause}", f"{_READABLE}: convert the file to one of them.")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -175,9 +240,15 @@ def _decode(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:
 
 def _read_csv(name: str, data: bytes) -> Table:
     text, notes = _decode(name, data)
+    header = text.lstrip().partition("\n")[0]
+    delimiter = next((sign for sign in ("\t", ";") if sign in header and "," not in header), ",")
+    if stem_and_suffix(name)[1] == ".tsv":
+        delimiter = "\t"
+    elif delimiter != ",":
+        notes = (*notes, f"The columns are separated by {delimiter!r}.")
     # The limit belongs to the process, so it is only ever raised: a text may be as long as its file.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     line = 1  # on which a record begins
     try:
@@ -212,9 +283,42 @@ def _read_json(name: str, data: bytes) -> Table:
         return _from_json_lines(name, text, (*notes, "Read as JSON Lines: one object per line."))
     if rest:
         raise _broken_json(name, json.JSONDecodeError("Extra data", text, len(text) - len(rest)))
+    if isinstance(value, dict):
+        return _from_object(name, value, notes)
     if not isinstance(value, list):
         raise _no_list_of_objects(name, f"The file holds {kind_of(value)}")
+    if value and all(isinstance(item, str) for item in value):
+        return _from_texts(name, value, (*notes, "Read as a list of texts."))
     return _from_objects(name, [_object(name, f"Item {i}", item) for i, item in enumerate(value, 1)], notes)
+
+
+def _from_texts(name: str, texts: Sequence[str], notes: tuple[str, ...]) -> Table:
+    return _table(name, ["text"], [[text] for text in texts], notes)
+
+
+def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Table:
+    """Return the rows that an object holds: in one list or several, by column, or by id."""
+    lists = {key: part for key, part in value.items() if _all_of(dict, part)}
+    if len(lists) == 1:
+        ((key, rows),) = lists.items()
+        return _from_objects(name, rows, (*notes, f"Read from the list {key!r} of its object."))
+    if lists:
+        rows = [row | {"split": key} for key, part in lists.items() for row in part]
+        return replace(_from_objects(name, rows, notes), splits=tuple(lists))
+    parts = list(value.values())
+    if _all_of(dict, parts) and all(parts) and all(key.isdecimal() for part in parts for key in part):
+        # As pandas writes a frame: each column by the number of its row.
+        rows = [{column: part.get(row) for column, part in value.items()} for row in parts[0]]
+        return _from_objects(name, rows, (*notes, "Read by column."))
+    if _all_of(dict, parts) and len(parts) > 1:
+        return _from_objects(name, [{"id": key} | part for key, part in value.items()], (*notes, "Read by id."))
+    if _all_of(list, parts) and len({len(part) for part in parts}) == 1:
+        return _table(name, list(value), list(zip(*parts, strict=True)), (*notes, "Read by column."))
+    raise _no_list_of_objects(name, "The file holds an object")
+
+
+def _all_of(kind: type, items: Any) -> bool:
+    return isinstance(items, list) and bool(items) and all(isinstance(item, kind) for item in items)
 
 
 def _broken_json(name: str, error: Exception) -> UserError:
@@ -239,8 +343,21 @@ def _no_list_of_objects(name: str, content: str) -> UserError:
     )
 
 
+def _read_text(name: str, data: bytes) -> Table:
+    """Read each paragraph as a text; where no blank line parts any, each line."""
+    text, notes = _decode(name, data)
+    parts = [part.strip() for part in re.split(r"\r?\n[ \t]*(?:\r?\n[ \t]*)+", text) if part.strip()]
+    unit = "paragraph"
+    if len(parts) == 1:
+        parts, unit = [line.strip() for line in parts[0].split("\n")], "line"
+    return _from_texts(name, parts, (*notes, f"Read as text: each {unit} is a sample."))
+
+
 def _read_json_lines(name: str, data: bytes) -> Table:
-    return _from_json_lines(name, *_decode(name, data))
+    text, notes = _decode(name, data)
+    if text.lstrip().startswith("["):
+        return _read_json(name, data)
+    return _from_json_lines(name, text, notes)
 
 
 def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
@@ -258,8 +375,10 @@ def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
                 f"The line is broken JSON ({cause}).",
                 "Correct the line: JSON Lines has one whole object on each line.",
             ) from error
-        objects.append(_object(name, f"Line {number}", value))
-    return _from_objects(name, objects, notes)
+        objects.append((number, value))
+    if all(isinstance(value, str) for _, value in objects):
+        return _from_texts(name, [value for _, value in objects], notes)
+    return _from_objects(name, [_object(name, f"Line {number}", value) for number, value in objects], notes)
 
 
 def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ...]) -> Table:
@@ -269,13 +388,23 @@ def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ..
 
 
 def _read_parquet(name: str, data: bytes) -> Table:
+    return _columnar(name, "Parquet", lambda: pq.ParquetFile(pa.BufferReader(data)).read())
+
+
+def _read_arrow(name: str, data: bytes) -> Table:
+    # `save_to_disk` writes streams.
+    is_file = data.startswith(_ARROW)
+    return _columnar(name, "Arrow", lambda: (pa.ipc.open_file if is_file else pa.ipc.open_stream)(data).read_all())
+
+
+def _columnar(name: str, kind: str, read: Callable[[], pa.Table]) -> Table:
     try:
-        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        table = read()
         columns = [column.to_pylist() for column in table.columns]
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(
             name,
-            f"The Parquet file is corrupt or cut short ({str(error).splitlines()[0]}).",
+            f"The {kind} file is corrupt or cut short ({str(error).splitlines()[0]}).",
             "Copy or export the file again.",
         ) from error
     return _table(name, table.column_names, list(zip(*columns, strict=True)), ())
@@ -285,6 +414,9 @@ def _table(name: str, columns: list[str], rows: Sequence[Sequence[Any]], notes: 
     _check_columns(name, columns)
     if not rows or not columns:
         raise UserError(name, "The file has no rows.", "Choose a file with at least one row.")
+    if len(columns) == 1 and all(_all_of(dict, list(row)) for row in rows):
+        # As WHP's prompts are published, and structs of Parquet.
+        return _from_objects(name, [row[0] for row in rows], (*notes, f"Read from the objects in {columns[0]!r}."))
     return Table(name, pd.DataFrame(rows, columns=columns, dtype=object), notes)
 
 
@@ -306,6 +438,9 @@ def _check_columns(name: str, columns: list[str]) -> None:
 
 _PARSERS: dict[str, Callable[[str, bytes], Table]] = {
     ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".txt": _read_text,
+    ".arrow": _read_arrow,
     ".json": _read_json,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -22,6 +24,7 @@ from mrd_core.samples.reading import (
     parse,
     read_bytes,
     read_table,
+    stem_and_suffix,
     table_from_upload,
     unreadable,
 )
@@ -75,20 +78,50 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
         frame = of_split(config.split or "forget")
         return Table("demo", frame.astype(object).where(frame.notna(), None))
     path = _located(source)
+    if (path / "dataset_dict.json").exists():
+        return _saved(source, path / _chosen(source, sorted(_json(path / "dataset_dict.json")["splits"]), config))
+    if (path / "state.json").exists():
+        return _saved(source, path)
     if path.is_dir():
         return _data_set(source, str(path.resolve()), config, limit_bytes)
     # A missing path is rather a mistyped file than the name of a data set where it looks like one.
-    looks_local = path.suffix.lower() in SUFFIXES or ("/" in source and path.parent.is_dir())
+    looks_local = stem_and_suffix(source)[1] in SUFFIXES or ("/" in source and path.parent.is_dir())
     if path.exists() or looks_local or not _HUB_ID.fullmatch(source):
-        if config.split or config.subset:
+        if config.subset:
             raise UserError(
-                source,
-                "It is a single table, which has no subsets or splits to choose from.",
-                "Leave subset and split empty.",
+                source, "It is a file, which has no subsets to choose from.", "Leave the subset empty."
             )
-        return read_table(path, limit_bytes=limit_bytes)
+        return read_table(path, limit_bytes=limit_bytes, split=config.split)
     _check_reachable(source)
     return _data_set(source, source, config, limit_bytes)
+
+
+def _saved(source: str, folder: Path) -> Table:
+    """Read the Arrow files of a folder that `save_to_disk` of `datasets` wrote, in their order.
+
+    Raises:
+        UserError: One of its files is not there or is no good.
+    """
+    names = [file["filename"] for file in _json(folder / "state.json")["_data_files"]]
+    tables = [read_table(folder / Path(name).name) for name in names]
+    frame = pd.concat([table.frame for table in tables], ignore_index=True)
+    return Table(source, frame, (f"Read from {', '.join(names)}.",))
+
+
+def _chosen(source: str, splits: Sequence[str], config: ForgetSetConfig) -> str:
+    if config.split is not None and config.split in splits:
+        return config.split
+    if config.split is None and len(splits) == 1:
+        return splits[0]
+    why = f"It has no split {config.split!r}" if config.split else "It has several splits and none is chosen"
+    raise UserError(source, f"{why}. The splits are: {listed(splits)}.", "Choose one of them.")
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise UserError(str(path), "It is no JSON.", "Save the data set again.") from error
 
 
 def _located(source: str) -> Path:
@@ -148,7 +181,7 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
             "Choose a subset if there are several, or give the path of one of its files.",
         ) from error
     tables = [
-        parse(file, PurePosixPath(file).suffix, read_bytes(path)) for file, path in zip(files, paths, strict=True)
+        parse(file, read_bytes(path), limit_bytes).of_split(None) for file, path in zip(files, paths, strict=True)
     ]
     frame = pd.concat([table.frame for table in tables], ignore_index=True)
     names = ", ".join(PurePosixPath(file).name for file in files)
@@ -177,7 +210,11 @@ def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[st
     # Where some names are known to it, `datasets` leaves out the others; a card says what belongs to the set.
     if folder.is_dir() and config.subset is None and not (folder / "README.md").exists():
         used = {Path(file).name for files in known.values() for file in files}
-        others = [file for file in sorted(folder.iterdir()) if file.suffix in SUFFIXES and file.name not in used]
+        others = [
+            file
+            for file in sorted(folder.iterdir())
+            if stem_and_suffix(file.name)[1] in SUFFIXES and file.name not in used
+        ]
         splits |= _by_name("", [str(file) for file in others])
     if config.split is None and len(splits) == 1:
         return next(iter(splits.values()))
@@ -195,7 +232,7 @@ def _by_name(split: str, files: Sequence[str]) -> dict[str, list[str]]:
     named: dict[tuple[str, str], list[str]] = {}
     for file in files:
         path = PurePosixPath(os.path.relpath(file, folder))
-        suffix = "".join(part for part in path.suffixes if part.lower() in SUFFIXES)
+        suffix = path.name.removeprefix(stem_and_suffix(path.name)[0])
         named.setdefault((_PART.sub("", str(path).removesuffix(suffix)), suffix), []).append(file)
     if split and len(named) == 1:
         return {split: list(files)}

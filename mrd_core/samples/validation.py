@@ -46,7 +46,9 @@ class _Sample:
             column = getattr(mapping, part)
             return f"{name}, row {row.number}, {f'column {column!r}' if column else part}"
 
-        prompt = read_cell(place("prompt"), row.prompt, as_text) if mapping.prompt else ""
+        prompt = (
+            read_cell(place("prompt"), row.prompt, as_text) if mapping.prompt or row.prompt is not None else ""
+        )
         answer = read_cell(place("answer"), row.answer, as_text)
         key = content_key((prompt, answer))
         count = row.training_count

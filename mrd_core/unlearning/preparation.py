@@ -38,7 +38,7 @@ from mrd_core.unlearning.adapters import adapted, load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import copy_samples, require_retain
+from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import TextBatch, answers
@@ -344,6 +344,7 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
     if stopping.source == "held-out":
         assert stopping.held_out is not None  # the configuration sees to it
         held_out = read_split(stopping.held_out, "held_out")
+        prepared.warnings.extend(overlap(held_out, forget_set))
         texts = _encoded(held_out, prepared.encoder, "held-out", [])
     if stopping.source == "reference":
         # The forget set on a model that was trained without it.

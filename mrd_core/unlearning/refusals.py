@@ -10,7 +10,7 @@ from pathlib import Path
 from mrd_core.errors import UserError
 from mrd_core.samples import Table, read_table
 from mrd_core.samples.cells import as_text, is_blank, read_cell
-from mrd_core.samples.reading import SUFFIXES, listed
+from mrd_core.samples.reading import SUFFIXES, listed, stem_and_suffix
 
 SHIPPED = Path(__file__).parent / "refusals.txt"
 # Under which names a table has its refusals, the first that is there.
@@ -26,7 +26,7 @@ def load(path: Path = SHIPPED) -> tuple[str, ...]:
     Raises:
         UserError: The file cannot be read, is not UTF-8, has no refusal in it, or it is not clear in which column.
     """
-    if path.suffix.lower() in SUFFIXES:
+    if stem_and_suffix(path.name)[1] in SUFFIXES - {".txt"}:
         # A run keeps them one a line.
         lines = [" ".join(cell.splitlines()) for cell in _of_table(read_table(path))]
     else:

@@ -100,6 +100,16 @@ def scored_by(score_run: Path) -> Scored:
     return ScoreFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
 
 
+def overlap(held_out: ForgetSet, forget_set: ForgetSet) -> list[str]:
+    """Return the warning that held-out samples are in the forget set too, or none."""
+    forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))
+    rows = zip(held_out.frame["prompt"], held_out.frame["answer"], strict=True)
+    count = sum(row in forgotten for row in rows)
+    return [f"{count} rows of the held-out set are in the forget set too: the threshold leans on them."] * (
+        count > 0
+    )
+
+
 def without(retain_set: ForgetSet, forget_set: ForgetSet) -> ForgetSet:
     """Return the retain set without the forget samples: nobody can keep and forget the same text."""
     forgotten = set(zip(forget_set.frame["prompt"], forget_set.frame["answer"], strict=True))

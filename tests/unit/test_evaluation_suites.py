@@ -132,7 +132,7 @@ def test_a_folder_with_other_files_is_refused_by_what_it_holds(tmp_path: Path, s
     ("suite", "name", "row", "place", "why"),
     [
         ("wmdp", "bio", QUESTION | {"answer": 4}, "row 2, column 'answer'", "numbered from 0 to 3"),
-        ("wmdp", "bio", QUESTION | {"answer": "C"}, "row 2, column 'answer'", "not a whole number"),
+        ("wmdp", "bio", QUESTION | {"answer": "E"}, "row 2, column 'answer'", "not a whole number"),
         ("wmdp", "bio", QUESTION | {"choices": ["one"]}, "row 2, column 'choices'", "1 choices"),
         ("wmdp", "bio", QUESTION | {"choices": [1, None]}, "row 2, column 'choices'", "blank"),
         ("wmdp", "bio", QUESTION | {"question": " "}, "row 2, column 'question'", "blank"),
@@ -190,3 +190,42 @@ def test_given_ids_are_kept_and_must_mean_one_sample() -> None:
     assert sample_ids(table(id=["q", "q", 7]), [["a"], ["a"], ["b"]]) == ["q", "q#2", "7"]
     with pytest.raises(UserError, match="rows 1 and 3: The id 'q'"):
         sample_ids(table(id=["q", "r", "q"]), [["a"], ["b"], ["c"]])
+
+
+@pytest.mark.parametrize(
+    ("forget", "files", "used"),
+    [
+        ("forget05", ["holdout05", "holdout10"], "holdout05"),
+        ("forget01", ["holdout01", "held_out"], "holdout01"),
+        ("forget01", ["holdout10"], "holdout10"),
+        ("forget10", ["holdout10", "holdout10_perturbed"], "holdout10_perturbed"),
+    ],
+)
+def test_the_held_out_set_of_tofu_follows_the_forget_set(
+    tmp_path: Path, forget: str, files: list[str], used: str
+) -> None:
+    retain = f"retain{100 - int(forget[6:])}"
+    folder = write(
+        tmp_path,
+        **{name: [{"question": "Who?", "answer": f"{name} {i}."} for i in range(10)] for name in (forget, retain)},
+        **{name: [{"question": "Who?", "answer": f"{name}."}] for name in files},
+    )
+    sets = loaded("tofu", folder, forget_split=forget)
+    (unseen,) = sets.of_role("unseen")
+    assert list(unseen.frame["answer"]) == [f"{used}."]
+    others = {"holdout10", "held_out"} & set(files) - {used}
+    assert not others or not any("not used" in note for note in sets.notes)
+
+
+@pytest.mark.parametrize("suite", ["wmdp", "whp", "safe", "custom"])
+def test_files_that_are_not_used_and_samples_in_two_sets_are_named(tmp_path: Path, suite: str) -> None:
+    rows: dict[str, dict[str, list[Any]]] = {
+        "wmdp": {"bio": [QUESTION], "cyber": [QUESTION]},
+        "whp": {"seen": [COMPLETION], "unseen": [COMPLETION]},
+        "safe": {"safe_prompts": [{"prompt": "How?"}], "real_toxicity": [{"prompt": "How?"}]},
+        "custom": {name: [{"question": "Who?", "answer": "Ann."}] for name in ("forget", "retain")},
+    }
+    folder = write(tmp_path, **rows[suite], validation=[{"text": "x"}])
+    sets = loaded(suite, folder)
+    assert "Files of the folder that are not used: 'validation.jsonl'." in sets.notes
+    assert any(note.startswith("1 samples of the ") and note.endswith(" too.") for note in sets.notes)

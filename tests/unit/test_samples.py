@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import gzip
 import hashlib
 import io
 import json
@@ -156,8 +158,106 @@ class TestFormats:
         assert guess(table.frame) == (Layout.COLUMNS, ColumnMapping())
 
 
+def as_arrow(rows: list[dict[str, Any]]) -> bytes:
+    table, file = pa.Table.from_pylist(rows), io.BytesIO()
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    return file.getvalue()
+
+
+SHAPES = {
+    "a.json": json.dumps({"version": 1, "data": ROWS}).encode(),
+    "b.json": json.dumps({key: {str(i): row[key] for i, row in enumerate(ROWS)} for key in ROWS[0]}).encode(),
+    "c.json": json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]}).encode(),
+    "d.json": json.dumps([{"prompt": row} for row in ROWS]).encode(),
+    "d.parquet": as_parquet([{"qa": row} for row in ROWS]),
+    "e.jsonl": json.dumps(ROWS, indent=2).encode(),
+    "a.jsonl.gz": gzip.compress(as_json_lines(ROWS)),
+    "a.csv.GZ": gzip.compress(as_csv(ROWS)),
+    "a.tsv": b"question\tanswer\n"
+    + b"".join(
+        "\t".join((row["question"], '"' + row["answer"].replace('"', '""') + '"')).encode() + b"\n" for row in ROWS
+    ),
+    "b.csv": b"question;answer\n"
+    + b"".join(
+        ";".join((row["question"], '"' + row["answer"].replace('"', '""') + '"')).encode() + b"\n" for row in ROWS
+    ),
+    "a.arrow": as_arrow(ROWS),
+}
+
+
+class TestShapes:
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_the_shapes_that_people_have_give_the_same_samples(self, name: str) -> None:
+        assert forget_set(name, SHAPES[name]).digest == from_rows(ROWS).digest
+
+    @pytest.mark.parametrize(
+        ("name", "data"),
+        [
+            ("a.json", b'["one bee", "two bees"]'),
+            ("a.jsonl", b'"one bee"\n"two bees"'),
+            ("a.txt", b"one bee\ntwo bees\n"),
+            ("a.txt", b"one bee\n\n \ntwo bees\n"),
+            ("a.txt", b"one bee\r\n\r\ntwo bees"),
+        ],
+    )
+    def test_texts_alone_are_a_corpus(self, name: str, data: bytes) -> None:
+        assert pairs(forget_set(name, data)) == [("", "one bee"), ("", "two bees")]
+
+    def test_objects_by_id_keep_it(self) -> None:
+        samples = forget_set("a.json", json.dumps({"x": ROWS[0], "y": ROWS[1]}).encode())
+        assert (ids(samples), samples.frame["answer"].tolist()) == (["x", "y"], [row["answer"] for row in ROWS])
+
+    @pytest.mark.parametrize(
+        ("name", "data"),
+        [
+            ("a.json", json.dumps({"forget": ROWS[:1], "retain": ROWS[1:]}).encode()),
+            (
+                "a.csv",
+                as_csv([row | {"split": split} for row, split in zip(ROWS, ("forget", "retain"), strict=True)]),
+            ),
+        ],
+    )
+    def test_a_split_of_one_file_can_be_chosen(self, name: str, data: bytes, tmp_path: Path) -> None:
+        (tmp_path / name).write_bytes(data)
+        config = ForgetSetConfig(source=str(tmp_path / name))
+        chosen = read(config.model_copy(update={"split": "retain"}))
+        assert chosen.frame["answer"].tolist() == [ROWS[1]["answer"]]
+        with pytest.raises(UserError, match=r"no split 'x'.*'forget', 'retain'"):
+            read(config.model_copy(update={"split": "x"}))
+        if name == "a.json":
+            assert "several splits and none is chosen" in refusal(name, data).why
+
+    @pytest.mark.parametrize("cell", ["['a, b', \"c's\"]", "['a, b',\n \"c's\"]", '["a, b", "c\'s"]'])
+    def test_a_list_that_was_flattened_into_text_is_read(self, cell: str) -> None:
+        samples = from_rows([{"question": "Which?", "choices": cell, "answer": 1}])
+        assert pairs(samples) == [("Which?\nA. a, b\nB. c's", "c's")]
+
+    def test_a_compressed_file_may_not_unfold_beyond_the_limit(self) -> None:
+        data = gzip.compress(b"text\n" + b"x" * 100_000)
+        with pytest.raises(UserError, match="the limit is"):
+            read_upload("a.csv.gz", data, ForgetSetConfig(source="a"), limit_bytes=1000)
+        assert "corrupt or cut short" in refusal("a.csv.gz", data[:-20]).why
+
+    def test_dates_and_decimals_of_parquet_are_as_they_print(self) -> None:
+        row = {"question": "When?", "answer": datetime.date(2020, 1, 2)}
+        assert pairs(forget_set("a.parquet", as_parquet([row]))) == [("When?", "2020-01-02")]
+
+    def test_a_folder_of_save_to_disk_is_read(self, tmp_path: Path) -> None:
+        for split, rows in (("forget", ROWS), ("retain", ROWS[:1])):
+            (tmp_path / split).mkdir()
+            (tmp_path / split / "data-00000-of-00001.arrow").write_bytes(as_arrow(rows))
+            state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}
+            (tmp_path / split / "state.json").write_text(json.dumps(state))
+        (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["forget", "retain"]}))
+        assert read(ForgetSetConfig(source=str(tmp_path / "forget"))).digest == from_rows(ROWS).digest
+        assert len(read(ForgetSetConfig(source=str(tmp_path), split="retain"))) == 1
+        with pytest.raises(UserError, match="'forget', 'retain'"):
+            read(ForgetSetConfig(source=str(tmp_path)))
+
+
 EMPTY_PARQUET = as_parquet([])
-TYPES = "CSV (.csv), JSON (.json), JSON Lines (.jsonl, .ndjson) and Parquet (.parquet)"
+TYPES = "CSV (.csv, .tsv), JSON (.json), JSON Lines (.jsonl, .ndjson), Parquet (.parquet), Arrow (.arrow) and text"
 PICKLES = [pickle.dumps(ROWS, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
 
 
@@ -228,12 +328,13 @@ class TestBadFiles:
     @pytest.mark.parametrize(
         ("name", "text", "found"),
         [
-            ("a.json", '{"data": [{"text": "x"}]}', "The file holds an object"),
+            ("a.json", '{"data": 1}', "The file holds an object"),
+            ("a.json", '{"question": "q", "answer": "a"}', "The file holds an object"),
             ("a.json", '"text"', "The file holds text"),
             ("a.json", '[{"text": "x"}, ["y"]]', "Item 2 is a list"),
             ("a.json", "[null]", "Item 1 is null"),
             ("a.jsonl", '{"text": "x"}\n"y"', "Line 2 is text"),
-            ("a.jsonl", '[{"text": "x"}]', "Line 1 is a list"),
+            ("a.jsonl", '[["x"]]', "Item 1 is a list"),
         ],
     )
     def test_json_that_is_no_list_of_objects(self, name: str, text: str, found: str) -> None:
@@ -261,9 +362,11 @@ class TestBadFiles:
         data = as_parquet(ROWS * 50)
         assert "corrupt" in refusal("a.parquet", data[:4] + b"\xff" * 100 + data[104:]).why
 
-    @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".pt", ".xlsx", ".txt", ".csv.gz", ""])
+    @pytest.mark.parametrize("suffix", [".pkl", ".pickle", ".pt", ".xlsx", ".zip", ".feather", ".csv.bz2", ""])
     def test_a_file_of_another_type_by_its_suffix(self, suffix: str) -> None:
-        assert TYPES in refusal(f"forget{suffix}", b"question,answer\nq,a\n").fix
+        error = refusal(f"forget{suffix}", b"question,answer\nq,a\n")
+        assert TYPES in error.fix
+        assert ("pickle" in error.why.replace(suffix or "-", "")) is (suffix in (".pkl", ".pickle", ".pt"))
 
     @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl", "a.parquet"])
     @pytest.mark.parametrize("protocol", range(len(PICKLES)))
@@ -277,6 +380,7 @@ class TestBadFiles:
             ("a.csv", as_parquet(ROWS), "a Parquet file"),
             ("a.parquet", b"PK\x03\x04rest", "a zip archive"),
             ("a.jsonl", b"\x1f\x8b\x08rest", "a gzip archive"),
+            ("a.csv.gz", gzip.compress(PICKLES[4]), "a Python pickle"),
         ],
     )
     def test_a_file_of_another_type_by_its_content(self, name: str, data: bytes, kind: str) -> None:
@@ -386,7 +490,7 @@ class TestLayouts:
         ("choices", "answer", "column", "why"),
         [
             (["a", "b", "c", "d"], 4, "answer", "is 4, but the choices are numbered from 0 to 3"),
-            (["a", "b"], "A", "answer", "not a whole number"),
+            (["a", "b"], "C", "answer", "not a whole number"),
             (["a", "b"], True, "answer", "not a whole number"),
             (["a"], 0, "choices", "has 1 choices"),
             ("a; b", 0, "choices", "is text, not a list"),
@@ -399,6 +503,63 @@ class TestLayouts:
         error = refused_rows([good, {"question": "q", "choices": choices, "answer": answer}])
         assert error.what == f"set.jsonl, row 2, column '{column}'"
         assert why in error.why
+
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"choices": ["red", "blue"], "answer": "B"},
+            {"choices": "['red', 'blue']", "answer": "1"},
+            {"choices": ["red", "blue"], "answer": "blue"},
+            {"options": {"A": "red", "B": "blue"}, "answer": "blue", "answer_idx": "B"},
+            {"A": "red", "B": "blue", "C": "grey", "D": "black", "answer": "B"},
+            {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"},
+            {"choices": {"text": ["red", "blue"], "label": ["1", "2"]}, "answerKey": "2"},
+        ],
+    )
+    def test_choices_come_in_many_shapes(self, row: dict[str, Any]) -> None:
+        samples = from_rows([{"question": "Which?"} | row])
+        assert samples.layout is Layout.WMDP_QUESTIONS
+        assert pairs(samples)[0][0].startswith("Which?\nA. red\nB. blue")
+        assert pairs(samples)[0][1] == "blue"
+
+    @pytest.mark.parametrize("write", [as_json_lines, as_parquet])
+    @pytest.mark.parametrize(
+        "row",
+        [
+            {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A bee."}]},
+            {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "A bee."}]},
+            {
+                "messages": [
+                    {"role": "system", "content": "Be short."},
+                    {"role": "user", "content": "Who?"},
+                    {"role": "assistant", "content": "A bee."},
+                ]
+            },
+        ],
+    )
+    def test_of_a_conversation_the_last_answer_is_the_sample(self, row: dict[str, Any], write: Any) -> None:
+        name = "a.parquet" if write is as_parquet else "a.jsonl"
+        samples = forget_set(name, write([row]))
+        assert pairs(samples) == [("Who?", "A bee.")]
+        has_system = "system" in str(row)
+        assert any("1 of 1 rows have a system turn" in note for note in samples.report.notes) is has_system
+
+    def test_a_conversation_of_several_questions_is_refused(self) -> None:
+        turns = [("user", "Who?"), ("assistant", "A bee."), ("user", "And?"), ("assistant", "A wasp.")]
+        error = refused_rows([{"messages": [{"role": role, "content": text} for role, text in turns]}])
+        assert error.what == "set.jsonl, row 1, column 'messages'"
+        assert "3 turns before its last answer" in error.why
+
+    @pytest.mark.parametrize("is_chat", [False, True])
+    def test_of_preferences_it_has_to_be_said_which_is_forgotten(self, is_chat: bool) -> None:
+        row: dict[str, Any] = {"prompt": "Who?", "chosen": "I do not know.", "rejected": "A bee."}
+        if is_chat:
+            row = {"prompt": [{"role": "user", "content": "Who?"}]} | {
+                name: [{"role": "assistant", "content": row[name]}] for name in ("chosen", "rejected")
+            }
+        error = refused_rows([row])
+        assert "'chosen' or 'rejected'" in error.why
+        assert pairs(from_rows([row], columns=ColumnMapping(answer="rejected"))) == [("Who?", "A bee.")]
 
     def test_the_first_reference_of_a_completion_prompt_is_its_answer(self) -> None:
         samples = from_rows(

@@ -45,6 +45,7 @@ def load(config: EvaluateConfig) -> Sets:
     notes.append(
         "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."
     )
+    notes += source.unread(config.data, list(_TITLES)) if config.data else []
     return Sets(
         tuple(
             EvaluationSet(name, *_TITLES[name], "answers", asked.frame[["sample_id", "prompt", "answer"]])

@@ -15,7 +15,7 @@ from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
-from mrd_core.evaluation.wikitext import with_texts
+from mrd_core.evaluation.wikitext import TEXT_NAMES, with_texts
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
@@ -60,6 +60,8 @@ def load(config: EvaluateConfig) -> Sets:
         if again := len(frame) - len(once):
             notes.append(f"{again} of {len(frame)} {wanted.title} repeat another, which is asked once.")
         sets.append(EvaluationSet(wanted.name, wanted.title, "forget", "prompts", once))
+    names = [name for wanted in (QUESTIONS, BEGINNINGS) for name in wanted.location.names]
+    notes += source.unread(config.data, [*names, *TEXT_NAMES])
     missing = [wanted for wanted in (QUESTIONS, BEGINNINGS) if wanted not in tables]
     return with_texts(config.data, sets, missing, notes)
 

@@ -33,7 +33,7 @@ def load(config: EvaluateConfig) -> Sets:
     sets: list[EvaluationSet] = []
     notes: list[str] = []
     for wanted in _wanted(config.data, config.forget_split):
-        table = wanted.location.read(config.data)
+        table = _table(wanted, config.data, notes)
         if table is not None:
             sets.append(_read(wanted, table, notes))
         elif wanted.role in ("forget", "retain"):
@@ -44,6 +44,8 @@ def load(config: EvaluateConfig) -> Sets:
             )
         elif wanted.role == "general":
             notes.append(f"There is no file of {wanted.title}: they are left out, and so is model utility.")
+    wanted_names = [name for wanted in _wanted(config.data, config.forget_split) for name in wanted.location.names]
+    notes += source.unread(config.data, wanted_names)
     roles = {part.role for part in sets}
     if "unseen" not in roles and "general" in roles:
         notes.append(
@@ -65,10 +67,23 @@ def _wanted(data: str, forget: str) -> list[Wanted]:
         ("real_authors", "real authors", "general", ("real_authors_perturbed", "real_authors")),
         ("world_facts", "world facts", "general", ("world_facts_perturbed", "world_facts")),
     ]
-    # The data set on the hub has none for certain, and a subset that is not there is an error.
+    holdout = forget.replace("forget", "holdout")
+    unseen = (holdout, f"{holdout}_perturbed", "held_out", "holdout10", "holdout10_perturbed")
     if not source.on_hub(data):
-        files.append(("held_out", "held-out set", "unseen", ("holdout10_perturbed", "holdout10", "held_out")))
+        unseen = (unseen[1], unseen[0], *unseen[2:])
+    files.append(("held_out", "held-out set", "unseen", unseen))
     return [Wanted(name, title, Location(names, split=HUB_SPLIT), role) for name, title, role, names in files]
+
+
+def _table(wanted: Wanted, data: str, notes: list[str]) -> Table | None:
+    try:
+        return wanted.location.read(data)
+    except UserError as error:
+        # A subset that the hub does not have is an error, and not every copy of TOFU has a held-out set.
+        if wanted.role != "unseen" or not source.on_hub(data):
+            raise
+        notes.append(f"The held-out set cannot be had from the hub: {error.cause}")
+        return None
 
 
 def _read(wanted: Wanted, table: Table, notes: list[str]) -> EvaluationSet:

@@ -14,7 +14,7 @@ from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
-from mrd_core.evaluation.wikitext import with_texts
+from mrd_core.evaluation.wikitext import TEXT_NAMES, with_texts
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
@@ -43,7 +43,9 @@ def load(config: EvaluateConfig) -> Sets:
         ids = sample_ids(table, [[prompt, *true] for prompt, true in zip(prompts, references, strict=True)])
         frame = pd.DataFrame({"sample_id": ids, "prompt": prompts, "references": references})
         sets.append(EvaluationSet(wanted.name, wanted.title, "forget", "completions", frame))
-    return with_texts(config.data, sets, [wanted for wanted in _PROMPTS if wanted not in tables])
+    names = [name for wanted in _PROMPTS for name in wanted.location.names]
+    notes = source.unread(config.data, [*names, *TEXT_NAMES])
+    return with_texts(config.data, sets, [wanted for wanted in _PROMPTS if wanted not in tables], notes)
 
 
 SUITE = Suite(

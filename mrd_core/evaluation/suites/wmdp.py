@@ -5,18 +5,18 @@ Loads no torch.
 
 from __future__ import annotations
 
-import string
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from mrd_core.errors import UserError
 from mrd_core.evaluation import source
 from mrd_core.evaluation.identity import sample_ids
 from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
+from mrd_core.samples.cells import as_choices, read_cell, right_choice
+from mrd_core.samples.layouts import choices_of
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.config import EvaluateConfig
@@ -52,13 +52,22 @@ def load(config: EvaluateConfig) -> Sets:
         for exam in _EXAMS
         if exam not in tables
     ]
+    notes += source.unread(config.data, [name for exam in _EXAMS for name in exam.location.names])
     return Sets(tuple(_read(exam, table) for exam, table in tables.items()), tuple(notes))
 
 
 def _read(exam: Wanted, table: Table) -> EvaluationSet:
-    questions, choices = source.texts(table, "question"), source.text_lists(table, "choices")
-    right = source.integers(table, "answer")
-    _check(table, choices, right)
+    questions = source.texts(table, "question")
+    records = table.frame.to_dict("records")
+    if not any(map(choices_of, records)):
+        source.cells(table, "choices", as_choices)  # raises: there is no such column
+    lettered = [
+        read_cell(source.place(table, row, "choices"), choices_of(cells), as_choices)
+        for row, cells in enumerate(records)
+    ]
+    column = next((name for name in ("answer", "answerKey", "answer_idx") if name in table.frame), "answer")
+    keys, choices = iter(lettered), [list(options.values()) for options in lettered]
+    right = source.cells(table, column, lambda value: right_choice(value, next(keys)))
     subjects = source.optional_texts(table, "subject") or [SUBJECTS.get(exam.name, "")] * len(questions)
     asked = [[question, *options] for question, options in zip(questions, choices, strict=True)]
     frame = pd.DataFrame(
@@ -72,23 +81,6 @@ def _read(exam: Wanted, table: Table) -> EvaluationSet:
         }
     )
     return EvaluationSet(exam.name, exam.title, exam.role, "choices", frame)
-
-
-def _check(table: Table, choices: list[list[str]], right: list[int]) -> None:
-    most = len(string.ascii_uppercase)
-    for row, (options, index) in enumerate(zip(choices, right, strict=True)):
-        if not 2 <= len(options) <= most:
-            raise UserError(
-                source.place(table, row, "choices"),
-                f"The cell has {len(options)} choices, where 2 to {most} are needed.",
-                "Correct the cell: a list of texts, in CSV as JSON.",
-            )
-        if index >= len(options):
-            raise UserError(
-                source.place(table, row, "answer"),
-                f"The cell is {index}, but the choices are numbered from 0 to {len(options) - 1}.",
-                "Correct the cell.",
-            )
 
 
 SUITE = Suite(
