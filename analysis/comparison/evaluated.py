@@ -147,6 +147,12 @@ def parse(name: str, data: bytes) -> Evaluated:
             "Choose a result file of OpenUnlearning's evaluation on TOFU.",
         )
     values, aggregates = _measured(list(measured.values()))
+    if values.empty and aggregates.empty:
+        raise UserError(
+            name,
+            f"It has the aggregates of {', '.join(list(measured)[:5])} alone, and no values of samples.",
+            "Choose the …_EVAL.json that lies beside a …_SUMMARY.json.",
+        )
     label, unknown = Path(name).stem, [key for key in results if key not in measured]
     hollow = [
         key
@@ -301,7 +307,7 @@ def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFra
     whole: list[tuple[str, str, float]] = []
     for result, metric, split in results:
         if metric.per_sample:
-            each = result.scores()
+            each = result.scores("rougeL_f1" if metric.name == "rouge_f1" else None)
             if metric.name == "truth_ratio" and len(each):
                 # OpenUnlearning has r itself, and its aggregate as here.
                 turned = closer_to_one_better if split == "forget" else true_better

@@ -1,8 +1,9 @@
 """Result files of OpenUnlearning: `{metric: {"agg_value": …, "value_by_index": {"0": {"score": …}}}}`.
 
-A metric of the whole set has no `value_by_index`. A sample's fields are numbers, texts (what was generated) or,
-where a sample has several answers, a list of them or an object by index. A membership attack nests one
-such entry for each of its sets. NaN and infinity are no JSON: they are written as null, and null is read as NaN.
+A metric of the whole set has no `value_by_index`; a …_SUMMARY.json has the aggregates alone, as numbers. A
+sample's fields are numbers, texts (what was generated) or, where a sample has several answers, a list of them
+or an object by index. A membership attack nests one such entry for each of its sets. NaN and infinity are no
+JSON: they are written as null, and null is read as NaN.
 """
 
 from __future__ import annotations
@@ -81,7 +82,28 @@ def parse_results(name: str, data: bytes) -> dict[str, Result]:
     entries = _object(content, name, "an object with an entry for each metric")
     if not entries:
         raise UserError(name, "It holds no metric.", _FIX)
+    _refuse_others(name, entries)
     return {metric: _read_result(entry, f"{name}, metric {metric!r}") for metric, entry in entries.items()}
+
+
+def _refuse_others(name: str, entries: Mapping[str, Any]) -> None:
+    """Refuse results of another program by what they are.
+
+    Raises:
+        UserError: They are.
+    """
+    if "results" in entries and {"configs", "versions", "n-shot"} & set(entries):
+        raise UserError(
+            name,
+            "It holds results of lm-evaluation-harness, which has other metrics.",
+            "Run its tasks with the evaluation instead (--harness-tasks).",
+        )
+    if any(key.startswith("eval_") and key.endswith(".json") for key in entries):
+        raise UserError(
+            name,
+            "It is a log of TOFU's first code (eval_log_aggregated.json), which has other metrics.",
+            f"Evaluate the model anew (mrd-lens evaluate --suite tofu). {_FIX}",
+        )
 
 
 def write_results(path: Path, results: Mapping[str, Result]) -> None:
@@ -92,6 +114,8 @@ def write_results(path: Path, results: Mapping[str, Result]) -> None:
 
 
 def _read_result(entry: Any, place: str) -> Result:
+    if entry is None or isinstance(entry, float):
+        return Result(float("nan") if entry is None else entry)
     expected = f"an object with {_AGGREGATE!r} or {_SAMPLES!r}"
     fields = _object(entry, place, expected)
     parts = {key: part for key, part in fields.items() if key != _SAMPLES and _is_result(part)}

@@ -122,6 +122,22 @@ def test_a_membership_attack_has_scores_of_both_sets_or_an_aggregate_the_other_w
     assert found.aggregates.to_numpy().tolist() == [["forget", "mia_loss_unseen", pytest.approx(0.1)]]
 
 
+def test_answers_of_muse_are_rouge_f1() -> None:
+    content = {"forget_knowmem_ROUGE": samples("rougeL_f1", 0.2, 0.4), "privleak": {"agg_value": 9}}
+    found = parse("MUSE_EVAL.json", json.dumps(content).encode())
+    assert value_of(found, "forget", "rouge_f1") == [0.2, 0.4]
+    assert found.notes == ("MUSE_EVAL: metrics that are not known here: privleak.",)
+
+
+def test_a_summary_is_read_as_far_as_it_goes() -> None:
+    content = {"forget_quality": 0.5, "forget_Q_A_Prob": 0.1}
+    found = parse("TOFU_SUMMARY.json", json.dumps(content).encode())
+    assert found.aggregates.to_numpy().tolist() == [["forget", "forget_quality", 0.5]]
+    assert "without values per sample, left out: forget_Q_A_Prob" in found.notes[0]
+    with pytest.raises(UserError, match=r"aggregates of forget_Q_A_Prob alone.*_EVAL\.json"):
+        parse("a.json", json.dumps({"forget_Q_A_Prob": 0.1}).encode())
+
+
 def test_a_file_without_a_known_metric_is_refused() -> None:
     with pytest.raises(UserError, match="none of the metrics that are known here, but one, two"):
         parse("a.json", json.dumps({"one": {"agg_value": 1}, "two": {"agg_value": 2}}).encode())

@@ -128,12 +128,8 @@ def test_nan_and_infinity_are_written_as_null(tmp_path: Path) -> None:
     ("content", "place", "expected"),
     [
         ([], "eval.json", "an object with an entry for each metric"),
-        ({"forget_quality": 0.5}, "metric 'forget_quality'", "an object with 'agg_value' or 'value_by_index'"),
-        (
-            {"eval_log.json": {"avg_gt_loss": {"0": 1.0}}},
-            "metric 'eval_log.json'",
-            "found an object with 'avg_gt_loss'",
-        ),
+        ({"forget_quality": "high"}, "metric 'forget_quality'", "an object with 'agg_value' or 'value_by_index'"),
+        ({"m": {"avg_gt_loss": {"0": 1.0}}}, "metric 'm'", "found an object with 'avg_gt_loss'"),
         ({"m": {"agg_value": "high"}}, "metric 'm', 'agg_value'", "a number or null, found text"),
         ({"m": {"agg_value": True}}, "metric 'm', 'agg_value'", "a number or null, found true or false"),
         (
@@ -154,6 +150,21 @@ def test_another_shape_is_refused_with_its_place(content: Any, place: str, expec
     assert error.what.endswith(place)
     assert expected in error.why
     assert "agg_value" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"eval_log.json": {"avg_gt_loss": {"0": 1.0}}, "eval_log_forget.json": {}}, "a log of TOFU's first code"),
+        ({"results": {"piqa": {"acc,none": 0.5}}, "versions": {"piqa": 1}}, "results of lm-evaluation-harness"),
+    ],
+)
+def test_results_of_other_programs_are_named(content: Any, why: str) -> None:
+    assert why in refused(content).why
+
+
+def test_a_summary_has_aggregates_alone() -> None:
+    assert parsed({"forget_quality": 0.5, "privleak": None})["forget_quality"] == Result(0.5)
 
 
 def test_what_is_no_result_file_is_refused(tmp_path: Path) -> None:
