@@ -133,8 +133,8 @@ def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
     error = summary.median_relative_se
     if error is not None and error > UNRELIABLE_RELATIVE_SE:
         warnings.append(
-            f"The median relative standard error is {error:.2f}, above {UNRELIABLE_RELATIVE_SE}: the ranking is "
-            "mostly noise."
+            f"The median relative standard error is {error:.2f}, above {UNRELIABLE_RELATIVE_SE}: the values of "
+            "single samples are mostly noise. How well they rank is judged by the reliability."
         )
     by_sum = config.normalisation is Normalisation.SUM
     trust = summary.reliability_sum if by_sum else summary.reliability_mean

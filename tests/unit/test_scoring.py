@@ -26,6 +26,8 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
+from mrd_core.scoring.records import ScoreSummary
+from mrd_core.scoring.results import warnings_of
 from mrd_core.settings.command import process
 from tests.conftest import REPOSITORY
 from tests.unit.conftest import CONTEXT, rows, write_rows
@@ -352,6 +354,23 @@ def test_a_run_that_ends_at_its_cap_says_that_it_missed_the_target(scored):
 
 
 # Precision
+
+
+@pytest.mark.parametrize(("reliability", "words"), [(0.945, {"values"}), (0.5, {"values", "reliability"})])
+def test_words_on_the_ranking_follow_reliability_and_words_on_values_their_error(reliability, words):
+    summary = ScoreSummary(
+        median_relative_se=0.31,
+        reliability_mean=reliability,
+        gate={"passed": True},
+        stopped_early=True,
+        evaluations=16,
+        tokens=10,
+        model_parameters=5,
+    )
+    warnings = warnings_of(summary, EstimatorConfig())
+    assert len(warnings) == len(words)
+    assert "the values of single samples are mostly noise" in warnings[0]
+    assert not any("ranking is mostly noise" in warning for warning in warnings)
 
 
 def test_the_paper_preset_reports_its_own_unreliability_instead_of_refusing(scored):
