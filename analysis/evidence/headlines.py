@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence.measurements import Measurements, read_measurements
-from analysis.evidence.updates import Spread, per_sample, spread
+from analysis.evidence.updates import Spread, per_sample, spread, with_something_to_forget
 from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
 from analysis.statistics.censored import Outcome, in_figures, spearman, verdict
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
@@ -44,9 +44,12 @@ class Headline:
 
 
 def arm_rows(measurements: Measurements) -> dict[str, pd.DataFrame]:
-    """Return the unlearnings of each arm by its name, in the order of the configuration."""
+    """Return the unlearnings of each arm by its name, in the order of the configuration.
+
+    Samples with nothing to forget are left out, see `updates.with_something_to_forget`.
+    """
     by_arm = measurements.part(UNLEARNING).groupby("arm", sort=False)
-    return {str(arm): rows.reset_index(drop=True) for arm, rows in by_arm}
+    return {str(arm): with_something_to_forget(rows).reset_index(drop=True) for arm, rows in by_arm}
 
 
 def headlines(directory: Path) -> list[Headline]:

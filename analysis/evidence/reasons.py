@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.evidence.league import LENGTH
 from analysis.evidence.measurements import Measurements
-from analysis.evidence.updates import per_sample, until
+from analysis.evidence.updates import per_sample, until, with_something_to_forget
 from analysis.statistics.censored import partial, spearman
 from mrd_core.experiments.kinds.validity import ValidityConfig
 
@@ -29,7 +29,11 @@ def earlier_stops(rows: pd.DataFrame, measurements: Measurements) -> pd.DataFram
     """
     assert isinstance(measurements.config, ValidityConfig)
     own = measurements.config.accuracy
-    stopped = {threshold: until(rows, threshold) for threshold in EARLIER_STOPS if threshold > own} | {own: rows}
+    stopped = {
+        threshold: with_something_to_forget(until(rows, threshold))
+        for threshold in EARLIER_STOPS
+        if threshold > own
+    } | {own: rows}
     table = []
     for threshold, ended in stopped.items():
         measured = per_sample(ended).merge(measurements.samples, on="sample_id")

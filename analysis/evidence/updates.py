@@ -61,6 +61,15 @@ def per_sample(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def with_something_to_forget(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without those that were forgotten before the first update, unless there are no others.
+
+    What the model does not know takes no update, however hard the sample is: such rows say nothing of difficulty.
+    """
+    kept = rows[~(rows["forgotten"] & (rows["updates"] == 0))]
+    return kept if len(kept) else rows
+
+
 def spread(rows: pd.DataFrame, outcomes: pd.DataFrame) -> Spread:
     """Return how the updates of an arm vary, from its rows and what `per_sample` made of them."""
     ran = outcomes["updates"]

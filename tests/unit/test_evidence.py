@@ -22,7 +22,14 @@ from analysis.evidence.kinds.sensitivity import Sensitivity
 from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import Validity
 from analysis.evidence.measurements import NOTHING_YET, read_measurements
-from analysis.evidence.updates import mean_rank, per_sample, spread, until, updates_until
+from analysis.evidence.updates import (
+    mean_rank,
+    per_sample,
+    spread,
+    until,
+    updates_until,
+    with_something_to_forget,
+)
 from analysis.export.evidence import evidence_json
 from cli.door import main
 from mrd_core.errors import UserError
@@ -534,3 +541,9 @@ def test_the_command_refuses_what_it_cannot_judge(
     assert "config.json" in capsys.readouterr().err
     assert run(monkeypatch, finished[0], finished[0], "--out", tmp_path / "tables") == 2
     assert "two directories" in capsys.readouterr().err
+
+
+def test_samples_that_are_forgotten_before_the_first_update_are_left_out() -> None:
+    rows = repeats_of((0, True, False), (5, True, False), (0, False, True))
+    assert with_something_to_forget(rows)["updates"].tolist() == [5, 0]
+    assert len(with_something_to_forget(rows[:1])) == 1

@@ -93,14 +93,23 @@ def test_a_set_that_is_smaller_is_studied_whole(scored: Scored, tmp_path: Path) 
 
 
 def test_learning_rates_are_found_on_other_samples_where_there_are_enough() -> None:
-    order = np.arange(20)[::-1]
-    apart, on_studied = others(order, 15, 5)
+    order, known = np.arange(20)[::-1], np.ones(20, dtype=bool)
+    apart, on_studied = others(order, 15, 5, known)
     assert not set(apart) & set(order[:15])
     assert not on_studied
-    taken, on_studied = others(order, 18, 5)
+    taken, on_studied = others(order, 18, 5, known)
     assert len(taken) == 5
     assert on_studied
-    assert len(others(order[:3], 3, 5)[0]) == 3
+    assert len(others(order[:3], 3, 5, known)[0]) == 3
+
+
+def test_learning_rates_are_found_on_samples_with_something_to_forget() -> None:
+    order, known = np.arange(20), np.arange(20) % 2 == 0
+    assert list(others(order, 10, 5, known)[0]) == [10, 12, 14, 16, 18]
+    taken, on_studied = others(order, 15, 5, known)
+    assert known[taken].all()
+    assert on_studied
+    assert len(others(order, 15, 5, np.zeros(20, dtype=bool))[0]) == 5
 
 
 def test_a_learning_rate_from_studied_samples_is_said_to_be(scored: Scored, tmp_path: Path) -> None:

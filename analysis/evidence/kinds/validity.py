@@ -29,7 +29,7 @@ from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, sp
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import Agreement, Outcome, agreement, in_figures, repeatability, with_ends
 from mrd_core.errors import UserError
-from mrd_core.experiments.kinds.validity import ValidityConfig
+from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
 PAPER = (
     "The paper (Fig. 4, ten samples, three repeats) finds that the smaller the MRD of a sample is, the more "
@@ -189,7 +189,7 @@ def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEviden
         samples=_with_predictions(measured, ranked),
         spread=updates,
         league=ranked,
-        predictions=_predictions(measured, ranked, measurements.samples),
+        predictions=_predictions(measured, ranked, measurements),
         pilot_sizes=prediction.pilot_sizes(measured[list(ranked.cheap)], measured["updates"], measured["censored"])
         if CHEAP in ranked.combined
         else pd.DataFrame(columns=["pilot", "rho", "low", "high", "n", "pilots"]),
@@ -212,9 +212,10 @@ def _with_predictions(measured: pd.DataFrame, ranked: League) -> pd.DataFrame:
     return table
 
 
-def _predictions(measured: pd.DataFrame, ranked: League, samples: pd.DataFrame) -> pd.DataFrame:
+def _predictions(measured: pd.DataFrame, ranked: League, measurements: Measurements) -> pd.DataFrame:
     """Return the predicted updates of the samples that were not unlearned, by the cheap measures."""
-    others = samples[~samples["sample_id"].isin(measured["sample_id"])].set_index("sample_id")
+    samples, unlearned = measurements.samples, measurements.part(UNLEARNING)["sample_id"]
+    others = samples[~samples["sample_id"].isin(unlearned)].set_index("sample_id")
     if len(others) and CHEAP in ranked.combined:
         pilot = measured[list(ranked.cheap)], measured["updates"], measured["censored"]
         with suppress(UserError):
@@ -298,10 +299,17 @@ def _of_others(ranked: League) -> list[str]:
 def _caveats(arms: tuple[ArmEvidence, ...], measurements: Measurements) -> list[str]:
     assert isinstance(measurements.config, ValidityConfig)
     caveats = shared_caveats(measurements) + noise(measurements)
+    rows = measurements.part(UNLEARNING)
+    nothing = rows.loc[rows["forgotten"] & (rows["updates"] == 0), "sample_id"].nunique()
+    if nothing:
+        caveats.append(
+            f"{nothing} of {rows['sample_id'].nunique()} samples were forgotten before the first update. They "
+            "have nothing to forget and are left out of every figure, unless all of an arm are such."
+        )
     if not arms:
         return caveats
-    rows = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})
-    caveats += learning_rates(measurements, rows) + small_n(min(arm.spread.n for arm in arms), "samples")
+    rates = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})
+    caveats += learning_rates(measurements, rates) + small_n(min(arm.spread.n for arm in arms), "samples")
     for arm in arms:
         caveats += _caveats_of(arm, measurements.config)
     caveats.append(

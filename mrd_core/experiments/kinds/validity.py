@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from mrd_core.arrays import BoolArray
 from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import SAMPLE_ID, UNLEARNING_COLUMNS, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
@@ -69,7 +70,8 @@ class Validity:
         self._unlearner = Unlearner(config, material, context)
         order = shuffled(len(self._unlearner.forget), config.seed_of("samples"))
         self._studied = order[: config.samples]
-        self._others, self._on_studied = others(order, config.samples, OTHERS)
+        known = self._unlearner.start.accuracy >= config.accuracy
+        self._others, self._on_studied = others(order, config.samples, OTHERS, known)
         source = f"{len(self._others)} {'studied' if self._on_studied else 'other'} samples"
         cases = [Case(arm) for arm in config.arms]
         self._rates = LearningRates(
@@ -133,13 +135,20 @@ def shuffled(count: int, seed: int) -> IntArray:
     return np.random.default_rng(seed).permutation(count)
 
 
-def others(order: IntArray, studied: int, wanted: int) -> tuple[IntArray, bool]:
-    """Return a few samples that are not among the first `studied` of `order`.
+def others(order: IntArray, studied: int, wanted: int, known: BoolArray) -> tuple[IntArray, bool]:
+    """Return a few samples that are not among the first `studied` of `order` and have something to forget.
 
-    Where fewer are left than `wanted`, any are taken; the second value says so.
+    One that is forgotten before the first update takes none at any learning rate, and tells nothing of them.
+
+    Args:
+        order: Of all N samples.
+        studied: How many of them are studied.
+        wanted: How many are returned. Where fewer are left, any are taken; the second value says so.
+        known: Which samples the model knows before the first update, shape (N,). Where it knows none, all count.
     """
-    left = order[studied:]
-    return (left[:wanted], False) if len(left) >= wanted else (order[-wanted:], True)
+    counting = known if known.any() else np.ones_like(known)
+    left = order[studied:][counting[order[studied:]]]
+    return (left[:wanted], False) if len(left) >= wanted else (order[counting[order]][-wanted:], True)
 
 
 EXPERIMENT = Experiment(
