@@ -16,6 +16,7 @@ from analysis.statistics.bootstrap import (
     percentile_estimate,
     picked,
     resamples,
+    widening,
 )
 from mrd_core.arrays import FloatArray
 
@@ -93,3 +94,11 @@ def test_percentiles_are_moved_to_the_value_and_widened_as_students() -> None:
     assert around.high - around.value == pytest.approx(margin, rel=0.1)
     assert percentile_estimate(0.99, drawn, 12, (0, 1)).high == 1
     assert np.isnan(percentile_estimate(0.5, np.array([0.4, np.nan, np.nan]), 12).low)
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_limits_are_widened_to_those_of_students_t(n: int) -> None:
+    values = np.arange(n, dtype=np.float64)
+    exact = stats.t.interval(0.95, n - 1, values.mean(), values.std(ddof=1) / np.sqrt(n))[1] - values.mean()
+    # What the bootstrap of a mean has without it: the plain standard deviation and a normal's tails.
+    assert widening(n) * stats.norm.ppf(0.975) * values.std() / np.sqrt(n) == pytest.approx(exact)

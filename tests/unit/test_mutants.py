@@ -64,6 +64,7 @@ def test_modules_and_their_tests_are_there_and_what_is_listed_can_still_be_made(
     assert listed() - made == set(), f"{LISTED.name} lists mutants of code that is no longer so"
 
 
+@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.parametrize("module", MODULES)
 def test_an_error_in_a_mathematical_module_is_noticed_by_its_tests(module: str) -> None:
