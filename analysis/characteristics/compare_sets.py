@@ -77,4 +77,5 @@ def _settings(run: ScoredRun) -> dict[str, str]:
         "σ of the noise": f"{run.plan.sigma:g}",
         "precision": run.plan.dtype,
         "template": run.plan.template,
+        "system line": "the template's own" if model.system is None else model.system,
     }

@@ -37,6 +37,8 @@ _BESIDE = frozenset({"unlearn_run", "score_run"})
 # Of the evaluation, where the unlearning run has settings of the same name that mean something else.
 _ASKED = ("forget", "retain", "held_out")
 _SEED = "seed"
+# Says when a run was asked for. Where a template reads it, the reasons of the run tell.
+_DATE = "model.date"
 # OpenUnlearning calls unseen samples so; a membership attack has scores of both.
 _ATTACKED: Mapping[str, str] = {"forget": "forget", "holdout": "held_out", "retain": "retain"}
 _ROLES: Mapping[str, Role] = {"forget": "forget", "retain": "retain", "held_out": "unseen"}
@@ -264,10 +266,10 @@ def _settings(config: EvaluateConfig, unlearned: Mapping[str, Any] | None) -> di
     if config.forget or config.data or config.unlearn_run:
         asked = {name: value for name, value in asked.items() if name not in _BESIDE}
     own = {f"evaluation.{name}" if name in _ASKED else name: value for name, value in asked.items()}
-    if unlearned is None:
-        return dict(_flat(own))
-    started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))
-    return dict(_flat({name: value for name, value in own.items() if name != "model"} | started))
+    if unlearned is not None:
+        started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))
+        own = {name: value for name, value in own.items() if name != "model"} | started
+    return {name: value for name, value in _flat(own) if name != _DATE}
 
 
 def _dumped(config: RunConfig) -> dict[str, Any]:

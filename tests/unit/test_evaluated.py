@@ -77,6 +77,14 @@ def test_a_group_is_everything_but_the_seed(runs: dict[str, Evaluated], other: s
     assert (runs[other].group == runs["seed 1"].group) is same
 
 
+def test_another_day_is_no_other_setting(tmp_path: Path, runs: dict[str, Evaluated]) -> None:
+    directory = write_evaluation(tmp_path / "run", answers_of(np.random.default_rng(0), 0.5, 6))
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config["model"]["date"] = "2026-01-02"
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert read(directory).group == runs["original"].group
+
+
 def test_what_is_no_finished_evaluation_is_refused(tmp_path: Path, runs: dict[str, Evaluated]) -> None:
     directory = write_evaluation(tmp_path / "run", answers_of(np.random.default_rng(0), 0.5, 3))
     (directory / "summary.json").unlink()

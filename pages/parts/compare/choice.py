@@ -117,7 +117,7 @@ def _chosen(evaluations: Mapping[str, Run], own: Collection[str]) -> list[Run]:
     newest: dict[object, Run] = {}
     for run in [run for run in evaluations.values() if run.id in own] or evaluations.values():
         config = runs.config_of(run)
-        newest.setdefault(config.unlearn_run or config.model.model_dump_json(), run)
+        newest.setdefault(config.unlearn_run or config.model.model_dump_json(exclude={"date"}), run)
     first = sorted(newest.values(), key=lambda run: run.seq)
     if baseline is None or baseline not in evaluations:
         baseline = next((run.id for run in first if runs.subject_of(run).label == ORIGINAL), first[0].id)
