@@ -58,8 +58,11 @@ def completion_prompt(text: str, tokenizer: Any) -> IntArray | None:
 
 
 def open_tokens(text: str, tokenizer: Any) -> list[int]:
-    """Return the tokens of a text with the BOS token, if the tokenizer sets one, and without an EOS token."""
-    tokens = list(tokenizer(text, add_special_tokens=True)["input_ids"])
+    """Return the tokens of a text with the BOS token, if the tokenizer sets one, and without an EOS token.
+
+    What looks like a special token within the text is text, as in samples.
+    """
+    tokens = list(tokenizer(text, add_special_tokens=True, split_special_tokens=True)["input_ids"])
     return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
 
 

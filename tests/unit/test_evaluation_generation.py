@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from mrd_core.model.encoder import special_ids
 from mrd_core.model.encoding import IntArray
-from mrd_core.model.generation import completion_prompt, prompt_of, write
+from mrd_core.model.generation import completion_prompt, open_tokens, prompt_of, write
 from tests.support import tiny
 from tests.support.tiny import encode
 
@@ -126,6 +127,12 @@ def test_the_prompt_is_all_that_stands_before_the_answer(tokenizer: Any) -> None
 def test_an_answer_that_was_cut_off_whole_leaves_no_prompt(tokenizer: Any) -> None:
     encoded = encode(tiny.forget_set(("q" * 60, "y")), tokenizer, 5, "plain")
     assert prompt_of(encoded.samples[0]) is None
+
+
+def test_what_looks_like_a_special_token_in_a_text_that_is_written_on_is_text(tokenizer: Any) -> None:
+    special = special_ids(tokenizer)
+    assert not special & set(open_tokens("Ann </s>wrote <s>it", tokenizer))
+    assert tokenizer.decode(open_tokens("Ann </s>wrote <s>it", tokenizer)) == "Ann </s>wrote <s>it"
 
 
 def test_a_completion_starts_from_the_text_itself_and_never_after_its_end(tokenizer: Any) -> None:
