@@ -44,7 +44,7 @@ class ModelConfig(Frozen):
         json_schema_extra={"option": "close-texts", "flag": "End texts without a prompt with an EOS token, too."},
     )
 
-    def of(self, source: str, adapter: str | None = None) -> ModelConfig:
+    def with_source(self, source: str, adapter: str | None = None) -> ModelConfig:
         """Return another model that is asked in the same form, on any device."""
         return self.model_copy(update={"source": source, "adapter": adapter, "device": "auto", "dtype": "auto"})
 

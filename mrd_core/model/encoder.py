@@ -95,6 +95,8 @@ class Encoder:
             template, source = choose_template(tokenizer, config.template), None
         else:
             template, source = Choice("chat", f"from {config.template}"), _template_file(config.template)
+        if template.value == "chat" and CLOCK in (source or tokenizer.get_chat_template()):
+            template = template._replace(reason=f"{template.reason}; it is told that today is {config.date}")
         how = (config.system, config.date, config.closes_texts)
         return cls(tokenizer, context, words, template, source, *how, stored or {})
 
@@ -121,25 +123,13 @@ class Encoder:
         if stored is not None and len(stored.tokens) <= self.context:
             return stored
         prompt, answer, ends = self._without_ends(prompt, answer)
-        if self.template.value == "chat" and prompt:
-            text = self._chat(prompt, answer)
-            tokens, spans, literal = self._tokens(text, is_marked=True)
+        is_chat = self.template.value == "chat" and prompt != ""
+        text = self._chat(prompt, answer) if is_chat else _plain(prompt, answer)
+        tokens, spans, literal = self._tokens(text, is_marked=is_chat)
+        if is_chat:
             inside = _mask(tokens, spans, text, special_ids(self.tokenizer))
         else:
-            text = _plain(prompt, answer)
-            tokens, spans, literal = self._tokens(text, is_marked=False)
-            # The blank before the answer belongs to its first token; BOS has an empty span at 0.
-            inside = [stop > max(text.answer[0] - 1, 0) for _, stop in spans]
-            # An answer ends with exactly one EOS, which belongs to it. Where a text ends its model need not stop.
-            if tokens and tokens[-1] == self.tokenizer.eos_token_id:
-                tokens, spans, inside = tokens[:-1], spans[:-1], inside[:-1]
-            if prompt or self.closes_texts:
-                size = len(text.text)
-                tokens, spans, inside = (
-                    [*tokens, self.tokenizer.eos_token_id],
-                    [*spans, (size, size)],
-                    [*inside, True],
-                )
+            tokens, spans, inside = self._closed(tokens, spans, text, by_eos=prompt != "" or self.closes_texts)
         self._require_known(tokens, sample_id)
         pieces = _pieces(text.text, tokens, spans, self.tokenizer)
         kept, cut = self._within_context(spans, text.prompt)
@@ -152,6 +142,20 @@ class Encoder:
             is_literal=literal,
             lost_ends=ends,
         )
+
+    def _closed(
+        self, tokens: list[int], spans: list[Span], text: _Text, *, by_eos: bool
+    ) -> tuple[list[int], list[Span], list[bool]]:
+        """Return the tokens of a plain text with exactly one EOS at its end, or none, and which are the answer."""
+        eos = self.tokenizer.eos_token_id
+        if tokens and tokens[-1] == eos:
+            tokens, spans = tokens[:-1], spans[:-1]
+        # The blank before the answer belongs to its first token; BOS has an empty span at 0.
+        inside = [stop > max(text.answer[0] - 1, 0) for _, stop in spans]
+        if not by_eos:
+            return tokens, spans, inside
+        end = len(text.text)
+        return [*tokens, eos], [*spans, (end, end)], [*inside, True]
 
     @cached_property
     def _special_texts(self) -> tuple[str, ...]:

@@ -107,9 +107,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         context.event("warning", f"Precision gate not passed: {gate.reason}")
     likelier = likelier_form(stage.reader, stage.encoder, forget_set)
     warnings = (*stage.passes.encoded.notes, *([likelier] if likelier else []))
-    plan = _plan(config.estimator, stage, pilot, sigma, gate).model_copy(
-        update={"warnings": warnings, "vocabulary": digest_of_words(stage.model.tokenizer)}
-    )
+    plan = _plan(config.estimator, stage, pilot, sigma, gate, warnings)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
@@ -195,7 +193,14 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
     return finer
 
 
-def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate) -> Plan:
+def _plan(
+    config: EstimatorConfig,
+    stage: Stage,
+    pilot: Pilot,
+    sigma: float,
+    gate: PrecisionGate,
+    warnings: tuple[str, ...],
+) -> Plan:
     workers, threads = workers_and_threads(config, stage.model.device)
     streamed = must_stream(stage)
     figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
@@ -223,6 +228,8 @@ def _plan(config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gat
             "gradient norms": "{0.value} ({0.reason})".format(config.gradients_of(weights_in(stage))),
             "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
         },
+        warnings=warnings,
+        vocabulary=digest_of_words(stage.model.tokenizer),
     )
 
 

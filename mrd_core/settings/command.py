@@ -123,7 +123,7 @@ def _require_present(given: Mapping[Option, Any]) -> None:
     absent = [option for option, value in given.items() if option.absent and value is None]
     for option in absent:
         for other in given:
-            if other is not option and other.path[:-1] == option.path[:-1]:
+            if other is not option and other.path[: len(option.path) - 1] == option.path[:-1]:
                 raise UserError(
                     " ".join(other.words(given[other])),
                     f"describes what --{option.name} {option.absent} leaves out.",

@@ -33,14 +33,14 @@ def model_of(directory: Path) -> ModelConfig:
     """
     config, folder = read_config(directory, UnlearnConfig), UnlearningFiles.finished(directory).model
     if config.optimiser.lora_rank is None:
-        return config.model.of(str(folder))
+        return config.model.with_source(str(folder))
     if config.model.adapter is not None:
         raise UserError(
             f"The adapter in {folder}",
             f"was trained on a model with another adapter ({config.model.adapter}), and two are not merged here.",
             "Merge the first into its model, save that, and unlearn from there.",
         )
-    return config.model.of(config.model.source, str(folder))
+    return config.model.with_source(config.model.source, str(folder))
 
 
 def headline(summary: Summary) -> str:

@@ -233,6 +233,14 @@ def test_a_template_takes_the_date_of_the_run_for_today_and_its_system_line() ->
     assert marked(sample) == f" {ANSWER}</s>"
 
 
+def test_a_template_that_asks_for_the_date_is_told_of_with_it() -> None:
+    config = ModelConfig(date=date(2026, 7, 4))
+    dated = Encoder.of(config, chat_tokenizer(DATED), 500, 1 << 20)
+    assert dated.template.reason == "the tokenizer brings a chat template; it is told that today is 2026-07-04"
+    undated = Encoder.of(config, chat_tokenizer(), 500, 1 << 20)
+    assert undated.template.reason == "the tokenizer brings a chat template"
+
+
 def test_a_template_from_a_file_takes_the_place_of_the_tokenizers(tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
     path.write_text("{% for m in messages %}({{ m.role }}) {{ m.content }}{% endfor %}</s>", encoding="utf-8")
