@@ -25,11 +25,64 @@ PILOT_DRAWS = range(-PILOT_PAIRS, 0)
 
 START_SIGMA = 1e-3
 SIGMA_RANGE = (1e-6, 2e-2)
-# MRD / σ² at σ and at σ / 2 may differ by this much for σ to count as quadratic.
+# MRD / σ² at σ and at σ / 2 may differ by this much for σ to count as quadratic: in the median, and in the worst
+# decile of samples, which p ∝ MRD draws most.
 QUADRATIC_TOLERANCE = 0.05
+DECILE_TOLERANCE = 0.1
 
 SIGNAL_TO_FLOOR = 20.0
 SIGMA_IN_ULP = 4.0
+
+
+@dataclass(frozen=True)
+class Regime:
+    """How far MRD at σ is from the law that MRD ∝ σ², by its values at σ and σ/2 under the same z.
+
+    Attributes:
+        median: Median over the samples of MRD/σ² at σ, over the same at σ/2; NaN without a sample that has both.
+        worst_decile: 90th percentile of the samples' departures: the absolute difference of MRD/σ², over its value
+            at σ/2 or the median of these, whichever is larger.
+        outside: Share of the samples whose departure is above `DECILE_TOLERANCE`.
+        largest_p: The largest p ∝ MRD of a sample at σ, and at σ/2.
+    """
+
+    median: float
+    worst_decile: float
+    outside: float
+    largest_p: tuple[float, float]
+
+    @classmethod
+    def of(cls, at: FloatArray, at_half: FloatArray) -> Regime:
+        """Judge MRD/σ² at σ and at σ/2, shape (n,) each; samples without a finite value of both do not count."""
+        both = np.isfinite(at) & np.isfinite(at_half) & (at_half > 0)
+        if not both.any():
+            return cls(np.nan, np.nan, np.nan, (np.nan, np.nan))
+        at, at_half = at[both], at_half[both]
+        departure = np.abs(at - at_half) / np.maximum(at_half, np.median(at_half))
+        return cls(
+            median=float(np.median(at / at_half)),
+            # Of a handful of samples the worst one.
+            worst_decile=float(np.quantile(departure, 0.9, method="higher")),
+            outside=float((departure > DECILE_TOLERANCE).mean()),
+            largest_p=(float(at.max() / at.sum()), float(at_half.max() / at_half.sum())),
+        )
+
+    @property
+    def quadratic(self) -> bool:
+        """Whether σ scales the scores of nearly all samples alike."""
+        return abs(self.median - 1) <= QUADRATIC_TOLERANCE and self.worst_decile <= DECILE_TOLERANCE
+
+    @property
+    def reason(self) -> str:
+        """One sentence on what σ does to values and to p ∝ MRD."""
+        if not np.isfinite(self.median):
+            return "no sample of the pilot has a score by which the quadratic law could be judged."
+        at, at_half = self.largest_p
+        return (
+            f"against half of it, MRD/σ² is {self.median:.2f} × in the median, {self.outside:.0%} of the pilot's "
+            f"samples are off by more than {DECILE_TOLERANCE:.0%}, and the largest p ∝ MRD among them is {at:.3f} "
+            f"for {at_half:.3f}."
+        )
 
 
 @dataclass(frozen=True)
@@ -39,30 +92,30 @@ class Pilot:
     Attributes:
         sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ.
         curvature: Median over the pilot's samples of MRD / σ² there (mean-normalised).
-        tried: σ → median ratio of MRD/σ² at σ and σ/2, in the order tried.
+        tried: σ → its regime, in the order tried.
     """
 
     sigma: float
     curvature: float
-    tried: dict[float, float]
+    tried: dict[float, Regime]
 
 
-def calibrate(estimate: Callable[[float], FloatArray]) -> Pilot:
+def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = None) -> Pilot:
     """Find the largest σ in the quadratic regime, from `estimate(σ)` → per-sample MRD, shape (n,).
 
-    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves.
+    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves. A σ that
+    is `asked` for is judged as well where it is larger; below, rounding would be taken for a departure.
     """
 
     @cache
     def curvature(sigma: float) -> FloatArray:
         return estimate(sigma) / sigma**2
 
-    tried: dict[float, float] = {}
+    tried: dict[float, Regime] = {}
 
     def quadratic(sigma: float) -> bool:
-        ratios = curvature(sigma) / curvature(sigma / 2)
-        tried[sigma] = float(np.nanmedian(ratios)) if np.isfinite(ratios).any() else float("nan")
-        return abs(tried[sigma] - 1) <= QUADRATIC_TOLERANCE
+        tried[sigma] = Regime.of(curvature(sigma), curvature(sigma / 2))
+        return tried[sigma].quadratic
 
     sigma = START_SIGMA
     if quadratic(sigma):
@@ -73,6 +126,8 @@ def calibrate(estimate: Callable[[float], FloatArray]) -> Pilot:
             sigma /= 2
             if quadratic(sigma):
                 break
+    if asked is not None and asked > sigma and asked not in tried:
+        quadratic(asked)
     return Pilot(sigma, float(np.nanmedian(curvature(sigma))), tried)
 
 
@@ -139,9 +194,14 @@ def pilot_samples(encoded: Encoded) -> IntArray:
 
 
 def run_pilot(
-    passes: Passes, baseline: Baseline, seed: int, dtype: torch.dtype, scope: Scope = Scope.ANSWER
+    passes: Passes,
+    baseline: Baseline,
+    seed: int,
+    dtype: torch.dtype,
+    scope: Scope = Scope.ANSWER,
+    asked: float | None = None,
 ) -> Pilot:
-    """Calibrate σ with two antithetic pairs on the samples of `passes`.
+    """Calibrate σ with two antithetic pairs on the samples of `passes`, and judge the σ that is `asked` for.
 
     Draws in bf16 are calibrated in fp32: rounding would otherwise pass for a departure from the quadratic
     law.
@@ -160,7 +220,7 @@ def run_pilot(
         mrd = np.abs(relative.mean(axis=0)) / tokens
         return np.where(mrd > 0, mrd, np.nan)
 
-    return calibrate(estimate)
+    return calibrate(estimate, asked)
 
 
 def precision_gate(

@@ -105,8 +105,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         dtype = _finer_dtype(config, stage, gate, context)
     if not gate.passed:
         context.event("warning", f"Precision gate not passed: {gate.reason}")
-    likelier = likelier_form(stage.reader, stage.encoder, forget_set)
-    warnings = (*stage.passes.encoded.notes, *([likelier] if likelier else []))
+    warnings = _warnings(stage, forget_set, pilot, sigma)
     plan = _plan(config.estimator, stage, pilot, sigma, gate, warnings)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
@@ -165,8 +164,9 @@ def _calibrated(config: EstimatorConfig, stage: Stage, baseline: Baseline) -> tu
     few = stage.passes.of(chosen)
     few_baseline = Baseline(baseline.log_probs[encoded.flat_positions(chosen)])
     with precision(stage.model.dtype):
-        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope)
-        sigma = pilot.sigma if config.sigma == "auto" else config.sigma
+        asked = None if config.sigma == "auto" else config.sigma
+        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope, asked)
+        sigma = pilot.sigma if asked is None else asked
         return pilot, sigma, precision_gate(few, few_baseline, pilot, sigma, config.scope)
 
 
@@ -215,12 +215,11 @@ def _plan(
         streamed=streamed,
         gate_passed=gate.passed,
         gate={name: json_value(figure) for name, figure in figures.items()},
-        pilot={f"{tried:g}": json_value(ratio) for tried, ratio in pilot.tried.items()},
+        pilot={f"{tried:g}": json_value(regime.median) for tried, regime in pilot.tried.items()},
         reasons={
             **{name: choice.stated for name, choice in stage.model.choices.items()},
             "template": stage.encoder.template.stated,
-            "σ": f"{sigma:g} "
-            + ("(the pilot's largest in the quadratic regime)" if config.sigma == "auto" else "(as asked)"),
+            "σ": _sigma_reason(config, pilot, sigma),
             "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
             "memory": "one extra layer: a second copy of the weights does not fit"
             if streamed
@@ -231,6 +230,21 @@ def _plan(
         warnings=warnings,
         vocabulary=digest_of_words(stage.model.tokenizer),
     )
+
+
+def _warnings(stage: Stage, forget_set: ForgetSet, pilot: Pilot, sigma: float) -> tuple[str, ...]:
+    regime = pilot.tried.get(sigma)
+    departs = None
+    if regime is not None and not regime.quadratic:
+        departs = f"σ = {sigma:g} is outside the regime in which MRD grows with σ²: {regime.reason}"
+    likelier = likelier_form(stage.reader, stage.encoder, forget_set)
+    return (*stage.passes.encoded.notes, *filter(None, (likelier, departs)))
+
+
+def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:
+    chosen = "the pilot's largest in the quadratic regime" if config.sigma == "auto" else "as asked"
+    regime = pilot.tried.get(sigma)
+    return f"{sigma:g} ({chosen}" + (f"; {regime.reason.removesuffix('.')})" if regime else ")")
 
 
 def weights_in(stage: Stage) -> int:

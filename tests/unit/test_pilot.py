@@ -45,7 +45,7 @@ def test_the_largest_quadratic_rung_of_the_ladder_is_found(limit: float) -> None
 def test_a_law_that_is_quadratic_throughout_stops_at_the_end_of_the_range() -> None:
     pilot = calibrate(bent(3.0, 0.0))
     assert SIGMA_RANGE[1] / 2 < pilot.sigma <= SIGMA_RANGE[1]
-    assert set(pilot.tried.values()) == {1.0}
+    assert {regime.median for regime in pilot.tried.values()} == {1.0}
 
 
 GARBAGE: dict[str, Callable[[float], np.ndarray]] = {
@@ -75,6 +75,30 @@ def test_a_law_that_is_none_ends_within_the_range(name: str) -> None:
 def test_a_sample_without_signal_does_not_spoil_the_median() -> None:
     pilot = calibrate(lambda sigma: np.array([np.nan, 2 * sigma**2, 4 * sigma**2]))
     assert pilot.curvature == pytest.approx(3.0)
+
+
+def outlying(sigma: float) -> np.ndarray:
+    """Return the MRD of eight samples, seven quadratic and one that is not from σ = 3e-4 on."""
+    return np.array([*[1e4 * sigma**2] * 7, 2e4 * sigma**2 + 2e10 * sigma**4])
+
+
+def test_the_largest_score_is_quadratic_too_not_the_median_alone() -> None:
+    pilot = calibrate(outlying)
+    # Of the outlier, MRD/σ² at σ over that at σ/2 is (1 + 1e6 σ²) / (1 + 1e6 σ²/4): 1.6 at 1e-3,
+    # 1.18 at 5e-4, 1.05 at 2.5e-4.
+    assert pilot.sigma == 2.5e-4
+    assert not pilot.tried[1e-3].quadratic
+    assert pilot.tried[1e-3].median == pytest.approx(1.0)
+
+
+def test_a_sigma_that_is_asked_for_is_judged_with_what_it_does_to_p() -> None:
+    pilot = calibrate(outlying, asked=8e-3)
+    regime = pilot.tried[8e-3]
+    # 1e4 σ² for seven, 2e4 σ² (1 + 1e6 σ²) for one: shares 130 of 137 at σ = 8e-3 and 34 of 41 at half of it.
+    assert regime.largest_p == (pytest.approx(130 / 137), pytest.approx(34 / 41))
+    assert regime.outside == 1 / 8
+    assert "0.949 for 0.829" in regime.reason
+    assert 1e-4 not in calibrate(outlying, asked=1e-4).tried
 
 
 def test_the_gate_wants_twenty_times_the_floor_and_four_ulp() -> None:
@@ -132,7 +156,7 @@ def test_a_run_in_fp32_is_calibrated_and_passes() -> None:
     pilot = run_pilot(passes, baseline, 0, torch.float32)
     gate = precision_gate(passes, baseline, pilot, pilot.sigma)
     assert gate.passed
-    assert abs(pilot.tried[pilot.sigma] - 1) <= 0.05
+    assert pilot.tried[pilot.sigma].quadratic
     units = tiny.relative_changes(passes.scorer, passes.encoded, pilot.sigma, 40)
     assert np.isfinite(units).all()
 
