@@ -34,8 +34,8 @@ AGGREGATE_COLUMNS = ["split", "metric", "value"]
 _APART = frozenset({"batch_tokens", "study", "answers", "checkpoint_steps", "report_to", "kind", "evaluation"})
 # Of the evaluation: it says whose MRD stands beside, unless its samples are all that is asked.
 _BESIDE = frozenset({"unlearn_run", "score_run"})
-# Of the evaluation, where the unlearning run has settings of the same name that mean something else.
-_ASKED = ("forget", "retain", "held_out")
+# Of the evaluation: where its sets come from. What they are is said by their samples; one set has many places.
+_FROM = frozenset({"data", "limit", "forget", "retain", "held_out"})
 _SEED = "seed"
 # Says when a run was asked for. Where a template reads it, the reasons of the run tell.
 _DATE = "model.date"
@@ -46,13 +46,25 @@ _TERA = 1e12
 
 
 class AskedSet(NamedTuple):
-    """A set that was asked, see `mrd_core.evaluation.sets.EvaluationSet`, with the ids of its samples in order."""
+    """A set that was asked, see `mrd_core.evaluation.sets.EvaluationSet`.
+
+    Attributes:
+        sample_ids: Of its samples, in order.
+        digests: Of the texts of each; none where they are not known.
+    """
 
     name: str
     title: str
     role: Role
     kind: Kind
     sample_ids: tuple[str, ...]
+    digests: tuple[int, ...] = ()
+
+    @property
+    def content(self) -> str:
+        """What the set is, in a few words: the same for the same samples, wherever they were read from."""
+        joined = ",".join(map(str, self.digests or self.sample_ids))
+        return f"{len(self.sample_ids)} samples ({hashlib.blake2b(joined.encode(), digest_size=4).hexdigest()})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +78,7 @@ class Evaluated:
         seed: Of the unlearning run; None without one.
         suite: What was asked; "" where a file does not say.
         settings: All that was set, by dotted name, as text: those of the unlearning run where there is one, and
-            those of the evaluation.
+            those of the evaluation, with each set by what it holds.
         values: Columns split, sample_id, metric, value (NaN: undefined).
         aggregates: Columns split, metric, value: what is of a set as a whole.
         sets: What was asked.
@@ -232,17 +244,11 @@ def _read_run(directory: Path) -> Evaluated:
     config, files = read_config(directory, EvaluateConfig), EvaluationFiles.finished(directory)
     summary, catalogue = files.read_summary(), read_json(files.catalogue)
     unlearned = read_json(files.unlearned) if files.unlearned.exists() else None
-    settings = _settings(config, unlearned)
     label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
     values = pd.read_parquet(files.values).astype({"sample_id": str})
     aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
-    sets = []
-    for asked in catalogue["sets"]:
-        path = files.sets / f"{asked['name']}.parquet"
-        ids = values.loc[values["split"] == asked["name"], "sample_id"].unique()
-        if path.exists():
-            ids = pd.read_parquet(path, columns=["sample_id"])["sample_id"].to_numpy()
-        sets.append(AskedSet(**asked, sample_ids=tuple(map(str, ids))))
+    sets = [_asked(asked, files, values) for asked in catalogue["sets"]]
+    settings = _settings(config, unlearned) | {f"evaluation.{asked.name}": asked.content for asked in sets}
     return Evaluated(
         source=directory,
         label=label,
@@ -260,12 +266,20 @@ def _read_run(directory: Path) -> Evaluated:
     )
 
 
+def _asked(catalogued: Mapping[str, Any], files: EvaluationFiles, values: pd.DataFrame) -> AskedSet:
+    path = files.sets / f"{catalogued['name']}.parquet"
+    if not path.exists():
+        ids = values.loc[values["split"] == catalogued["name"], "sample_id"].unique()
+        return AskedSet(**catalogued, sample_ids=tuple(map(str, ids)))
+    rows = pd.read_parquet(path).astype(str)
+    digests = pd.util.hash_pandas_object(rows.drop(columns="sample_id"), index=False)
+    return AskedSet(**catalogued, sample_ids=tuple(rows["sample_id"]), digests=tuple(map(int, digests)))
+
+
 def _settings(config: EvaluateConfig, unlearned: Mapping[str, Any] | None) -> dict[str, str]:
     """Return what was set by dotted name; the model is the one that unlearning began with."""
-    asked = _dumped(config)
-    if config.forget or config.data or config.unlearn_run:
-        asked = {name: value for name, value in asked.items() if name not in _BESIDE}
-    own = {f"evaluation.{name}" if name in _ASKED else name: value for name, value in asked.items()}
+    beside = _BESIDE if config.forget or config.data or config.unlearn_run else frozenset()
+    own = {name: value for name, value in _dumped(config).items() if name not in _FROM | beside}
     if unlearned is not None:
         started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))
         own = {name: value for name, value in own.items() if name != "model"} | started

@@ -17,10 +17,7 @@ UNIFORM = "uniform"
 _OF_CURRICULUM = "curriculum."
 _SEED = "seed"
 # Values that differ in these were not measured alike.
-_MEASURING = (
-    *("forget_split", "limit", "max_new_tokens", "k_percent", "data", "reference", "toxicity_model"),
-    *("evaluation.forget.source", "evaluation.retain.source", "evaluation.held_out.source"),
-)
+_MEASURING = ("forget_split", "max_new_tokens", "k_percent", "reference", "toxicity_model")
 # A result file does not say its suite; it is one of these.
 _OF_FILES = ("tofu", "custom")
 
@@ -69,7 +66,7 @@ def prepared(runs: Sequence[Evaluated], baseline: int) -> tuple[list[Evaluated],
         values = dict.fromkeys(run.settings.get(name, "not set") for run in _of_runs(kept))
         if len(values) > 1:
             notes.append(f"Not measured alike: {name} is {' and '.join(values)}.")
-    return kept, suite, notes + _left_out(kept)
+    return kept, suite, notes + _of_other_texts(kept) + _left_out(kept)
 
 
 def grouped(runs: Sequence[Evaluated], baseline: str) -> list[Group]:
@@ -157,6 +154,21 @@ def _suite(runs: Sequence[Evaluated]) -> str:
 
 def _of_runs(runs: Sequence[Evaluated]) -> Iterator[Evaluated]:
     return (run for run in runs if run.origin == "run")
+
+
+def _of_other_texts(runs: Sequence[Evaluated]) -> list[str]:
+    """Say in which sets samples of one id are not the same texts, so that they were asked something else."""
+    digests: dict[str, dict[str, set[int]]] = {}
+    for asked in (asked for run in _of_runs(runs) for asked in run.sets if asked.digests):
+        of_set = digests.setdefault(asked.name, {})
+        for sample, digest in zip(asked.sample_ids, asked.digests, strict=True):
+            of_set.setdefault(sample, set()).add(digest)
+    others = {name: sum(len(texts) > 1 for texts in of_set.values()) for name, of_set in digests.items()}
+    return [
+        f"Not measured alike: {count} samples of {name} have one id in all, and other texts."
+        for name, count in others.items()
+        if count
+    ]
 
 
 def _left_out(runs: Sequence[Evaluated]) -> list[str]:

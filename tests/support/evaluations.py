@@ -74,10 +74,9 @@ def write_evaluation(
     named = {split: _ids(split, np.size(found), ids or {}) for (split, _), found in values.items()}
     config = EvaluateConfig(
         suite=suite,  # type: ignore[arg-type]
-        data="/data",
         model=ModelConfig(source=model if method is None else str(directory / "model")),
         unlearn_run=None if method is None else Path(f"/runs/{directory.name}"),
-        **settings,
+        **{"data": "/data"} | settings,
     )
     write_config(directory, config)
     _write_sets(files, named, notes)

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.comparison.evaluated import Evaluated, aligned, parse, read
+from analysis.comparison.groups import prepared
 from mrd_core.errors import UserError
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs.files import write_frame
 from tests.support.evaluations import answers_of, write_evaluation
 
 RATIOS = (0.5, 2.0, 4.0)
@@ -46,9 +49,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Evaluated]:
         "seed 0": {"method": "npo", "sampler": "mrd", "seed": 0},
         "seed 1": {"method": "npo", "sampler": "mrd", "seed": 1},
         "faster": {"method": "npo", "sampler": "mrd", "seed": 1, "learning_rate": 3e-4},
-        "limited": {"method": "npo", "sampler": "mrd", "seed": 1, "limit": 6},
+        "a limit that is not reached": {"method": "npo", "sampler": "mrd", "seed": 1, "limit": 6},
+        "elsewhere": {"method": "npo", "sampler": "mrd", "seed": 1, "data": "/another/place"},
     }
-    return {name: read(write_evaluation(base / name, values, **given)) for name, given in settings.items()}
+    runs = {name: read(write_evaluation(base / name, values, **given)) for name, given in settings.items()}
+    fewer = {place: each[:4] for place, each in values.items()}
+    return runs | {"fewer": read(write_evaluation(base / "fewer", fewer, **settings["seed 1"]))}
 
 
 def test_a_model_that_nothing_was_unlearned_from_is_the_original(runs: dict[str, Evaluated]) -> None:
@@ -72,9 +78,32 @@ def test_an_unlearned_model_has_its_settings_and_its_price(runs: dict[str, Evalu
     }
 
 
-@pytest.mark.parametrize(("other", "same"), [("seed 0", True), ("faster", False), ("limited", False)])
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        *[("seed 0", True), ("a limit that is not reached", True), ("elsewhere", True)],
+        *[("faster", False), ("fewer", False)],
+    ],
+)
 def test_a_group_is_everything_but_the_seed(runs: dict[str, Evaluated], other: str, same: bool) -> None:
     assert (runs[other].group == runs["seed 1"].group) is same
+
+
+def test_one_set_read_from_two_places_was_measured_alike(runs: dict[str, Evaluated]) -> None:
+    notes = prepared([runs["original"], runs["elsewhere"]], 0)[2]
+    assert not [note for note in notes if "Not measured alike" in note]
+
+
+def test_other_texts_under_the_same_ids_were_not_measured_alike(
+    tmp_path: Path, runs: dict[str, Evaluated]
+) -> None:
+    directory = write_evaluation(tmp_path, answers_of(np.random.default_rng(0), 0.5, 6), method="ga")
+    path = EvaluationFiles(directory).sets / "forget.parquet"
+    rows = pd.read_parquet(path)
+    rows.loc[:1, "answer"] = "Something else."
+    write_frame(path, rows)
+    notes = prepared([runs["original"], read(directory)], 0)[2]
+    assert "Not measured alike: 2 samples of forget have one id in all, and other texts." in notes
 
 
 def test_another_day_is_no_other_setting(tmp_path: Path, runs: dict[str, Evaluated]) -> None:
