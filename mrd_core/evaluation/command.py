@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.model.config import FORM
 from mrd_core.settings.command import Command, Nested
 
 # What an unlearning run says of its model.
-FORM = {"adapter", "template", "system", "date", "closes_texts"}
+OF_MODEL = {"adapter", *FORM}
 
 
 def base(settings: Nested) -> Nested:
@@ -24,7 +25,7 @@ def check(settings: Nested) -> None:
             "needs one model.",
             "Name it with --model, or the unlearning run that made it with --unlearned.",
         )
-    if unlearned is not None and model.keys() & FORM:
+    if unlearned is not None and model.keys() & OF_MODEL:
         raise UserError(
             f"--unlearned {unlearned}",
             "says which model and how its texts are made, and another option does too.",

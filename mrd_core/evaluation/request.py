@@ -14,9 +14,11 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.suites import suites
+from mrd_core.model.config import FORM
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.kind import Kind, kind_named
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
 
@@ -39,13 +41,20 @@ def prepare(config: EvaluateConfig, draft: Path) -> EvaluateConfig:
 
 
 def completed(config: EvaluateConfig) -> EvaluateConfig:
-    """Return the configuration with the model and the score run of the unlearning run, where there is one.
+    """Return the configuration with what its runs say.
+
+    That is the model and the score run of the unlearning run, where there is one, or else the form in which the
+    texts were scored, as far as the evaluation asks for none: another day in a template is another prompt.
 
     Raises:
-        UserError: The unlearning run is not finished, or is none.
+        UserError: A run that it builds on is not finished, or is none.
     """
     if config.unlearn_run is None:
-        return config
+        if config.score_run is None:
+            return config
+        scored = read_config(config.score_run, ScoreConfig).model
+        form = {name: getattr(scored, name) for name in set(FORM) - config.model.model_fields_set}
+        return config.model_copy(update={"model": config.model.model_copy(update=form)})
     unlearning, kind = maker(config.unlearn_run)
     model = kind.model(config.unlearn_run) if kind.model else config.model
     wishes = {"device": config.model.device, "dtype": config.model.dtype}

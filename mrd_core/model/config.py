@@ -11,6 +11,9 @@ from pydantic import Field
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import Place
 
+# What says how prompt and answer become text.
+FORM = ("template", "system", "date", "closes_texts")
+
 
 class ModelConfig(Frozen):
     """Which model is scored and how it is read."""
@@ -51,7 +54,7 @@ class ModelConfig(Frozen):
     @property
     def form(self) -> tuple[object, ...]:
         """How prompt and answer become text."""
-        return self.template, self.system, self.date, self.closes_texts
+        return tuple(getattr(self, name) for name in FORM)
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, get_args, get_origin
 
 import streamlit as st
@@ -58,6 +59,8 @@ class Form:
     ) -> Values:
         """Ask for fields one below the other, each by the input that its type wants, and return raw values.
 
+        A day that is not chosen is None.
+
         Args:
             config: Declares the fields.
             labels: Of the inputs, by field.
@@ -73,6 +76,8 @@ class Form:
                 values[field] = self.several(config, field, label, default=default)
             elif bool in types:
                 values[field] = self.switch(config, field, label)
+            elif date in types:
+                values[field] = st.date_input(label, None, format="YYYY-MM-DD", **self._shared(config, field))
             elif types & {int, float}:
                 values[field] = self.number(config, field, label, placeholder or "none", default)
             elif declared(config, field).choices:

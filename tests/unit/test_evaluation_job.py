@@ -24,10 +24,11 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.model.loading import load
 from mrd_core.model.memorization import measure_memorization
 from mrd_core.runs import Cancelled, JobContext, RunState, submit, worker
-from mrd_core.runs.directory import read_config
+from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import read_json, write_frame
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
 from tests.support import tiny
 from tests.support.commands import Outcome
 from tests.support.unlearning_runs import N_FORGET, N_RETAIN, Place, Scored, forget_rows, retain_rows, scored_tiny
@@ -299,6 +300,17 @@ def test_a_bare_configuration_names_the_model_of_its_unlearning_run(tmp_path: Pa
     outcome = unlearned.outcome["nll_after"]
     found = of_samples(files, "forget", "nll")
     np.testing.assert_allclose(found, outcome.loc[found.index], rtol=1e-4)
+
+
+def test_a_model_is_asked_in_the_form_in_which_its_texts_were_scored(tmp_path: Path) -> None:
+    form = {"date": "2020-02-29", "system": "Answer in one sentence.", "template": "plain"}
+    write_config(tmp_path, ScoreConfig(forget_set=ForgetSetConfig(source="demo"), model=form))
+    asked = ModelConfig(source="/another", template="chat")
+    model = completed(EvaluateConfig(model=asked, score_run=tmp_path)).model
+    assert (str(model.date), model.system, model.template, model.source) == (
+        *("2020-02-29", "Answer in one sentence."),
+        *("chat", "/another"),
+    )
 
 
 def test_an_adapter_on_a_model_with_an_adapter_is_refused(tmp_path: Path, scored: Scored) -> None:

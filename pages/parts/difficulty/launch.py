@@ -77,15 +77,20 @@ def _model() -> ModelConfig:
         "dtype": "Precision",
         "template": "Template",
         "system": "System line",
+        "date": "Date in the template",
+        "closes_texts": "End texts without a prompt with EOS",
     }
     with st.expander("Model options", icon=":material/tune:"):
         values = FORM.fields(ModelConfig, labels)
     adapter = values.pop("adapter")
+    # Without one it is the day on which the run is asked for.
+    day = {"date": chosen} if (chosen := values.pop("date")) else {}
     return ModelConfig(
         source=source if kind == "Demo" else session.located(source, local=kind == "Local folder"),
         adapter=session.located(adapter, local=False) if adapter else None,
         device=values.pop("device") or "auto",
         system=values.pop("system") or None,
+        **day,
         **values,
     )
 
