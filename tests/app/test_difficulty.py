@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -432,10 +433,12 @@ def test_the_shown_command_does_what_the_form_says(app: Open, tmp_path: Path) ->
     test.text_input(key="score_EstimatorConfig_sigma_Paper").set_value("0.00012345678")
     test.number_input(key="score_EstimatorConfig_seed").set_value(7)
     test.selectbox(key="score_EstimatorConfig_scope").set_value("full")
+    test.toggle(key="score_ModelConfig_closes_texts").set_value(True)
+    test.date_input(key="score_ModelConfig_date").set_value(date(2024, 2, 29))
     test.selectbox(key="score_ModelConfig_dtype").set_value("float64").run()
     shown = shown_config(sound(test))
     assert shown.estimator == EstimatorConfig.paper(sigma=0.00012345678, seed=7, scope="full")
-    assert shown.model == ModelConfig(dtype="float64")
+    assert shown.model == ModelConfig(dtype="float64", date=date(2024, 2, 29), closes_texts=True)
     command = next(code.value for code in test.code if code.language == "bash")
     assert read_back(command) == shown.model_copy(update={"forget_set_digest": None})
 

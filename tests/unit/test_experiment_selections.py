@@ -178,3 +178,17 @@ def test_samples_without_a_difficulty_are_never_selected(scored: Scored, tmp_pat
     assert set(np.concatenate(chosen)) == set(range(N_FORGET)) - {3}
     with pytest.raises(UserError, match="is not among the scores"):
         Selection(wanted.model_copy(update={"column": "nothing"}), whole, Quiet(tmp_path))
+
+
+def test_a_learning_rate_is_not_sought_on_what_is_forgotten_already(scored: Scored, tmp_path: Path) -> None:
+    whole = material(scored)
+    frame = whole.forget_set.frame.copy()
+    unknown = frame.index[: N_FORGET // 2]
+    frame.loc[unknown, "answer"] = list(frame["answer"][::-1])[: len(unknown)]
+    changed = replace(whole, forget_set=replace(whole.forget_set, frame=frame))
+    wanted = config(SelectionConfig, scored, methods=("ga", "simnpo"), selections=2, size=2)
+    experiment = Selection(wanted, changed, Quiet(tmp_path))
+    known = experiment._unlearner.start.accuracy >= wanted.accuracy
+    assert 0 < known.sum() < N_FORGET
+    for size in (1, 2):
+        assert known[np.concatenate(experiment._other(size))].all()

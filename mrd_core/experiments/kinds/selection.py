@@ -100,6 +100,9 @@ class Selection:
         # What selections are balanced by, of each forget sample, shape (N,).
         self._difficulty: FloatArray = values.to_numpy(dtype=np.float64)
         self._pool = self._scored()
+        # What is forgotten before the first update takes none at any learning rate, and tells nothing of them.
+        known = self._pool[self._unlearner.start.accuracy[self._pool] >= config.accuracy]
+        self._telling = known if len(known) >= FEWEST else self._pool
         self._size = self._group_size()
         self._before = self._unlearner.retained()
         cases = list(starmap(Case, product(config.arms, (1, self._size))))
@@ -189,12 +192,12 @@ class Selection:
         return f"{count} {'other' if self._is_apart(case.size) else 'of the studied'} {what}"
 
     def _left(self, size: int) -> IntArray:
-        """Return the samples that are in no studied selection of this size."""
+        """Return the samples that have something to forget and are in no studied selection of this size."""
         studied = [
             self._chosen(scheme, size, selection)
             for scheme, selection in product(SCHEMES, range(self._config.selections))
         ]
-        left: IntArray = np.setdiff1d(self._pool, np.concatenate(studied))
+        left: IntArray = np.setdiff1d(self._telling, np.concatenate(studied))
         return left
 
     def _is_apart(self, size: int) -> bool:
@@ -203,7 +206,7 @@ class Selection:
     def _other(self, size: int) -> list[IntArray]:
         """Return selections that are not studied or, where too few samples are left for that, any."""
         wanted = _wanted(size)
-        pool = self._left(size) if self._is_apart(size) else self._pool
+        pool = self._left(size) if self._is_apart(size) else self._telling
         generator = np.random.default_rng(self._config.seed_of("other", size))
         drawn = generator.permutation(pool)[: wanted * size]
         return [drawn[start : start + size] for start in range(0, len(drawn), size)]
