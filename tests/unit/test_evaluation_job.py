@@ -188,8 +188,14 @@ def test_a_reference_of_fewer_samples_is_refused(
     values = pd.read_parquet(less.values)
     some = values[values["sample_id"].isin(values["sample_id"].unique()[:4])]
     write_frame(less.values, some)
-    with pytest.raises(UserError, match="has the truth ratio of 4 of the 10 forget samples"):
-        carried_out(tofu(scored, data, reference=str(less.directory)), tmp_path / "run")
+    asked = tofu(scored, data, reference=str(less.directory))
+    # When it is asked for, and again by a job whose sets were there before.
+    for refused in (
+        lambda: copy_sets(asked, EvaluationFiles(tmp_path)),
+        lambda: carried_out(asked, tmp_path / "run"),
+    ):
+        with pytest.raises(UserError, match="has the truth ratio of 4 of the 10 forget samples"):
+            refused()
 
 
 def test_quality_and_attacks_of_a_few_samples_are_undefined_or_doubted(
