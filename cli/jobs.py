@@ -35,6 +35,9 @@ def run_directory(name: str) -> Path:
     Raises:
         UserError: There is no such run.
     """
+    # An empty name would be the working directory.
+    if not name.strip():
+        raise UserError("The name of the run", "is empty.", "Give its id or its directory.")
     path = Path(name).expanduser()
     if (path / CONFIG_FILE).is_file():
         return path.resolve()

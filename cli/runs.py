@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from textwrap import shorten
 
@@ -12,11 +13,15 @@ from rich.table import Table
 from cli.form import InOrder
 from cli.jobs import finish, store
 from cli.terminal import out
+from mrd_core.errors import UserError
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import kind_named
+from mrd_core.runs.liveness import was_killed
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
+
+POLL_INTERVAL = 0.2
 
 
 @click.group(cls=InOrder, no_args_is_help=True)
@@ -72,16 +77,27 @@ def cancel(run_id: str) -> None:
 @click.argument("run_id", metavar="RUN")
 def resume(run_id: str) -> None:
     """Go on with a cancelled, failed or lost run, here in the foreground."""
-    finish(store().resume(run_id).directory, as_json=False)
+    opened = store()
+    while was_killed(opened.get(run_id)):
+        # Its last heartbeat is too fresh for it to be called lost.
+        time.sleep(POLL_INTERVAL)
+        opened.reap()
+    finish(opened.resume(run_id).directory, as_json=False)
 
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask; wants the whole id.")
 def delete(run_id: str, yes: bool) -> None:
     """Delete a run with its copies of texts, its results and its rows in the store."""
     opened = store()
     run = opened.get(run_id)
+    if yes and run.id != run_id.strip():
+        raise UserError(
+            f"runs delete --yes {run_id}",
+            "names a run by the beginning of its id.",
+            f"Give the whole id: {run.id}.",
+        )
     if not yes:
         click.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
     opened.delete(run.id)
@@ -89,10 +105,12 @@ def delete(run_id: str, yes: bool) -> None:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path), help="Run directory with a config.json.")
-def run(directory: Path) -> None:
+@click.argument("directory", help="Run directory with a config.json.")
+def run(directory: str) -> None:
     """Carry out a run."""
-    finish(directory, as_json=False)
+    if not directory.strip():
+        raise UserError("The run directory", "has no name.", "Give the directory of a run.")
+    finish(Path(directory), as_json=False)
 
 
 @click.command(hidden=True)

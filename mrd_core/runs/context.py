@@ -131,6 +131,8 @@ class StoredContext(JobContext):
             return
         self._last_poll = time.monotonic()
         run = self._store.get(self.run_id)
+        if run.state is RunState.LOST and self._store.heartbeat(self.run_id, self._attempt):
+            run = self._store.get(self.run_id)
         if run.attempt != self._attempt or run.state not in ACTIVE:
             raise Cancelled(f"The run is {run.state} at attempt {run.attempt}: this worker no longer owns it.")
         if run.state is RunState.CANCELLING:

@@ -80,7 +80,9 @@ class Run:
         score_run: Directory of the score run that it builds on; None where it builds on none.
         study: Comparison that it is a part of; None where it stands for itself.
         queued_at: When the present attempt was submitted [UTC], as are all times here.
-        pid_started: Start of the worker process [seconds since the epoch]; tells a reused pid apart.
+        system: Boot and PID namespace that the worker's pid belongs to; None in rows of earlier versions.
+        pid_started: Start of the worker process [clock ticks since boot]; tells a reused pid apart.
+        lost_in: State in which it was called lost, which it goes back to where its worker is still there.
         progress: Free JSON; by convention done, total, eta_seconds, message and, while waiting, place.
         summary: What the job returned; None until it succeeds.
     """
@@ -106,3 +108,5 @@ class Run:
     summary: dict[str, Any] | None
     score_run: Path | None = None
     study: str | None = None
+    system: str | None = None
+    lost_in: RunState | None = None

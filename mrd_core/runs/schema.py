@@ -18,7 +18,6 @@ from sqlalchemy import (
     Dialect,
     Double,
     Engine,
-    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -43,7 +42,6 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mrd_core.errors import UserError
 from mrd_core.runs.files import CONFIG_FILE
-from mrd_core.runs.record import RunState
 
 # In this order: the busy timeout must already hold when the switch to WAL meets another process.
 # secure_delete overwrites what is deleted, since tracebacks and progress may quote a sample.
@@ -67,10 +65,20 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class Word(TypeDecorator[str]):
+    """A word of a closed list, kept as text: a word that this version does not know can be read, too."""
+
+    impl = String(16)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Return plain text; psycopg would store the name of an enumeration's member."""
+        return None if value is None else str(value)
+
+
 METADATA = MetaData()
 # Raised with every change of the tables; `_migrate` brings older stores there.
-VERSION = 2
-STATE = Enum(RunState, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states])
+VERSION = 3
 
 RUNS = Table(
     "runs",
@@ -79,7 +87,7 @@ RUNS = Table(
     Column("id", String(64), nullable=False, unique=True),
     Column("kind", String(32), nullable=False),
     Column("title", Text, nullable=False),
-    Column("state", STATE, nullable=False, index=True),
+    Column("state", Word, nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
     Column("device", String(64), nullable=False),
     Column("directory", Text, nullable=False, unique=True),
@@ -98,6 +106,10 @@ RUNS = Table(
     Column("score_run", Text),
     # Comparison that the run is a part of.
     Column("study", Text),
+    # Boot and PID namespace of the worker.
+    Column("system", Text),
+    # State in which it was called lost.
+    Column("lost_in", Word),
     # A deleted run's place is never given out again.
     sqlite_autoincrement=True,
 )
@@ -192,7 +204,10 @@ def _version(connectable: Engine | Connection) -> int:
 
 
 def _migrate(engine: Engine) -> None:
-    """Add what an older store lacks, read off the runs' configurations. One process does it, others wait."""
+    """Add what an older store lacks: columns, all of them texts, and what runs' configurations say of others.
+
+    One process does it, others wait.
+    """
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -200,11 +215,13 @@ def _migrate(engine: Engine) -> None:
             connection.execute(text("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE"))
         if _version(connection) < VERSION:
             there = {column["name"] for column in inspect(connection).get_columns("runs")}
-            for name in {"score_run", "study"} - there:
-                connection.execute(text(f"ALTER TABLE runs ADD COLUMN {name} TEXT"))
-            for run_id, directory in connection.execute(select(RUNS.c.id, RUNS.c.directory)).all():
-                links = _links(Path(directory))
-                connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(links))
+            added = [column for column in RUNS.columns if column.name not in there]
+            for column in added:
+                connection.execute(text(f"ALTER TABLE runs ADD COLUMN {column.name} TEXT"))
+            if RUNS.c.score_run in added:
+                for run_id, directory in connection.execute(select(RUNS.c.id, RUNS.c.directory)).all():
+                    links = _links(Path(directory))
+                    connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(links))
             connection.execute(delete(SCHEMA))
             connection.execute(insert(SCHEMA).values(version=VERSION))
         connection.commit()

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Table, delete, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Engine, Table, and_, delete, func, insert, or_, select, text, update
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.runs.kind import kind_named
-from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_host
+from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_system
 from mrd_core.runs.record import ACTIVE, RESUMABLE, TERMINAL, Run, RunError, RunState, require_legal, sources_of
 from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
 from mrd_core.settings.configuration import RunConfig
@@ -54,6 +54,9 @@ class SampleUpdate(NamedTuple):
     trained: bool
     forgotten: bool
 
+
+# What is no longer true of a run that was called lost when it is not.
+_FOUND: dict[str, Any] = {"error": None, "finished_at": None, "lost_in": None}
 
 Runs = list[Run]
 Conditions = list[ColumnElement[bool]]
@@ -125,8 +128,10 @@ class RunStore:
         """Return the run with this id, or the only one whose id begins so.
 
         Raises:
-            UserError: No run, or more than one, fits.
+            UserError: No run, or more than one, fits, or the id is empty.
         """
+        if not run_id.strip():
+            raise UserError("The id of the run", "is empty.", "`mrd-lens runs list` shows the ids.")
         runs = self._select(RUNS.c.id.startswith(run_id, autoescape=True))
         runs = [run for run in runs if run.id == run_id] or runs
         if len(runs) == 1:
@@ -193,10 +198,19 @@ class RunStore:
 
     def claim(self, run: Run, process: ProcessIdentity) -> bool:
         """Make `process` the worker of a queued run; False when another was first or the run moved on."""
+        holder = {
+            "host": process.host,
+            "system": process.system,
+            "pid": process.pid,
+            "pid_started": process.started,
+            "heartbeat_at": _now(),
+        }
+        # One that found no worker in time may have one that was slow to begin.
+        late = and_(RUNS.c.state == RunState.LOST, RUNS.c.lost_in == RunState.QUEUED)
         return self._update(
             run.id,
-            {"host": process.host, "pid": process.pid, "pid_started": process.started, "heartbeat_at": _now()},
-            RUNS.c.state == RunState.QUEUED,
+            holder | _FOUND | {"state": RunState.QUEUED},
+            or_(RUNS.c.state == RunState.QUEUED, late),
             RUNS.c.attempt == run.attempt,
             RUNS.c.pid.is_(None),
         )
@@ -210,7 +224,10 @@ class RunStore:
         run = self.get(run_id)
         run_directory.read_config(run.directory, RunConfig)
         fresh = dict.fromkeys(
-            ("started_at", "finished_at", "host", "pid", "pid_started", "heartbeat_at", "error", "summary")
+            (
+                *("started_at", "finished_at", "host", "system", "pid", "pid_started", "heartbeat_at"),
+                *("error", "summary", "lost_in"),
+            )
         )
         queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
         resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(RESUMABLE), RUNS.c.attempt == run.attempt)
@@ -235,8 +252,23 @@ class RunStore:
         return self.get(run.id).state
 
     def heartbeat(self, run_id: str, attempt: int | None = None) -> bool:
-        """Note that the worker is alive; False when the run has ended or is at another attempt."""
-        return self._update(run_id, {"heartbeat_at": _now()}, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
+        """Note that the worker is alive; False when the run has ended or is at another attempt.
+
+        A run that was called lost by mistake goes back to where it was: an attempt has one worker.
+        """
+        beat: dict[str, Any] = {"heartbeat_at": _now()}
+        if self._update(run_id, beat, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt)):
+            return True
+        back = attempt is not None and self._update(
+            run_id,
+            beat | _FOUND | {"state": RUNS.c.lost_in},
+            RUNS.c.state == RunState.LOST,
+            RUNS.c.lost_in.is_not(None),
+            *_at_attempt(attempt),
+        )
+        if back:
+            self.add_event(run_id, "info", "It was called lost, but its worker is still at work.")
+        return back
 
     def set_progress(self, run_id: str, progress: Mapping[str, Any], attempt: int | None = None) -> bool:
         """Replace the progress of an active run; False when it has ended or is at another attempt."""
@@ -262,7 +294,8 @@ class RunStore:
             # A claim or a heartbeat that came in since the row was read saves the run.
             silent = RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at)
             error = _loss(run)
-            if self._move(run.id, RunState.LOST, {run.state}, run.attempt, silent, error=asdict(error)):
+            values = {"error": asdict(error), "lost_in": run.state}
+            if self._move(run.id, RunState.LOST, {run.state}, run.attempt, silent, **values):
                 self.add_event(run.id, "error", error.cause)
                 lost.append(self.get(run.id))
         return lost
@@ -327,6 +360,7 @@ class RunStore:
             UserError: The run or one in its directory is active, or the directory is not one that may be removed.
         """
         run = self.get(run_id)
+        _refuse_at_work(run)
         if run.state in TERMINAL:
             for inner in self._select(RUNS.c.score_run == str(run.directory)):
                 if inner.directory.is_relative_to(run.directory):
@@ -409,6 +443,8 @@ class RunStore:
             values["directory"] = Path(values["directory"])
             values["error"] = RunError(**values["error"]) if values["error"] else None
             values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
+            values["state"] = RunState(values["state"])
+            values["lost_in"] = RunState(values["lost_in"]) if values["lost_in"] else None
         return [Run(**values) for values in rows]
 
     def _log(self, table: Table, run_id: str, after: int, dtypes: Mapping[str, str]) -> pd.DataFrame:
@@ -433,11 +469,20 @@ def _at_attempt(attempt: int | None) -> tuple[ColumnElement[bool], ...]:
     return () if attempt is None else (RUNS.c.attempt == attempt,)
 
 
+def _refuse_at_work(run: Run) -> None:
+    if run.state is RunState.LOST and has_live_worker(run):
+        raise UserError(
+            f"run {run.id}",
+            f"It was called lost, but its worker (process {run.pid} on {run.host}) is still at work.",
+            f"Wait until it takes the run up again, or cancel it then: `mrd-lens runs cancel {run.id}`.",
+        )
+
+
 def _loss(run: Run) -> RunError:
     if run.pid is None:
         cause = "No worker took the run up."
         advice = f"Look into {run.directory / LOG_FILE}, then resume the run."
-    elif on_this_host(run):
+    elif on_this_system(run):
         cause = f"The worker (process {run.pid} on {run.host}) ended without a word."
         advice = (
             "It was killed, or the system ran out of memory: free some memory or use a smaller batch, "

@@ -101,6 +101,8 @@ def _carry_out(
 
 
 def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcome) -> RunState:
+    # What it was called meanwhile by mistake is no obstacle to its result.
+    store.heartbeat(run.id, run.attempt)
     if outcome.error:
         print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
         context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
@@ -114,6 +116,7 @@ def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcom
 
 
 def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
+    store.heartbeat(run.id, run.attempt)
     if not store.transition(run.id, to, expected=source, attempt=run.attempt):
         raise Cancelled(f"The run is no longer {source}.")
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from pydantic import Field
+from sqlalchemy import URL
 
 from mrd_core.errors import UserError
 from mrd_core.settings.configuration import Frozen
@@ -38,9 +39,11 @@ class Settings(Frozen):
             )
         home = Path(os.environ.get("MRD_HOME") or Path.home() / ".mrd-lens").expanduser().resolve()
         roots = os.environ.get("MRD_ALLOWED_ROOTS")
+        # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
+        url = URL.create("sqlite", database=str(home / "store.db"))
         return cls(
             home=home,
-            store_url=os.environ.get("MRD_STORE_URL") or f"sqlite:///{home / 'store.db'}",
+            store_url=os.environ.get("MRD_STORE_URL") or url.render_as_string(),
             upload_limit_mb=int(limit),
             allowed_roots=tuple(Path(root).expanduser().resolve() for root in roots.split(os.pathsep))
             if roots

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from mrd_core.runs import RunError, RunState, RunStore
-from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.runs.liveness import FRESH, ProcessIdentity
 from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
+from tests.support.runs import set_row
 
 Open = Callable[..., AppTest]
 
@@ -93,7 +94,8 @@ def test_the_tour_goes_along_to_every_page(app: Open, tmp_path: Path) -> None:
 
 def test_a_run_whose_worker_is_gone_is_shown_as_lost(app: Open, own: Home) -> None:
     run = own.store.create("score", "gone", "cpu", own.path / "runs" / "gone")
-    assert own.store.claim(run, ProcessIdentity(socket.gethostname(), os.getpid(), started=1.0))
+    assert own.store.claim(run, replace(ProcessIdentity.current(), started=1.0))
+    set_row(own.store, run, heartbeat_at=datetime.now(UTC) - FRESH)
     table = app(own.path).dataframe[0].value
     assert list(table["State"]) == ["? lost", "✓ succeeded"]
     assert RunStore.open(settings_for(own.path)).get(run.id).state is RunState.LOST

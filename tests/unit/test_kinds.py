@@ -16,6 +16,8 @@ from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import Artifact, RunDirectory, read_json, whole_lines, write_frame, write_json
 from mrd_core.runs.kind import kind_named, kinds
+from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.runs.schema import VERSION
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
@@ -153,7 +155,7 @@ def test_a_store_of_the_first_version_opens_with_what_its_runs_build_on(
         assert store.list(kinds=("unlearn",), score_run=scored) == [unlearned]
         assert store.score_run_of(unlearned) == scored
     connection = sqlite3.connect(first_store)
-    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(VERSION,)]
     connection.close()
 
 
@@ -202,3 +204,24 @@ def test_what_a_run_builds_on_is_kept_in_the_store(settings: Settings, tmp_path:
     assert (built.score_run, built.study) == (scored.directory, "s")
     with pytest.raises(UserError, match="is not in this store"):
         store.score_run_of(other)
+
+
+def test_a_store_of_the_second_version_opens_and_its_running_runs_go_by_their_heartbeat(
+    settings: Settings, tmp_path: Path
+) -> None:
+    store = RunStore.open(settings)
+    run = store.create("score", "scores", "cpu", tmp_path / "scored")
+    assert store.claim(run, ProcessIdentity.current())
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN system")
+        connection.execute("ALTER TABLE runs DROP COLUMN lost_in")
+        connection.execute("UPDATE schema_version SET version = 2")
+        connection.execute("UPDATE runs SET pid_started = 1.7e9")
+    connection.close()
+    opened = RunStore.open(settings)
+    assert opened.reap() == []
+    assert opened.get(run.id).system is None
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        connection.execute("UPDATE runs SET heartbeat_at = '2026-01-01 00:00:00.000000'")
+    connection.close()
+    assert [lost.id for lost in opened.reap()] == [run.id]

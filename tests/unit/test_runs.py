@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from sqlalchemy.schema import CreateTable
 
 from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.errors import UserError
-from mrd_core.model.config import ModelConfig
 from mrd_core.runs import (
     ACTIVE,
     TERMINAL,
@@ -39,31 +38,36 @@ from mrd_core.runs import (
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.launcher import queue_of
-from mrd_core.runs.liveness import ProcessIdentity, is_gone, process_exists
+from mrd_core.runs.liveness import FRESH, ProcessIdentity, is_gone, process_exists, start_of
 from mrd_core.runs.record import EDGES
-from mrd_core.runs.schema import METADATA, RUNS
-from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.runs.schema import METADATA
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
+from tests.support.runs import (
+    JOBS,
+    PATIENCE,
+    WORKER,
+    claimed_by_a_dead_process,
+    config_of,
+    go,
+    launching,
+    lost,
+    moved,
+    set_row,
+    settings_in,
+    submitted,
+    until,
+    until_state,
+)
 
 S = RunState
-JOBS = "tests.support.run_jobs"
-PATIENCE = 30.0
-
-WORKER = """
-import sys
-from pathlib import Path
-from mrd_core.runs.worker import run
-print("ended as", run(Path(sys.argv[1]), job=sys.argv[2]))
-"""
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    home = tmp_path / "home"
-    return Settings(home=home, store_url=f"sqlite:///{home / 'store.db'}", allowed_roots=())
+    return settings_in(tmp_path / "home")
 
 
 @pytest.fixture
@@ -73,69 +77,8 @@ def store(settings: Settings) -> RunStore:
 
 @pytest.fixture
 def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
-    """Launch workers as the product does; whatever still runs when a test ends is killed."""
-    launched: list[Run] = []
-
-    def start(run: Run, job: str) -> None:
-        launched.append(run)
-        LocalLauncher(settings).launch(run, [sys.executable, "-c", WORKER, str(run.directory), f"{JOBS}:{job}"])
-
-    yield start
-    for run in launched:
-        known = store.find_by_directory(run.directory)
-        if known and known.pid and process_exists(known.pid, known.pid_started):
-            with suppress(ProcessLookupError):
-                os.kill(known.pid, signal.SIGKILL)
-
-
-def config_of(draws: int = 20, seed: int = 0, device: str = "cpu") -> ScoreConfig:
-    return ScoreConfig(
-        forget_set=ForgetSetConfig(source="forget.csv"),
-        model=ModelConfig(device=device),
-        estimator=EstimatorConfig(draws=draws, seed=seed),
-    )
-
-
-def submitted(store: RunStore, settings: Settings, name: str | None = None, **changes: int | str) -> Run:
-    directory = settings.home / "runs" / name if name else None
-    return submit(config_of(**changes), store=store, settings=settings, directory=directory)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}"
-        time.sleep(0.02)
-
-
-def until_state(store: RunStore, run: Run, *states: RunState) -> Run:
-    until(lambda: store.get(run.id).state in states, f"{run.id} is {' or '.join(states)}")
-    return store.get(run.id)
-
-
-def go(run: Run) -> None:
-    (run.directory / "go").touch()
-
-
-def moved(store: RunStore, run: Run, *path: RunState) -> None:
-    """Walk a run along `path`, each step from the one before."""
-    for source, target in zip((S.QUEUED, *path), path, strict=False):
-        assert store.transition(run.id, target, expected=source)
-
-
-def set_row(store: RunStore, run: Run, **values: object) -> None:
-    """Put facts into the row that only another host or another time would write."""
-    with store._engine.begin() as connection:
-        connection.execute(sqlalchemy.update(RUNS).where(RUNS.c.id == run.id).values(**values))
-
-
-def a_dead_process() -> ProcessIdentity:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    identity = ProcessIdentity(
-        ProcessIdentity.current().host, process.pid, psutil.Process(process.pid).create_time()
-    )
-    process.communicate(b"\n")
-    return identity
+    with launching(store, settings) as start:
+        yield start
 
 
 # The state machine
@@ -426,7 +369,7 @@ def test_this_process_is_alive_and_its_pid_with_another_start_is_not():
 
 def test_a_zombie_is_gone():
     child = subprocess.Popen([sys.executable, "-c", ""])
-    started = psutil.Process(child.pid).create_time()
+    started = start_of(child.pid)
     until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE, "the child is a zombie")
     assert not process_exists(child.pid, started)
     child.wait()
@@ -434,10 +377,10 @@ def test_a_zombie_is_gone():
 
 def test_a_run_whose_process_is_gone_is_reaped_once(store, settings):
     run = submitted(store, settings)
-    assert store.claim(run, a_dead_process())
-    [lost] = store.reap()
-    assert (lost.id, lost.state, lost.error.type) == (run.id, S.LOST, "Lost")
-    assert "memory" in lost.error.advice
+    claimed_by_a_dead_process(store, run)
+    [gone] = store.reap()
+    assert (gone.id, gone.state, gone.error.type) == (run.id, S.LOST, "Lost")
+    assert "memory" in gone.error.advice
     assert store.reap() == []
     assert store.events(run.id).level.tolist() == ["error"]
 
@@ -445,7 +388,8 @@ def test_a_run_whose_process_is_gone_is_reaped_once(store, settings):
 def test_a_reused_pid_does_not_keep_a_run_alive(store, settings):
     run = submitted(store, settings)
     me = ProcessIdentity.current()
-    store.claim(run, ProcessIdentity(me.host, me.pid, me.started - 60))
+    store.claim(run, replace(me, started=me.started - 60))
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - FRESH)
     assert [lost.id for lost in store.reap()] == [run.id]
 
 
@@ -469,7 +413,7 @@ def test_an_unclaimed_run_has_a_minute_to_find_a_worker(store, settings):
 
 def test_on_another_host_the_heartbeat_decides(store, settings):
     run = submitted(store, settings)
-    store.claim(run, ProcessIdentity("another-host", 1, 0.0))
+    store.claim(run, ProcessIdentity("another-host", "another boot", 1, 0.0))
     set_row(store, run, heartbeat_at=datetime.now(UTC) - timedelta(seconds=100))
     assert store.reap() == []
     set_row(store, run, heartbeat_at=datetime.now(UTC) - timedelta(seconds=121))
@@ -479,7 +423,7 @@ def test_on_another_host_the_heartbeat_decides(store, settings):
 
 def test_a_run_that_has_ended_is_not_gone(store, settings):
     run = submitted(store, settings)
-    store.claim(run, a_dead_process())
+    claimed_by_a_dead_process(store, run)
     store.finish(run.id, S.FAILED)
     assert not is_gone(store.get(run.id))
 
@@ -588,7 +532,7 @@ def test_three_runs_on_one_device_go_one_by_one_in_order_of_submission(store, se
 @pytest.mark.slow
 def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_passed(store, settings, launch):
     a, b, c, d = (submitted(store, settings, name) for name in "abcd")
-    assert store.claim(c, a_dead_process())
+    claimed_by_a_dead_process(store, c)
     for run in (a, b, d):
         launch(run, "wait_for_go")
     until_state(store, a, S.RUNNING)
@@ -608,7 +552,7 @@ def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(s
     launch(run, "count")
     until(lambda: len(store.metrics(run.id)) >= 5, "a few steps are done")
     os.kill(store.get(run.id).pid, signal.SIGKILL)
-    until(lambda: [lost.id for lost in store.reap()] == [run.id], "the run is lost")
+    assert [gone.id for gone in lost(store)] == [run.id]
     assert "memory" in store.get(run.id).error.advice
     launch(following, "count")
     assert until_state(store, following, *TERMINAL).state is S.SUCCEEDED

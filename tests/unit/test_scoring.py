@@ -30,6 +30,7 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.scoring.results import warnings_of
 from mrd_core.settings.command import process
 from tests.conftest import REPOSITORY
+from tests.support.runs import lost
 from tests.unit.conftest import CONTEXT, rows, write_rows
 
 pytestmark = pytest.mark.slow
@@ -203,7 +204,7 @@ def test_a_worker_killed_three_times_and_resumed_ends_on_the_same_bits(config_of
     for _ in range(2):
         kill_at_random(started("runs", "resume", run.id), files, chance)
     assert 0 < units_in(files) < STEADY["draws"] / 2
-    store.reap()
+    assert [gone.id for gone in lost(store)] == [run.id]
     assert worker.run(store.resume(run.id).directory) is RunState.SUCCEEDED
     assert store.get(run.id).attempt == 4
     assert_same_bits(files, undisturbed)

@@ -34,6 +34,7 @@ from mrd_core.unlearning.curriculum_export import json_lines, planned, realised
 from mrd_core.unlearning.trainer import Trainer
 from tests.conftest import REPOSITORY
 from tests.support import tiny
+from tests.support.runs import lost
 from tests.support.tiny import encode, encode_one
 from tests.support.unlearning_runs import DRAWS, N_FORGET, RATE, Place, Scored, Unlearned, scored_tiny, texts_of
 from tests.unit.conftest import CONTEXT
@@ -522,8 +523,8 @@ def test_a_worker_that_is_killed_is_taken_up_and_ends_as_if_it_had_not_been(plac
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert 6 <= len(run.files.read_steps()) < 40
-    (lost,) = place.store.reap()
-    assert lost.state is RunState.LOST
+    (gone,) = lost(place.store)
+    assert gone.state is RunState.LOST
     resumed = run.resumed()
     assert "Goes on after step" in " ".join(place.store.events(run.run.id)["message"])
     assert_same_end(resumed, place.carried_out(config))

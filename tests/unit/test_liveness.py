@@ -1,0 +1,193 @@
+"""A worker at work is not called lost, or takes its run back; and no command takes an empty id for a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.runs.liveness import FRESH, STALE
+from mrd_core.settings.installation import Settings
+from tests.conftest import REPOSITORY
+from tests.support.commands import Outcome
+from tests.support.runs import (
+    PATIENCE,
+    a_dead_process,
+    go,
+    launching,
+    lost,
+    set_row,
+    settings_in,
+    submitted,
+    until_state,
+)
+
+S = RunState
+REAP = "from mrd_core.runs import RunStore; print(*[run.id for run in RunStore.open().reap()])"
+# What psutil would say of every process after the clock was set forward by an hour.
+STEPPED = (
+    "import psutil; began = psutil.Process.create_time;"
+    "psutil.Process.create_time = lambda self, *args: began(self, *args) + 3600; "
+)
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path / "home")
+
+
+@pytest.fixture
+def store(settings: Settings) -> RunStore:
+    return RunStore.open(settings)
+
+
+@pytest.fixture
+def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
+    with launching(store, settings) as start:
+        yield start
+
+
+def reaped_elsewhere(settings: Settings, where: str) -> list[str]:
+    """Have another process look for lost runs, and return the ids of those that it marked."""
+    command: tuple[str, ...] = (sys.executable, "-c", STEPPED + REAP if where == "a stepped clock" else REAP)
+    if where == "another PID namespace":
+        if not shutil.which("unshare") or subprocess.run([*NAMESPACE, "true"], capture_output=True).returncode:
+            pytest.skip("no PID namespace can be made here: it takes root")
+        command = (*NAMESPACE, *command)
+    environment = os.environ | {"MRD_HOME": str(settings.home), "MRD_STORE_URL": settings.store_url}
+    done = subprocess.run(
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def paused(store: RunStore, launch: Callable[..., None], run: Run) -> Run:
+    """Return a run whose worker was stopped in the middle of its job and has long been silent."""
+    launch(run, "wait_for_go")
+    running = until_state(store, run, S.RUNNING)
+    assert running.pid
+    os.kill(running.pid, signal.SIGSTOP)
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - STALE)
+    return running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["a stepped clock", "another PID namespace"])
+def test_a_run_at_work_is_lost_for_nobody(
+    store: RunStore, settings: Settings, launch: Callable[..., None], where: str
+) -> None:
+    run = submitted(store, settings)
+    launch(run, "wait_for_go")
+    until_state(store, run, S.RUNNING)
+    assert reaped_elsewhere(settings, where) == []
+    go(run)
+    assert until_state(store, run, *S).state in {S.RUNNING, S.SUCCEEDED}
+    assert until_state(store, run, S.SUCCEEDED).attempt == 1
+
+
+@pytest.mark.slow
+def test_a_run_lost_by_mistake_is_not_deleted_under_its_worker_and_taken_back(
+    store: RunStore, settings: Settings, launch: Callable[..., None]
+) -> None:
+    run = submitted(store, settings)
+    running = paused(store, launch, run)
+    assert store.reap() == []
+    assert reaped_elsewhere(settings, "another PID namespace") == [run.id]
+    with pytest.raises(UserError, match=f"worker \\(process {running.pid} .*still at work"):
+        store.delete(run.id)
+    assert (run.directory / "config.json").exists()
+    os.kill(running.pid or 0, signal.SIGCONT)
+    back = until_state(store, run, S.RUNNING)
+    assert (back.error, back.finished_at, back.lost_in, back.attempt) == (None, None, None, 1)
+    assert "still at work" in store.events(run.id).message.iloc[-1]
+    go(run)
+    assert until_state(store, run, S.SUCCEEDED).finished_at
+
+
+@pytest.mark.slow
+def test_what_ends_while_it_is_called_lost_keeps_its_result(
+    store: RunStore, settings: Settings, launch: Callable[..., None]
+) -> None:
+    run = submitted(store, settings)
+    launch(run, "ignore_everything")
+    running = until_state(store, run, S.RUNNING)
+    set_row(store, run, state=S.LOST, lost_in=S.RUNNING, finished_at=datetime.now(UTC))
+    go(run)
+    ended = until_state(store, run, S.SUCCEEDED, S.FAILED)
+    assert (ended.state, ended.summary, ended.pid) == (S.SUCCEEDED, {"whole": True}, running.pid)
+
+
+def test_a_fresh_heartbeat_is_a_sign_of_life_and_an_old_one_of_a_dead_process_is_not(
+    store: RunStore, settings: Settings
+) -> None:
+    run = submitted(store, settings)
+    assert store.claim(run, a_dead_process())
+    assert store.reap() == []
+    assert store.request_cancel(run.id) is S.CANCELLING
+    # The clock was set back since.
+    set_row(store, run, heartbeat_at=datetime.now(UTC) + 10 * FRESH)
+    [gone] = store.reap()
+    assert (gone.state, gone.lost_in) == (S.LOST, S.CANCELLING)
+    store.delete(run.id)
+    assert store.list() == []
+
+
+def test_a_worker_that_was_slow_to_begin_finds_its_run(store: RunStore, settings: Settings) -> None:
+    run = submitted(store, settings)
+    set_row(store, run, queued_at=datetime.now(UTC) - STALE)
+    assert [late.id for late in lost(store)] == [run.id]
+    assert store.claim(run, a_dead_process())
+    claimed = store.get(run.id)
+    assert (claimed.state, claimed.error, claimed.finished_at) == (S.QUEUED, None, None)
+
+
+# Ids
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("runs", "delete", "--yes"),
+        ("runs", "cancel"),
+        ("runs", "resume"),
+        ("runs", "show"),
+        ("run",),
+        ("characteristics",),
+        ("curriculum", "--run"),
+        ("unlearn", "--method", "ga", "--retain-set", "none", "--scores"),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_id_names_no_run(
+    cli: Callable[..., Outcome], home: Path, command: tuple[str, ...], blank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_in(home)
+    run = submitted(RunStore.open(settings), settings)
+    # An empty path would be the working directory.
+    monkeypatch.chdir(run.directory)
+    outcome = cli(*command, blank)
+    assert outcome.code == 2
+    assert "is empty" in outcome.said or "has no name" in outcome.said
+    assert RunStore.open(settings).get(run.id) == run
+
+
+def test_without_a_question_only_the_whole_id_deletes(cli: Callable[..., Outcome], home: Path) -> None:
+    settings = settings_in(home)
+    run = submitted(RunStore.open(settings), settings)
+    RunStore.open(settings).request_cancel(run.id)
+    refused = cli("runs", "delete", "--yes", run.id[:-1])
+    assert (refused.code, f"Give the whole id: {run.id}." in refused.said) == (2, True)
+    assert cli("runs", "delete", "--yes", run.id).code == 0
+    assert RunStore.open(settings).list() == []
