@@ -35,6 +35,7 @@ def _characteristics(
     formula: str,
     out_dir: Path | None,
     as_json: bool,
+    without_texts: bool,
 ) -> None:
     if out_dir:
         require_folder(out_dir)
@@ -50,6 +51,8 @@ def _characteristics(
     )
     characteristics = characterised(config.score_run, run.directory, variant)
     judgement = judged(characteristics, thresholds)
+    if without_texts:
+        characteristics = characteristics.without_texts()
     folder, contents = out_dir or run.directory, exports(characteristics, judgement, scored.title)
     write_exports(folder, contents)
     if as_json:
@@ -114,5 +117,10 @@ characteristics = command_of(
         ),
         out_option("Folder for the files; by default that of the reading."),
         json_option("Print one JSON object instead of the table."),
+        click.Option(
+            ["--without-texts"],
+            is_flag=True,
+            help="Leave prompts and answers out of the tables and the report; ids and figures stay.",
+        ),
     ],
 )

@@ -15,6 +15,7 @@ from analysis import difficulty
 from analysis.characteristics.config import CharacteristicsConfig
 from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.difficulty import ScoredRun, Variant
+from analysis.redaction import without_texts
 from analysis.statistics.groups import Measured
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
@@ -36,6 +37,10 @@ class Characterised:
     about: About
     measured: dict[Normalisation, Measured]
     variant: Variant
+
+    def without_texts(self) -> Characterised:
+        """Return the same without the texts of the samples."""
+        return replace(self, table=without_texts(self.table))
 
 
 def characterised(score_run: Path, reading: Path, variant: Variant) -> Characterised:

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from mrd_core.runs.files import json_value, write_atomically
+from mrd_core.samples.spreadsheet import csv_text
 
 # plotly draws its traces with WebGL, which it compiles at run time, where the points are many; nothing may be
 # fetched or sent.
@@ -41,8 +42,8 @@ def write_exports(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> 
 
 
 def csv_file(frame: pd.DataFrame) -> bytes:
-    """Return a table as the content of a CSV file."""
-    return frame.to_csv(index=False).encode()
+    """Return a table as the content of a CSV file, in which no spreadsheet finds a formula."""
+    return csv_text(frame).encode()
 
 
 def json_file(content: Any) -> bytes:

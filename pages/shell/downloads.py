@@ -8,6 +8,9 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
+from mrd_core.samples.spreadsheet import csv_text
+from pages.shell import redaction
+
 
 def download(
     place: Any,
@@ -36,8 +39,8 @@ def download(
 
 def csv_download(table: pd.DataFrame, name: str, label: str = "Table (CSV)", place: Any = None) -> None:
     """Offer a table as the file `name`.csv at a place of the page."""
-    place = place or st.container()
-    download(place, label, lambda: table.to_csv(index=False), f"{name}.csv", f"{name}_csv", "tertiary")
+    place, table = place or st.container(), redaction.applied(table)
+    download(place, label, lambda: csv_text(table), f"{name}.csv", f"{name}_csv", "tertiary")
 
 
 def figure_download(figure: Any, name: str, label: str = "Figure (HTML)") -> None:

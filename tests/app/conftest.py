@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
@@ -270,3 +273,38 @@ def texts(test: AppTest) -> str:
 def button(test: AppTest, label: str) -> object:
     """Return the button with this label."""
     return next(found for found in test.button if found.label == label)
+
+
+@pytest.fixture
+def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Note what every download button of a page would hand out, by its key."""
+    noted: dict[str, Any] = {}
+    original = DeltaGenerator.download_button
+
+    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
+        noted[options["key"]] = data
+        return bool(original(self, label, data, *args, **options))
+
+    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
+    # The function of the module is that of the page's main part, bound when it was imported.
+    monkeypatch.setattr(st, "download_button", partial(noting, st._main))
+    return noted
+
+
+def texts_in(downloads: Mapping[str, Any], samples: pd.DataFrame) -> list[str]:
+    """Return the keys of those downloads that hold a prompt or an answer of the samples.
+
+    Args:
+        downloads: By key, content or what returns it.
+        samples: Columns prompt and answer.
+    """
+    searched = {text.encode() for text in [*samples["prompt"], *samples["answer"]] if text}
+    # As they stand in hover labels, which cut them short.
+    searched |= {text[:16] for text in searched}
+    holding = []
+    for key, content in downloads.items():
+        data = content() if callable(content) else content
+        data = data.encode() if isinstance(data, str) else data
+        plain = pd.read_parquet(io.BytesIO(data)).to_csv().encode() if data[:4] == b"PAR1" else data
+        holding += [key] if any(text in plain for text in searched) else []
+    return holding

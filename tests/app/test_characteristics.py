@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
@@ -50,6 +49,7 @@ from tests.app.conftest import (
     sound,
     submitted,
     texts,
+    texts_in,
     with_reading,
     write_demo_rows,
 )
@@ -115,20 +115,6 @@ def view(test: AppTest, name: str) -> AppTest:
 
 def has_button(test: AppTest, key: str) -> bool:
     return any(found.key == key for found in test.button)
-
-
-@pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> Offered:
-    """Note what every download button of a page would hand out, by its key."""
-    noted: Offered = {}
-    original = DeltaGenerator.download_button
-
-    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
-        noted[options["key"]] = data
-        return bool(original(self, label, data, *args, **options))
-
-    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
-    return noted
 
 
 def test_without_a_run_there_is_one_sentence_and_the_way_to_difficulty(app: Open, tmp_path: Path) -> None:
@@ -481,6 +467,17 @@ def exported(offered: Offered) -> Iterator[tuple[str, bytes]]:
     for key, content in offered.items():
         if key.startswith("export_"):
             yield key.removeprefix("export_"), content()
+
+
+def test_hidden_texts_are_in_no_download(app: Open, characterised: CharacterisedHome, offered: Offered) -> None:
+    test = opened(app, characterised)
+    samples = found_of(characterised).table
+    assert {"export_samples.csv", "export_samples.parquet", "export_report.html"} <= set(
+        texts_in(offered, samples)
+    )
+    test.toggle(key="hide_texts").set_value(True).run()
+    assert texts_in(offered, samples) == []
+    assert "export_report.html" in offered
 
 
 def test_everything_can_be_taken_along(app: Open, characterised: CharacterisedHome, offered: Offered) -> None:

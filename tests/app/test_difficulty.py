@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis import difficulty
@@ -37,6 +36,7 @@ from tests.app.conftest import (
     sound,
     submitted,
     texts,
+    texts_in,
     write_demo_rows,
 )
 from tests.support.commands import read_back
@@ -254,15 +254,20 @@ def test_the_page_states_how_far_the_ranking_can_be_trusted(app: Open, finished:
     assert "**Precision gate** :material/check_circle: passed" in texts(test)
 
 
-def test_scores_are_exported_whole(app: Open, finished: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    offered: dict[str, Any] = {}
-    original = DeltaGenerator.download_button
+def test_hidden_texts_are_in_no_download_and_on_no_table(
+    app: Open, finished: Home, offered: dict[str, Any]
+) -> None:
+    samples = ScoredRun(finished.run.directory).samples
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    assert {"csv", "parquet"} <= set(texts_in(offered, samples))
+    test.toggle(key="hide_texts").set_value(True).run()
+    assert texts_in(offered, samples) == []
+    shown = pd.concat([table.value.astype(str) for table in sound(test).dataframe])
+    assert not shown.isin(samples["answer"]).any(axis=None)
+    assert list(pd.read_csv(io.StringIO(offered["csv"]()))["mrd"].rank()) == list(range(1, len(samples) + 1))
 
-    def noted(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
-        offered[options["key"]] = data
-        return bool(original(self, label, data, *args, **options))
 
-    monkeypatch.setattr(DeltaGenerator, "download_button", noted)
+def test_scores_are_exported_whole(app: Open, finished: Home, offered: dict[str, Any]) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.text_input(key="search").set_value("did").run()
     expected = difficulty.ranking(ScoredRun(finished.run.directory), Variant())

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis import difficulty
@@ -55,6 +54,7 @@ from tests.app.conftest import (
     sound,
     submitted,
     texts,
+    texts_in,
     write_demo_rows,
 )
 from tests.support.commands import read_back
@@ -108,20 +108,6 @@ def unlearned(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Unlea
     for run in runs:
         assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
     return Unlearned(path, store, home.run, *(store.get(run.id) for run in runs))
-
-
-@pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Note what every download button of a page would hand out, by its key."""
-    noted: dict[str, Any] = {}
-    original = DeltaGenerator.download_button
-
-    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
-        noted[options["key"]] = data
-        return bool(original(self, label, data, *args, **options))
-
-    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
-    return noted
 
 
 @pytest.fixture
@@ -657,6 +643,14 @@ def test_the_heat_map_escapes_and_shades_by_probability() -> None:
 def shade(html: str) -> list[float]:
     """Return the opacity of each token."""
     return [float(part.partition(")")[0].rpartition(",")[2]) for part in html.split("rgba(")[1:]]
+
+
+def test_hidden_texts_are_in_no_download(app: Open, unlearned: Unlearned, offered: dict[str, Any]) -> None:
+    samples = ForgetSet.load(UnlearningFiles(unlearned.uniform.directory).samples).frame
+    test = opened(app, unlearned, unlearned.uniform)
+    assert {"unlearn_outcome", "download_unlearn_updates_against"} <= set(texts_in(offered, samples))
+    test.toggle(key="hide_texts").set_value(True).run()
+    assert texts_in(offered, samples) == []
 
 
 def test_outcome_and_order_are_taken_along_whole(app: Open, unlearned: Unlearned, offered: dict[str, Any]) -> None:

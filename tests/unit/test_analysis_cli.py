@@ -270,6 +270,18 @@ def test_the_files_are_written_beside_the_features_or_where_asked(exported: Path
     assert {path.name for path in only_reading().iterdir()} >= EXPORTS | {"features.parquet", "spans.parquet"}
 
 
+def test_files_without_texts_have_ids_and_figures(made: Made, tmp_path: Path) -> None:
+    words = ["characteristics", str(made.run), "--out", str(tmp_path), "--without-texts", "--json"]
+    outcome = CliRunner().invoke(door, words, env={"MRD_HOME": str(made.home), "MRD_STORE_URL": None})
+    assert json.loads(outcome.stdout) == made.claims
+    samples = pd.read_parquet(made.run / "samples.parquet")
+    beginnings = {text[:20] for text in [*samples["prompt"], *samples["answer"]] if text}
+    exported = {path.name: path.read_bytes().decode("utf-8", "replace") for path in tmp_path.iterdir()}
+    exported["samples.parquet"] = pd.read_parquet(tmp_path / "samples.parquet").to_csv()
+    assert [name for name, text in exported.items() if any(each in text for each in beginnings)] == []
+    assert set(pd.read_csv(tmp_path / "samples.csv")["sample_id"]) == set(samples["sample_id"])
+
+
 def test_claims_are_the_same_in_every_file(made: Made, exported: Path) -> None:
     assert json.loads((exported / "claims.json").read_text(encoding="utf-8")) == made.claims
     table = pd.read_csv(exported / "claims.csv").set_index(["criterion", "normalisation"])

@@ -143,7 +143,7 @@ FLOORS = {
         {"experiments"},
     ),
     "analysis": (
-        {"statistics", "text"},
+        {"statistics", "text", "redaction"},
         {"features", "difficulty"},
         {"characteristics", "comparison", "evidence", "unlearning"},
         {"figures"},

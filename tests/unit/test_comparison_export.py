@@ -185,7 +185,7 @@ def test_a_page_is_whole_and_texts_are_no_tags(comparison: Comparison) -> None:
 def test_every_file_is_made_from_the_comparison(comparison: Comparison) -> None:
     contents = exports(comparison, {}, strata=pd.DataFrame({"part": ["value"]}))
     assert {"table.csv", "table.md", "table.tex", "cells.csv", "strata.csv", "report.html"} < set(contents)
-    assert contents["strata.csv"]() == b"part\nvalue\n"
+    assert contents["strata.csv"]() == b"part\r\nvalue\r\n"
     assert contents["table.tex"]().decode() == table(comparison, "latex")
 
 

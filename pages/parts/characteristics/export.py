@@ -12,6 +12,7 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, spelt
 from analysis.export.characteristics import exports
 from mrd_core.runs import Run
+from pages.shell import redaction
 from pages.shell.downloads import download
 
 LABELS = {
@@ -38,6 +39,7 @@ def show(
     row = st.container(horizontal=True)
     for name, content in exports(characterised, judgement, run.title).items():
         download(row, LABELS[name], content, f"{reading.id}-{name}", f"export_{name}")
+    redaction.offer(row)
     # What the page's own controls stand for, the thresholds only where they are not the default.
     choices = {field: [str(value)] for field, value in vars(characterised.variant).items()}
     choices["threshold"] = [

@@ -22,7 +22,7 @@ from pages.parts.characteristics import (
     stratum,
     two_sets,
 )
-from pages.shell import badges, configs, filters, session
+from pages.shell import badges, configs, filters, redaction, session
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import heading, literal
@@ -47,10 +47,14 @@ def show(run: Run, reading: Run) -> None:
     judgement = _judged(run, reading, variant, thresholds)
     _provenance(characterised.about)
     samples, selected = filters.filtered(characterised.table)
+    samples = redaction.applied(samples)
+    if redaction.is_on():
+        characterised = characterised.without_texts()
     criteria.panels(characterised, judgement, samples)
     view = st.segmented_control("Look at", list(VIEWS), default="Claims", required=True, key="view")
     VIEWS[view](characterised, judgement, samples)
-    marked_view.show(reading, characterised, samples, selected)
+    if not redaction.is_on():
+        marked_view.show(reading, characterised, samples, selected)
     stratum.show(run, samples, len(characterised.table))
     two_sets.show(run, characterised)
     export.show(run, reading, characterised, judgement, thresholds)

@@ -8,10 +8,11 @@ import streamlit as st
 from analysis.difficulty import Variant
 from mrd_core.runs import Run
 from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.samples.spreadsheet import csv_text
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
-from pages.shell import deletion, session
+from pages.shell import deletion, redaction, session
 from pages.shell.downloads import download
 
 
@@ -23,12 +24,13 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
     )
     name = f"{run.id}-{variant.formula}-{variant.scope}-{variant.normalisation}"
     row = st.container(horizontal=True)
-    download(row, "Scores (CSV)", lambda: table.to_csv(index=False), f"{name}.csv", "csv")
+    download(row, "Scores (CSV)", lambda: csv_text(table), f"{name}.csv", "csv")
     download(row, "Scores (Parquet)", lambda: table.to_parquet(index=False), f"{name}.parquet", "parquet")
     download(row, CONFIG_FILE, (run.directory / CONFIG_FILE).read_text(encoding="utf-8"), CONFIG_FILE, "config")
     if row.button("New run", key="new_run", icon=":material/add:"):
         session.leave_run()
         st.rerun()
     deletion.offer(run.id, session.leave_run, row)
+    redaction.offer(row)
     st.code(SCORE.shown(config), language="bash", wrap_lines=True)
     st.caption(f"Or the very same run from its config.json: `{shown('run', 'RUN_DIR')}`")

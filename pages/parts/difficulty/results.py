@@ -16,7 +16,7 @@ from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, token_view
-from pages.shell import badges, configs, filters, session, tour
+from pages.shell import badges, configs, filters, redaction, session, tour
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.launching import launch
@@ -42,9 +42,12 @@ def show(run: Run) -> None:
         if row.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
             st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
     samples, selected = filters.filtered(table)
+    # What is looked for is looked for in the texts themselves.
+    table, samples = redaction.applied(table), redaction.applied(samples)
     charts.show(table, samples, selected, partial(_tie, run, variant))
     ranking_table.show(table, samples, selected)
-    token_view.show(run, samples, selected, variant.scope)
+    if not redaction.is_on():
+        token_view.show(run, samples, selected, variant.scope)
     reliability_panel.show(table, trust, summary)
     export.show(run, table, variant, config)
 

@@ -17,13 +17,14 @@ from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import ForgetSet
+from mrd_core.samples.spreadsheet import csv_text
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
 from pages.parts.unlearning import views
 from pages.parts.unlearning.charts import column_of
-from pages.shell import deletion, filters, layout, sample_steps, sample_table, unlearnings
+from pages.shell import deletion, filters, layout, redaction, sample_steps, sample_table, unlearnings
 from pages.shell.charts import reasons_table, sample_chart
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import download, figure_download
@@ -153,6 +154,7 @@ def _cost(summary: UnlearningSummary) -> str:
 def _samples(run: Run) -> None:
     table = _outcome(run, column_of(run))
     samples, selected = filters.filtered(table)
+    samples = redaction.applied(samples)
     titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
     column = select("Updates against", titles, "unlearn_against")
     figure = updates_against(samples, column, titles[column], selected)
@@ -168,6 +170,8 @@ def _samples(run: Run) -> None:
         f"{row['accuracy_before']:.2f} → {row['accuracy_after']:.2f} · NLL {row['nll_before']:.3g} → "
         f"{row['nll_after']:.3g} nats per token"
     )
+    if redaction.is_on():
+        return
     if row["prompt"]:
         st.text(row["prompt"])
     _answers(UnlearningFiles(run.directory), selected)
@@ -232,10 +236,12 @@ def _export(run: Run) -> None:
     st.subheader("Export")
     files = UnlearningFiles(run.directory)
     row = st.container(horizontal=True)
+    # Content is made when it is asked for, outside of the session.
+    outcome = redaction.applied(pd.read_parquet(files.outcome))
     download(
         row,
         "Outcome (CSV)",
-        lambda: pd.read_parquet(files.outcome).to_csv(index=False),
+        lambda: csv_text(outcome),
         f"{run.id}-outcome.csv",
         "unlearn_outcome",
     )
@@ -247,6 +253,7 @@ def _export(run: Run) -> None:
         "unlearn_curriculum",
         help_text="A line for each draw, in order: step, sample, its weight, and whether it was trained on",
     )
+    redaction.offer(row)
     labels = {"Realised order": files.steps, "Summary": files.summary, CONFIG_FILE: run.directory / CONFIG_FILE}
     for label, path in labels.items():
         name, key = f"{run.id}-{path.name}", f"unlearn_{path.stem}"

