@@ -70,12 +70,17 @@ def holds_numbers(cells: Iterable[Any]) -> bool:
     return bool(filled) and all(_NUMBER.fullmatch(str(cell).strip().casefold()) for cell in filled)
 
 
+def is_broken(text: str) -> bool:
+    """Return whether a text holds what cannot be stored: a NUL character or half of a surrogate pair."""
+    return _UNSTORABLE.search(text) is not None
+
+
 def as_text(value: Any) -> str:
     """Return a text cell unchanged and a number or date as it prints; anything else is a `CellError`."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | date | Decimal):
         raise CellError(f"is {kind_of(value)}, not text.")
     text = str(value)
-    if _UNSTORABLE.search(text):
+    if is_broken(text):
         raise CellError("holds a NUL character or half of a surrogate pair, which is no text.")
     return text
 

@@ -211,8 +211,11 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
         UserError: A cell does not hold what the layout says (choices, index of the right one, safety flags).
     """
     rows: list[Row] = []
-    for number, cells in enumerate(table.frame.to_dict("records"), 1):
-        rows += _READERS[layout](_Record(table.name, number, cells, mapping))
+    columns = list(dict.fromkeys(_needed(list(table.frame.columns), layout, mapping)))
+    # Of a wide table, the cells that play no part are not looked at.
+    for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1):
+        record = _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
+        rows += _READERS[layout](record)
     n_rows, left_out = len(table.frame), []
     if layout is Layout.SAFE:
         n_safe = n_rows - len({row.number for row in rows})

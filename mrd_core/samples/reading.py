@@ -20,11 +20,18 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mrd_core.errors import UserError
-from mrd_core.samples.cells import kind_of
+from mrd_core.samples.cells import is_broken, kind_of
+from mrd_core.samples.columnar import ARROW, read_arrow, read_parquet
+from mrd_core.samples.limits import (
+    check_shape,
+    check_size,
+    check_unpacked,
+    check_values,
+    most_rows,
+    unpacked_limit,
+)
 
 _READABLE = (
     "CSV (.csv, .tsv), JSON (.json), JSON Lines (.jsonl, .ndjson), Parquet (.parquet), Arrow (.arrow) and text "
@@ -43,7 +50,6 @@ _LISTED_COLUMNS = 20
 # Rows that each bring their own key would make a table of the square of their number.
 _COLUMN_LIMIT = 1000
 _PARQUET = b"PAR1"
-_ARROW = b"ARROW1"
 _SIGNATURES = {
     _PARQUET: "a Parquet file",
     b"\x80\x02": "a Python pickle",
@@ -52,7 +58,7 @@ _SIGNATURES = {
     b"\x80\x05": "a Python pickle",
     b"PK\x03\x04": "a zip archive (xlsx, docx or a PyTorch checkpoint)",
     _GZIP: "a gzip archive",
-    _ARROW: "an Arrow file",
+    ARROW: "an Arrow file",
     b"\x93NUMPY": "a NumPy file",
     b"\x89HDF": "an HDF5 file",
     b"SQLite format 3\0": "an SQLite database",
@@ -103,6 +109,7 @@ def read_table(path: Path, *, limit_bytes: int | None = None, split: str | None 
     Raises:
         UserError: The file is missing, unreadable, too long, of another type, broken, or has no rows.
     """
+    check_name(str(path))
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
@@ -139,12 +146,13 @@ def parse(name: str, data: bytes, limit_bytes: int | None = None) -> Table:
     read = _parser(name)
     if name.lower().endswith(".gz"):
         data = _unpacked(name, data, limit_bytes)
+    check_unpacked(name, len(data))
     if not data:
         raise _empty(name)
     # A file whose first bytes belong to another type than its suffix says is refused.
     suffix = stem_and_suffix(name)[1]
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-    is_as_named = data.startswith({".parquet": _PARQUET, ".arrow": _ARROW}.get(suffix, b"\0none"))
+    is_as_named = data.startswith({".parquet": _PARQUET, ".arrow": ARROW}.get(suffix, b"\0none"))
     if kind and not is_as_named:
         raise UserError(
             name,
@@ -157,7 +165,7 @@ def parse(name: str, data: bytes, limit_bytes: int | None = None) -> Table:
 def _unpacked(name: str, data: bytes, limit_bytes: int | None) -> bytes:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            unpacked = file.read(-1 if limit_bytes is None else limit_bytes + 1)
+            unpacked = file.read(min(unpacked_limit(), limit_bytes or unpacked_limit()) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             name, f"The gzip file is corrupt or cut short ({error}).", "Copy or export the file again."
@@ -166,7 +174,16 @@ def _unpacked(name: str, data: bytes, limit_bytes: int | None) -> bytes:
     return unpacked
 
 
+def check_name(name: str) -> None:
+    """Refuse a path whose bytes are no text, which no file of a run could hold."""
+    if any("\ud800" <= sign <= "\udfff" for sign in name):
+        raise UserError(
+            name.encode(errors="backslashreplace").decode(), "The name is not UTF-8.", "Rename the file or folder."
+        )
+
+
 def _parser(name: str) -> Callable[[str, bytes], Table]:
+    check_name(name)
     suffix = stem_and_suffix(name)[1]
     if parser := _PARSERS.get(suffix):
         return parser
@@ -181,16 +198,6 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise unreadable(str(path), error) from error
-
-
-def check_size(name: str, size: int, limit_bytes: int | None) -> None:
-    """Refuse `size` [bytes] over the limit, if there is one."""
-    if limit_bytes is not None and size > limit_bytes:
-        raise UserError(
-            name,
-            f"It has {size:,} bytes; the limit is {limit_bytes:,}.",
-            "Score a part of it, or raise the limit (MRD_UPLOAD_LIMIT_MB).",
-        )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -240,6 +247,7 @@ def _decode(name: str, data: bytes) -> tuple[str, tuple[str, ...]]:
 
 def _read_csv(name: str, data: bytes) -> Table:
     text, notes = _decode(name, data)
+    check_values(name, text, "CSV")
     header = text.lstrip().partition("\n")[0]
     delimiter = next((sign for sign in ("\t", ";") if sign in header and "," not in header), ",")
     if stem_and_suffix(name)[1] == ".tsv":
@@ -248,11 +256,19 @@ def _read_csv(name: str, data: bytes) -> Table:
         notes = (*notes, f"The columns are separated by {delimiter!r}.")
     # The limit belongs to the process, so it is only ever raised: a text may be as long as its file.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    names, *records = _records(name, text, delimiter)
+    return _table(name, names, list(zip(*records, strict=True)), notes)
+
+
+def _records(name: str, text: str, delimiter: str) -> list[list[str]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[list[str]] = []
     line = 1  # on which a record begins
+    most = most_rows(1)
     try:
         for record in reader:
+            if len(records) > most:
+                check_shape(name, len(records), 1)
             # Blank lines are no records.
             if record and records and len(record) != len(records[0]):
                 raise UserError(
@@ -268,11 +284,12 @@ def _read_csv(name: str, data: bytes) -> Table:
             f"The record that begins here is not valid CSV ({error}).",
             "Close every quoted field with a quote and double the quotes inside it.",
         ) from error
-    return _table(name, records[0], records[1:], notes)
+    return records
 
 
 def _read_json(name: str, data: bytes) -> Table:
     text, notes = _decode(name, data)
+    check_values(name, text, "JSON")
     try:
         value, end = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
     except (ValueError, RecursionError) as error:
@@ -293,7 +310,7 @@ def _read_json(name: str, data: bytes) -> Table:
 
 
 def _from_texts(name: str, texts: Sequence[str], notes: tuple[str, ...]) -> Table:
-    return _table(name, ["text"], [[text] for text in texts], notes)
+    return _table(name, ["text"], [texts], notes)
 
 
 def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Table:
@@ -313,7 +330,7 @@ def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Ta
     if _all_of(dict, parts) and len(parts) > 1:
         return _from_objects(name, [{"id": key} | part for key, part in value.items()], (*notes, "Read by id."))
     if _all_of(list, parts) and len({len(part) for part in parts}) == 1:
-        return _table(name, list(value), list(zip(*parts, strict=True)), (*notes, "Read by column."))
+        return _table(name, list(value), parts, (*notes, "Read by column."))
     raise _no_list_of_objects(name, "The file holds an object")
 
 
@@ -346,10 +363,12 @@ def _no_list_of_objects(name: str, content: str) -> UserError:
 def _read_text(name: str, data: bytes) -> Table:
     """Read each paragraph as a text; where no blank line parts any, each line."""
     text, notes = _decode(name, data)
-    parts = [part.strip() for part in re.split(r"\r?\n[ \t]*(?:\r?\n[ \t]*)+", text) if part.strip()]
+    most = most_rows(1) + 1
+    blank_lines = r"\r?\n[ \t]*(?:\r?\n[ \t]*)+"
+    parts = [part.strip() for part in re.split(blank_lines, text, maxsplit=most) if part.strip()]
     unit = "paragraph"
     if len(parts) == 1:
-        parts, unit = [line.strip() for line in parts[0].split("\n")], "line"
+        parts, unit = [line.strip() for line in parts[0].split("\n", most)], "line"
     return _from_texts(name, parts, (*notes, f"Read as text: each {unit} is a sample."))
 
 
@@ -361,7 +380,9 @@ def _read_json_lines(name: str, data: bytes) -> Table:
 
 
 def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
-    objects = []
+    check_values(name, text, "JSON")
+    objects: list[tuple[int, Any]] = []
+    most = most_rows(1)
     # Not splitlines(): a JSON string may hold U+2028 and other separators that end no line of the file.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -376,6 +397,8 @@ def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
                 "Correct the line: JSON Lines has one whole object on each line.",
             ) from error
         objects.append((number, value))
+        if len(objects) > most:
+            check_shape(name, len(objects), 1)
     if all(isinstance(value, str) for _, value in objects):
         return _from_texts(name, [value for _, value in objects], notes)
     return _from_objects(name, [_object(name, f"Line {number}", value) for number, value in objects], notes)
@@ -384,43 +407,41 @@ def _from_json_lines(name: str, text: str, notes: tuple[str, ...]) -> Table:
 def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ...]) -> Table:
     columns = list(dict.fromkeys(key for item in objects for key in item))
     _check_columns(name, columns)
-    return _table(name, columns, [[item.get(key) for key in columns] for item in objects], notes)
+    check_shape(name, len(objects), len(columns))
+    return _table(name, columns, [[item.get(key) for item in objects] for key in columns], notes)
 
 
 def _read_parquet(name: str, data: bytes) -> Table:
-    return _columnar(name, "Parquet", lambda: pq.ParquetFile(pa.BufferReader(data)).read())
+    columns = read_parquet(name, data)
+    return _table(name, columns.names, columns.cells, columns.notes)
 
 
 def _read_arrow(name: str, data: bytes) -> Table:
-    # `save_to_disk` writes streams.
-    is_file = data.startswith(_ARROW)
-    return _columnar(name, "Arrow", lambda: (pa.ipc.open_file if is_file else pa.ipc.open_stream)(data).read_all())
+    columns = read_arrow(name, data)
+    return _table(name, columns.names, columns.cells, columns.notes)
 
 
-def _columnar(name: str, kind: str, read: Callable[[], pa.Table]) -> Table:
-    try:
-        table = read()
-        columns = [column.to_pylist() for column in table.columns]
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise UserError(
-            name,
-            f"The {kind} file is corrupt or cut short ({str(error).splitlines()[0]}).",
-            "Copy or export the file again.",
-        ) from error
-    return _table(name, table.column_names, list(zip(*columns, strict=True)), ())
-
-
-def _table(name: str, columns: list[str], rows: Sequence[Sequence[Any]], notes: tuple[str, ...]) -> Table:
+def _table(name: str, columns: list[str], cells: Sequence[Sequence[Any]], notes: tuple[str, ...]) -> Table:
+    """Return the table of these columns, `cells` being those of each."""
     _check_columns(name, columns)
-    if not rows or not columns:
+    if not cells or not len(cells[0]):
         raise UserError(name, "The file has no rows.", "Choose a file with at least one row.")
-    if len(columns) == 1 and all(_all_of(dict, list(row)) for row in rows):
+    check_shape(name, len(cells[0]), len(columns))
+    if len(columns) == 1 and _all_of(dict, list(cells[0])):
         # As WHP's prompts are published, and structs of Parquet.
-        return _from_objects(name, [row[0] for row in rows], (*notes, f"Read from the objects in {columns[0]!r}."))
-    return Table(name, pd.DataFrame(rows, columns=columns, dtype=object), notes)
+        return _from_objects(name, list(cells[0]), (*notes, f"Read from the objects in {columns[0]!r}."))
+    series = [pd.Series(list(column), dtype=object) for column in cells]
+    return Table(name, pd.DataFrame(dict(zip(columns, series, strict=True))), notes)
 
 
 def _check_columns(name: str, columns: list[str]) -> None:
+    broken = next((column for column in columns if is_broken(column)), None)
+    if broken is not None:
+        raise UserError(
+            name,
+            f"The column name {broken!r} holds a NUL character or half of a surrogate pair, which is no text.",
+            "Rename the column.",
+        )
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
         raise UserError(

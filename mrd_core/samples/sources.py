@@ -15,11 +15,13 @@ import pandas as pd
 
 from mrd_core.errors import UserError
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.samples.folders import check_cards, check_place, is_remote
 from mrd_core.samples.forget_set import ForgetSet
+from mrd_core.samples.limits import check_shape, check_size, check_unpacked, unpacked_limit
 from mrd_core.samples.reading import (
     SUFFIXES,
     Table,
-    check_size,
+    check_name,
     listed,
     parse,
     read_bytes,
@@ -79,9 +81,9 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
         return Table("demo", frame.astype(object).where(frame.notna(), None))
     path = _located(source)
     if (path / "dataset_dict.json").exists():
-        return _saved(source, path / _chosen(source, sorted(_json(path / "dataset_dict.json")["splits"]), config))
+        return _saved(source, path / _chosen(source, _saved_splits(path), config), limit_bytes)
     if (path / "state.json").exists():
-        return _saved(source, path)
+        return _saved(source, path, limit_bytes)
     if path.is_dir():
         return _data_set(source, str(path.resolve()), config, limit_bytes)
     # A missing path is rather a mistyped file than the name of a data set where it looks like one.
@@ -96,16 +98,27 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
     return _data_set(source, source, config, limit_bytes)
 
 
-def _saved(source: str, folder: Path) -> Table:
+def _saved(source: str, folder: Path, limit_bytes: int | None) -> Table:
     """Read the Arrow files of a folder that `save_to_disk` of `datasets` wrote, in their order.
 
     Raises:
         UserError: One of its files is not there or is no good.
     """
-    names = [file["filename"] for file in _json(folder / "state.json")["_data_files"]]
-    tables = [read_table(folder / Path(name).name) for name in names]
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    return Table(source, frame, (f"Read from {', '.join(names)}.",))
+    path = folder / "state.json"
+    files = [file.get("filename") if isinstance(file, dict) else None for file in _json(path, "_data_files")]
+    names = [name for name in files if isinstance(name, str)]
+    if not names or len(names) < len(files):
+        raise _not_as_saved(path, "It does not name the files of the data set")
+    return _joined(source, [(name, folder / Path(name).name) for name in dict.fromkeys(names)], limit_bytes)
+
+
+def _saved_splits(folder: Path) -> list[str]:
+    """Return the splits of a saved data set; each is a folder in this one."""
+    path = folder / "dataset_dict.json"
+    splits = [split for split in _json(path, "splits") if isinstance(split, str) and split == Path(split).name]
+    if not splits:
+        raise _not_as_saved(path, "It names no splits")
+    return sorted(splits)
 
 
 def _chosen(source: str, splits: Sequence[str], config: ForgetSetConfig) -> str:
@@ -117,15 +130,25 @@ def _chosen(source: str, splits: Sequence[str], config: ForgetSetConfig) -> str:
     raise UserError(source, f"{why}. The splits are: {listed(splits)}.", "Choose one of them.")
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path, key: str) -> list[Any]:
+    """Return the list that an object in a file of `save_to_disk` holds under `key`."""
+    check_size(str(path), path.stat().st_size if path.is_file() else 0, unpacked_limit())
     try:
-        return json.loads(read_bytes(path))
-    except ValueError as error:
-        raise UserError(str(path), "It is no JSON.", "Save the data set again.") from error
+        value = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise _not_as_saved(path, f"It is no JSON ({error})") from error
+    if not isinstance(value, dict) or not isinstance(value.get(key), list):
+        raise _not_as_saved(path, f"It has no list {key!r}")
+    return list(value[key])
+
+
+def _not_as_saved(path: Path, why: str) -> UserError:
+    return UserError(str(path), f"{why}.", "Save the data set again, or write it with to_parquet.")
 
 
 def _located(source: str) -> Path:
     """Return `source` as a path whose existence can be asked for."""
+    check_name(source)
     try:
         path = Path(source).expanduser()
         path.exists()
@@ -165,28 +188,49 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
     `datasets` finds the splits, subsets and files. Their rows are read here, because its own readers turn
     "NA" into nothing and dates into times, and would leave a copy of private texts in its cache.
     """
+    try:
+        files = _files_of_split(source, where, config)
+        paths = _downloaded(source, files, limit_bytes) if is_remote(where) else [Path(file) for file in files]
+    except UserError:
+        raise
+    except Exception as error:  # what `datasets` raises depends on what it stumbles over
+        raise UserError(
+            source,
+            f"It cannot be read as a data set ({' '.join(str(error).splitlines()[:2]) or type(error).__name__}).",
+            "Choose a subset if there are several, or give the path of one of its files.",
+        ) from error
+    return _joined(source, [(file, path) for file, path in zip(files, paths, strict=True)], limit_bytes)
+
+
+def _downloaded(source: str, files: Sequence[str], limit_bytes: int | None) -> list[Path]:
+    """Download files from the hub, asked for their size before, and return where they are."""
     import datasets
     from fsspec.core import url_to_fs  # type: ignore[import-untyped]
 
-    failures = (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError)
-    try:
-        files = _files_of_split(source, where, config)
-        # Local or remote: asked before any is downloaded.
-        check_size(source, sum(system.size(path) for system, path in map(url_to_fs, files)), limit_bytes)
-        paths = [Path(path) for path in datasets.DownloadManager().download(files)]
-    except failures as error:
-        raise UserError(
-            source,
-            f"It cannot be read as a data set ({' '.join(str(error).splitlines()[:2])}).",
-            "Choose a subset if there are several, or give the path of one of its files.",
-        ) from error
-    tables = [
-        parse(file, read_bytes(path), limit_bytes).of_split(None) for file, path in zip(files, paths, strict=True)
-    ]
-    frame = pd.concat([table.frame for table in tables], ignore_index=True)
-    names = ", ".join(PurePosixPath(file).name for file in files)
-    notes = dict.fromkeys(note for table in tables for note in table.notes)
-    return Table(source, frame, (f"Read from {names}.", *notes))
+    check_size(source, sum(system.size(path) for system, path in map(url_to_fs, files)), limit_bytes)
+    return [Path(path) for path in datasets.DownloadManager().download(list(files))]
+
+
+def _joined(source: str, files: Sequence[tuple[str, Path]], limit_bytes: int | None) -> Table:
+    """Read files, by what they are called and where they are, and join their rows; the limits are for all."""
+    check_size(source, sum(path.stat().st_size for _, path in files if path.is_file()), limit_bytes)
+    frames, notes, weight, rows = (
+        [],
+        [f"Read from {', '.join(PurePosixPath(name).name for name, _ in files)}."],
+        0,
+        0,
+    )
+    columns: dict[str, None] = {}
+    for name, path in files:
+        table = parse(name, read_bytes(path), limit_bytes).of_split(None)
+        columns |= dict.fromkeys(table.frame.columns)
+        rows += len(table.frame)
+        check_shape(source, rows, len(columns))
+        weight += int(table.frame.map(_length).to_numpy().sum())
+        check_unpacked(source, weight)
+        frames.append(table.frame)
+        notes += table.notes
+    return Table(source, pd.concat(frames, ignore_index=True), tuple(dict.fromkeys(notes)))
 
 
 def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[str]:
@@ -200,15 +244,18 @@ def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[st
     """
     import datasets
 
+    has_card = check_cards(source, where)
     with tempfile.TemporaryDirectory() as cache:
         builder = datasets.load_dataset_builder(where, config.subset, cache_dir=cache)
     known: dict[str, list[str]] = {
         str(split): list(files) for split, files in (builder.config.data_files or {}).items()
     }
+    for file in (file for files in known.values() for file in files):
+        check_place(source, file, where, has_card)
     splits = {name: files for split, listed in known.items() for name, files in _by_name(split, listed).items()}
     folder = Path(where)
     # Where some names are known to it, `datasets` leaves out the others; a card says what belongs to the set.
-    if folder.is_dir() and config.subset is None and not (folder / "README.md").exists():
+    if folder.is_dir() and config.subset is None and not has_card:
         used = {Path(file).name for files in known.values() for file in files}
         others = [
             file
@@ -224,6 +271,10 @@ def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[st
     several = "several splits" if len(known) > 1 else "several files"
     why = f"It has no split {config.split!r}" if config.split else f"It has {several} and none is chosen"
     raise UserError(source, f"{why}. The splits are: {listed(list(splits))}.", "Choose one of them.")
+
+
+def _length(cell: Any) -> int:
+    return len(cell) if isinstance(cell, str) else 0
 
 
 def _by_name(split: str, files: Sequence[str]) -> dict[str, list[str]]:

@@ -18,6 +18,12 @@ class Settings(Frozen):
     home: Path = Field(description="MRD_HOME: where runs and the store live.")
     store_url: str = Field(description="MRD_STORE_URL: SQLAlchemy URL of the run store.")
     upload_limit_mb: int = Field(50, gt=0, description="MRD_UPLOAD_LIMIT_MB: largest forget set [MB].")
+    unpacked_limit_mb: int = Field(
+        100, gt=0, description="MRD_UNPACKED_LIMIT_MB: largest file when it is unpacked [MB]."
+    )
+    row_limit: int = Field(200_000, gt=0, description="MRD_ROW_LIMIT: most rows of a file.")
+    cell_limit: int = Field(4_000_000, gt=0, description="MRD_CELL_LIMIT: most cells of a file, rows × columns.")
+    folder_limit: int = Field(10_000, gt=0, description="MRD_FOLDER_LIMIT: most files in a folder of data.")
     allowed_roots: tuple[Path, ...] = Field(
         description="MRD_ALLOWED_ROOTS: folders (separated as in PATH) that paths typed in the browser may "
         "lie under; by default the working directory and MRD_HOME."
@@ -25,18 +31,11 @@ class Settings(Frozen):
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read MRD_HOME, MRD_STORE_URL, MRD_UPLOAD_LIMIT_MB and MRD_ALLOWED_ROOTS, each with its default.
+        """Read each setting from the variable that its description begins with, or take its default.
 
         Raises:
-            UserError: The upload limit is no positive whole number.
+            UserError: A limit is no positive whole number.
         """
-        limit = os.environ.get("MRD_UPLOAD_LIMIT_MB") or "50"
-        if not limit.isdecimal() or int(limit) == 0:
-            raise UserError(
-                f"MRD_UPLOAD_LIMIT_MB={limit}",
-                "is no positive whole number of megabytes.",
-                "Set it to one, such as 200, or unset it for 50.",
-            )
         home = Path(os.environ.get("MRD_HOME") or Path.home() / ".mrd-lens").expanduser().resolve()
         roots = os.environ.get("MRD_ALLOWED_ROOTS")
         # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
@@ -44,8 +43,18 @@ class Settings(Frozen):
         return cls(
             home=home,
             store_url=os.environ.get("MRD_STORE_URL") or url.render_as_string(),
-            upload_limit_mb=int(limit),
+            **{field: _limit(field) for field in cls.model_fields if "limit" in field},
             allowed_roots=tuple(Path(root).expanduser().resolve() for root in roots.split(os.pathsep))
             if roots
             else (Path.cwd(), home),
         )
+
+
+def _limit(field: str) -> int:
+    name, default = f"MRD_{field.upper()}", Settings.model_fields[field].default
+    limit = os.environ.get(name) or str(default)
+    if not (limit.isascii() and limit.isdecimal() and int(limit)):
+        raise UserError(
+            f"{name}={limit}", "is no positive whole number.", f"Set it to one, or unset it for {default}."
+        )
+    return int(limit)

@@ -17,6 +17,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.samples.folders import check_within
 from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import UnlearnConfig
 from pages.shell.configs import config_of
@@ -228,7 +229,7 @@ def located(text: str, *, local: bool) -> str:
     A name on the hub is returned as it is, unless the text can only be meant as a path (`local`).
 
     Raises:
-        UserError: No allowed root holds the path.
+        UserError: No allowed root holds the path, or a file that a folder's links lead to.
     """
     try:
         path = Path(text).expanduser().resolve()
@@ -246,4 +247,6 @@ def located(text: str, *, local: bool) -> str:
             f"lies outside the folders that this app may read ({', '.join(map(str, roots))}).",
             "Start the app with MRD_ALLOWED_ROOTS naming the folder, or use the command line.",
         )
+    if path.is_dir():
+        check_within(path, roots)
     return str(path)

@@ -14,7 +14,7 @@ from analysis.comparison.evaluated import ORIGINAL, Evaluated
 from analysis.comparison.table import Comparison, compare
 from mrd_core.evaluation.suites import suites as declared_suites
 from mrd_core.runs import Run
-from mrd_core.samples.reading import check_size
+from mrd_core.samples.limits import check_size
 from pages.parts.compare import runs
 from pages.shell import session
 from pages.shell.notices import errors_shown, literal
