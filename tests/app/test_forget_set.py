@@ -201,6 +201,12 @@ def test_a_link_out_of_the_allowed_roots_is_refused(app: Open, tmp_path: Path) -
     assert "lies outside" in card(named(app, tmp_path, str(tmp_path / "forget.csv")))
 
 
+def test_a_folder_with_a_link_out_of_the_allowed_roots_is_refused(app: Open, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "forget.csv").symlink_to("/etc/passwd")
+    assert "a link to a file that lies elsewhere" in card(named(app, tmp_path, str(tmp_path / "folder")))
+
+
 def test_a_missing_file_is_not_looked_for_on_the_hub(app: Open, tmp_path: Path) -> None:
     assert "There is no such file." in card(named(app, tmp_path, str(tmp_path / "org" / "name")))
 
