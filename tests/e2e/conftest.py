@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +23,7 @@ from tests.app.conftest import adopted, finished_home
 from tests.conftest import REPOSITORY
 
 HOST = "127.0.0.1"
+STREAMLIT = ("streamlit", "run", "app.py")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # No sandbox, because containers run as root; the rest keeps the browser itself off the network.
 ARGUMENTS = (
@@ -45,9 +46,10 @@ def free_port() -> int:
 
 
 class Server:
-    """The app as a user starts it."""
+    """The app as a user starts it: with Streamlit in the checkout, or by its own command anywhere."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, command: Sequence[str] = STREAMLIT, folder: Path = REPOSITORY) -> None:
+        self._command, self._folder = command, folder
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._home = home
@@ -55,12 +57,12 @@ class Server:
 
     def start(self) -> None:
         """Start the app and wait until it is healthy."""
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
         with (self._home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "--server.port", str(self.port)],
-                cwd=REPOSITORY,
-                env=os.environ | {"MRD_HOME": str(self._home), "OMP_NUM_THREADS": "1"},
+                [sys.executable, "-m", *self._command, "--server.headless=true", f"--server.port={self.port}"],
+                cwd=self._folder,
+                env=os.environ
+                | {"MRD_HOME": str(self._home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -106,15 +108,22 @@ def scored(store: RunStore, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return adopted(store, finished_home(tmp_path_factory.getbasetemp()).run)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def launched(*arguments: str) -> Iterator[Browser]:
+    """A browser, with more arguments on its command line."""
     executable = next(filter(None, map(shutil.which, NAMES)), None)
     if executable is None:
         pytest.skip("no Chromium is installed")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=executable, args=[*ARGUMENTS, *arguments])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with launched() as browser:
+        yield browser
 
 
 class Watch:
