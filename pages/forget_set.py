@@ -4,6 +4,7 @@ import streamlit as st
 
 from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, table_from_upload, to_forget_set
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
+from mrd_core.samples.reading import ALL
 from mrd_core.settings.fields import declared, help_of
 from pages.shell import session, tour
 from pages.shell.inputs import select
@@ -58,7 +59,18 @@ def _uploaded() -> tuple[Table | None, ForgetSetConfig]:
     )
     if file is None:
         return None, ForgetSetConfig(source="")
-    return table_from_upload(file.name, file.getvalue(), limit * 10**6), ForgetSetConfig(source=file.name)
+    table, split = table_from_upload(file.name, file.getvalue(), limit * 10**6), None
+    if len(table.splits) > 1:
+        split = st.selectbox(
+            "Split",
+            [*table.splits, *({ALL} - set(table.splits))],
+            index=None,
+            placeholder="Its rows are of several splits: choose one, or all",
+            key=f"upload_split_{file.file_id}",
+        )
+        if split is None:
+            return None, ForgetSetConfig(source="")
+    return table.of_split(split), ForgetSetConfig(source=file.name, split=split)
 
 
 def _read(source: str) -> tuple[Table | None, ForgetSetConfig]:

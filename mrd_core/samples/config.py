@@ -42,7 +42,7 @@ class ForgetSetConfig(Frozen):
 
     source: Place = Field(description="File (CSV, JSON, Parquet, Arrow, text), local folder, or hub data set.")
     subset: str | None = Field(None, description="Configuration name of a hub data set.")
-    split: str | None = Field(None, description="Split of a hub data set or of a folder.")
+    split: str | None = Field(None, description="Split of a hub data set, a folder or the rows of a file.")
     layout: Layout = Field(Layout.AUTO, description="Row layout; `auto` recognises it from the columns.")
     columns: ColumnMapping = Field(
         ColumnMapping(),

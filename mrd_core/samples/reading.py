@@ -15,14 +15,14 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
 
 from mrd_core.errors import UserError
-from mrd_core.samples.cells import is_broken, kind_of
+from mrd_core.samples.cells import is_blank, is_broken, kind_of
 from mrd_core.samples.columnar import ARROW, read_arrow, read_parquet
 from mrd_core.samples.limits import (
     check_shape,
@@ -45,6 +45,8 @@ _REFUSED = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), "It is a spreadsheet"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".7z", ".bz2", ".xz", ".zst"), "It is an archive: unpack it first"),
 }
+# The split that is not one of them.
+ALL = "all"
 _GZIP = b"\x1f\x8b"
 _LISTED_COLUMNS = 20
 # Rows that each bring their own key would make a table of the square of their number.
@@ -74,32 +76,45 @@ class Table:
         name: Path, upload name or hub id, for messages.
         frame: One object column per column of the file, in its order; null cells are None.
         notes: What was done on reading ("UTF-8 byte-order mark removed").
-        splits: Names of the sets that the file holds one by one, where none of them is chosen; else none.
     """
 
     name: str
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The sets that its rows belong to, as its column `split` names them."""
+        cells = self.frame[self._split_column] if self._split_column else ()
+        return tuple(dict.fromkeys(str(cell) for cell in cells if not is_blank(cell)))
+
+    @property
+    def _split_column(self) -> str | None:
+        return next((name for name in self.frame.columns if name.strip().casefold() == "split"), None)
 
     def of_split(self, split: str | None) -> Table:
-        """Return the rows whose column `split` says so; all of them where none is named.
+        """Return the rows whose column `split` says so; `all` gives those of all splits.
 
         Raises:
-            UserError: There are no such rows, or the file holds several sets and none is chosen.
+            UserError: There are no such rows, or they are of several splits and none is chosen.
         """
-        column = next((name for name in self.frame.columns if name.strip().casefold() == "split"), None)
-        if split is not None and column is None:
+        splits = self.splits
+        if (split == ALL and split not in splits) or (split is None and len(splits) <= 1):
+            return self
+        if split is not None and not splits:
             raise UserError(
                 self.name,
                 "It is a single table, which has no subsets or splits to choose from.",
                 "Leave subset and split empty.",
             )
-        chosen = self.frame[self.frame[column].astype(str) == split] if split and column else self.frame
-        if not len(chosen) or (split is None and self.splits):
+        if split not in splits:
             why = f"It has no split {split!r}" if split else "It has several splits and none is chosen"
-            splits = self.splits or tuple(dict.fromkeys(self.frame[column].astype(str)))
-            raise UserError(self.name, f"{why}. The splits are: {listed(splits)}.", "Choose one of them.")
+            raise UserError(
+                self.name,
+                f"{why}. The splits are: {listed(splits)}.",
+                f"Choose one of them, or {ALL!r} for their rows together.",
+            )
+        chosen = self.frame[self.frame[self._split_column].astype(str) == split]
         return Table(self.name, chosen.reset_index(drop=True), self.notes)
 
 
@@ -122,9 +137,9 @@ def read_table(path: Path, *, limit_bytes: int | None = None, split: str | None 
 
 
 def table_from_upload(name: str, data: bytes, limit_bytes: int) -> Table:
-    """Read an uploaded file from its bytes, without writing it anywhere; errors as in `read_table`."""
+    """Read an uploaded file from its bytes, all splits, without writing it anywhere; errors as in `read_table`."""
     check_size(name, len(data), limit_bytes)
-    return parse(name, data, limit_bytes).of_split(None)
+    return parse(name, data, limit_bytes)
 
 
 def stem_and_suffix(name: str) -> tuple[str, str]:
@@ -321,7 +336,7 @@ def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Ta
         return _from_objects(name, rows, (*notes, f"Read from the list {key!r} of its object."))
     if lists:
         rows = [row | {"split": key} for key, part in lists.items() for row in part]
-        return replace(_from_objects(name, rows, notes), splits=tuple(lists))
+        return _from_objects(name, rows, notes)
     parts = list(value.values())
     if _all_of(dict, parts) and all(parts) and all(key.isdecimal() for part in parts for key in part):
         # As pandas writes a frame: each column by the number of its row.

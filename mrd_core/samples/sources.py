@@ -61,7 +61,7 @@ def read_split(config: ForgetSetConfig, split: str) -> ForgetSet:
 
 def read_upload(name: str, data: bytes, config: ForgetSetConfig, *, limit_bytes: int) -> ForgetSet:
     """Read an uploaded file from its bytes, without writing it anywhere; `config.source` is not used."""
-    return to_forget_set(table_from_upload(name, data, limit_bytes), config)
+    return to_forget_set(table_from_upload(name, data, limit_bytes).of_split(config.split), config)
 
 
 def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Table:
@@ -83,7 +83,7 @@ def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Ta
     if (path / "dataset_dict.json").exists():
         return _saved(source, path / _chosen(source, _saved_splits(path), config), limit_bytes)
     if (path / "state.json").exists():
-        return _saved(source, path, limit_bytes)
+        return _saved(source, path, limit_bytes).of_split(config.split)
     if path.is_dir():
         return _data_set(source, str(path.resolve()), config, limit_bytes)
     # A missing path is rather a mistyped file than the name of a data set where it looks like one.
@@ -189,7 +189,7 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
     "NA" into nothing and dates into times, and would leave a copy of private texts in its cache.
     """
     try:
-        files = _files_of_split(source, where, config)
+        files, split = _files_of_split(source, where, config)
         paths = _downloaded(source, files, limit_bytes) if is_remote(where) else [Path(file) for file in files]
     except UserError:
         raise
@@ -199,7 +199,14 @@ def _data_set(source: str, where: str, config: ForgetSetConfig, limit_bytes: int
             f"It cannot be read as a data set ({' '.join(str(error).splitlines()[:2]) or type(error).__name__}).",
             "Choose a subset if there are several, or give the path of one of its files.",
         ) from error
-    return _joined(source, [(file, path) for file, path in zip(files, paths, strict=True)], limit_bytes)
+    table = _joined(source, list(zip(files, paths, strict=True)), limit_bytes)
+    if config.split and not split and len(table.splits) > 1:
+        raise UserError(
+            source,
+            f"The rows of its split {config.split!r} are of several splits: {listed(table.splits)}.",
+            "Give the path of one of its files, and choose one of them.",
+        )
+    return table.of_split(split)
 
 
 def _downloaded(source: str, files: Sequence[str], limit_bytes: int | None) -> list[Path]:
@@ -214,15 +221,12 @@ def _downloaded(source: str, files: Sequence[str], limit_bytes: int | None) -> l
 def _joined(source: str, files: Sequence[tuple[str, Path]], limit_bytes: int | None) -> Table:
     """Read files, by what they are called and where they are, and join their rows; the limits are for all."""
     check_size(source, sum(path.stat().st_size for _, path in files if path.is_file()), limit_bytes)
-    frames, notes, weight, rows = (
-        [],
-        [f"Read from {', '.join(PurePosixPath(name).name for name, _ in files)}."],
-        0,
-        0,
-    )
+    notes = [f"Read from {', '.join(PurePosixPath(name).name for name, _ in files)}."]
+    frames: list[pd.DataFrame] = []
     columns: dict[str, None] = {}
+    weight = rows = 0
     for name, path in files:
-        table = parse(name, read_bytes(path), limit_bytes).of_split(None)
+        table = parse(name, read_bytes(path), limit_bytes)
         columns |= dict.fromkeys(table.frame.columns)
         rows += len(table.frame)
         check_shape(source, rows, len(columns))
@@ -233,8 +237,10 @@ def _joined(source: str, files: Sequence[tuple[str, Path]], limit_bytes: int | N
     return Table(source, pd.concat(frames, ignore_index=True), tuple(dict.fromkeys(notes)))
 
 
-def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[str]:
+def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> tuple[list[str], str | None]:
     """Return the files (paths or hf:// addresses) of the split that is chosen, or of the only one.
+
+    Where there is only one, its rows may be of several splits: the one to choose from them comes second.
 
     `datasets` puts all files into `train` whose names it does not know. Here each file is a split of its name, and
     only numbered parts (`x-00000-of-00002`) are one; a split of `datasets` can still be chosen as a whole.
@@ -263,11 +269,11 @@ def _files_of_split(source: str, where: str, config: ForgetSetConfig) -> list[st
             if stem_and_suffix(file.name)[1] in SUFFIXES and file.name not in used
         ]
         splits |= _by_name("", [str(file) for file in others])
-    if config.split is None and len(splits) == 1:
-        return next(iter(splits.values()))
     every = _by_name("", [file for files in known.values() for file in files])
     if chosen := (every | known | splits).get(config.split or ""):
-        return chosen
+        return chosen, None
+    if len(splits) == 1:
+        return next(iter(splits.values())), config.split
     several = "several splits" if len(known) > 1 else "several files"
     why = f"It has no split {config.split!r}" if config.split else f"It has {several} and none is chosen"
     raise UserError(source, f"{why}. The splits are: {listed(list(splits))}.", "Choose one of them.")

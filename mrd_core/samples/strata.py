@@ -39,6 +39,9 @@ def save_stratum(forget_set: ForgetSet, sample_ids: Collection[str], name: str, 
         raise UserError(f"The stratum '{name}'", "would hold no sample.", "Select some samples first.")
     # A column that is empty throughout would read as rows with an empty cell.
     frame = frame.loc[:, frame.notna().any() & (frame != "").any()]
+    if "split" in frame and frame["split"].nunique() > 1:
+        # Rows of several splits are read together only where someone says so, which was done for the whole.
+        frame = frame.drop(columns="split")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     frame.to_parquet(part, index=False)

@@ -172,6 +172,14 @@ def test_bad_input_leaves_the_forget_set_at_hand_alone(uploaded: Any) -> None:
     assert "` rows.csv ` · 3 samples" in texts(go(test, "difficulty"))
 
 
+def test_of_rows_of_several_splits_one_is_chosen(uploaded: Callable[[str, bytes], AppTest]) -> None:
+    rows = [row | {"split": split} for row, split in zip(ROWS, ("forget", "retain", "forget"), strict=True)]
+    test = uploaded("rows.csv", as_csv(rows))
+    split = next(box for box in test.selectbox if box.label == "Split")
+    assert (split.options, split.value, metrics(test)) == (["forget", "retain", "all"], None, {})
+    assert metrics(sound(split.set_value("forget").run()))["Samples"] == "2"
+
+
 def named(app: Open, home: Path, name: str, kind: str = "File or folder", key: str = "forget_set_path") -> AppTest:
     """Name a source in the form of the page."""
     test = app(home, "forget_set")

@@ -91,6 +91,12 @@ def refusal(name: str, data: bytes, **config: Any) -> UserError:
     return caught.value
 
 
+def refused_file(config: ForgetSetConfig) -> UserError:
+    with pytest.raises(UserError) as caught:
+        read(config)
+    return caught.value
+
+
 def refused_rows(rows: list[dict[str, Any]], **config: Any) -> UserError:
     return refusal("set.jsonl", as_json_lines(rows), **config)
 
@@ -225,8 +231,20 @@ class TestShapes:
         assert chosen.frame["answer"].tolist() == [ROWS[1]["answer"]]
         with pytest.raises(UserError, match=r"no split 'x'.*'forget', 'retain'"):
             read(config.model_copy(update={"split": "x"}))
-        if name == "a.json":
-            assert "several splits and none is chosen" in refusal(name, data).why
+        for error in (refusal(name, data), refused_file(config)):
+            assert "several splits and none is chosen. The splits are: 'forget', 'retain'." in error.why
+            assert "'all'" in error.fix
+        assert len(read(config.model_copy(update={"split": "all"}))) == 2
+        assert len(forget_set(name, data, split="forget")) == 1
+
+    def test_the_rows_of_a_folder_may_be_of_several_splits(self, tmp_path: Path) -> None:
+        config = ForgetSetConfig(source=str(tmp_path))
+        (tmp_path / "a.jsonl").write_bytes(as_json_lines([{"text": "x", "split": "forget"}]))
+        assert len(read(config)) == 1
+        (tmp_path / "a.jsonl").write_bytes(as_json_lines([{"text": t, "split": t} for t in ("x", "y", "x x")]))
+        assert "'x', 'y', 'x x'" in refused_file(config).why
+        assert read(config.model_copy(update={"split": "y"})).frame["answer"].tolist() == ["y"]
+        assert "are of several splits" in refused_file(config.model_copy(update={"split": "train"})).why
 
     @pytest.mark.parametrize("cell", ["['a, b', \"c's\"]", "['a, b',\n \"c's\"]", '["a, b", "c\'s"]'])
     def test_a_list_that_was_flattened_into_text_is_read(self, cell: str) -> None:
@@ -777,7 +795,7 @@ class TestCells:
             {"text": "b", "count": None, "split": ""},
             {"text": "c", "count": "0", "split": 5},
         ]
-        frame = from_rows(rows).frame
+        frame = from_rows(rows, split="all").frame
         assert frame["training_count"].fillna(-1).tolist() == [3, -1, 0]
         assert frame["split"].isna().tolist() == [False, True, False]
         assert frame["split"].dropna().tolist() == ["forget", "5"]
