@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,16 +20,26 @@ from mrd_core.model.encoder import special_ids
 from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask
 from mrd_core.model.lengths import context_of
 from mrd_core.model.perturbation import streamed
-from mrd_core.model.reader import Reader, evaluating, within_memory
+from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
 
 # Stands where nothing is looked at, so any id does.
 PADDING = 0
 # An answer of the model's own may be this much longer than the true one [tokens], and is never cut below LEAST.
 SPARE, LEAST = 32, 64
-# Logits of a text alone and in a batch may differ by so much of the largest; rounding is a hundred times smaller.
-PADDING_TOLERANCE = 1e-4
-# Of each model that was looked at, whether it masks padding.
-_MASKING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+# Logits of a text that is written may differ by so much of the largest; rounding is a hundred times smaller.
+LOGITS_TOLERANCE = 1e-4
+
+
+class Way(Enum):
+    """How a model writes what its plain pass says, the fastest first."""
+
+    BATCHES = "texts of different lengths together"
+    SINGLY = "text by text"
+    PLAINLY = "text by text, read anew for every token"
+
+
+# Of each model that was looked at.
+_WAYS: WeakKeyDictionary[nn.Module, Way] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -129,10 +140,12 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
 
     def in_batches(batch_tokens: int) -> list[list[int]]:
         written: list[list[int]] = [[] for _ in prefixes]
-        most = batch_tokens if not prefixes or masks_padding(generator, reader.device) else 1
+        way = way_of(generator, reader.device) if prefixes else Way.BATCHES
+        most = batch_tokens if way is Way.BATCHES else 1
+        written_by = _write_plainly if way is Way.PLAINLY else _generate
         for batch in _alike(prefixes, most, context_of(generator.config), reader.switch):
             reader.before_batch()
-            texts = _generate(generator, [prefixes[i] for i in batch], reader)
+            texts = written_by(generator, [prefixes[i] for i in batch], reader)
             for i, text in zip(batch, texts, strict=True):
                 written[i] = text[: prefixes[i].budget]
         return written
@@ -141,21 +154,49 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
         return within_memory(in_batches, reader.generation_tokens)
 
 
-def masks_padding(generator: Any, device: torch.device) -> bool:
-    """Tell whether a text goes on alike alone and padded in a batch: recurrent models may read the padding.
+def way_of(generator: Any, device: torch.device) -> Way:
+    """Return how a model is to write: recurrent models may read padding, and some count positions otherwise.
 
-    It is looked at once for every model, in fp32 or finer, by what follows on two prompts of any tokens.
+    It is looked at once for every model, in fp32 or finer, by what follows on two prompts of any tokens, held
+    against the model's plain pass.
     """
-    if generator not in _MASKING:
+    if generator not in _WAYS:
         dtype = torch.promote_types(next(generator.parameters()).dtype, torch.float32)
         words = generator.get_input_embeddings().weight.shape[0]
         prompts = [torch.arange(1, 1 + length, device=device) % words for length in (4, 12)]
         with streamed(generator, lambda _name, weight: weight.to(dtype)):
-            together = _logits(generator, prompts)
-            alone = torch.cat([_logits(generator, [prompt]) for prompt in prompts], dim=1)
-        difference = (together - alone).abs().max() / alone.abs().max()
-        _MASKING[generator] = bool(difference <= PADDING_TOLERANCE)
-    return _MASKING[generator]
+            plain = torch.stack([_plain_logits(generator, prompt) for prompt in prompts], dim=1)
+
+            def is_plain(batches: list[list[Tensor]]) -> bool:
+                logits = torch.cat([_logits(generator, batch) for batch in batches], dim=1)
+                return bool((logits - plain).abs().max() <= LOGITS_TOLERANCE * plain.abs().max())
+
+            _WAYS[generator] = _fastest(is_plain, prompts)
+    return _WAYS[generator]
+
+
+def _fastest(is_plain: Callable[[list[list[Tensor]]], bool], prompts: list[Tensor]) -> Way:
+    for way, batches in ((Way.BATCHES, [prompts]), (Way.SINGLY, [[prompt] for prompt in prompts])):
+        try:
+            if is_plain(batches):
+                return way
+        # Whatever a model's own code raises that is not made for generation.
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+    return Way.PLAINLY
+
+
+def _plain_logits(generator: Any, prompt: Tensor) -> Tensor:
+    """Return the logits after a prompt (L,) and after the token that is written then, shape (2, V)."""
+    first = _last_logits(generator, prompt)
+    return torch.stack([first, _last_logits(generator, torch.cat([prompt, first.argmax().reshape(1)]))])
+
+
+def _last_logits(generator: Any, tokens: Tensor) -> Tensor:
+    ids = tokens.unsqueeze(0)
+    logits: Tensor = generator(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return logits[0, -1]
 
 
 def _logits(generator: Any, prompts: list[Tensor]) -> Tensor:
@@ -205,6 +246,20 @@ def _generate(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> lis
     )
     output = generator.generate(ids, attention_mask=mask, generation_config=settings)
     texts: list[list[int]] = output[:, ids.shape[1] :].tolist()
+    return texts
+
+
+def _write_plainly(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> list[list[int]]:
+    """Write as `_generate` does, by the model's plain pass over the whole text for every token."""
+    texts = []
+    for prefix in prefixes:
+        tokens = torch.from_numpy(prefix.tokens).to(reader.device)
+        written: list[int] = []
+        while len(written) < prefix.budget and not (written and written[-1] in reader.end_ids):
+            token = _last_logits(generator, tokens).argmax().reshape(1)
+            tokens = torch.cat([tokens, token.to(tokens.device)])
+            written.append(int(token))
+        texts.append(written)
     return texts
 
 

@@ -8,18 +8,23 @@ in chunks and in the precision that is asked for, and a new family is right with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
 def body_of(network: Any) -> nn.Module:
     """Return the module from token ids to the last hidden states: all of a causal language model but its head."""
     decoder: nn.Module = network.get_decoder()
     head = network.get_output_embeddings()
+    if decoder is head:
+        # ModernBERT's decoder calls its output embeddings so.
+        decoder = network.base_model
     while any(module is head for module in decoder.modules()):
         # Some families call the whole model its decoder.
         inside = [child for child in decoder.children() if all(module is not head for module in child.modules())]
@@ -52,25 +57,37 @@ class LanguageHead:
         """
         ids = torch.zeros((1, len(hidden)), dtype=torch.int64, device=hidden.device)
         with ExitStack() as stack:
-            stack.enter_context(answering(self.body, lambda *_args, **_kwargs: _States(hidden.unsqueeze(0))))
+            states = _States(last_hidden_state=hidden.unsqueeze(0))
+            stack.enter_context(answering(self.body, lambda *_args, **_kwargs: states))
             if linear is not None:
                 stack.enter_context(answering(self.output, linear))
             logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
         return logits[0]
 
+    def with_weights(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+        """Return the output embeddings with other weights, from (…, d) to (…, V), to take their place in a call.
 
-class _States:
-    """The output of a body as far as a head reads it: attributes by name, or a tuple."""
+        Args:
+            weights: By name, all of one dtype, in which they compute.
+        """
+        own = self.output.forward
+        dtype = next(iter(weights.values())).dtype
 
-    def __init__(self, hidden: Tensor) -> None:
-        self.last_hidden_state = hidden
+        def linear(hidden: Tensor) -> Tensor:
+            with answering(self.output, own):
+                logits: Tensor = functional_call(self.output, dict(weights), (hidden.to(dtype),))
+            return logits
 
-    def __getitem__(self, place: int | slice) -> Any:
-        return (self.last_hidden_state,)[place]
+        return linear
 
-    def __getattr__(self, _name: str) -> None:
-        # Neither a cache nor attentions, as of a pass that was asked for none.
-        return None
+
+class _States(BaseModelOutputWithPast):
+    """The output of a body as far as a head reads it: attributes by name, a tuple, or what a wrapper passes on."""
+
+    def __getattr__(self, name: str) -> None:
+        # Neither router logits nor what was made of images, as of a pass that was asked for none.
+        if name.startswith("__"):
+            raise AttributeError(name)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def context_of(config: Any) -> float:
     """
     text = config.get_text_config()
     named = [getattr(text, name, None) for name in CONTEXT_NAMES]
-    context: float = next((length for length in named if length), inf)
+    context: float = next((length for length in named if length and length > 0), inf)
     return min([context, *(length for kind, length in _trained_lengths(text) if kind == "dynamic")])
 
 

@@ -43,29 +43,27 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class LogProbHead(nn.Module):
-    """A model's way from hidden states straight to log-probabilities of the targets."""
+    """A model's way from hidden states straight to log-probabilities of the targets.
+
+    Its parameters are those of the output embeddings, by the same names.
+    """
 
     weight: nn.Parameter
-    bias: nn.Parameter | None
 
     def __init__(self, head: LanguageHead) -> None:
         super().__init__()
         self._head = head
         # The same Parameter objects as the model's: perturbing one perturbs the other, tied or not.
-        output: Any = head.output
-        self.weight = output.weight
-        self.bias = getattr(output, "bias", None)
+        self._names = {name.replace(".", "_"): name for name, _ in head.output.named_parameters()}
+        for name, own in self._names.items():
+            self.register_parameter(name, head.output.get_parameter(own))
 
     def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return log p(target | hidden) [nats], shape (M,), for hidden (M, d) and targets (M,)."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        weight = self.weight.to(dtype)
-        bias = None if self.bias is None else self.bias.to(dtype)
-
-        def linear(states: Tensor) -> Tensor:
-            return nn.functional.linear(states.to(dtype), weight, bias)
-
-        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // weight.shape[0])
+        # Read from here, where a perturbation or a derivative puts its own in their place.
+        linear = self._head.with_weights({own: getattr(self, name).to(dtype) for name, own in self._names.items()})
+        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // len(self.weight))
         return torch.cat(
             [
                 target_log_probs(self._head(part, linear).to(dtype), wanted)

@@ -18,8 +18,9 @@ import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES as MULTIMODAL
 from transformers.utils import logging as transformers_logging
 
 from mrd_core.errors import UserError
@@ -40,6 +41,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
 # What weights are trained in unless another precision is asked for.
 TRAINING_DTYPE = Choice("float32", "steps of a usual learning rate are smaller than bf16's spacing")
+# Of these the whole, images and all, does not run in transformers 5; their text part does.
+TEXT_ALONE = ("llama4",)
 # Where a model does not say how long its context is.
 DEFAULT_CONTEXT = 2048
 
@@ -93,7 +96,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     """
     folder = folder_of(config.source)
     settings = read_part(AutoConfig, folder, config.source)
-    _require_causal(settings, config.source)
+    auto_class = _class_for(settings, config.source)
     _require_plain_weights(settings, config.source)
     require_safetensors(folder, config.source)
     device, device_choice = choose_device(config.device)
@@ -102,7 +105,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     if dtype is not None and dtype is not chosen:
         chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
     device_map = placement(device, weight_bytes(folder, chosen), chosen)
-    network = read_network(AutoModelForCausalLM, folder, config.source, chosen, device_map or device)
+    network = read_network(auto_class, folder, config.source, chosen, device_map or device)
     settle(network)
     if config.adapter:
         network = _merge_adapter(network, config.adapter)
@@ -118,7 +121,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
         device=where,
         dtype=chosen,
         context=int(context) if isfinite(context) else DEFAULT_CONTEXT,
-        choices={"device": device_choice, "dtype": dtype_choice},
+        choices={"device": device_choice, "dtype": dtype_choice} | _text_part(settings, network),
     )
 
 
@@ -168,20 +171,39 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _require_causal(settings: Any, source: str) -> None:
+def _class_for(settings: Any, source: str) -> Any:
+    """Return the Auto class that reads a causal language model, or one that reads images or sound beside texts.
+
+    Raises:
+        UserError: It is another kind of model.
+    """
     architectures = list(getattr(settings, "architectures", None) or [])
-    causal = {
-        name
-        for names in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-        for name in ([names] if isinstance(names, str) else names)
-    }
-    if settings.is_encoder_decoder or (architectures and not causal & set(architectures)):
+    if settings.is_encoder_decoder or (architectures and not _architectures() & set(architectures)):
         raise UserError(
             f"The model '{source}'",
             f"is a {architectures[0] if architectures else settings.model_type}, not a decoder-only language "
             "model: it has no p(token | tokens before).",
             "Choose a model whose config.json names a …ForCausalLM architecture.",
         )
+    whole = MULTIMODAL.get(settings.model_type)
+    if whole in architectures and settings.model_type not in TEXT_ALONE:
+        return AutoModelForMultimodalLM
+    return AutoModelForCausalLM
+
+
+def _architectures() -> set[str]:
+    named = [*CAUSAL.values(), *MULTIMODAL.values()]
+    return {name for names in named for name in ([names] if isinstance(names, str) else names)}
+
+
+def _text_part(settings: Any, network: Any) -> dict[str, Choice]:
+    """Say what is read of a model that reads images or sound, too."""
+    if settings.get_text_config() is settings:
+        return {}
+    is_whole = network.config.model_type == settings.model_type
+    rest = "get no noise and no training" if is_whole else "are not loaded, nor saved with what is trained"
+    reason = f"the model reads more than text; its weights for images and sound {rest}"
+    return {"weights": Choice("the text part", reason)}
 
 
 def _require_plain_weights(settings: Any, source: str) -> None:
@@ -262,6 +284,12 @@ def explained(source: str) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError:
         raise
+    except ImportError as error:
+        raise UserError(
+            f"The model '{source}'",
+            f"needs a package that is not installed: {brief(error)}",
+            "Install it where this program is installed.",
+        ) from error
     except UNREADABLE as error:
         why = f"could not be read: {brief(error)}"
         fix = "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model."

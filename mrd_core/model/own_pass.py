@@ -15,9 +15,11 @@ from torch import Tensor
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import padded, padding_mask
+from mrd_core.model.folders import brief
 from mrd_core.model.lengths import context_of, rope_switch
 from mrd_core.model.likelihood import Scorer, target_log_probs
 from mrd_core.model.perturbation import streamed
+from mrd_core.model.reader import is_out_of_memory
 
 # Lengths of the texts that are read, long enough for a chunk or a window of the tiniest model.
 LENGTHS = (24, 9)
@@ -25,7 +27,6 @@ LENGTHS = (24, 9)
 TOLERANCE = 1e-3
 
 
-@torch.no_grad()
 def require_own_log_probs(network: Any, device: torch.device) -> None:
     """Hold log p of random tokens and of the likeliest ones against the model's own masked pass, text by text.
 
@@ -33,7 +34,34 @@ def require_own_log_probs(network: Any, device: torch.device) -> None:
 
     Raises:
         UserError: They differ: the model is not causal, or reads weights or texts in a way that is not known here.
+            Or it takes more than a text.
     """
+    model = f"The model {type(network).__name__}"
+    try:
+        difference = _difference(network, device)
+    # Whatever a model's own code raises.
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            model,
+            f"gives no log-probabilities of a text alone as this program asks for them: {type(error).__name__}: "
+            f"{brief(error)}",
+            "Choose a decoder-only language model, which takes nothing but a text.",
+        ) from error
+    # NaN, of a weight that is read where its layer does not run, is no agreement.
+    if not difference <= TOLERANCE:
+        raise UserError(
+            model,
+            f"gives log-probabilities that differ by {difference:.2g} of their size from those of its own pass, "
+            "so it is no causal language model as this program reads them.",
+            "Choose a decoder-only model, in which no token sees those behind it.",
+        )
+
+
+@torch.no_grad()
+def _difference(network: Any, device: torch.device) -> float:
+    """Return by how much of their size log-probabilities differ from those of a model's own pass, at most."""
     scorer = Scorer(network)
     dtype = torch.promote_types(next(network.parameters()).dtype, torch.float32)
 
@@ -50,6 +78,7 @@ def require_own_log_probs(network: Any, device: torch.device) -> None:
     # The padding differs from anything that it could stand for: a model that looks ahead cannot miss it.
     ids = torch.from_numpy(padded(texts, filling=int(texts[1][0]))).to(device)
     inside = torch.from_numpy(padding_mask(texts))
+    differences = []
     with streamed(scorer, finer):
         hidden = scorer.body(input_ids=ids, use_cache=False).last_hidden_state
         hidden = hidden[inside.to(hidden.device)]
@@ -57,15 +86,8 @@ def require_own_log_probs(network: Any, device: torch.device) -> None:
         for targets in (own.argmax(1), (own.argmax(1) + 1) % own.shape[1]):
             expected = target_log_probs(own.double().clone(), targets)
             log_probs = scorer.head(hidden, targets.to(hidden.device)).double().to(expected.device)
-            difference = ((log_probs - expected) / expected).abs().max()
-            # NaN, of a weight that is read where its layer does not run, is no agreement.
-            if not difference <= TOLERANCE:
-                raise UserError(
-                    f"The model {type(network).__name__}",
-                    f"gives log-probabilities that differ by {float(difference):.2g} of their size from those of "
-                    "its own pass, so it is no causal language model as this program reads them.",
-                    "Choose a decoder-only model, in which no token sees those behind it.",
-                )
+            differences.append(((log_probs - expected) / expected).abs().max())
+    return float(torch.stack(differences).max())
 
 
 def _own_logits(network: Any, text: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
-from mrd_core.model.head import LanguageHead, answering
+from mrd_core.model.head import LanguageHead
 
 # Padded tokens in a batch where nobody says how many, by the type of the device.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -104,17 +103,8 @@ class Reader:
 
 def _in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:
     """Return the output embeddings, from (…, d) to (…, V), in fp32 or finer."""
-    output: Any = head.output
-    dtype = torch.promote_types(output.weight.dtype, torch.float32)
-    weights = {name: parameter.to(dtype) for name, parameter in output.named_parameters()}
-    own = output.forward
-
-    def linear(hidden: Tensor) -> Tensor:
-        with answering(output, own):
-            logits: Tensor = functional_call(output, weights, (hidden.to(dtype),))
-        return logits
-
-    return linear
+    dtype = torch.promote_types(head.output.weight.dtype, torch.float32)
+    return head.with_weights({name: weight.to(dtype) for name, weight in head.output.named_parameters()})
 
 
 @dataclass(frozen=True)

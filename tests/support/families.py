@@ -67,6 +67,21 @@ LINEAR: dict[str, Any] = {
     "linear_num_value_heads": 4,
 }
 DECODER: dict[str, Any] = {"is_decoder": True}
+# The decoder of an encoder-decoder, which has its own names for sizes.
+HALF: dict[str, Any] = DECODER | {
+    "is_encoder_decoder": False,
+    "num_hidden_layers": None,
+    "num_attention_heads": None,
+    "hidden_size": None,
+    "decoder_layers": 2,
+    "encoder_layers": 2,
+    "decoder_attention_heads": 4,
+    "encoder_attention_heads": 4,
+    "decoder_ffn_dim": 96,
+    "encoder_ffn_dim": 96,
+    "d_model": 64,
+}
+PER_LAYER: dict[str, Any] = {"vocab_size_per_layer_input": 512, "hidden_size_per_layer_input": 16}
 SHORT = 16
 LONG_ROPE: dict[str, Any] = {
     "original_max_position_embeddings": SHORT,
@@ -90,21 +105,15 @@ QUICK: dict[str, dict[str, Any]] = {
     "gemma": {},
     "gemma2": {"final_logit_softcapping": 3.0},
     "gemma3_text": {},
-    "gemma3n_text": {
+    "gemma3n_text": PER_LAYER
+    | {
         "num_kv_shared_layers": 0,
-        "vocab_size_per_layer_input": 512,
-        "hidden_size_per_layer_input": 16,
         "laurel_rank": 8,
         "activation_sparsity_pattern": [0.0, 0.0],
         "layer_types": ["sliding_attention", "full_attention"],
         "final_logit_softcapping": 3.0,
     },
-    "gemma4_text": {
-        "vocab_size_per_layer_input": 512,
-        "hidden_size_per_layer_input": 16,
-        "num_kv_shared_layers": 0,
-        "global_head_dim": 16,
-    },
+    "gemma4_text": PER_LAYER | {"num_kv_shared_layers": 0, "global_head_dim": 16},
     "phi3": LONG_ROPE,
     "gpt2": {},
     "gpt_neox": {},
@@ -133,22 +142,275 @@ QUICK: dict[str, dict[str, Any]] = {
 }
 
 
+# What each other type needs beside BASE.
+OTHERS: dict[str, dict[str, Any]] = {
+    "afmoe": EXPERTS,
+    "apertus": {},
+    "apertus1p5_text": {},
+    "arcee": {},
+    "aria_text": {},
+    "axk1": LATENT,
+    "axk2": LATENT,
+    "bailing_hybrid": {},
+    "bart": HALF,
+    "beam": {},
+    "bert": DECODER,
+    "bert-generation": DECODER,
+    "big_bird": DECODER,
+    "bigbird_pegasus": HALF,
+    "biogpt": {},
+    "bitnet": {},
+    "blenderbot": HALF,
+    "blenderbot-small": HALF,
+    "camembert": DECODER,
+    "codegen": {"rotary_dim": 8, "n_embd": 64, "n_head": 4, "n_layer": 2},
+    "cohere2": {"logit_scale": 0.25},
+    "cohere2_moe": {},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
+    "ctrl": {},
+    "cwm": {},
+    "data2vec-text": DECODER,
+    "dbrx": {
+        "d_model": 64,
+        "n_heads": 4,
+        "n_layers": 2,
+        "max_seq_len": 256,
+        "ffn_config": {"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2},
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0},
+    },
+    "deepseek_v2": LATENT | {"topk_method": "greedy"},
+    "deepseek_v32": LATENT,
+    "deepseek_v4": EXPERTS,
+    "diffllama": {},
+    "doge": {},
+    "dory": {},
+    "dots1": EXPERTS,
+    "dots3_note_text": LATENT,
+    "electra": DECODER,
+    "ernie": DECODER,
+    "ernie4_5": {},
+    "ernie4_5_moe": EXPERTS,
+    "exaone": {},
+    "exaone4": {},
+    "exaone_moe": EXPERTS,
+    "falcon_mamba": {},
+    "flex_olmo": {},
+    "flint": {},
+    "fuyu": {},
+    "gemma4_unified_text": {},
+    "glm": {},
+    "glm4": {},
+    "glm4_moe": EXPERTS,
+    "glm4_moe_lite": LATENT,
+    "glm_moe_dsa": LATENT,
+    "gpt-sw3": {},
+    "gpt_bigcode": {},
+    "gpt_neo": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "gpt_neox_japanese": {},
+    "gptj": {"rotary_dim": 8, "n_embd": 64, "n_head": 4, "n_layer": 2},
+    "granite_swa": {},
+    "granitemoe": {},
+    "granitemoe_swa": {},
+    "granitemoehybrid": EXPERTS
+    | MAMBA_2
+    | {"layer_types": ["mamba", "attention"], "shared_intermediate_size": 32, "logits_scaling": 4.0},
+    "granitemoeshared": {},
+    "helium": {},
+    "hrm_text": {},
+    "hunyuan_v1_dense": {},
+    "hunyuan_v1_moe": {},
+    "hy_v3": EXPERTS,
+    "hy_v4": LATENT,
+    "hyperclovax": {},
+    "inkling2_loop_text": EXPERTS
+    | {
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 2,
+        "swa_head_dim": 16,
+        "rel_extent": 32,
+        "sliding_window_size": 8,
+    },
+    "inkling2_text": EXPERTS
+    | {
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 2,
+        "swa_head_dim": 16,
+        "rel_extent": 32,
+        "sliding_window_size": 8,
+    },
+    "inkling_text": EXPERTS,
+    "internlm3": {},
+    "iquestcoder": {},
+    "jais2": {},
+    "jetmoe": {},
+    "kimi_linear": LATENT
+    | {"q_lora_rank": None, "linear_head_dim": 16, "linear_num_heads": 4, "num_local_experts": 4},
+    "kolibri1": EXPERTS,
+    "laguna": EXPERTS,
+    "lara_mini": EXPERTS,
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "lfm2_moe": EXPERTS | {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "lfm3": {},
+    "longcat_flash": LATENT,
+    "mamba": {},
+    "marian": HALF,
+    "mbart": HALF,
+    "megatron-bert": DECODER,
+    "mellum": EXPERTS,
+    "mimo_v2_flash": EXPERTS,
+    "minicpm3": LATENT,
+    "minimax": EXPERTS | {"layer_types": ["linear_attention", "full_attention"], "block_size": 8},
+    "minimax_m2": EXPERTS,
+    "minimax_m3_vl_text": EXPERTS,
+    "ministral": {},
+    "ministral3": {},
+    "modernbert-decoder": {},
+    "mpt": {"d_model": 64, "n_heads": 4, "n_layers": 2, "max_seq_len": 256},
+    "mvp": HALF,
+    "nanochat": {},
+    "nemotron": {},
+    "nemotron_h": EXPERTS
+    | {
+        "hybrid_override_pattern": "M*",
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 16,
+        "n_groups": 1,
+        "ssm_state_size": 16,
+        "chunk_size": 8,
+    },
+    "olmo2": {},
+    "olmo3": {},
+    "olmo_hybrid": {},
+    "olmoe": EXPERTS,
+    "openai-gpt": {},
+    "pegasus": HALF,
+    "persimmon": {},
+    "phi": {},
+    "phimoe": EXPERTS,
+    "plbart": HALF,
+    "qwen2_moe": EXPERTS | {"layer_types": ["full_attention"] * 2},
+    "qwen3_5_moe_text": EXPERTS,
+    "qwen3_moe": EXPERTS,
+    "qwen3_next": EXPERTS | LINEAR,
+    "recurrent_gemma": {"lru_width": 64, "attention_window_size": 16, "block_types": ["recurrent", "attention"]},
+    "rembert": DECODER,
+    "roberta": DECODER,
+    "roberta-prelayernorm": DECODER,
+    "roc_bert": DECODER | {"enable_pronunciation": False, "enable_shape": False},
+    "roformer": DECODER,
+    "sarvam_mla": LATENT,
+    "sarvam_moe": EXPERTS,
+    "seed_oss": {},
+    "smollm3": {},
+    "solar_open": EXPERTS,
+    "stablelm": {},
+    "starcoder2": {},
+    "trocr": {},
+    "vaultgemma": {"final_logit_softcapping": 3.0},
+    "whisper": HALF,
+    "xglm": {"d_model": 64, "ffn_dim": 96, "attention_heads": 4, "num_layers": 2},
+    "xlm": {"causal": True},
+    "xlm-roberta": DECODER,
+    "xlm-roberta-xl": DECODER,
+    "xlstm": {},
+    "xmod": DECODER | {"languages": ["en_XX"], "default_language": "en_XX"},
+    "youtu": LATENT,
+    "zamba": EXPERTS | LINEAR,
+    "zamba2": {
+        "num_hidden_layers": 3,
+        "layers_block_type": ["mamba", "mamba", "hybrid"],
+        "hybrid_layer_ids": [2],
+        "mamba_d_state": 16,
+        "mamba_ngroups": 1,
+        "n_mamba_heads": 8,
+        "mamba_expand": 2,
+        "chunk_size": 8,
+        "num_mem_blocks": 1,
+        "use_mem_rope": False,
+        "adapter_rank": 8,
+    },
+    "zaya": EXPERTS | {"num_experts_per_tok": 1, "router_hidden_size": 16},
+}
+
+# Types that read more than text: what their text part needs beside BASE.
+MULTIMODAL: dict[str, dict[str, Any]] = {
+    "gemma3": {},
+    "gemma3n": {},
+    "gemma4": PER_LAYER | {"num_kv_shared_layers": 0, "global_head_dim": 16},
+    "internvl": {},
+    "llama4": EXPERTS | {"intermediate_size_mlp": 96, "attention_chunk_size": 32},
+    "llava": {},
+    "mistral3": {},
+    "mllama": {"cross_attention_layers": [1]},
+    "paligemma": {},
+    "qwen2_audio": {},
+    "qwen3_5": LINEAR,
+    "qwen3_vl": {},
+    "smolvlm": {},
+}
+# Their other parts, in the names of many.
+SENSES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "image_size": 28,
+    "patch_size": 14,
+    "depth": 1,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "num_position_embeddings": 16,
+    "deepstack_visual_indexes": [0],
+    "vision_output_dim": 64,
+    "projection_dim": 64,
+    "projector_input_dim": 64,
+    "projector_output_dim": 64,
+}
+# Of MULTIMODAL those whose whole is not read, and why.
+NOT_WHOLE: dict[str, str] = {
+    "gemma3n": "is refused without the package timm, which its part for images comes from",
+    "llama4": "is read without its part for images: the class of transformers 5 that holds both does not run",
+    "paligemma": "is refused: its prompt is read in both directions",
+}
+FAMILIES = QUICK | OTHERS
+
+
 @cache
 def network(family: str, steps: int = 80) -> Any:
     """Return a model of a family that nearly knows `samples` by heart, in fp32, in evaluation mode."""
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = tiny.seeded(lambda: transformers.AutoModelForCausalLM.from_config(configuration(family)))
+        model = built(family)
         settle(model)
         tiny.seeded(lambda: _fit(model, steps))
     return model.eval().requires_grad_(False)
 
 
+def built(family: str) -> Any:
+    """Return a random model of a family: the whole of one that reads more than text."""
+    kind = transformers.AutoModelForMultimodalLM if family in MULTIMODAL else transformers.AutoModelForCausalLM
+    return tiny.seeded(lambda: kind.from_config(configuration(family)))
+
+
 def configuration(family: str) -> Any:
     """Return a family's configuration."""
-    settings = {name: value for name, value in (BASE | QUICK[family]).items() if value is not None}
-    return getattr(transformers, CONFIG_MAPPING_NAMES[family])(**settings)
+    kind = getattr(transformers, CONFIG_MAPPING_NAMES[family])
+    changes = (FAMILIES | MULTIMODAL)[family]
+    settings = {name: value for name, value in (BASE | changes).items() if value is not None}
+    if family not in MULTIMODAL:
+        return kind(**settings)
+    usual = kind()
+    text = usual.get_text_config()
+    parts = {"text_config": settings | {"model_type": text.model_type}}
+    for name in kind.sub_configs:
+        part = getattr(usual, name)
+        if part is not None and part is not text:
+            sizes = {size: value for size, value in SENSES.items() if hasattr(part, size)}
+            parts[name] = sizes | {"model_type": part.model_type}
+    return kind(**parts)
 
 
 def samples() -> Encoded:

@@ -10,7 +10,7 @@ import torch
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded
-from mrd_core.model.likelihood import Scorer
+from mrd_core.model.likelihood import KeepDouble, Scorer
 from mrd_core.model.perturbation import Noise
 
 
@@ -31,7 +31,8 @@ def log_probs(network: Any, encoded: Encoded, noise: Noise | None = None, draw: 
     for own, copied in zip(network.parameters(), double.parameters(), strict=True):
         copied.data = weights.get(own, own.data).double()
     texts = []
-    with torch.no_grad():
+    # Masks that are made in fp32 hold numbers that fp64 weights cannot be filled with.
+    with torch.no_grad(), KeepDouble():
         for sample in encoded.samples:
             ids = torch.from_numpy(sample.tokens).unsqueeze(0)
             logits = double(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0, :-1]
