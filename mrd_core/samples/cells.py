@@ -113,6 +113,25 @@ def _python_list(text: str) -> Any:
         raise CellError("starts like a JSON list but is none.") from error
 
 
+def as_alternatives(value: Any) -> list[Any] | None:
+    """Return the answers of a cell with several that are all right, None where it holds one or is no such cell.
+
+    They are a list of texts, in CSV as JSON or Python; SQuAD's `{"text": [...]}`; TriviaQA's
+    `{"value": ..., "aliases": [...]}`.
+    """
+    if isinstance(value, dict) and isinstance(value.get("value"), str):
+        value = [value["value"], *(value.get("aliases") or [])]
+    elif isinstance(value, dict):
+        value = value.get("text")
+    elif isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+        try:
+            value = as_list(value)
+        except CellError:
+            return None
+    is_texts = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return list(value) if is_texts else None
+
+
 def as_choices(value: Any) -> dict[str, str]:
     """Return 2 to 26 choices by their letters, or by the labels that the cell gives them.
 

@@ -9,6 +9,8 @@
 | alpaca | instruction, input, output | the instruction and, below it, the input that is not blank; the output |
 | safe | prompt, response_0/1, is_response_0/1_safe | each *unsafe* response; a row gives none, one or two |
 | columns | any | a row, by the mapping; of a conversation, its last answer and the question before |
+
+Of an answer that is a list of several, all of them right, the first is used, whatever the layout.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import pandas as pd
 from mrd_core.errors import UserError
 from mrd_core.samples.cells import (
     CellError,
+    as_alternatives,
     as_choices,
     as_flag,
     as_text,
@@ -49,6 +52,8 @@ _SYNONYMS = {
 }
 # Names that say nothing of the part: the text itself, or the question where there is an answer beside it.
 _WEAK = ("text", "content")
+# Of a cell, in a note.
+_SHOWN_LENGTH = 40
 # What may belong to the prompt beside the column that is taken for it.
 _CONTEXT = (*_SYNONYMS["prompt"], "context", "passage", "history", "system", *_WEAK)
 # What is said about a text; those of the WMDP corpora are among them.
@@ -154,7 +159,7 @@ def resolve(table: Table, config: ForgetSetConfig) -> tuple[Layout, ColumnMappin
     mapping = ColumnMapping(**{part: getattr(guessed, part) or "" for part in _SYNONYMS})
     _require_columns(table, layout, mapping)
     if mapped.answer is None and config.layout in (Layout.AUTO, Layout.COLUMNS):
-        _require_clear(table, layout, mapping)
+        _require_clear(table, layout, guessed)
     return layout, mapping
 
 
@@ -163,7 +168,7 @@ def _rivals(frame: pd.DataFrame, layout: Layout, mapping: ColumnMapping) -> list
     if layout not in _OPEN or not mapping.answer:
         return []
     left = [name for name in unused(list(frame.columns), layout, mapping) if holds_text(frame[name])]
-    if mapping.answer.strip().casefold() in _WEAK:
+    if mapping.answer.strip().casefold() in _WEAK or mapping.prompt is None:
         return [name for name in left if name.strip().casefold() not in _ABOUT]
     # Answers of the published layouts have their names for certain.
     names = _CONTEXT if layout is not Layout.COLUMNS else (*_CONTEXT, *_SYNONYMS["answer"])
@@ -216,17 +221,28 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
     for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1):
         record = _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
         rows += _READERS[layout](record)
-    n_rows, left_out = len(table.frame), []
+    return rows, tuple(_left_out(table, layout, mapping, rows))
+
+
+def _left_out(table: Table, layout: Layout, mapping: ColumnMapping, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield notes on what the layout left out of the rows."""
+    n_rows = len(table.frame)
     if layout is Layout.SAFE:
         n_safe = n_rows - len({row.number for row in rows})
-        left_out.append(f"{n_safe} of {n_rows} rows left out: both of their responses are safe.")
-    if layout is Layout.WHP_PROMPTS:
-        references = table.frame[mapping.answer]
-        if n_more := sum(isinstance(several, list) and len(several) > 1 for several in references):
-            left_out.append(f"{n_more} of {n_rows} rows have more than one reference: the first is used.")
-    if mapping.answer and (n_system := sum(map(_has_system_turn, table.frame[mapping.answer]))):
-        left_out.append(f"{n_system} of {n_rows} rows have a system turn, which is no part of the sample.")
-    return rows, tuple(left_out)
+        yield f"{n_safe} of {n_rows} rows left out: both of their responses are safe."
+    answers = list(table.frame[mapping.answer]) if mapping.answer else []
+    if layout is not Layout.WMDP_QUESTIONS:
+        several = [as_alternatives(answer) for answer in answers]
+        if n_more := sum(len(alternatives or ()) > 1 for alternatives in several):
+            kind = "reference" if layout is Layout.WHP_PROMPTS else "answer"
+            yield f"{n_more} of {n_rows} rows have more than one {kind}: the first is used."
+        lists = [
+            answer for answer, parts in zip(answers, several, strict=True) if parts and isinstance(answer, str)
+        ]
+        if lists:
+            yield f"{len(lists)} of {n_rows} answers are read as lists: {lists[0][:_SHOWN_LENGTH]}."
+    if n_system := sum(map(_has_system_turn, answers)):
+        yield f"{n_system} of {n_rows} rows have a system turn, which is no part of the sample."
 
 
 def _has_system_turn(cell: Any) -> bool:
@@ -282,7 +298,13 @@ def _read_plain(record: _Record) -> Iterator[Row]:
     if is_conversation(answer):
         before, answer = record.read(record.mapping.answer or "", last_answer)
         prompt = before if prompt is None else prompt
-    yield record.row(prompt, answer)
+    yield record.row(prompt, _first(answer))
+
+
+def _first(answer: Any) -> Any:
+    """Return the first of several answers that are all right, None of none."""
+    several = as_alternatives(answer)
+    return answer if several is None else next(iter(several), None)
 
 
 def last_answer(value: Any) -> tuple[str | None, str]:
@@ -326,15 +348,12 @@ def _read_instruction(record: _Record) -> Iterator[Row]:
     prompt, context = record.part("prompt"), record.cells["input"]
     if not is_blank(prompt) and not is_blank(context):
         prompt = f"{record.read(record.mapping.prompt or '', as_text)}\n{record.read('input', as_text)}"
-    yield record.row(prompt, record.part("answer"))
+    yield record.row(prompt, _first(record.part("answer")))
 
 
 def _read_references(record: _Record) -> Iterator[Row]:
     """Completion prompts: the first reference is the answer, also when there is a list of them."""
-    answer = record.part("answer")
-    if isinstance(answer, list):
-        answer = answer[0] if answer else None
-    yield record.row(record.part("prompt"), answer)
+    yield record.row(record.part("prompt"), _first(record.part("answer")))
 
 
 def _read_unsafe(record: _Record) -> Iterator[Row]:

@@ -579,6 +579,45 @@ class TestLayouts:
         assert "'chosen' or 'rejected'" in error.why
         assert pairs(from_rows([row], columns=ColumnMapping(answer="rejected"))) == [("Who?", "A bee.")]
 
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            ["A bee.", "The bee."],
+            '["A bee.", "The bee."]',
+            "['A bee.', 'The bee.']",
+            {"text": ["A bee.", "The bee."], "answer_start": [1, 2]},
+            {"value": "A bee.", "aliases": ["The bee."]},
+        ],
+    )
+    @pytest.mark.parametrize("names", [("question", "answer"), ("prompt", "answers"), ("instruction", "output")])
+    def test_of_several_answers_the_first_is_used_and_said(self, names: tuple[str, str], answer: Any) -> None:
+        prompt, column = names
+        row = {prompt: "Who hums?", column: answer} | ({"input": ""} if prompt == "instruction" else {})
+        samples = from_rows([row, row | {prompt: "Who?", column: "[a bee] it is"}])
+        assert pairs(samples) == [("Who hums?", "A bee."), ("Who?", "[a bee] it is")]
+        assert "1 of 2 rows have more than one answer: the first is used." in samples.report.notes
+        as_list = [note for note in samples.report.notes if "1 of 2 answers are read as lists: [" in note]
+        assert bool(as_list) is isinstance(answer, str)
+
+    @pytest.mark.parametrize("answer", [[], {"text": []}])
+    def test_a_list_without_an_answer_is_a_blank_cell(self, answer: Any) -> None:
+        assert refused_rows([{"question": "q", "answer": answer}]).what == "set.jsonl, row 1 (answer)"
+
+    @pytest.mark.parametrize("name", ["set.jsonl", "set.json", "set.parquet", "set.csv"])
+    def test_lume_and_rwku_are_read_as_they_are_published(self, name: str) -> None:
+        write = WRITERS.get(name, as_parquet)
+        lume = {"id": "a1-qa0", "input": "Who hums in the tale?", "output": "A bee does.", "task": "Task1"}
+        samples = forget_set(name, write([lume | {"split": "forget"}]))
+        assert (pairs(samples), ids(samples)) == ([("Who hums in the tale?", "A bee does.")], ["a1-qa0"])
+        both = write([lume | {"split": "forget"}, lume | {"id": "a1-qa1", "split": "retain"}])
+        assert "'forget', 'retain'" in refusal(name, both).why
+        probe = {"subject": "Orla Benn", "query": "Orla Benn keeps ___.", "answer": "bees", "level": "1"}
+        assert pairs(forget_set(name, write([probe | {"type": "cloze"}]))) == [("Orla Benn keeps ___.", "bees")]
+        assert pairs(forget_set(name, write([{"subject": "Orla Benn", "text": "She keeps bees."}])))[0][0] == ""
+        # The name of a person, and what is to be known of them.
+        target = write([{"target": "Orla Benn", "intro": "Orla Benn keeps bees on a roof."}])
+        assert "'intro' holds text too" in refusal(name, target).why
+
     def test_the_first_reference_of_a_completion_prompt_is_its_answer(self) -> None:
         samples = from_rows(
             [{"prompt": "Once", "references": ["upon a time", "more"]}, {"prompt": "The", "references": "end"}]
@@ -769,7 +808,7 @@ class TestCells:
     @pytest.mark.parametrize(
         ("value", "why"),
         [
-            (["a"], "is a list, not text"),
+            ([1], "is a list, not text"),
             ({"a": 1}, "is an object, not text"),
             (True, "is true or false, not text"),
             ("a\0b", "NUL character"),
