@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """Show the downloads and the shell command."""
     st.subheader("Export and reproduce")
-    row = st.container(horizontal=True)
+    row = st.container(horizontal=True, vertical_alignment="center")
     for name, content in exports(characterised, judgement, run.title).items():
         download(row, LABELS[name], content, f"{reading.id}-{name}", f"export_{name}")
     redaction.offer(row)

@@ -23,7 +23,7 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
         formula=str(variant.formula), scope=str(variant.scope), normalisation=str(variant.normalisation)
     )
     name = f"{run.id}-{variant.formula}-{variant.scope}-{variant.normalisation}"
-    row = st.container(horizontal=True)
+    row = st.container(horizontal=True, vertical_alignment="center")
     download(row, "Scores (CSV)", lambda: csv_text(table), f"{name}.csv", "csv")
     download(row, "Scores (Parquet)", lambda: table.to_parquet(index=False), f"{name}.parquet", "parquet")
     download(row, CONFIG_FILE, (run.directory / CONFIG_FILE).read_text(encoding="utf-8"), CONFIG_FILE, "config")
