@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mrd_core.errors import UserError
 from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.runs.printing import Terminal, visible_json
 
-out = Console()
+out = Terminal()
 # The terminal wraps: a path that is broken here could not be copied.
-err = Console(stderr=True, soft_wrap=True)
+err = Terminal(stderr=True, soft_wrap=True)
 
 
 def failed(error: UserError) -> None:
@@ -43,7 +43,7 @@ def say(text: str, style: str | None = None) -> None:
 
 def print_json(content: Any) -> None:
     """Print one line of JSON."""
-    print(json.dumps(content, ensure_ascii=False, allow_nan=False), flush=True)
+    print(visible_json(json.dumps(content, ensure_ascii=False, allow_nan=False)), flush=True)
 
 
 def grid(title: str, frame: pd.DataFrame) -> Table:

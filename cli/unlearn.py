@@ -11,6 +11,7 @@ from cli.form import command_of
 from cli.jobs import run_directory
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.printing import visible_json
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.settings.command import shown
 from mrd_core.settings.fields import help_of
@@ -48,7 +49,7 @@ def curriculum(
     else:
         raise UserError("The curriculum", "is that of one run.", "Name it with either --run or --scores.")
     if out_file is None:
-        print(text, end="", flush=True)
+        print(visible_json(text), end="", flush=True)
         return
     try:
         out_file.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from mrd_core.runs.printing import visible
 from mrd_core.runs.record import ACTIVE, Run, RunState
 from mrd_core.runs.store import Level, Metric, RunStore, SampleUpdate
 
@@ -46,7 +47,7 @@ class JobContext:
 
     def event(self, level: Level, message: str) -> None:
         """Record, and print to stderr, something that a reader of the run should know."""
-        print(f"{level}: {message}", file=sys.stderr, flush=True)
+        print(visible(f"{level}: {message}"), file=sys.stderr, flush=True)
 
     def check_cancelled(self) -> None:
         """Raise Cancelled when the run was asked to stop. Cheap enough for every step."""

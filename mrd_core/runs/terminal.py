@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mrd_core.runs.printing import Terminal
 from mrd_core.runs.store import Level
 
 STYLES: dict[Level, str] = {"info": "dim", "warning": "yellow", "error": "bold red"}
@@ -29,7 +29,7 @@ class ProgressBar:
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}", markup=False),
             TextColumn("{task.fields[message]}", markup=False),
-            console=Console(stderr=True),
+            console=Terminal(stderr=True),
         )
         self._task = self._bar.add_task(title, total=None, left="", message="")
 
