@@ -21,8 +21,10 @@ from mrd_core import __version__
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.runs import RunStore
+from mrd_core.runs.launcher import unlisted
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.plan import workers_and_threads
+from mrd_core.settings.command import shown
 from mrd_core.settings.installation import Settings
 
 PACKAGES = (
@@ -68,10 +70,17 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("threads", f"{threads} a worker", f"{cores} core(s) shared by the workers")
     yield Finding("memory", f"{models.free_bytes(device) / 2**30:.1f} GiB free", f"on {device}")
     yield Finding("RAM", f"{psutil.virtual_memory().total / 2**30:.1f} GiB", "")
-    runs = len(RunStore.open(settings).list())
+    store = RunStore.open(settings)
+    runs = len(store.list())
     roots = ", ".join(map(str, settings.allowed_roots))
     yield Finding("home", str(settings.home), "MRD_HOME, or ~/.mrd-lens")
     yield Finding("store", settings.store_url, f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)")
+    broken = store.damage()
+    yield Finding("store's pages", broken or "whole", "PRAGMA quick_check; a damaged store's runs can be adopted")
+    if left := unlisted(store):
+        yield Finding(
+            "not listed", f"{len(left)} run(s)", f"take them up: {shown('runs', 'adopt', settings.home / 'runs')}"
+        )
     yield Finding("upload limit", f"{settings.upload_limit_mb} MB", "MRD_UPLOAD_LIMIT_MB, or 50")
     yield Finding("allowed roots", roots, "MRD_ALLOWED_ROOTS; for paths typed in pages")
     yield from reading()

@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.unlearn:curriculum",
         "Write the order of the forget samples as JSON Lines: as a run drew it, or as one epoch would be drawn.",
     ),
-    "runs": ("cli.runs:runs", "List, show, cancel, resume and delete runs."),
+    "runs": ("cli.runs:runs", "List, show, cancel, resume, delete and adopt runs."),
     "run": ("cli.runs:run", "Carry out the run that a directory's config.json describes."),
     "doctor": (
         "cli.doctor:doctor",
@@ -95,6 +95,8 @@ def door() -> None:
 
 def main() -> None:
     """Run the command line; errors that the user can mend are printed without a traceback."""
+    # What runs write holds texts that are nobody else's business, exports and temporary files included.
+    os.umask(0o077)
     try:
         door(prog_name=PROGRAM)
     except UserError as error:
@@ -105,3 +107,12 @@ def main() -> None:
     except BrokenPipeError:
         # `… | head` closed the pipe; Python would complain once more on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        from cli.terminal import failed
+        from mrd_core.runs.failure import readable
+
+        explained = readable(error)
+        if explained is None:
+            raise
+        failed(explained)
+        sys.exit(EXIT_USER_ERROR)

@@ -13,19 +13,28 @@ from cli.door import EXIT_USER_ERROR
 from cli.terminal import err, note, print_json, warn
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
+from mrd_core.runs.faults import StoreError
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.runs.kind import kind_named
 from mrd_core.settings.command import shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 
-EXIT_FAILED, EXIT_CANCELLED = 1, 130
+EXIT_FAILED, EXIT_CANCELLED, EXIT_INTERRUPTED = 1, 130, 143
+EXITS = {RunState.CANCELLED: EXIT_CANCELLED, RunState.INTERRUPTED: EXIT_INTERRUPTED}
 
 
 def store() -> RunStore:
     """Open the store of this installation; runs whose worker is gone are marked as lost."""
     opened = RunStore.open(Settings.from_environment())
-    opened.reap()
+    try:
+        if opened.obstacle:
+            raise opened.obstacle
+        opened.reap()
+        opened.empty_log()
+    except StoreError as error:
+        # What can be read can still be listed, shown and deleted.
+        warn([f"{error.cause} {error.fix}"])
     return opened
 
 
@@ -62,9 +71,9 @@ def carried_out(directory: Path) -> Run:
     worker.run(directory, foreground=True)
     run = store().find_by_directory(directory)
     assert run is not None  # the worker registers every directory that it carries out
-    if run.state is RunState.CANCELLED:
-        note(f"Cancelled. Go on with: {shown('runs', 'resume', run.id)}")
-        raise click.exceptions.Exit(EXIT_CANCELLED)
+    if run.state in EXITS:
+        note(f"{run.state.capitalize()}. Go on with: {shown('runs', 'resume', run.id)}")
+        raise click.exceptions.Exit(EXITS[run.state])
     if run.state is not RunState.SUCCEEDED:
         by_user = run.error is not None and run.error.type == "UserError"
         raise click.exceptions.Exit(EXIT_USER_ERROR if by_user else EXIT_FAILED)

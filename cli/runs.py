@@ -12,11 +12,12 @@ from rich.table import Table
 
 from cli.form import InOrder
 from cli.jobs import finish, store
-from cli.terminal import out
+from cli.terminal import note, out, warn
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import kind_named
+from mrd_core.runs.launcher import adopt, directories_in, unlisted
 from mrd_core.runs.liveness import was_killed
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
@@ -37,17 +38,24 @@ def list_runs(limit: int) -> None:
     # Ids, states and dates are copied and compared, so they are never cut.
     for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
         table.add_column(name, min_width=width)
-    for run in store().list(limit=limit):
-        kind, created = kind_named(run.kind), f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
+    opened = store()
+    for run in opened.list(limit=limit):
+        created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
         done, total = run.progress.get("done"), run.progress.get("total")
         # How far it is, or how it ended, in a few words.
-        progress = f"{done} of {total} {kind.counted}" if total else str(run.progress.get("message", ""))
-        if run.state is RunState.SUCCEEDED and run.summary:
-            progress = kind.headline(run.summary)
-        elif run.error:
+        if run.error:
             progress = shorten(run.error.cause, 60, placeholder=" …")
+        elif run.state is RunState.SUCCEEDED and run.summary:
+            progress = kind_named(run.kind).headline(run.summary)
+        elif total:
+            progress = f"{done} of {total} {kind_named(run.kind).counted}"
+        else:
+            progress = str(run.progress.get("message", ""))
         table.add_row(run.id, run.state, created, escape(run.title), escape(progress))
     out.print(table if table.row_count else f"No runs yet. Begin with: {shown('demo')}")
+    if (left := unlisted(opened)) and not opened.obstacle:
+        note(f"Not in this list: {len(left)} run(s) in {opened.home / 'runs'} that the store does not know.")
+        note(f"Take them up with: {shown('runs', 'adopt', opened.home / 'runs')}")
 
 
 @runs.command()
@@ -76,7 +84,7 @@ def cancel(run_id: str) -> None:
 @runs.command()
 @click.argument("run_id", metavar="RUN")
 def resume(run_id: str) -> None:
-    """Go on with a cancelled, failed or lost run, here in the foreground."""
+    """Go on with a run that ended early, here in the foreground."""
     opened = store()
     while was_killed(opened.get(run_id)):
         # Its last heartbeat is too fresh for it to be called lost.
@@ -102,6 +110,32 @@ def delete(run_id: str, yes: bool) -> None:
         click.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
     opened.delete(run.id)
     out.print(f"{run.id} is deleted.")
+    if not opened.empty_log():
+        log = opened.home / "store.db-wal"
+        warn([f"Another program is reading the store, so {log} may quote the run until the next command."])
+
+
+@runs.command("adopt")
+@click.argument("directory", metavar="DIR")
+def adopt_runs(directory: str) -> None:
+    """Take up run directories that the store does not know: DIR itself, or those in it."""
+    opened, folder = store(), Path(directory).expanduser().resolve()
+    if not directory.strip() or not folder.is_dir():
+        raise UserError(
+            f"The folder '{directory}'", "does not exist.", "Name a run directory, or a folder of some."
+        )
+    count = 0
+    for path in directories_in(folder):
+        if opened.find_by_directory(path):
+            continue
+        try:
+            run = adopt(path, opened)
+        except UserError as error:
+            warn([f"{error.cause} {error.fix}"])
+            continue
+        count += 1
+        out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
+    out.print(f"{count} run(s) taken up.")
 
 
 @click.command()

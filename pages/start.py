@@ -3,6 +3,8 @@
 import pandas as pd
 import streamlit as st
 
+from mrd_core.runs.launcher import unlisted
+from mrd_core.settings.command import shown
 from pages.shell import doors, session, tour
 from pages.shell.notices import SYMBOLS, errors_shown
 
@@ -57,8 +59,11 @@ with st.expander("The formula", icon=":material/function:"):
 st.subheader("Recent runs")
 with errors_shown():
     store = session.store()
-    store.reap()
+    session.look_for_lost()
     runs = store.list(limit=20)
+if not store.obstacle and (left := unlisted(store)):
+    st.caption(f"{len(left)} run(s) on this machine are in no list. Take them up with:")
+    st.code(shown("runs", "adopt", store.home / "runs"), language="bash")
 
 
 def note_selected() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
+from mrd_core.runs.faults import away_for_a_while
 from mrd_core.runs.printing import visible
 from mrd_core.runs.record import ACTIVE, Run, RunState
 from mrd_core.runs.store import Level, Metric, RunStore, SampleUpdate
@@ -19,6 +21,10 @@ CANCEL_POLL_INTERVAL = 0.5
 
 class Cancelled(Exception):  # noqa: N818  (it is no error)
     """The run was asked to stop, or another worker has taken it over."""
+
+
+class Interrupted(Cancelled):
+    """The worker's process was asked to make room: the run is to be resumed."""
 
 
 class JobContext:
@@ -70,15 +76,25 @@ class StoredContext(JobContext):
         store: Where progress, metrics and events go.
         run: The run, at the attempt that this process works on.
         stop: Set by a signal, or by the heartbeat when the run is no longer this process's.
+        room: Set by a signal with which a scheduler takes the machine back.
         display: Shows the same in the foreground; without it events are printed.
     """
 
-    def __init__(self, store: RunStore, run: Run, stop: threading.Event, display: Display | None = None) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        run: Run,
+        stop: threading.Event,
+        display: Display | None = None,
+        room: threading.Event | None = None,
+    ) -> None:
         super().__init__(run.directory, run.id)
         self._store = store
         self._attempt = run.attempt
         self._stop = stop
+        self._room = room or threading.Event()
         self._display = display
+        self._waiting: deque[Callable[[], object]] = deque()
         self._first: tuple[int, float] | None = None
         self._last_message: object = None
         self._last_progress = self._last_poll = float("-inf")
@@ -100,25 +116,39 @@ class StoredContext(JobContext):
         news = urgent or progress.get("message") != self._last_message
         if news or now - self._last_progress >= PROGRESS_INTERVAL:
             self._last_progress, self._last_message = now, progress.get("message")
-            self._store.set_progress(self.run_id, progress, self._attempt)
+            # What is not shown while the store is away is shown with the next.
+            with away_for_a_while():
+                self._store.set_progress(self.run_id, progress, self._attempt)
             if self._display:
                 self._display.progress(progress)
 
+    def catch_up(self) -> None:
+        """Write what waits for the store, in order."""
+        while self._waiting:
+            self._waiting[0]()
+            self._waiting.popleft()
+
+    def _record(self, write: Callable[[], object]) -> None:
+        self._waiting.append(write)
+        with away_for_a_while():
+            self.catch_up()
+
     def metrics(self, step: int, **values: float) -> None:
         """Append the values to the run's metrics."""
-        self._store.add_metrics(self.run_id, step, values)
+        self._record(lambda: self._store.add_metrics(self.run_id, step, values))
 
     def steps(self, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
         """Append them to the store."""
-        self._store.add_steps(self.run_id, metrics, updates)
+        rows, drawn = list(metrics), list(updates)
+        self._record(lambda: self._store.add_steps(self.run_id, rows, drawn))
 
     def go_back(self, step: int) -> None:
         """Remove later steps from the store."""
-        self._store.forget_steps(self.run_id, step)
+        self._record(lambda: self._store.forget_steps(self.run_id, step))
 
     def event(self, level: Level, message: str) -> None:
         """Append to the run's events and show it."""
-        self._store.add_event(self.run_id, level, message)
+        self._record(lambda: self._store.add_event(self.run_id, level, message))
         if self._display:
             self._display.event(level, message)
         else:
@@ -126,11 +156,17 @@ class StoredContext(JobContext):
 
     def check_cancelled(self) -> None:
         """Raise Cancelled; the store is asked at most every CANCEL_POLL_INTERVAL seconds."""
+        if self._room.is_set():
+            raise Interrupted("The worker was asked to make room.")
         if self._stop.is_set():
             raise Cancelled("The worker was asked to stop.")
         if time.monotonic() - self._last_poll < CANCEL_POLL_INTERVAL:
             return
         self._last_poll = time.monotonic()
+        with away_for_a_while():
+            self._check_state()
+
+    def _check_state(self) -> None:
         run = self._store.get(self.run_id)
         if run.state is RunState.LOST and self._store.heartbeat(self.run_id, self._attempt):
             run = self._store.get(self.run_id)

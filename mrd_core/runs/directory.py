@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from mrd_core.errors import UserError
-from mrd_core.runs.files import CONFIG_FILE, remove_entry, write_atomically
+from mrd_core.runs import last_words
+from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER, remove_entry, write_atomically
 from mrd_core.runs.kind import kind_named, kinds
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.options import refusal
 
+STAGING, STAGING_LOCK, STAGING_GRACE = ".submitting-", ".lock", 60.0
 Config = TypeVar("Config", bound=RunConfig)
 
 
@@ -57,6 +64,28 @@ def read_config(directory: Path, of: type[Config]) -> Config:
     return config
 
 
+@contextmanager
+def staged(directory: Path) -> Iterator[Path]:
+    """Lend a folder in which a run directory of this name is made, held against a sweep."""
+    with (
+        tempfile.TemporaryDirectory(prefix=STAGING, dir=directory.parent) as staging,
+        FileLock(Path(staging) / STAGING_LOCK, fallback_to_soft=False),
+    ):
+        draft = Path(staging) / directory.name
+        draft.mkdir(mode=PRIVATE_FOLDER)
+        yield draft
+
+
+def sweep(folder: Path) -> None:
+    """Remove what kills left of runs that were being submitted to a folder: texts that no list has."""
+    for staging in folder.glob(f"{STAGING}*"):
+        with suppress(OSError, Timeout):
+            # One that has just been made is yet to be locked.
+            if time.time() - staging.stat().st_mtime > STAGING_GRACE:
+                with FileLock(staging / STAGING_LOCK, timeout=0, fallback_to_soft=False):
+                    shutil.rmtree(staging)
+
+
 def remove(directory: Path, only: Collection[str] | None = None) -> None:
     """Remove a run directory; one that does not exist is fine.
 
@@ -68,10 +97,22 @@ def remove(directory: Path, only: Collection[str] | None = None) -> None:
             directory if that leaves it empty. By default everything.
 
     Raises:
-        UserError: The directory has no config.json, so it may be something else of the user's.
+        UserError: The directory has no config.json, so it may be something else of the user's, or a file cannot be
+            removed.
     """
     if not directory.exists():
         return
+    try:
+        _remove(directory, only)
+    except OSError as error:
+        raise UserError(
+            str(error.filename or directory),
+            f"It cannot be removed: {error.strerror}.",
+            "Correct its permissions, then delete the run again.",
+        ) from error
+
+
+def _remove(directory: Path, only: Collection[str] | None) -> None:
     config = directory / CONFIG_FILE
     if not config.is_file():
         raise UserError(
@@ -81,7 +122,8 @@ def remove(directory: Path, only: Collection[str] | None = None) -> None:
         )
     for entry in directory.iterdir():
         # What a kill left half-written is nobody's own.
-        if entry != config and (only is None or entry.name in only or entry.match(".*.tmp")):
+        left = entry.match(".*.tmp") or entry.name == last_words.NAME
+        if entry != config and (only is None or entry.name in only or left):
             remove_entry(entry)
     config.unlink()
     if not any(directory.iterdir()):

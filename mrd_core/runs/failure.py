@@ -22,6 +22,16 @@ def describe(error: BaseException) -> RunError:
     return RunError(name, _sentence(cause), advice, "".join(traceback.format_exception(error)))
 
 
+def readable(error: OSError) -> UserError | None:
+    """Return what to say of a full disk, a file that was removed or is not one's own; None of other errors."""
+    full = error.errno in DISK_FULL_ERRNOS
+    if full or isinstance(error, FileNotFoundError | PermissionError):
+        cause, advice = _recognise(error)
+        what, _, why = cause.partition(": ")
+        return UserError(what, why, advice)
+    return None
+
+
 def _recognise(error: BaseException) -> tuple[str, str]:
     # Known by name, because this package does not load torch; torch's CPU allocator raises a RuntimeError.
     memory_error = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -18,6 +18,8 @@ from mrd_core.errors import UserError
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
+# Texts of forget sets are nobody else's business.
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
 
 @dataclass(frozen=True)

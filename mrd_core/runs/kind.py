@@ -36,6 +36,11 @@ def figure(value: float | None, form: str) -> str:
     return "undefined" if value is None else format(value, form)
 
 
+def anywhere(_config: Any) -> Path | None:
+    """Return no place: such runs lie anywhere."""
+    return None
+
+
 @dataclass(frozen=True)
 class Description:
     """How a finished run came out, for people.
@@ -81,8 +86,13 @@ class Kind:
     cost: Callable[..., Any] | None = None
     prepare: Callable[[Any, Path], RunConfig] = field(default=lambda config, _draft: config)
     title: Callable[[Any], str] = field(default=lambda config: str(config.title))
-    place: Callable[[Any], Path | None] = field(default=lambda _config: None)
+    place: Callable[[Any], Path | None] = field(default=anywhere)
     model: Callable[[Path], Any] | None = None
+
+    @property
+    def has_place(self) -> bool:
+        """Whether its runs lie in the directory of the run that they build on, and are made once."""
+        return self.place is not anywhere
 
     @property
     def artifacts(self) -> Mapping[str, Artifact]:
@@ -106,6 +116,11 @@ def kind_named(name: str) -> Kind:
     if kind is None:
         raise UserError(f"The kind '{name}'", "is unknown.", f"Use one of: {', '.join(kinds())}.")
     return kind
+
+
+def is_known(name: str) -> bool:
+    """Return whether there is a kind with this name."""
+    return name in KINDS or name in kinds()
 
 
 def at_place(place: str) -> Any:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy.exc import IntegrityError
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
-from mrd_core.runs.files import CONFIG_FILE, LOG_FILE
+from mrd_core.runs.files import CONFIG_FILE, LOG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.record import RESUMABLE, Run, RunState
-from mrd_core.runs.store import RunStore, new_run_id
+from mrd_core.runs.store import RUN_ID, RunStore, new_run_id
 from mrd_core.settings.command import process
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -121,15 +122,57 @@ def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None) ->
     return run
 
 
-def register(config: RunConfig, directory: Path, store: RunStore, run_id: str | None = None) -> Run:
-    """Add the queued run that a directory's configuration describes to the store.
+def register(config: RunConfig, directory: Path, store: RunStore, run_id: str | None = None, **ended: Any) -> Run:
+    """Add the run that a directory's configuration describes to the store, queued unless `ended` says otherwise.
 
     Raises:
         sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
     """
     title = kind_named(config.kind).title(config)
     links = {name: getattr(config, name, None) for name in ("score_run", "study")}
-    return store.create(config.kind, title, queue_of(config.device), directory, run_id, **links)
+    return store.create(config.kind, title, queue_of(config.device), directory, run_id, **links, **ended)
+
+
+def adopt(directory: Path, store: RunStore) -> Run:
+    """Take up a run directory that the store does not know: finished where its results are whole, else to resume.
+
+    Raises:
+        UserError: It is no run directory.
+    """
+    if known := store.find_by_directory(directory):
+        return known
+    config = run_directory.read_config(directory, RunConfig)
+    files = kind_named(config.kind).files(directory)
+    state = RunState.SUCCEEDED if files.is_finished else RunState.INTERRUPTED
+    made = datetime.fromtimestamp(files.config.stat().st_mtime, UTC)
+    summary = files.read_summary() if files.summary.exists() else None
+    run_id = directory.name if RUN_ID.fullmatch(directory.name) else None
+    values: dict[str, Any] = {"state": state, "summary": summary, "created_at": made, "finished_at": made}
+    try:
+        return register(config, directory, store, run_id, **values)
+    except IntegrityError:
+        # A copy of a run that the store knows.
+        return register(config, directory, store, **values)
+
+
+def directories_in(folder: Path) -> Iterator[Path]:
+    """Yield the run directories of a folder: itself or those in it, each before those that lie in it."""
+    for path in [folder] if (folder / CONFIG_FILE).is_file() else sorted(folder.glob("*")):
+        if (path / CONFIG_FILE).is_file():
+            yield path
+            for inner in sorted(path.glob(f"*/*/{CONFIG_FILE}")):
+                with suppress(UserError):
+                    config = run_directory.read_config(inner.parent, RunConfig)
+                    if kind_named(config.kind).has_place:
+                        yield inner.parent
+
+
+def unlisted(store: RunStore) -> list[Path]:
+    """Return the run directories of the installation that its store does not know, such as a kill leaves."""
+    known = {run.directory for run in store.list()}
+    return [
+        path for path in (store.home / "runs").glob("*") if path not in known and (path / CONFIG_FILE).is_file()
+    ]
 
 
 def _made(
@@ -143,10 +186,9 @@ def _made(
 ) -> Run:
     """Make a new run in a directory that must be free, and launch it."""
     _require_free(directory, store)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".submitting-", dir=directory.parent) as staging:
-        draft = Path(staging) / directory.name
-        draft.mkdir()
+    directory.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    run_directory.sweep(directory.parent)
+    with run_directory.staged(directory) as draft:
         if prepare:
             prepare(draft)
         else:
@@ -179,8 +221,8 @@ def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, 
         known = None
     if known is None:
         if finished and (directory / CONFIG_FILE).exists():
-            # It came along with a copy of the run that it builds on, and this store does not know it.
-            run_directory.remove(directory, only=[artifact.path for artifact in kind.artifacts.values()])
+            # Made by another installation, or come along with a copy of the run that it builds on.
+            return adopt(directory, store)
         try:
             return _made(kind, config, directory, store, launcher)
         except (OSError, IntegrityError):

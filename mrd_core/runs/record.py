@@ -20,22 +20,26 @@ class RunState(StrEnum):
     FAILED = "failed"
     CANCELLING = "cancelling"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
     LOST = "lost"
+    # As another version wrote it.
+    UNKNOWN = "unknown"
 
 
-TERMINAL = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.LOST})
-ACTIVE = frozenset(RunState) - TERMINAL
+TERMINAL = frozenset(
+    {RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunState.INTERRUPTED, RunState.LOST}
+)
+ACTIVE = frozenset(RunState) - TERMINAL - {RunState.UNKNOWN}
 RESUMABLE = TERMINAL - {RunState.SUCCEEDED}
 
+_STOPS = (RunState.FAILED, RunState.INTERRUPTED, RunState.LOST)
 # A job that ends before it notices a request to cancel has a whole result, hence cancelling -> succeeded.
 EDGES: dict[RunState, frozenset[RunState]] = {
-    RunState.QUEUED: frozenset(
-        {RunState.STARTING, RunState.CANCELLING, RunState.CANCELLED, RunState.FAILED, RunState.LOST}
-    ),
-    RunState.STARTING: frozenset({RunState.RUNNING, RunState.CANCELLING, RunState.FAILED, RunState.LOST}),
-    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.CANCELLING, RunState.FAILED, RunState.LOST}),
+    RunState.QUEUED: frozenset({RunState.STARTING, RunState.CANCELLING, RunState.CANCELLED, *_STOPS}),
+    RunState.STARTING: frozenset({RunState.RUNNING, RunState.CANCELLING, *_STOPS}),
+    RunState.RUNNING: frozenset({RunState.SUCCEEDED, RunState.CANCELLING, *_STOPS}),
     RunState.CANCELLING: frozenset({RunState.CANCELLED, RunState.SUCCEEDED, RunState.FAILED, RunState.LOST}),
-} | {state: frozenset() for state in TERMINAL}
+} | {state: frozenset() for state in TERMINAL | {RunState.UNKNOWN}}
 
 
 def sources_of(to: RunState) -> frozenset[RunState]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pydantic_core
 from sqlalchemy import (
     JSON,
+    URL,
     Boolean,
     Column,
     Connection,
@@ -37,15 +39,22 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from mrd_core.errors import UserError
-from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.runs.failure import DISK_FULL_ERRNOS
+from mrd_core.runs.faults import Matter, StoreError, explained
+from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FILE, PRIVATE_FOLDER
+from mrd_core.settings.command import ROOT
 
 # In this order: the busy timeout must already hold when the switch to WAL meets another process.
 # secure_delete overwrites what is deleted, since tracebacks and progress may quote a sample.
 SQLITE_PRAGMAS = ("busy_timeout = 30000", "journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON")
+
+# Number of the lock that PostgreSQL's tables are made under.
+FIRST_TABLES = 7246
+POSTGRES = ROOT / "requirements-postgres.txt"
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -158,20 +167,32 @@ EVENTS = Table(
 )
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, obstacle: StoreError | None = None) -> Engine:
     """Connect to the store at `url`, creating the SQLite file and the tables where they do not exist.
+
+    Args:
+        url: Of the store.
+        obstacle: What every error is said to be; by default what it is.
 
     Raises:
         UserError: The URL is malformed, its driver is not installed, or the database cannot be opened.
     """
     try:
-        # PostgreSQL refuses NaN and Infinity in JSON.
-        to_json = partial(pydantic_core.to_json, inf_nan_mode="null")
-        engine = create_engine(url, json_serializer=lambda value: to_json(value).decode())
+        engine = create_engine(
+            url,
+            json_serializer=_to_json,
+            json_deserializer=_from_json,
+            # A server may have come back since a connection was made.
+            pool_pre_ping=True,
+        )
+        _explain_errors(engine, obstacle)
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         # IF NOT EXISTS rather than a look first: several workers may open a fresh store at the same moment.
         with engine.begin() as connection:
+            if engine.dialect.name != "sqlite":
+                # IF NOT EXISTS does not save PostgreSQL from two that begin at the same moment.
+                connection.execute(select(func.pg_advisory_xact_lock(FIRST_TABLES)))
             for table in METADATA.sorted_tables:
                 connection.execute(CreateTable(table, if_not_exists=True))
                 for index in table.indexes:
@@ -179,20 +200,127 @@ def open_engine(url: str) -> Engine:
         version = _version(engine)
         if version < VERSION:
             _migrate(engine)
-    except (ArgumentError, DBAPIError, ModuleNotFoundError, OSError) as error:
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            "refused",
+            f"the run store {_without_password(url)}",
+            f"Its driver is not installed ({error}).",
+            f"Install it: `{sys.executable} -m pip install -r {POSTGRES}`, or unset MRD_STORE_URL.",
+        ) from error
+    except (ArgumentError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
+        matter: Matter = "refused"
+        if isinstance(error, OSError):
+            matter = "full" if error.errno in DISK_FULL_ERRNOS else "unwritable"
+        raise StoreError(
+            matter,
             f"the run store {_without_password(url)}",
             f"It cannot be opened ({reason}).",
             "Set MRD_HOME to a folder you can write to, or MRD_STORE_URL to a database that is reachable.",
         ) from error
     if version > VERSION:
-        raise UserError(
+        raise StoreError(
+            "newer",
             f"the run store {_without_password(url)}",
             f"It was written by a newer version of this program (schema {version}; this one knows {VERSION}).",
             "Update the program, or set MRD_HOME or MRD_STORE_URL to another store.",
         )
     return engine
+
+
+def open_copy(url: str, folder: Path, obstacle: StoreError) -> Engine:
+    """Connect to a copy of a SQLite store in `folder`, to read what cannot be opened where it lies.
+
+    Args:
+        url: Of the store.
+        folder: An empty one.
+        obstacle: Raised by every attempt to write.
+    """
+    database = Path(make_url(url).database or "")
+    if not database.is_file():
+        raise obstacle
+    try:
+        for name in (database.name, f"{database.name}-wal"):
+            if database.with_name(name).exists():
+                shutil.copyfile(database.with_name(name), folder / name)
+    except OSError as error:
+        raise obstacle from error
+    copy = URL.create("sqlite", database=str(folder / database.name))
+    engine = open_engine(copy.render_as_string(), obstacle)
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def forbid_writing(connection: Any, record: Any) -> None:  # noqa: ARG001
+        connection.execute("PRAGMA query_only = ON")
+
+    return engine
+
+
+def hold_runs(connection: Connection) -> None:
+    """Begin a transaction that no other process can write to the runs beside."""
+    if connection.engine.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(text("LOCK TABLE runs IN EXCLUSIVE MODE"))
+
+
+def damage(engine: Engine) -> str:
+    """Return the first line that SQLite says of what is broken in a store's file; "" where nothing is.
+
+    Every page is read.
+    """
+    if engine.dialect.name != "sqlite":
+        return ""
+    try:
+        with engine.connect() as connection:
+            first = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except StoreError as error:
+        return error.why
+    return "" if first == "ok" else " ".join(first.split())
+
+
+def empty_log(engine: Engine, patience: int = 0) -> bool:
+    """Move SQLite's write-ahead log into its file, where what was deleted is overwritten; False where it stays.
+
+    A reader that looks at the old pages keeps it from going.
+
+    Args:
+        engine: Of the store.
+        patience: How long to wait for such readers [ms].
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+        try:
+            busy, _pages, _moved = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        finally:
+            connection.exec_driver_sql(f"PRAGMA {SQLITE_PRAGMAS[0]}")
+    return not busy
+
+
+def _explain_errors(engine: Engine, obstacle: StoreError | None) -> None:
+    """Turn what the database refuses into errors that a user can read."""
+
+    @event.listens_for(engine, "handle_error")
+    def explain(context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        # A connection that fails its test before use is made anew.
+        if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError) and not context.is_pre_ping:
+            raise obstacle or explained(engine.url, context.original_exception) from context.original_exception
+
+
+def _to_json(content: Any) -> str:
+    """Return content as JSON; PostgreSQL refuses NaN and Infinity in it."""
+    return pydantic_core.to_json(content, inf_nan_mode="null").decode()
+
+
+def _from_json(content: str | None) -> Any:
+    """Return what a JSON text holds; None for what is none, so that one broken row hides no other."""
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError:
+        return None
 
 
 def _version(connectable: Engine | Connection) -> int:
@@ -239,7 +367,11 @@ def _links(directory: Path) -> dict[str, str | None]:
 
 def _prepare_sqlite(engine: Engine) -> None:
     if engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        path = Path(engine.url.database)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        # SQLite gives the files beside it the same permissions.
+        if not path.exists():
+            path.touch(mode=PRIVATE_FILE)
 
     @event.listens_for(engine, "connect")
     def set_pragmas(connection: Any, record: Any) -> None:  # noqa: ARG001

@@ -8,23 +8,39 @@ disk: on a network file system use PostgreSQL.
 from __future__ import annotations
 
 import math
+import re
 import secrets
+import tempfile
+import weakref
 from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Table, and_, delete, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Engine, Table, and_, delete, func, insert, or_, select, update
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
+from mrd_core.runs import last_words
+from mrd_core.runs.faults import StoreError
 from mrd_core.runs.files import LOG_FILE
-from mrd_core.runs.kind import kind_named
+from mrd_core.runs.kind import is_known, kind_named
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_system
 from mrd_core.runs.record import ACTIVE, RESUMABLE, TERMINAL, Run, RunError, RunState, require_legal, sources_of
-from mrd_core.runs.schema import EVENTS, METRICS, RUNS, SAMPLE_UPDATES, open_engine
+from mrd_core.runs.schema import (
+    EVENTS,
+    METRICS,
+    RUNS,
+    SAMPLE_UPDATES,
+    damage,
+    empty_log,
+    hold_runs,
+    open_copy,
+    open_engine,
+)
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 
@@ -55,11 +71,18 @@ class SampleUpdate(NamedTuple):
     forgotten: bool
 
 
+# How long a deletion waits for readers of what it deletes [ms].
+LOG_PATIENCE = 2000
+
 # What is no longer true of a run that was called lost when it is not.
 _FOUND: dict[str, Any] = {"error": None, "finished_at": None, "lost_in": None}
 
 Runs = list[Run]
 Conditions = list[ColumnElement[bool]]
+
+
+# As `new_run_id` makes them.
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 def new_run_id() -> str:
@@ -73,21 +96,47 @@ class RunStore:
     Args:
         engine: The database, with its tables.
         home: Data root of this installation, where the locks of the devices lie.
+
+    Attributes:
+        obstacle: Why this is a copy that can only be read; None where it is the store itself.
     """
 
     def __init__(self, engine: Engine, home: Path) -> None:
         self._engine = engine
         self.home = home
+        self.obstacle: StoreError | None = None
+        self._url = ""
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> RunStore:
         """Open the store that `settings` (default: the environment) names, creating it at first use.
 
+        Where the disk is full or the file cannot be written, a copy is opened that can only be read.
+
         Raises:
-            UserError: It cannot be opened.
+            StoreError: It cannot be opened.
         """
         settings = settings or Settings.from_environment()
-        return cls(open_engine(settings.store_url), settings.home)
+        try:
+            return cls(open_engine(settings.store_url), settings.home)
+        except StoreError as error:
+            if error.matter not in ("full", "unwritable"):
+                raise
+            return cls._read_only(settings, error)
+
+    @classmethod
+    def _read_only(cls, settings: Settings, obstacle: StoreError) -> RunStore:
+        # The folder of the copy is removed with the store that reads it.
+        folder = None
+        for place in (None, "/dev/shm"):
+            with suppress(OSError):
+                folder = folder or tempfile.TemporaryDirectory(prefix="mrd-store-", dir=place)
+        if folder is None:
+            raise obstacle
+        store = cls(open_copy(settings.store_url, Path(folder.name), obstacle), settings.home)
+        weakref.finalize(store, folder.cleanup)
+        store.obstacle, store._url = obstacle, settings.store_url
+        return store
 
     def create(
         self,
@@ -99,8 +148,12 @@ class RunStore:
         *,
         score_run: Path | None = None,
         study: str | None = None,
+        **ended: Any,
     ) -> Run:
-        """Add a queued run at the end of its device's queue; its values are those of `Run`.
+        """Add a run at the end of its device's queue; its values are those of `Run`.
+
+        Args:
+            ended: Of a run that has ended already: its state, its summary, and its times where they are known.
 
         Raises:
             sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
@@ -121,7 +174,7 @@ class RunStore:
             "study": study,
         }
         with self._engine.begin() as connection:
-            connection.execute(insert(RUNS).values(values))
+            connection.execute(insert(RUNS).values(values | ended))
         return self.get(str(values["id"]))
 
     def get(self, run_id: str) -> Run:
@@ -216,7 +269,7 @@ class RunStore:
         )
 
     def resume(self, run_id: str) -> Run:
-        """Queue a failed, cancelled or lost run again, as its next attempt; its place in the order is kept.
+        """Queue a run that ended early again, as its next attempt; its place in the order is kept.
 
         Raises:
             UserError: The run is in another state, or its config.json is gone.
@@ -232,9 +285,9 @@ class RunStore:
         queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
         resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(RESUMABLE), RUNS.c.attempt == run.attempt)
         if not resumed:
-            raise UserError(
+            raise _not_known(run) or UserError(
                 f"run {run.id}",
-                f"It is {self.get(run.id).state}, and only a failed, cancelled or lost run can be resumed.",
+                f"It is {self.get(run.id).state}, and only a run that ended early can be resumed.",
                 "Submit its config.json as a new run instead.",
             )
         self.add_event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
@@ -288,14 +341,18 @@ class RunStore:
             return 1 + int(connection.execute(ahead).scalar_one())
 
     def reap(self) -> Runs:
-        """Mark as lost, and return, the active runs whose worker is gone."""
+        """Mark as lost, and return, the active runs whose worker is gone.
+
+        One whose worker could not tell the store how it ended has failed of what it wrote down instead.
+        """
         lost = []
         for run in filter(is_gone, self._select(RUNS.c.state.in_(ACTIVE))):
             # A claim or a heartbeat that came in since the row was read saves the run.
             silent = RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at)
-            error = _loss(run)
-            values = {"error": asdict(error), "lost_in": run.state}
-            if self._move(run.id, RunState.LOST, {run.state}, run.attempt, silent, **values):
+            left = last_words.read(run.directory, run.attempt)
+            error, to = left or _loss(run), RunState.FAILED if left else RunState.LOST
+            values = {"error": asdict(error), "lost_in": None if left else run.state}
+            if self._move(run.id, to, {run.state}, run.attempt, silent, **values):
                 self.add_event(run.id, "error", error.cause)
                 lost.append(self.get(run.id))
         return lost
@@ -365,25 +422,31 @@ class RunStore:
             for inner in self._select(RUNS.c.score_run == str(run.directory)):
                 if inner.directory.is_relative_to(run.directory):
                     self.delete(inner.id)
-        with self._engine.begin() as connection:
-            # The rows go first and come back if the files cannot go; no resume can come in between.
+        if self.obstacle:
+            self._make_space(run)
+        with self._engine.connect() as connection:
+            # Files go first: on a full disk there is no room for the rows. No resume can come in between.
+            hold_runs(connection)
+            if connection.scalar(select(RUNS.c.state).where(RUNS.c.id == run.id)) not in TERMINAL:
+                raise _not_known(run) or _not_ended(run)
+            self._remove_files(run)
             for table in (METRICS, SAMPLE_UPDATES, EVENTS):
                 connection.execute(delete(table).where(table.c.run_id == run.id))
-            gone = connection.execute(delete(RUNS).where(RUNS.c.id == run.id, RUNS.c.state.in_(TERMINAL)))
-            if gone.rowcount == 0:
-                raise UserError(
-                    f"run {run.id}",
-                    "It has not ended, so its files are in use.",
-                    f"Cancel it first: `mrd-lens runs cancel {run.id}`.",
-                )
-            self._refuse_to_remove_more(run)
-            own = run.directory.is_relative_to(self.home / "runs")
-            names = [] if own else [artifact.path for artifact in kind_named(run.kind).artifacts.values()]
-            run_directory.remove(run.directory, only=None if own else names)
-        # The write-ahead log still holds the old pages until it is emptied.
-        if self._engine.dialect.name == "sqlite":
-            with self._engine.connect() as connection:
-                connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+            connection.execute(delete(RUNS).where(RUNS.c.id == run.id))
+            connection.commit()
+        self.empty_log(LOG_PATIENCE)
+
+    def empty_log(self, patience: int = 0) -> bool:
+        """Overwrite what was deleted where it may still stand, in SQLite's log; False while somebody reads it.
+
+        Args:
+            patience: How long to wait for readers [ms].
+        """
+        return self.obstacle is not None or empty_log(self._engine, patience)
+
+    def damage(self) -> str:
+        """Return what is broken in the store's file, as SQLite says it; "" where nothing is."""
+        return damage(self._engine)
 
     def score_run_of(self, run: Run) -> Run:
         """Return the score run that another run builds on; the run itself where it builds on none.
@@ -401,6 +464,22 @@ class RunStore:
                 "Register it with `mrd-lens run` on its directory.",
             )
         return scored
+
+    def _make_space(self, run: Run) -> None:
+        """Remove the files of a run that has ended from a full disk, so that the store can be opened."""
+        obstacle = self.obstacle
+        if obstacle and obstacle.matter != "full":
+            raise obstacle
+        if run.state not in TERMINAL:
+            raise _not_ended(run)
+        self._remove_files(run)
+        self._engine, self.obstacle = open_engine(self._url), None
+
+    def _remove_files(self, run: Run) -> None:
+        self._refuse_to_remove_more(run)
+        own = run.directory.is_relative_to(self.home / "runs")
+        names = [] if own else [artifact.path for artifact in kind_named(run.kind).artifacts.values()]
+        run_directory.remove(run.directory, only=None if own else names)
 
     def _refuse_to_remove_more(self, run: Run) -> None:
         others = {other.directory for other in self._select() if other.id != run.id}
@@ -439,13 +518,7 @@ class RunStore:
         query = select(RUNS).where(*conditions).order_by(RUNS.c.seq.desc()).limit(limit)
         with self._engine.connect() as connection:
             rows = [dict(row._mapping) for row in connection.execute(query)]
-        for values in rows:
-            values["directory"] = Path(values["directory"])
-            values["error"] = RunError(**values["error"]) if values["error"] else None
-            values["score_run"] = Path(values["score_run"]) if values["score_run"] else None
-            values["state"] = RunState(values["state"])
-            values["lost_in"] = RunState(values["lost_in"]) if values["lost_in"] else None
-        return [Run(**values) for values in rows]
+        return [_run_of(values) for values in rows]
 
     def _log(self, table: Table, run_id: str, after: int, dtypes: Mapping[str, str]) -> pd.DataFrame:
         """Return some columns of what a run wrote after row id `after`, oldest first."""
@@ -476,6 +549,38 @@ def _refuse_at_work(run: Run) -> None:
             f"It was called lost, but its worker (process {run.pid} on {run.host}) is still at work.",
             f"Wait until it takes the run up again, or cancel it then: `mrd-lens runs cancel {run.id}`.",
         )
+
+
+def _run_of(values: dict[str, Any]) -> Run:
+    """Return a row as a run; one that this version cannot read has the state `unknown`, and says why."""
+    unknown = {"state": values["state"] not in set(RunState), "kind": not is_known(values["kind"])}
+    strange = [f"the {name} '{values[name]}'" for name in unknown if unknown[name]]
+    if strange:
+        cause = f"This version of the program does not know {' and '.join(strange)}."
+        values |= {"state": RunState.UNKNOWN, "error": asdict(RunError("Unknown", cause, "Update the program."))}
+    error, lost_in = values["error"], values["lost_in"]
+    links = {name: Path(values[name]) if values[name] else None for name in ("directory", "score_run")}
+    return Run(
+        **values
+        | links
+        | {
+            "state": RunState(values["state"]),
+            "lost_in": RunState(lost_in) if lost_in in set(RunState) else None,
+            "progress": values["progress"] or {},
+            "error": RunError(**error) if error else None,
+        }
+    )
+
+
+def _not_ended(run: Run) -> UserError:
+    fix = f"Cancel it first: `mrd-lens runs cancel {run.id}`."
+    return UserError(f"run {run.id}", "It has not ended, so its files are in use.", fix)
+
+
+def _not_known(run: Run) -> UserError | None:
+    if run.state is RunState.UNKNOWN and run.error:
+        return UserError(f"run {run.id}", run.error.cause, run.error.advice)
+    return None
 
 
 def _loss(run: Run) -> RunError:

@@ -14,12 +14,13 @@ from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from sqlalchemy.exc import SQLAlchemyError
 
 from mrd_core.errors import UserError
-from mrd_core.runs.context import Cancelled, Display, JobContext, StoredContext
+from mrd_core.runs import last_words
+from mrd_core.runs.context import Cancelled, Display, Interrupted, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
+from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
 from mrd_core.runs.kind import at_place, kind_named
 from mrd_core.runs.launcher import register
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
@@ -46,8 +47,8 @@ def run(
 ) -> RunState:
     """Carry out the run in `directory` and return the state it ended in.
 
-    A directory that the store does not know (a copied config.json) becomes a new run. SIGTERM and Ctrl-C are
-    requests to cancel; a second Ctrl-C interrupts at once.
+    A directory that the store does not know (a copied config.json) becomes a new run. SIGTERM and
+    SIGUSR1 interrupt it at the next step, to be resumed; Ctrl-C cancels it, and a second one ends it at once.
 
     Args:
         directory: Holds config.json.
@@ -61,9 +62,11 @@ def run(
     config = read_config(directory, RunConfig)
     store = store or RunStore.open()
     claimed = _claim(store, store.find_by_directory(directory) or register(config, directory, store))
-    stop = threading.Event()
-    with _signals_set(stop), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
-        context = StoredContext(store, claimed, stop, display)
+    stop, room = threading.Event(), threading.Event()
+    with suppress(OSError):
+        last_words.make_room(directory)
+    with _signals_set(stop, room), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
+        context = StoredContext(store, claimed, stop, display, room)
         with ExitStack() as held:
             outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
             return _conclude(store, claimed, context, outcome)
@@ -91,6 +94,8 @@ def _carry_out(
         carry_out: Job = at_place(job)
         _advance(store, run, RunState.RUNNING, RunState.STARTING)
         return Outcome(RunState.SUCCEEDED, summary=carry_out(config, context))
+    except Interrupted:
+        return Outcome(RunState.INTERRUPTED)
     except Cancelled:
         return Outcome(RunState.CANCELLED)
     except KeyboardInterrupt as interrupt:
@@ -101,23 +106,43 @@ def _carry_out(
 
 
 def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcome) -> RunState:
+    """Tell the store how the run ended; where it cannot be told, the run directory."""
+    if outcome.error:
+        # The log may lie on a full disk.
+        with suppress(OSError):
+            print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
+    try:
+        state = patiently(lambda: _final_state(store, run, outcome))
+        if outcome.error:
+            context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
+        elif state is not RunState.SUCCEEDED:
+            context.event("info", f"{state.capitalize()}.")
+        patiently(context.catch_up)
+        patiently(lambda: store.finish(run.id, state, outcome.error, outcome.summary, run.attempt))
+        state = patiently(lambda: store.get(run.id).state)
+    except StoreError as error:
+        with suppress(OSError):
+            last_words.write(run.directory, run.attempt, outcome.error or describe(error))
+        raise
+    last_words.remove(run.directory)
+    return state
+
+
+def _final_state(store: RunStore, run: Run, outcome: Outcome) -> RunState:
+    """Return the state that the run ends in; only a store that says so, or a keyboard, cancels."""
     # What it was called meanwhile by mistake is no obstacle to its result.
     store.heartbeat(run.id, run.attempt)
-    if outcome.error:
-        print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
-        context.event("error", f"{outcome.error.cause} {outcome.error.advice}")
-    elif outcome.state is RunState.CANCELLED:
-        context.event("info", "Cancelled.")
+    asked = RunState.CANCELLING
     if outcome.state is RunState.CANCELLED:
-        asked = RunState.CANCELLING
         store.transition(run.id, asked, expected=sources_of(asked), attempt=run.attempt)
-    store.finish(run.id, outcome.state, outcome.error, outcome.summary, run.attempt)
-    return store.get(run.id).state
+    elif outcome.state is RunState.INTERRUPTED and store.get(run.id).state is asked:
+        return RunState.CANCELLED
+    return outcome.state
 
 
 def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
-    store.heartbeat(run.id, run.attempt)
-    if not store.transition(run.id, to, expected=source, attempt=run.attempt):
+    patiently(lambda: store.heartbeat(run.id, run.attempt))
+    if not patiently(lambda: store.transition(run.id, to, expected=source, attempt=run.attempt)):
         raise Cancelled(f"The run is no longer {source}.")
 
 
@@ -128,9 +153,10 @@ def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterat
     locks.mkdir(parents=True, exist_ok=True)
     # A soft lock would survive a kill.
     lock = FileLock(locks / f"{run.device.replace(':', '-')}.lock", fallback_to_soft=False)
-    store.reap()
     while True:
-        place = store.queue_place(run.id)
+        with away_for_a_while():
+            store.reap()
+        place = patiently(lambda: store.queue_place(run.id))
         if place <= 1:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
@@ -138,7 +164,6 @@ def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterat
         context.check_cancelled()
         context.show({"message": f"waiting: place {place}", "place": place})
         time.sleep(QUEUE_POLL_INTERVAL)
-        store.reap()
     try:
         yield
     finally:
@@ -155,9 +180,10 @@ def _heartbeat(store: RunStore, run: Run, stop: threading.Event) -> Iterator[Non
             try:
                 if not store.heartbeat(run.id, run.attempt):
                     stop.set()
-            except SQLAlchemyError as error:
-                # A store that is away for a moment is no reason to stop working.
-                print(f"warning: no heartbeat ({error})", file=sys.stderr, flush=True)
+            except StoreError as error:
+                # A store that is away for a moment is no reason to stop working. The log may be on a full disk.
+                with suppress(OSError):
+                    print(f"warning: no heartbeat ({error})", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=beat, name=f"heartbeat-{run.id}", daemon=True)
     thread.start()
@@ -169,17 +195,21 @@ def _heartbeat(store: RunStore, run: Run, stop: threading.Event) -> Iterator[Non
 
 
 @contextmanager
-def _signals_set(stop: threading.Event) -> Iterator[None]:
-    """Turn SIGTERM and the first Ctrl-C into a request to stop, where the main thread works."""
+def _signals_set(stop: threading.Event, room: threading.Event) -> Iterator[None]:
+    """Turn the first Ctrl-C into a request to stop, SIGTERM and SIGUSR1 into one to make room.
+
+    Only where the main thread works.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def request(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        stop.set()
+        (stop if number == signal.SIGINT else room).set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    previous = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    previous = {number: signal.signal(number, request) for number in numbers}
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
+from mrd_core.runs.failure import readable
 
 # Icon and word: colour alone tells nobody anything.
 ICONS = {
@@ -21,7 +22,9 @@ ICONS = {
     RunState.FAILED: ":material/error:",
     RunState.CANCELLING: ":material/pending:",
     RunState.CANCELLED: ":material/cancel:",
+    RunState.INTERRUPTED: ":material/pause_circle:",
     RunState.LOST: ":material/help:",
+    RunState.UNKNOWN: ":material/help:",
 }
 
 # The same for cells of a table, which show text only.
@@ -30,7 +33,9 @@ SYMBOLS = dict.fromkeys(RunState, "…") | {
     RunState.SUCCEEDED: "✓",
     RunState.FAILED: "✗",
     RunState.CANCELLED: "–",
+    RunState.INTERRUPTED: "‖",
     RunState.LOST: "?",
+    RunState.UNKNOWN: "?",
 }
 
 
@@ -69,6 +74,12 @@ def errors_shown(*, ends_page: bool = True) -> Iterator[None]:
         show_error(error)
         if ends_page:
             st.stop()
+    except OSError as error:
+        explained = readable(error)
+        if explained is None:
+            raise
+        show_error(explained)
+        st.stop()
 
 
 def show_error(error: UserError) -> None:

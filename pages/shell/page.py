@@ -31,7 +31,7 @@ def scored_run(none_yet: str, afterwards: str) -> Run | None:
         afterwards: What comes after the run, for `This score run is queued; … after it.`
     """
     run = session.current_run()
-    session.store().reap()
+    session.look_for_lost()
     if run is None:
         sentence, button = none_yet, "Score one"
     elif run.state is RunState.SUCCEEDED:

@@ -52,8 +52,8 @@ def show(listing: RunList, runs: Sequence[Run]) -> None:
 def _progress(listing: RunList, drawn: Sequence[Run]) -> None:
     """Show where the runs stand; the whole page follows when one of them has ended or goes on again."""
     store = session.store()
-    store.reap()
     with errors_shown():
+        session.look_for_lost()
         runs = [store.get(run.id) for run in drawn]
     if [run.state in ACTIVE for run in runs] != [run.state in ACTIVE for run in drawn]:
         st.rerun()

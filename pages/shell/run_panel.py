@@ -38,8 +38,8 @@ def body(run: Run, leave: Callable[[], None]) -> None:
 def _live(run_id: str) -> None:
     """Poll the store until the run ends; only new rows are read."""
     store = session.store()
-    store.reap()
     with errors_shown():
+        session.look_for_lost()
         run = store.get(run_id)
     if run.state not in ACTIVE:
         st.rerun()
@@ -79,7 +79,7 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
     if run.error:
         show_error(UserError("The run did not finish", run.error.cause, run.error.advice))
     else:
-        st.info("This run was cancelled; what it finished is kept.", icon=":material/cancel:")
+        st.info(f"This run was {run.state}; what it finished is kept.", icon=":material/cancel:")
     row = st.container(horizontal=True)
     if row.button("Resume", type="primary", icon=":material/replay:", key="resume"):
         resume(run)

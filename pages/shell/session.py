@@ -15,6 +15,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
+from mrd_core.runs.faults import StoreError
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.folders import check_within
@@ -44,7 +45,22 @@ def settings() -> Settings:
 
 def store() -> RunStore:
     """Return the run store, shared by all sessions of this server."""
-    return _store(settings())
+    opened = _store(settings())
+    if opened.obstacle:
+        # A copy to read; the next look may find the store itself.
+        _store.clear()
+    return opened
+
+
+def look_for_lost() -> None:
+    """Mark runs whose worker is gone; where the store cannot be written, say so and show what can be read."""
+    opened = store()
+    try:
+        if opened.obstacle:
+            raise opened.obstacle
+        opened.reap()
+    except StoreError as error:
+        st.warning(literal(f"{error.cause} {error.fix}"), icon=":material/error:")
 
 
 @st.cache_resource(show_spinner=False)

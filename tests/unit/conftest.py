@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import tiny
 from tests.support.commands import Outcome
+from tests.support.postgres import Server, serving
 
 CONTEXT = 128
 WORDS = ("Ann", "wrote", "the", "old", "letter", "who", "read", "it", "late", "in", "a", "cold", "house")
@@ -48,6 +50,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_forget_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File with twelve samples."""
     return write_rows(tmp_path_factory.mktemp("tiny") / "forget.jsonl", rows(12))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; skipped with the reason where there is none."""
+    # Not in pytest's own folder, which only its user may enter.
+    with tempfile.TemporaryDirectory(prefix="mrd-postgres-") as folder, serving(Path(folder)) as server:
+        yield server
 
 
 @pytest.fixture

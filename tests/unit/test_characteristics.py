@@ -475,17 +475,30 @@ def test_a_reading_whose_features_were_removed_is_made_again(run: Path, store: R
     assert again.directory == first.directory
 
 
-def test_a_reading_that_came_with_a_copied_score_run_is_made_again(
+def test_a_reading_that_another_installation_made_is_taken_up_and_not_touched(
     run: Path, store: RunStore, tmp_path: Path
 ) -> None:
     first = requested(default_config(run), store)
     worker.run(first.directory, store=store)
+    before = {path: (path.read_bytes(), path.stat().st_ino) for path in first.directory.iterdir()}
     elsewhere = RunStore.open(settings_in(tmp_path / "elsewhere"))
-    moved = copied(run, tmp_path / "moved")
-    again = requested(default_config(moved), elsewhere)
-    assert again.state is RunState.QUEUED
-    assert read_config(again.directory, CharacteristicsConfig).score_run == moved
-    assert worker.run(again.directory, store=elsewhere) is RunState.SUCCEEDED
+    for _ in range(2):
+        again = requested(default_config(run), elsewhere)
+        assert (again.state, again.directory) == (RunState.SUCCEEDED, first.directory)
+    assert len(elsewhere.list()) == 1
+    assert {path: (path.read_bytes(), path.stat().st_ino) for path in first.directory.iterdir()} == before
+
+
+def test_a_reading_that_another_installation_is_making_is_left_to_it(
+    run: Path, store: RunStore, tmp_path: Path
+) -> None:
+    first = requested(default_config(run), store)
+    before = sorted(path.name for path in first.directory.iterdir())
+    elsewhere = RunStore.open(settings_in(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match="already holds a run"):
+        requested(default_config(run), elsewhere)
+    assert sorted(path.name for path in first.directory.iterdir()) == before
+    assert worker.run(first.directory, store=store) is RunState.SUCCEEDED
 
 
 def test_only_the_demo_model_brings_its_corpus(run: Path) -> None:

@@ -90,7 +90,7 @@ def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
 def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
     outcome = cli("runs", "--help")
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["list", "show", "cancel", "resume", "delete"]
+    assert commands == ["list", "show", "cancel", "resume", "delete", "adopt"]
 
 
 # score
@@ -262,7 +262,7 @@ def test_a_running_run_is_cancelled_and_resumed(cli, tiny_model, tiny_forget_set
     assert only_run().state is RunState.CANCELLED
     assert cli("runs", "resume", run.id).code == 0
     assert (only_run().state, only_run().summary["evaluations"]) == (RunState.SUCCEEDED, 60)
-    assert "only a failed, cancelled or lost run can be resumed" in cli("runs", "resume", run.id).said
+    assert "only a run that ended early can be resumed" in cli("runs", "resume", run.id).said
 
 
 def submitted(model: Path, forget_set: Path) -> Run:

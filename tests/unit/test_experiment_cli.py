@@ -255,7 +255,7 @@ def test_without_scores_the_forget_set_is_scored_first_and_a_cancelled_scoring_g
     wish = ("--retain-set", kept, *typed(VALIDITY), "--out", files.directory)
     with monkeypatch.context() as patch:
         patch.setattr(Estimator, "unit", interrupted)
-        assert cli("experiment", "validity", *studied, *wish).code == 130
+        assert cli("experiment", "validity", *studied, *wish).code == 143
     assert not files.scored.exists()
     (run, _) = RunStore.open().list()
     outcome = cli("runs", "resume", run.id)
@@ -298,10 +298,10 @@ def test_a_cancelled_experiment_goes_on_to_the_very_same_rows(
     with monkeypatch.context() as patch:
         patch.setattr(Unlearner, "unlearn", interrupted)
         outcome = cli(*long(scored, files.directory))
-    assert outcome.code == 130
+    ends = {signal.SIGTERM: (143, RunState.INTERRUPTED), signal.SIGINT: (130, RunState.CANCELLED)}
+    assert (outcome.code, only_run().state) == ends[number]
     assert f"runs resume {only_run().id}" in outcome.said
     assert "Traceback" not in outcome.err
-    assert only_run().state is RunState.CANCELLED
     assert len(files.finished_units()) == 7
     assert cli("runs", "resume", only_run().id).code == 0
     assert only_run().state is RunState.SUCCEEDED

@@ -1,0 +1,135 @@
+"""What can be the matter with a run store, and what to do about it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from sqlalchemy import URL
+
+from mrd_core.errors import UserError
+from mrd_core.settings.command import shown
+
+Matter = Literal["full", "damaged", "unwritable", "busy", "away", "newer", "refused"]
+Value = TypeVar("Value")
+
+# What SQLite calls it, by the beginning of the name.
+SQLITE: dict[str, Matter] = {
+    "SQLITE_FULL": "full",
+    "SQLITE_CORRUPT": "damaged",
+    "SQLITE_NOTADB": "damaged",
+    "SQLITE_READONLY": "unwritable",
+    "SQLITE_CANTOPEN": "unwritable",
+    "SQLITE_PERM": "unwritable",
+    "SQLITE_BUSY": "busy",
+    "SQLITE_LOCKED": "busy",
+}
+# SQLite's index of its log takes this much, and without it reports an input/output error [bytes].
+LEAST_SPACE = 2**16
+PATIENCE, PAUSE = 600.0, 2.0
+
+
+class StoreError(UserError):
+    """The store cannot be opened, read or written.
+
+    Args:
+        matter: What is the matter with it.
+        what: The store.
+        why: The cause, in one sentence.
+        fix: What to do next.
+    """
+
+    def __init__(self, matter: Matter, what: str, why: str, fix: str) -> None:
+        super().__init__(what, why, fix)
+        self.matter = matter
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may pass by itself: a server that comes back, a program that lets go of the file."""
+        return self.matter in ("busy", "away")
+
+
+def name_of(url: URL) -> str:
+    """Return what people call a store: its file, or its address without the password."""
+    return f"the run store {url.database if _is_file(url) else url.render_as_string(hide_password=True)}"
+
+
+def explained(url: URL, error: BaseException) -> StoreError:
+    """Return what a user should read of an error of the database."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    matter = _matter(url, error)
+    folder = Path(url.database or ".").parent
+    causes: dict[Matter, tuple[str, str]] = {
+        "full": (
+            "The disk is full.",
+            f"Free some space: `{shown('runs', 'list')}` still works, and `{shown('runs', 'delete')} RUN` removes "
+            "a run with its files.",
+        ),
+        "damaged": (
+            f"It is damaged ({reason}).",
+            f"Move {url.database} away, then take the runs up again: `{shown('runs', 'adopt', folder / 'runs')}`. "
+            f"`{shown('doctor')}` looks at every page of it.",
+        ),
+        "unwritable": (
+            f"It cannot be written ({reason}).",
+            f"Correct the permissions of {folder}, or set MRD_HOME to a folder you can write to, or MRD_STORE_URL "
+            "to a database that is reachable.",
+        ),
+        "busy": (
+            "Another program has been writing to it for half a minute.",
+            "Try again when that program has finished.",
+        ),
+        "away": (
+            f"Its server cannot be reached ({reason}).",
+            "Start the server, or set MRD_STORE_URL to a database that is reachable.",
+        ),
+    }
+    why, fix = causes.get(
+        matter, (f"The database refuses it ({reason}).", f"See `{shown('doctor')}`, and set MRD_STORE_URL right.")
+    )
+    return StoreError(matter, name_of(url), why, fix)
+
+
+def patiently(action: Callable[[], Value]) -> Value:
+    """Return what `action` returns, tried again for PATIENCE seconds while the store is away or held by others."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return action()
+        except StoreError as error:
+            if not error.passes or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE)
+
+
+@contextmanager
+def away_for_a_while() -> Iterator[None]:
+    """Pass over an error of the store that may pass by itself."""
+    try:
+        yield
+    except StoreError as error:
+        if not error.passes:
+            raise
+
+
+def _is_file(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _matter(url: URL, error: BaseException) -> Matter:
+    if not _is_file(url):
+        return (
+            "away"
+            if type(error).__name__ in ("OperationalError", "InterfaceError", "AdminShutdown")
+            else "refused"
+        )
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_IOERR") and shutil.disk_usage(Path(url.database or ".").parent).free < LEAST_SPACE:
+        return "full"
+    if name.startswith("SQLITE_IOERR"):
+        return "unwritable"
+    return next((matter for beginning, matter in SQLITE.items() if name.startswith(beginning)), "damaged")

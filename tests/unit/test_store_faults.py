@@ -1,0 +1,344 @@
+"""A store in trouble: a full disk, broken pages, strange rows, odd names; and nothing left for others to read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mrd_core.errors import UserError
+from mrd_core.runs import RunState, RunStore, worker
+from mrd_core.runs.faults import StoreError
+from mrd_core.runs.launcher import submit
+from mrd_core.settings.installation import Settings
+from tests.support.commands import Outcome, ended, started
+from tests.support.runs import config_of, lost, set_row, settings_in, submitted
+from tests.unit.conftest import rows, write_rows
+
+S = RunState
+MEGABYTE = 2**20
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    return settings_in(home)
+
+
+@pytest.fixture
+def store(settings: Settings) -> RunStore:
+    return RunStore.open(settings)
+
+
+@pytest.fixture
+def small_disk(home: Path) -> Iterator[Path]:
+    """The home as a file system of 20 MB."""
+    home.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", home], capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here: it takes root")
+    yield home
+    subprocess.run(["umount", "--lazy", home], check=True)
+
+
+def fill(folder: Path, name: str = "ballast") -> Path:
+    """Write a file that takes all that is left of a disk."""
+    with (folder / name).open("wb", buffering=0) as stream, suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+    return folder / name
+
+
+def end(store: RunStore, settings: Settings, size: int = 0) -> str:
+    """Leave a cancelled run with a file of some size [bytes]; return its id."""
+    run = submitted(store, settings)
+    (run.directory / "weights").write_bytes(bytes(size))
+    store.request_cancel(run.id)
+    return run.id
+
+
+# A full disk
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("held_open", [False, True], ids=["at rest", "while a server has it open"])
+def test_on_a_full_disk_runs_are_listed_and_deleting_frees_space(
+    small_disk: Path,
+    cli: Callable[..., Outcome],
+    settings: Settings,
+    held_open: bool,
+    tmp_path: Path,
+    tiny_model: Path,
+) -> None:
+    store: RunStore | None = RunStore.open(settings)
+    assert store
+    kept, gone = end(store, settings), end(store, settings, 5 * MEGABYTE)
+    if not held_open:
+        store._engine.dispose()
+        store = None
+    fill(small_disk)
+    listing = cli("runs", "list")
+    assert listing.code == 0
+    assert kept in listing.out
+    assert gone in listing.out
+    assert cli("runs", "show", kept).code == 0
+    forget = write_rows(tmp_path / "forget.jsonl", rows(2))
+    refused = cli("score", "--model", tiny_model, "--forget-set", forget, "--draws", "4")
+    assert (refused.code, "disk is full" in refused.said.lower()) == (2, True)
+    assert "Traceback" not in refused.err
+    # As a process of its own, as a user would.
+    outcome = ended(started("runs", "delete", "--yes", gone))
+    assert (outcome.code, f"{gone} is deleted." in outcome.said) == (0, True)
+    assert not (small_disk / "runs" / gone).exists()
+    assert [run.id for run in RunStore.open(settings).list()] == [kept]
+
+
+@pytest.mark.slow
+def test_a_run_that_meets_a_full_disk_says_so(small_disk: Path, settings: Settings, store: RunStore) -> None:
+    run = submitted(store, settings)
+    with pytest.raises(StoreError, match="disk is full"):
+        worker.run(run.directory, store=store, job=f"{__name__}:fill_the_disk")
+    assert store.get(run.id).state is S.RUNNING
+    (small_disk / "ballast").unlink()
+    set_row(store, run, pid=2**22)
+    [failed] = lost(store)
+    assert (failed.state, failed.attempt) == (S.FAILED, 1)
+    assert failed.error
+    assert "disk is full" in failed.error.cause
+    assert "memory" not in failed.error.advice
+    assert store.resume(run.id).attempt == 2
+
+
+def fill_the_disk(_config: object, context: worker.JobContext) -> None:
+    """Take all the space there is, then report progress."""
+    fill(context.directory.parents[1])
+    context.progress(1, 1, message="x" * 100_000)
+
+
+def test_a_store_on_a_disk_without_room_for_it_is_refused_in_words(small_disk: Path, settings: Settings) -> None:
+    fill(small_disk)
+    store = RunStore.open(settings)
+    assert store.list() == []
+    with pytest.raises(StoreError, match="disk is full"):
+        store.create("score", "a title", "cpu", small_disk / "run")
+
+
+# A store that is damaged, empty, read-only, strange
+
+
+def overwritten(database: Path, start: int) -> None:
+    with database.open("r+b") as stream:
+        stream.seek(start)
+        stream.write(b"\x5a" * (database.stat().st_size - start))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [0, 4096], ids=["from the first page", "from the second page"])
+def test_a_damaged_store_is_named_and_its_runs_are_taken_up_again(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore, start: int
+) -> None:
+    ids = [end(store, settings) for _ in range(3)]
+    finished = submitted(store, settings)
+    (finished.directory / "summary.json").write_text('{"n_samples": 3}')
+    store.empty_log()
+    store._engine.dispose()
+    overwritten(settings.home / "store.db", start)
+    listing = cli("runs", "list")
+    assert (listing.code, "Traceback" in listing.err) == (2, False)
+    assert "is damaged" in listing.said
+    assert f"runs adopt {settings.home / 'runs'}" in listing.said
+    for path in settings.home.glob("store.db*"):
+        path.unlink()
+    assert "4 run(s)" in cli("runs", "list").said
+    adopted = cli("runs", "adopt", settings.home / "runs")
+    assert "4 run(s) taken up." in adopted.said
+    again = {run.id: run for run in RunStore.open(settings).list()}
+    assert again.keys() == {*ids, finished.id}
+    assert {again[run_id].state for run_id in ids} == {S.INTERRUPTED}
+    assert (again[finished.id].state, again[finished.id].summary) == (S.SUCCEEDED, {"n_samples": 3})
+    assert "0 run(s) taken up." in cli("runs", "adopt", settings.home / "runs").said
+
+
+@pytest.mark.slow
+def test_doctor_finds_a_broken_page_that_no_list_reads(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore
+) -> None:
+    run = submitted(store, settings)
+    store.add_steps(run.id, [], [])
+    for step in range(400):
+        store.add_event(run.id, "info", f"event {step} " + "x" * 200)
+    store.empty_log()
+    store._engine.dispose()
+    assert "whole" in cli("doctor").said
+    database = settings.home / "store.db"
+    overwritten(database, database.stat().st_size - 4096)
+    assert cli("runs", "list").code == 0
+    assert "whole" not in cli("doctor").said.split("store's pages")[1][:40]
+    shown = cli("runs", "show", run.id)
+    assert (shown.code, "is damaged" in shown.said) == (2, True)
+
+
+def test_an_empty_store_beside_runs_does_not_say_that_there_are_none(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore
+) -> None:
+    end(store, settings)
+    store._engine.dispose()
+    for path in settings.home.glob("store.db*"):
+        path.unlink()
+    (settings.home / "store.db").touch()
+    assert f"runs adopt {settings.home / 'runs'}" in cli("runs", "list").said
+
+
+def test_a_read_only_store_is_listed_and_says_why_it_changes_nothing(
+    small_disk: Path, cli: Callable[..., Outcome], settings: Settings
+) -> None:
+    store = RunStore.open(settings)
+    run_id = end(store, settings)
+    store._engine.dispose()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    listing = cli("runs", "list")
+    assert (listing.code, run_id in listing.out, "cannot be written" in listing.said) == (0, True, True)
+    for command in (("delete", "--yes"), ("resume",)):
+        refused = cli("runs", *command, run_id)
+        assert (refused.code, "cannot be written" in refused.said) == (2, True)
+        assert "Traceback" not in refused.err
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "cause"),
+    [
+        ("kind", "tomorrow's", "does not know the kind 'tomorrow's'"),
+        ("state", "paused", "does not know the state 'paused'"),
+        ("progress", "{no json", ""),
+        ("error", "[half", ""),
+    ],
+)
+def test_a_strange_row_hides_no_other(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore, column: str, value: str, cause: str
+) -> None:
+    strange, other = end(store, settings), end(store, settings)
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        connection.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (value, strange))
+    connection.close()
+    listing = cli("runs", "list")
+    assert (listing.code, strange in listing.out, other in listing.out) == (0, True, True)
+    assert cause in cli("runs", "show", strange).said
+    assert store.reap() == []
+    if column == "state":
+        refused = cli("runs", "delete", "--yes", strange)
+        assert (refused.code, cause in refused.said, "Update the program." in refused.said) == (2, True, True)
+    else:
+        assert cli("runs", "delete", "--yes", strange).code == 0
+    assert cli("runs", "delete", "--yes", other).code == 0
+
+
+@pytest.mark.parametrize("name", ["a?b=1", "100%", "per%20cent", "c#d", "two words", "ü&+@:", "q'uote"])
+def test_the_home_is_the_folder_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / name))
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    settings = Settings.from_environment()
+    run = submitted(RunStore.open(), settings)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert run.directory.is_relative_to(tmp_path / name / "runs")
+    assert (tmp_path / name / "store.db").is_file()
+    assert [known.id for known in RunStore.open().list()] == [run.id]
+
+
+# What others may read, and what is left behind
+
+
+@pytest.mark.slow
+def test_nobody_else_reads_what_a_run_writes(tiny_model: Path, home: Path, tmp_path: Path) -> None:
+    forget = write_rows(tmp_path / "forget.jsonl", rows(3))
+    quick = ("--sigma", "1e-2", "--draws", "4", "--workers", "1", "--out", tmp_path / "own")
+    before = os.umask(0o022)
+    try:
+        outcome = ended(started("score", "--model", tiny_model, "--forget-set", forget, *quick))
+    finally:
+        os.umask(before)
+    assert outcome.code == 0, outcome.err
+    paths = [*home.rglob("*"), home, *(tmp_path / "own").rglob("*"), tmp_path / "own"]
+    assert {path.name for path in paths} > {"store.db", "samples.parquet", "scores.parquet"}
+    assert [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
+def test_the_library_keeps_runs_private_too(settings: Settings) -> None:
+    before = os.umask(0o022)
+    try:
+        run = submitted(RunStore.open(settings), settings)
+    finally:
+        os.umask(before)
+    for path in (settings.home, settings.home / "runs", run.directory, settings.home / "store.db"):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_what_a_kill_left_of_a_submission_is_swept_and_one_that_goes_on_is_not(
+    settings: Settings, store: RunStore
+) -> None:
+    left = settings.home / "runs" / ".submitting-dead"
+    (left / "20260101-000000-aaaa").mkdir(parents=True)
+    (left / "20260101-000000-aaaa" / "samples.jsonl").write_text("texts")
+
+    def prepare(draft: Path) -> None:
+        for staging in (left, draft.parent):
+            os.utime(staging, (time.time() - 3600,) * 2)
+        submitted(store, settings)
+        assert draft.is_dir()
+
+    submit(config_of(), store=store, settings=settings, prepare=prepare)
+    assert not list((settings.home / "runs").glob(".submitting-*"))
+    assert len(store.list()) == 2
+
+
+def test_a_directory_without_a_row_is_named_and_taken_up(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore
+) -> None:
+    run_id = end(store, settings)
+    shutil.copytree(settings.home / "runs" / run_id, settings.home / "runs" / "20260101-000000-aaaa")
+    assert "1 run(s)" in cli("runs", "list").said
+    assert "1 run(s) taken up." in cli("runs", "adopt", settings.home / "runs").said
+    assert store.get("20260101").state is S.INTERRUPTED
+    assert cli("runs", "delete", "--yes", "20260101-000000-aaaa").code == 0
+
+
+@pytest.mark.parametrize("place", ["", "/nowhere", "empty"])
+def test_adopting_what_is_no_run_says_so(cli: Callable[..., Outcome], tmp_path: Path, place: str) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = cli("runs", "adopt", tmp_path / place if place == "empty" else place)
+    expected = (0, "0 run(s) taken up.") if place == "empty" else (2, "does not exist")
+    assert (outcome.code, expected[1] in outcome.said) == (expected[0], True)
+
+
+def test_what_a_deleted_run_quoted_leaves_the_log_when_the_reader_has_gone(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore
+) -> None:
+    run_id = end(store, settings)
+    store.add_event(run_id, "error", "Zaphra Quill lives in Orrin")
+    reader = sqlite3.connect(settings.home / "store.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchall()
+    outcome = cli("runs", "delete", "--yes", run_id)
+    assert "Another program is reading the store" in outcome.said
+    reader.close()
+    assert cli("runs", "list").code == 0
+    assert not any(b"Zaphra" in path.read_bytes() for path in settings.home.glob("store.db*"))
+
+
+def test_a_run_directory_that_cannot_be_removed_is_an_error_in_words(
+    small_disk: Path, settings: Settings, tmp_path: Path
+) -> None:
+    store = RunStore.open(
+        Settings(home=tmp_path / "other", store_url=f"sqlite:///{tmp_path}/s.db", allowed_roots=())
+    )
+    run = submit(config_of(), store=store, settings=settings, directory=small_disk / "run")
+    store.request_cancel(run.id)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(UserError, match="cannot be removed"):
+        store.delete(run.id)
+    assert store.get(run.id).state is S.CANCELLED
