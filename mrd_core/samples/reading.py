@@ -32,6 +32,7 @@ from mrd_core.samples.limits import (
     most_rows,
     unpacked_limit,
 )
+from mrd_core.samples.spreadsheet import restored
 
 _READABLE = (
     "CSV (.csv, .tsv), JSON (.json), JSON Lines (.jsonl, .ndjson), Parquet (.parquet), Arrow (.arrow) and text "
@@ -271,8 +272,16 @@ def _read_csv(name: str, data: bytes) -> Table:
         notes = (*notes, f"The columns are separated by {delimiter!r}.")
     # The limit belongs to the process, so it is only ever raised: a text may be as long as its file.
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    names, *records = _records(name, text, delimiter)
-    return _table(name, names, list(zip(*records, strict=True)), notes)
+    records = _records(name, text, delimiter)
+    if changed := sum(restored(cell) != cell for record in records for cell in record):
+        # As tables are exported, here and elsewhere.
+        records = [list(map(restored, record)) for record in records]
+        notes = (
+            *notes,
+            f"{changed} cells had an apostrophe in front, which keeps spreadsheets from taking them for formulas.",
+        )
+    names, *rows = records
+    return _table(name, names, list(zip(*rows, strict=True)), notes)
 
 
 def _records(name: str, text: str, delimiter: str) -> list[list[str]]:

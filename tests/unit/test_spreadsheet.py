@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.export.files import csv_file
+from mrd_core.samples.reading import table_from_upload
 from mrd_core.samples.spreadsheet import csv_text, harmless, restored
 
 FORMULAS = [
@@ -51,6 +52,13 @@ def test_no_cell_and_no_name_of_a_table_is_a_formula_and_numbers_are_exact() -> 
         assert header == ["text", "kind", "'=name", "mrd"]
         assert [row[0] for row in rows] == [row[1] for row in rows] == [f"'{text}" for text in FORMULAS]
         assert [float(row[3]) for row in rows] == list(values)
+
+
+def test_an_exported_table_is_read_as_it_was() -> None:
+    frame = pd.DataFrame({"prompt": [f"What is {text!r}?" for text in FORMULAS], "answer": FORMULAS})
+    table = table_from_upload("samples.csv", csv_file(frame), 10_000)
+    assert table.frame["answer"].tolist() == FORMULAS
+    assert f"{len(FORMULAS)} cells had an apostrophe in front" in " ".join(table.notes)
 
 
 def test_what_is_undefined_is_an_empty_cell() -> None:
