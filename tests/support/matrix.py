@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import transformers
 
 from mrd_core.arrays import FloatArray
+from mrd_core.errors import UserError
 from mrd_core.model.generation import Prefix, continuations
 from mrd_core.model.lengths import rope_switch
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, target_log_probs
@@ -198,3 +202,55 @@ CHECKS = (
     Check("evaluate", "log p of an evaluation in fp32 against the plain fp64 pass, relative", 5e-3, _evaluate),
     Check("generation", "of four texts, those that a plain greedy loop writes otherwise", 0, _generation),
 )
+
+INTRODUCTION = """\
+# Model families
+
+Every family of causal language models that transformers can build, made tiny, and fitted to four texts until it
+nearly knows them by heart. A number is the worst of its check; `!` marks one beyond its bound.
+`python -m tests.support.matrix` makes this file, and `pytest tests/unit/test_families.py` holds the same.
+"""
+
+
+def document() -> Iterator[str]:
+    """Yield the lines of docs/models.md."""
+    yield INTRODUCTION
+    yield f"transformers {transformers.__version__}, torch {torch.__version__}, on a CPU, {date.today()}.\n"
+    yield "| column | what it is | bound |\n|---|---|---|"
+    for check in CHECKS:
+        yield f"| {check.title} | {check.meaning} | {check.bound:g} |"
+    whole = sorted(families.MULTIMODAL.keys() - families.NOT_WHOLE)
+    for title, chosen in (("Text", sorted(families.FAMILIES)), ("Text and more: the text part", whole)):
+        titles = [check.title for check in CHECKS]
+        yield f"\n## {title}\n\n| family | class | {' | '.join(titles)} |\n|{'---|' * (len(titles) + 2)}"
+        for family in chosen:
+            network = families.network(family)
+            cells = " | ".join(_cell(check, network) for check in CHECKS)
+            yield f"| {family} | {type(network).__name__} | {cells} |"
+    yield "\n## Not read, or not whole\n\n| family | why |\n|---|---|"
+    for family in sorted(families.REFUSED):
+        yield f"| {family} | is refused: {_refusal(family)} |"
+    for family, reason in sorted(families.NOT_WHOLE.items()):
+        yield f"| {family} | {reason} |"
+    yield "\n## Not tried\n\n| family | why |\n|---|---|"
+    for family, reason in sorted(families.LEFT_OUT.items()):
+        yield f"| {family} | {reason} |"
+
+
+def _cell(check: Check, network: Any) -> str:
+    number = check.measure(network)
+    return f"{number:.0e}" + ("" if number <= check.bound else " !")
+
+
+def _refusal(family: str) -> str:
+    try:
+        require_own_log_probs(families.network(family), tiny.CPU)
+    except UserError as error:
+        return error.why
+    raise AssertionError(family)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for line in document():
+        print(line, flush=True)

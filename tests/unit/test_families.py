@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForMultimodalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.generation import Way, continuations, way_of
+from mrd_core.model.generation import Prefix, Way, continuations, way_of
 from mrd_core.model.likelihood import Scorer
 from mrd_core.model.loading import load
 from mrd_core.model.own_pass import require_own_log_probs
@@ -131,11 +132,24 @@ def test_a_model_that_generate_fails_on_writes_all_the_same(monkeypatch: pytest.
         raise ValueError
 
     monkeypatch.setattr(network, "generate", fail)
-    prefix = matrix.Prefix(families.samples().samples[0].tokens[:5], 4)
+    prefix = Prefix(families.samples().samples[0].tokens[:5], 4)
     assert continuations(matrix.reader(network), [prefix]) == [matrix.greedy(network, prefix)]
 
 
 # What cannot be done
+
+
+@pytest.mark.parametrize("family", few_in_the_gate(families.REFUSED, "xlnet"))
+def test_a_causal_model_by_name_alone_is_refused(family: str) -> None:
+    with pytest.raises(UserError):
+        require_own_log_probs(families.network(family), tiny.CPU)
+
+
+def test_every_class_of_causal_models_is_tried_or_left_out_with_a_reason() -> None:
+    tried = families.FAMILIES | families.MULTIMODAL | families.REFUSED
+    classes = {CAUSAL[family] for family in tried if family in CAUSAL}
+    assert {family for family, kind in CAUSAL.items() if kind not in classes} == families.LEFT_OUT.keys()
+    assert len(families.LEFT_OUT) <= 10
 
 
 def refusal(folder: Path) -> UserError:
