@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import psutil
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoTokenizer
@@ -38,7 +39,10 @@ from mrd_core.settings.configuration import Choice
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 # What transformers, peft and safetensors raise over files they cannot make sense of.
-UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, SafetensorError)
+UNREADABLE = (
+    *(OSError, ValueError, LookupError, RuntimeError, ArithmeticError, TypeError, AttributeError),
+    *(SafetensorError, StrictDataclassError),
+)
 # What weights are trained in unless another precision is asked for.
 TRAINING_DTYPE = Choice("float32", "steps of a usual learning rate are smaller than bf16's spacing")
 # Of these the whole, images and all, does not run in transformers 5; their text part does.
@@ -105,6 +109,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     if dtype is not None and dtype is not chosen:
         chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
     device_map = placement(device, weight_bytes(folder, chosen), chosen)
+    _require_layers(settings, folder, config.source)
     network = read_network(auto_class, folder, config.source, chosen, device_map or device)
     settle(network)
     if config.adapter:
@@ -215,6 +220,22 @@ def _require_plain_weights(settings: Any, source: str) -> None:
             f"is quantised ({method}, as its config.json says): noise on quantised weights is rounded away, so "
             "there is no score of them.",
             "Give the model before it was quantised.",
+        )
+
+
+def _require_layers(settings: Any, folder: Path, source: str) -> None:
+    """Refuse a configuration with more layers than there are weights, before they are made, one by one."""
+    layers = getattr(settings.get_text_config(), "num_hidden_layers", None)
+    with explained(source):
+        n_weights = 0
+        for path in folder.glob("*.safetensors"):
+            with safe_open(path, framework="pt") as file:
+                n_weights += len(file.keys())
+    if isinstance(layers, int) and layers > n_weights:
+        raise UserError(
+            f"The model '{source}'",
+            f"has {layers:,} layers in its config.json and only {n_weights:,} weights in its files.",
+            "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
         )
 
 

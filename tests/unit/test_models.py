@@ -162,6 +162,23 @@ def test_a_bad_config_is_refused(folder: Path, content: str) -> None:
     assert "could not be read" in refusal(folder).why
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"hidden_size": "a"}, "hidden_size"),
+        ({"num_attention_heads": 0}, "could not be read"),
+        ({"num_hidden_layers": [2]}, "num_hidden_layers"),
+        ({"vocab_size": None}, "vocab_size"),
+        ({"rope_parameters": 3}, "could not be read"),
+        ({"num_hidden_layers": 100_000}, "has 100,000 layers in its config.json and only"),
+    ],
+)
+def test_a_config_that_fits_no_model_is_refused(folder: Path, change: dict[str, Any], why: str) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert why in refusal(folder).why
+
+
 def test_a_missing_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").unlink()
