@@ -146,7 +146,14 @@ QUICK: dict[str, dict[str, Any]] = {
 OTHERS: dict[str, dict[str, Any]] = {
     "emu3": {"text_config": BASE},
     "git": {
-        "vision_config": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "image_size": 28}
+        "vision_config": {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 28,
+            "patch_size": 14,
+        }
     },
     "moshi": {"ffn_dim": 96},
     "qwen4_exp_text": EXPERTS
