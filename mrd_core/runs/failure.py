@@ -24,11 +24,13 @@ def describe(error: BaseException) -> RunError:
 
 def readable(error: OSError) -> UserError | None:
     """Return what to say of a full disk, a file that was removed or is not one's own; None of other errors."""
-    full = error.errno in DISK_FULL_ERRNOS
-    if full or isinstance(error, FileNotFoundError | PermissionError):
-        cause, advice = _recognise(error)
-        what, _, why = cause.partition(": ")
-        return UserError(what, why, advice)
+    if error.errno in DISK_FULL_ERRNOS:
+        return UserError("The disk", "is full.", "Free some space, or move MRD_HOME to a larger disk.")
+    if isinstance(error, FileNotFoundError):
+        fix = "Put it back where it was, or run again what made it."
+        return UserError(f"The file {error.filename}", "is missing.", fix)
+    if isinstance(error, PermissionError):
+        return UserError(f"The file {error.filename}", "is not open to this user.", "Correct its permissions.")
     return None
 
 

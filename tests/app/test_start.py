@@ -99,3 +99,17 @@ def test_a_run_whose_worker_is_gone_is_shown_as_lost(app: Open, own: Home) -> No
     table = app(own.path).dataframe[0].value
     assert list(table["State"]) == ["? lost", "✓ succeeded"]
     assert RunStore.open(settings_for(own.path)).get(run.id).state is RunState.LOST
+
+
+def test_a_page_whose_files_vanish_says_so_and_what_to_do() -> None:
+    def page() -> None:
+        from pathlib import Path
+
+        from pages.shell.notices import errors_shown
+
+        with errors_shown():
+            Path("/nowhere/features.parquet").read_bytes()
+
+    test = AppTest.from_function(page).run()
+    assert not test.exception
+    assert "The file /nowhere/features.parquet is missing." in texts(test)
