@@ -24,6 +24,7 @@ from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
 from mrd_core.runs.kind import at_place, kind_named
 from mrd_core.runs.launcher import register
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
+from mrd_core.runs.printing import visible
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
 from mrd_core.settings.configuration import RunConfig
@@ -110,7 +111,7 @@ def _conclude(store: RunStore, run: Run, context: StoredContext, outcome: Outcom
     if outcome.error:
         # The log may lie on a full disk.
         with suppress(OSError):
-            print(outcome.error.traceback, end="", file=sys.stderr, flush=True)
+            print(visible(outcome.error.traceback), end="", file=sys.stderr, flush=True)
     try:
         state = patiently(lambda: _final_state(store, run, outcome))
         if outcome.error:

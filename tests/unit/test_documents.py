@@ -124,7 +124,8 @@ def commands(document: Path) -> Iterator[list[str]]:
 def test_every_command_and_every_option_is_there(document: Path) -> None:
     for words in commands(document):
         command: click.Command = door
-        rest = list(words)
+        # What stands behind is Streamlit's.
+        rest = words[: words.index("--")] if "--" in words else list(words)
         while isinstance(command, click.Group) and rest and rest[0].islower():
             inner = command.get_command(click.Context(command), rest.pop(0))
             assert inner, words
@@ -137,3 +138,10 @@ def test_documents_show_commands() -> None:
     shown = [tuple(words) for document in DOCUMENTS for words in commands(document)]
     assert len(shown) > 10
     assert ("unlearn", "--help") in shown
+
+
+def test_what_the_document_on_security_states_is_held_by_tests_that_exist() -> None:
+    stated = set(re.findall(r"`(test_\w+)`", (REPOSITORY / "docs" / "security.md").read_text(encoding="utf-8")))
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert len(stated) > 15
+    assert {name for name in stated if f"def {name}(" not in sources} == set()
