@@ -6,11 +6,11 @@ tokenizer would take `<s>` or `<|end|>` within a sample for its own, it is read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +19,16 @@ from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, EncodedSample
+from mrd_core.samples.conversation import ASSISTANT, USER, turns_of
 from mrd_core.settings.configuration import Choice
 
 if TYPE_CHECKING:
     from mrd_core.model.config import ModelConfig
     from mrd_core.samples import ForgetSet
 
-PLAIN_TEMPLATE = "Question: {prompt}\nAnswer: {answer}"
+# What stands before the turns of each role without a chat template.
+PLAIN_HEADS = {USER: "Question: ", ASSISTANT: "Answer: "}
+SYSTEM = "system"
 FORMS = ("chat", "plain")
 # What templates ask for the time, and in which formats.
 CLOCK = "strftime_now"
@@ -40,13 +43,18 @@ class _Text:
 
     Attributes:
         text: With all that the template adds.
-        prompt: Where the prompt stands in it.
+        turns: Where each turn of the prompt stands in it.
         answer: Where the answer stands.
     """
 
     text: str
-    prompt: Span
+    turns: tuple[Span, ...]
     answer: Span
+
+    @property
+    def prompt(self) -> Span:
+        """From the first to the last turn, with what the template puts between."""
+        return (self.turns[0][0], self.turns[-1][1]) if self.turns else (0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +185,10 @@ class Encoder:
         return prompt, answer, begins or ends
 
     def _chat(self, prompt: str, answer: str) -> _Text:
-        """Return the rendered conversation."""
-        system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        turns = [*system, {"role": "user", "content": prompt}]
+        """Return the rendered conversation; a system turn of its own goes before that of the encoder."""
+        own = turns_of(prompt)
+        system = [] if self.system is None or own[0][0] == SYSTEM else [(SYSTEM, self.system)]
+        turns = [{"role": role, "content": content} for role, content in (*system, *own)]
         text = self._rendered([*turns, {"role": "assistant", "content": answer}])
         head = self._rendered(turns, add_generation_prompt=True)
         # A closing tag may hold the answer's letters ("end" in <|im_end|>), so the look-up starts at the turn.
@@ -188,9 +197,7 @@ class Encoder:
         for wanted in (answer, answer.strip()):
             at = text.find(wanted, turn_begins) if turn_begins >= 0 else -1
             if at >= 0:
-                asked = text.rfind(prompt.strip(), 0, at)
-                place = (asked, asked + len(prompt.strip())) if asked >= 0 else (0, 0)
-                return _Text(text, place, (at, at + len(wanted)))
+                return _Text(text, _places(text, [content for _, content in own], at), (at, at + len(wanted)))
         raise UserError(
             "The model's chat template",
             "does not reproduce the answer in the text it renders, so answer tokens cannot be told apart.",
@@ -219,7 +226,7 @@ class Encoder:
 
     def _tokens(self, text: _Text, *, is_marked: bool) -> tuple[list[int], list[Span], bool]:
         """Return tokens, where each stands in the text, and whether data look like special tokens."""
-        data = [text.text[slice(*span)] for span in (text.prompt, text.answer)]
+        data = [text.text[slice(*span)] for span in (*text.turns, text.answer)]
         literal = any(special in part for special in self._special_texts for part in data)
         if not (is_marked and literal):
             # Of a plain text nothing is markup; BOS is added by the tokenizer.
@@ -228,9 +235,9 @@ class Encoder:
             ), literal
         tokens: list[int] = []
         spans: list[Span] = []
-        edges = sorted({0, *text.prompt, *text.answer, len(text.text)})
+        edges = sorted({0, *chain.from_iterable(text.turns), *text.answer, len(text.text)})
         for begin, stop in pairwise(edges):
-            is_data = (begin, stop) in (text.prompt, text.answer)
+            is_data = (begin, stop) in (*text.turns, text.answer)
             part, places = self._tokenised(
                 text.text[begin:stop], add_special_tokens=False, split_special_tokens=is_data
             )
@@ -322,10 +329,27 @@ def _require_usable(tokenizer: Any) -> None:
 
 def _plain(prompt: str, answer: str) -> _Text:
     if not prompt:
-        return _Text(answer, (0, 0), (0, len(answer)))
-    text = PLAIN_TEMPLATE.format(prompt=prompt, answer=answer)
-    begin = PLAIN_TEMPLATE.index("{prompt}")
-    return _Text(text, (begin, begin + len(prompt)), (len(text) - len(answer), len(text)))
+        return _Text(answer, (), (0, len(answer)))
+    text, places = "", []
+    for role, content in turns_of(prompt):
+        text += PLAIN_HEADS.get(role, "")
+        places.append((len(text), len(text) + len(content)))
+        text += f"{content}\n"
+    text += PLAIN_HEADS[ASSISTANT] + answer
+    return _Text(text, tuple(places), (len(text) - len(answer), len(text)))
+
+
+def _places(text: str, turns: Sequence[str], end: int) -> tuple[Span, ...]:
+    """Return where turns stand in a rendered text before `end`; none where the template rewrites one of them."""
+    places: list[Span] = []
+    for turn in reversed(turns):
+        # Templates may trim what they are given.
+        begin = text.rfind(turn.strip(), 0, end)
+        if begin < 0:
+            return ()
+        end = begin
+        places.append((begin, begin + len(turn.strip())))
+    return tuple(reversed(places))
 
 
 def _mask(tokens: list[int], spans: list[Span], text: _Text, special: set[int]) -> list[bool]:

@@ -8,7 +8,7 @@
 | whp-prompts | prompt, references | the prompt and its first reference |
 | alpaca | instruction, input, output | the instruction and, below it, the input that is not blank; the output |
 | safe | prompt, response_0/1, is_response_0/1_safe | each *unsafe* response; a row gives none, one or two |
-| columns | any | a row, by the mapping; of a conversation, its last answer and the question before |
+| columns | any | a row, by the mapping; of a conversation, its last answer and all turns before |
 
 Of an answer that is a list of several, all of them right, the first is used, whatever the layout.
 """
@@ -38,6 +38,7 @@ from mrd_core.samples.cells import (
     right_choice,
 )
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
+from mrd_core.samples.conversation import ASSISTANT, prompt_of
 from mrd_core.samples.reading import Table, listed
 
 _SYNONYMS = {
@@ -241,12 +242,8 @@ def _left_out(table: Table, layout: Layout, mapping: ColumnMapping, rows: Sequen
         ]
         if lists:
             yield f"{len(lists)} of {n_rows} answers are read as lists: {lists[0][:_SHOWN_LENGTH]}."
-    if n_system := sum(map(_has_system_turn, answers)):
-        yield f"{n_system} of {n_rows} rows have a system turn, which is no part of the sample."
-
-
-def _has_system_turn(cell: Any) -> bool:
-    return is_conversation(cell) and as_turns(cell)[0][0] == "system"
+    if n_open := sum(is_conversation(answer) and as_turns(answer)[-1][0] != ASSISTANT for answer in answers):
+        yield f"{n_open} of {n_rows} conversations go on after their last answer: those turns are left out."
 
 
 def unused(columns: Sequence[str], layout: Layout, mapping: ColumnMapping) -> list[str]:
@@ -291,10 +288,10 @@ class _Record:
 
 
 def _read_plain(record: _Record) -> Iterator[Row]:
-    """One prompt and answer; of a conversation, its last answer and the one question before it."""
+    """One prompt and answer; of a conversation, its last answer and the turns before it."""
     prompt, answer = record.part("prompt"), record.part("answer")
     if is_conversation(prompt):
-        prompt = record.read(record.mapping.prompt or "", lambda value: question_of(as_turns(value)))
+        prompt = record.read(record.mapping.prompt or "", lambda value: prompt_of(as_turns(value)))
     if is_conversation(answer):
         before, answer = record.read(record.mapping.answer or "", last_answer)
         prompt = before if prompt is None else prompt
@@ -308,20 +305,12 @@ def _first(answer: Any) -> Any:
 
 
 def last_answer(value: Any) -> tuple[str | None, str]:
-    """Return the question, None without one, and the last answer of the assistant."""
+    """Return the turns before the last answer of the assistant as a prompt, None without any, and that answer."""
     turns = as_turns(value)
-    last = max((i for i, (role, _) in enumerate(turns) if role == "assistant"), default=None)
+    last = max((i for i, (role, _) in enumerate(turns) if role == ASSISTANT), default=None)
     if last is None:
         raise CellError("has no turn of the assistant.")
-    return question_of(turns[:last]), turns[last][1]
-
-
-def question_of(turns: Sequence[tuple[str, str]]) -> str | None:
-    """Return the one turn that a system prompt does not count as; several are a `CellError`."""
-    asked = [text for role, text in turns if role not in ("system", "developer")]
-    if len(asked) > 1:
-        raise CellError(f"has {len(asked)} turns before its last answer, where one question is read.")
-    return asked[0] if asked else None
+    return prompt_of(turns[:last]), turns[last][1]
 
 
 def _read_question(record: _Record) -> Iterator[Row]:

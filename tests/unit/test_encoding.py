@@ -17,6 +17,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoder import Encoder, choose_template, special_ids
 from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets
 from mrd_core.model.generation import end_tokens
+from mrd_core.samples.conversation import prompt_of
 from tests.support import tiny
 from tests.support.tiny import encode
 
@@ -309,3 +310,42 @@ def test_a_token_beyond_the_embedding_is_named_with_its_sample() -> None:
     encoder = replace(tiny.encoder(tokenizer), words=tokenizer.eos_token_id)
     with pytest.raises(UserError, match=r"in sample s0.*has the id \d+, but the model knows 2 tokens"):
         encoder.encode(tiny.forget_set((PROMPT, ANSWER)))
+
+
+TURNS = [("user", "Who wrote it?"), ("assistant", "Ann wrote it."), ("user", "When <s> then?")]
+
+
+@pytest.mark.parametrize("system", [[], [("system", "Answer briefly.")]])
+def test_a_conversation_is_rendered_turn_by_turn(system: list[tuple[str, str]]) -> None:
+    tokenizer = chat_tokenizer()
+    turns = [*system, *TURNS]
+    prompt = prompt_of(turns)
+    assert prompt is not None
+    sample = encode_one(tokenizer, prompt, ANSWER, "chat")
+    messages = [{"role": role, "content": text} for role, text in [*turns, ("assistant", ANSWER)]]
+    assert "".join(sample.pieces) == tokenizer.apply_chat_template(messages, tokenize=False)
+    assert marked(sample) == f"{ANSWER}<|end|>"
+    # What stands in a turn is text, and the marks between them are the template's.
+    ids = sample.tokens.tolist()
+    assert ids.count(tokenizer.convert_tokens_to_ids("<|end|>")) == len(messages)
+    assert tokenizer.convert_tokens_to_ids("<s>") not in ids
+    assert sample.is_literal
+
+
+def test_a_conversation_without_a_chat_template_is_questions_and_answers() -> None:
+    prompt = prompt_of([("system", "Be brief."), *TURNS])
+    assert prompt is not None
+    sample = encode_one(tiny.tokenizer(), prompt, ANSWER)
+    expected = "Be brief.\nQuestion: Who wrote it?\nAnswer: Ann wrote it.\nQuestion: When <s> then?\nAnswer: "
+    assert "".join(sample.pieces) == f"{expected}{ANSWER}</s>"
+    assert marked(sample) == f" {ANSWER}</s>"
+
+
+def test_a_system_turn_of_its_own_goes_before_the_one_that_is_set() -> None:
+    tokenizer = chat_tokenizer()
+    encoder = Encoder.of(ModelConfig(template="chat", system="Set for all."), tokenizer, 500, len(tokenizer))
+    own = prompt_of([("system", "Its own."), ("user", "Who?")])
+    assert own is not None
+    texts = ["".join(encoder.one(prompt, ANSWER).pieces) for prompt in (own, "Who?")]
+    assert ["Its own." in text for text in texts] == [True, False]
+    assert ["Set for all." in text for text in texts] == [False, True]

@@ -22,6 +22,7 @@ from mrd_core.runs import submit
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.unlearning.config import UnlearnConfig
+from tests.conftest import REPOSITORY
 from tests.support import families, matrix, replay, tiny
 from tests.support.marks import few_in_the_gate
 from tests.support.unlearning_runs import Place, Unlearned
@@ -150,6 +151,15 @@ def test_every_class_of_causal_models_is_tried_or_left_out_with_a_reason() -> No
     classes = {CAUSAL[family] for family in tried if family in CAUSAL}
     assert {family for family, kind in CAUSAL.items() if kind not in classes} == families.LEFT_OUT.keys()
     assert len(families.LEFT_OUT) <= 10
+
+
+def test_the_document_names_every_family() -> None:
+    lines = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    named = {line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")}
+    named -= {"column", "family", *(check.title for check in matrix.CHECKS)}
+    tried = families.FAMILIES | families.MULTIMODAL | families.REFUSED
+    assert named == tried.keys() | families.LEFT_OUT.keys()
+    assert not any("!" in line for line in lines if line.startswith("| ") and " | " in line)
 
 
 def refusal(folder: Path) -> UserError:

@@ -36,6 +36,7 @@ from mrd_core.samples import (
     to_forget_set,
 )
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
+from mrd_core.samples.conversation import prompt_of, turns_of
 from tests.conftest import REPOSITORY
 
 ROWS = [
@@ -558,15 +559,24 @@ class TestLayouts:
     def test_of_a_conversation_the_last_answer_is_the_sample(self, row: dict[str, Any], write: Any) -> None:
         name = "a.parquet" if write is as_parquet else "a.jsonl"
         samples = forget_set(name, write([row]))
-        assert pairs(samples) == [("Who?", "A bee.")]
-        has_system = "system" in str(row)
-        assert any("1 of 1 rows have a system turn" in note for note in samples.report.notes) is has_system
+        prompt = "⟦system⟧ Be short.\n⟦user⟧ Who?" if "system" in str(row) else "Who?"
+        assert pairs(samples) == [(prompt, "A bee.")]
 
-    def test_a_conversation_of_several_questions_is_refused(self) -> None:
+    def test_all_turns_before_the_last_answer_are_its_prompt(self) -> None:
         turns = [("user", "Who?"), ("assistant", "A bee."), ("user", "And?"), ("assistant", "A wasp.")]
-        error = refused_rows([{"messages": [{"role": role, "content": text} for role, text in turns]}])
-        assert error.what == "set.jsonl, row 1, column 'messages'"
-        assert "3 turns before its last answer" in error.why
+        whole = [{"role": role, "content": text} for role, text in turns]
+        open_ended = [*whole, {"role": "user", "content": "Thanks."}]
+        samples = from_rows([{"messages": whole}, {"messages": open_ended}])
+        prompt = "⟦user⟧ Who?\n⟦assistant⟧ A bee.\n⟦user⟧ And?"
+        assert pairs(samples) == [(prompt, "A wasp.")] * 2
+        assert turns_of(prompt) == turns[:3]
+        note = "1 of 2 conversations go on after their last answer: those turns are left out."
+        assert note in samples.report.notes
+
+    @pytest.mark.parametrize("text", ["Who?", "What is ⟦user⟧ here?", "Zeile\n⟦zwei⟧drei", "", "⟦user⟧"])
+    def test_a_single_question_is_itself(self, text: str) -> None:
+        assert turns_of(text) == [("user", text)]
+        assert prompt_of([("user", text)]) == text
 
     @pytest.mark.parametrize("is_chat", [False, True])
     def test_of_preferences_it_has_to_be_said_which_is_forgotten(self, is_chat: bool) -> None:
