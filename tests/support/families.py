@@ -20,6 +20,7 @@ from tests.support import tiny
 
 BASE: dict[str, Any] = {
     "vocab_size": 512,
+    "unpadded_vocab_size": 512,
     "hidden_size": 64,
     "intermediate_size": 96,
     "num_hidden_layers": 2,
