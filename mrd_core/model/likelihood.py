@@ -118,14 +118,21 @@ class Passes:
         reader: Its network is a scorer: a module from ids, rows and columns to log-probabilities, see `Scorer`.
         encoded: N samples.
         on_halved: Called with the new `batch_tokens` whenever memory ran out.
+        on_batch: Called before each batch with the share of the pass that is done.
     """
 
     def __init__(
-        self, reader: Reader, encoded: Encoded, *, on_halved: Callable[[int], None] = lambda _: None
+        self,
+        reader: Reader,
+        encoded: Encoded,
+        *,
+        on_halved: Callable[[int], None] = lambda _: None,
+        on_batch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.reader = reader
         self.encoded = encoded
         self._on_halved = on_halved
+        self._on_batch = on_batch
         self.batches = make_batches(encoded, reader.batch_tokens, reader.device, reader.switch)
 
     @property
@@ -157,7 +164,7 @@ class Passes:
     def narrower(self) -> Passes:
         """Return the same passes in batches of half the tokens, for a precision of twice the size."""
         narrow = replace(self.reader, batch_tokens=max(1, self.batch_tokens // 2))
-        return Passes(narrow, self.encoded, on_halved=self._on_halved)
+        return Passes(narrow, self.encoded, on_halved=self._on_halved, on_batch=self._on_batch)
 
     def of(self, samples: IntArray) -> Passes:
         """Return passes over some of the samples, in this order."""
@@ -171,8 +178,9 @@ class Passes:
         flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
         # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
         results: list[tuple[IntArray, Tensor]] = []
-        for batch in self.batches:
+        for place, batch in enumerate(self.batches):
             self.reader.before_batch()
+            self._on_batch(place / len(self.batches))
             results.append((batch.flat, self.scorer(batch.ids, batch.rows, batch.columns)))
         for where, values in results:
             flat[where] = values.double().cpu().numpy()

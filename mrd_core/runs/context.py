@@ -42,6 +42,9 @@ class JobContext:
     def progress(self, done: int, total: int, **extra: Any) -> None:
         """Say that `done` of `total` steps are done; `extra` (message, eta_seconds, …) is shown with it."""
 
+    def within(self, share: float) -> None:
+        """Say what share of the step at hand is done, 0 to 1, where a step takes long."""
+
     def metrics(self, step: int, **values: float) -> None:
         """Record named values at `step`."""
 
@@ -98,6 +101,7 @@ class StoredContext(JobContext):
         self._first: tuple[int, float] | None = None
         self._last_message: object = None
         self._last_progress = self._last_poll = float("-inf")
+        self._said: dict[str, Any] = {}
 
     def progress(self, done: int, total: int, **extra: Any) -> None:
         """Store the progress with an estimate of the time left, at most every PROGRESS_INTERVAL seconds."""
@@ -108,7 +112,12 @@ class StoredContext(JobContext):
         eta = None
         if done != first_done:
             eta = (time.monotonic() - began) / (done - first_done) * (total - done)
-        self.show({"done": done, "total": total, "eta_seconds": eta} | extra, urgent=done >= total)
+        self._said = {"done": done, "total": total, "eta_seconds": eta} | extra
+        self.show(self._said, urgent=done >= total)
+
+    def within(self, share: float) -> None:
+        """Store the last progress with the share of a step, at most every PROGRESS_INTERVAL seconds."""
+        self.show(self._said | {"within": share})
 
     def show(self, progress: dict[str, Any], *, urgent: bool = False) -> None:
         """Store `progress`; one that comes too soon is dropped, unless it is urgent or says something new."""

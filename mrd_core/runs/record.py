@@ -87,7 +87,8 @@ class Run:
         system: Boot and PID namespace that the worker's pid belongs to; None in rows of earlier versions.
         pid_started: Start of the worker process [clock ticks since boot]; tells a reused pid apart.
         lost_in: State in which it was called lost, which it goes back to where its worker is still there.
-        progress: Free JSON; by convention done, total, eta_seconds, message and, while waiting, place.
+        progress: Free JSON; by convention done, total, eta_seconds, message, the share `within` a
+            long step and, while waiting, place.
         summary: What the job returned; None until it succeeds.
     """
 

@@ -50,7 +50,8 @@ class ProgressBar:
             completed=progress.get("done", 0),
             total=progress.get("total"),
             left="" if eta is None else f"{eta:.0f} s left",
-            message=str(progress.get("message") or ""),
+            message=f"{progress.get('message') or ''}"
+            + (f", {progress['within']:.0%} of a pass" if progress.get("within") else ""),
         )
 
     def event(self, level: Level, message: str) -> None:

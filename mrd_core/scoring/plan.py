@@ -142,7 +142,8 @@ def load_stage(
     def report_halving(tokens: int) -> None:
         context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")
 
-    passes = Passes(replace(reader, network=scorer), encoded, on_halved=report_halving)
+    whole = replace(reader, network=scorer)
+    passes = Passes(whole, encoded, on_halved=report_halving, on_batch=context.within)
     return Stage(model, passes, encoder)
 
 

@@ -72,6 +72,8 @@ def progress(run: Run) -> None:
         text += f", {duration(eta)} left" if eta else ""
     else:
         text = f"{message} …"
+    if within := run.progress.get("within"):
+        text += f" · {within:.0%} of a pass"
     st.progress(share, text=text)
 
 

@@ -356,6 +356,9 @@ def test_a_running_run_shows_progress_and_its_curve_and_can_be_cancelled(app: Op
     assert progress.text == "Drawing: 16 of about 64 evaluations, 3 min left"
     assert progress.value == 25
     assert curve_steps(test) == [16]
+    store.set_progress(run.id, {"message": "Measuring the baseline", "done": 0, "total": 64, "within": 0.352})
+    test.run()
+    assert test.get("progress")[0].proto.text == "Measuring the baseline … · 35% of a pass"
     store.add_metrics(run.id, 24, {"reliability_mean": 0.6})
     test.run()
     assert curve_steps(test) == [16, 24]

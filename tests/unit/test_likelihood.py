@@ -269,6 +269,15 @@ def test_a_pass_can_be_stopped_between_batches() -> None:
     assert len(calls) == 2
 
 
+def test_a_pass_says_how_far_it_is() -> None:
+    shares: list[float] = []
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 20), tiny.encoded(*LENGTHS), on_batch=shares.append)
+    passes()
+    count = len(passes.batches)
+    assert count > 2
+    assert shares == [place / count for place in range(count)]
+
+
 def test_the_scorer_shares_its_parameters_with_the_model() -> None:
     network = copy.deepcopy(tiny.llama(tie_word_embeddings=True))
     ours = {id(parameter) for parameter in Scorer(network).parameters()}

@@ -35,6 +35,8 @@ from mrd_core.runs import (
     submit,
     worker,
 )
+from mrd_core.runs import context as runs_context
+from mrd_core.runs.context import StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.launcher import queue_of
@@ -875,3 +877,19 @@ def test_a_score_run_that_is_being_read_is_not_deleted(store, settings):
         store.delete(scored.id)
     assert {left.id for left in store.list()} == {scored.id, reading.id}
     assert (scored.directory / "config.json").exists()
+
+
+def test_a_step_that_takes_long_is_told_within_at_most_once_an_interval(store, settings, monkeypatch) -> None:
+    run = submitted(store, settings)
+    context = StoredContext(store, store.get(run.id), threading.Event())
+    monkeypatch.setattr(runs_context, "PROGRESS_INTERVAL", 0.0)
+    context.progress(2, 8, message="Drawing")
+    context.within(0.25)
+    progress = store.get(run.id).progress
+    assert (progress["done"], progress["total"], progress["message"]) == (2, 8, "Drawing")
+    assert progress["within"] == 0.25
+    monkeypatch.setattr(runs_context, "PROGRESS_INTERVAL", 3600.0)
+    context.within(0.5)
+    assert store.get(run.id).progress["within"] == 0.25
+    context.progress(8, 8, message="Drawing")
+    assert "within" not in store.get(run.id).progress
