@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import platform
+import shlex
+import stat
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -74,6 +77,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     runs = len(store.list())
     roots = ", ".join(map(str, settings.allowed_roots))
     yield Finding("home", str(settings.home), "MRD_HOME, or ~/.mrd-lens")
+    if readers := others_in(settings.home):
+        # Wanted where accounts share a store; elsewhere left over from before runs were private.
+        yield Finding(
+            "texts are open", f"to {readers}", f"close them: chmod -R go= {shlex.quote(str(settings.home))}"
+        )
     yield Finding("store", settings.store_url, f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)")
     broken = store.damage()
     yield Finding("store's pages", broken or "whole", "PRAGMA quick_check; a damaged store's runs can be adopted")
@@ -84,6 +92,15 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield Finding("upload limit", f"{settings.upload_limit_mb} MB", "MRD_UPLOAD_LIMIT_MB, or 50")
     yield Finding("allowed roots", roots, "MRD_ALLOWED_ROOTS; for paths typed in pages")
     yield from reading()
+
+
+def others_in(home: Path) -> str:
+    """Return who besides the owner may look into the run directories of a home: "", `its group` or `everybody`."""
+    modes = [path.stat().st_mode for path in (home, home / "runs") if path.is_dir()]
+    for readers, right in (("everybody", stat.S_IXOTH), ("its group", stat.S_IXGRP)):
+        if modes and all(mode & right for mode in modes):
+            return readers
+    return ""
 
 
 def reading() -> Iterator[Finding]:

@@ -300,6 +300,16 @@ def test_doctor_says_what_this_installation_runs_on_and_why(cli):
     assert "…" not in outcome.out
 
 
+@pytest.mark.parametrize(("mode", "readers"), [(0o755, "everybody"), (0o750, "its group"), (0o700, "")])
+def test_doctor_says_who_else_may_read_the_texts(cli, home, mode, readers):
+    (home / "runs").mkdir(parents=True, exist_ok=True)
+    for folder in (home, home / "runs"):
+        folder.chmod(mode)
+    found = " ".join(cli("doctor").out.split())
+    assert (f"to {readers} close them: chmod -R go=" in found) is bool(readers)
+    assert ("texts are open" in found) is bool(readers)
+
+
 @pytest.fixture
 def without_network(tmp_path: Path) -> dict[str, str]:
     """Environment of processes in which every connection but a local one raises, helping processes included."""
