@@ -16,6 +16,8 @@ from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
 from tests.support.runs import set_row
 
+pytestmark = pytest.mark.slow
+
 Open = Callable[..., AppTest]
 
 

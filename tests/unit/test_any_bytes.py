@@ -20,7 +20,10 @@ from mrd_core.samples.layouts import CHOICE_COLUMNS
 from mrd_core.samples.reading import SUFFIXES
 from tests.support.reading_process import ReadingProcess
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the peak of a process's memory")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the peak of a process's memory"),
+]
 
 LIMIT_PEAK = 512 * 2**20
 READERS = sorted((*SUFFIXES, ".jsonl.gz", ".parquet.gz"))

@@ -14,6 +14,8 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import MRD_MEASURES
 from tests.support.scored_demo import scored_demo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:

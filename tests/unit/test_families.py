@@ -34,6 +34,7 @@ WHOLE = {"gemma3", "mistral3", "qwen3_5"}
 each_check = pytest.mark.parametrize("check", matrix.CHECKS, ids=lambda check: check.title)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", few_in_the_gate(families.FAMILIES, *IN_THE_GATE))
 @each_check
 def test_a_family_is_read_as_its_own_plain_pass_means_it(family: str, check: matrix.Check) -> None:

@@ -39,6 +39,8 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation
 from tests.support.scored_demo import ROWS, scored_demo
 
+pytestmark = pytest.mark.slow
+
 MOVED = {
     "rare_words": Threshold(Rule.FIXED, 2),
     "semantic_complexity": Threshold(Rule.MEDIAN),

@@ -7,6 +7,8 @@ import pytest
 from analysis.text.language import CANDIDATES, Detector, _lingua
 from mrd_core.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def english() -> Detector:

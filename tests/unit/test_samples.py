@@ -1115,9 +1115,11 @@ except UserError as error:
         assert "download the file" in done.stdout, done.stderr
         return done.stdout
 
+    @pytest.mark.slow
     def test_offline_mode(self, tmp_path: Path) -> None:
         assert "cannot be reached" in self.refusal("owner/name", tmp_path, HF_HUB_OFFLINE="1")
 
+    @pytest.mark.slow
     def test_a_hub_that_does_not_answer(self, tmp_path: Path) -> None:
         environment = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
         assert "cannot be reached" in self.refusal("owner/name", tmp_path, **environment)
