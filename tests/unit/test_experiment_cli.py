@@ -28,6 +28,7 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Estimator
 from tests.support.commands import PATIENCE, Outcome, started
 from tests.support.marks import few_in_the_gate
+from tests.support.runs import until
 from tests.support.scored_demo import settings_in
 from tests.support.unlearning_runs import N_FORGET, Scored, forget_rows, retain_rows, scored_tiny
 from tests.unit.conftest import write_rows
@@ -328,7 +329,8 @@ def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     # It can be judged as far as it has got.
     assert evidence(files.directory)["finished"] is False
     assert only_run().state is RunState.RUNNING
-    assert "lost" in cli("runs", "list").said
+    # Its last heartbeat is fresh for a while.
+    until(lambda: "lost" in cli("runs", "list").said, "the run is lost")
     assert cli("runs", "resume", only_run().id).code == 0
     assert files.rows.read_bytes() == undisturbed.rows.read_bytes()
     assert files.units.read_bytes() == undisturbed.units.read_bytes()
