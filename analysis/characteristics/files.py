@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.runs.files import Artifact, RunDirectory, write_atomically, write_frame
+from mrd_core.runs.records import RunSummary
 from mrd_core.settings.configuration import Frozen
 
 _METADATA_KEY = b"mrd_characteristics"
@@ -70,6 +71,20 @@ class About(Frozen):
         if self.cut:
             warnings.append(f"{self.cut} sample(s) are too long to be read whole: only their beginning was.")
         return warnings
+
+
+class CharacteristicsSummary(RunSummary):
+    """The figures of a reading.
+
+    Attributes:
+        pipeline: That read the texts.
+        corpus: Where the training corpus was read from; None without one.
+        foreign_samples: Samples in another language, which were not read.
+    """
+
+    pipeline: str = ""
+    corpus: str | None = None
+    foreign_samples: int = 0
 
 
 @dataclass(frozen=True)

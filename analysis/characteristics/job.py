@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.characteristics.complexity import COMPLEXITY, Complexity, complexity_index
 from analysis.characteristics.config import CharacteristicsConfig
-from analysis.characteristics.files import About, CharacteristicsFiles
+from analysis.characteristics.files import About, CharacteristicsFiles, CharacteristicsSummary
 from analysis.characteristics.reading import TextRow, read_texts
 from analysis.difficulty import ScoredRun
 from analysis.features import Feature, Material, features
@@ -75,14 +75,15 @@ def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> d
     marks = [(name, *span) for name, row in zip(samples["sample_id"], rows, strict=True) for span in row.spans]
     spans = pd.DataFrame(marks, columns=list(SPAN_TYPES)).astype(SPAN_TYPES)
     CharacteristicsFiles(context.directory).write(table, spans, about)
-    return {
-        "n_samples": len(table),
-        "pipeline": about.pipeline,
-        "corpus": config.corpus.source if config.corpus else None,
-        "foreign_samples": sum(about.foreign.values()),
-        "seconds": about.seconds,
-        "warnings": about.warnings,
-    }
+    summary = CharacteristicsSummary(
+        n_samples=len(table),
+        pipeline=about.pipeline,
+        corpus=config.corpus.source if config.corpus else None,
+        foreign_samples=sum(about.foreign.values()),
+        seconds=about.seconds,
+        warnings=list(about.warnings),
+    )
+    return summary.as_json()
 
 
 def _set_features(config: CharacteristicsConfig, run: ScoredRun, context: JobContext) -> _SetFeatures:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from analysis.characteristics.config import CharacteristicsConfig
-from analysis.characteristics.files import CharacteristicsFiles
+from analysis.characteristics.files import CharacteristicsFiles, CharacteristicsSummary
 from analysis.features import VERSION, features
 from analysis.text.pipeline.loading import choose
 from mrd_core.runs.directory import read_config
@@ -50,14 +50,15 @@ def title(config: CharacteristicsConfig) -> str:
 
 def headline(summary: Summary) -> str:
     """Return how many texts were read."""
-    return f"{summary['n_samples']} texts read"
+    return f"{CharacteristicsSummary.model_validate(summary).n_samples} texts read"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
     """Return what was read by what, and where the features lie."""
+    figures = CharacteristicsSummary.model_validate(summary)
     return Description(
         (
-            f"{summary['n_samples']} texts read by {summary['pipeline']} in {summary['seconds']:.0f} s",
+            f"{figures.n_samples} texts read by {figures.pipeline} in {figures.seconds:.0f} s",
             f"Features: {CharacteristicsFiles(directory).features}",
         )
     )

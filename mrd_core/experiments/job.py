@@ -11,6 +11,7 @@ from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.experiment import Material
 from mrd_core.experiments.files import ExperimentFiles, Row
 from mrd_core.experiments.kinds import experiments
+from mrd_core.experiments.records import ExperimentSummary
 from mrd_core.experiments.request import copy_retain, copy_scores
 from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
@@ -76,18 +77,15 @@ def _carry_out(config: ExperimentConfig, files: ExperimentFiles, context: JobCon
     for warning in facts["warnings"]:
         context.event("warning", warning)
     files.write_rows([row for name in study.measurements for row in done[name]])
-    write_json(
-        files.summary,
-        {
-            "experiment": config.kind,
-            "n_samples": len(material.forget_set),
-            "units": len(study.measurements),
-            "seconds": round(time.monotonic() - began, 3),
-            "scored": read_json(files.scored),
-            **facts,
-            "reasons": {"threads": threads.stated} | facts["reasons"],
-        },
-    )
+    measured = {
+        "experiment": config.kind,
+        "n_samples": len(material.forget_set),
+        "units": len(study.measurements),
+        "seconds": round(time.monotonic() - began, 3),
+        "scored": read_json(files.scored),
+        "reasons": {"threads": threads.stated} | facts.pop("reasons"),
+    }
+    write_json(files.summary, ExperimentSummary.model_validate(measured | facts).as_json())
 
 
 def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobContext) -> Material:

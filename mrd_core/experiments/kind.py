@@ -9,20 +9,22 @@ from mrd_core.experiments.cost import estimate
 from mrd_core.experiments.experiment import Experiment
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds import experiments
+from mrd_core.experiments.records import ExperimentSummary
 from mrd_core.experiments.request import prepare
 from mrd_core.runs.kind import Description, Kind, Summary
 
 
 def headline(summary: Summary) -> str:
     """Return how many measurements were made."""
-    return f"{summary['units']} measurements"
+    return f"{ExperimentSummary.model_validate(summary).units} measurements"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
     """Return what was measured, and how to see what it shows."""
+    figures = ExperimentSummary.model_validate(summary)
     return Description(
         (
-            f"{summary['units']} measurements in {summary['seconds']:.0f} s",
+            f"{figures.units} measurements in {figures.seconds:.0f} s",
             f"Rows: {ExperimentFiles(directory).rows}",
             f"What they show: mrd-lens evidence {shlex.quote(str(directory))}",
         )
