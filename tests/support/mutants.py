@@ -36,7 +36,10 @@ MODULES = {
     "analysis.statistics.bootstrap": ("tests/unit/test_bootstrap.py",),
     "analysis.statistics.censored": ("tests/unit/test_evidence_statistics.py",),
     "analysis.statistics.groups": ("tests/unit/test_statistics.py",),
-    "mrd_core.evaluation.aggregates": ("tests/unit/test_evaluation_truth.py", "tests/unit/test_comparison.py"),
+    "mrd_core.evaluation.aggregates": (
+        *("tests/unit/test_evaluation_truth.py", "tests/unit/test_comparison.py"),
+        "tests/unit/test_evaluation_privacy.py",
+    ),
     "mrd_core.evaluation.privacy": ("tests/unit/test_evaluation_privacy.py",),
     "mrd_core.evaluation.truth": ("tests/unit/test_evaluation_truth.py",),
     "mrd_core.model.likelihood": ("tests/unit/test_likelihood.py",),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoModelForMultimodalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 
@@ -170,7 +171,8 @@ def refusal(folder: Path) -> UserError:
 
 
 def test_a_model_that_needs_another_package_names_it(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    # As many as it has layers, so that it looks like a model.
+    save_file({f"layers.{layer}": torch.zeros(1) for layer in range(2)}, tmp_path / "model.safetensors")
     config = families.configuration("gemma3n")
     config.architectures = ["Gemma3nForConditionalGeneration"]
     config.save_pretrained(tmp_path)
