@@ -98,6 +98,7 @@ def test_the_harmonic_mean_is_pulled_down_by_its_least_value() -> None:
     assert harmonic_mean([1.0, 0.0]) == 0
     assert np.isnan(harmonic_mean([1.0, NAN]))
     assert np.isnan(harmonic_mean([]))
+    assert np.isnan(harmonic_mean(np.empty((0, 3)))).tolist() == [True] * 3
 
 
 def test_model_utility_needs_all_of_its_nine_parts() -> None:

@@ -32,7 +32,7 @@ from mrd_core.model.likelihood import (
 from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.reader import CHUNK_ELEMENTS, is_out_of_memory, make_batches
 from mrd_core.scoring.mrd import measure_baseline
-from tests.support import tiny
+from tests.support import families, tiny
 from tests.unit.test_mrd import exact, log_probs_of_one
 
 GPT2_SETTINGS = {"vocab_size": 40, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}
@@ -276,6 +276,13 @@ def test_a_pass_says_how_far_it_is() -> None:
     count = len(passes.batches)
     assert count > 2
     assert shares == [place / count for place in range(count)]
+
+
+@pytest.mark.parametrize("family", ["llama", "camembert", "gpt2"])
+def test_the_scorer_has_every_weight_of_its_model(family: str) -> None:
+    # Between the body and the output of some there are layers of their own.
+    model = families.built(family)
+    assert {id(weight) for weight in Scorer(model).parameters()} == {id(weight) for weight in model.parameters()}
 
 
 def test_the_scorer_shares_its_parameters_with_the_model() -> None:

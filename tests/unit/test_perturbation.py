@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_noise_depends_on_seed_draw_and_name_and_on_nothing_else() -> None:
         Noise(1, 1.0).standard(2, "b", like),
     ):
         assert abs(float(torch.corrcoef(torch.stack([wanted.flatten(), other.flatten()]))[0, 1])) < 0.5
+
+
+def test_noise_is_the_same_in_every_version() -> None:
+    digest = hashlib.blake2b(b"3/5/layer.weight", digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "big") // 2)
+    expected = torch.empty(4, 3).normal_(generator=generator)
+    assert Noise(3, 1e-3).standard(5, "layer.weight", torch.zeros(4, 3)).equal(expected)
+
+
+def test_a_draw_adds_its_noise_unless_it_is_told_to_take_it_away(scorer: Scorer) -> None:
+    model = PerturbedModel(scorer, Noise(0, 1e-2), streamed=False)
+    with model.draw(0):
+        plus = copy.deepcopy(bits(scorer))
+    with model.draw(0, 1):
+        assert same(plus, bits(scorer))
 
 
 def test_noise_leaves_the_global_generator_alone() -> None:

@@ -161,6 +161,20 @@ def test_a_run_in_fp32_is_calibrated_and_passes() -> None:
     assert np.isfinite(units).all()
 
 
+def test_the_floor_is_what_rounding_alone_does_to_a_token_of_the_median_sample() -> None:
+    # The last sample has no answer, and so nothing in scope.
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 1000), tiny.encoded(12, 9, 15, 7, 3, answer_from=3))
+    baseline = measure_baseline(passes, torch.float32)
+    gate = precision_gate(passes, baseline, calibrate(bent(7.0, 0.0)), 1e-3)
+    change = baseline.relative_change(passes())
+    starts, floors = passes.encoded.starts, []
+    for sample, first, end in zip(passes.encoded.samples[:4], starts, starts[1:], strict=False):
+        inside = sample.answer & baseline.kept[first:end]
+        floors.append(abs(change[first:end][inside].sum()) / inside.sum())
+    assert gate.floor == pytest.approx(float(np.median(floors)))
+    assert gate.floor > 0
+
+
 def test_the_signal_expected_is_the_signal_found() -> None:
     passes, baseline = prepared(tiny.llama(), torch.float32)
     pilot = run_pilot(passes, baseline, 0, torch.float32)

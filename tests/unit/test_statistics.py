@@ -281,6 +281,8 @@ def test_terms_that_say_nothing_of_their_own_are_dropped_with_the_reason() -> No
     features, length, run = planted()
     features["flat"] = 1
     features["double"] = 2 * length
+    # Half a percent of its variance is its own: too little, and not nothing.
+    features["nearly"] = features["own"] + np.random.default_rng(1).normal(0, 0.02, 300)
     features["gaps"] = features["own"].where(np.arange(300) >= 60)
     features["few gaps"] = np.random.default_rng(0).permutation(300)
     features.loc[:9, "few gaps"] = np.nan
@@ -289,7 +291,10 @@ def test_terms_that_say_nothing_of_their_own_are_dropped_with_the_reason() -> No
         "gaps": "defined for 80% of the samples; 90% are needed",
         "flat": "constant",
         "double": "100.0% of its variance follows from the terms before it",
+        "nearly": found.dropped["nearly"],
     }
+    assert found.dropped["nearly"].endswith("of its variance follows from the terms before it")
+    assert 99 < float(found.dropped["nearly"].split("%")[0]) < 100
     assert found.n == 290
 
 
