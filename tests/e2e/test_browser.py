@@ -73,6 +73,7 @@ def lone_point(run: Run) -> str:
     return str(table["sample_id"].iloc[int((distances.min(axis=1) * candidates).argmax())])
 
 
+@pytest.mark.long
 def test_from_two_clicks_to_a_link_that_outlives_the_server(
     browser: Browser, server: Server, store: RunStore
 ) -> None:

@@ -209,6 +209,7 @@ def test_a_method_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_experiment_is_three_files(tmp_path: Path) -> None:
     tree = with_files(
         tmp_path / "tree",
@@ -267,6 +268,7 @@ print(config.title, suites()["dummy"].data, list(declared("dummy", [])))
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_metric_is_one_file(tmp_path: Path) -> None:
     tree = with_files(tmp_path / "tree", {"mrd_core/evaluation/metrics/dummy.py": METRIC})
     chapter = said_in(tree, "-m", "mrd_core.evaluation.handbook")

@@ -840,6 +840,7 @@ def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_one_command_carries_out_every_kind_of_run(store, settings):
     reading = reading_of(store, settings, submitted(store, settings))
     assert command_for(reading.directory)[1:] == [str(REPOSITORY / "cli"), "run", str(reading.directory)]
