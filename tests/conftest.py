@@ -17,3 +17,10 @@ def trial_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no trial data in {folder}")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow, too: `-m "not slow"` leaves both out."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")

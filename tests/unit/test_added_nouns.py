@@ -208,7 +208,6 @@ def test_a_method_is_a_file(tmp_path: Path) -> None:
     assert "dummy: strength=2.0" in " ".join(options.split())
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_an_experiment_is_three_files(tmp_path: Path) -> None:
     tree = with_files(
@@ -267,7 +266,6 @@ print(config.title, suites()["dummy"].data, list(declared("dummy", [])))
     assert said_in(tree, "-c", form) == "Dummy suite on the demo model A dummy folder. []\n"
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_metric_is_one_file(tmp_path: Path) -> None:
     tree = with_files(tmp_path / "tree", {"mrd_core/evaluation/metrics/dummy.py": METRIC})

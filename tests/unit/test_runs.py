@@ -839,7 +839,6 @@ def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
     return submit(CharacteristicsConfig(score_run=scored.directory), store=store, settings=settings)
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_one_command_carries_out_every_kind_of_run(store, settings):
     reading = reading_of(store, settings, submitted(store, settings))
