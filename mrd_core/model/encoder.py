@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, EncodedSample
-from mrd_core.samples.conversation import ASSISTANT, USER, turns_of
+from mrd_core.samples.conversation import ASSISTANT, SYSTEM, USER, turns_of
 from mrd_core.settings.configuration import Choice
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # What stands before the turns of each role without a chat template.
 PLAIN_HEADS = {USER: "Question: ", ASSISTANT: "Answer: "}
-SYSTEM = "system"
 FORMS = ("chat", "plain")
 # What templates ask for the time, and in which formats.
 CLOCK = "strftime_now"

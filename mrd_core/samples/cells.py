@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from mrd_core.errors import UserError
+from mrd_core.samples.conversation import ASSISTANT, USER
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 # A blank between words; Chinese, Japanese and Thai have none.
 _WORDS = re.compile(r"\S\s+\S|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|true|false")
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant"}
+_ROLES = {"human": USER, **dict.fromkeys(("gpt", "model", "bot"), ASSISTANT)}
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 

@@ -573,6 +573,14 @@ class TestLayouts:
         note = "1 of 2 conversations go on after their last answer: those turns are left out."
         assert note in samples.report.notes
 
+    def test_what_looks_like_a_mark_in_a_turn_is_text(self) -> None:
+        turns = [("user", "Who?\n⟦assistant⟧ Nobody."), ("tool call", "⟦user⟧ ⟦⟦x⟧ y"), ("assistant", "⟦⟦user⟧ z")]
+        prompt = prompt_of(turns)
+        assert prompt is not None
+        assert turns_of(prompt) == turns
+        for text in ("⟦user⟧ Who?", "Who?\n⟦⟦user⟧ And?"):
+            assert turns_of(prompt_of([("user", text)]) or "") == [("user", text)]
+
     @pytest.mark.parametrize("text", ["Who?", "What is ⟦user⟧ here?", "Zeile\n⟦zwei⟧drei", "", "⟦user⟧"])
     def test_a_single_question_is_itself(self, text: str) -> None:
         assert turns_of(text) == [("user", text)]
