@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from mrd_core.evaluation.command import EVALUATE
@@ -74,20 +73,6 @@ def shown(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Shown:
         evaluation(home, "mrd", 0.2, 0.5, method="ga", sampler="mrd"),
     )
     return Shown(path, store, home.run, original, others)
-
-
-@pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Note what every download button of a page would hand out, by its key."""
-    noted: dict[str, Any] = {}
-    original = DeltaGenerator.download_button
-
-    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
-        noted[options["key"]] = data
-        return bool(original(self, label, data, *args, **options))
-
-    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
-    return noted
 
 
 def opened(app: Open, home: Home, **query: str) -> AppTest:

@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
@@ -209,20 +208,6 @@ def app_on_shown(app: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open pages over `shown`, which no test changes: what was judged once stays judged."""
     monkeypatch.setattr(st.cache_data, "clear", lambda: None)
     return app
-
-
-@pytest.fixture
-def offered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Note what every download button of a page would hand out, by its key."""
-    noted: dict[str, Any] = {}
-    original = DeltaGenerator.download_button
-
-    def noting(self: DeltaGenerator, label: str, data: Any, *args: Any, **options: Any) -> bool:
-        noted[options["key"]] = data
-        return bool(original(self, label, data, *args, **options))
-
-    monkeypatch.setattr(DeltaGenerator, "download_button", noting)
-    return noted
 
 
 @pytest.fixture

@@ -52,6 +52,13 @@ LATENT: dict[str, Any] = EXPERTS | {
     "v_head_dim": 16,
     "num_key_value_heads": 4,
 }
+INKLING_2: dict[str, Any] = EXPERTS | {
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 2,
+    "swa_head_dim": 16,
+    "rel_extent": 32,
+    "sliding_window_size": 8,
+}
 MAMBA_2: dict[str, Any] = {
     "mamba_n_heads": 8,
     "mamba_d_head": 16,
@@ -247,22 +254,8 @@ OTHERS: dict[str, dict[str, Any]] = {
     "hy_v3": EXPERTS,
     "hy_v4": LATENT,
     "hyperclovax": {},
-    "inkling2_loop_text": EXPERTS
-    | {
-        "swa_num_attention_heads": 4,
-        "swa_num_key_value_heads": 2,
-        "swa_head_dim": 16,
-        "rel_extent": 32,
-        "sliding_window_size": 8,
-    },
-    "inkling2_text": EXPERTS
-    | {
-        "swa_num_attention_heads": 4,
-        "swa_num_key_value_heads": 2,
-        "swa_head_dim": 16,
-        "rel_extent": 32,
-        "sliding_window_size": 8,
-    },
+    "inkling2_loop_text": INKLING_2,
+    "inkling2_text": INKLING_2,
     "inkling_text": EXPERTS,
     "internlm3": {},
     "iquestcoder": {},

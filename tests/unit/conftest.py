@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mrd_core.runs import RunStore
+from mrd_core.settings.installation import Settings
 from tests.support import tiny
 from tests.support.commands import Outcome
 from tests.support.postgres import Server, serving
+from tests.support.runs import launching
 
 CONTEXT = 128
 WORDS = ("Ann", "wrote", "the", "old", "letter", "who", "read", "it", "late", "in", "a", "cold", "house")
@@ -67,6 +70,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MRD_STORE_URL", raising=False)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def store(settings: Settings) -> RunStore:
+    """The store that a module's own `settings` name."""
+    return RunStore.open(settings)
+
+
+@pytest.fixture
+def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
+    """Launch workers as the product does, see `launching`."""
+    with launching(store, settings) as start:
+        yield start
 
 
 @pytest.fixture

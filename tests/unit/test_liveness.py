@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from tests.support.runs import (
     PATIENCE,
     a_dead_process,
     go,
-    launching,
     lost,
     set_row,
     settings_in,
@@ -44,17 +43,6 @@ NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_in(tmp_path / "home")
-
-
-@pytest.fixture
-def store(settings: Settings) -> RunStore:
-    return RunStore.open(settings)
-
-
-@pytest.fixture
-def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
-    with launching(store, settings) as start:
-        yield start
 
 
 def reaped_elsewhere(settings: Settings, where: str) -> list[str]:

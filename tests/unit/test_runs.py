@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,6 @@ from tests.support.runs import (
     claimed_by_a_dead_process,
     config_of,
     go,
-    launching,
     lost,
     moved,
     set_row,
@@ -73,17 +72,6 @@ def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
     if request.param == "postgresql":
         return settings.model_copy(update={"store_url": request.getfixturevalue("postgres").fresh()})
     return settings
-
-
-@pytest.fixture
-def store(settings: Settings) -> RunStore:
-    return RunStore.open(settings)
-
-
-@pytest.fixture
-def launch(store: RunStore, settings: Settings) -> Iterator[Callable[..., None]]:
-    with launching(store, settings) as start:
-        yield start
 
 
 # The state machine

@@ -33,11 +33,6 @@ def settings(home: Path) -> Settings:
 
 
 @pytest.fixture
-def store(settings: Settings) -> RunStore:
-    return RunStore.open(settings)
-
-
-@pytest.fixture
 def small_disk(home: Path) -> Iterator[Path]:
     """The home as a file system of 20 MB."""
     home.mkdir()
