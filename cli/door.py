@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.evidence:evidence",
         "Judge experiments: does difficulty predict unlearning, with which interval, and what speaks against it?",
     ),
+    "columns": (
+        "cli.columns:columns",
+        "Import, list and remove measures from elsewhere, which the evidence then holds against MRD as rivals.",
+    ),
     "curriculum": (
         "cli.unlearn:curriculum",
         "Write the order of the forget samples as JSON Lines: as a run drew it, or as one epoch would be drawn.",

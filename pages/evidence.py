@@ -1,6 +1,6 @@
 """Evidence: does difficulty predict unlearning on this model? Experiments, their verdicts and their figures."""
 
-from pages.parts.evidence import league, tabs
+from pages.parts.evidence import imported, league, tabs
 from pages.shell.notices import heading
 from pages.shell.page import page, scored_run
 
@@ -9,4 +9,5 @@ with page("Evidence"):
     if run is not None:
         heading(run.title)
         league.show(run)
+        imported.show(run)
         tabs.show(run)

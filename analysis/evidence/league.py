@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
@@ -18,7 +18,14 @@ from mrd_core.errors import UserError
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.scoring.measures import FORWARD, GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES
+from mrd_core.scoring.measures import (
+    FORWARD,
+    GRADIENT_MEASURES,
+    MEASURES,
+    MRD_MEASURES,
+    PLAIN_MEASURES,
+    Measure,
+)
 
 LENGTH = "answer_tokens"
 CHEAP, WITH_MRD = "combination", "combination_with_mrd"
@@ -36,7 +43,7 @@ SHORT_TITLES = {
 }
 # Of the variants, those of Eq. 4 over the answer: mean and sum tell all that the others of that scope do.
 MRD_OF_COMBINATION = (MRD_ANSWER_MEAN, MRD_ANSWER_SUM)
-EXPECTED = {name: {"small": -1, "large": 1, "unknown": 0}[measure.harder] for name, measure in MEASURES.items()}
+_SIGNS = {"small": -1, "large": 1, "unknown": 0}
 
 
 # What is cheap for everybody: few know how often a sample was trained on.
@@ -49,7 +56,8 @@ class League:
 
     Attributes:
         table: As `analysis.statistics.censored.league` has it, with `title` and `family` (mrd, length, plain,
-            gradient, combination) behind `measure`; combinations take part with the ρ of cross-validation.
+            gradient, imported, combination) behind `measure`; combinations take part with the ρ of
+            cross-validation.
         combined: The combinations by name, CHEAP and WITH_MRD; without either where too few were forgotten.
         mrd_adds: ρ of the combination with MRD less that of the one without, of held-out predictions.
         cheap: Columns of the cheap combination.
@@ -77,16 +85,19 @@ class League:
         return UNDEFINED if rows.empty else estimate_at(rows.iloc[0], value, prefix)
 
 
-def league_of(measured: pd.DataFrame, draws: int) -> League:
+def league_of(measured: pd.DataFrame, draws: int, imported: Iterable[Measure] = ()) -> League:
     """Rank all measures that vary over the samples.
 
     Args:
-        measured: A row per sample: updates, censored, and the columns of `MEASURES`.
+        measured: A row per sample: updates, censored, and the columns of `MEASURES` and of `imported`.
         draws: Evaluations of MRD, for its cost.
+        imported: Measures from elsewhere; they take part, and are in no combination.
     """
     outcome = measured["updates"], measured["censored"].astype(bool)
-    names = [name for name in MEASURES if name in measured and name != LENGTH and measured[name].notna().any()]
-    costs = {name: measure.cost(draws) for name, measure in MEASURES.items()}
+    measures = {**MEASURES, **{measure.name: measure for measure in imported}}
+    names = [name for name in measures if name in measured and name != LENGTH and measured[name].notna().any()]
+    costs = {name: measure.cost(draws) for name, measure in measures.items()}
+    expected = {name: _SIGNS[measure.harder] for name, measure in measures.items()}
     cheap, of_mrd = (
         tuple(name for name in candidates if name in measured and measured[name].nunique() > 1)
         for candidates in (CHEAP_MEASURES, MRD_OF_COMBINATION)
@@ -100,14 +111,14 @@ def league_of(measured: pd.DataFrame, draws: int) -> League:
     if len(combined) == 2:
         without, with_mrd = combined[CHEAP].predictions, combined[WITH_MRD].predictions
         added = gain(with_mrd, without, *outcome, signed=True)
-    alone = league(measured[names], *outcome, measured[LENGTH], costs, EXPECTED)
+    alone = league(measured[names], *outcome, measured[LENGTH], costs, expected)
     rows = [_row(name, together, measured, costs) for name, together in combined.items()]
     tables = [alone, pd.DataFrame(rows, columns=alone.columns)] if rows else [alone]
     return League(_ranked(pd.concat(tables, ignore_index=True)), combined, added, cheap)
 
 
 def title(measure: str) -> str:
-    """Return the title of a measure, or of a combination."""
+    """Return the title of a measure, or of a combination; an imported one is named by its title."""
     return MEASURES[measure].title if measure in MEASURES else COMBINED_TITLES.get(measure, measure)
 
 
@@ -117,13 +128,15 @@ def short_title(measure: str) -> str:
 
 
 def family(measure: str) -> str:
-    """Return what kind of measure it is: mrd, length, plain, gradient or combination."""
+    """Return what kind of measure it is: mrd, length, plain, gradient, imported or combination."""
     if measure in MRD_MEASURES:
         return "mrd"
     if measure in GRADIENT_MEASURES:
         return "gradient"
     if measure in COMBINED_TITLES:
         return "combination"
+    if measure not in PLAIN_MEASURES:
+        return "imported"
     return "length" if measure == LENGTH else "plain"
 
 

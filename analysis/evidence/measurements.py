@@ -17,7 +17,9 @@ from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.scoring.columns import mrd_column
-from mrd_core.scoring.measures import MEASURES
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.imported import imported
+from mrd_core.scoring.measures import MEASURES, Measure
 from mrd_core.unlearning.methods import METHODS
 
 # Below so many samples an interval is too wide to say much.
@@ -40,10 +42,12 @@ class Measurements:
         config: Its configuration.
         rows: Raw rows, those so far where it runs; `part` says what kind a row is.
         samples: A row per sample: sample_id, prompt, answer, the columns of
-            `mrd_core.scoring.measures.MEASURES` (NaN where not measured) and relative_se (of MRD); empty
-            before the forget set is scored.
+            `mrd_core.scoring.measures.MEASURES` (NaN where not measured), relative_se (of MRD) and those of
+            `imported`; empty before the forget set is scored.
         scored: What the score run was and cost, see `mrd_core.scoring.records.Scored`; empty before it is done.
         finished: Whether all rows are there.
+        imported: Measures from elsewhere that joined the score run, before the experiment or after it.
+        broken: Names of imported columns whose files were damaged.
     """
 
     directory: Path
@@ -52,6 +56,8 @@ class Measurements:
     samples: pd.DataFrame
     scored: Mapping[str, Any]
     finished: bool
+    imported: tuple[Measure, ...] = ()
+    broken: tuple[str, ...] = ()
 
     @property
     def draws(self) -> int:
@@ -95,14 +101,27 @@ def read_measurements(directory: Path) -> Measurements:
         for values in map(pd.read_parquet, (files.scores, files.measures)):
             new = [name for name in values if name in columns and name not in samples]
             samples = samples.merge(values[["sample_id", *new]], on="sample_id", how="left")
+    joined, broken = imported(scores_of(config, files))
+    samples = samples.reindex(columns=[*_TEXTS, *columns]).astype(dict.fromkeys(columns, np.float64))
+    others = {
+        column.measure.name: samples["sample_id"].map(column.values).astype(np.float64)
+        for column in joined.values()
+    }
     return Measurements(
         directory=directory,
         config=config,
         rows=files.read_rows(),
-        samples=samples.reindex(columns=[*_TEXTS, *columns]).astype(dict.fromkeys(columns, np.float64)),
+        samples=samples.assign(**others),
         scored=read_json(files.scored) if files.scored.exists() else {},
         finished=files.summary.exists(),
+        imported=tuple(column.measure for column in joined.values()),
+        broken=broken,
     )
+
+
+def scores_of(config: ExperimentConfig, files: ExperimentFiles) -> ScoreFiles:
+    """Return the files of the score run that an experiment builds on: the one it was given, or made itself."""
+    return ScoreFiles(config.score_run or files.scoring)
 
 
 def arm_name(method: str, optimiser: str) -> str:

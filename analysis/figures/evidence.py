@@ -26,6 +26,7 @@ FAMILIES = {
     "plain": ("one forward pass", theme.GREY, "square"),
     "gradient": ("gradient", theme.PURPLE, "cross"),
     "length": ("length", theme.ORANGE, "diamond"),
+    "imported": ("imported", theme.GREY, "x"),
     "combination": ("combined, cross-validated", theme.GREEN, "star"),
 }
 BAND = "rgba(138, 143, 152, 0.16)"

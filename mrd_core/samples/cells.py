@@ -205,6 +205,22 @@ def as_count(value: Any) -> int:
     raise CellError("is not a whole number from 0 up.")
 
 
+def as_number(value: Any) -> float | None:
+    """Return a cell with a finite number, also when it is written as text; None where it is blank or NaN."""
+    if is_blank(value):
+        return None
+    text = str(value).strip()
+    try:
+        number = float(text) if isinstance(value, str | int | float | Decimal) and "_" not in text else None
+    except ValueError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise CellError(f"is {repr(text) if isinstance(value, str) else kind_of(value)}, no number.")
+    if math.isinf(number):
+        raise CellError("is no finite number.")
+    return None if math.isnan(number) else number
+
+
 def kind_of(value: Any) -> str:
     """Return what `value` is, in the words of a JSON user ("a list", "an object", …)."""
     if value is None:

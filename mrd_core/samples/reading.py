@@ -281,7 +281,7 @@ def _read_csv(name: str, data: bytes) -> Table:
             f"{changed} cells had an apostrophe in front, which keeps spreadsheets from taking them for formulas.",
         )
     names, *rows = records
-    return _table(name, names, list(zip(*rows, strict=True)), notes)
+    return table_of(name, names, list(zip(*rows, strict=True)), notes)
 
 
 def _records(name: str, text: str, delimiter: str) -> list[list[str]]:
@@ -334,7 +334,7 @@ def _read_json(name: str, data: bytes) -> Table:
 
 
 def _from_texts(name: str, texts: Sequence[str], notes: tuple[str, ...]) -> Table:
-    return _table(name, ["text"], [texts], notes)
+    return table_of(name, ["text"], [texts], notes)
 
 
 def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Table:
@@ -354,7 +354,7 @@ def _from_object(name: str, value: dict[str, Any], notes: tuple[str, ...]) -> Ta
     if _all_of(dict, parts) and len(parts) > 1:
         return _from_objects(name, [{"id": key} | part for key, part in value.items()], (*notes, "Read by id."))
     if _all_of(list, parts) and len({len(part) for part in parts}) == 1:
-        return _table(name, list(value), parts, (*notes, "Read by column."))
+        return table_of(name, list(value), parts, (*notes, "Read by column."))
     raise _no_list_of_objects(name, "The file holds an object")
 
 
@@ -432,20 +432,20 @@ def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ..
     columns = list(dict.fromkeys(key for item in objects for key in item))
     _check_columns(name, columns)
     check_shape(name, len(objects), len(columns))
-    return _table(name, columns, [[item.get(key) for item in objects] for key in columns], notes)
+    return table_of(name, columns, [[item.get(key) for item in objects] for key in columns], notes)
 
 
 def _read_parquet(name: str, data: bytes) -> Table:
     columns = read_parquet(name, data)
-    return _table(name, columns.names, columns.cells, columns.notes)
+    return table_of(name, columns.names, columns.cells, columns.notes)
 
 
 def _read_arrow(name: str, data: bytes) -> Table:
     columns = read_arrow(name, data)
-    return _table(name, columns.names, columns.cells, columns.notes)
+    return table_of(name, columns.names, columns.cells, columns.notes)
 
 
-def _table(name: str, columns: list[str], cells: Sequence[Sequence[Any]], notes: tuple[str, ...]) -> Table:
+def table_of(name: str, columns: list[str], cells: Sequence[Sequence[Any]], notes: tuple[str, ...] = ()) -> Table:
     """Return the table of these columns, `cells` being those of each."""
     _check_columns(name, columns)
     if not cells or not len(cells[0]):

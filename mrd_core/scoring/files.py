@@ -29,6 +29,7 @@ class ScoreFiles(RunDirectory):
     measures = Artifact("measures.parquet", "A row per sample: other measures of difficulty; NaN where not taken.")
     draws = Artifact("draws.parquet", "A row per evaluation and sample.")
     tokens = Artifact("tokens.parquet", "A row per scored token.")
+    imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
 
     def unit(self, index: int) -> Path:
@@ -38,6 +39,10 @@ class ScoreFiles(RunDirectory):
     def claim(self, index: int) -> Path:
         """Return the file that says which process draws a unit."""
         return self.units / f"{index:06d}.claim"
+
+    def imported_column(self, name: str) -> Path:
+        """Return the file of an imported column."""
+        return self.imported / f"{name}.json"
 
     def read_plan(self) -> Plan:
         """Return the plan."""

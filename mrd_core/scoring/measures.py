@@ -18,6 +18,9 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import SAMPLE_ID, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
 
+# At which end of a measure the samples are expected that are hard to unlearn.
+Harder = Literal["small", "large", "unknown"]
+
 # A backward pass is two forward passes' worth of operations.
 FORWARD = 1.0
 FORWARD_AND_BACKWARD = 3.0
@@ -49,7 +52,7 @@ class Measure:
     formula: str
     source: str
     help: str
-    harder: Literal["small", "large", "unknown"]
+    harder: Harder
     cost_in_forwards: float = FORWARD
     cost_per_draw: float = 0.0
 

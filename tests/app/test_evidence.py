@@ -453,6 +453,34 @@ def test_the_league_table_ranks_every_measure_and_follows_the_arm(app_on_shown: 
         assert f"{name}: what predicts updates" in figures_of(test)
 
 
+def test_a_column_from_elsewhere_joins_the_league_and_leaves_it(app: Open, own: Home) -> None:
+    succeeded(own, queued(own), validity_rows(own, FEW))
+    test = opened(app, own)
+    test.session_state["evidence_imported"] = True
+    upload = sound(test.run()).file_uploader(key="evidence_imported_file")
+    rows = [{"id": sample_id, "cud": at} for at, sample_id in enumerate(ids_of(own))]
+    upload.set_value(("cud.json", json.dumps(rows).encode(), "application/json")).run()
+    test.text_input(key="evidence_imported_ImportConfig_title").set_value("<b>CUD</b>")
+    test.selectbox(key="evidence_imported_ImportConfig_harder").set_value("large")
+    test.button(key="evidence_imported_import").click().run()
+    assert "is not 1 to 40 letters" in texts(sound(test))
+    test.text_input(key="evidence_imported_ImportConfig_title").set_value("CUD")
+    test.button(key="evidence_imported_import").click().run()
+    # The league was judged before, without it.
+    assert "CUD (imported)" in league_on(test)
+    assert f"` CUD ` · {len(rows)} of {len(rows)} samples · hard: large · from ` cud.json `" in texts(test)
+    test.selectbox(key="evidence_against").set_value("CUD (imported)").run()
+    assert any("updates and CUD (imported)" in title for title in figures_of(sound(test)))
+    test.button(key="evidence_imported_remove_cud").click().run()
+    assert "CUD (imported)" not in league_on(test)
+    assert not list(ScoreFiles(own.run.directory).imported.iterdir())
+
+
+def league_on(test: AppTest) -> list[str]:
+    """Return the measures of the league table on a page."""
+    return list(next(frame.value for frame in sound(test).dataframe if "gain" in frame.value)["title"])
+
+
 def test_samples_chosen_in_a_chart_lead_to_difficulty(app_on_shown: Open, shown: Shown) -> None:
     test = opened(app_on_shown, shown, sample=ids_of(shown)[2])
     assert ids_of(shown)[2] in texts(test)

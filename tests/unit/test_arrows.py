@@ -34,6 +34,7 @@ LIGHT = (
     "mrd_core.scoring.columns",
     "mrd_core.scoring.config",
     "mrd_core.scoring.files",
+    "mrd_core.scoring.imported",
     "mrd_core.scoring.draws",
     "mrd_core.scoring.measures",
     "mrd_core.scoring.records",

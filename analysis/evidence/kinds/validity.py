@@ -61,7 +61,7 @@ class ArmEvidence:
         learning_rate: Of its unlearnings.
         samples: A row per sample that was unlearned: sample_id, updates (median over repeats), censored, repeats,
             least, greatest, predicted, low, high (90 %; by a combination of cheap measures that did not see the
-            sample; NaN without one), and the columns of `MEASURES`.
+            sample; NaN without one), and the columns of `MEASURES` and of imported measures.
         spread: How its updates vary.
         league: Every measure against updates.
         predictions: A row per sample that was not unlearned: sample_id, updates, low, high (90 %).
@@ -130,12 +130,13 @@ class Validity(Evidence):
 
     @property
     def brief(self) -> Mapping[str, pd.DataFrame]:
-        """Of each arm the measures that predict updates best, MRD and length always among them."""
+        """Of each arm the measures that predict updates best, MRD, length and imported ones always among them."""
         tables = {}
         for arm in self.arms:
             table = arm.league.table
             place = pd.Series(range(1, len(table) + 1), index=table.index)
-            chosen = table[(place <= FIRST) | table["measure"].isin([self.mrd_column, LENGTH])]
+            always = table["measure"].isin([self.mrd_column, LENGTH]) | (table["family"] == "imported")
+            chosen = table[(place <= FIRST) | always]
             cells = {
                 "measure": place[chosen.index].astype(str) + ". " + chosen["measure"].map(short_title),
                 "ρ with updates": interval_cells(chosen, "rho"),
@@ -159,7 +160,7 @@ def validity(measurements: Measurements) -> Validity:
     if len(arms) > 1:
         ranks = mean_rank(updates, censored).rename("updates").rename_axis("sample_id").reset_index()
         ranked = ranks.assign(censored=False).merge(measurements.samples, on="sample_id")
-        all_arms = league_of(ranked, measurements.draws)
+        all_arms = league_of(ranked, measurements.draws, measurements.imported)
     return Validity(
         verdict=_verdict(arms),
         # Of several arms the verdict of each, whose own findings are with it.
@@ -176,7 +177,7 @@ def validity(measurements: Measurements) -> Validity:
 def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEvidence:
     outcomes = per_sample(rows)
     measured = outcomes.merge(measurements.samples, on="sample_id").drop(columns=["prompt", "answer"])
-    ranked = league_of(measured, measurements.draws)
+    ranked = league_of(measured, measurements.draws, measurements.imported)
     line = headline(name, rows, outcomes, measurements)
     updates = spread(rows, outcomes)
     verdict, findings = _judged(line, updates, ranked)
@@ -306,6 +307,9 @@ def _caveats(arms: tuple[ArmEvidence, ...], measurements: Measurements) -> list[
             f"{nothing} of {rows['sample_id'].nunique()} samples were forgotten before the first update. They "
             "have nothing to forget and are left out of every figure, unless all of an arm are such."
         )
+    if measurements.broken:
+        files = ", ".join(f"{name}.json" for name in measurements.broken)
+        caveats.append(f"Imported columns that cannot be read take no part: {files}.")
     if not arms:
         return caveats
     rates = pd.DataFrame({"arm": [arm.name for arm in arms], "learning_rate": [arm.learning_rate for arm in arms]})

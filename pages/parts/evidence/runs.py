@@ -8,11 +8,12 @@ import streamlit as st
 
 from analysis.evidence.interpretation import Evidence
 from analysis.evidence.kinds import evidence_of
-from analysis.evidence.measurements import read_measurements
+from analysis.evidence.measurements import read_measurements, scores_of
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import OPTIMISERS, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs import Run
+from mrd_core.scoring.imported import Revision, revision
 from mrd_core.unlearning.methods import METHODS
 from pages.parts.evidence.kinds import presentation
 from pages.shell import experiments, session
@@ -69,7 +70,8 @@ def judged(run: Run) -> Evidence:
                 f"is not whole: {path.name} is missing from {run.directory}.",
                 "Put the file back, or delete this run and run the experiment once more.",
             )
-    return _judged(run)
+    config = experiments.config_of(run)
+    return _judged(run, revision(scores_of(config, files)))
 
 
 @st.cache_data(
@@ -77,5 +79,5 @@ def judged(run: Run) -> Evidence:
     max_entries=16,
     hash_funcs=BY_ATTEMPT,
 )
-def _judged(run: Run) -> Evidence:
+def _judged(run: Run, imported: Revision) -> Evidence:  # noqa: ARG001  (another import is another key)
     return evidence_of(read_measurements(run.directory))

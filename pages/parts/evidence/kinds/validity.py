@@ -56,7 +56,9 @@ def show(run: Run, experiment: Run, validity: Validity) -> None:
     arm = arms[one_of("Method and optimiser", {name: name for name in arms}, "evidence_arm")]
     if len(arms) > 1:
         st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
-    measures = {name: title(name) for name in MEASURES if arm.samples[name].notna().any()}
+    table = arm.league.table
+    names = (*MEASURES, *table.loc[table["family"] == "imported", "measure"])
+    measures = {name: title(name) for name in names if arm.samples[name].notna().any()}
     measure = select("Updates against", measures, "evidence_against", validity.mrd_column)
     with layout.grid("evidence_validity", least=charts.LEAST_WIDTH):
         figure = figures.updates_against(arm, measure, session.current_sample())
