@@ -1,77 +1,83 @@
-"""The norm of each sample's own gradient, for many samples at once.
+"""The norm of each sample's own gradient, for a whole batch in one backward pass.
 
-Gradients of a batch add up in autograd; `torch.func` differentiates a function of one sample and maps it over
-the batch instead, so that each sample's gradient exists by itself for a moment. That takes as many copies of
-the weights as samples are mapped over, which bounds how many there are.
+Gradients of a batch add up in autograd. Here no gradient of a weight is made at all: each sample's own follows
+from what enters and leaves the modules (`tape`, `pieces`). Whatever no rule is known for is left to autograd, a
+sample at a time and a parameter at a time; a trial on two samples finds out which parameters these are.
+
+The logits never exist for a whole batch: the pass ends at the last hidden states, and the head runs over a few
+samples at a time, forward and backward.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from mrd_core.arrays import FloatArray
-from mrd_core.model.encoding import Encoded, EncodedSample, length_buckets, padded, padding_mask
+from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
 from mrd_core.model.head import LanguageHead
-from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
+from mrd_core.model.pieces import Crossing, Dense, Outer, Piece, squared_norms
+from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, evaluating, in_fp32, within_memory
+from mrd_core.model.tape import Tape
 
-# Gradients that may exist at once [bytes].
-GRADIENT_BYTES = {"cpu": 1 << 26, "cuda": 1 << 32}
+# A pass that will go backward keeps all of its activations.
+BATCH_SHARE = {"cpu": 1, "cuda": 4}
 
-Parameters = dict[str, Tensor]
+# By how much the squared norm of a parameter's gradient may differ from autograd's: relative, and of the sum over
+# all parameters, because the gradient of some, such as the bias of keys, is nothing but rounding.
+RELATIVE = {torch.float64: 1e-6, torch.float32: 1e-3}
+COARSE = 0.2
+OF_THE_SUM = {torch.float64: 1e-9, torch.float32: 1e-6}
+COARSE_OF_THE_SUM = 1e-3
+
+# From logits (…, V) and targets (…) to the gradient at the logits of what is differentiated, (…, V).
+Direction = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class AnswerBatch:
-    """B samples, padded on the right to L tokens, and their answers, padded to A positions.
+class Probe(NamedTuple):
+    """A function of the logits whose gradient is wanted, Σ_t weight_t f_t.
 
     Attributes:
-        ids: Token ids, shape (B, L).
-        columns: Where an answer token is predicted, shape (B, A), each below L − 1.
-        inside: False for the padding of `columns`, shape (B, A).
+        weights: One for each scored position, shape (T,); 0 where f_t does not count.
+        direction: The gradient of f_t at the logits.
     """
 
-    ids: Tensor
-    columns: Tensor
-    inside: Tensor
-
-    @classmethod
-    def of(cls, samples: Sequence[EncodedSample], device: torch.device) -> AnswerBatch:
-        """Pad samples, each with an answer token, into one batch on `device`."""
-        places = [np.flatnonzero(sample.answer) for sample in samples]
-        # The padding is behind the text, where a causal model does not look, so any id does.
-        parts = (padded([sample.tokens for sample in samples]), padded(places), padding_mask(places))
-        return cls(*(torch.from_numpy(part).to(device) for part in parts))
+    weights: FloatArray
+    direction: Direction
 
 
-class AnswerNLL(nn.Module):
-    """The summed NLL of one sample's answer [nats], as a function of a language model's parameters."""
+def nll_direction(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return ∇(−log p_y) at the logits, without cancellation where the model is certain.
 
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self._head = LanguageHead(network)
-        self.body = self._head.body
-        # The module and not its weight, which would pass over an adapter on the head.
-        self.head = self._head.output
+    With q the probabilities without the target's, it is (1 − p_y)(q − e_y).
+    """
+    odds, others = _log_odds(logits, targets)
+    return -torch.sigmoid(-odds).unsqueeze(-1) * _rise(others, targets)
 
-    def forward(self, ids: Tensor, columns: Tensor, inside: Tensor) -> Tensor:
-        """Return a scalar for ids (L,), columns (A,) and inside (A,), as in `AnswerBatch`."""
-        hidden = self.body(input_ids=ids.unsqueeze(0), use_cache=False).last_hidden_state[0]
-        logits = self._head(hidden[columns.to(hidden.device)])
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        # As in `target_log_probs`, without writing over what the gradient needs: that of a plain log-softmax, p −
-        # 1 for the target, cancels where the model is certain.
-        index = ids[columns + 1].to(logits.device).unsqueeze(1)
-        rest = logits.scatter(1, index, -torch.inf).logsumexp(1)
-        log_probs = nn.functional.logsigmoid(logits.gather(1, index).squeeze(1) - rest)
-        return -torch.where(inside.to(logits.device), log_probs, 0).sum()
+
+def log_odds_direction(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return ∇(z_y − log Σ_{v ≠ y} exp z_v) at the logits: e_y − q."""
+    return _rise(_log_odds(logits, targets)[1], targets)
+
+
+def _log_odds(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-odds of the targets (…) and the log-probabilities of the others, among themselves, (…, V)."""
+    index = targets.unsqueeze(-1)
+    rest = logits.scatter(-1, index, -torch.inf)
+    total = rest.logsumexp(-1, keepdim=True)
+    return (logits.gather(-1, index) - total).squeeze(-1), rest - total
+
+
+def _rise(others: Tensor, targets: Tensor) -> Tensor:
+    return -others.exp().scatter(-1, targets.unsqueeze(-1), -1)
 
 
 def gradient_norms(
@@ -79,12 +85,12 @@ def gradient_norms(
 ) -> FloatArray:
     """Return ‖∇_θ NLL‖ of each sample's summed answer NLL, dropout off.
 
-    θ is every floating-point parameter, frozen or not, an adapter's included; tied weights are one parameter.
+    θ is every floating-point parameter, frozen or not; tied weights are one parameter.
 
     Args:
         reader: The model; its modes, gradients and flags stay as they are.
         encoded: N samples.
-        announce: Told, once, where the model cannot be mapped over a batch and a loop does the work.
+        announce: Told, once, what is left to autograd.
 
     Returns:
         Shape (N,) [nats]; NaN where a sample has no answer token.
@@ -92,83 +98,347 @@ def gradient_norms(
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    norms = np.full(len(encoded), np.nan)
-    answered = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
-    lengths = encoded.lengths[answered]
-    gradients = _Gradients(reader, announce)
-
-    def measure_all(most: int) -> None:
-        for bucket in length_buckets(lengths, most, reader.switch):
-            reader.before_batch()
-            chosen = answered[bucket]
-            norms[chosen] = gradients.norms([encoded.samples[i] for i in chosen])
-
-    with evaluating(reader.network), torch.enable_grad():
-        within_memory(measure_all, reader.batch_tokens)
+    gradients = SampleGradients(reader, encoded)
+    if gradients.by_autograd:
+        announce(f"Gradients: {gradients.way}.")
+    squared = gradients.squared_norms(encoded, [Probe(encoded.answer.astype(np.float64), nll_direction)])[0]
+    has_answer = np.array([sample.answer.any() for sample in encoded.samples])
+    norms: FloatArray = np.where(has_answer, np.sqrt(squared), np.nan)
     return norms
 
 
-class _Gradients:
-    """Takes the norms of per-sample gradients, at once for as many samples as memory allows."""
+class SampleGradients:
+    """Gradients of single samples with respect to every parameter of a model.
 
-    def __init__(self, reader: Reader, announce: Callable[[str], None]) -> None:
-        self._nll = AnswerNLL(reader.network)
-        self._device = reader.device
-        self._announce = announce
-        # Aliases of the weights: what is asked of them does not reach the model's own flags.
-        self._parameters: Parameters = {
-            name: parameter.detach()
-            for name, parameter in self._nll.named_parameters()
+    Args:
+        reader: The model.
+        encoded: Samples to find out on what has to be left to autograd.
+
+    Attributes:
+        by_autograd: Names of the parameters that no rule gives the gradient of.
+        in_batches: Whether the samples of a batch can be told apart; otherwise each is a batch.
+    """
+
+    def __init__(self, reader: Reader, encoded: Encoded) -> None:
+        self._reader = reader
+        self._head = LanguageHead(reader.network)
+        self._names = {
+            parameter: name
+            for name, parameter in reader.network.named_parameters()
             if parameter.is_floating_point()
         }
-        size = sum(parameter.nbytes for parameter in self._parameters.values())
-        self._at_once = max(1, GRADIENT_BYTES[self._device.type] // size)
+        self._in_head = {self._names[parameter] for parameter in self._head.output.parameters()}
+        self._in_body = {self._names[parameter] for parameter in self._head.body.parameters()}
+        self._tape = Tape(self._modules())
+        self.by_autograd: frozenset[str] = frozenset()
+        self.in_batches = True
+        within_memory(lambda _most: self._try(encoded), 1)
 
-    def norms(self, samples: Sequence[EncodedSample]) -> FloatArray:
-        """Return the norm of each sample's gradient, shape (B,)."""
-        if self._at_once > 1:
-            try:
-                batch = AnswerBatch.of(samples, self._device)
-                map_over = vmap(self._norm, in_dims=(None, 0, 0, 0), chunk_size=self._at_once)
-                with warnings.catch_warnings():
-                    # Single operations, such as the CPU's fused attention, are run sample by sample within.
-                    warnings.filterwarnings("ignore", message="There is a performance drop")
-                    norms: Tensor = map_over(self._parameters, batch.ids, batch.columns, batch.inside)
-                return norms.double().cpu().numpy()
-            # Whatever the model's own code raises over tensors that stand for a whole batch.
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                self._at_once = 1
-                self._announce(
-                    "Gradient norms are taken one sample at a time: the model cannot be mapped over a batch "
-                    f"({type(error).__name__})."
-                )
-        return np.array([self._alone(sample) for sample in samples])
-
-    def _norm(self, parameters: Parameters, *sample: Tensor) -> Tensor:
-        return _norm_of(list(grad(self._sample_nll)(parameters, *sample).values()))
-
-    def _alone(self, sample: EncodedSample) -> float:
-        """Return the norm with plain autograd, for models that `torch.func` cannot see through."""
-        batch = AnswerBatch.of([sample], self._device)
-        leaves = {name: weight.detach().requires_grad_() for name, weight in self._parameters.items()}
-        nll = self._sample_nll(leaves, batch.ids[0], batch.columns[0], batch.inside[0])
-        gradients = torch.autograd.grad(nll, list(leaves.values()), allow_unused=True)
-        return float(_norm_of([gradient for gradient in gradients if gradient is not None]))
-
-    def _sample_nll(self, parameters: Parameters, *sample: Tensor) -> Tensor:
-        nll: Tensor = functional_call(self._nll, parameters, sample)
-        return nll
-
-
-def _norm_of(gradients: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all gradients together, in fp32 or finer, on the device of the first."""
-    norms = [
-        torch.linalg.vector_norm(gradient, dtype=torch.promote_types(gradient.dtype, torch.float32)).to(
-            gradients[0].device
+    @property
+    def way(self) -> str:
+        """How gradients are taken, in words."""
+        if not self.by_autograd:
+            return "from inputs and outputs" + ("" if self.in_batches else ", one sample at a time")
+        kinds = sorted(
+            {
+                type(module).__name__
+                for module in self._reader.network.modules()
+                for parameter in module.parameters(recurse=False)
+                if self._names.get(parameter) in self.by_autograd
+            }
         )
-        for gradient in gradients
-    ]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    return norm
+        return (
+            f"one sample at a time, {len(self.by_autograd)} of {len(self._names)} tensors of weights by autograd "
+            f"({', '.join(kinds)})"
+        )
+
+    def squared_norms(self, encoded: Encoded, probes: Sequence[Probe]) -> FloatArray:
+        """Return the squared norm of every sample's gradient of every probe, shape (R, N); 0 where none counts.
+
+        All probes share one forward pass.
+
+        Raises:
+            UserError: Out of memory with a single sample in the batch.
+        """
+        squared = np.zeros((len(probes), len(encoded)))
+
+        def measure_all(most: int) -> None:
+            results = [(chosen, _total(by_name)) for chosen, by_name in self._batches(encoded, probes, most)]
+            for chosen, total in results:
+                squared[:, chosen] = total.double().cpu().numpy()
+
+        with self._ready():
+            within_memory(measure_all, max(1, self._reader.batch_tokens // BATCH_SHARE[self._reader.device.type]))
+        return squared
+
+    def _batches(
+        self, encoded: Encoded, probes: Sequence[Probe], most: int
+    ) -> Iterator[tuple[IntArray, list[dict[str, Tensor]]]]:
+        weights = np.stack([probe.weights for probe in probes])
+        counts = np.bincount(encoded.owner, weights=(weights != 0).any(axis=0), minlength=len(encoded))
+        counted = np.flatnonzero(counts)
+        for bucket in length_buckets(
+            encoded.lengths[counted], most if self.in_batches else 1, self._reader.switch
+        ):
+            self._reader.before_batch()
+            chosen = counted[bucket]
+            batch = _Batch.of(encoded, chosen, weights, self._reader.device)
+            yield chosen, self._norms(batch, [probe.direction for probe in probes])
+
+    def _norms(self, batch: _Batch, directions: Sequence[Direction]) -> list[dict[str, Tensor]]:
+        """Return the squared norm of each parameter's gradient by name, shape (B,) each, for each probe."""
+        norms = [_Norms(len(batch.ids)) for _ in directions]
+        self.backward(batch, directions, norms)
+        return [of_probe.finished() for of_probe in norms]
+
+    def backward(self, batch: _Batch, directions: Sequence[Direction], sinks: Sequence[_Norms]) -> None:
+        """Run a batch forward once and backward for each probe, whose pieces go to its sink."""
+        tape = self._tape
+        tape.reset()
+        with tape.batch(*batch.ids.shape):
+            hidden = self._head.body(input_ids=batch.ids, use_cache=False).last_hidden_state
+            rows = torch.arange(len(batch.ids), device=hidden.device).unsqueeze(1)
+            states = hidden[rows, batch.columns.to(hidden.device)]
+            again = {name for name, uses in tape.uses.items() if uses > 1}
+            shared = again | (self._in_head & ({*tape.uses} | (self.by_autograd & self._in_body)))
+            ids = dict(tape.ids)
+            for sink in sinks:
+                sink.share(shared, ids)
+            gradients = self._through_head(states, batch, directions, sinks)
+            for place, (gradient, sink) in enumerate(zip(gradients, sinks, strict=True)):
+                tape.sink = sink.take
+                torch.autograd.backward(states, gradient, retain_graph=place < len(sinks) - 1)
+
+    def _through_head(
+        self, states: Tensor, batch: _Batch, directions: Sequence[Direction], sinks: Sequence[_Norms]
+    ) -> list[Tensor]:
+        """Return the gradients of the states (B, A, d), for each probe."""
+        head, tape = self._head, self._tape
+        fine = in_fp32(head)
+        gradients: list[list[Tensor]] = [[] for _ in directions]
+        words = head.output.weight.shape[0]
+        at_once = max(1, CHUNK_ELEMENTS[states.device.type] // (states.shape[1] * words))
+        for begin in range(0, len(states), at_once):
+            part = slice(begin, begin + at_once)
+            state = states[part].detach().requires_grad_()
+            with tape.batch(*state.shape[:2]):
+                logits = head(state, partial(self._listened, fine))
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                targets = batch.targets[part].to(logits.device)
+                for place, (direction, sink) in enumerate(zip(directions, sinks, strict=True)):
+                    with torch.no_grad():
+                        weights = batch.weights[place, part].to(logits).unsqueeze(-1)
+                        # Padding has weight 0, and whatever the direction is there.
+                        gradient = torch.where(weights != 0, weights * direction(logits, targets), 0)
+                    sink.part = part
+                    tape.sink = sink.take
+                    torch.autograd.backward(logits, gradient, retain_graph=place < len(sinks) - 1)
+                    sink.part = slice(None)
+                    assert state.grad is not None  # the logits follow from the states
+                    gradients[place].append(state.grad)
+                    state.grad = None
+        return [torch.cat(parts) for parts in gradients]
+
+    def _listened(self, linear: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+        """Return the raw logits of hidden states, and send the pieces of the output embeddings on the way back."""
+        logits = linear(hidden)
+        states = hidden.detach().to(logits.dtype)
+        own = {name: self._names[parameter] for name, parameter in self._head.output.named_parameters()}
+
+        def send(gradient: Tensor) -> None:
+            pieces: dict[str, Piece] = {"weight": Outer(gradient, states), "bias": Dense(gradient.sum(1))}
+            for name, full in own.items():
+                if full not in self.by_autograd and name in pieces:
+                    self._tape.sink(full, pieces[name])
+
+        logits.register_hook(send)  # type: ignore[no-untyped-call]
+        return logits
+
+    def _modules(self) -> dict[nn.Module, dict[str, str]]:
+        """Return the modules that are listened to, with the names of their own parameters."""
+        output = {*self._head.output.modules()}
+        return {
+            module: names
+            for module in self._reader.network.modules()
+            if module not in output
+            and (
+                names := {
+                    name: self._names[parameter]
+                    for name, parameter in module.named_parameters(recurse=False)
+                    if parameter in self._names
+                }
+            )
+        }
+
+    @contextmanager
+    def _ready(self) -> Iterator[None]:
+        """Freeze every weight that a rule is known for, listen, and leave everything as it was."""
+        parameters = list(self._reader.network.parameters())
+        before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self._reader.network))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(_every_row_counts(self._reader.network))
+            stack.enter_context(self._tape.listening())
+            self._tape.skipped = self.by_autograd
+            try:
+                for parameter in parameters:
+                    name = self._names.get(parameter)
+                    parameter.requires_grad_(name in self.by_autograd)
+                    parameter.grad = None
+                    if name in self.by_autograd:
+                        handle = parameter.register_post_accumulate_grad_hook(partial(self._accumulated, name))
+                        stack.callback(handle.remove)
+                yield
+            finally:
+                for parameter, requires_grad, gradient in before:
+                    parameter.requires_grad_(requires_grad)
+                    parameter.grad = gradient
+
+    def _accumulated(self, name: str, parameter: Tensor) -> None:
+        assert parameter.grad is not None  # it has just been made
+        gradient = parameter.grad.flatten().unsqueeze(0)
+        parameter.grad = None
+        self._tape.sink(name, Dense(gradient.to(torch.promote_types(gradient.dtype, torch.float32))))
+
+    def _try(self, encoded: Encoded) -> None:
+        """Find out which parameters have to be left to autograd, on two samples of different lengths."""
+        answered = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
+        if not len(answered):
+            return
+        order = answered[np.argsort(encoded.lengths[answered], kind="stable")]
+        few = encoded.subset(order[[0, len(order) // 4]] if len(order) > 1 else order)
+        expected = self._trial(few, frozenset(self._names.values()), in_batches=False)
+        if self._disagreements(self._trial(few, frozenset(), in_batches=True), expected):
+            alone = self._disagreements(self._trial(few, frozenset(), in_batches=False), expected)
+            self.by_autograd, self.in_batches = frozenset(alone), False
+
+    def _trial(self, few: Encoded, by_autograd: frozenset[str], *, in_batches: bool) -> list[dict[str, float]]:
+        """Return the squared norm of each parameter's gradient, by name, for each of a few samples."""
+        self.by_autograd, self.in_batches, self._tape.is_trying = by_autograd, in_batches, True
+        norms: list[dict[str, float]] = [{} for _ in few.samples]
+        try:
+            with self._ready():
+                probe = Probe(few.answer.astype(np.float64), nll_direction)
+                for chosen, (by_name,) in self._batches(few, [probe], int(few.lengths.max()) * len(few)):
+                    for place, sample in enumerate(chosen):
+                        norms[sample] = {name: float(values[place]) for name, values in by_name.items()}
+        finally:
+            self.by_autograd, self.in_batches, self._tape.is_trying = frozenset(), True, False
+        return norms
+
+    def _disagreements(self, found: list[dict[str, float]], expected: list[dict[str, float]]) -> set[str]:
+        dtype = next(iter(self._names)).dtype
+        relative, of_the_sum = RELATIVE.get(dtype, COARSE), OF_THE_SUM.get(dtype, COARSE_OF_THE_SUM)
+        return {
+            name
+            for mine, true in zip(found, expected, strict=True)
+            for name in mine.keys() | true.keys()
+            if not abs(mine.get(name, 0.0) - true.get(name, 0.0))
+            <= relative * true.get(name, 0.0) + of_the_sum * sum(true.values())
+        }
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """B samples, padded on the right to L tokens, and their positions that count, padded to A.
+
+    Attributes:
+        ids: Token ids, shape (B, L).
+        columns: Where the tokens that count are predicted, shape (B, A), each below L − 1.
+        targets: These tokens, shape (B, A).
+        weights: Of R probes, shape (R, B, A); 0 for padding.
+    """
+
+    ids: Tensor
+    columns: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @classmethod
+    def of(cls, encoded: Encoded, chosen: IntArray, weights: FloatArray, device: torch.device) -> _Batch:
+        own = [weights[:, encoded.starts[i] : encoded.starts[i + 1]] for i in chosen]
+        columns = [np.flatnonzero((of_sample != 0).any(axis=0)) for of_sample in own]
+        tokens = [encoded.samples[i].tokens for i in chosen]
+        targets = [sample[places + 1] for sample, places in zip(tokens, columns, strict=True)]
+        width = max(map(len, columns))
+        values = np.zeros((len(weights), len(chosen), width))
+        for row, (of_sample, places) in enumerate(zip(own, columns, strict=True)):
+            values[:, row, : len(places)] = of_sample[:, places]
+        # The padding is behind the text, where a causal model does not look, so any id does.
+        parts = (padded(tokens), padded(columns), padded(targets), values)
+        return cls(*(torch.from_numpy(part).to(device) for part in parts))
+
+
+class _Norms:
+    """Adds up squared norms; holds only the pieces of parameters that are used more than once.
+
+    Attributes:
+        part: The samples of the batch that the pieces to come belong to.
+    """
+
+    def __init__(self, samples: int) -> None:
+        self._samples = samples
+        self._by_name: dict[str, Tensor] = {}
+        self._held: dict[str, list[Piece]] = {}
+        self._shared: set[str] = set()
+        self._ids: dict[str, Tensor] = {}
+        self.part = slice(None)
+
+    def share(self, shared: set[str], ids: dict[str, Tensor]) -> None:
+        """Say which parameters are used more than once, and at which ids rows of them are looked up."""
+        self._shared, self._ids = shared, ids
+
+    def take(self, name: str, piece: Piece) -> None:
+        """Take what one use of a parameter adds."""
+        if name not in self._shared:
+            self._add(name, squared_norms([piece]))
+            return
+        if isinstance(piece, Outer) and name in self._ids:
+            # Of logits only what meets the rows of the same weight is worth its memory.
+            self._add(name, squared_norms([piece]))
+            ids = self._ids[name].to(piece.left.device)
+            piece = Crossing.of(piece, ids.expand(self._samples, -1)[self.part])
+        self._held.setdefault(name, []).append(piece)
+
+    def finished(self) -> dict[str, Tensor]:
+        """Return the squared norms, by name."""
+        for name, pieces in self._held.items():
+            whole = _joined([piece for piece in pieces if isinstance(piece, Crossing)])
+            rest = [piece for piece in pieces if not isinstance(piece, Crossing)]
+            self._add(name, squared_norms([*whole, *rest]))
+        return self._by_name
+
+    def _add(self, name: str, squared: Tensor) -> None:
+        if name not in self._by_name:
+            self._by_name[name] = squared.new_zeros(self._samples)
+        self._by_name[name][self.part] += squared.to(self._by_name[name].device)
+
+
+def _joined(parts: list[Crossing]) -> list[Crossing]:
+    """Join what belongs to parts of a batch."""
+    if not parts:
+        return []
+    return [Crossing(torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts]))]
+
+
+def _total(by_probe: list[dict[str, Tensor]]) -> Tensor:
+    """Return the sum over the parameters, shape (R, B)."""
+    first = next(iter(by_probe[0].values())).device
+    return torch.stack(
+        [torch.stack([values.to(first) for values in by_name.values()]).sum(0) for by_name in by_probe]
+    )
+
+
+@contextmanager
+def _every_row_counts(network: nn.Module) -> Iterator[None]:
+    """Within it the row of the padding token has a gradient like any other: noise moves it, too."""
+    embeddings = [module for module in network.modules() if isinstance(module, nn.Embedding)]
+    before = [embedding.padding_idx for embedding in embeddings]
+    try:
+        for embedding in embeddings:
+            embedding.padding_idx = None
+        yield
+    finally:
+        for embedding, index in zip(embeddings, before, strict=True):
+            embedding.padding_idx = index

@@ -48,21 +48,22 @@ class LanguageHead:
         """Return the logits of hidden states.
 
         Args:
-            hidden: Shape (M, d).
+            hidden: Shape (M, d), or (B, M, d) of B samples.
             linear: Takes the place of the output embeddings, from (…, d) to (…, V): the same weights in a finer
                 precision, or perturbed ones.
 
         Returns:
-            Shape (M, V).
+            Shape (M, V), or (B, M, V).
         """
-        ids = torch.zeros((1, len(hidden)), dtype=torch.int64, device=hidden.device)
+        batch = hidden if hidden.dim() > 2 else hidden.unsqueeze(0)
+        ids = torch.zeros(batch.shape[:2], dtype=torch.int64, device=hidden.device)
         with ExitStack() as stack:
-            states = _States(last_hidden_state=hidden.unsqueeze(0))
+            states = _States(last_hidden_state=batch)
             stack.enter_context(answering(self.body, lambda *_args, **_kwargs: states))
             if linear is not None:
                 stack.enter_context(answering(self.output, linear))
             logits: Tensor = self.network(input_ids=ids, use_cache=False).logits
-        return logits[0]
+        return logits if hidden.dim() > 2 else logits[0]
 
     def with_weights(self, weights: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
         """Return the output embeddings with other weights, from (…, d) to (…, V), to take their place in a call.

@@ -81,7 +81,7 @@ class Reader:
 
     def _pass(self, encoded: Encoded, judge: Judge, most: int, fine_head: bool) -> list[Any]:
         head = LanguageHead(self.network)
-        linear = _in_fp32(head) if fine_head else None
+        linear = in_fp32(head) if fine_head else None
         words = head.output.weight.shape[0]
         rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
         # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
@@ -101,7 +101,7 @@ class Reader:
         return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
 
 
-def _in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:
+def in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:
     """Return the output embeddings, from (…, d) to (…, V), in fp32 or finer."""
     dtype = torch.promote_types(head.output.weight.dtype, torch.float32)
     return head.with_weights({name: weight.to(dtype) for name, weight in head.output.named_parameters()})

@@ -10,10 +10,7 @@ from pydantic import Field
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
-from mrd_core.settings.configuration import Choice, Frozen, RunConfig
-
-# Beyond, gradients of single samples take more memory and time than a by-product of scoring should.
-MOST_WEIGHTS_FOR_GRADIENTS = 100_000_000
+from mrd_core.settings.configuration import Frozen, RunConfig
 
 
 class Normalisation(StrEnum):
@@ -79,8 +76,7 @@ class EstimatorConfig(Frozen):
     )
     gradient_norms: Literal["auto", "yes", "no"] = Field(
         "auto",
-        description="Also measure the norm of each sample's gradient (`yes`, `no`): as long as a few evaluations, "
-        "and memory for the gradients of several samples; `auto`: up to 100 million weights.",
+        description="Also measure the norm of each sample's gradient, which takes one backward pass. `auto`: yes.",
     )
     time_floor: bool = Field(
         False,
@@ -92,14 +88,6 @@ class EstimatorConfig(Frozen):
     def evaluations_per_unit(self) -> int:
         """Forward evaluations of one independent unit: two for an antithetic pair."""
         return 2 if self.mode == "antithetic" else 1
-
-    def gradients_of(self, weights: int) -> Choice:
-        """Return whether gradient norms of a model of so many weights are measured, `yes` or `no`, and why."""
-        if self.gradient_norms != "auto":
-            return Choice(self.gradient_norms, "as asked")
-        few = weights <= MOST_WEIGHTS_FOR_GRADIENTS
-        bound = f"{'at most' if few else 'more than'} {MOST_WEIGHTS_FOR_GRADIENTS / 1e6:.0f} million"
-        return Choice("yes" if few else "no", f"{weights / 1e6:.1f} million weights, {bound}")
 
     @classmethod
     def paper(cls, **changes: Any) -> EstimatorConfig:

@@ -62,7 +62,7 @@ def estimate(
     work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * weights
     pace, basis = _pace(past)
     # The measures beside MRD are passes too.
-    measuring = FORWARD + (FORWARD_AND_BACKWARD if config.gradients_of(weights).value == "yes" else 0.0)
+    measuring = FORWARD + (FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0)
     passes = evaluations + PLANNING_EVALUATIONS + measuring
     seconds = START_UP_SECONDS + work * passes / pace
     return ScoringCost(evaluations, cap, seconds, basis)

@@ -21,9 +21,11 @@ from mrd_core.scoring.config import Formula, Normalisation
 # At which end of a measure the samples are expected that are hard to unlearn.
 Harder = Literal["small", "large", "unknown"]
 
-# A backward pass is two forward passes' worth of operations.
+# A backward pass without gradients of weights is one forward pass's worth of operations, and takes a little
+# longer.
 FORWARD = 1.0
-FORWARD_AND_BACKWARD = 3.0
+BACKWARD = 1.2
+FORWARD_AND_BACKWARD = FORWARD + BACKWARD
 
 # The weights of SatImp, as its authors set them: exponents of p and of 1 − p.
 SATIMP: Mapping[str, float] = MappingProxyType({"beta1": 5.0, "beta2": 0.1})

@@ -225,7 +225,6 @@ def _plan(
             "memory": "one extra layer: a second copy of the weights does not fit"
             if streamed
             else "one extra copy of the weights",
-            "gradient norms": "{0.value} ({0.reason})".format(config.gradients_of(weights_in(stage))),
             "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
         },
         warnings=warnings,

@@ -91,7 +91,7 @@ def measure_frame(
             stage.reader,
             stage.passes.encoded,
             training_counts=forget_set.frame["training_count"],
-            gradients=config.gradients_of(weights_in(stage)).value == "yes",
+            gradients=config.gradient_norms != "no",
             announce=lambda message: context.event("info", message),
         )
     return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])

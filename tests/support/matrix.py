@@ -21,6 +21,7 @@ import transformers
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model.generation import Prefix, continuations
+from mrd_core.model.gradients import gradient_norms
 from mrd_core.model.lengths import rope_switch
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer, target_log_probs
 from mrd_core.model.loading import switch_chance_off
@@ -186,6 +187,12 @@ def greedy(network: Any, prefix: Prefix) -> list[int]:
     return tokens
 
 
+def _gradients(network: Any) -> float:
+    samples = families.samples()
+    true = replay.gradient_norms(network, samples)
+    return _worst(np.abs(gradient_norms(reader(network), samples, lambda _way: None) / true - 1))
+
+
 def _worst(differences: FloatArray) -> float:
     # NaN counts as infinite.
     return float(np.nan_to_num(differences, nan=np.inf).max())
@@ -200,6 +207,7 @@ CHECKS = (
         "unlearn", "first loss of NPO against (2/β) ln 2, relative; three steps with finite losses", 1e-3, _unlearn
     ),
     Check("evaluate", "log p of an evaluation in fp32 against the plain fp64 pass, relative", 5e-3, _evaluate),
+    Check("gradients", "norm of a sample's gradient against plain autograd, relative", 1e-4, _gradients),
     Check("generation", "of four texts, those that a plain greedy loop writes otherwise", 0, _generation),
 )
 

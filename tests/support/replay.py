@@ -42,3 +42,24 @@ def log_probs(network: Any, encoded: Encoded, noise: Noise | None = None, draw: 
             rest = logits.scatter(1, ids[0, 1:, None], -torch.inf).logsumexp(1, keepdim=True)
             texts.append((-torch.log1p((rest - target).exp())).squeeze(1).numpy())
     return np.concatenate(texts)
+
+
+def gradient_norms(network: Any, encoded: Encoded) -> FloatArray:
+    """Return ‖∇ NLL‖ of each sample's summed answer NLL by plain autograd, one text at a time, shape (N,)."""
+    differentiated = copy.deepcopy(network).requires_grad_(True)
+    for module in differentiated.modules():
+        # Its row is a weight like any other, and noise moves it.
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None
+    weights = list(differentiated.parameters())
+    norms = []
+    for sample in encoded.samples:
+        ids = torch.from_numpy(sample.tokens).unsqueeze(0)
+        logits = differentiated(input_ids=ids, use_cache=False).logits[0, :-1]
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        target = logits.gather(1, ids[0, 1:, None])
+        rest = logits.scatter(1, ids[0, 1:, None], -torch.inf).logsumexp(1, keepdim=True)
+        log_p = torch.nn.functional.logsigmoid(target - rest).squeeze(1)
+        gradients = torch.autograd.grad(-log_p[torch.from_numpy(sample.answer)].sum(), weights, allow_unused=True)
+        norms.append(sum(float(one.double().square().sum()) for one in gradients if one is not None) ** 0.5)
+    return np.array(norms)

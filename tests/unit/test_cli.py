@@ -196,8 +196,6 @@ def test_the_other_measures_stand_beside_the_scores_and_gradients_can_be_left_ou
     pd.testing.assert_frame_equal(
         measured[["sample_id", *PLAIN_MEASURES]], without[["sample_id", *PLAIN_MEASURES]]
     )
-    reasons = [one.read_summary()["reasons"]["gradient norms"] for one in files]
-    assert reasons == ["yes (0.0 million weights, at most 100 million)", "no (as asked)"]
 
 
 # run
