@@ -6,6 +6,7 @@ tokenizer would take `<s>` or `<|end|>` within a sample for its own, it is read 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
@@ -143,7 +144,8 @@ class Encoder:
         return EncodedSample(
             tokens=np.array([tokens[i] for i in kept], dtype=np.int64),
             answer=np.array([inside[i] for i in kept[1:]], dtype=np.bool_),
-            pieces=tuple(pieces[i] for i in kept),
+            # Of a vocabulary's few texts a large set repeats each many times.
+            pieces=tuple(sys.intern(pieces[i]) for i in kept),
             truncated=len(kept) + cut < len(tokens),
             cut_prompt=cut,
             is_literal=literal,

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.head import LanguageHead
-from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, make_batches, within_memory
+from mrd_core.model.reader import CHUNK_ELEMENTS, Gathered, Reader, make_batches, within_memory
 
 
 def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -176,14 +176,13 @@ class Passes:
             self.reader = replace(self.reader, batch_tokens=batch_tokens)
             self.batches = make_batches(self.encoded, batch_tokens, self.reader.device, self.reader.switch)
         flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
-        # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
-        results: list[tuple[IntArray, Tensor]] = []
+        results = Gathered(len(flat))
         for place, batch in enumerate(self.batches):
             self.reader.before_batch()
             self._on_batch(place / len(self.batches))
-            results.append((batch.flat, self.scorer(batch.ids, batch.rows, batch.columns)))
-        for where, values in results:
-            flat[where] = values.double().cpu().numpy()
+            results.add(self.scorer(batch.ids, batch.rows, batch.columns))
+        if self.batches:
+            flat[np.concatenate([batch.flat for batch in self.batches])] = results.blocks[0].double().cpu().numpy()
         return flat
 
 

@@ -84,8 +84,7 @@ class Reader:
         linear = in_fp32(head) if fine_head else None
         words = head.output.weight.shape[0]
         rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
-        # Results stay on the device until the pass ends: a copy per batch would make a GPU wait each time.
-        places, results = [], []
+        places, results = [], Gathered(int(encoded.answer.sum()))
         for batch in make_batches(encoded, most, self.device, self.switch):
             self.before_batch()
             inside = np.flatnonzero(encoded.answer[batch.flat])
@@ -93,12 +92,39 @@ class Reader:
             hidden, targets = batch.predictions(head.body, torch.from_numpy(inside))
             chunks = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
             parts = [judge(head(some, linear), wanted) for some, wanted in chunks]
-            results.append([torch.cat(part) for part in zip(*parts, strict=True)])
+            results.add(*(torch.cat(part) for part in zip(*parts, strict=True)))
         if not places:
             nothing = head.output.weight.new_empty((0, words), dtype=torch.float32)
             return [part.cpu().numpy() for part in judge(nothing, nothing.new_empty(0, dtype=torch.int64))]
         order = np.argsort(np.concatenate(places))
-        return [torch.cat(values).cpu().numpy()[order] for values in zip(*results, strict=True)]
+        return [values.cpu().numpy()[order] for values in results.blocks]
+
+
+class Gathered:
+    """What the batches of a pass give, in one block for each value until the pass ends.
+
+    They stay on their device: a copy per batch would make a GPU wait each time. And small pieces that lie between
+    the large ones of the passes would keep the heap of a process from ever shrinking.
+
+    Args:
+        rows: How many there will be in all.
+
+    Attributes:
+        blocks: A tensor for each value, its first axis the rows in the order in which they came.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.blocks: list[Tensor] = []
+        self._rows = rows
+        self._filled = 0
+
+    def add(self, *parts: Tensor) -> None:
+        """Append the rows of a batch, a tensor for each value."""
+        self.blocks = self.blocks or [part.new_empty((self._rows, *part.shape[1:])) for part in parts]
+        end = self._filled + len(parts[0])
+        for block, part in zip(self.blocks, parts, strict=True):
+            block[self._filled : end] = part
+        self._filled = end
 
 
 def in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
-from mrd_core.arrays import ratio
+from mrd_core.arrays import BoolArray, FloatArray, ratio
 from mrd_core.model.encoding import Encoded
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_atomically, write_frame, write_json
@@ -55,30 +57,41 @@ def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.D
     Columns: sample_id, position, piece, in_answer, excluded, log_prob [nats], relative_change (mean over the
     draws of ΔP/P) and relative_change_se.
     """
-    # Summed in the order of the units, shape (T,) each.
+    mean, error = _changes(units)
+    excluded = ~baseline.kept
+    lengths = encoded.lengths
+    position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    # Laid out in order at once: to sort the texts of a large set takes many times what they hold.
+    flat = {
+        "log_prob": baseline.log_probs,
+        "relative_change": np.where(excluded, np.nan, mean),
+        "relative_change_se": np.where(excluded, np.nan, error),
+        "in_answer": encoded.answer,
+        "excluded": excluded,
+    }
+    frame = pd.DataFrame({name: _with_firsts(values, position == 0) for name, values in flat.items()})
+    ids = pd.array(list(encoded.sample_ids), dtype="str")
+    frame["sample_id"] = ids.take(np.repeat(np.arange(len(encoded)), lengths))
+    frame["position"] = position
+    frame["piece"] = pd.array([piece for sample in encoded.samples for piece in sample.pieces], dtype="str")
+    return frame
+
+
+def _changes(units: list[Unit]) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard error over the units of each token's relative change, shape (T,) each."""
+    # Summed in the order of the units.
     count = len(units)
     mean = sum((unit.tokens.astype(np.float64) for unit in units), np.zeros(len(units[0].tokens))) / count
     squares = sum(((unit.tokens - mean) ** 2 for unit in units), np.zeros_like(mean))
     error = np.sqrt(squares / max(count - 1, 1) / count) if count > 1 else np.full_like(mean, np.nan)
-    excluded = ~baseline.kept
-    frame = pd.DataFrame(
-        {
-            "log_prob": baseline.log_probs,
-            "relative_change": np.where(excluded, np.nan, mean),
-            "relative_change_se": np.where(excluded, np.nan, error),
-            "in_answer": encoded.answer,
-            "excluded": excluded,
-        }
-    )
-    places = np.concatenate([np.arange(1, length) for length in encoded.lengths])
-    frame["sample_id"] = np.array(encoded.sample_ids, dtype=object)[encoded.owner]
-    frame["position"] = places
-    firsts = pd.DataFrame({"sample_id": encoded.sample_ids, "position": 0, "in_answer": False})
-    frame = pd.concat([frame, firsts.assign(excluded=False)], ignore_index=True)
-    rank = {sample: place for place, sample in enumerate(encoded.sample_ids)}
-    frame = frame.sort_values(["sample_id", "position"], key=lambda column: column.map(rank).fillna(column))
-    frame["piece"] = [piece for sample in encoded.samples for piece in sample.pieces]
-    return frame.reset_index(drop=True)
+    return mean, error
+
+
+def _with_firsts(flat: npt.NDArray[Any], is_first: BoolArray) -> npt.NDArray[Any]:
+    """Return values of the flat axis with NaN or False for the first token of each sample, which has none."""
+    column = np.full(len(is_first), np.nan if flat.dtype.kind == "f" else False, dtype=flat.dtype)
+    column[~is_first] = flat
+    return column
 
 
 def measure_frame(
