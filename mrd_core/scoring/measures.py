@@ -29,6 +29,9 @@ FORWARD_AND_BACKWARD = FORWARD + BACKWARD
 
 # The weights of SatImp, as its authors set them: exponents of p and of 1 − p.
 SATIMP: Mapping[str, float] = MappingProxyType({"beta1": 5.0, "beta2": 0.1})
+# Of a token's logit over the next best [nats]: 1,100 times as probable. A model that knows its samples by heart
+# clears a small margin on every token, which then tells no sample from another.
+MARGIN = 7.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ _PAUL = "Paul et al. 2021, Deep Learning on a Data Diet (GraNd)"
 _CARLINI = "Carlini et al. 2023, Quantifying Memorization Across Neural Language Models"
 _YANG = "Yang et al. 2025, Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning"
 _SHI = "Shi et al. 2024, Detecting Pretraining Data from Large Language Models (Min-k% Prob, one token)"
+_GENNARO = "Di Gennaro et al. 2026, Fast Unlearning at Scale via Margin Self-Correction (MASC)"
 _FENG = (
     "Feng et al. 2025, A Neuro-inspired Interpretation of Unlearning in Large Language Models through "
     "Sample-level Unlearning Difficulty"
@@ -167,6 +171,17 @@ _PLAIN = (
         source=_YANG,
         help="How much weight SatImp gives the sample: little where the answer is forgotten, or certain.",
         harder="unknown",
+    ),
+    Measure(
+        name="margin_share",
+        title="Share of tokens above a margin",
+        unit="",
+        formula=r"\frac{1}{n} \sum_{t \in S} \mathbb{1}\left[z_{x_t} - \max_{v \neq x_t} z_v > m\right],\quad "
+        rf"m = {MARGIN:g}",
+        source=_GENNARO,
+        help=f"Share of the answer's tokens whose logit is more than {MARGIN:g} nats above every other: what MASC "
+        "brings down before it stops.",
+        harder="large",
     ),
     Measure(
         name="answer_tokens",

@@ -19,7 +19,7 @@ from mrd_core.model.gradients import gradient_norms
 from mrd_core.model.likelihood import target_log_probs
 from mrd_core.model.reader import Reader
 from mrd_core.scoring.columns import SAMPLE_ID
-from mrd_core.scoring.measures import PLAIN_MEASURES, SATIMP
+from mrd_core.scoring.measures import MARGIN, PLAIN_MEASURES, SATIMP
 
 
 class Predictions(NamedTuple):
@@ -65,8 +65,12 @@ def measure(
     Raises:
         UserError: Out of memory with a single sample in the batch, gradients apart.
     """
-    predictions = Predictions(*reader.answers(encoded, predict, fine_head=True))
-    rows = [values_of(predictions.at(where)) for where in encoded.answer_slices]
+    *judged, margins = reader.answers(encoded, _predict_with_margins, fine_head=True)
+    predictions = Predictions(*judged)
+    rows = [
+        values_of(predictions.at(where)) | {"margin_share": margin_share(margins[where])}
+        for where in encoded.answer_slices
+    ]
     frame = pd.DataFrame(rows, columns=list(PLAIN_MEASURES), dtype=np.float64)
     frame.insert(0, SAMPLE_ID, list(encoded.sample_ids))
     if training_counts is not None:
@@ -95,7 +99,8 @@ def values_of(answer: Predictions) -> dict[str, float]:
         answer: The n tokens of the answer.
 
     Returns:
-        A value for each of `PLAIN_MEASURES` but the training count; none at all for an empty answer.
+        A value for each of `PLAIN_MEASURES` but the share above a margin and the training count; none at all for
+        an empty answer.
     """
     log_probs, n = answer.log_probs, len(answer.log_probs)
     if not n:
@@ -143,6 +148,15 @@ def satimp_weight(log_probs: FloatArray) -> float:
     return float(weights.mean())
 
 
+def margin_share(margins: FloatArray) -> float:
+    """Return the share of tokens whose logit exceeds every other by more than `MARGIN`; NaN where there are none.
+
+    Args:
+        margins: z_y − max_{v≠y} z_v [nats], shape (n,).
+    """
+    return float((margins > MARGIN).mean()) if margins.size else np.nan
+
+
 def predict(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p of the targets, whether they are the first choice, and the entropy, shape (M,) each.
 
@@ -153,3 +167,11 @@ def predict(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     hits = logits.argmax(1) == targets
     entropies = torch.special.entr(logits.softmax(1)).sum(1)
     return target_log_probs(logits, targets), hits, entropies
+
+
+def _predict_with_margins(logits: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+    """Return what `predict` does, and z_y − max_{v≠y} z_v [nats], shape (M,)."""
+    chosen = logits.gather(1, targets.unsqueeze(1)).squeeze(1)
+    predicted = predict(logits, targets)
+    # At the target's place there is −∞ by now.
+    return *predicted, chosen - logits.amax(1)

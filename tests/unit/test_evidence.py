@@ -34,6 +34,7 @@ from analysis.export.evidence import evidence_json
 from cli.door import main
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.runs.directory import write_config
 from tests.support.evidence_experiments import (
     CAP,
@@ -133,6 +134,16 @@ def test_ranks_of_arms_are_averaged_with_censored_samples_on_top() -> None:
     censored = pd.DataFrame({"GA": [False, True, True, False], "NPO": [False] * 4}, index=list("abcd"))
     # Of a, b, c: ranks 1, 2.5, 2.5 and 1, 2, 3, over three samples.
     assert mean_rank(updates, censored).to_dict() == pytest.approx({"a": 1 / 3, "b": 0.75, "c": 5.5 / 6})
+
+
+def test_an_experiment_of_an_earlier_version_is_read_without_the_measures_that_it_lacks(tmp_path: Path) -> None:
+    table = sample_table(12)
+    directory = experiment(tmp_path / "run", VALIDITY, table, validity_rows(table))
+    measures = ExperimentFiles(directory).measures
+    pd.read_parquet(measures).drop(columns="margin_share").to_parquet(measures)
+    samples = read_measurements(directory).samples
+    assert samples["margin_share"].isna().all()
+    assert samples["nll"].tolist() == table["nll"].tolist()
 
 
 # Validity

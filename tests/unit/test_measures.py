@@ -23,9 +23,10 @@ from mrd_core.model.loading import keep_norms_fine
 from mrd_core.model.memorization import measure_memorization
 from mrd_core.model.reader import CHUNK_ELEMENTS
 from mrd_core.samples.config import Scope
+from mrd_core.scoring import measuring
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
-from mrd_core.scoring.measures import GRADIENT_MEASURES, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
+from mrd_core.scoring.measures import GRADIENT_MEASURES, MARGIN, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
 from mrd_core.scoring.measuring import extraction_strength, log_odds, measure, predict, satimp_weight
 from tests.support import tiny
 
@@ -78,7 +79,7 @@ def slow_measures(network: Any, tokens: Sequence[int], answer: Sequence[bool]) -
     """Measure one sample with a loop over its answer tokens, in fp64 from the logits on."""
     with torch.no_grad():
         logits = network(input_ids=torch.tensor([list(tokens)])).logits[0].double()
-    nll, entropy, weight, hits = [], [], [], []
+    nll, entropy, weight, hits, margins = [], [], [], [], []
     for place in (i for i, inside in enumerate(answer) if inside):
         p = logits[place].softmax(0)
         true = float(p[tokens[place + 1]])
@@ -86,6 +87,8 @@ def slow_measures(network: Any, tokens: Sequence[int], answer: Sequence[bool]) -
         entropy.append(-sum(float(q) * np.log(float(q)) for q in p))
         weight.append(true**5 * (1 - true) ** 0.1)
         hits.append(int(p.argmax()) == tokens[place + 1])
+        others = [float(z) for v, z in enumerate(logits[place]) if v != tokens[place + 1]]
+        margins.append(float(logits[place][tokens[place + 1]]) - max(others))
     n = len(nll)
     k = next((k for k in range(n) if all(hits[k:])), n - 1)
     return {
@@ -98,6 +101,7 @@ def slow_measures(network: Any, tokens: Sequence[int], answer: Sequence[bool]) -
         "extraction_strength": 1 - k / n,
         "entropy": sum(entropy) / n,
         "satimp_weight": sum(weight) / n,
+        "margin_share": sum(margin > MARGIN for margin in margins) / n,
         "answer_tokens": n,
     }
 
@@ -286,6 +290,21 @@ def test_the_satimp_weight_keeps_its_digits_where_the_model_is_certain() -> None
     assert satimp_weight(np.log([0.5])) == pytest.approx(0.5**5.1)
     assert satimp_weight(np.array([-1e-20, -1e-20])) == pytest.approx(1e-2)
     assert satimp_weight(np.array([0.0, np.log(0.5)])) == pytest.approx(0.5**5.1 / 2)
+
+
+@pytest.mark.parametrize("margin", [-1.0, 0.0, 0.4])
+def test_the_share_of_tokens_above_a_margin_is_that_of_a_loop(
+    monkeypatch: pytest.MonkeyPatch, margin: float
+) -> None:
+    # A model that knows nothing clears no larger one.
+    monkeypatch.setattr(measuring, "MARGIN", margin)
+    monkeypatch.setitem(globals(), "MARGIN", margin)
+    found, expected = measured(gpt2(), gradients=False), slow_frame(gpt2())
+    assert 0 < expected["margin_share"].mean() < 1
+    np.testing.assert_array_equal(found["margin_share"], expected["margin_share"])
+    if not margin:
+        # Above 0 is the first choice.
+        np.testing.assert_array_equal(found["margin_share"], found["exact_memorization"])
 
 
 def test_a_sample_without_an_answer_token_has_no_values_but_its_count() -> None:
