@@ -1,0 +1,195 @@
+"""A session of the app as a browser has one: over the WebSocket, without drawing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+from urllib.parse import urlencode
+
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+# Within which a rerun has to end [s].
+PATIENCE_SECONDS = 120.0
+PROTOCOL = Subprotocol("streamlit")
+LARGEST_MESSAGE = 64 * 2**20
+WORDS = ("the", "a", "who", "in", "")
+ERROR_ALERT = 1
+
+Action = Literal["first page", "page", "sample", "filter", "live panel"]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A rerun of the page's script, or of a fragment of it.
+
+    Attributes:
+        action: What asked for it.
+        seconds: From the request to the end of the script.
+    """
+
+    action: Action
+    seconds: float
+
+
+@dataclass
+class Panel:
+    """A fragment that asks to be run again and again.
+
+    Attributes:
+        interval: How often [s].
+        due: When next, as `time.monotonic` counts.
+    """
+
+    interval: float
+    due: float
+
+
+@dataclass
+class Drawn:
+    """What the page holds, as far as somebody could use it.
+
+    Attributes:
+        widgets: Inputs by id, each with the fragment that it lies in ("" without one).
+        panels: Fragments that run by themselves, by id.
+        pages: Hashes of the app's pages by path.
+    """
+
+    widgets: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    panels: dict[str, Panel] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
+
+
+class Visitor:
+    """Somebody who looks around in the app: changes pages, opens samples, filters.
+
+    Args:
+        address: `127.0.0.1:PORT`.
+        runs: Values of `run` in the address of a page.
+        samples: Ids of samples of these runs.
+        seed: Of what is done.
+
+    Attributes:
+        reruns: All reruns so far.
+        errors: Exceptions and errors that pages showed, each with its page.
+    """
+
+    def __init__(self, address: str, runs: list[str], samples: list[str], seed: int) -> None:
+        self._address, self._runs, self._samples = address, runs, samples
+        self._chance = Random(seed)
+        self._drawn = Drawn()
+        self._states: dict[str, WidgetState] = {}
+        self._page, self._query = "", self._any_run()
+        self.reruns: list[Rerun] = []
+        self.errors: list[str] = []
+
+    async def stay(self, page: str, until: float, pause: float) -> None:
+        """Open a page and look around until `until` (`time.monotonic`), with pauses of about `pause` [s]."""
+        self._page = page
+        socket = f"ws://{self._address}/_stcore/stream"
+        try:
+            async with connect(
+                socket, origin=Origin(f"http://{self._address}"), subprotocols=[PROTOCOL], max_size=LARGEST_MESSAGE
+            ) as connection:
+                await self._rerun(connection, "first page", page_name=page)
+                while time.monotonic() < until:
+                    await self._rest(connection, self._chance.uniform(0.5, 1.5) * pause, until)
+                    await self._act(connection)
+        except (OSError, TimeoutError, EOFError) as error:
+            self.errors.append(f"{self._page}: the session ended: {error!r}")
+
+    async def _rest(self, connection: ClientConnection, seconds: float, until: float) -> None:
+        """Wait, while the live panels of the page go on as a browser lets them."""
+        end = min(time.monotonic() + seconds, until)
+        while (now := time.monotonic()) < end:
+            due = [name for name, panel in self._drawn.panels.items() if panel.due <= now]
+            for name in due:
+                self._drawn.panels[name].due = now + self._drawn.panels[name].interval
+                await self._rerun(connection, "live panel", fragment_id=name, is_auto_rerun=True)
+            if not due:
+                await asyncio.sleep(0.1)
+
+    async def _act(self, connection: ClientConnection) -> None:
+        action: Action = self._chance.choice(("page", "sample", "filter", "filter"))
+        if action == "filter" and self._drawn.widgets:
+            widget, fragment = self._chance.choice(list(self._drawn.widgets.values()))
+            self._states[widget.id] = changed(widget, self._chance)
+            await self._rerun(connection, action, fragment_id=fragment)
+            return
+        if action == "sample":
+            self._query["sample"] = self._chance.choice(self._samples)
+        else:
+            self._page = self._chance.choice(list(self._drawn.pages))
+            self._query, self._states = self._any_run(), {}
+        await self._rerun(connection, "sample" if action == "sample" else "page")
+
+    def _any_run(self) -> dict[str, str]:
+        return {"run": self._chance.choice(self._runs)} if self._runs else {}
+
+    async def _rerun(self, connection: ClientConnection, action: Action, **wish: Any) -> None:
+        """Ask for a rerun, take in what comes of it, and note how long it took."""
+        began = time.monotonic()
+        request = BackMsg()
+        state = request.rerun_script
+        state.query_string = urlencode(self._query)
+        state.page_script_hash = self._drawn.pages.get(self._page, "")
+        state.widget_states.CopyFrom(WidgetStates(widgets=self._states.values()))
+        for name, value in wish.items():
+            setattr(state, name, value)
+        await connection.send(request.SerializeToString())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not self._take_in(ForwardMsg.FromString(await connection.recv(decode=False))):
+                pass
+        self.reruns.append(Rerun(action, time.monotonic() - began))
+
+    def _take_in(self, message: ForwardMsg) -> bool:
+        """Keep what somebody could use, and what went wrong; return whether the script has ended."""
+        what = message.WhichOneof("type")
+        if what == "new_session" and not message.metadata.run.fragment_ids:
+            self._drawn.widgets, self._drawn.panels = {}, {}
+        elif what == "navigation":
+            self._drawn.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
+        elif what == "auto_rerun":
+            interval = message.auto_rerun.interval
+            self._drawn.panels[message.auto_rerun.fragment_id] = Panel(interval, time.monotonic() + interval)
+        elif what == "stop_auto_rerun":
+            for name in message.stop_auto_rerun.fragment_ids:
+                self._drawn.panels.pop(name, None)
+        elif what == "delta":
+            self._look_at(message.delta)
+        elif what == "page_not_found":
+            self.errors.append(f"{self._page}: there is no such page")
+        return what == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
+
+    def _look_at(self, delta: Any) -> None:
+        element = delta.new_element
+        kind = element.WhichOneof("type") if delta.HasField("new_element") else None
+        if kind == "exception":
+            self.errors.append(f"{self._page}: {element.exception.type}: {element.exception.message}")
+        elif kind == "alert" and element.alert.format == ERROR_ALERT:
+            self.errors.append(f"{self._page}: {element.alert.body}")
+        elif kind in ("selectbox", "multiselect", "button_group", "text_input", "checkbox"):
+            widget = getattr(element, kind)
+            if not widget.disabled and not widget.form_id and getattr(widget, "options", True):
+                self._drawn.widgets[widget.id] = widget, delta.fragment_id
+
+
+def changed(widget: Any, chance: Random) -> WidgetState:
+    """Return a state of a widget that somebody might choose."""
+    kind = type(widget).__name__
+    if kind == "Checkbox":
+        return WidgetState(id=widget.id, bool_value=chance.random() < 0.5)
+    if kind == "TextInput":
+        return WidgetState(id=widget.id, string_value=chance.choice(WORDS))
+    options = [option if isinstance(option, str) else option.content for option in widget.options]
+    if kind == "Selectbox":
+        return WidgetState(id=widget.id, string_value=chance.choice(options))
+    state = WidgetState(id=widget.id)
+    state.string_array_value.data.append(chance.choice(options))
+    return state
