@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tomllib
@@ -32,5 +33,7 @@ def _flags(settings: Mapping[str, Any], section: str = "") -> Iterator[str]:
         if isinstance(value, dict):
             yield from _flags(value, f"{section}{name}.")
             continue
-        for text in value if isinstance(value, list) else [value]:
-            yield f"--{section}{name}={str(text).lower() if isinstance(text, bool) else text}"
+        # An option that may be repeated; a list of colours is one value.
+        repeated = isinstance(value, list) and not section.startswith("theme.")
+        for one in value if repeated else [value]:
+            yield f"--{section}{name}={one if isinstance(one, str) else json.dumps(one)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
+from benchmarks.browsing import Visitor
 from mrd_core.runs import Run
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import HOST, STEP, STREAMLIT, Server, launched
@@ -51,6 +53,11 @@ def test_only_the_names_of_this_machine_are_answered(tmp_path: Path, command: Se
             assert handshake(server.port, name, f"http://{name}") == 403
         # A page of another site that knows the address.
         assert handshake(server.port, f"{HOST}:{server.port}", f"http://{FOREIGN}") == 403
+        visitor = Visitor(f"{HOST}:{server.port}", [], [], seed=0)
+        asyncio.run(visitor.stay("difficulty", until=0.0, pause=0.0))
+        assert (len(visitor.reruns), visitor.errors) == (1, [])
+        # Colours and all else of the settings are as the server takes them.
+        assert "Traceback" not in (tmp_path / "server.log").read_text()
     finally:
         server.stop()
 
