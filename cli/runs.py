@@ -90,7 +90,10 @@ def resume(run_id: str) -> None:
         # Its last heartbeat is too fresh for it to be called lost.
         time.sleep(POLL_INTERVAL)
         opened.reap()
-    finish(opened.resume(run_id).directory, as_json=False)
+    run = opened.get(run_id)
+    # Killed before it took the run up, a worker leaves it waiting for another one.
+    waiting = run.state is RunState.QUEUED and run.pid is None
+    finish((run if waiting else opened.resume(run.id)).directory, as_json=False)
 
 
 @runs.command()

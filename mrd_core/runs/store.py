@@ -285,10 +285,12 @@ class RunStore:
         queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
         resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(RESUMABLE), RUNS.c.attempt == run.attempt)
         if not resumed:
+            state = self.get(run.id).state
+            ended = "Submit its config.json as a new run instead."
             raise _not_known(run) or UserError(
                 f"run {run.id}",
-                f"It is {self.get(run.id).state}, and only a run that ended early can be resumed.",
-                "Submit its config.json as a new run instead.",
+                f"It is {state}, and only a run that ended early can be resumed.",
+                f"Cancel it first: `mrd-lens runs cancel {run.id}`." if state in ACTIVE else ended,
             )
         self.add_event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
         return self.get(run.id)

@@ -22,6 +22,7 @@ from cli.jobs import EXIT_CANCELLED
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
@@ -261,6 +262,16 @@ def test_a_running_run_is_cancelled_and_resumed(cli, tiny_model, tiny_forget_set
     assert cli("runs", "resume", run.id).code == 0
     assert (only_run().state, only_run().summary["evaluations"]) == (RunState.SUCCEEDED, 60)
     assert "only a run that ended early can be resumed" in cli("runs", "resume", run.id).said
+
+
+def test_a_run_that_no_worker_took_up_goes_on_with_the_same_word(cli, tiny_model, tiny_forget_set):
+    run, at_work = (submitted(tiny_model, tiny_forget_set) for _ in range(2))
+    # As a worker leaves it that is killed before it takes the run up.
+    assert cli("runs", "resume", run.id).code == 0
+    assert (RunStore.open().get(run.id).state, RunStore.open().get(run.id).attempt) == (RunState.SUCCEEDED, 1)
+    assert RunStore.open().claim(at_work, ProcessIdentity.current())
+    refused = cli("runs", "resume", at_work.id)
+    assert (refused.code, f"mrd-lens runs cancel {at_work.id}" in refused.said) == (2, True)
 
 
 def submitted(model: Path, forget_set: Path) -> Run:
