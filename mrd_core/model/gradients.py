@@ -163,17 +163,30 @@ class SampleGradients:
         squared = np.zeros((len(probes), len(encoded)))
 
         def measure_all(most: int) -> None:
-            results = [(chosen, _total(by_name)) for chosen, by_name in self._batches(encoded, probes, most)]
+            results = [(chosen, total_of(by_name)) for chosen, by_name in self._norms(encoded, probes, most)]
             for chosen, total in results:
                 squared[:, chosen] = total.double().cpu().numpy()
 
-        with self._ready():
-            within_memory(measure_all, max(1, self._reader.batch_tokens // BATCH_SHARE[self._reader.device.type]))
+        with self.ready():
+            within_memory(measure_all, self.batch_tokens)
         return squared
 
-    def _batches(
-        self, encoded: Encoded, probes: Sequence[Probe], most: int
-    ) -> Iterator[tuple[IntArray, list[dict[str, Tensor]]]]:
+    @property
+    def batch_tokens(self) -> int:
+        """Most padded tokens in a batch at first; halved while memory runs out."""
+        return max(1, self._reader.batch_tokens // BATCH_SHARE[self._reader.device.type])
+
+    @property
+    def entries_a_token(self) -> int:
+        """Numbers that the pieces of one token hold, about, where each matrix is used once."""
+        matrices = (parameter for parameter in self._names if parameter.dim() > 1)
+        return max(1, sum(sum(matrix.shape) for matrix in matrices))
+
+    def batches(self, encoded: Encoded, probes: Sequence[Probe], most: int) -> Iterator[tuple[IntArray, Batch]]:
+        """Yield the samples that count in batches of at most so many padded tokens, with their indices.
+
+        A batch is one sample where those of a batch cannot be told apart.
+        """
         weights = np.stack([probe.weights for probe in probes])
         counts = np.bincount(encoded.owner, weights=(weights != 0).any(axis=0), minlength=len(encoded))
         counted = np.flatnonzero(counts)
@@ -182,16 +195,18 @@ class SampleGradients:
         ):
             self._reader.before_batch()
             chosen = counted[bucket]
-            batch = _Batch.of(encoded, chosen, weights, self._reader.device)
-            yield chosen, self._norms(batch, [probe.direction for probe in probes])
+            yield chosen, Batch.of(encoded, chosen, weights, self._reader.device)
 
-    def _norms(self, batch: _Batch, directions: Sequence[Direction]) -> list[dict[str, Tensor]]:
-        """Return the squared norm of each parameter's gradient by name, shape (B,) each, for each probe."""
-        norms = [_Norms(len(batch.ids)) for _ in directions]
-        self.backward(batch, directions, norms)
-        return [of_probe.finished() for of_probe in norms]
+    def _norms(
+        self, encoded: Encoded, probes: Sequence[Probe], most: int
+    ) -> Iterator[tuple[IntArray, list[dict[str, Tensor]]]]:
+        """Yield the squared norms of each parameter's gradient by name, (B,) each, for each probe and batch."""
+        for chosen, batch in self.batches(encoded, probes, most):
+            norms = [Norms(len(batch.ids)) for _ in probes]
+            self.backward(batch, [probe.direction for probe in probes], norms)
+            yield chosen, [of_probe.finished() for of_probe in norms]
 
-    def backward(self, batch: _Batch, directions: Sequence[Direction], sinks: Sequence[_Norms]) -> None:
+    def backward(self, batch: Batch, directions: Sequence[Direction], sinks: Sequence[Norms]) -> None:
         """Run a batch forward once and backward for each probe, whose pieces go to its sink."""
         tape = self._tape
         tape.reset()
@@ -210,7 +225,7 @@ class SampleGradients:
                 torch.autograd.backward(states, gradient, retain_graph=place < len(sinks) - 1)
 
     def _through_head(
-        self, states: Tensor, batch: _Batch, directions: Sequence[Direction], sinks: Sequence[_Norms]
+        self, states: Tensor, batch: Batch, directions: Sequence[Direction], sinks: Sequence[Norms]
     ) -> list[Tensor]:
         """Return the gradients of the states (B, A, d), for each probe."""
         head, tape = self._head, self._tape
@@ -271,7 +286,7 @@ class SampleGradients:
         }
 
     @contextmanager
-    def _ready(self) -> Iterator[None]:
+    def ready(self) -> Iterator[None]:
         """Freeze every weight that a rule is known for, listen, and leave everything as it was."""
         parameters = list(self._reader.network.parameters())
         before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in parameters]
@@ -318,9 +333,9 @@ class SampleGradients:
         self.by_autograd, self.in_batches, self._tape.is_trying = by_autograd, in_batches, True
         norms: list[dict[str, float]] = [{} for _ in few.samples]
         try:
-            with self._ready():
+            with self.ready():
                 probe = Probe(few.answer.astype(np.float64), nll_direction)
-                for chosen, (by_name,) in self._batches(few, [probe], int(few.lengths.max()) * len(few)):
+                for chosen, (by_name,) in self._norms(few, [probe], int(few.lengths.max()) * len(few)):
                     for place, sample in enumerate(chosen):
                         norms[sample] = {name: float(values[place]) for name, values in by_name.items()}
         finally:
@@ -340,7 +355,7 @@ class SampleGradients:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Batch:
     """B samples, padded on the right to L tokens, and their positions that count, padded to A.
 
     Attributes:
@@ -356,7 +371,7 @@ class _Batch:
     weights: Tensor
 
     @classmethod
-    def of(cls, encoded: Encoded, chosen: IntArray, weights: FloatArray, device: torch.device) -> _Batch:
+    def of(cls, encoded: Encoded, chosen: IntArray, weights: FloatArray, device: torch.device) -> Batch:
         own = [weights[:, encoded.starts[i] : encoded.starts[i + 1]] for i in chosen]
         columns = [np.flatnonzero((of_sample != 0).any(axis=0)) for of_sample in own]
         tokens = [encoded.samples[i].tokens for i in chosen]
@@ -370,7 +385,7 @@ class _Batch:
         return cls(*(torch.from_numpy(part).to(device) for part in parts))
 
 
-class _Norms:
+class Norms:
     """Adds up squared norms; holds only the pieces of parameters that are used more than once.
 
     Attributes:
@@ -422,7 +437,7 @@ def _joined(parts: list[Crossing]) -> list[Crossing]:
     return [Crossing(torch.cat([part.left for part in parts]), torch.cat([part.right for part in parts]))]
 
 
-def _total(by_probe: list[dict[str, Tensor]]) -> Tensor:
+def total_of(by_probe: list[dict[str, Tensor]]) -> Tensor:
     """Return the sum over the parameters, shape (R, B)."""
     first = next(iter(by_probe[0].values())).device
     return torch.stack(

@@ -87,6 +87,11 @@ def products(some: Sequence[Piece], others: Sequence[Piece]) -> Tensor:
     return torch.stack([_crossed(a, b) for a in some for b in others]).sum(0)
 
 
+def entries_of(piece: Piece) -> int:
+    """Return how many numbers a piece holds."""
+    return sum(values.numel() for values in vars(piece).values())
+
+
 def _own(piece: Outer | Rows | Dense) -> Tensor:
     if isinstance(piece, Dense):
         return piece.values.square().sum(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -46,13 +47,29 @@ def log_probs(network: Any, encoded: Encoded, noise: Noise | None = None, draw: 
 
 def gradient_norms(network: Any, encoded: Encoded) -> FloatArray:
     """Return ‖∇ NLL‖ of each sample's summed answer NLL by plain autograd, one text at a time, shape (N,)."""
+    return np.array([float(np.linalg.norm(gradient)) for gradient in _gradients(network, encoded)])
+
+
+def gradients(network: Any, encoded: Encoded) -> FloatArray:
+    """Return ∇ NLL of each sample's mean answer NLL, shape (N, weights), in fp64; for models that are tiny."""
+    tokens = [sample.answer.sum() for sample in encoded.samples]
+    return np.stack([g / n for g, n in zip(_gradients(network, encoded), tokens, strict=True)])
+
+
+def mean_nlls(network: Any, encoded: Encoded) -> FloatArray:
+    """Return the NLL of each sample averaged over its answer's tokens [nats per token], shape (N,), in fp64."""
+    values = np.split(-log_probs(network, encoded), encoded.starts[1:-1])
+    return np.array([own[one.answer].mean() for own, one in zip(values, encoded.samples, strict=True)])
+
+
+def _gradients(network: Any, encoded: Encoded) -> Iterator[FloatArray]:
+    """Yield ∇ NLL of each sample's summed answer NLL, shape (weights,), in fp64."""
     differentiated = copy.deepcopy(network).requires_grad_(True)
     for module in differentiated.modules():
         # Its row is a weight like any other, and noise moves it.
         if isinstance(module, torch.nn.Embedding):
             module.padding_idx = None
     weights = list(differentiated.parameters())
-    norms = []
     for sample in encoded.samples:
         ids = torch.from_numpy(sample.tokens).unsqueeze(0)
         logits = differentiated(input_ids=ids, use_cache=False).logits[0, :-1]
@@ -60,6 +77,6 @@ def gradient_norms(network: Any, encoded: Encoded) -> FloatArray:
         target = logits.gather(1, ids[0, 1:, None])
         rest = logits.scatter(1, ids[0, 1:, None], -torch.inf).logsumexp(1, keepdim=True)
         log_p = torch.nn.functional.logsigmoid(target - rest).squeeze(1)
-        gradients = torch.autograd.grad(-log_p[torch.from_numpy(sample.answer)].sum(), weights, allow_unused=True)
-        norms.append(sum(float(one.double().square().sum()) for one in gradients if one is not None) ** 0.5)
-    return np.array(norms)
+        nll = -log_p[torch.from_numpy(sample.answer)].sum()
+        gradients = torch.autograd.grad(nll, weights, allow_unused=True, materialize_grads=True)
+        yield torch.cat([gradient.double().flatten() for gradient in gradients]).numpy()
