@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
+import pandas as pd
 
+from analysis.evidence.brief import number_cells
 from cli.form import command_of, json_option, out_option
 from cli.jobs import finish, submitted
-from cli.terminal import note
-from mrd_core.samples import read
+from cli.terminal import grid, note, out, print_json, say
+from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
@@ -17,11 +20,14 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.options import DEMO
 
 
-def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool) -> None:
+def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bool = False) -> None:
     """Score the samples as they are now, and print what was noticed in them."""
     forget_set = read(config.forget_set)
     for text in forget_set.report.notes:
         note(text)
+    if dry_run:
+        _forecast(config, forget_set, as_json)
+        return
     estimator = config.estimator.model_copy(update={"time_floor": as_json})
     changes = {"forget_set_digest": forget_set.digest, "estimator": estimator}
     run = submitted(
@@ -32,8 +38,37 @@ def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool) -> None:
     finish(run.directory, as_json)
 
 
+def _forecast(config: ScoreConfig, forget_set: ForgetSet, as_json: bool) -> None:
+    """Print what a run would do and cost, timed on a few samples here and now; nothing is stored."""
+    from mrd_core.scoring.forecast import forecast
+
+    expected = forecast(config, forget_set)
+    if as_json:
+        print_json(asdict(expected) | {"total_seconds": expected.total_seconds})
+        return
+    table = pd.DataFrame({"forward passes": pd.Series(expected.passes), "seconds": pd.Series(expected.seconds)})
+    rows = table.loc[list(expected.seconds)].apply(number_cells, form=".1f")
+    say(f"{config.title}: {expected.samples} samples, {expected.tokens:,} tokens", style="bold")
+    for what, choice in expected.choices.items():
+        say(f"{what}: {choice}")
+    out.print(grid("What the run will probably take", rows.rename_axis("what").reset_index()))
+    say(
+        f"About {expected.total_seconds:.0f} s for {expected.evaluations} evaluations, at most "
+        f"{expected.most_seconds:.0f} s for {expected.cap}; {expected.workers} process(es) of "
+        f"{expected.memory / 2**30:.1f} GiB."
+    )
+    say("Nothing was started.")
+
+
+_DRY_RUN = click.Option(
+    ["--dry-run"],
+    is_flag=True,
+    help="Start nothing: load the model, time a few samples, and print what was chosen and what a run will take.",
+)
 score = command_of(
-    SCORE, _score, [out_option(), json_option("End with one line of JSON; also times the bare model.")]
+    SCORE,
+    _score,
+    [out_option(), json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
 )
 
 

@@ -1,21 +1,26 @@
-"""What a score run will cost, before it is launched. Loads no torch."""
+"""What a score run will cost, before it is launched. Loads no torch; `forecast` measures it on the model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
+
+import pandas as pd
+from tokenizers import Tokenizer
 
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run
-from mrd_core.samples import ForgetSet
+from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.measures import FORWARD, FORWARD_AND_BACKWARD
 from mrd_core.scoring.records import ScoreSummary
 
-# English text in a usual vocabulary; only for the estimate before the tokenizer is loaded.
+# English text in a usual vocabulary, where a model has no tokenizer that can be read without it.
 CHARACTERS_PER_TOKEN = 4.0
+COUNTED_TEXTS = 200
 # A forward pass is two operations per weight and token; a laptop core does about this many per second.
 OPERATIONS_PER_SECOND_AND_CORE = 25e9
 START_UP_SECONDS = 8.0
@@ -23,6 +28,15 @@ START_UP_SECONDS = 8.0
 USUAL_EVALUATIONS = 48
 # Baseline, pilot and check cost about as much as this many evaluations.
 PLANNING_EVALUATIONS = 6
+# The baseline is one precision finer than the draws. The pilot makes two pairs at four σ on 32 samples at most.
+BASELINE_PASSES = 2.5
+PILOT_EVALUATIONS = 16
+PILOT_SAMPLES = 32
+# Of a process: the program with its libraries, and what a batch of a usual vocabulary takes.
+PROCESS_BYTES = 0.6e9
+MOST_WORKERS = 4
+
+Passes = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -32,13 +46,17 @@ class ScoringCost:
     Attributes:
         evaluations: Forward evaluations that will probably be needed; at most the cap.
         cap: The most there can be.
-        seconds: Time for `evaluations` [s]; None where the size of the model is unknown.
+        passes: Forward passes over the whole forget set by what they are for, see `passes_of`.
+        seconds: Time for these [s]; None where the size of the model is unknown.
+        memory: Of all processes together [bytes]; None where the size of the model is unknown.
         basis: What the estimate rests on, for people.
     """
 
     evaluations: int
     cap: int
+    passes: Passes
     seconds: float | None
+    memory: float | None
     basis: str
 
 
@@ -51,29 +69,74 @@ def estimate(
         forget_set: What will be scored.
         model_folder: Local folder of the model; None for a hub id, whose size is not known yet.
         config: Cap and stopping rule.
-        past: Earlier runs; the newest finished one on this machine gives the pace.
+        past: Earlier runs, the newest first; of those that have finished the one whose model is nearest in size
+            gives the pace.
     """
-    cap = config.draws
-    evaluations = min(cap, USUAL_EVALUATIONS) if config.stop == "precision" else cap
+    evaluations = usual_evaluations(config)
+    passes = passes_of(config, len(forget_set), evaluations)
     if model_folder is None:
-        return ScoringCost(evaluations, cap, None, "the model's size is known once it is downloaded")
-    lengths = forget_set.frame["prompt"].str.len() + forget_set.frame["answer"].str.len()
-    weights = parameter_count(model_folder)
-    work = float(lengths.sum()) / CHARACTERS_PER_TOKEN * weights
-    pace, basis = _pace(past)
-    # The measures beside MRD are passes too.
-    measuring = FORWARD + (FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0)
-    passes = evaluations + PLANNING_EVALUATIONS + measuring
-    seconds = START_UP_SECONDS + work * passes / pace
-    return ScoringCost(evaluations, cap, seconds, basis)
+        basis = "the model's size is known once it is downloaded"
+        return ScoringCost(evaluations, config.draws, passes, None, None, basis)
+    weights, workers = parameter_count(model_folder), _workers(config)
+    work = _tokens(forget_set.frame, model_folder) * weights
+    pace, basis = _pace(past, weights)
+    seconds = START_UP_SECONDS + work * in_turn(passes, workers) / pace
+    # The weights and their perturbed copy, in single precision.
+    memory = workers * (PROCESS_BYTES + 2 * 4 * weights)
+    return ScoringCost(evaluations, config.draws, passes, seconds, memory, basis)
 
 
-def _pace(past: Iterable[Run]) -> tuple[float, str]:
-    """Return weights × tokens × evaluations per second, and where the figure is from."""
-    for run in past:
-        done = ScoreSummary.of(run)
-        if done is not None and done.seconds > 0:
-            work = done.tokens * done.model_parameters * (done.evaluations + PLANNING_EVALUATIONS)
-            return work / done.seconds, f"the pace of run {run.id}"
-    cores = os.cpu_count() or 1
-    return OPERATIONS_PER_SECOND_AND_CORE * cores / 2, f"a usual laptop's pace on {cores} core(s)"
+def usual_evaluations(config: EstimatorConfig) -> int:
+    """Return after how many evaluations a run usually stops."""
+    return min(config.draws, USUAL_EVALUATIONS) if config.stop == "precision" else config.draws
+
+
+def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[str, float]:
+    """Return forward passes over all samples by what they are for; a dearer pass counts as several."""
+    return {
+        "baseline": BASELINE_PASSES,
+        "pilot": PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
+        "draws": evaluations,
+        "measures": FORWARD,
+        "gradients": FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0,
+    }
+
+
+def in_turn(passes: Passes, workers: int) -> float:
+    """Return how many passes a run makes one after the other, its draws being shared out to processes."""
+    return sum(passes.values()) - passes["draws"] * (1 - 1 / workers)
+
+
+def _workers(config: EstimatorConfig) -> int:
+    return min(os.cpu_count() or 1, MOST_WORKERS) if config.workers == "auto" else config.workers
+
+
+def _tokens(frame: pd.DataFrame, model_folder: Path) -> float:
+    """Return about how many tokens the texts have, by some of them and the model's own tokenizer."""
+    texts = frame["prompt"] + " " + frame["answer"]
+    some = texts.iloc[evenly_spaced(len(texts), COUNTED_TEXTS)] if len(texts) else texts
+    try:
+        tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
+        counted = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(some)))
+    except Exception:
+        return float(texts.str.len().sum()) / CHARACTERS_PER_TOKEN
+    return counted * float(texts.str.len().sum()) / max(1.0, float(some.str.len().sum()))
+
+
+def _pace(past: Iterable[Run], weights: int) -> tuple[float, str]:
+    """Return weights × tokens × passes per second, and where the figure is from."""
+    finished = [
+        (run, done)
+        for run in past
+        if (done := ScoreSummary.of(run)) is not None and done.seconds > 0 and done.model_parameters > 0
+    ]
+    if not finished:
+        cores = os.cpu_count() or 1
+        return OPERATIONS_PER_SECOND_AND_CORE * cores / 2, f"a usual laptop's pace on {cores} core(s)"
+    # Small models have other paces than large ones: theirs is the time of everything but multiplying.
+    run, done = min(finished, key=lambda one: abs(log(one[1].model_parameters / max(1, weights))))
+    passes = passes_of(EstimatorConfig(), done.n_samples or 1, done.evaluations)
+    # Measures have a time of their own.
+    of_mrd = {name: count for name, count in passes.items() if name not in ("measures", "gradients")}
+    work = done.tokens * done.model_parameters * in_turn(of_mrd, done.workers)
+    return work / done.seconds, f"the pace of run {run.id}"

@@ -15,10 +15,10 @@ from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.likelihood import Passes
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.cost import PILOT_SAMPLES
 from mrd_core.scoring.draws import SCOPES, SUMS
 from mrd_core.scoring.mrd import Baseline, Estimator, per_sample
 
-PILOT_SAMPLES = 32
 PILOT_PAIRS = 2
 # The pilot's draws have negative indices, so that they are not the run's own first draws.
 PILOT_DRAWS = range(-PILOT_PAIRS, 0)

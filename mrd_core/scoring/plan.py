@@ -22,14 +22,13 @@ from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.scoring.cost import MOST_WORKERS
 from mrd_core.scoring.encoded import digest_of_words, keep_encoded, stored_samples
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.forms import likelier_form
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
 from mrd_core.scoring.records import Plan
-
-MOST_WORKERS = 4
 
 
 @dataclass(frozen=True)

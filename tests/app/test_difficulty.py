@@ -431,6 +431,10 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
 def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:
     test = form(app, tmp_path)
     assert "Estimated cost: 48 forward evaluations (at most 192); about" in texts(test)
+    (caption,) = [caption for caption in test.caption if "Estimated cost" in caption.value]
+    assert "GiB" in caption.value
+    assert "baseline 2.5" in caption.help
+    assert "draws 48" in caption.help
     test.segmented_control(key="preset").set_value("Paper").run()
     assert "Estimated cost: 200 forward evaluations (at most 200)" in texts(sound(test))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,11 @@ from mrd_core.errors import UserError
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.config import EstimatorConfig
-from mrd_core.scoring.cost import PLANNING_EVALUATIONS, estimate
+from mrd_core.scoring.cost import MOST_WORKERS, START_UP_SECONDS, estimate, in_turn, passes_of
 from tests.support import tiny
 
 SAMPLES = tiny.forget_set(("Who wrote it?", "Ann wrote it."), ("Where?", "In a house by the sea."))
-SUMMARY = {"tokens": 1000, "model_parameters": 2000, "evaluations": 44, "seconds": 10.0}
+SUMMARY = {"n_samples": 2, "tokens": 1000, "model_parameters": 2000, "evaluations": 44, "seconds": 10.0}
 
 
 def past_run(summary: dict[str, Any] | None) -> Run:
@@ -118,17 +119,62 @@ def test_only_a_precision_target_is_expected_to_stop_early(config: EstimatorConf
 
 def test_the_newest_finished_run_gives_the_pace(model: tuple[Path, int]) -> None:
     folder, count = model
-    config = EstimatorConfig(draws=44, stop="never", gradient_norms="no")
+    config = EstimatorConfig(draws=44, stop="never", gradient_norms="no", workers=1)
     runs = [past_run(None), past_run({"n_samples": 3}), past_run(SUMMARY), past_run(SUMMARY | {"seconds": 1e9})]
     cost = estimate(SAMPLES, folder, config, runs)
-    characters = SAMPLES.frame[["prompt", "answer"]].sum(axis=1).str.len().sum()
+    # And a blank between prompt and answer.
+    characters = SAMPLES.frame[["prompt", "answer"]].sum(axis=1).str.len().sum() + len(SAMPLES)
     # The same number of evaluations, so time is in proportion to weights × tokens, but for one pass of measuring.
     expected = SUMMARY["seconds"] * (characters / 4 * count) / (SUMMARY["tokens"] * SUMMARY["model_parameters"])
-    expected *= 1 + 1 / (44 + PLANNING_EVALUATIONS)
+    passes, workers = passes_of(config, 2, 44), 1
+    expected *= in_turn(passes, workers) / (in_turn(passes, workers) - passes["measures"])
     start_up = estimate(SAMPLES, folder, config, [past_run(SUMMARY | {"seconds": 1e-9})]).seconds
     assert start_up is not None
     assert cost.seconds == pytest.approx(start_up + expected)
     assert "20261121-074655-ab12" in cost.basis
+
+
+def test_of_earlier_runs_the_one_with_the_most_similar_model_gives_the_pace(model: tuple[Path, int]) -> None:
+    folder, count = model
+    large = past_run(SUMMARY | {"model_parameters": 1000 * count, "seconds": 1e-9})
+    alike = past_run(SUMMARY | {"model_parameters": 2 * count})
+    config = EstimatorConfig(workers=1)
+    costs = [estimate(SAMPLES, folder, config, runs).seconds for runs in ([large, alike], [alike], [large])]
+    assert costs[0] == costs[1] != costs[2]
+
+
+def test_draws_are_shared_out_to_processes_and_nothing_else_is(model: tuple[Path, int]) -> None:
+    passes = passes_of(EstimatorConfig(), 240, 48)
+    assert in_turn(passes, 1) == pytest.approx(sum(passes.values()))
+    assert in_turn(passes, 4) == pytest.approx(sum(passes.values()) - 36)
+    # A process more takes its own copy of the weights.
+    one, two = (estimate(SAMPLES, model[0], EstimatorConfig(workers=workers), []).memory for workers in (1, 2))
+    assert one is not None
+    assert two == 2 * one > 16 * model[1]
+    assert estimate(SAMPLES, None, EstimatorConfig(), []).memory is None
+    automatic = estimate(SAMPLES, model[0], EstimatorConfig(), []).memory
+    assert automatic == min(os.cpu_count() or 1, MOST_WORKERS) * one
+
+
+@pytest.mark.parametrize(("samples", "pilot"), [(8, 16.0), (32, 16.0), (320, 1.6)])
+def test_the_pilot_costs_less_the_more_samples_there_are(samples: int, pilot: float) -> None:
+    assert passes_of(EstimatorConfig(), samples, 48)["pilot"] == pytest.approx(pilot)
+
+
+def test_tokens_are_counted_by_the_tokenizer_of_the_model(model: tuple[Path, int]) -> None:
+    folder, _ = model
+    run, config = [past_run(SUMMARY | {"seconds": 1e6})], EstimatorConfig(workers=1)
+    guessed = estimate(SAMPLES, folder, config, run).seconds
+    tokenizer = tiny.tokenizer()
+    tokenizer.save_pretrained(folder)
+    counted = estimate(SAMPLES, folder, config, run).seconds
+    assert guessed is not None
+    assert counted is not None
+    texts = list(SAMPLES.frame["prompt"] + " " + SAMPLES.frame["answer"])
+    tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+    assert (counted - START_UP_SECONDS) / (guessed - START_UP_SECONDS) == pytest.approx(
+        tokens / (sum(map(len, texts)) / 4)
+    )
 
 
 def test_without_a_past_the_estimate_says_that_it_is_a_guess(model: tuple[Path, int]) -> None:
@@ -151,7 +197,7 @@ def test_more_evaluations_take_longer(model: tuple[Path, int]) -> None:
 @pytest.mark.parametrize(("gradient_norms", "forwards"), [("yes", 3.2), ("auto", 3.2), ("no", 1)])
 def test_measuring_counts_as_passes(model: tuple[Path, int], gradient_norms: str, forwards: float) -> None:
     def seconds(draws: int, wish: str) -> float:
-        config = EstimatorConfig(draws=draws, stop="never", gradient_norms=wish)
+        config = EstimatorConfig(draws=draws, stop="never", gradient_norms=wish, workers=1)
         found = estimate(SAMPLES, model[0], config, [past_run(SUMMARY)]).seconds
         assert found is not None
         return found

@@ -41,7 +41,12 @@ def show(chosen: session.SourcedForgetSet) -> None:
         past = session.store().list(limit=20, states=[RunState.SUCCEEDED])
         cost = estimate(chosen.forget_set, folder if folder.is_dir() else None, config.estimator, past)
         time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
-        st.caption(f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}.")
+        memory = f"; about {cost.memory / 2**30:.1f} GiB" if cost.memory else ""
+        passes = ", ".join(f"{name} {count:.3g}" for name, count in cost.passes.items() if count)
+        st.caption(
+            f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}{memory}.",
+            help=f"Passes over the forget set: {passes}. `mrd-lens score … --dry-run` times some on the model.",
+        )
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
             session.open_run(launch(config, lambda draft: chosen.forget_set.save(ScoreFiles(draft).samples)).id)
             st.rerun()

@@ -1,0 +1,154 @@
+"""What a score run will do and cost, measured on the model itself; nothing is started."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.runs import JobContext
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.cost import PILOT_EVALUATIONS, START_UP_SECONDS, Passes, passes_of, usual_evaluations
+from mrd_core.scoring.mrd import Estimator, measure_baseline
+from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
+from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision, workers_and_threads
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A score run before it is launched.
+
+    Attributes:
+        samples: N.
+        tokens: Of all samples, prompts included.
+        evaluations: Forward evaluations that will probably be needed; at most `cap`.
+        cap: The most there can be.
+        passes: Forward passes over the whole forget set by what they are for.
+        seconds: Probable time of each of them, and of starting up [s].
+        most_seconds: Time where the run goes on to its cap [s].
+        memory: Of one process, at its highest so far [bytes].
+        workers: Processes.
+        choices: What was chosen, and why.
+    """
+
+    samples: int
+    tokens: int
+    evaluations: int
+    cap: int
+    passes: Passes
+    seconds: dict[str, float]
+    most_seconds: float
+    memory: int
+    workers: int
+    choices: dict[str, str]
+
+    @property
+    def total_seconds(self) -> float:
+        """Probable time of the whole run [s]."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What was timed.
+
+    Attributes:
+        forward: A pass over the whole forget set [s].
+        baseline: The same, one precision finer [s].
+        noise: What an evaluation takes beside its pass [s].
+    """
+
+    forward: float
+    baseline: float
+    noise: float
+
+
+def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
+    """Load the model, take the pace of a few samples on it, and return what a run will do and cost.
+
+    Raises:
+        UserError: Bad model, or samples that it cannot take.
+    """
+    began = time.perf_counter()
+    stage = load_stage(config, forget_set, None, JobContext(Path("dry run")))
+    loading = time.perf_counter() - began
+    pace, streams = _pace(stage, config), must_stream(stage)
+    estimator, encoded = config.estimator, stage.passes.encoded
+    workers, threads = workers_and_threads(estimator, stage.model.device)
+    evaluations = usual_evaluations(estimator)
+    passes = passes_of(estimator, len(encoded), evaluations)
+    an_evaluation = pace.forward + pace.noise
+    # The pilot's noise is written as often, whatever the number of its samples.
+    own = {
+        "baseline": pace.baseline,
+        "pilot": passes["pilot"] * pace.forward + PILOT_EVALUATIONS * pace.noise,
+        "draws": evaluations * an_evaluation / workers,
+    }
+    seconds = {"start": START_UP_SECONDS + loading} | {
+        name: own.get(name, count * pace.forward) for name, count in passes.items()
+    }
+    return Forecast(
+        samples=len(encoded),
+        tokens=int(encoded.lengths.sum()),
+        evaluations=evaluations,
+        cap=estimator.draws,
+        passes=passes,
+        seconds=seconds,
+        most_seconds=sum(seconds.values()) + (estimator.draws - evaluations) * an_evaluation / workers,
+        memory=_highest_memory(stage),
+        workers=workers,
+        choices={name: choice.stated for name, choice in stage.model.choices.items()}
+        | {
+            "template": stage.encoder.template.stated,
+            "σ": "chosen by a pilot" if estimator.sigma == "auto" else f"{estimator.sigma:g} (as asked)",
+            "batch": f"{stage.passes.batch_tokens} padded tokens",
+            "workers": f"{workers}, {threads} thread(s) each",
+            "memory": "one extra layer" if streams else "one extra copy of the weights",
+        },
+    )
+
+
+def _pace(stage: Stage, config: ScoreConfig) -> Pace:
+    """Time passes over a few samples of all lengths, and stretch them to all tokens."""
+    few = stage.passes.of(pilot_samples(stage.passes.encoded))
+    share = int(few.encoded.lengths.sum()) / max(1, int(stage.passes.encoded.lengths.sum()))
+    sigma = START_SIGMA if config.estimator.sigma == "auto" else config.estimator.sigma
+    with precision(stage.model.dtype):
+        # The first pass makes room.
+        few()
+        forward = _seconds(few)
+        began = time.perf_counter()
+        baseline = measure_baseline(few, stage.model.dtype)
+        finer = time.perf_counter() - began
+        noise = Noise(config.estimator.seed, sigma)
+        model = PerturbedModel(stage.scorer, noise, streamed=must_stream(stage))
+        estimator = Estimator(few, model, baseline, config.estimator.mode)
+        estimator.unit(PILOT_DRAWS[0])
+        unit = _seconds(lambda: estimator.unit(PILOT_DRAWS[0]))
+    evaluation = unit / config.estimator.evaluations_per_unit
+    return Pace(forward / share, finer / share, max(0.0, evaluation - forward))
+
+
+def _seconds(act: Callable[[], Any]) -> float:
+    """Return the shorter time of two [s]: what else the machine does makes one longer."""
+    times = []
+    for _ in range(2):
+        began = time.perf_counter()
+        act()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def _highest_memory(stage: Stage) -> int:
+    if stage.model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(stage.model.device)
+    # Linux counts in kilobytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
