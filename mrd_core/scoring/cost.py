@@ -21,6 +21,8 @@ from mrd_core.scoring.records import ScoreSummary
 # English text in a usual vocabulary, where a model has no tokenizer that can be read without it.
 CHARACTERS_PER_TOKEN = 4.0
 COUNTED_TEXTS = 200
+# What a template adds to a sample, about.
+TEMPLATE_TOKENS = 8
 # A forward pass is two operations per weight and token; a laptop core does about this many per second.
 OPERATIONS_PER_SECOND_AND_CORE = 25e9
 START_UP_SECONDS = 8.0
@@ -120,7 +122,8 @@ def _tokens(frame: pd.DataFrame, model_folder: Path) -> float:
         counted = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(some)))
     except Exception:
         return float(texts.str.len().sum()) / CHARACTERS_PER_TOKEN
-    return counted * float(texts.str.len().sum()) / max(1.0, float(some.str.len().sum()))
+    per_character = counted / max(1.0, float(some.str.len().sum()))
+    return per_character * float(texts.str.len().sum()) + TEMPLATE_TOKENS * len(texts)
 
 
 def _pace(past: Iterable[Run], weights: int) -> tuple[float, str]:
@@ -136,7 +139,8 @@ def _pace(past: Iterable[Run], weights: int) -> tuple[float, str]:
     # Small models have other paces than large ones: theirs is the time of everything but multiplying.
     run, done = min(finished, key=lambda one: abs(log(one[1].model_parameters / max(1, weights))))
     passes = passes_of(EstimatorConfig(), done.n_samples or 1, done.evaluations)
-    # Measures have a time of their own.
-    of_mrd = {name: count for name, count in passes.items() if name not in ("measures", "gradients")}
-    work = done.tokens * done.model_parameters * in_turn(of_mrd, done.workers)
-    return work / done.seconds, f"the pace of run {run.id}"
+    if not done.seconds_measures:
+        # Of an earlier version, or measured before it was resumed.
+        passes |= {"measures": 0.0, "gradients": 0.0}
+    work = done.tokens * done.model_parameters * in_turn(passes, done.workers)
+    return work / (done.seconds + done.seconds_measures), f"the pace of run {run.id}"

@@ -16,7 +16,7 @@ from mrd_core.errors import UserError
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.config import EstimatorConfig
-from mrd_core.scoring.cost import MOST_WORKERS, START_UP_SECONDS, estimate, in_turn, passes_of
+from mrd_core.scoring.cost import MOST_WORKERS, START_UP_SECONDS, TEMPLATE_TOKENS, estimate, in_turn, passes_of
 from tests.support import tiny
 
 SAMPLES = tiny.forget_set(("Who wrote it?", "Ann wrote it."), ("Where?", "In a house by the sea."))
@@ -126,8 +126,9 @@ def test_the_newest_finished_run_gives_the_pace(model: tuple[Path, int]) -> None
     characters = SAMPLES.frame[["prompt", "answer"]].sum(axis=1).str.len().sum() + len(SAMPLES)
     # The same number of evaluations, so time is in proportion to weights × tokens, but for one pass of measuring.
     expected = SUMMARY["seconds"] * (characters / 4 * count) / (SUMMARY["tokens"] * SUMMARY["model_parameters"])
-    passes, workers = passes_of(config, 2, 44), 1
-    expected *= in_turn(passes, workers) / (in_turn(passes, workers) - passes["measures"])
+    passes = passes_of(config, 2, 44)
+    # Nothing was measured beside MRD by the earlier run.
+    expected *= in_turn(passes, 1) / (in_turn(passes, 1) - passes["measures"])
     start_up = estimate(SAMPLES, folder, config, [past_run(SUMMARY | {"seconds": 1e-9})]).seconds
     assert start_up is not None
     assert cost.seconds == pytest.approx(start_up + expected)
@@ -141,6 +142,20 @@ def test_of_earlier_runs_the_one_with_the_most_similar_model_gives_the_pace(mode
     config = EstimatorConfig(workers=1)
     costs = [estimate(SAMPLES, folder, config, runs).seconds for runs in ([large, alike], [alike], [large])]
     assert costs[0] == costs[1] != costs[2]
+
+
+def test_the_pace_is_that_of_everything_that_the_earlier_run_did(model: tuple[Path, int]) -> None:
+    config = EstimatorConfig(draws=44, stop="never", workers=1)
+    alone, measuring = (
+        estimate(SAMPLES, model[0], config, [past_run(SUMMARY | {"seconds": 100.0, "seconds_measures": seconds})])
+        for seconds in (0.0, 10.0)
+    )
+    passes = passes_of(config, 2, 44)
+    of_mrd = in_turn(passes, 1) - passes["measures"] - passes["gradients"]
+    assert alone.seconds is not None
+    assert measuring.seconds is not None
+    ratio = (measuring.seconds - START_UP_SECONDS) / (alone.seconds - START_UP_SECONDS)
+    assert ratio == pytest.approx(110 / 100 * of_mrd / in_turn(passes, 1))
 
 
 def test_draws_are_shared_out_to_processes_and_nothing_else_is(model: tuple[Path, int]) -> None:
@@ -171,7 +186,7 @@ def test_tokens_are_counted_by_the_tokenizer_of_the_model(model: tuple[Path, int
     assert guessed is not None
     assert counted is not None
     texts = list(SAMPLES.frame["prompt"] + " " + SAMPLES.frame["answer"])
-    tokens = sum(len(tokenizer(text)["input_ids"]) for text in texts)
+    tokens = sum(len(tokenizer(text)["input_ids"]) + TEMPLATE_TOKENS for text in texts)
     assert (counted - START_UP_SECONDS) / (guessed - START_UP_SECONDS) == pytest.approx(
         tokens / (sum(map(len, texts)) / 4)
     )
