@@ -17,6 +17,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs import last_words
 from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER, remove_entry, write_atomically
 from mrd_core.runs.kind import kind_named, kinds
+from mrd_core.runs.occupancy import held
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.options import refusal
 
@@ -97,8 +98,8 @@ def remove(directory: Path, only: Collection[str] | None = None) -> None:
             directory if that leaves it empty. By default everything.
 
     Raises:
-        UserError: The directory has no config.json, so it may be something else of the user's, or a file cannot be
-            removed.
+        UserError: The directory has no config.json, so it may be something else of the user's, another process is
+            at work in it, or a file cannot be removed.
     """
     if not directory.exists():
         return
@@ -120,11 +121,12 @@ def _remove(directory: Path, only: Collection[str] | None) -> None:
             f"It holds no {CONFIG_FILE}, so it may not be a run directory and is left alone.",
             "Look what is in it and remove it by hand.",
         )
-    for entry in directory.iterdir():
-        # What a kill left half-written is nobody's own.
-        left = entry.match(".*.tmp") or entry.name == last_words.NAME
-        if entry != config and (only is None or entry.name in only or left):
-            remove_entry(entry)
-    config.unlink()
+    with held(directory):
+        for entry in directory.iterdir():
+            # What a kill left half-written is nobody's own.
+            left = entry.match(".*.tmp") or entry.name == last_words.NAME
+            if entry != config and (only is None or entry.name in only or left):
+                remove_entry(entry)
+        config.unlink()
     if not any(directory.iterdir()):
         directory.rmdir()

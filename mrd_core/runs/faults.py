@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -62,6 +63,8 @@ def explained(url: URL, error: BaseException) -> StoreError:
     """Return what a user should read of an error of the database."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     matter = _matter(url, error)
+    if matter == "damaged" and (place := broken_page(url)) not in ("", reason):
+        reason = f"{reason}; {place}"
     folder = Path(url.database or ".").parent
     causes: dict[Matter, tuple[str, str]] = {
         "full": (
@@ -92,6 +95,21 @@ def explained(url: URL, error: BaseException) -> StoreError:
         matter, (f"The database refuses it ({reason}).", f"See `{shown('doctor')}`, and set MRD_STORE_URL right.")
     )
     return StoreError(matter, name_of(url), why, fix)
+
+
+def broken_page(url: URL) -> str:
+    """Return the first line that SQLite says of what is broken in a store's file; "" where nothing is.
+
+    Every page is read.
+    """
+    if not (_is_file(url) and url.database and Path(url.database).is_file()):
+        return ""
+    try:
+        with closing(sqlite3.connect(url.database)) as connection:
+            first = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if first == "ok" else " ".join(first.split())
 
 
 def patiently(action: Callable[[], Value]) -> Value:

@@ -14,9 +14,17 @@ ROOM = 8192
 MOST_OF_TRACEBACK = 2000
 
 
-def make_room(directory: Path) -> None:
-    """Set space aside in a run directory."""
-    (directory / NAME).write_bytes(b" " * ROOM)
+def make_room(directory: Path, worker: str) -> None:
+    """Set space aside in a run directory, and say in it who is at work there."""
+    (directory / NAME).write_bytes(json.dumps({"worker": worker}).encode()[:ROOM].ljust(ROOM))
+
+
+def worker(directory: Path) -> str:
+    """Return who said to be at work in a run directory; "" where nobody did."""
+    try:
+        return str(json.loads((directory / NAME).read_bytes())["worker"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def write(directory: Path, attempt: int, error: RunError) -> None:

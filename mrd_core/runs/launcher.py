@@ -110,13 +110,13 @@ def submit(
     return _made(kind, config, directory, store, launcher, prepare, run_id)
 
 
-def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None) -> Run:
-    """Queue a run that ended early again, and launch its worker.
+def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None, anew: bool = False) -> Run:
+    """Queue a run that ended early again, `anew` also one whose results are gone, and launch its worker.
 
     Raises:
         UserError: The run cannot be resumed.
     """
-    run = store.resume(run_id)
+    run = store.resume(run_id, anew=anew)
     if launcher:
         launcher.launch(run, command_for(run.directory))
     return run
@@ -214,11 +214,13 @@ def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, 
     """Return the run that lies in `directory`, made where there is none."""
     store.reap()
     known = store.find_by_directory(directory)
-    finished = kind.files(directory).is_finished
-    if known and known.state is RunState.SUCCEEDED and not finished:
-        # Somebody removed its results by hand.
+    files = kind.files(directory)
+    finished = all(getattr(files, name).exists() for name in files.results)
+    # Somebody removed results by hand. What is left of them stays until the new ones are whole.
+    anew = known is not None and known.state is RunState.SUCCEEDED and not finished
+    if known and anew and not (directory / CONFIG_FILE).exists():
         store.delete(known.id)
-        known = None
+        known, anew = None, False
     if known is None:
         if finished and (directory / CONFIG_FILE).exists():
             # Made by another installation, or come along with a copy of the run that it builds on.
@@ -230,7 +232,9 @@ def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, 
             known = store.find_by_directory(directory)
             if known is None:
                 raise
-    return resume(known.id, store=store, launcher=launcher) if known.state in RESUMABLE else known
+    if anew or known.state in RESUMABLE:
+        return resume(known.id, store=store, launcher=launcher, anew=anew)
+    return known
 
 
 def _require_free(directory: Path, store: RunStore) -> None:

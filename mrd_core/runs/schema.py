@@ -264,21 +264,6 @@ def hold_runs(connection: Connection) -> None:
         connection.execute(text("LOCK TABLE runs IN EXCLUSIVE MODE"))
 
 
-def damage(engine: Engine) -> str:
-    """Return the first line that SQLite says of what is broken in a store's file; "" where nothing is.
-
-    Every page is read.
-    """
-    if engine.dialect.name != "sqlite":
-        return ""
-    try:
-        with engine.connect() as connection:
-            first = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    except StoreError as error:
-        return error.why
-    return "" if first == "ok" else " ".join(first.split())
-
-
 def empty_log(engine: Engine, patience: int = 0) -> bool:
     """Move SQLite's write-ahead log into its file, where what was deleted is overwritten; False where it stays.
 

@@ -25,7 +25,7 @@ from sqlalchemy import ColumnElement, Engine, Table, and_, delete, func, insert,
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs import last_words
-from mrd_core.runs.faults import StoreError
+from mrd_core.runs.faults import StoreError, broken_page, name_of
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.runs.kind import is_known, kind_named
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_system
@@ -35,7 +35,6 @@ from mrd_core.runs.schema import (
     METRICS,
     RUNS,
     SAMPLE_UPDATES,
-    damage,
     empty_log,
     hold_runs,
     open_copy,
@@ -123,6 +122,11 @@ class RunStore:
             if error.matter not in ("full", "unwritable"):
                 raise
             return cls._read_only(settings, error)
+
+    @property
+    def name(self) -> str:
+        """What people call it: `the run store /home/me/.mrd-lens/store.db`."""
+        return name_of(self._engine.url)
 
     @classmethod
     def _read_only(cls, settings: Settings, obstacle: StoreError) -> RunStore:
@@ -268,8 +272,12 @@ class RunStore:
             RUNS.c.pid.is_(None),
         )
 
-    def resume(self, run_id: str) -> Run:
+    def resume(self, run_id: str, *, anew: bool = False) -> Run:
         """Queue a run that ended early again, as its next attempt; its place in the order is kept.
+
+        Args:
+            run_id: Of the run.
+            anew: Whether one that succeeded may go on as well: somebody removed its results.
 
         Raises:
             UserError: The run is in another state, or its config.json is gone.
@@ -283,7 +291,8 @@ class RunStore:
             )
         )
         queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
-        resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(RESUMABLE), RUNS.c.attempt == run.attempt)
+        states = RESUMABLE | {RunState.SUCCEEDED} if anew else RESUMABLE
+        resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(states), RUNS.c.attempt == run.attempt)
         if not resumed:
             state = self.get(run.id).state
             ended = "Submit its config.json as a new run instead."
@@ -345,8 +354,10 @@ class RunStore:
     def reap(self) -> Runs:
         """Mark as lost, and return, the active runs whose worker is gone.
 
-        One whose worker could not tell the store how it ended has failed of what it wrote down instead.
+        One whose worker could not tell the store how it ended has failed of what it wrote down instead. What kills
+        left of submissions is removed, too.
         """
+        run_directory.sweep(self.home / "runs")
         lost = []
         for run in filter(is_gone, self._select(RUNS.c.state.in_(ACTIVE))):
             # A claim or a heartbeat that came in since the row was read saves the run.
@@ -448,7 +459,7 @@ class RunStore:
 
     def damage(self) -> str:
         """Return what is broken in the store's file, as SQLite says it; "" where nothing is."""
-        return damage(self._engine)
+        return broken_page(self._engine.url)
 
     def score_run_of(self, run: Run) -> Run:
         """Return the score run that another run builds on; the run itself where it builds on none.

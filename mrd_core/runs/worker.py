@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -16,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mrd_core.errors import UserError
-from mrd_core.runs import last_words
+from mrd_core.runs import last_words, occupancy
 from mrd_core.runs.context import Cancelled, Display, Interrupted, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
@@ -58,19 +60,39 @@ def run(
         job: `module:function`, called with the config and a JobContext; by default that of the run's kind.
 
     Raises:
-        UserError: config.json is missing or invalid, or the run is not waiting for a worker.
+        UserError: config.json is missing or invalid, the run is not waiting for a worker, or that of another store
+            is at work in the directory.
     """
     config = read_config(directory, RunConfig)
     store = store or RunStore.open()
-    claimed = _claim(store, store.find_by_directory(directory) or register(config, directory, store))
     stop, room = threading.Event(), threading.Event()
-    with suppress(OSError):
-        last_words.make_room(directory)
-    with _signals_set(stop, room), _heartbeat(store, claimed, stop), _display(foreground, claimed) as display:
+    with (
+        _at_work(store, config, directory) as claimed,
+        _signals_set(stop, room),
+        _heartbeat(store, claimed, stop),
+        _display(foreground, claimed) as display,
+        ExitStack() as held,
+    ):
         context = StoredContext(store, claimed, stop, display, room)
-        with ExitStack() as held:
-            outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
-            return _conclude(store, claimed, context, outcome)
+        outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
+        return _conclude(store, claimed, context, outcome)
+
+
+@contextmanager
+def _at_work(store: RunStore, config: RunConfig, directory: Path) -> Iterator[Run]:
+    """Claim the run of a directory, known to the store or not, and keep the workers of other stores out."""
+    known = store.find_by_directory(directory)
+    claimed = _claim(store, known) if known else None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(occupancy.held(directory))
+        except (UserError, OSError) as error:
+            if claimed:
+                store.finish(claimed.id, RunState.FAILED, describe(error), attempt=claimed.attempt)
+            raise
+        with suppress(OSError):
+            last_words.make_room(directory, f"Process {os.getpid()} on {socket.gethostname()}, of {store.name},")
+        yield claimed or _claim(store, register(config, directory, store))
 
 
 def _claim(store: RunStore, run: Run) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -465,14 +466,29 @@ def test_no_run_is_made_that_no_pipeline_could_carry_out(run: Path, store: RunSt
     assert store.list() == []
 
 
-def test_a_reading_whose_features_were_removed_is_made_again(run: Path, store: RunStore) -> None:
+@pytest.mark.parametrize("gone", CharacteristicsFiles.results)
+def test_a_reading_whose_results_were_removed_is_made_again(run: Path, store: RunStore, gone: str) -> None:
     first = requested(default_config(run), store)
     worker.run(first.directory, store=store)
-    CharacteristicsFiles(first.directory).features.unlink()
+    files = CharacteristicsFiles(first.directory)
+    names = {path.name for path in first.directory.iterdir()}
+    getattr(files, gone).unlink()
     again = requested(default_config(run), store)
-    assert again.state is RunState.QUEUED
+    # What is left stays until the new ones are whole.
+    assert {path.name for path in first.directory.iterdir()} == names - {getattr(files, gone).name}
+    assert (again.id, again.state, again.attempt) == (first.id, RunState.QUEUED, 2)
+    assert worker.run(first.directory, store=store) is RunState.SUCCEEDED
+    assert {path.name for path in first.directory.iterdir()} == names
+    assert requested(default_config(run), store).state is RunState.SUCCEEDED
+
+
+def test_a_reading_of_which_nothing_is_left_is_made_anew(run: Path, store: RunStore) -> None:
+    first = requested(default_config(run), store)
+    worker.run(first.directory, store=store)
+    shutil.rmtree(first.directory)
+    again = requested(default_config(run), store)
+    assert (again.state, again.attempt, again.directory) == (RunState.QUEUED, 1, first.directory)
     assert [known.id for known in store.list()] == [again.id]
-    assert again.directory == first.directory
 
 
 def test_a_reading_that_another_installation_made_is_taken_up_and_not_touched(

@@ -9,7 +9,6 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,9 @@ from mrd_core.runs import RunState, RunStore, worker
 from mrd_core.runs.faults import StoreError
 from mrd_core.runs.launcher import submit
 from mrd_core.settings.installation import Settings
+from tests.support import disks
 from tests.support.commands import Outcome, ended, started
+from tests.support.disks import fill
 from tests.support.runs import config_of, lost, set_row, settings_in, submitted
 from tests.unit.conftest import rows, write_rows
 
@@ -35,19 +36,8 @@ def settings(home: Path) -> Settings:
 @pytest.fixture
 def small_disk(home: Path) -> Iterator[Path]:
     """The home as a file system of 20 MB."""
-    home.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", home], capture_output=True).returncode:
-        pytest.skip("no small file system can be mounted here: it takes root")
-    yield home
-    subprocess.run(["umount", "--lazy", home], check=True)
-
-
-def fill(folder: Path, name: str = "ballast") -> Path:
-    """Write a file that takes all that is left of a disk."""
-    with (folder / name).open("wb", buffering=0) as stream, suppress(OSError):
-        while True:
-            stream.write(bytes(4096))
-    return folder / name
+    with disks.small_disk(home, 20):
+        yield home
 
 
 def end(store: RunStore, settings: Settings, size: int = 0) -> str:
@@ -177,6 +167,7 @@ def test_doctor_finds_a_broken_page_that_no_list_reads(
     assert "whole" not in cli("doctor").said.split("store's pages")[1][:40]
     shown = cli("runs", "show", run.id)
     assert (shown.code, "is damaged" in shown.said) == (2, True)
+    assert f"page {database.stat().st_size // 4096}" in shown.said.lower()
 
 
 def test_an_empty_store_beside_runs_does_not_say_that_there_are_none(
@@ -289,6 +280,17 @@ def test_what_a_kill_left_of_a_submission_is_swept_and_one_that_goes_on_is_not(
     submit(config_of(), store=store, settings=settings, prepare=prepare)
     assert not list((settings.home / "runs").glob(".submitting-*"))
     assert len(store.list()) == 2
+
+
+def test_what_a_kill_left_of_a_submission_is_swept_when_runs_are_listed(
+    cli: Callable[..., Outcome], settings: Settings
+) -> None:
+    left, fresh = (settings.home / "runs" / f".submitting-{name}" for name in ("dead", "fresh"))
+    for staging in (left, fresh):
+        (staging / "20260101-000000-aaaa").mkdir(parents=True)
+    os.utime(left, (time.time() - 3600,) * 2)
+    assert cli("runs", "list").code == 0
+    assert (left.exists(), fresh.exists()) == (False, True)
 
 
 def test_a_directory_without_a_row_is_named_and_taken_up(
