@@ -5,9 +5,13 @@ server's life: the first request would run a page without `app.py`. Whatever run
 is run once more, by the router.
 """
 
+import os
+
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
 
+# As for the command line: what pages write holds texts that are nobody else's business, temporary files included.
+os.umask(0o077)
 if PagesManager.uses_pages_directory:
     PagesManager.uses_pages_directory = False
     st.rerun()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +18,7 @@ from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.liveness import FRESH, ProcessIdentity
 from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
+from tests.conftest import REPOSITORY
 from tests.support.runs import set_row
 
 pytestmark = pytest.mark.slow
@@ -101,6 +106,23 @@ def test_a_run_whose_worker_is_gone_is_shown_as_lost(app: Open, own: Home) -> No
     table = app(own.path).dataframe[0].value
     assert list(table["State"]) == ["? lost", "✓ succeeded"]
     assert RunStore.open(settings_for(own.path)).get(run.id).state is RunState.LOST
+
+
+def test_what_pages_write_is_for_its_owner_alone_however_they_were_started(tmp_path: Path) -> None:
+    # `streamlit run app.py` does not go through the command line, which sees to that as well.
+    lines = (
+        "import os, pathlib, sys",
+        "from streamlit.testing.v1 import AppTest",
+        "assert not AppTest.from_file('app.py', default_timeout=60).run().exception",
+        "pathlib.Path(sys.argv[1], 'file').touch()",
+        "pathlib.Path(sys.argv[1], 'folder').mkdir()",
+    )
+    environment = os.environ | {"MRD_HOME": str(tmp_path / "home"), "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", "\n".join(lines), str(tmp_path)]
+    subprocess.run(command, check=True, umask=0o022, cwd=REPOSITORY, env=environment)
+    paths = [path for path in tmp_path.rglob("*") if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert (tmp_path / "folder").is_dir()
+    assert paths == []
 
 
 def test_a_page_whose_files_vanish_says_so_and_what_to_do() -> None:

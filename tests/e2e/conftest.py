@@ -65,6 +65,8 @@ class Server:
                 | {"MRD_HOME": str(self._home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # As most systems have it, so that what stays private is the app's doing.
+                umask=0o022,
             )
         deadline = time.monotonic() + 60
         while not self._is_healthy():

@@ -3,6 +3,8 @@ more click to what explains the ranking, and a box in one chart that selects in 
 
 from __future__ import annotations
 
+import stat
+
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
@@ -88,6 +90,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
         assert run.summary is not None
         assert run.summary["n_samples"] >= 200
         assert run.summary["median_relative_se"] <= 0.05
+        assert [path for path in run.directory.rglob("*") if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
         sample = lone_point(run)
         click_point(page, sample)
