@@ -111,7 +111,7 @@ def _measure(workload: Workload, directory: Path) -> dict[str, int]:
 
 
 def _run_bare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles) -> Stage:
-    stage = load_stage(config, forget_set, JobContext(files.directory))
+    stage = load_stage(config, forget_set, None, JobContext(files.directory))
     bare_pass(stage)
     return stage
 

@@ -164,7 +164,7 @@ def whole_run(config: ScoreConfig, directory: Path) -> Finished:
     files, context = ScoreFiles(directory), JobContext(directory)
     summary = score_job(config, context)
     forget_set, plan = ForgetSet.load(files.samples), files.read_plan()
-    stage = load_stage(config, forget_set, context, models.DTYPES[plan.dtype], plan)
+    stage = load_stage(config, forget_set, None, context, models.DTYPES[plan.dtype], plan)
     prepared = Prepared(plan, stage, measure_baseline(stage.passes, stage.model.dtype))
     return Finished(prepared, config.estimator, summary, pd.read_parquet(files.scores))
 
