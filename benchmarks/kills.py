@@ -1,12 +1,13 @@
 """Runs of every kind, killed in all their phases, resumed, and held bit for bit against undisturbed ones.
 
-    python -m benchmarks.kills [--kills 60] [--folder kills] [--kind score --kind unlearn] [--seed 0] [--json]
+    python -m benchmarks.kills [--kills 60] [--folder kills] [--kind score …] [--loaded] [--seed 0] [--json]
 
 For each kind an undisturbed run tells the phases, with how long each takes, and the bits of the results. Then, in
 turns, a run of a kind is started as the product starts it, its process group (or a worker of its own alone) killed
 with -9 at a random moment of a phase that was aimed at least often, and resumed with `mrd-lens runs resume`, which
-may be killed as well, three kills a run at most; what it ends with is compared. Phases are what the run itself
-says that it does, and before, between and after that: starting up, writing results, ending.
+may be killed as well, six kills a run at most; what it ends with is compared. Phases are what the run itself
+says that it does, and before, between and after that: starting up, writing results, ending. With `--loaded` the
+processes are forked from one that has loaded all libraries: most kills then fall where a run works.
 
 Each kill is a line of `journal.jsonl` in the folder. Called again, the script goes on from there, up to the number
 of kills that was asked for. A difference makes the exit status 1.
@@ -15,6 +16,7 @@ of kills that was asked for. A difference makes the exit status 1.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -23,10 +25,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +40,7 @@ from rich.table import Table
 
 from benchmarks.every_kind import Workplace
 from benchmarks.fingerprints import Fingerprint, differences, fingerprint
+from cli.door import main as cli
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.files import read_json, write_json
 from mrd_core.runs.kind import kind_named, kinds
@@ -46,12 +50,15 @@ from mrd_core.settings.command import process
 POLL_SECONDS, POLL_OF_FILES_SECONDS = 0.01, 0.0005
 # Results follow each other within milliseconds, where looking at the store comes too late.
 WRITING_SECONDS = 0.02
-MOST_KILLS_OF_A_RUN = 3
+MOST_KILLS_OF_A_RUN = 6
 # How often a worker dies alone where a run has several.
 ALONE = 0.3
 PATIENCE_SECONDS = 300
 STARTING_UP, WRITING, ENDING, ENDED = "starting up", "writing results", "ending", "ended"
 GROUP, WORKER = "process group", "one worker"
+
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["benchmarks.loaded"])
 
 app = typer.Typer(pretty_exceptions_enable=False)
 
@@ -103,22 +110,33 @@ class Attempt:
         place: Where the run lies.
         run: The run.
         words: The command that a user types.
+        loaded: Whether it is forked from a process that has loaded all libraries.
     """
 
-    def __init__(self, place: Workplace, run: Run, *words: str) -> None:
+    _process: subprocess.Popen[bytes] | ForkServerProcess
+
+    def __init__(self, place: Workplace, run: Run, *words: str, loaded: bool = False) -> None:
         self._place, self._run = place, run
         self._files = kind_named(run.kind).files(run.directory)
         environment = {"MRD_HOME": str(place.settings.home), "MRD_STORE_URL": place.settings.store_url}
         self.output = place.settings.home / "output.log"
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                process(*words),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=os.environ | environment,
-            )
+        if loaded:
+            self._process = FORKED.Process(target=typed, args=(words, environment, self.output))
+            self._process.start()
+            # Until it has a group of its own, it has that of the process that it was forked from.
+            while self.status is None and os.getpgid(self._process.pid or 0) != self._process.pid:
+                time.sleep(POLL_SECONDS)
+        else:
+            with self.output.open("wb") as output:
+                self._process = subprocess.Popen(
+                    process(*words),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    env=os.environ | environment,
+                )
+        self.pid = self._process.pid or 0
         self.began = time.monotonic()
 
     def phases(self, aimed: str = ENDED) -> Iterator[str]:
@@ -126,16 +144,23 @@ class Attempt:
         look, seconds = self.phase, POLL_SECONDS
         if aimed == WRITING:
             look, seconds = self._phase_of_results, POLL_OF_FILES_SECONDS
-        while self.process.poll() is None:
+        while self.status is None:
             yield look()
             time.sleep(seconds)
             if time.monotonic() - self.began > PATIENCE_SECONDS:
                 self.kill(alone=None)
 
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative after a signal; None before the end."""
+        if isinstance(self._process, subprocess.Popen):
+            return self._process.poll()
+        return self._process.exitcode
+
     def phase(self) -> str:
         """Return what the run is at: in its own words, without their numbers, or what lies before and after."""
         run = self._place.store.get(self._run.id)
-        if run.pid != self.process.pid:
+        if run.pid != self.pid:
             return STARTING_UP
         if run.state not in ACTIVE:
             return ENDED
@@ -156,7 +181,7 @@ class Attempt:
     def worker(self) -> psutil.Process | None:
         """Return a process that works beside the leading one, if there is one."""
         with suppress(psutil.NoSuchProcess):
-            return next(iter(psutil.Process(self.process.pid).children()), None)
+            return next(iter(psutil.Process(self.pid).children()), None)
         return None
 
     def kill(self, alone: psutil.Process | None) -> None:
@@ -164,8 +189,20 @@ class Attempt:
         if alone:
             alone.kill()
         else:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            os.killpg(self.pid, signal.SIGKILL)
+            while self.status is None:
+                time.sleep(POLL_SECONDS)
+
+
+def typed(words: Sequence[str], environment: Mapping[str, str], output: Path) -> None:
+    """Carry out a command in this process, as if it had been typed."""
+    os.setsid()
+    os.environ.update(environment)
+    with output.open("wb") as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+    sys.argv = ["mrd-lens", *words]
+    cli()
 
 
 class Soak:
@@ -174,10 +211,11 @@ class Soak:
     Args:
         folder: Data root, references and journal.
         seed: Of all that is random.
+        loaded: Of the processes, see `Attempt`.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Path, seed: int, loaded: bool) -> None:
+        self._folder, self._seed, self._loaded = folder, seed, loaded
         self._journal = folder / "journal.jsonl"
         self.place = Workplace.at(folder / "home")
         lines = self._journal.read_text(encoding="utf-8").splitlines() if self._journal.exists() else []
@@ -206,7 +244,7 @@ class Soak:
         number = 1 + max((kill.trial for kill in self.kills), default=0)
         chance = random.Random(f"{self._seed}/{number}")
         run, kills = self.place.submitted(kind), list[Kill]()
-        attempt = Attempt(self.place, run, "run", str(run.directory))
+        attempt = Attempt(self.place, run, "run", str(run.directory), loaded=self._loaded)
         for _ in range(chance.randint(1, MOST_KILLS_OF_A_RUN)):
             aimed = self._least_hit(kind, reference, kills, chance)
             hit = self._hit(attempt, aimed, reference, chance)
@@ -218,7 +256,7 @@ class Soak:
             if hit[1] == WORKER:
                 break
             if self.place.store.get(run.id).state is not RunState.SUCCEEDED:
-                attempt = Attempt(self.place, run, "runs", "resume", run.id)
+                attempt = Attempt(self.place, run, "runs", "resume", run.id, loaded=self._loaded)
         for _phase in attempt.phases():
             pass
         found = self._compared(run, attempt, reference)
@@ -251,7 +289,8 @@ class Soak:
             if moment is not None and time.monotonic() >= moment and phase != ENDED:
                 worker = attempt.worker() if alone else None
                 attempt.kill(worker)
-                return attempt.phase(), WORKER if worker else GROUP
+                hit = attempt.phase()
+                return ENDING if hit == ENDED else hit, WORKER if worker else GROUP
         return None
 
     def _compared(self, run: Run, attempt: Attempt, reference: Reference) -> list[str]:
@@ -266,7 +305,7 @@ class Soak:
         run = self.place.store.get(run.id)
         if run.state is not RunState.SUCCEEDED:
             words = attempt.output.read_text(errors="replace").strip()[-1000:]
-            raise RuntimeError(f"run {run.id} is {run.state}, status {attempt.process.returncode}: {words}")
+            raise RuntimeError(f"run {run.id} is {run.state}, status {attempt.status}: {words}")
 
     def _taken(self, run: Run) -> Fingerprint:
         """Return what a run left behind, and delete it."""
@@ -281,10 +320,13 @@ def main(
     folder: Annotated[Path, typer.Option(help="Where runs, references and journal lie.")] = Path("kills"),
     kind: Annotated[list[str] | None, typer.Option(help="Kind of run, may be repeated; by default all.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of kinds' phases, moments and victims.")] = 0,
+    loaded: Annotated[
+        bool, typer.Option("--loaded", help="Fork the processes from one that has loaded all.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Kill, resume, compare."""
-    console, soak = Console(stderr=True, soft_wrap=True, highlight=False), Soak(folder.resolve(), seed)
+    console, soak = Console(stderr=True, soft_wrap=True, highlight=False), Soak(folder.resolve(), seed, loaded)
     names = kind or list(kinds())
     for name in names:
         soak.reference(name)

@@ -1,6 +1,6 @@
 """Many sessions on one server: errors, memory, and how long a rerun takes beside a single session's.
 
-    python -m benchmarks.sessions [--sessions 20] [--minutes 10] [--alone 1] [--pause 10] [--json]
+    python -m benchmarks.sessions [--sessions 20] [--minutes 10] [--alone 1] [--pause 10] [--home DIR] [--json]
 
 On a data root of its own, with finished runs of several kinds, one session looks around in the app alone. Then
 all do, each beginning on another page: they change pages, open samples, filter, and let live panels go on. The
@@ -35,7 +35,7 @@ from rich.table import Table
 
 from benchmarks.browsing import Rerun, Visitor
 from benchmarks.every_kind import Workplace
-from mrd_core.runs import worker
+from mrd_core.runs import RunState, worker
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import process
@@ -132,13 +132,17 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long all of them stay [minutes].")] = 10.0,
     alone: Annotated[float, typer.Option(min=0.1, help="How long one stays alone before [minutes].")] = 1.0,
     pause: Annotated[float, typer.Option(min=0.0, help="Mean pause of a session between two actions [s].")] = 10.0,
+    home: Annotated[
+        Path | None, typer.Option(help="Data root to work on and to keep; by default a temporary one.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure a server under many sessions."""
     with TemporaryDirectory(prefix="mrd-sessions-") as folder:
-        place = Workplace.at(Path(folder), SAMPLES)
+        place = Workplace.at((home or Path(folder)).resolve(), SAMPLES)
         for kind in KINDS:
-            worker.run(place.submitted(kind).directory, store=place.store)
+            if not place.store.list(kinds=[kind], states=[RunState.SUCCEEDED]):
+                worker.run(place.submitted(kind).directory, store=place.store)
         measured = measure(place, sessions, minutes * 60, alone * 60, pause)
     (print_json if as_json else print_table)(sessions, measured)
     sys.exit(bool(measured.errors))
@@ -147,7 +151,7 @@ def main(
 def measure(place: Workplace, sessions: int, seconds: float, alone: float, pause: float) -> Measured:
     """Have sessions look around on a data root: one for `alone`, then all for `seconds` [s]."""
     measured = Measured()
-    runs = [run.id for run in place.store.list(kinds=["score"])]
+    runs = [run.id for run in place.store.list(kinds=["score"], states=[RunState.SUCCEEDED])]
     samples = list(ForgetSet.load(ScoreFiles(place.score_run).samples).frame["sample_id"])
     servers = [Server(place, "server"), Server(place, "other-server")]
     with servers[0].up() as server, servers[1].up() as other:
