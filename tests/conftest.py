@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.postgres import Server, serving
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -17,6 +21,14 @@ def trial_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no trial data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; skipped with the reason where there is none."""
+    # Not in pytest's own folder, which only its user may enter.
+    with tempfile.TemporaryDirectory(prefix="mrd-postgres-") as folder, serving(Path(folder)) as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

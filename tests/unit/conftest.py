@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from mrd_core.runs import RunStore
 from mrd_core.settings.installation import Settings
 from tests.support import tiny
 from tests.support.commands import Outcome
-from tests.support.postgres import Server, serving
 from tests.support.runs import launching
 
 CONTEXT = 128
@@ -53,14 +51,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_forget_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """File with twelve samples."""
     return write_rows(tmp_path_factory.mktemp("tiny") / "forget.jsonl", rows(12))
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    """A PostgreSQL server; skipped with the reason where there is none."""
-    # Not in pytest's own folder, which only its user may enter.
-    with tempfile.TemporaryDirectory(prefix="mrd-postgres-") as folder, serving(Path(folder)) as server:
-        yield server
 
 
 @pytest.fixture
