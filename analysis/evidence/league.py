@@ -24,6 +24,7 @@ from mrd_core.scoring.measures import (
     MEASURES,
     MRD_MEASURES,
     PLAIN_MEASURES,
+    RETAIN_MEASURES,
     Measure,
 )
 
@@ -39,6 +40,7 @@ SHORT_TITLES = {
 } | {
     "gradient_norm": "Gradient norm (mean NLL)",
     "gradient_norm_sum": "Gradient norm (summed NLL)",
+    "fisher_norm": "Gradient by retain Fisher",
     WITH_MRD: "Cheap measures and MRD",
 }
 # Of the variants, those of Eq. 4 over the answer: mean and sum tell all that the others of that scope do.
@@ -131,7 +133,7 @@ def family(measure: str) -> str:
     """Return what kind of measure it is: mrd, length, plain, gradient, imported or combination."""
     if measure in MRD_MEASURES:
         return "mrd"
-    if measure in GRADIENT_MEASURES:
+    if measure in GRADIENT_MEASURES or measure in RETAIN_MEASURES:
         return "gradient"
     if measure in COMBINED_TITLES:
         return "combination"

@@ -14,6 +14,7 @@ from analysis.statistics.bootstrap import Estimate
 from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Part
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.validity import FISHER
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.scoring.columns import mrd_column
@@ -107,10 +108,15 @@ def read_measurements(directory: Path) -> Measurements:
         column.measure.name: samples["sample_id"].map(column.values).astype(np.float64)
         for column in joined.values()
     }
+    rows = files.read_rows()
+    of_retain = rows[rows["part"] == FISHER.name] if "part" in rows else rows
+    if len(of_retain):
+        norms = of_retain.set_index("sample_id")["fisher_norm"].astype(np.float64)
+        samples["fisher_norm"] = samples["sample_id"].map(norms)
     return Measurements(
         directory=directory,
         config=config,
-        rows=files.read_rows(),
+        rows=rows,
         samples=samples.assign(**others),
         scored=read_json(files.scored) if files.scored.exists() else {},
         finished=files.summary.exists(),

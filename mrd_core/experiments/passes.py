@@ -8,6 +8,8 @@ from mrd_core.experiments.config import UnlearningExperimentConfig
 USUAL_UPDATES = 30
 # A search of a learning rate: tries, and unlearnings of each.
 TRIES, TRIED_ALONE, TRIED_TOGETHER = 3, 5, 2
+# Retain samples that the Fisher information is taken over.
+FISHER_SAMPLES = 64
 # A forward and a backward pass.
 UPDATE = 3.0
 # Passes over one text of a small model are mostly overhead; those of a score run are over full batches.

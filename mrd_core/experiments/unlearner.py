@@ -13,14 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mrd_core.arrays import FloatArray
 from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Material
+from mrd_core.experiments.passes import FISHER_SAMPLES
 from mrd_core.model.encoding import (
     Encoded,
     EncodedSample,
     IntArray,
     answerable,
 )
+from mrd_core.model.fisher import fisher_norms
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
@@ -369,6 +372,14 @@ class Unlearner:
             return None
         measured = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
         return float(measured.accuracy.mean()), float(measured.nll.mean())
+
+    def fisher_norms(self, samples: IntArray) -> FloatArray:
+        """Return gᵀ(F + λ)⁻¹g of forget samples under the starting weights, F of some of the retain set."""
+        assert self.retain is not None
+        self.restore()
+        kept = self.retain.subset(evenly_spaced(len(self.retain), FISHER_SAMPLES))
+        own = self.forget.subset(samples)
+        return fisher_norms(self._reader, own, kept, announce=lambda how: self._context.event("info", how))
 
     def _batch(self, target: _Target, objective: Objective, seed: int, step: int) -> StepBatch:
         self._context.check_cancelled()

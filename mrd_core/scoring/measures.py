@@ -79,6 +79,7 @@ _CARLINI = "Carlini et al. 2023, Quantifying Memorization Across Neural Language
 _YANG = "Yang et al. 2025, Exploring Criteria of Loss Reweighting to Enhance LLM Unlearning"
 _SHI = "Shi et al. 2024, Detecting Pretraining Data from Large Language Models (Min-k% Prob, one token)"
 _GENNARO = "Di Gennaro et al. 2026, Fast Unlearning at Scale via Margin Self-Correction (MASC)"
+_KIRKPATRICK = "Kirkpatrick et al. 2017, Overcoming Catastrophic Forgetting in Neural Networks (diagonal Fisher)"
 _FENG = (
     "Feng et al. 2025, A Neuro-inspired Interpretation of Unlearning in Large Language Models through "
     "Sample-level Unlearning Difficulty"
@@ -228,6 +229,22 @@ _GRADIENT = (
     ),
 )
 
+# They take a set of samples that are to be kept: experiments measure them where there is one.
+_RETAIN = (
+    Measure(
+        name="fisher_norm",
+        title="Squared gradient by the retain set's Fisher",
+        unit="",
+        formula=r"g^\top (F + \lambda)^{-1} g,\quad g = -\frac{1}{n} \nabla_\theta \sum_{t \in S} \log p_t,\quad "
+        r"F = \operatorname{diag} \operatorname{mean}_{r} g_r g_r^\top,\quad \lambda = \operatorname{mean} F",
+        source=_KIRKPATRICK,
+        help="How hard the sample pulls at weights that the retain set does not hold: what can be forgotten at no "
+        "one's cost.",
+        harder="small",
+        cost_in_forwards=FORWARD_AND_BACKWARD,
+    ),
+)
+
 # What one draw contributes, over the tokens T of the scope; N is |T| or 1.
 _CHANGE = r"\log p_t(\theta) - \log p_t(\theta + \delta_k)"
 _RELATIVE = rf"\frac{{{_CHANGE}}}{{\log p_t(\theta)}}"
@@ -270,7 +287,10 @@ def _by_name(*measures: Measure) -> Mapping[str, Measure]:
 PLAIN_MEASURES = _by_name(*_PLAIN)
 GRADIENT_MEASURES = _by_name(*_GRADIENT)
 MRD_MEASURES = _by_name(*(_mrd(*variant) for variant in product(Formula, Scope, Normalisation)))
-MEASURES: Mapping[str, Measure] = MappingProxyType({**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES})
+RETAIN_MEASURES = _by_name(*_RETAIN)
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES, **RETAIN_MEASURES}
+)
 
 
 def with_mrd(measured: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

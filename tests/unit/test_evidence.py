@@ -35,6 +35,7 @@ from cli.door import main
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.validity import UNLEARNING as UNLEARNINGS
 from mrd_core.runs.directory import write_config
 from tests.support.evidence_experiments import (
     CAP,
@@ -144,6 +145,18 @@ def test_an_experiment_of_an_earlier_version_is_read_without_the_measures_that_i
     samples = read_measurements(directory).samples
     assert samples["margin_share"].isna().all()
     assert samples["nll"].tolist() == table["nll"].tolist()
+
+
+def test_what_an_experiment_measures_by_its_retain_set_is_a_measure_of_its_samples(tmp_path: Path) -> None:
+    table = sample_table(12)
+    norms = {"s003": 0.5, "s001": None, "s007": 2.0}
+    own = [{"part": "fisher", "sample_id": name, "fisher_norm": norm} for name, norm in norms.items()]
+    for rows, expected in ((validity_rows(table), {}), (validity_rows(table) + own, {"s003": 0.5, "s007": 2.0})):
+        directory = experiment(tmp_path / str(len(expected)), VALIDITY, table, rows)
+        measurements = read_measurements(directory)
+        column = measurements.samples.set_index("sample_id")["fisher_norm"].dropna()
+        assert column.to_dict() == expected
+        assert len(measurements.part(UNLEARNINGS)) == len(validity_rows(table))
 
 
 # Validity

@@ -24,7 +24,8 @@ KEPT = {"retain": {"source": "demo"}}
 UNLEARNING = 90
 ALONE = 4
 SMALL = {"methods": ("ga", "graddiff"), "samples": 4, "repeats": 2, "learning_rate": 1e-4} | KEPT
-SMALL_PASSES = ALONE * (4 * UNLEARNING + 4 * 2 * 2 * UNLEARNING)
+# And a pass forward and back of the four, and of 64 retain samples.
+SMALL_PASSES = ALONE * (4 * UNLEARNING + 4 * 2 * 2 * UNLEARNING + 3 * (4 + 64))
 
 
 def configured(name: str, **changes: Any) -> Any:
@@ -40,7 +41,7 @@ def cost(
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Run:
-    """An experiment that took 100 seconds for 7,200 passes."""
+    """An experiment that took 100 seconds for 8,016 passes."""
     write_config(tmp_path, configured("validity", **SMALL))
     summary = {"seconds": 100.0, "n_samples": 10, "scored": {"model_parameters": 1000}}
     return replace(past_run(summary), kind="validity", id="before", directory=tmp_path)
@@ -49,8 +50,8 @@ def earlier(tmp_path: Path) -> Run:
 def test_predictive_validity_as_worked_out_by_hand() -> None:
     found = cost(**SMALL)
     # Nothing is random about GA; GradDiff has a retain partner beside each sample, and two repeats.
-    assert found.passes == SMALL_PASSES == 7200
-    assert found.seconds == pytest.approx(START_UP_SECONDS + 7200 / PER_SECOND)
+    assert found.passes == SMALL_PASSES == 8016
+    assert found.seconds == pytest.approx(START_UP_SECONDS + 8016 / PER_SECOND)
     assert "the pace of the score run" in found.basis
 
 
@@ -124,7 +125,8 @@ def test_repeats_cost_nothing_where_nothing_is_random() -> None:
 
 def test_an_experiment_of_the_same_kind_gives_the_pace(earlier: Run) -> None:
     found = cost(past=iter([earlier, replace(earlier, id="older")]), **SMALL | {"samples": 8})
-    assert found.seconds == pytest.approx(START_UP_SECONDS + 2 * 100.0)
+    # Twice the samples, and the retain samples once.
+    assert found.seconds == pytest.approx(START_UP_SECONDS + (2 - ALONE * 3 * 64 / SMALL_PASSES) * 100.0)
     assert found.basis == "the pace of run before"
 
 
@@ -153,5 +155,5 @@ def test_others_do_not(why: str, changes: dict[str, Any], earlier: Run) -> None:
 def test_without_any_pace_it_is_that_of_a_usual_laptop(scored: dict[str, Any]) -> None:
     found = cost(scored=scored, **SMALL)
     passes_a_second = OPERATIONS_PER_SECOND_AND_CORE / (2 * 1000 * 40)
-    assert found.seconds == pytest.approx(START_UP_SECONDS + 7200 / passes_a_second)
+    assert found.seconds == pytest.approx(START_UP_SECONDS + 8016 / passes_a_second)
     assert "a usual laptop's pace" in found.basis

@@ -32,14 +32,20 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
 def test_rows_are_those_of_lone_unlearnings(scored: Scored, tmp_path: Path) -> None:
     wanted = config(ValidityConfig, scored, methods=("ga", "graddiff"), samples=4, repeats=2)
     rows, summary = run(wanted, directory_of(tmp_path / "run", scored))
-    assert list(rows["part"].unique()) == ["unlearning"]
+    assert list(rows["part"].unique()) == ["unlearning", "fisher"]
+    unlearner = Unlearner(wanted, material(scored), Quiet(tmp_path))
+    parts = dict(list(rows.groupby("part")))
+    fisher, rows = parts["fisher"], parts["unlearning"]
+    assert set(fisher["sample_id"]) == set(rows["sample_id"])
+    places = np.array([unlearner.forget.sample_ids.index(sample_id) for sample_id in fisher["sample_id"]])
+    np.testing.assert_allclose(fisher["fisher_norm"], unlearner.fisher_norms(places))
+    assert (fisher["fisher_norm"] > 0).all()
     # Nothing is random about GA.
     assert rows.groupby(["sample_id", "method"]).size().unstack().eq([1, 2]).all(axis=None)
-    unlearner = Unlearner(wanted, material(scored), Quiet(tmp_path))
     for row in rows.to_dict("records"):
         sample = unlearner.forget.sample_ids.index(row["sample_id"])
         ended = unlearner.unlearn(
-            Arm(row["method"], row["optimiser"]), 2e-3, np.array([sample]), row["sample_id"], row["repeat"]
+            Arm(row["method"], row["optimiser"]), 2e-3, np.array([sample]), row["sample_id"], int(row["repeat"])
         )
         assert (row["updates"], row["forgotten"], row["diverged"]) == (ended.updates, ended.forgotten, False)
         assert row["accuracy"] == ended.accuracy
@@ -64,7 +70,7 @@ def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path
     )
     whole = directory_of(tmp_path / "whole", scored)
     rows, summary = run(wanted, whole)
-    assert set(rows["part"]) == {"calibration", "unlearning"}
+    assert set(rows["part"]) == {"calibration", "unlearning", "fisher"}
     # The cut falls into the search for the second learning rate.
     resumed = halved(whole, tmp_path / "resumed")
     again, summary_again = run(wanted, resumed)
@@ -78,7 +84,8 @@ def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path
 def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tmp_path: Path) -> None:
     def order(seed: int) -> list[str]:
         wanted = config(ValidityConfig, scored, methods=("ga", "npo"), samples=6, seed=seed)
-        units = Validity(wanted, material(scored), Quiet(tmp_path)).measurements
+        *units, last = Validity(wanted, material(scored), Quiet(tmp_path)).measurements
+        assert last == "fisher"
         assert len(units) == len(set(units)) == 6 * (1 + 3)
         names = [unit.split()[1] for unit in units]
         return list(dict.fromkeys(names)) if names == sorted(names, key=names.index) else []
@@ -88,7 +95,8 @@ def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tm
 
 
 def test_a_set_that_is_smaller_is_studied_whole(scored: Scored, tmp_path: Path) -> None:
-    experiment = Validity(config(ValidityConfig, scored, samples=60), material(scored), Quiet(tmp_path))
+    wanted = config(ValidityConfig, scored, samples=60, retain=None)
+    experiment = Validity(wanted, material(scored, retain=False), Quiet(tmp_path))
     assert len(experiment.measurements) == N_FORGET
 
 

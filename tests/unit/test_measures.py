@@ -26,7 +26,15 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring import measuring
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
-from mrd_core.scoring.measures import GRADIENT_MEASURES, MARGIN, MEASURES, MRD_MEASURES, PLAIN_MEASURES, with_mrd
+from mrd_core.scoring.measures import (
+    GRADIENT_MEASURES,
+    MARGIN,
+    MEASURES,
+    MRD_MEASURES,
+    PLAIN_MEASURES,
+    RETAIN_MEASURES,
+    with_mrd,
+)
 from mrd_core.scoring.measuring import extraction_strength, log_odds, measure, predict, satimp_weight
 from tests.support import tiny
 
@@ -326,7 +334,7 @@ def test_training_counts_are_taken_by_position_and_are_missing_where_unknown() -
 def test_one_column_for_each_declared_measure() -> None:
     assert list(measured(tiny.llama())) == ["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES]
     assert list(measured(tiny.llama(), gradients=False)) == ["sample_id", *PLAIN_MEASURES]
-    assert set(MEASURES) == {*PLAIN_MEASURES, *GRADIENT_MEASURES, *MRD_MEASURES}
+    assert set(MEASURES) == {*PLAIN_MEASURES, *GRADIENT_MEASURES, *MRD_MEASURES, *RETAIN_MEASURES}
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -438,7 +446,8 @@ def test_the_cost_of_mrd_grows_with_its_draws_and_no_other_does() -> None:
 
 
 def test_names_are_unique_and_every_measure_is_declared_in_full() -> None:
-    assert len(MEASURES) == len(PLAIN_MEASURES) + len(GRADIENT_MEASURES) + len(MRD_MEASURES)
+    groups = (PLAIN_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, RETAIN_MEASURES)
+    assert len(MEASURES) == sum(map(len, groups))
     for measure_ in MEASURES.values():
         assert measure_.title
         assert measure_.help.endswith(".")

@@ -15,8 +15,9 @@ from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import SAMPLE_ID, UNLEARNING_COLUMNS, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
-from mrd_core.experiments.passes import ALONE, TRIED_ALONE, searched, unlearning_passes
+from mrd_core.experiments.passes import ALONE, FISHER_SAMPLES, TRIED_ALONE, UPDATE, searched, unlearning_passes
 from mrd_core.model.encoding import IntArray
+from mrd_core.runs.files import json_value
 
 if TYPE_CHECKING:
     from mrd_core.experiments.unlearner import UnlearningResult
@@ -33,6 +34,14 @@ UNLEARNING = Part(
         "accuracy": Column("number", "Mean MA at the end; None where it diverged."),
         "nll": Column("number", "NLL at the end [nats per answer token]; None where it diverged."),
         "trace": Column("list", "MA before each update and after the last."),
+    },
+)
+
+FISHER = Part(
+    "fisher",
+    {
+        "sample_id": SAMPLE_ID,
+        "fisher_norm": Column("number", "gᵀ(F + λ)⁻¹g, F that of the retain set; None where it is undefined."),
     },
 )
 
@@ -54,7 +63,8 @@ class ValidityConfig(UnlearningExperimentConfig):
 def passes(config: ValidityConfig, n_samples: int) -> float:
     """Return the forward passes of one sample that the experiment takes on a forget set of `n_samples`."""
     samples = min(config.samples, n_samples)
-    return ALONE * sum(
+    fisher = UPDATE * (samples + FISHER_SAMPLES) if config.retain else 0.0
+    return ALONE * fisher + ALONE * sum(
         unlearning_passes(config, method) * (samples * config.repeats_of(method) + searched(config, TRIED_ALONE))
         for method, _optimiser in config.arms
     )
@@ -83,6 +93,8 @@ class Validity:
             for repeat in range(config.repeats_of(arm.method)):
                 name = f"unlearning {self._id(sample)} {arm.method} {arm.optimiser} {repeat}"
                 self.measurements[name] = partial(self._measured, sample, arm, repeat)
+        if self._unlearner.retain is not None:
+            self.measurements["fisher"] = self._fisher
 
     def _measured(self, sample: int, arm: Arm, repeat: int, done: Done) -> list[Row]:
         """Unlearn a sample once."""
@@ -99,6 +111,14 @@ class Validity:
                 nll=ended.nll,
                 trace=[round(accuracy, 4) for accuracy in ended.trace],
             )
+        ]
+
+    def _fisher(self, done: Done) -> list[Row]:  # noqa: ARG002  (it builds on no measurement)
+        """Measure the studied samples' gradients by the Fisher information of the retain set."""
+        norms = self._unlearner.fisher_norms(self._studied)
+        return [
+            FISHER.row(sample_id=self._id(sample), fisher_norm=json_value(norm))
+            for sample, norm in zip(map(int, self._studied), norms.tolist(), strict=True)
         ]
 
     def facts(self, done: Done) -> dict[str, Any]:
@@ -152,5 +172,5 @@ def others(order: IntArray, studied: int, wanted: int, known: BoolArray) -> tupl
 
 
 EXPERIMENT = Experiment(
-    ValidityConfig, figure="Fig. 4", place=1, parts=(UNLEARNING,), passes=passes, study=Validity
+    ValidityConfig, figure="Fig. 4", place=1, parts=(UNLEARNING, FISHER), passes=passes, study=Validity
 )
