@@ -19,6 +19,7 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, mrd_column
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.measures import (
+    ENTANGLEMENT_MEASURES,
     FORWARD,
     GRADIENT_MEASURES,
     MEASURES,
@@ -133,7 +134,7 @@ def family(measure: str) -> str:
     """Return what kind of measure it is: mrd, length, plain, gradient, imported or combination."""
     if measure in MRD_MEASURES:
         return "mrd"
-    if measure in GRADIENT_MEASURES or measure in RETAIN_MEASURES:
+    if measure in {**GRADIENT_MEASURES, **RETAIN_MEASURES, **ENTANGLEMENT_MEASURES}:
         return "gradient"
     if measure in COMBINED_TITLES:
         return "combination"

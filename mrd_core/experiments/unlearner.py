@@ -25,6 +25,7 @@ from mrd_core.model.encoding import (
 )
 from mrd_core.model.fisher import fisher_norms
 from mrd_core.model.memorization import Memorized, measure_memorization
+from mrd_core.model.products import Products, gradient_products
 from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
@@ -366,11 +367,27 @@ class Unlearner:
         self.restore()
         return float(self._memorized(Encoded(("text",), (text,), self._encoder.template.value)).accuracy[0])
 
+    def retain_nll(self, count: int) -> list[float]:
+        """Return the NLL of `count` retain samples, evenly spaced, on the present weights [nats per token]."""
+        measured = self._memorized(self.retain_samples(count))
+        return [round(float(nll), 7) for nll in measured.nll]
+
+    def retain_samples(self, count: int) -> Encoded:
+        """Return `count` retain samples, evenly spaced; all where there are fewer."""
+        assert self.retain is not None
+        return self.retain.subset(evenly_spaced(len(self.retain), count))
+
+    def products(self, chosen: IntArray, count: int) -> Products:
+        """Return what gradients of forget samples and of `count` retain samples share, on the starting weights."""
+        self.restore()
+        say = partial(self._context.event, "warning")
+        return gradient_products(self._reader, self.forget.subset(chosen), self.retain_samples(count), say)
+
     def retained(self) -> tuple[float, float] | None:
         """Return mean MA and mean NLL per token [nats] on the retain set (of a large one, on part of it)."""
         if self.retain is None:
             return None
-        measured = self._memorized(self.retain.subset(evenly_spaced(len(self.retain), MOST_RETAIN_MEASURED)))
+        measured = self._memorized(self.retain_samples(MOST_RETAIN_MEASURED))
         return float(measured.accuracy.mean()), float(measured.nll.mean())
 
     def fisher_norms(self, samples: IntArray) -> FloatArray:

@@ -229,6 +229,66 @@ _GRADIENT = (
     ),
 )
 
+_PRODUCT = r"g_i \cdot g_r,\quad g = -\frac{1}{n} \nabla_\theta \sum_{t \in S} \log p_t"
+_COSINE = r"\frac{g_i \cdot g_r}{\lVert g_i \rVert \lVert g_r \rVert}"
+_PRUTHI = "after Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent (TracIn)"
+# Its own forward and backward pass, and those of as many samples that are to be kept.
+_ENTANGLED = 2 * FORWARD_AND_BACKWARD
+
+_ENTANGLEMENT = (
+    Measure(
+        name="entanglement",
+        title="Entanglement (mean)",
+        unit="(nats per token)²",
+        formula=rf"\operatorname{{mean}}_{{r \in R}}\ {_PRODUCT}",
+        source=_PRUTHI,
+        help="By how much the mean NLL of the retain set R rises for each unit of the learning rate, to first "
+        "order, when SGD ascends on the sample alone; where negative, it falls.",
+        harder="unknown",
+        cost_in_forwards=_ENTANGLED,
+    ),
+    Measure(
+        name="entanglement_max",
+        title="Entanglement (largest)",
+        unit="(nats per token)²",
+        formula=rf"\max_{{r \in R}}\ {_PRODUCT}",
+        source=_PRUTHI,
+        help="The same of the retain sample that pays most.",
+        harder="unknown",
+        cost_in_forwards=_ENTANGLED,
+    ),
+    Measure(
+        name="entanglement_cosine",
+        title="Entanglement (mean cosine)",
+        unit="",
+        formula=rf"\operatorname{{mean}}_{{r \in R}}\ {_COSINE}",
+        source=_PRUTHI,
+        help="How much of the sample's direction in the weights is the retain set's, whatever the size of a step.",
+        harder="unknown",
+        cost_in_forwards=_ENTANGLED,
+    ),
+    Measure(
+        name="entanglement_cosine_max",
+        title="Entanglement (largest cosine)",
+        unit="",
+        formula=rf"\max_{{r \in R}}\ {_COSINE}",
+        source=_PRUTHI,
+        help="The same of the retain sample that is nearest.",
+        harder="unknown",
+        cost_in_forwards=_ENTANGLED,
+    ),
+    Measure(
+        name="entanglement_price",
+        title="Entanglement per nat forgotten",
+        unit="",
+        formula=r"\frac{\operatorname{mean}_{r \in R}\ g_i \cdot g_r}{\lVert g_i \rVert^2}",
+        source=_PRUTHI,
+        help="What the retain set loses for each nat that the sample itself loses, to first order.",
+        harder="unknown",
+        cost_in_forwards=_ENTANGLED,
+    ),
+)
+
 # They take a set of samples that are to be kept: experiments measure them where there is one.
 _RETAIN = (
     Measure(
@@ -286,10 +346,12 @@ def _by_name(*measures: Measure) -> Mapping[str, Measure]:
 
 PLAIN_MEASURES = _by_name(*_PLAIN)
 GRADIENT_MEASURES = _by_name(*_GRADIENT)
+# Of a retain set, see `entanglement`; a score run, which has none, does not measure them.
+ENTANGLEMENT_MEASURES = _by_name(*_ENTANGLEMENT)
 MRD_MEASURES = _by_name(*(_mrd(*variant) for variant in product(Formula, Scope, Normalisation)))
 RETAIN_MEASURES = _by_name(*_RETAIN)
 MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES, **RETAIN_MEASURES}
+    {**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES, **RETAIN_MEASURES, **ENTANGLEMENT_MEASURES}
 )
 
 

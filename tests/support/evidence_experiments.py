@@ -19,7 +19,7 @@ from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.runs.files import write_json
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.measures import GRADIENT_MEASURES, MRD_MEASURES, PLAIN_MEASURES
+from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, PLAIN_MEASURES
 
 Rows = list[dict[str, Any]]
 DEMO = ForgetSetConfig(source="demo")
@@ -89,6 +89,28 @@ def validity_rows(
             pairs = zip(table["sample_id"], updates, strict=True)
             rows += [unlearned(name, count, method, repeat) for name, count in pairs]
     return rows
+
+
+def collateral_rows(unlearnings: Rows, kept: int = 8, sign: float = 1.0, noise: float = 0.1) -> Rows:
+    """Return what gradients foretell of a retain set, and unlearnings after which it comes true, up to noise."""
+    generator = np.random.default_rng(3)
+    before = np.exp(generator.normal(size=kept))
+    ids = list(dict.fromkeys(row["sample_id"] for row in unlearnings))
+    # Fragile retain samples lose more, whatever is forgotten.
+    products = generator.normal(size=(len(ids), kept)) + generator.normal(size=(len(ids), 1)) + np.arange(kept)
+    foretold = [
+        {
+            **{"part": "entanglement", "sample_id": sample_id, "products": list(own), "nearest": ["r1", "r0"]},
+            **{name: float(own.mean()) for name in ENTANGLEMENT_MEASURES},
+        }
+        for sample_id, own in zip(ids, products, strict=True)
+    ]
+    after = dict(zip(ids, before + sign * products + noise * generator.normal(size=products.shape), strict=True))
+    return [
+        *({"part": "retain", "sample_id": f"r{at}", "nll": float(nll)} for at, nll in enumerate(before)),
+        *foretold,
+        *(row | {"retain_nll": None if row["diverged"] else list(after[row["sample_id"]])} for row in unlearnings),
+    ]
 
 
 def change_rows(table: pd.DataFrame, n: int = 40, censored: Callable[[int], bool] = lambda _: False) -> Rows:

@@ -37,6 +37,7 @@ from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.validity import UNLEARNING as UNLEARNINGS
 from mrd_core.runs.directory import write_config
+from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES
 from tests.support.evidence_experiments import (
     CAP,
     CHANGE,
@@ -48,6 +49,7 @@ from tests.support.evidence_experiments import (
     VALIDITY,
     Rows,
     change_rows,
+    collateral_rows,
     every_experiment,
     experiment,
     sample_table,
@@ -60,6 +62,7 @@ from tests.support.evidence_experiments import (
 
 # Of so many samples so many are unlearned: few, since each judgement draws them anew a thousand times.
 SAMPLES, UNLEARNED = 50, 34
+WITH_RIVALS = ("mrd_answer_mean", "gradient_norm", "nll", "answer_tokens")
 ALL = (VALIDITY, CHANGE, SELECTION, SENSITIVITY, THEOREM)
 
 
@@ -257,6 +260,48 @@ def test_earlier_stops_are_those_above_the_runs_own(two_arms: Validity) -> None:
     assert own["rho"] == pytest.approx(two_arms.arms[0].headline.estimate.value)
     # A trace that falls evenly is below any threshold in the same order.
     assert (stops.loc[stops["measure"] == "mrd_answer_mean", "rho"] < -0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("sign", "noise", "answer"),
+    [
+        (1.0, 0.1, "Entanglement predicts the loss of the retain set as expected"),
+        (-1.0, 0.1, "Entanglement predicts the opposite of the loss of the retain set"),
+        (0.0, 1.0, "It cannot be told whether entanglement predicts the loss of the retain set"),
+    ],
+)
+def test_what_predicts_the_loss_of_the_retain_set(tmp_path: Path, sign: float, noise: float, answer: str) -> None:
+    table = sample_table(12)
+    rows = collateral_rows(validity_rows(table, "entropy", repeats=2), sign=sign, noise=noise)
+    shown = judged(tmp_path, VALIDITY, rows, table)
+    assert isinstance(shown, Validity)
+    arm = shown.arms[0]
+    found = arm.collateral
+    assert any(finding.startswith(f"{answer} (ρ = ") for finding in shown.findings)
+    # By hand, of the rows as they were written.
+    before = np.array([row["nll"] for row in rows if row["part"] == "retain"])
+    foretold = {row["sample_id"]: row["products"] for row in rows if row["part"] == "entanglement"}
+    changes = {row["sample_id"]: row["retain_nll"] - before for row in rows if row["part"] == "unlearning"}
+    own = [stats.spearmanr(foretold[sample], changes[sample]).statistic for sample in foretold]
+    assert found.rows.value == pytest.approx(np.mean(own))
+    means = [(np.mean(foretold[sample]), changes[sample].mean()) for sample in foretold]
+    expected = stats.spearmanr(*zip(*means, strict=True)).statistic
+    assert found.rho("entanglement").value == pytest.approx(expected)
+    assert found.samples["nearest"].eq("r1, r0").all()
+    assert set(found.table["measure"]) == {*ENTANGLEMENT_MEASURES, *WITH_RIVALS}
+    if sign:
+        assert np.sign(found.rows.low) == np.sign(found.own.low) == sign
+    if not sign:
+        assert found.own.low < 0 < found.own.high
+    assert "entanglement" in set(arm.league.table["measure"])
+    assert [name for name in shown.brief if "loss of the retain set" in name]
+    assert set(shown.tables["collateral"]["arm"]) == {arm.name}
+
+
+def test_an_experiment_that_did_not_look_at_the_retain_set_says_nothing_of_it(two_arms: Validity) -> None:
+    assert all(arm.collateral.table.empty and not arm.collateral.findings for arm in two_arms.arms)
+    assert two_arms.tables["collateral"].empty
+    assert not [name for name in two_arms.brief if "retain set" in name]
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ KEPT = {"retain": {"source": "demo"}}
 UNLEARNING = 90
 ALONE = 4
 SMALL = {"methods": ("ga", "graddiff"), "samples": 4, "repeats": 2, "learning_rate": 1e-4} | KEPT
+SMALL |= {"retain_samples": 0}
 # And a pass forward and back of the four, and of 64 retain samples.
 SMALL_PASSES = ALONE * (4 * UNLEARNING + 4 * 2 * 2 * UNLEARNING + 3 * (4 + 64))
 
@@ -53,6 +54,17 @@ def test_predictive_validity_as_worked_out_by_hand() -> None:
     assert found.passes == SMALL_PASSES == 8016
     assert found.seconds == pytest.approx(START_UP_SECONDS + 8016 / PER_SECOND)
     assert "the pace of the score run" in found.basis
+
+
+def test_gradients_of_the_retain_set_and_looks_at_it_are_paid_for() -> None:
+    kept = 12
+    # Both sets pass forward and backward once; a sample is unlearned once by GA and twice by GradDiff.
+    extra = 3 * (kept + 4) + 4 * (1 + 2) * kept
+    assert cost(**SMALL | {"retain_samples": kept}).passes == SMALL_PASSES + extra
+    assert (
+        cost(**SMALL | {"retain_samples": kept, "methods": ("ga",), "retain": None}).passes
+        == ALONE * 4 * UNLEARNING
+    )
 
 
 def test_a_learning_rate_that_is_searched_costs_three_tries_of_five_samples_each() -> None:

@@ -40,6 +40,7 @@ OTHER: dict[str, Any] = {
     "retain": {"source": "org/kept ones", "subset": "retain 90", "split": "train[:10%]"},
     "samples": 17,
     "repeats": 2,
+    "retain_samples": 12,
     "composites": 9,
     "size": 11,
     "selections": 6,

@@ -32,7 +32,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
 def test_rows_are_those_of_lone_unlearnings(scored: Scored, tmp_path: Path) -> None:
     wanted = config(ValidityConfig, scored, methods=("ga", "graddiff"), samples=4, repeats=2)
     rows, summary = run(wanted, directory_of(tmp_path / "run", scored))
-    assert list(rows["part"].unique()) == ["unlearning", "fisher"]
+    assert list(rows["part"].unique()) == ["retain", "entanglement", "unlearning", "fisher"]
     unlearner = Unlearner(wanted, material(scored), Quiet(tmp_path))
     parts = dict(list(rows.groupby("part")))
     fisher, rows = parts["fisher"], parts["unlearning"]
@@ -51,6 +51,7 @@ def test_rows_are_those_of_lone_unlearnings(scored: Scored, tmp_path: Path) -> N
         assert row["accuracy"] == ended.accuracy
         assert row["nll"] == ended.nll
         np.testing.assert_allclose(row["trace"], ended.trace, atol=5e-5)
+        np.testing.assert_allclose(row["retain_nll"], unlearner.retain_nll(40), atol=1e-7)
     assert summary["reasons"]["repeats"] == (
         "2 (GradDiff with AdamW: retain partners or refusals are random), "
         "1 (GA with AdamW: nothing is random, a repeat would be the same)"
@@ -70,7 +71,7 @@ def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path
     )
     whole = directory_of(tmp_path / "whole", scored)
     rows, summary = run(wanted, whole)
-    assert set(rows["part"]) == {"calibration", "unlearning", "fisher"}
+    assert set(rows["part"]) == {"retain", "entanglement", "calibration", "unlearning", "fisher"}
     # The cut falls into the search for the second learning rate.
     resumed = halved(whole, tmp_path / "resumed")
     again, summary_again = run(wanted, resumed)
@@ -84,8 +85,8 @@ def test_an_interrupted_run_ends_as_if_it_was_not(scored: Scored, tmp_path: Path
 def test_samples_are_done_one_after_the_other_in_random_order(scored: Scored, tmp_path: Path) -> None:
     def order(seed: int) -> list[str]:
         wanted = config(ValidityConfig, scored, methods=("ga", "npo"), samples=6, seed=seed)
-        *units, last = Validity(wanted, material(scored), Quiet(tmp_path)).measurements
-        assert last == "fisher"
+        first, *units, last = Validity(wanted, material(scored), Quiet(tmp_path)).measurements
+        assert (first, last) == ("retain set", "fisher")
         assert len(units) == len(set(units)) == 6 * (1 + 3)
         names = [unit.split()[1] for unit in units]
         return list(dict.fromkeys(names)) if names == sorted(names, key=names.index) else []
@@ -118,6 +119,24 @@ def test_learning_rates_are_found_on_samples_with_something_to_forget() -> None:
     assert known[taken].all()
     assert on_studied
     assert len(others(order, 15, 5, np.zeros(20, dtype=bool))[0]) == 5
+
+
+def test_what_a_small_step_costs_the_retain_set_is_foretold(scored: Scored, tmp_path: Path) -> None:
+    wanted = config(
+        ValidityConfig, scored, samples=4, optimisers=("sgd",), learning_rate=1e-7, max_updates=2, retain_samples=3
+    )
+    rows, _summary = run(wanted, directory_of(tmp_path / "run", scored))
+    parts = dict(iter(rows.groupby("part")))
+    before, foretold = parts["retain"]["nll"].to_numpy(), parts["entanglement"].set_index("sample_id")
+    assert len(before) == 3
+    assert len(foretold) == 4
+    for row in parts["unlearning"].to_dict("records"):
+        own = foretold.loc[row["sample_id"]]
+        # Rounded to 1e-7 nats, and two steps of 1e-7.
+        change = np.array(row["retain_nll"]) - before
+        np.testing.assert_allclose(change, 2e-7 * np.array(own["products"]), atol=1.1e-7, rtol=0.01)
+        assert own["entanglement"] == pytest.approx(np.mean(own["products"]))
+        assert set(own["nearest"]) == set(parts["retain"]["sample_id"])
 
 
 def test_a_learning_rate_from_studied_samples_is_said_to_be(scored: Scored, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from mrd_core.scoring import measuring
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, scores, variants
 from mrd_core.scoring.measures import (
+    ENTANGLEMENT_MEASURES,
     GRADIENT_MEASURES,
     MARGIN,
     MEASURES,
@@ -334,7 +335,13 @@ def test_training_counts_are_taken_by_position_and_are_missing_where_unknown() -
 def test_one_column_for_each_declared_measure() -> None:
     assert list(measured(tiny.llama())) == ["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES]
     assert list(measured(tiny.llama(), gradients=False)) == ["sample_id", *PLAIN_MEASURES]
-    assert set(MEASURES) == {*PLAIN_MEASURES, *GRADIENT_MEASURES, *MRD_MEASURES, *RETAIN_MEASURES}
+    assert set(MEASURES) == {
+        *PLAIN_MEASURES,
+        *GRADIENT_MEASURES,
+        *MRD_MEASURES,
+        *RETAIN_MEASURES,
+        *ENTANGLEMENT_MEASURES,
+    }
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.evidence import prediction
 from analysis.evidence.brief import interval_cells, number_cells
+from analysis.evidence.collateral import Collateral, collateral_of, with_entanglement
 from analysis.evidence.headlines import Headline, arm_rows, headline, is_flat, unknown_because
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.league import CHEAP, LENGTH, League, league_of, short_title, title
@@ -69,6 +70,7 @@ class ArmEvidence:
         stops: A row per stop condition and measure: threshold (of MA), measure, rho, low, high, n, n_censored.
         why: A row per relation of MRD, length and updates: measure, relation, rho, low, high, n, n_censored.
         repeatability: Reliability of the updates over repeats; NaN without repeats.
+        collateral: What predicts the loss of the retain set; empty where it was not looked at.
     """
 
     name: str
@@ -84,6 +86,7 @@ class ArmEvidence:
     stops: pd.DataFrame
     why: pd.DataFrame
     repeatability: Estimate
+    collateral: Collateral
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -126,6 +129,8 @@ class Validity(Evidence):
                 for name, attribute in of_arms.items()
             },
             "agreement": self.agreement.pairs,
+            "collateral": stacked({arm.name: arm.collateral.table for arm in self.arms}, "arm"),
+            "retain_losses": stacked({arm.name: arm.collateral.samples for arm in self.arms}, "arm"),
         }
 
     @property
@@ -146,11 +151,20 @@ class Validity(Evidence):
             if len(table):
                 title = f"{arm.name}: the {FIRST} best measures, MRD and length"
                 tables[title] = pd.DataFrame(cells)
+            if len(losses := arm.collateral.table):
+                tables[f"{arm.name}: what predicts the loss of the retain set"] = pd.DataFrame(
+                    {
+                        "measure": losses["measure"].map(short_title),
+                        "ρ with the rise of its NLL": interval_cells(losses, "rho"),
+                        "length held": interval_cells(losses, "partial", "partial_"),
+                    }
+                )
         return tables
 
 
 def validity(measurements: Measurements) -> Validity:
     """Judge what a validity experiment has measured so far."""
+    measurements = with_entanglement(measurements)
     arms = tuple(_arm(name, rows, measurements) for name, rows in arm_rows(measurements).items())
     # A row per sample and a column per arm.
     by_sample = {arm.name: arm.samples.set_index("sample_id") for arm in arms}
@@ -164,7 +178,12 @@ def validity(measurements: Measurements) -> Validity:
     return Validity(
         verdict=_verdict(arms),
         # Of several arms the verdict of each, whose own findings are with it.
-        findings=arms[0].findings if len(arms) == 1 else tuple(arm.verdict for arm in arms),
+        findings=arms[0].findings
+        if len(arms) == 1
+        else (
+            *(arm.verdict for arm in arms),
+            *(f"{arm.name}: {'. '.join(arm.collateral.findings[:2])}." for arm in arms if arm.collateral.findings),
+        ),
         caveats=tuple(_caveats(arms, measurements)),
         paper=PAPER,
         arms=arms,
@@ -181,11 +200,12 @@ def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEviden
     line = headline(name, rows, outcomes, measurements)
     updates = spread(rows, outcomes)
     verdict, findings = _judged(line, updates, ranked)
+    collateral = collateral_of(rows, measurements)
     return ArmEvidence(
         name=name,
         headline=line,
         verdict=verdict,
-        findings=findings,
+        findings=(*findings, *(f"{sentence}." for sentence in collateral.findings)),
         learning_rate=float(rows["learning_rate"].iloc[0]),
         samples=_with_predictions(measured, ranked),
         spread=updates,
@@ -197,6 +217,7 @@ def _arm(name: str, rows: pd.DataFrame, measurements: Measurements) -> ArmEviden
         stops=earlier_stops(rows, measurements),
         why=relations(measured, measurements.mrd_column),
         repeatability=repeatability(*repeats(rows)),
+        collateral=collateral,
     )
 
 

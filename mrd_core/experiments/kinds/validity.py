@@ -18,6 +18,8 @@ from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.passes import ALONE, FISHER_SAMPLES, TRIED_ALONE, UPDATE, searched, unlearning_passes
 from mrd_core.model.encoding import IntArray
 from mrd_core.runs.files import json_value
+from mrd_core.scoring.entanglement import entanglement, nearest
+from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES
 
 if TYPE_CHECKING:
     from mrd_core.experiments.unlearner import UnlearningResult
@@ -34,6 +36,27 @@ UNLEARNING = Part(
         "accuracy": Column("number", "Mean MA at the end; None where it diverged."),
         "nll": Column("number", "NLL at the end [nats per answer token]; None where it diverged."),
         "trace": Column("list", "MA before each update and after the last."),
+        "retain_nll": Column(
+            "list",
+            "NLL of the retain samples at the end, in the order of the rows `retain` [nats per answer token]; "
+            "None without any, and where it diverged.",
+        ),
+    },
+)
+RETAIN = Part(
+    "retain",
+    {
+        "sample_id": Column("text", "A retain sample."),
+        "nll": Column("number", "NLL before [nats per answer token]."),
+    },
+)
+ENTANGLEMENT = Part(
+    "entanglement",
+    {
+        "sample_id": SAMPLE_ID,
+        "products": Column("list", "g_i·g_r with each retain sample, in the order of the rows `retain`."),
+        "nearest": Column("list", "Retain samples of the largest cosine, at most three."),
+        **{measure.name: Column("number", measure.help) for measure in ENTANGLEMENT_MEASURES.values()},
     },
 )
 
@@ -54,6 +77,12 @@ class ValidityConfig(UnlearningExperimentConfig):
     repeats: int = Field(
         3, ge=1, description="Repeats where something is random (retain partner, refusal); else there is one."
     )
+    retain_samples: int = Field(
+        40,
+        ge=0,
+        description="Retain samples, evenly spaced, whose loss is held against what is foretold; 0 for none.",
+        json_schema_extra={"unit": "samples"},
+    )
 
     def repeats_of(self, name: str) -> int:
         """Return how often a method unlearns each sample."""
@@ -63,11 +92,17 @@ class ValidityConfig(UnlearningExperimentConfig):
 def passes(config: ValidityConfig, n_samples: int) -> float:
     """Return the forward passes of one sample that the experiment takes on a forget set of `n_samples`."""
     samples = min(config.samples, n_samples)
-    fisher = UPDATE * (samples + FISHER_SAMPLES) if config.retain else 0.0
-    return ALONE * fisher + ALONE * sum(
+    passes = ALONE * sum(
         unlearning_passes(config, method) * (samples * config.repeats_of(method) + searched(config, TRIED_ALONE))
         for method, _optimiser in config.arms
     )
+    if config.retain:
+        passes += ALONE * UPDATE * (samples + FISHER_SAMPLES)
+    if config.retain and config.retain_samples:
+        # A forward and a backward pass of each of the two sets, and a look after each unlearning.
+        looks = samples * sum(config.repeats_of(method) for method, _optimiser in config.arms)
+        passes += UPDATE * (samples + config.retain_samples) + looks * config.retain_samples
+    return passes
 
 
 class Validity:
@@ -87,8 +122,9 @@ class Validity:
         self._rates = LearningRates(
             config, cases, self._unlearner.parameters, self._calibrate, others=lambda _case: source
         )
+        self._kept = config.retain_samples if self._unlearner.retain is not None else 0
         # First the search for learning rates, then sample after sample: what is done first is a sample too.
-        self.measurements = self._rates.measurements
+        self.measurements = ({"retain set": self._entangled} if self._kept else {}) | self._rates.measurements
         for sample, arm in product(map(int, self._studied), config.arms):
             for repeat in range(config.repeats_of(arm.method)):
                 name = f"unlearning {self._id(sample)} {arm.method} {arm.optimiser} {repeat}"
@@ -110,6 +146,7 @@ class Validity:
                 accuracy=ended.accuracy,
                 nll=ended.nll,
                 trace=[round(accuracy, 4) for accuracy in ended.trace],
+                retain_nll=self._unlearner.retain_nll(self._kept) if self._kept and not ended.diverged else None,
             )
         ]
 
@@ -119,6 +156,28 @@ class Validity:
         return [
             FISHER.row(sample_id=self._id(sample), fisher_norm=json_value(norm))
             for sample, norm in zip(map(int, self._studied), norms.tolist(), strict=True)
+        ]
+
+    def _entangled(self, _done: Done) -> list[Row]:
+        """Foretell what the retain set loses by each sample, and look at what there is to lose."""
+        pairs = self._unlearner.products(self._studied, self._kept)
+        retain_ids = self._unlearner.retain_samples(self._kept).sample_ids
+        columns = entanglement(pairs.inner, pairs.cosines, pairs.squared)
+        near = nearest(pairs.cosines, retain_ids)
+        return [
+            *(
+                RETAIN.row(sample_id=sample_id, nll=nll)
+                for sample_id, nll in zip(retain_ids, self._unlearner.retain_nll(self._kept), strict=True)
+            ),
+            *(
+                ENTANGLEMENT.row(
+                    sample_id=self._id(sample),
+                    products=list(pairs.inner[at]),
+                    nearest=near[at],
+                    **{name: float(values[at]) for name, values in columns.items()},
+                )
+                for at, sample in enumerate(map(int, self._studied))
+            ),
         ]
 
     def facts(self, done: Done) -> dict[str, Any]:
@@ -172,5 +231,10 @@ def others(order: IntArray, studied: int, wanted: int, known: BoolArray) -> tupl
 
 
 EXPERIMENT = Experiment(
-    ValidityConfig, figure="Fig. 4", place=1, parts=(UNLEARNING, FISHER), passes=passes, study=Validity
+    ValidityConfig,
+    figure="Fig. 4",
+    place=1,
+    parts=(UNLEARNING, FISHER, RETAIN, ENTANGLEMENT),
+    passes=passes,
+    study=Validity,
 )
