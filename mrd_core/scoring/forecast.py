@@ -21,6 +21,8 @@ from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
 from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision, workers_and_threads
 
+TIMED_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -138,13 +140,15 @@ def _pace(stage: Stage, config: ScoreConfig) -> Pace:
 
 
 def _seconds(act: Callable[[], Any]) -> float:
-    """Return the shorter time of two [s]: what else the machine does makes one longer."""
-    times = []
-    for _ in range(2):
-        began = time.perf_counter()
+    """Return the mean time over a second, or over two times where one takes longer [s].
+
+    What else the machine does is part of its pace.
+    """
+    began, count = time.perf_counter(), 0
+    while count < 2 or time.perf_counter() - began < TIMED_SECONDS:
         act()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        count += 1
+    return (time.perf_counter() - began) / count
 
 
 def _highest_memory(stage: Stage) -> int:
