@@ -7,11 +7,15 @@ from typing import Any
 
 import click
 import pandas as pd
+from rich.progress import Progress
 
 from cli.form import InOrder, json_option
 from cli.jobs import run_directory
-from cli.terminal import grid, note, out, print_json, say, warn
+from cli.terminal import err, grid, note, out, print_json, say, warn
+from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
+from mrd_core.samples import Table, read_split
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.imported import (
@@ -22,6 +26,7 @@ from mrd_core.scoring.imported import (
     read_file,
     remove_column,
 )
+from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES
 from mrd_core.settings.command import shown
 from mrd_core.settings.fields import declared
 
@@ -48,6 +53,34 @@ def _add(run: str, file: Path, as_json: bool, **settings: Any) -> None:
         note(text)
     note(f"{column.count} of {len(column.values)} samples have a value: {files.imported_column(column.name)}")
     note(f"`{shown('evidence')} DIR` of an experiment on this run ranks it as “{column.measure.title}”.")
+    if as_json:
+        print_json(_about(column.name, column))
+
+
+def _entangle(run: str, retain_set: str, retain_samples: int, measure: str, as_json: bool) -> None:
+    """Measure how the samples of a run are entangled with a retain set, and store it as a column."""
+    # Loads torch, which no other command here needs.
+    from mrd_core.unlearning.entangling import entangled
+
+    files = _scored(run)
+    name = measure.replace("_", " ")
+    if files.imported_column(name.replace(" ", "-")).exists():
+        raise UserError(
+            f"The column {name!r}",
+            "is there already.",
+            f"Remove it first: {shown('columns', 'remove', run, name.replace(' ', '-'))}",
+        )
+    retain = read_split(ForgetSetConfig(source=retain_set), "retain")
+    with Progress(console=err, transient=True) as bar:
+        task = bar.add_task("Products of gradients", total=None)
+        table = entangled(
+            files, retain, retain_samples, note, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    values = table[["sample_id", measure]].astype(object)
+    source = Table(f"gradients and {retain_set}", values.where(values.notna(), None))
+    column = import_column(source, ImportConfig(column=measure, title=name), files)
+    note(f"{column.count} of {len(column.values)} samples have a value: {files.imported_column(column.name)}")
+    note(f"Least first: {shown('unlearn')} --sampler hard-to-easy --column {column.name}")
     if as_json:
         print_json(_about(column.name, column))
 
@@ -94,6 +127,30 @@ columns = InOrder(
             callback=_add,
             params=[_RUN, _FILE, *map(_option, ImportConfig.model_fields), json_option()],
             help="Import a column of a file: a number for each sample, as a rival of MRD in the league table.",
+        ),
+        click.Command(
+            "entanglement",
+            callback=_entangle,
+            params=[
+                _RUN,
+                click.Option(["--retain-set"], required=True, help="File, folder or hub data set, or `demo`."),
+                click.Option(
+                    ["--retain-samples"],
+                    type=click.IntRange(1),
+                    default=40,
+                    show_default=True,
+                    help="Retain samples, evenly spaced.",
+                ),
+                click.Option(
+                    ["--measure"],
+                    type=click.Choice(list(ENTANGLEMENT_MEASURES)),
+                    default="entanglement",
+                    show_default=True,
+                    help="Which is stored.",
+                ),
+                json_option(),
+            ],
+            help="Foretell by gradients what a retain set loses by each sample, and store it as a column.",
         ),
         click.Command(
             "list",

@@ -67,7 +67,8 @@ class CurriculumConfig(Frozen):
     sampler: str = Field("uniform", description=f"Order of the forget samples: {', '.join(SAMPLERS)}.")
     column: str = Field(
         MRD_ANSWER_MEAN,
-        description=f"Column of the scores that weighs or sorts the samples, such as `{MRD_ANSWER_SUM}`.",
+        description=f"Column of the scores, or imported column, that weighs or sorts the samples, such as "
+        f"`{MRD_ANSWER_SUM}`.",
     )
     recompute_epochs: int | None = Field(
         None,

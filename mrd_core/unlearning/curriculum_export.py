@@ -19,7 +19,7 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.request import curriculum_frame
+from mrd_core.unlearning.request import curriculum_frame, weighing
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 
 Row = dict[str, Any]
@@ -64,7 +64,7 @@ def planned(score_run: Path, curriculum: CurriculumConfig, seed: int) -> Iterato
     """
     model = read_config(score_run, ScoreConfig).model
     config = UnlearnConfig(score_run=score_run, model=model, curriculum=curriculum, seed=seed)
-    scores = pd.read_parquet(ScoreFiles.finished(score_run).scores)
+    scores = weighing(ScoreFiles.finished(score_run))
     frame = curriculum_frame(config, scores, list(scores["sample_id"]))
     weights, shares = (_by_sample(frame, name) for name in ("weight", "share"))
     stream = Curriculum(SAMPLERS[curriculum.sampler], weights, seed)

@@ -17,6 +17,7 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.imported import imported
 from mrd_core.scoring.records import Scored
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import UnlearnConfig
@@ -65,7 +66,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
                 "has no sample in common with the score run.",
                 "Choose a stratum that was saved from this forget set, or score the stratum by itself.",
             )
-    curriculum = curriculum_frame(config, pd.read_parquet(scored.scores), list(forget_set.frame["sample_id"]))
+    curriculum = curriculum_frame(config, weighing(scored), list(forget_set.frame["sample_id"]))
     if METHODS[config.method].needs_refusals:
         lines = refusals.load(config.refusals) if config.refusals else refusals.load()
         files.refusals.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -75,6 +76,15 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     write_json(files.scored, scored_by(config.score_run).model_dump())
     # Last, since its presence says that all is there.
     write_frame(files.curriculum, curriculum)
+
+
+def weighing(scored: ScoreFiles) -> pd.DataFrame:
+    """Return what samples can be weighed or sorted by: the scores of a run, and its imported columns by name."""
+    scores = pd.read_parquet(scored.scores)
+    others = {name: column.values for name, column in imported(scored).columns.items() if name not in scores}
+    return scores.assign(
+        **{name: scores[SAMPLE_ID].map(values).astype("float64") for name, values in others.items()}
+    )
 
 
 def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: list[str]) -> pd.DataFrame:

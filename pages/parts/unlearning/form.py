@@ -16,6 +16,7 @@ from mrd_core.samples import read, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.imported import Revision, revision
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
@@ -23,7 +24,7 @@ from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import curriculum_frame, require_retain
+from mrd_core.unlearning.request import curriculum_frame, require_retain, weighing
 from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
 from pages.parts.unlearning.settings import FORM
@@ -73,7 +74,7 @@ def show(run: Run) -> bool:
 
 def _scored(run: Run) -> ScoredSamples:
     """Let the user take all scored samples or a saved stratum of them."""
-    scores, stratum = _scores(run), None
+    scores, stratum = _scores(run, revision(ScoreFiles(run.directory))), None
     strata = {
         name: path
         for name, path in saved_strata(session.settings().home).items()
@@ -94,8 +95,8 @@ def _scored(run: Run) -> ScoredSamples:
 
 
 @st.cache_data(show_spinner=False, max_entries=4, hash_funcs=BY_ATTEMPT)
-def _scores(run: Run) -> pd.DataFrame:
-    return pd.read_parquet(ScoreFiles(run.directory).scores)
+def _scores(run: Run, columns: Revision) -> pd.DataFrame:  # noqa: ARG001  (other imported columns are another key)
+    return weighing(ScoreFiles(run.directory))
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
