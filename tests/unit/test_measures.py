@@ -453,7 +453,7 @@ def test_the_cost_of_mrd_grows_with_its_draws_and_no_other_does() -> None:
 
 
 def test_names_are_unique_and_every_measure_is_declared_in_full() -> None:
-    groups = (PLAIN_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, RETAIN_MEASURES)
+    groups = (PLAIN_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, RETAIN_MEASURES, ENTANGLEMENT_MEASURES)
     assert len(MEASURES) == sum(map(len, groups))
     for measure_ in MEASURES.values():
         assert measure_.title
