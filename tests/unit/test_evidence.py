@@ -208,7 +208,7 @@ def test_mrd_adds_to_cheap_measures_that_know_nothing(two_arms: Validity) -> Non
     assert not arm.league.combined["combination"].held_out.excludes_zero
     costs = arm.league.table.set_index("measure")["cost"]
     # One pass for the plain measures, three for the gradient, and 2 + 24 for MRD.
-    assert costs[["combination", "combination_with_mrd"]].tolist() == [4, 30]
+    assert costs[["combination", "combination_with_mrd"]].tolist() == pytest.approx([3.2, 29.2])
 
 
 def test_every_other_sample_gets_a_prediction_and_every_pilot_sample_a_held_out_one(two_arms: Validity) -> None:
@@ -300,7 +300,7 @@ def test_what_predicts_the_loss_of_the_retain_set(tmp_path: Path, sign: float, n
 
 def test_an_experiment_that_did_not_look_at_the_retain_set_says_nothing_of_it(two_arms: Validity) -> None:
     assert all(arm.collateral.table.empty and not arm.collateral.findings for arm in two_arms.arms)
-    assert two_arms.tables["collateral"].empty
+    assert not {"collateral", "retain_losses"} & two_arms.tables.keys()
     assert not [name for name in two_arms.brief if "retain set" in name]
 
 

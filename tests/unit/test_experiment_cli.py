@@ -303,7 +303,8 @@ def test_a_cancelled_experiment_goes_on_to_the_very_same_rows(
     assert (outcome.code, only_run().state) == ends[number]
     assert f"runs resume {only_run().id}" in outcome.said
     assert "Traceback" not in outcome.err
-    assert len(files.finished_units()) == 7
+    # The retain set, and seven unlearnings.
+    assert len(files.finished_units()) == 8
     assert cli("runs", "resume", only_run().id).code == 0
     assert only_run().state is RunState.SUCCEEDED
     assert files.rows.read_bytes() == undisturbed.rows.read_bytes()

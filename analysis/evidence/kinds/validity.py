@@ -129,8 +129,18 @@ class Validity(Evidence):
                 for name, attribute in of_arms.items()
             },
             "agreement": self.agreement.pairs,
-            "collateral": stacked({arm.name: arm.collateral.table for arm in self.arms}, "arm"),
-            "retain_losses": stacked({arm.name: arm.collateral.samples for arm in self.arms}, "arm"),
+            **self._collateral,
+        }
+
+    @property
+    def _collateral(self) -> dict[str, pd.DataFrame]:
+        """Tables on the loss of the retain set, where it was looked at."""
+        looked = {arm.name: arm.collateral for arm in self.arms if len(arm.collateral.table)}
+        if not looked:
+            return {}
+        return {
+            "collateral": stacked({name: arm.table for name, arm in looked.items()}, "arm"),
+            "retain_losses": stacked({name: arm.samples for name, arm in looked.items()}, "arm"),
         }
 
     @property
