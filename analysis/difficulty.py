@@ -77,7 +77,7 @@ class ScoredRun:
     @cached_property
     def draws(self) -> Draws:
         """What every perturbed evaluation gave for every sample."""
-        return Draws.load(self.files.draws)
+        return Draws.load(self.files.draws, self.files.probes)
 
     @cached_property
     def measures(self) -> pd.DataFrame | None:
@@ -161,7 +161,7 @@ def measured(run: ScoredRun, variant: Variant, sample_ids: Iterable[str] | None 
     if sample_ids is None:
         return Measured(units)
     place = pd.Series(np.arange(len(run.draws.sample_ids)), index=list(run.draws.sample_ids))
-    return Measured(units[:, place.loc[list(sample_ids)].to_numpy()])
+    return Measured(units.at(place.loc[list(sample_ids)].to_numpy()))
 
 
 def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = REPLICATES) -> Estimate:

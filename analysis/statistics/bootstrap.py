@@ -140,14 +140,18 @@ def percentile_estimate(
     return Estimate(float(value), float(low), float(high), n)
 
 
-def widening(n: int) -> float:
+def widening(n: int, freedom: float | None = None) -> float:
     """Return what turns the 95 % limits of a bootstrapped mean of n values into those of Student's t.
 
     The bootstrap's variance is s²(n − 1)/n², and its tails are normal. One value says nothing of its spread.
+
+    Args:
+        n: How many values.
+        freedom: Degrees of freedom, where the mean is part of a sum of several; n − 1 otherwise.
     """
     if n == 1:
         return 1.0
-    return float(np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, 0.975) / special.ndtri(0.975))
+    return float(np.sqrt(n / (n - 1)) * special.stdtrit(freedom or n - 1, 0.975) / special.ndtri(0.975))
 
 
 def _majority(replicates: FloatArray) -> FloatArray:

@@ -35,6 +35,7 @@ from analysis.statistics.bootstrap import (
     widening,
 )
 from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.scoring.draws import Units
 
 # Terms of the rank regression: how much of a feature must be defined, how much of its variance must not follow
 # from the terms before it, and how many samples a term needs.
@@ -56,15 +57,14 @@ class Measured:
     """The MRD of N samples, and the draws that it is the mean of.
 
     Attributes:
-        units: Independent values whose mean is the score before |·|, shape (n, N), see `Draws.units`; NaN for
-            a sample without a scored token.
+        units: What the score before |·| is made of, see `Draws.units`; NaN for a sample without a scored token.
     """
 
-    units: FloatArray
+    units: Units
 
     @cached_property
     def mrd(self) -> FloatArray:
-        """|mean of the units|, shape (N,)."""
+        """The score, shape (N,)."""
         return _mrd(self.units)
 
     @cached_property
@@ -154,7 +154,7 @@ def compare_groups(
     Raises:
         ValueError: A group has no sample with an MRD.
     """
-    sides = [measured.units[:, measured.defined & group] for group in (high, low)]
+    sides = [measured.units.at(measured.defined & group) for group in (high, low)]
     return _compare(*sides, shared_draws=True, replicates=replicates, seed=seed)
 
 
@@ -166,7 +166,7 @@ def compare_sets(
     Raises:
         ValueError: A run has no sample with an MRD.
     """
-    sides = [run.units[:, run.defined] for run in (first, second)]
+    sides = [run.units.at(run.defined) for run in (first, second)]
     return _compare(*sides, shared_draws=False, replicates=replicates, seed=seed)
 
 
@@ -196,13 +196,13 @@ def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, se
     if both.sum() < 3:
         return UNDEFINED
     order = np.lexsort((x[both], measured.mrd[both]))
-    x, observed, units = (values[..., both][..., order] for values in (x, measured.mrd, measured.units))
-    weights = _draw_weights(len(units), replicates, (seed, _DRAWS))
+    x, observed, units = x[both][order], measured.mrd[both][order], measured.units.at(both).at(order)
+    weights = _draw_weights(units, replicates, (seed, _DRAWS))
     counts = resamples(x.size, replicates, (seed, _SAMPLES))
     drawn = []
     for rows in in_chunks(*counts.shape):
         places = picked(counts[rows])
-        mrd = np.take_along_axis(np.abs(weights[rows] @ units), places, axis=1)
+        mrd = np.take_along_axis(np.abs(weights[rows] @ units.values), places, axis=1)
         drawn.append(_rank_correlation(x[places], mrd))
     point = _rank_correlation(x[None], observed[None])[0]
     return percentile_estimate(point, np.concatenate(drawn), x.size, _SIGNED)
@@ -245,7 +245,7 @@ def rank_regression(
     table = table.drop(columns=list(dropped))
     complete = table.notna().all(axis=1).to_numpy()
     order = np.argsort(measured.mrd[measured.defined][complete], kind="stable")
-    units = measured.units[:, measured.defined][:, complete][:, order]
+    units = measured.units.at(measured.defined).at(complete).at(order)
     ranks = _standardised_ranks(table[complete].to_numpy().T[:, order])
     useless = _dependent(dict(zip(table.columns, ranks, strict=True)))
     names = [name for name in table.columns if name not in useless]
@@ -254,25 +254,26 @@ def rank_regression(
     return RankRegression(terms, r2, int(complete.sum()), dropped | useless)
 
 
-def _mrd(units: FloatArray) -> FloatArray:
-    score: FloatArray = np.abs(units.mean(axis=0))
+def _mrd(units: Units) -> FloatArray:
+    score: FloatArray = np.abs(units.mean)
     return score
 
 
-def _compare(
-    high: FloatArray, low: FloatArray, *, shared_draws: bool, replicates: int, seed: int
-) -> GroupComparison:
-    if not (high.shape[1] and low.shape[1]):
+def _compare(high: Units, low: Units, *, shared_draws: bool, replicates: int, seed: int) -> GroupComparison:
+    n_high, n_low = high.values.shape[1], low.values.shape[1]
+    if not (n_high and n_low):
         raise ValueError("a group without a measured sample has nothing to compare")
     high, low = _in_order(high), _in_order(low)
-    weights = _draw_weights(len(high), replicates, (seed, _DRAWS))
-    others = weights if shared_draws else _draw_weights(len(low), replicates, (seed, _OTHER_DRAWS))
-    counts = resamples(high.shape[1], replicates, (seed, _SAMPLES))
-    other_counts = resamples(low.shape[1], replicates, (seed, _OTHER_SAMPLES))
-    n_high, n_low = high.shape[1], low.shape[1]
+    # Those of both groups where the draws are the same.
+    every = Units(np.hstack([high.values, low.values]), high.sizes) if shared_draws else high
+    weights = _draw_weights(every, replicates, (seed, _DRAWS))
+    others = weights if shared_draws else _draw_weights(low, replicates, (seed, _OTHER_DRAWS))
+    counts = resamples(n_high, replicates, (seed, _SAMPLES))
+    other_counts = resamples(n_low, replicates, (seed, _OTHER_SAMPLES))
     drawn = [
         _group_statistics(
-            _resampled(weights[rows] @ high, counts[rows]), _resampled(others[rows] @ low, other_counts[rows])
+            _resampled(weights[rows] @ high.values, counts[rows]),
+            _resampled(others[rows] @ low.values, other_counts[rows]),
         )
         for rows in in_chunks(replicates, n_high + n_low)
     ]
@@ -297,20 +298,24 @@ def _group_statistics(high: FloatArray, low: FloatArray) -> FloatArray:
     return np.stack([*means, *medians, means[0] - means[1], medians[0] - medians[1], delta])
 
 
-def _in_order(units: FloatArray) -> FloatArray:
+def _in_order(units: Units) -> Units:
     """Sort samples by MRD, so that a replicate picks the same ones however the file was sorted."""
-    return units[:, np.argsort(_mrd(units), kind="stable")]
+    return units.at(np.argsort(_mrd(units), kind="stable"))
 
 
-def _draw_weights(units: int, replicates: int, seed: tuple[int, int]) -> FloatArray:
-    """Return weights, shape (replicates, units), whose product with the units is their mean over resampled draws.
+def _draw_weights(units: Units, replicates: int, seed: tuple[int, int]) -> FloatArray:
+    """Return weights, shape (replicates, n), whose product with the values is the score over resampled draws.
 
-    Their deviations from 1/units are widened, so that the limits of a mean are as in
-    `mrd_core.scoring.draws.scores`.
+    Each part is resampled by itself. The deviations of the weights from even ones are widened, so that the limits
+    of a mean are as in `mrd_core.scoring.draws.scores`.
     """
-    even = 1 / units
-    widened: FloatArray = even + widening(units) * (resamples(units, replicates, seed) / units - even)
-    return widened
+    freedom = float(np.median(units.freedom))
+    parts = []
+    for place, size in enumerate(units.sizes):
+        even = 1 / size
+        drawn = resamples(size, replicates, (*seed, place) if place else seed) / size
+        parts.append(even + widening(size, freedom) * (drawn - even))
+    return np.hstack(parts)
 
 
 def _resampled(means: FloatArray, counts: FloatArray) -> FloatArray:
@@ -356,15 +361,17 @@ def _dependent(ranks: dict[str, FloatArray]) -> dict[str, str]:
 
 
 def _fit(
-    names: list[str], ranks: FloatArray, units: FloatArray, replicates: int, seed: int
+    names: list[str], ranks: FloatArray, units: Units, replicates: int, seed: int
 ) -> tuple[tuple[Term, ...], float]:
     """Fit all terms, ranks of shape (n, k), and return them with R²."""
     n, k = ranks.shape
     products = (ranks[:, :, None] * ranks[:, None, :]).reshape(n, k * k)
-    weights = _draw_weights(len(units), replicates, (seed, _DRAWS))
+    weights = _draw_weights(units, replicates, (seed, _DRAWS))
     counts = resamples(n, replicates, (seed, _SAMPLES))
     drawn = [
-        _least_squares(ranks, products, _standardised_ranks(np.abs(weights[rows] @ units)), counts[rows] / n)
+        _least_squares(
+            ranks, products, _standardised_ranks(np.abs(weights[rows] @ units.values)), counts[rows] / n
+        )
         for rows in in_chunks(replicates, n)
     ]
     response = _standardised_ranks(_mrd(units)[None])

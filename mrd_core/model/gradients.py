@@ -107,19 +107,32 @@ def gradient_norms(
     return norms
 
 
-class SampleGradients:
-    """Gradients of single samples with respect to every parameter of a model.
-
-    Args:
-        reader: The model.
-        encoded: Samples to find out on what has to be left to autograd.
+@dataclass(frozen=True)
+class Layout:
+    """How gradients of single samples are had from a model.
 
     Attributes:
         by_autograd: Names of the parameters that no rule gives the gradient of.
         in_batches: Whether the samples of a batch can be told apart; otherwise each is a batch.
     """
 
-    def __init__(self, reader: Reader, encoded: Encoded) -> None:
+    by_autograd: frozenset[str] = frozenset()
+    in_batches: bool = True
+
+
+class SampleGradients:
+    """Gradients of single samples with respect to every parameter of a model.
+
+    Args:
+        reader: The model.
+        encoded: Samples to find the layout on.
+        layout: What was found before.
+
+    Raises:
+        UserError: Out of memory with a single sample.
+    """
+
+    def __init__(self, reader: Reader, encoded: Encoded, layout: Layout | None = None) -> None:
         self._reader = reader
         self._head = LanguageHead(reader.network)
         self._names = {
@@ -130,9 +143,23 @@ class SampleGradients:
         self._in_head = {self._names[parameter] for parameter in self._head.output.parameters()}
         self._in_body = {self._names[parameter] for parameter in self._head.body.parameters()}
         self._tape = Tape(self._modules())
-        self.by_autograd: frozenset[str] = frozenset()
-        self.in_batches = True
-        within_memory(lambda _most: self._try(encoded), 1)
+        self._layout = Layout()
+        self._layout = layout or within_memory(lambda _most: self._found(encoded), 1)
+
+    @property
+    def layout(self) -> Layout:
+        """How they are had."""
+        return self._layout
+
+    @property
+    def by_autograd(self) -> frozenset[str]:
+        """Names of the parameters that no rule gives the gradient of."""
+        return self._layout.by_autograd
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether the samples of a batch can be told apart."""
+        return self._layout.in_batches
 
     @property
     def way(self) -> str:
@@ -151,6 +178,16 @@ class SampleGradients:
             f"one sample at a time, {len(self.by_autograd)} of {len(self._names)} tensors of weights by autograd "
             f"({', '.join(kinds)})"
         )
+
+    def norms_cost(self, tokens: float) -> float:
+        """Return what the norms cost beside a forward pass of samples of so many tokens, in forward passes.
+
+        The square of a p × q matrix's gradient takes as many operations as its layer, or T (p + q) for p q if that
+        is less.
+        """
+        sizes = [parameter.shape for parameter in self._names if parameter.dim() == 2]
+        layer = sum(p * q for p, q in sizes)
+        return float(sum(min(tokens * (p + q), p * q) for p, q in sizes) / layer)
 
     def squared_norms(self, encoded: Encoded, probes: Sequence[Probe]) -> FloatArray:
         """Return the squared norm of every sample's gradient of every probe, shape (R, N); 0 where none counts.
@@ -240,11 +277,11 @@ class SampleGradients:
                 logits = head(state, partial(self._listened, fine))
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 targets = batch.targets[part].to(logits.device)
+                with torch.no_grad():
+                    # Probes of one kind differ in their weights alone.
+                    by_kind = {direction: direction(logits, targets) for direction in {*directions}}
                 for place, (direction, sink) in enumerate(zip(directions, sinks, strict=True)):
-                    with torch.no_grad():
-                        weights = batch.weights[place, part].to(logits).unsqueeze(-1)
-                        # Padding has weight 0, and whatever the direction is there.
-                        gradient = torch.where(weights != 0, weights * direction(logits, targets), 0)
+                    gradient = batch.weights[place, part].to(logits).unsqueeze(-1) * by_kind[direction]
                     sink.part = part
                     tape.sink = sink.take
                     torch.autograd.backward(logits, gradient, retain_graph=place < len(sinks) - 1)
@@ -316,21 +353,22 @@ class SampleGradients:
         parameter.grad = None
         self._tape.sink(name, Dense(gradient.to(torch.promote_types(gradient.dtype, torch.float32))))
 
-    def _try(self, encoded: Encoded) -> None:
-        """Find out which parameters have to be left to autograd, on two samples of different lengths."""
+    def _found(self, encoded: Encoded) -> Layout:
+        """Return what has to be left to autograd, found on two samples of different lengths."""
         answered = np.array([i for i, sample in enumerate(encoded.samples) if sample.answer.any()], dtype=np.int64)
         if not len(answered):
-            return
+            return Layout()
         order = answered[np.argsort(encoded.lengths[answered], kind="stable")]
         few = encoded.subset(order[[0, len(order) // 4]] if len(order) > 1 else order)
-        expected = self._trial(few, frozenset(self._names.values()), in_batches=False)
-        if self._disagreements(self._trial(few, frozenset(), in_batches=True), expected):
-            alone = self._disagreements(self._trial(few, frozenset(), in_batches=False), expected)
-            self.by_autograd, self.in_batches = frozenset(alone), False
+        expected = self._trial(few, Layout(frozenset(self._names.values()), in_batches=False))
+        if not self._disagreements(self._trial(few, Layout()), expected):
+            return Layout()
+        alone = self._disagreements(self._trial(few, Layout(in_batches=False)), expected)
+        return Layout(frozenset(alone), in_batches=False)
 
-    def _trial(self, few: Encoded, by_autograd: frozenset[str], *, in_batches: bool) -> list[dict[str, float]]:
+    def _trial(self, few: Encoded, layout: Layout) -> list[dict[str, float]]:
         """Return the squared norm of each parameter's gradient, by name, for each of a few samples."""
-        self.by_autograd, self.in_batches, self._tape.is_trying = by_autograd, in_batches, True
+        self._layout, self._tape.is_trying = layout, True
         norms: list[dict[str, float]] = [{} for _ in few.samples]
         try:
             with self.ready():
@@ -339,7 +377,7 @@ class SampleGradients:
                     for place, sample in enumerate(chosen):
                         norms[sample] = {name: float(values[place]) for name, values in by_name.items()}
         finally:
-            self.by_autograd, self.in_batches, self._tape.is_trying = frozenset(), True, False
+            self._tape.is_trying = False
         return norms
 
     def _disagreements(self, found: list[dict[str, float]], expected: list[dict[str, float]]) -> set[str]:

@@ -9,7 +9,9 @@ in chunks, so that the (N × T × V) logits never exist.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,61 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.logsigmoid(chosen - rest)
 
 
+Linear = Callable[[Tensor], Tensor]
+# From the logits of two passes, shape (m, V) each, and the targets (m,) to values of shape (m,).
+Comparison = Callable[[Tensor, Tensor, Tensor], Tensor]
+# Puts other weights in the place of the model's own, within.
+Weights = Callable[[], AbstractContextManager[None]]
+
+
+class Opposites:
+    """Logits of two passes under opposite noise, side by side, of which only what is made of both is kept.
+
+    The first pass leaves behind what its output embeddings were given and what they were; in the second its logits
+    are made again, a chunk at a time.
+
+    Attributes:
+        are_split: Whether the second pass was split otherwise than the first, because memory ran out.
+    """
+
+    def __init__(self, compare: Comparison) -> None:
+        self._compare = compare
+        self._first: list[tuple[Tensor, Linear]] = []
+        self._values: list[Tensor] = []
+        self._is_second = False
+        self.are_split = False
+
+    def begin(self, *, second: bool) -> None:
+        """A pass begins, perhaps once more."""
+        self._is_second = second
+        self._values = []
+        if not second:
+            self._first = []
+
+    def logits(self, head: LanguageHead, hidden: Tensor, linear: Linear, targets: Tensor) -> Tensor:
+        """Return the logits of some hidden states, and take note of them."""
+        if not self._is_second:
+
+            def noting(inputs: Tensor) -> Tensor:
+                self._first.append((inputs, linear))
+                return linear(inputs)
+
+            return head(hidden, noting)
+        logits = head(hidden, linear)
+        place = len(self._values)
+        self.are_split |= place >= len(self._first) or self._first[place][0].shape[-2] != len(hidden)
+        if self.are_split:
+            return logits
+        inputs, before = self._first[place]
+        opposite = head(hidden, lambda _inputs: before(inputs))
+        self._values.append(self._compare(opposite, logits, targets))
+        return logits
+
+    def values(self) -> Tensor:
+        """Return the values of every scored position, batch after batch."""
+        return torch.cat(self._values)
+
+
 class LogProbHead(nn.Module):
     """A model's way from hidden states straight to log-probabilities of the targets.
 
@@ -53,6 +110,8 @@ class LogProbHead(nn.Module):
     def __init__(self, head: LanguageHead) -> None:
         super().__init__()
         self._head = head
+        # Looks at the logits of two passes.
+        self.opposites: Opposites | None = None
         # The same Parameter objects as the model's: perturbing one perturbs the other, tied or not.
         self._names = {name.replace(".", "_"): name for name, _ in head.output.named_parameters()}
         for name, own in self._names.items():
@@ -62,14 +121,23 @@ class LogProbHead(nn.Module):
         """Return log p(target | hidden) [nats], shape (M,), for hidden (M, d) and targets (M,)."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         # Read from here, where a perturbation or a derivative puts its own in their place.
-        linear = self._head.with_weights({own: getattr(self, name).to(dtype) for name, own in self._names.items()})
+        weights = {own: getattr(self, name) for name, own in self._names.items()}
+        if self.opposites:
+            # As they are now: the parameters themselves will be others in the second pass.
+            weights = {own: weight.detach() for own, weight in weights.items()}
+        linear = self._head.with_weights({own: weight.to(dtype) for own, weight in weights.items()})
         rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // len(self.weight))
         return torch.cat(
             [
-                target_log_probs(self._head(part, linear).to(dtype), wanted)
+                target_log_probs(self._logits(part, linear, wanted).to(dtype), wanted)
                 for part, wanted in zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
             ]
         )
+
+    def _logits(self, hidden: Tensor, linear: Linear, targets: Tensor) -> Tensor:
+        if self.opposites:
+            return self.opposites.logits(self._head, hidden, linear, targets)
+        return self._head(hidden, linear)
 
 
 class Scorer(nn.Module):
@@ -133,6 +201,7 @@ class Passes:
         self.encoded = encoded
         self._on_halved = on_halved
         self._on_batch = on_batch
+        self._on_start: Callable[[], None] = lambda: None
         self.batches = make_batches(encoded, reader.batch_tokens, reader.device, reader.switch)
 
     @property
@@ -170,11 +239,42 @@ class Passes:
         """Return passes over some of the samples, in this order."""
         return Passes(self.reader, self.encoded.subset(samples))
 
+    def pair(
+        self, first: Weights, second: Weights, compare: Comparison
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Run a pass under each of two weights, and compare their logits.
+
+        Args:
+            first: Puts the weights of the first pass in their place within it; second: those of the second.
+            compare: Tells two logits of a position apart.
+
+        Returns:
+            log p of every scored position under both [nats], and what `compare` gives, shape (T,) each.
+        """
+        head: LogProbHead = self.scorer.get_submodule("head")  # type: ignore[assignment]
+        head.opposites = Opposites(compare)
+        log_probs = []
+        try:
+            for is_second, weights in enumerate((first, second)):
+                self._on_start = partial(head.opposites.begin, second=bool(is_second))
+                with weights():
+                    log_probs.append(self())
+            if head.opposites.are_split:
+                return self.pair(first, second, compare)
+            values = np.empty(len(log_probs[0]))
+            values[np.concatenate([batch.flat for batch in self.batches])] = (
+                head.opposites.values().double().cpu().numpy()
+            )
+            return log_probs[0], log_probs[1], values
+        finally:
+            head.opposites, self._on_start = None, lambda: None
+
     @torch.no_grad()
     def _pass(self, batch_tokens: int) -> FloatArray:
         if batch_tokens < self.batch_tokens:
             self.reader = replace(self.reader, batch_tokens=batch_tokens)
             self.batches = make_batches(self.encoded, batch_tokens, self.reader.device, self.reader.switch)
+        self._on_start()
         flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
         results = Gathered(len(flat))
         for place, batch in enumerate(self.batches):

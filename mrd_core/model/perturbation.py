@@ -65,6 +65,11 @@ class PerturbedModel:
         self._streamed = streamed
         self._dtype = dtype
 
+    @property
+    def sigma(self) -> float:
+        """Standard deviation σ of the noise."""
+        return self._noise.sigma
+
     @contextmanager
     def draw(self, index: int, sign: int = 1) -> Iterator[None]:
         """Within it the model is θ + sign · σ · z_index; afterwards it is θ again, bit for bit."""

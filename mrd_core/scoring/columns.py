@@ -84,8 +84,21 @@ VARIANTS = tuple(
     )
     for formula, scope, normalisation in product(Formula, Scope, Normalisation)
 )
+_PARTS = {
+    "speed": "A, the speed of the log-odds: how fast noise moves the target against its competitors together",
+    "spread": "B, the spread of the competitors: how far apart noise moves them",
+    "curvature": "C, the curvature of the network: what is left of MRD",
+}
+PARTS = tuple(
+    column
+    for name, about in _PARTS.items()
+    for column in (
+        Column(name, f"{about}; in the chosen variant and without σ: MRD/σ² is half the sum of the three"),
+        Column(f"{name}_se", f"standard error of `{name}`"),
+    )
+)
 # In the order of the file.
-SCORE_COLUMNS = (*CHOSEN, *OF_SCOPES, *VARIANTS)
+SCORE_COLUMNS = (*CHOSEN, *OF_SCOPES, *PARTS, *VARIANTS)
 
 # Of Eq. 4, for people who choose what to weigh or to balance samples by.
 MRD_TITLES = {

@@ -33,7 +33,7 @@ class EstimatorConfig(Frozen):
 
     preset: Literal["recommended", "paper"] = Field(
         "recommended",
-        description="`recommended`: antithetic pairs, calibrated σ, stops when precise enough. "
+        description="`recommended`: antithetic pairs and sign probes, calibrated σ, stops when good enough. "
         "`paper`: plain draws at σ = 1e-5, K = 200, as published; expect a ranking that is mostly noise.",
     )
     mode: Literal["antithetic", "plain"] = Field(
@@ -52,17 +52,23 @@ class EstimatorConfig(Frozen):
         json_schema_extra={"unit": "evaluations"},
     )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the noise.")
-    stop: Literal["precision", "reliability", "never"] = Field(
-        "precision",
+    probes: bool = Field(
+        True,
+        description="Measure the largest part of MRD, the speed of the log-odds, by backward passes with random "
+        "signs instead of by noise (antithetic mode only).",
+    )
+    stop: Literal["auto", "precision", "reliability", "never"] = Field(
+        "auto",
         description="Stop before the cap when the errors are small (`precision`), when the ranking is reliable "
-        "(`reliability`), or `never`.",
+        "(`reliability`), or `never`. `auto`: when it is reliable, or the errors are half of what they may be; "
+        "with fewer than 20 samples when the errors are small.",
     )
     median_relative_se: float = Field(0.03, gt=0, description="Precision target: median over samples of SE / MRD.")
     p90_relative_se: float = Field(
         0.06, gt=0, description="Precision target: 90th percentile over samples of SE / MRD."
     )
     reliability: float = Field(
-        0.9, gt=0, lt=1, description="Reliability target (Spearman–Brown of split halves), when chosen."
+        0.95, gt=0, lt=1, description="Reliability target (Spearman–Brown of split halves), when chosen."
     )
     scope: Scope = Field(Scope.ANSWER, description="Score the answer tokens and EOS, or every token.")
     normalisation: Normalisation = Field(
@@ -92,7 +98,14 @@ class EstimatorConfig(Frozen):
     @classmethod
     def paper(cls, **changes: Any) -> EstimatorConfig:
         """Return the paper's published setting (σ = 1e-5, K = 200, plain Monte Carlo), with `changes`."""
-        published = {"preset": "paper", "mode": "plain", "sigma": 1e-5, "draws": 200, "stop": "never"}
+        published = {
+            "preset": "paper",
+            "mode": "plain",
+            "probes": False,
+            "sigma": 1e-5,
+            "draws": 200,
+            "stop": "never",
+        }
         return cls.model_validate(published | changes)
 
 

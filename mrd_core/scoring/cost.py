@@ -26,8 +26,10 @@ TEMPLATE_TOKENS = 8
 # A forward pass is two operations per weight and token; a laptop core does about this many per second.
 OPERATIONS_PER_SECOND_AND_CORE = 25e9
 START_UP_SECONDS = 8.0
-# Where runs with the precision target usually stop; they never exceed their cap.
-USUAL_EVALUATIONS = 48
+# Where runs usually stop, with sign probes and without; they never exceed their cap.
+USUAL_EVALUATIONS, USUAL_ALONE = 24, 48
+# What the sign probes of such a run cost: two units, each a forward pass and two backward ones with their norms.
+USUAL_PROBES = 10.0
 # Baseline, pilot and check cost about as much as this many evaluations.
 PLANNING_EVALUATIONS = 6
 # The baseline is one precision finer than the draws. The pilot makes two pairs at four σ on 32 samples at most.
@@ -90,7 +92,13 @@ def estimate(
 
 def usual_evaluations(config: EstimatorConfig) -> int:
     """Return after how many evaluations a run usually stops."""
-    return min(config.draws, USUAL_EVALUATIONS) if config.stop == "precision" else config.draws
+    usual = USUAL_EVALUATIONS if has_probes(config) else USUAL_ALONE
+    return min(config.draws, usual) if config.stop in ("auto", "precision") else config.draws
+
+
+def has_probes(config: EstimatorConfig) -> bool:
+    """Tell whether a run takes sign probes."""
+    return config.probes and config.mode == "antithetic"
 
 
 def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[str, float]:
@@ -99,14 +107,15 @@ def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[s
         "baseline": BASELINE_PASSES,
         "pilot": PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
         "draws": evaluations,
+        "probes": USUAL_PROBES * evaluations / USUAL_EVALUATIONS if has_probes(config) else 0.0,
         "measures": FORWARD,
         "gradients": FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0,
     }
 
 
 def in_turn(passes: Passes, workers: int) -> float:
-    """Return how many passes a run makes one after the other, its draws being shared out to processes."""
-    return sum(passes.values()) - passes["draws"] * (1 - 1 / workers)
+    """Return how many passes a run makes one after the other, its units being shared out to processes."""
+    return sum(passes.values()) - (passes["draws"] + passes["probes"]) * (1 - 1 / workers)
 
 
 def _workers(config: EstimatorConfig) -> int:
@@ -138,7 +147,9 @@ def _pace(past: Iterable[Run], weights: int) -> tuple[float, str]:
         return OPERATIONS_PER_SECOND_AND_CORE * cores / 2, f"a usual laptop's pace on {cores} core(s)"
     # Small models have other paces than large ones: theirs is the time of everything but multiplying.
     run, done = min(finished, key=lambda one: abs(log(one[1].model_parameters / max(1, weights))))
-    passes = passes_of(EstimatorConfig(), done.n_samples or 1, done.evaluations)
+    passes = passes_of(EstimatorConfig(probes=bool(done.probes)), done.n_samples or 1, done.evaluations)
+    if done.passes is not None:
+        passes |= {"probes": done.passes - done.evaluations}
     if not done.seconds_measures:
         # Of an earlier version, or measured before it was resumed.
         passes |= {"measures": 0.0, "gradients": 0.0}

@@ -7,23 +7,26 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from mrd_core.arrays import FloatArray
 from mrd_core.model import loading as models
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.draws import Draws, Precision, checkpoints
+from mrd_core.scoring.draws import Draws, Precision
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.mrd import Estimator, Unit
-from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
+from mrd_core.scoring.mrd import Unit
+from mrd_core.scoring.plan import Prepared, Source, precision, resume, workers_and_threads
+from mrd_core.scoring.schedule import UnitKey
 from mrd_core.settings.command import process
 
 POLL_SECONDS = 0.05
@@ -80,6 +83,23 @@ class _Parent(JobContext):
             raise SystemExit(0)
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn.
+
+    Attributes:
+        draws: The sums of every sample.
+        units: The pairs, or plain evaluations, in their order.
+        reached: How good the run is.
+        passes: What all units cost, in forward passes.
+    """
+
+    draws: Draws
+    units: list[Unit]
+    reached: Precision
+    passes: float
+
+
 def share(directory: Path, config: ScoreConfig, parent: int) -> None:
     """Draw units for the run that process `parent` leads in `directory`, until there are none or it ends."""
     files, context = ScoreFiles(directory), _Parent(directory, parent)
@@ -88,90 +108,101 @@ def share(directory: Path, config: ScoreConfig, parent: int) -> None:
         time.sleep(POLL_SECONDS)
     prepared = resume(config, ForgetSet.load(files.samples), files, context)
     with precision(prepared.stage.model.dtype):
-        estimator = prepared.estimator(config.estimator)
-        for index in range(_units(config.estimator, config.estimator.draws)):
-            if _claim(files, index):
-                _write_unit(files, index, estimator.unit(index))
+        source = prepared.source(config.estimator)
+        while True:
+            context.check_cancelled()
+            keys = files.read_schedule() if files.schedule.exists() else source.schedule.first()
+            if not _draw_one(files, keys, source):
+                time.sleep(POLL_SECONDS)
 
 
 def draw(
     config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, helpers: Helpers, context: JobContext
-) -> tuple[Draws, list[Unit], Precision]:
+) -> Drawn:
     """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
-    stops = checkpoints(config.mode, config.draws)
+    schedule = prepared.schedule(config)
+    drawn: list[UnitKey] = []
     units: list[Unit] = []
-    total = stops[-1]
-    # Before the first checkpoint nobody knows where the run will stop, so no time left is given.
+    probes: list[FloatArray] = []
+    wanted = schedule.first()
+    total = schedule.cost(wanted)
+    # Before the first look nobody knows where the run will stop, so no time left is given.
     message: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
-        estimator = prepared.estimator(config)
-        for evaluations in stops:
-            wanted = _units(config, evaluations)
-            while len(units) < wanted:
-                finished = files.unit(len(units))
-                if finished.exists():
-                    with np.load(finished, allow_pickle=False) as arrays:
-                        units.append(Unit(arrays["values"], arrays["tokens"]))
-                else:
-                    _draw_one(files, len(units), _units(config, stops[-1]), estimator, helpers, context)
-                context.progress(len(units) * config.evaluations_per_unit, total, **message)
-            values = np.concatenate([unit.values for unit in units])
-            draws = Draws(prepared.stage.passes.encoded.sample_ids, values, estimator.kept, config.mode)
+        source = prepared.source(config)
+        while wanted:
+            files.write_schedule([*drawn, *wanted])
+            for key in wanted:
+                _wait_for(files, key, [*drawn, *wanted], source, helpers, context)
+                with np.load(files.unit(key), allow_pickle=False) as arrays:
+                    if key.kind == "probe":
+                        probes.append(arrays["speed"])
+                    else:
+                        units.append(Unit(**arrays))
+                drawn.append(key)
+                context.progress(round(schedule.cost(drawn)), round(total), **message)
+            draws = source.draws(units, probes)
             reached = Precision.of(draws, config.scope)
             figures = asdict(reached)
+            passes = schedule.cost(drawn)
             context.metrics(
-                figures.pop("evaluations"),
-                **{name: value for name, value in figures.items() if np.isfinite(value)},
+                round(passes), **{name: value for name, value in figures.items() if np.isfinite(value)}
             )
             if reached.reaches(config):
                 break
-            total, message = _expected_total(reached, config, stops), {"message": "Drawing"}
-    return draws, units, reached
+            wanted = schedule.following(drawn, draws)
+            message = {"message": "Drawing"}
+            total = _expected_total(reached, config, passes, schedule.cap * schedule.pair_cost)
+    return Drawn(draws, units, reached, passes)
 
 
-def _draw_one(
-    files: ScoreFiles, missing: int, end: int, estimator: Estimator, helpers: Helpers, context: JobContext
+def _wait_for(
+    files: ScoreFiles, key: UnitKey, keys: list[UnitKey], source: Source, helpers: Helpers, context: JobContext
 ) -> None:
-    """Draw the missing unit; while a helper draws it, one ahead that nobody has taken."""
-    context.check_cancelled()
-    index: int | None = missing
-    # A unit whose process died is drawn again here: it comes out the same.
-    if not _claim(files, missing) and helpers.draws(files.claim(missing)):
-        index = next((ahead for ahead in range(missing + 1, end) if _claim(files, ahead)), None)
-    if index is None:
-        time.sleep(POLL_SECONDS)
-    else:
-        _write_unit(files, index, estimator.unit(index))
+    """Return when a unit is finished; draw it, or while a helper draws it one that nobody has taken."""
+    while not files.unit(key).exists():
+        context.check_cancelled()
+        # A unit whose process died is drawn again here: it comes out the same.
+        if _claim(files, key) or not helpers.draws(files.claim(key)):
+            _write_unit(files, key, source)
+        elif not _draw_one(files, keys, source):
+            time.sleep(POLL_SECONDS)
 
 
-def _units(config: EstimatorConfig, evaluations: int) -> int:
-    return evaluations // config.evaluations_per_unit
+def _draw_one(files: ScoreFiles, keys: list[UnitKey], source: Source) -> bool:
+    """Draw a unit that nobody has taken: of those wanted, or a pair ahead of them; tell whether there was one."""
+    after = 1 + max(key.index for key in keys if key.kind == "pair")
+    ahead = (UnitKey("pair", index) for index in range(after, source.schedule.cap))
+    key = next((key for key in chain(keys, ahead) if _claim(files, key)), None)
+    if key is not None:
+        _write_unit(files, key, source)
+    return key is not None
 
 
-def _claim(files: ScoreFiles, index: int) -> bool:
-    """Take unit `index` unless it is finished or taken; claims of a dead run are cleared when it resumes."""
-    if files.unit(index).exists():
+def _claim(files: ScoreFiles, key: UnitKey) -> bool:
+    """Take a unit unless it is finished or taken; claims of a dead run are cleared when it resumes."""
+    if files.unit(key).exists():
         return False
     try:
-        with files.claim(index).open("x", encoding="ascii") as stream:
+        with files.claim(key).open("x", encoding="ascii") as stream:
             stream.write(str(os.getpid()))
     except FileExistsError:
         return False
     return True
 
 
-def _write_unit(files: ScoreFiles, index: int, unit: Unit) -> None:
-    write_atomically(files.unit(index), partial(np.savez, values=unit.values, tokens=unit.tokens))
+def _write_unit(files: ScoreFiles, key: UnitKey, source: Source) -> None:
+    write_atomically(files.unit(key), partial(np.savez, **source.arrays(key)))
 
 
-def _expected_total(reached: Precision, config: EstimatorConfig, stops: list[int]) -> int:
-    """Guess at which checkpoint the run will stop: standard errors fall with the root of the draws."""
-    if config.stop != "precision":
-        return stops[-1]
+def _expected_total(reached: Precision, config: EstimatorConfig, passes: float, cap: float) -> float:
+    """Guess what the run will have cost when it stops: variances fall with the number of units."""
     excess = max(
         reached.median_relative_se / config.median_relative_se, reached.p90_relative_se / config.p90_relative_se
     )
-    if not np.isfinite(excess):
-        return stops[-1]
-    needed = reached.evaluations * excess**2
-    return next((stop for stop in stops if stop >= needed and stop > reached.evaluations), stops[-1])
+    trust = reached.reliability_of(config.normalisation)
+    # Spearman and Brown: how many times as long a run reaches the target.
+    longer = config.reliability * (1 - trust) / (trust * (1 - config.reliability)) if trust > 0 else np.nan
+    factors = {"precision": [excess**2], "reliability": [longer], "auto": [4 * excess**2, longer], "never": []}
+    known = [factor for factor in factors[config.stop] if np.isfinite(factor)]
+    return min(cap, max(passes, passes * min(known))) if known else max(passes, cap)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from mrd_core.arrays import FloatArray
+from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import mrd_column
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
@@ -30,6 +30,79 @@ SUMS = ("delta", "relative", "absolute")
 # Fixed, so that the reliability of a run is one number and not another one each time it is looked at.
 SPLITS = 100
 SPLIT_SEED = 20250409
+# Fewer samples rank by chance too often for a run to stop on its reliability of its own accord.
+LEAST_SAMPLES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Independent values that the scores of N samples are made of: a score is the sum of the means of the parts.
+
+    Pairs of evaluations are one part; sign probes, where there are some, another.
+
+    Attributes:
+        values: The parts one below the other, shape (n, N).
+        sizes: How many values each part has; they add up to n.
+    """
+
+    values: FloatArray
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *parts: FloatArray) -> Units:
+        """Join parts of shape (n_j, N) each."""
+        return cls(np.concatenate(parts), tuple(map(len, parts)))
+
+    @property
+    def parts(self) -> list[FloatArray]:
+        """The parts, shape (n_j, N) each."""
+        return np.split(self.values, np.cumsum(self.sizes)[:-1])
+
+    @property
+    def mean(self) -> FloatArray:
+        """The score before |·|, shape (N,)."""
+        mean: FloatArray = np.sum([part.mean(axis=0) for part in self.parts], axis=0)
+        return mean
+
+    @property
+    def errors(self) -> FloatArray:
+        """Standard error of each part's mean, shape (parts, N); NaN where a part has a single value."""
+        return np.stack(
+            [
+                part.std(axis=0, ddof=1) / np.sqrt(len(part)) if len(part) > 1 else np.full(part.shape[1], np.nan)
+                for part in self.parts
+            ]
+        )
+
+    @property
+    def error(self) -> FloatArray:
+        """Standard error of the score, shape (N,)."""
+        error: FloatArray = np.sqrt((self.errors**2).sum(axis=0))
+        return error
+
+    @property
+    def freedom(self) -> FloatArray:
+        """Degrees of freedom of the standard error (Satterthwaite 1946), shape (N,)."""
+        variances = self.errors**2
+        each = np.maximum(np.array(self.sizes, dtype=np.float64) - 1, 1)[:, None]
+        whole, own = variances.sum(axis=0), (variances**2 / each).sum(axis=0)
+        freedom: FloatArray = np.divide(whole**2, own, out=np.full(len(whole), float(each.min())), where=own > 0)
+        return freedom
+
+    def at(self, samples: npt.NDArray[np.int64] | BoolArray) -> Units:
+        """Return those of some samples."""
+        return Units(self.values[:, samples], self.sizes)
+
+    def halves(self, generator: np.random.Generator) -> FloatArray:
+        """Return weights of two random halves of every part, shape (2, n): what each makes of a score."""
+        weights = np.zeros((2, len(self.values)))
+        begin = 0
+        for size in self.sizes:
+            order, half = begin + generator.permutation(size), size // 2
+            weights[0, order[:half]] = 1 / half
+            weights[1, order[half : 2 * half]] = 1 / half
+            begin += size
+        return weights
 
 
 @dataclass(frozen=True)
@@ -42,25 +115,35 @@ class Draws:
             of `SCOPES` and `SUMS`. In antithetic mode rows 2j and 2j + 1 are the pair (δ_j, −δ_j).
         kept: Scored tokens that entered the sums (|P_t| at or above the floor), shape (N, scopes).
         mode: How the K evaluations were drawn.
+        sigma: Standard deviation σ of the noise; NaN in runs of versions without parts.
+        parts: Of each pair the speed and the spread (see `mrd.Unit`), shape (K / 2, N, scopes, 2); None where
+            neither was looked at.
+        probes: Of each sign probe its estimate of the speed, shape (B, N, scopes); NaN in a scope without probes,
+            None without any.
     """
 
     sample_ids: tuple[str, ...]
     values: FloatArray
     kept: npt.NDArray[np.int64]
     mode: Mode
+    sigma: float = float("nan")
+    parts: FloatArray | None = None
+    probes: FloatArray | None = None
 
     @property
     def evaluations(self) -> int:
         """K, the number of perturbed forward evaluations."""
         return len(self.values)
 
-    def units(self, scope: Scope, normalisation: Normalisation, formula: Formula = Formula.MRD) -> FloatArray:
-        """Return the independent, identically distributed values whose mean is the score (before |·|).
+    def units(self, scope: Scope, normalisation: Normalisation, formula: Formula = Formula.MRD) -> Units:
+        """Return the independent values that the score (before |·|) is made of.
 
-        They are single evaluations in plain mode and means over a pair in antithetic mode.
+        They are single evaluations in plain mode and means over a pair in antithetic mode. Where there are sign
+        probes, MRD = mean_k(R_k − A_k) + mean_b S_b: what a pair says of the speed is taken out of it, and what
+        the probes say, which is far more exact, put in its place. The other formulas are of the pairs alone.
 
         Returns:
-            Shape (n, N); NaN for samples without a kept token.
+            NaN for samples without a kept token.
         """
         at = SCOPES.index(scope)
         values = self.values[:, :, at, :]
@@ -69,15 +152,57 @@ class Draws:
             Formula.MEAN_ABSOLUTE: values[..., SUMS.index("absolute")],
             Formula.INITIAL: np.abs(values[..., SUMS.index("delta")]),
         }[formula]
+        divisor = self._divisor(at, normalisation)
+        per_draw = per_draw / divisor
+        if self.mode == "plain":
+            return Units.of(per_draw)
+        pairs = (per_draw[0::2] + per_draw[1::2]) / 2
+        probed = self.probed(scope)
+        if formula is not Formula.MRD or probed is None or self.parts is None:
+            return Units.of(pairs)
+        assert self.probes is not None  # some scope was probed
+        scale = self.sigma**2 / 2 / divisor
+        return Units.of(pairs + scale * self.parts[:, :, probed, 0], -scale * self.probes[:, :, probed])
+
+    def probed(self, scope: Scope) -> int | None:
+        """Return the place of the scope whose probes serve `scope`: its own, or the answer's; None without any."""
+        if self.probes is None:
+            return None
+        return next((at for at in (SCOPES.index(scope), 0) if np.isfinite(self.probes[:, :, at]).all()), None)
+
+    def parts_of(self, scope: Scope, normalisation: Normalisation) -> dict[str, Units]:
+        """Return the units of speed, spread and curvature, each without σ; empty where they were not looked at.
+
+        MRD/σ² is half their sum. The speed is from the probes where the scope has its own, all else from pairs.
+        """
+        if self.parts is None:
+            return {}
+        at = SCOPES.index(scope)
+        of_pairs = self._parts_of_pairs(at)
+        looked = np.isfinite(of_pairs["spread"]).all(axis=1)
+        named = {name: values if name == "speed" else values[looked] for name, values in of_pairs.items()}
+        if self.probes is not None and self.probed(scope) == at:
+            named["speed"] = self.probes[:, :, at]
+        divisor = self._divisor(at, normalisation)
+        return {name: Units.of(values / divisor) for name, values in named.items()}
+
+    def _parts_of_pairs(self, at: int) -> dict[str, FloatArray]:
+        """Return speed, spread and curvature that each pair shows, summed over tokens, shape (K / 2, N) each."""
+        if self.parts is None:
+            return {}
+        relative = self.values[:, :, at, SUMS.index("relative")]
+        whole = -(relative[0::2] + relative[1::2]) / self.sigma**2
+        speed, spread = (self.parts[:, :, at, place] for place in range(2))
+        return {"speed": speed, "spread": spread, "curvature": whole - speed - spread}
+
+    def _divisor(self, at: int, normalisation: Normalisation) -> FloatArray:
+        """Return what sums over tokens are divided by, shape (N,); NaN for samples without a kept token."""
         tokens = self.kept[:, at].astype(np.float64)
         divisor = tokens if normalisation is Normalisation.MEAN else (tokens > 0).astype(np.float64)
-        per_draw = per_draw / np.where(divisor > 0, divisor, np.nan)
-        if self.mode == "plain":
-            return per_draw
-        return (per_draw[0::2] + per_draw[1::2]) / 2
+        return np.where(divisor > 0, divisor, np.nan)
 
     def save(self, stream: BinaryIO) -> None:
-        """Write one row per evaluation and sample as Parquet."""
+        """Write one row per evaluation and sample as Parquet; the parts of a pair stand in both of its rows."""
         count, n = self.values.shape[:2]
         frame = pd.DataFrame(
             {
@@ -89,19 +214,53 @@ class Draws:
             frame[f"kept_{scope}"] = np.tile(self.kept[:, s], count)
             for c, name in enumerate(SUMS):
                 frame[f"{name}_{scope}"] = self.values[:, :, s, c].ravel()
-        frame.attrs["mode"] = self.mode
+            for name, of_pairs in self._parts_of_pairs(s).items():
+                frame[f"{name}_{scope}"] = np.repeat(of_pairs, 2, axis=0).ravel()
+        frame.attrs |= {"mode": self.mode, "sigma": self.sigma}
+        frame.to_parquet(stream, index=False)
+
+    def save_probes(self, stream: BinaryIO) -> None:
+        """Write one row per sign probe and sample as Parquet."""
+        probes = np.empty((0, len(self.sample_ids), len(SCOPES))) if self.probes is None else self.probes
+        count, n = probes.shape[:2]
+        frame = pd.DataFrame(
+            {
+                "probe": np.repeat(np.arange(count), n),
+                "sample_id": np.tile(np.array(self.sample_ids, dtype=object), count),
+            }
+        )
+        for s, scope in enumerate(SCOPES):
+            frame[f"speed_{scope}"] = probes[:, :, s].ravel()
         frame.to_parquet(stream, index=False)
 
     @classmethod
-    def load(cls, path: Path) -> Draws:
-        """Read what `save` wrote."""
+    def load(cls, path: Path, probes: Path | None = None) -> Draws:
+        """Read what `save` and `save_probes` wrote; runs of earlier versions have fewer columns and no probes."""
         frame = pd.read_parquet(path)
         count = int(frame["evaluation"].iloc[-1]) + 1
         n = len(frame) // count
         columns = [f"{name}_{scope}" for scope in SCOPES for name in SUMS]
         values = frame[columns].to_numpy(np.float64).reshape(count, n, len(SCOPES), len(SUMS))
         kept = frame[[f"kept_{scope}" for scope in SCOPES]].to_numpy(np.int64)[:n]
-        return cls(tuple(frame["sample_id"].iloc[:n]), values, kept, frame.attrs["mode"])
+        names = [f"{part}_{scope}" for scope in SCOPES for part in ("speed", "spread")]
+        has_parts = set(names) <= set(frame)
+        return cls(
+            tuple(frame["sample_id"].iloc[:n]),
+            values,
+            kept,
+            frame.attrs["mode"],
+            frame.attrs.get("sigma", float("nan")),
+            frame[names].to_numpy(np.float64).reshape(count, n, len(SCOPES), 2)[0::2] if has_parts else None,
+            _probes(probes, n) if probes is not None and probes.exists() else None,
+        )
+
+
+def _probes(path: Path, samples: int) -> FloatArray | None:
+    frame = pd.read_parquet(path)
+    if frame.empty:
+        return None
+    columns = [f"speed_{scope}" for scope in SCOPES]
+    return frame[columns].to_numpy(np.float64).reshape(-1, samples, len(SCOPES))
 
 
 def scores(
@@ -118,10 +277,8 @@ def scores(
         Relative changes are pure numbers; the initial metric is in nats.
     """
     units = draws.units(scope, normalisation, formula)
-    count = len(units)
-    signed = units.mean(axis=0)
-    error = units.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else np.full(units.shape[1], np.nan)
-    half = stats.t.ppf(0.975, count - 1) * error if count > 1 else error
+    signed, error = units.mean, units.error
+    half = stats.t.ppf(0.975, units.freedom) * error
     low, high = signed - half, signed + half
     spans_zero = (low < 0) & (high > 0)
     return pd.DataFrame(
@@ -142,9 +299,7 @@ def variants(draws: Draws) -> pd.DataFrame:
     """Return every variant of the score, a column of `columns.VARIANTS` each."""
     return pd.DataFrame(
         {
-            mrd_column(scope, normalisation, formula): np.abs(
-                draws.units(scope, normalisation, formula).mean(axis=0)
-            )
+            mrd_column(scope, normalisation, formula): np.abs(draws.units(scope, normalisation, formula).mean)
             for formula in Formula
             for scope in SCOPES
             for normalisation in Normalisation
@@ -152,17 +307,28 @@ def variants(draws: Draws) -> pd.DataFrame:
     )
 
 
-def relative_se(units: FloatArray) -> FloatArray:
-    """Return SE / |mean| of each sample, shape (N,), for independent units of shape (n, N)."""
-    if len(units) < 2:
-        return np.full(units.shape[1], np.nan)
-    mean = np.abs(units.mean(axis=0))
-    error = units.std(axis=0, ddof=1) / np.sqrt(len(units))
-    quotient: FloatArray = np.divide(error, mean, out=np.full_like(mean, np.nan), where=mean > 0)
+def parts(draws: Draws, scope: Scope, normalisation: Normalisation) -> pd.DataFrame:
+    """Return speed, spread and curvature of every sample, each with its standard error; NaN where unknown.
+
+    They do not depend on σ: MRD/σ² is half their sum.
+    """
+    units = draws.parts_of(scope, normalisation)
+    nothing = np.full(len(draws.sample_ids), np.nan)
+    frame = {}
+    for name in ("speed", "spread", "curvature"):
+        frame[name] = units[name].mean if name in units else nothing
+        frame[f"{name}_se"] = units[name].error if name in units else nothing
+    return pd.DataFrame(frame)
+
+
+def relative_se(units: Units) -> FloatArray:
+    """Return SE / |mean| of each sample, shape (N,)."""
+    mean = np.abs(units.mean)
+    quotient: FloatArray = np.divide(units.error, mean, out=np.full_like(mean, np.nan), where=mean > 0)
     return quotient
 
 
-def reliability(units: FloatArray, control: Sequence[float] | FloatArray | None = None) -> float:
+def reliability(units: Units, control: Sequence[float] | FloatArray | None = None) -> float:
     """Return the Spearman–Brown reliability of the ranking, from split halves.
 
     The units are split into random halves, both halves rank the samples, and their Spearman correlation ρ_h,
@@ -170,24 +336,19 @@ def reliability(units: FloatArray, control: Sequence[float] | FloatArray | None 
     would agree; an error that all draws share is not seen by it (that is the precision gate's work).
 
     Args:
-        units: Shape (n, N), see `Draws.units`. Samples with a NaN are left out.
+        units: See `Draws.units`. Halves are of pairs and of probes alike. Samples with a NaN are left out.
         control: A value per sample, such as its length, whose rank is partialled out of both halves' ranks.
 
     Returns:
-        The reliability, or NaN with fewer than 4 units or 3 samples, or where all samples tie.
+        The reliability, or NaN with fewer than 4 pairs (or plain draws), 2 probes or 3 samples, or where all
+        samples tie.
     """
-    defined = np.isfinite(units).all(axis=0)
-    units = units[:, defined]
-    if len(units) < 4 or units.shape[1] < 3:
+    defined = np.isfinite(units.values).all(axis=0)
+    if units.sizes[0] < 4 or min(units.sizes) < 2 or defined.sum() < 3:
         return float("nan")
     generator = np.random.default_rng(SPLIT_SEED)
-    half = len(units) // 2
-    halves = np.zeros((2, SPLITS, len(units)))
-    for split in range(SPLITS):
-        order = generator.permutation(len(units))
-        halves[0, split, order[:half]] = 1 / half
-        halves[1, split, order[half : 2 * half]] = 1 / half
-    first, second = (stats.rankdata(np.abs(weights @ units), axis=1) for weights in halves)
+    halves = np.stack([units.halves(generator) for _ in range(SPLITS)], axis=1)
+    first, second = (stats.rankdata(np.abs(weights @ units.values[:, defined]), axis=1) for weights in halves)
     if control is not None:
         rank = stats.rankdata(np.asarray(control, dtype=np.float64)[defined])
         first, second = _residual(first, rank), _residual(second, rank)
@@ -215,6 +376,7 @@ def _pearson(a: FloatArray, b: FloatArray) -> FloatArray:
 class Precision:
     """How good a run is so far: what the stopping rule looks at and the live curve shows."""
 
+    samples: int
     evaluations: int
     median_relative_se: float
     p90_relative_se: float
@@ -228,6 +390,7 @@ class Precision:
         errors = relative_se(mean)
         errors = errors[np.isfinite(errors)]
         return cls(
+            samples=len(errors),
             evaluations=draws.evaluations,
             median_relative_se=float(np.median(errors)) if errors.size else float("nan"),
             p90_relative_se=float(np.quantile(errors, 0.9)) if errors.size else float("nan"),
@@ -235,24 +398,25 @@ class Precision:
             reliability_mean=reliability(mean),
         )
 
+    def reliability_of(self, normalisation: Normalisation) -> float:
+        """Return the reliability of the ranking by the sum or by the mean."""
+        return self.reliability_sum if normalisation is Normalisation.SUM else self.reliability_mean
+
+    def _is_precise(self, target: EstimatorConfig, share: float = 1.0) -> bool:
+        return (
+            self.median_relative_se <= share * target.median_relative_se
+            and self.p90_relative_se <= share * target.p90_relative_se
+        )
+
     def reaches(self, target: EstimatorConfig) -> bool:
         """Tell whether the run may stop before its cap."""
-        if target.stop == "precision":
-            return (
-                self.median_relative_se <= target.median_relative_se
-                and self.p90_relative_se <= target.p90_relative_se
-            )
-        if target.stop == "reliability":
-            by_sum = target.normalisation is Normalisation.SUM
-            return (self.reliability_sum if by_sum else self.reliability_mean) >= target.reliability
-        return False
-
-
-def checkpoints(mode: Mode, cap: int) -> list[int]:
-    """Return the numbers of evaluations at which a run looks whether it may stop, the last being its end.
-
-    At least 8 pairs, then every 4 (as many evaluations in plain mode). An odd cap of an antithetic run is
-    rounded down to whole pairs.
-    """
-    end = cap - cap % 2 if mode == "antithetic" else cap
-    return [*range(16, end, 8), end]
+        is_precise = self._is_precise(target)
+        is_reliable = self.reliability_of(target.normalisation) >= target.reliability
+        # Samples that are all alike never rank reliably: then four times the usual draws are enough.
+        many = is_reliable or self._is_precise(target, share=0.5)
+        return {
+            "auto": is_precise if self.samples < LEAST_SAMPLES else many,
+            "precision": is_precise,
+            "reliability": is_reliable,
+            "never": False,
+        }[target.stop]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mrd_core.runs.files import Artifact, RunDirectory
+from mrd_core.runs.files import Artifact, RunDirectory, read_json, write_json
 from mrd_core.scoring.columns import SCORE_COLUMNS
 from mrd_core.scoring.records import Plan, ScoreSummary
+from mrd_core.scoring.schedule import UnitKey
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,35 @@ class ScoreFiles(RunDirectory):
     scores = Artifact("scores.parquet", "A row per sample: MRD in all variants, with errors.", SCORE_COLUMNS)
     # Runs of earlier versions have no such file.
     measures = Artifact("measures.parquet", "A row per sample: other measures of difficulty; NaN where not taken.")
-    draws = Artifact("draws.parquet", "A row per evaluation and sample.")
+    draws = Artifact(
+        "draws.parquet", "A row per evaluation and sample; the parts of a pair stand in both of its rows."
+    )
+    # Runs of earlier versions, and runs of pairs alone, have no such file.
+    probes = Artifact("probes.parquet", "A row per sign probe and sample: an estimate of the speed.")
     tokens = Artifact("tokens.parquet", "A row per scored token.")
     imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
 
-    def unit(self, index: int) -> Path:
+    def unit(self, key: UnitKey) -> Path:
         """Return the file of one unit."""
-        return self.units / f"{index:06d}.npz"
+        return self.units / f"{key.stem}.npz"
 
-    def claim(self, index: int) -> Path:
+    def claim(self, key: UnitKey) -> Path:
         """Return the file that says which process draws a unit."""
-        return self.units / f"{index:06d}.claim"
+        return self.units / f"{key.stem}.claim"
+
+    @property
+    def schedule(self) -> Path:
+        """The units that are wanted so far, for those who help."""
+        return self.units / "schedule.json"
+
+    def read_schedule(self) -> list[UnitKey]:
+        """Return the units that are wanted so far, in their order."""
+        return [UnitKey(**key) for key in read_json(self.schedule)["units"]]
+
+    def write_schedule(self, keys: list[UnitKey]) -> None:
+        """Say which units are wanted so far."""
+        write_json(self.schedule, {"units": [asdict(key) for key in keys]})
 
     def imported_column(self, name: str) -> Path:
         """Return the file of an imported column."""

@@ -93,6 +93,7 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
         "baseline": pace.baseline,
         "pilot": passes["pilot"] * pace.forward + PILOT_EVALUATIONS * pace.noise,
         "draws": evaluations * an_evaluation / workers,
+        "probes": passes["probes"] * pace.forward / workers,
     }
     seconds = {"start": START_UP_SECONDS + loading} | {
         name: own.get(name, count * pace.forward) for name, count in passes.items()

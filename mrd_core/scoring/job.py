@@ -61,7 +61,7 @@ def _score(
     for what, reason in prepared.plan.reasons.items():
         context.event("info", f"{what}: {reason}")
     before = checksum(prepared.stage.scorer)
-    draws, units, reached = draw(config.estimator, prepared, files, helpers, context)
+    drawn = draw(config.estimator, prepared, files, helpers, context)
     helpers.stop()
     # The measures that are held beside MRD, unless an earlier process has taken them.
     began_measures = time.monotonic()
@@ -71,8 +71,8 @@ def _score(
     seconds_measures = time.monotonic() - began_measures
     if checksum(prepared.stage.scorer) != before:
         raise RuntimeError("the model's weights changed during scoring, so the scores are void")
-    frame = score_frame(draws, prepared, config.estimator)
-    tokens = token_frame(units, prepared.stage.passes.encoded, prepared.baseline)
+    frame = score_frame(drawn.draws, prepared, config.estimator)
+    tokens = token_frame(drawn.units, prepared.stage.passes.encoded, prepared.baseline, prepared.plan.sigma)
     costs = {
         # MRD alone: what it costs must not depend on what is measured beside it.
         "seconds": round(time.monotonic() - began - seconds_measures, 3),
@@ -80,7 +80,7 @@ def _score(
         "weights_untouched": True,
     }
     if config.estimator.time_floor:
-        context.progress(draws.evaluations, draws.evaluations, message="Timing the bare model")
+        context.progress(1, 1, message="Timing the bare model")
         costs["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
-    summary = summarise(draws, reached, frame, prepared, config.estimator)
-    write_results(files, frame, draws, tokens, summary.model_copy(update=costs))
+    summary = summarise(drawn, frame, prepared, config.estimator)
+    write_results(files, frame, drawn.draws, tokens, summary.model_copy(update=costs))

@@ -20,6 +20,7 @@ from mrd_core.model.likelihood import target_log_probs
 from mrd_core.model.reader import Reader
 from mrd_core.scoring.columns import SAMPLE_ID
 from mrd_core.scoring.measures import MARGIN, PLAIN_MEASURES, SATIMP
+from mrd_core.scoring.mrd import log_odds
 
 
 class Predictions(NamedTuple):
@@ -117,14 +118,6 @@ def values_of(answer: Predictions) -> dict[str, float]:
         "satimp_weight": satimp_weight(log_probs),
         "answer_tokens": float(n),
     }
-
-
-def log_odds(log_probs: FloatArray) -> FloatArray:
-    """Return log(p / (1 − p)) [nats] for log-probabilities of shape (n,); exact where p → 1."""
-    # A token that is certain to the last digit has the odds of the smallest doubt that can be written down.
-    doubt = np.log(np.maximum(-np.expm1(log_probs), np.finfo(np.float64).tiny))
-    odds: FloatArray = log_probs - doubt
-    return odds
 
 
 def extraction_strength(hits: BoolArray) -> float:

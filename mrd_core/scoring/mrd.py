@@ -10,16 +10,19 @@ whose noise would otherwise drown the signal at small σ. The expectation is the
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.hidden_states import HiddenStates
-from mrd_core.model.likelihood import KeepDouble, Passes
+from mrd_core.model.likelihood import KeepDouble, Passes, Weights
 from mrd_core.model.perturbation import PerturbedModel, streamed
 from mrd_core.scoring.draws import SCOPES, SUMS, Mode
 
@@ -45,6 +48,18 @@ class Baseline:
     def kept(self) -> BoolArray:
         """Where |P_t| is at or above the floor, shape (T,)."""
         return np.abs(self.log_probs) >= LOG_PROB_FLOOR
+
+    @property
+    def doubt(self) -> FloatArray:
+        """1 − p, shape (T,); exact where p → 1."""
+        doubt: FloatArray = -np.expm1(self.log_probs)
+        return doubt
+
+    @property
+    def weight(self) -> FloatArray:
+        """1/|P_t|, shape (T,); 0 where the token is left out."""
+        weight: FloatArray = np.divide(1, -self.log_probs, out=np.zeros_like(self.log_probs), where=self.kept)
+        return weight
 
     def relative_change(self, log_probs: FloatArray) -> FloatArray:
         """Return (P_t(θ) − P_t(θ + δ)) / P_t(θ), shape (T,); 0 where the token is left out."""
@@ -76,6 +91,12 @@ def measure_baseline(passes: Passes, dtype: torch.dtype, hidden_states: HiddenSt
         return Baseline(narrower())
 
 
+# The parts of MRD that a pair of evaluations shows besides the whole, in the order of `Unit.parts`.
+PARTS = ("speed", "spread")
+# Pairs that are looked at for the spread, which takes a pass of the head more; for the speed all are.
+SPREAD_PAIRS = 8
+
+
 @dataclass(frozen=True)
 class Unit:
     """One independent unit of the estimator: a pair of evaluations, or one in plain mode.
@@ -83,20 +104,36 @@ class Unit:
     Attributes:
         values: The sums of `draws.SUMS` per evaluation, sample and scope, shape (2 or 1, N, scopes, sums).
         tokens: Mean over the unit's evaluations of the relative change, on the flat axis, shape (T,), fp32.
+        parts: Of a pair, the sums of `PARTS` per sample and scope, shape (N, scopes, parts); NaN for a spread that
+            was not looked at.
+        token_parts: Of a pair whose spread was looked at, `PARTS` of each token, shape (parts, T), fp32.
     """
 
     values: FloatArray
     tokens: npt.NDArray[np.float32]
+    parts: FloatArray | None = None
+    token_parts: npt.NDArray[np.float32] | None = None
 
 
 class Estimator:
-    """Draws units of MRD for one model, one forget set and one noise."""
+    """Draws units of MRD for one model, one forget set and one noise.
 
-    def __init__(self, passes: Passes, model: PerturbedModel, baseline: Baseline, mode: Mode) -> None:
+    Args:
+        passes: Over the forget set.
+        model: The noise.
+        baseline: Of the same samples.
+        mode: Whether a unit is a pair.
+        with_parts: Whether pairs are looked at for the parts of MRD.
+    """
+
+    def __init__(
+        self, passes: Passes, model: PerturbedModel, baseline: Baseline, mode: Mode, *, with_parts: bool = False
+    ) -> None:
         self._passes = passes
         self._model = model
         self._baseline = baseline
         self._signs = (1, -1) if mode == "antithetic" else (1,)
+        self._with_parts = with_parts
         encoded = passes.encoded
         self._masks = [baseline.kept & encoded.in_scope(scope) for scope in SCOPES]
 
@@ -108,19 +145,69 @@ class Estimator:
 
     def unit(self, index: int) -> Unit:
         """Evaluate the forget set under δ_index (and −δ_index), from scratch."""
-        encoded = self._passes.encoded
-        values, tokens = [], np.zeros(len(self._baseline.log_probs))
-        for sign in self._signs:
-            with self._model.draw(index, sign):
-                log_probs = self._passes()
-            relative = self._baseline.relative_change(log_probs)
-            sums = np.empty((len(encoded), len(SCOPES), len(SUMS)))
-            for s, mask in enumerate(self._masks):
-                for c, terms in enumerate((self._baseline.log_probs - log_probs, relative, np.abs(relative))):
-                    sums[:, s, c] = per_sample(np.where(mask, terms, 0.0), encoded)
-            values.append(sums)
-            tokens += relative / len(self._signs)
-        return Unit(np.stack(values), tokens.astype(np.float32))
+        weights = [partial(self._model.draw, index, sign) for sign in self._signs]
+        if not self._with_parts:
+            return self._unit(*map(self._evaluation, weights))
+        if index < SPREAD_PAIRS:
+            first, second, spread = self._passes.pair(weights[0], weights[1], competitors_spread)
+        else:
+            first, second = map(self._evaluation, weights)
+            spread = np.full_like(first, np.nan)
+        parts = self._parts(first, second, spread)
+        sums = [[self._sums(part, mask) for part in parts] for mask in self._masks]
+        return replace(
+            self._unit(first, second),
+            parts=np.array(sums).transpose(2, 0, 1),
+            token_parts=parts.astype(np.float32) if index < SPREAD_PAIRS else None,
+        )
+
+    def _evaluation(self, weights: Weights) -> FloatArray:
+        with weights():
+            return self._passes()
+
+    def _unit(self, *log_probs: FloatArray) -> Unit:
+        changes = [self._baseline.relative_change(of_evaluation) for of_evaluation in log_probs]
+        values = np.empty((len(log_probs), len(self._passes.encoded), len(SCOPES), len(SUMS)))
+        for k, (of_evaluation, relative) in enumerate(zip(log_probs, changes, strict=True)):
+            terms = (self._baseline.log_probs - of_evaluation, relative, np.abs(relative))
+            for (s, mask), (c, term) in product(enumerate(self._masks), enumerate(terms)):
+                values[k, :, s, c] = self._sums(term, mask)
+        return Unit(values, np.mean(changes, axis=0).astype(np.float32))
+
+    def _sums(self, term: FloatArray, mask: BoolArray) -> FloatArray:
+        return per_sample(np.where(mask, term, 0.0), self._passes.encoded)
+
+    def _parts(self, first: FloatArray, second: FloatArray, spread: FloatArray) -> FloatArray:
+        """Return what two opposite evaluations say of the speed and the spread of each token, shape (parts, T).
+
+        With m the log-odds, d = (m₊ − m₋)/2 and D = (z₊ − z₋)/2 the half differences, p and P of the baseline: the
+        speed is p(1−p) d²/(σ²|P|), the spread (1−p) Var_q(D)/(σ²|P|). MRD/σ² is half the sum of both and of the
+        curvature, which is what is left.
+        """
+        half = (log_odds(first) - log_odds(second)) / 2
+        doubt, weight = self._baseline.doubt, self._baseline.weight / self._model.sigma**2
+        return np.stack([weight * (1 - doubt) * doubt * half**2, weight * doubt * spread])
+
+
+def log_odds(log_probs: FloatArray) -> FloatArray:
+    """Return log(p / (1 − p)) [nats] for log-probabilities of any shape; exact where p → 1."""
+    # A token that is certain to the last digit has the odds of the smallest doubt that can be written down.
+    doubt = np.log(np.maximum(-np.expm1(log_probs), np.finfo(np.float64).tiny))
+    odds: FloatArray = log_probs - doubt
+    return odds
+
+
+def competitors_spread(logits: Tensor, opposite: Tensor, targets: Tensor) -> Tensor:
+    """Return Var_q(D), D half the difference of two logits (M, V), q the softmax of their mean without the target.
+
+    Returns:
+        Shape (M,).
+    """
+    middle = (logits + opposite).scatter_(1, targets.unsqueeze(1), -torch.inf).div_(2)
+    q = middle.softmax(1)
+    difference = (logits - opposite).div_(2)
+    difference -= (q * difference).sum(1, keepdim=True)
+    return (q * difference.square_()).sum(1)
 
 
 def per_sample(flat: FloatArray, encoded: Encoded) -> FloatArray:

@@ -30,6 +30,9 @@ SIGMA_RANGE = (1e-6, 2e-2)
 QUADRATIC_TOLERANCE = 0.05
 DECILE_TOLERANCE = 0.1
 
+# A tenth of the error that scores usually have.
+BIAS = 0.003
+
 SIGNAL_TO_FLOOR = 20.0
 SIGMA_IN_ULP = 4.0
 
@@ -98,6 +101,17 @@ class Pilot:
     sigma: float
     curvature: float
     tried: dict[float, Regime]
+
+    @property
+    def least_departing(self) -> float:
+        """The largest σ, by powers of 2 from `sigma` on, at which MRD/σ² is within `BIAS` of its limit."""
+        # By the quadratic law the departure at σ is 4/3 of that between σ and σ/2, and falls with σ².
+        regime = self.tried.get(self.sigma)
+        departure = 4 / 3 * abs(regime.median - 1) if regime is not None and np.isfinite(regime.median) else 0.0
+        sigma = self.sigma
+        while departure > BIAS and sigma / 2 >= SIGMA_RANGE[0]:
+            sigma, departure = sigma / 2, departure / 4
+        return sigma
 
 
 def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = None) -> Pilot:

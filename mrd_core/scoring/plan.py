@@ -5,13 +5,16 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.encoder import Encoder
+from mrd_core.model.gradients import Layout, SampleGradients
 from mrd_core.model.hidden_states import HiddenStates
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.loading import LoadedModel
@@ -23,12 +26,19 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import MOST_WORKERS
+from mrd_core.scoring.draws import Draws, Mode
 from mrd_core.scoring.encoded import digest_of_words, keep_encoded, stored_samples
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.forms import likelier_form
-from mrd_core.scoring.mrd import FINER, Baseline, Estimator, measure_baseline
+from mrd_core.scoring.measures import BACKWARD, FORWARD
+from mrd_core.scoring.mrd import FINER, Baseline, Estimator, Unit, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
+from mrd_core.scoring.probes import SIGNS, SpeedProbes
 from mrd_core.scoring.records import Plan
+from mrd_core.scoring.schedule import Schedule, UnitKey
+
+# How many times as long a backward pass takes where each sample is a batch.
+ALONE = 2.5
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,65 @@ class Prepared:
         """Return the estimator that the plan describes."""
         noise = Noise(config.seed, self.plan.sigma)
         model = PerturbedModel(self.stage.scorer, noise, streamed=self.plan.streamed)
-        return Estimator(self.stage.passes, model, self.baseline, config.mode)
+        return Estimator(self.stage.passes, model, self.baseline, config.mode, with_parts=self.plan.with_parts)
+
+    def schedule(self, config: EstimatorConfig) -> Schedule:
+        """Return the order of the run's units."""
+        return Schedule(config, self.plan.probe_cost)
+
+    def source(self, config: EstimatorConfig) -> Source:
+        """Return where the run's units come from."""
+        probes = None
+        if self.plan.probe_cost:
+            encoded = self.stage.passes.encoded
+            layout = Layout(frozenset(self.plan.by_autograd), self.plan.in_batches)
+            gradients = SampleGradients(self.stage.reader, encoded, layout)
+            probes = SpeedProbes(gradients, encoded, self.baseline, config.scope, config.seed)
+        sample_ids = self.stage.passes.encoded.sample_ids
+        return Source(
+            sample_ids, self.plan.sigma, config.mode, self.schedule(config), self.estimator(config), probes
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the units of a run come from.
+
+    Attributes:
+        sample_ids: N ids.
+        sigma: Standard deviation σ of the noise.
+        mode: Whether units are pairs.
+        schedule: Their order.
+        estimator: Draws pairs.
+        probes: Draws sign probes.
+    """
+
+    sample_ids: tuple[str, ...]
+    sigma: float
+    mode: Mode
+    schedule: Schedule
+    estimator: Estimator
+    probes: SpeedProbes | None
+
+    def arrays(self, key: UnitKey) -> dict[str, Any]:
+        """Draw a unit, from scratch: what its file holds."""
+        if key.kind == "probe":
+            assert self.probes is not None  # nobody asks for them otherwise
+            return {"speed": self.probes.unit(key.index)}
+        unit = self.estimator.unit(key.index)
+        return {name: array for name, array in vars(unit).items() if array is not None}
+
+    def draws(self, units: list[Unit], probes: list[FloatArray]) -> Draws:
+        """Join units."""
+        return Draws(
+            self.sample_ids,
+            np.concatenate([unit.values for unit in units]),
+            self.estimator.kept,
+            self.mode,
+            self.sigma,
+            np.stack([unit.parts for unit in units]) if units[0].parts is not None else None,  # type: ignore[misc]
+            np.concatenate(probes) if probes else None,
+        )
 
 
 def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
@@ -106,6 +174,9 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         context.event("warning", f"Precision gate not passed: {gate.reason}")
     warnings = _warnings(stage, forget_set, pilot, sigma)
     plan = _plan(config.estimator, stage, pilot, sigma, gate, warnings)
+    if config.estimator.mode == "antithetic" and config.estimator.probes:
+        context.progress(0, config.estimator.draws, message="Trying gradients")
+        plan = with_probes(plan, stage, context)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
@@ -166,6 +237,11 @@ def _calibrated(config: EstimatorConfig, stage: Stage, baseline: Baseline) -> tu
     with precision(stage.model.dtype):
         asked = None if config.sigma == "auto" else config.sigma
         pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope, asked)
+        if asked is None and config.mode == "antithetic" and config.probes:
+            # Probes have no σ, so what a pair says beside them must not depend on it either.
+            gate = precision_gate(few, few_baseline, pilot, pilot.least_departing, config.scope)
+            if gate.passed:
+                return pilot, gate.sigma, gate
         sigma = pilot.sigma if asked is None else asked
         return pilot, sigma, precision_gate(few, few_baseline, pilot, sigma, config.scope)
 
@@ -213,6 +289,7 @@ def _plan(
         threads=threads,
         workers=workers,
         streamed=streamed,
+        with_parts=config.mode == "antithetic",
         gate_passed=gate.passed,
         gate={name: json_value(figure) for name, figure in figures.items()},
         pilot={f"{tried:g}": json_value(regime.median) for tried, regime in pilot.tried.items()},
@@ -231,6 +308,26 @@ def _plan(
     )
 
 
+def with_probes(plan: Plan, stage: Stage, context: JobContext) -> Plan:
+    """Return a plan with sign probes, or the same without where memory does not hold a backward pass."""
+    try:
+        gradients = SampleGradients(stage.reader, stage.passes.encoded)
+    except UserError as error:
+        context.event("warning", f"No sign probes: {error.what} {error.why}")
+        return plan.model_copy(update={"reasons": plan.reasons | {"sign probes": f"none: {error.why}"}})
+    layout = gradients.layout
+    tokens = float(stage.passes.encoded.lengths.mean())
+    cost = round(FORWARD + SIGNS * (BACKWARD + gradients.norms_cost(tokens)), 2)
+    return plan.model_copy(
+        update={
+            "probe_cost": cost if layout.in_batches else cost * ALONE,
+            "in_batches": layout.in_batches,
+            "by_autograd": tuple(sorted(layout.by_autograd)),
+            "reasons": plan.reasons | {"sign probes": f"gradients {gradients.way}"},
+        }
+    )
+
+
 def _warnings(stage: Stage, forget_set: ForgetSet, pilot: Pilot, sigma: float) -> tuple[str, ...]:
     regime = pilot.tried.get(sigma)
     departs = None
@@ -241,7 +338,12 @@ def _warnings(stage: Stage, forget_set: ForgetSet, pilot: Pilot, sigma: float) -
 
 
 def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:
-    chosen = "the pilot's largest in the quadratic regime" if config.sigma == "auto" else "as asked"
+    chosen = "as asked"
+    if config.sigma == "auto":
+        largest = "the pilot's largest in the quadratic regime"
+        chosen = (
+            largest if sigma == pilot.sigma else f"{largest}, {pilot.sigma:g}, less what would bias the probes"
+        )
     regime = pilot.tried.get(sigma)
     return f"{sigma:g} ({chosen}" + (f"; {regime.reason.removesuffix('.')})" if regime else ")")
 

@@ -29,6 +29,10 @@ class Plan(Record):
         pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
         reasons: For each automatic choice, what was chosen and why.
         warnings: What a reader of the scores should know, in sentences.
+        with_parts: Whether pairs are looked at for the parts of MRD.
+        probe_cost: What a unit of sign probes costs, in forward passes; 0 without probes.
+        in_batches: Whether samples of a batch are told apart in backward passes; by_autograd: the weights that no
+            rule gives the gradients of (see `model.gradients.Layout`).
         vocabulary: SHA-256 over the tokenizer's words; "" in runs of earlier versions.
     """
 
@@ -45,6 +49,10 @@ class Plan(Record):
     pilot: dict[str, float | None]
     reasons: dict[str, str]
     warnings: tuple[str, ...] = ()
+    with_parts: bool = False
+    probe_cost: float = 0.0
+    in_batches: bool = True
+    by_autograd: tuple[str, ...] = ()
     vocabulary: str = ""
 
 
@@ -81,6 +89,8 @@ class ScoreSummary(RunSummary):
         reliability_sum: Spearman–Brown reliability of the ranking by the sum, and by the mean over tokens; with
             length partialled out in the two after. All None where undefined.
         evaluations: Perturbed forward evaluations, K.
+        probes: Sign probes of each sample.
+        passes: Perturbed evaluations and units of probes together, in forward passes.
         sigma: Standard deviation σ of the noise.
         gate: Figures of the precision gate, and whether it was `passed`.
         reasons: For each automatic choice, what was chosen and why.
@@ -101,6 +111,8 @@ class ScoreSummary(RunSummary):
     reliability_mean_length_partialled: float | None = None
     reliability_sum_length_partialled: float | None = None
     evaluations: int
+    probes: int = 0
+    passes: float | None = None
     sigma: float | None = None
     device: str = ""
     dtype: str = ""

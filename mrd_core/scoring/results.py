@@ -18,11 +18,12 @@ from mrd_core.runs.files import json_value, write_atomically, write_frame, write
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.columns import IN_SCOPE, scope_column
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
-from mrd_core.scoring.draws import SCOPES, Draws, Precision, reliability, scores, variants
+from mrd_core.scoring.drawing import Drawn
+from mrd_core.scoring.draws import SCOPES, Draws, parts, reliability, scores, variants
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
 from mrd_core.scoring.measuring import measure
-from mrd_core.scoring.mrd import Baseline, Unit, per_sample
+from mrd_core.scoring.mrd import PARTS, Baseline, Unit, per_sample
 from mrd_core.scoring.plan import Prepared, precision, weights_in
 from mrd_core.scoring.records import ScoreSummary
 
@@ -48,24 +49,34 @@ def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd
     for name in IN_SCOPE:
         frame[name] = measured[scope_column(name, config.scope)]
     frame["truncated"] = [sample.truncated for sample in encoded.samples]
-    return pd.concat([frame, measured, variants(draws)], axis=1)
+    return pd.concat([frame, measured, parts(draws, config.scope, config.normalisation), variants(draws)], axis=1)
 
 
-def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.DataFrame:
+def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline, sigma: float) -> pd.DataFrame:
     """Return one row per token, the first of each sample included, which has no prediction.
 
     Columns: sample_id, position, piece, in_answer, excluded, log_prob [nats], relative_change (mean over the
-    draws of ΔP/P) and relative_change_se.
+    draws of ΔP/P) and, for pairs that were looked at for their parts, speed, spread and curvature, half of whose
+    sum is −relative_change/σ²; each of the four with its standard error (`_se`).
     """
-    mean, error = _changes(units)
     excluded = ~baseline.kept
+    changes = {"relative_change": [unit.tokens for unit in units]}
+    if units[0].token_parts is not None:
+        looked = [(unit.tokens, unit.token_parts) for unit in units if unit.token_parts is not None]
+        speed, spread = ([parts[place] for _, parts in looked] for place in range(len(PARTS)))
+        rest = [-2 / sigma**2 * change - parts.sum(axis=0) for change, parts in looked]
+        changes |= {"speed": speed, "spread": spread, "curvature": rest}
+    estimates = {name: _estimated(values) for name, values in changes.items()}
     lengths = encoded.lengths
     position = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     # Laid out in order at once: to sort the texts of a large set takes many times what they hold.
     flat = {
         "log_prob": baseline.log_probs,
-        "relative_change": np.where(excluded, np.nan, mean),
-        "relative_change_se": np.where(excluded, np.nan, error),
+        **{
+            f"{name}{ending}": np.where(excluded, np.nan, values)
+            for name, both in estimates.items()
+            for ending, values in zip(("", "_se"), both, strict=True)
+        },
         "in_answer": encoded.answer,
         "excluded": excluded,
     }
@@ -77,12 +88,12 @@ def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline) -> pd.D
     return frame
 
 
-def _changes(units: list[Unit]) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard error over the units of each token's relative change, shape (T,) each."""
+def _estimated(values: list[npt.NDArray[np.float32]]) -> tuple[FloatArray, FloatArray]:
+    """Return mean and standard error of independent values of every token, shape (T,) each."""
     # Summed in the order of the units.
-    count = len(units)
-    mean = sum((unit.tokens.astype(np.float64) for unit in units), np.zeros(len(units[0].tokens))) / count
-    squares = sum(((unit.tokens - mean) ** 2 for unit in units), np.zeros_like(mean))
+    count = len(values)
+    mean = sum((of_unit.astype(np.float64) for of_unit in values), np.zeros(len(values[0]))) / count
+    squares = sum(((of_unit - mean) ** 2 for of_unit in values), np.zeros_like(mean))
     error = np.sqrt(squares / max(count - 1, 1) / count) if count > 1 else np.full_like(mean, np.nan)
     return mean, error
 
@@ -110,10 +121,9 @@ def measure_frame(
     return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])
 
 
-def summarise(
-    draws: Draws, reached: Precision, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig
-) -> ScoreSummary:
+def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig) -> ScoreSummary:
     """Return the figures that say how far the ranking can be trusted."""
+    draws, reached = drawn.draws, drawn.reached
     plan, encoded = prepared.plan, prepared.stage.passes.encoded
     lengths = frame["n_tokens"].to_numpy(np.float64)
     by_length = {norm: json_value(reliability(draws.units(config.scope, norm), lengths)) for norm in Normalisation}
@@ -121,6 +131,8 @@ def summarise(
     decided = plan.model_dump(include={"sigma", "device", "dtype", "workers", "threads", "reasons"})
     precise = {name: json_value(value) for name, value in asdict(reached).items()}
     measured = {
+        "probes": 0 if draws.probes is None else len(draws.probes),
+        "passes": drawn.passes,
         "n_samples": len(encoded),
         "reliability_mean_length_partialled": by_length[Normalisation.MEAN],
         "reliability_sum_length_partialled": by_length[Normalisation.SUM],
@@ -156,10 +168,15 @@ def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
             f"The reliability of the ranking by the {config.normalisation} is {trust:.2f}, below {UNRELIABLE}: an "
             "equal run would rank the samples differently."
         )
-    if config.mode == "antithetic" and config.stop == "precision" and not summary.stopped_early:
+    if config.mode == "antithetic" and config.stop != "never" and not summary.stopped_early:
+        targets = {
+            "precision": f"median relative SE {config.median_relative_se:g}, 90th percentile "
+            f"{config.p90_relative_se:g}",
+            "reliability": f"reliability {config.reliability:g}",
+        }
+        asked = targets.values() if config.stop == "auto" else [targets[config.stop]]
         warnings.append(
-            f"The cap of {config.draws} evaluations was reached before the precision target (median relative SE "
-            f"{config.median_relative_se:g}, 90th percentile {config.p90_relative_se:g})."
+            f"The cap of {config.draws} evaluations was reached before the target ({', or '.join(asked)})."
         )
     if summary.undefined_samples:
         warnings.append(f"{summary.undefined_samples} sample(s) have no token that could be scored.")
@@ -193,5 +210,7 @@ def write_results(
     """Write the results, the summary last: its presence says that the run is done."""
     write_frame(files.scores, frame)
     write_atomically(files.draws, draws.save)
+    if draws.probes is not None:
+        write_atomically(files.probes, draws.save_probes)
     write_frame(files.tokens, tokens)
     write_json(files.summary, summary.as_json())

@@ -22,6 +22,7 @@ from analysis.figures import theme
 from analysis.statistics.groups import Measured, compare_sets, rank_regression
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import Units
 
 FEATURES = {
     "semantic_complexity": ("Semantic complexity", "", "quantiles"),
@@ -101,7 +102,7 @@ def characterised_set(n: int = 60, answer: str = NASTY) -> Characterised:
     )
     table["region"] = regions(table)
     summed = units * table["n_tokens"].to_numpy()
-    measured = {Normalisation.MEAN: Measured(units), Normalisation.SUM: Measured(summed)}
+    measured = {Normalisation.MEAN: Measured(Units.of(units)), Normalisation.SUM: Measured(Units.of(summed))}
     return Characterised(pd.concat([table, features], axis=1), about(), measured, Variant())
 
 
@@ -257,7 +258,7 @@ def test_the_regression_shows_each_term_alone_and_held(found: Characterised, jud
 
 def test_a_regression_without_terms_says_so() -> None:
     nothing = rank_regression(
-        pd.DataFrame(index=range(3)), pd.Series([1.0] * 3, name="n_words"), Measured(np.eye(3))
+        pd.DataFrame(index=range(3)), pd.Series([1.0] * 3, name="n_words"), Measured(Units.of(np.eye(3)))
     )
     assert "no term could be fitted" in figures.regression(nothing, {}).layout.title.subtitle.text
 

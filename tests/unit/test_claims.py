@@ -13,6 +13,7 @@ from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.statistics.groups import Measured
 from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import Units
 
 COLUMNS = [criterion.features[0] for criterion in CRITERIA]
 
@@ -27,7 +28,7 @@ def features(generator: np.random.Generator, n: int) -> pd.DataFrame:
 def measured(generator: np.random.Generator, truth: np.ndarray) -> Measured:
     """Return noisy draws of a skewed truth, with noise of each sample and noise that all share."""
     noise = 0.2 * generator.normal(size=(16, len(truth))) + 0.2 * generator.normal(size=(16, 1))
-    return Measured(truth * (1 + noise))
+    return Measured(Units.of(truth * (1 + noise)))
 
 
 def by_name(claims: list[Claim]) -> dict[str, Claim]:
@@ -91,13 +92,13 @@ def test_samples_without_an_mrd_do_not_count_towards_a_group() -> None:
     table = pd.DataFrame({"rare_words": [5] * 12 + [0] * 30})
     units = 1 + generator.random((8, 42))
     units[:, :3] = np.nan
-    claim = by_name(judge(table, Measured(units), {}, {}, replicates=50))["rare_words"]
+    claim = by_name(judge(table, Measured(Units.of(units)), {}, {}, replicates=50))["rare_words"]
     assert (claim.n_high, claim.n_low, claim.testable) == (9, 30, False)
 
 
 def test_what_was_not_measured_is_said_to_need_something() -> None:
     table = pd.DataFrame({"rare_words": [0] * 20})
-    claims = by_name(judge(table, Measured(np.ones((4, 20))), {}, {}))
+    claims = by_name(judge(table, Measured(Units.of(np.ones((4, 20)))), {}, {}))
     absent, flat = claims["occurrence_frequency"], claims["rare_words"]
     assert (absent.feature, absent.comparison, absent.spearman) == (None, None, None)
     assert absent.reason.startswith("not measured: it needs the training corpus")
@@ -109,7 +110,7 @@ def test_means_and_ranks_that_disagree_give_no_verdict() -> None:
     # Most of the high group lies below the low group, a few samples far above it.
     mrd = np.array([1.0] * 30 + [1000.0] * 20 + [10.0] * 50) + np.arange(100) * 1e-3
     table = pd.DataFrame({"rare_words": [5] * 50 + [0] * 50})
-    claim = by_name(judge(table, Measured(np.tile(mrd, (4, 1))), {}, {}))["rare_words"]
+    claim = by_name(judge(table, Measured(Units.of(np.tile(mrd, (4, 1)))), {}, {}))["rare_words"]
     assert claim.comparison.cliffs_delta.value < 0
     assert claim.comparison.difference.low > 0
     assert (claim.verdict, "different directions" in claim.reason) == ("cannot tell", True)

@@ -33,14 +33,18 @@ def other(scored: Path, tmp_path: Path) -> Path:
 
 def rewrite_draws(run: Path, factor: float = 1.0, count: int = ROWS) -> None:
     """Multiply the draws of a run, and keep those of its first samples."""
-    draws = Draws.load(ScoreFiles(run).draws)
+    files = ScoreFiles(run)
+    draws = Draws.load(files.draws, files.probes)
     kept = replace(
         draws,
         sample_ids=draws.sample_ids[:count],
         values=draws.values[:, :count] * factor,
         kept=draws.kept[:count],
+        parts=None if draws.parts is None else draws.parts[:, :count] * factor,
+        probes=None if draws.probes is None else draws.probes[:, :count] * factor,
     )
-    write_atomically(ScoreFiles(run).draws, kept.save)
+    write_atomically(files.draws, kept.save)
+    write_atomically(files.probes, kept.save_probes)
 
 
 def change_plan(run: Path, **changes: object) -> None:

@@ -105,13 +105,15 @@ def test_a_model_of_unknown_size_has_evaluations_but_no_time() -> None:
     ("config", "evaluations"),
     [
         (EstimatorConfig(draws=10), 10),
-        (EstimatorConfig(draws=5000), 48),
+        (EstimatorConfig(draws=5000), 24),
+        (EstimatorConfig(draws=5000, stop="precision"), 24),
+        (EstimatorConfig(draws=5000, probes=False), 48),
         (EstimatorConfig(draws=5000, stop="never"), 5000),
         (EstimatorConfig(draws=5000, stop="reliability"), 5000),
         (EstimatorConfig.paper(), 200),
     ],
 )
-def test_only_a_precision_target_is_expected_to_stop_early(config: EstimatorConfig, evaluations: int) -> None:
+def test_only_errors_are_expected_to_stop_a_run_early(config: EstimatorConfig, evaluations: int) -> None:
     cost = estimate(SAMPLES, None, config, [])
     assert cost.evaluations == evaluations
     assert cost.cap == config.draws
@@ -119,7 +121,7 @@ def test_only_a_precision_target_is_expected_to_stop_early(config: EstimatorConf
 
 def test_the_newest_finished_run_gives_the_pace(model: tuple[Path, int]) -> None:
     folder, count = model
-    config = EstimatorConfig(draws=44, stop="never", gradient_norms="no", workers=1)
+    config = EstimatorConfig(draws=44, stop="never", gradient_norms="no", workers=1, probes=False)
     runs = [past_run(None), past_run({"n_samples": 3}), past_run(SUMMARY), past_run(SUMMARY | {"seconds": 1e9})]
     cost = estimate(SAMPLES, folder, config, runs)
     # And a blank between prompt and answer.
@@ -145,7 +147,7 @@ def test_of_earlier_runs_the_one_with_the_most_similar_model_gives_the_pace(mode
 
 
 def test_the_pace_is_that_of_everything_that_the_earlier_run_did(model: tuple[Path, int]) -> None:
-    config = EstimatorConfig(draws=44, stop="never", workers=1)
+    config = EstimatorConfig(draws=44, stop="never", workers=1, probes=False)
     alone, measuring = (
         estimate(SAMPLES, model[0], config, [past_run(SUMMARY | {"seconds": 100.0, "seconds_measures": seconds})])
         for seconds in (0.0, 10.0)
@@ -158,10 +160,11 @@ def test_the_pace_is_that_of_everything_that_the_earlier_run_did(model: tuple[Pa
     assert ratio == pytest.approx(110 / 100 * of_mrd / in_turn(passes, 1))
 
 
-def test_draws_are_shared_out_to_processes_and_nothing_else_is(model: tuple[Path, int]) -> None:
+def test_draws_and_probes_are_shared_out_to_processes_and_nothing_else_is(model: tuple[Path, int]) -> None:
     passes = passes_of(EstimatorConfig(), 240, 48)
+    assert passes["probes"] == pytest.approx(20)
     assert in_turn(passes, 1) == pytest.approx(sum(passes.values()))
-    assert in_turn(passes, 4) == pytest.approx(sum(passes.values()) - 36)
+    assert in_turn(passes, 4) == pytest.approx(sum(passes.values()) - 36 - 15)
     # A process more takes its own copy of the weights.
     one, two = (estimate(SAMPLES, model[0], EstimatorConfig(workers=workers), []).memory for workers in (1, 2))
     assert one is not None
@@ -212,7 +215,7 @@ def test_more_evaluations_take_longer(model: tuple[Path, int]) -> None:
 @pytest.mark.parametrize(("gradient_norms", "forwards"), [("yes", 3.2), ("auto", 3.2), ("no", 1)])
 def test_measuring_counts_as_passes(model: tuple[Path, int], gradient_norms: str, forwards: float) -> None:
     def seconds(draws: int, wish: str) -> float:
-        config = EstimatorConfig(draws=draws, stop="never", gradient_norms=wish, workers=1)
+        config = EstimatorConfig(draws=draws, stop="never", probes=False, gradient_norms=wish, workers=1)
         found = estimate(SAMPLES, model[0], config, [past_run(SUMMARY)]).seconds
         assert found is not None
         return found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -15,7 +18,8 @@ from mrd_core.scoring.draws import (
     SPLITS,
     Draws,
     Precision,
-    checkpoints,
+    Units,
+    parts,
     relative_se,
     reliability,
     scores,
@@ -57,26 +61,26 @@ def brute_force_reliability(units: np.ndarray, control: np.ndarray | None = None
 @pytest.mark.parametrize("units", [4, 7, 12])
 def test_reliability_is_that_of_explicit_splits(units: int) -> None:
     values = noisy(1, 1, units, 30)
-    assert reliability(values) == pytest.approx(brute_force_reliability(values), abs=1e-12)
+    assert reliability(Units.of(values)) == pytest.approx(brute_force_reliability(values), abs=1e-12)
 
 
 def test_length_is_partialled_out_as_the_textbook_does() -> None:
     values = noisy(1, 1, 10, 30)
     length = np.round(values.mean(axis=0) + np.random.default_rng(1).normal(size=30))
-    found = reliability(values, length)
+    found = reliability(Units.of(values), length)
     assert found == pytest.approx(brute_force_reliability(values, length), abs=1e-12)
-    assert found < reliability(values)
+    assert found < reliability(Units.of(values))
 
 
 def test_what_length_explains_wholly_has_no_reliability_of_its_own() -> None:
     values = noisy(5, 1e-6, 8, 20)
-    assert np.isnan(reliability(values, values.mean(axis=0)))
-    assert np.isnan(reliability(np.ones((8, 20))))
+    assert np.isnan(reliability(Units.of(values), values.mean(axis=0)))
+    assert np.isnan(reliability(Units.of(np.ones((8, 20)))))
 
 
 def test_a_control_that_is_constant_changes_nothing() -> None:
     values = noisy(1, 1, 8, 30)
-    assert reliability(values, np.full(30, 7)) == pytest.approx(reliability(values), abs=1e-12)
+    assert reliability(Units.of(values), np.full(30, 7)) == pytest.approx(reliability(Units.of(values)), abs=1e-12)
 
 
 @pytest.mark.parametrize("noise_sd", [0.5, 1.0, 3.0])
@@ -86,24 +90,26 @@ def test_spearman_brown_finds_the_known_reliability(noise_sd: float) -> None:
     pearson_half = 1 / (1 + noise_sd**2 / (units / 2))
     spearman_half = 6 / np.pi * np.arcsin(pearson_half / 2)
     expected = 2 * spearman_half / (1 + spearman_half)
-    assert reliability(noisy(1, noise_sd, units, samples)) == pytest.approx(expected, abs=0.02)
+    assert reliability(Units.of(noisy(1, noise_sd, units, samples))) == pytest.approx(expected, abs=0.02)
 
 
 def test_pure_noise_has_no_reliability() -> None:
-    assert abs(reliability(noisy(0, 1, 12, 2000))) < 0.1
+    assert abs(reliability(Units.of(noisy(0, 1, 12, 2000)))) < 0.1
 
 
 def test_samples_without_a_score_are_left_out_of_the_reliability() -> None:
     values = noisy(1, 1, 8, 30)
     with_gap = np.insert(values, 4, np.nan, axis=1)
     length = np.arange(31.0)
-    assert reliability(with_gap) == reliability(values)
-    assert reliability(with_gap, length) == pytest.approx(reliability(values, np.delete(length, 4)), abs=1e-12)
+    assert reliability(Units.of(with_gap)) == reliability(Units.of(values))
+    assert reliability(Units.of(with_gap), length) == pytest.approx(
+        reliability(Units.of(values), np.delete(length, 4)), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("units", "samples"), [(3, 10), (8, 2), (8, 1), (1, 1)])
 def test_too_few_units_or_samples_have_no_reliability(units: int, samples: int) -> None:
-    assert np.isnan(reliability(noisy(1, 1, units, samples)))
+    assert np.isnan(reliability(Units.of(noisy(1, 1, units, samples))))
 
 
 def test_scores_are_mean_standard_error_and_t_interval() -> None:
@@ -171,7 +177,7 @@ def test_one_sample_alone_has_a_precision() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_score_of_zero_has_no_relative_error() -> None:
-    assert np.isnan(relative_se(np.array([[1.0, 2.0], [-1.0, 2.5]]))[0])
+    assert np.isnan(relative_se(Units.of(np.array([[1.0, 2.0], [-1.0, 2.5]])))[0])
 
 
 @pytest.mark.parametrize("mode", ["antithetic", "plain"])
@@ -186,16 +192,97 @@ def test_draws_come_back_from_their_file(tmp_path: Path, mode: str) -> None:
     np.testing.assert_array_equal(again.kept, draws.kept)
 
 
-def test_a_run_looks_after_eight_pairs_and_then_every_four() -> None:
-    assert checkpoints("antithetic", 45) == [16, 24, 32, 40, 44]
-    assert checkpoints("plain", 45) == [16, 24, 32, 40, 45]
-    assert checkpoints("antithetic", 3) == checkpoints("antithetic", 2) == [2]
-    assert checkpoints("plain", 16) == [16]
+def with_probes(draws: Draws, probes: int = 4, seed: int = 1) -> Draws:
+    """Return the same draws, looked at for their parts, with sign probes of the answer."""
+    generator = np.random.default_rng(seed)
+    n = len(draws.sample_ids)
+    parts = generator.uniform(1, 2, (draws.evaluations // 2, n, 2, 2))
+    parts[2:, :, :, 1] = np.nan
+    estimates = generator.uniform(1, 2, (probes, n, 2))
+    estimates[:, :, 1] = np.nan
+    return replace(draws, sigma=0.5, parts=parts, probes=estimates)
 
 
-def reached(median: float = 0.02, p90: float = 0.05, by_sum: float = 0.95, by_mean: float = 0.8) -> Precision:
+def test_parts_and_probes_come_back_from_their_files(tmp_path: Path) -> None:
+    draws = with_probes(random_draws())
+    with (tmp_path / "draws").open("wb") as stream, (tmp_path / "probes").open("wb") as other:
+        draws.save(stream)
+        draws.save_probes(other)
+    again = Draws.load(tmp_path / "draws", tmp_path / "probes")
+    assert again.sigma == 0.5
+    np.testing.assert_array_equal(again.parts, draws.parts)
+    np.testing.assert_array_equal(again.probes, draws.probes)
+    assert Draws.load(tmp_path / "draws", tmp_path / "none").probes is None
+
+
+@pytest.mark.parametrize("normalisation", Normalisation)
+@pytest.mark.parametrize("scope", Scope)
+def test_what_pairs_say_of_the_speed_is_replaced_by_what_probes_say(
+    scope: Scope, normalisation: Normalisation
+) -> None:
+    draws = with_probes(random_draws())
+    at = list(Scope).index(scope)
+    tokens = draws.kept[:, at] if normalisation is Normalisation.MEAN else np.ones(5)
+    relative = draws.values[:, :, at, 1]
+    # Only the answer was probed, and its speed is what is replaced in both scopes.
+    residual = [(relative[2 * k] + relative[2 * k + 1]) / 2 + 0.125 * draws.parts[k, :, 0, 0] for k in range(6)]
+    expected = (np.mean(residual, axis=0) - 0.125 * draws.probes[:, :, 0].mean(axis=0)) / tokens
+    error = np.sqrt(
+        np.var(residual, axis=0, ddof=1) / 6 + 0.125**2 * draws.probes[:, :, 0].var(axis=0, ddof=1) / 4
+    )
+    frame = scores(draws, scope, normalisation)
+    np.testing.assert_allclose(frame["mrd_signed"], expected)
+    np.testing.assert_allclose(frame["mrd_se"], error / tokens)
+    # The other formulas are of the pairs alone.
+    other = scores(draws, scope, normalisation, Formula.MEAN_ABSOLUTE)
+    pd.testing.assert_frame_equal(other, scores(random_draws(), scope, normalisation, Formula.MEAN_ABSOLUTE))
+
+
+def test_the_parts_add_up_to_the_whole() -> None:
+    draws = with_probes(random_draws(evaluations=4), probes=2)
+    # A speed that probes and pairs agree on.
+    parts_of_pairs = draws.parts.copy()
+    parts_of_pairs[:, :, :, 0] = 1.5
+    draws = replace(draws, parts=parts_of_pairs, probes=np.full((2, 5, 2), 1.5))
+    for scope, normalisation in product(Scope, Normalisation):
+        found = parts(draws, scope, normalisation)
+        whole = found["speed"] + found["spread"] + found["curvature"]
+        np.testing.assert_allclose(scores(draws, scope, normalisation)["mrd_signed"], -0.125 * whole)
+    assert parts(random_draws(), Scope.ANSWER, Normalisation.SUM).isna().all(axis=None)
+
+
+def test_an_error_of_two_parts_has_as_many_degrees_of_freedom_as_satterthwaite_says() -> None:
+    generator = np.random.default_rng(0)
+    units = Units.of(generator.normal(size=(9, 4)), 3 * generator.normal(size=(4, 4)))
+    first, second = (part.var(axis=0, ddof=1) / len(part) for part in units.parts)
+    np.testing.assert_allclose(units.error, np.sqrt(first + second))
+    np.testing.assert_allclose(units.freedom, (first + second) ** 2 / (first**2 / 8 + second**2 / 3))
+    np.testing.assert_allclose(Units.of(units.parts[0]).freedom, 8)
+
+
+def test_the_interval_of_pairs_and_probes_holds_the_truth_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(3)
+    pairs, probes = 10 + generator.normal(size=(6, 20_000)), 0.3 * generator.normal(size=(4, 20_000))
+    units = Units.of(pairs, probes)
+    half = stats.t.ppf(0.975, units.freedom) * units.error
+    assert np.mean(np.abs(units.mean - 10) < half) == pytest.approx(0.95, abs=0.01)
+
+
+def test_halves_share_out_pairs_and_probes_alike() -> None:
+    units = Units.of(noisy(1, 1, 6, 40), noisy(1, 1, 4, 40, seed=1))
+    first, second = units.halves(np.random.default_rng(0))
+    for half in (first, second):
+        np.testing.assert_allclose([half[:6].sum(), half[6:].sum()], 1)
+        assert (np.count_nonzero(half[:6]), np.count_nonzero(half[6:])) == (3, 2)
+    assert not (first * second).any()
+    assert np.isnan(reliability(Units.of(units.parts[0], units.parts[1][:1])))
+
+
+def reached(
+    median: float = 0.02, p90: float = 0.05, by_sum: float = 0.95, by_mean: float = 0.8, samples: int = 40
+) -> Precision:
     """Return a precision with these figures."""
-    return Precision(16, median, p90, by_sum, by_mean)
+    return Precision(samples, 16, median, p90, by_sum, by_mean)
 
 
 def test_the_precision_rule_wants_both_quantiles() -> None:
@@ -213,6 +300,17 @@ def test_the_reliability_rule_looks_at_the_chosen_normalisation() -> None:
     assert not reached().reaches(by_mean)
     assert reached(by_mean=0.9).reaches(by_mean)
     assert not reached(by_mean=float("nan")).reaches(by_mean)
+
+
+def test_left_to_itself_a_run_stops_when_it_ranks_reliably_or_its_errors_are_half_of_what_they_may_be() -> None:
+    target = EstimatorConfig(normalisation=Normalisation.SUM)
+    assert target.stop == "auto"
+    assert reached(by_sum=0.95).reaches(target)
+    assert not reached(by_sum=0.94).reaches(target)
+    assert reached(median=0.015, p90=0.03, by_sum=0).reaches(target)
+    # Few samples rank by chance.
+    assert not reached(median=0.04, samples=19).reaches(target)
+    assert reached(by_sum=0, samples=19).reaches(target)
 
 
 def test_never_never_stops() -> None:

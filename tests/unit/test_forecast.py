@@ -42,7 +42,7 @@ def test_a_dry_run_prints_choices_and_cost_as_json_and_leaves_nothing_behind(
 def test_a_dry_run_tells_people_the_same(cli: Cli, tiny_model: Path, tiny_forget_set: Path) -> None:
     told = cli("score", "--model", tiny_model, "--forget-set", tiny_forget_set, "--dry-run")
     assert told.code == 0, told.said
-    assert "for 48 evaluations, at most" in told.said
+    assert "for 24 evaluations, at most" in told.said
     assert "σ: chosen by a pilot" in told.said
     assert "Nothing was started." in told.said
     refused = cli("score", "--model", tiny_forget_set, "--forget-set", tiny_forget_set, "--dry-run")

@@ -37,6 +37,7 @@ from analysis.statistics.groups import Measured
 from mrd_core.runs import JobContext
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import Units
 from tests.support.scored_demo import ROWS, scored_demo
 
 pytestmark = pytest.mark.slow
@@ -69,7 +70,7 @@ def judgement(found: Characterised) -> Judgement:
 
 def part(found: Characterised, rows: slice) -> Characterised:
     """Return the same of some of the samples."""
-    measured = {name: Measured(measured.units[:, rows]) for name, measured in found.measured.items()}
+    measured = {name: Measured(measured.units.at(rows)) for name, measured in found.measured.items()}
     return replace(found, table=found.table[rows].reset_index(drop=True), measured=measured)
 
 
@@ -130,9 +131,11 @@ def test_strata_are_what_the_thresholds_make_of_the_features(
 
 
 def test_a_sample_without_an_mrd_has_a_group_and_does_not_count(found: Characterised) -> None:
-    measured = {name: Measured(measured.units.copy()) for name, measured in found.measured.items()}
+    measured = {
+        name: Measured(Units.of(measured.units.values.copy())) for name, measured in found.measured.items()
+    }
     for values in measured.values():
-        values.units[:, -5:] = np.nan
+        values.units.values[:, -5:] = np.nan
     table = found.table.assign(mrd=measured[Normalisation.MEAN].mrd)
     judgement = judged(replace(found, table=table, measured=measured), {})
     assert judgement.strata.notna().all(axis=None)

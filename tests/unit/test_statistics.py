@@ -20,11 +20,12 @@ from analysis.statistics.groups import (
     rank_regression,
     spearman,
 )
+from mrd_core.scoring.draws import Units
 
 
 def exact(mrd: list[float] | np.ndarray, units: int = 4) -> Measured:
     """Return samples that every draw measures alike."""
-    return Measured(np.tile(np.asarray(mrd, dtype=np.float64), (units, 1)))
+    return Measured(Units.of(np.tile(np.asarray(mrd, dtype=np.float64), (units, 1))))
 
 
 def halves(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -80,14 +81,14 @@ def test_without_measurement_noise_the_spread_is_that_of_the_samples() -> None:
 @pytest.mark.parametrize("units", [3, 8, 40])
 def test_of_a_single_sample_the_interval_is_students(units: int) -> None:
     values = 20 + np.random.default_rng(2).normal(size=(units, 2))
-    found = compare_groups(Measured(values), *halves(2), replicates=4000)
+    found = compare_groups(Measured(Units.of(values)), *halves(2), replicates=4000)
     low, high = stats.t.interval(0.95, units - 1, values[:, 0].mean(), stats.sem(values[:, 0]))
     assert found.mean_high.high - found.mean_high.low == pytest.approx(high - low, rel=0.15)
 
 
 def test_noise_that_all_samples_share_widens_a_mean_but_not_a_difference() -> None:
     shift = np.random.default_rng(3).normal(size=(30, 1))
-    run = Measured(np.full((30, 50), 20.0) + shift)
+    run = Measured(Units.of(np.full((30, 50), 20.0) + shift))
     found = compare_groups(run, *halves(50))
     error = stats.t.ppf(0.975, 29) / stats.norm.ppf(0.975) * shift.std(ddof=1) / np.sqrt(30)
     assert sd(found.mean_high) == pytest.approx(error, rel=0.1)
@@ -96,7 +97,7 @@ def test_noise_that_all_samples_share_widens_a_mean_but_not_a_difference() -> No
 
 def test_two_runs_have_draws_of_their_own() -> None:
     shift = np.random.default_rng(4).normal(size=(2, 30, 1))
-    runs = [Measured(np.full((30, 50), 20.0) + one) for one in shift]
+    runs = [Measured(Units.of(np.full((30, 50), 20.0) + one)) for one in shift]
     found = compare_sets(*runs)
     error = np.hypot(*(one.std(ddof=1) for one in shift)) / np.sqrt(30)
     assert sd(found.difference) == pytest.approx(error, rel=0.15)
@@ -107,7 +108,7 @@ def test_a_samples_own_noise_is_counted_three_times() -> None:
     generator = np.random.default_rng(5)
     n, draws = 400, 60
     values = 50 + generator.normal(size=2 * n) + 8 * generator.normal(size=(draws, 2 * n))
-    run = Measured(values)
+    run = Measured(Units.of(values))
     noise = values.var(axis=0, ddof=1).mean() / draws
     spread = sum(run.mrd[group].var() for group in halves(2 * n))
     found = compare_groups(run, *halves(2 * n))
@@ -118,7 +119,7 @@ def test_a_samples_own_noise_is_counted_three_times() -> None:
 def test_of_pure_noise_the_intervals_still_hold_the_values() -> None:
     generator = np.random.default_rng(6)
     noise = generator.normal(size=(200, 2000)) * np.repeat([3.0, 1.0], 1000)
-    run = Measured(noise)
+    run = Measured(Units.of(noise))
     found = compare_groups(run, *halves(2000), replicates=200)
     intervals = [value for value in astuple(found) if isinstance(value, tuple)]
     intervals.append(spearman(np.repeat([3.0, 1.0], 1000), run, replicates=200))
@@ -131,7 +132,7 @@ def test_the_interval_covers_a_planted_difference() -> None:
     hits = 0
     for _ in range(200):
         truth = generator.gamma(4, size=120) + np.where(halves(120)[0], 1.0, 0.0)
-        run = Measured(truth + generator.normal(size=(16, 120)) + generator.normal(size=(16, 1)))
+        run = Measured(Units.of(truth + generator.normal(size=(16, 120)) + generator.normal(size=(16, 1))))
         found = compare_groups(run, *halves(120), replicates=250)
         hits += found.difference.low <= 1 <= found.difference.high
     assert in_95_of_100(hits, 200)
@@ -142,7 +143,7 @@ def test_noise_that_a_draw_brings_to_one_group_is_not_taken_for_an_effect() -> N
     hits, rejected = 0, 0
     for _ in range(200):
         tilt = 2 * generator.normal(size=(16, 1)) * np.where(halves(120)[0], 1, -1)
-        run = Measured(10 + 0.3 * generator.normal(size=120) + tilt)
+        run = Measured(Units.of(10 + 0.3 * generator.normal(size=120) + tilt))
         found = compare_groups(run, *halves(120), replicates=250)
         hits += found.difference.low <= 0 <= found.difference.high
         rejected += found.p < 0.05
@@ -156,11 +157,11 @@ def test_samples_without_an_mrd_are_left_out() -> None:
     high, low = halves(40)
     more = np.insert(values, [3, 30], np.nan, axis=1)
     added = [np.insert(group, [3, 30], [True, True]) for group in (high, low)]
-    assert compare_groups(Measured(more), *added, replicates=50) == compare_groups(
-        Measured(values), high, low, replicates=50
+    assert compare_groups(Measured(Units.of(more)), *added, replicates=50) == compare_groups(
+        Measured(Units.of(values)), high, low, replicates=50
     )
     with pytest.raises(ValueError, match="without a measured sample"):
-        compare_groups(Measured(np.full((8, 40), np.nan)), high, low)
+        compare_groups(Measured(Units.of(np.full((8, 40), np.nan))), high, low)
 
 
 def figures(found: GroupComparison) -> np.ndarray:
@@ -173,7 +174,7 @@ def test_the_order_of_the_samples_does_not_matter() -> None:
     values, x = 5 + generator.normal(size=(8, 60)), generator.integers(0, 5, 60).astype(float)
     high = x > 2
     order = generator.permutation(60)
-    run, shuffled = Measured(values), Measured(values[:, order])
+    run, shuffled = Measured(Units.of(values)), Measured(Units.of(values[:, order]))
     one = compare_groups(run, high, ~high, replicates=100)
     other = compare_groups(shuffled, high[order], ~high[order], replicates=100)
     assert figures(other) == pytest.approx(figures(one), rel=1e-9)
@@ -183,10 +184,12 @@ def test_the_order_of_the_samples_does_not_matter() -> None:
 def test_ranks_do_not_feel_a_rescaling_of_mrd() -> None:
     generator = np.random.default_rng(10)
     values, x = generator.normal(size=(8, 60)), generator.normal(size=60)
-    one, other = (compare_groups(Measured(c * values), x > 0, x <= 0, replicates=100) for c in (1.0, 1024.0))
+    one, other = (
+        compare_groups(Measured(Units.of(c * values)), x > 0, x <= 0, replicates=100) for c in (1.0, 1024.0)
+    )
     assert (other.cliffs_delta, other.p) == (one.cliffs_delta, one.p)
     assert other.difference[:3] == pytest.approx(1024 * np.array(one.difference[:3]))
-    assert spearman(x, Measured(1024 * values), 100) == spearman(x, Measured(values), 100)
+    assert spearman(x, Measured(Units.of(1024 * values)), 100) == spearman(x, Measured(Units.of(values)), 100)
 
 
 def test_holm_corrects_as_by_hand() -> None:
@@ -203,7 +206,7 @@ def test_spearman_is_scipys_over_the_defined_samples() -> None:
     values[:, 45:] = np.nan
     mrd = np.abs(values.mean(axis=0))
     expected = stats.spearmanr(x[4:45], mrd[4:45]).statistic
-    assert spearman(x, Measured(values), 50).value == pytest.approx(expected)
+    assert spearman(x, Measured(Units.of(values)), 50).value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("x", [[1.0, 1, 1, 1], [1.0, 2, np.nan, np.nan]])
@@ -244,7 +247,7 @@ def planted(n: int = 300, seed: int = 14) -> tuple[pd.DataFrame, pd.Series, Meas
         | {name: generator.normal(size=n) for name in ("own", "null")}
     )
     truth = 20 + length + features["own"] + generator.normal(size=n)
-    return features, length, Measured(truth.to_numpy() + generator.normal(size=(16, n)))
+    return features, length, Measured(Units.of(truth.to_numpy() + generator.normal(size=(16, n))))
 
 
 def test_rank_regression_is_least_squares_on_ranks() -> None:
@@ -303,14 +306,18 @@ def test_more_terms_than_the_samples_suffice_for_are_dropped() -> None:
     found = rank_regression(features, length, run, replicates=20)
     assert [term.name for term in found.terms] == ["length", "follows"]
     assert found.dropped["own"] == "14 samples suffice for 2 terms, 5 for each"
-    nothing = rank_regression(features, length, Measured(np.full((4, 14), np.nan)))
+    nothing = rank_regression(features, length, Measured(Units.of(np.full((4, 14), np.nan))))
     assert (nothing.terms, nothing.n) == ((), 0)
     assert np.isnan(nothing.r2)
 
 
 def test_noisy_draws_widen_a_coefficient() -> None:
     features, length, run = planted()
-    noisy = Measured(run.units + 30 * np.random.default_rng(15).normal(size=(1, 300)) * np.array([[1], [-1]] * 8))
+    noisy = Measured(
+        Units.of(
+            run.units.values + 30 * np.random.default_rng(15).normal(size=(1, 300)) * np.array([[1], [-1]] * 8)
+        )
+    )
     widths = [
         np.ptp(rank_regression(features, length, measured).terms[2].coefficient[1:3]) for measured in (run, noisy)
     ]

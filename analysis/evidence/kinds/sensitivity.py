@@ -16,7 +16,7 @@ from analysis.statistics.censored import Regime, in_figures, quadratic_regime, s
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.sensitivity import DRAWS, FLOOR, MODES, SIGMA, SensitivityConfig
 from mrd_core.scoring.config import Normalisation
-from mrd_core.scoring.draws import Mode, relative_se, reliability
+from mrd_core.scoring.draws import Mode, Units, relative_se, reliability
 
 PAPER = (
     "The paper (Fig. 5, 20 samples) finds that MRD hardly depends on σ and settles with K; it takes σ = 1e-5 and "
@@ -180,8 +180,10 @@ def _by_evaluations(per_draw: FloatArray, mode: Mode) -> list[tuple[int, float, 
     for count in sorted({*(k for k in EVALUATIONS if k < total), total} - {0}):
         size = count // of_unit
         blocks = [units[start : start + size] for start in range(0, len(units) - size + 1, size)]
-        trust = _mean_defined([reliability(block) for block in blocks])
-        error = _mean_defined([_mean_defined(np.nanmedian(relative_se(block)[None], axis=1)) for block in blocks])
+        trust = _mean_defined([reliability(Units.of(block)) for block in blocks])
+        error = _mean_defined(
+            [_mean_defined(np.nanmedian(relative_se(Units.of(block))[None], axis=1)) for block in blocks]
+        )
         table.append((count, trust, error, len(blocks)))
     return table
 

@@ -134,7 +134,7 @@ class Theorem:
     def _mrd(self, pairs: range, _done: Done) -> list[Row]:
         sigma = self._config.sigma
         draws = self._instrument.draws("theorem", sigma, "antithetic", pairs)
-        values = draws.units(Scope.ANSWER, Normalisation.SUM) / sigma**2
+        values = draws.units(Scope.ANSWER, Normalisation.SUM).values / sigma**2
         kept = draws.kept[:, SCOPES.index(Scope.ANSWER)]
         return [
             MRD.row(

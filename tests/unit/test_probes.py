@@ -1,0 +1,188 @@
+"""Sign probes and the parts of MRD, against plain autograd and against many draws in double precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mrd_core.arrays import FloatArray
+from mrd_core.model.encoding import Encoded
+from mrd_core.model.gradients import SampleGradients
+from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
+from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.draws import Draws, parts, scores
+from mrd_core.scoring.mrd import SPREAD_PAIRS, Baseline, Estimator, measure_baseline
+from mrd_core.scoring.probes import SIGNS, SpeedProbes
+from tests.support import tiny
+
+SAMPLES = tiny.encoded(9, 5, 14, 4, 7)
+SIGMA = 2e-4
+
+
+def network() -> Any:
+    """Return a small model in double precision, whose gradients are known exactly."""
+    return tiny.in_double(tiny.llama(tie_word_embeddings=True))
+
+
+def baseline_of(model: Any, samples: Encoded = SAMPLES) -> Baseline:
+    with KeepDouble():
+        return Baseline(tiny.log_probs(model, samples))
+
+
+def token_speeds(model: Any, samples: Encoded) -> FloatArray:
+    """Return p(1−p)‖∇m‖²/|P| of every scored position by plain autograd, a token at a time, shape (T,)."""
+    weights = [weight.requires_grad_(True) for weight in model.parameters()]
+    speeds = []
+    for sample in samples.samples:
+        ids = torch.from_numpy(sample.tokens).unsqueeze(0)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        targets = ids[0, 1:, None]
+        odds = (logits.gather(1, targets) - logits.scatter(1, targets, -torch.inf).logsumexp(1, True)).squeeze(1)
+        for one in odds:
+            gradients = torch.autograd.grad(one, weights, retain_graph=True)
+            p = torch.sigmoid(one.detach())
+            square = sum(gradient.square().sum() for gradient in gradients)
+            speeds.append(float(p * (1 - p) * square / -torch.log(p)))
+    model.requires_grad_(False)
+    return np.array(speeds)
+
+
+def probes_of(model: Any, scope: Scope, seed: int = 0, samples: Encoded = SAMPLES) -> SpeedProbes:
+    reader = tiny.reader(model, 40)
+    with KeepDouble():
+        gradients = SampleGradients(reader, samples)
+    assert gradients.in_batches
+    return SpeedProbes(gradients, samples, baseline_of(model, samples), scope, seed)
+
+
+def estimates(source: SpeedProbes, units: int) -> FloatArray:
+    with KeepDouble():
+        return np.concatenate([source.unit(index) for index in range(units)])
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_probes_are_the_speed_on_average(scope: Scope) -> None:
+    model = network()
+    with KeepDouble():
+        speeds = token_speeds(model, SAMPLES)
+    found = estimates(probes_of(model, scope), 100)
+    assert found.shape == (100 * SIGNS, 5, 2)
+    for place, each in enumerate(Scope):
+        if each is Scope.FULL and scope is Scope.ANSWER:
+            assert np.isnan(found[:, :, place]).all()
+            continue
+        expected = np.bincount(SAMPLES.owner, weights=speeds * SAMPLES.in_scope(each), minlength=5)
+        error = found[:, :, place].std(axis=0, ddof=1) / np.sqrt(len(found))
+        np.testing.assert_array_less(np.abs(found[:, :, place].mean(axis=0) - expected), 4 * error + 1e-9)
+
+
+def test_of_a_single_token_one_probe_is_the_speed() -> None:
+    model, single = network(), tiny.encoded(4, 4, answer_from=2)
+    with KeepDouble():
+        expected = token_speeds(model, single)[single.answer]
+    np.testing.assert_allclose(estimates(probes_of(model, Scope.ANSWER, samples=single), 1)[0, :, 0], expected)
+
+
+def test_a_probe_is_the_same_whatever_was_drawn_before_and_in_whatever_batches() -> None:
+    model = network()
+    first, second = (probes_of(model, Scope.FULL) for _ in range(2))
+    with KeepDouble():
+        expected = [first.unit(index) for index in (0, 1, 2)][2]
+        np.testing.assert_array_equal(second.unit(2), expected)
+        other = probes_of(model, Scope.FULL, seed=1).unit(2)
+        alone = SpeedProbes(
+            SampleGradients(tiny.reader(model, 1), SAMPLES), SAMPLES, baseline_of(model), Scope.FULL, 0
+        )
+        np.testing.assert_allclose(alone.unit(2), expected, rtol=1e-12)
+    assert not np.allclose(other, expected)
+
+
+def drawn(model: Any, sigma: float, pairs: int, units: int) -> Draws:
+    """Draw pairs with their parts, and probes of the answer."""
+    passes = Passes(tiny.reader(Scorer(model), 40), SAMPLES)
+    with KeepDouble():
+        baseline = measure_baseline(passes, torch.float64)
+        noise = PerturbedModel(passes.scorer, Noise(0, sigma), streamed=False)
+        estimator = Estimator(passes, noise, baseline, "antithetic", with_parts=True)
+        drawn = [estimator.unit(index) for index in range(pairs)]
+    return Draws(
+        SAMPLES.sample_ids,
+        np.concatenate([unit.values for unit in drawn]),
+        estimator.kept,
+        "antithetic",
+        sigma,
+        np.stack([unit.parts for unit in drawn]),
+        estimates(probes_of(model, Scope.ANSWER), units),
+    )
+
+
+@pytest.mark.slow
+def test_pairs_with_probes_and_many_plain_pairs_have_the_same_mean() -> None:
+    model = network()
+    many = scores(drawn(model, SIGMA, 200, 1), Scope.ANSWER, Normalisation.MEAN)
+    plain = Draws(**{**vars(drawn(model, SIGMA, 200, 1)), "parts": None, "probes": None})
+    expected = scores(plain, Scope.ANSWER, Normalisation.MEAN)
+    few = scores(drawn(model, SIGMA, 12, 6), Scope.ANSWER, Normalisation.MEAN)
+    for frame in (many, few):
+        error = np.hypot(frame["mrd_se"], expected["mrd_se"])
+        assert (np.abs(frame["mrd_signed"] - expected["mrd_signed"]) < 3 * error).all()
+    # Probes are worth several times as many pairs.
+    assert (few["mrd_se"] / np.sqrt(200 / 12) < expected["mrd_se"]).mean() > 0.5
+
+
+@pytest.mark.slow
+def test_what_depends_on_sigma_is_far_below_the_error() -> None:
+    model = network()
+    half, whole = (
+        scores(drawn(model, sigma, 12, 1), Scope.ANSWER, Normalisation.MEAN) for sigma in (SIGMA / 2, SIGMA)
+    )
+    # The same noise: what is left is of second order, and its limit at σ → 0 is a third of it away from σ/2.
+    shift = np.abs(whole["mrd_signed"] / SIGMA**2 - 4 * half["mrd_signed"] / SIGMA**2)
+    assert (4 / 3 * shift < 0.1 * whole["mrd_se"] / SIGMA**2).all()
+
+
+def test_the_parts_of_a_pair_make_up_the_pair() -> None:
+    model = network()
+    draws = drawn(model, SIGMA, SPREAD_PAIRS + 2, 8)
+    found = parts(draws, Scope.ANSWER, Normalisation.SUM)
+    assert np.isfinite(draws.parts[:SPREAD_PAIRS]).all()
+    assert np.isnan(draws.parts[SPREAD_PAIRS:, :, :, 1]).all()
+    whole = -2 * scores(draws, Scope.ANSWER, Normalisation.SUM)["mrd_signed"] / SIGMA**2
+    together = found["speed"] + found["spread"] + found["curvature"]
+    # Two pairs tell of the whole that were not looked at for the spread.
+    assert (np.abs(whole - together) < 5 * found["curvature_se"]).all()
+    assert (found[["speed", "spread"]] > 0).all(axis=None)
+
+
+def test_the_spread_of_a_pair_is_that_of_its_logits() -> None:
+    model = network()
+    passes = Passes(tiny.reader(Scorer(model), 40), SAMPLES)
+    baseline = baseline_of(model)
+    noise = PerturbedModel(passes.scorer, Noise(0, SIGMA), streamed=False)
+    with KeepDouble():
+        unit = Estimator(passes, noise, baseline, "antithetic", with_parts=True).unit(0)
+        logits = []
+        for sign in (1, -1):
+            with noise.draw(0, sign), torch.no_grad():
+                of_sign = [
+                    model(input_ids=torch.from_numpy(sample.tokens)[None], use_cache=False).logits[0, :-1]
+                    for sample in SAMPLES.samples
+                ]
+                logits.append(torch.cat(of_sign).numpy())
+    targets = np.concatenate([sample.tokens[1:] for sample in SAMPLES.samples])
+    expected = []
+    for t, y in enumerate(targets):
+        others = np.arange(tiny.VOCABULARY) != y
+        first, second = (of_sign[t, others] for of_sign in logits)
+        q = np.exp((first + second) / 2)
+        q /= q.sum()
+        half = (first - second) / 2
+        spread = (q * (half - (q * half).sum()) ** 2).sum()
+        p = np.exp(baseline.log_probs[t])
+        expected.append((1 - p) * spread / -np.log(p) / SIGMA**2)
+    np.testing.assert_allclose(unit.token_parts[1], expected, rtol=1e-5)
