@@ -17,9 +17,9 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import scope_column
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.scoring.draws import Draws, reliability, scores
+from mrd_core.scoring.draws import Draws, parts, reliability, scores
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES, Measure
+from mrd_core.scoring.measures import GRADIENT_MEASURES, PART_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.scoring.records import Plan
 
 # Thirds of the samples by MRD, and those that have none.
@@ -113,8 +113,9 @@ def ranking(run: ScoredRun, variant: Variant) -> pd.DataFrame:
     """Return the samples of a run, hardest (smallest MRD) first, undefined ones last.
 
     Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
-    excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count, and those of
-    the other measures of difficulty (`measures_in`) that the run has.
+    excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count, speed, spread,
+    curvature (each with `_se`) and speed_and_spread, NaN for runs of earlier versions, and those of the other
+    measures of difficulty (`measures_in`) that the run has.
 
     Raises:
         UserError: A result file of the run is gone.
@@ -123,6 +124,7 @@ def ranking(run: ScoredRun, variant: Variant) -> pd.DataFrame:
     table = scores(run.draws, variant.scope, variant.normalisation, variant.formula)
     in_scope = {scope_column(name, variant.scope): name for name in ("excluded_tokens", "mean_log_prob")}
     scored = run.scores[["sample_id", "truncated", *in_scope]].rename(columns=in_scope)
+    table = pd.concat([table, parts(run.draws, variant.scope, variant.normalisation)], axis=1)
     table = beside(table.merge(scored, on="sample_id").merge(run.samples, on="sample_id"), run)
     table["region"] = regions(table)
     table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
@@ -145,7 +147,7 @@ def beside(table: pd.DataFrame, run: ScoredRun) -> pd.DataFrame:
 
 def measures_in(table: pd.DataFrame) -> list[Measure]:
     """Return the measures beside MRD that some sample of a table has, as they were declared."""
-    declared = (*PLAIN_MEASURES.values(), *GRADIENT_MEASURES.values())
+    declared = (*PLAIN_MEASURES.values(), *GRADIENT_MEASURES.values(), *PART_MEASURES.values())
     return [measure for measure in declared if measure.name in table and table[measure.name].notna().any()]
 
 

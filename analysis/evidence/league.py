@@ -24,6 +24,7 @@ from mrd_core.scoring.measures import (
     GRADIENT_MEASURES,
     MEASURES,
     MRD_MEASURES,
+    PART_MEASURES,
     PLAIN_MEASURES,
     RETAIN_MEASURES,
     Measure,
@@ -132,7 +133,7 @@ def short_title(measure: str) -> str:
 
 def family(measure: str) -> str:
     """Return what kind of measure it is: mrd, length, plain, gradient, imported or combination."""
-    if measure in MRD_MEASURES:
+    if measure in {**MRD_MEASURES, **PART_MEASURES}:
         return "mrd"
     if measure in {**GRADIENT_MEASURES, **RETAIN_MEASURES, **ENTANGLEMENT_MEASURES}:
         return "gradient"

@@ -96,7 +96,7 @@ def difficulty_map(
 
 
 def precision_curve(metrics: pd.DataFrame) -> go.Figure:
-    """Return reliability and relative standard error so far, against the evaluations.
+    """Return reliability and relative standard error so far, against the forward passes.
 
     Args:
         metrics: Columns step, name, value, as the run store gives them.
@@ -109,11 +109,11 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
     figure = go.Figure()
     for name, (title, colour) in lines.items():
         points = metrics[metrics["name"] == name]
-        hover = f"{title} %{{y:.3f}} at %{{x}} evaluations"
+        hover = f"{title} %{{y:.3f}} at %{{x}} forward passes"
         along, values = points["step"], points["value"]
         figure.add_trace(theme.line(along, values, colour, hover, name=title, mode="lines+markers", width=None))
     figure.update_yaxes(rangemode="tozero")
-    return theme.framed(figure, "Reliability and error so far", x="Forward evaluations", y="Reliability; SE / MRD")
+    return theme.framed(figure, "Reliability and error so far", x="Forward passes", y="Reliability; SE / MRD")
 
 
 def relative_se_histogram(table: pd.DataFrame) -> go.Figure:

@@ -89,13 +89,16 @@ _PARTS = {
     "spread": "B, the spread of the competitors: how far apart noise moves them",
     "curvature": "C, the curvature of the network: what is left of MRD",
 }
-PARTS = tuple(
-    column
-    for name, about in _PARTS.items()
-    for column in (
-        Column(name, f"{about}; in the chosen variant and without σ: MRD/σ² is half the sum of the three"),
-        Column(f"{name}_se", f"standard error of `{name}`"),
-    )
+PARTS = (
+    *(
+        column
+        for name, about in _PARTS.items()
+        for column in (
+            Column(name, f"{about}; in the chosen variant and without σ: MRD/σ² is half the sum of the three"),
+            Column(f"{name}_se", f"standard error of `{name}`"),
+        )
+    ),
+    Column("speed_and_spread", "A + B, MRD without the curvature"),
 )
 # In the order of the file.
 SCORE_COLUMNS = (*CHOSEN, *OF_SCOPES, *PARTS, *VARIANTS)

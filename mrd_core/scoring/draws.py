@@ -310,7 +310,7 @@ def variants(draws: Draws) -> pd.DataFrame:
 def parts(draws: Draws, scope: Scope, normalisation: Normalisation) -> pd.DataFrame:
     """Return speed, spread and curvature of every sample, each with its standard error; NaN where unknown.
 
-    They do not depend on σ: MRD/σ² is half their sum.
+    They do not depend on σ: MRD/σ² is half their sum. Speed and spread together stand in a column of their own.
     """
     units = draws.parts_of(scope, normalisation)
     nothing = np.full(len(draws.sample_ids), np.nan)
@@ -318,7 +318,7 @@ def parts(draws: Draws, scope: Scope, normalisation: Normalisation) -> pd.DataFr
     for name in ("speed", "spread", "curvature"):
         frame[name] = units[name].mean if name in units else nothing
         frame[f"{name}_se"] = units[name].error if name in units else nothing
-    return pd.DataFrame(frame)
+    return pd.DataFrame(frame | {"speed_and_spread": frame["speed"] + frame["spread"]})
 
 
 def relative_se(units: Units) -> FloatArray:

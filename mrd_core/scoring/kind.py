@@ -20,9 +20,10 @@ def headline(summary: Summary) -> str:
 def describe(directory: Path, summary: Summary) -> Description:
     """Return what scoring took, how reliable the ranking is, and where the scores lie."""
     figures = ScoreSummary.model_validate(summary)
+    probes = f" and {figures.probes} sign probes" if figures.probes else ""
     return Description(
         (
-            f"{figures.n_samples} samples, {figures.evaluations} evaluations in {figures.seconds:.0f} s; "
+            f"{figures.n_samples} samples, {figures.evaluations} evaluations{probes} in {figures.seconds:.0f} s; "
             f"median relative SE {figure(figures.median_relative_se, '.1%')}; reliability "
             f"{figure(figures.reliability_sum, '.3f')} (sum), {figure(figures.reliability_mean, '.3f')} (mean).",
             f"Scores: {ScoreFiles(directory).scores}  (small MRD: hard to unlearn)",
@@ -36,7 +37,7 @@ SCORE = Kind(
     config=ScoreConfig,
     job="mrd_core.scoring.job:score_job",
     files=ScoreFiles,
-    counted="evaluations",
+    counted="passes",
     headline=headline,
     describe=describe,
     cost=estimate,

@@ -340,6 +340,59 @@ def _mrd(formula: Formula, scope: Scope, normalisation: Normalisation) -> Measur
     )
 
 
+_LOG_ODDS = r"m_t = \log \frac{p_t}{1 - p_t}"
+_SPEED = r"\frac{p_t (1 - p_t)}{|\log p_t|} \lVert \nabla_\theta m_t \rVert^2"
+_SPREAD = r"\frac{1 - p_t}{|\log p_t|} \operatorname{Var}_{v \sim q_t}(\nabla_\theta z_{t,v})"
+_Q = r"q_t: \text{probabilities of the others}"
+# Of the scope and the normalisation that a run was asked for; written here for the mean over the answer.
+_PARTS = (
+    Measure(
+        name="speed",
+        title="Speed of the log-odds (A)",
+        unit="",
+        formula=rf"A = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPEED},\quad {_LOG_ODDS}",
+        source="",
+        help="How fast noise on the weights moves the target against its competitors together: the part of MRD "
+        "that sign probes measure.",
+        harder="small",
+        cost_in_forwards=FORWARD_AND_BACKWARD,
+    ),
+    Measure(
+        name="spread",
+        title="Spread of the competitors (B)",
+        unit="",
+        formula=rf"B = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPREAD},\quad {_Q}",
+        source="",
+        help="How far apart noise on the weights moves the logits of the target's competitors.",
+        harder="small",
+        cost_in_forwards=2 * FORWARD,
+        cost_per_draw=FORWARD,
+    ),
+    Measure(
+        name="curvature",
+        title="Curvature of the network (C)",
+        unit="",
+        formula=r"C = \frac{2}{\sigma^2}\,\text{MRD} - A - B",
+        source="",
+        help="What is left of MRD: how much the network itself bends under noise on the weights.",
+        harder="small",
+        cost_in_forwards=2 * FORWARD,
+        cost_per_draw=FORWARD,
+    ),
+    Measure(
+        name="speed_and_spread",
+        title="Speed and spread (A + B)",
+        unit="",
+        formula=rf"A + B = \frac{{1}}{{n}} \sum_{{t \in S}} \left( {_SPEED} + {_SPREAD} \right)",
+        source="",
+        help="MRD without the curvature of the network.",
+        harder="small",
+        cost_in_forwards=2 * FORWARD,
+        cost_per_draw=FORWARD,
+    ),
+)
+
+
 def _by_name(*measures: Measure) -> Mapping[str, Measure]:
     return MappingProxyType({measure.name: measure for measure in measures})
 
@@ -348,10 +401,18 @@ PLAIN_MEASURES = _by_name(*_PLAIN)
 GRADIENT_MEASURES = _by_name(*_GRADIENT)
 # Of a retain set, see `entanglement`; a score run, which has none, does not measure them.
 ENTANGLEMENT_MEASURES = _by_name(*_ENTANGLEMENT)
+PART_MEASURES = _by_name(*_PARTS)
 MRD_MEASURES = _by_name(*(_mrd(*variant) for variant in product(Formula, Scope, Normalisation)))
 RETAIN_MEASURES = _by_name(*_RETAIN)
 MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {**MRD_MEASURES, **PLAIN_MEASURES, **GRADIENT_MEASURES, **RETAIN_MEASURES, **ENTANGLEMENT_MEASURES}
+    {
+        **MRD_MEASURES,
+        **PART_MEASURES,
+        **PLAIN_MEASURES,
+        **GRADIENT_MEASURES,
+        **RETAIN_MEASURES,
+        **ENTANGLEMENT_MEASURES,
+    }
 )
 
 

@@ -60,7 +60,7 @@ class Scored(Record):
     """What a run that builds on scores keeps of their summary, for the account of what MRD cost.
 
     Attributes:
-        evaluations: Perturbed forward evaluations of the forget set.
+        evaluations: Perturbed forward evaluations of the forget set; sign probes count as the passes that they cost.
         seconds: Time that MRD took, without the measures beside it [s].
         tokens: Tokens of the forget set.
         sigma: Standard deviation σ of the noise.
@@ -149,4 +149,5 @@ class ScoreSummary(RunSummary):
 
     def scored(self, title: str) -> Scored:
         """Return what a run on these scores keeps of them."""
-        return Scored.model_validate(self.model_dump() | {"title": title})
+        evaluations = self.evaluations if self.passes is None else round(self.passes)
+        return Scored.model_validate(self.model_dump() | {"title": title, "evaluations": evaluations})

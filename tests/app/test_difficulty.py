@@ -23,7 +23,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.measures import MEASURES
+from mrd_core.scoring.measures import MEASURES, PART_MEASURES
 from tests.app.conftest import (
     Home,
     button,
@@ -232,11 +232,13 @@ def test_a_run_from_before_there_were_measures_is_shown_without(app: Open, own: 
     ScoreFiles(own.run.directory).measures.unlink()
     test = app(own.path, "difficulty", run=own.run.id)
     assert len(ranking_table(test).value) == 24
-    assert test.multiselect(key="ranking_measures").options == ["Training frequency"]
+    parts = [measure.title for measure in PART_MEASURES.values()]
+    assert test.multiselect(key="ranking_measures").options == ["Training frequency", *parts]
     assert test.selectbox(key="map_axis").options == [
         "Relative standard error (SE / MRD)",
         "Mean log-probability [nats per token]",
         "Training frequency",
+        *parts,
     ]
 
 
@@ -353,7 +355,7 @@ def test_a_running_run_shows_progress_and_its_curve_and_can_be_cancelled(app: Op
     store.add_metrics(run.id, 16, {"reliability_sum": 0.9, "reliability_mean": 0.5, "median_relative_se": 0.1})
     test = app(store.home, "difficulty", run=run.id)
     progress = test.get("progress")[0].proto
-    assert progress.text == "Drawing: 16 of about 64 evaluations, 3 min left"
+    assert progress.text == "Drawing: 16 of about 64 passes, 3 min left"
     assert progress.value == 25
     assert curve_steps(test) == [16]
     store.set_progress(run.id, {"message": "Measuring the baseline", "done": 0, "total": 64, "within": 0.352})
@@ -430,7 +432,7 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
 
 def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:
     test = form(app, tmp_path)
-    assert "Estimated cost: 48 forward evaluations (at most 192); about" in texts(test)
+    assert "Estimated cost: 24 forward evaluations (at most 192); about" in texts(test)
     (caption,) = [caption for caption in test.caption if "Estimated cost" in caption.value]
     assert "GiB" in caption.value
     assert "baseline 2.5" in caption.help

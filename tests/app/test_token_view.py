@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pages.parts.difficulty.token_view import heat_map, legend
+from pages.parts.difficulty.token_view import heat_map, legend, parts_legend, parts_map
 from pages.shell.notices import literal
 from pages.shell.token_text import FALLS, RISES
 
@@ -53,6 +53,31 @@ def test_tokens_are_text_whatever_they_hold(columns: dict[str, bool]) -> None:
     assert page.text == "".join(EVIL)
     assert [tag for tag, _ in page.tags] == ["div", *["span"] * len(EVIL)]
     assert {name for _, attributes in page.tags for name in attributes} <= {"style", "title"}
+
+
+def test_tokens_are_text_in_the_map_of_a_part_too() -> None:
+    tokens = tokens_of(*EVIL, speed=1.0, speed_se=0.1)
+    page = Page(parts_map(tokens, tokens["in_answer"], "speed"))
+    assert page.text == "".join(EVIL)
+    assert [tag for tag, _ in page.tags] == ["div", *["span"] * len(EVIL)]
+
+
+def test_the_map_of_a_part_tells_each_scored_token_its_share_with_an_interval() -> None:
+    tokens = tokens_of("q", "a", "b", "c", curvature=[5.0, 6.0, -2.0, 9.0], curvature_se=[1.0, 1.0, 0.5, 1.0])
+    tokens["excluded"] = [False, False, False, True]
+    page = Page(parts_map(tokens, tokens["piece"] != "q", "curvature"))
+    titles = [attributes.get("title") for tag, attributes in page.tags if tag == "span"]
+    assert titles == [
+        None,
+        "150% of the sample's curvature [101%, 199%]",
+        "-50% of the sample's curvature [-74%, -26%]",
+        None,
+    ]
+    styles = [attributes["style"] or "" for tag, attributes in page.tags if tag == "span"]
+    assert RISES in styles[1]
+    assert FALLS in styles[2]
+    assert "takes away" in parts_legend("curvature")
+    assert "takes away" not in parts_legend("speed")
 
 
 def test_colour_says_the_direction_and_strength_the_size() -> None:

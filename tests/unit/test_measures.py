@@ -32,6 +32,7 @@ from mrd_core.scoring.measures import (
     MARGIN,
     MEASURES,
     MRD_MEASURES,
+    PART_MEASURES,
     PLAIN_MEASURES,
     RETAIN_MEASURES,
     with_mrd,
@@ -339,6 +340,7 @@ def test_one_column_for_each_declared_measure() -> None:
         *PLAIN_MEASURES,
         *GRADIENT_MEASURES,
         *MRD_MEASURES,
+        *PART_MEASURES,
         *RETAIN_MEASURES,
         *ENTANGLEMENT_MEASURES,
     }
@@ -453,7 +455,8 @@ def test_the_cost_of_mrd_grows_with_its_draws_and_no_other_does() -> None:
 
 
 def test_names_are_unique_and_every_measure_is_declared_in_full() -> None:
-    groups = (PLAIN_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, RETAIN_MEASURES, ENTANGLEMENT_MEASURES)
+    own = (PLAIN_MEASURES, GRADIENT_MEASURES, MRD_MEASURES, PART_MEASURES)
+    groups = (*own, RETAIN_MEASURES, ENTANGLEMENT_MEASURES)
     assert len(MEASURES) == sum(map(len, groups))
     for measure_ in MEASURES.values():
         assert measure_.title

@@ -29,10 +29,11 @@ def headline(trust: Trust, summary: ScoreSummary) -> None:
     # Runs of earlier versions have no other measures.
     measures = summary.seconds_measures
     besides = f"; the other measures took {duration(measures)} more" if measures else ""
+    probes = f" and {summary.probes} sign probes" if summary.probes else ""
     row.metric(
         "Cost",
         duration(summary.seconds),
-        help=f"{summary.evaluations} forward evaluations on {summary.device} in {summary.dtype}, "
+        help=f"{summary.evaluations} forward evaluations{probes} on {summary.device} in {summary.dtype}, "
         f"σ = {summary.sigma:g}{besides}",
     )
     for warning in summary.warnings:

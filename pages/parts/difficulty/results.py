@@ -47,7 +47,7 @@ def show(run: Run) -> None:
     charts.show(table, samples, selected, partial(_tie, run, variant))
     ranking_table.show(table, samples, selected)
     if not redaction.is_on():
-        token_view.show(run, samples, selected, variant.scope)
+        token_view.show(run, table, samples, selected, variant.scope)
     reliability_panel.show(table, trust, summary)
     export.show(run, table, variant, config)
 

@@ -7,12 +7,15 @@ from html import escape
 import pandas as pd
 import streamlit as st
 
-from analysis import difficulty
+from analysis import difficulty, parts
 from mrd_core.runs import Run
 from mrd_core.samples.config import Scope
 from pages.shell import sample_steps
+from pages.shell.notices import literal
 from pages.shell.token_text import FALLS, RISES, coloured, paragraph, small, swatch
 
+CHANGE = "relative_change"
+PARTS = {"speed": "Speed", "spread": "Spread", "curvature": "Curvature"}
 DOTTED = "border-bottom:2px dotted currentColor"
 
 TOKEN_COLUMNS = {
@@ -24,14 +27,30 @@ TOKEN_COLUMNS = {
     "relative_change_se": st.column_config.NumberColumn(
         "Its SE", format="%.2g", help="Standard error of that mean"
     ),
+    **{
+        column: st.column_config.NumberColumn(title, format="%.3g", help=about)
+        for name, label in PARTS.items()
+        for column, title, about in (
+            (name, label, "Its part in MRD/σ², twice over; mean of the pairs that were looked at"),
+            (f"{name}_se", f"SE of {name}", "Standard error of that mean"),
+        )
+    },
     "log_prob": st.column_config.NumberColumn("Log p [nats]", format="%.3g"),
     "in_answer": st.column_config.CheckboxColumn("In the answer"),
     "excluded": st.column_config.CheckboxColumn("Left out", help="|log p| below 1e-6"),
 }
 
 
-def show(run: Run, samples: pd.DataFrame, selected: str, scope: Scope) -> None:
-    """Show the tokens of the selected sample, with its neighbours in the ranking one key away."""
+def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, scope: Scope) -> None:
+    """Show the tokens of the selected sample, with its neighbours in the ranking one key away.
+
+    Args:
+        run: The score run.
+        table: All samples of the run.
+        samples: Those that the filters leave.
+        selected: The sample that is shown.
+        scope: Which tokens are scored.
+    """
     place, row = sample_steps.heading("Token by token", samples, selected)
     if pd.isna(row["mrd"]):
         st.caption("This sample has no token that could be scored.")
@@ -41,18 +60,72 @@ def show(run: Run, samples: pd.DataFrame, selected: str, scope: Scope) -> None:
             f"(95 %: {row['mrd_low']:.4g} to {row['mrd_high']:.4g}) · mean log p {row['mean_log_prob']:.3g} nats"
         )
     tokens = difficulty.tokens_of(run.directory, selected)
+    in_scope = tokens["in_answer"] if scope is Scope.ANSWER else tokens["position"] > 0
+    if told := parts.sentence(row, table, tokens[in_scope]):
+        st.markdown(literal(told))
     with st.container(border=True):
-        st.html(heat_map(tokens, tokens["in_answer"] if scope is Scope.ANSWER else tokens["position"] > 0))
-        st.html(legend())
+        part = _chosen_part(tokens)
+        st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
+        st.html(legend() if part == CHANGE else parts_legend(part))
     with st.expander("Tokens as a table", icon=":material/table:"):
         st.dataframe(
             tokens,
             hide_index=True,
-            column_order=list(TOKEN_COLUMNS),
+            column_order=[name for name in TOKEN_COLUMNS if name in tokens],
             column_config=TOKEN_COLUMNS,
             placeholder="–",
             alt=f"Tokens of sample {selected}",
         )
+
+
+def _chosen_part(tokens: pd.DataFrame) -> str:
+    """Let the user choose what the tokens are coloured by; runs of earlier versions have the change alone."""
+    options = [CHANGE, *(name for name in PARTS if name in tokens and tokens[name].notna().any())]
+    if len(options) == 1:
+        return CHANGE
+    chosen = st.segmented_control(
+        "Colour by",
+        options,
+        default=CHANGE,
+        required=True,
+        format_func=({CHANGE: "Change of log p"} | PARTS).__getitem__,
+        key="token_part",
+        help="MRD is half the sum of speed, spread and curvature, times σ².",
+    )
+    return str(chosen or CHANGE)
+
+
+def parts_map(tokens: pd.DataFrame, in_scope: pd.Series[bool], part: str) -> str:
+    """Return the tokens of one sample as HTML, coloured by their share of a part of the sample's MRD.
+
+    Args:
+        tokens: One row per token in order: piece, excluded, and the part with its standard error.
+        in_scope: Which of them are scored.
+        part: Of `PARTS`.
+    """
+    values = tokens[part].where(in_scope & ~tokens["excluded"])
+    total, largest = float(values.sum()), float(values.abs().max())
+    spans = []
+    for piece, value, error in zip(tokens["piece"], values, tokens[f"{part}_se"], strict=True):
+        if pd.isna(value):
+            spans.append(f'<span style="opacity:.5">{escape(piece)}</span>')
+            continue
+        low, high = ((value + side * parts.WIDE * error) / total for side in (-1, 1))
+        title = (
+            f"{value / total:.0%} of the sample's {part} [{low:.0%}, {high:.0%}]" if total > 0 else f"{value:.3g}"
+        )
+        colour = RISES if value >= 0 else FALLS
+        spans.append(coloured(piece, title, colour, abs(value) / largest if largest > 0 else 0.0))
+    return paragraph(spans)
+
+
+def parts_legend(part: str) -> str:
+    """Return the legend of the map of a part as HTML."""
+    return small(
+        swatch(RISES, 1, f"much of the sample's {part}")
+        + (swatch(FALLS, 1, "takes away from it") if part == "curvature" else "")
+        + '<span style="opacity:.5">not scored, or left out</span>'
+    )
 
 
 def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> str:
