@@ -60,7 +60,7 @@ class Scored(Record):
     """What a run that builds on scores keeps of their summary, for the account of what MRD cost.
 
     Attributes:
-        evaluations: Perturbed forward evaluations of the forget set; sign probes count as the passes that they cost.
+        evaluations: Perturbed forward evaluations of the forget set; sign probes count as the passes they cost.
         seconds: Time that MRD took, without the measures beside it [s].
         tokens: Tokens of the forget set.
         sigma: Standard deviation σ of the noise.
