@@ -248,13 +248,14 @@ def evaluation_over_floor(seconds: Seconds, targets: Targets) -> Comparison:
 def run_over_floor(finished: Finished, targets: Targets) -> Comparison:
     """Compare the whole run, from loading to the last sum, with its number of bare passes."""
     run = finished.summary
-    floor = run["evaluations"] * run["seconds_floor_pass"]
+    floor = run["passes"] * run["seconds_floor_pass"]
     return Comparison(
         "time of the whole run / floor",
         run["seconds"] / floor,
         targets.over_floor,
         True,
-        f"{run['seconds']:.1f} s with loading, baseline and pilot; {run['evaluations']} evaluations × "
+        f"{run['seconds']:.1f} s with loading, baseline and pilot; {run['evaluations']} evaluations and {run['probes']} "
+        f"sign probes, {run['passes']:.1f} passes × "
         f"{run['seconds_floor_pass']:.4f} s",
     )
 
@@ -283,14 +284,14 @@ def speed_at_equal_reliability(finished: Finished, seconds: Seconds, targets: Ta
     run = finished.summary
     draws = plain_draws_needed(finished, plain_deviations(finished))
     published = draws * run["n_samples"] * seconds.published
-    ours = run["evaluations"] * seconds.evaluation
+    ours = run["evaluations"] * seconds.evaluation + (run["passes"] - run["evaluations"]) * seconds.floor
     return Comparison(
         "speed over published, equal reliability",
         published / ours,
         targets.equal_reliability,
         False,
-        f"median relative SE {run['median_relative_se']:.1%} at σ = {SIGMA:g}: {run['evaluations']} evaluations "
-        f"in {ours:.1f} s, or K = (median_i s_i/MRD_i / SE)² = {draws:.0f} plain draws in {published:.0f} s "
+        f"median relative SE {run['median_relative_se']:.1%} at σ = {SIGMA:g}: {run['evaluations']} evaluations and "
+        f"{run['probes']} sign probes in {ours:.1f} s, or K = (median_i s_i/MRD_i / SE)² = {draws:.0f} plain draws in {published:.0f} s "
         f"(s_i from {PLAIN_DRAWS} plain draws)",
     )
 
@@ -302,7 +303,7 @@ def plain_deviations(finished: Finished) -> FloatArray:
     with precision(finished.prepared.stage.model.dtype):
         values = np.concatenate([estimator.unit(index).values for index in range(PLAIN_DRAWS)])
     draws = Draws(tuple(finished.scores["sample_id"]), values, estimator.kept, "plain")
-    deviations: FloatArray = draws.units(plain.scope, plain.normalisation).std(axis=0, ddof=1)
+    deviations: FloatArray = draws.units(plain.scope, plain.normalisation).values.std(axis=0, ddof=1)
     return deviations
 
 
