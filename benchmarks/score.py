@@ -254,8 +254,8 @@ def run_over_floor(finished: Finished, targets: Targets) -> Comparison:
         run["seconds"] / floor,
         targets.over_floor,
         True,
-        f"{run['seconds']:.1f} s with loading, baseline and pilot; {run['evaluations']} evaluations and {run['probes']} "
-        f"sign probes, {run['passes']:.1f} passes × "
+        f"{run['seconds']:.1f} s with loading, baseline and pilot; {run['evaluations']} evaluations and "
+        f"{run['probes']} sign probes, {run['passes']:.1f} passes × "
         f"{run['seconds_floor_pass']:.4f} s",
     )
 
@@ -290,8 +290,9 @@ def speed_at_equal_reliability(finished: Finished, seconds: Seconds, targets: Ta
         published / ours,
         targets.equal_reliability,
         False,
-        f"median relative SE {run['median_relative_se']:.1%} at σ = {SIGMA:g}: {run['evaluations']} evaluations and "
-        f"{run['probes']} sign probes in {ours:.1f} s, or K = (median_i s_i/MRD_i / SE)² = {draws:.0f} plain draws in {published:.0f} s "
+        f"median relative SE {run['median_relative_se']:.1%} at σ = {SIGMA:g}: {run['evaluations']} evaluations "
+        f"and {run['probes']} sign probes in {ours:.1f} s, or K = (median_i s_i/MRD_i / SE)² = {draws:.0f} plain "
+        f"draws in {published:.0f} s "
         f"(s_i from {PLAIN_DRAWS} plain draws)",
     )
 
