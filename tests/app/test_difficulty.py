@@ -436,7 +436,7 @@ def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:
     (caption,) = [caption for caption in test.caption if "Estimated cost" in caption.value]
     assert "GiB" in caption.value
     assert "baseline 2.5" in caption.help
-    assert "draws 48" in caption.help
+    assert "draws 24, probes 10" in caption.help
     test.segmented_control(key="preset").set_value("Paper").run()
     assert "Estimated cost: 200 forward evaluations (at most 200)" in texts(sound(test))
 

@@ -99,7 +99,7 @@ def _make(home: Path) -> None:
     config = ScoreConfig(
         forget_set=ForgetSetConfig(source=str(forget)),
         model=ModelConfig(source=str(model), device="cpu"),
-        estimator=EstimatorConfig(sigma=1e-3, draws=DRAWS, stop="never", workers=1),
+        estimator=EstimatorConfig(sigma=1e-3, draws=DRAWS, stop="never", workers=1, probes=False),
     )
     run = submit(config, store=store, settings=settings)
     assert worker.run(run.directory, store=store) is RunState.SUCCEEDED

@@ -335,7 +335,7 @@ def test_a_map_of_fifty_thousand_samples_is_drawn_within_seconds() -> None:
     assert time.perf_counter() - began < 5
 
 
-def test_the_curve_draws_each_measure_against_the_evaluations() -> None:
+def test_the_curve_draws_each_measure_against_the_passes() -> None:
     names = ("reliability_sum", "reliability_mean", "median_relative_se")
     metrics = pd.DataFrame(
         [(step, name, step / 100) for step in (16, 24) for name in (*names, "something_else")],
@@ -344,7 +344,7 @@ def test_the_curve_draws_each_measure_against_the_evaluations() -> None:
     figure = figures.precision_curve(metrics)
     assert len(figure.data) == len(names)
     assert all(list(line.x) == [16, 24] and list(line.y) == [0.16, 0.24] for line in figure.data)
-    assert figure.layout.xaxis.title.text == "Forward evaluations"
+    assert figure.layout.xaxis.title.text == "Forward passes"
 
 
 def test_figures_and_theme_share_one_palette() -> None:

@@ -86,7 +86,7 @@ def test_every_file_of_a_score_run_is_read_once(
 
     monkeypatch.setattr(pd, "read_parquet", counted)
     characterised(*reading, Variant())
-    assert reads == dict.fromkeys(("draws.parquet", "scores.parquet", "measures.parquet"), 1)
+    assert reads == dict.fromkeys(("draws.parquet", "probes.parquet", "scores.parquet", "measures.parquet"), 1)
 
 
 def test_the_claims_are_judged_under_both_normalisations(found: Characterised, judgement: Judgement) -> None:
