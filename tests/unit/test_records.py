@@ -45,7 +45,8 @@ def test_only_a_score_run_with_its_figures_has_a_summary() -> None:
 
 
 def test_sign_probes_count_as_the_passes_that_they_cost() -> None:
-    assert ScoreSummary.model_validate(SUMMARY | {"probes": 6, "passes": 54.2}).scored("demo").evaluations == 54
+    figures = SUMMARY | {"sigma": 1e-3, "probes": 6, "passes": 54.2}
+    assert ScoreSummary.model_validate(figures).scored("demo").evaluations == 54
 
 
 def test_scores_that_were_not_needed_cost_nothing() -> None:
