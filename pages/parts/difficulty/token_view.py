@@ -11,7 +11,6 @@ from analysis import difficulty, parts
 from mrd_core.runs import Run
 from mrd_core.samples.config import Scope
 from pages.shell import sample_steps
-from pages.shell.notices import literal
 from pages.shell.token_text import FALLS, RISES, coloured, paragraph, small, swatch
 
 CHANGE = "relative_change"
@@ -62,7 +61,8 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
     tokens = difficulty.tokens_of(run.directory, selected)
     in_scope = tokens["in_answer"] if scope is Scope.ANSWER else tokens["position"] > 0
     if told := parts.sentence(row, table, tokens[in_scope]):
-        st.markdown(literal(told))
+        # It quotes tokens, which are strangers' text.
+        st.html(f"<p>{escape(told)}</p>")
     with st.container(border=True):
         part = _chosen_part(tokens)
         st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
