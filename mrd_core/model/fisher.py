@@ -50,9 +50,7 @@ def fisher_norms(
     Raises:
         UserError: Out of memory with a single sample.
     """
-    gradients = SampleGradients(reader, encoded)
-    if gradients.by_autograd:
-        announce(f"Gradients: {gradients.way}.")
+    gradients = SampleGradients(reader, encoded, announce=announce)
     rows = {name: len(parameter) for name, parameter in reader.network.named_parameters() if parameter.dim()}
 
     def measure(_most: int) -> FloatArray:

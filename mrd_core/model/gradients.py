@@ -81,7 +81,10 @@ def _rise(others: Tensor, targets: Tensor) -> Tensor:
 
 
 def gradient_norms(
-    reader: Reader, encoded: Encoded, announce: Callable[[str], None] = warnings.warn
+    reader: Reader,
+    encoded: Encoded,
+    announce: Callable[[str], None] = warnings.warn,
+    layout: Layout | None = None,
 ) -> FloatArray:
     """Return ‖∇_θ NLL‖ of each sample's summed answer NLL, dropout off.
 
@@ -91,6 +94,7 @@ def gradient_norms(
         reader: The model; its modes, gradients and flags stay as they are.
         encoded: N samples.
         announce: Told, once, what is left to autograd.
+        layout: What was found before, and is not tried again.
 
     Returns:
         Shape (N,) [nats]; NaN where a sample has no answer token.
@@ -98,9 +102,7 @@ def gradient_norms(
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    gradients = SampleGradients(reader, encoded)
-    if gradients.by_autograd:
-        announce(f"Gradients: {gradients.way}.")
+    gradients = SampleGradients(reader, encoded, layout, announce)
     squared = gradients.squared_norms(encoded, [Probe(encoded.answer.astype(np.float64), nll_direction)])[0]
     has_answer = np.array([sample.answer.any() for sample in encoded.samples])
     norms: FloatArray = np.where(has_answer, np.sqrt(squared), np.nan)
@@ -126,13 +128,20 @@ class SampleGradients:
     Args:
         reader: The model.
         encoded: Samples to find the layout on.
-        layout: What was found before.
+        layout: What was found before, and is not tried again.
+        announce: Told what is left to autograd, where that is found out here.
 
     Raises:
         UserError: Out of memory with a single sample.
     """
 
-    def __init__(self, reader: Reader, encoded: Encoded, layout: Layout | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        encoded: Encoded,
+        layout: Layout | None = None,
+        announce: Callable[[str], None] = lambda _way: None,
+    ) -> None:
         self._reader = reader
         self._head = LanguageHead(reader.network)
         self._names = {
@@ -145,6 +154,8 @@ class SampleGradients:
         self._tape = Tape(self._modules())
         self._layout = Layout()
         self._layout = layout or within_memory(lambda _most: self._found(encoded), 1)
+        if self.by_autograd and layout is None:
+            announce(f"Gradients: {self.way}.")
 
     @property
     def layout(self) -> Layout:

@@ -67,9 +67,7 @@ def gradient_products(
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    gradients = SampleGradients(reader, encoded)
-    if gradients.by_autograd:
-        announce(f"Gradients: {gradients.way}.")
+    gradients = SampleGradients(reader, encoded, announce=announce)
     passing = _Passing(gradients, encoded, others, reader.device, progress)
     with gradients.ready():
         return within_memory(passing, gradients.batch_tokens)

@@ -95,6 +95,11 @@ class EstimatorConfig(Frozen):
         """Forward evaluations of one independent unit: two for an antithetic pair."""
         return 2 if self.mode == "antithetic" else 1
 
+    @property
+    def has_probes(self) -> bool:
+        """Whether sign probes are asked for; plain draws have none."""
+        return self.probes and self.mode == "antithetic"
+
     @classmethod
     def paper(cls, **changes: Any) -> EstimatorConfig:
         """Return the paper's published setting (σ = 1e-5, K = 200, plain Monte Carlo), with `changes`."""

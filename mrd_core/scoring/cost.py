@@ -82,8 +82,11 @@ def estimate(
         basis = "the model's size is known once it is downloaded"
         return ScoringCost(evaluations, config.draws, passes, None, None, basis)
     weights, workers = parameter_count(model_folder), _workers(config)
-    work = _tokens(forget_set.frame, model_folder) * weights
+    tokenizer = _tokenizer(model_folder)
+    work = _tokens(forget_set.frame, tokenizer) * weights
     pace, basis = _pace(past, weights)
+    if tokenizer is None:
+        basis += f", {CHARACTERS_PER_TOKEN:g} characters taken for a token"
     seconds = START_UP_SECONDS + work * in_turn(passes, workers) / pace
     # The weights and their perturbed copy, in single precision.
     memory = workers * (PROCESS_BYTES + 2 * 4 * weights)
@@ -92,13 +95,8 @@ def estimate(
 
 def usual_evaluations(config: EstimatorConfig) -> int:
     """Return after how many evaluations a run usually stops."""
-    usual = USUAL_EVALUATIONS if has_probes(config) else USUAL_ALONE
+    usual = USUAL_EVALUATIONS if config.has_probes else USUAL_ALONE
     return min(config.draws, usual) if config.stop in ("auto", "precision") else config.draws
-
-
-def has_probes(config: EstimatorConfig) -> bool:
-    """Tell whether a run takes sign probes."""
-    return config.probes and config.mode == "antithetic"
 
 
 def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[str, float]:
@@ -107,7 +105,7 @@ def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[s
         "baseline": BASELINE_PASSES,
         "pilot": PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
         "draws": evaluations,
-        "probes": USUAL_PROBES * evaluations / USUAL_EVALUATIONS if has_probes(config) else 0.0,
+        "probes": USUAL_PROBES * evaluations / USUAL_EVALUATIONS if config.has_probes else 0.0,
         "measures": FORWARD,
         "gradients": FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0,
     }
@@ -122,15 +120,24 @@ def _workers(config: EstimatorConfig) -> int:
     return min(os.cpu_count() or 1, MOST_WORKERS) if config.workers == "auto" else config.workers
 
 
-def _tokens(frame: pd.DataFrame, model_folder: Path) -> float:
-    """Return about how many tokens the texts have, by some of them and the model's own tokenizer."""
-    texts = frame["prompt"] + " " + frame["answer"]
-    some = texts.iloc[evenly_spaced(len(texts), COUNTED_TEXTS)] if len(texts) else texts
+def _tokenizer(model_folder: Path) -> Tokenizer | None:
+    """Return the model's tokenizer; None where it has no file of one, or one that cannot be read."""
+    file = model_folder / "tokenizer.json"
+    if not file.is_file():
+        return None
     try:
-        tokenizer = Tokenizer.from_file(str(model_folder / "tokenizer.json"))
-        counted = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(some)))
-    except Exception:
+        return Tokenizer.from_file(str(file))
+    except Exception:  # The library raises no narrower kind for a damaged file; loading the model names it.
+        return None
+
+
+def _tokens(frame: pd.DataFrame, tokenizer: Tokenizer | None) -> float:
+    """Return about how many tokens the texts have, by some of them where there is a tokenizer."""
+    texts = frame["prompt"] + " " + frame["answer"]
+    if tokenizer is None:
         return float(texts.str.len().sum()) / CHARACTERS_PER_TOKEN
+    some = texts.iloc[evenly_spaced(len(texts), COUNTED_TEXTS)] if len(texts) else texts
+    counted = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(list(some)))
     per_character = counted / max(1.0, float(some.str.len().sum()))
     return per_character * float(texts.str.len().sum()) + TEMPLATE_TOKENS * len(texts)
 

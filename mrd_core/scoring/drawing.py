@@ -7,7 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -120,16 +120,16 @@ def draw(
     config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, helpers: Helpers, context: JobContext
 ) -> Drawn:
     """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
-    schedule = prepared.schedule(config)
     drawn: list[UnitKey] = []
     units: list[Unit] = []
     probes: list[FloatArray] = []
-    wanted = schedule.first()
-    total = schedule.cost(wanted)
     # Before the first look nobody knows where the run will stop, so no time left is given.
     message: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
         source = prepared.source(config)
+        schedule = source.schedule
+        wanted = schedule.first()
+        total = schedule.cost(wanted)
         while wanted:
             files.write_schedule([*drawn, *wanted])
             for key in wanted:
@@ -143,11 +143,8 @@ def draw(
                 context.progress(round(schedule.cost(drawn)), round(total), **message)
             draws = source.draws(units, probes)
             reached = Precision.of(draws, config.scope)
-            figures = asdict(reached)
             passes = schedule.cost(drawn)
-            context.metrics(
-                round(passes), **{name: value for name, value in figures.items() if np.isfinite(value)}
-            )
+            context.metrics(round(passes), **reached.curve)
             if reached.reaches(config):
                 break
             wanted = schedule.following(drawn, draws)

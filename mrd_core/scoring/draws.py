@@ -8,7 +8,7 @@ and the reliability of the ranking follow from them. Needs no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -397,6 +397,12 @@ class Precision:
             reliability_sum=reliability(draws.units(scope, Normalisation.SUM)),
             reliability_mean=reliability(mean),
         )
+
+    @property
+    def curve(self) -> dict[str, float]:
+        """The figures that change as a run goes on, by name, as far as they are defined."""
+        counts = {"samples", "evaluations"}
+        return {name: value for name, value in asdict(self).items() if name not in counts and np.isfinite(value)}
 
     def reliability_of(self, normalisation: Normalisation) -> float:
         """Return the reliability of the ranking by the sum or by the mean."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded
-from mrd_core.model.gradients import gradient_norms
+from mrd_core.model.gradients import Layout, gradient_norms
 from mrd_core.model.likelihood import target_log_probs
 from mrd_core.model.reader import Reader
 from mrd_core.scoring.columns import SAMPLE_ID
@@ -47,6 +47,7 @@ def measure(
     training_counts: Sequence[int | None] | pd.Series[Any] | None = None,
     gradients: bool = True,
     announce: Callable[[str], None] = warnings.warn,
+    layout: Layout | None = None,
 ) -> pd.DataFrame:
     """Measure every sample, dropout off.
 
@@ -57,6 +58,7 @@ def measure(
         gradients: Whether to take the gradient norms, which cost three times as much as all the rest.
         announce: Told where gradients can only be taken one sample at a time, or where memory does not hold those
             of a single one.
+        layout: How gradients are had, where it was found before.
 
     Returns:
         N rows: sample_id and a column for each of `PLAIN_MEASURES`, and of `GRADIENT_MEASURES` if wanted. NaN
@@ -78,15 +80,15 @@ def measure(
         counts: pd.Series[Any] = pd.Series(list(training_counts), dtype="Float64")
         frame["training_count"] = counts.to_numpy(np.float64, na_value=np.nan)
     if gradients:
-        norms = _norms(reader, encoded, announce)
+        norms = _norms(reader, encoded, announce, layout)
         frame["gradient_norm"] = norms / frame["answer_tokens"]
         frame["gradient_norm_sum"] = norms
     return frame
 
 
-def _norms(reader: Reader, encoded: Encoded, announce: Callable[[str], None]) -> FloatArray:
+def _norms(reader: Reader, encoded: Encoded, announce: Callable[[str], None], layout: Layout | None) -> FloatArray:
     try:
-        return gradient_norms(reader, encoded, announce)
+        return gradient_norms(reader, encoded, announce, layout)
     except UserError as error:
         # One of many measures is no reason to lose all others.
         announce(f"No gradient norms: {error.what} {error.why}")

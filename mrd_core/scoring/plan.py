@@ -75,22 +75,23 @@ class Prepared:
         model = PerturbedModel(self.stage.scorer, noise, streamed=self.plan.streamed)
         return Estimator(self.stage.passes, model, self.baseline, config.mode, with_parts=self.plan.with_parts)
 
-    def schedule(self, config: EstimatorConfig) -> Schedule:
-        """Return the order of the run's units."""
-        return Schedule(config, self.plan.probe_cost)
+    @property
+    def layout(self) -> Layout | None:
+        """How gradients of single samples are had; None where nobody has found out."""
+        if not self.plan.probe_cost:
+            return None
+        return Layout(frozenset(self.plan.by_autograd), self.plan.in_batches)
 
     def source(self, config: EstimatorConfig) -> Source:
         """Return where the run's units come from."""
         probes = None
         if self.plan.probe_cost:
             encoded = self.stage.passes.encoded
-            layout = Layout(frozenset(self.plan.by_autograd), self.plan.in_batches)
-            gradients = SampleGradients(self.stage.reader, encoded, layout)
+            gradients = SampleGradients(self.stage.reader, encoded, self.layout)
             probes = SpeedProbes(gradients, encoded, self.baseline, config.scope, config.seed)
         sample_ids = self.stage.passes.encoded.sample_ids
-        return Source(
-            sample_ids, self.plan.sigma, config.mode, self.schedule(config), self.estimator(config), probes
-        )
+        schedule = Schedule(config, self.plan.probe_cost)
+        return Source(sample_ids, self.plan.sigma, config.mode, schedule, self.estimator(config), probes)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         context.event("warning", f"Precision gate not passed: {gate.reason}")
     warnings = _warnings(stage, forget_set, pilot, sigma)
     plan = _plan(config.estimator, stage, pilot, sigma, gate, warnings)
-    if config.estimator.mode == "antithetic" and config.estimator.probes:
+    if config.estimator.has_probes:
         context.progress(0, config.estimator.draws, message="Trying gradients")
         plan = with_probes(plan, stage, context)
     keep_encoded(files, stage.passes.encoded)
@@ -237,7 +238,7 @@ def _calibrated(config: EstimatorConfig, stage: Stage, baseline: Baseline) -> tu
     with precision(stage.model.dtype):
         asked = None if config.sigma == "auto" else config.sigma
         pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope, asked)
-        if asked is None and config.mode == "antithetic" and config.probes:
+        if asked is None and config.has_probes:
             # Probes have no σ, so what a pair says beside them must not depend on it either.
             gate = precision_gate(few, few_baseline, pilot, pilot.least_departing, config.scope)
             if gate.passed:
@@ -311,7 +312,8 @@ def _plan(
 def with_probes(plan: Plan, stage: Stage, context: JobContext) -> Plan:
     """Return a plan with sign probes, or the same without where memory does not hold a backward pass."""
     try:
-        gradients = SampleGradients(stage.reader, stage.passes.encoded)
+        with precision(stage.model.dtype):
+            gradients = SampleGradients(stage.reader, stage.passes.encoded)
     except UserError as error:
         context.event("warning", f"No sign probes: {error.what} {error.why}")
         return plan.model_copy(update={"reasons": plan.reasons | {"sign probes": f"none: {error.why}"}})

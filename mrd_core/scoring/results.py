@@ -117,6 +117,7 @@ def measure_frame(
             training_counts=forget_set.frame["training_count"],
             gradients=config.gradient_norms != "no",
             announce=lambda message: context.event("info", message),
+            layout=prepared.layout,
         )
     return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])
 

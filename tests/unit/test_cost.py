@@ -179,6 +179,18 @@ def test_the_pilot_costs_less_the_more_samples_there_are(samples: int, pilot: fl
     assert passes_of(EstimatorConfig(), samples, 48)["pilot"] == pytest.approx(pilot)
 
 
+@pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"], ids=repr)
+def test_an_estimate_without_a_readable_tokenizer_says_that_it_counts_characters(
+    model: tuple[Path, int], content: bytes | None
+) -> None:
+    folder, _ = model
+    if content is not None:
+        (folder / "tokenizer.json").write_bytes(content)
+    assert estimate(SAMPLES, folder, EstimatorConfig(), []).basis.endswith("4 characters taken for a token")
+    tiny.tokenizer().save_pretrained(folder)
+    assert "characters" not in estimate(SAMPLES, folder, EstimatorConfig(), []).basis
+
+
 def test_tokens_are_counted_by_the_tokenizer_of_the_model(model: tuple[Path, int]) -> None:
     folder, _ = model
     run, config = [past_run(SUMMARY | {"seconds": 1e6})], EstimatorConfig(workers=1)
