@@ -7,7 +7,7 @@ themselves come from `measuring`, those of MRD from a finished score run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from types import MappingProxyType
 from typing import Literal
@@ -344,51 +344,53 @@ _LOG_ODDS = r"m_t = \log \frac{p_t}{1 - p_t}"
 _SPEED = r"\frac{p_t (1 - p_t)}{|\log p_t|} \lVert \nabla_\theta m_t \rVert^2"
 _SPREAD = r"\frac{1 - p_t}{|\log p_t|} \operatorname{Var}_{v \sim q_t}(\nabla_\theta z_{t,v})"
 _Q = r"q_t: \text{probabilities of the others}"
-# Of the scope and the normalisation that a run was asked for; written here for the mean over the answer.
+
+
+def _part(name: str, title: str, formula: str, help_: str) -> Measure:
+    """Declare a part of MRD that pairs show, at their cost; written here for the mean over the answer."""
+    return Measure(
+        name=name,
+        title=title,
+        unit="",
+        formula=formula,
+        source="",
+        help=help_,
+        harder="small",
+        cost_in_forwards=2 * FORWARD,
+        cost_per_draw=FORWARD,
+    )
+
+
+# Of the scope and the normalisation that a run was asked for.
 _PARTS = (
-    Measure(
-        name="speed",
-        title="Speed of the log-odds (A)",
-        unit="",
-        formula=rf"A = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPEED},\quad {_LOG_ODDS}",
-        source="",
-        help="How fast noise on the weights moves the target against its competitors together: the part of MRD "
-        "that sign probes measure.",
-        harder="small",
+    replace(
+        _part(
+            "speed",
+            "Speed of the log-odds (A)",
+            rf"A = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPEED},\quad {_LOG_ODDS}",
+            "How fast noise on the weights moves the target against its competitors together: the part of MRD "
+            "that sign probes measure.",
+        ),
         cost_in_forwards=FORWARD_AND_BACKWARD,
+        cost_per_draw=0.0,
     ),
-    Measure(
-        name="spread",
-        title="Spread of the competitors (B)",
-        unit="",
-        formula=rf"B = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPREAD},\quad {_Q}",
-        source="",
-        help="How far apart noise on the weights moves the logits of the target's competitors.",
-        harder="small",
-        cost_in_forwards=2 * FORWARD,
-        cost_per_draw=FORWARD,
+    _part(
+        "spread",
+        "Spread of the competitors (B)",
+        rf"B = \frac{{1}}{{n}} \sum_{{t \in S}} {_SPREAD},\quad {_Q}",
+        "How far apart noise on the weights moves the logits of the target's competitors.",
     ),
-    Measure(
-        name="curvature",
-        title="Curvature of the network (C)",
-        unit="",
-        formula=r"C = \frac{2}{\sigma^2}\,\text{MRD} - A - B",
-        source="",
-        help="What is left of MRD: how much the network itself bends under noise on the weights.",
-        harder="small",
-        cost_in_forwards=2 * FORWARD,
-        cost_per_draw=FORWARD,
+    _part(
+        "curvature",
+        "Curvature of the network (C)",
+        r"C = \frac{2}{\sigma^2}\,\text{MRD} - A - B",
+        "What is left of MRD: how much the network itself bends under noise on the weights.",
     ),
-    Measure(
-        name="speed_and_spread",
-        title="Speed and spread (A + B)",
-        unit="",
-        formula=rf"A + B = \frac{{1}}{{n}} \sum_{{t \in S}} \left( {_SPEED} + {_SPREAD} \right)",
-        source="",
-        help="MRD without the curvature of the network.",
-        harder="small",
-        cost_in_forwards=2 * FORWARD,
-        cost_per_draw=FORWARD,
+    _part(
+        "speed_and_spread",
+        "Speed and spread (A + B)",
+        rf"A + B = \frac{{1}}{{n}} \sum_{{t \in S}} \left( {_SPEED} + {_SPREAD} \right)",
+        "MRD without the curvature of the network.",
     ),
 )
 
