@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Engine, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Insert, Table, and_, delete, func, insert, or_, select, update
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
@@ -292,8 +292,10 @@ class RunStore:
         )
         queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
         states = RESUMABLE | {RunState.SUCCEEDED} if anew else RESUMABLE
-        resumed = self._update(run.id, fresh | queued, RUNS.c.state.in_(states), RUNS.c.attempt == run.attempt)
-        if not resumed:
+        event = _event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
+        if not self._update(
+            run.id, fresh | queued, RUNS.c.state.in_(states), RUNS.c.attempt == run.attempt, event=event
+        ):
             state = self.get(run.id).state
             ended = "Submit its config.json as a new run instead."
             raise _not_known(run) or UserError(
@@ -301,7 +303,6 @@ class RunStore:
                 f"It is {state}, and only a run that ended early can be resumed.",
                 f"Cancel it first: `mrd-lens runs cancel {run.id}`." if state in ACTIVE else ended,
             )
-        self.add_event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
         return self.get(run.id)
 
     def request_cancel(self, run_id: str) -> RunState:
@@ -323,16 +324,14 @@ class RunStore:
         beat: dict[str, Any] = {"heartbeat_at": _now()}
         if self._update(run_id, beat, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt)):
             return True
-        back = attempt is not None and self._update(
+        return attempt is not None and self._update(
             run_id,
             beat | _FOUND | {"state": RUNS.c.lost_in},
             RUNS.c.state == RunState.LOST,
             RUNS.c.lost_in.is_not(None),
             *_at_attempt(attempt),
+            event=_event(run_id, "info", "It was called lost, but its worker is still at work."),
         )
-        if back:
-            self.add_event(run_id, "info", "It was called lost, but its worker is still at work.")
-        return back
 
     def set_progress(self, run_id: str, progress: Mapping[str, Any], attempt: int | None = None) -> bool:
         """Replace the progress of an active run; False when it has ended or is at another attempt."""
@@ -365,8 +364,8 @@ class RunStore:
             left = last_words.read(run.directory, run.attempt)
             error, to = left or _loss(run), RunState.FAILED if left else RunState.LOST
             values = {"error": asdict(error), "lost_in": None if left else run.state}
-            if self._move(run.id, to, {run.state}, run.attempt, silent, **values):
-                self.add_event(run.id, "error", error.cause)
+            event = _event(run.id, "error", error.cause)
+            if self._move(run.id, to, {run.state}, run.attempt, silent, event=event, **values):
                 lost.append(self.get(run.id))
         return lost
 
@@ -414,7 +413,7 @@ class RunStore:
     def add_event(self, run_id: str, level: Level, message: str) -> None:
         """Append one event, at the present time."""
         with self._engine.begin() as connection:
-            connection.execute(insert(EVENTS).values(run_id=run_id, at=_now(), level=level, message=message))
+            connection.execute(_event(run_id, level, message))
 
     def events(self, run_id: str, after: int = 0) -> pd.DataFrame:
         """Return the rows written after row id `after`: rowid, at [UTC], level, message, oldest first."""
@@ -512,6 +511,7 @@ class RunStore:
         sources: Set[RunState],
         attempt: int | None,
         *conditions: ColumnElement[bool],
+        event: Insert | None = None,
         **values: Any,
     ) -> bool:
         require_legal(to, sources)
@@ -520,11 +520,18 @@ class RunStore:
             values["started_at"] = _now()
         if to in TERMINAL:
             values["finished_at"] = _now()
-        return self._update(run_id, values, RUNS.c.state.in_(sources), *_at_attempt(attempt), *conditions)
+        return self._update(
+            run_id, values, RUNS.c.state.in_(sources), *_at_attempt(attempt), *conditions, event=event
+        )
 
-    def _update(self, run_id: str, values: Mapping[str, Any], *conditions: ColumnElement[bool]) -> bool:
+    def _update(
+        self, run_id: str, values: Mapping[str, Any], *conditions: ColumnElement[bool], event: Insert | None = None
+    ) -> bool:
+        """Change a run's row where the conditions hold; its event is seen with the change or not at all."""
         with self._engine.begin() as connection:
             changed = connection.execute(update(RUNS).where(RUNS.c.id == run_id, *conditions).values(dict(values)))
+            if changed.rowcount == 1 and event is not None:
+                connection.execute(event)
             return changed.rowcount == 1
 
     def _select(self, *conditions: ColumnElement[bool], limit: int | None = None) -> Runs:
@@ -545,6 +552,10 @@ class RunStore:
 def _number(value: float) -> float | None:
     # SQLite has no NaN.
     return None if math.isnan(value) else value
+
+
+def _event(run_id: str, level: Level, message: str) -> Insert:
+    return insert(EVENTS).values(run_id=run_id, at=_now(), level=level, message=message)
 
 
 def _now() -> datetime:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore
@@ -101,6 +104,21 @@ def test_a_run_lost_by_mistake_is_not_deleted_under_its_worker_and_taken_back(
     assert "still at work" in store.events(run.id).message.iloc[-1]
     go(run)
     assert until_state(store, run, S.SUCCEEDED).finished_at
+
+
+def test_a_change_is_never_seen_without_the_event_that_tells_of_it(store: RunStore, settings: Settings) -> None:
+    run = submitted(store, settings)
+    set_row(store, run, state=S.LOST, lost_in=S.RUNNING)
+    for change in (lambda: store.heartbeat(run.id, attempt=1), lambda: store.resume(run.id)):
+        with closing(sqlite3.connect(settings.home / "store.db")) as database:
+            database.execute("CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END")
+        with pytest.raises(IntegrityError):
+            change()
+        assert store.get(run.id).state is S.LOST
+        with closing(sqlite3.connect(settings.home / "store.db")) as database:
+            database.execute("DROP TRIGGER full")
+    assert store.resume(run.id).state is S.QUEUED
+    assert list(store.events(run.id).message) == ["Resumed as attempt 2."]
 
 
 @pytest.mark.slow
