@@ -29,6 +29,7 @@ from mrd_core.scoring.imported import (
 from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES
 from mrd_core.settings.command import shown
 from mrd_core.settings.fields import declared
+from mrd_core.settings.places import expanded
 
 _RUN = click.Argument(["run"], metavar="RUN", help="Score run: its directory, or its id.")
 
@@ -47,7 +48,7 @@ def _about(name: str, column: ImportedColumn) -> dict[str, Any]:
 def _add(run: str, file: Path, as_json: bool, **settings: Any) -> None:
     """Read a file, store its column and say how its rows were matched."""
     files = _scored(run)
-    table = read_file(file.expanduser())
+    table = read_file(expanded(str(file)))
     column = import_column(table, ImportConfig.model_validate(settings), files)
     for text in (*table.notes, *column.notes):
         note(text)

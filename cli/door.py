@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -102,6 +103,8 @@ def main() -> None:
     # What runs write holds texts that are nobody else's business, exports and temporary files included.
     os.umask(0o077)
     try:
+        # Where it is gone, torch ends the process, and says that it lacks a library.
+        Path.cwd()
         door(prog_name=PROGRAM)
     except UserError as error:
         from cli.terminal import failed

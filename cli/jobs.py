@@ -19,6 +19,7 @@ from mrd_core.runs.kind import kind_named
 from mrd_core.settings.command import shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
+from mrd_core.settings.places import expanded
 
 EXIT_FAILED, EXIT_CANCELLED, EXIT_INTERRUPTED = 1, 130, 143
 EXITS = {RunState.CANCELLED: EXIT_CANCELLED, RunState.INTERRUPTED: EXIT_INTERRUPTED}
@@ -47,7 +48,7 @@ def run_directory(name: str) -> Path:
     # An empty name would be the working directory.
     if not name.strip():
         raise UserError("The name of the run", "is empty.", "Give its id or its directory.")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if (path / CONFIG_FILE).is_file():
         return path.resolve()
     if path.exists():

@@ -21,6 +21,7 @@ from mrd_core.runs.launcher import adopt, directories_in, unlisted
 from mrd_core.runs.liveness import was_killed
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
+from mrd_core.settings.places import expanded
 
 POLL_INTERVAL = 0.2
 
@@ -122,7 +123,7 @@ def delete(run_id: str, yes: bool) -> None:
 @click.argument("directory", metavar="DIR")
 def adopt_runs(directory: str) -> None:
     """Take up run directories that the store does not know: DIR itself, or those in it."""
-    opened, folder = store(), Path(directory).expanduser().resolve()
+    opened, folder = store(), expanded(directory).resolve()
     if not directory.strip() or not folder.is_dir():
         raise UserError(
             f"The folder '{directory}'", "does not exist.", "Name a run directory, or a folder of some."
@@ -147,7 +148,7 @@ def run(directory: str) -> None:
     """Carry out a run."""
     if not directory.strip():
         raise UserError("The run directory", "has no name.", "Give the directory of a run.")
-    finish(Path(directory), as_json=False)
+    finish(expanded(directory), as_json=False)
 
 
 @click.command(hidden=True)

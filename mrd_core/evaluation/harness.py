@@ -31,6 +31,7 @@ from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
 from mrd_core.model.folders import brief
+from mrd_core.settings.places import expanded
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.subject import Subject
@@ -94,7 +95,7 @@ def run_tasks(
     """
     require(tasks)
     with _quiet():
-        return _run(subject, tasks, Path(data).expanduser() if data is not None else None, limit)
+        return _run(subject, tasks, expanded(str(data)) if data is not None else None, limit)
 
 
 def _run(

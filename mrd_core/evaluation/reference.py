@@ -16,6 +16,7 @@ from mrd_core.evaluation.aggregating import REFERENCE_RATIO
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.settings.places import expanded
 
 if TYPE_CHECKING:
     from mrd_core.evaluation.subject import Subject
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def evaluation_of(reference: str) -> Path | None:
     """Return the directory of the evaluation that the reference is; None where it is a model."""
-    directory = Path(reference).expanduser()
+    directory = expanded(reference)
     return directory if EvaluationFiles(directory).catalogue.exists() else None
 
 

@@ -12,6 +12,7 @@ from mrd_core.samples import Table, load_table, read_table
 from mrd_core.samples.cells import CellError, as_count, as_list, as_text, is_blank, read_cell
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.reading import SUFFIXES, listed, stem_and_suffix
+from mrd_core.settings.places import expanded
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ def unread(data: str, names: Collection[str]) -> list[str]:
         data: Folder, or a data set on the hub.
         names: Of the files that the suite knows, without their suffix.
     """
-    if on_hub(data) or not Path(data).expanduser().is_dir():
+    if on_hub(data) or not expanded(data).is_dir():
         return []
     others = [path.name for path in _tables(data) if stem_and_suffix(path.name)[0] not in names]
     return [f"Files of the folder that are not used: {listed(others)}."] if others else []
@@ -196,7 +197,7 @@ def _tables(data: str) -> list[Path]:
 
 
 def _files(data: str) -> list[Path]:
-    folder = Path(data).expanduser()
+    folder = expanded(data)
     if not folder.is_dir():
         raise UserError(
             f"The folder '{data}'",

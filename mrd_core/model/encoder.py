@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from functools import cached_property
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, EncodedSample
 from mrd_core.samples.conversation import ASSISTANT, SYSTEM, USER, turns_of
 from mrd_core.settings.configuration import Choice
+from mrd_core.settings.places import expanded
 
 if TYPE_CHECKING:
     from mrd_core.model.config import ModelConfig
@@ -304,7 +304,7 @@ def _clock(today: date) -> str:
 
 def _template_file(path: str) -> str:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
+        return expanded(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"The template '{path}'",

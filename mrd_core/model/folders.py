@@ -10,6 +10,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
+from mrd_core.settings.places import expanded
 
 # What a model or an adapter needs, and nothing that would have to be unpickled.
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -25,7 +26,7 @@ def folder_of(source: str, kind: str = "model") -> Path:
     """
     if source == "demo":
         return MODEL_DIR
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return path
     if is_path(source):
@@ -39,7 +40,7 @@ def folder_of(source: str, kind: str = "model") -> Path:
 
 def is_path(source: str) -> bool:
     """Return whether a source, which is no folder, can only be meant as one, and not as a hub id."""
-    return source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).expanduser().exists()
+    return source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()
 
 
 def _fetched(source: str, kind: str) -> Path:

@@ -11,6 +11,12 @@ from mrd_core.runs.record import RunError
 OUT_OF_MEMORY_PHRASES = ("out of memory", "can't allocate memory", "cannot allocate memory")
 DISK_FULL_PHRASES = ("database or disk is full", "no space left on device")
 DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+# A name that no file can have, a folder that is none or the other way round, a file system that takes no writes,
+# is broken, or was taken away.
+OF_A_PLACE = (
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV),
+)
 
 
 def describe(error: BaseException) -> RunError:
@@ -26,11 +32,17 @@ def readable(error: OSError) -> UserError | None:
     """Return what to say of a full disk, a file that was removed or is not one's own; None of other errors."""
     if error.errno in DISK_FULL_ERRNOS:
         return UserError("The disk", "is full.", "Free some space, or move MRD_HOME to a larger disk.")
+    if error.errno == errno.ENOENT and error.filename is None:
+        return UserError("The working directory", "was removed.", "Go to another one, such as with `cd ~`.")
     if isinstance(error, FileNotFoundError):
         fix = "Put it back where it was, or run again what made it."
         return UserError(f"The file {error.filename}", "is missing.", fix)
     if isinstance(error, PermissionError):
         return UserError(f"The file {error.filename}", "is not open to this user.", "Correct its permissions.")
+    if error.errno in OF_A_PLACE and error.filename is not None:
+        return UserError(
+            f"The path '{str(error.filename)[:80]}'", f"cannot be used ({error.strerror}).", "Name another one."
+        )
     return None
 
 

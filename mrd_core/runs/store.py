@@ -42,6 +42,7 @@ from mrd_core.runs.schema import (
 )
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
+from mrd_core.settings.places import home, working_directory
 
 Level = Literal["info", "warning", "error"]
 
@@ -495,8 +496,8 @@ class RunStore:
 
     def _refuse_to_remove_more(self, run: Run) -> None:
         others = {other.directory for other in self._select() if other.id != run.id}
-        kept = others | {Path.home(), Path.cwd(), self.home}
-        endangered = [path for path in kept if path.is_relative_to(run.directory)]
+        kept = [*others, home(), working_directory(), self.home]
+        endangered = [path for path in kept if path and path.is_relative_to(run.directory)]
         if endangered:
             raise UserError(
                 str(run.directory),

@@ -31,6 +31,7 @@ from mrd_core.samples.reading import (
     unreadable,
 )
 from mrd_core.samples.validation import to_forget_set
+from mrd_core.settings.places import expanded
 
 # Of a source that is too long to be a path; the start of it says which one is meant.
 _SHOWN_LENGTH = 80
@@ -150,12 +151,10 @@ def _located(source: str) -> Path:
     """Return `source` as a path whose existence can be asked for."""
     check_name(source)
     try:
-        path = Path(source).expanduser()
+        path = expanded(source)
         path.exists()
     except OSError as error:
         raise unreadable(source[:_SHOWN_LENGTH], error) from error
-    except RuntimeError as error:
-        raise UserError(source, f"{error}", "Write the path out in full.") from error
     return path
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import URL
 
 from mrd_core.errors import UserError
 from mrd_core.settings.configuration import Frozen
+from mrd_core.settings.places import expanded, working_directory
 
 
 class Settings(Frozen):
@@ -34,19 +35,18 @@ class Settings(Frozen):
         """Read each setting from the variable that its description begins with, or take its default.
 
         Raises:
-            UserError: A limit is no positive whole number.
+            UserError: A limit is no positive whole number, or a home is not known.
         """
-        home = Path(os.environ.get("MRD_HOME") or Path.home() / ".mrd-lens").expanduser().resolve()
+        home = expanded(os.environ.get("MRD_HOME") or "~/.mrd-lens").resolve()
         roots = os.environ.get("MRD_ALLOWED_ROOTS")
+        own = tuple(path for path in (working_directory(), home) if path)
         # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
         url = URL.create("sqlite", database=str(home / "store.db"))
         return cls(
             home=home,
             store_url=os.environ.get("MRD_STORE_URL") or url.render_as_string(),
             **{field: _limit(field) for field in cls.model_fields if "limit" in field},
-            allowed_roots=tuple(Path(root).expanduser().resolve() for root in roots.split(os.pathsep))
-            if roots
-            else (Path.cwd(), home),
+            allowed_roots=tuple(expanded(root).resolve() for root in roots.split(os.pathsep)) if roots else own,
         )
 
 

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from mrd_core.errors import UserError
 from mrd_core.settings.fields import Extra, Model, declared, extra_of, holds_several, is_run, nested_in
+from mrd_core.settings.places import expanded
 
 # The field of a nested configuration that is called like the configuration itself: `--model` is `model.source`.
 MAIN = "source"
@@ -101,7 +102,7 @@ def options_of(config: Model) -> tuple[Option, ...]:
 
 def absolute(place: str) -> str:
     """Make a path absolute, so that config.json means the same from any directory; leave names alone."""
-    path = Path(place).expanduser()
+    path = expanded(place)
     return str(path.resolve()) if place != DEMO and path.exists() else place
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import streamlit as st
 
@@ -20,6 +19,7 @@ from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.folders import check_within
 from mrd_core.settings.installation import Settings
+from mrd_core.settings.places import expanded
 from mrd_core.unlearning.config import UnlearnConfig
 from pages.shell.configs import config_of
 from pages.shell.notices import literal
@@ -248,7 +248,7 @@ def located(text: str, *, local: bool) -> str:
         UserError: No allowed root holds the path, or a file that a folder's links lead to.
     """
     try:
-        path = Path(text).expanduser().resolve()
+        path = expanded(text).resolve()
         exists = path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
