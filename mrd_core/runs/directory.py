@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -66,25 +66,47 @@ def read_config(directory: Path, of: type[Config]) -> Config:
 
 
 @contextmanager
-def staged(directory: Path) -> Iterator[Path]:
-    """Lend a folder in which a run directory of this name is made, held against a sweep."""
-    with (
-        tempfile.TemporaryDirectory(prefix=STAGING, dir=directory.parent) as staging,
-        FileLock(Path(staging) / STAGING_LOCK, fallback_to_soft=False),
-    ):
-        draft = Path(staging) / directory.name
-        draft.mkdir(mode=PRIVATE_FOLDER)
-        yield draft
+def staged(directory: Path, runs: Path) -> Iterator[Path]:
+    """Lend a folder in which a run directory of this name is made, held against a sweep.
+
+    Of one that is made elsewhere than in `runs`, a link there knows the place, and leads to the run where a kill
+    comes after it was made: so it is swept and named like the others.
+    """
+    staging = directory.parent / f"{STAGING}{secrets.token_hex(4)}"
+    link = runs.resolve() / staging.name
+    if elsewhere := link != staging:
+        # Not every file system has links.
+        with suppress(OSError):
+            link.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+            link.symlink_to(directory, target_is_directory=True)
+    try:
+        staging.mkdir(mode=PRIVATE_FOLDER)
+        with FileLock(staging / STAGING_LOCK, fallback_to_soft=False):
+            draft = staging / directory.name
+            draft.mkdir(mode=PRIVATE_FOLDER)
+            yield draft
+    finally:
+        remove_entry(staging)
+        if elsewhere:
+            link.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what kills left of runs that were being submitted to a folder: texts that no list has."""
-    for staging in folder.glob(f"{STAGING}*"):
+    """Remove what kills left of runs that were being submitted to a folder: texts that no list has.
+
+    What they left elsewhere goes with the links that know it; a link that leads to a run stays.
+    """
+    for entry in folder.glob(f"{STAGING}*"):
         with suppress(OSError, Timeout):
             # One that has just been made is yet to be locked.
-            if time.time() - staging.stat().st_mtime > STAGING_GRACE:
+            if time.time() - entry.lstat().st_mtime <= STAGING_GRACE:
+                continue
+            staging = entry.readlink().parent / entry.name if entry.is_symlink() else entry
+            if staging.exists():
                 with FileLock(staging / STAGING_LOCK, timeout=0, fallback_to_soft=False):
                     shutil.rmtree(staging)
+            if entry.is_symlink() and not (entry / CONFIG_FILE).exists():
+                entry.unlink()
 
 
 def remove(directory: Path, only: Collection[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from mrd_core.runs.files import CONFIG_FILE, LOG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.record import RESUMABLE, Run, RunState
 from mrd_core.runs.store import RUN_ID, RunStore, new_run_id
-from mrd_core.settings.command import process
+from mrd_core.settings.command import process, shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 
@@ -170,9 +170,9 @@ def directories_in(folder: Path) -> Iterator[Path]:
 def unlisted(store: RunStore) -> list[Path]:
     """Return the run directories of the installation that its store does not know, such as a kill leaves."""
     known = {run.directory for run in store.list()}
-    return [
-        path for path in (store.home / "runs").glob("*") if path not in known and (path / CONFIG_FILE).is_file()
-    ]
+    # Links lead to what was made elsewhere.
+    places = {path.resolve() for path in (store.home / "runs").glob("*") if (path / CONFIG_FILE).is_file()}
+    return sorted(places - known)
 
 
 def _made(
@@ -188,18 +188,18 @@ def _made(
     _require_free(directory, store)
     directory.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
     run_directory.sweep(directory.parent)
-    with run_directory.staged(directory) as draft:
+    with run_directory.staged(directory, store.home / "runs") as draft:
         if prepare:
             prepare(draft)
         else:
             config = kind.prepare(config, draft)
         run_directory.write_config(draft, config)
         draft.rename(directory)
-    try:
-        run = register(config, directory, store, run_id)
-    except BaseException:
-        run_directory.remove(directory)
-        raise
+        try:
+            run = register(config, directory, store, run_id)
+        except BaseException:
+            run_directory.remove(directory)
+            raise
     if launcher:
         try:
             launcher.launch(run, command_for(directory))
@@ -238,19 +238,21 @@ def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, 
 
 
 def _require_free(directory: Path, store: RunStore) -> None:
+    earlier = store.find_by_directory(directory)
     if (directory / CONFIG_FILE).exists():
-        raise UserError(
-            str(directory),
-            "It already holds a run.",
-            "Name another directory, or delete that run first (`mrd-lens runs delete`).",
+        way = (
+            f"delete that run first (`mrd-lens runs delete {earlier.id}`)"
+            if earlier
+            else (f"take that run up, which the store does not know (`{shown('runs', 'adopt', directory)}`)")
         )
+        raise UserError(str(directory), "It already holds a run.", f"Name another directory, or {way}.")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(
             str(directory),
             "It is not an empty directory, and deleting the run later would take its files along.",
             "Name a new or an empty directory.",
         )
-    if earlier := store.find_by_directory(directory):
+    if earlier:
         raise UserError(
             str(directory),
             f"It was the directory of run {earlier.id}, whose files somebody removed.",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ from mrd_core.runs import RunState, RunStore, worker
 from mrd_core.runs.faults import StoreError
 from mrd_core.runs.launcher import submit
 from mrd_core.settings.installation import Settings
+from tests.conftest import REPOSITORY
 from tests.support import disks
 from tests.support.commands import Outcome, ended, started
 from tests.support.disks import fill
@@ -26,6 +29,26 @@ from tests.unit.conftest import rows, write_rows
 
 S = RunState
 MEGABYTE = 2**20
+SUBMISSION = """
+import os, signal, sys
+from pathlib import Path
+from mrd_core.runs import RunStore, launcher
+from mrd_core.settings.installation import Settings
+from tests.support.runs import config_of
+
+def killed(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def prepare(draft):
+    if sys.argv[2] == "prepare":
+        (draft / "texts").touch()
+        killed()
+
+launcher.register = killed
+settings = Settings.from_environment()
+store = RunStore.open(settings)
+launcher.submit(config_of(), store=store, settings=settings, directory=Path(sys.argv[1]), prepare=prepare)
+"""
 
 
 @pytest.fixture
@@ -264,22 +287,58 @@ def test_the_library_keeps_runs_private_too(settings: Settings) -> None:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
 
 
+@pytest.mark.parametrize("place", ["runs/own", "elsewhere/own"])
 def test_what_a_kill_left_of_a_submission_is_swept_and_one_that_goes_on_is_not(
-    settings: Settings, store: RunStore
+    settings: Settings, store: RunStore, place: str
 ) -> None:
     left = settings.home / "runs" / ".submitting-dead"
     (left / "20260101-000000-aaaa").mkdir(parents=True)
     (left / "20260101-000000-aaaa" / "samples.jsonl").write_text("texts")
 
     def prepare(draft: Path) -> None:
-        for staging in (left, draft.parent):
-            os.utime(staging, (time.time() - 3600,) * 2)
+        for entry in settings.home.glob("*/.submitting-*"):
+            os.utime(entry, (time.time() - 3600,) * 2, follow_symlinks=False)
         submitted(store, settings)
         assert draft.is_dir()
 
-    submit(config_of(), store=store, settings=settings, prepare=prepare)
-    assert not list((settings.home / "runs").glob(".submitting-*"))
+    submit(config_of(), store=store, settings=settings, directory=settings.home / place, prepare=prepare)
+    assert not list(settings.home.glob("*/.submitting-*"))
     assert len(store.list()) == 2
+
+
+def killed_in_submission(settings: Settings, directory: Path, moment: str) -> None:
+    """Have a process submit a run and be killed while the directory is made, or before the run has a row."""
+    words = (sys.executable, "-c", SUBMISSION, str(directory), moment)
+    environment = os.environ | {"MRD_HOME": str(settings.home), "MRD_STORE_URL": settings.store_url}
+    assert subprocess.run(words, cwd=REPOSITORY, env=environment).returncode == -signal.SIGKILL
+    for link in (settings.home / "runs").glob(".submitting-*"):
+        os.utime(link, (time.time() - 3600,) * 2, follow_symlinks=False)
+
+
+def test_what_a_kill_left_beside_a_folder_of_ones_own_is_swept(
+    cli: Callable[..., Outcome], settings: Settings, tmp_path: Path
+) -> None:
+    killed_in_submission(settings, tmp_path / "mine" / "own", "prepare")
+    [staging] = (tmp_path / "mine").iterdir()
+    assert (staging / "own" / "texts").exists()
+    assert cli("runs", "list").code == 0
+    assert [*(tmp_path / "mine").iterdir(), *(settings.home / "runs").iterdir()] == []
+
+
+def test_a_folder_of_ones_own_without_a_row_is_named_and_taken_up(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore, tmp_path: Path
+) -> None:
+    own = tmp_path / "mine" / "own"
+    killed_in_submission(settings, own, "register")
+    with pytest.raises(UserError, match=f"store does not know .*runs adopt {own}"):
+        submitted(store, settings, own)
+    assert f"runs adopt {settings.home / 'runs'}" in cli("runs", "list").said
+    assert "1 run(s) taken up." in cli("runs", "adopt", settings.home / "runs").said
+    assert [run.directory for run in store.list()] == [own]
+    assert "Not in this list" not in cli("runs", "list").said
+    assert cli("runs", "delete", "--yes", store.list()[0].id).code == 0
+    assert cli("runs", "list").code == 0
+    assert [*(tmp_path / "mine").iterdir(), *(settings.home / "runs").iterdir()] == []
 
 
 def test_what_a_kill_left_of_a_submission_is_swept_when_runs_are_listed(
