@@ -17,7 +17,7 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.columns import scope_column
 from mrd_core.scoring.config import Formula, Normalisation
-from mrd_core.scoring.draws import Draws, parts, reliability, scores
+from mrd_core.scoring.draws import Draws, parts, relative_se, reliability, scores
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PART_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.scoring.records import Plan
@@ -41,7 +41,7 @@ class Trust:
     """How far a ranking can be trusted.
 
     Attributes:
-        median_relative_se: Median over samples of SE / MRD.
+        median_relative_se: Median over samples of SE / MRD, or of the same of speed + spread in a preview.
         p90_relative_se: Its 90th percentile.
         reliability: Spearman–Brown reliability per normalisation.
         length_partialled: The same with length partialled out of both halves.
@@ -88,6 +88,11 @@ class ScoredRun:
         path = self.files.measures
         return pd.read_parquet(path).dropna(axis="columns", how="all") if path.exists() else None
 
+    @property
+    def ranked_by(self) -> str:
+        """The column that samples are ranked by: MRD, or in a preview speed + spread."""
+        return "speed_and_spread" if self.draws.is_preview else "mrd"
+
     @cached_property
     def plan(self) -> Plan:
         """What was decided before the first draw.
@@ -110,12 +115,14 @@ class ScoredRun:
 
 
 def ranking(run: ScoredRun, variant: Variant) -> pd.DataFrame:
-    """Return the samples of a run, hardest (smallest MRD) first, undefined ones last.
+    """Return the samples of a run, hardest (smallest MRD, in a preview smallest speed + spread) first.
+
+    Undefined ones come last.
 
     Columns: rank (1 = hardest), sample_id, mrd, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens,
     excluded_tokens, mean_log_prob [nats], truncated, region, prompt, answer, split, training_count, speed, spread,
-    curvature (each with `_se`) and speed_and_spread, NaN for runs of earlier versions, and those of the other
-    measures of difficulty (`measures_in`) that the run has.
+    curvature and speed_and_spread (each with `_se`), NaN for runs of earlier versions, and those of the other
+    measures of difficulty (`measures_in`) that the run has. In a preview all of MRD is NaN.
 
     Raises:
         UserError: A result file of the run is gone.
@@ -126,8 +133,8 @@ def ranking(run: ScoredRun, variant: Variant) -> pd.DataFrame:
     scored = run.scores[["sample_id", "truncated", *in_scope]].rename(columns=in_scope)
     table = pd.concat([table, parts(run.draws, variant.scope, variant.normalisation)], axis=1)
     table = beside(table.merge(scored, on="sample_id").merge(run.samples, on="sample_id"), run)
-    table["region"] = regions(table)
-    table = table.sort_values(["mrd", "sample_id"], na_position="last", ignore_index=True)
+    table["region"] = "" if run.draws.is_preview else regions(table)
+    table = table.sort_values([run.ranked_by, "sample_id"], na_position="last", ignore_index=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
@@ -152,14 +159,14 @@ def measures_in(table: pd.DataFrame) -> list[Measure]:
 
 
 def measured(run: ScoredRun, variant: Variant, sample_ids: Iterable[str] | None = None) -> Measured:
-    """Return the MRD of samples of a run with its draws.
+    """Return the MRD of samples of a run, or of a preview the speed + spread, with its draws.
 
     Args:
         run: The score run.
         variant: Which MRD.
         sample_ids: The samples in the order wanted; None for all, as they were scored.
     """
-    units = run.draws.units(variant.scope, variant.normalisation, variant.formula)
+    units = run.draws.ranked(variant.scope, variant.normalisation, variant.formula)
     if sample_ids is None:
         return Measured(units)
     place = pd.Series(np.arange(len(run.draws.sample_ids)), index=list(run.draws.sample_ids))
@@ -183,9 +190,9 @@ def tie(table: pd.DataFrame, column: str, of_mrd: Measured, replicates: int = RE
 def trust(run: ScoredRun, variant: Variant) -> Trust:
     """Return how reliable the ranking by `variant` is."""
     table = scores(run.draws, variant.scope, variant.normalisation, variant.formula)
-    units = {norm: run.draws.units(variant.scope, norm, variant.formula) for norm in Normalisation}
+    units = {norm: run.draws.ranked(variant.scope, norm, variant.formula) for norm in Normalisation}
     lengths = table["n_tokens"].to_numpy(np.float64)
-    errors = table["relative_se"].dropna()
+    errors = pd.Series(relative_se(units[variant.normalisation])).dropna()
     return Trust(
         median_relative_se=float(errors.median()),
         p90_relative_se=float(errors.quantile(0.9)),

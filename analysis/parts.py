@@ -70,6 +70,9 @@ def carriers(tokens: pd.DataFrame, part: str) -> Carriers | None:
         tokens: piece, the part and its standard error (`_se`) of each token in scope.
         part: "speed", "spread" or "curvature".
     """
+    if part not in tokens:
+        # A preview knows the parts of whole samples alone.
+        return None
     values = tokens[[part, f"{part}_se", "piece"]].dropna().sort_values(part, ascending=False)
     total = float(values[part].sum())
     if len(values) <= FEW_TOKENS or total <= 0:

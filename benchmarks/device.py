@@ -34,7 +34,7 @@ from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import Draws, relative_se, reliability
 from mrd_core.scoring.mrd import Estimator, measure_baseline
-from mrd_core.scoring.probes import SpeedProbes
+from mrd_core.scoring.probes import SignProbes
 from mrd_core.scoring.schedule import Schedule
 
 # Width, inner width, layers, heads, words.
@@ -102,7 +102,7 @@ def measured(shape: str, samples: int, tokens: int, device: torch.device) -> Res
     baseline = measure_baseline(passes, dtype)
     noise = PerturbedModel(passes.scorer, Noise(0, SIGMA[dtype]), streamed=False)
     estimator = Estimator(passes, noise, baseline, "antithetic", with_parts=True)
-    probes = SpeedProbes(SampleGradients(reader, encoded), encoded, baseline, Scope.ANSWER, 0)
+    probes = SignProbes(SampleGradients(reader, encoded), encoded, baseline, Scope.ANSWER, 0)
     # The first of each makes room.
     estimator.unit(PAIRS)
     probes.unit(PROBE_UNITS)
@@ -118,7 +118,7 @@ def measured(shape: str, samples: int, tokens: int, device: torch.device) -> Res
         "antithetic",
         SIGMA[dtype],
         np.stack([unit.parts for unit in units]),  # type: ignore[misc]
-        np.concatenate(estimates),
+        np.concatenate([unit["speed"] for unit in estimates]),
     )
     scored = draws.units(Scope.ANSWER, Normalisation.MEAN)
     schedule = Schedule(EstimatorConfig(), probe_cost=(took - pairs_took) / PROBE_UNITS / floor)

@@ -74,7 +74,7 @@ class Drawn:
 
     source: Source
     pairs: list[Unit]
-    probes: list[FloatArray]
+    probes: list[dict[str, FloatArray]]
 
     def draws(self, pairs: int, probes: int) -> Draws:
         """Return the first of them."""
@@ -140,7 +140,7 @@ def drawn(prepared: Prepared, config: EstimatorConfig, seed: int, pairs: int, pr
     return Drawn(
         source,
         [Unit(**source.arrays(UnitKey("pair", index))) for index in range(pairs)],
-        [source.arrays(UnitKey("probe", index))["speed"] for index in range(probes)],
+        [source.arrays(UnitKey("probe", index)) for index in range(probes)],
     )
 
 

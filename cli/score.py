@@ -52,9 +52,10 @@ def _forecast(config: ScoreConfig, forget_set: ForgetSet, as_json: bool) -> None
     for what, choice in expected.choices.items():
         say(f"{what}: {choice}")
     out.print(grid("What the run will probably take", rows.rename_axis("what").reset_index()))
+    drawn = f"for {expected.evaluations} evaluations, at most {expected.most_seconds:.0f} s for {expected.cap}"
     say(
-        f"About {expected.total_seconds:.0f} s for {expected.evaluations} evaluations, at most "
-        f"{expected.most_seconds:.0f} s for {expected.cap}; {expected.workers} process(es) of "
+        f"About {expected.total_seconds:.0f} s {drawn if expected.cap else 'for a preview by sign probes'}; "
+        f"{expected.workers} process(es) of "
         f"{expected.memory / 2**30:.1f} GiB."
     )
     say("Nothing was started.")

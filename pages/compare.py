@@ -8,7 +8,9 @@ from pages.shell.page import page, scored_run
 
 with page("Compare"):
     run = scored_run(
-        "Runs that unlearn a scored forget set are compared here. None is scored yet.", "evaluation comes"
+        "Runs that unlearn a scored forget set are compared here. None is scored yet.",
+        "evaluation comes",
+        with_mrd=False,
     )
     if run is not None:
         heading(run.title)

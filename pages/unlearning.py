@@ -3,6 +3,7 @@
 import streamlit as st
 
 from mrd_core.runs import ACTIVE, RunState
+from mrd_core.scoring.records import ScoreSummary
 from pages.parts.unlearning import comparison, form, live, result, views
 from pages.shell import session, unlearnings
 from pages.shell.notices import heading
@@ -11,10 +12,17 @@ from pages.shell.page import page, scored_run
 
 def main() -> None:
     """Show the unlearning runs of the score run at hand, or the way to the first one."""
-    run = scored_run("Unlearning starts from a scored forget set. None is scored yet.", "unlearning comes")
+    none_yet = "Unlearning starts from a scored forget set. None is scored yet."
+    run = scored_run(none_yet, "unlearning comes", with_mrd=False)
     if run is None:
         return
     heading(run.title)
+    if (figures := ScoreSummary.of(run)) is not None and figures.preview:
+        st.info(
+            "These scores are a preview: speed + spread, not MRD. Sample uniformly, or weigh or sort by the "
+            "column speed_and_spread.",
+            icon=":material/preview:",
+        )
     runs = session.store().list(kinds=("unlearn",), score_run=run)
     selection = session.current_unlearnings(runs)
     states = {selected.state for selected in selection}

@@ -13,6 +13,7 @@ from analysis.difficulty import ScoredRun, Variant
 from analysis.statistics.groups import SIGNIFICANCE, GroupComparison, compare_sets
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.files import ScoreFiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +55,9 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     """Compare the MRD of two score runs, the intervals holding the noise of either's own draws.
 
     Raises:
-        UserError: A file of either run is gone.
+        UserError: A file of either run is gone, or either is a preview.
     """
-    runs = ScoredRun(first), ScoredRun(second)
+    runs = tuple(ScoredRun(ScoreFiles.with_mrd(directory).directory) for directory in (first, second))
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
     settings = zip(_settings(runs[0]).items(), _settings(runs[1]).values(), strict=True)

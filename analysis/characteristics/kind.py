@@ -26,9 +26,9 @@ def place(config: CharacteristicsConfig) -> Path:
     """Return where the run of these settings lies, named for them and the pipeline that would read now.
 
     Raises:
-        UserError: There is no finished score run, or no pipeline that reads the language.
+        UserError: There is no finished score run of more than a preview, or no pipeline that reads the language.
     """
-    scored = ScoreFiles.finished(config.score_run)
+    scored = ScoreFiles.with_mrd(config.score_run)
     pipeline = choose(config.reading.pipeline, config.reading.language)
     settings = config.model_dump(mode="json", exclude={"score_run"})
     measured = [VERSION, *(feature.name for feature in features())]

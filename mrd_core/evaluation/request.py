@@ -93,7 +93,7 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
     """Write the sets, the scores and the account of the unlearning run into the run's directory.
 
     Raises:
-        UserError: A set is missing or no good, or the score run is not finished.
+        UserError: A set is missing or no good, or the score run is not finished or named and a preview.
     """
     inherited = None
     if config.unlearn_run is not None:
@@ -102,9 +102,11 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
         summary = kind.files(config.unlearn_run).read_summary()
         write_json(files.unlearned, {"config": unlearning.model_dump(mode="json"), "summary": summary})
     scored = config.score_run
-    # An unlearning run survives its score run, and then there is no MRD to stand beside.
+    # An unlearning run survives its score run, and then there is no MRD to stand beside; a preview has none.
     if scored is not None and (scored != inherited or ScoreFiles(scored).summary.exists()):
-        shutil.copyfile(ScoreFiles.finished(scored).scores, files.scores)
+        own = ScoreFiles.finished(scored) if scored == inherited else ScoreFiles.with_mrd(scored)
+        if not own.read_figures().preview:
+            shutil.copyfile(own.scores, files.scores)
     sets = load_sets(config)
     require_reference(config, sets)
     sets.save(files)

@@ -101,9 +101,11 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
     copy_retain(config, files)
     forget_set = ForgetSet.load(files.samples)
     scores = pd.read_parquet(files.scores).merge(pd.read_parquet(files.measures), on="sample_id")
+    sigma = Scored.model_validate(read_json(files.scored)).sigma
+    assert sigma is not None  # copy_scores takes no preview
     return Material(
         forget_set=forget_set,
         scores=scores.set_index("sample_id", drop=False).loc[list(forget_set.frame["sample_id"])],
         retain_set=ForgetSet.load(files.retain) if files.retain.exists() else None,
-        sigma=Scored.model_validate(read_json(files.scored)).sigma,
+        sigma=sigma,
     )

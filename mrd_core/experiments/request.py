@@ -37,10 +37,10 @@ def copy_scores(config: ExperimentConfig, files: ExperimentFiles) -> None:
     """Copy samples, scores and measures of the score run, or of the run's own scoring, into its directory.
 
     Raises:
-        UserError: The score run is not finished, or lacks a file.
+        UserError: The score run is not finished, is a preview, or lacks a file.
     """
     directory = config.score_run or files.scoring
-    scored = ScoreFiles.finished(directory)
+    scored = ScoreFiles.with_mrd(directory)
     if not scored.measures.exists():
         raise UserError(
             f"The score run in {directory}",

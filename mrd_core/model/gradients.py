@@ -38,8 +38,9 @@ COARSE = 0.2
 OF_THE_SUM = {torch.float64: 1e-9, torch.float32: 1e-6}
 COARSE_OF_THE_SUM = 1e-3
 
-# From logits (…, V) and targets (…) to the gradient at the logits of what is differentiated, (…, V).
-Direction = Callable[[Tensor, Tensor], Tensor]
+# From logits (…, V), targets (…) and places on the flat axis (…) to the gradient at the logits of what is
+# differentiated, (…, V).
+Direction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Probe(NamedTuple):
@@ -54,7 +55,7 @@ class Probe(NamedTuple):
     direction: Direction
 
 
-def nll_direction(logits: Tensor, targets: Tensor) -> Tensor:
+def nll_direction(logits: Tensor, targets: Tensor, _places: Tensor) -> Tensor:
     """Return ∇(−log p_y) at the logits, without cancellation where the model is certain.
 
     With q the probabilities without the target's, it is (1 − p_y)(q − e_y).
@@ -63,9 +64,19 @@ def nll_direction(logits: Tensor, targets: Tensor) -> Tensor:
     return -torch.sigmoid(-odds).unsqueeze(-1) * _rise(others, targets)
 
 
-def log_odds_direction(logits: Tensor, targets: Tensor) -> Tensor:
+def log_odds_direction(logits: Tensor, targets: Tensor, _places: Tensor) -> Tensor:
     """Return ∇(z_y − log Σ_{v ≠ y} exp z_v) at the logits: e_y − q."""
     return _rise(_log_odds(logits, targets)[1], targets)
+
+
+def competitors_direction(logits: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
+    """Return √q∘ε − q (√q·ε), q the softmax over all but the target, for signs ε = ±1 of shape (…, V).
+
+    The squared norm of what it is the gradient of at the logits is Σ_v q_v ‖∇z_v − Σ_u q_u ∇z_u‖² on average.
+    """
+    others = _log_odds(logits, targets)[1]
+    swung = (others / 2).exp() * signs
+    return swung - others.exp() * swung.sum(-1, keepdim=True)
 
 
 def _log_odds(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -290,7 +301,9 @@ class SampleGradients:
                 targets = batch.targets[part].to(logits.device)
                 with torch.no_grad():
                     # Probes of one kind differ in their weights alone.
-                    by_kind = {direction: direction(logits, targets) for direction in {*directions}}
+                    by_kind = {
+                        direction: direction(logits, targets, batch.places[part]) for direction in {*directions}
+                    }
                 for place, (direction, sink) in enumerate(zip(directions, sinks, strict=True)):
                     gradient = batch.weights[place, part].to(logits).unsqueeze(-1) * by_kind[direction]
                     sink.part = part
@@ -411,12 +424,14 @@ class Batch:
         ids: Token ids, shape (B, L).
         columns: Where the tokens that count are predicted, shape (B, A), each below L − 1.
         targets: These tokens, shape (B, A).
+        places: Where they stand on the flat axis of all samples, shape (B, A).
         weights: Of R probes, shape (R, B, A); 0 for padding.
     """
 
     ids: Tensor
     columns: Tensor
     targets: Tensor
+    places: Tensor
     weights: Tensor
 
     @classmethod
@@ -425,12 +440,13 @@ class Batch:
         columns = [np.flatnonzero((of_sample != 0).any(axis=0)) for of_sample in own]
         tokens = [encoded.samples[i].tokens for i in chosen]
         targets = [sample[places + 1] for sample, places in zip(tokens, columns, strict=True)]
+        flat = [encoded.starts[i] + places for i, places in zip(chosen, columns, strict=True)]
         width = max(map(len, columns))
         values = np.zeros((len(weights), len(chosen), width))
         for row, (of_sample, places) in enumerate(zip(own, columns, strict=True)):
             values[:, row, : len(places)] = of_sample[:, places]
         # The padding is behind the text, where a causal model does not look, so any id does.
-        parts = (padded(tokens), padded(columns), padded(targets), values)
+        parts = (padded(tokens), padded(columns), padded(targets), padded(flat), values)
         return cls(*(torch.from_numpy(part).to(device) for part in parts))
 
 

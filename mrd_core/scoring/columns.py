@@ -98,7 +98,8 @@ PARTS = (
             Column(f"{name}_se", f"standard error of `{name}`"),
         )
     ),
-    Column("speed_and_spread", "A + B, MRD without the curvature"),
+    Column("speed_and_spread", "A + B, MRD without the curvature: what a preview ranks by"),
+    Column("speed_and_spread_se", "standard error of `speed_and_spread`, at most"),
 )
 # In the order of the file.
 SCORE_COLUMNS = (*CHOSEN, *OF_SCOPES, *PARTS, *VARIANTS)

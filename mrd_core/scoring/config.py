@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
@@ -57,6 +57,11 @@ class EstimatorConfig(Frozen):
         description="Measure the largest part of MRD, the speed of the log-odds, by backward passes with random "
         "signs instead of by noise (antithetic mode only).",
     )
+    preview: bool = Field(
+        False,
+        description="Rank by speed + spread, two of the three parts of MRD, by sign probes alone: no noise, no σ, "
+        "no pilot. Not MRD.",
+    )
     stop: Literal["auto", "precision", "reliability", "never"] = Field(
         "auto",
         description="Stop before the cap when the errors are small (`precision`), when the ranking is reliable "
@@ -99,6 +104,17 @@ class EstimatorConfig(Frozen):
     def has_probes(self) -> bool:
         """Whether sign probes are asked for; plain draws have none."""
         return self.probes and self.mode == "antithetic"
+
+    @field_validator("preview")
+    @classmethod
+    def _previews_without_noise(cls, preview: bool, others: ValidationInfo) -> bool:
+        chosen = others.data
+        if preview and not (chosen.get("probes", True) and chosen.get("mode") == "antithetic"):
+            raise ValueError("a preview is made of sign probes: leave it out, or what excludes them")
+        for name in ("sigma", "draws"):
+            if preview and chosen.get(name) != cls.model_fields[name].default:
+                raise ValueError(f"a preview draws no noise: leave it out, or `{name}`")
+        return preview
 
     @classmethod
     def paper(cls, **changes: Any) -> EstimatorConfig:

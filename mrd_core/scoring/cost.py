@@ -28,6 +28,8 @@ OPERATIONS_PER_SECOND_AND_CORE = 25e9
 START_UP_SECONDS = 8.0
 # Where runs usually stop, with sign probes and without; they never exceed their cap.
 USUAL_EVALUATIONS, USUAL_ALONE = 24, 48
+# Units of probes of a preview, each a forward pass and four backward ones with their norms, cost about this much.
+USUAL_PREVIEW = 18.0
 # What the sign probes of such a run cost: two units, each a forward pass and two backward ones with their norms.
 USUAL_PROBES = 10.0
 # Baseline, pilot and check cost about as much as this many evaluations.
@@ -76,11 +78,11 @@ def estimate(
         past: Earlier runs, the newest first; of those that have finished the one whose model is nearest in size
             gives the pace.
     """
-    evaluations = usual_evaluations(config)
+    evaluations, cap = usual_evaluations(config), 0 if config.preview else config.draws
     passes = passes_of(config, len(forget_set), evaluations)
     if model_folder is None:
         basis = "the model's size is known once it is downloaded"
-        return ScoringCost(evaluations, config.draws, passes, None, None, basis)
+        return ScoringCost(evaluations, cap, passes, None, None, basis)
     weights, workers = parameter_count(model_folder), _workers(config)
     tokenizer = _tokenizer(model_folder)
     work = _tokens(forget_set.frame, tokenizer) * weights
@@ -88,13 +90,15 @@ def estimate(
     if tokenizer is None:
         basis += f", {CHARACTERS_PER_TOKEN:g} characters taken for a token"
     seconds = START_UP_SECONDS + work * in_turn(passes, workers) / pace
-    # The weights and their perturbed copy, in single precision.
-    memory = workers * (PROCESS_BYTES + 2 * 4 * weights)
-    return ScoringCost(evaluations, config.draws, passes, seconds, memory, basis)
+    # The weights, and where there is noise their perturbed copy, in single precision.
+    memory = workers * (PROCESS_BYTES + (1 if config.preview else 2) * 4 * weights)
+    return ScoringCost(evaluations, cap, passes, seconds, memory, basis)
 
 
 def usual_evaluations(config: EstimatorConfig) -> int:
-    """Return after how many evaluations a run usually stops."""
+    """Return after how many evaluations a run usually stops; a preview makes none."""
+    if config.preview:
+        return 0
     usual = USUAL_EVALUATIONS if config.has_probes else USUAL_ALONE
     return min(config.draws, usual) if config.stop in ("auto", "precision") else config.draws
 
@@ -103,12 +107,18 @@ def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[s
     """Return forward passes over all samples by what they are for; a dearer pass counts as several."""
     return {
         "baseline": BASELINE_PASSES,
-        "pilot": PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
+        "pilot": 0.0 if config.preview else PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
         "draws": evaluations,
-        "probes": USUAL_PROBES * evaluations / USUAL_EVALUATIONS if config.has_probes else 0.0,
+        "probes": _usual_probes(config, evaluations),
         "measures": FORWARD,
         "gradients": FORWARD_AND_BACKWARD if config.gradient_norms != "no" else 0.0,
     }
+
+
+def _usual_probes(config: EstimatorConfig, evaluations: int) -> float:
+    if config.preview:
+        return USUAL_PREVIEW
+    return USUAL_PROBES * evaluations / USUAL_EVALUATIONS if config.has_probes else 0.0
 
 
 def in_turn(passes: Passes, workers: int) -> float:
@@ -154,7 +164,8 @@ def _pace(past: Iterable[Run], weights: int) -> tuple[float, str]:
         return OPERATIONS_PER_SECOND_AND_CORE * cores / 2, f"a usual laptop's pace on {cores} core(s)"
     # Small models have other paces than large ones: theirs is the time of everything but multiplying.
     run, done = min(finished, key=lambda one: abs(log(one[1].model_parameters / max(1, weights))))
-    passes = passes_of(EstimatorConfig(probes=bool(done.probes)), done.n_samples or 1, done.evaluations)
+    earlier = EstimatorConfig(probes=bool(done.probes), preview=done.preview)
+    passes = passes_of(earlier, done.n_samples or 1, done.evaluations)
     if done.passes is not None:
         passes |= {"probes": done.passes - done.evaluations}
     if not done.seconds_measures:

@@ -122,7 +122,7 @@ def draw(
     """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
     drawn: list[UnitKey] = []
     units: list[Unit] = []
-    probes: list[FloatArray] = []
+    probes: list[dict[str, FloatArray]] = []
     # Before the first look nobody knows where the run will stop, so no time left is given.
     message: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
@@ -136,7 +136,7 @@ def draw(
                 _wait_for(files, key, [*drawn, *wanted], source, helpers, context)
                 with np.load(files.unit(key), allow_pickle=False) as arrays:
                     if key.kind == "probe":
-                        probes.append(arrays["speed"])
+                        probes.append(dict(arrays))
                     else:
                         units.append(Unit(**arrays))
                 drawn.append(key)
@@ -149,7 +149,7 @@ def draw(
                 break
             wanted = schedule.following(drawn, draws)
             message = {"message": "Drawing"}
-            total = _expected_total(reached, config, passes, schedule.cap * schedule.pair_cost)
+            total = _expected_total(reached, config, passes, schedule.most)
     return Drawn(draws, units, reached, passes)
 
 
@@ -168,7 +168,7 @@ def _wait_for(
 
 def _draw_one(files: ScoreFiles, keys: list[UnitKey], source: Source) -> bool:
     """Draw a unit that nobody has taken: of those wanted, or a pair ahead of them; tell whether there was one."""
-    after = 1 + max(key.index for key in keys if key.kind == "pair")
+    after = 1 + max((key.index for key in keys if key.kind == "pair"), default=-1)
     ahead = (UnitKey("pair", index) for index in range(after, source.schedule.cap))
     key = next((key for key in chain(keys, ahead) if _claim(files, key)), None)
     if key is not None:

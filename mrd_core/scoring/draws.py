@@ -120,6 +120,7 @@ class Draws:
             neither was looked at.
         probes: Of each sign probe its estimate of the speed, shape (B, N, scopes); NaN in a scope without probes,
             None without any.
+        spread_probes: The same of the spread, which only previews probe; they have no evaluation at all.
     """
 
     sample_ids: tuple[str, ...]
@@ -129,6 +130,12 @@ class Draws:
     sigma: float = float("nan")
     parts: FloatArray | None = None
     probes: FloatArray | None = None
+    spread_probes: FloatArray | None = None
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether speed and spread are all there is, and MRD is not known."""
+        return self.spread_probes is not None
 
     @property
     def evaluations(self) -> int:
@@ -143,8 +150,10 @@ class Draws:
         the probes say, which is far more exact, put in its place. The other formulas are of the pairs alone.
 
         Returns:
-            NaN for samples without a kept token.
+            NaN for samples without a kept token, and for all of a preview.
         """
+        if self.is_preview:
+            return Units.of(np.full((1, len(self.sample_ids)), np.nan))
         at = SCOPES.index(scope)
         values = self.values[:, :, at, :]
         per_draw = {
@@ -164,6 +173,13 @@ class Draws:
         scale = self.sigma**2 / 2 / divisor
         return Units.of(pairs + scale * self.parts[:, :, probed, 0], -scale * self.probes[:, :, probed])
 
+    def ranked(self, scope: Scope, normalisation: Normalisation, formula: Formula = Formula.MRD) -> Units:
+        """Return the units of what the samples are ranked by: the score, or in a preview speed + spread."""
+        if not self.is_preview:
+            return self.units(scope, normalisation, formula)
+        by_part = self.parts_of(scope, normalisation)
+        return Units.of(*(by_part[part].values for part in ("speed", "spread")))
+
     def probed(self, scope: Scope) -> int | None:
         """Return the place of the scope whose probes serve `scope`: its own, or the answer's; None without any."""
         if self.probes is None:
@@ -175,9 +191,12 @@ class Draws:
 
         MRD/σ² is half their sum. The speed is from the probes where the scope has its own, all else from pairs.
         """
+        at = SCOPES.index(scope)
+        if self.probes is not None and self.spread_probes is not None:
+            named = {"speed": self.probes[:, :, at], "spread": self.spread_probes[:, :, at]}
+            return {name: Units.of(values / self._divisor(at, normalisation)) for name, values in named.items()}
         if self.parts is None:
             return {}
-        at = SCOPES.index(scope)
         of_pairs = self._parts_of_pairs(at)
         looked = np.isfinite(of_pairs["spread"]).all(axis=1)
         named = {name: values if name == "speed" else values[looked] for name, values in of_pairs.items()}
@@ -220,7 +239,7 @@ class Draws:
         frame.to_parquet(stream, index=False)
 
     def save_probes(self, stream: BinaryIO) -> None:
-        """Write one row per sign probe and sample as Parquet."""
+        """Write one row per sign probe and sample as Parquet; of a preview with the spread and the kept tokens."""
         probes = np.empty((0, len(self.sample_ids), len(SCOPES))) if self.probes is None else self.probes
         count, n = probes.shape[:2]
         frame = pd.DataFrame(
@@ -231,12 +250,17 @@ class Draws:
         )
         for s, scope in enumerate(SCOPES):
             frame[f"speed_{scope}"] = probes[:, :, s].ravel()
+            if self.spread_probes is not None:
+                frame[f"spread_{scope}"] = self.spread_probes[:, :, s].ravel()
+                frame[f"kept_{scope}"] = np.tile(self.kept[:, s], count)
         frame.to_parquet(stream, index=False)
 
     @classmethod
     def load(cls, path: Path, probes: Path | None = None) -> Draws:
         """Read what `save` and `save_probes` wrote; runs of earlier versions have fewer columns and no probes."""
         frame = pd.read_parquet(path)
+        if frame.empty and probes is not None:
+            return cls._preview(frame.attrs["mode"], pd.read_parquet(probes))
         count = int(frame["evaluation"].iloc[-1]) + 1
         n = len(frame) // count
         columns = [f"{name}_{scope}" for scope in SCOPES for name in SUMS]
@@ -251,15 +275,26 @@ class Draws:
             frame.attrs["mode"],
             frame.attrs.get("sigma", float("nan")),
             frame[names].to_numpy(np.float64).reshape(count, n, len(SCOPES), 2)[0::2] if has_parts else None,
-            _probes(probes, n) if probes is not None and probes.exists() else None,
+            _probes(pd.read_parquet(probes), n) if probes is not None and probes.exists() else None,
+        )
+
+    @classmethod
+    def _preview(cls, mode: Mode, probes: pd.DataFrame) -> Draws:
+        n = len(probes) // (int(probes["probe"].iloc[-1]) + 1)
+        return cls(
+            tuple(probes["sample_id"].iloc[:n]),
+            np.empty((0, n, len(SCOPES), len(SUMS))),
+            probes[[f"kept_{scope}" for scope in SCOPES]].to_numpy(np.int64)[:n],
+            mode,
+            probes=_probes(probes, n),
+            spread_probes=_probes(probes, n, "spread"),
         )
 
 
-def _probes(path: Path, samples: int) -> FloatArray | None:
-    frame = pd.read_parquet(path)
+def _probes(frame: pd.DataFrame, samples: int, part: str = "speed") -> FloatArray | None:
     if frame.empty:
         return None
-    columns = [f"speed_{scope}" for scope in SCOPES]
+    columns = [f"{part}_{scope}" for scope in SCOPES]
     return frame[columns].to_numpy(np.float64).reshape(-1, samples, len(SCOPES))
 
 
@@ -274,7 +309,7 @@ def scores(
 
     Returns:
         N rows: sample_id, mrd, mrd_signed, mrd_se, mrd_low, mrd_high (95 %), relative_se, n_tokens (kept).
-        Relative changes are pure numbers; the initial metric is in nats.
+        Relative changes are pure numbers; the initial metric is in nats. All but n_tokens are NaN in a preview.
     """
     units = draws.units(scope, normalisation, formula)
     signed, error = units.mean, units.error
@@ -310,7 +345,7 @@ def variants(draws: Draws) -> pd.DataFrame:
 def parts(draws: Draws, scope: Scope, normalisation: Normalisation) -> pd.DataFrame:
     """Return speed, spread and curvature of every sample, each with its standard error; NaN where unknown.
 
-    They do not depend on σ: MRD/σ² is half their sum. Speed and spread together stand in a column of their own.
+    They do not depend on σ: MRD/σ² is half their sum. Speed and spread together stand in columns of their own.
     """
     units = draws.parts_of(scope, normalisation)
     nothing = np.full(len(draws.sample_ids), np.nan)
@@ -318,7 +353,12 @@ def parts(draws: Draws, scope: Scope, normalisation: Normalisation) -> pd.DataFr
     for name in ("speed", "spread", "curvature"):
         frame[name] = units[name].mean if name in units else nothing
         frame[f"{name}_se"] = units[name].error if name in units else nothing
-    return pd.DataFrame(frame | {"speed_and_spread": frame["speed"] + frame["spread"]})
+    frame["speed_and_spread"] = frame["speed"] + frame["spread"]
+    # Both of the same few pairs err alike: then the sum of their errors is the most that it can be.
+    apart = draws.probes is not None and draws.probed(scope) == SCOPES.index(scope)
+    errors = frame["speed_se"], frame["spread_se"]
+    frame["speed_and_spread_se"] = np.hypot(*errors) if apart else np.add(*errors)
+    return pd.DataFrame(frame)
 
 
 def relative_se(units: Units) -> FloatArray:
@@ -336,7 +376,7 @@ def reliability(units: Units, control: Sequence[float] | FloatArray | None = Non
     would agree; an error that all draws share is not seen by it (that is the precision gate's work).
 
     Args:
-        units: See `Draws.units`. Halves are of pairs and of probes alike. Samples with a NaN are left out.
+        units: See `Draws.ranked`. Halves are of pairs and of probes alike. Samples with a NaN are left out.
         control: A value per sample, such as its length, whose rank is partialled out of both halves' ranks.
 
     Returns:
@@ -385,8 +425,8 @@ class Precision:
 
     @classmethod
     def of(cls, draws: Draws, scope: Scope) -> Precision:
-        """Measure the MRD of `draws` in `scope`."""
-        mean = draws.units(scope, Normalisation.MEAN)
+        """Measure what `draws` rank by in `scope`."""
+        mean = draws.ranked(scope, Normalisation.MEAN)
         errors = relative_se(mean)
         errors = errors[np.isfinite(errors)]
         return cls(
@@ -394,7 +434,7 @@ class Precision:
             evaluations=draws.evaluations,
             median_relative_se=float(np.median(errors)) if errors.size else float("nan"),
             p90_relative_se=float(np.quantile(errors, 0.9)) if errors.size else float("nan"),
-            reliability_sum=reliability(draws.units(scope, Normalisation.SUM)),
+            reliability_sum=reliability(draws.ranked(scope, Normalisation.SUM)),
             reliability_mean=reliability(mean),
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
+from mrd_core.errors import UserError
 from mrd_core.runs.files import Artifact, RunDirectory, read_json, write_json
 from mrd_core.scoring.columns import SCORE_COLUMNS
 from mrd_core.scoring.records import Plan, ScoreSummary
@@ -36,6 +37,17 @@ class ScoreFiles(RunDirectory):
     tokens = Artifact("tokens.parquet", "A row per scored token.")
     imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
+
+    @classmethod
+    def with_mrd(cls, directory: Path) -> Self:
+        """Return the files of a finished run that measured MRD.
+
+        Raises:
+            UserError: One of its results is missing, or it is a preview.
+        """
+        files = cls.finished(directory)
+        require_mrd(files.read_figures(), directory)
+        return files
 
     def unit(self, key: UnitKey) -> Path:
         """Return the file of one unit."""
@@ -69,3 +81,17 @@ class ScoreFiles(RunDirectory):
     def read_figures(self) -> ScoreSummary:
         """Return the summary of a finished run, typed."""
         return ScoreSummary.model_validate(self.read_summary())
+
+
+def require_mrd(figures: ScoreSummary, directory: Path) -> None:
+    """Refuse a score run that is a preview.
+
+    Raises:
+        UserError: It is one.
+    """
+    if figures.preview:
+        raise UserError(
+            f"The score run in {directory}",
+            "is a preview: speed + spread, not MRD.",
+            "Score the forget set in full, without --preview.",
+        )

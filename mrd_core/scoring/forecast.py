@@ -15,7 +15,7 @@ import torch
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
-from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import PILOT_EVALUATIONS, START_UP_SECONDS, Passes, passes_of, usual_evaluations
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
@@ -85,13 +85,13 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     pace, streams = _pace(stage, config), must_stream(stage)
     estimator, encoded = config.estimator, stage.passes.encoded
     workers, threads = workers_and_threads(estimator, stage.model.device)
-    evaluations = usual_evaluations(estimator)
+    evaluations, cap = usual_evaluations(estimator), 0 if estimator.preview else estimator.draws
     passes = passes_of(estimator, len(encoded), evaluations)
     an_evaluation = pace.forward + pace.noise
     # The pilot's noise is written as often, whatever the number of its samples.
     own = {
         "baseline": pace.baseline,
-        "pilot": passes["pilot"] * pace.forward + PILOT_EVALUATIONS * pace.noise,
+        "pilot": passes["pilot"] * pace.forward + bool(passes["pilot"]) * PILOT_EVALUATIONS * pace.noise,
         "draws": evaluations * an_evaluation / workers,
         "probes": passes["probes"] * pace.forward / workers,
     }
@@ -102,21 +102,33 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
         samples=len(encoded),
         tokens=int(encoded.lengths.sum()),
         evaluations=evaluations,
-        cap=estimator.draws,
+        cap=cap,
         passes=passes,
         seconds=seconds,
-        most_seconds=sum(seconds.values()) + (estimator.draws - evaluations) * an_evaluation / workers,
+        most_seconds=sum(seconds.values()) + (cap - evaluations) * an_evaluation / workers,
         memory=_highest_memory(stage),
         workers=workers,
         choices={name: choice.stated for name, choice in stage.model.choices.items()}
         | {
             "template": stage.encoder.template.stated,
-            "σ": "chosen by a pilot" if estimator.sigma == "auto" else f"{estimator.sigma:g} (as asked)",
+            "σ": _sigma(estimator),
             "batch": f"{stage.passes.batch_tokens} padded tokens",
             "workers": f"{workers}, {threads} thread(s) each",
-            "memory": "one extra layer" if streams else "one extra copy of the weights",
+            "memory": _memory(estimator, streams),
         },
     )
+
+
+def _sigma(estimator: EstimatorConfig) -> str:
+    if estimator.preview:
+        return "none: a preview draws no noise"
+    return "chosen by a pilot" if estimator.sigma == "auto" else f"{estimator.sigma:g} (as asked)"
+
+
+def _memory(estimator: EstimatorConfig, streams: bool) -> str:
+    if estimator.preview:
+        return "no copy of the weights"
+    return "one extra layer" if streams else "one extra copy of the weights"
 
 
 def _pace(stage: Stage, config: ScoreConfig) -> Pace:
@@ -131,6 +143,8 @@ def _pace(stage: Stage, config: ScoreConfig) -> Pace:
         began = time.perf_counter()
         baseline = measure_baseline(few, stage.model.dtype)
         finer = time.perf_counter() - began
+        if config.estimator.preview:
+            return Pace(forward / share, finer / share, 0.0)
         noise = Noise(config.estimator.seed, sigma)
         model = PerturbedModel(stage.scorer, noise, streamed=must_stream(stage))
         estimator = Estimator(few, model, baseline, config.estimator.mode)

@@ -140,8 +140,7 @@ class Estimator:
     @property
     def kept(self) -> npt.NDArray[np.int64]:
         """Tokens that enter the sums, per sample and scope, shape (N, scopes)."""
-        counts = [per_sample(mask.astype(np.float64), self._passes.encoded) for mask in self._masks]
-        return np.stack(counts, axis=1).astype(np.int64)
+        return kept_tokens(self._baseline, self._passes.encoded)
 
     def unit(self, index: int) -> Unit:
         """Evaluate the forget set under δ_index (and −δ_index), from scratch."""
@@ -187,6 +186,13 @@ class Estimator:
         half = (log_odds(first) - log_odds(second)) / 2
         doubt, weight = self._baseline.doubt, self._baseline.weight / self._model.sigma**2
         return np.stack([weight * (1 - doubt) * doubt * half**2, weight * doubt * spread])
+
+
+def kept_tokens(baseline: Baseline, encoded: Encoded) -> npt.NDArray[np.int64]:
+    """Return how many tokens of each sample are kept, in each scope of `draws.SCOPES`, shape (N, scopes)."""
+    masks = [baseline.kept & encoded.in_scope(scope) for scope in SCOPES]
+    counts = [per_sample(mask.astype(np.float64), encoded) for mask in masks]
+    return np.stack(counts, axis=1).astype(np.int64)
 
 
 def log_odds(log_probs: FloatArray) -> FloatArray:

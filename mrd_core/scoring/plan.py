@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from mrd_core.arrays import FloatArray
@@ -26,14 +27,14 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import MOST_WORKERS
-from mrd_core.scoring.draws import Draws, Mode
+from mrd_core.scoring.draws import SCOPES, SUMS, Draws, Mode
 from mrd_core.scoring.encoded import digest_of_words, keep_encoded, stored_samples
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.forms import likelier_form
 from mrd_core.scoring.measures import BACKWARD, FORWARD
-from mrd_core.scoring.mrd import FINER, Baseline, Estimator, Unit, measure_baseline
+from mrd_core.scoring.mrd import FINER, Baseline, Estimator, Unit, kept_tokens, measure_baseline
 from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
-from mrd_core.scoring.probes import SIGNS, SpeedProbes
+from mrd_core.scoring.probes import SIGNS, SignProbes
 from mrd_core.scoring.records import Plan
 from mrd_core.scoring.schedule import Schedule, UnitKey
 
@@ -69,8 +70,10 @@ class Prepared:
     stage: Stage
     baseline: Baseline
 
-    def estimator(self, config: EstimatorConfig) -> Estimator:
-        """Return the estimator that the plan describes."""
+    def estimator(self, config: EstimatorConfig) -> Estimator | None:
+        """Return the estimator that the plan describes; None where there is no noise."""
+        if self.plan.sigma is None:
+            return None
         noise = Noise(config.seed, self.plan.sigma)
         model = PerturbedModel(self.stage.scorer, noise, streamed=self.plan.streamed)
         return Estimator(self.stage.passes, model, self.baseline, config.mode, with_parts=self.plan.with_parts)
@@ -88,10 +91,16 @@ class Prepared:
         if self.plan.probe_cost:
             encoded = self.stage.passes.encoded
             gradients = SampleGradients(self.stage.reader, encoded, self.layout)
-            probes = SpeedProbes(gradients, encoded, self.baseline, config.scope, config.seed)
-        sample_ids = self.stage.passes.encoded.sample_ids
+            probes = SignProbes(
+                gradients, encoded, self.baseline, config.scope, config.seed, with_spread=config.preview
+            )
+        sample_ids, kept = (
+            self.stage.passes.encoded.sample_ids,
+            kept_tokens(self.baseline, self.stage.passes.encoded),
+        )
+        sigma = np.nan if self.plan.sigma is None else self.plan.sigma
         schedule = Schedule(config, self.plan.probe_cost)
-        return Source(sample_ids, self.plan.sigma, config.mode, schedule, self.estimator(config), probes)
+        return Source(sample_ids, kept, sigma, config.mode, schedule, self.estimator(config), probes)
 
 
 @dataclass(frozen=True)
@@ -100,38 +109,45 @@ class Source:
 
     Attributes:
         sample_ids: N ids.
-        sigma: Standard deviation σ of the noise.
+        kept: See `Draws`.
+        sigma: Standard deviation σ of the noise; NaN without.
         mode: Whether units are pairs.
         schedule: Their order.
-        estimator: Draws pairs.
+        estimator: Draws pairs; None in a preview.
         probes: Draws sign probes.
     """
 
     sample_ids: tuple[str, ...]
+    kept: npt.NDArray[np.int64]
     sigma: float
     mode: Mode
     schedule: Schedule
-    estimator: Estimator
-    probes: SpeedProbes | None
+    estimator: Estimator | None
+    probes: SignProbes | None
 
     def arrays(self, key: UnitKey) -> dict[str, Any]:
         """Draw a unit, from scratch: what its file holds."""
         if key.kind == "probe":
             assert self.probes is not None  # nobody asks for them otherwise
-            return {"speed": self.probes.unit(key.index)}
+            return self.probes.unit(key.index)
+        assert self.estimator is not None  # nor for these
         unit = self.estimator.unit(key.index)
         return {name: array for name, array in vars(unit).items() if array is not None}
 
-    def draws(self, units: list[Unit], probes: list[FloatArray]) -> Draws:
-        """Join units."""
+    def draws(self, units: list[Unit], probes: list[dict[str, FloatArray]]) -> Draws:
+        """Join units, pairs and those of sign probes."""
+        nothing = np.empty((0, len(self.sample_ids), len(SCOPES), len(SUMS)))
+        parts = [unit.parts for unit in units if unit.parts is not None]
+        by_part = {name: np.concatenate([unit[name] for unit in probes]) for name in (probes[0] if probes else ())}
         return Draws(
             self.sample_ids,
-            np.concatenate([unit.values for unit in units]),
-            self.estimator.kept,
+            np.concatenate([nothing, *(unit.values for unit in units)]),
+            self.kept,
             self.mode,
             self.sigma,
-            np.stack([unit.parts for unit in units]) if units[0].parts is not None else None,  # type: ignore[misc]
-            np.concatenate(probes) if probes else None,
+            np.stack(parts) if parts else None,
+            by_part.get("speed"),
+            by_part.get("spread"),
         )
 
 
@@ -166,18 +182,23 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         hidden_states = HiddenStates()
         baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
         _require_scored_tokens(baseline, stage, config.estimator.scope)
+        if config.estimator.preview:
+            plan = _plan(config.estimator, stage)
+            break
         context.progress(0, config.estimator.draws, message="Calibrating σ")
         pilot, sigma, gate = _calibrated(config.estimator, stage, baseline)
         if gate.passed or config.estimator.preset == "paper":
+            plan = _with_noise(_plan(config.estimator, stage), config.estimator, stage, pilot, sigma, gate)
+            if not gate.passed:
+                context.event("warning", f"Precision gate not passed: {gate.reason}")
             break
         dtype = _finer_dtype(config, stage, gate, context)
-    if not gate.passed:
-        context.event("warning", f"Precision gate not passed: {gate.reason}")
-    warnings = _warnings(stage, forget_set, pilot, sigma)
-    plan = _plan(config.estimator, stage, pilot, sigma, gate, warnings)
+    likelier = likelier_form(stage.reader, stage.encoder, forget_set)
+    warnings = (*stage.passes.encoded.notes, *filter(None, (likelier,)), *plan.warnings)
+    plan = plan.model_copy(update={"warnings": warnings})
     if config.estimator.has_probes:
         context.progress(0, config.estimator.draws, message="Trying gradients")
-        plan = with_probes(plan, stage, context)
+        plan = with_probes(plan, stage, context, needed=config.estimator.preview)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
@@ -270,56 +291,79 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
     return finer
 
 
-def _plan(
-    config: EstimatorConfig,
-    stage: Stage,
-    pilot: Pilot,
-    sigma: float,
-    gate: PrecisionGate,
-    warnings: tuple[str, ...],
-) -> Plan:
+def _plan(config: EstimatorConfig, stage: Stage) -> Plan:
+    """Return the plan of a run without noise."""
     workers, threads = workers_and_threads(config, stage.model.device)
-    streamed = must_stream(stage)
-    figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
     return Plan(
         device=str(stage.model.device),
         dtype=models.name_of(stage.model.dtype),
-        sigma=sigma,
+        sigma=None,
         template=stage.encoder.template.value,
         batch_tokens=stage.passes.batch_tokens,
         threads=threads,
         workers=workers,
-        streamed=streamed,
-        with_parts=config.mode == "antithetic",
-        gate_passed=gate.passed,
-        gate={name: json_value(figure) for name, figure in figures.items()},
-        pilot={f"{tried:g}": json_value(regime.median) for tried, regime in pilot.tried.items()},
+        streamed=False,
+        with_parts=False,
+        gate_passed=True,
+        gate={},
+        pilot={},
         reasons={
             **{name: choice.stated for name, choice in stage.model.choices.items()},
             "template": stage.encoder.template.stated,
-            "σ": _sigma_reason(config, pilot, sigma),
             "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
-            "memory": "one extra layer: a second copy of the weights does not fit"
-            if streamed
-            else "one extra copy of the weights",
-            "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
         },
-        warnings=warnings,
         vocabulary=digest_of_words(stage.model.tokenizer),
     )
 
 
-def with_probes(plan: Plan, stage: Stage, context: JobContext) -> Plan:
-    """Return a plan with sign probes, or the same without where memory does not hold a backward pass."""
+def _with_noise(
+    plan: Plan, config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate
+) -> Plan:
+    """Return a plan with noise of this σ."""
+    streamed = must_stream(stage)
+    figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
+    regime = pilot.tried.get(sigma)
+    departs = regime is not None and not regime.quadratic
+    return plan.model_copy(
+        update={
+            "sigma": sigma,
+            "streamed": streamed,
+            "with_parts": config.mode == "antithetic",
+            "gate_passed": gate.passed,
+            "gate": {name: json_value(figure) for name, figure in figures.items()},
+            "pilot": {f"{tried:g}": json_value(each.median) for tried, each in pilot.tried.items()},
+            "reasons": plan.reasons
+            | {
+                "σ": _sigma_reason(config, pilot, sigma),
+                "memory": "one extra layer: a second copy of the weights does not fit"
+                if streamed
+                else "one extra copy of the weights",
+                "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
+            },
+            "warnings": (f"σ = {sigma:g} is outside the regime in which MRD grows with σ²: {regime.reason}",)
+            if regime is not None and departs
+            else (),
+        }
+    )
+
+
+def with_probes(plan: Plan, stage: Stage, context: JobContext, *, needed: bool = False) -> Plan:
+    """Return a plan with sign probes, or the same without where memory does not hold a backward pass.
+
+    Raises:
+        UserError: It does not, and they are `needed`: for a preview, which probes the spread as well.
+    """
     try:
         with precision(stage.model.dtype):
             gradients = SampleGradients(stage.reader, stage.passes.encoded)
     except UserError as error:
+        if needed:
+            raise
         context.event("warning", f"No sign probes: {error.what} {error.why}")
         return plan.model_copy(update={"reasons": plan.reasons | {"sign probes": f"none: {error.why}"}})
     layout = gradients.layout
     tokens = float(stage.passes.encoded.lengths.mean())
-    cost = round(FORWARD + SIGNS * (BACKWARD + gradients.norms_cost(tokens)), 2)
+    cost = round(FORWARD + (2 if needed else 1) * SIGNS * (BACKWARD + gradients.norms_cost(tokens)), 2)
     return plan.model_copy(
         update={
             "probe_cost": cost if layout.in_batches else cost * ALONE,
@@ -328,15 +372,6 @@ def with_probes(plan: Plan, stage: Stage, context: JobContext) -> Plan:
             "reasons": plan.reasons | {"sign probes": f"gradients {gradients.way}"},
         }
     )
-
-
-def _warnings(stage: Stage, forget_set: ForgetSet, pilot: Pilot, sigma: float) -> tuple[str, ...]:
-    regime = pilot.tried.get(sigma)
-    departs = None
-    if regime is not None and not regime.quadratic:
-        departs = f"σ = {sigma:g} is outside the regime in which MRD grows with σ²: {regime.reason}"
-    likelier = likelier_form(stage.reader, stage.encoder, forget_set)
-    return (*stage.passes.encoded.notes, *filter(None, (likelier, departs)))
 
 
 def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:

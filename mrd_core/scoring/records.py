@@ -20,7 +20,7 @@ class Plan(Record):
     """What was decided before the first draw; a restart and every helping process read it and decide nothing.
 
     Attributes:
-        sigma: Standard deviation of the noise.
+        sigma: Standard deviation of the noise; None in a preview, which has none.
         batch_tokens: Most padded tokens in a batch.
         threads: Torch threads of each process.
         workers: Processes that share the draws.
@@ -38,7 +38,7 @@ class Plan(Record):
 
     device: str
     dtype: str
-    sigma: float
+    sigma: float | None
     template: str
     batch_tokens: int
     threads: int
@@ -63,7 +63,7 @@ class Scored(Record):
         evaluations: Perturbed forward evaluations of the forget set; sign probes count as the passes they cost.
         seconds: Time that MRD took, without the measures beside it [s].
         tokens: Tokens of the forget set.
-        sigma: Standard deviation σ of the noise.
+        sigma: Standard deviation σ of the noise; None of a preview.
         model_parameters: Weights of the model.
         title: Of the score run.
     """
@@ -71,7 +71,7 @@ class Scored(Record):
     evaluations: int
     seconds: float
     tokens: int
-    sigma: float
+    sigma: float | None
     model_parameters: int
     title: str
 
@@ -91,8 +91,11 @@ class ScoreSummary(RunSummary):
         evaluations: Perturbed forward evaluations, K.
         probes: Sign probes of each sample.
         passes: Perturbed evaluations and units of probes together, in forward passes.
-        sigma: Standard deviation σ of the noise.
-        gate: Figures of the precision gate, and whether it was `passed`.
+        sigma: Standard deviation σ of the noise; None in a preview.
+        preview: Whether speed + spread is all that was measured, and MRD is not known; then precision and
+            reliability are of speed + spread.
+        preview_rho: Spearman's ρ of speed + spread with MRD, where both are known: what a preview is worth here.
+        gate: Figures of the precision gate, and whether it was `passed`; empty in a preview.
         reasons: For each automatic choice, what was chosen and why.
         excluded_tokens: Of `scored_tokens`, the tokens in scope, those with |log p| below 10⁻⁶.
         tokens: Tokens of the forget set, prompts included.
@@ -118,6 +121,8 @@ class ScoreSummary(RunSummary):
     dtype: str = ""
     mode: str = ""
     preset: str = ""
+    preview: bool = False
+    preview_rho: float | None = None
     scope: str = ""
     normalisation: str = ""
     seed: int = 0

@@ -26,12 +26,15 @@ from mrd_core.scoring.measuring import measure
 from mrd_core.scoring.mrd import PARTS, Baseline, Unit, per_sample
 from mrd_core.scoring.plan import Prepared, precision, weights_in
 from mrd_core.scoring.records import ScoreSummary
+from mrd_core.scoring.schedule import MOST_PREVIEW
 
 # Beyond these a run says of itself that its ranking is not to be trusted.
 UNRELIABLE_RELATIVE_SE = 0.3
 UNRELIABLE = 0.7
 
 FLOOR_PASSES = 5
+
+PREVIEW = "Preview: speed + spread, not MRD. It leaves out the curvature, the third part of MRD."
 
 
 def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd.DataFrame:
@@ -52,17 +55,19 @@ def score_frame(draws: Draws, prepared: Prepared, config: EstimatorConfig) -> pd
     return pd.concat([frame, measured, parts(draws, config.scope, config.normalisation), variants(draws)], axis=1)
 
 
-def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline, sigma: float) -> pd.DataFrame:
+def token_frame(units: list[Unit], encoded: Encoded, baseline: Baseline, sigma: float | None) -> pd.DataFrame:
     """Return one row per token, the first of each sample included, which has no prediction.
 
     Columns: sample_id, position, piece, in_answer, excluded, log_prob [nats], relative_change (mean over the
     draws of ΔP/P) and, for pairs that were looked at for their parts, speed, spread and curvature, half of whose
-    sum is −relative_change/σ²; each of the four with its standard error (`_se`).
+    sum is −relative_change/σ²; each of the four with its standard error (`_se`). In a preview, which has no σ, the
+    change is not known.
     """
     excluded = ~baseline.kept
-    changes = {"relative_change": [unit.tokens for unit in units]}
-    if units[0].token_parts is not None:
-        looked = [(unit.tokens, unit.token_parts) for unit in units if unit.token_parts is not None]
+    unknown = [np.full(len(excluded), np.nan, np.float32)]
+    changes = {"relative_change": [unit.tokens for unit in units] or unknown}
+    looked = [(unit.tokens, unit.token_parts) for unit in units if unit.token_parts is not None]
+    if looked and sigma is not None:
         speed, spread = ([parts[place] for _, parts in looked] for place in range(len(PARTS)))
         rest = [-2 / sigma**2 * change - parts.sum(axis=0) for change, parts in looked]
         changes |= {"speed": speed, "spread": spread, "curvature": rest}
@@ -127,23 +132,26 @@ def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: Est
     draws, reached = drawn.draws, drawn.reached
     plan, encoded = prepared.plan, prepared.stage.passes.encoded
     lengths = frame["n_tokens"].to_numpy(np.float64)
-    by_length = {norm: json_value(reliability(draws.units(config.scope, norm), lengths)) for norm in Normalisation}
-    settings = config.model_dump(include={"mode", "preset", "scope", "normalisation", "seed"})
+    by_length = {
+        norm: json_value(reliability(draws.ranked(config.scope, norm), lengths)) for norm in Normalisation
+    }
+    settings = config.model_dump(include={"mode", "preset", "preview", "scope", "normalisation", "seed"})
     decided = plan.model_dump(include={"sigma", "device", "dtype", "workers", "threads", "reasons"})
     precise = {name: json_value(value) for name, value in asdict(reached).items()}
     measured = {
         "probes": 0 if draws.probes is None else len(draws.probes),
         "passes": drawn.passes,
+        "preview_rho": json_value(_rank_correlation(frame["speed_and_spread"], frame["mrd"])),
         "n_samples": len(encoded),
         "reliability_mean_length_partialled": by_length[Normalisation.MEAN],
         "reliability_sum_length_partialled": by_length[Normalisation.SUM],
         "batch_tokens": prepared.stage.passes.batch_tokens,
-        "gate": plan.gate | {"passed": plan.gate_passed},
+        "gate": plan.gate and plan.gate | {"passed": plan.gate_passed},
         "excluded_tokens": int(frame["excluded_tokens"].sum()),
         "scored_tokens": int(frame["n_tokens"].sum()),
         "tokens": int(encoded.lengths.sum()),
         "truncated_samples": int(frame["truncated"].sum()),
-        "undefined_samples": int(frame["mrd"].isna().sum()),
+        "undefined_samples": int(np.isnan(draws.ranked(config.scope, config.normalisation).mean).sum()),
         "model_parameters": weights_in(prepared.stage),
         "stopped_early": reached.reaches(config),
     }
@@ -151,10 +159,17 @@ def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: Est
     return summary.model_copy(update={"warnings": [*warnings_of(summary, config), *plan.warnings]})
 
 
+def _rank_correlation(some: pd.Series[float], others: pd.Series[float]) -> float:
+    """Return Spearman's ρ over the samples that have both; NaN for fewer than 3, or where either is constant."""
+    both = some.notna() & others.notna()
+    varies = both.sum() > 2 and min(some[both].nunique(), others[both].nunique()) > 1
+    return float(some[both].rank().corr(others[both].rank())) if varies else np.nan
+
+
 def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
     """Return, in words, why the ranking may not be trusted; empty when nothing speaks against it."""
-    warnings = []
-    if not summary.gate["passed"]:
+    warnings = [PREVIEW] if summary.preview else []
+    if not summary.gate.get("passed", True):
         warnings.append(f"The precision gate was not passed: {summary.gate['reason']}")
     error = summary.median_relative_se
     if error is not None and error > UNRELIABLE_RELATIVE_SE:
@@ -176,9 +191,8 @@ def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
             "reliability": f"reliability {config.reliability:g}",
         }
         asked = targets.values() if config.stop == "auto" else [targets[config.stop]]
-        warnings.append(
-            f"The cap of {config.draws} evaluations was reached before the target ({', or '.join(asked)})."
-        )
+        cap = f"{MOST_PREVIEW} units of sign probes" if config.preview else f"{config.draws} evaluations"
+        warnings.append(f"The cap of {cap} was reached before the target ({', or '.join(asked)}).")
     if summary.undefined_samples:
         warnings.append(f"{summary.undefined_samples} sample(s) have no token that could be scored.")
     if summary.truncated_samples:

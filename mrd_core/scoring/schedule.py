@@ -18,6 +18,8 @@ from mrd_core.scoring.draws import Draws, Units
 # Before the first look. Split halves need four pairs and two probes.
 FIRST_PAIRS, FIRST_PROBES = 4, 1
 FIRST_ALONE = 8
+# Of a preview, which has units of probes alone: before the first look, and in all.
+FIRST_PREVIEW, MOST_PREVIEW = 2, 8
 # From one look to the next: so many units, or an eighth of those drawn so far.
 STEP, STEP_ALONE, STEP_SHARE = 2, 4, 8
 
@@ -55,17 +57,25 @@ class Schedule:
     @property
     def cap(self) -> int:
         """The most pairs there can be."""
-        return self.config.draws // self.pair_cost
+        return 0 if self.config.preview else self.config.draws // self.pair_cost
+
+    @property
+    def most(self) -> float:
+        """What the run costs at its cap, in forward passes; probes beside pairs are not counted."""
+        return MOST_PREVIEW * self.probe_cost if self.config.preview else self.cap * self.pair_cost
 
     def first(self) -> list[UnitKey]:
         """Return what is drawn before the first look."""
+        if self.config.preview:
+            return self._probes(0, FIRST_PREVIEW)
         if not self.probe_cost:
             return self._pairs(0, FIRST_ALONE if self.config.mode == "antithetic" else 2 * FIRST_ALONE)
-        probes = [UnitKey("probe", index) for index in range(FIRST_PROBES)]
-        return probes + self._pairs(0, FIRST_PAIRS)
+        return self._probes(0, FIRST_PROBES) + self._pairs(0, FIRST_PAIRS)
 
     def following(self, drawn: list[UnitKey], draws: Draws) -> list[UnitKey]:
-        """Return what is drawn next, given everything that was drawn; nothing once there are all pairs."""
+        """Return what is drawn next, given everything that was drawn; nothing at the cap."""
+        if self.config.preview:
+            return self._probes(len(drawn), min(1, MOST_PREVIEW - len(drawn)))
         pairs = sum(key.kind == "pair" for key in drawn)
         if pairs >= self.cap:
             return []
@@ -91,6 +101,10 @@ class Schedule:
     def cost(self, keys: list[UnitKey]) -> float:
         """Return what units cost, in forward passes."""
         return sum(self.pair_cost if key.kind == "pair" else self.probe_cost for key in keys)
+
+    @staticmethod
+    def _probes(begin: int, count: int) -> list[UnitKey]:
+        return [UnitKey("probe", index) for index in range(begin, begin + count)]
 
     def _pairs(self, begin: int, count: int) -> list[UnitKey]:
         return [UnitKey("pair", index) for index in range(begin, min(begin + count, self.cap))]

@@ -64,7 +64,7 @@ def planned(score_run: Path, curriculum: CurriculumConfig, seed: int) -> Iterato
     """
     model = read_config(score_run, ScoreConfig).model
     config = UnlearnConfig(score_run=score_run, model=model, curriculum=curriculum, seed=seed)
-    scores = weighing(ScoreFiles.finished(score_run))
+    scores = weighing((ScoreFiles.with_mrd if curriculum.uses_draws else ScoreFiles.finished)(score_run))
     frame = curriculum_frame(config, scores, list(scores["sample_id"]))
     weights, shares = (_by_sample(frame, name) for name in ("weight", "share"))
     stream = Curriculum(SAMPLERS[curriculum.sampler], weights, seed)

@@ -227,6 +227,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: Un
 
     def anew(samples: IntArray) -> Rescored:
         curriculum, sigma = config.curriculum, start.scored.sigma
+        assert sigma is not None  # of a preview no order depends on draws
         return rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
 
     # A prefix is read or written once by its generation, which in operations is about one pass of its sample.

@@ -55,7 +55,8 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
     """
     require_retain(config)
-    scored = ScoreFiles.finished(config.score_run)
+    drawn = config.curriculum.uses_draws
+    scored = (ScoreFiles.with_mrd if drawn else ScoreFiles.finished)(config.score_run)
     forget_set = ForgetSet.load(scored.samples)
     if config.stratum is not None:
         ids = set(read(ForgetSetConfig(source=str(config.stratum))).frame["sample_id"])

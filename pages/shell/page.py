@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import streamlit as st
 
 from mrd_core.runs import Run, RunState
+from mrd_core.scoring.files import require_mrd
+from mrd_core.scoring.records import ScoreSummary
 from pages.shell import session, tour
 from pages.shell.notices import empty_state, errors_shown
 
@@ -23,18 +25,24 @@ def page(title: str, sentence: str = "") -> Iterator[None]:
         yield
 
 
-def scored_run(none_yet: str, afterwards: str) -> Run | None:
+def scored_run(none_yet: str, afterwards: str, *, with_mrd: bool = True) -> Run | None:
     """Return the score run at hand where it has succeeded; else say what is missing, and lead to it.
 
     Args:
         none_yet: Sentence for where there is no run at all.
         afterwards: What comes after the run, for `This score run is queued; … after it.`
+        with_mrd: Whether a preview will not do.
+
+    Raises:
+        UserError: It is a preview, and that will not do.
     """
     run = session.current_run()
     session.look_for_lost()
     if run is None:
         sentence, button = none_yet, "Score one"
     elif run.state is RunState.SUCCEEDED:
+        if with_mrd and (figures := ScoreSummary.of(run)) is not None:
+            require_mrd(figures, run.directory)
         return run
     else:
         sentence, button = f"This score run is {run.state}; {afterwards} after it.", "Look at the run"

@@ -16,8 +16,13 @@ FORMULAS = {
 }
 
 
-def choose(config: EstimatorConfig) -> Variant:
-    """Let the user choose the scored tokens, the normalisation and the formula; those of the run come first."""
+def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
+    """Let the user choose the scored tokens, the normalisation and the formula; those of the run come first.
+
+    Args:
+        config: Of the run.
+        formulas: Whether there are several; a preview has speed + spread alone.
+    """
     scope, normalisation, formula = st.columns(3)
     return Variant(
         scope.segmented_control(
@@ -40,9 +45,9 @@ def choose(config: EstimatorConfig) -> Variant:
         ),
         formula.selectbox(
             "Formula",
-            FORMULAS,
-            format_func=FORMULAS.__getitem__,
-            key="view_formula",
+            FORMULAS if formulas else [Formula.MRD],
+            format_func=(FORMULAS if formulas else {Formula.MRD: "speed + spread"}).__getitem__,
+            key="view_formula" if formulas else "view_preview",
             help="All variants come from the same stored draws; nothing is run again.",
         ),
     )

@@ -21,6 +21,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import MEASURES, PART_MEASURES
@@ -32,6 +33,7 @@ from tests.app.conftest import (
     go,
     numbers,
     quick_config,
+    scored,
     settings_for,
     sound,
     submitted,
@@ -455,6 +457,55 @@ def test_the_shown_command_does_what_the_form_says(app: Open, tmp_path: Path) ->
     assert shown.model == ModelConfig(dtype="float64", date=date(2024, 2, 29), closes_texts=True)
     command = next(code.value for code in test.code if code.language == "bash")
     assert read_back(command) == shown.model_copy(update={"forget_set_digest": None})
+
+
+def test_the_form_offers_a_preview_without_noise(app: Open, tmp_path: Path) -> None:
+    test = form(app, tmp_path)
+    test.segmented_control(key="preset").set_value("Preview").run()
+    assert "Estimated cost: sign probes alone; about" in texts(sound(test))
+    assert not [found for found in test.text_input if "sigma" in (found.key or "")]
+    shown = shown_config(test)
+    assert shown.estimator == EstimatorConfig(preview=True)
+    command = next(code.value for code in test.code if code.language == "bash")
+    assert "--preview" in command
+    assert read_back(command) == shown.model_copy(update={"forget_set_digest": None})
+
+
+@pytest.fixture(scope="module")
+def previewed(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A preview of a few rows."""
+    path = tmp_path_factory.mktemp("previewed")
+    source = ForgetSetConfig(source=str(write_demo_rows(path / "rows.jsonl", 6)))
+    estimator = EstimatorConfig(preview=True, workers=1)
+    return scored(path, ScoreConfig(forget_set=source, estimator=estimator))
+
+
+def test_a_preview_is_ranked_by_speed_and_spread_and_says_so(app: Open, previewed: Home) -> None:
+    test = app(previewed.path, "difficulty", run=previewed.run.id)
+    shown = ranking_table(test)
+    assert list(shown.value["sample_id"]) == ranking_of(previewed)
+    assert shown.value["speed_and_spread"].is_monotonic_increasing
+    assert "Preview: speed + spread, not MRD." in texts(test)
+    assert "preview: speed + spread" in texts(test)
+    assert not [chart for chart in test.get("plotly_chart") if "MRD" in chart.proto.spec]
+    test.segmented_control(key="view_normalisation").set_value("sum").run()
+    assert list(ranking_table(sound(test)).value["sample_id"]) == ranking_of(
+        previewed, Variant(normalisation=Normalisation.SUM)
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("characteristics", "is a preview: speed + spread, not MRD."),
+        ("evidence", "is a preview: speed + spread, not MRD."),
+        ("unlearning", "These scores are a preview: speed + spread, not MRD."),
+    ],
+)
+def test_pages_that_need_mrd_say_of_a_preview_that_it_is_one(
+    app: Open, previewed: Home, page: str, sentence: str
+) -> None:
+    assert sentence in texts(app(previewed.path, page, run=previewed.run.id))
 
 
 @pytest.mark.parametrize("sigma", ["2", "-1", "loud", "nan", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,14 @@ import torch
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded
-from mrd_core.model.gradients import SampleGradients
+from mrd_core.model.gradients import SampleGradients, competitors_direction
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import Draws, parts, scores
 from mrd_core.scoring.mrd import SPREAD_PAIRS, Baseline, Estimator, measure_baseline
-from mrd_core.scoring.probes import SIGNS, SpeedProbes
+from mrd_core.scoring.probes import SIGNS, SignProbes
 from tests.support import tiny
 
 SAMPLES = tiny.encoded(9, 5, 14, 4, 7)
@@ -52,17 +53,19 @@ def token_speeds(model: Any, samples: Encoded) -> FloatArray:
     return np.array(speeds)
 
 
-def probes_of(model: Any, scope: Scope, seed: int = 0, samples: Encoded = SAMPLES) -> SpeedProbes:
+def probes_of(
+    model: Any, scope: Scope, seed: int = 0, samples: Encoded = SAMPLES, *, with_spread: bool = False
+) -> SignProbes:
     reader = tiny.reader(model, 40)
     with KeepDouble():
         gradients = SampleGradients(reader, samples)
     assert gradients.in_batches
-    return SpeedProbes(gradients, samples, baseline_of(model, samples), scope, seed)
+    return SignProbes(gradients, samples, baseline_of(model, samples), scope, seed, with_spread=with_spread)
 
 
-def estimates(source: SpeedProbes, units: int) -> FloatArray:
+def estimates(source: SignProbes, units: int, part: str = "speed") -> FloatArray:
     with KeepDouble():
-        return np.concatenate([source.unit(index) for index in range(units)])
+        return np.concatenate([source.unit(index)[part] for index in range(units)])
 
 
 @pytest.mark.parametrize("scope", Scope)
@@ -81,6 +84,56 @@ def test_probes_are_the_speed_on_average(scope: Scope) -> None:
         np.testing.assert_array_less(np.abs(found[:, :, place].mean(axis=0) - expected), 4 * error + 1e-9)
 
 
+def token_spreads(model: Any, samples: Encoded) -> FloatArray:
+    """Return (1−p) Σ_v q_v‖∇z_v − ∇z̄‖²/|P| of every scored position by plain autograd, a logit at a time, (T,)."""
+    weights = [weight.requires_grad_(True) for weight in model.parameters()]
+    spreads = []
+    for sample in samples.samples:
+        ids = torch.from_numpy(sample.tokens).unsqueeze(0)
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+        for of_token, target in zip(logits, ids[0, 1:], strict=True):
+            rows = [torch.autograd.grad(logit, weights, retain_graph=True) for logit in of_token]
+            jacobian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+            q = of_token.detach().scatter(0, target, -torch.inf).softmax(0)
+            around = jacobian - q @ jacobian
+            log_p = float(of_token.detach().log_softmax(0)[target])
+            spreads.append(-np.expm1(log_p) * float(q @ around.square().sum(1)) / -log_p)
+    model.requires_grad_(False)
+    return np.array(spreads)
+
+
+@pytest.mark.parametrize("scope", Scope)
+def test_probes_of_a_preview_are_the_spread_on_average(scope: Scope) -> None:
+    model, samples = network(), tiny.encoded(5, 7, 4)
+    with KeepDouble():
+        spreads = token_spreads(model, samples)
+    source = probes_of(model, scope, samples=samples, with_spread=True)
+    found = estimates(source, 40, "spread")
+    assert found.shape == (40 * SIGNS, 3, 2)
+    for place, each in enumerate(Scope):
+        if each is Scope.FULL and scope is Scope.ANSWER:
+            assert np.isnan(found[:, :, place]).all()
+            continue
+        expected = np.bincount(samples.owner, weights=spreads * samples.in_scope(each), minlength=3)
+        error = found[:, :, place].std(axis=0, ddof=1) / np.sqrt(len(found))
+        np.testing.assert_array_less(np.abs(found[:, :, place].mean(axis=0) - expected), 3 * error)
+    # The speed is not disturbed by it.
+    alone = probes_of(model, scope, samples=samples)
+    np.testing.assert_allclose(estimates(source, 2), estimates(alone, 2), rtol=1e-12)
+
+
+def test_over_all_signs_the_direction_gives_the_spread_exactly() -> None:
+    words, generator = 6, torch.Generator().manual_seed(0)
+    logits = torch.randn(words, generator=generator, dtype=torch.float64)
+    jacobian = torch.randn(words, 9, generator=generator, dtype=torch.float64)
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=words)), dtype=torch.float64)
+    target = torch.tensor(2)
+    at_logits = competitors_direction(logits.expand_as(signs), target.expand(len(signs)), signs)
+    q = logits.scatter(0, target, -torch.inf).softmax(0)
+    expected = (q * (jacobian - q @ jacobian).square().sum(1)).sum()
+    torch.testing.assert_close((at_logits @ jacobian).square().sum(1).mean(), expected)
+
+
 def test_of_a_single_token_one_probe_is_the_speed() -> None:
     model, single = network(), tiny.encoded(4, 4, answer_from=2)
     with KeepDouble():
@@ -90,16 +143,16 @@ def test_of_a_single_token_one_probe_is_the_speed() -> None:
 
 def test_a_probe_is_the_same_whatever_was_drawn_before_and_in_whatever_batches() -> None:
     model = network()
-    first, second = (probes_of(model, Scope.FULL) for _ in range(2))
+    first, second = (probes_of(model, Scope.FULL, with_spread=True) for _ in range(2))
     with KeepDouble():
         expected = [first.unit(index) for index in (0, 1, 2)][2]
-        np.testing.assert_array_equal(second.unit(2), expected)
-        other = probes_of(model, Scope.FULL, seed=1).unit(2)
-        alone = SpeedProbes(
-            SampleGradients(tiny.reader(model, 1), SAMPLES), SAMPLES, baseline_of(model), Scope.FULL, 0
-        )
-        np.testing.assert_allclose(alone.unit(2), expected, rtol=1e-12)
-    assert not np.allclose(other, expected)
+        again, other = second.unit(2), probes_of(model, Scope.FULL, seed=1, with_spread=True).unit(2)
+        gradients = SampleGradients(tiny.reader(model, 1), SAMPLES)
+        alone = SignProbes(gradients, SAMPLES, baseline_of(model), Scope.FULL, 0, with_spread=True).unit(2)
+    for part in ("speed", "spread"):
+        np.testing.assert_array_equal(again[part], expected[part])
+        np.testing.assert_allclose(alone[part], expected[part], rtol=1e-12)
+        assert not np.allclose(other[part], expected[part])
 
 
 def drawn(model: Any, sigma: float, pairs: int, units: int) -> Draws:

@@ -22,7 +22,11 @@ from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
 from pages.shell.wording import duration
 
-PRESETS = {"Recommended": EstimatorConfig(), "Paper": EstimatorConfig.paper()}
+PRESETS = {
+    "Recommended": EstimatorConfig(),
+    "Preview": EstimatorConfig(preview=True),
+    "Paper": EstimatorConfig.paper(),
+}
 FORM = Form("score")
 
 
@@ -43,8 +47,9 @@ def show(chosen: session.SourcedForgetSet) -> None:
         time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
         memory = f"; about {cost.memory / 2**30:.1f} GiB" if cost.memory else ""
         passes = ", ".join(f"{name} {count:.3g}" for name, count in cost.passes.items() if count)
+        evaluations = f"{cost.evaluations} forward evaluations (at most {cost.cap})"
         st.caption(
-            f"Estimated cost: {cost.evaluations} forward evaluations (at most {cost.cap}); {time}{memory}.",
+            f"Estimated cost: {evaluations if cost.cap else 'sign probes alone'}; {time}{memory}.",
             help=f"Passes over the forget set: {passes}. `mrd-lens score … --dry-run` times some on the model.",
         )
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
@@ -108,7 +113,7 @@ def _estimator() -> EstimatorConfig:
         required=True,
         key="preset",
         persist_state="session",
-        help=help_of(EstimatorConfig, "preset"),
+        help=f"{help_of(EstimatorConfig, 'preset')} `preview`: {help_of(EstimatorConfig, 'preview')}",
     )
     base, config = PRESETS[preset], EstimatorConfig
     # Each preset has values of its own, and keeps what was set beside it.
@@ -117,7 +122,8 @@ def _estimator() -> EstimatorConfig:
         left, right = st.columns(2)
         with left:
             noise = {"sigma": "σ of the noise", "draws": "Cap on draws [evaluations]"}
-            changes = of_preset.fields(config, noise, defaults=own) | FORM.fields(config, {"seed": "Seed"})
+            changes = {} if base.preview else of_preset.fields(config, noise, defaults=own)
+            changes |= FORM.fields(config, {"seed": "Seed"})
         with right:
             changes |= of_preset.fields(config, {"stop": "Stop"}, defaults=own)
             changes |= FORM.fields(
@@ -129,7 +135,8 @@ def _estimator() -> EstimatorConfig:
                 },
             )
     try:
-        changes["sigma"] = number_or_word(changes["sigma"])
+        if not base.preview:
+            changes["sigma"] = number_or_word(changes["sigma"])
         return EstimatorConfig.model_validate(base.model_dump() | changes)
     except pydantic.ValidationError as error:
         raise refusal(error, "Correct it in the estimator options.") from error

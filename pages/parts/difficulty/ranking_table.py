@@ -16,6 +16,15 @@ FIRST = {
     "prompt": sample_table.PROMPT,
     "answer": sample_table.ANSWER,
 }
+OF_PREVIEW = {
+    "rank": FIRST["rank"],
+    "speed_and_spread": st.column_config.NumberColumn(
+        "Speed + spread", format="%.4g", help="What a preview ranks by, without σ. Small: probably hard to unlearn"
+    ),
+    "speed_and_spread_se": st.column_config.NumberColumn("SE", format="%.2g", help="Standard error, at most"),
+    "prompt": sample_table.PROMPT,
+    "answer": sample_table.ANSWER,
+}
 # Behind the measures that the user chooses.
 LAST = {
     "region": st.column_config.TextColumn("Region", help="Quarter of the difficulty map"),
@@ -28,20 +37,23 @@ LAST = {
 }
 
 
-def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str) -> None:
+def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_preview: bool) -> None:
     """Show the samples that the filters leave, hardest first.
 
     Args:
         table: All samples of the run.
         samples: Those that the filters leave.
         selected: The sample that is marked.
+        is_preview: Whether they are ranked by speed + spread.
     """
     heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
     heading.subheader("Ranking, hardest first", width="content")
     with heading:
-        config = FIRST | sample_table.measure_columns("ranking", table) | LAST
+        first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
+        config = first | measures | first | LAST
     empty = {name for name in config if samples[name].isna().all() or (samples[name] == "").all()}
     if not samples["truncated"].any():
         empty |= {"truncated"}
+    by = "speed + spread" if is_preview else "MRD"
     columns = {name: column for name, column in config.items() if name not in empty}
-    sample_table.show("ranking", samples, selected, columns, "Ranking of the samples by MRD, hardest first")
+    sample_table.show("ranking", samples, selected, columns, f"Ranking of the samples by {by}, hardest first")

@@ -29,13 +29,15 @@ def show(run: Run) -> None:
     heading(run.title)
     badges.show(run)
     place = st.container()
-    variant = score_variant.choose(config.estimator)
+    variant = score_variant.choose(config.estimator, formulas=not summary.preview)
     table, trust = _ranking(run, variant), _trust(run, variant)
     with place:
         reliability_panel.headline(trust, summary)
         # The characteristics are read at once where they need no choice.
         row = st.container(horizontal=True)
-        if row.button("Explain the differences", type="primary", icon=":material/category:", key="explain"):
+        if not summary.preview and row.button(
+            "Explain the differences", type="primary", icon=":material/category:", key="explain"
+        ):
             if session.current_reading(run) is None:
                 session.open_reading(launch(characteristics.default_config(run.directory)).id)
             st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
@@ -44,11 +46,13 @@ def show(run: Run) -> None:
     samples, selected = filters.filtered(table)
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
-    charts.show(table, samples, selected, partial(_tie, run, variant))
-    ranking_table.show(table, samples, selected)
+    tie = partial(_tie, run, variant)
+    if not summary.preview:
+        charts.show(table, samples, selected, tie)
+    ranking_table.show(table, samples, selected, is_preview=summary.preview)
     if not redaction.is_on():
         token_view.show(run, table, samples, selected, variant.scope)
-    reliability_panel.show(table, trust, summary)
+    reliability_panel.show(table, trust, summary, tie)
     export.show(run, table, variant, config)
 
 

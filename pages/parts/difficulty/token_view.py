@@ -51,7 +51,13 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
         scope: Which tokens are scored.
     """
     place, row = sample_steps.heading("Token by token", samples, selected)
-    if pd.isna(row["mrd"]):
+    is_preview = bool(pd.isna(row["mrd"]) and not pd.isna(row["speed_and_spread"]))
+    if is_preview:
+        st.caption(
+            f"{place} · rank {row['rank']} · preview: speed + spread {row['speed_and_spread']:.4g} ± "
+            f"{row['speed_and_spread_se']:.2g} (SE), not MRD · mean log p {row['mean_log_prob']:.3g} nats"
+        )
+    elif pd.isna(row["mrd"]):
         st.caption("This sample has no token that could be scored.")
     else:
         st.caption(
@@ -64,9 +70,12 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
         # It quotes tokens, which are strangers' text.
         st.html(f"<p>{escape(told)}</p>")
     with st.container(border=True):
-        part = _chosen_part(tokens)
-        st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
-        st.html(legend() if part == CHANGE else parts_legend(part))
+        part = _chosen_part(tokens, is_preview=is_preview)
+        if part is None:
+            st.caption("A preview tells nothing of single tokens.")
+        else:
+            st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
+            st.html(legend() if part == CHANGE else parts_legend(part))
     with st.expander("Tokens as a table", icon=":material/table:"):
         st.dataframe(
             tokens,
@@ -78,21 +87,25 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
         )
 
 
-def _chosen_part(tokens: pd.DataFrame) -> str:
-    """Let the user choose what the tokens are coloured by; runs of earlier versions have the change alone."""
-    options = [CHANGE, *(name for name in PARTS if name in tokens and tokens[name].notna().any())]
-    if len(options) == 1:
-        return CHANGE
+def _chosen_part(tokens: pd.DataFrame, *, is_preview: bool) -> str | None:
+    """Let the user choose what the tokens are coloured by; None where nothing is known of them.
+
+    Runs of earlier versions have the change alone.
+    """
+    known = [name for name in PARTS if name in tokens and tokens[name].notna().any()]
+    options = known if is_preview else [CHANGE, *known]
+    if len(options) < 2:
+        return options[0] if options else None
     chosen = st.segmented_control(
         "Colour by",
         options,
-        default=CHANGE,
+        default=options[0],
         required=True,
         format_func=({CHANGE: "Change of log p"} | PARTS).__getitem__,
         key="token_part",
         help="MRD is half the sum of speed, spread and curvature, times σ².",
     )
-    return str(chosen or CHANGE)
+    return str(chosen or options[0])
 
 
 def parts_map(tokens: pd.DataFrame, in_scope: pd.Series[bool], part: str) -> str:
