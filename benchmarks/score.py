@@ -27,6 +27,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.mapped import MappedNorms
 from benchmarks.memory import Peak, measure_peak
 from benchmarks.passes import bare_pass, synchronise
 from benchmarks.published import copy_of_weights, relative_change
@@ -34,6 +35,7 @@ from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.config import ModelConfig
+from mrd_core.model.gradients import SampleGradients, gradient_norms
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
 from mrd_core.samples import ForgetSet, read
@@ -48,6 +50,7 @@ from mrd_core.scoring.plan import Prepared, Stage, load_stage, precision, worker
 
 SIGMA = 1e-3
 ROUNDS = 7
+GRADIENT_ROUNDS = 3
 # The published algorithm is timed on this many samples, from the shortest to the longest, and extrapolated.
 PUBLISHED_SAMPLES = 12
 # Enough plain draws to know their variance: the median over the samples is then good to a few per cent.
@@ -111,11 +114,17 @@ class Seconds:
         floor: One pass of the bare model over the samples [s].
         evaluation: One perturbed evaluation of the samples [s].
         published: The published algorithm, one sample and one draw [s].
+        gradients: The gradient norms of all samples [s].
+        mapped: The same by `torch.func` [s].
+        apart: How far the two may differ, relative.
     """
 
     floor: float
     evaluation: float
     published: float
+    gradients: float
+    mapped: float
+    apart: float
 
 
 @app.command()
@@ -170,7 +179,7 @@ def whole_run(config: ScoreConfig, directory: Path) -> Finished:
 
 
 def in_turns(finished: Finished) -> Seconds:
-    """Time the bare pass, a perturbed evaluation and the published algorithm in turns."""
+    """Time the bare pass, a perturbed evaluation, the published algorithm and both ways to gradients in turns."""
     stage = finished.prepared.stage
     estimator, published = finished.prepared.estimator(finished.config), Published(stage)
     passes = finished.config.evaluations_per_unit
@@ -183,7 +192,16 @@ def in_turns(finished: Finished) -> Seconds:
             lambda _turn: published.one_draw_each(),
         )
     published.restore()
-    return Seconds(floor, unit / passes, rounds / published.count)
+    encoded, mapped = stage.passes.encoded, MappedNorms(stage)
+    layout = SampleGradients(stage.reader, encoded).layout
+    gradients, by_func = medians(
+        stage.model.device,
+        GRADIENT_ROUNDS,
+        lambda _turn: gradient_norms(stage.reader, encoded, layout=layout),
+        lambda _turn: mapped.norms(),
+    )
+    apart = np.abs(gradient_norms(stage.reader, encoded, layout=layout) / mapped.norms() - 1).max()
+    return Seconds(floor, unit / passes, rounds / published.count, gradients, by_func, float(apart))
 
 
 def medians(device: torch.device, rounds: int, *works: Callable[[int], object]) -> list[float]:
@@ -230,6 +248,7 @@ def compare(finished: Finished, seconds: Seconds, peak: Peak, targets: Targets) 
         run_over_floor(finished, targets),
         speed_at_equal_draws(finished, seconds, targets),
         speed_at_equal_reliability(finished, seconds, targets),
+        gradients_over_mapped(seconds),
         memory_over_two_copies(peak, targets),
     ]
 
@@ -312,6 +331,18 @@ def plain_draws_needed(finished: Finished, deviations: FloatArray) -> float:
     """Return the plain draws that reach the median relative standard error of the finished run."""
     relative = np.nanmedian(deviations / finished.scores["mrd"].to_numpy())
     return float(relative / finished.summary["median_relative_se"]) ** 2
+
+
+def gradients_over_mapped(seconds: Seconds) -> Comparison:
+    """Compare the norms of per-sample gradients with those of `torch.func`, which makes the gradients."""
+    return Comparison(
+        "gradient norms, speed over torch.func",
+        seconds.mapped / seconds.gradients,
+        1.0,
+        False,
+        f"{seconds.mapped:.3f} s against {seconds.gradients:.3f} s, {seconds.gradients / seconds.floor:.1f} bare "
+        f"passes; the norms differ by {seconds.apart:.1e} at most",
+    )
 
 
 def memory_over_two_copies(peak: Peak, targets: Targets) -> Comparison:
