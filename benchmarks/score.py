@@ -319,7 +319,9 @@ def speed_at_equal_reliability(finished: Finished, seconds: Seconds, targets: Ta
 def plain_deviations(finished: Finished) -> FloatArray:
     """Return the standard deviation of one plain draw for each sample, shape (N,)."""
     plain = finished.config.model_copy(update={"mode": "plain"})
-    estimator = finished.prepared.estimator(plain)
+    # The parts of MRD are told from pairs.
+    whole = finished.prepared.plan.model_copy(update={"with_parts": False})
+    estimator = dataclasses.replace(finished.prepared, plan=whole).estimator(plain)
     with precision(finished.prepared.stage.model.dtype):
         values = np.concatenate([estimator.unit(index).values for index in range(PLAIN_DRAWS)])
     draws = Draws(tuple(finished.scores["sample_id"]), values, estimator.kept, "plain")
