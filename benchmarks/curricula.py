@@ -42,11 +42,14 @@ from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.samples import evenly_spaced, read_split
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.unlearning.config import ENTANGLEMENT
 from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rules, Samples
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
-from mrd_core.unlearning.sampling import SAMPLERS, START, Curriculum, Place, Pool
+from mrd_core.unlearning.request import weighing
+from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS, START, Curriculum, Place, Pool
 from mrd_core.unlearning.stopping import Checks, Limits, Thresholds
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 
@@ -238,6 +241,11 @@ CANDIDATES = (
     Candidate("depth8-easy", "the eight easiest until forgotten", in_passes(shuffled, largest(easiness, 8))),
     Candidate("remaining", "p ∝ last seen MA − 0.45", Remaining, scored=False),
     Candidate("pacing-easy", "from the easiest quarter, widening", in_passes(shuffled, widening)),
+    # Where the run has the column, see `mrd-lens columns entanglement`; it costs a backward pass, and no scores.
+    *(
+        Candidate(name, SAMPLERS[name].help, by_sampler(name, ENTANGLEMENT), scored=False)
+        for name in sorted(ENTANGLED)
+    ),
 )
 
 
@@ -310,6 +318,8 @@ def main(
     chosen = [one for one in CANDIDATES if candidates == "all" or one.name in {REFERENCE, *candidates.split(",")}]
     first, _, last = seeds.partition("-")
     bench = load(model, forget_set, retain_set, scores, samples)
+    if ENTANGLEMENT not in bench.scores:
+        chosen = [one for one in chosen if one.name not in ENTANGLED]
     rows = []
     for method, one, seed in product(methods.split(","), chosen, range(int(first), int(last or first) + 1)):
         rows.append(unlearn(bench.part(0 if same_samples else seed), method, one, seed))
@@ -337,7 +347,7 @@ def load(model: str, forget_set: str, retain_set: str, score_run: Path, samples:
         stride=max(1, len(forget) // samples),
         partners=retain.subset(np.setdiff1d(everything, held)),
         held=retain.subset(held[evenly_spaced(len(held), HELD_RETAIN)]),
-        scores=pd.read_parquet(score_run / "scores.parquet").set_index("sample_id"),
+        scores=weighing(ScoreFiles(score_run)).set_index("sample_id"),
         evaluations=1 + json.loads((score_run / "summary.json").read_text(encoding="utf-8"))["evaluations"],
     )
 

@@ -81,7 +81,7 @@ def _entangle(run: str, retain_set: str, retain_samples: int, measure: str, as_j
     source = Table(f"gradients and {retain_set}", values.where(values.notna(), None))
     column = import_column(source, ImportConfig(column=measure, title=name), files)
     note(f"{column.count} of {len(column.values)} samples have a value: {files.imported_column(column.name)}")
-    note(f"Least first: {shown('unlearn')} --sampler hard-to-easy --column {column.name}")
+    note(f"Least first: {shown('unlearn')} --sampler entanglement --column {column.name}")
     if as_json:
         print_json(_about(column.name, column))
 

@@ -12,7 +12,6 @@ from cli.jobs import run_directory
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.printing import visible_json
-from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.settings.command import shown
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import options_of, refusal
@@ -28,11 +27,11 @@ unlearn = command_of(UNLEARN)
 @click.option("--run", help="Unlearning run, its directory or its id: what it drew.")
 @click.option("--scores", help="Score run, its directory or its id: one epoch as it would be drawn.")
 @click.option("--sampler", default="mrd", help=f"{help_of(CurriculumConfig, 'sampler')} With --scores.")
-@click.option("--column", default=MRD_ANSWER_MEAN, help=f"{help_of(CurriculumConfig, 'column')} With --scores.")
+@click.option("--column", help=f"{help_of(CurriculumConfig, 'column')} With --scores.")
 @click.option("--seed", default=0, help="Seed of the draws. With --scores.")
 @click.option("out_file", "--out", type=click.Path(path_type=Path), help="File to write; by default stdout.")
 def curriculum(
-    run: str | None, scores: str | None, sampler: str, column: str, seed: int, out_file: Path | None
+    run: str | None, scores: str | None, sampler: str, column: str | None, seed: int, out_file: Path | None
 ) -> None:
     """Write the order of the forget samples as JSON Lines."""
     if run is not None and scores is None:
@@ -41,7 +40,7 @@ def curriculum(
         text = json_lines(realised(UnlearningFiles(directory)))
     elif scores is not None and run is None:
         try:
-            config = CurriculumConfig(sampler=sampler, column=column)
+            config = CurriculumConfig(sampler=sampler, **({} if column is None else {"column": column}))
             text = json_lines(planned(run_directory(scores), config, seed))
         except pydantic.ValidationError as error:
             fix = f"See `{shown('curriculum')} --help`."

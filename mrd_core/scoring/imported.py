@@ -23,13 +23,15 @@ from mrd_core.samples.limits import check_size
 from mrd_core.samples.reading import listed, read_bytes, stem_and_suffix
 from mrd_core.samples.tensors import SUFFIX, read_tensors
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.measures import Harder, Measure
+from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES, Harder, Measure
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.installation import Settings
 
 # What Markdown, HTML, LaTeX and terminals give no meaning to, wherever a title is shown.
 TITLE = r"[\w .,()+%/=-]{1,40}"
 Title = Annotated[str, Field(pattern=rf"^{TITLE}$")]
+# Titles of the columns that `mrd-lens columns entanglement` writes, by the names that such columns have.
+ENTANGLEMENT_COLUMNS = {name.replace("_", "-"): measure.title for name, measure in ENTANGLEMENT_MEASURES.items()}
 Revision = tuple[tuple[str, int], ...]
 _IDS = ("sample_id", "sample_ids", "id", "ids", "uid", "idx")
 

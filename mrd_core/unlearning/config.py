@@ -6,23 +6,25 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, VARIANTS
+from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS
 from mrd_core.settings.configuration import Choice, Frozen, RunConfig
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
 from mrd_core.unlearning.methods import METHODS, parameters_in_words
 from mrd_core.unlearning.methods.method import parsed
-from mrd_core.unlearning.sampling import SAMPLERS
+from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
 # Of the scores these columns come from MRD's draws, and could be measured anew on other weights.
 DRAWN_COLUMNS = frozenset(column.name for column in VARIANTS)
+ENTANGLEMENT = next(iter(ENTANGLEMENT_COLUMNS))
 # Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
 SMALL_MODEL = 100_000_000
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
@@ -68,7 +70,7 @@ class CurriculumConfig(Frozen):
     column: str = Field(
         MRD_ANSWER_MEAN,
         description=f"Column of the scores, or imported column, that weighs or sorts the samples, such as "
-        f"`{MRD_ANSWER_SUM}`.",
+        f"`{MRD_ANSWER_SUM}`; for orders by entanglement it is `{ENTANGLEMENT}` unless named.",
     )
     recompute_epochs: int | None = Field(
         None,
@@ -96,8 +98,18 @@ class CurriculumConfig(Frozen):
         """Whether the order depends on what MRD's draws cost."""
         return self.sampler != "uniform" and self.column in DRAWN_COLUMNS
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_column(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and settings.get("sampler") in ENTANGLED:
+            return {"column": ENTANGLEMENT} | settings
+        return settings
+
     @model_validator(mode="after")
     def _weighs_by_what_it_says(self) -> CurriculumConfig:
+        if self.sampler in ENTANGLED and self.column not in ENTANGLEMENT_COLUMNS:
+            columns = ", ".join(ENTANGLEMENT_COLUMNS)
+            raise ValueError(f"`{self.sampler}` takes a column of entanglement, one of {columns}")
         if self.sampler == "mrd" and self.column not in DRAWN_COLUMNS:
             raise ValueError(f"`mrd` weighs by a variant of MRD; use the sampler `column` for `{self.column}`")
         if self.recompute_epochs and not self.uses_draws:

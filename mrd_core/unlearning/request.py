@@ -17,10 +17,11 @@ from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.scoring.columns import MRD_TITLES, SAMPLE_ID, scope_column
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.imported import imported
+from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS, imported
 from mrd_core.scoring.records import Scored
+from mrd_core.settings.command import shown
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.config import ENTANGLEMENT, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
@@ -92,9 +93,15 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
     """Return what `UnlearningFiles.curriculum` holds, for these samples in this order.
 
     Raises:
-        UserError: There is no such column, or the sampler cannot weigh by it.
+        UserError: There is no such column, or none yet, or the sampler cannot weigh by it.
     """
     name = config.curriculum.column
+    if name in ENTANGLEMENT_COLUMNS and name not in scores:
+        raise UserError(
+            f"The column '{name}'",
+            "is not measured yet: it takes a retain set.",
+            f"Measure it: {_measuring(config)}",
+        )
     if name not in scores or not pd.api.types.is_numeric_dtype(scores[name]):
         numeric = ", ".join(column for column in scores.select_dtypes("number").columns)
         raise UserError(f"The column '{name}'", "is no number of the scores.", f"Choose one of: {numeric}.")
@@ -104,6 +111,14 @@ def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: li
     curriculum = Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed)
     shares = dict(zip(curriculum.pool.ids, curriculum.shares(), strict=True))
     return frame.assign(weight=list(weights.values()), share=[shares[sample] for sample in sample_ids])
+
+
+def _measuring(config: UnlearnConfig) -> str:
+    """Return the command that measures a curriculum's column of entanglement."""
+    retain, name = config.retain.samples, config.curriculum.column
+    measure = [] if name == ENTANGLEMENT else ["--measure", name.replace("-", "_")]
+    source = retain.source if retain else "RETAIN_SET"
+    return shown("columns", "entanglement", config.score_run, "--retain-set", source, *measure)
 
 
 def scored_by(score_run: Path) -> Scored:

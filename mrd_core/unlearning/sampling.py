@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
@@ -188,9 +189,34 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 with_replacement=True,
                 weigh=lambda pool, _place: pool.scores,
             ),
+            Sampler(
+                name="entanglement",
+                title="Least entangled first",
+                help="Each sample once an epoch, what costs the retain set least first, to first order.",
+                formula=r"e_{(1)} \le e_{(2)} \le \dots \le e_{(N)},\quad e_i = "
+                r"\frac{1}{M} \sum_{r \in \text{retain}} g_i \cdot g_r",
+                with_replacement=False,
+                weigh=lambda pool, _place: -pool.scores,
+            ),
+            Sampler(
+                name="entanglement-weighted",
+                title="Less entangled more often",
+                help="The probability falls with the rank of what a sample costs the retain set, to first order.",
+                formula=r"p_i = \frac{N + 1 - \operatorname{rank} e_i}{\sum_j (N + 1 - \operatorname{rank} e_j)}",
+                with_replacement=True,
+                weigh=lambda pool, _place: _descending_ranks(pool.scores),
+            ),
         )
     }
 )
+# Those that ask for a column of entanglement, which a score run does not measure by itself.
+ENTANGLED = frozenset({"entanglement", "entanglement-weighted"})
+
+
+def _descending_ranks(values: FloatArray) -> FloatArray:
+    """Return 1 for the largest value and so on, equal ones sharing their mean rank; NaN where there is none."""
+    ranks: FloatArray = rankdata(-values, nan_policy="omit")
+    return ranks
 
 
 def probabilities(weights: FloatArray, in_pool: BoolArray) -> FloatArray:

@@ -52,9 +52,36 @@ def test_the_column_is_made_of_products_and_orders_the_samples(
     expected = (own @ kept.T).mean(axis=1)
     values = np.array([column.values[sample] for sample in forget.frame["sample_id"]])
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
-    order = planned(scored.directory, CurriculumConfig(sampler="hard-to-easy", column="entanglement"), seed=0)
+    order = planned(scored.directory, CurriculumConfig(sampler="entanglement"), seed=0)
     assert [row["weight"] for row in order] == sorted(values)
+    shown = cli("curriculum", "--scores", scored.directory, "--sampler", "entanglement")
+    assert [json.loads(line)["weight"] for line in shown.out.splitlines()] == sorted(values)
     assert cli("columns", "remove", scored.directory, "entanglement").code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "measure"),
+    [((), ""), (("--column", "entanglement-cosine"), " --measure entanglement_cosine")],
+)
+def test_an_order_by_a_column_that_is_not_measured_names_the_command(
+    scored: Scored, cli: Callable[..., Outcome], options: tuple[str, ...], measure: str
+) -> None:
+    order = ("--scores", scored.directory, "--sampler", "entanglement-weighted", *options)
+    retain = ("--method", "ga", "--retain-set", scored.retain)
+    for command, source in ((("unlearn", *order, *retain), scored.retain), (("curriculum", *order), "RETAIN_SET")):
+        ended = cli(*command)
+        assert ended.code == 2
+        assert "is not measured yet" in ended.said
+        entangle = f"mrd-lens columns entanglement {scored.directory} --retain-set {source}{measure}"
+        assert entangle.replace(" ", "") in ended.said.replace(" ", "")
+
+
+def test_an_order_by_entanglement_takes_no_other_column(scored: Scored, cli: Callable[..., Outcome]) -> None:
+    ended = cli(
+        "curriculum", "--scores", scored.directory, "--sampler", "entanglement", "--column", "n_tokens_answer"
+    )
+    assert ended.code == 2
+    assert "takes a column of entanglement" in ended.said
 
 
 def test_measures_of_products_by_hand() -> None:

@@ -132,7 +132,8 @@ def test_nearly_uniform_ends_where_the_weights_vary_by_23_percent() -> None:
 def test_realised_frequencies_are_the_probabilities(name: str) -> None:
     stream = curriculum(name)
     counts = realised([stream.next_batch(16) for _ in range(250)], stream.pool.ids)
-    expected = np.full(5, 0.2) if name == "uniform" else np.array([1, 4, 0.5, 2, 2.5]) / 10
+    by_name = {"uniform": np.full(5, 0.2), "entanglement-weighted": np.array([4, 1, 5, 3, 2]) / 15}
+    expected = by_name.get(name, np.array([1, 4, 0.5, 2, 2.5]) / 10)
     assert chi_square_p(counts, expected) > LEVEL
 
 
@@ -179,6 +180,15 @@ def test_strict_orders_are_the_sort_by_score_with_ties_by_id() -> None:
     hard_first = sorted(scores, key=lambda sample: (scores[sample], sample))
     assert curriculum("easy-to-hard", scores).next_batch(16) == easy_first * 2
     assert curriculum("hard-to-easy", scores).next_batch(16) == hard_first * 2
+
+
+def test_what_costs_the_retain_set_least_comes_first_or_more_often() -> None:
+    costs = {"a": 3.0, "b": -2.0, "c": 0.5, "d": 0.5, "e": np.nan}
+    # What is undefined stands in the middle of an order.
+    assert curriculum("entanglement", costs).next_batch(5) == ["b", "c", "d", "e", "a"]
+    weights = {"a": 1, "b": 4, "c": 2.5, "d": 2.5, "e": 2.5}
+    shares = curriculum("entanglement-weighted", costs).shares()
+    assert shares == pytest.approx(np.array(list(weights.values())) / sum(weights.values()))
 
 
 def test_an_undefined_score_stands_in_the_middle_of_a_strict_order() -> None:

@@ -12,6 +12,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.scoring.columns import MRD_TITLES
+from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.config import (
     CurriculumConfig,
@@ -23,7 +24,7 @@ from mrd_core.unlearning.config import (
 )
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, Method
-from mrd_core.unlearning.sampling import NEARLY_UNIFORM, SAMPLERS, Pool, effective_share
+from mrd_core.unlearning.sampling import ENTANGLED, NEARLY_UNIFORM, SAMPLERS, Pool, effective_share
 from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
 from pages.parts.unlearning.presets import Preset
 from pages.shell import source as sample_source
@@ -167,11 +168,14 @@ def _column(sampler: str, scores: pd.DataFrame) -> str:
     titles, form = {name: title for name, title in MRD_TITLES.items() if name in numeric}, Form(FORM.name, "mrd")
     if sampler == "column":
         titles, form = titles | numeric | titles, Form(FORM.name, "any")
+    if sampler in ENTANGLED:
+        titles, form = ENTANGLEMENT_COLUMNS, Form(FORM.name, "entanglement")
     column = str(form.choice(CurriculumConfig, "column", "Score column", titles))
     if not SAMPLERS[sampler].with_replacement:
         st.caption("Every sample comes once an epoch; only the order differs from uniform.")
         return column
-    share = share_of(sampler, column, scores)
+    # It is told where the button would be that a column of entanglement is yet to be measured.
+    share = share_of(sampler, column, scores) if column in scores else None
     if share is not None:
         st.markdown(f"Effective sample size **{share:.0%}** of {len(scores)} samples.")
     if share is None or share < NEARLY_UNIFORM:
