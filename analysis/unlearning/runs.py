@@ -23,7 +23,9 @@ from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.unlearning.curves import EVALUATION, Curve
+from mrd_core.unlearning.damage import Rest, rest
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
@@ -50,8 +52,8 @@ MEASURES = (
 COMPARED = ("updates", "flops_total", "retain_nll", "retain_accuracy", "forgotten_at_end")
 
 _COST_COLUMNS = [
-    *("label", "method", "sampler", "column", "seed", "setting", "stop_reason", "reached", "n_samples"),
-    *("threshold_accuracy", "threshold_extraction", *MEASURES),
+    *("label", "method", "sampler", "column", "seed", "setting", "stop_reason", "reached", "rest"),
+    *("n_samples", "threshold_accuracy", "threshold_extraction", *MEASURES),
 ]
 _COMPARISON_COLUMNS = [
     *("method", "label", "sampler", "seeds", "pairs", "stops", "verdict"),
@@ -235,8 +237,9 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
     Columns: label (with the column of the scores where runs of one label differ in it), method, sampler, seed,
     setting (digest of what is neither seed nor curriculum), stop_reason, reached (whether everything was
-    forgotten), n_samples, threshold_accuracy, threshold_extraction (NaN: not asked for), and `MEASURES`: NLL
-    [nats per answer token], seconds [s], flops_total, flops_per_update [FLOP], efficiency [1 / PFLOP].
+    forgotten), rest (what became of the retain set), n_samples, threshold_accuracy, threshold_extraction (NaN: not
+    asked for), and `MEASURES`: NLL [nats per answer token], seconds [s], flops_total, flops_per_update [FLOP],
+    efficiency [1 / PFLOP].
 
     Args:
         summaries: `summary.json` of each run.
@@ -253,13 +256,15 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def grouped(efficiency: pd.DataFrame) -> pd.DataFrame:
     """Return mean and sample standard deviation over the seeds of each setting, one row a label.
 
-    Columns: label, method, sampler, runs, reached (runs that forgot everything), and of each of `MEASURES` the
-    mean, under its name, and the deviation, `<name>_sd` (NaN with one run). Efficiency is that of the runs that
-    forgot everything; other means include runs that ended early. A seed that was run twice counts once.
+    Columns: label, method, sampler, runs, reached (runs that forgot everything), damaged (runs that lost their
+    retain set; missing where none measured it), and of each of `MEASURES` the mean, under its name, and the
+    deviation, `<name>_sd` (NaN with one run). Efficiency is that of the runs that forgot everything; other means
+    include runs that ended early. A seed that was run twice counts once.
     """
     groups = _once_a_seed(efficiency).groupby("label", sort=False)
     about = groups.agg({"method": "first", "sampler": "first", "seed": "size", "reached": "sum"})
     about = about.rename(columns={"seed": "runs"})
+    about["damaged"] = groups["rest"].agg(_damaged).astype("Int64")
     measures = groups[list(MEASURES)]
     return pd.concat([about, measures.mean(), measures.std().add_suffix("_sd")], axis=1).reset_index()
 
@@ -409,11 +414,16 @@ def _costs(summary: Mapping[str, Any]) -> dict[str, Any]:
     reached = summary["stop_reason"] == StopReason.ALL_FORGOTTEN
     derived = {f"threshold_{name}": summary["thresholds"][name] for name in ("accuracy", "extraction")} | {
         "reached": reached,
+        "rest": rest(UnlearningSummary.model_validate(summary)).value,
         "flops_total": total,
         "flops_per_update": total / summary["updates"] if summary["updates"] else np.nan,
         "efficiency": PETA / total if reached and total else np.nan,
     }
     return {name: derived[name] if name in derived else summary[name] for name in _COST_COLUMNS}
+
+
+def _damaged(kept: pd.Series[str]) -> int | None:
+    return None if (kept == Rest.UNKNOWN).all() else int((kept == Rest.DAMAGED).sum())
 
 
 def _once_a_seed(efficiency: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.damage import in_words
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, parsed
 from mrd_core.unlearning.records import UnlearningSummary
@@ -89,6 +90,7 @@ def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -
         f"“{_plain(score_title)}”{stratum}.\n"
         f"- **How far:** {summary.forgotten} of {summary.n_samples} were found forgotten on the way, and "
         f"{summary.forgotten_at_end} are so at the end.\n"
+        f"- **What is left of the rest:** {in_words(summary)}\n"
         f"- **When a sample is forgotten:** {rule}; the {verb} {SOURCES[thresholds.source]}."
     )
 

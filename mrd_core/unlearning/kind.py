@@ -10,6 +10,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
+from mrd_core.unlearning.damage import in_words, rest
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.request import copy_samples
@@ -44,9 +45,10 @@ def model_of(directory: Path) -> ModelConfig:
 
 
 def headline(summary: Summary) -> str:
-    """Return how many samples were forgotten, and in how many updates."""
+    """Return how many samples were forgotten in how many updates, and what became of the retain set."""
     figures = UnlearningSummary.model_validate(summary)
-    return f"{figures.forgotten} of {figures.n_samples} forgotten, {figures.updates} updates"
+    kept = f"retain set {rest(figures)}"
+    return f"{figures.forgotten} of {figures.n_samples} forgotten, {figures.updates} updates, {kept}"
 
 
 def describe(directory: Path, summary: Summary) -> Description:
@@ -64,7 +66,7 @@ def describe(directory: Path, summary: Summary) -> Description:
                 f"{name}: MA {figures.measure(accuracy, before=True):.3f} → {figures.measure(accuracy):.3f}, NLL "
                 f"{figures.measure(nll, before=True):.3f} → {figures.measure(nll):.3f} nats per answer token"
             )
-    return Description((*lines, f"Model: {UnlearningFiles(directory).model}"))
+    return Description((*lines, in_words(figures), f"Model: {UnlearningFiles(directory).model}"))
 
 
 UNLEARN = Kind(

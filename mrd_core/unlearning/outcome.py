@@ -19,6 +19,7 @@ from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import forward_flops, update_flops
+from mrd_core.unlearning.damage import rest
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
@@ -176,7 +177,8 @@ def _summary(
         figures[f"forget_accuracy{suffix}"] = float(measured.accuracy.mean())
         accuracy, nll = measured.retained or (None, None)
         figures |= {f"retain_accuracy{suffix}": json_value(accuracy), f"retain_nll{suffix}": json_value(nll)}
-    return UnlearningSummary.model_validate(figures | _costs(config, prepared, start, standing))
+    summary = UnlearningSummary.model_validate(figures | _costs(config, prepared, start, standing))
+    return summary.model_copy(update={"rest": rest(summary).value})
 
 
 def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: Standing) -> dict[str, Any]:

@@ -39,6 +39,8 @@ class UnlearningSummary(RunSummary):
         forgotten: Samples found forgotten on the way; `forgotten_at_end` on the final weights; `came_back` of the
             former those that are not among the latter.
         setting: Digest of all settings but the seed.
+        rest: What became of the retain set: kept, damaged or not measured (see `damage`); "" in runs of earlier
+            versions.
         effective_share: Effective sample size of the sampler's weights over the samples, 1/(N Σp²);
             `nearly_uniform` where that is close to 1.
         peak_memory_mb: Most memory that was held [MB].
@@ -83,6 +85,7 @@ class UnlearningSummary(RunSummary):
     retain_nll: float | None = None
     retain_accuracy_before: float | None = None
     retain_accuracy: float | None = None
+    rest: str = ""
     seconds_training: float = 0.0
     seconds_checks: float = 0.0
     seconds_evaluations: float = 0.0

@@ -568,11 +568,33 @@ def test_a_result_says_what_was_forgotten_and_what_it_cost(app: Open, unlearned:
     assert shown["Updates"] == f"{summary['updates']}"
     before, after = summary["forget_nll_before"], summary["forget_nll"]
     assert shown["Forget NLL"] == f"{before:.2f} → {after:.2f}"
-    assert "**Every sample was found forgotten.**" in texts(test)
+    assert "Every sample was found forgotten." in texts(test) + test.error[0].value
     assert f"MRD took {summary['mrd_forward_evaluations']} forward evaluations" in texts(test)
     assert f"Evaluating on the way, {summary['evaluations']} times, took" in texts(test)
     loading = next(code.value for code in test.code if code.language == "python")
     assert str(UnlearningFiles(unlearned.weighted.directory).model) in loading
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "errors", "sentence"),
+    [
+        (0.17, 1, "on the retain set MA went from 97.0% to 17.0%, NLL from 0.16 to 0.20 nats per token."),
+        (0.95, 0, "**Every sample was found forgotten.** The retain set was kept: MA went from 97.0% to 95.0%"),
+    ],
+)
+def test_a_model_that_lost_what_was_to_be_kept_is_no_success(
+    app: Open, unlearned: Unlearned, own: Home, accuracy: float, errors: int, sentence: str
+) -> None:
+    run, summary = queued(own), unlearned.uniform.summary
+    assert summary is not None
+    for name in ("outcome.parquet", "answer_tokens.parquet"):
+        (run.directory / name).write_bytes((unlearned.uniform.directory / name).read_bytes())
+    retained = {"retain_accuracy_before": 0.97, "retain_accuracy": accuracy, "retain_nll_before": 0.16}
+    changes = retained | {"retain_nll": 0.2, "stop_reason": "all-forgotten"}
+    ended(own.store, run, RunState.SUCCEEDED, summary=summary | changes)
+    test = opened(app, own, run)
+    assert len(test.error) == errors
+    assert sentence in texts(test) + "".join(error.value for error in test.error)
 
 
 def test_what_the_run_warns_of_is_told(app: Open, unlearned: Unlearned, own: Home) -> None:

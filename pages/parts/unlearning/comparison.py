@@ -11,6 +11,7 @@ import streamlit as st
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
+from mrd_core.unlearning.damage import RULE, Rest
 from pages.parts.unlearning.charts import chart
 from pages.shell import layout, reported, session, tour, unlearnings
 from pages.shell.downloads import csv_download
@@ -51,6 +52,12 @@ def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
         scopes = {ABOVE: some, EVERYTHING: runs}
         runs = scopes[one_of("Compare", {scope: scope for scope in scopes}, "unlearn_scope")]
     table = unlearning.efficiency([run.summary for run in runs if run.summary])
+    if damaged := int((table["rest"] == Rest.DAMAGED).sum()):
+        st.error(
+            f"{damaged} of these {len(table)} runs damaged the model on what was to be kept: what they needed to "
+            f"forget is the price of breaking it. {RULE}",
+            icon=":material/heart_broken:",
+        )
     _efficiency(table)
     _against_uniform(unlearning.against_uniform(table))
     st.subheader("What it cost, and what was kept")
@@ -69,7 +76,9 @@ def _efficiency(table: pd.DataFrame) -> None:
     groups = unlearning.grouped(table)
     reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
     settings = pd.DataFrame({"Setting": groups["label"]})
-    effect = settings.assign(**{"Runs that forgot all": reached}).join(_in_words(groups, EFFECT))
+    damaged = zip(groups["damaged"].astype(str), groups["runs"], strict=True)
+    lost = [f"{count} of {runs}" if count.isdigit() else "not measured" for count, runs in damaged]
+    effect = settings.assign(**{"Runs that forgot all": reached, "Damaged": lost}).join(_in_words(groups, EFFECT))
     layout.static_table(effect, "Effect of each setting, mean ± sd over the seeds", is_broken=False)
     cost = settings.join(_in_words(groups, COST))
     layout.static_table(cost, "Cost of each setting, mean ± sd over the seeds", is_broken=False)

@@ -19,6 +19,7 @@ from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.spreadsheet import csv_text
 from mrd_core.unlearning.curriculum_export import json_lines, realised
+from mrd_core.unlearning.damage import RULE, Rest, in_words, rest
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
@@ -108,7 +109,12 @@ def show(runs: Sequence[Run]) -> None:
 
 
 def _headline(summary: UnlearningSummary) -> None:
-    st.markdown(f"**{reason_of(summary)}** {_cost(summary)}")
+    if rest(summary) is Rest.DAMAGED:
+        st.error(f"**{in_words(summary)}** {reason_of(summary)} {RULE}", icon=":material/heart_broken:")
+        st.markdown(_cost(summary))
+    else:
+        st.markdown(f"**{reason_of(summary)}** {in_words(summary)}")
+        st.markdown(_cost(summary))
     if summary.evaluations:
         st.caption(
             f"Evaluating on the way, {summary.evaluations} times, took "
