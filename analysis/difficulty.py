@@ -226,8 +226,19 @@ def unsure_above(table: pd.DataFrame) -> float:
 
 
 def tokens_of(directory: Path, sample_id: str) -> pd.DataFrame:
-    """Return the tokens of one sample in order, with their mean relative change and its error."""
-    return pd.read_parquet(ScoreFiles(directory).tokens, filters=[("sample_id", "==", sample_id)])
+    """Return the tokens of one sample in order, with their mean relative change and its error.
+
+    Where the sample was taken apart exactly, its parts are the exact ones.
+    """
+    files = ScoreFiles(directory)
+    tokens = pd.read_parquet(files.tokens, filters=[("sample_id", "==", sample_id)])
+    exact = files.exact_parts(sample_id)
+    if not (exact / "summary.json").exists():
+        return tokens
+    parts = pd.read_parquet(exact / "tokens.parquet").set_index("position")
+    for name in parts.columns[parts.notna().any()]:
+        tokens[name] = tokens["position"].map(parts[name])
+    return tokens
 
 
 def matching(table: pd.DataFrame, text: str, chosen: set[str] | None) -> pd.DataFrame:

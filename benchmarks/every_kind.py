@@ -11,6 +11,7 @@ from mrd_core.demo.corpus import SPLITS, of_split
 from mrd_core.runs import Run, RunStore, submit, worker
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launcher import resume
+from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -92,6 +93,8 @@ class Workplace:
             "estimator": SETTINGS["score"]["estimator"],
             **texts,
         }
+        if kind == "token-parts":
+            common["sample_id"] = ForgetSet.load(ScoreFiles(self.score_run).samples).frame["sample_id"].iloc[0]
         if kind == "unlearn":
             common["retain"] = {"samples": texts["retain"]}
         named = {name: value for name, value in common.items() if name in wanted.model_fields}

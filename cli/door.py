@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.characteristics:characteristics",
         "Read the texts of a scored forget set, hold the paper's claims against it, write everything to files.",
     ),
+    "tokens": (
+        "cli.score:tokens",
+        "Take one sample of a score run apart token by token, exactly: a backward pass a token.",
+    ),
     "unlearn": (
         "cli.unlearn:unlearn",
         "Unlearn the forget set of a score run, with or without a curriculum, and keep the resulting model.",

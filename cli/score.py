@@ -12,11 +12,13 @@ from analysis.evidence.brief import number_cells
 from cli.form import command_of, json_option, out_option
 from cli.jobs import finish, submitted
 from cli.terminal import grid, note, out, print_json, say
+from mrd_core.runs import RunState
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.token_parts import TOKEN_PARTS, TOKENS, TokenPartsConfig
 from mrd_core.settings.options import DEMO
 
 
@@ -71,6 +73,22 @@ score = command_of(
     _score,
     [out_option(), json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
 )
+
+
+def _tokens(config: TokenPartsConfig, as_json: bool) -> None:
+    """Take a sample apart, unless that is done."""
+    run = submitted(config)
+    if run.state is RunState.SUCCEEDED:
+        description = TOKEN_PARTS.describe(run.directory, run.summary or {})
+        for line in description.lines:
+            note(line)
+        if as_json:
+            print_json(run.summary)
+    else:
+        finish(run.directory, as_json)
+
+
+tokens = command_of(TOKENS, _tokens, [json_option()])
 
 
 @click.command(params=[out_option()])

@@ -24,6 +24,7 @@ Summary = Mapping[str, Any]
 KINDS: Mapping[str, str] = {
     "score": "mrd_core.scoring.kind:SCORE",
     "characteristics": "analysis.characteristics.kind:CHARACTERISTICS",
+    "token-parts": "mrd_core.scoring.token_parts:TOKEN_PARTS",
     "unlearn": "mrd_core.unlearning.kind:UNLEARN",
     "evaluate": "mrd_core.evaluation.kind:EVALUATE",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -37,6 +38,7 @@ class ScoreFiles(RunDirectory):
     tokens = Artifact("tokens.parquet", "A row per scored token.")
     imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
+    exact = Artifact("exact", "Directories of the runs that took samples apart token by token.")
 
     @classmethod
     def with_mrd(cls, directory: Path) -> Self:
@@ -73,6 +75,10 @@ class ScoreFiles(RunDirectory):
     def imported_column(self, name: str) -> Path:
         """Return the file of an imported column."""
         return self.imported / f"{name}.json"
+
+    def exact_parts(self, sample_id: str) -> Path:
+        """Return the directory of the run that takes a sample apart token by token."""
+        return self.exact / hashlib.sha256(sample_id.encode()).hexdigest()[:12]
 
     def read_plan(self) -> Plan:
         """Return the plan."""

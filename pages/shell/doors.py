@@ -9,7 +9,9 @@ import streamlit as st
 
 from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
+from mrd_core.scoring.token_parts import TokenPartsConfig
 from pages.shell import session, tour
+from pages.shell.configs import config_of
 
 
 class Door(NamedTuple):
@@ -30,6 +32,9 @@ EXPERIMENT = Door(tour.EVIDENCE, lambda run: session.open_experiment(run.kind, r
 DOORS = {
     "score": Door(tour.DIFFICULTY, lambda run: session.open_run(run.id), session.RUN),
     "characteristics": Door(tour.CHARACTERISTICS, lambda run: session.open_reading(run.id)),
+    "token-parts": Door(
+        tour.DIFFICULTY, lambda run: session.select_sample(config_of(run, TokenPartsConfig).sample_id)
+    ),
     "unlearn": Door(tour.UNLEARNING, lambda run: session.open_unlearnings([run.id]), session.UNLEARN),
     "evaluate": Door(tour.COMPARE, lambda run: session.open_evaluations([run.id], None), session.EVALUATIONS),
 } | dict.fromkeys(experiments(), EXPERIMENT)

@@ -494,6 +494,16 @@ def test_a_preview_is_ranked_by_speed_and_spread_and_says_so(app: Open, previewe
     )
 
 
+def test_a_sample_is_taken_apart_token_by_token_on_a_click(app: Open, previewed: Home) -> None:
+    test = app(previewed.path, "difficulty", run=previewed.run.id)
+    assert "A preview tells nothing of single tokens" in texts(test)
+    test.button(key="exact").click().run()
+    (taken,) = previewed.store.list(kinds=("token-parts",), score_run=previewed.run)
+    assert finish(previewed.store, taken.id) is RunState.SUCCEEDED
+    assert "Speed is exact here" in texts(sound(test.run()))
+    assert test.segmented_control(key="token_part").options == ["Speed", "Spread"]
+
+
 @pytest.mark.parametrize(
     ("page", "sentence"),
     [

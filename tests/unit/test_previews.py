@@ -19,6 +19,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.runs.directory import write_config
 from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring import exact
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws
 from mrd_core.scoring.files import ScoreFiles
@@ -196,3 +197,39 @@ def test_a_preview_can_order_a_curriculum_by_what_it_measured(
     drawn = [json.loads(line)["sample_id"] for line in outcome.out.splitlines()]
     scores = pd.read_parquet(preview.scores).sort_values("speed_and_spread", ascending=False)
     assert drawn == list(scores["sample_id"])
+
+
+# One sample token by token
+
+
+def test_a_sample_is_taken_apart_once_and_its_tokens_are_then_exact(
+    cli: Callable[..., Outcome], preview: ScoreFiles
+) -> None:
+    sample = pd.read_parquet(preview.scores)["sample_id"].iloc[0]
+    assert "speed" not in difficulty.tokens_of(preview.directory, sample)
+    for _ in range(2):
+        outcome = cli("tokens", preview.directory, sample, "--json")
+        assert outcome.code == 0, outcome.err
+        assert "their speed exactly, their spread by 8 sign probes" in outcome.said
+    tokens = difficulty.tokens_of(preview.directory, sample)
+    assert json.loads(outcome.out)["tokens"] == (~tokens["excluded"].iloc[1:]).sum()
+    assert tokens["speed"].iloc[1:].notna().all()
+    assert (tokens["speed_se"].iloc[1:] == 0).all()
+    assert np.isnan(tokens["speed"].iloc[0])
+    # The sample's speed is the mean of its answer's tokens.
+    of_sample = pd.read_parquet(preview.scores).set_index("sample_id").loc[sample]
+    answer = tokens[tokens["in_answer"]]
+    for part in ("speed", "spread"):
+        error = np.hypot(of_sample[f"{part}_se"], np.sqrt((answer[f"{part}_se"] ** 2).sum()) / len(answer))
+        assert abs(answer[part].mean() - of_sample[part]) < 5 * error
+
+
+def test_a_sample_that_is_not_there_and_one_that_takes_too_long_are_refused(
+    cli: Callable[..., Outcome], preview: ScoreFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = pd.read_parquet(preview.scores)["sample_id"].iloc[1]
+    assert "is none of the score run" in cli("tokens", preview.directory, "nobody").said
+    monkeypatch.setattr(exact, "MOST_SECONDS", 0.0)
+    outcome = cli("tokens", preview.directory, sample)
+    assert outcome.code == 2
+    assert "a backward pass of the model for each token" in outcome.said

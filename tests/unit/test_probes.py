@@ -17,6 +17,7 @@ from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.draws import Draws, parts, scores
+from mrd_core.scoring.exact import parts_of_tokens
 from mrd_core.scoring.mrd import SPREAD_PAIRS, Baseline, Estimator, measure_baseline
 from mrd_core.scoring.probes import SIGNS, SignProbes
 from tests.support import tiny
@@ -120,6 +121,31 @@ def test_probes_of_a_preview_are_the_spread_on_average(scope: Scope) -> None:
     # The speed is not disturbed by it.
     alone = probes_of(model, scope, samples=samples)
     np.testing.assert_allclose(estimates(source, 2), estimates(alone, 2), rtol=1e-12)
+
+
+def test_tokens_taken_apart_are_those_of_plain_autograd() -> None:
+    model, sample = network(), tiny.encoded(9, answer_from=4)
+    baseline = baseline_of(model, sample)
+    with KeepDouble():
+        speeds, spreads = token_speeds(model, sample), token_spreads(model, sample)
+        gradients = SampleGradients(tiny.reader(model, 20), sample)
+        speed, probed = parts_of_tokens(gradients, sample, baseline, 200)
+    np.testing.assert_allclose(speed, speeds, rtol=1e-9)
+    error = probed.std(axis=0, ddof=1) / np.sqrt(200)
+    np.testing.assert_array_less(np.abs(probed.mean(axis=0) - spreads), 4 * error)
+
+
+def test_tokens_that_are_left_out_are_not_taken_apart() -> None:
+    model, sample = network(), tiny.encoded(6)
+    log_probs = baseline_of(model, sample).log_probs.copy()
+    log_probs[2] = -1e-9
+    with KeepDouble():
+        gradients = SampleGradients(tiny.reader(model), sample)
+        speed, spreads = parts_of_tokens(gradients, sample, Baseline(log_probs), 1)
+    for values in (speed, spreads[0]):
+        np.testing.assert_array_equal(np.isnan(values), [False, False, True, False, False])
+    speed, spreads = parts_of_tokens(gradients, sample, Baseline(np.full(5, -1e-9)), 1)
+    assert np.isnan([speed, spreads[0]]).all()
 
 
 def test_over_all_signs_the_direction_gives_the_spread_exactly() -> None:

@@ -8,9 +8,14 @@ import pandas as pd
 import streamlit as st
 
 from analysis import difficulty, parts
-from mrd_core.runs import Run
+from mrd_core.errors import UserError
+from mrd_core.runs import ACTIVE, Run
 from mrd_core.samples.config import Scope
-from pages.shell import sample_steps
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.token_parts import TokenPartsConfig, TokenPartsFiles, TokenPartsSummary
+from pages.shell import run_panel, sample_steps, session
+from pages.shell.launching import launch
+from pages.shell.notices import errors_shown, show_error
 from pages.shell.token_text import FALLS, RISES, coloured, paragraph, small, swatch
 
 CHANGE = "relative_change"
@@ -30,7 +35,7 @@ TOKEN_COLUMNS = {
         column: st.column_config.NumberColumn(title, format="%.3g", help=about)
         for name, label in PARTS.items()
         for column, title, about in (
-            (name, label, "Its part in MRD/σ², twice over; mean of the pairs that were looked at"),
+            (name, label, "Its part in MRD/σ², twice over; mean of the pairs that were looked at, or exact"),
             (f"{name}_se", f"SE of {name}", "Standard error of that mean"),
         )
     },
@@ -72,10 +77,11 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
     with st.container(border=True):
         part = _chosen_part(tokens, is_preview=is_preview)
         if part is None:
-            st.caption("A preview tells nothing of single tokens.")
+            st.caption("A preview tells nothing of single tokens until they are computed exactly.")
         else:
             st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
             st.html(legend() if part == CHANGE else parts_legend(part))
+    _offer_exact(run, selected)
     with st.expander("Tokens as a table", icon=":material/table:"):
         st.dataframe(
             tokens,
@@ -85,6 +91,38 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
             placeholder="–",
             alt=f"Tokens of sample {selected}",
         )
+
+
+def _offer_exact(run: Run, sample_id: str) -> None:
+    """Show the button that has a sample taken apart token by token, how far that is, or that it is done."""
+    config = TokenPartsConfig(score_run=run.directory, sample_id=sample_id)
+    directory = ScoreFiles(run.directory).exact_parts(sample_id)
+    known = session.store().find_by_directory(directory)
+    if TokenPartsFiles(directory).is_finished:
+        summary = TokenPartsSummary.model_validate(TokenPartsFiles(directory).read_summary())
+        spread = f"spread by {summary.probes} sign probes" if summary.probes else "spread as the run has it"
+        st.caption(f":material/straighten: Speed is exact here, a backward pass a token; {spread}.")
+        return
+    if known is not None and known.state in ACTIVE:
+        _watch(known.id)
+        return
+    if known is not None and known.error is not None:
+        show_error(UserError("The tokens were not taken apart", known.error.cause, known.error.advice))
+    with errors_shown(ends_page=False):
+        about = "Speed of every token by a backward pass each; the spread by sign probes where time allows."
+        if st.button("Compute exactly", icon=":material/straighten:", key="exact", help=about):
+            launch(config)
+            st.rerun()
+
+
+@st.fragment(run_every=1.0)
+def _watch(run_id: str) -> None:
+    """Poll the store until a run ends."""
+    session.look_for_lost()
+    known = session.store().get(run_id)
+    if known.state not in ACTIVE:
+        st.rerun()
+    run_panel.progress(known)
 
 
 def _chosen_part(tokens: pd.DataFrame, *, is_preview: bool) -> str | None:
