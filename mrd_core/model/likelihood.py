@@ -8,10 +8,9 @@ in chunks, so that the (N × T × V) logits never exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.head import LanguageHead
-from mrd_core.model.reader import CHUNK_ELEMENTS, Gathered, Reader, make_batches, within_memory
+from mrd_core.model.reader import CHUNK_ELEMENTS, Batch, Gathered, Reader, Result, make_batches, within_memory
 
 
 def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -44,6 +43,9 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.logsigmoid(chosen - rest)
 
 
+# Most that hidden states take which wait for a second pass, where the weights take less [bytes].
+KEPT = 1 << 26
+
 Linear = Callable[[Tensor], Tensor]
 # From the logits of two passes, shape (m, V) each, and the targets (m,) to values of shape (m,).
 Comparison = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -54,49 +56,48 @@ Weights = Callable[[], AbstractContextManager[None]]
 class Opposites:
     """Logits of two passes under opposite noise, side by side, of which only what is made of both is kept.
 
-    The first pass leaves behind what its output embeddings were given and what they were; in the second its logits
-    are made again, a chunk at a time.
+    The first pass leaves behind what its output embeddings were given; in the second its logits are made again, a
+    chunk at a time.
+
+    Args:
+        compare: What is made of both.
+        positions: Scored positions of either pass.
 
     Attributes:
-        are_split: Whether the second pass was split otherwise than the first, because memory ran out.
+        is_second: Which of the passes is running.
     """
 
-    def __init__(self, compare: Comparison) -> None:
+    def __init__(self, compare: Comparison, positions: int) -> None:
         self._compare = compare
-        self._first: list[tuple[Tensor, Linear]] = []
-        self._values: list[Tensor] = []
-        self._is_second = False
-        self.are_split = False
-
-    def begin(self, *, second: bool) -> None:
-        """A pass begins, perhaps once more."""
-        self._is_second = second
-        self._values = []
-        if not second:
-            self._first = []
+        self._inputs, self._values = Gathered(positions), Gathered(positions)
+        self._linear: Linear | None = None
+        self.is_second = False
 
     def logits(self, head: LanguageHead, hidden: Tensor, linear: Linear, targets: Tensor) -> Tensor:
         """Return the logits of some hidden states, and take note of them."""
-        if not self._is_second:
+        if not self.is_second:
 
             def noting(inputs: Tensor) -> Tensor:
-                self._first.append((inputs, linear))
+                self._inputs.add(inputs.flatten(0, -2))
+                # The weights are the same in every batch, also where each layer's are made as it runs.
+                self._linear = linear
                 return linear(inputs)
 
             return head(hidden, noting)
-        logits = head(hidden, linear)
-        place = len(self._values)
-        self.are_split |= place >= len(self._first) or self._first[place][0].shape[-2] != len(hidden)
-        if self.are_split:
-            return logits
-        inputs, before = self._first[place]
-        opposite = head(hidden, lambda _inputs: before(inputs))
-        self._values.append(self._compare(opposite, logits, targets))
+        logits, before = head(hidden, linear), self._linear
+        assert before is not None  # the first pass came before
+        begin = self._values.filled
+        # A copy, so that rounding does not depend on where in the block the rows lie.
+        inputs = self._inputs.blocks[0][begin : begin + len(hidden)].clone()
+        opposite = head(hidden, lambda given: before(inputs.view_as(given)))
+        self._values.add(self._compare(opposite, logits, targets))
         return logits
 
-    def values(self) -> Tensor:
-        """Return the values of every scored position, batch after batch."""
-        return torch.cat(self._values)
+    @property
+    def values(self) -> FloatArray:
+        """What was made of both, for every scored position, batch after batch."""
+        values: FloatArray = self._values.blocks[0].double().cpu().numpy()
+        return values
 
 
 class LogProbHead(nn.Module):
@@ -201,7 +202,6 @@ class Passes:
         self.encoded = encoded
         self._on_halved = on_halved
         self._on_batch = on_batch
-        self._on_start: Callable[[], None] = lambda: None
         self.batches = make_batches(encoded, reader.batch_tokens, reader.device, reader.switch)
 
     @property
@@ -221,14 +221,7 @@ class Passes:
         Raises:
             UserError: Out of memory with a single sample in the batch.
         """
-        longest = int(self.encoded.lengths.max())
-        return within_memory(
-            self._pass,
-            self.batch_tokens,
-            least=longest,
-            on_halved=self._on_halved,
-            what=f"A batch of one sample ({longest} tokens)",
-        )
+        return self._within_memory(self._whole)
 
     def narrower(self) -> Passes:
         """Return the same passes in batches of half the tokens, for a precision of twice the size."""
@@ -251,39 +244,80 @@ class Passes:
         Returns:
             log p of every scored position under both [nats], and what `compare` gives, shape (T,) each.
         """
-        head: LogProbHead = self.scorer.get_submodule("head")  # type: ignore[assignment]
-        head.opposites = Opposites(compare)
-        log_probs = []
-        try:
-            for is_second, weights in enumerate((first, second)):
-                self._on_start = partial(head.opposites.begin, second=bool(is_second))
-                with weights():
-                    log_probs.append(self())
-            if head.opposites.are_split:
-                return self.pair(first, second, compare)
-            values = np.empty(len(log_probs[0]))
-            values[np.concatenate([batch.flat for batch in self.batches])] = (
-                head.opposites.values().double().cpu().numpy()
-            )
-            return log_probs[0], log_probs[1], values
-        finally:
-            head.opposites, self._on_start = None, lambda: None
+        return self._within_memory(lambda: self._pair((first, second), compare))
 
-    @torch.no_grad()
-    def _pass(self, batch_tokens: int) -> FloatArray:
-        if batch_tokens < self.batch_tokens:
-            self.reader = replace(self.reader, batch_tokens=batch_tokens)
-            self.batches = make_batches(self.encoded, batch_tokens, self.reader.device, self.reader.switch)
-        self._on_start()
-        flat = np.empty(int(self.encoded.starts[-1]), dtype=np.float64)
-        results = Gathered(len(flat))
-        for place, batch in enumerate(self.batches):
-            self.reader.before_batch()
-            self._on_batch(place / len(self.batches))
-            results.add(self.scorer(batch.ids, batch.rows, batch.columns))
+    def _within_memory(self, run: Callable[[], Result]) -> Result:
+        """Return what `run` returns, done anew in batches of half the tokens while memory runs out."""
+        longest = int(self.encoded.lengths.max())
+
+        @torch.no_grad()
+        def in_batches(most: int) -> Result:
+            if most < self.batch_tokens:
+                self.reader = replace(self.reader, batch_tokens=most)
+                self.batches = make_batches(self.encoded, most, self.reader.device, self.reader.switch)
+            return run()
+
+        return within_memory(
+            in_batches,
+            self.batch_tokens,
+            least=longest,
+            on_halved=self._on_halved,
+            what=f"A batch of one sample ({longest} tokens)",
+        )
+
+    def _whole(self) -> FloatArray:
+        flat = np.empty(int(self.encoded.starts[-1]))
         if self.batches:
-            flat[np.concatenate([batch.flat for batch in self.batches])] = results.blocks[0].double().cpu().numpy()
+            flat[_places(self.batches)] = self._pass(self.batches, 0, len(self.batches))
         return flat
+
+    def _pair(
+        self, pair: tuple[Weights, Weights], compare: Comparison
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        head: LogProbHead = self.scorer.get_submodule("head")  # type: ignore[assignment]
+        length, done = int(self.encoded.starts[-1]), 0
+        log_probs, values = np.empty((2, length)), np.empty(length)
+        try:
+            for batches in self._portions(head):
+                places = _places(batches)
+                head.opposites = Opposites(compare, len(places))
+                for is_second, weights in enumerate(pair):
+                    head.opposites.is_second = bool(is_second)
+                    with weights():
+                        log_probs[is_second, places] = self._pass(batches, done, 2 * len(self.batches))
+                    done += len(batches)
+                values[places] = head.opposites.values
+        finally:
+            head.opposites = None
+        return log_probs[0], log_probs[1], values
+
+    def _portions(self, head: LogProbHead) -> Iterator[list[Batch]]:
+        """Yield the batches, so many at a time that their hidden states take no more than the weights or KEPT."""
+        weights = sum(weight.numel() * weight.element_size() for weight in self.scorer.parameters())
+        most = max(KEPT, weights) // (4 * head.weight.shape[-1])
+        portion: list[Batch] = []
+        for batch in self.batches:
+            if portion and sum(len(other.flat) for other in (*portion, batch)) > most:
+                yield portion
+                portion = []
+            portion.append(batch)
+        if portion:
+            yield portion
+
+    def _pass(self, batches: Sequence[Batch], done: int, total: int) -> FloatArray:
+        """Return log p of the scored positions of some batches, in their order; `done` of `total` are behind."""
+        results = Gathered(sum(len(batch.flat) for batch in batches))
+        for place, batch in enumerate(batches, done):
+            self.reader.before_batch()
+            self._on_batch(place / total)
+            results.add(self.scorer(batch.ids, batch.rows, batch.columns))
+        log_probs: FloatArray = results.blocks[0].double().cpu().numpy()
+        return log_probs
+
+
+def _places(batches: Sequence[Batch]) -> IntArray:
+    """Return where the scored positions of batches stand on the flat axis, in their order."""
+    return np.concatenate([batch.flat for batch in batches])
 
 
 class KeepDouble(TorchFunctionMode):

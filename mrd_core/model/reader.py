@@ -111,20 +111,21 @@ class Gathered:
 
     Attributes:
         blocks: A tensor for each value, its first axis the rows in the order in which they came.
+        filled: How many came.
     """
 
     def __init__(self, rows: int) -> None:
         self.blocks: list[Tensor] = []
         self._rows = rows
-        self._filled = 0
+        self.filled = 0
 
     def add(self, *parts: Tensor) -> None:
         """Append the rows of a batch, a tensor for each value."""
         self.blocks = self.blocks or [part.new_empty((self._rows, *part.shape[1:])) for part in parts]
-        end = self._filled + len(parts[0])
+        end = self.filled + len(parts[0])
         for block, part in zip(self.blocks, parts, strict=True):
-            block[self._filled : end] = part
-        self._filled = end
+            block[self.filled : end] = part
+        self.filled = end
 
 
 def in_fp32(head: LanguageHead) -> Callable[[Tensor], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from mrd_core.runs.files import write_frame
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
+
+ROWS = 256
 
 
 def digest_of_words(tokenizer: Any) -> str:
@@ -47,10 +50,13 @@ def stored_samples(
     form = read_config(files.directory, ScoreConfig).model.form
     if (files.read_plan().vocabulary, form) != (digest_of_words(tokenizer), config.form):
         return {}
-    texts = ForgetSet.load(files.samples).frame.set_index("sample_id")
+    frame = ForgetSet.load(files.samples).frame
+    texts = dict(zip(frame["sample_id"], zip(frame["prompt"], frame["answer"], strict=True), strict=True))
     samples = {}
-    for row in pq.ParquetFile(files.encoded).read().to_pylist():
-        text = texts.loc[row.pop("sample_id")]
-        tokens, answer = np.array(row.pop("tokens"), np.int64), np.array(row.pop("answer"), np.bool_)
-        samples[text["prompt"], text["answer"]] = EncodedSample(tokens, answer, tuple(row.pop("pieces")), **row)
+    # As objects of Python a large set takes fifty times the space: some rows at a time, each word once.
+    for batch in pq.ParquetFile(files.encoded).iter_batches(ROWS):
+        for row in batch.to_pylist():
+            text, pieces = texts[row.pop("sample_id")], tuple(map(sys.intern, row.pop("pieces")))
+            tokens, answer = np.array(row.pop("tokens"), np.int64), np.array(row.pop("answer"), np.bool_)
+            samples[text] = EncodedSample(tokens, answer, pieces, **row)
     return samples

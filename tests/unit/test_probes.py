@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from mrd_core.arrays import FloatArray
+from mrd_core.model import likelihood
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import SampleGradients, competitors_direction
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
@@ -265,3 +267,55 @@ def test_the_spread_of_a_pair_is_that_of_its_logits() -> None:
         p = np.exp(baseline.log_probs[t])
         expected.append((1 - p) * spread / -np.log(p) / SIGMA**2)
     np.testing.assert_allclose(unit.token_parts[1], expected, rtol=1e-5)
+
+
+class CountedNoise(PerturbedModel):
+    """Noise that counts how often weights are put in the place of others."""
+
+    count = 0
+
+    def draw(self, index: int, sign: int = 1) -> AbstractContextManager[None]:
+        self.count += 1
+        return super().draw(index, sign)
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_pair_of_a_large_set_is_drawn_in_portions_to_the_very_same_bits(
+    monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+) -> None:
+    model = tiny.llama()
+    samples = tiny.encoded(
+        *[30] * (5 + sum(map(torch.numel, model.parameters())) // (29 * model.config.hidden_size))
+    )
+    units = []
+    for most, times in ((likelihood.KEPT, 2), (1, 4)):
+        monkeypatch.setattr(likelihood, "KEPT", most)
+        passes = Passes(tiny.reader(Scorer(model), 100), samples)
+        noise = CountedNoise(passes.scorer, Noise(0, SIGMA), streamed=is_streamed)
+        units.append(Estimator(passes, noise, Baseline(passes()), "antithetic", with_parts=True).unit(0))
+        assert noise.count == times
+    for name, values in vars(units[0]).items():
+        np.testing.assert_array_equal(values, getattr(units[1], name))
+
+
+def test_a_pair_that_runs_out_of_memory_is_drawn_anew_in_smaller_batches() -> None:
+    roomy, cramped = (Passes(tiny.reader(Scorer(network()), 40), SAMPLES) for _ in range(2))
+    noise = [PerturbedModel(passes.scorer, Noise(0, SIGMA), streamed=False) for passes in (roomy, cramped)]
+    calls = []
+
+    def crowd(_scorer: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        calls.append(arguments[0].numel())
+        # In the second of both passes.
+        if len(calls) > len(roomy.batches) and calls[-1] > 20:
+            raise torch.OutOfMemoryError("no room")
+
+    cramped.scorer.register_forward_pre_hook(crowd)
+    baseline = baseline_of(network())
+    with KeepDouble():
+        units = [
+            Estimator(passes, weights, baseline, "antithetic", with_parts=True).unit(0)
+            for passes, weights in zip((roomy, cramped), noise, strict=True)
+        ]
+    assert cramped.batch_tokens <= 20
+    for name, values in vars(units[0]).items():
+        np.testing.assert_allclose(values, getattr(units[1], name), rtol=1e-6, err_msg=name)
