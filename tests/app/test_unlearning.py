@@ -23,6 +23,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.command import UNLEARN
@@ -38,6 +39,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS
+from mrd_core.unlearning.stopping import Limits
 from pages.parts.unlearning.presets import PRESETS, configs
 from pages.parts.unlearning.result import heat_map
 from pages.parts.unlearning.settings import DEMO_RATE, FORM
@@ -50,6 +52,7 @@ from tests.app.conftest import (
     go,
     numbers,
     quick_config,
+    scored,
     settings_for,
     sound,
     submitted,
@@ -709,6 +712,32 @@ def test_the_comparison_says_what_the_analysis_says(
     assert "Updates against retain" in figures_of(test)
     equal = next(table.value for table in test.dataframe if "retain_nll" in table.value and "run" in table.value)
     assert list(equal["run"]) == ["GA, seed 0", "GA + MRD, seed 0"]
+
+
+@pytest.fixture(scope="module")
+def previewed(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A preview of a few rows."""
+    path = tmp_path_factory.mktemp("previewed")
+    source = ForgetSetConfig(source=str(write_demo_rows(path / "rows.jsonl", 6)))
+    return scored(path, ScoreConfig(forget_set=source, estimator=EstimatorConfig(preview=True, workers=1)))
+
+
+def test_runs_on_a_preview_and_without_a_retain_set_are_shown_and_compared(app: Open, previewed: Home) -> None:
+    orders = (CurriculumConfig(), CurriculumConfig(sampler="column", column="speed_and_spread"))
+    settings = {
+        "retain": RetainConfig(),
+        "limits": Limits(max_steps=2),
+        "stopping": StoppingConfig(),
+        "answers": 1,
+    }
+    runs = [queued(previewed, curriculum=order, **settings) for order in orders]
+    for run in runs:
+        assert worker.run(run.directory, store=previewed.store) is RunState.SUCCEEDED
+    test = opened(app, previewed, *runs)
+    assert "These scores are a preview: speed + spread, not MRD." in texts(test)
+    for name in ("Result", "Progress", "Comparison"):
+        sound(view(test, name))
+    assert any("not measured" in table.value.to_string() for table in test.table)
 
 
 def test_a_recent_unlearning_run_opens_on_this_page(app: Open, unlearned: Unlearned) -> None:

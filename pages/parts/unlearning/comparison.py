@@ -76,8 +76,8 @@ def _efficiency(table: pd.DataFrame) -> None:
     groups = unlearning.grouped(table)
     reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
     settings = pd.DataFrame({"Setting": groups["label"]})
-    damaged = zip(groups["damaged"].astype(str), groups["runs"], strict=True)
-    lost = [f"{count} of {runs}" if count.isdigit() else "not measured" for count, runs in damaged]
+    damaged = zip(groups["damaged"], groups["runs"], strict=True)
+    lost = ["not measured" if pd.isna(count) else f"{count} of {runs}" for count, runs in damaged]
     effect = settings.assign(**{"Runs that forgot all": reached, "Damaged": lost}).join(_in_words(groups, EFFECT))
     layout.static_table(effect, "Effect of each setting, mean ± sd over the seeds", is_broken=False)
     cost = settings.join(_in_words(groups, COST))
