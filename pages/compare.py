@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.parts.compare import choice, launch, runs, views
-from pages.shell.notices import heading
+from pages.shell import verdict_bar
 from pages.shell.page import page, scored_run
 
 with page("Compare"):
@@ -13,7 +13,7 @@ with page("Compare"):
         with_mrd=False,
     )
     if run is not None:
-        heading(run.title)
+        verdict_bar.show(run)
         launch.show(run)
     runs.name_left_out()
     if run is not None and not runs.readable():

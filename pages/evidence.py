@@ -1,13 +1,13 @@
 """Evidence: does difficulty predict unlearning on this model? Experiments, their verdicts and their figures."""
 
 from pages.parts.evidence import imported, league, tabs
-from pages.shell.notices import heading
+from pages.shell import verdict_bar
 from pages.shell.page import page, scored_run
 
 with page("Evidence"):
     run = scored_run("Evidence is gathered for the scores of a forget set. None is scored yet.", "evidence comes")
     if run is not None:
-        heading(run.title)
+        verdict_bar.show(run)
         league.show(run)
         imported.show(run)
         tabs.show(run)

@@ -29,14 +29,14 @@ st.markdown(
 )
 tour.show()
 
-demo, own, guide, _ = st.columns([2, 2, 2, 3])
-if demo.button("Use the demo", type="primary", icon=":material/play_arrow:", width="stretch"):
+doorway = st.container(horizontal=True)
+if doorway.button("Use the demo", type="primary", icon=":material/play_arrow:"):
     session.choose_demo()
     session.leave_run()
     st.switch_page(tour.DIFFICULTY)
-if own.button("Open a forget set", icon=":material/upload_file:", width="stretch"):
+if doorway.button("Open a forget set", icon=":material/upload_file:"):
     st.switch_page(tour.FORGET_SET)
-if guide.button("Guided demo", icon=":material/school:", width="stretch"):
+if doorway.button("Guided demo", icon=":material/school:"):
     tour.begin()
     st.switch_page(tour.FORGET_SET)
 

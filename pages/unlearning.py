@@ -5,8 +5,7 @@ import streamlit as st
 from mrd_core.runs import ACTIVE, RunState
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.unlearning import comparison, form, live, result, views
-from pages.shell import session, unlearnings
-from pages.shell.notices import heading
+from pages.shell import session, unlearnings, verdict_bar
 from pages.shell.page import page, scored_run
 
 
@@ -16,7 +15,7 @@ def main() -> None:
     run = scored_run(none_yet, "unlearning comes", with_mrd=False)
     if run is None:
         return
-    heading(run.title)
+    verdict_bar.show(run)
     if (figures := ScoreSummary.of(run)) is not None and figures.preview:
         st.info(
             "These scores are a preview: speed + spread, not MRD. Sample uniformly, or weigh or sort by the "

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.runs.files import Artifact, RunDirectory, write_atomically, write_frame
-from mrd_core.runs.records import RunSummary
+from mrd_core.runs.records import Record, RunSummary
 from mrd_core.settings.configuration import Frozen
 
 _METADATA_KEY = b"mrd_characteristics"
@@ -73,6 +73,21 @@ class About(Frozen):
         return warnings
 
 
+class ClaimFigures(Record):
+    """What became of a claim of the paper under the run's own score, by the paper's threshold.
+
+    Attributes:
+        criterion: What the claim is about, for people.
+        verdict: agrees, disagrees or cannot tell.
+        remains: Whether, with length held, something is left of it: the interval of its coefficient excludes 0,
+            on the side that the claim names.
+    """
+
+    criterion: str
+    verdict: str
+    remains: bool
+
+
 class CharacteristicsSummary(RunSummary):
     """The figures of a reading.
 
@@ -80,11 +95,13 @@ class CharacteristicsSummary(RunSummary):
         pipeline: That read the texts.
         corpus: Where the training corpus was read from; None without one.
         foreign_samples: Samples in another language, which were not read.
+        claims: What the set shows of the paper's claims; None in readings of earlier versions.
     """
 
     pipeline: str = ""
     corpus: str | None = None
     foreign_samples: int = 0
+    claims: list[ClaimFigures] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,26 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.characteristics.claims import Claim
 from analysis.characteristics.complexity import COMPLEXITY, Complexity, complexity_index
 from analysis.characteristics.config import CharacteristicsConfig
-from analysis.characteristics.files import About, CharacteristicsFiles, CharacteristicsSummary
+from analysis.characteristics.files import About, CharacteristicsFiles, CharacteristicsSummary, ClaimFigures
+from analysis.characteristics.judgement import Judgement, judged
 from analysis.characteristics.reading import TextRow, read_texts
-from analysis.difficulty import ScoredRun
+from analysis.characteristics.runs import characterised
+from analysis.difficulty import ScoredRun, Variant
 from analysis.features import Feature, Material, features
 from analysis.features.rare_words import common_words
+from analysis.statistics.bootstrap import UNDEFINED
 from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.pipeline.loading import Pipeline, load
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext
+from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import json_value
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import ScoreConfig
 
 # Of a table that may have no row.
 SPAN_TYPES = {"sample_id": "str", "kind": "str", "start": "int64", "end": "int64", "depth": "int64"}
@@ -75,15 +81,31 @@ def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> d
     marks = [(name, *span) for name, row in zip(samples["sample_id"], rows, strict=True) for span in row.spans]
     spans = pd.DataFrame(marks, columns=list(SPAN_TYPES)).astype(SPAN_TYPES)
     CharacteristicsFiles(context.directory).write(table, spans, about)
+    context.progress(len(samples), len(samples), message="Judging the claims")
+    estimator = read_config(config.score_run, ScoreConfig).estimator
+    variant = Variant(estimator.scope, estimator.normalisation)
+    judgement = judged(characterised(config.score_run, context.directory, variant), {})
     summary = CharacteristicsSummary(
         n_samples=len(table),
         pipeline=about.pipeline,
         corpus=config.corpus.source if config.corpus else None,
         foreign_samples=sum(about.foreign.values()),
+        claims=[
+            ClaimFigures(
+                criterion=claim.criterion.title, verdict=claim.verdict, remains=_remains(judgement, claim)
+            )
+            for claim in judgement.shown
+        ],
         seconds=about.seconds,
         warnings=list(about.warnings),
     )
     return summary.as_json()
+
+
+def _remains(judgement: Judgement, claim: Claim) -> bool:
+    """Return whether with length held something is left of a claim, on the side that it names."""
+    held = judgement.length_held[judgement.chosen].get(claim.feature or "", UNDEFINED)
+    return held.high < 0 if claim.criterion.claim == "smaller" else held.low > 0
 
 
 def _set_features(config: CharacteristicsConfig, run: ScoredRun, context: JobContext) -> _SetFeatures:

@@ -85,7 +85,7 @@ def errors_shown(*, ends_page: bool = True) -> Iterator[None]:
 def show_error(error: UserError) -> None:
     """Show what is wrong, why, and the way out; the texts may quote a user's file, so they stay plain."""
     with st.container(border=True):
-        st.markdown("##### :material/error: That did not work")
+        st.error("**That did not work**", icon=":material/error:")
         st.text(error.cause)
         st.text(f"→ {error.fix}")
 

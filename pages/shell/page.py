@@ -10,7 +10,7 @@ import streamlit as st
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
-from pages.shell import session, tour
+from pages.shell import run_picker, session, tour
 from pages.shell.notices import empty_state, errors_shown
 
 
@@ -22,6 +22,9 @@ def page(title: str, sentence: str = "") -> Iterator[None]:
         st.markdown(sentence)
     tour.show()
     with errors_shown():
+        run = run_picker.show()
+        # What tabs, history and bookmarks tell pages and runs apart by.
+        st.set_page_config(page_title=" · ".join([title, *([run.title] if run else []), "MRD Lens"]))
         yield
 
 

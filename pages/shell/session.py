@@ -26,6 +26,7 @@ from pages.shell.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
 EVALUATIONS, BASELINE = "evaluations", "baseline"
+LEFT = "left_run"
 # What belongs to one score run.
 OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
 
@@ -86,10 +87,17 @@ def choose_demo() -> None:
 
 
 def current_run() -> Run | None:
-    """Return the run that the URL, or else this session, names; None where there is no such run any more."""
+    """Return the run that the URL, or else this session, names, or else the newest score run that succeeded.
+
+    None where a run was left for a new one, or there is no such run any more.
+    """
     run_id = st.query_params.get(RUN) or st.session_state.get(RUN)
     if not run_id:
-        return None
+        is_new = st.session_state.get(LEFT) or forget_set() is not None
+        newest = [] if is_new else store().list(1, kinds=("score",), states=(RunState.SUCCEEDED,))
+        for run in newest:
+            open_run(run.id)
+        return next(iter(newest), None)
     try:
         run = store().get(run_id)
     except UserError:
@@ -107,12 +115,14 @@ def open_run(run_id: str) -> None:
             st.query_params.pop(name, None)
         forget_filters()
     st.session_state[RUN] = run_id
+    st.session_state.pop(LEFT, None)
     st.query_params[RUN] = run_id
 
 
 def leave_run() -> None:
-    """Look at no run."""
+    """Look at no run, until one is opened."""
     st.session_state.pop(RUN, None)
+    st.session_state[LEFT] = True
     for name in (RUN, SAMPLE, *OF_RUN):
         st.query_params.pop(name, None)
     forget_filters()

@@ -264,6 +264,7 @@ def texts(test: AppTest) -> str:
         test.text,
         test.info,
         test.warning,
+        test.error,
         test.html,
     )
     spoken = [str(element.value) for kind in kinds for element in kind]

@@ -16,11 +16,11 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from analysis.characteristics import runs as characteristics
 from analysis.evidence.headlines import headlines
 from analysis.evidence.kinds import evidence_of, interpretation
 from analysis.evidence.league import short_title
 from analysis.evidence.measurements import read_measurements
+from analysis.verdict import predictive
 from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds import experiments
@@ -46,7 +46,6 @@ from tests.app.conftest import (
     sound,
     submitted,
     texts,
-    with_reading,
     write_demo_rows,
 )
 
@@ -547,24 +546,16 @@ def test_of_several_runs_the_newest_is_shown_and_another_can_be_chosen(app: Open
     assert judged(older).verdict in texts(test)
 
 
-@pytest.mark.parametrize("page", ["difficulty", "characteristics"])
-def test_badges_say_whether_mrd_predicts_updates(app: Open, own: Home, page: str) -> None:
-    run = succeeded(own, queued(own), validity_rows(own, FEW))
-    if page == "characteristics":
-        config = characteristics.default_config(own.run.directory)
-        with_reading(own, config.model_copy(update={"corpus": None}))
-    lines = headlines(run.directory)
+@pytest.mark.parametrize("page", ["difficulty", "characteristics", "evidence", "unlearning", "compare"])
+def test_every_page_says_whether_mrd_predicts_updates(app: Open, own: Home, page: str) -> None:
+    told = "Nobody has looked whether hard samples take more updates on this model."
     test = app(own.path, page, run=own.run.id)
-    assert len(lines) == len(ARMS)
-    for line in lines:
-        assert line.text in texts(test)
-    (link,) = [link for link in test.get("page_link") if link.proto.label == "Evidence"]
-    assert f"experiment={run.id}" in link.proto.query_string
-
-
-def test_without_an_experiment_there_is_no_badge(app: Open, own: Home) -> None:
-    test = app(own.path, "difficulty", run=own.run.id)
-    assert not [link for link in test.get("page_link") if link.proto.label == "Evidence"]
+    assert told in texts(test)
+    assert "not yet a forecast" in texts(test)
+    run = succeeded(own, queued(own), validity_rows(own, FEW))
+    expected = predictive(headlines(run.directory)).sentence
+    assert expected in texts(test.run())
+    assert told not in texts(sound(test))
 
 
 def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None:

@@ -12,10 +12,10 @@ from analysis.text.pipeline.loading import choose
 from mrd_core.runs import Run
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
-from pages.shell import session, source
+from pages.shell import session, source, verdict_bar
 from pages.shell.inputs import Form
 from pages.shell.launching import launch
-from pages.shell.notices import heading, literal
+from pages.shell.notices import literal
 
 FORM = Form("reading")
 TEXT = {"text": "Text", "pipeline": "spaCy pipeline", "language": "Language"}
@@ -29,7 +29,7 @@ WORDS = {
 
 def show(run: Run) -> None:
     """Show the form; the button launches a worker and opens its run."""
-    heading(run.title)
+    verdict_bar.show(run)
     st.markdown("Read every text for its complexity, rare words and frequency, and hold them against its MRD.")
     default = characteristics.default_config(run.directory)
     corpus = source.ask(

@@ -22,10 +22,10 @@ from pages.parts.characteristics import (
     stratum,
     two_sets,
 )
-from pages.shell import badges, configs, filters, redaction, session
+from pages.shell import configs, filters, redaction, session, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
-from pages.shell.notices import heading, literal
+from pages.shell.notices import literal
 
 VIEWS = {
     "Claims": claims_tables.claims,
@@ -39,8 +39,7 @@ VIEWS = {
 
 def show(run: Run, reading: Run) -> None:
     """Show everything that a reading says about a score run."""
-    heading(run.title)
-    badges.show(run)
+    verdict_bar.show(run)
     variant = score_variant.choose(configs.config_of(run, ScoreConfig).estimator)
     thresholds = criteria.thresholds()
     characterised = _characterised(run, reading, variant)

@@ -16,18 +16,16 @@ from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, token_view
-from pages.shell import badges, configs, filters, redaction, session, tour
+from pages.shell import configs, filters, redaction, session, tour, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.launching import launch
-from pages.shell.notices import heading
 
 
 def show(run: Run) -> None:
     """Show a run that succeeded."""
     summary, config = ScoreSummary.model_validate(run.summary), configs.config_of(run, ScoreConfig)
-    heading(run.title)
-    badges.show(run)
+    verdict_bar.show(run)
     place = st.container()
     variant = score_variant.choose(config.estimator, formulas=not summary.preview)
     table, trust = _ranking(run, variant), _trust(run, variant)

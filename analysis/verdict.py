@@ -1,0 +1,159 @@
+"""What a score run and all that builds on it show: five questions, each with a state and a sentence.
+
+The rules are functions of what runs wrote down of themselves, so that a verdict costs nothing and is the same on
+every page. What nobody has looked at is not measured, which is a verdict as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from analysis.characteristics.files import ClaimFigures
+from analysis.evidence.headlines import Headline, is_flat
+from mrd_core.scoring.records import ScoreSummary
+from mrd_core.unlearning.damage import Rest, in_words, rest
+from mrd_core.unlearning.records import UnlearningSummary
+
+# From this reliability on a ranking repeats, and below that it does not: the rank correlation of two such runs.
+REPEATS, DOES_NOT_REPEAT = 0.9, 0.7
+
+
+class State(StrEnum):
+    """How a question stands."""
+
+    NOT_MEASURED = "not measured"
+    HOLDS = "holds"
+    CANNOT_TELL = "cannot tell"
+    FAILS = "fails"
+    DAMAGED = "damaged"
+
+
+class Question(StrEnum):
+    """What is asked of a score run, in the order in which it is answered."""
+
+    MEASURED = "Measured"
+    EXPLAINED = "Explained"
+    PREDICTIVE = "Predictive"
+    UNLEARNED = "Unlearned"
+    DURABLE = "Durable"
+
+
+ASKED: Mapping[Question, str] = {
+    Question.MEASURED: "Does the ranking repeat?",
+    Question.EXPLAINED: "Which claims about hard samples hold here?",
+    Question.PREDICTIVE: "Does difficulty say how many updates forgetting takes here?",
+    Question.UNLEARNED: "Is it forgotten, and what is left of the rest?",
+    Question.DURABLE: "Does it stay forgotten?",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a question stands, and why, in a sentence."""
+
+    question: Question
+    state: State
+    sentence: str
+
+
+def measured(summary: ScoreSummary) -> Verdict:
+    """Judge whether the ranking repeats: reliability ≥ 0.9 holds, < 0.7 fails, and so does the precision gate."""
+    by_sum = summary.normalisation == "sum"
+    reliability = summary.reliability_sum if by_sum else summary.reliability_mean
+    if summary.gate and not summary.gate.get("passed", True):
+        state, sentence = State.FAILS, "The scores are within the rounding of the arithmetic."
+    elif reliability is None:
+        state, sentence = State.CANNOT_TELL, "Too few samples or draws to say whether it repeats."
+    else:
+        state = State.CANNOT_TELL
+        if reliability >= REPEATS:
+            state = State.HOLDS
+        elif reliability < DOES_NOT_REPEAT:
+            state = State.FAILS
+        sentence = f"Another run like this would rank the samples alike with ρ = {reliability:.2f}."
+    if summary.preview:
+        state = min(state, State.CANNOT_TELL, key=[State.FAILS, State.CANNOT_TELL, State.HOLDS].index)
+        sentence = f"A preview, by speed + spread and not by MRD. {sentence}"
+    return Verdict(Question.MEASURED, state, sentence)
+
+
+def explained(claims: Sequence[ClaimFigures] | None) -> Verdict:
+    """Judge the claims of the paper: some hold with length held and none is contradicted.
+
+    None stands for texts that were not read. It fails where claims are contradicted and none holds; a claim that
+    goes with length alone does not hold.
+    """
+    if claims is None:
+        return Verdict(Question.EXPLAINED, State.NOT_MEASURED, "The texts have not been read.")
+    agreeing = [claim for claim in claims if claim.verdict == "agrees"]
+    kept = [claim.criterion for claim in agreeing if claim.remains]
+    only_length = [claim.criterion for claim in agreeing if not claim.remains]
+    contradicted = [claim.criterion for claim in claims if claim.verdict == "disagrees"]
+    state = State.CANNOT_TELL
+    if kept and not contradicted:
+        state = State.HOLDS
+    elif contradicted and not kept:
+        state = State.FAILS
+    parts = {"hold": kept, "go with length alone": only_length, "are contradicted": contradicted}
+    told = [f"{len(names)} {what} ({', '.join(names)})" for what, names in parts.items() if names]
+    sentence = f"Of {len(claims)} claims {', '.join(told)}." if told else "No claim can be told."
+    return Verdict(Question.EXPLAINED, state, sentence)
+
+
+def predictive(headlines: Sequence[Headline] | None) -> Verdict:
+    """Judge the arms of a validity experiment: all predict updates as expected, or none does and one says so."""
+    if not headlines:
+        return Verdict(
+            Question.PREDICTIVE,
+            State.NOT_MEASURED,
+            "Nobody has looked whether hard samples take more updates on this model.",
+        )
+    holding = [line for line in headlines if line.outcome == "predicts updates as expected"]
+    failing = [line for line in headlines if line.outcome == "predicts the opposite" or is_flat(line.estimate)]
+    state = State.CANNOT_TELL
+    if len(holding) == len(headlines):
+        state = State.HOLDS
+    elif failing and not holding:
+        state = State.FAILS
+    sentence = f"{headlines[0].text}."
+    if len(headlines) > 1:
+        sentence = f"As expected in {len(holding)} of {len(headlines)} ways to unlearn. {sentence}"
+    return Verdict(Question.PREDICTIVE, state, sentence)
+
+
+def unlearned(name: str, summary: UnlearningSummary | None) -> Verdict:
+    """Judge an unlearning run, called `name`: all forgotten at the end, the retain set kept; None without one."""
+    if summary is None:
+        return Verdict(Question.UNLEARNED, State.NOT_MEASURED, "Nothing has been unlearned from these scores.")
+    everything = summary.forgotten_at_end == summary.n_samples
+    state = {
+        Rest.DAMAGED: State.DAMAGED,
+        Rest.UNKNOWN: State.CANNOT_TELL,
+        Rest.KEPT: State.HOLDS if everything else State.FAILS,
+    }[rest(summary)]
+    forgotten = f"{name}: {summary.forgotten_at_end} of {summary.n_samples} forgotten at the end."
+    return Verdict(Question.UNLEARNED, state, f"{forgotten} {in_words(summary)}")
+
+
+def durable() -> Verdict:
+    """Say that nobody has tried to bring the samples back."""
+    return Verdict(Question.DURABLE, State.NOT_MEASURED, "Nobody has tried to bring the samples back.")
+
+
+def conclusion(verdicts: Sequence[Verdict]) -> str:
+    """Return what follows from the verdicts, in one line."""
+    states = {verdict.question: verdict.state for verdict in verdicts}
+    ranking, use = states[Question.MEASURED], states[Question.PREDICTIVE]
+    if states[Question.UNLEARNED] is State.DAMAGED:
+        return "The model that was unlearned lost what was to be kept: its forgetting counts for nothing."
+    if ranking is State.FAILS:
+        return "The ranking would not repeat, so nothing follows from it."
+    if use is State.FAILS:
+        return "The ranking says nothing of how many updates forgetting takes on this model."
+    if use is State.NOT_MEASURED:
+        return "This is a ranking, not yet a forecast: whether it foretells anything on this model is not known."
+    if ranking is State.HOLDS and use is State.HOLDS:
+        return "The ranking repeats and foretells how many updates forgetting takes on this model."
+    return "What the ranking foretells on this model cannot be told from what was measured."

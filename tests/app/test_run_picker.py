@@ -1,0 +1,56 @@
+"""The side bar says on every page which score run it is about, and leads to another or to a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from mrd_core.runs import RunState
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.config import ScoreConfig
+from pages.shell.run_picker import PICKED
+from tests.app.conftest import Home, ended, go, sound, submitted, texts
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., AppTest]
+ABOUT_A_RUN = ("difficulty", "characteristics", "evidence", "unlearning", "compare")
+
+
+@pytest.mark.parametrize("page", ABOUT_A_RUN)
+def test_without_a_link_every_page_is_about_the_newest_run_that_succeeded(app: Open, own: Home, page: str) -> None:
+    failed = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
+    ended(own.store, failed, RunState.FAILED)
+    test = app(own.path, page)
+    picker = test.selectbox(key=PICKED)
+    assert picker.value == own.run.id
+    assert picker.options == [f"✗ {failed.title}", f"✓ {own.run.title}"]
+    assert own.run.id in test.query_params["run"]
+    assert "None is scored yet" not in texts(test)
+
+
+def test_a_run_that_is_picked_is_kept_from_page_to_page(app: Open, own: Home) -> None:
+    other = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
+    ended(own.store, other, RunState.CANCELLED)
+    test = app(own.path, "difficulty")
+    sound(test.selectbox(key=PICKED).set_value(other.id).run())
+    assert "cancelled" in texts(test)
+    assert go(test, "evidence").selectbox(key=PICKED).value == other.id
+    assert f"This score run is {RunState.CANCELLED}" in texts(test)
+
+
+def test_a_new_score_begins_without_a_run_until_one_is_picked(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty")
+    sound(test.button(key="new_score").click().run())
+    assert test.title[0].value == "Forget set"
+    assert "Estimated cost" in texts(go(test, "difficulty"))
+    assert test.selectbox(key=PICKED).value is None
+    sound(test.selectbox(key=PICKED).set_value(finished.run.id).run())
+    assert test.metric[0].value == "24"
+
+
+def test_without_any_run_there_is_nothing_to_pick(app: Open, tmp_path: Path) -> None:
+    assert not [box for box in app(tmp_path, "difficulty").selectbox if box.key == PICKED]
