@@ -249,10 +249,10 @@ class SampleGradients:
         weights = np.stack([probe.weights for probe in probes])
         counts = np.bincount(encoded.owner, weights=(weights != 0).any(axis=0), minlength=len(encoded))
         counted = np.flatnonzero(counts)
-        for bucket in length_buckets(
-            encoded.lengths[counted], most if self.in_batches else 1, self._reader.switch
-        ):
+        buckets = length_buckets(encoded.lengths[counted], most if self.in_batches else 1, self._reader.switch)
+        for place, bucket in enumerate(buckets):
             self._reader.before_batch()
+            self._reader.on_batch(place / len(buckets))
             chosen = counted[bucket]
             yield chosen, Batch.of(encoded, chosen, weights, self._reader.device)
 

@@ -187,7 +187,6 @@ class Passes:
         reader: Its network is a scorer: a module from ids, rows and columns to log-probabilities, see `Scorer`.
         encoded: N samples.
         on_halved: Called with the new `batch_tokens` whenever memory ran out.
-        on_batch: Called before each batch with the share of the pass that is done.
     """
 
     def __init__(
@@ -196,12 +195,10 @@ class Passes:
         encoded: Encoded,
         *,
         on_halved: Callable[[int], None] = lambda _: None,
-        on_batch: Callable[[float], None] = lambda _: None,
     ) -> None:
         self.reader = reader
         self.encoded = encoded
         self._on_halved = on_halved
-        self._on_batch = on_batch
         self.batches = make_batches(encoded, reader.batch_tokens, reader.device, reader.switch)
 
     @property
@@ -226,11 +223,12 @@ class Passes:
     def narrower(self) -> Passes:
         """Return the same passes in batches of half the tokens, for a precision of twice the size."""
         narrow = replace(self.reader, batch_tokens=max(1, self.batch_tokens // 2))
-        return Passes(narrow, self.encoded, on_halved=self._on_halved, on_batch=self._on_batch)
+        return Passes(narrow, self.encoded, on_halved=self._on_halved)
 
     def of(self, samples: IntArray) -> Passes:
         """Return passes over some of the samples, in this order."""
-        return Passes(self.reader, self.encoded.subset(samples))
+        # They are too short to say how far they are.
+        return Passes(replace(self.reader, on_batch=lambda _: None), self.encoded.subset(samples))
 
     def pair(
         self, first: Weights, second: Weights, compare: Comparison
@@ -309,7 +307,7 @@ class Passes:
         results = Gathered(sum(len(batch.flat) for batch in batches))
         for place, batch in enumerate(batches, done):
             self.reader.before_batch()
-            self._on_batch(place / total)
+            self.reader.on_batch(place / total)
             results.add(self.scorer(batch.ids, batch.rows, batch.columns))
         log_probs: FloatArray = results.blocks[0].double().cpu().numpy()
         return log_probs

@@ -47,6 +47,7 @@ class Reader:
         before_batch: Called before each batch; raises to stop (cancellation).
         end_ids: Tokens that end what the model writes.
         switch: Texts longer than this share no batch with others, see `rope_switch`.
+        on_batch: Called before each batch with the share of the texts that is done.
     """
 
     network: Any
@@ -55,6 +56,7 @@ class Reader:
     before_batch: Callable[[], None] = lambda: None
     end_ids: Collection[int] = ()
     switch: float = inf
+    on_batch: Callable[[float], None] = lambda _: None
 
     @property
     def generation_tokens(self) -> int:
@@ -85,8 +87,10 @@ class Reader:
         words = head.output.weight.shape[0]
         rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
         places, results = [], Gathered(int(encoded.answer.sum()))
-        for batch in make_batches(encoded, most, self.device, self.switch):
+        batches = make_batches(encoded, most, self.device, self.switch)
+        for place, batch in enumerate(batches):
             self.before_batch()
+            self.on_batch(place / len(batches))
             inside = np.flatnonzero(encoded.answer[batch.flat])
             places.append(batch.flat[inside])
             hidden, targets = batch.predictions(head.body, torch.from_numpy(inside))

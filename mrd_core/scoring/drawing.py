@@ -133,6 +133,8 @@ def draw(
         while wanted:
             files.write_schedule([*drawn, *wanted])
             for key in wanted:
+                if not files.unit(key).exists():
+                    context.progress(round(schedule.cost(drawn)), round(total), **message)
                 _wait_for(files, key, [*drawn, *wanted], source, helpers, context)
                 with np.load(files.unit(key), allow_pickle=False) as arrays:
                     if key.kind == "probe":

@@ -229,13 +229,13 @@ def load_stage(
     encoded = encoder.encode(forget_set)
     scorer = Scorer(model.network)
     most = plan.batch_tokens if plan else config.estimator.batch_tokens
-    reader = model.reader(most, context.check_cancelled)
+    reader = replace(model.reader(most, context.check_cancelled), on_batch=context.within)
 
     def report_halving(tokens: int) -> None:
         context.event("warning", f"Out of memory: batches are halved to {tokens} tokens and scoring goes on.")
 
     whole = replace(reader, network=scorer)
-    passes = Passes(whole, encoded, on_halved=report_halving, on_batch=context.within)
+    passes = Passes(whole, encoded, on_halved=report_halving)
     return Stage(model, passes, encoder)
 
 

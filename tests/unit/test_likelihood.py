@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -271,11 +272,14 @@ def test_a_pass_can_be_stopped_between_batches() -> None:
 
 def test_a_pass_says_how_far_it_is() -> None:
     shares: list[float] = []
-    passes = Passes(tiny.reader(Scorer(tiny.llama()), 20), tiny.encoded(*LENGTHS), on_batch=shares.append)
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 20, on_batch=shares.append), tiny.encoded(*LENGTHS))
     passes()
     count = len(passes.batches)
     assert count > 2
     assert shares == [place / count for place in range(count)]
+    shares.clear()
+    passes.pair(nullcontext, nullcontext, lambda first, _second, _targets: first[:, 0])
+    assert shares == [place / count / 2 for place in range(2 * count)]
 
 
 @pytest.mark.parametrize("family", ["llama", "camembert", "gpt2"])

@@ -319,3 +319,13 @@ def test_a_pair_that_runs_out_of_memory_is_drawn_anew_in_smaller_batches() -> No
     assert cramped.batch_tokens <= 20
     for name, values in vars(units[0]).items():
         np.testing.assert_allclose(values, getattr(units[1], name), rtol=1e-6, err_msg=name)
+
+
+def test_a_probe_says_how_far_it_is() -> None:
+    shares: list[float] = []
+    reader = tiny.reader(network(), 20, on_batch=shares.append)
+    gradients = SampleGradients(reader, SAMPLES)
+    shares.clear()
+    SignProbes(gradients, SAMPLES, baseline_of(network()), Scope.ANSWER, 0).unit(0)
+    assert len(shares) > 2
+    assert shares == [place / len(shares) for place in range(len(shares))]
