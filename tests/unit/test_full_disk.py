@@ -10,6 +10,7 @@ import pytest
 from benchmarks.every_kind import Workplace
 from benchmarks.fingerprints import Fingerprint, differences, fingerprint
 from mrd_core.runs import Run, RunState
+from mrd_core.runs.kind import kinds
 from tests.support.commands import PATIENCE, Outcome, ended, started
 from tests.support.disks import fill, small_disk
 from tests.support.runs import lost
@@ -56,7 +57,7 @@ def carried_out_on_a_full_disk(place: Workplace, run: Run) -> Outcome:
         ballast.unlink()
 
 
-@pytest.mark.parametrize("kind", ["score", "characteristics", "evaluate"])
+@pytest.mark.parametrize("kind", kinds())
 def test_it_names_the_full_disk_and_resumes_to_the_same_results(place: Workplace, kind: str) -> None:
     expected = undisturbed(place, kind)
     run = place.submitted(kind)
