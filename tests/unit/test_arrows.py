@@ -151,7 +151,7 @@ FLOORS = {
         {"statistics", "text", "redaction"},
         {"features", "difficulty"},
         {"characteristics", "comparison", "evidence", "unlearning"},
-        {"figures"},
+        {"figures", "verdict"},
         {"export"},
     ),
 }

@@ -39,6 +39,7 @@ from mrd_core.runs import context as runs_context
 from mrd_core.runs.context import StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
+from mrd_core.runs.files import write_json
 from mrd_core.runs.launcher import queue_of
 from mrd_core.runs.liveness import FRESH, ProcessIdentity, is_gone, process_exists, start_of
 from mrd_core.runs.record import EDGES
@@ -823,7 +824,7 @@ def test_deleting_a_run_in_a_folder_of_the_user_s_own_leaves_the_user_s_files(
 
 
 def reading_of(store: RunStore, settings: Settings, scored: Run) -> Run:
-    (scored.directory / "summary.json").write_text("{}")
+    write_json(scored.directory / "summary.json", {"evaluations": 2, "tokens": 9, "model_parameters": 1})
     return submit(CharacteristicsConfig(score_run=scored.directory), store=store, settings=settings)
 
 
