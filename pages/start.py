@@ -1,12 +1,8 @@
-"""Start: what this is, two ways in, and what ran lately."""
+"""Start: what this is, two ways in, and all runs."""
 
-import pandas as pd
 import streamlit as st
 
-from mrd_core.runs.launcher import unlisted
-from mrd_core.settings.command import shown
-from pages.shell import doors, session, tour
-from pages.shell.notices import SYMBOLS, errors_shown
+from pages.shell import run_table, session, tour
 
 CARDS = {
     "1 · Forget set": "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
@@ -15,14 +11,6 @@ CARDS = {
     "3 · Trust": "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
     "trustworthy ranking, the app says so.",
 }
-# Of the summaries, those of score runs in full.
-FIGURES = {
-    "Preset": "preset",
-    "Samples": "n_samples",
-    "Median relative SE": "median_relative_se",
-    "Reliability (mean)": "reliability_mean",
-}
-
 st.title("MRD Lens")
 st.markdown(
     "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"
@@ -56,48 +44,5 @@ with st.expander("The formula", icon=":material/function:"):
         "through Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
     )
 
-st.subheader("Recent runs")
-with errors_shown():
-    store = session.store()
-    session.look_for_lost()
-    runs = store.list(limit=20)
-if not store.obstacle and (left := unlisted(store)):
-    st.caption(f"{len(left)} run(s) on this machine are in no list. Take them up with:")
-    st.code(shown("runs", "adopt", store.home / "runs"), language="bash")
-
-
-def note_selected() -> None:
-    """Note the run whose row was clicked."""
-    rows = st.session_state["recent"]["selection"]["rows"]
-    if rows:
-        st.session_state["opened"] = runs[rows[0]].id
-
-
-if not runs:
-    st.caption("None yet. The first one is two clicks away: *Use the demo*, then *Score*.")
-else:
-    st.dataframe(
-        pd.DataFrame(
-            {
-                "State": [f"{SYMBOLS[run.state]} {run.state}" for run in runs],
-                "Run": [run.title for run in runs],
-            }
-            | {title: [(run.summary or {}).get(field) for run in runs] for title, field in FIGURES.items()}
-            | {"Started": [run.created_at for run in runs], "Id": [run.id for run in runs]}
-        ),
-        hide_index=True,
-        key="recent",
-        on_select=note_selected,
-        selection_mode="single-row",
-        placeholder="–",
-        column_config={
-            "Median relative SE": st.column_config.NumberColumn(format="percent"),
-            "Reliability (mean)": st.column_config.NumberColumn(format="%.3f"),
-            "Started": st.column_config.DatetimeColumn(format="distance"),
-        },
-        alt="Recent runs, newest first",
-    )
-    st.caption("Select a row to open its run.")
-if opened := st.session_state.pop("opened", None):
-    with errors_shown():
-        doors.go_to(store.get(opened))
+st.subheader("Runs")
+run_table.show()

@@ -13,10 +13,16 @@ from mrd_core.scoring.records import ScoreSummary
 from pages.shell import run_picker, session, tour
 from pages.shell.notices import empty_state, errors_shown
 
+# Streamlit leaves a hand's breadth around a page.
+ROOM = """<style>
+[data-testid=stMainBlockContainer] { padding: 3.5rem clamp(1rem, 3vw, 2.5rem) 4rem; }
+</style>"""
+
 
 @contextmanager
 def page(title: str, sentence: str = "") -> Iterator[None]:
     """Show the title, a sentence and the step of the tour; an error of the user ends the page as a card."""
+    st.html(ROOM)
     st.title(title)
     if sentence:
         st.markdown(sentence)

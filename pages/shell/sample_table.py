@@ -78,7 +78,8 @@ def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, 
     st.dataframe(
         samples,
         hide_index=True,
-        height=360,
+        # A head and ten rows.
+        height=390,
         column_order=list(columns),
         column_config=dict(columns),
         key=key,

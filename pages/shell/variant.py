@@ -23,9 +23,9 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
         config: Of the run.
         formulas: Whether there are several; a preview has speed + spread alone.
     """
-    scope, normalisation, formula = st.columns(3)
+    place = st.container(horizontal=True)
     return Variant(
-        scope.segmented_control(
+        place.segmented_control(
             "Scored tokens",
             list(Scope),
             default=config.scope,
@@ -34,7 +34,7 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
             key="view_scope",
             help=help_of(EstimatorConfig, "scope"),
         ),
-        normalisation.segmented_control(
+        place.segmented_control(
             "Normalisation",
             list(Normalisation),
             default=config.normalisation,
@@ -43,7 +43,7 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
             key="view_normalisation",
             help=help_of(EstimatorConfig, "normalisation"),
         ),
-        formula.selectbox(
+        place.selectbox(
             "Formula",
             FORMULAS if formulas else [Formula.MRD],
             format_func=(FORMULAS if formulas else {Formula.MRD: "speed + spread"}).__getitem__,

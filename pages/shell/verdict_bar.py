@@ -23,11 +23,11 @@ BADGES: dict[State, tuple[str, Literal["gray", "green", "orange", "red"]]] = {
     State.FAILS: (":material/cancel:", "red"),
     State.DAMAGED: (":material/heart_broken:", "red"),
 }
-# Where the next step is taken, and what it is called while nothing is measured.
+# Where a question is answered, what that page is called, and what is done there while nothing is measured.
 STEPS = {
-    Question.EXPLAINED: (tour.CHARACTERISTICS, "Read the texts"),
-    Question.PREDICTIVE: (tour.EVIDENCE, "Find out"),
-    Question.UNLEARNED: (tour.UNLEARNING, "Unlearn"),
+    Question.EXPLAINED: (tour.CHARACTERISTICS, "Characteristics", "Read the texts"),
+    Question.PREDICTIVE: (tour.EVIDENCE, "Evidence", "Find out"),
+    Question.UNLEARNED: (tour.UNLEARNING, "Unlearning", "Unlearn"),
 }
 
 
@@ -48,8 +48,8 @@ def _cell(run: Run, each: Verdict) -> None:
         st.badge(each.state, icon=icon, color=colour)
         st.caption(each.sentence)
         if each.question in STEPS:
-            page, step = STEPS[each.question]
-            label = step if each.state is State.NOT_MEASURED else "Look"
+            page, title, step = STEPS[each.question]
+            label = step if each.state is State.NOT_MEASURED else title
             st.page_link(page, label=f"{label} →", query_params={session.RUN: run.id})
 
 

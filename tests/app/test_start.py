@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from mrd_core.runs import RunError, RunState, RunStore
+from mrd_core.runs.kind import kind_named
 from mrd_core.runs.liveness import FRESH, ProcessIdentity
 from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
@@ -49,9 +51,41 @@ def test_recent_runs_show_state_and_figures_newest_first(app: Open, own: Home) -
     table = app(own.path).dataframe[0].value
     assert list(table["State"]) == ["… queued", "– cancelled", "? lost", "✗ failed", "✓ succeeded"]
     assert table["Run"].iloc[3] == "<b>failed</b> *run*"
+    assert list(table["Outcome"])[1:4] == ["", "cause", "cause"]
     assert own.run.summary is not None
-    assert table["Median relative SE"].iloc[4] == own.run.summary["median_relative_se"]
-    assert table["Samples"].iloc[4] == 24
+    assert table["Outcome"].iloc[4] == kind_named("score").headline(own.run.summary)
+
+
+def test_runs_are_found_by_words_kind_and_state(app: Open, own: Home) -> None:
+    for title, state in (("GA, seed 0 on Demo", RunState.FAILED), ("NPO, seed 1 on Demo", RunState.CANCELLED)):
+        run = own.store.create("unlearn", title, "cpu", own.path / "runs" / state)
+        ended(own.store, run, state, RunError("ValueError", "cause", "advice"))
+    test = app(own.path)
+
+    def listed() -> list[str]:
+        return list(sound(test.run()).dataframe[0].value["Run"])
+
+    test.text_input(key="runs_find").set_value("demo seed")
+    assert listed() == ["NPO, seed 1 on Demo", "GA, seed 0 on Demo"]
+    test.selectbox(key="runs_state").set_value("failed")
+    assert listed() == ["GA, seed 0 on Demo"]
+    test.selectbox(key="runs_kind").set_value("score").run()
+    assert "No run is like this." in texts(sound(test))
+    test.text_input(key="runs_find").set_value("")
+    test.selectbox(key="runs_state").set_value(None)
+    assert listed() == [own.run.title]
+
+
+def test_a_run_directory_that_is_in_no_list_is_opened_by_its_path(
+    app: Open, finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(finished.run.directory, tmp_path / "elsewhere" / "run")
+    monkeypatch.setenv("MRD_ALLOWED_ROOTS", str(tmp_path))
+    test = app(tmp_path / "home")
+    test.text_input(key="runs_directory").set_value(str(copy)).run()
+    test.button(key="runs_open").click().run()
+    assert sound(test).title[0].value == "Difficulty"
+    assert test.metric[0].value == "24"
 
 
 def test_selecting_a_recent_run_opens_it(app: Open, finished: Home) -> None:

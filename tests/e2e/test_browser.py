@@ -83,7 +83,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
     with tab(browser, watch) as page:
         page.goto(server.url)
         page.get_by_role("button", name="Use the demo").click()
-        page.get_by_role("button", name="Score").click()
+        page.get_by_role("button", name="Score", exact=True).click()
         expect(page.get_by_role("heading", name="Ranking, hardest first")).to_be_visible(timeout=SCORING)
         run = only(store, RunState.SUCCEEDED)
         assert query(page, "run") == run.id
@@ -112,7 +112,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
         page.get_by_role("button", name="New run").click()
         page.get_by_role("link", name="Start").click()
         page.get_by_role("button", name="Use the demo").click()
-        page.get_by_role("button", name="Score").click()
+        page.get_by_role("button", name="Score", exact=True).click()
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         page.wait_for_url("**run=*")
         link = page.url

@@ -13,30 +13,38 @@ from analysis.statistics.bootstrap import Estimate
 from pages.shell.charts import chart, sample_chart
 from pages.shell.inputs import select
 
-AXIS_WIDTH = 380
+
+def axis(table: pd.DataFrame) -> str:
+    """Let the user choose the column of the table that the map shows MRD against."""
+    titles = figures.AXIS_TITLES | figures.titles_of(measures_in(table))
+    chosen: str = select("Difficulty map: MRD against", titles, "map_axis")
+    return chosen
 
 
-def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, tie: Callable[[str], Estimate]) -> None:
-    """Show the map beside the distribution; a click on the map selects, a box filters.
+def difficulty_map(
+    table: pd.DataFrame, samples: pd.DataFrame, selected: str, against: str, tie: Callable[[str], Estimate]
+) -> None:
+    """Show the map; a click selects, a box filters.
 
     Args:
         table: All samples of the run.
         samples: Those that the filters leave.
         selected: The sample that is marked.
+        against: Column of the vertical axis.
         tie: Returns how a column of the table goes with MRD.
     """
     measures = measures_in(table)
-    titles = figures.AXIS_TITLES | figures.titles_of(measures)
-    axis = select("Difficulty map: MRD against", titles, "map_axis", width=AXIS_WIDTH)
-    left, right = st.columns([3, 2])
-    with left:
-        figure = figures.difficulty_map(samples, axis, selected, whole=table, title=titles[axis])
-        alt = f"Difficulty map of {len(samples)} samples: MRD against {titles[axis]}"
-        sample_chart(figure, "map", "on the map", alt, "difficulty_map")
-        if axis != figures.UNCERTAINTY:
-            correlation = figures.tie_in_words(tie(axis), f"MRD with {titles[axis]}, over the whole set")
-            meaning = next((measure.help for measure in measures if measure.name == axis), "")
-            st.caption(f"{correlation} {meaning}")
-    with right:
-        figure = figures.distribution(samples, selected)
-        chart(figure, "distribution", f"Histogram of MRD over {len(samples)} samples", "distribution")
+    title = (figures.AXIS_TITLES | figures.titles_of(measures))[against]
+    figure = figures.difficulty_map(samples, against, selected, whole=table, title=title)
+    alt = f"Difficulty map of {len(samples)} samples: MRD against {title}"
+    sample_chart(figure, "map", "on the map", alt, "difficulty_map", is_narrow=True)
+    if against != figures.UNCERTAINTY:
+        correlation = figures.tie_in_words(tie(against), f"MRD with {title}, over the whole set")
+        meaning = next((measure.help for measure in measures if measure.name == against), "")
+        st.caption(f"{correlation} {meaning}")
+
+
+def distribution(samples: pd.DataFrame, selected: str) -> None:
+    """Show how MRD is distributed over the samples that the filters leave."""
+    figure = figures.distribution(samples, selected)
+    chart(figure, "distribution", f"Histogram of MRD over {len(samples)} samples", "distribution")

@@ -10,11 +10,11 @@ from pages.shell import sample_table
 FIRST = {
     "rank": st.column_config.NumberColumn("Rank", help="1 = hardest to unlearn", width="small"),
     "mrd": sample_table.MRD,
-    "mrd_low": st.column_config.NumberColumn("95 % from", format="%.4g"),
-    "mrd_high": st.column_config.NumberColumn("95 % to", format="%.4g"),
-    "relative_se": st.column_config.NumberColumn("SE / MRD", format="percent"),
     "prompt": sample_table.PROMPT,
     "answer": sample_table.ANSWER,
+    "relative_se": st.column_config.NumberColumn("SE / MRD", format="percent"),
+    "mrd_low": st.column_config.NumberColumn("95 % from", format="%.4g"),
+    "mrd_high": st.column_config.NumberColumn("95 % to", format="%.4g"),
 }
 OF_PREVIEW = {
     "rank": FIRST["rank"],

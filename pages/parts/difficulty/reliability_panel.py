@@ -12,12 +12,13 @@ from analysis.figures import difficulty as figures
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.records import ScoreSummary
+from pages.parts.difficulty import charts
 from pages.shell.charts import chart, reasons_table
 from pages.shell.wording import capitalised, duration, figure_or
 
 
-def headline(trust: Trust, summary: ScoreSummary) -> None:
-    """Show size, precision, reliability and cost of a ranking, and what the run warns of."""
+def _headline(trust: Trust, summary: ScoreSummary) -> None:
+    """Show size, precision, reliability and cost of a ranking."""
     row = st.container(horizontal=True)
     row.metric("Samples", summary.n_samples)
     row.metric(
@@ -42,20 +43,28 @@ def headline(trust: Trust, summary: ScoreSummary) -> None:
         duration(summary.seconds),
         help=f"{drawn} on {summary.device} in {summary.dtype}{sigma}{besides}",
     )
-    for warning in summary.warnings:
-        st.warning(warning, icon=":material/warning:")
 
 
-def show(table: pd.DataFrame, trust: Trust, summary: ScoreSummary, tie: Callable[[str], Estimate]) -> None:
+def show(
+    table: pd.DataFrame,
+    samples: pd.DataFrame,
+    selected: str,
+    trust: Trust,
+    summary: ScoreSummary,
+    tie: Callable[[str], Estimate],
+) -> None:
     """Show reliability, precision gate, left-out tokens, standard errors and the automatic choices.
 
     Args:
         table: All samples of the run.
+        samples: Those that the filters leave.
+        selected: The sample that is looked at.
         trust: How reliable their ranking is.
         summary: The figures of the run.
         tie: Returns how a column of the table goes with MRD.
     """
     st.subheader("How far to trust the ranking")
+    _headline(trust, summary)
     left, right = st.columns(2)
     with left:
         reliability = pd.DataFrame(
@@ -89,5 +98,7 @@ def show(table: pd.DataFrame, trust: Trust, summary: ScoreSummary, tie: Callable
         figure = figures.relative_se_histogram(table)
         with right:
             chart(figure, "errors", "Histogram of the relative standard errors", "relative_se")
+        with left:
+            charts.distribution(samples, selected)
     with st.expander("What was chosen automatically, and why", icon=":material/rule_settings:"):
         reasons_table(summary.reasons)

@@ -6,6 +6,7 @@ from functools import partial
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import difficulty
 from analysis.characteristics import runs as characteristics
@@ -16,42 +17,52 @@ from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, token_view
-from pages.shell import configs, filters, redaction, session, tour, verdict_bar
+from pages.shell import configs, filters, layout, redaction, session, tour, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.launching import launch
 
 
 def show(run: Run) -> None:
-    """Show a run that succeeded."""
+    """Show a run that succeeded: ranking, map and the sample that is looked at side by side."""
     summary, config = ScoreSummary.model_validate(run.summary), configs.config_of(run, ScoreConfig)
     verdict_bar.show(run)
-    place = st.container()
-    variant = score_variant.choose(config.estimator, formulas=not summary.preview)
-    table, trust = _ranking(run, variant), _trust(run, variant)
-    with place:
-        reliability_panel.headline(trust, summary)
-        # The characteristics are read at once where they need no choice.
-        row = st.container(horizontal=True)
-        if not summary.preview and row.button(
-            "Explain the differences", type="primary", icon=":material/category:", key="explain"
-        ):
-            if session.current_reading(run) is None:
-                session.open_reading(launch(characteristics.default_config(run.directory)).id)
-            st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
-        if row.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
-            st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
+    for warning in summary.warnings:
+        st.warning(warning, icon=":material/warning:")
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    _next_steps(run, summary, bar)
+    with bar.popover("Options", icon=":material/tune:"):
+        variant = score_variant.choose(config.estimator, formulas=not summary.preview)
+        table, trust = _ranking(run, variant), _trust(run, variant)
+        axis = charts.axis(table)
     samples, selected = filters.filtered(table)
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
     tie = partial(_tie, run, variant)
-    if not summary.preview:
-        charts.show(table, samples, selected, tie)
-    ranking_table.show(table, samples, selected, is_preview=summary.preview)
-    if not redaction.is_on():
-        token_view.show(run, table, samples, selected, variant.scope)
-    reliability_panel.show(table, trust, summary, tie)
+    with layout.grid("one_screen", columns=3, least="20.5rem"):
+        with st.container():
+            ranking_table.show(table, samples, selected, is_preview=summary.preview)
+        if not summary.preview:
+            with st.container():
+                charts.difficulty_map(table, samples, selected, axis, tie)
+        if not redaction.is_on():
+            with st.container():
+                token_view.show(run, table, samples, selected, variant.scope)
+    reliability_panel.show(table, samples, selected, trust, summary, tie)
     export.show(run, table, variant, config)
+
+
+def _next_steps(run: Run, summary: ScoreSummary, bar: DeltaGenerator) -> None:
+    """Show the ways on from a ranking."""
+    # The characteristics are read at once where they need no choice.
+    if not summary.preview and bar.button(
+        "Explain the differences", type="primary", icon=":material/category:", key="explain"
+    ):
+        if session.current_reading(run) is None:
+            session.open_reading(launch(characteristics.default_config(run.directory)).id)
+        st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
+    if bar.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
+        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
 
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8, hash_funcs=BY_ATTEMPT)
