@@ -20,10 +20,12 @@ from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.compare_sets import compared
+from analysis.characteristics.files import CharacteristicsSummary
 from analysis.characteristics.judgement import Judgement, judged, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
+from analysis.verdict import explained
 from cli.door import door
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import load_table
@@ -191,6 +193,18 @@ def test_the_claims_table_has_an_interval_beside_every_verdict(
     assert list(table["Why"]) == [claim.reason for claim in claims]
     shows = table.filter(like="This model shows").squeeze()
     assert shows.str.contains(r"\[\S+, \S+\]").all()
+
+
+def test_the_verdict_on_top_says_what_the_claims_say(app: Open, characterised: CharacterisedHome) -> None:
+    judgement = judgement_of(characterised)
+    claims = CharacteristicsSummary.model_validate(characterised.reading.summary).claims
+    assert claims is not None
+    assert [claim.verdict for claim in claims] == [claim.verdict for claim in judgement.shown]
+    for claim, held in zip(judgement.shown, claims, strict=True):
+        left = remains(judgement, claim, judgement.chosen)
+        smaller = claim.criterion.claim == "smaller"
+        assert held.remains == (left["length_held_high"] < 0 if smaller else left["length_held_low"] > 0)
+    assert explained(claims).sentence in texts(opened(app, characterised))
 
 
 def test_every_formula_is_judged_from_the_same_draws(app: Open, characterised: CharacterisedHome) -> None:

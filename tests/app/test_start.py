@@ -77,11 +77,13 @@ def test_runs_are_found_by_words_kind_and_state(app: Open, own: Home) -> None:
 
 
 def test_a_run_directory_that_is_in_no_list_is_opened_by_its_path(
-    app: Open, finished: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Open, finished: Home, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(finished.run.directory, tmp_path / "elsewhere" / "run")
-    monkeypatch.setenv("MRD_ALLOWED_ROOTS", str(tmp_path))
-    test = app(tmp_path / "home")
+    test = app(tmp_path)
+    test.text_input(key="runs_directory").set_value(str(finished.run.directory)).run()
+    test.button(key="runs_open").click().run()
+    assert "lies outside the folders that this app may read" in texts(sound(test))
     test.text_input(key="runs_directory").set_value(str(copy)).run()
     test.button(key="runs_open").click().run()
     assert sound(test).title[0].value == "Difficulty"
