@@ -220,11 +220,12 @@ def test_progress_rises_to_the_total_and_says_what_is_done(read: Read) -> None:
     done = [step[0] for step in read.context.steps]
     assert done == sorted(done)
     assert {total for _done, total, _message in read.context.steps} == {ROWS}
-    assert read.context.steps[-1] == (ROWS, ROWS, "Reading")
+    assert read.context.steps[-1] == (ROWS, ROWS, "Judging the claims")
     titles = {feature.title for feature in features() if feature.over}
     assert {message for _done, _total, message in read.context.steps} == titles | {
         "Loading the pipeline",
         "Reading",
+        "Judging the claims",
     }
     assert read.context.events == [("info", f"pipeline: {read.about.pipeline} ({read.about.pipeline_reason})")]
 

@@ -112,6 +112,12 @@ def test_too_few_units_or_samples_have_no_reliability(units: int, samples: int) 
     assert np.isnan(reliability(Units.of(noisy(1, 1, units, samples))))
 
 
+@pytest.mark.parametrize(("probes", "is_defined"), [(1, False), (2, True), (3, True)])
+def test_halves_need_two_probes(probes: int, is_defined: bool) -> None:
+    units = Units.of(noisy(1, 1, 4, 10), noisy(1, 1, probes, 10))
+    assert np.isfinite(reliability(units)) == is_defined
+
+
 def test_scores_are_mean_standard_error_and_t_interval() -> None:
     draws = random_draws()
     frame = scores(draws, Scope.FULL, Normalisation.MEAN)

@@ -15,7 +15,9 @@ from mrd_core.model.loading import keep_norms_fine
 from mrd_core.scoring.mrd import Baseline, measure_baseline
 from mrd_core.scoring.pilot import (
     SIGMA_RANGE,
+    Pilot,
     PrecisionGate,
+    Regime,
     calibrate,
     coarsest_weight,
     pilot_samples,
@@ -231,3 +233,27 @@ def test_the_pilot_takes_up_to_32_samples_of_all_lengths() -> None:
     assert {0, 57} <= set(chosen)
     assert pilot_samples(tiny.encoded(4, 7, 5)).tolist() == [0, 1, 2]
     assert pilot_samples(tiny.encoded(4)).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("sigma", "ratio", "expected"),
+    [
+        # Departures of 4/3 of what is off between σ and σ/2: 0.0267, 0.0067, 0.0017.
+        (1e-3, 1.02, 1e-3 / 4),
+        (1e-3, 0.98, 1e-3 / 4),
+        (1e-3, 1.002, 1e-3),
+        (1e-3, np.nan, 1e-3),
+        # Half of it would be below the smallest σ.
+        (1.5 * SIGMA_RANGE[0], 1.02, 1.5 * SIGMA_RANGE[0]),
+        (2 * SIGMA_RANGE[0], 1.02, SIGMA_RANGE[0]),
+    ],
+)
+def test_sigma_is_halved_until_mrd_is_within_the_bias_of_its_limit(
+    sigma: float, ratio: float, expected: float
+) -> None:
+    regime = Regime(median=ratio, worst_decile=0.0, outside=0.0, largest_p=(0.1, 0.1))
+    assert Pilot(sigma, 1.0, {sigma: regime}).least_departing == expected
+
+
+def test_a_sigma_that_was_never_tried_is_kept() -> None:
+    assert Pilot(1e-3, 1.0, {}).least_departing == 1e-3

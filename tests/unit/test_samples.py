@@ -424,7 +424,7 @@ class TestPaths:
         ("source", "why"),
         [
             ("x" * 5000, "cannot be read"),
-            ("~no-such-user/a.csv", "home directory"),
+            ("~no-such-user/a.csv", "begins with a home that this machine does not know"),
             ("a\0.csv", "no such file"),
             ("missing.csv", "no such file"),
             ("", "No source"),
