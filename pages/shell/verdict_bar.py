@@ -34,14 +34,16 @@ STEPS = {
 def show(run: Run) -> None:
     """Show the name of a score run that succeeded, how the five questions stand, and what follows in one line."""
     heading(run.title)
-    verdicts = _verdicts(run)
+    experiment = experiments.finished_validity(run)
+    verdicts, query = _verdicts(run, experiment), {session.RUN: run.id}
+    judged_by = {session.EXPERIMENT: experiment.id} if experiment else {}
     with layout.grid("verdict_bar", columns=len(verdicts), least="10.5rem", is_last_wide=False):
         for each in verdicts:
-            _cell(run, each)
+            _cell(each, query | judged_by if each.question is Question.PREDICTIVE else query)
     st.markdown(f"**{verdict.conclusion(verdicts)}**")
 
 
-def _cell(run: Run, each: Verdict) -> None:
+def _cell(each: Verdict, query: dict[str, str]) -> None:
     icon, colour = BADGES[each.state]
     with st.container(border=True, height="stretch", gap="small", key=f"verdict_{each.question.lower()}"):
         st.markdown(f"**{each.question}**", help=ASKED[each.question])
@@ -50,11 +52,11 @@ def _cell(run: Run, each: Verdict) -> None:
         if each.question in STEPS:
             page, title, step = STEPS[each.question]
             label = step if each.state is State.NOT_MEASURED else title
-            st.page_link(page, label=f"{label} →", query_params={session.RUN: run.id})
+            st.page_link(page, label=f"{label} →", query_params=query)
 
 
-def _verdicts(run: Run) -> list[Verdict]:
-    reading, experiment = session.current_reading(run), experiments.finished_validity(run)
+def _verdicts(run: Run, experiment: Run | None) -> list[Verdict]:
+    reading = session.current_reading(run)
     done = reading is not None and reading.state is RunState.SUCCEEDED
     claims = CharacteristicsSummary.model_validate(reading.summary).claims if reading and done else None
     return [
