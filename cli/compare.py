@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -24,7 +24,7 @@ from analysis.comparison.strata import (
     require_scores,
     title_of_samples,
 )
-from analysis.comparison.table import Comparison, default_baseline
+from analysis.comparison.table import Comparison, default_baseline, with_columns
 from analysis.comparison.table import compare as compare_runs
 from analysis.export.comparison import (
     GROUP,
@@ -61,17 +61,33 @@ CELL_WIDTH = 22
         click.Option(
             ["--column"], default=DIFFICULTY_COLUMN, help="Column of the scores by which samples are hard or easy."
         ),
-        out_option("Folder for tables (CSV, Markdown, LaTeX) and figures (HTML)."),
+        click.Option(
+            ["--columns"],
+            default="",
+            help="Columns of the tables by name (ua,mia,utility), with commas between them; all by default. The "
+            "data (comparison.csv, comparison.parquet, JSON) have all.",
+        ),
+        click.Option(["--intervals"], is_flag=True, help="Give each cell of the tables its 95 % interval."),
+        out_option("Folder for data (CSV, Parquet), tables (Markdown, LaTeX) and figures (HTML)."),
         json_option("Print one JSON object instead of tables."),
     ],
 )
 def compare(
-    sources: tuple[Path, ...], baseline: Path | None, column: str, out_dir: Path | None, as_json: bool
+    sources: tuple[Path, ...],
+    baseline: Path | None,
+    column: str,
+    columns: str,
+    intervals: bool,
+    out_dir: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare evaluations."""
     if out_dir:
         require_folder(out_dir)
-    comparison = compared(sources, baseline, column)
+    names = tuple(name.strip() for name in columns.split(",") if name.strip())
+    comparison = replace(compared(sources, baseline, column), columns=names, intervals=intervals)
+    # Refused before anything is printed.
+    with_columns(comparison.comparison, names)
     if as_json:
         print_json(comparison.as_json())
     else:
@@ -97,12 +113,16 @@ class Compared:
         frames: `strata` and `change` (`analysis.comparison.strata`); empty where no run has MRD of the samples.
         metric: The column that changed, by its title.
         notes: Why there are no such frames.
+        columns: Of the tables, by name; none for all.
+        intervals: Whether their cells have intervals.
     """
 
     comparison: Comparison
     frames: Mapping[str, pd.DataFrame]
     metric: str
     notes: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    intervals: bool = False
 
     def cautions(self) -> list[str]:
         """Return all that a reader must know, in sentences."""
@@ -124,18 +144,20 @@ class Compared:
             drawn["Completeness by difficulty"] = figures.strata(self.frames["strata"])
         if len(self.frames.get("change", ())):
             drawn["Change of each sample against its MRD"] = figures.change(self.frames["change"], self.metric)
-        return exports(self.comparison, drawn, **self.frames)
+        return exports(self.comparison, drawn, self.columns, intervals=self.intervals, **self.frames)
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield tables for a terminal by title, every cell text."""
-        if len(self.comparison.groups) == 1:
-            yield legend(self.comparison), _own_values(self.comparison)
+        chosen = with_columns(self.comparison, self.columns)
+        marks = legend(chosen, intervals=self.intervals)
+        if len(chosen.groups) == 1:
+            yield marks, _own_values(chosen)
         # On its side, a few groups at a time beside the baseline, so that a terminal has room.
-        turned, others = table(self.comparison).set_index(GROUP).T, self.comparison.groups[1:]
+        turned, others = table(chosen, intervals=self.intervals).set_index(GROUP).T, chosen.groups[1:]
         for start in range(0, len(others), ABREAST):
             labels = [self.comparison.baseline, *(group.label for group in others[start : start + ABREAST])]
             side = turned[labels].rename_axis(columns=None).reset_index(names="")
-            yield legend(self.comparison) if start == 0 else "", _broken(side)
+            yield marks if start == 0 else "", _broken(side)
         if len(pairs := _marked_pairs(self.comparison)):
             yield "What the order of the samples changed by more than the noise", pairs
         if len(asked := tasks(self.comparison)):
@@ -194,6 +216,7 @@ def _by_difficulty(
 def _own_values(comparison: Comparison) -> pd.DataFrame:
     """Return the values of a single group with their intervals."""
     columns, cells = {column.key: column for column in comparison.columns}, comparison.cells
+    cells = cells[cells["column"].isin(columns)]
     measured = [columns[key] for key in cells["column"]]
     return pd.DataFrame(
         {

@@ -19,6 +19,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launcher import adopt, directories_in, unlisted
 from mrd_core.runs.liveness import was_killed
+from mrd_core.runs.record import RESUMABLE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
 from mrd_core.settings.places import expanded
@@ -66,7 +67,11 @@ def show(run_id: str) -> None:
     opened = store()
     run = opened.get(run_id)
     out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
-    out.print(f"directory  {escape(str(run.directory))}\ncommand    {escape(shown('run', run.directory))}")
+    out.print(f"directory  {escape(str(run.directory))}")
+    if run.state in RESUMABLE:
+        out.print(f"command    {shown('runs', 'resume', run.id)}")
+    elif run.state is RunState.QUEUED:
+        out.print(f"command    {escape(shown('run', run.directory))}")
     if run.error:
         out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
     for event in opened.events(run.id).itertuples():

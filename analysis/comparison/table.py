@@ -45,6 +45,7 @@ from analysis.comparison.replicates import (
 from analysis.statistics.bootstrap import UNDEFINED
 from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
+from mrd_core.errors import UserError
 
 # A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
 LEAST_SIGNAL = 0.05
@@ -242,6 +243,23 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
         costs=pd.DataFrame([_costs(group) for group in table.groups]),
         notes=[*table.notes, *_left_out(table), *_of_files(table), *_notes(table)],
     )
+
+
+def with_columns(comparison: Comparison, keys: Sequence[str]) -> Comparison:
+    """Return the comparison with these columns alone in its tables, in its order; with all where none is named.
+
+    Raises:
+        UserError: It has no such column.
+    """
+    known = {column.key: column for column in comparison.columns}
+    if unknown := [key for key in keys if key not in known]:
+        raise UserError(
+            f"The column '{unknown[0]}'",
+            "is none of this comparison.",
+            f"Name some of {', '.join(known)}.",
+        )
+    chosen = [column for key, column in known.items() if key in keys]
+    return replace(comparison, columns=chosen or comparison.columns)
 
 
 def compared_pairs(groups: Sequence[Group]) -> Iterator[tuple[Group, Group]]:

@@ -1,7 +1,9 @@
-"""A comparison in words and files: its table in four forms from one formatted frame, and a page with figures."""
+"""A comparison in words and files: data, a table in three forms from one formatted frame, a page."""
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,14 +13,17 @@ from typing import Any, Literal, overload
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY, Column
+from analysis.comparison.long import BEYOND_NOISE, MEANINGS, WITHOUT_SIGNAL, long
 from analysis.comparison.strata import DIFFERENCE, INTERACTION
-from analysis.comparison.table import Comparison
+from analysis.comparison.table import Comparison, with_columns
 from analysis.difficulty import EASY, HARD
 from analysis.export.files import NOTHING, csv_file, document, figure_html, json_file, records, table_html
 
-Form = Literal["plain", "markdown", "latex", "csv"]
+Form = Literal["plain", "markdown", "latex"]
 
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
 GROUP, RUNS = "Setting", "Runs"
@@ -39,10 +44,12 @@ _LATEX = {
 
 
 @overload
-def table(comparison: Comparison, form: Literal["plain"] = "plain") -> pd.DataFrame: ...
+def table(
+    comparison: Comparison, form: Literal["plain"] = "plain", *, intervals: bool = False
+) -> pd.DataFrame: ...
 @overload
-def table(comparison: Comparison, form: Literal["markdown", "latex", "csv"]) -> str: ...
-def table(comparison: Comparison, form: Form = "plain") -> pd.DataFrame | str:
+def table(comparison: Comparison, form: Literal["markdown", "latex"], *, intervals: bool = False) -> str: ...
+def table(comparison: Comparison, form: Form = "plain", *, intervals: bool = False) -> pd.DataFrame | str:
     """Return the table: a row per group, its columns as Table 1 of Feng et al. has them, every cell text.
 
     A cell is the mean and ± the spread over seeds, "–" without a value; of forget quality the median. What the
@@ -50,11 +57,13 @@ def table(comparison: Comparison, form: Form = "plain") -> pd.DataFrame | str:
 
     Args:
         comparison: What was found.
-        form: A frame (plain), or text: Markdown, LaTeX (booktabs) or CSV.
+        form: A frame (plain), or text: Markdown or LaTeX (booktabs).
+        intervals: Whether each cell has its 95 % interval over samples.
     """
     cells = comparison.cells
     keys = list(zip(cells["group"], cells["column"], strict=True))
-    means, spreads = (dict(zip(keys, cells[name], strict=True)) for name in ("mean", "sd"))
+    names = ("mean", "sd", "low", "high")
+    means, spreads, lows, highs = (dict(zip(keys, cells[name], strict=True)) for name in names)
     marks = _marks(comparison)
     rows: list[dict[str, str]] = []
     for group in comparison.groups:
@@ -62,28 +71,55 @@ def table(comparison: Comparison, form: Form = "plain") -> pd.DataFrame | str:
         for column in comparison.columns:
             key = (group.label, column.key)
             spread = f" ± {number(column, spreads[key])}" if np.isfinite(spreads[key]) else ""
-            row[_title(column)] = number(column, means[key]) + spread + marks.get(key, "")
+            interval = ""
+            if intervals and np.isfinite(lows[key]) and np.isfinite(highs[key]):
+                interval = f" [{number(column, lows[key])}, {number(column, highs[key])}]"
+            row[_title(column)] = number(column, means[key]) + spread + interval + marks.get(key, "")
         rows.append(row)
     frame = pd.DataFrame(rows, columns=[GROUP, RUNS, *map(_title, comparison.columns)])
     if form == "plain":
         return frame
-    if form == "csv":
-        return csv_file(frame).decode()
-    return {"markdown": _markdown, "latex": _latex}[form](comparison, frame)
+    text = legend(comparison, intervals=intervals)
+    return _markdown(frame, text) if form == "markdown" else _latex(comparison, frame, text)
 
 
-def legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison, *, intervals: bool = False) -> str:
     """Return what the marks of the table say, in a line."""
-    clauses = ["mean ± spread over seeds"]
+    clauses = ["mean ± spread over seeds" + (" [95 % over samples]" if intervals else "")]
     if any(column.key == FORGET_QUALITY for column in comparison.columns):
         clauses.append("forget quality: median over seeds")
     if len(comparison.groups) > 1:
-        clauses.append(f"{BY_BASELINE} differs from {comparison.baseline} by more than the noise (95 %, Holm)")
+        clauses.append(f"{BY_BASELINE} differs from {comparison.baseline} {BEYOND_NOISE}")
     if (comparison.differences["against"] != comparison.baseline).any():
         clauses.append(f"{BY_PARTNER} so does it from the same method with uniform sampling")
     if not all(column.signal for column in comparison.columns):
-        clauses.append(f"{NO_SIGNAL} no signal in the baseline, in no mean")
+        clauses.append(f"{NO_SIGNAL} {WITHOUT_SIGNAL}")
     return "; ".join(clauses) + "."
+
+
+def data_csv(comparison: Comparison) -> bytes:
+    """Return all figures of a comparison as the content of a CSV file, see `analysis.comparison.long`."""
+    return csv_file(long(comparison))
+
+
+def data_parquet(comparison: Comparison) -> bytes:
+    """Return the same as the content of a Parquet file, with what a reader must know in its schema.
+
+    Each field has its `meaning`; the schema has under `mrd_comparison` a JSON object: baseline, columns (what each
+    of `column` says), marks, notes.
+    """
+    about = {
+        "baseline": comparison.baseline,
+        "columns": {column.key: column.help for column in comparison.columns},
+        "marks": {"marked": f"differs {BEYOND_NOISE}", "note": legend(comparison)},
+        "notes": comparison.notes,
+    }
+    rows = pa.Table.from_pandas(long(comparison), preserve_index=False)
+    fields = [field.with_metadata({"meaning": MEANINGS[field.name]}) for field in rows.schema]
+    metadata = (rows.schema.metadata or {}) | {b"mrd_comparison": json.dumps(about, ensure_ascii=False).encode()}
+    content = io.BytesIO()
+    pq.write_table(rows.cast(pa.schema(fields, metadata)), content)
+    return content.getvalue()
 
 
 def by_difficulty(strata: pd.DataFrame, title: str) -> list[str]:
@@ -196,14 +232,28 @@ def page(comparison: Comparison, figures: Mapping[str, go.Figure], generated: da
 
 
 def exports(
-    comparison: Comparison, figures: Mapping[str, go.Figure], **frames: pd.DataFrame
+    comparison: Comparison,
+    figures: Mapping[str, go.Figure],
+    columns: Sequence[str] = (),
+    *,
+    intervals: bool = False,
+    **frames: pd.DataFrame,
 ) -> Mapping[str, Callable[[], bytes]]:
-    """Return for each file name what makes its content; `frames` become CSV files under their names."""
-    tables = comparison.frames | frames
+    """Return for each file name what makes its content.
+
+    Args:
+        comparison: What was found.
+        figures: By what they show, in words.
+        columns: Of the tables in Markdown and LaTeX; by default all.
+        intervals: Whether their cells have intervals.
+        frames: Become CSV files under their names.
+    """
+    tables, chosen = comparison.frames | frames, with_columns(comparison, columns)
     return {
-        "table.csv": lambda: table(comparison, "csv").encode(),
-        "table.md": lambda: table(comparison, "markdown").encode(),
-        "table.tex": lambda: table(comparison, "latex").encode(),
+        "comparison.csv": lambda: data_csv(comparison),
+        "comparison.parquet": lambda: data_parquet(comparison),
+        "table.md": lambda: table(chosen, "markdown", intervals=intervals).encode(),
+        "table.tex": lambda: table(chosen, "latex", intervals=intervals).encode(),
         **{f"{name}.csv": partial(csv_file, frame) for name, frame in tables.items()},
         "comparison.json": lambda: json_file(comparison_json(comparison, **frames)),
         "report.html": lambda: page(comparison, figures, datetime.now(UTC)).encode(),
@@ -236,14 +286,14 @@ def _title(column: Column) -> str:
     return column.title if column.signal else f"{column.title}{NO_SIGNAL}"
 
 
-def _markdown(comparison: Comparison, frame: pd.DataFrame) -> str:
+def _markdown(frame: pd.DataFrame, marks: str) -> str:
     rows: list[list[str]] = [
         list(map(str, frame)),
         ["---", *["---:"] * (frame.shape[1] - 1)],
         *frame.to_numpy().tolist(),
     ]
     lines = [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
-    return "\n".join([*lines, "", _markdown_cell(legend(comparison)), ""])
+    return "\n".join([*lines, "", _markdown_cell(marks), ""])
 
 
 def _markdown_cell(text: str) -> str:
@@ -251,7 +301,7 @@ def _markdown_cell(text: str) -> str:
     return escape(escaped, quote=False)
 
 
-def _latex(comparison: Comparison, frame: pd.DataFrame) -> str:
+def _latex(comparison: Comparison, frame: pd.DataFrame, marks: str) -> str:
     # Above the titles a row names the sides; rules below it span their columns.
     heads, rules, at = [" ", " "], [], 3
     for side, title in SIDES.items():
@@ -269,7 +319,7 @@ def _latex(comparison: Comparison, frame: pd.DataFrame) -> str:
         r"\midrule",
         *(_latex_row(row) for row in frame.to_numpy().tolist()),
         r"\bottomrule",
-        rf"\multicolumn{{{frame.shape[1]}}}{{l}}{{\footnotesize {_latex_text(legend(comparison))}}} \\",
+        rf"\multicolumn{{{frame.shape[1]}}}{{l}}{{\footnotesize {_latex_text(marks)}}} \\",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
+from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.records import EvaluationSummary
-from mrd_core.evaluation.request import prepare
+from mrd_core.evaluation.request import maker, prepare
+from mrd_core.evaluation.suites import suites
 from mrd_core.runs.files import read_json
 from mrd_core.runs.kind import Description, Kind, Summary, figure
 
@@ -41,6 +44,15 @@ def describe(directory: Path, summary: Summary) -> Description:
     )
 
 
+def title(config: EvaluateConfig) -> str:
+    """Return what is asked of which model: `Own files on GA + MRD, seed 0`; by the id of a run that is gone."""
+    if config.unlearn_run is not None:
+        with suppress(UserError):
+            made, _ = maker(config.unlearn_run)
+            return f"{suites()[config.suite].title} on {getattr(made, 'name', made.title)}"
+    return config.title
+
+
 EVALUATE = Kind(
     name="evaluate",
     label="Evaluation",
@@ -51,4 +63,5 @@ EVALUATE = Kind(
     headline=headline,
     describe=describe,
     prepare=prepare,
+    title=title,
 )

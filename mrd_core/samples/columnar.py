@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from mrd_core.errors import UserError
+from mrd_core.samples.forget_set import METADATA_KEY
 from mrd_core.samples.limits import check_shape, check_unpacked
 
 ARROW = b"ARROW1"
@@ -34,11 +35,13 @@ class Columns:
         names: As the file has them.
         cells: Of each column, one Python value a row.
         notes: On columns that are left out because Python has no such values.
+        is_forget_set: Whether they are a forget set that was saved.
     """
 
     names: list[str]
     cells: list[list[Any]]
     notes: tuple[str, ...]
+    is_forget_set: bool
 
 
 def read_parquet(name: str, data: bytes) -> Columns:
@@ -86,7 +89,7 @@ def _columns(name: str, table: pa.Table) -> Columns:
         cells.append(values)
     if notes and not names:
         raise UserError(name, " ".join(notes), "Save the file with text in its columns.")
-    return Columns(names, cells, tuple(notes))
+    return Columns(names, cells, tuple(notes), METADATA_KEY in (table.schema.metadata or {}))
 
 
 def _parquet(name: str, data: bytes) -> pa.Table:

@@ -20,7 +20,8 @@ from mrd_core.errors import UserError
 from mrd_core.samples.config import ColumnMapping, Layout
 from mrd_core.settings.configuration import Frozen
 
-_METADATA_KEY = b"mrd_forget_set"
+# In the schema of a Parquet file: it was written by `ForgetSet.save`.
+METADATA_KEY = b"mrd_forget_set"
 _DIGESTED = ("sample_id", "prompt", "answer")
 
 
@@ -87,7 +88,7 @@ class ForgetSet:
         """Write one Parquet file, everything but the frame in its schema metadata; whole or not at all."""
         provenance = _Provenance(mapping=self.mapping, layout=self.layout, report=self.report, digest=self.digest)
         table = pa.Table.from_pandas(self.frame, preserve_index=False)
-        metadata = (table.schema.metadata or {}) | {_METADATA_KEY: provenance.model_dump_json().encode()}
+        metadata = (table.schema.metadata or {}) | {METADATA_KEY: provenance.model_dump_json().encode()}
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
             pq.write_table(table.replace_schema_metadata(metadata), temporary)
@@ -109,7 +110,7 @@ class ForgetSet:
         if not set(_DIGESTED) <= set(table.column_names):
             raise _not_saved(path, "It is a Parquet file, but no saved forget set.")
         try:
-            provenance = _Provenance.model_validate_json((table.schema.metadata or {}).get(_METADATA_KEY, b""))
+            provenance = _Provenance.model_validate_json((table.schema.metadata or {}).get(METADATA_KEY, b""))
         except ValidationError as error:
             raise _not_saved(path, "It does not say how its samples were read.") from error
         frame = table.to_pandas()

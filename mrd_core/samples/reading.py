@@ -15,7 +15,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -77,11 +77,14 @@ class Table:
         name: Path, upload name or hub id, for messages.
         frame: One object column per column of the file, in its order; null cells are None.
         notes: What was done on reading ("UTF-8 byte-order mark removed").
+        is_forget_set: Whether it is a forget set that was saved: plain texts have blank prompts there, and its
+            rows may be of several splits.
     """
 
     name: str
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
+    is_forget_set: bool = False
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -100,7 +103,7 @@ class Table:
             UserError: There are no such rows, or they are of several splits and none is chosen.
         """
         splits = self.splits
-        if (split == ALL and split not in splits) or (split is None and len(splits) <= 1):
+        if (split == ALL and split not in splits) or (split is None and (len(splits) <= 1 or self.is_forget_set)):
             return self
         if split is not None and not splits:
             raise UserError(
@@ -116,7 +119,7 @@ class Table:
                 f"Choose one of them, or {ALL!r} for their rows together.",
             )
         chosen = self.frame[self.frame[self._split_column].astype(str) == split]
-        return Table(self.name, chosen.reset_index(drop=True), self.notes)
+        return replace(self, frame=chosen.reset_index(drop=True))
 
 
 def read_table(path: Path, *, limit_bytes: int | None = None, split: str | None = None) -> Table:
@@ -437,7 +440,8 @@ def _from_objects(name: str, objects: list[dict[str, Any]], notes: tuple[str, ..
 
 def _read_parquet(name: str, data: bytes) -> Table:
     columns = read_parquet(name, data)
-    return table_of(name, columns.names, columns.cells, columns.notes)
+    table = table_of(name, columns.names, columns.cells, columns.notes)
+    return replace(table, is_forget_set=columns.is_forget_set)
 
 
 def _read_arrow(name: str, data: bytes) -> Table:

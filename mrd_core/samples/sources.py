@@ -65,6 +65,13 @@ def read_upload(name: str, data: bytes, config: ForgetSetConfig, *, limit_bytes:
     return to_forget_set(table_from_upload(name, data, limit_bytes).of_split(config.split), config)
 
 
+def is_nowhere(config: ForgetSetConfig) -> bool:
+    """Tell whether no file holds the samples: an upload gives a name and no place, and other files go."""
+    path = Path(config.source)
+    looks_local = path.is_absolute() or stem_and_suffix(config.source)[1] in SUFFIXES
+    return looks_local and not (path.is_absolute() and path.exists())
+
+
 def load_table(config: ForgetSetConfig, *, limit_bytes: int | None = None) -> Table:
     """Return the raw rows of `config.source`: `demo`, a file, a folder, or else a data set on the hub.
 

@@ -116,14 +116,14 @@ def _without_blanks(
     table: Table, rows: list[Row], left_out: tuple[str, ...], mapping: ColumnMapping, config: ForgetSetConfig
 ) -> tuple[list[Row], list[int]]:
     """Return the rows without a blank cell, at least one, and the numbers of the others; or refuse them."""
-    blanks = [(row.number, part) for row in rows if (part := _blank_part(row, mapping))]
+    blanks = [(row.number, part) for row in rows if (part := _blank_part(table, row, mapping))]
     if blanks and config.invalid_rows == "refuse":
         raise UserError(
             f"{table.name}, {_row_list([f'{number} ({part})' for number, part in blanks])}",
             f"The cell is blank or null in {len(blanks)} of {len(rows)} samples.",
             "Fill the cells, or leave such rows out (--invalid-rows skip; in the app under Columns and rows).",
         )
-    valid, skipped = [row for row in rows if not _blank_part(row, mapping)], list(dict(blanks))
+    valid, skipped = [row for row in rows if not _blank_part(table, row, mapping)], list(dict(blanks))
     if not valid:
         causes = [f"{len(skipped)} of {len(table.frame)} rows have a blank cell."] if skipped else []
         raise UserError(
@@ -134,9 +134,9 @@ def _without_blanks(
     return valid, skipped
 
 
-def _blank_part(row: Row, mapping: ColumnMapping) -> str | None:
+def _blank_part(table: Table, row: Row, mapping: ColumnMapping) -> str | None:
     """Return the first of prompt, answer and id whose cell is blank although the file has a column for it."""
-    if mapping.prompt and is_blank(row.prompt):
+    if mapping.prompt and is_blank(row.prompt) and not table.is_forget_set:
         return "prompt"
     if is_blank(row.answer):
         return "answer"

@@ -34,6 +34,21 @@ def process(*words: object) -> list[str]:
     return [sys.executable, str(ROOT / "cli"), *map(str, words)]
 
 
+def anywhere(command: str, environment: Mapping[str, str]) -> str:
+    """Return a command that was shown as any shell carries it out, whatever its directory and its search path.
+
+    Args:
+        command: As `shown` returns it.
+        environment: What the shell must set, see `Settings.environment`.
+    """
+    script, prefix = Path(sys.executable).with_name(PROGRAM), Path(sys.prefix).resolve()
+    # The script of another environment, or of none, may be that of another checkout.
+    is_own = script.exists() and (prefix.parent == ROOT or prefix in ROOT.parents)
+    program = [str(script)] if is_own else process()
+    assignments = (f"{name}={shlex.quote(value)}" for name, value in environment.items())
+    return " ".join([*assignments, shlex.join(program) + command.removeprefix(PROGRAM)])
+
+
 @dataclass(frozen=True)
 class Command(Generic[Config]):
     """The command that carries out the runs of a kind of configuration.

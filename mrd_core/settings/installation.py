@@ -6,11 +6,14 @@ import os
 from pathlib import Path
 
 from pydantic import Field
-from sqlalchemy import URL
+from sqlalchemy import URL, make_url
 
 from mrd_core.errors import UserError
+from mrd_core.settings import places
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.places import expanded, working_directory
+
+_HOME = ".mrd-lens"
 
 
 class Settings(Frozen):
@@ -37,17 +40,34 @@ class Settings(Frozen):
         Raises:
             UserError: A limit is no positive whole number, or a home is not known.
         """
-        home = expanded(os.environ.get("MRD_HOME") or "~/.mrd-lens").resolve()
+        home = expanded(os.environ.get("MRD_HOME") or f"~/{_HOME}").resolve()
         roots = os.environ.get("MRD_ALLOWED_ROOTS")
         own = tuple(path for path in (working_directory(), home) if path)
-        # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
-        url = URL.create("sqlite", database=str(home / "store.db"))
         return cls(
             home=home,
-            store_url=os.environ.get("MRD_STORE_URL") or url.render_as_string(),
+            store_url=os.environ.get("MRD_STORE_URL") or _store_in(home),
             **{field: _limit(field) for field in cls.model_fields if "limit" in field},
             allowed_roots=tuple(expanded(root).resolve() for root in roots.split(os.pathsep)) if roots else own,
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that a fresh shell must set to find the same runs under the same limits; no password."""
+        user = places.home()
+        is_default = user is not None and self.home == (user / _HOME).resolve()
+        variables = {} if is_default else {"MRD_HOME": str(self.home)}
+        if self.store_url != _store_in(self.home):
+            url = make_url(self.store_url)
+            variables["MRD_STORE_URL"] = self.store_url if url.password is None else url.render_as_string()
+        for field, info in Settings.model_fields.items():
+            if "limit" in field and getattr(self, field) != info.default:
+                variables[f"MRD_{field.upper()}"] = str(getattr(self, field))
+        return variables
+
+
+def _store_in(home: Path) -> str:
+    # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
+    return URL.create("sqlite", database=str(home / "store.db")).render_as_string()
 
 
 def _limit(field: str) -> int:

@@ -338,4 +338,9 @@ class UnlearnConfig(RunConfig):
     @property
     def title(self) -> str:
         """Return a title for people."""
-        return f"Unlearn: {self.label}, seed {self.seed}"
+        return f"Unlearn: {self.name}"
+
+    @property
+    def name(self) -> str:
+        """What people call the model that it makes: `GA + MRD, seed 0`."""
+        return f"{self.label}, seed {self.seed}"

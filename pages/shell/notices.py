@@ -12,6 +12,7 @@ import streamlit as st
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.failure import readable
+from pages.shell import commands
 
 # Icon and word: colour alone tells nobody anything.
 ICONS = {
@@ -87,7 +88,7 @@ def show_error(error: UserError) -> None:
     with st.container(border=True):
         st.error("**That did not work**", icon=":material/error:")
         st.text(error.cause)
-        st.text(f"→ {error.fix}")
+        st.text(f"→ {commands.in_full(error.fix)}")
 
 
 def empty_state(sentence: str, button: str, key: str) -> bool:

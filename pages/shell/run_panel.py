@@ -10,8 +10,9 @@ from analysis.figures.difficulty import precision_curve
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
+from mrd_core.runs.record import RESUMABLE
 from mrd_core.settings.command import shown
-from pages.shell import deletion, reported, session
+from pages.shell import commands, deletion, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
 from pages.shell.wording import duration
@@ -102,7 +103,7 @@ def warnings(run_id: str, prefix: str = "") -> None:
 
 
 def log(run: Run) -> None:
-    """Show the command and the events of a run; these may quote a user's file, so they stay plain."""
-    st.code(shown("run", run.directory), language="bash", wrap_lines=True)
+    """Show a command for the run, and its events; these may quote a user's file, so they stay plain."""
+    commands.show(shown("runs", "resume" if run.state in RESUMABLE else "show", run.id))
     for event in session.store().events(run.id).itertuples():
         st.text(f"{event.level}: {event.message}")

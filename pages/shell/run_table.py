@@ -12,7 +12,7 @@ from mrd_core.runs import Run, RunState
 from mrd_core.runs.kind import is_known, kind_named
 from mrd_core.runs.launcher import adopt, unlisted
 from mrd_core.settings.command import shown
-from pages.shell import doors, session
+from pages.shell import commands, doors, session
 from pages.shell.notices import SYMBOLS, errors_shown
 
 # Older ones are found by their directory.
@@ -28,7 +28,7 @@ def show() -> None:
         runs = store.list(limit=MOST)
     if not store.obstacle and (left := unlisted(store)):
         st.caption(f"{len(left)} run(s) on this machine are in no list. Take them up with:")
-        st.code(shown("runs", "adopt", store.home / "runs"), language="bash")
+        commands.show(shown("runs", "adopt", store.home / "runs"))
     if runs:
         _table(_filtered(runs))
     else:

@@ -21,6 +21,7 @@ from mrd_core.samples.folders import check_within
 from mrd_core.settings.installation import Settings
 from mrd_core.settings.places import expanded
 from mrd_core.unlearning.config import UnlearnConfig
+from pages.shell import commands
 from pages.shell.configs import config_of
 from pages.shell.notices import literal
 
@@ -61,7 +62,7 @@ def look_for_lost() -> None:
             raise opened.obstacle
         opened.reap()
     except StoreError as error:
-        st.warning(literal(f"{error.cause} {error.fix}"), icon=":material/error:")
+        st.warning(literal(commands.in_full(f"{error.cause} {error.fix}")), icon=":material/error:")
 
 
 @st.cache_resource(show_spinner=False)

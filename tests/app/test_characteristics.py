@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
@@ -26,7 +24,6 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
 from analysis.verdict import explained
-from cli.door import door
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import load_table
 from mrd_core.samples.config import ForgetSetConfig
@@ -55,6 +52,7 @@ from tests.app.conftest import (
     with_reading,
     write_demo_rows,
 )
+from tests.support.commands import carried_out
 
 pytestmark = pytest.mark.slow
 
@@ -542,9 +540,8 @@ def test_the_shown_command_leaves_out_a_corpus_that_was_left_out(
 
 def printed(test: AppTest, folder: Path) -> Any:
     """Run the command that the page shows, and return the object that it prints."""
-    command = next(code.value for code in test.code if "mrd-lens characteristics" in code.value)
-    words = [*shlex.split(command)[1:], "--json", "--out", str(folder / "files")]
-    result = CliRunner().invoke(door, words)
+    command = next(code.value for code in test.code if " characteristics " in code.value)
+    result = carried_out(f"{command} --json --out files", folder)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.compare.settings import DEMO_LIMIT, FORM
 from tests.app.conftest import SAMPLES, Home, adopted, button, ended, finish, settings_for, sound, texts
 from tests.app.test_unlearning import queued
+from tests.support.commands import carried_out, taken_apart
 from tests.support.evaluations import Values, answers_of, write_evaluation
 from tests.unit.test_unlearning_card import SUMMARY
 
@@ -140,8 +143,9 @@ def test_one_click_evaluates_the_model_and_what_each_run_made_of_it_alike(app: O
         catalogues = [EvaluationFiles(run.directory).catalogue.read_text() for run in runs]
         assert len(set(catalogues)) == 1
         assert [found["name"] for found in json.loads(catalogues[0])["sets"]] == ["forget", "retain", "held_out"]
-        (shell,) = [code.value for code in test.code if "evaluate" in code.value]
-        assert shell == "\n".join(map(EVALUATE.shown, configs))
+        (shell,) = [code.value for code in test.code if " evaluate " in code.value]
+        words = [taken_apart(command)[1] for command in shell.splitlines()]
+        assert words == [shlex.split(EVALUATE.shown(config))[1:] for config in configs]
         # What is under way is not asked for a second time, and can be stopped.
         assert test.button(key="evaluate").disabled
         button(test, "Cancel all").click().run()
@@ -207,7 +211,10 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     assert "<b>GA + MRD</b> beside GA:" in said
     assert "<img" not in said
     assert "&lt;img src=x onerror=alert(1)&gt; **bold** $x$" in said
-    assert offered["compare_comparison.csv"]().startswith("Setting,")
+    rows = pd.read_csv(io.BytesIO(offered["compare_comparison.csv"]()))
+    assert set(rows["part"]) == {"run", "setting", "difference"}
+    parquet = pd.read_parquet(io.BytesIO(offered["compare_comparison.parquet"]()))
+    assert list(parquet) == list(rows) == list(test.dataframe[1].value["Column"])
     assert "\\toprule" in offered["compare_comparison.tex"]()
     assert HOSTILE not in offered["compare_comparison.html"]()
     (figure,) = figures_of(view(test, "Trade-off"))
@@ -220,6 +227,22 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     settings, costs = view(test, "Settings and cost").dataframe
     assert "curriculum.sampler" in list(settings.value["setting"])
     assert list(costs.value["Setting"]) == ["Original", "GA", "GA + MRD"]
+
+
+def test_tables_to_take_along_have_the_columns_that_are_chosen(
+    app: Open, shown: Shown, offered: dict[str, Any], tmp_path: Path
+) -> None:
+    test = opened(app, shown)
+    test.multiselect(key="compare_columns").set_value(["rr", "utility"])
+    test.toggle(key="compare_intervals").set_value(True).run()
+    markdown = offered["compare_comparison.md"]()
+    assert markdown.startswith("| Setting | Runs | RR | Utility |")
+    assert "[95 % over samples]" in markdown
+    # From the shell the same.
+    command = next(code.value for code in sound(test).code if " compare " in code.value)
+    assert carried_out(command, tmp_path).exit_code == 0
+    assert (tmp_path / "comparison" / "table.md").read_text(encoding="utf-8") == markdown
+    assert (tmp_path / "comparison" / "comparison.csv").read_bytes() == offered["compare_comparison.csv"]()
 
 
 def test_a_sample_has_its_answers_side_by_side(app: Open, shown: Shown) -> None:

@@ -264,6 +264,7 @@ def test_hidden_texts_are_in_no_download_and_on_no_table(
     samples = ScoredRun(finished.run.directory).samples
     test = app(finished.path, "difficulty", run=finished.run.id)
     assert {"csv", "parquet"} <= set(texts_in(offered, samples))
+    offered.clear()
     test.toggle(key="hide_texts").set_value(True).run()
     assert texts_in(offered, samples) == []
     shown = pd.concat([table.value.astype(str) for table in sound(test).dataframe])

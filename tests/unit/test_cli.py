@@ -237,6 +237,8 @@ def test_a_finished_run_is_listed_shown_and_deleted_with_its_texts(score, cli, h
     shown = cli("runs", "show", run.id).said
     assert f'"evaluations": {run.summary["evaluations"]}' in shown
     assert "precision gate: passed" in shown
+    # It is at its end: no command would carry it on.
+    assert "mrd-lens run" not in shown
     assert cli("runs", "delete", run.id, answer="n\n").code == 1
     assert run.directory.exists()
     assert cli("runs", "delete", run.id, "--yes").code == 0
@@ -259,6 +261,7 @@ def test_a_running_run_is_cancelled_and_resumed(cli, tiny_model, tiny_forget_set
     assert f"{run.id} is cancelling." in cli("runs", "cancel", run.id).said
     working.join(PATIENCE)
     assert only_run().state is RunState.CANCELLED
+    assert f"mrd-lens runs resume {run.id}" in cli("runs", "show", run.id).said
     assert cli("runs", "resume", run.id).code == 0
     assert (only_run().state, only_run().summary["evaluations"]) == (RunState.SUCCEEDED, 60)
     assert "only a run that ended early can be resumed" in cli("runs", "resume", run.id).said

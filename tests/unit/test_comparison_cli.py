@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cli.door import main
@@ -60,8 +61,23 @@ def test_the_original_is_the_baseline_and_everything_is_said_as_json(
     assert {each["part"] for each in found["strata"]} == {"value", "difference", "interaction"}
     assert len(found["change"]) == 30
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"table.md", "table.tex", "table.csv", "strata.csv", "change.csv", "report.html"} < written
+    data = {"comparison.csv", "comparison.parquet"}
+    assert data | {"table.md", "table.tex", "strata.csv", "change.csv", "report.html"} < written
     assert "report.html" in outcome.err
+
+
+def test_columns_and_intervals_are_for_tables_and_the_data_have_all(
+    judge: Callable[..., Outcome], evaluations: dict[str, Path], tmp_path: Path
+) -> None:
+    sources = [evaluations[name] for name in ("original", "ga")]
+    outcome = judge(*sources, "--columns", "rr, utility", "--intervals", "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "Completeness" not in outcome.out
+    assert "[95 % over samples]" in outcome.said
+    head = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()[0]
+    assert head == "| Setting | Runs | RR | Utility |"
+    data = pd.read_parquet(tmp_path / "comparison.parquet")
+    assert {"ua", "rr", "utility", "completeness"} < set(data["column"])
 
 
 def test_tables_say_what_a_terminal_has_room_for(
@@ -95,6 +111,8 @@ def test_what_cannot_be_judged_is_said_without_a_traceback(
         ([original, evaluations["wmdp"]], "different suites"),
         ([original, "--baseline", evaluations["ga"]], "is none of the evaluations"),
         ([original, "--column", "mrd_full"], "is not in the scores"),
+        ([original, "--columns", "nothing"], "is none of this comparison"),
+        ([original, "--json", "--columns", "nothing"], "is none of this comparison"),
         ([original, broken], "Expected an object with an entry for each metric"),
         ([original, "--out", evaluations["ga"]], "is the directory of a run"),
         ([tmp_path / "nowhere"], "nowhere"),

@@ -1,8 +1,7 @@
-"""A comparison as tables and figures: one frame in four forms, marks that say what they mean, harmless texts."""
+"""A comparison as data, tables and figures: nothing rounded, marks that say what they mean, harmless texts."""
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -13,16 +12,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import pyarrow.parquet as pq
 import pytest
 from plotly.offline import get_plotlyjs
 
 from analysis.comparison.evaluated import Evaluated, read
+from analysis.comparison.long import MEANINGS, long
 from analysis.comparison.paths import on_the_way
 from analysis.comparison.strata import by_stratum, change
-from analysis.comparison.table import Comparison, compare
+from analysis.comparison.table import Comparison, compare, with_columns
 from analysis.export.comparison import (
     by_difficulty,
     comparison_json,
+    data_csv,
+    data_parquet,
     exports,
     legend,
     number,
@@ -32,9 +35,11 @@ from analysis.export.comparison import (
     tasks,
 )
 from analysis.figures import comparison as figures
+from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.unlearning.files import UnlearningFiles
+from tests.conftest import REPOSITORY
 from tests.support.evaluations import answers_of, evaluated, write_evaluation
 
 NASTY = "100% of <b>&_GA|x</b> #{1}$~^\\"
@@ -139,12 +144,86 @@ def test_the_way_is_read_from_the_unlearning_run(tmp_path: Path) -> None:
     assert "on the way" not in figures.tradeoff(found, on_the_way(found)).layout.title.subtitle.text
 
 
-def test_csv_and_markdown_hold_the_same_cells(comparison: Comparison) -> None:
+def test_data_have_a_row_for_each_run_setting_and_difference_with_nothing_rounded(comparison: Comparison) -> None:
+    rows = pd.read_csv(io.BytesIO(data_csv(comparison)))
+    keys = {"run": ["setting", "run", "column"], "setting": ["setting", "column"]}
+    keys["difference"] = ["setting", "against", "column"]
+    assert {part: len(each) for part, each in rows.groupby("part")} == {
+        "run": len(comparison.runs),
+        "setting": len(comparison.cells),
+        "difference": len(comparison.differences),
+    }
+    for part, names in keys.items():
+        assert not rows[rows["part"] == part].duplicated(names).any()
+    expected = {
+        "run": comparison.runs,
+        "setting": comparison.cells.rename(columns={"mean": "value"}),
+        "difference": comparison.differences.rename(columns={"difference": "value"}),
+    }
+    for part, frame in expected.items():
+        own, names = rows[rows["part"] == part], {"group": "setting"}
+        shared = [name for name in frame.rename(columns=names) if name in own and name not in ("marked", "seed")]
+        pd.testing.assert_frame_equal(
+            own[shared].reset_index(drop=True),
+            frame.rename(columns=names)[shared].assign(setting=own["setting"].to_numpy()),
+            check_dtype=False,
+            check_exact=True,
+        )
+
+
+def test_in_the_data_a_setting_says_whether_it_differs_from_the_baseline(comparison: Comparison) -> None:
+    rows = long(comparison)
+    settings = rows[rows["part"] == "setting"].set_index(["setting", "column"])
+    differences = rows[(rows["part"] == "difference") & (rows["against"] == "Original")]
+    differences = differences.set_index(["setting", "column"])
+    for name in ("p", "p_holm", "marked", "better"):
+        pd.testing.assert_series_equal(settings.loc[differences.index, name], differences[name], check_names=False)
+    rr = settings.loc[("NPO + MRD", "rr")]
+    assert (rr["seeds"], rr["n"], rr["good"], rr["side"]) == (2, 40, "high", "completeness")
+    assert rr["note"] == "differs from Original by more than the noise (95 %, Holm)"
+    # Nothing was tested of the baseline, nor where it has no signal.
+    assert settings.loc[("Original", "rr"), ["p", "marked", "note"]].isna().all()
+    quiet = settings.loc[("NPO", "world_facts_rouge")]
+    assert quiet["note"] == "no signal in the baseline, in no mean"
+    assert pd.isna(quiet["marked"])
+
+
+def test_a_parquet_file_explains_itself_and_holds_what_the_csv_holds(comparison: Comparison) -> None:
+    rows = pq.read_table(io.BytesIO(data_parquet(comparison)))
+    pd.testing.assert_frame_equal(rows.to_pandas(), long(comparison))
+    assert {field.name: field.metadata[b"meaning"].decode() for field in rows.schema} == dict(MEANINGS)
+    about = json.loads(rows.schema.metadata[b"mrd_comparison"])
+    assert (about["baseline"], about["notes"]) == ("Original", comparison.notes)
+    assert about["columns"] == {column.key: column.help for column in comparison.columns}
+
+
+def test_the_documentation_says_what_each_column_of_the_data_is() -> None:
+    chapter = (REPOSITORY / "docs" / "comparison.md").read_text(encoding="utf-8")
+    assert "\n".join(f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()) in chapter
+
+
+@pytest.mark.parametrize("intervals", [False, True])
+def test_tables_have_the_columns_that_are_chosen_and_intervals(comparison: Comparison, intervals: bool) -> None:
+    chosen = with_columns(comparison, ["utility", "rr"])
+    frame = table(chosen, intervals=intervals)
+    assert list(frame) == ["Setting", "Runs", "RR", "Utility"]
+    cell = comparison.cells.set_index(["group", "column"]).loc[("NPO", "rr")]
+    interval = f" [{cell['low']:.3f}, {cell['high']:.3f}]" if intervals else ""
+    assert frame.set_index("Setting").loc["NPO", "RR"] == f"{cell['mean']:.3f} ± {cell['sd']:.3f}{interval}*"
+    latex = table(chosen, "latex", intervals=intervals)
+    assert r"\multicolumn{1}{c}{Completeness} & \multicolumn{1}{c}{Averages}" in latex
+    assert latex.isascii()
+    assert ("[95 % over samples]" in table(chosen, "markdown", intervals=intervals)) is intervals
+    assert "†" not in legend(chosen)
+    assert list(with_columns(comparison, []).columns) == comparison.columns
+    with pytest.raises(UserError, match=r"'ru' is none of this comparison\. Name some of ua, mia, rr"):
+        with_columns(comparison, ["rr", "ru"])
+
+
+def test_markdown_holds_the_cells_of_the_table(comparison: Comparison) -> None:
     frame = table(comparison)
-    rows = list(csv.reader(io.StringIO(table(comparison, "csv"))))
-    assert rows == [list(frame), *frame.to_numpy().tolist()]
     lines = table(comparison, "markdown").splitlines()
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[: len(rows) + 1]]
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[: len(frame) + 2]]
     assert {len(each) for each in cells} == {frame.shape[1]}
     assert r"100% of &lt;b&gt;&amp;\_GA\|x" in lines[-3]
     assert r"\*" in lines[3]
@@ -184,7 +263,8 @@ def test_a_page_is_whole_and_texts_are_no_tags(comparison: Comparison) -> None:
 
 def test_every_file_is_made_from_the_comparison(comparison: Comparison) -> None:
     contents = exports(comparison, {}, strata=pd.DataFrame({"part": ["value"]}))
-    assert {"table.csv", "table.md", "table.tex", "cells.csv", "strata.csv", "report.html"} < set(contents)
+    data = {"comparison.csv", "comparison.parquet", "cells.csv", "strata.csv"}
+    assert data | {"table.md", "table.tex", "report.html"} < set(contents)
     assert contents["strata.csv"]() == b"part\r\nvalue\r\n"
     assert contents["table.tex"]().decode() == table(comparison, "latex")
 

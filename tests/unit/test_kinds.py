@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState, RunStore
-from mrd_core.runs.directory import read_config
+from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import Artifact, RunDirectory, read_json, whole_lines, write_frame, write_json
 from mrd_core.runs.kind import kind_named, kinds
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.runs.schema import VERSION
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
+from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
 from tests.conftest import REPOSITORY
 
 # The table of runs as it was before its versions were counted.
@@ -94,6 +97,19 @@ class Files(RunDirectory):
     table = Artifact("table.parquet", "A table.")
     parts = Artifact("parts", "Parts.", scaffolding=True)
     results = ("table", "summary")
+
+
+def test_an_evaluation_is_called_by_what_was_unlearned(tmp_path: Path) -> None:
+    title = kind_named("evaluate").title
+    assert title(EvaluateConfig(data="demo")) == "Own files on the demo model"
+    config = EvaluateConfig(unlearn_run=tmp_path / "20261128-070636-039d")
+    # Of a run that is gone its id is all that is known.
+    assert title(config) == "Own files on the result of 20261128-070636-039d"
+    config.unlearn_run.mkdir()
+    curriculum = CurriculumConfig(sampler="mrd")
+    unlearned = UnlearnConfig(score_run=tmp_path, model=ModelConfig(), method="ga", curriculum=curriculum, seed=3)
+    write_config(config.unlearn_run, unlearned)
+    assert title(config) == "Own files on GA + MRD, seed 3"
 
 
 def test_artifacts_are_paths_and_are_listed(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
-"""The shell command that is shown for scores and characteristics reads back as the same configuration."""
+"""The shell command that is shown reads back as the same configuration, and is found from anywhere."""
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,9 @@ from mrd_core.runs.directory import write_config
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout, Scope
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
-from tests.support.commands import read_back
+from mrd_core.settings.command import anywhere
+from mrd_core.settings.installation import Settings
+from tests.support.commands import read_back, taken_apart
 
 DEMO = ForgetSetConfig(source="demo")
 CONFIGS = {
@@ -163,3 +168,49 @@ def test_of_a_reading_only_the_corpus_is_always_named() -> None:
     assert CHARACTERISTICS.shown(config) == "mrd-lens characteristics /runs/one --corpus demo"
     bare = config.model_copy(update={"corpus": None})
     assert CHARACTERISTICS.shown(bare) == "mrd-lens characteristics /runs/one --corpus none"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Return the settings that variables give, in a home of the test's own."""
+
+    def given(**variables: str) -> Settings:
+        for name in [name for name in os.environ if name.startswith("MRD_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_environment()
+
+    return given
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"MRD_HOME": "/data/it's mine"},
+        {"MRD_STORE_URL": "sqlite:////data/a?b.db", "MRD_ROW_LIMIT": "300000"},
+        {"MRD_HOME": "/data", "MRD_UNPACKED_LIMIT_MB": "7", "MRD_CELL_LIMIT": "9"},
+    ],
+)
+def test_a_fresh_shell_sets_what_is_no_default(
+    settings: Callable[..., Settings], variables: dict[str, str]
+) -> None:
+    expected = settings(**variables)
+    environment, words = taken_apart(anywhere("mrd-lens runs list", expected.environment))
+    assert (environment, words) == (variables, ["runs", "list"])
+    assert settings(**environment) == expected
+
+
+@pytest.mark.parametrize("default", ["", "~/.mrd-lens"])
+def test_the_default_home_and_a_password_are_not_shown(settings: Callable[..., Settings], default: str) -> None:
+    environment = settings(MRD_HOME=default, MRD_STORE_URL="postgresql+psycopg://me:secret@db/runs").environment
+    assert environment == {"MRD_STORE_URL": "postgresql+psycopg://me:***@db/runs"}
+
+
+def test_the_program_is_found_from_any_directory_without_a_search_path(tmp_path: Path) -> None:
+    command = anywhere("mrd-lens --help", {})
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, env={}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "characteristics" in done.stdout

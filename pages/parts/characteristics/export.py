@@ -12,7 +12,7 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, spelt
 from analysis.export.characteristics import exports
 from mrd_core.runs import Run
-from pages.shell import redaction
+from pages.shell import commands, redaction
 from pages.shell.downloads import download
 
 LABELS = {
@@ -47,4 +47,4 @@ def show(
         for criterion in CRITERIA
         if thresholds[criterion.name] != criterion.default
     ]
-    st.code(CHARACTERISTICS.shown(characterised.about.config, choices), language="bash", wrap_lines=True)
+    commands.show(CHARACTERISTICS.shown(characterised.about.config, choices))

@@ -1,35 +1,46 @@
-"""A comparison to take along: its table in three forms, and a report with the figures."""
+"""A comparison to take along: data, tables of the columns that are chosen, a report, the shell command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
+import pandas as pd
 import streamlit as st
 
-from analysis.comparison.table import Comparison
+from analysis.comparison.long import MEANINGS
+from analysis.comparison.table import Comparison, with_columns
 from analysis.export import comparison as comparison_export
 from mrd_core.errors import UserError
+from mrd_core.settings.command import shown
 from pages.parts.compare import difficulty, tradeoff
 from pages.parts.compare.choice import ComparedRuns
+from pages.shell import commands
 from pages.shell.downloads import download
 
-Form = Literal["csv", "markdown", "latex"]
-FORMS: dict[Form, tuple[str, str]] = {
-    "csv": ("CSV", "csv"),
-    "markdown": ("Markdown", "md"),
-    "latex": ("LaTeX", "tex"),
-}
+COLUMNS = "compare_columns"
+DATA_HELP = (
+    "All figures, none rounded: a row for each run and column, each setting and column, and each difference, with "
+    "value, 95 % interval, p, n, seeds and what is marked. What its columns say stands below, and in the Parquet "
+    "file itself."
+)
 
 
 def show(chosen: ComparedRuns, comparison: Comparison) -> None:
-    """Offer the table as a file and to copy, and the report."""
+    """Offer data, table and report as files, the table to copy, and the command that writes them all."""
     row = st.container(horizontal=True)
-    for form, (title, ending) in FORMS.items():
-        content = partial(comparison_export.table, comparison, form)
-        _download(row, f"Table ({title})", content, f"comparison.{ending}")
+    columns, intervals = _choose(comparison)
+    tabled = with_columns(comparison, columns)
+    markdown = partial(comparison_export.table, tabled, "markdown", intervals=intervals)
+    latex = partial(comparison_export.table, tabled, "latex", intervals=intervals)
+    _download(row, "Data (CSV)", partial(comparison_export.data_csv, comparison), "comparison.csv", DATA_HELP)
+    _download(
+        row, "Data (Parquet)", partial(comparison_export.data_parquet, comparison), "comparison.parquet", DATA_HELP
+    )
+    _download(row, "Table (Markdown)", markdown, "comparison.md")
+    _download(row, "Table (LaTeX)", latex, "comparison.tex")
     _download(
         row,
         "Report (HTML)",
@@ -39,12 +50,46 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     copy = st.expander("To copy", icon=":material/content_copy:", key="compare_copy", on_change="rerun")
     if copy.open:
         with copy:
-            st.code(comparison_export.table(comparison, "latex"), language="latex")
-            st.code(comparison_export.table(comparison, "markdown"), language="markdown")
+            st.code(latex(), language="latex")
+            st.code(markdown(), language="markdown")
+    with st.expander("What the data say, and the same from the shell", icon=":material/terminal:"):
+        _explain(chosen, columns, intervals=intervals)
 
 
-def _download(row: Any, label: str, content: Any, name: str) -> None:
-    download(row, label, content, name, f"compare_{name}", "tertiary")
+def _choose(comparison: Comparison) -> tuple[list[str], bool]:
+    """Let the user choose the columns of the tables, none for all, and whether they have intervals."""
+    titles = {column.key: column.title for column in comparison.columns}
+    if COLUMNS in st.session_state:
+        # What was chosen of another comparison may not be in this one.
+        st.session_state[COLUMNS] = [key for key in st.session_state[COLUMNS] if key in titles]
+    place = st.container(horizontal=True, vertical_alignment="bottom")
+    columns = place.multiselect(
+        "Columns of the tables",
+        list(titles),
+        format_func=titles.__getitem__,
+        key=COLUMNS,
+        placeholder="All",
+        help="Of the tables in Markdown and LaTeX; the data have all",
+    )
+    return columns, place.toggle("With 95 % intervals", key="compare_intervals")
+
+
+def _explain(chosen: ComparedRuns, columns: list[str], *, intervals: bool) -> None:
+    """Show what the columns of the data say, and the command that writes all files; it can name no upload."""
+    meanings = pd.DataFrame({"Column": list(MEANINGS), "What it says": list(MEANINGS.values())})
+    st.dataframe(meanings, hide_index=True, alt="Every column of the data with what it says")
+    if chosen.uploads:
+        st.caption("Result files that were uploaded lie nowhere that a command could name.")
+        return
+    baseline = chosen.runs[0].directory
+    options = ["--columns", ",".join(columns)] if columns else []
+    options += ["--intervals"] if intervals else []
+    directories = [run.directory for run in chosen.runs]
+    commands.show(shown("compare", *directories, "--baseline", baseline, *options, "--out", "comparison"))
+
+
+def _download(row: Any, label: str, content: Any, name: str, help_text: str | None = None) -> None:
+    download(row, label, content, name, f"compare_{name}", "tertiary", help_text)
 
 
 def _figures(chosen: ComparedRuns, comparison: Comparison) -> Iterator[tuple[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pandas as pd
 import streamlit as st
 
@@ -9,10 +11,11 @@ from analysis.difficulty import Variant
 from mrd_core.runs import Run
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples.spreadsheet import csv_text
-from mrd_core.scoring.command import SCORE
+from mrd_core.scoring.command import SCORE, reproducible
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import shown
-from pages.shell import deletion, redaction, session
+from pages.shell import commands, deletion, redaction, session
 from pages.shell.downloads import download
 
 
@@ -26,11 +29,17 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
     row = st.container(horizontal=True, vertical_alignment="center")
     download(row, "Scores (CSV)", lambda: csv_text(table), f"{name}.csv", "csv")
     download(row, "Scores (Parquet)", lambda: table.to_parquet(index=False), f"{name}.parquet", "parquet")
-    download(row, CONFIG_FILE, (run.directory / CONFIG_FILE).read_text(encoding="utf-8"), CONFIG_FILE, "config")
+    again, samples = reproducible(config, run.directory), ScoreFiles(run.directory).samples
+    download(row, CONFIG_FILE, again.model_dump_json(indent=2) + "\n", CONFIG_FILE, "config")
+    if not redaction.is_on():
+        download(row, "Samples (Parquet)", samples.read_bytes, f"{run.id}-{samples.name}", "samples")
     if row.button("New run", key="new_run", icon=":material/add:"):
         session.leave_run()
         st.rerun()
     deletion.offer(run.id, session.leave_run, row)
     redaction.offer(row)
-    st.code(SCORE.shown(config), language="bash", wrap_lines=True)
-    st.caption(f"Or the very same run from its config.json: `{shown('run', 'RUN_DIR')}`")
+    commands.show(SCORE.shown(again))
+    st.caption("Or the very same run, from a copy of its config.json and its samples in a new folder:")
+    folder = f"{run.id}-again"
+    files = shlex.join(["cp", str(run.directory / CONFIG_FILE), str(samples), f"{folder}/"])
+    commands.show(shown("run", folder), before=f"mkdir {folder} && {files} && ")

@@ -10,13 +10,14 @@ import streamlit as st
 from mrd_core.demo import MODEL_DIR
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState
+from mrd_core.samples.sources import is_nowhere
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import estimate
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
-from pages.shell import session
+from pages.shell import commands, session
 from pages.shell.inputs import Form, number_or_word
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
@@ -56,7 +57,13 @@ def show(chosen: session.SourcedForgetSet) -> None:
             session.open_run(launch(config, lambda draft: chosen.forget_set.save(ScoreFiles(draft).samples)).id)
             st.rerun()
     with st.expander("The same from the shell", icon=":material/terminal:"):
-        st.code(SCORE.shown(config), language="bash", wrap_lines=True)
+        if is_nowhere(config.forget_set):
+            st.caption(
+                "The uploaded samples lie in no file yet. *Score* keeps them with its run, whose page shows the "
+                "command that scores them again."
+            )
+        else:
+            commands.show(SCORE.shown(config))
         st.code(config.model_dump_json(indent=2), language="json")
 
 

@@ -28,7 +28,7 @@ from mrd_core.unlearning.request import curriculum_frame, require_retain, weighi
 from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
 from pages.parts.unlearning.settings import FORM
-from pages.shell import layout, session
+from pages.shell import commands, layout, session
 from pages.shell.configs import BY_ATTEMPT, config_of
 from pages.shell.inputs import Values
 from pages.shell.launching import launch
@@ -183,8 +183,7 @@ def _offer(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> bool:
         return True
     st.caption(basis)
     with st.expander("The same from the shell", icon=":material/terminal:"):
-        commands = (UNLEARN.shown(config) for config in configs)
-        st.code("\n".join(commands), language="bash", wrap_lines=True)
+        commands.show(*map(UNLEARN.shown, configs))
         st.code(configs[0].model_dump_json(indent=2), language="json")
         if len(configs) > 1:
             st.caption("The other configurations differ in method, sampler and seed.")
