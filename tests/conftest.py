@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,12 @@ def postgres() -> Iterator[Server]:
     # Not in pytest's own folder, which only its user may enter.
     with tempfile.TemporaryDirectory(prefix="mrd-postgres-") as folder, serving(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the main module back: Streamlit leaves its script there, which a new process would carry out again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
