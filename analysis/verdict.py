@@ -74,7 +74,7 @@ def measured(summary: ScoreSummary) -> Verdict:
             state = State.FAILS
         sentence = f"Another run like this would rank the samples alike with ρ = {reliability:.2f}."
     if summary.preview:
-        state = min(state, State.CANNOT_TELL, key=[State.FAILS, State.CANNOT_TELL, State.HOLDS].index)
+        state = State.CANNOT_TELL if state is State.HOLDS else state
         sentence = f"A preview, by speed + spread and not by MRD. {sentence}"
     return Verdict(Question.MEASURED, state, sentence)
 

@@ -34,7 +34,10 @@ class ScoreFiles(RunDirectory):
         "draws.parquet", "A row per evaluation and sample; the parts of a pair stand in both of its rows."
     )
     # Runs of earlier versions, and runs of pairs alone, have no such file.
-    probes = Artifact("probes.parquet", "A row per sign probe and sample: an estimate of the speed.")
+    probes = Artifact(
+        "probes.parquet",
+        "A row per sign probe and sample: an estimate of the speed, in a preview of the spread, too.",
+    )
     tokens = Artifact("tokens.parquet", "A row per scored token.")
     imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
