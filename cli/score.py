@@ -9,8 +9,9 @@ import click
 import pandas as pd
 
 from analysis.evidence.brief import number_cells
+from analysis.evidence.headlines import headlines
 from cli.form import command_of, json_option, out_option
-from cli.jobs import finish, submitted
+from cli.jobs import finish, store, submitted
 from cli.terminal import grid, note, out, print_json, say
 from mrd_core.runs import RunState
 from mrd_core.samples import ForgetSet, read
@@ -38,6 +39,9 @@ def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bo
         prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples),
     )
     finish(run.directory, as_json)
+    for check in store().list(kinds=("validity",), score_run=run, states=(RunState.SUCCEEDED,)):
+        for line in headlines(check.directory):
+            note(f"{line.text}.")
 
 
 def _forecast(config: ScoreConfig, forget_set: ForgetSet, as_json: bool) -> None:

@@ -74,6 +74,8 @@ class Kind:
         title: Of a configuration, for people.
         place: Where a run of these settings lies, and is made once; None: anywhere, and made anew each time.
         model: The model that a finished run made; None where such runs make none.
+        follow_up: `module:function` that returns, of the configuration and the directory of a run that succeeded,
+            the configuration of the run that follows it; None where none does.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Kind:
     title: Callable[[Any], str] = field(default=lambda config: str(config.title))
     place: Callable[[Any], Path | None] = field(default=anywhere)
     model: Callable[[Path], Any] | None = None
+    follow_up: str | None = None
 
     @property
     def has_place(self) -> bool:

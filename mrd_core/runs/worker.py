@@ -24,12 +24,13 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
 from mrd_core.runs.kind import at_place, kind_named
-from mrd_core.runs.launcher import register
+from mrd_core.runs.launcher import LocalLauncher, register, submit
 from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
 from mrd_core.runs.printing import visible
 from mrd_core.runs.record import Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.installation import Settings
 
 # Each job takes the configuration of its own kind of run.
 Job = Callable[[Any, JobContext], Mapping[str, Any]]
@@ -75,7 +76,28 @@ def run(
     ):
         context = StoredContext(store, claimed, stop, display, room)
         outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
-        return _conclude(store, claimed, context, outcome)
+        state = _conclude(store, claimed, context, outcome)
+    if state is RunState.SUCCEEDED:
+        _follow(store, claimed, config, foreground)
+    return state
+
+
+def _follow(store: RunStore, run_before: Run, config: RunConfig, foreground: bool) -> None:
+    """Start the run that is to follow one that succeeded, or carry it out where this one was in the foreground."""
+    place = kind_named(config.kind).follow_up
+    following = at_place(place)(config, run_before.directory) if place else None
+    if following is None:
+        return
+    settings = Settings.from_environment()
+    try:
+        launcher = None if foreground else LocalLauncher(settings)
+        made = submit(following, store=store, settings=settings, launcher=launcher)
+    except (UserError, OSError) as error:
+        why = describe(error)
+        store.add_event(run_before.id, "warning", f"What was to follow could not start: {why.cause} {why.advice}")
+        return
+    if foreground:
+        run(made.directory, store=store, foreground=True)
 
 
 @contextmanager

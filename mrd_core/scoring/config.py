@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
@@ -146,6 +146,17 @@ class ScoreConfig(RunConfig):
         json_schema_extra={"required": True},
     )
     estimator: EstimatorConfig = EstimatorConfig()
+    check: bool = Field(
+        False,
+        description="Go on with a short check, a run of its own, whether small MRD foretells many updates on this "
+        "model: 40 samples are unlearned alone by gradient ascent.",
+    )
+
+    @model_validator(mode="after")
+    def _has_mrd_to_check(self) -> ScoreConfig:
+        if self.check and self.estimator.preview:
+            raise ValueError("a preview has no MRD that could be checked: leave out the check or the preview")
+        return self
 
     @property
     def title(self) -> str:

@@ -54,6 +54,7 @@ class ScoringCost:
         cap: The most there can be.
         passes: Forward passes over the whole forget set by what they are for, see `passes_of`.
         seconds: Time for these [s]; None where the size of the model is unknown.
+        seconds_per_pass: Time of one of them in one process [s]; None likewise.
         memory: Of all processes together [bytes]; None where the size of the model is unknown.
         basis: What the estimate rests on, for people.
     """
@@ -62,6 +63,7 @@ class ScoringCost:
     cap: int
     passes: Passes
     seconds: float | None
+    seconds_per_pass: float | None
     memory: float | None
     basis: str
 
@@ -82,17 +84,18 @@ def estimate(
     passes = passes_of(config, len(forget_set), evaluations)
     if model_folder is None:
         basis = "the model's size is known once it is downloaded"
-        return ScoringCost(evaluations, cap, passes, None, None, basis)
+        return ScoringCost(evaluations, cap, passes, None, None, None, basis)
     weights, workers = parameter_count(model_folder), _workers(config)
     tokenizer = _tokenizer(model_folder)
     work = _tokens(forget_set.frame, tokenizer) * weights
     pace, basis = _pace(past, weights)
     if tokenizer is None:
         basis += f", {CHARACTERS_PER_TOKEN:g} characters taken for a token"
-    seconds = START_UP_SECONDS + work * in_turn(passes, workers) / pace
+    per_pass = work / pace
+    seconds = START_UP_SECONDS + in_turn(passes, workers) * per_pass
     # The weights, and where there is noise their perturbed copy, in single precision.
     memory = workers * (PROCESS_BYTES + (1 if config.preview else 2) * 4 * weights)
-    return ScoringCost(evaluations, cap, passes, seconds, memory, basis)
+    return ScoringCost(evaluations, cap, passes, seconds, per_pass, memory, basis)
 
 
 def usual_evaluations(config: EstimatorConfig) -> int:

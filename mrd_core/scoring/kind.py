@@ -53,4 +53,5 @@ SCORE = Kind(
     headline=headline,
     describe=describe,
     cost=estimate,
+    follow_up="mrd_core.experiments.short_check:after",
 )

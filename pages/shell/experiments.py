@@ -8,7 +8,7 @@ from analysis.evidence import headlines as evidence
 from analysis.evidence.headlines import Headline
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.runs import Run, RunState
+from mrd_core.runs import ACTIVE, Run, RunState
 from pages.shell import configs, session
 
 VALIDITY = "validity"
@@ -23,6 +23,11 @@ def finished_validity(run: Run) -> Run | None:
     """Return the validity experiment that a score run is judged by: the selected one, or else the newest done."""
     done = [experiment for experiment in of_kind(run, VALIDITY) if experiment.state is RunState.SUCCEEDED]
     return session.current_experiment(VALIDITY, done) or next(iter(done), None)
+
+
+def running_validity(run: Run) -> Run | None:
+    """Return the validity experiment on a score run that waits or is at work, the newest."""
+    return next((experiment for experiment in of_kind(run, VALIDITY) if experiment.state in ACTIVE), None)
 
 
 def config_of(run: Run) -> ExperimentConfig:

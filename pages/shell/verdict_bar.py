@@ -9,11 +9,17 @@ import streamlit as st
 from analysis import verdict
 from analysis.characteristics.files import CharacteristicsSummary
 from analysis.verdict import ASKED, Question, State, Verdict
-from mrd_core.runs import Run, RunState
+from mrd_core.experiments import short_check
+from mrd_core.experiments.cost import estimate as experiment_cost
+from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
-from pages.shell import experiments, layout, session, tour, unlearnings
+from pages.shell import configs, experiments, layout, run_panel, session, tour, unlearnings
 from pages.shell.notices import heading, literal
+from pages.shell.wording import duration
 
 # Icon, word and colour: none of them alone.
 BADGES: dict[State, tuple[str, Literal["gray", "green", "orange", "red"]]] = {
@@ -37,13 +43,46 @@ def show(run: Run) -> None:
     experiment = experiments.finished_validity(run)
     verdicts, query = _verdicts(run, experiment), {session.RUN: run.id}
     judged_by = {session.EXPERIMENT: experiment.id} if experiment else {}
+    costs = _costs(run) if any(each.state is State.NOT_MEASURED for each in verdicts) else {}
     with layout.grid("verdict_bar", columns=len(verdicts), least="10.5rem", is_last_wide=False):
         for each in verdicts:
-            _cell(each, query | judged_by if each.question is Question.PREDICTIVE else query)
+            judged = query | judged_by if each.question is Question.PREDICTIVE else query
+            _cell(each, judged, costs.get(each.question))
     st.markdown(f"**{verdict.conclusion(verdicts)}**")
+    if experiment is None and (running := experiments.running_validity(run)):
+        _watch(running.id)
 
 
-def _cell(each: Verdict, query: dict[str, str]) -> None:
+@st.fragment(run_every=2.0)
+def _watch(run_id: str) -> None:
+    """Show how far the experiment is that will say what the ranking foretells, until it has ended."""
+    running = session.store().get(run_id)
+    if running.state not in ACTIVE:
+        st.rerun()
+    st.caption("Being looked at: does the ranking foretell how many updates forgetting takes?")
+    run_panel.progress(running)
+
+
+@st.cache_data(show_spinner=False, max_entries=32, ttl=60, hash_funcs=configs.BY_ATTEMPT)
+def _costs(run: Run) -> dict[Question, float]:
+    """Return what the next steps take by their usual settings [s], where it is known."""
+    past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
+    config, summary = configs.config_of(run, ScoreConfig), ScoreSummary.model_validate(run.summary)
+    if summary.preview:
+        return {}
+    unlearning = UnlearnConfig(score_run=run.directory, model=config.model)
+    check = short_check.of(config, run.directory)
+    costs = {
+        Question.PREDICTIVE: experiment_cost(check, summary, summary.n_samples, past).seconds,
+        Question.UNLEARNED: unlearning_cost(unlearning, summary, summary.n_samples, None, past).seconds,
+    }
+    if reading := next((each.summary for each in past if each.kind == "characteristics"), None):
+        done = CharacteristicsSummary.model_validate(reading)
+        costs[Question.EXPLAINED] = done.seconds / done.n_samples * summary.n_samples
+    return costs
+
+
+def _cell(each: Verdict, query: dict[str, str], cost: float | None) -> None:
     icon, colour = BADGES[each.state]
     with st.container(border=True, height="stretch", gap="small", key=f"verdict_{each.question.lower()}"):
         st.markdown(f"**{each.question}**", help=ASKED[each.question])
@@ -51,7 +90,9 @@ def _cell(each: Verdict, query: dict[str, str]) -> None:
         st.caption(each.sentence)
         if each.question in STEPS:
             page, title, step = STEPS[each.question]
-            label = step if each.state is State.NOT_MEASURED else title
+            label = title
+            if each.state is State.NOT_MEASURED:
+                label = f"{step}, about {duration(cost)}" if cost else step
             st.page_link(page, label=f"{label} →", query_params=query)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from analysis.characteristics.files import ClaimFigures
 from analysis.evidence.headlines import Headline
@@ -20,6 +23,7 @@ from analysis.verdict import (
     explained,
     measured,
     predictive,
+    reliability_interval,
     unlearned,
 )
 from mrd_core.scoring.records import ScoreSummary
@@ -46,6 +50,30 @@ KEPT = {"retain_accuracy_before": 1.0, "retain_accuracy": 0.95, "retain_nll_befo
 )
 def test_a_ranking_that_repeats_is_measured(figures: dict[str, Any], state: State) -> None:
     assert measured(ScoreSummary.model_validate(SCORES | figures)).state is state
+
+
+def test_the_interval_of_a_reliability_covers_what_another_set_of_samples_would_show() -> None:
+    """By simulation: halves of n samples that share a signal, whose true reliability many samples tell."""
+    generator, n, repeats = np.random.default_rng(0), 60, 400
+
+    def reliability(n: int) -> float:
+        signal = generator.normal(size=n)
+        halves = (signal + generator.normal(scale=0.5, size=n) for _ in range(2))
+        rho = float(spearmanr(*halves).statistic)
+        return 2 * rho / (1 + rho)
+
+    true = reliability(200_000)
+    intervals = (reliability_interval(reliability(n), n) for _ in range(repeats))
+    bounds = [[float(bound) for bound in re.findall(r"[\d.]+", interval)] for interval in intervals]
+    covering = np.mean([low <= round(true, 2) <= high for low, high in bounds])
+    assert 0.92 <= covering <= 0.99
+
+
+@pytest.mark.parametrize("reliability", [1.0, 0.0, -1.0])
+def test_the_interval_of_a_reliability_holds_it_and_stays_within_bounds(reliability: float) -> None:
+    low, high = (float(bound) for bound in re.findall(r"-?[\d.]+", reliability_interval(reliability, 40)))
+    assert -1 <= low <= reliability <= high <= 1
+    assert reliability_interval(reliability, 3) == ""
 
 
 @pytest.mark.parametrize(

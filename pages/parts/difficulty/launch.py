@@ -8,12 +8,13 @@ import pydantic
 import streamlit as st
 
 from mrd_core.demo import MODEL_DIR
+from mrd_core.experiments import short_check
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState
 from mrd_core.samples.sources import is_nowhere
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.cost import estimate
+from mrd_core.scoring.cost import ScoringCost, estimate
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
@@ -53,6 +54,7 @@ def show(chosen: session.SourcedForgetSet) -> None:
             f"Estimated cost: {evaluations if cost.cap else 'sign probes alone'}; {time}{memory}.",
             help=f"Passes over the forget set: {passes}. `mrd-lens score … --dry-run` times some on the model.",
         )
+        config = _checked(config, cost, len(chosen.forget_set))
         if st.button("Score", type="primary", icon=":material/play_arrow:", key="score"):
             session.open_run(launch(config, lambda draft: chosen.forget_set.save(ScoreFiles(draft).samples)).id)
             st.rerun()
@@ -65,6 +67,27 @@ def show(chosen: session.SourcedForgetSet) -> None:
         else:
             commands.show(SCORE.shown(config))
         st.code(config.model_dump_json(indent=2), language="json")
+
+
+def _checked(config: ScoreConfig, cost: ScoringCost, n_samples: int) -> ScoreConfig:
+    """Ask whether the ranking is checked as soon as it is there; asked for where that is short."""
+    if config.estimator.preview:
+        return config
+    seconds = short_check.seconds(config, cost, n_samples)
+    is_short = seconds is not None and seconds <= short_check.UNASKED_SECONDS
+    studied = min(short_check.SAMPLES, n_samples)
+    more = f": about {duration(seconds)} more" if seconds else ""
+    check = st.toggle(
+        f"Then look whether the ranking foretells anything{more}",
+        value=is_short,
+        # Another default is another input.
+        key=f"score_check_{is_short}",
+        persist_state="session",
+        help=f"{studied} samples are unlearned alone by gradient ascent, in a run of its own; the ranking is "
+        f"there before it. So many tell ρ = {short_check.TELLS_RHO} from 0 in {short_check.POWER:.0%} of cases; "
+        "*Evidence* makes larger ones.",
+    )
+    return config.model_copy(update={"check": check})
 
 
 def _model() -> ModelConfig:
