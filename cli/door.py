@@ -55,7 +55,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.unlearn:curriculum",
         "Write the order of the forget samples as JSON Lines: as a run drew it, or as one epoch would be drawn.",
     ),
-    "runs": ("cli.runs:runs", "List, show, cancel, resume, delete and adopt runs."),
+    "runs": ("cli.runs:runs", "List, show, cancel, resume, rename, tag, note, delete and adopt runs."),
     "run": ("cli.runs:run", "Carry out the run that a directory's config.json describes."),
     "doctor": (
         "cli.doctor:doctor",

@@ -10,11 +10,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from cli import terminal
 from cli.form import InOrder
 from cli.jobs import finish, store
-from cli.terminal import note, out, warn
+from cli.terminal import out, warn
 from mrd_core.errors import UserError
-from mrd_core.runs import RunState
+from mrd_core.runs import RunState, annotation
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launcher import adopt, directories_in, unlisted
@@ -36,11 +37,11 @@ def runs() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=20, help="Most runs to list, newest first.")
 def list_runs(limit: int) -> None:
     """List runs, newest first."""
+    opened = store()
     table = Table(box=None, pad_edge=False)
     # Ids, states and dates are copied and compared, so they are never cut.
     for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
         table.add_column(name, min_width=width)
-    opened = store()
     for run in opened.list(limit=limit):
         created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
         done, total = run.progress.get("done"), run.progress.get("total")
@@ -53,11 +54,14 @@ def list_runs(limit: int) -> None:
             progress = f"{done} of {total} {kind_named(run.kind).counted}"
         else:
             progress = str(run.progress.get("message", ""))
-        table.add_row(run.id, run.state, created, escape(run.title), escape(progress))
+        title = f"{run.title} ({', '.join(run.tags)})" if run.tags else run.title
+        table.add_row(run.id, run.state, created, escape(title), escape(progress))
     out.print(table if table.row_count else f"No runs yet. Begin with: {shown('demo')}")
     if (left := unlisted(opened)) and not opened.obstacle:
-        note(f"Not in this list: {len(left)} run(s) in {opened.home / 'runs'} that the store does not know.")
-        note(f"Take them up with: {shown('runs', 'adopt', opened.home / 'runs')}")
+        terminal.note(
+            f"Not in this list: {len(left)} run(s) in {opened.home / 'runs'} that the store does not know."
+        )
+        terminal.note(f"Take them up with: {shown('runs', 'adopt', opened.home / 'runs')}")
 
 
 @runs.command()
@@ -68,6 +72,9 @@ def show(run_id: str) -> None:
     run = opened.get(run_id)
     out.print(f"{run.id}  {run.state}  {escape(run.title)}", highlight=False)
     out.print(f"directory  {escape(str(run.directory))}")
+    for name, text in (("tags", ", ".join(run.tags)), ("note", run.note)):
+        if text:
+            out.print(f"{name:9}  {escape(text)}", highlight=False)
     if run.state in RESUMABLE:
         out.print(f"command    {shown('runs', 'resume', run.id)}")
     elif run.state is RunState.QUEUED:
@@ -104,24 +111,60 @@ def resume(run_id: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--yes", is_flag=True, help="Do not ask; wants the whole id.")
-def delete(run_id: str, yes: bool) -> None:
-    """Delete a run with its copies of texts, its results and its rows in the store."""
+@click.argument("name")
+def rename(run_id: str, name: str) -> None:
+    """Call a run by another NAME; "" gives back that of its settings."""
+    opened = store()
+    run = annotation.rename(opened, opened.get(run_id), name)
+    out.print(f"{run.id} is called {escape(run.title)}.", highlight=False)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("tags", metavar="TAG...", nargs=-1, required=True)
+@click.option("--remove", is_flag=True, help="Take them off instead.")
+def tag(run_id: str, tags: tuple[str, ...], remove: bool) -> None:
+    """Put tags on a run, which lists show and find."""
     opened = store()
     run = opened.get(run_id)
-    if yes and run.id != run_id.strip():
-        raise UserError(
-            f"runs delete --yes {run_id}",
-            "names a run by the beginning of its id.",
-            f"Give the whole id: {run.id}.",
-        )
-    if not yes:
-        click.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
-    opened.delete(run.id)
-    out.print(f"{run.id} is deleted.")
+    run = annotation.tag(opened, run, remove=tags) if remove else annotation.tag(opened, run, tags)
+    out.print(
+        f"{run.id} has {'the tags ' + escape(', '.join(run.tags)) if run.tags else 'no tags'}.", highlight=False
+    )
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@click.argument("text")
+def note(run_id: str, text: str) -> None:
+    """Write a note on a run, in place of the one that it had; "" removes it."""
+    opened = store()
+    run = annotation.note(opened, opened.get(run_id), text)
+    out.print(f"{run.id} has {'a' if run.note else 'no'} note.", highlight=False)
+
+
+@runs.command()
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask; wants whole ids.")
+def delete(run_ids: tuple[str, ...], yes: bool) -> None:
+    """Delete runs with their copies of texts, their results and their rows in the store."""
+    opened = store()
+    named = {run_id: opened.get(run_id) for run_id in run_ids}
+    for run_id, run in named.items():
+        if yes and run.id != run_id.strip():
+            raise UserError(
+                f"runs delete --yes {run_id}",
+                "names a run by the beginning of its id.",
+                f"Give the whole id: {run.id}.",
+            )
+        if not yes:
+            click.confirm(f"Delete {run.id} ({run.title}) and everything in {run.directory}?", abort=True)
+    ids = dict.fromkeys(run.id for run in named.values())
+    opened.delete(*ids)
+    out.print("\n".join(f"{run_id} is deleted." for run_id in ids))
     if not opened.empty_log():
         log = opened.home / "store.db-wal"
-        warn([f"Another program is reading the store, so {log} may quote the run until the next command."])
+        warn([f"Another program is reading the store, so {log} may quote them until the next command."])
 
 
 @runs.command("adopt")

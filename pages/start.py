@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.shell import run_table, session, tour
+from pages.shell import layout, run_table, session, tour
 
 CARDS = {
     "1 · Forget set": "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
@@ -29,10 +29,11 @@ if doorway.button("Guided demo", icon=":material/school:"):
     st.switch_page(tour.FORGET_SET)
 
 st.subheader("How it works")
-for column, (title, text) in zip(st.columns(len(CARDS)), CARDS.items(), strict=True):
-    with column.container(border=True, height="stretch"):
-        st.markdown(f"**{title}**")
-        st.markdown(text)
+with layout.grid("cards", len(CARDS), "15rem"):
+    for title, text in CARDS.items():
+        with st.container(border=True, height="stretch"):
+            st.markdown(f"**{title}**")
+            st.markdown(text)
 with st.expander("The formula", icon=":material/function:"):
     st.latex(
         r"\mathrm{MRD}(x;\theta)=\left|\;\frac1K\sum_{k=1}^{K}\frac1{|S|}\sum_{t\in S}"

@@ -20,6 +20,7 @@ from mrd_core.runs.files import CONFIG_FILE, LOG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.record import RESUMABLE, Run, RunState
 from mrd_core.runs.store import RUN_ID, RunStore, new_run_id
+from mrd_core.runs.subject import subject
 from mrd_core.settings.command import process, shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -129,8 +130,8 @@ def register(config: RunConfig, directory: Path, store: RunStore, run_id: str | 
         sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
     """
     title = kind_named(config.kind).title(config)
-    links = {name: getattr(config, name, None) for name in ("score_run", "study")}
-    return store.create(config.kind, title, queue_of(config.device), directory, run_id, **links, **ended)
+    about = subject(config.model_dump(mode="json"))
+    return store.create(config.kind, title, queue_of(config.device), directory, run_id, **about | ended)
 
 
 def adopt(directory: Path, store: RunStore) -> Run:

@@ -90,6 +90,9 @@ class Run:
         progress: Free JSON; by convention done, total, eta_seconds, message, the share `within` a
             long step and, while waiting, place.
         summary: What the job returned; None until it succeeds.
+        model: What people call the model that it is about, as `forget_set`; None where it is about none.
+        method: Unlearning method, as METHODS names it; None where it unlearns nothing.
+        tags: What people put on it, as the `note`.
     """
 
     id: str
@@ -115,3 +118,8 @@ class Run:
     study: str | None = None
     system: str | None = None
     lost_in: RunState | None = None
+    model: str | None = None
+    forget_set: str | None = None
+    method: str | None = None
+    tags: tuple[str, ...] = ()
+    note: str | None = None

@@ -45,7 +45,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from mrd_core.runs.failure import DISK_FULL_ERRNOS
 from mrd_core.runs.faults import Matter, StoreError, explained
-from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FILE, PRIVATE_FOLDER
+from mrd_core.runs.files import PRIVATE_FILE, PRIVATE_FOLDER
+from mrd_core.runs.subject import subject_in
 from mrd_core.settings.command import ROOT
 
 # In this order: the busy timeout must already hold when the switch to WAL meets another process.
@@ -85,9 +86,24 @@ class Word(TypeDecorator[str]):
         return None if value is None else str(value)
 
 
+class Tags(TypeDecorator[tuple[str, ...]]):
+    """Tags, kept as text with commas between them."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Return one text; none for no tag."""
+        return ",".join(value or ()) or None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the tags."""
+        return tuple(value.split(",")) if value else ()
+
+
 METADATA = MetaData()
 # Raised with every change of the tables; `_migrate` brings older stores there.
-VERSION = 3
+VERSION = 4
 
 RUNS = Table(
     "runs",
@@ -119,6 +135,13 @@ RUNS = Table(
     Column("system", Text),
     # State in which it was called lost.
     Column("lost_in", Word),
+    # What it is about, for lists; see `subject`.
+    Column("model", Text),
+    Column("forget_set", Text),
+    Column("method", Text),
+    # What people wrote on it.
+    Column("tags", Tags),
+    Column("note", Text),
     # A deleted run's place is never given out again.
     sqlite_autoincrement=True,
 )
@@ -317,7 +340,7 @@ def _version(connectable: Engine | Connection) -> int:
 
 
 def _migrate(engine: Engine) -> None:
-    """Add what an older store lacks: columns, all of them texts, and what runs' configurations say of others.
+    """Add what an older store lacks: columns, all of them texts, and what runs' configurations say for them.
 
     One process does it, others wait.
     """
@@ -331,23 +354,13 @@ def _migrate(engine: Engine) -> None:
             added = [column for column in RUNS.columns if column.name not in there]
             for column in added:
                 connection.execute(text(f"ALTER TABLE runs ADD COLUMN {column.name} TEXT"))
-            if RUNS.c.score_run in added:
-                for run_id, directory in connection.execute(select(RUNS.c.id, RUNS.c.directory)).all():
-                    links = _links(Path(directory))
-                    connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(links))
+            for run_id, directory in connection.execute(select(RUNS.c.id, RUNS.c.directory)).all():
+                about = {name: text for name, text in subject_in(Path(directory)).items() if RUNS.c[name] in added}
+                if about:
+                    connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(about))
             connection.execute(delete(SCHEMA))
             connection.execute(insert(SCHEMA).values(version=VERSION))
         connection.commit()
-
-
-def _links(directory: Path) -> dict[str, str | None]:
-    """Return what a run's config.json says of others; nothing where its directory was removed by hand."""
-    try:
-        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-        score_run, study = config.get("score_run"), config.get("study")
-        return {"score_run": str(Path(score_run).resolve()) if score_run else None, "study": study}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {"score_run": None, "study": None}
 
 
 def _prepare_sqlite(engine: Engine) -> None:

@@ -151,14 +151,14 @@ class RunStore:
         directory: Path,
         run_id: str | None = None,
         *,
-        score_run: Path | None = None,
-        study: str | None = None,
-        **ended: Any,
+        score_run: Path | str | None = None,
+        **more: Any,
     ) -> Run:
         """Add a run at the end of its device's queue; its values are those of `Run`.
 
         Args:
-            ended: Of a run that has ended already: its state, its summary, and its times where they are known.
+            more: What it is about and, of a run that has ended already, its state, its summary, and its times
+                where they are known.
 
         Raises:
             sqlalchemy.exc.IntegrityError: The id or the directory belongs to another run.
@@ -175,11 +175,10 @@ class RunStore:
             "created_at": now,
             "queued_at": now,
             "progress": {},
-            "score_run": None if score_run is None else str(score_run.resolve()),
-            "study": study,
+            "score_run": None if score_run is None else str(Path(score_run).resolve()),
         }
         with self._engine.begin() as connection:
-            connection.execute(insert(RUNS).values(values | ended))
+            connection.execute(insert(RUNS).values(values | more))
         return self.get(str(values["id"]))
 
     def get(self, run_id: str) -> Run:
@@ -421,20 +420,34 @@ class RunStore:
         dtypes = {"rowid": "int64", "at": "datetime64[us, UTC]", "level": "str", "message": "str"}
         return self._log(EVENTS, run_id, after, dtypes)
 
-    def delete(self, run_id: str) -> None:
-        """Remove a run that has ended: its directory with texts, checkpoints and log, then all its rows.
+    def annotate(self, run_id: str, **values: Any) -> Run:
+        """Change what people wrote on a run (title, tags, note), and return it."""
+        self._update(run_id, values)
+        return self.get(run_id)
 
-        Runs that build on it and lie in its directory (characteristics) go with it.
+    def delete(self, *run_ids: str) -> None:
+        """Remove runs that have ended: their directories with texts, checkpoints and log, then all their rows.
+
+        Runs that build on one and lie in its directory (characteristics) go with it.
 
         Raises:
-            UserError: The run or one in its directory is active, or the directory is not one that may be removed.
+            UserError: Nothing is removed: there is no such run, or one of several has not ended. Or a run in a
+                directory is active, or a directory is not one that may be removed; those before it are.
         """
-        run = self.get(run_id)
-        _refuse_at_work(run)
-        if run.state in TERMINAL:
-            for inner in self._select(RUNS.c.score_run == str(run.directory)):
-                if inner.directory.is_relative_to(run.directory):
-                    self.delete(inner.id)
+        runs = [self.get(run_id) for run_id in run_ids]
+        for run in runs:
+            _refuse_at_work(run)
+            if run.state in ACTIVE:
+                raise _not_ended(run)
+        for run in runs:
+            # It may have gone with one that it lay in.
+            if self._select(RUNS.c.id == run.id):
+                self._delete(run)
+
+    def _delete(self, run: Run) -> None:
+        for inner in self._select(RUNS.c.score_run == str(run.directory)):
+            if inner.directory.is_relative_to(run.directory):
+                self.delete(inner.id)
         if self.obstacle:
             self._make_space(run)
         with self._engine.connect() as connection:

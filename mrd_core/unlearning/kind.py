@@ -8,6 +8,7 @@ from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
+from mrd_core.runs.subject import subject_in
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.damage import in_words, rest
@@ -42,6 +43,12 @@ def model_of(directory: Path) -> ModelConfig:
             "Merge the first into its model, save that, and unlearn from there.",
         )
     return config.model.with_source(config.model.source, str(folder))
+
+
+def title(config: UnlearnConfig) -> str:
+    """Return what is made of which samples: `GA + MRD, seed 0 on forget.jsonl`."""
+    samples = subject_in(config.score_run)["forget_set"]
+    return f"{config.name} on {samples}" if samples else config.name
 
 
 def headline(summary: Summary) -> str:
@@ -80,5 +87,6 @@ UNLEARN = Kind(
     describe=describe,
     cost=estimate,
     prepare=prepare,
+    title=title,
     model=model_of,
 )

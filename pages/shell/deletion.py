@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import streamlit as st
@@ -20,18 +20,25 @@ def offer(
 ) -> None:
     """Show the button that deletes a run after one more question; `leave` then stops looking at it."""
     if place.button("Delete run", icon=":material/delete:", key=key, type=kind):
-        confirm_deletion(run_id, leave)
+        confirm_deletion([run_id], leave)
 
 
-@st.dialog("Delete this run?")
-def confirm_deletion(run_id: str, leave: Callable[[], None]) -> None:
-    """Ask once more, then delete the run and everything that this session knows of it."""
+def confirm_deletion(run_ids: Sequence[str], leave: Callable[[], None]) -> None:
+    """Ask once more, then delete the runs and everything that this session knows of them."""
+    runs = "this run" if len(run_ids) == 1 else f"these {len(run_ids)} runs"
+    st.dialog(f"Delete {runs}?")(_ask)(run_ids, leave)
+
+
+def _ask(run_ids: Sequence[str], leave: Callable[[], None]) -> None:
     st.markdown(
         "Its copies of the texts, its results and its rows in the store go with it. This cannot be undone."
+        if len(run_ids) == 1
+        else "Their copies of the texts, their results and their rows in the store go with them. This cannot be "
+        "undone."
     )
     if st.button("Delete", type="primary", key="really_delete"):
         with errors_shown():
-            session.store().delete(run_id)
+            session.store().delete(*run_ids)
         # The cached ranking holds the texts too.
         st.cache_data.clear()
         leave()

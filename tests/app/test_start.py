@@ -69,11 +69,80 @@ def test_runs_are_found_by_words_kind_and_state(app: Open, own: Home) -> None:
     assert listed() == ["NPO, seed 1 on Demo", "GA, seed 0 on Demo"]
     test.selectbox(key="runs_state").set_value("failed")
     assert listed() == ["GA, seed 0 on Demo"]
-    test.selectbox(key="runs_kind").set_value("score").run()
+    test.selectbox(key="runs_kind").set_value("Score run").run()
     assert "No run is like this." in texts(sound(test))
     test.text_input(key="runs_find").set_value("")
     test.selectbox(key="runs_state").set_value(None)
     assert listed() == [own.run.title]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("runs_model", "llama", ["GA"]),
+        ("runs_set", "forget.jsonl", ["GA", "NPO"]),
+        ("runs_method", "NPO", ["NPO"]),
+        ("runs_find", "paper", ["GA"]),
+        ("runs_find", "mine", ["NPO"]),
+    ],
+)
+def test_runs_are_found_by_what_they_are_about_and_by_what_is_written_on_them(
+    app: Open, own: Home, key: str, value: str, left: list[str]
+) -> None:
+    about = {"forget_set": "forget.jsonl", "state": RunState.CANCELLED}
+    wrote = {"GA": {"model": "llama", "tags": ("paper",)}, "NPO": {"model": "phi", "note": "Mine alone"}}
+    for title, more in wrote.items():
+        method = {"method": title.lower()}
+        own.store.create("unlearn", title, "cpu", own.path / "runs" / title, **about | method | more)
+    test = app(own.path)
+    field = test.text_input(key=key) if key == "runs_find" else test.selectbox(key=key)
+    field.set_value(value)
+    assert sorted(sound(test.run()).dataframe[0].value["Run"]) == left
+
+
+def test_the_runs_of_a_study_stand_together_where_that_is_asked_for(app: Open, own: Home) -> None:
+    for title, study in (("a", "seeds"), ("b", None), ("c", "seeds")):
+        own.store.create("unlearn", title, "cpu", own.path / "runs" / title, study=study)
+    test = app(own.path)
+    assert list(test.dataframe[0].value["Run"]) == ["c", "b", "a", own.run.title]
+    test.toggle(key="runs_grouped").set_value(True)
+    table = sound(test.run()).dataframe[0].value
+    assert list(table["Run"]) == ["c", "a", "b", own.run.title]
+    assert table.columns[0] == "Study"
+
+
+def test_a_run_gets_another_name_tags_and_a_note(app: Open, own: Home) -> None:
+    test = app(own.path)
+    test.session_state["chosen_runs"] = [own.run.id]
+    test.run()
+    test.button(key="runs_edit").click().run()
+    test.text_input(key=f"run_name_{own.run.id}").set_value("The *paper's* set")
+    test.multiselect(key=f"run_tags_{own.run.id}_1").set_value(["paper"])
+    test.text_area(key=f"run_note_{own.run.id}").set_value("Look again")
+    # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
+    test.button(key="runs_edit").click()
+    test.button(key="save_run").click().run()
+    run = own.store.get(own.run.id)
+    assert (run.title, run.tags, run.note) == ("The *paper's* set", ("paper",), "Look again")
+    row = sound(test.run()).dataframe[0].value.iloc[0]
+    assert (row["Run"], list(row["Tags"]), row["Note"]) == (run.title, ["paper"], run.note)
+    assert run.title in go(test, "difficulty").selectbox(key="picked_run").options[0]
+
+
+def test_runs_that_are_chosen_are_deleted_together_and_no_others(app: Open, own: Home) -> None:
+    gone = [own.store.create("unlearn", name, "cpu", own.path / "runs" / name) for name in "ab"]
+    for run in gone:
+        own.store.request_cancel(run.id)
+    test = app(own.path)
+    test.session_state["chosen_runs"] = [run.id for run in gone]
+    test.run()
+    assert "**2 runs**" in texts(test)
+    # Another run that comes in between moves the rows, and not the choice.
+    waiting = own.store.create("unlearn", "c", "cpu", own.path / "runs" / "c")
+    test.button(key="runs_delete").click().run()
+    test.button(key="runs_delete").click()
+    test.button(key="really_delete").click().run()
+    assert [run.id for run in own.store.list()] == [waiting.id, own.run.id]
 
 
 def test_a_run_directory_that_is_in_no_list_is_opened_by_its_path(

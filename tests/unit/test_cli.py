@@ -22,6 +22,7 @@ from cli.jobs import EXIT_CANCELLED
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import write_json
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
@@ -91,7 +92,7 @@ def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
 def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
     outcome = cli("runs", "--help")
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["list", "show", "cancel", "resume", "delete", "adopt"]
+    assert commands == ["list", "show", "cancel", "resume", "rename", "tag", "note", "delete", "adopt"]
 
 
 # score
@@ -244,6 +245,31 @@ def test_a_finished_run_is_listed_shown_and_deleted_with_its_texts(score, cli, h
     assert cli("runs", "delete", run.id, "--yes").code == 0
     assert not run.directory.exists()
     assert RunStore.open().list() == []
+
+
+def test_runs_are_renamed_tagged_noted_and_deleted_together(cli, tmp_path):
+    store = RunStore.open()
+    runs = []
+    for name in "ab":
+        directory = tmp_path / "home" / "runs" / name
+        write_json(directory / "config.json", {"kind": "score", "forget_set": {"source": "demo"}})
+        runs.append(store.create("score", "by its settings", "cpu", directory))
+    first, second = runs
+    assert "is called GA [x] for the paper." in cli("runs", "rename", first.id, " GA [x]  for the paper").said
+    assert "has the tags paper, seed 1." in cli("runs", "tag", first.id, "paper", "seed 1", "paper").out
+    assert "has a note." in cli("runs", "note", first.id, "look\nagain").out
+    listed, shown = cli("runs", "list").said, cli("runs", "show", first.id).said
+    assert all(word in listed for word in ("GA", "[x]", "(paper,", "seed"))
+    assert all(text in shown for text in ("paper, seed 1", "look again"))
+    cli("runs", "tag", first.id, "--remove", "paper")
+    cli("runs", "note", first.id, "")
+    cli("runs", "rename", first.id, "")
+    again = store.get(first.id)
+    assert (again.tags, again.note, again.title) == (("seed 1",), None, "Demo forget set on the demo model")
+    for run in runs:
+        store.request_cancel(run.id)
+    assert cli("runs", "delete", "--yes", first.id, second.id).code == 0
+    assert store.list() == []
 
 
 @pytest.mark.parametrize("command", ["show", "cancel", "resume", "delete"])

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import RunState, RunStore
+from mrd_core.runs import Run, RunState, RunStore, annotation
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import Artifact, RunDirectory, read_json, whole_lines, write_frame, write_json
 from mrd_core.runs.kind import kind_named, kinds
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.runs.schema import VERSION
+from mrd_core.runs.subject import subject
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 from mrd_core.unlearning.config import CurriculumConfig, UnlearnConfig
@@ -49,7 +51,8 @@ def first_store(settings: Settings) -> Path:
     database = settings.home / "store.db"
     configs = {
         SCORED: {"kind": "score", "forget_set": {"source": "demo"}},
-        UNLEARNED: {"kind": "unlearn", "score_run": str(settings.home / "runs" / SCORED), "study": "three seeds"},
+        UNLEARNED: {"kind": "unlearn", "score_run": str(settings.home / "runs" / SCORED), "study": "three seeds"}
+        | {"method": "npo", "model": {"source": "/models/my-llama"}},
     }
     for run_id, config in configs.items():
         write_json(settings.home / "runs" / run_id / "config.json", config)
@@ -168,6 +171,9 @@ def test_a_store_of_the_first_version_opens_with_what_its_runs_build_on(
         assert (scored.score_run, scored.study) == (None, None)
         assert (unlearned.score_run, unlearned.study) == (scored.directory, "three seeds")
         assert (removed.score_run, removed.state) == (None, RunState.FAILED)
+        assert (scored.model, scored.forget_set, scored.method) == (None, "Demo forget set", None)
+        assert (unlearned.model, unlearned.forget_set, unlearned.method) == ("my-llama", "Demo forget set", "npo")
+        assert (removed.model, removed.tags, removed.note) == (None, (), None)
         assert store.list(kinds=("unlearn",), score_run=scored) == [unlearned]
         assert store.score_run_of(unlearned) == scored
     connection = sqlite3.connect(first_store)
@@ -241,3 +247,66 @@ def test_a_store_of_the_second_version_opens_and_its_running_runs_go_by_their_he
         connection.execute("UPDATE runs SET heartbeat_at = '2026-01-01 00:00:00.000000'")
     connection.close()
     assert [lost.id for lost in opened.reap()] == [run.id]
+
+
+def test_a_store_of_the_third_version_opens_with_what_its_runs_are_about(
+    settings: Settings, tmp_path: Path
+) -> None:
+    store = RunStore.open(settings)
+    write_json(tmp_path / "scored" / "config.json", {"kind": "score", "forget_set": {"source": "a/b.jsonl"}})
+    run = store.create("score", "renamed by hand", "cpu", tmp_path / "scored", study="kept")
+    with sqlite3.connect(settings.home / "store.db") as connection:
+        for column in ("model", "forget_set", "method", "tags", "note"):
+            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
+        connection.execute("UPDATE schema_version SET version = 3")
+    connection.close()
+    opened = RunStore.open(settings).get(run.id)
+    assert (opened.forget_set, opened.title, opened.study) == ("b.jsonl", "renamed by hand", "kept")
+    assert (opened.tags, opened.note) == ((), None)
+    assert annotation.tag(RunStore.open(settings), opened, ["paper"]).tags == ("paper",)
+
+
+def test_an_evaluation_is_about_what_was_unlearned(tmp_path: Path) -> None:
+    scored = {"kind": "score", "forget_set": {"source": "demo"}, "model": {"source": "demo"}}
+    unlearned = {
+        "kind": "unlearn",
+        "score_run": str(tmp_path / "scored"),
+        "method": "npo",
+        "model": {"source": "m"},
+    }
+    write_json(tmp_path / "scored" / "config.json", scored)
+    write_json(tmp_path / "unlearned" / "config.json", unlearned)
+    evaluated = {"unlearn_run": str(tmp_path / "unlearned"), "score_run": str(tmp_path / "scored")}
+    about = subject({"kind": "evaluate", "model": {"source": "demo"}} | evaluated)
+    assert (about["model"], about["forget_set"], about["method"]) == ("m", "Demo forget set", "npo")
+
+
+@pytest.mark.parametrize(
+    ("write", "cause"),
+    [
+        (lambda store, run: annotation.rename(store, run, "x" * 121), "has 121 characters"),
+        (lambda store, run: annotation.tag(store, run, ["a,b"]), "holds a comma"),
+        (lambda store, run: annotation.tag(store, run, [" "]), "is blank"),
+        (lambda store, run: annotation.note(store, run, "x" * 2001), "has 2001 characters"),
+    ],
+)
+def test_what_people_write_on_a_run_is_checked(
+    write: Callable[[RunStore, Run], Run], cause: str, settings: Settings, tmp_path: Path
+) -> None:
+    store = RunStore.open(settings)
+    run = store.create("score", "scores", "cpu", tmp_path / "scored")
+    with pytest.raises(UserError, match=cause):
+        write(store, run)
+    assert store.get(run.id) == run
+
+
+def test_deleting_several_runs_removes_all_or_none(settings: Settings) -> None:
+    store = RunStore.open(settings)
+    runs = [store.create("score", name, "cpu", settings.home / "runs" / name) for name in "abc"]
+    for run in runs[:2]:
+        assert store.transition(run.id, RunState.CANCELLED, expected=RunState.QUEUED)
+    with pytest.raises(UserError, match="has not ended"):
+        store.delete(*(run.id for run in runs))
+    assert len(store.list()) == 3
+    store.delete(runs[0].id, runs[1].id)
+    assert [run.id for run in store.list()] == [runs[2].id]

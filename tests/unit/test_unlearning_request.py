@@ -247,7 +247,7 @@ def test_a_request_makes_a_queued_run_with_its_own_copy_of_the_samples(place: Pl
     assert (run.run.state, run.run.kind, run.run.title) == (
         RunState.QUEUED,
         "unlearn",
-        "Unlearn: NPO + MRD, seed 0",
+        f"NPO + MRD, seed 0 on {scored.forget.name}",
     )
     whole = ForgetSet.load(ScoreFiles(scored.directory).samples)
     assert ForgetSet.load(run.files.samples).frame.equals(whole.frame)
