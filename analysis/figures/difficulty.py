@@ -95,11 +95,12 @@ def difficulty_map(
     return theme.framed(figure, "Difficulty map", x=MRD_TITLE, y=title)
 
 
-def precision_curve(metrics: pd.DataFrame) -> go.Figure:
+def precision_curve(metrics: pd.DataFrame, enough: float | None = None) -> go.Figure:
     """Return reliability and relative standard error so far, against the forward passes.
 
     Args:
         metrics: Columns step, name, value, as the run store gives them.
+        enough: Reliability at which the run stops; None where it does not stop by that.
     """
     lines = {
         "reliability_sum": ("Reliability, sum", theme.GREEN),
@@ -113,6 +114,9 @@ def precision_curve(metrics: pd.DataFrame) -> go.Figure:
         along, values = points["step"], points["value"]
         figure.add_trace(theme.line(along, values, colour, hover, name=title, mode="lines+markers", width=None))
     figure.update_yaxes(rangemode="tozero")
+    if enough is not None:
+        words = f"a reliability of {enough:g} is enough"
+        figure.add_hline(y=enough, line=theme.DOTTED, annotation_text=words, annotation_position="bottom right")
     return theme.framed(figure, "Reliability and error so far", x="Forward passes", y="Reliability; SE / MRD")
 
 

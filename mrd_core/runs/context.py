@@ -39,8 +39,15 @@ class JobContext:
         self.directory = directory
         self.run_id = run_id or directory.name
 
-    def progress(self, done: int, total: int, **extra: Any) -> None:
-        """Say that `done` of `total` steps are done; `extra` (message, eta_seconds, …) is shown with it."""
+    def progress(self, done: int, total: int, *, likely: int | None = None, **extra: Any) -> None:
+        """Say that `done` of `total` steps are done.
+
+        Args:
+            done: Steps done.
+            total: Steps there will be; with `likely`, the most there can be.
+            likely: How many will probably be needed.
+            **extra: Shown with it: message, eta_seconds, is_most (the total is the most there can be).
+        """
 
     def within(self, share: float) -> None:
         """Say what share of the step at hand is done, 0 to 1, where a step takes long."""
@@ -103,16 +110,18 @@ class StoredContext(JobContext):
         self._last_progress = self._last_poll = float("-inf")
         self._said: dict[str, Any] = {}
 
-    def progress(self, done: int, total: int, **extra: Any) -> None:
+    def progress(self, done: int, total: int, *, likely: int | None = None, **extra: Any) -> None:
         """Store the progress with an estimate of the time left, at most every PROGRESS_INTERVAL seconds."""
-        # A resumed job begins at done > 0: only what this process did tells its pace.
-        if self._first is None or done < self._first[0]:
+        # A resumed job begins at done > 0: only what this process did tells its pace, from its first step on.
+        if self._first is None or done <= self._first[0]:
             self._first = (done, time.monotonic())
         first_done, began = self._first
         eta = None
         if done != first_done:
-            eta = (time.monotonic() - began) / (done - first_done) * (total - done)
-        self._said = {"done": done, "total": total, "eta_seconds": eta} | extra
+            left = max(0, (likely or total) - done)
+            eta = (time.monotonic() - began) / (done - first_done) * left
+        about = {"likely": likely, "is_most": True} if likely and likely < total else {}
+        self._said = {"done": done, "total": total, "eta_seconds": eta} | about | extra
         self.show(self._said, urgent=done >= total)
 
     def within(self, share: float) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -123,18 +122,19 @@ def draw(
     drawn: list[UnitKey] = []
     units: list[Unit] = []
     probes: list[dict[str, FloatArray]] = []
-    # Before the first look nobody knows where the run will stop, so no time left is given.
-    message: dict[str, Any] = {"message": "Drawing"} | ({} if config.stop == "never" else {"eta_seconds": None})
     with precision(prepared.stage.model.dtype):
         source = prepared.source(config)
         schedule = source.schedule
         wanted = schedule.first()
-        total = schedule.cost(wanted)
+        # The total stands, and where the run will probably stop is only said as time: that may grow again. Before
+        # the first look it is where runs usually stop.
+        total, likely = schedule.most, min(schedule.most, schedule.usual)
         while wanted:
             files.write_schedule([*drawn, *wanted])
             for key in wanted:
+                report = partial(context.progress, total=round(total), likely=round(likely), message="Drawing")
                 if not files.unit(key).exists():
-                    context.progress(round(schedule.cost(drawn)), round(total), **message)
+                    report(round(schedule.cost(drawn)))
                 _wait_for(files, key, [*drawn, *wanted], source, helpers, context)
                 with np.load(files.unit(key), allow_pickle=False) as arrays:
                     if key.kind == "probe":
@@ -142,7 +142,7 @@ def draw(
                     else:
                         units.append(Unit(**arrays))
                 drawn.append(key)
-                context.progress(round(schedule.cost(drawn)), round(total), **message)
+                report(round(schedule.cost(drawn)))
             draws = source.draws(units, probes)
             reached = Precision.of(draws, config.scope)
             passes = schedule.cost(drawn)
@@ -150,8 +150,7 @@ def draw(
             if reached.reaches(config):
                 break
             wanted = schedule.following(drawn, draws)
-            message = {"message": "Drawing"}
-            total = _expected_total(reached, config, passes, schedule.most)
+            likely = _expected_total(reached, config, passes, schedule.most)
     return Drawn(draws, units, reached, passes)
 
 

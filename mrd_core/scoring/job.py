@@ -66,7 +66,7 @@ def _score(
     # The measures that are held beside MRD, unless an earlier process has taken them.
     began_measures = time.monotonic()
     if not files.measures.exists():
-        context.progress(config.estimator.draws, config.estimator.draws, message="Measuring")
+        context.progress(round(drawn.passes), round(drawn.passes), message="Measuring")
         write_frame(files.measures, measure_frame(prepared, config.estimator, forget_set, context))
     seconds_measures = time.monotonic() - began_measures
     if checksum(prepared.stage.scorer) != before:
@@ -80,7 +80,7 @@ def _score(
         "weights_untouched": True,
     }
     if config.estimator.time_floor:
-        context.progress(1, 1, message="Timing the bare model")
+        context.progress(round(drawn.passes), round(drawn.passes), message="Timing the bare model")
         costs["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
     summary = summarise(drawn, frame, prepared, config.estimator)
     write_results(files, frame, drawn.draws, tokens, summary.model_copy(update=costs))

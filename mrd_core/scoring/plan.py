@@ -176,16 +176,16 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
     """
     dtype: torch.dtype | None = None
     while True:
-        context.progress(0, config.estimator.draws, message="Loading the model")
+        context.progress(0, 1, message="Loading the model")
         stage = load_stage(config, forget_set, files.directory, context, dtype)
-        context.progress(0, config.estimator.draws, message="Measuring the baseline")
+        context.progress(0, 1, message="Measuring the baseline")
         hidden_states = HiddenStates()
         baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
         _require_scored_tokens(baseline, stage, config.estimator.scope)
         if config.estimator.preview:
             plan = _plan(config.estimator, stage)
             break
-        context.progress(0, config.estimator.draws, message="Calibrating σ")
+        context.progress(0, 1, message="Calibrating σ")
         pilot, sigma, gate = _calibrated(config.estimator, stage, baseline)
         if gate.passed or config.estimator.preset == "paper":
             plan = _with_noise(_plan(config.estimator, stage), config.estimator, stage, pilot, sigma, gate)
@@ -197,7 +197,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
     warnings = (*stage.passes.encoded.notes, *filter(None, (likelier,)), *plan.warnings)
     plan = plan.model_copy(update={"warnings": warnings})
     if config.estimator.has_probes:
-        context.progress(0, config.estimator.draws, message="Trying gradients")
+        context.progress(0, 1, message="Trying gradients")
         plan = with_probes(plan, stage, context, needed=config.estimator.preview)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))

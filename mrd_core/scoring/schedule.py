@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from mrd_core.scoring.config import EstimatorConfig, Normalisation
+from mrd_core.scoring.cost import passes_of, usual_evaluations
 from mrd_core.scoring.draws import Draws, Units
 
 # Before the first look. Split halves need four pairs and two probes.
@@ -63,6 +64,12 @@ class Schedule:
     def most(self) -> float:
         """What the run costs at its cap, in forward passes; probes beside pairs are not counted."""
         return MOST_PREVIEW * self.probe_cost if self.config.preview else self.cap * self.pair_cost
+
+    @property
+    def usual(self) -> float:
+        """Where runs usually stop, in forward passes."""
+        passes = passes_of(self.config, 1, usual_evaluations(self.config))
+        return passes["draws"] + passes["probes"]
 
     def first(self) -> list[UnitKey]:
         """Return what is drawn before the first look."""

@@ -112,6 +112,7 @@ class Training:
             context,
             dict(zip(prepared.forget.sample_ids, start.accuracy.tolist(), strict=True)),
             most_steps,
+            most_steps * min(config.optimiser.batch_size, len(prepared.forget)),
             prepared.model.device,
             self._log if config.report_to else None,
         )

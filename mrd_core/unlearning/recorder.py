@@ -39,6 +39,7 @@ class Recorder:
         context: Its link to the outside.
         accuracy: MA of every forget sample on the starting model, by id.
         most_steps: Where the run ends at the latest.
+        most_updates: The most updates that leaves room for.
         device: Whose memory is reported.
         log: Hands named values of a step on to experiment trackers.
 
@@ -52,6 +53,7 @@ class Recorder:
         context: JobContext,
         accuracy: Mapping[str, float],
         most_steps: int,
+        most_updates: int,
         device: torch.device,
         log: Logger | None = None,
     ) -> None:
@@ -61,12 +63,13 @@ class Recorder:
         self._accuracy = dict(accuracy)
         self._accuracy_sum = sum(self._accuracy.values())
         self._most_steps = most_steps
+        self._most_updates = most_updates
         self._device = device
         self._log = log
         self._metrics: list[Metric] = []
         self._updates: list[SampleUpdate] = []
         self._flushed = time.monotonic()
-        self._steps = 0
+        self._steps = self._updates_made = 0
         self._forgotten = 0
         self._first: _Pace | None = None
 
@@ -79,12 +82,14 @@ class Recorder:
     def resume(self, standing: Standing) -> None:
         """Go on where an earlier attempt stood."""
         self._steps, self._forgotten = standing.steps, len(standing.forgotten)
+        self._updates_made = sum(standing.updates.values())
         self._accuracy |= standing.accuracy
         self._accuracy_sum = sum(self._accuracy.values())
 
     def __call__(self, record: StepRecord) -> None:
         """Write a step down."""
         self._steps, self._forgotten = record.step, record.forgotten_so_far
+        self._updates_made = record.updates
         if self._first is None:
             # The pace is that of the steps, without the first one and what came before it.
             self._first = _Pace(time.monotonic(), record.step, record.forgotten_so_far)
@@ -134,8 +139,9 @@ class Recorder:
             if forgotten >= max(3, len(self._accuracy) // 10):
                 eta = min(eta, elapsed / forgotten * (len(self._accuracy) - self._forgotten))
         self._context.progress(
-            self._steps,
-            max(self._most_steps, self._steps),
+            self._updates_made,
+            max(self._most_updates, self._updates_made),
+            is_most=True,
             message=f"{self._forgotten} of {len(self._accuracy)} forgotten{' when it stopped' if ended else ''}",
             eta_seconds=eta,
         )

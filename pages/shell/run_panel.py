@@ -11,8 +11,9 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.record import RESUMABLE
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
-from pages.shell import commands, deletion, reported, session
+from pages.shell import commands, configs, deletion, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
 from pages.shell.wording import duration
@@ -53,8 +54,10 @@ def _live(run_id: str) -> None:
     warnings(run_id)
     metrics = reported.of_run(run_id).metrics
     if len(metrics):
+        estimator = configs.config_of(run, ScoreConfig).estimator
+        stops_by_reliability = estimator.stop in ("auto", "reliability")
         st.plotly_chart(
-            precision_curve(metrics),
+            precision_curve(metrics, estimator.reliability if stops_by_reliability else None),
             key="live_curve",
             alt="Reliability and relative standard error so far, against the number of evaluations",
         )
@@ -63,13 +66,15 @@ def _live(run_id: str) -> None:
 def progress(run: Run) -> None:
     """Show how far a run is and what it is doing."""
     done, total = run.progress.get("done", 0), run.progress.get("total", 0)
-    share = min(done / total, 1.0) if total else 0.0
+    expected = run.progress.get("likely") or total
+    share = min(done / expected, 1.0) if expected else 0.0
     message = run.progress.get("message") or "Starting"
     if run.progress.get("place"):
         text = f"Waiting for {run.device}: place {run.progress['place']} in the queue"
-    elif done:
+    elif 0 < done < total:
         eta = run.progress.get("eta_seconds")
-        text = f"{message}: {done} of about {total} {kind_named(run.kind).counted}"
+        bound = "at most" if run.progress.get("is_most") else "about"
+        text = f"{message}: {done:,} of {bound} {total:,} {kind_named(run.kind).counted}"
         text += f", {duration(eta)} left" if eta else ""
     else:
         text = f"{message} …"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -364,6 +365,15 @@ def test_a_running_run_shows_progress_and_its_curve_and_can_be_cancelled(app: Op
     store.set_progress(run.id, {"message": "Measuring the baseline", "done": 0, "total": 64, "within": 0.352})
     test.run()
     assert test.get("progress")[0].proto.text == "Measuring the baseline … · 35% of a pass"
+    usual = {"message": "Drawing", "done": 17, "total": 192, "likely": 34, "is_most": True}
+    store.set_progress(run.id, usual | {"eta_seconds": 20.0})
+    test.run()
+    progress = test.get("progress")[0].proto
+    assert (progress.text, progress.value) == ("Drawing: 17 of at most 192 passes, 20 s left", 50)
+    # What comes after the last draw counts nothing.
+    store.set_progress(run.id, {"message": "Measuring", "done": 56, "total": 56, "within": 0.5})
+    test.run()
+    assert test.get("progress")[0].proto.text == "Measuring … · 50% of a pass"
     store.add_metrics(run.id, 24, {"reliability_mean": 0.6})
     test.run()
     assert curve_steps(test) == [16, 24]
@@ -427,10 +437,37 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
     store = RunStore.open(settings_for(tmp_path))
     (run,) = store.list()
     assert test.query_params["run"] == run.id
-    assert read_config(run.directory, ScoreConfig).estimator.draws == 4
+    config = read_config(run.directory, ScoreConfig)
+    assert (config.estimator.draws, config.check) == (4, True)
     assert finish(store, run.id) is RunState.SUCCEEDED
     test.run()
     assert len(ranking_table(sound(test)).value) == 3
+    # The check follows by itself.
+    deadline = time.monotonic() + PATIENCE
+    while not (checks := store.list(kinds=("validity",), score_run=run)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    test.run()
+    assert "Being looked at: does the ranking foretell how many updates forgetting takes?" in texts(sound(test))
+    assert finish(store, checks[0].id) is RunState.SUCCEEDED
+    test.run()
+    assert "Being looked at" not in texts(sound(test))
+    assert "Cannot tell whether MRD predicts updates: 3 samples are not enough" in texts(test)
+
+
+@pytest.mark.parametrize(("seconds", "is_on"), [(179.0, True), (181.0, False), (None, False)])
+def test_the_check_is_made_unless_it_takes_long_or_nobody_knows_how_long(
+    app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float | None, is_on: bool
+) -> None:
+    monkeypatch.setattr("mrd_core.experiments.short_check.seconds", lambda *_: seconds)
+    test = form(app, tmp_path)
+    assert shown_config(test).check is is_on
+    (toggle,) = (toggle for toggle in test.toggle if toggle.key.startswith("score_check"))
+    toggle.set_value(not is_on).run()
+    assert shown_config(sound(test)).check is not is_on
+    assert ("--check" in next(code.value for code in test.code if code.language == "bash")) is not is_on
+    test.segmented_control(key="preset").set_value("Preview").run()
+    assert shown_config(sound(test)).check is False
 
 
 def test_the_form_states_the_cost(app: Open, tmp_path: Path) -> None:

@@ -443,7 +443,7 @@ def test_charts_grow_as_a_run_reports(app: Open, own: Home) -> None:
     running(own, run, eta_seconds=120.0)
     report(own, run, range(1, 3))
     test = opened(app, own, run)
-    assert test.get("progress")[0].proto.text == "Unlearning: 2 of about 8 steps, 2 min left"
+    assert test.get("progress")[0].proto.text == "Unlearning: 2 of about 8 updates, 2 min left"
     assert set(figures_of(test)) == {
         "Forget and retain loss",
         "Memorization",

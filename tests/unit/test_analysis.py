@@ -345,6 +345,9 @@ def test_the_curve_draws_each_measure_against_the_passes() -> None:
     assert len(figure.data) == len(names)
     assert all(list(line.x) == [16, 24] and list(line.y) == [0.16, 0.24] for line in figure.data)
     assert figure.layout.xaxis.title.text == "Forward passes"
+    assert not figure.layout.annotations
+    (enough,) = figures.precision_curve(metrics, enough=0.95).layout.annotations
+    assert (enough.text, enough.y) == ("a reliability of 0.95 is enough", 0.95)
 
 
 def test_figures_and_theme_share_one_palette() -> None:

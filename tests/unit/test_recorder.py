@@ -48,7 +48,7 @@ def context(tmp_path: Path) -> Kept:
 
 
 def recorder_of(context: Kept, **changes: Any) -> Recorder:
-    settings = {"accuracy": dict.fromkeys(IDS, 1.0), "most_steps": 10} | changes
+    settings = {"accuracy": dict.fromkeys(IDS, 1.0), "most_steps": 10, "most_updates": 20} | changes
     return Recorder(UnlearningFiles(context.directory), context, device=tiny.CPU, **settings)
 
 
@@ -253,7 +253,7 @@ def test_the_time_left_is_up_to_the_limit_of_steps_or_until_all_are_forgotten(
         told = context.progress_told[-1]
         assert (told["eta_seconds"] is None) == (step == 3)
     assert told["eta_seconds"] == pytest.approx(expected)
-    assert (told["done"], told["total"]) == (7, most_steps)
+    assert (told["done"], told["total"], told["is_most"]) == (3, 20, True)
     assert told["message"] == f"{forgotten} of 4 forgotten"
 
 

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -869,6 +871,28 @@ def test_a_score_run_that_is_being_read_is_not_deleted(store, settings):
         store.delete(scored.id)
     assert {left.id for left in store.list()} == {scored.id, reading.id}
     assert (scored.directory / "config.json").exists()
+
+
+def test_the_time_left_follows_the_pace_since_the_first_step_began(store, settings, monkeypatch) -> None:
+    run = submitted(store, settings)
+    context = StoredContext(store, store.get(run.id), threading.Event())
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(runs_context, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def told(after: float, done: int, total: int, **extra: Any) -> dict[str, Any]:
+        clock.now += after
+        context.progress(done, total, **extra)
+        return store.get(run.id).progress
+
+    assert told(1, 0, 1, message="Loading the model")["eta_seconds"] is None
+    # Loading is not of the pace.
+    assert told(100, 0, 192, likely=34, message="Drawing")["eta_seconds"] is None
+    likely = told(4, 2, 192, likely=34, message="Drawing")
+    assert likely["eta_seconds"] == pytest.approx(2.0 * 32)
+    assert (likely["likely"], likely["is_most"]) == (34, True)
+    known = told(4, 4, 50, message="Drawing")
+    assert known["eta_seconds"] == pytest.approx(2.0 * 46)
+    assert "is_most" not in known
 
 
 def test_a_step_that_takes_long_is_told_within_at_most_once_an_interval(store, settings, monkeypatch) -> None:

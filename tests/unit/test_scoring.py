@@ -302,6 +302,35 @@ class KilledAfterMeasuring(Told):
             raise KeyboardInterrupt
 
 
+class Counted(Told):
+    """A context that keeps what a progress bar shows."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.told: list[tuple[str, int, int, int | None]] = []
+
+    def progress(self, done: int, total: int, *, likely: int | None = None, **extra: Any) -> None:
+        self.told.append((extra["message"], done, total, likely))
+
+
+@pytest.mark.parametrize("probes", [True, False])
+def test_the_total_of_a_run_never_grows_and_ends_as_what_it_took(config_of, tmp_path, probes):
+    context = Counted(tmp_path)
+    wishes = {"median_relative_se": 0.35, "p90_relative_se": 2.0, "stop": "precision"}
+    summary = carry_out(config_of(draws=64, sigma=1e-2, probes=probes, time_floor=True, **wishes), context).summary
+    assert summary["stopped_early"]
+    drawn = [counts for message, *counts in context.told if message == "Drawing"]
+    totals = [total for _, total, _ in drawn]
+    assert totals[0] == 64
+    assert totals == sorted(totals, reverse=True)
+    assert all(likely <= total for _, total, likely in drawn)
+    assert [done for done, *_ in drawn] == sorted(done for done, *_ in drawn)
+    taken = round(summary["passes"])
+    assert drawn[-1][0] == taken
+    after = [counts for message, *counts in context.told if message in ("Measuring", "Timing the bare model")]
+    assert after == [[taken, taken, None]] * 2
+
+
 def test_what_was_measured_before_a_kill_is_not_measured_again(config_of, tmp_path):
     config, files = config_of(draws=4, sigma=1e-2, time_floor=True), ScoreFiles(tmp_path)
     with pytest.raises(KeyboardInterrupt):
