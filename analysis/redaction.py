@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-# Of a sample, and what a model wrote for it.
-TEXTS = ("prompt", "answer", "reference", "generated", "own_answer_before", "own_answer_after")
+# Of a sample, what a model wrote for it, and what people noted, who may quote it.
+TEXTS = ("prompt", "answer", "reference", "generated", "own_answer_before", "own_answer_after", "sample_note")
 LEFT_OUT = "(text left out)"
 
 

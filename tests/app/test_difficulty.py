@@ -26,6 +26,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import MEASURES, PART_MEASURES
+from mrd_core.scoring.notes import SampleNote, read_notes
 from tests.app.conftest import (
     Home,
     button,
@@ -277,7 +278,9 @@ def test_scores_are_exported_whole(app: Open, finished: Home, offered: dict[str,
     test = app(finished.path, "difficulty", run=finished.run.id)
     test.text_input(key="search").set_value("did").run()
     expected = difficulty.ranking(ScoredRun(finished.run.directory), Variant())
-    expected = expected.assign(formula="mrd", scope="answer", normalisation="mean")
+    expected = expected.assign(
+        bookmarked=False, sample_note="", formula="mrd", scope="answer", normalisation="mean"
+    )
     pd.testing.assert_frame_equal(pd.read_parquet(io.BytesIO(offered["parquet"]())), expected)
     from_csv = pd.read_csv(io.StringIO(offered["csv"]()))
     assert list(from_csv["answer"]) == list(expected["answer"])
@@ -286,6 +289,36 @@ def test_scores_are_exported_whole(app: Open, finished: Home, offered: dict[str,
     assert config == read_config(finished.run.directory, ScoreConfig)
     figures = {"download_difficulty_map", "download_distribution", "download_relative_se"}
     assert figures <= {found.key for found in test.download_button}
+
+
+def test_a_note_and_a_bookmark_stay_with_the_run_and_are_exported(
+    app: Open, own: Home, offered: dict[str, Any]
+) -> None:
+    test = app(own.path, "difficulty", run=own.run.id)
+    first, second = difficulty.ranking(ScoredRun(own.run.directory), Variant())["sample_id"][:2]
+    test.text_input(key="sample_note").set_value("=memorised?").run()
+    test.checkbox(key="bookmark").check().run()
+    test.button(key="next").click().run()
+    assert (test.text_input(key="sample_note").value, test.checkbox(key="bookmark").value) == ("", False)
+    assert read_notes(own.run.directory) == {first: SampleNote(note="=memorised?", bookmarked=True)}
+    exported = pd.read_parquet(io.BytesIO(offered["parquet"]())).set_index("sample_id")
+    assert (exported.loc[first, "sample_note"], exported.loc[first, "bookmarked"]) == ("=memorised?", True)
+    assert (exported.loc[second, "sample_note"], exported["bookmarked"].sum()) == ("", 1)
+    # A spreadsheet must not carry it out.
+    assert pd.read_csv(io.StringIO(offered["csv"]()))["sample_note"].iloc[0] == "'=memorised?"
+    test.button(key="show_bookmarked").click().run()
+    assert "1 of 24" in texts(sound(test))
+    assert test.text_input(key="sample_note").value == "=memorised?"
+    # Another session finds it there.
+    again = app(own.path, "difficulty", run=own.run.id, sample=first)
+    assert again.text_input(key="sample_note").value == "=memorised?"
+    again.toggle(key="hide_texts").set_value(True).run()
+    assert not pd.read_parquet(io.BytesIO(offered["parquet"]()))["sample_note"].str.contains("memorised").any()
+
+
+def test_a_broken_file_of_notes_is_named(app: Open, own: Home) -> None:
+    ScoreFiles(own.run.directory).notes.write_text('{"a": 1')
+    assert "does not hold notes on samples" in texts(app(own.path, "difficulty", run=own.run.id))
 
 
 def test_a_run_is_deleted_with_its_texts_after_a_question(app: Open, own: Home) -> None:

@@ -33,6 +33,8 @@ LAST = {
     "mean_log_prob": st.column_config.NumberColumn("Mean log p [nats]", format="%.3g"),
     "split": st.column_config.TextColumn("Split"),
     "truncated": st.column_config.CheckboxColumn("Truncated"),
+    "bookmarked": st.column_config.CheckboxColumn("Bookmarked"),
+    "sample_note": st.column_config.TextColumn("Note"),
     "sample_id": sample_table.ID,
 }
 
@@ -52,8 +54,7 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_previe
         first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
         config = first | measures | first | LAST
     empty = {name for name in config if samples[name].isna().all() or (samples[name] == "").all()}
-    if not samples["truncated"].any():
-        empty |= {"truncated"}
+    empty |= {name for name in ("truncated", "bookmarked") if not samples[name].any()}
     by = "speed + spread" if is_preview else "MRD"
     columns = {name: column for name, column in config.items() if name not in empty}
     sample_table.show("ranking", samples, selected, columns, f"Ranking of the samples by {by}, hardest first")

@@ -15,8 +15,9 @@ from analysis.difficulty import ScoredRun, Trust, Variant
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.notes import read_notes, with_notes
 from mrd_core.scoring.records import ScoreSummary
-from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, token_view
+from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, sample_notes, token_view
 from pages.shell import configs, filters, layout, redaction, session, tour, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
@@ -33,7 +34,8 @@ def show(run: Run) -> None:
     _next_steps(run, summary, bar)
     with bar.popover("Options", icon=":material/tune:"):
         variant = score_variant.choose(config.estimator, formulas=not summary.preview)
-        table, trust = _ranking(run, variant), _trust(run, variant)
+        notes = read_notes(run.directory)
+        table, trust = with_notes(_ranking(run, variant), notes), _trust(run, variant)
         axis = charts.axis(table)
     samples, selected = filters.filtered(table)
     # What is looked for is looked for in the texts themselves.
@@ -48,6 +50,7 @@ def show(run: Run) -> None:
         if not redaction.is_on():
             with st.container():
                 token_view.show(run, table, samples, selected, variant.scope)
+                sample_notes.show(run, notes, selected)
     reliability_panel.show(table, samples, selected, trust, summary, tie)
     export.show(run, table, variant, config)
 
