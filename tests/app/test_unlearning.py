@@ -239,6 +239,45 @@ def test_nearly_uniform_probabilities_are_told(app: Open, own: Home) -> None:
         assert ("nearly uniform" in texts(test)) == (share >= 0.95)
 
 
+def with_scores(own: Home, **columns: Any) -> None:
+    """Give the samples of the run other scores; the runs that build on it read the file."""
+    files = ScoreFiles(own.run.directory)
+    pd.read_parquet(files.scores).assign(**columns).to_parquet(files.scores)
+
+
+def test_where_weights_hardly_differ_one_click_takes_those_that_do(app: Open, own: Home) -> None:
+    spread = np.linspace(1, 3, 24)
+    with_scores(own, mrd_answer_mean=np.linspace(1.0, 1.1, 24), mrd_answer_sum=spread)
+    test = opened(app, own)
+    test.selectbox(key=key_of(CurriculumConfig, "sampler")).set_value("mrd").run()
+    column = f"{key_of(CurriculumConfig, 'column')}_mrd"
+    assert test.selectbox(key=column).value == "mrd_answer_mean"
+    assert "nearly uniform" in texts(sound(test))
+    share = spread.sum() ** 2 / np.square(spread).sum() / 24
+    assert test.button(key="unlearn_take_column").label.endswith(f": {share:.0%}")
+    test.button(key="unlearn_take_column").click().run()
+    assert test.selectbox(key=column).value == "mrd_answer_sum"
+    assert shown_config(test).curriculum.column == "mrd_answer_sum"
+    assert "nearly uniform" not in texts(sound(test))
+
+
+def test_a_comparison_of_orders_begins_so_that_it_can_show_something(app: Open, own: Home) -> None:
+    with_scores(own, mrd_answer_mean=np.linspace(1.0, 1.1, 24), mrd_answer_sum=np.linspace(1, 3, 24))
+    test = opened(app, own)
+    test.segmented_control(key="unlearn_preset").set_value("SGA against CGA").run()
+    assert "Estimated cost of 6 runs, one after the other" in texts(sound(test))
+    assert shown_config(test).curriculum.column == "mrd_answer_sum"
+    assert "nearly uniform" not in texts(test)
+
+
+def test_where_no_weights_differ_there_is_no_button(app: Open, own: Home) -> None:
+    with_scores(own, mrd_answer_mean=np.linspace(1.0, 1.1, 24), mrd_answer_sum=np.linspace(1.0, 1.1, 24))
+    test = opened(app, own)
+    test.segmented_control(key="unlearn_preset").set_value("SGA against CGA").run()
+    assert "nearly uniform" in texts(sound(test))
+    assert not [found for found in test.button if found.key == "unlearn_take_column"]
+
+
 def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: None) -> None:  # noqa: ARG001
     test = opened(app, own)
     test.selectbox(key=key_of(UnlearnConfig, "method")).set_value("npo").run()

@@ -11,7 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from mrd_core.errors import UserError
-from mrd_core.scoring.columns import MRD_TITLES
+from mrd_core.samples.config import Scope
+from mrd_core.scoring.columns import MRD_TITLES, mrd_column
+from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS
 from mrd_core.settings.fields import help_of
 from mrd_core.unlearning.config import (
@@ -32,6 +34,8 @@ from pages.shell.inputs import Form, Values, number_or_word
 
 FORM = Form("unlearn")
 MOST_SEEDS = 5
+# With fewer there is no verdict on a difference.
+USUAL_SEEDS = 3
 # Of 1e-5, 2e-5, 3e-5 and 1e-4 the one under which the demo's update counts spread most while a run stays short.
 DEMO_RATE = "2e-5"
 DEMO = {"learning_rate": DEMO_RATE}
@@ -125,9 +129,10 @@ def seeds(*, several: bool) -> list[int]:
         "Seeds",
         1,
         MOST_SEEDS,
-        1,
+        USUAL_SEEDS,
         key="unlearn_seeds",
-        help="Every setting runs once with each seed; all settings share them. One seed cannot show a spread.",
+        help="Every setting runs once with each seed; all settings share them. With fewer than "
+        f"{USUAL_SEEDS} no difference can be told.",
         persist_state="session",
     )
     return list(range(seed, seed + int(number)))
@@ -151,7 +156,7 @@ def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values
     values: Values = {"sampler": next(iter(names))}
     weighted = next((name for name in names if name != "uniform"), None)
     if weighted is not None:
-        values["column"] = _column(weighted, scores)
+        values["column"] = _column(weighted, scores, is_compared=samplers is not None)
         with st.expander("Does a curriculum pay?", icon=":material/science:"):
             st.markdown(DOES_IT_PAY)
     with st.expander("Curriculum options", icon=":material/tune:"):
@@ -162,15 +167,23 @@ def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values
     return values
 
 
-def _column(sampler: str, scores: pd.DataFrame) -> str:
-    """Ask which scores weigh the samples, and say how many samples are effectively drawn from by them."""
+def _column(sampler: str, scores: pd.DataFrame, *, is_compared: bool) -> str:
+    """Ask which scores weigh the samples, and say how many samples are effectively drawn from by them.
+
+    Where orders are compared it begins with the scores whose weights differ most: with nearly equal ones the
+    comparison could show nothing.
+    """
     numeric = {str(name): str(name) for name in scores.select_dtypes("number").columns}
     titles, form = {name: title for name, title in MRD_TITLES.items() if name in numeric}, Form(FORM.name, "mrd")
+    if is_compared:
+        form = Form(FORM.name, "compared")
     if sampler == "column":
         titles, form = titles | numeric | titles, Form(FORM.name, "any")
     if sampler in ENTANGLED:
         titles, form = ENTANGLEMENT_COLUMNS, Form(FORM.name, "entanglement")
-    column = str(form.choice(CurriculumConfig, "column", "Score column", titles))
+    least_even = _least_even(sampler, scores, titles)
+    first = least_even if is_compared else None
+    column = str(form.choice(CurriculumConfig, "column", "Score column", titles, default=first))
     if not SAMPLERS[sampler].with_replacement:
         st.caption("Every sample comes once an epoch; only the order differs from uniform.")
         return column
@@ -178,16 +191,33 @@ def _column(sampler: str, scores: pd.DataFrame) -> str:
     share = share_of(sampler, column, scores) if column in scores else None
     if share is not None:
         st.markdown(f"Effective sample size **{share:.0%}** of {len(scores)} samples.")
-    if share is None or share < NEARLY_UNIFORM:
-        return column
-    shares = {name: share_of(sampler, name, scores) or 1.0 for name in MRD_TITLES if name in scores}
-    name = min(shares, key=shares.__getitem__)
-    way_out = f" With *{MRD_TITLES[name]}* it is {shares[name]:.0%}." if shares[name] < NEARLY_UNIFORM else ""
+    if share is not None and share >= NEARLY_UNIFORM:
+        _warn_of_even_weights(sampler, scores, least_even, form.key_of(CurriculumConfig, "column"))
+    return column
+
+
+def _warn_of_even_weights(sampler: str, scores: pd.DataFrame, least_even: str | None, key: str) -> None:
+    """Say that weights are nearly equal, and offer those that differ where there are such; `key` of the input."""
     st.warning(
-        f"These probabilities are nearly uniform: expect hardly any difference from uniform sampling.{way_out}",
+        "These probabilities are nearly uniform: expect hardly any difference from uniform sampling.",
         icon=":material/balance:",
     )
-    return column
+    share = (least_even and share_of(sampler, least_even, scores)) or 1.0
+    if least_even and share < NEARLY_UNIFORM:
+
+        def take() -> None:
+            st.session_state[key] = least_even
+
+        label = f"Take {MRD_TITLES[least_even]}: {share:.0%}"
+        st.button(label, icon=":material/swap_horiz:", key="unlearn_take_column", on_click=take)
+
+
+def _least_even(sampler: str, scores: pd.DataFrame, titles: Collection[str]) -> str | None:
+    """Return the column of the answers' MRD whose weights differ most; None where none can weigh."""
+    columns = [mrd_column(Scope.ANSWER, normalisation) for normalisation in Normalisation]
+    shares = {name: share_of(sampler, name, scores) for name in columns if name in titles}
+    known = {name: share for name, share in shares.items() if share is not None}
+    return min(known, key=known.__getitem__, default=None)
 
 
 def share_of(sampler: str, column: str, scores: pd.DataFrame) -> float | None:
