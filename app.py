@@ -17,5 +17,6 @@ st.navigation(
         st.Page("pages/evidence.py", title="Evidence", icon=":material/fact_check:"),
         st.Page("pages/unlearning.py", title="Unlearning", icon=":material/ink_eraser:"),
         st.Page("pages/compare.py", title="Compare", icon=":material/balance:"),
+        st.Page("pages/two_sets.py", title="Two sets", icon=":material/compare_arrows:"),
     ]
 ).run()

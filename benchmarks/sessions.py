@@ -41,7 +41,7 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import process
 
 HOST = "127.0.0.1"
-PAGES = ("", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare")
+PAGES = ("", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare", "two_sets")
 # What the pages have to show, besides the scores.
 KINDS = ("characteristics", "unlearn", "evaluate", "validity")
 SAMPLES = 60

@@ -208,6 +208,37 @@ def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, se
     return percentile_estimate(point, np.concatenate(drawn), x.size, _SIGNED)
 
 
+def spearman_between(
+    first: Measured, second: Measured, replicates: int = REPLICATES, seed: int = SEED
+) -> Estimate:
+    """Return the Spearman correlation of the MRD of two runs over the samples where both are defined.
+
+    The draws of the runs are taken for independent.
+
+    Args:
+        first: The N samples of a run.
+        second: The same samples, in the same order, of another one.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The correlation; NaN with fewer than 3 samples, or where either is constant.
+    """
+    both = first.defined & second.defined
+    if both.sum() < 3:
+        return UNDEFINED
+    order = np.lexsort((first.mrd[both], second.mrd[both]))
+    units = [run.units.at(both).at(order) for run in (first, second)]
+    weights = [_draw_weights(of, replicates, (seed, place)) for place, of in enumerate(units)]
+    counts, drawn = resamples(int(both.sum()), replicates, (seed, _SAMPLES)), []
+    for rows in in_chunks(*counts.shape):
+        places = picked(counts[rows])
+        sides = [np.abs(each[rows] @ of.values) for each, of in zip(weights, units, strict=True)]
+        drawn.append(_rank_correlation(*(np.take_along_axis(mrd, places, axis=1) for mrd in sides)))
+    point = _rank_correlation(first.mrd[both][None], second.mrd[both][None])[0]
+    return percentile_estimate(point, np.concatenate(drawn), int(both.sum()), _SIGNED)
+
+
 def correlations(features: pd.DataFrame) -> pd.DataFrame:
     """Return the Spearman correlations of numeric columns, each over the rows where both are defined.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 
 
@@ -37,3 +38,8 @@ def told_apart(names: Mapping[str, str], marks: Mapping[str, str]) -> dict[str, 
     """Return names by id, each that several have with its mark behind it."""
     taken = list(names.values())
     return {key: name if taken.count(name) == 1 else name + marks[key] for key, name in names.items()}
+
+
+def plain(text: str) -> str:
+    """Return `text` as Markdown that shows it letter by letter, in the type of the sentence around it."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))

@@ -38,7 +38,16 @@ SAMPLES = 24
 CHARACTERISED = ROWS
 PAGES = {
     name: f"pages/{name}.py"
-    for name in ("start", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare")
+    for name in (
+        "start",
+        "forget_set",
+        "difficulty",
+        "characteristics",
+        "evidence",
+        "unlearning",
+        "compare",
+        "two_sets",
+    )
 }
 PATIENCE = 60.0
 # Without training counts, in more than one language, and with a look of Markdown, LaTeX and HTML.
@@ -166,9 +175,9 @@ def with_reading(home: Home, config: CharacteristicsConfig) -> CharacterisedHome
     return CharacterisedHome(home.path, home.store, home.run, home.store.get(reading.id))
 
 
-def adopted(store: RunStore, run: Run) -> Run:
+def adopted(store: RunStore, run: Run, mark: str = "") -> Run:
     """Copy a finished score run, without its readings, into the data root of another store."""
-    directory = store.home / "runs" / f"copy-{run.id}"
+    directory = store.home / "runs" / f"copy-{run.id}{mark}"
     shutil.copytree(
         run.directory, directory, ignore=shutil.ignore_patterns(ScoreFiles(run.directory).readings.name)
     )

@@ -17,7 +17,6 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.characteristics import runs as characteristics
-from analysis.characteristics.compare_sets import compared
 from analysis.characteristics.files import CharacteristicsSummary
 from analysis.characteristics.judgement import Judgement, judged, remains
 from analysis.characteristics.runs import Characterised
@@ -36,8 +35,6 @@ from tests.app.conftest import (
     ODD_ANSWERS,
     CharacterisedHome,
     Home,
-    adopted,
-    adopted_with_reading,
     button,
     finish,
     go,
@@ -429,50 +426,6 @@ def test_a_saved_stratum_is_offered_beside_its_own_samples_only(
     assert has_button(sound(test), "use_stratum")
     test.button(key="select_rare_words_high").click().run()
     assert not has_button(sound(test), "use_stratum")
-
-
-def test_two_scored_sets_are_compared_with_what_makes_that_hard(
-    app: Open, own_characterised: CharacterisedHome, finished: Home, odd: CharacterisedHome
-) -> None:
-    home = own_characterised
-    assert "Score a second forget set" in texts(opened(app, home))
-    alike, other_sigma = adopted(home.store, finished.run), adopted(home.store, odd.run)
-    test = opened(app, home)
-    assert "Is A easier to unlearn than B?" not in str(test.get("plotly_chart"))
-    for other, caveats in ((alike, 0), (other_sigma, 1)):
-        test.selectbox(key="other_run").set_value(other.id).run()
-        expected = compared(home.run.directory, other.directory, Variant())
-        assert expected.sentence in texts(sound(test))
-        assert [warning.value for warning in test.warning] == list(map(literal, expected.caveats))
-        assert len(expected.caveats) == caveats
-        figure = json.loads(test.get("plotly_chart")[-1].proto.spec)
-        assert [len(numbers(curve["x"])) for curve in figure["data"]] == [CHARACTERISED, len(expected.second)]
-    assert "σ of the noise (0.001 and 0.002)" in test.warning[0].value
-
-
-def test_another_set_that_lost_its_files_leaves_the_page_standing(
-    app: Open, own_characterised: CharacterisedHome, odd: CharacterisedHome
-) -> None:
-    other = adopted(own_characterised.store, odd.run)
-    for file in other.directory.glob("*.parquet"):
-        file.unlink()
-    test = opened(app, own_characterised)
-    test.selectbox(key="other_run").set_value(other.id).run()
-    assert "That did not work" in texts(sound(test))
-    assert "Export and reproduce" in texts(test)
-
-
-def test_the_other_set_is_no_choice_beside_itself(
-    app: Open, own_characterised: CharacterisedHome, odd: CharacterisedHome
-) -> None:
-    home = own_characterised
-    other = adopted_with_reading(home.store, odd).run
-    test = opened(app, home)
-    test.selectbox(key="other_run").set_value(other.id).run()
-    test.query_params["run"] = other.id
-    go(test, "characteristics")
-    assert test.selectbox(key="other_run").value is None
-    assert [option.rpartition(" ")[2] for option in test.selectbox(key="other_run").options] == [home.run.id]
 
 
 def exported(offered: Offered) -> Iterator[tuple[str, bytes]]:

@@ -151,6 +151,7 @@ FLOORS = {
         {"statistics", "text", "redaction"},
         {"features", "difficulty"},
         {"characteristics", "comparison", "evidence", "unlearning"},
+        {"sets"},
         {"figures", "verdict"},
         {"export"},
     ),

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from analysis import difficulty
-from analysis.characteristics.compare_sets import compared
 from analysis.difficulty import ScoredRun, Variant
+from analysis.sets.different import compared
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Cancelled, JobContext

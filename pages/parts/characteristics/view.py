@@ -20,7 +20,6 @@ from pages.parts.characteristics import (
     features_views,
     marked_view,
     stratum,
-    two_sets,
 )
 from pages.shell import configs, filters, redaction, session, verdict_bar
 from pages.shell import variant as score_variant
@@ -55,7 +54,6 @@ def show(run: Run, reading: Run) -> None:
     if not redaction.is_on():
         marked_view.show(reading, characterised, samples, selected)
     stratum.show(run, samples, len(characterised.table))
-    two_sets.show(run, characterised)
     export.show(run, reading, characterised, judgement, thresholds)
 
 

@@ -15,6 +15,9 @@ from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 
+# What is checked before a run, so that it moves MRD by little.
+PRECISION = "precision"
+
 
 @dataclass(frozen=True, eq=False)
 class Difference:
@@ -24,17 +27,24 @@ class Difference:
         first: Samples of the first set with their MRD.
         second: Those of the second.
         comparison: The first as the high group.
-        caveats: What makes the two hard to compare; empty where nothing does.
+        differing: What the runs must share and do not, so that no verdict is given; empty where they share it.
+        caveats: What else makes the two hard to compare; empty where nothing does.
     """
 
     first: pd.DataFrame
     second: pd.DataFrame
     comparison: GroupComparison
+    differing: tuple[str, ...]
     caveats: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
-        """What the comparison says."""
+        """What the comparison says of A, the first, and B, the second."""
+        if self.differing:
+            return (
+                f"No verdict: the runs differ in their {'; '.join(self.differing)}, and MRD depends on that. "
+                "Score one of the sets anew with the settings of the other."
+            )
         compared = self.comparison
         difference, delta = compared.difference, compared.cliffs_delta
         figures = (
@@ -46,9 +56,7 @@ class Difference:
             return f"Cannot tell: a verdict needs {SMALLEST_GROUP} samples in either set; {figures}."
         if not (difference.excludes_zero and compared.p < SIGNIFICANCE and difference.value * delta.value > 0):
             return f"Cannot tell which one is easier: {figures}."
-        return (
-            f"This set is {'easier' if difference.value > 0 else 'harder'} to unlearn than the other: {figures}."
-        )
+        return f"A is {'easier' if difference.value > 0 else 'harder'} to unlearn than B: {figures}."
 
 
 def compared(first: Path, second: Path, variant: Variant) -> Difference:
@@ -60,23 +68,27 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     runs = tuple(ScoredRun(ScoreFiles.with_mrd(directory).directory) for directory in (first, second))
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
-    settings = zip(_settings(runs[0]).items(), _settings(runs[1]).values(), strict=True)
-    caveats = tuple(
-        f"The runs differ in their {name} ({value} and {other}), so MRD may differ for that reason alone."
-        for (name, value), other in settings
-        if value != other
+    differing = differences(*runs)
+    precision = differing.pop(PRECISION, None)
+    caveats = (
+        (f"The runs differ in their {precision}, so MRD may differ for that reason alone.",) if precision else ()
     )
-    return Difference(tables[0], tables[1], comparison, caveats)
+    return Difference(tables[0], tables[1], comparison, tuple(differing.values()), caveats)
+
+
+def differences(first: ScoredRun, second: ScoredRun) -> dict[str, str]:
+    """Return in what MRD depends on two runs differ: by its name, in words with both values."""
+    settings = zip(_settings(first).items(), _settings(second).values(), strict=True)
+    return {name: f"{name} ({value} and {other})" for (name, value), other in settings if value != other}
 
 
 def _settings(run: ScoredRun) -> dict[str, str]:
-    """Return, in words, what two runs must share for their MRD to be comparable."""
     model = read_config(run.directory, ScoreConfig).model
     return {
         "model": model.source,
         "adapter": model.adapter or "none",
         "σ of the noise": f"{run.plan.sigma:g}",
-        "precision": run.plan.dtype,
+        PRECISION: run.plan.dtype,
         "template": run.plan.template,
         "system line": "the template's own" if model.system is None else model.system,
     }
