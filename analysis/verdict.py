@@ -13,8 +13,9 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from analysis.characteristics.files import ClaimFigures
-from analysis.evidence.headlines import Headline, is_flat
+from analysis.evidence.headlines import Headline
 from analysis.statistics.bootstrap import LEAST_SAMPLES
+from analysis.statistics.censored import is_flat
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.damage import Rest, in_words, rest
 from mrd_core.unlearning.records import UnlearningSummary

@@ -11,11 +11,9 @@ import pandas as pd
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.evidence.updates import Spread, per_sample, spread, with_something_to_forget
 from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
-from analysis.statistics.censored import Outcome, in_figures, spearman, verdict
+from analysis.statistics.censored import Outcome, in_figures, is_flat, spearman, verdict
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
-# An interval that holds 0 and lies within this of it says that there is no relation worth the name.
-NEGLIGIBLE = 0.3
 # Hard samples have a small MRD: they are expected to take many updates.
 EXPECTED_OF_MRD = -1
 
@@ -99,8 +97,3 @@ def unknown_because(updates: Spread, rho: Estimate) -> str:
     if updates.distinct == 1:
         return f"all {updates.n} samples took the same number of updates"
     return "" if np.isfinite(rho.low) else f"n = {rho.n}"
-
-
-def is_flat(rho: Estimate) -> bool:
-    """Tell whether the interval holds 0 and no correlation that is more than weak."""
-    return bool(rho.low <= 0 <= rho.high and max(-rho.low, rho.high) < NEGLIGIBLE)

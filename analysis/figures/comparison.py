@@ -15,7 +15,7 @@ from analysis.difficulty import TERCILES
 from analysis.figures.difficulty import MRD_TITLE
 from analysis.figures.theme import DOTTED, HEIGHT, Style, axis_type, error_bars, framed, labelled, marks, styles
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import with_ends
+from analysis.statistics.censored import finding, with_ends
 
 FAINT = 0.35
 # Between the groups of a stratum, in units of the distance of two strata.
@@ -107,7 +107,8 @@ def change(frame: pd.DataFrame, title: str = "the metric") -> go.Figure:
     figure.add_hline(y=0, line=DOTTED).update_xaxes(type=axis_type(frame["mrd"]))
     against = labelled(str(frame["against"].iloc[0])) if len(frame) else "the baseline"
     note = f"a point a sample, mean over seeds less {against}; ρ: Spearman’s, with MRD"
-    return _framed(figure, "Who changed?", note, MRD_TITLE, f"Change of {labelled(title)}")
+    heading = finding(rho, f"Changes of {labelled(title)}", "MRD") if len(tied) == 1 else "Change against MRD"
+    return _framed(figure, heading, note, MRD_TITLE, f"Change of {labelled(title)}")
 
 
 def _wide(runs: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import ArmEvidence
 from analysis.evidence.league import short_title, title
 from analysis.figures import theme
-from analysis.statistics.censored import Agreement, in_figures, with_ends
+from analysis.statistics.censored import Agreement, finding, in_figures, with_ends
 from mrd_core.scoring.measures import MEASURES
 
 CENSORED_SYMBOL = "triangle-up-open"
@@ -61,7 +61,7 @@ def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None)
     note = in_figures(rho) if np.isfinite(rho.low) else ""
     axis = theme.with_unit(title(measure), MEASURES[measure].unit if measure in MEASURES else "")
     figure.update_yaxes(rangemode="tozero")
-    heading = f"{arm.name}: updates and {short_title(measure)}"
+    heading = f"{arm.name}: {finding(rho, 'updates', short_title(measure))}"
     return theme.framed(figure, heading, note, axis, "Updates until forgotten")
 
 
@@ -162,7 +162,15 @@ def agreement_map(agreement: Agreement) -> go.Figure:
     note = "Spearman’s ρ of updates" + (", in brackets its 95\u00a0% interval" if roomy else "")
     if np.isfinite(agreement.kendalls_w.low):
         note += f"; of all, {with_ends(agreement.kendalls_w, 'Kendall’s W')}"
-    return theme.framed(figure, "Do methods order the samples alike?", note, height=160 + 60 * max(len(names), 2))
+    return theme.framed(figure, _heading_of(pairs), note, height=160 + 60 * max(len(names), 2))
+
+
+def _heading_of(pairs: pd.DataFrame) -> str:
+    """Say whether arms order the samples alike: those whose interval lies above 0."""
+    alike = int((pairs["low"] > 0).sum())
+    if alike == len(pairs):
+        return "Methods order the samples alike"
+    return f"{alike} of {len(pairs)} pairs of methods order the samples alike"
 
 
 def change_histogram(change: ParameterChange) -> go.Figure:
@@ -189,7 +197,7 @@ def change_histogram(change: ParameterChange) -> go.Figure:
         figure.add_trace(outline.update(fill="tozeroy"))
     figure.update_yaxes(rangemode="tozero")
     x = "Mean absolute change of a parameter"
-    return theme.framed(figure, "How far do the weights move?", "over all parameters", x, "Composites")
+    return theme.framed(figure, "How far the weights move", "over all parameters", x, "Composites")
 
 
 def change_scatter(change: ParameterChange, predictor: str = "mean_mrd") -> go.Figure:
@@ -313,7 +321,7 @@ def evaluations_curve(sensitivity: Sensitivity, normalisation: str = "mean") -> 
     figure.add_hline(y=ENOUGH, line={"color": theme.GREY, "dash": "dot"}, row=1, col=1)
     figure.update_yaxes(type="log", dtick="D2", tickformat=".2~%", row=2, col=1)
     note = f"of the {normalisation} over tokens; dotted: {ENOUGH:g}"
-    return theme.framed(figure, "How many evaluations?", note, height=theme.TWO_PANELS)
+    return theme.framed(figure, "Reliability and error against evaluations", note, height=theme.TWO_PANELS)
 
 
 def theorem_scatter(theorem: Theorem) -> go.Figure:

@@ -17,6 +17,8 @@ import plotly.graph_objects as go
 
 from analysis.difficulty import NO_MRD, TERCILES
 from analysis.figures import theme
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.censored import finding
 from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, grouped, setting_of, thinned
 from mrd_core.unlearning.curves import Curve
 
@@ -179,7 +181,9 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     return _framed(figure, "Updates by difficulty", note, x, "Updates per sample")
 
 
-def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: str | None) -> go.Figure:
+def updates_against(
+    outcome: pd.DataFrame, column: str, title: str, selected: str | None, tie: Estimate = UNDEFINED
+) -> go.Figure:
     """Return the updates of each sample against a measure of how hard it was expected to be.
 
     A sample that was never found forgotten is an open mark: it would have needed more. The customdata of a point
@@ -190,6 +194,7 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
         column: The measure.
         title: Of the measure.
         selected: The sample that gets a ring.
+        tie: Spearman's ρ of the two over the whole set.
     """
     samples = outcome.dropna(subset=[column])
     forgotten = samples["forgotten_step"].notna()
@@ -203,7 +208,7 @@ def updates_against(outcome: pd.DataFrame, column: str, title: str, selected: st
     )
     figure.update_xaxes(type=theme.axis_type(samples[column])).update_yaxes(rangemode="tozero")
     note = "a point is a sample; open: never forgotten"
-    drawn = _framed(figure, "Did it say who would be hard?", note, title, "Updates")
+    drawn = _framed(figure, finding(tie, "Updates", title.partition(" [")[0]), note, title, "Updates")
     return drawn.update_xaxes(exponentformat="power")
 
 
@@ -236,7 +241,7 @@ def realised_against_share(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure.update_xaxes(tickformat=".2~%").update_yaxes(tickformat=".2~%")
     note = "below the dots: drawn less often, as samples are that left the pool"
     x, y = "Expected share of the draws", "Share of the draws so far"
-    return _framed(figure, "Drawn as expected?", note, x, y)
+    return _framed(figure, "Shares of the draws: expected and so far", note, x, y)
 
 
 def pareto(efficiency: pd.DataFrame) -> go.Figure:

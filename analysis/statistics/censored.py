@@ -31,6 +31,9 @@ Outcome = Literal[
     "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
 ]
 
+# An interval that holds 0 and lies within this of it says that there is no relation worth the name.
+NEGLIGIBLE = 0.3
+
 _SPREAD_COLUMNS = ["method", "n", "mean", "sd", "sd_low", "sd_high", "least", "greatest"]
 _FLIP_COLUMNS = ["first", "second", "n", "first_wins", "second_wins", "ties", "flips", "share", "low", "high"]
 
@@ -410,6 +413,22 @@ def verdict(estimate: Estimate, expected_sign: int = 0) -> Outcome:
         return "predicts updates"
     as_expected = np.sign(estimate.value) == np.sign(expected_sign)
     return "predicts updates as expected" if as_expected else "predicts the opposite"
+
+
+def is_flat(estimate: Estimate) -> bool:
+    """Tell whether the interval of a correlation holds 0 and nothing that is more than weak."""
+    return bool(estimate.low <= 0 <= estimate.high and max(-estimate.low, estimate.high) < NEGLIGIBLE)
+
+
+def finding(estimate: Estimate, outcomes: str, measure: str) -> str:
+    """Say in a few words what the correlation of a measure with outcomes shows, as the title of a chart does."""
+    if not np.isfinite(estimate.low):
+        return f"{outcomes} against {measure}"
+    if estimate.excludes_zero:
+        return f"{outcomes} {'grow' if estimate.value > 0 else 'fall'} with {measure}"
+    if is_flat(estimate):
+        return f"{outcomes} hardly go with {measure}"
+    return f"{outcomes} against {measure}: cannot tell"
 
 
 def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:

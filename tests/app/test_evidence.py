@@ -471,7 +471,7 @@ def test_a_column_from_elsewhere_joins_the_league_and_leaves_it(app: Open, own: 
     assert "CUD (imported)" in league_on(test)
     assert f"` CUD ` · {len(rows)} of {len(rows)} samples · hard: large · from ` cud.json `" in texts(test)
     test.selectbox(key="evidence_against").set_value("CUD (imported)").run()
-    assert any("updates and CUD (imported)" in title for title in figures_of(sound(test)))
+    assert any("CUD (imported)" in title for title in figures_of(sound(test)))
     test.button(key="evidence_imported_remove_cud").click().run()
     assert "CUD (imported)" not in league_on(test)
     assert not list(ScoreFiles(own.run.directory).imported.iterdir())

@@ -489,7 +489,7 @@ def test_charts_grow_as_a_run_reports(app: Open, own: Home) -> None:
         "Updates per sample",
         "Samples forgotten",
         "Updates by difficulty",
-        "Drawn as expected?",
+        "Shares of the draws: expected and so far",
     }
     assert updates_shown(test) == 2
     report(own, run, range(3, 6))
@@ -693,7 +693,7 @@ def test_updates_are_drawn_against_any_measure_of_the_score_run(app: Open, unlea
 
 def updates_chart(test: AppTest) -> list[dict[str, Any]]:
     """Return the traces of the chart of updates against a measure: forgotten, not forgotten, the selected one."""
-    chart = next(chart for chart in test.get("plotly_chart") if "Did it say who would" in chart.proto.spec)
+    chart = next(chart for chart in test.get("plotly_chart") if "open: never forgotten" in chart.proto.spec)
     return list(json.loads(chart.proto.spec)["data"])
 
 

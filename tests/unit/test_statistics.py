@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.censored import finding
 from analysis.statistics.groups import (
     GroupComparison,
     Measured,
@@ -322,3 +323,19 @@ def test_noisy_draws_widen_a_coefficient() -> None:
         np.ptp(rank_regression(features, length, measured).terms[2].coefficient[1:3]) for measured in (run, noisy)
     ]
     assert widths[1] > 1.3 * widths[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "title"),
+    [
+        (0.5, 0.2, 0.7, "Updates grow with MRD"),
+        (-0.5, -0.7, -0.2, "Updates fall with MRD"),
+        (0.05, -0.2, 0.29, "Updates hardly go with MRD"),
+        (0.05, -0.31, 0.2, "Updates against MRD: cannot tell"),
+        (np.nan, np.nan, np.nan, "Updates against MRD"),
+    ],
+)
+def test_the_title_of_a_chart_is_what_its_interval_allows(
+    value: float, low: float, high: float, title: str
+) -> None:
+    assert finding(Estimate(value, low, high, 40), "Updates", "MRD") == title

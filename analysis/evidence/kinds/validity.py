@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.evidence import prediction
 from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.collateral import Collateral, collateral_of, with_entanglement
-from analysis.evidence.headlines import Headline, arm_rows, headline, is_flat, unknown_because
+from analysis.evidence.headlines import Headline, arm_rows, headline, unknown_because
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.league import CHEAP, LENGTH, League, league_of, short_title, title
 from analysis.evidence.measurements import (
@@ -28,7 +28,15 @@ from analysis.evidence.measurements import (
 from analysis.evidence.reasons import FIGURES, earlier_stops, relations
 from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import Agreement, Outcome, agreement, in_figures, repeatability, with_ends
+from analysis.statistics.censored import (
+    Agreement,
+    Outcome,
+    agreement,
+    in_figures,
+    is_flat,
+    repeatability,
+    with_ends,
+)
 from mrd_core.errors import UserError
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 

@@ -12,6 +12,7 @@ import streamlit as st
 from analysis import difficulty
 from analysis.figures.difficulty import MRD_TITLE, tie_in_words, titles_of
 from analysis.figures.unlearning import updates_against
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from analysis.statistics.censored import spearman
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
@@ -163,10 +164,11 @@ def _samples(run: Run) -> None:
     samples = redaction.applied(samples)
     titles = {"mrd": MRD_TITLE} | titles_of(difficulty.measures_in(table))
     column = select("Updates against", titles, "unlearn_against")
-    figure = updates_against(samples, column, titles[column], selected)
+    tie = _tie(table, column)
+    figure = updates_against(samples, column, titles[column], selected, tie)
     alt = f"Updates of {len(samples)} samples against {titles[column]}"
     sample_chart(figure, "unlearn_updates_against", "from updates", alt)
-    st.caption(_correlation(table, column, titles[column]))
+    st.caption(_correlation(table, tie, titles[column]))
     figure_download(figure, "unlearn_updates_against")
     columns = COLUMNS | sample_table.measure_columns("outcome", table, preset=())
     sample_table.show("outcome", samples, selected, columns, "What became of each sample, hardest first")
@@ -191,12 +193,17 @@ def _outcome(run: Run, column: str) -> pd.DataFrame:
     return difficulty.beside(outcome, difficulty.ScoredRun(unlearnings.config_of(run).score_run))
 
 
-def _correlation(table: pd.DataFrame, column: str, title: str) -> str:
-    """Say in words how a measure went with the updates, over all samples."""
+def _tie(table: pd.DataFrame, column: str) -> Estimate:
+    """Return how a measure went with the updates, over all samples."""
+    unforgotten = table["forgotten_step"].isna()
+    return UNDEFINED if unforgotten.all() else spearman(table[column], table["updates"], unforgotten)
+
+
+def _correlation(table: pd.DataFrame, tie: Estimate, title: str) -> str:
+    """Say in words how a measure went with the updates."""
     unforgotten = table["forgotten_step"].isna()
     if unforgotten.all():
         return "No sample was found forgotten, so nobody knows who would have needed most."
-    tie = spearman(table[column], table["updates"], unforgotten)
     words = tie_in_words(tie, f"Updates with {title}, over the whole set")
     drawn = "A curriculum gives some samples more updates than others before it is known who needs them."
     left = unforgotten.sum()
