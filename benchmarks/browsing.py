@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
@@ -21,8 +23,10 @@ PROTOCOL = Subprotocol("streamlit")
 LARGEST_MESSAGE = 64 * 2**20
 WORDS = ("the", "a", "who", "in", "")
 ERROR_ALERT = 1
+# For how many reruns a browser keeps a message that it may be asked to draw again.
+KEPT_RERUNS = 2
 
-Action = Literal["first page", "page", "sample", "filter", "live panel"]
+Action = Literal["first page", "page", "sample", "filter", "live panel", "press"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,12 @@ class Rerun:
     Attributes:
         action: What asked for it.
         seconds: From the request to the end of the script.
+        received: What came over the socket [bytes].
     """
 
     action: Action
     seconds: float
+    received: int
 
 
 @dataclass
@@ -57,11 +63,13 @@ class Drawn:
 
     Attributes:
         widgets: Inputs by id, each with the fragment that it lies in ("" without one).
+        buttons: Ids of buttons by key, each with the fragment that it lies in.
         panels: Fragments that run by themselves, by id.
         pages: Hashes of the app's pages by path.
     """
 
     widgets: dict[str, tuple[Any, str]] = field(default_factory=dict)
+    buttons: dict[str, tuple[str, str]] = field(default_factory=dict)
     panels: dict[str, Panel] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
 
@@ -85,24 +93,53 @@ class Visitor:
         self._chance = Random(seed)
         self._drawn = Drawn()
         self._states: dict[str, WidgetState] = {}
+        # As a browser keeps them: by hash, each with the rerun that it was last part of.
+        self._kept: dict[str, tuple[ForwardMsg, int]] = {}
         self._page, self._query = "", self._any_run()
         self.reruns: list[Rerun] = []
         self.errors: list[str] = []
 
     async def stay(self, page: str, until: float, pause: float) -> None:
         """Open a page and look around until `until` (`time.monotonic`), with pauses of about `pause` [s]."""
-        self._page = page
-        socket = f"ws://{self._address}/_stcore/stream"
         try:
-            async with connect(
-                socket, origin=Origin(f"http://{self._address}"), subprotocols=[PROTOCOL], max_size=LARGEST_MESSAGE
-            ) as connection:
-                await self._rerun(connection, "first page", page_name=page)
+            async with self.at(page) as connection:
                 while time.monotonic() < until:
                     await self._rest(connection, self._chance.uniform(0.5, 1.5) * pause, until)
                     await self._act(connection)
         except (OSError, TimeoutError, EOFError) as error:
             self.errors.append(f"{self._page}: the session ended: {error!r}")
+
+    @asynccontextmanager
+    async def at(self, page: str) -> AsyncIterator[ClientConnection]:
+        """Open a page in a session of its own.
+
+        Raises:
+            OSError, TimeoutError, EOFError: The session broke off.
+        """
+        self._page, self._drawn, self._kept, self._states = page, Drawn(), {}, {}
+        socket = f"ws://{self._address}/_stcore/stream"
+        async with connect(
+            socket, origin=Origin(f"http://{self._address}"), subprotocols=[PROTOCOL], max_size=LARGEST_MESSAGE
+        ) as connection:
+            await self._rerun(connection, "first page", page_name=page)
+            yield connection
+
+    async def go(self, connection: ClientConnection, page: str) -> Rerun:
+        """Change to a page."""
+        self._page, self._states = page, {}
+        return await self._rerun(connection, "page")
+
+    async def press(self, connection: ClientConnection, key: str) -> Rerun:
+        """Press the button of this key.
+
+        Raises:
+            KeyError: The page has none.
+        """
+        name, fragment = self._drawn.buttons[key]
+        self._states[name] = WidgetState(id=name, trigger_value=True)
+        rerun = await self._rerun(connection, "press", fragment_id=fragment)
+        del self._states[name]
+        return rerun
 
     async def _rest(self, connection: ClientConnection, seconds: float, until: float) -> None:
         """Wait, while the live panels of the page go on as a browser lets them."""
@@ -132,27 +169,46 @@ class Visitor:
     def _any_run(self) -> dict[str, str]:
         return {"run": self._chance.choice(self._runs)} if self._runs else {}
 
-    async def _rerun(self, connection: ClientConnection, action: Action, **wish: Any) -> None:
-        """Ask for a rerun, take in what comes of it, and note how long it took."""
-        began = time.monotonic()
+    async def _rerun(self, connection: ClientConnection, action: Action, **wish: Any) -> Rerun:
+        """Ask for a rerun, take in what comes of it, and note how long it took and how much it was."""
+        began, received = time.monotonic(), 0
         request = BackMsg()
         state = request.rerun_script
         state.query_string = urlencode(self._query)
         state.page_script_hash = self._drawn.pages.get(self._page, "")
         state.widget_states.CopyFrom(WidgetStates(widgets=self._states.values()))
+        state.cached_message_hashes.extend(self._kept)
         for name, value in wish.items():
             setattr(state, name, value)
         await connection.send(request.SerializeToString())
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not self._take_in(ForwardMsg.FromString(await connection.recv(decode=False))):
-                pass
-        self.reruns.append(Rerun(action, time.monotonic() - began))
+            has_ended = False
+            while not has_ended:
+                content = await connection.recv(decode=False)
+                received += len(content)
+                has_ended = self._take_in(self._in_full(ForwardMsg.FromString(content)))
+        rerun = Rerun(action, time.monotonic() - began, received)
+        self.reruns.append(rerun)
+        oldest = len(self.reruns) - KEPT_RERUNS
+        self._kept = {name: kept for name, kept in self._kept.items() if kept[1] >= oldest}
+        return rerun
+
+    def _in_full(self, message: ForwardMsg) -> ForwardMsg:
+        """Return the message, or that which it refers to, and keep it as a browser does."""
+        if message.WhichOneof("type") == "ref_hash":
+            name, metadata = message.ref_hash, message.metadata
+            message = ForwardMsg.FromString(self._kept[name][0].SerializeToString())
+            message.metadata.CopyFrom(metadata)
+            self._kept[name] = message, len(self.reruns)
+        elif message.metadata.cacheable:
+            self._kept[message.hash] = message, len(self.reruns)
+        return message
 
     def _take_in(self, message: ForwardMsg) -> bool:
         """Keep what somebody could use, and what went wrong; return whether the script has ended."""
         what = message.WhichOneof("type")
         if what == "new_session" and not message.metadata.run.fragment_ids:
-            self._drawn.widgets, self._drawn.panels = {}, {}
+            self._drawn.widgets, self._drawn.panels, self._drawn.buttons = {}, {}, {}
         elif what == "navigation":
             self._drawn.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
         elif what == "auto_rerun":
@@ -174,6 +230,9 @@ class Visitor:
             self.errors.append(f"{self._page}: {element.exception.type}: {element.exception.message}")
         elif kind == "alert" and element.alert.format == ERROR_ALERT:
             self.errors.append(f"{self._page}: {element.alert.body}")
+        elif kind == "button":
+            # `$$ID-HASH-KEY`.
+            self._drawn.buttons[element.button.id.split("-", 2)[-1]] = element.button.id, delta.fragment_id
         elif kind in ("selectbox", "multiselect", "button_group", "text_input", "checkbox"):
             widget = getattr(element, kind)
             if not widget.disabled and not widget.form_id and getattr(widget, "options", True):

@@ -39,6 +39,7 @@ from mrd_core.runs import RunState, worker
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import process
+from mrd_core.settings.installation import Settings
 
 HOST = "127.0.0.1"
 PAGES = ("", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare", "two_sets")
@@ -74,16 +75,16 @@ class Measured:
 class Server:
     """The app on a data root, as its own command starts it."""
 
-    def __init__(self, place: Workplace, name: str) -> None:
+    def __init__(self, settings: Settings, name: str) -> None:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             self.address = f"{HOST}:{probe.getsockname()[1]}"
-        self.log = place.settings.home / f"{name}.log"
+        self.log = settings.home / f"{name}.log"
         port = self.address.rpartition(":")[2]
         with self.log.open("wb") as log:
             self.process = psutil.Popen(
                 process("app", "--server.headless=true", f"--server.port={port}"),
-                env=environment(place),
+                env=environment(settings),
                 stdout=log,
                 stderr=log,
             )
@@ -121,9 +122,9 @@ class Server:
         return False
 
 
-def environment(place: Workplace) -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """Return the environment of processes that work on a data root."""
-    return os.environ | {"MRD_HOME": str(place.settings.home), "MRD_STORE_URL": place.settings.store_url}
+    return os.environ | {"MRD_HOME": str(settings.home), "MRD_STORE_URL": settings.store_url}
 
 
 @app.command()
@@ -153,7 +154,7 @@ def measure(place: Workplace, sessions: int, seconds: float, alone: float, pause
     measured = Measured()
     runs = [run.id for run in place.store.list(kinds=["score"], states=[RunState.SUCCEEDED])]
     samples = list(ForgetSet.load(ScoreFiles(place.score_run).samples).frame["sample_id"])
-    servers = [Server(place, "server"), Server(place, "other-server")]
+    servers = [Server(place.settings, name) for name in ("server", "other-server")]
     with servers[0].up() as server, servers[1].up() as other:
         visitor = Visitor(server.address, runs, samples, seed=0)
         # A quick tour, so that what the server loads and caches at first use is in neither figure.
@@ -204,7 +205,7 @@ async def shell(place: Workplace, words: Sequence[str], until: float, measured: 
     """Carry a command out again and again."""
     while time.monotonic() < until:
         command = await asyncio.create_subprocess_exec(
-            *process(*words), env=environment(place), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            *process(*words), env=environment(place.settings), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         _, errors = await command.communicate()
         measured.commands += 1

@@ -50,7 +50,7 @@ def _characteristics(
         Formula(formula),
     )
     characteristics = characterised(config.score_run, run.directory, variant)
-    judgement = judged(characteristics, thresholds)
+    judgement = judged(characteristics, thresholds, run.directory)
     if without_texts:
         characteristics = characteristics.without_texts()
     folder, contents = out_dir or run.directory, exports(characteristics, judgement, scored.title)

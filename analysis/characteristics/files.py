@@ -113,6 +113,8 @@ class CharacteristicsFiles(RunDirectory):
 
     features = Artifact("features.parquet", "A row per sample: pipeline, foreign, cut and every feature.")
     spans = Artifact("spans.parquet", "A row per marked stretch of text: sample_id, kind, start, end, depth.")
+    # Runs of earlier versions have no such folder until somebody looks at them.
+    judgements = Artifact("judgements", "Folder of what was judged by resampling, a file for each choice.")
     samples_csv = Artifact("samples.csv", "Samples with scores and features, for a spreadsheet.")
     samples = Artifact("samples.parquet", "The same as Parquet.")
     strata = Artifact("strata.csv", "Which samples are in which group of each criterion.")

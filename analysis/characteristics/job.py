@@ -84,7 +84,7 @@ def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> d
     context.progress(len(samples), len(samples), message="Judging the claims")
     estimator = read_config(config.score_run, ScoreConfig).estimator
     variant = Variant(estimator.scope, estimator.normalisation)
-    judgement = judged(characterised(config.score_run, context.directory, variant), {})
+    judgement = judged(characterised(config.score_run, context.directory, variant), {}, context.directory)
     summary = CharacteristicsSummary(
         n_samples=len(table),
         pipeline=about.pipeline,

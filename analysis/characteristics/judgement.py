@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
+from analysis.characteristics.files import CharacteristicsFiles
 from analysis.characteristics.runs import Characterised
-from analysis.characteristics.strata import Threshold, stratify
+from analysis.characteristics.strata import CRITERIA, Threshold, stratify
 from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
 from analysis.statistics.groups import RankRegression, correlations, rank_regression
-from mrd_core.runs.files import json_value
+from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.scoring.config import Normalisation
 
 # Of what MRD is taken over: a word can be one token or six, and a sum grows with the tokens.
@@ -24,6 +29,8 @@ EXAMPLES = 3
 # Samples times replicates that are done within seconds.
 WORK = 2_000_000
 LEAST_REPLICATES = 200
+# Raised when the same choices come to be judged otherwise.
+JUDGEMENT = 1
 
 # Of tables that may have no row, and are files with a head even then.
 GROUP_COLUMNS = ("criterion", "group", "n", "mean_mrd", "low", "high", "median_mrd", "paper_mrd", "examples")
@@ -61,33 +68,84 @@ class Judgement:
         return self.regressions[self.chosen]
 
 
-def judged(forget_set: Characterised, thresholds: Mapping[str, Threshold]) -> Judgement:
+@with_config(ConfigDict(ser_json_inf_nan="constants"))
+@dataclass(frozen=True)
+class Resampled:
+    """What of a judgement takes a bootstrap, and does not depend on the normalisation that is looked at."""
+
+    claims: dict[Normalisation, list[Claim]]
+    length_held: dict[Normalisation, dict[str, Estimate]]
+    regressions: dict[Normalisation, RankRegression]
+
+
+KEPT = TypeAdapter(Resampled)
+
+
+def judged(
+    forget_set: Characterised, thresholds: Mapping[str, Threshold], reading: Path | None = None
+) -> Judgement:
     """Divide the samples by each criterion, hold the claims against them, and separate out length.
 
     Args:
         forget_set: What is judged.
         thresholds: By criterion; a missing one is the paper's.
+        reading: Directory of the characteristics run, which keeps what took a bootstrap, so that it is done once;
+            None does it now.
     """
+    table, norm = forget_set.table, forget_set.variant.normalisation
+    resampled = _kept(forget_set, thresholds, reading) if reading else _resampled(forget_set, thresholds)
+    held = resampled.claims[norm]
+    groups = {claim.criterion.name: stratify(table[claim.feature], claim.level) for claim in held if claim.feature}
+    return Judgement(
+        claims=resampled.claims,
+        chosen=norm,
+        strata=pd.DataFrame({"sample_id": table["sample_id"], **groups}),
+        length_held=resampled.length_held,
+        regressions=resampled.regressions,
+        correlations=correlations(table[["mrd", TOKENS, *_measured_by(held)]]),
+    )
+
+
+def _kept(forget_set: Characterised, thresholds: Mapping[str, Threshold], reading: Path) -> Resampled:
+    """Return what took a bootstrap from the directory of a reading, done and put there where it is not yet."""
+    scores = replace(forget_set.variant, normalisation=Normalisation.MEAN)
+    # Whatever is held otherwise by another version of the program is judged anew.
+    rules = [thresholds.get(criterion.name, criterion.default) for criterion in CRITERIA]
+    choices = repr([scores, rules, CRITERIA, replicates_for(len(forget_set.table)), JUDGEMENT])
+    digest = hashlib.sha256(choices.encode()).hexdigest()[:16]
+    path = CharacteristicsFiles(reading).judgements / f"{digest}.json"
+    # One that cannot be read, or is not whole, is made again.
+    with suppress(OSError, ValueError):
+        return KEPT.validate_json(path.read_bytes())
+    resampled = _resampled(forget_set, thresholds)
+    # Where nothing can be written, as on a full disk, it is done again next time.
+    with suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda stream: stream.write(KEPT.dump_json(resampled)))
+    return resampled
+
+
+def _resampled(forget_set: Characterised, thresholds: Mapping[str, Threshold]) -> Resampled:
     table, measured = forget_set.table, forget_set.measured
     averages, replicates = forget_set.about.training_averages, replicates_for(len(table))
     claims = {norm: judge(table, measured[norm], thresholds, averages, replicates) for norm in Normalisation}
-    held = claims[forget_set.variant.normalisation]
-    groups = {claim.criterion.name: stratify(table[claim.feature], claim.level) for claim in held if claim.feature}
-    features = list(dict.fromkeys(claim.feature for claim in held if claim.feature))
+    features = _measured_by(claims[Normalisation.MEAN])
     fits = {
         norm: partial(rank_regression, length=table[TOKENS], measured=measured[norm], replicates=replicates)
         for norm in Normalisation
     }
-    return Judgement(
+    return Resampled(
         claims=claims,
-        chosen=forget_set.variant.normalisation,
-        strata=pd.DataFrame({"sample_id": table["sample_id"], **groups}),
         length_held={
             norm: {name: _coefficient(fit(table[[name]]), name) for name in features} for norm, fit in fits.items()
         },
         regressions={norm: fit(table[features]) for norm, fit in fits.items()},
-        correlations=correlations(table[["mrd", TOKENS, *features]]),
     )
+
+
+def _measured_by(claims: Iterable[Claim]) -> list[str]:
+    """Return the features that measure the criteria of claims, each once."""
+    return list(dict.fromkeys(claim.feature for claim in claims if claim.feature))
 
 
 def replicates_for(samples: int) -> int:

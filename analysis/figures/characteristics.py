@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -19,13 +19,17 @@ from analysis.characteristics.files import About
 from analysis.characteristics.strata import numbers
 from analysis.features.feature import Bins
 from analysis.figures import theme
-from analysis.figures.difficulty import MRD_TITLE, sample_labels
+from analysis.figures.difficulty import MOST_POINTS, MRD_TITLE, sample_labels
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.groups import GroupComparison, RankRegression
 from mrd_core.arrays import FloatArray
 
 LOW_COLOUR, HIGH_COLOUR = theme.BLUE, theme.ORANGE
 LABEL_WIDTH = 18
+
+# Of a sample's answer on a point, and points of a panel: five panels are sent at once.
+ANSWER_WIDTH = 40
+MOST_PANEL_POINTS = 240
 
 FADED = 0.12
 QUANTILE_BINS = 12
@@ -76,7 +80,8 @@ def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: s
         sizes[side] = len(group)
         if len(group):
             figure.add_trace(_box(group["mrd"], place, colour))
-            figure.add_trace(_beside(group, claim, place, colour, selected, len(table)))
+            most = -(-MOST_PANEL_POINTS * len(group) // max(len(table), MOST_PANEL_POINTS))
+            figure.add_trace(_beside(theme.evenly(group, most), claim, place, colour, selected, len(table)))
     labels = [f"{names[side]}<br>({size})" for side, size in sizes.items()]
     figure.update_xaxes(tickvals=[0, 1], ticktext=labels, range=[-0.55, 1.55], showgrid=False, zeroline=False)
     note = "one group is empty"
@@ -126,7 +131,8 @@ def scatter(
         titles: Of the axes, by column.
         selected: Ids of the samples that stand out; all where None.
     """
-    defined = table.dropna(subset=["mrd", x, y])
+    whole = table.dropna(subset=["mrd", x, y])
+    defined = theme.evenly(whole, MOST_POINTS)
     names = {axis: theme.labelled(titles.get(axis, axis)) for axis in (x, y)}
     marker = {
         "size": 9,
@@ -140,7 +146,10 @@ def scatter(
     hover = f"%{{text}}<br>{names[x]} %{{x:.4g}}<br>{names[y]} %{{y:.4g}}<br>MRD %{{marker.color:.4g}}"
     figure = go.Figure(_points(defined, defined[x], defined[y], marker, hover, selected, len(defined)))
     figure.update_xaxes(type=theme.axis_type(defined[x])).update_yaxes(type=theme.axis_type(defined[y]))
-    return theme.framed(figure, "Two features and MRD", f"{len(defined)} samples", names[x], names[y], height=440)
+    some = "" if len(defined) == len(whole) else f" of {len(whole):,}, evenly along the ranking"
+    return theme.framed(
+        figure, "Two features and MRD", f"{len(defined)} samples{some}", names[x], names[y], height=440
+    )
 
 
 def regression(regression: RankRegression, titles: Mapping[str, str]) -> go.Figure:
@@ -260,8 +269,9 @@ def _beside(
     digests = [hashlib.blake2b(sample.encode(), digest_size=4).digest() for sample in group["sample_id"]]
     jitter = pd.Series([int.from_bytes(digest) / 2**32 - 0.5 for digest in digests], index=group.index)
     sideways = place + 0.1 + 0.5 * jitter
-    measured = claim.criterion.title + " " + group[claim.feature].map("{:.4g}".format)
-    return _points(group, sideways, group["mrd"], marker, "%{text}<br>MRD %{y:.4g}", selected, total, measured)
+    hover = f"%{{text}}<br>MRD %{{y:.4g}}<br>{claim.criterion.title} %{{customdata[1]:.4g}}"
+    rounded = group.assign(measured=[float(f"{value:.4g}") for value in group[claim.feature]])
+    return _points(rounded, sideways, group["mrd"], marker, hover, selected, total, ["measured"])
 
 
 def _points(
@@ -272,17 +282,17 @@ def _points(
     hover: str,
     selected: set[str] | None,
     total: int,
-    more: pd.Series[str] | None = None,
+    more: Sequence[str] = (),
 ) -> go.Scatter | go.Scattergl:
     return theme.marks(
         table,
         x,
         y,
-        ["sample_id"],
+        ["sample_id", *more],
         hover,
         kind=theme.points_of(total),
         marker={"opacity": 0.75} | marker,
-        text=sample_labels(table) if more is None else sample_labels(table) + "<br>" + more,
+        text=sample_labels(table, ANSWER_WIDTH),
         selectedpoints=None if selected is None else np.flatnonzero(table["sample_id"].isin(selected)),
         selected={"marker": {"opacity": 0.95}},
         unselected={"marker": {"opacity": FADED}},

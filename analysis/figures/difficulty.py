@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,9 @@ AXIS_TITLES = {
 REGIONS = {UNCERTAINTY: (", less sure", ", sure"), LOG_PROBABILITY: (", probable", ", improbable")}
 MRD_TITLE = "MRD (small: hard to unlearn)"
 ANSWER_WIDTH = 80
+# More points cover each other, and make a page slow to come.
+MOST_POINTS = 1_000
+HISTOGRAM_BINS = 30
 
 
 def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
@@ -37,13 +41,9 @@ def tie_in_words(tie: Estimate, of: str) -> str:
     return f"{of}: Spearman’s ρ = {value} [{low}, {high}]."
 
 
-def distribution(table: pd.DataFrame, selected: str | None) -> go.Figure:
-    """Return the histogram of MRD, with the median and the selected sample marked."""
+def distribution(table: pd.DataFrame) -> go.Figure:
+    """Return the histogram of MRD, with the median marked."""
     figure = _histogram(table["mrd"].dropna(), "MRD", theme.BLUE)
-    chosen = table.loc[table["sample_id"] == selected, "mrd"].dropna()
-    if len(chosen):
-        mark = {"color": theme.ORANGE, "width": 3}
-        figure.add_vline(x=chosen.iloc[0], line=mark, annotation_text="selected", annotation_yshift=-16)
     return theme.framed(figure, "How MRD is distributed", x=MRD_TITLE, y="Samples")
 
 
@@ -64,13 +64,16 @@ def difficulty_map(
         title: Of the axis; needed for another one than `MAP_AXES`.
     """
     title = AXIS_TITLES[axis] if title is None else title
-    samples = table.dropna(subset=["mrd", axis])
+    defined = table.dropna(subset=["mrd", axis])
+    samples = theme.evenly(defined, MOST_POINTS)
     bars = (
         theme.error_bars(samples["mrd"], samples["mrd_low"], samples["mrd_high"]) if len(samples) <= 100 else None
     )
+    # No more digits than are read.
+    rounded = {name: [float(f"{value:.4g}") for value in samples[name]] for name in ("mrd_low", "mrd_high")}
     figure = go.Figure(
         theme.marks(
-            samples,
+            samples.assign(**rounded),
             "mrd",
             axis,
             ["sample_id", "rank", "mrd_low", "mrd_high", "n_tokens"],
@@ -86,13 +89,47 @@ def difficulty_map(
     whole = table if whole is None else whole
     if whole["mrd"].count() >= 4:
         _name_regions(figure, whole, axis)
-    selected_row = samples[samples["sample_id"] == selected]
-    figure.add_trace(theme.ring(selected_row["mrd"], selected_row[axis], go.Scattergl))
+    if selected is not None:
+        figure.add_trace(_ring(defined, axis, selected))
+    kind = "linear" if axis == UNCERTAINTY else theme.axis_type(whole[axis].dropna())
     if axis == UNCERTAINTY:
-        figure.update_yaxes(tickformat=".1%", rangemode="tozero")
-    else:
-        figure.update_yaxes(type=theme.axis_type(whole[axis].dropna()))
-    return theme.framed(figure, "Difficulty map", x=MRD_TITLE, y=title)
+        figure.update_yaxes(tickformat=".1%")
+    # Fixed, so that a ring that is laid over the map stays where its sample is; a box is what looks closer.
+    ends = defined[["mrd", "mrd_low", "mrd_high"]] if bars else defined["mrd"]
+    figure.update_xaxes(range=theme.reach(ends), fixedrange=True)
+    floor = 0.0 if axis == UNCERTAINTY else None
+    figure.update_yaxes(type=kind, range=theme.reach(defined[axis], kind, floor), fixedrange=True)
+    some = f"{len(samples):,} of {len(defined):,} samples, evenly along the ranking"
+    note = some if len(samples) < len(defined) else ""
+    figure.update_layout(dragmode="select")
+    return theme.framed(figure, "Difficulty map", note, x=MRD_TITLE, y=title)
+
+
+def ring_over(figure: go.Figure, table: pd.DataFrame, axis: str, selected: str) -> go.Figure:
+    """Return a figure to lay over a difficulty map: the ring around the selected sample, and nothing else.
+
+    Args:
+        figure: The map.
+        table: The samples that it shows.
+        axis: Column that MRD is drawn against.
+        selected: The sample.
+    """
+    over = go.Figure(_ring(table, axis, selected), layout=figure.layout)
+    unseen = {"color": theme.UNSEEN}
+    for update in (over.update_xaxes, over.update_yaxes):
+        # What is not seen takes its room all the same, so that both figures have the same margins.
+        update(tickfont=unseen, title_font=unseen, showgrid=False, zeroline=False, showline=False, ticks="")
+    # How other kinds of trace look is not needed.
+    over.layout.template.data = {}
+    over.layout.annotations = over.layout.shapes = []
+    over.layout.title = None
+    over.layout.paper_bgcolor = over.layout.plot_bgcolor = theme.UNSEEN
+    return over
+
+
+def _ring(table: pd.DataFrame, axis: str, selected: str) -> go.Scatter:
+    row = table[(table["sample_id"] == selected) & table["mrd"].notna()]
+    return theme.ring(row["mrd"], row[axis], go.Scattergl)
 
 
 def precision_curve(metrics: pd.DataFrame, enough: float | None = None) -> go.Figure:
@@ -129,8 +166,14 @@ def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
 
 def _histogram(values: pd.Series[float], name: str, colour: str) -> go.Figure:
     """Return the histogram of values, their median marked."""
-    hover = f"{name} %{{x}}<br>%{{y}} samples<extra></extra>"
-    figure = go.Figure(go.Histogram(x=values, nbinsx=30, marker_color=colour, hovertemplate=hover))
+    hover = f"{name} %{{customdata}}<br>%{{y}} samples<extra></extra>"
+    # Counted here: the values of a large set would be sent with every rerun of the page.
+    counts, edges = np.histogram(values, bins=HISTOGRAM_BINS if len(values) else [])
+    ranges = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
+    middles, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    figure = go.Figure(
+        go.Bar(x=middles, y=counts, width=widths, customdata=ranges, marker_color=colour, hovertemplate=hover)
+    )
     if len(values):
         dashed = {"color": theme.GREY, "dash": "dash"}
         figure.add_vline(x=values.median(), line=dashed, annotation_text="median", annotation_yshift=14)
@@ -149,7 +192,7 @@ def _name_regions(figure: go.Figure, table: pd.DataFrame, axis: str) -> None:
             figure.add_annotation(text=f"easy{text}", x=0.99, xanchor="right", y=y, yanchor=yanchor, **corner)
 
 
-def sample_labels(samples: pd.DataFrame) -> pd.Series[str]:
+def sample_labels(samples: pd.DataFrame, width: int = ANSWER_WIDTH) -> pd.Series[str]:
     """Return the id of each sample above its answer, both cut for a hover label."""
-    answers = samples["answer"].map(lambda text: theme.labelled(text, ANSWER_WIDTH))
+    answers = samples["answer"].map(lambda text: theme.labelled(text, width))
     return "<b>" + samples["sample_id"].map(theme.labelled) + "</b><br>" + answers

@@ -38,6 +38,9 @@ NOTE_WIDTH, SHORT_ENTRY = 64, 22
 # Up to here points are drawn as vectors, which print sharply; a browser lends a page few WebGL contexts.
 MOST_VECTOR_POINTS = 2000
 DOTTED = {"color": GREY, "dash": "dot", "width": 1}
+UNSEEN = "rgba(0,0,0,0)"
+# Of the range of an axis, beyond its first and last value.
+ROOM = 0.06
 
 Values = pd.Series | npt.NDArray[np.float64]
 
@@ -78,6 +81,28 @@ def axis_type(values: pd.Series[float]) -> str:
     """Return log for an axis whose values are all positive and span two decades, else linear."""
     wide = len(values) and values.min() > 0 and values.max() >= 100 * values.min()
     return "log" if wide else "linear"
+
+
+def reach(values: pd.Series[float] | pd.DataFrame, kind: str = "linear", floor: float | None = None) -> Any:
+    """Return from where to where an axis goes that shows these values; None without any.
+
+    Args:
+        values: What is shown.
+        kind: Of the axis, linear or log, which has its ends as powers of 10.
+        floor: Where it begins, if not a little before the first value.
+    """
+    flat = np.asarray(values, dtype=np.float64).ravel()
+    flat = flat[np.isfinite(flat)]
+    if not flat.size:
+        return None
+    low, high = (np.log10(flat) if kind == "log" else flat)[[np.argmin(flat), np.argmax(flat)]]
+    room = ROOM * (high - low) or ROOM * max(abs(high), 1e-9)
+    return [float(low - room) if floor is None else floor, float(high + room)]
+
+
+def evenly(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return so many rows at most, evenly spaced, the first and the last among them."""
+    return rows if len(rows) <= most else rows.iloc[np.linspace(0, len(rows) - 1, most).round().astype(int)]
 
 
 def colour_scale(colours: tuple[str, ...]) -> list[list[Any]]:

@@ -28,7 +28,7 @@ def chart(figure: Any, name: str, alt: str, file: str = "", *, is_narrow: bool =
     """
     st.plotly_chart(figure, key=name, config=NARROW if is_narrow else None, alt=alt)
     if file:
-        figure_download(figure, file)
+        figure_download(lambda: figure, file)
 
 
 def sample_chart(
@@ -54,7 +54,7 @@ def sample_chart(
         alt=alt,
     )
     if file:
-        figure_download(figure, file)
+        figure_download(lambda: figure, file)
 
 
 def data_beneath(
@@ -85,7 +85,7 @@ def data_beneath(
         csv_download(table, name, place=row)
         if figure is not None:
             with row:
-                figure_download(figure, name)
+                figure_download(lambda: figure, name)
 
 
 def reasons_table(reasons: Mapping[str, str]) -> None:

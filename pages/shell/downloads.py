@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pandas as pd
@@ -43,12 +44,12 @@ def csv_download(table: pd.DataFrame, name: str, label: str = "Table (CSV)", pla
     download(place, label, lambda: csv_text(table), f"{name}.csv", f"{name}_csv", "tertiary")
 
 
-def figure_download(figure: Any, name: str, label: str = "Figure (HTML)") -> None:
-    """Offer a figure as an HTML file that needs no network."""
+def figure_download(figure: Callable[[], Any], name: str, label: str = "Figure (HTML)") -> None:
+    """Offer a figure, drawn once it is asked for, as an HTML file that needs no network."""
     download(
         st,
         label,
-        lambda: figure.to_html(include_plotlyjs=True),
+        lambda: figure().to_html(include_plotlyjs=True),
         f"{name}.html",
         f"download_{name}",
         "tertiary",

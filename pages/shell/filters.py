@@ -20,7 +20,7 @@ def filtered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         icon=":material/search:",
         persist_state="session",
     )
-    box: set[str] | None = st.session_state.get("box")
+    box = marked()
     samples = difficulty.matching(table, text, box)
     if text or box is not None:
         chips = st.container(horizontal=True, vertical_alignment="center")
@@ -34,6 +34,12 @@ def filtered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         st.info("No sample matches these filters.", icon=":material/filter_alt_off:")
         st.stop()
     return samples, selected_of(samples)
+
+
+def marked() -> set[str] | None:
+    """Return the ids of the samples that were chosen in a chart; None where none were."""
+    box: set[str] | None = st.session_state.get("box")
+    return box
 
 
 def take_points(chart: str, label: str) -> None:

@@ -14,6 +14,14 @@ GRID = """<style>.st-key-{key} {{
 .st-key-{key} .katex-display {{ margin: 0 0 .4rem; }}{last}</style>"""
 LAST = """
 .st-key-{key} > :last-child:nth-child({columns}n + 1) {{ grid-column: 1 / -1; }}"""
+LAYERS = """<style>
+.st-key-{key} {{ position: relative; }}
+.st-key-{key} > :last-child:not(:first-child) {{ position: absolute; inset: 0; }}
+.st-key-{key} > :last-child:not(:first-child), .st-key-{key} > :last-child:not(:first-child) * {{
+  pointer-events: none !important; background: none !important;
+}}
+.st-key-{key} > :last-child [data-testid=stElementToolbar] {{ display: none; }}
+</style>"""
 BROKEN = """<style>
 [data-testid=stTable] > div { overflow-x: auto; }
 [data-testid=stTable] table { min-width: 50rem; }
@@ -36,6 +44,12 @@ def grid(key: str, columns: int = 2, least: str = "22rem", *, is_last_wide: bool
     """
     last = LAST.format(key=key, columns=columns) if is_last_wide else ""
     st.html(GRID.format(key=key, columns=columns, least=least, gaps=columns - 1, last=last))
+    return st.container(key=key)
+
+
+def layers(key: str) -> DeltaGenerator:
+    """Return a container whose last figure lies over the first; clicks go through it."""
+    st.html(LAYERS.format(key=key))
     return st.container(key=key)
 
 

@@ -6,16 +6,20 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import difficulty
 from analysis.figures.difficulty import titles_of
-from analysis.figures.theme import with_unit
+from analysis.figures.theme import shortened, with_unit
 from pages.shell import session
 
 # One of each kind: how likely, how well known, how often seen, how strong a pull.
 USUAL_MEASURES = ("nll", "exact_memorization", "training_count", "gradient_norm")
+# Up to how many rows all are sent, and how many of more; characters of a text in a cell.
+MOST_ROWS, PAGE, CELL_WIDTH = 60, 25, 100
 # Columns that many tables have.
 MRD = st.column_config.NumberColumn("MRD", format="%.4g", help="Small: hard to unlearn")
 PROMPT = st.column_config.TextColumn("Prompt", width="medium")
@@ -64,19 +68,25 @@ def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, 
         columns: Title, format and help of each column, in their order.
         alt: What the table is.
     """
+    table, foot = st.container(), st.container(horizontal=True, vertical_alignment="center")
+    page = samples if len(samples) <= MOST_ROWS else _page(name, samples, selected, columns, foot)
     # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
     # and other rows, make a new table.
-    digest = zlib.crc32("\n".join(samples["sample_id"]).encode())
+    digest = zlib.crc32("\n".join(page["sample_id"]).encode())
     key = f"{name}_{session.table_epoch()}_{digest}"
-    place = int((samples["sample_id"] == selected).argmax())
 
     def on_row() -> None:
         rows = st.session_state[key]["selection"]["rows"]
         if rows:
-            session.select_sample(str(samples["sample_id"].iloc[rows[0]]))
+            session.select_sample(str(page["sample_id"].iloc[rows[0]]))
 
-    st.dataframe(
-        samples,
+    # What no column shows would be sent all the same.
+    visible = page[[column for column in dict.fromkeys(["sample_id", *columns]) if column in page]]
+    for text in ("prompt", "answer"):
+        if text in visible:
+            visible = visible.assign(**{text: visible[text].map(lambda whole: shortened(whole, CELL_WIDTH))})
+    table.dataframe(
+        visible,
         hide_index=True,
         # A head and ten rows.
         height=390,
@@ -85,7 +95,37 @@ def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, 
         key=key,
         on_select=on_row,
         selection_mode="single-row",
-        selection_default={"selection": {"rows": [place]}},
+        selection_default={
+            "selection": {"rows": [int(at) for at in np.flatnonzero(page["sample_id"] == selected)]}
+        },
         placeholder="–",
         alt=alt,
     )
+
+
+def _page(
+    name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, Any], place: DeltaGenerator
+) -> pd.DataFrame:
+    """Let the user choose which rows of many are sent; it is the page of the selected sample until then."""
+    orders = {column: (columns[column] or {}).get("label") or column for column in columns if column in samples}
+    by = place.selectbox(
+        "Sort all rows by",
+        ["", *orders],
+        format_func=({"": "Hardest first"} | orders).__getitem__,
+        key=f"{name}_order",
+        label_visibility="collapsed",
+        persist_state="session",
+        width=190,
+    )
+    if by:
+        samples = samples.sort_values(by, kind="stable", na_position="last")
+    at = int((samples["sample_id"] == selected).argmax())
+    number = place.pagination(
+        -(-len(samples) // PAGE),
+        default=at // PAGE + 1,
+        max_visible_pages=3,
+        key=f"{name}_page_{by}_{zlib.crc32(selected.encode())}_{len(samples)}",
+    )
+    first, last = (number - 1) * PAGE, min(number * PAGE, len(samples))
+    place.caption(f"Rows {first + 1:,} to {last:,} of {len(samples):,}", width="content")
+    return samples.iloc[first:last]

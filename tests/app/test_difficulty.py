@@ -65,9 +65,12 @@ def selected_row(test: AppTest) -> int:
 
 
 def map_points(test: AppTest) -> dict[str, Any]:
-    """Return the traces of the difficulty map: the points, and the ring around the selected one."""
-    chart = next(chart for chart in test.get("plotly_chart") if "Difficulty map" in chart.proto.spec)
-    return dict(zip(("points", "ring"), json.loads(chart.proto.spec)["data"], strict=True))
+    """Return the traces of the difficulty map: the points, and the ring that is laid over the selected one."""
+    charts = {chart.proto.id.split("-", 2)[-1].partition("_")[0]: chart for chart in test.get("plotly_chart")}
+    traces = {
+        name: json.loads(charts[key].proto.spec)["data"] for name, key in (("points", "map"), ("ring", "ring"))
+    }
+    return {name: trace for name, (trace,) in traces.items()}
 
 
 @pytest.fixture
@@ -101,6 +104,8 @@ def test_the_hardest_sample_is_shown_first_and_everywhere(app: Open, finished: H
 def test_a_deep_link_selects_its_sample(app: Open, finished: Home) -> None:
     wanted = ranking_of(finished)[5]
     test = app(finished.path, "difficulty", run=finished.run.id, sample=wanted)
+    test.session_state["tokens_table"] = True
+    test.run()
     assert "6 of 24 · rank 6 ·" in texts(test)
     assert selected_row(test) == 5
     pieces = difficulty.tokens_of(finished.run.directory, wanted)["piece"]
@@ -132,6 +137,48 @@ def test_next_and_previous_walk_through_the_ranking(app: Open, finished: Home) -
     assert test.query_params["sample"] == order[1]
     last = app(finished.path, "difficulty", run=finished.run.id, sample=order[-1])
     assert last.button(key="next").disabled
+
+
+def test_from_sample_to_sample_the_points_of_the_map_stay_the_same_and_are_not_sent_again(
+    app: Open, finished: Home
+) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    first = map_points(test)
+    test.button(key="next").click().run()
+    second = map_points(test)
+    assert second["points"] == first["points"]
+    assert numbers(second["ring"]["x"]) != numbers(first["ring"]["x"])
+
+
+def many_rows() -> None:
+    import pandas as pd
+    import streamlit as st
+
+    from pages.shell import sample_table, session
+
+    names = [f"s{at}" for at in range(230)]
+    samples = pd.DataFrame(
+        {"sample_id": names, "mrd": range(230, 0, -1), "answer": "word " * 90, "extra": "hidden"}
+    )
+    columns = {"mrd": st.column_config.NumberColumn("MRD"), "answer": sample_table.ANSWER}
+    sample_table.show("many", samples, session.current_sample() or "s0", columns, "Many")
+
+
+def test_of_many_rows_the_page_of_the_selected_sample_is_sent_and_only_what_is_seen_of_it() -> None:
+    test = AppTest.from_function(many_rows)
+    test.query_params["sample"] = "s30"
+    test.run()
+    page = test.dataframe[0].value
+    assert list(page["sample_id"]) == [f"s{at}" for at in range(25, 50)]
+    assert set(page) == {"sample_id", "mrd", "answer"}
+    assert page["answer"].str.len().max() == 100
+    assert "Rows 26 to 50 of 230" in texts(test)
+    assert test.session_state[test.dataframe[0].key]["selection"]["rows"] == [5]
+    test.selectbox(key="many_order").set_value("mrd").run()
+    page = test.dataframe[0].value
+    assert list(page["mrd"]) == sorted(page["mrd"])
+    assert "s30" in set(page["sample_id"]), "the page of the selected sample, in whatever order"
+    assert "Rows 176 to 200 of 230" in texts(test)
 
 
 def test_a_search_narrows_everything_and_a_chip_takes_it_back(app: Open, finished: Home) -> None:

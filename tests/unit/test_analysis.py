@@ -15,7 +15,7 @@ import pytest
 from analysis import difficulty
 from analysis.difficulty import ScoredRun, Variant
 from analysis.figures import difficulty as figures
-from analysis.figures.theme import COLOURS
+from analysis.figures.theme import COLOURS, UNSEEN
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
 from mrd_core.runs.files import write_atomically
@@ -125,7 +125,7 @@ def all_figures(table: pd.DataFrame) -> list[Any]:
     """Return every figure that is drawn of a ranking."""
     first = str(table["sample_id"].iloc[0])
     return [
-        figures.distribution(table, first),
+        figures.distribution(table),
         figures.difficulty_map(table, "relative_se", first),
         figures.difficulty_map(table, "mean_log_prob", first),
         figures.relative_se_histogram(table),
@@ -261,7 +261,7 @@ def test_axes_state_their_units() -> None:
     table = table_of(9)
     assert "[nats per token]" in figures.difficulty_map(table, "mean_log_prob", None).layout.yaxis.title.text
     assert "SE / MRD" in figures.difficulty_map(table, "relative_se", None).layout.yaxis.title.text
-    assert "hard" in figures.distribution(table, None).layout.xaxis.title.text
+    assert "hard" in figures.distribution(table).layout.xaxis.title.text
 
 
 def test_figures_of_undefined_scores_are_empty_and_whole() -> None:
@@ -282,14 +282,30 @@ def test_points_of_the_map_carry_the_ids_that_a_click_selects() -> None:
     assert [by_id[row[0]] for row in points.customdata] == list(points.x)
 
 
-def test_the_selected_sample_is_ringed_and_marked() -> None:
+def test_the_selected_sample_is_ringed() -> None:
     table = table_of(12)
     x, y = table.loc[5, "mrd"], table.loc[5, "relative_se"]
     ring = figures.difficulty_map(table, "relative_se", "s5").data[1]
     assert (list(ring.x), list(ring.y)) == ([x], [y])
-    marks = figures.distribution(table, "s5").layout.shapes
-    assert x in [mark.x0 for mark in marks]
     assert len(figures.difficulty_map(table, "relative_se", "gone").data[1].x) == 0
+
+
+@pytest.mark.parametrize("axis", ["relative_se", "mean_log_prob", "nll"])
+def test_the_ring_is_laid_over_the_points_of_the_map(axis: str) -> None:
+    table = table_of(240).assign(nll=np.geomspace(0.001, 9, 240))
+    points = figures.difficulty_map(table, axis, None, title=axis)
+    over = figures.ring_over(points, table, axis, "s5")
+    assert (list(over.data[0].x), list(over.data[0].y)) == ([table.loc[5, "mrd"]], [table.loc[5, axis]])
+    for name in ("xaxis", "yaxis"):
+        ends, mark = points.layout[name], over.layout[name]
+        assert (ends.fixedrange, mark.range, mark.type) == (True, ends.range, ends.type)
+        assert mark.tickfont.color == mark.title.font.color == UNSEEN
+        values = np.asarray(points.data[0][name[0]])
+        low, high = np.power(10.0, ends.range) if ends.type == "log" else ends.range
+        assert low <= values.min() < values.max() <= high
+    assert over.layout.margin == points.layout.margin
+    assert not over.layout.shapes
+    assert not over.layout.annotations
 
 
 def test_the_regions_of_a_filtered_map_stay_where_they_are() -> None:
@@ -330,8 +346,12 @@ def test_a_map_of_fifty_thousand_samples_is_drawn_within_seconds() -> None:
     table = table_of(50_000)
     began = time.perf_counter()
     figure = figures.difficulty_map(table, "relative_se", "s7")
-    figures.distribution(table, "s7")
-    assert len(figure.data[0].x) == 50_000
+    figures.distribution(table)
+    assert len(figure.data[0].x) == figures.MOST_POINTS
+    assert figure.data[0].customdata[0][0] == "s0"
+    assert figure.data[0].customdata[-1][0] == "s49999"
+    assert figure.layout.title.subtitle.text == "1,000 of 50,000 samples, evenly along the ranking"
+    assert len(figure.data[1].x) == 1, "the selected sample has its ring, drawn or not"
     assert time.perf_counter() - began < 5
 
 

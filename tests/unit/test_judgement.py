@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.characteristics import judgement as judging
 from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.files import CharacteristicsFiles
 from analysis.characteristics.job import characteristics_job
 from analysis.characteristics.judgement import (
     EXAMPLES,
@@ -107,6 +109,46 @@ def test_the_claims_are_judged_under_both_normalisations(found: Characterised, j
 def test_the_scores_that_are_looked_at_choose_the_claims_that_are_shown(reading: tuple[Path, Path]) -> None:
     by_sum = judged(characterised(*reading, Variant(normalisation=Normalisation.SUM)), {})
     assert by_sum.shown is by_sum.claims[Normalisation.SUM]
+
+
+def test_what_takes_a_bootstrap_is_done_once_for_a_choice_and_kept_with_the_reading(
+    reading: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, directory = reading
+    folder = CharacteristicsFiles(directory).judgements
+    assert len(list(folder.iterdir())) == 1, "the job keeps what the page asks for first"
+    by_sum = characterised(run, directory, Variant(normalisation=Normalisation.SUM))
+    bootstraps: Counter[str] = Counter()
+    for name in ("judge", "rank_regression"):
+        original = getattr(judging, name)
+        monkeypatch.setattr(
+            judging, name, lambda *a, _n=name, _f=original, **k: (bootstraps.update([_n]), _f(*a, **k))[1]
+        )
+    everything = {criterion.name: criterion.default for criterion in CRITERIA}
+    kept = judged(by_sum, everything, directory)
+    assert not bootstraps
+    now = judged(by_sum, {})
+    assert bootstraps
+    for part_of in (kept, now):
+        assert part_of.chosen is Normalisation.SUM
+    pd.testing.assert_frame_equal(claims_table(kept), claims_table(now))
+    pd.testing.assert_frame_equal(regression_frame(kept.regression), regression_frame(now.regression))
+    pd.testing.assert_frame_equal(kept.strata, now.strata)
+    assert [claim.criterion for claim in kept.shown] == list(CRITERIA)
+    bootstraps.clear()
+    judged(by_sum, MOVED, directory)
+    assert bootstraps, "another choice is judged anew"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"not JSON"])
+def test_a_judgement_that_is_not_whole_is_made_again(tmp_path: Path, found: Characterised, content: bytes) -> None:
+    few = part(found, slice(0, 24))
+    first = claims_table(judged(few, {}, tmp_path))
+    (kept,) = CharacteristicsFiles(tmp_path).judgements.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(content)
+    pd.testing.assert_frame_equal(claims_table(judged(few, {}, tmp_path)), first)
+    assert kept.read_bytes() == whole
 
 
 @pytest.mark.parametrize("thresholds", [{}, MOVED])

@@ -64,7 +64,7 @@ def _characterised(run: Run, reading: Run, variant: Variant) -> Characterised:
 
 @st.cache_data(show_spinner="Comparing the groups", max_entries=16, hash_funcs=BY_ATTEMPT)
 def _judged(run: Run, reading: Run, variant: Variant, thresholds: dict[str, Threshold]) -> Judgement:
-    return judged(_characterised(run, reading, variant), thresholds)
+    return judged(_characterised(run, reading, variant), thresholds, reading.directory)
 
 
 def _provenance(about: About) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -10,7 +11,9 @@ import streamlit as st
 from analysis.difficulty import measures_in
 from analysis.figures import difficulty as figures
 from analysis.statistics.bootstrap import Estimate
+from pages.shell import layout
 from pages.shell.charts import chart, sample_chart
+from pages.shell.downloads import figure_download
 from pages.shell.inputs import select
 
 
@@ -35,16 +38,22 @@ def difficulty_map(
     """
     measures = measures_in(table)
     title = (figures.AXIS_TITLES | figures.titles_of(measures))[against]
-    figure = figures.difficulty_map(samples, against, selected, whole=table, title=title)
+    figure = figures.difficulty_map(samples, against, None, whole=table, title=title)
     alt = f"Difficulty map of {len(samples)} samples: MRD against {title}"
-    sample_chart(figure, "map", "on the map", alt, "difficulty_map", is_narrow=True)
+    # The points are sent once: from sample to sample only the ring is.
+    with layout.layers("map_layers"):
+        sample_chart(figure, "map", "on the map", alt, is_narrow=True)
+        over = figures.ring_over(figure, samples, against, selected)
+        chart(over, "ring", f"A ring on the difficulty map around sample {selected}", is_narrow=True)
+    ringed = partial(figures.difficulty_map, samples, against, selected, whole=table, title=title)
+    figure_download(ringed, "difficulty_map")
     if against != figures.UNCERTAINTY:
         correlation = figures.tie_in_words(tie(against), f"MRD with {title}, over the whole set")
         meaning = next((measure.help for measure in measures if measure.name == against), "")
         st.caption(f"{correlation} {meaning}")
 
 
-def distribution(samples: pd.DataFrame, selected: str) -> None:
+def distribution(samples: pd.DataFrame) -> None:
     """Show how MRD is distributed over the samples that the filters leave."""
-    figure = figures.distribution(samples, selected)
+    figure = figures.distribution(samples)
     chart(figure, "distribution", f"Histogram of MRD over {len(samples)} samples", "distribution")

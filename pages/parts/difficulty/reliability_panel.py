@@ -48,7 +48,6 @@ def _headline(trust: Trust, summary: ScoreSummary) -> None:
 def show(
     table: pd.DataFrame,
     samples: pd.DataFrame,
-    selected: str,
     trust: Trust,
     summary: ScoreSummary,
     tie: Callable[[str], Estimate],
@@ -58,7 +57,6 @@ def show(
     Args:
         table: All samples of the run.
         samples: Those that the filters leave.
-        selected: The sample that is looked at.
         trust: How reliable their ranking is.
         summary: The figures of the run.
         tie: Returns how a column of the table goes with MRD.
@@ -99,6 +97,6 @@ def show(
         with right:
             chart(figure, "errors", "Histogram of the relative standard errors", "relative_se")
         with left:
-            charts.distribution(samples, selected)
+            charts.distribution(samples)
     with st.expander("What was chosen automatically, and why", icon=":material/rule_settings:"):
         reasons_table(summary.reasons)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.difficulty import ScoredRun, Trust, Variant
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.notes import read_notes, with_notes
+from mrd_core.scoring.notes import SampleNote, read_notes, with_notes
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, sample_notes, token_view
 from pages.shell import configs, filters, layout, redaction, session, tour, verdict_bar
@@ -37,22 +38,51 @@ def show(run: Run) -> None:
         notes = read_notes(run.directory)
         table, trust = with_notes(_ranking(run, variant), notes), _trust(run, variant)
         axis = charts.axis(table)
-    samples, selected = filters.filtered(table)
+    samples, _ = filters.filtered(table)
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
     tie = partial(_tie, run, variant)
+    _one_screen(run, variant, table, samples, axis, summary.preview, notes, filters.marked())
+    reliability_panel.show(table, samples, trust, summary, tie)
+    export.show(run, table, variant, config)
+
+
+@st.fragment
+def _one_screen(
+    run: Run,
+    variant: Variant,
+    table: pd.DataFrame,
+    samples: pd.DataFrame,
+    axis: str,
+    is_preview: bool,
+    notes: Mapping[str, SampleNote],
+    marked: set[str] | None,
+) -> None:
+    """Show ranking, map and sample: from one sample to the next nothing else of the page is drawn anew.
+
+    Args:
+        run: The score run.
+        variant: Which scores are looked at.
+        table: All samples of the run.
+        samples: Those that the filters leave.
+        axis: Column that the map shows MRD against.
+        is_preview: Whether the samples are ranked by speed + spread.
+        notes: On samples, when the whole page was drawn.
+        marked: The samples that were chosen in a chart when the whole page was drawn.
+    """
+    if filters.marked() != marked or read_notes(run.directory) != notes:
+        st.rerun()
+    selected = filters.selected_of(samples)
     with layout.grid("one_screen", columns=3, least="20.5rem"):
         with st.container():
-            ranking_table.show(table, samples, selected, is_preview=summary.preview)
-        if not summary.preview:
+            ranking_table.show(table, samples, selected, is_preview=is_preview)
+        if not is_preview:
             with st.container():
-                charts.difficulty_map(table, samples, selected, axis, tie)
+                charts.difficulty_map(table, samples, selected, axis, partial(_tie, run, variant))
         if not redaction.is_on():
             with st.container():
                 token_view.show(run, table, samples, selected, variant.scope)
                 sample_notes.show(run, notes, selected)
-    reliability_panel.show(table, samples, selected, trust, summary, tie)
-    export.show(run, table, variant, config)
 
 
 def _next_steps(run: Run, summary: ScoreSummary, bar: DeltaGenerator) -> None:

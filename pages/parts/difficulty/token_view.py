@@ -82,7 +82,10 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
             st.html(heat_map(tokens, in_scope) if part == CHANGE else parts_map(tokens, in_scope, part))
             st.html(legend() if part == CHANGE else parts_legend(part))
     _offer_exact(run, selected)
-    with st.expander("Tokens as a table", icon=":material/table:"):
+    details = st.expander("Tokens as a table", icon=":material/table:", key="tokens_table", on_change="rerun")
+    if not details.open:
+        return
+    with details:
         st.dataframe(
             tokens,
             hide_index=True,

@@ -169,7 +169,7 @@ def _samples(run: Run) -> None:
     alt = f"Updates of {len(samples)} samples against {titles[column]}"
     sample_chart(figure, "unlearn_updates_against", "from updates", alt)
     st.caption(_correlation(table, tie, titles[column]))
-    figure_download(figure, "unlearn_updates_against")
+    figure_download(lambda: figure, "unlearn_updates_against")
     columns = COLUMNS | sample_table.measure_columns("outcome", table, preset=())
     sample_table.show("outcome", samples, selected, columns, "What became of each sample, hardest first")
     place, row = sample_steps.heading("Before and after", samples, selected)
