@@ -101,7 +101,6 @@ def difficulty_map(
     figure.update_yaxes(type=kind, range=theme.reach(defined[axis], kind, floor), fixedrange=True)
     some = f"{len(samples):,} of {len(defined):,} samples, evenly along the ranking"
     note = some if len(samples) < len(defined) else ""
-    figure.update_layout(dragmode="select")
     return theme.framed(figure, "Difficulty map", note, x=MRD_TITLE, y=title)
 
 
