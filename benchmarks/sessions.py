@@ -42,7 +42,17 @@ from mrd_core.settings.command import process
 from mrd_core.settings.installation import Settings
 
 HOST = "127.0.0.1"
-PAGES = ("", "forget_set", "difficulty", "characteristics", "evidence", "unlearning", "compare", "two_sets")
+PAGES = (
+    "",
+    "forget_set",
+    "difficulty",
+    "characteristics",
+    "evidence",
+    "unlearning",
+    "compare",
+    "two_sets",
+    "glossary",
+)
 # What the pages have to show, besides the scores.
 KINDS = ("characteristics", "unlearn", "evaluate", "validity")
 SAMPLES = 60

@@ -3,13 +3,14 @@
 import streamlit as st
 
 from pages.shell import layout, run_table, session, tour
+from pages.shell.wording import term
 
 CARDS = {
     "1 · Forget set": "Upload the samples that a model is to unlearn, or take the demo. Every row is checked.",
     "2 · Difficulty": "The weights are shaken with small Gaussian noise. A sample whose log-probability hardly "
-    "moves is hard to unlearn: its MRD is small.",
-    "3 · Trust": "Every score has a standard error, every ranking a reliability. When a setting cannot give a "
-    "trustworthy ranking, the app says so.",
+    f"moves is hard to unlearn: its {term('MRD')} is small.",
+    "3 · Trust": f"Every score has a {term('standard error')}, every ranking a "
+    f"{term('reliability')}. When a setting cannot give a trustworthy ranking, the app says so.",
 }
 st.title("MRD Lens")
 st.markdown(

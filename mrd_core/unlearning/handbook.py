@@ -9,9 +9,6 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION
 from mrd_core.unlearning.sampling import SAMPLERS
 
-FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
-RETAINS = {"none": "none", "optional": "where a retain set is given", "required": "always; it needs a retain set"}
-
 
 def chapter() -> str:
     """Return the chapter as Markdown."""
@@ -29,8 +26,7 @@ def chapter() -> str:
         parts += [
             f"## {method.title}: `{method.name}`",
             f"$${method.formula}$$",
-            f"{method.source}. Forgets with {FORGETS_WITH[method.forget]}; retain term: {RETAINS[method.retain]}"
-            f"{weight}.",
+            f"{method.source}. {method.about.removesuffix('.')}{weight}.",
             "\n".join(table),
         ]
     parts += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from urllib.parse import quote
 
 
 def duration(seconds: float) -> str:
@@ -43,3 +44,8 @@ def told_apart(names: Mapping[str, str], marks: Mapping[str, str]) -> dict[str, 
 def plain(text: str) -> str:
     """Return `text` as Markdown that shows it letter by letter, in the type of the sentence around it."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def term(word: str) -> str:
+    """Return a word as Markdown that leads to what the glossary says of it."""
+    return f"[{word}](glossary?term={quote(word)})"

@@ -47,6 +47,7 @@ PAGES = {
         "unlearning",
         "compare",
         "two_sets",
+        "glossary",
     )
 }
 PATIENCE = 60.0

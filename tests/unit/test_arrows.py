@@ -152,7 +152,7 @@ FLOORS = {
         {"features", "difficulty"},
         {"characteristics", "comparison", "evidence", "unlearning"},
         {"sets"},
-        {"figures", "verdict"},
+        {"figures", "verdict", "glossary"},
         {"export"},
     ),
 }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Average = Literal["tokens", "samples"]
 Granularity = Literal["token", "instance", "group"]
 
+FORGETS_WITH = {"answers": "the samples' own answers", "refusals": "a refusal in the place of the answer"}
+RETAINS = {"none": "none", "optional": "where a retain set is given", "required": "always; it needs a retain set"}
+
 # Values by name, as `parsed` returns them: the names are those of the loss function's own arguments.
 Parameters = Mapping[str, Any]
 
@@ -129,6 +132,11 @@ class Method:
     loss: Callable[..., Tensor]
     needs_reference: bool = False
     place: int = 100
+
+    @property
+    def about(self) -> str:
+        """What it forgets with and what its retain term is, in a sentence."""
+        return f"Forgets with {FORGETS_WITH[self.forget]}; retain term: {RETAINS[self.retain]}."
 
     @property
     def needs_retain(self) -> bool:

@@ -18,9 +18,10 @@ from pages.shell import redaction
 from pages.shell.charts import chart
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import csv_download
-from pages.shell.wording import plain
+from pages.shell.wording import plain, term
 
 ROWS = 20
+SPEARMAN = "Spearman's"
 
 
 def show(runs: Sequence[Run], variant: Variant) -> None:
@@ -38,7 +39,8 @@ def show(runs: Sequence[Run], variant: Variant) -> None:
 
 
 def _in_words(pair: Pair, letters: tuple[str, str]) -> str:
-    sentence = f"The rankings of {letters[0]} and {letters[1]} correlate: Spearman's {in_figures(pair.agreement)}."
+    agreement = f"{term(SPEARMAN)} {in_figures(pair.agreement)}"
+    sentence = f"The rankings of {letters[0]} and {letters[1]} correlate: {agreement}."
     if math.isnan(pair.ceiling):
         return f"{sentence} There are too few draws to tell what their noise alone would leave of it."
     return f"{sentence} Of equal difficulties, the noise of the draws would leave {pair.ceiling:.2f}."
