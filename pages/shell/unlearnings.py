@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Sequence
 
 import streamlit as st
 
 from analysis.unlearning.runs import run_name
 from mrd_core.runs import Run
+from mrd_core.samples import ForgetSet, save_stratum, saved_strata
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import UnlearnConfig
 from pages.shell import configs, reported, session
+from pages.shell.inputs import Form
 from pages.shell.notices import SYMBOLS
 from pages.shell.wording import told_apart
 
+# Of the input that says which samples are unlearned.
+STRATUM = Form("unlearn").key_of(UnlearnConfig, "stratum")
 LOOKED_AT, STUDY = "unlearn_looked_at", "unlearn_study"
+
+
+def select_stratum(run: Run, sample_ids: Collection[str] | None) -> None:
+    """Keep some samples of a score run as a stratum, once, and have the form begin with it; None: with all.
+
+    Raises:
+        UserError: No sample is left.
+    """
+    if sample_ids is None:
+        st.session_state.pop(STRATUM, None)
+        return
+    digest = hashlib.sha256("\n".join(sorted(sample_ids)).encode()).hexdigest()[:6]
+    name = f"{len(sample_ids)} of {run.id} {digest}"
+    if name not in saved_strata(session.settings().home):
+        save_stratum(ForgetSet.load(ScoreFiles(run.directory).samples), sample_ids, name, session.settings().home)
+    st.session_state[STRATUM] = name
 
 
 def choose(runs: Sequence[Run], selection: Sequence[Run]) -> list[Run]:

@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
 from analysis import difficulty
+from analysis.contrast import AT_AN_END
 from analysis.difficulty import ScoredRun, Variant
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunError, RunState, RunStore
@@ -46,6 +47,8 @@ from tests.app.conftest import (
 from tests.support.commands import read_back
 
 pytestmark = pytest.mark.slow
+
+END = ["rank", "mrd", "prompt", "answer"]
 
 Open = Callable[..., AppTest]
 PATIENCE = 60.0
@@ -319,6 +322,17 @@ def test_hidden_texts_are_in_no_download_and_on_no_table(
     shown = pd.concat([table.value.astype(str) for table in sound(test).dataframe])
     assert not shown.isin(samples["answer"]).any(axis=None)
     assert list(pd.read_csv(io.StringIO(offered["csv"]()))["mrd"].rank()) == list(range(1, len(samples) + 1))
+
+
+def test_the_hardest_stand_beside_the_easiest(app: Open, finished: Home) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    assert "Cliff’s δ" not in texts(test)
+    test.session_state["ends"] = True
+    sound(test.run())
+    order = ranking_of(finished)
+    ends = [list(found.value["sample_id"]) for found in test.dataframe if list(found.proto.column_order) == END]
+    count = min(AT_AN_END, len(order) // 4)
+    assert ends == [order[:count], order[: -count - 1 : -1]]
 
 
 def test_scores_are_exported_whole(app: Open, finished: Home, offered: dict[str, Any]) -> None:

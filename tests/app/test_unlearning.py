@@ -22,7 +22,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
-from mrd_core.samples import ForgetSet, save_stratum
+from mrd_core.samples import ForgetSet, save_stratum, saved_strata
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
@@ -237,6 +237,24 @@ def test_nearly_uniform_probabilities_are_told(app: Open, own: Home) -> None:
         share = 1 / np.square(p).sum() / len(p)
         assert f"Effective sample size **{share:.0%}** of 24 samples." in texts(sound(test))
         assert ("nearly uniform" in texts(test)) == (share >= 0.95)
+
+
+def test_a_selection_goes_straight_to_unlearning_and_all_samples_do_again(app: Open, own: Home) -> None:
+    test = app(own.path, "difficulty", run=own.run.id)
+    some = set(ForgetSet.load(ScoreFiles(own.run.directory).samples).frame["sample_id"][:7])
+    test.session_state["box"], test.session_state["box_label"] = some, "from the map"
+    test.run()
+    assert test.button(key="to_unlearning").label == "Unlearn these 7"
+    test.button(key="to_unlearning").click().run()
+    (stratum,) = saved_strata(own.path).values()
+    assert set(pd.read_parquet(stratum)["sample_id"]) == some
+    assert shown_config(sound(test)).stratum == stratum
+    # The same samples are kept once; without a selection it is all of them.
+    go(test, "difficulty").button(key="to_unlearning").click().run()
+    assert len(saved_strata(own.path)) == 1
+    go(test, "difficulty").button(key="clear_box").click().run()
+    test.button(key="to_unlearning").click().run()
+    assert shown_config(sound(test)).stratum is None
 
 
 def with_scores(own: Home, **columns: Any) -> None:

@@ -53,6 +53,9 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_previe
     with heading:
         first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
         config = first | measures | first | LAST
+    if not is_preview and table["mrd"].notna().any():
+        low, lower, upper, high = (f"{value:.3g}" for value in table["mrd"].quantile([0.1, 0.25, 0.75, 0.9]))
+        st.caption(f"MRD here: a tenth below {low}, half from {lower} to {upper}, a tenth above {high}.")
     empty = {name for name in config if samples[name].isna().all() or (samples[name] == "").all()}
     empty |= {name for name in ("truncated", "bookmarked") if not samples[name].any()}
     by = "speed + spread" if is_preview else "MRD"

@@ -18,11 +18,12 @@ from mrd_core.runs import Run
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.notes import SampleNote, read_notes, with_notes
 from mrd_core.scoring.records import ScoreSummary
-from pages.parts.difficulty import charts, export, ranking_table, reliability_panel, sample_notes, token_view
-from pages.shell import configs, filters, layout, redaction, session, tour, verdict_bar
+from pages.parts.difficulty import charts, ends, export, ranking_table, reliability_panel, sample_notes, token_view
+from pages.shell import configs, filters, layout, redaction, session, tour, unlearnings, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.launching import launch
+from pages.shell.notices import errors_shown
 
 
 def show(run: Run) -> None:
@@ -39,10 +40,13 @@ def show(run: Run) -> None:
         table, trust = with_notes(_ranking(run, variant), notes), _trust(run, variant)
         axis = charts.axis(table)
     samples, _ = filters.filtered(table)
+    _unlearning(run, samples, len(table), bar)
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
     tie = partial(_tie, run, variant)
     _one_screen(run, variant, table, samples, axis, summary.preview, notes, filters.marked())
+    if not summary.preview:
+        ends.show(table)
     reliability_panel.show(table, samples, trust, summary, tie)
     export.show(run, table, variant, config)
 
@@ -94,7 +98,15 @@ def _next_steps(run: Run, summary: ScoreSummary, bar: DeltaGenerator) -> None:
         if session.current_reading(run) is None:
             session.open_reading(launch(characteristics.default_config(run.directory)).id)
         st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
-    if bar.button("Unlearn", icon=":material/ink_eraser:", key="to_unlearning"):
+
+
+def _unlearning(run: Run, samples: pd.DataFrame, whole: int, bar: DeltaGenerator) -> None:
+    """Show the way to unlearning, of all samples or of those that the filters leave."""
+    is_part = len(samples) < whole
+    label = f"Unlearn these {len(samples)}" if is_part else "Unlearn"
+    if bar.button(label, icon=":material/ink_eraser:", key="to_unlearning"):
+        with errors_shown():
+            unlearnings.select_stratum(run, set(samples["sample_id"]) if is_part else None)
         st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
 
 

@@ -27,8 +27,7 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, require_retain, weighing
 from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
-from pages.parts.unlearning.settings import FORM
-from pages.shell import commands, layout, session
+from pages.shell import commands, layout, session, unlearnings
 from pages.shell.configs import BY_ATTEMPT, config_of
 from pages.shell.inputs import Values
 from pages.shell.launching import launch
@@ -84,7 +83,7 @@ def _scored(run: Run) -> ScoredSamples:
         title = st.selectbox(
             "What is unlearned",
             [f"All {len(scores)} samples", *strata],
-            key=FORM.key_of(UnlearnConfig, "stratum"),
+            key=unlearnings.STRATUM,
             help=help_of(UnlearnConfig, "stratum"),
             persist_state="session",
         )
