@@ -12,7 +12,7 @@ import streamlit as st
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.failure import readable
-from pages.shell import commands
+from pages.shell import commands, failures
 
 # Icon and word: colour alone tells nobody anything.
 ICONS = {
@@ -68,7 +68,10 @@ def bullets(lines: Iterable[str]) -> str:
 
 @contextmanager
 def errors_shown(*, ends_page: bool = True) -> Iterator[None]:
-    """Show a user error as a card, and end this run of the page there where the rest depends on it."""
+    """Show a user error as a card, and end this run of the page there where the rest depends on it.
+
+    So does whatever nobody foresaw, which ends it in any case.
+    """
     try:
         yield
     except UserError as error:
@@ -78,8 +81,12 @@ def errors_shown(*, ends_page: bool = True) -> Iterator[None]:
     except OSError as error:
         explained = readable(error)
         if explained is None:
-            raise
-        show_error(explained)
+            failures.show(error)
+        else:
+            show_error(explained)
+        st.stop()
+    except Exception as error:
+        failures.show(error)
         st.stop()
 
 

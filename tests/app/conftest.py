@@ -29,6 +29,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.installation import Settings
+from pages.shell import failures
 from tests.conftest import REPOSITORY
 from tests.support.once import made_once
 from tests.support.scored_demo import ROWS, scored_demo
@@ -261,6 +262,7 @@ def go(test: AppTest, page: str) -> AppTest:
 def sound(test: AppTest) -> AppTest:
     """Return the page after checking that it shows no traceback."""
     assert not test.exception, [error.value for error in test.exception]
+    assert not any(failures.TITLE in error.value for error in test.error), texts(test)
     return test
 
 
