@@ -14,11 +14,11 @@ def filtered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Apply the filters, show them as chips, and return what they leave and the selected sample among it."""
     text = st.text_input(
         "Search",
-        key="search",
+        key=session.SEARCH,
         placeholder="Search in ids, prompts and answers",
         label_visibility="collapsed",
         icon=":material/search:",
-        persist_state="session",
+        bind=session.IN_URL,
     )
     box = marked()
     samples = difficulty.matching(table, text, box)
@@ -71,7 +71,7 @@ def clear_box() -> None:
 
 def clear_search() -> None:
     """Search for nothing."""
-    st.session_state["search"] = ""
+    st.session_state[session.SEARCH] = ""
 
 
 def selected_of(samples: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from mrd_core.settings.fields import Model, declared
 from mrd_core.unlearning.methods.method import Parameter
+from pages.shell import session
 
 Values = dict[str, Any]
 # Larger numbers lose digits on their way to the browser.
@@ -213,7 +214,13 @@ def one_of(label: str, titles: Mapping[str, str], key: str) -> str:
         return first
     format_func = titles.__getitem__
     return st.segmented_control(
-        label, [first, *others], default=first, required=True, format_func=format_func, key=key
+        label,
+        [first, *others],
+        default=first,
+        required=True,
+        format_func=format_func,
+        key=key,
+        bind=session.IN_URL,
     )
 
 

@@ -1,16 +1,20 @@
 """What a browser session holds: the forget set at hand, the store, the run and the sample looked at.
 
 The run, its unlearning runs and the experiment looked at, the evaluations compared, and the sample live in the URL
-(`?run=…&unlearn=…,…&experiment=…&evaluations=…,…&baseline=…&sample=…`), so that a link shows what its sender saw.
+(`?run=…&unlearn=…,…&experiment=…&evaluations=…,…&baseline=…&sample=…`), and so do the view of a page, the scores
+that are looked at and the search (`&view=…&view_normalisation=…&search=…`): a link shows what its sender saw.
 A URL never starts anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Literal
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
@@ -26,7 +30,9 @@ from pages.shell.configs import config_of
 from pages.shell.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
-EVALUATIONS, BASELINE = "evaluations", "baseline"
+EVALUATIONS, BASELINE, SEARCH = "evaluations", "baseline", "search"
+# Of a widget whose value a link brings back, under the name of its key.
+IN_URL: Literal["query-params"] = "query-params"
 LEFT = "left_run"
 # What belongs to one score run.
 OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
@@ -131,7 +137,10 @@ def leave_run() -> None:
 
 def forget_filters() -> None:
     """Drop the filters, the reading, and what else is looked at that belongs to one run."""
-    for key in ("search", "box", READING, *OF_RUN):
+    # Where it is drawn already it cannot be set, and the page is left.
+    with suppress(StreamlitAPIException):
+        st.session_state[SEARCH] = ""
+    for key in ("box", READING, *OF_RUN):
         st.session_state.pop(key, None)
 
 

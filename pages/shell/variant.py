@@ -8,6 +8,7 @@ from analysis.difficulty import Variant
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation
 from mrd_core.settings.fields import help_of
+from pages.shell import session
 
 FORMULAS = {
     Formula.MRD: "MRD (Eq. 4)",
@@ -32,6 +33,7 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
             required=True,
             format_func=str,
             key="view_scope",
+            bind=session.IN_URL,
             help=help_of(EstimatorConfig, "scope"),
         ),
         place.segmented_control(
@@ -41,6 +43,7 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
             required=True,
             format_func=str,
             key="view_normalisation",
+            bind=session.IN_URL,
             help=help_of(EstimatorConfig, "normalisation"),
         ),
         place.selectbox(
@@ -48,6 +51,7 @@ def choose(config: EstimatorConfig, *, formulas: bool = True) -> Variant:
             FORMULAS if formulas else [Formula.MRD],
             format_func=(FORMULAS if formulas else {Formula.MRD: "speed + spread"}).__getitem__,
             key="view_formula" if formulas else "view_preview",
+            bind=session.IN_URL,
             help="All variants come from the same stored draws; nothing is run again.",
         ),
     )

@@ -116,6 +116,19 @@ def test_a_deep_link_selects_its_sample(app: Open, finished: Home) -> None:
     assert list(shown["piece"]) == list(pieces)
 
 
+def test_a_link_brings_back_the_scores_that_were_looked_at_and_the_search(app: Open, finished: Home) -> None:
+    by_sum = ranking_of(finished, Variant(normalisation=Normalisation.SUM))
+    word = "Kelemar"
+    link = {"view_normalisation": "sum", "search": word}
+    test = app(finished.path, "difficulty", run=finished.run.id, **link)
+    table = difficulty.ranking(ScoredRun(finished.run.directory), Variant(normalisation=Normalisation.SUM))
+    expected = list(difficulty.matching(table, word, None)["sample_id"])
+    assert 0 < len(expected) < len(by_sum)
+    assert list(ranking_table(test).value["sample_id"]) == expected
+    sound(test.text_input(key="search").set_value("").run())
+    assert list(ranking_table(test).value["sample_id"]) == by_sum
+
+
 def test_a_link_to_an_unknown_sample_shows_the_hardest(app: Open, finished: Home) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id, sample="nobody")
     assert "1 of 24 · rank 1 ·" in texts(test)

@@ -32,6 +32,15 @@ def test_without_a_link_every_page_is_about_the_newest_run_that_succeeded(app: O
     assert "None is scored yet" not in texts(test)
 
 
+def test_runs_of_one_title_are_told_apart_as_a_browser_names_them_by_it(app: Open, own: Home) -> None:
+    for _ in range(2):
+        other = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
+        ended(own.store, other, RunState.CANCELLED)
+    options = app(own.path, "difficulty").selectbox(key=PICKED).options
+    assert len(set(options)) == len(options) == 3
+    assert sum(other.id in option for option in options) == 1
+
+
 def test_a_run_that_is_picked_is_kept_from_page_to_page(app: Open, own: Home) -> None:
     other = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
     ended(own.store, other, RunState.CANCELLED)

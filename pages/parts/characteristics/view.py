@@ -49,7 +49,9 @@ def show(run: Run, reading: Run) -> None:
     if redaction.is_on():
         characterised = characterised.without_texts()
     criteria.panels(characterised, judgement, samples)
-    view = st.segmented_control("Look at", list(VIEWS), default="Claims", required=True, key="view")
+    view = st.segmented_control(
+        "Look at", list(VIEWS), default="Claims", required=True, key="view", bind=session.IN_URL
+    )
     VIEWS[view](characterised, judgement, samples)
     if not redaction.is_on():
         marked_view.show(reading, characterised, samples, selected)

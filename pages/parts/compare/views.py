@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.parts.compare import choice, difficulty, export, samples, settled, table, tradeoff
 from pages.parts.compare.choice import ComparedRuns
+from pages.shell import session
 from pages.shell.notices import bullets
 
 VIEW = "compare_view"
@@ -31,7 +32,13 @@ def show(chosen: ComparedRuns) -> None:
         "Settings and cost": lambda: settled.show(comparison),
     }
     view = st.segmented_control(
-        "Look at", list(views), default="Table", required=True, key=VIEW, label_visibility="collapsed"
+        "Look at",
+        list(views),
+        default="Table",
+        required=True,
+        key=VIEW,
+        bind=session.IN_URL,
+        label_visibility="collapsed",
     )
     views[view]()
     if comparison.notes:

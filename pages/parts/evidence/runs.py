@@ -19,13 +19,18 @@ from pages.parts.evidence.kinds import presentation
 from pages.shell import experiments, session
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import SYMBOLS
+from pages.shell.wording import told_apart
 
 
 def choose(kind: str, runs: Sequence[Run]) -> Run | None:
     """Let the user choose one of several experiments of a kind, and return the selected one."""
     selected = session.current_experiment(kind, runs)
     if len(runs) > 1 or (runs and selected is None):
-        titles = {run.id: f"{SYMBOLS[run.state]} {in_words(run)}" for run in runs}
+        # A browser names what is chosen by its label: two of one name would be one.
+        titles = told_apart(
+            {run.id: f"{SYMBOLS[run.state]} {in_words(run)}" for run in runs},
+            {run.id: f" · {run.id}" for run in runs},
+        )
         key = f"evidence_run_{kind}"
         # The URL says which is selected, whatever this control said last.
         st.session_state[key] = selected.id if selected else None

@@ -26,7 +26,7 @@ def show(run: Run) -> None:
     experiment_id = st.query_params.get(session.EXPERIMENT)
     earlier = session.store().list(kinds=kinds.experiments(), score_run=run)
     first = next((other.kind for other in earlier if other.id == experiment_id), experiments.VALIDITY)
-    tabs = st.tabs(list(titles.values()), default=titles[first], key=TAB, on_change="rerun")
+    tabs = st.tabs(list(titles.values()), default=titles[first], key=TAB, bind=session.IN_URL)
     for kind, tab in zip(titles, tabs, strict=True):
         if tab.open:
             with tab:

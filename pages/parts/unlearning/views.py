@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.shell import session
+
 FORM, PROGRESS, RESULT, COMPARISON = "New runs", "Progress", "Result", "Comparison"
 VIEWS = (FORM, PROGRESS, RESULT, COMPARISON)
 VIEW, NEXT = "unlearn_view", "unlearn_next_view"
@@ -11,10 +13,15 @@ VIEW, NEXT = "unlearn_view", "unlearn_next_view"
 
 def choose(first: str) -> str:
     """Let the user choose a view; `first` is the one at first."""
-    st.session_state.setdefault(VIEW, first)
+    if VIEW not in st.query_params:
+        st.session_state.setdefault(VIEW, first)
     if (view := st.session_state.pop(NEXT, None)) is not None:
         st.session_state[VIEW] = view
-    return str(st.segmented_control("Look at", VIEWS, required=True, key=VIEW, label_visibility="collapsed"))
+    return str(
+        st.segmented_control(
+            "Look at", VIEWS, required=True, key=VIEW, bind=session.IN_URL, label_visibility="collapsed"
+        )
+    )
 
 
 def go_to(view: str) -> None:
