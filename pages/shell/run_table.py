@@ -14,7 +14,8 @@ from mrd_core.runs.launcher import adopt, unlisted
 from mrd_core.settings.command import shown
 from mrd_core.unlearning.methods import METHODS
 from pages.shell import commands, deletion, doors, run_notes, session
-from pages.shell.notices import SYMBOLS, errors_shown, literal
+from pages.shell.notices import SYMBOLS, errors_shown
+from pages.shell.wording import plain
 
 # Older ones are found by their directory.
 MOST = 500
@@ -129,7 +130,8 @@ def _actions(chosen: Sequence[Run], runs: Sequence[Run]) -> None:
     if not chosen:
         place.caption(f"{len(runs)} run(s). Tick one to open or to rename it, several to tag or to delete them.")
         return
-    place.markdown(literal(chosen[0].title) if len(chosen) == 1 else f"**{len(chosen)} runs**", width="content")
+    called = plain(chosen[0].title) if len(chosen) == 1 else f"{len(chosen)} runs"
+    place.markdown(f"**{called}**", width="content")
     if len(chosen) == 1 and place.button("Open", icon=":material/open_in_new:", key="runs_go"):
         st.session_state[OPENED] = chosen[0].id
     label = "Name, tags, note" if len(chosen) == 1 else "Tags"
