@@ -14,11 +14,12 @@ from mrd_core.experiments.cost import estimate as experiment_cost
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
-from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
 from pages.shell import configs, experiments, layout, run_panel, session, tour, unlearnings
 from pages.shell.notices import heading, literal
+from pages.shell.scored import scored
 from pages.shell.wording import duration
 
 # Icon, word and colour: none of them alone.
@@ -70,7 +71,8 @@ def _costs(run: Run) -> dict[Question, float]:
     config, summary = configs.config_of(run, ScoreConfig), ScoreSummary.model_validate(run.summary)
     if summary.preview:
         return {}
-    unlearning = UnlearnConfig(score_run=run.directory, model=config.model)
+    kept = RetainConfig(samples=scored(run).retain)
+    unlearning = UnlearnConfig(score_run=run.directory, model=config.model, retain=kept)
     check = short_check.of(config, run.directory)
     costs = {
         Question.PREDICTIVE: experiment_cost(check, summary, summary.n_samples, past).seconds,
@@ -84,7 +86,7 @@ def _costs(run: Run) -> dict[Question, float]:
 
 def _cell(each: Verdict, query: dict[str, str], cost: float | None) -> None:
     icon, colour = BADGES[each.state]
-    with st.container(border=True, height="stretch", gap="small", key=f"verdict_{each.question.lower()}"):
+    with st.container(border=True, height="stretch", gap="xxsmall", key=f"verdict_{each.question.lower()}"):
         st.markdown(f"**{each.question}**", help=ASKED[each.question])
         st.badge(each.state, icon=icon, color=colour)
         st.caption(each.sentence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -189,6 +190,16 @@ def test_a_finished_score_run_leads_to_the_form(app: Open, own: Home) -> None:
     test.button(key="to_unlearning").click().run()
     assert sound(test).title[0].value == "Unlearning"
     assert test.button(key="unlearn_launch")
+
+
+def test_the_verdict_bar_says_what_the_form_will_cost(app: Open, own: Home) -> None:
+    test = opened(app, own)
+    (time,) = re.findall(r"Estimated cost: about \*\*(.+?)\*\*", texts(sound(test)))
+    steps = [link.proto.label for link in test.get("page_link")]
+    assert f"Unlearn, about {time} →" in steps
+    assert any(re.fullmatch(r"Find out, about \d+ (s|min) →", step) for step in steps)
+    # Nobody has read texts here yet, so nobody knows how long that takes.
+    assert "Read the texts →" in steps
 
 
 def test_the_form_begins_with_the_defaults_and_the_demo_to_retain(app: Open, own: Home) -> None:

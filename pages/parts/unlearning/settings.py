@@ -86,8 +86,9 @@ def method() -> Values:
     titles = {name: declared.title for name, declared in METHODS.items()}
     name = FORM.choice(UnlearnConfig, "method", "Method", titles)
     chosen = METHODS[name]
-    _formula(chosen.formula)
-    st.caption(f"Minimised; ${NOTATION}$. Source: {chosen.source}.")
+    with st.popover("Formula", icon=":material/function:"):
+        _formula(chosen.formula)
+        st.caption(f"Minimised; ${NOTATION}$. Source: {chosen.source}.")
     parameters = {}
     for place, declared in zip(st.columns(len(chosen.parameters)), chosen.parameters, strict=True):
         with place:
@@ -112,10 +113,12 @@ def refusals(methods: Collection[Method]) -> Values:
 def compared(preset: Preset) -> None:
     """Show what a preset runs."""
     st.markdown(preset.help)
-    for name in preset.methods:
-        st.markdown(f"**{METHODS[name].title}**")
-        _formula(METHODS[name].formula)
-    st.caption(f"Minimised; ${NOTATION}$. Each method with its own default parameters.")
+    st.caption("Each method with its own default parameters.")
+    with st.popover("Formulas", icon=":material/function:"):
+        for name in preset.methods:
+            st.markdown(f"**{METHODS[name].title}**")
+            _formula(METHODS[name].formula)
+        st.caption(f"Minimised; ${NOTATION}$.")
 
 
 def seeds(*, several: bool) -> list[int]:
@@ -147,12 +150,12 @@ def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values
     """
     titles = {name: sampler.title for name, sampler in SAMPLERS.items()}
     names = samplers or [FORM.choice(CurriculumConfig, "sampler", "Order of the samples", titles)]
-    for place, name in zip(st.columns(len(names)), names, strict=True):
-        with place:
-            if samplers:
-                st.markdown(f"**{titles[name]}**")
+    for name in names:
+        title = f"**{titles[name]}.** " if samplers else ""
+        st.caption(f"{title}{SAMPLERS[name].help}")
+    with st.popover("Probabilities", icon=":material/function:"):
+        for name in names:
             _formula(SAMPLERS[name].formula)
-            st.caption(SAMPLERS[name].help)
     values: Values = {"sampler": next(iter(names))}
     weighted = next((name for name in names if name != "uniform"), None)
     if weighted is not None:
