@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -33,9 +34,9 @@ class Term:
     source: str = ""
 
     def matches(self, text: str) -> bool:
-        """Return whether every word of a search stands in the term."""
+        """Return whether every word of a search begins a word of the term."""
         searched = f"{self.name} {self.meaning} {self.source}".lower()
-        return all(word in searched for word in text.lower().split())
+        return all(re.search(rf"(?<!\w){re.escape(word)}", searched) for word in text.lower().split())
 
 
 _MRD = MEASURES["mrd_answer_mean"]

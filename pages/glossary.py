@@ -10,6 +10,10 @@ from pages.shell.wording import plain
 TERM = "term"
 
 
+def _rank(name: str, text: str) -> int:
+    return 0 if name == text else 1 if name.startswith(text) or f"({text})" in name else 2
+
+
 def _entry(term: Term, *, with_kind: bool) -> str:
     """Return a term as Markdown: name, meaning, formula, source."""
     kind = f" :small[{term.kind}]" if with_kind else ""
@@ -32,8 +36,8 @@ with page("Glossary", "Every word and abbreviation of the app, with its formula 
     if text:
         st.query_params[TERM] = text
         matching = [term for term in terms if term.matches(text)]
-        # Whose name it is comes first.
-        matching.sort(key=lambda term: not term.name.lower().startswith(text.lower()))
+        # Whose name it is comes first, then whose name begins so.
+        matching.sort(key=lambda term: (_rank(term.name.lower(), text.lower()), term.name.lower()))
     else:
         st.query_params.pop(TERM, None)
         kind = st.pills(

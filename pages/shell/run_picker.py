@@ -6,8 +6,7 @@ import streamlit as st
 
 from mrd_core.runs import Run
 from pages.shell import session, tour
-from pages.shell.notices import SYMBOLS
-from pages.shell.wording import told_apart
+from pages.shell.run_names import run_names
 
 PICKED = "picked_run"
 # Older ones are in the list of the start page.
@@ -21,9 +20,7 @@ def show() -> Run | None:
     runs = {run.id: run for run in [*listed, *([current] if current else [])]}
     if not runs:
         return None
-    # A browser names what is picked by its label: two of one name would be one.
-    titles = {run.id: f"{SYMBOLS[run.state]} {run.title}" for run in runs.values()}
-    labels = told_apart(titles, {run.id: f" · {run.id}" for run in runs.values()})
+    labels = run_names(runs.values(), with_state=True)
     # The URL says which it is, whatever this control said last.
     st.session_state[PICKED] = current.id if current else None
     with st.sidebar:

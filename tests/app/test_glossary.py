@@ -53,6 +53,9 @@ def test_a_term_is_found_by_name_by_meaning_and_by_link(app: Open, tmp_path: Pat
     test.text_input(key="glossary_find").set_value("membership inference").run()
     assert "**MIA**" in texts(sound(test))
     assert test.query_params["term"] == "membership inference"
+    test.text_input(key="glossary_find").set_value("ma").run()
+    first = next(each.value for each in sound(test).markdown if each.value.startswith("**"))
+    assert first.startswith("**Exact memorization \\(MA\\)**")
     test.text_input(key="glossary_find").set_value("nonsense").run()
     assert "There is no such term." in texts(sound(test))
     test.text_input(key="glossary_find").set_value("").run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from pages.shell.run_picker import PICKED
 from tests.app.conftest import Home, ended, go, sound, submitted, texts
+from tests.support.runs import set_row
 
 pytestmark = pytest.mark.slow
 
@@ -32,13 +34,17 @@ def test_without_a_link_every_page_is_about_the_newest_run_that_succeeded(app: O
     assert "None is scored yet" not in texts(test)
 
 
-def test_runs_of_one_title_are_told_apart_as_a_browser_names_them_by_it(app: Open, own: Home) -> None:
-    for _ in range(2):
-        other = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
-        ended(own.store, other, RunState.CANCELLED)
-    options = app(own.path, "difficulty").selectbox(key=PICKED).options
-    assert len(set(options)) == len(options) == 3
-    assert sum(other.id in option for option in options) == 1
+def test_runs_of_one_title_are_told_apart_by_their_time_and_never_by_an_id(app: Open, own: Home) -> None:
+    config = read_config(own.run.directory, ScoreConfig)
+    runs = [ended(own.store, submitted(own.store, own.path, config), RunState.CANCELLED) for _ in range(2)]
+    for run, expected in zip(runs, ([], ["(1)", "(2)"]), strict=True):
+        set_row(own.store, run, created_at=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+        options = app(own.path, "difficulty").selectbox(key=PICKED).options
+        # A browser names what is picked by its label: two of one name would be one.
+        assert len(set(options)) == len(options) == 3
+        assert not any(known.id in option for known in (own.run, *runs) for option in options)
+        assert any("02 Jan" in option for option in options)
+        assert [option[-3:] for option in options if option.endswith(")")] == expected
 
 
 def test_a_run_that_is_picked_is_kept_from_page_to_page(app: Open, own: Home) -> None:

@@ -14,7 +14,7 @@ from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts
 from pages.shell.charts import chart, reasons_table
-from pages.shell.wording import capitalised, duration, figure_or
+from pages.shell.wording import capitalised, duration, figure_or, term
 
 
 def _headline(trust: Trust, summary: ScoreSummary) -> None:
@@ -24,9 +24,10 @@ def _headline(trust: Trust, summary: ScoreSummary) -> None:
     row.metric(
         "Median relative SE",
         figure_or(trust.median_relative_se, ".1%", "undefined"),
-        help=f"Median over samples of SE / {'(speed + spread)' if summary.preview else 'MRD'}.",
+        help=f"Median over samples of {term('SE')} / {'(speed + spread)' if summary.preview else term('MRD')}.",
     )
     meaning = "Spearman–Brown of split halves: how well an equal run would rank the samples alike. 1 is perfect."
+    meaning += f" More: {term('reliability')}."
     for normalisation in (Normalisation.MEAN, Normalisation.SUM):
         reliability = figure_or(trust.reliability[normalisation], ".3f", "undefined")
         row.metric(f"Reliability, {normalisation}", reliability, help=meaning)

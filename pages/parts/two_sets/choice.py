@@ -10,7 +10,8 @@ import streamlit as st
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import session
-from pages.shell.wording import plain, told_apart
+from pages.shell.run_names import run_names
+from pages.shell.wording import plain
 
 # In the URL, so that a link shows what its sender saw.
 SETS, CHOSEN = "sets", "chosen_sets"
@@ -24,10 +25,7 @@ def choose(current: Run | None) -> list[tuple[str, Run]]:
     """
     listed = session.store().list(limit=MOST_LISTED, kinds=("score",), states=[RunState.SUCCEEDED])
     runs = {run.id: run for run in listed if not ScoreSummary.model_validate(run.summary).preview}
-    names = told_apart(
-        {run_id: run.title for run_id, run in runs.items()},
-        {run_id: f" · {run.created_at.astimezone():%d %b %H:%M:%S}" for run_id, run in runs.items()},
-    )
+    names = run_names(runs.values())
     if len(runs) < 2:
         st.info(
             "Two score runs are compared here, and there are fewer. Score a second forget set, the same one on "
