@@ -19,6 +19,7 @@ from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled
 pytestmark = pytest.mark.e2e
 
 SCORING = 240 * SECOND
+CHECKING = 240 * SECOND
 READING = 60 * SECOND
 
 # Where on the screen a point of the difficulty map is, by plotly's own axes.
@@ -85,7 +86,16 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
         page.get_by_role("button", name="Use the demo").click()
         page.get_by_role("button", name="Score", exact=True).click()
         expect(page.get_by_role("heading", name="Ranking, hardest first")).to_be_visible(timeout=SCORING)
+        # The ranking is there first; the verdict on what it foretells follows without another click.
         run = only(store, RunState.SUCCEEDED)
+        predictive = page.locator(".st-key-verdict_predictive")
+        expect(predictive).to_contain_text("Nobody has looked")
+        expect(page.get_by_text("Being looked at: does the ranking foretell")).to_be_visible(timeout=STEP)
+        expect(predictive).to_contain_text("MRD predict", timeout=CHECKING)
+        expect(predictive).to_contain_text("n = 40")
+        expect(page.get_by_text("Being looked at")).to_have_count(0)
+        (check,) = store.list(kinds=("validity",), score_run=run)
+        assert check.state is RunState.SUCCEEDED
         assert query(page, "run") == run.id
         assert run.summary is not None
         assert run.summary["n_samples"] >= 200
