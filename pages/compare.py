@@ -21,7 +21,7 @@ with page("Compare"):
             "Nothing is evaluated yet. What each run forgot and kept is compared here afterwards.",
             icon=":material/balance:",
         )
-    st.subheader("Side by side")
+    st.header("Side by side")
     chosen = choice.choose(run)
     if chosen is None:
         st.caption("There is nothing to compare yet.")

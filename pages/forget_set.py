@@ -98,7 +98,7 @@ def _read(source: str) -> tuple[Table | None, ForgetSetConfig]:
 
 def _options(table: Table, config: ForgetSetConfig) -> ForgetSetConfig:
     """Let the user correct what was guessed."""
-    st.subheader("First rows")
+    st.header("First rows")
     st.dataframe(
         table.frame.head(5).astype(str),
         hide_index=True,
@@ -160,7 +160,7 @@ def _mapping(columns: list[str], guessed: ColumnMapping, name: str) -> ColumnMap
 
 def _report(forget_set: ForgetSet) -> None:
     report, frame = forget_set.report, forget_set.frame
-    st.subheader("What will be scored")
+    st.header("What will be scored")
     counts = {
         "Rows read": report.n_rows,
         "Samples": report.n_valid,

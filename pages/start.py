@@ -29,7 +29,7 @@ if doorway.button("Guided demo", icon=":material/school:"):
     tour.begin()
     st.switch_page(tour.FORGET_SET)
 
-st.subheader("How it works")
+st.header("How it works")
 with layout.grid("cards", len(CARDS), "15rem"):
     for title, text in CARDS.items():
         with st.container(border=True, height="stretch"):
@@ -46,5 +46,5 @@ with st.expander("The formula", icon=":material/function:"):
         "through Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
     )
 
-st.subheader("Runs")
+st.header("Runs")
 run_table.show()

@@ -12,6 +12,9 @@ import streamlit as st
 from mrd_core.samples.spreadsheet import csv_text
 from pages.shell import redaction
 
+# The app's own charts save themselves as PNG.
+SAVES_SVG = {"toImageButtonOptions": {"format": "svg"}, "displayModeBar": True, "displaylogo": False}
+
 
 def download(
     place: Any,
@@ -44,14 +47,21 @@ def csv_download(table: pd.DataFrame, name: str, label: str = "Table (CSV)", pla
     download(place, label, lambda: csv_text(table), f"{name}.csv", f"{name}_csv", "tertiary")
 
 
-def figure_download(figure: Callable[[], Any], name: str, label: str = "Figure (HTML)") -> None:
-    """Offer a figure, drawn once it is asked for, as an HTML file that needs no network."""
+def figure_download(figure: Callable[[], Any], name: str, label: str | None = None) -> None:
+    """Offer a figure, drawn once it is asked for, as an HTML file that needs no network.
+
+    Args:
+        figure: Draws it.
+        name: Of the file; the button is called after it, so that buttons of a page are told apart.
+        label: Of the button, if not so.
+    """
+    called = name.removeprefix("evidence_").replace("_", " ").capitalize()
     download(
         st,
-        label,
-        lambda: figure().to_html(include_plotlyjs=True),
+        f"{called} (HTML)" if label is None else label,
+        lambda: figure().to_html(include_plotlyjs=True, config=SAVES_SVG),
         f"{name}.html",
         f"download_{name}",
         "tertiary",
-        "The figure as an HTML file that needs no network",
+        "HTML of about 5 MB that needs no network; its camera saves SVG, the one on this page PNG",
     )

@@ -57,7 +57,7 @@ def literal(text: str) -> str:
 def heading(text: str) -> None:
     """Show a heading that quotes a user's file name, so it stays plain."""
     style = "font-size:1.25rem;font-weight:600;line-height:1.2;margin:0;padding:.5rem 0;overflow-wrap:anywhere"
-    st.html(f'<h3 style="{style}">{escape(text)}</h3>')
+    st.html(f'<h2 style="{style}">{escape(text)}</h2>')
 
 
 def bullets(lines: Iterable[str]) -> str:

@@ -13,8 +13,10 @@ from mrd_core.scoring.records import ScoreSummary
 from pages.shell import run_picker, session, tour
 from pages.shell.notices import empty_state, errors_shown
 
-# Streamlit leaves a hand's breadth around a page.
+# Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
+# dark for letters on a dark page.
 ROOM = """<style>
+[data-testid=stButtonGroup] button[aria-checked=true] { color: inherit !important; }
 [data-testid=stMainBlockContainer] { padding: 3.5rem clamp(1rem, 3vw, 2.5rem) 4rem; }
 </style>"""
 

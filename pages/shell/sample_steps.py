@@ -21,7 +21,7 @@ def heading(title: str, samples: pd.DataFrame, selected: str) -> tuple[str, pd.S
     """
     place = int((samples["sample_id"] == selected).argmax())
     bar = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom")
-    bar.subheader(title)
+    bar.header(title)
     with bar.container(horizontal=True, width="content"):
         for label, key, to in (("Previous", "Left", place - 1), ("Next", "Right", place + 1)):
             is_there = 0 <= to < len(samples)

@@ -270,7 +270,7 @@ def texts(test: AppTest) -> str:
     """Return everything that the page says, without its tables."""
     kinds = (
         test.title,
-        test.subheader,
+        test.header,
         test.markdown,
         test.caption,
         test.text,

@@ -515,7 +515,7 @@ def test_a_name_that_looks_like_markup_stays_text(app: Open, own: Home) -> None:
     ended(own.store, run, RunState.SUCCEEDED, summary=own.run.summary)
     test = app(own.path, "difficulty", run=run.id)
     assert "&lt;img src=x onerror=alert(1)&gt;" in texts(test)
-    assert all(title not in element.value for kind in (test.subheader, test.markdown) for element in kind)
+    assert all(title not in element.value for kind in (test.header, test.markdown) for element in kind)
     assert "<img" not in texts(test)
 
 

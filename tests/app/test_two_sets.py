@@ -46,7 +46,7 @@ def test_two_sets_get_a_verdict_under_their_names(app: Open, own: Home, larger: 
     test = beside(app, own, own.run, other)
     expected = compared(own.run.directory, other.directory, Variant())
     verdict, _, _ = expected.sentence.partition(": ")
-    assert verdict in [heading.value for heading in test.subheader]
+    assert verdict in [heading.value for heading in test.header]
     # The name is the user's, and no markup.
     assert r"**B** Held \*\*out\*\*" in texts(test)
     figure = json.loads(test.get("plotly_chart")[0].proto.spec)

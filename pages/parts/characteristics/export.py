@@ -35,7 +35,7 @@ def show(
     thresholds: Mapping[str, Threshold],
 ) -> None:
     """Show the downloads and the shell command."""
-    st.subheader("Export and reproduce")
+    st.header("Export and reproduce")
     row = st.container(horizontal=True, vertical_alignment="center")
     for name, content in exports(characterised, judgement, run.title).items():
         download(row, LABELS[name], content, f"{reading.id}-{name}", f"export_{name}")

@@ -15,7 +15,7 @@ from pages.shell.notices import errors_shown, literal
 
 def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
     """Offer to save the samples that the filters leave, and to score them as a forget set."""
-    st.subheader("Keep this stratum")
+    st.header("Keep this stratum")
     if len(samples) == whole:
         st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
         return

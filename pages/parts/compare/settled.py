@@ -21,7 +21,7 @@ COSTS = {
 
 def show(comparison: Comparison) -> None:
     """Show the settings that differ, and the costs."""
-    st.subheader("Settings that differ")
+    st.header("Settings that differ")
     if len(comparison.groups) == 1:
         st.caption("There is one setting, so nothing differs.")
     elif comparison.settings.empty:
@@ -33,7 +33,7 @@ def show(comparison: Comparison) -> None:
             placeholder=NOTHING,
             alt="Settings that differ, a column each run",
         )
-    st.subheader("Cost")
+    st.header("Cost")
     costs = comparison.costs
     columns = {"Setting": costs["group"]}
     for name, (title, form) in COSTS.items():

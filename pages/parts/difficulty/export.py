@@ -21,7 +21,7 @@ from pages.shell.downloads import download
 
 def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -> None:
     """Show downloads, the shell command, and the buttons that leave or delete the run."""
-    st.subheader("Export and reproduce")
+    st.header("Export and reproduce")
     table = table.assign(
         formula=str(variant.formula), scope=str(variant.scope), normalisation=str(variant.normalisation)
     )

@@ -49,7 +49,7 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_previe
         is_preview: Whether they are ranked by speed + spread.
     """
     heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
-    heading.subheader("Ranking, hardest first", width="content")
+    heading.header("Ranking, hardest first", width="content")
     with heading:
         first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
         config = first | measures | first | LAST

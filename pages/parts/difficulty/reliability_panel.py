@@ -62,7 +62,7 @@ def show(
         summary: The figures of the run.
         tie: Returns how a column of the table goes with MRD.
     """
-    st.subheader("How far to trust the ranking")
+    st.header("How far to trust the ranking")
     _headline(trust, summary)
     left, right = st.columns(2)
     with left:

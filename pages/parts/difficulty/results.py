@@ -78,15 +78,17 @@ def _one_screen(
         st.rerun()
     selected = filters.selected_of(samples)
     with layout.grid("one_screen", columns=3, least="20.5rem"):
+        if not redaction.is_on():
+            # Before the tool bars of table and map for who goes by keyboard, behind them for who looks.
+            st.html("<style>.st-key-one_screen > .st-key-open_sample { order: 1; }</style>")
+            with st.container(key="open_sample"):
+                token_view.show(run, table, samples, selected, variant.scope)
+                sample_notes.show(run, notes, selected)
         with st.container():
             ranking_table.show(table, samples, selected, is_preview=is_preview)
         if not is_preview:
             with st.container():
                 charts.difficulty_map(table, samples, selected, axis, partial(_tie, run, variant))
-        if not redaction.is_on():
-            with st.container():
-                token_view.show(run, table, samples, selected, variant.scope)
-                sample_notes.show(run, notes, selected)
 
 
 def _next_steps(run: Run, summary: ScoreSummary, bar: DeltaGenerator) -> None:

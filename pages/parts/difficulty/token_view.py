@@ -162,7 +162,7 @@ def parts_map(tokens: pd.DataFrame, in_scope: pd.Series[bool], part: str) -> str
     spans = []
     for piece, value, error in zip(tokens["piece"], values, tokens[f"{part}_se"], strict=True):
         if pd.isna(value):
-            spans.append(f'<span style="opacity:.5">{escape(piece)}</span>')
+            spans.append(f'<span style="opacity:.65">{escape(piece)}</span>')
             continue
         low, high = ((value + side * parts.WIDE * error) / total for side in (-1, 1))
         title = (
@@ -178,7 +178,7 @@ def parts_legend(part: str) -> str:
     return small(
         swatch(RISES, 1, f"much of the sample's {part}")
         + (swatch(FALLS, 1, "takes away from it") if part == "curvature" else "")
-        + '<span style="opacity:.5">not scored, or left out</span>'
+        + '<span style="opacity:.65">not scored, or left out</span>'
     )
 
 
@@ -196,7 +196,7 @@ def heat_map(tokens: pd.DataFrame, in_scope: pd.Series[bool] | None = None) -> s
     for _, token in tokens.iterrows():
         piece, change = escape(token["piece"]), token["relative_change"]
         if not token["in_scope"]:
-            spans.append(f'<span style="opacity:.5">{piece}</span>')
+            spans.append(f'<span style="opacity:.65">{piece}</span>')
         elif token["excluded"]:
             spans.append(f'<span style="{DOTTED}" title="left out: |log p| below 1e-6">{piece}</span>')
         else:
@@ -213,6 +213,6 @@ def legend() -> str:
     return small(
         swatch(FALLS, 1, "log-probability falls under noise")
         + swatch(RISES, 1, "rises")
-        + f'<span style="opacity:.5">not scored</span> &nbsp; <span style="{DOTTED}">'
+        + f'<span style="opacity:.65">not scored</span> &nbsp; <span style="{DOTTED}">'
         + "left out (|log p| &lt; 1e-6)</span>"
     )

@@ -57,7 +57,7 @@ def _table(experiment: Run, validity: Validity) -> None:
     leagues = {arm.name: arm.league for arm in validity.arms}
     if validity.all_arms is not None:
         leagues = {ALL_ARMS: validity.all_arms} | leagues
-    st.subheader("What predicts unlearning on this model?")
+    st.header("What predicts unlearning on this model?")
     name = one_of("Ranked by the updates of", {name: name for name in leagues}, ARM)
     table = leagues[name].table
     st.markdown(next((arm.verdict for arm in validity.arms if arm.name == name), validity.verdict))

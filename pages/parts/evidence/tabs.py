@@ -34,7 +34,7 @@ def show(run: Run) -> None:
 
 
 def _of_kind(run: Run, kind: str) -> None:
-    st.markdown(f"#### {interpretation(kind).question}")
+    st.markdown(f"## {interpretation(kind).question}")
     st.caption(interpretation(kind).procedure)
     earlier = experiments.of_kind(run, kind)
     experiment = runs.choose(kind, earlier)

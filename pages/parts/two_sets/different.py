@@ -25,7 +25,7 @@ def show(chosen: Sequence[tuple[str, Run]], variant: Variant) -> None:
     for caveat in difference.caveats:
         st.warning(plain(caveat), icon=":material/warning:")
     verdict, _, reason = difference.sentence.partition(": ")
-    st.subheader(verdict)
+    st.header(verdict)
     st.markdown(plain(capitalised(reason)))
     figure = figures.two_sets(difference.first, difference.second, (name, other_name), difference.comparison)
     chart(figure, "two_sets", "MRD of two scored forget sets", "two_sets")

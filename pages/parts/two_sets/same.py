@@ -78,7 +78,7 @@ def _agreements(pairs: Sequence[Pair]) -> None:
 
 def _changes(comparison: SameSet, count: int) -> None:
     """Show the samples whose rank differs most, and offer them all."""
-    st.subheader("Largest changes of rank")
+    st.header("Largest changes of rank")
     table = redaction.applied(comparison.table)
     columns = {"sample_id": st.column_config.TextColumn("Sample")}
     for place, letter in zip(range(count), ascii_uppercase, strict=False):

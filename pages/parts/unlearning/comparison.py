@@ -60,7 +60,7 @@ def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
         )
     _efficiency(table)
     _against_uniform(unlearning.against_uniform(table))
-    st.subheader("What it cost, and what was kept")
+    st.header("What it cost, and what was kept")
     chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
     _at_equal_updates(runs)
     st.page_link(
@@ -72,7 +72,7 @@ def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
 
 
 def _efficiency(table: pd.DataFrame) -> None:
-    st.subheader("Efficiency")
+    st.header("Efficiency")
     groups = unlearning.grouped(table)
     reached = [f"{row.reached} of {row.runs}" for row in groups.itertuples()]
     settings = pd.DataFrame({"Setting": groups["label"]})
@@ -103,7 +103,7 @@ def _in_words(groups: pd.DataFrame, measures: Mapping[str, tuple[str, str, float
 
 def _against_uniform(table: pd.DataFrame) -> None:
     """Say of each sampler whether it needed fewer updates than uniform sampling."""
-    st.subheader("Against uniform sampling")
+    st.header("Against uniform sampling")
     if table.empty:
         st.caption("Run a method under uniform sampling and under another order to hold them side by side.")
         return
@@ -136,7 +136,7 @@ def _difference(row: Mapping[Any, Any]) -> str:
 
 
 def _at_equal_updates(runs: Sequence[Run]) -> None:
-    st.subheader("At equal updates")
+    st.header("At equal updates")
     names = unlearnings.names_of(runs)
     table = unlearning.at_equal_updates(
         {names[run.id]: unlearning.history(reported.of_run(run.id).metrics) for run in runs}

@@ -246,7 +246,7 @@ def heat_map(tokens: pd.DataFrame, moment: str) -> str:
 
 
 def _export(run: Run) -> None:
-    st.subheader("Export")
+    st.header("Export")
     files = UnlearningFiles(run.directory)
     row = st.container(horizontal=True, vertical_alignment="center")
     # Content is made when it is asked for, outside of the session.
