@@ -5,7 +5,7 @@ from pages.parts.characteristics import reading_form, view
 from pages.shell import run_panel, session
 from pages.shell.page import page, scored_run
 
-with page("Characteristics"):
+with page("Characteristics", of_run=True):
     run = scored_run(
         "Characteristics explain the scores of a forget set. None is scored yet.", "its characteristics come"
     )

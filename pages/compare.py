@@ -6,7 +6,7 @@ from pages.parts.compare import choice, launch, runs, views
 from pages.shell import verdict_bar
 from pages.shell.page import page, scored_run
 
-with page("Compare"):
+with page("Compare", of_run=True):
     run = scored_run(
         "Runs that unlearn a scored forget set are compared here. None is scored yet.",
         "evaluation comes",

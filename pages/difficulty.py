@@ -8,7 +8,7 @@ from pages.shell import run_panel, session
 from pages.shell.notices import empty_state
 from pages.shell.page import page
 
-with page("Difficulty"):
+with page("Difficulty", of_run=True):
     run = session.current_run()
     chosen = session.forget_set()
     if run is not None and run.state is RunState.SUCCEEDED:

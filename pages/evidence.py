@@ -4,7 +4,7 @@ from pages.parts.evidence import imported, league, tabs
 from pages.shell import verdict_bar
 from pages.shell.page import page, scored_run
 
-with page("Evidence"):
+with page("Evidence", of_run=True):
     run = scored_run("Evidence is gathered for the scores of a forget set. None is scored yet.", "evidence comes")
     if run is not None:
         verdict_bar.show(run)

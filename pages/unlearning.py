@@ -41,5 +41,5 @@ def main() -> None:
         comparison.show(runs, selection)
 
 
-with page("Unlearning"):
+with page("Unlearning", of_run=True):
     main()

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import difficulty
 from pages.shell import session
 from pages.shell.notices import literal
 
 
-def filtered(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Apply the filters, show them as chips, and return what they leave and the selected sample among it."""
-    text = st.text_input(
+def filtered(table: pd.DataFrame, place: DeltaGenerator | None = None) -> tuple[pd.DataFrame, str]:
+    """Apply the filters, show them as chips, and return what they leave and the selected sample among it.
+
+    Args:
+        table: All samples.
+        place: Where the search stands, such as a row of buttons; by default where it is asked for.
+    """
+    text = (place or st).text_input(
         "Search",
         key=session.SEARCH,
         placeholder="Search in ids, prompts and answers",

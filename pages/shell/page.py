@@ -11,7 +11,7 @@ from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import run_picker, session, tour
-from pages.shell.notices import empty_state, errors_shown
+from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
 # dark for letters on a dark page.
@@ -22,15 +22,25 @@ ROOM = """<style>
 
 
 @contextmanager
-def page(title: str, sentence: str = "") -> Iterator[None]:
-    """Show the title, a sentence and the step of the tour; an error of the user ends the page as a card."""
+def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[None]:
+    """Show the title, a sentence and the step of the tour; an error of the user ends the page as a card.
+
+    Args:
+        title: Of the page.
+        sentence: What it is for.
+        of_run: Whether the page is about the score run at hand, whose name then stands beside the title.
+    """
     st.html(ROOM)
-    st.title(title)
+    top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
+    top.title(title, width="content", anchor=False)
     if sentence:
         st.markdown(sentence)
     tour.show()
     with errors_shown():
         run = run_picker.show()
+        if run and of_run:
+            with top:
+                heading(run.title)
         # What tabs, history and bookmarks tell pages and runs apart by.
         st.set_page_config(page_title=" · ".join([title, *([run.title] if run else []), "MRD Lens"]))
         yield

@@ -15,17 +15,11 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
 from pages.shell import commands, configs, deletion, reported, session
 from pages.shell.launching import resume
-from pages.shell.notices import errors_shown, heading, literal, show_error, state_label
+from pages.shell.notices import errors_shown, literal, show_error, state_label
 from pages.shell.wording import duration
 
 
 def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
-    """Show a run that has no results yet, under its title; `leave` stops looking at it."""
-    heading(run.title)
-    body(run, leave)
-
-
-def body(run: Run, leave: Callable[[], None]) -> None:
     """Show a run that has no results yet: progress or the cause of its end; `leave` stops looking at it."""
     if run.state in ACTIVE:
         _live(run.id)

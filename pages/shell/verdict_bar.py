@@ -18,7 +18,7 @@ from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
 from pages.shell import configs, experiments, layout, run_panel, session, tour, unlearnings
-from pages.shell.notices import heading, literal
+from pages.shell.notices import literal
 from pages.shell.scored import scored
 from pages.shell.wording import duration
 
@@ -39,8 +39,7 @@ STEPS = {
 
 
 def show(run: Run) -> None:
-    """Show the name of a score run that succeeded, how the five questions stand, and what follows in one line."""
-    heading(run.title)
+    """Show how the five questions stand for a score run that succeeded, and what follows in one line."""
     experiment = experiments.finished_validity(run)
     verdicts, query = _verdicts(run, experiment), {session.RUN: run.id}
     judged_by = {session.EXPERIMENT: experiment.id} if experiment else {}

@@ -165,7 +165,7 @@ def test_selecting_a_recent_run_opens_it(app: Open, finished: Home) -> None:
     test.run()
     assert sound(test).title[0].value == "Difficulty"
     assert test.query_params["run"] == finished.run.id
-    assert "Ranking, hardest first" in texts(test)
+    assert "Hardest first" in texts(test)
 
 
 def test_the_demo_is_one_click_away_from_the_form(app: Open, tmp_path: Path) -> None:

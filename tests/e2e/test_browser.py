@@ -85,7 +85,7 @@ def test_from_two_clicks_to_a_link_that_outlives_the_server(
         page.goto(server.url)
         page.get_by_role("button", name="Use the demo").click()
         page.get_by_role("button", name="Score", exact=True).click()
-        expect(page.get_by_role("heading", name="Ranking, hardest first")).to_be_visible(timeout=SCORING)
+        expect(page.get_by_role("heading", name="Hardest first")).to_be_visible(timeout=SCORING)
         # The ranking is there first; the verdict on what it foretells follows without another click.
         run = only(store, RunState.SUCCEEDED)
         predictive = page.locator(".st-key-verdict_predictive")

@@ -40,7 +40,7 @@ def test_runs_are_listed_launched_and_outlive_a_store_that_is_away(
         page.goto(server.url)
         expect(page.get_by_text("Select a row to open its run.")).to_be_visible(timeout=PATIENCE)
         page.goto(f"{server.url}/difficulty?run={scored.id}")
-        expect(page.get_by_role("heading", name="Ranking, hardest first")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_role("heading", name="Hardest first")).to_be_visible(timeout=PATIENCE)
 
         page.goto(server.url)
         page.get_by_role("button", name="Use the demo").click()
@@ -54,7 +54,7 @@ def test_runs_are_listed_launched_and_outlive_a_store_that_is_away(
             expect(page.get_by_text("server cannot be reached").first).to_be_visible(timeout=PATIENCE)
         finally:
             postgres.control("start")
-        expect(page.get_by_role("heading", name="Ranking, hardest first")).to_be_visible(timeout=SCORING)
+        expect(page.get_by_role("heading", name="Hardest first")).to_be_visible(timeout=SCORING)
         expect(page.get_by_text("server cannot be reached")).to_have_count(0)
     launched = next(run for run in store.list(kinds=("score",)) if run.id != scored.id)
     assert (launched.state, launched.attempt, launched.kind) == (RunState.SUCCEEDED, 1, "score")

@@ -49,15 +49,21 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_previe
         is_preview: Whether they are ranked by speed + spread.
     """
     heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
-    heading.header("Ranking, hardest first", width="content")
+    scale = None if is_preview else _scale(table["mrd"].dropna())
+    heading.header("Hardest first", width="content", anchor=False, help=scale)
     with heading:
         first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
         config = first | measures | first | LAST
-    if not is_preview and table["mrd"].notna().any():
-        low, lower, upper, high = (f"{value:.3g}" for value in table["mrd"].quantile([0.1, 0.25, 0.75, 0.9]))
-        st.caption(f"MRD here: a tenth below {low}, half from {lower} to {upper}, a tenth above {high}.")
     empty = {name for name in config if samples[name].isna().all() or (samples[name] == "").all()}
     empty |= {name for name in ("truncated", "bookmarked") if not samples[name].any()}
     by = "speed + spread" if is_preview else "MRD"
     columns = {name: column for name, column in config.items() if name not in empty}
     sample_table.show("ranking", samples, selected, columns, f"Ranking of the samples by {by}, hardest first")
+
+
+def _scale(mrd: pd.Series[float]) -> str | None:
+    """Say whether a value is large among those of the set."""
+    if mrd.empty:
+        return None
+    low, lower, upper, high = (f"{value:.3g}" for value in mrd.quantile([0.1, 0.25, 0.75, 0.9]))
+    return f"MRD here: a tenth below {low}, half from {lower} to {upper}, a tenth above {high}."

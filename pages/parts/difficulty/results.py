@@ -39,8 +39,10 @@ def show(run: Run) -> None:
         notes = read_notes(run.directory)
         table, trust = with_notes(_ranking(run, variant), notes), _trust(run, variant)
         axis = charts.axis(table)
-    samples, _ = filters.filtered(table)
-    _unlearning(run, samples, len(table), bar)
+    # Its button says how many samples the search leaves, and stands before it.
+    way_on = bar.container(width="content")
+    samples, _ = filters.filtered(table, bar)
+    _unlearning(run, samples, len(table), way_on)
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
     tie = partial(_tie, run, variant)

@@ -55,7 +55,7 @@ def show(run: Run, table: pd.DataFrame, samples: pd.DataFrame, selected: str, sc
         selected: The sample that is shown.
         scope: Which tokens are scored.
     """
-    place, row = sample_steps.heading("Token by token", samples, selected)
+    place, row = sample_steps.heading("Tokens", samples, selected)
     is_preview = bool(pd.isna(row["mrd"]) and not pd.isna(row["speed_and_spread"]))
     if is_preview:
         st.caption(

@@ -50,7 +50,7 @@ def _of_kind(run: Run, kind: str) -> None:
     elif experiment is not None:
         with st.container(border=True):
             st.caption(runs.in_words(experiment))
-            run_panel.body(experiment, leave)
+            run_panel.show(experiment, leave)
         so_far = presentation(kind).so_far
         if so_far is not None:
             often = SO_FAR_SECONDS if experiment.state in ACTIVE else None
