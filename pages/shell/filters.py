@@ -18,6 +18,8 @@ def filtered(table: pd.DataFrame, place: DeltaGenerator | None = None) -> tuple[
         table: All samples.
         place: Where the search stands, such as a row of buttons; by default where it is asked for.
     """
+    if st.session_state.pop(session.STALE_SEARCH, False):
+        clear_search()
     text = (place or st).text_input(
         "Search",
         key=session.SEARCH,

@@ -9,7 +9,6 @@ A URL never starts anything.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,6 +29,7 @@ from pages.shell.configs import config_of
 from pages.shell.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
+STALE_SEARCH = "stale_search"
 EVALUATIONS, BASELINE, SEARCH = "evaluations", "baseline", "search"
 # Of a widget whose value a link brings back, under the name of its key.
 IN_URL: Literal["query-params"] = "query-params"
@@ -137,9 +137,11 @@ def leave_run() -> None:
 
 def forget_filters() -> None:
     """Drop the filters, the reading, and what else is looked at that belongs to one run."""
-    # Where it is drawn already it cannot be set, and the page is left.
-    with suppress(StreamlitAPIException):
+    # Where it is drawn already it cannot be set: it is emptied before it is drawn again.
+    try:
         st.session_state[SEARCH] = ""
+    except StreamlitAPIException:
+        st.session_state[STALE_SEARCH] = True
     for key in ("box", READING, *OF_RUN):
         st.session_state.pop(key, None)
 

@@ -563,7 +563,7 @@ def test_a_corpus_outside_the_allowed_folders_is_refused(app: Open, own: Home) -
 def test_a_recent_run_opens_on_the_page_of_its_kind(app: Open, characterised: CharacterisedHome) -> None:
     for run, page in ((characterised.reading, "Characteristics"), (characterised.run, "Difficulty")):
         test = app(characterised.path)
-        assert run.id in set(test.dataframe[0].value["Id"])
+        assert run.title in set(test.dataframe[0].value["Run"])
         test.session_state["opened"] = run.id
         test.run()
         assert sound(test).title[0].value == page

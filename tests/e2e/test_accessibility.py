@@ -82,6 +82,7 @@ def test_no_page_has_a_grave_violation(browser: Browser, server: Server, scored:
     check(browser, server, scored, ALL_PAGES, theme)
 
 
+@pytest.mark.long
 def test_next_is_within_a_few_tab_stops_of_the_search(browser: Browser, server: Server, scored: Run) -> None:
     page = browser.new_page(viewport={"width": 1440, "height": 1000})
     opened(page, server, "difficulty", scored)

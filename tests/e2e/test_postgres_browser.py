@@ -38,7 +38,7 @@ def test_runs_are_listed_launched_and_outlive_a_store_that_is_away(
     with tab(browser, Watch()) as page:
         page.set_default_timeout(PATIENCE)
         page.goto(server.url)
-        expect(page.get_by_text("Select a row to open its run.")).to_be_visible(timeout=PATIENCE)
+        expect(page.get_by_text("Tick one to open")).to_be_visible(timeout=PATIENCE)
         page.goto(f"{server.url}/difficulty?run={scored.id}")
         expect(page.get_by_role("heading", name="Hardest first")).to_be_visible(timeout=PATIENCE)
 
