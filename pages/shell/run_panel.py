@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 
 import streamlit as st
 
@@ -17,6 +18,8 @@ from pages.shell import commands, configs, deletion, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, literal, show_error, state_label
 from pages.shell.wording import duration
+
+UNSEEN = "position:absolute;width:1px;height:1px;margin:0;overflow:hidden;clip-path:inset(50%)"
 
 
 def show(run: Run, leave: Callable[[], None] = session.leave_run) -> None:
@@ -74,7 +77,10 @@ def progress(run: Run) -> None:
         text = f"{message} …"
     if within := run.progress.get("within"):
         text += f" · {within:.0%} of a pass"
-    st.progress(share, text=text)
+    with st.container(gap=None):
+        # A screen reader says what a run goes over to, and not each of its steps.
+        st.html(f'<p role="status" style="{UNSEEN}">{escape(message)}</p>')
+        st.progress(share, text=text)
 
 
 def _ended(run: Run, leave: Callable[[], None]) -> None:

@@ -224,7 +224,7 @@ def document() -> Iterator[str]:
     """Yield the lines of docs/models.md."""
     yield INTRODUCTION
     yield f"transformers {transformers.__version__}, torch {torch.__version__}, on a CPU, {date.today()}.\n"
-    yield "| column | what it is | bound |\n|---|---|---|---|"
+    yield "| column | what it is | bound |\n|---|---|---|"
     for check in CHECKS:
         yield f"| {check.title} | {check.meaning} | {check.bound:g} |"
     whole = sorted(families.MULTIMODAL.keys() - families.NOT_WHOLE)

@@ -62,8 +62,11 @@ def _table(experiment: Run, validity: Validity) -> None:
     table = leagues[name].table
     st.markdown(next((arm.verdict for arm in validity.arms if arm.name == name), validity.verdict))
     alt = "Every measure with its correlation with updates and the interval, the best on top"
-    charts.boxed(figures.league_plot(table, name), "league", alt)
-    _figures(table, f"{experiment.id}-league-shown")
+    chart, in_figures = st.tabs(["Chart", "Table"])
+    with chart:
+        charts.boxed(figures.league_plot(table, name), "league", alt)
+    with in_figures:
+        _figures(table, f"{experiment.id}-league-shown")
     about = "mean rank of updates over all arms" if name == ALL_ARMS else "updates"
     st.caption(
         f"{about.capitalize()} of {validity.arms[0].spread.n} samples, each unlearned alone "

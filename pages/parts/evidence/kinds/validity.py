@@ -56,6 +56,17 @@ def show(run: Run, experiment: Run, validity: Validity) -> None:
     arm = arms[one_of("Method and optimiser", {name: name for name in arms}, "evidence_arm")]
     if len(arms) > 1:
         st.markdown("\n".join(f"- {finding}" for finding in arm.findings))
+    updates, why, samples = st.tabs(["Updates", "Why", "Every sample"])
+    with updates:
+        _updates(run, arm, validity)
+    with why:
+        _why(arm)
+    with samples:
+        _table(arm, _samples(experiment))
+
+
+def _updates(run: Run, arm: ArmEvidence, validity: Validity) -> None:
+    """Show updates against a measure and against predicted ones, and the sample that is looked at."""
     table = arm.league.table
     names = (*MEASURES, *table.loc[table["family"] == "imported", "measure"])
     measures = {name: title(name) for name in names if arm.samples[name].notna().any()}
@@ -66,16 +77,19 @@ def show(run: Run, experiment: Run, validity: Validity) -> None:
         if CHEAP in arm.league.combined:
             figure, alt = figures.predicted_against_observed(arm), "Observed against predicted updates"
             charts.boxed(figure, "predicted", alt, "predicted")
-        if len(arms) > 1:
+        if len(validity.arms) > 1:
             charts.boxed(figures.agreement_map(validity.agreement), "agreement", "Rank agreement between the arms")
-        if len(arm.stops):
-            words = _wide(arm.stops, "threshold", "MA").rename(columns=lambda name: SHORT.get(name, "MRD"))
-            _boxed_table(words, *STOPS)
     selected.show(run)
+
+
+def _why(arm: ArmEvidence) -> None:
+    """Show what MRD shares with length and loss, and what it would say of runs that were stopped earlier."""
     heading, caption, alt = WHY
     words = _wide(arm.why, "relation", "Relation").rename(columns=title)
     _boxed_table(words, heading, f"{arm.name}: {caption}", alt)
-    _table(arm, _samples(experiment))
+    if len(arm.stops):
+        words = _wide(arm.stops, "threshold", "MA").rename(columns=lambda name: SHORT.get(name, "MRD"))
+        _boxed_table(words, *STOPS)
 
 
 def _wide(table: pd.DataFrame, index: str, heading: str) -> pd.DataFrame:
