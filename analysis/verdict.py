@@ -116,9 +116,13 @@ def explained(claims: Sequence[ClaimFigures] | None) -> Verdict:
         state = State.HOLDS
     elif contradicted and not kept:
         state = State.FAILS
-    parts = {"hold": kept, "go with length alone": only_length, "are contradicted": contradicted}
-    told = [f"{len(names)} {what} ({', '.join(names)})" for what, names in parts.items() if names]
-    sentence = f"Of {len(claims)} claims {', '.join(told)}." if told else "No claim can be told."
+    parts = {
+        f"hold ({', '.join(kept)})": kept,
+        "go with length alone": only_length,
+        "are contradicted": contradicted,
+    }
+    counts = [f"{len(names)} {what}" for what, names in parts.items() if names]
+    sentence = f"Of {len(claims)} claims {', '.join(counts)}." if counts else "No claim can be told."
     return Verdict(Question.EXPLAINED, state, sentence)
 
 
