@@ -17,7 +17,7 @@ from tests.e2e.conftest import SECOND, STEP, Server, Watch, only, query, settled
 pytestmark = pytest.mark.e2e
 
 # Enough of them to be caught half-way; the rate is too low for anything to be forgotten before they are taken.
-STEPS, RATE = 120, "2e-6"
+STEPS, RATE = 400, "2e-6"
 LAUNCH = 120 * SECOND
 UNLEARNING = 600 * SECOND
 
@@ -52,8 +52,9 @@ def ids(page: Page) -> list[str]:
 def launch_preset(page: Page) -> None:
     """Set short limits and launch the preset."""
     page.get_by_text("SGA against CGA", exact=True).click()
-    expect(page.get_by_text("MRD-weighted", exact=True)).to_be_visible()
+    expect(page.get_by_text("MRD-weighted.", exact=True)).to_be_visible()
     settled(page)
+    fill(page, "Seeds", "1")
     fill(page, "Steps", str(STEPS))
     page.get_by_text("Optimiser, adapter, checkpoints and evaluations").click()
     fill(page, "Learning rate", RATE)
