@@ -7,7 +7,7 @@ from pages.shell.page import page, scored_run
 with page("Evidence", of_run=True):
     run = scored_run("Evidence is gathered for the scores of a forget set. None is scored yet.", "evidence comes")
     if run is not None:
-        verdict_bar.show(run)
+        verdict_bar.show(run, watches=False)
         league.show(run)
         imported.show(run)
         tabs.show(run)

@@ -38,8 +38,13 @@ STEPS = {
 }
 
 
-def show(run: Run) -> None:
-    """Show how the five questions stand for a score run that succeeded, and what follows in one line."""
+def show(run: Run, *, watches: bool = True) -> None:
+    """Show how the five questions stand for a score run that succeeded, and what follows in one line.
+
+    Args:
+        run: The score run.
+        watches: Whether an experiment that goes on is followed beneath; the page of experiments does that itself.
+    """
     experiment = experiments.finished_validity(run)
     verdicts, query = _verdicts(run, experiment), {session.RUN: run.id}
     judged_by = {session.EXPERIMENT: experiment.id} if experiment else {}
@@ -49,7 +54,7 @@ def show(run: Run) -> None:
             judged = query | judged_by if each.question is Question.PREDICTIVE else query
             _cell(each, judged, costs.get(each.question))
     st.markdown(f"**{verdict.conclusion(verdicts)}**")
-    if experiment is None and (running := experiments.running_validity(run)):
+    if watches and experiment is None and (running := experiments.running_validity(run)):
         _watch(running.id)
 
 
