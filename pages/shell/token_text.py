@@ -7,7 +7,8 @@ from html import escape
 
 # Blue and orange stay apart for colour-blind readers; the opacity carries the size on either theme.
 FALLS, RISES = "224, 138, 30", "58, 143, 203"
-MOST_OPACITY = 0.75
+# Above that, text on the strongest orange is too pale in the dark theme.
+MOST_OPACITY = 0.6
 
 
 def paragraph(spans: Iterable[str]) -> str:

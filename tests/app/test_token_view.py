@@ -10,7 +10,7 @@ import pytest
 
 from pages.parts.difficulty.token_view import heat_map, legend, parts_legend, parts_map
 from pages.shell.notices import literal
-from pages.shell.token_text import FALLS, RISES
+from pages.shell.token_text import FALLS, MOST_OPACITY, RISES
 
 EVIL = ["<script>alert(1)</script>", '"><img src=x onerror="alert(2)">', "a & b &lt; c", "'single'", "\n", "<!--"]
 
@@ -84,7 +84,7 @@ def test_colour_says_the_direction_and_strength_the_size() -> None:
     page = Page(heat_map(tokens_of("a", "b", "c", relative_change=[-0.2, 0.1, 0.0])))
     styles = [attributes["style"] for tag, attributes in page.tags if tag == "span"]
     assert [str(style).split(";")[0] for style in styles] == [
-        f"background:rgba({FALLS},0.75)",
+        f"background:rgba({FALLS},{MOST_OPACITY})",
         f"background:rgba({RISES},0.38)",
         f"background:rgba({RISES},0.00)",
     ]

@@ -150,7 +150,7 @@ FLOORS = {
     "analysis": (
         {"statistics", "text", "redaction"},
         {"features", "difficulty"},
-        {"characteristics", "comparison", "evidence", "unlearning"},
+        {"characteristics", "comparison", "contrast", "evidence", "unlearning"},
         {"sets"},
         {"figures", "verdict", "glossary"},
         {"export"},

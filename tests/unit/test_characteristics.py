@@ -239,7 +239,7 @@ def test_a_reading_that_is_stopped_leaves_nothing_and_ends_the_same_when_it_goes
             characteristics_job(read.config, Watched(tmp_path / "reading", checks))
         assert files_in(tmp_path / "reading") == set()
     again = read_by_job(scored, tmp_path / "reading", DEMO)
-    assert files_in(tmp_path / "reading") == {"features.parquet", "spans.parquet"}
+    assert files_in(tmp_path / "reading") == {"features.parquet", "judgements", "spans.parquet"}
     pd.testing.assert_frame_equal(again.table, read.table, check_exact=True)
     spans = [pd.read_parquet(each.files.spans) for each in (read, again)]
     pd.testing.assert_frame_equal(*spans, check_exact=True)
@@ -492,18 +492,24 @@ def test_a_reading_of_which_nothing_is_left_is_made_anew(run: Path, store: RunSt
     assert [known.id for known in store.list()] == [again.id]
 
 
+def contents(directory: Path) -> dict[Path, tuple[bytes, int]]:
+    """Return what the files of a directory hold, and which they are."""
+    files = (path for path in directory.rglob("*") if path.is_file())
+    return {path: (path.read_bytes(), path.stat().st_ino) for path in files}
+
+
 def test_a_reading_that_another_installation_made_is_taken_up_and_not_touched(
     run: Path, store: RunStore, tmp_path: Path
 ) -> None:
     first = requested(default_config(run), store)
     worker.run(first.directory, store=store)
-    before = {path: (path.read_bytes(), path.stat().st_ino) for path in first.directory.iterdir()}
+    before = contents(first.directory)
     elsewhere = RunStore.open(settings_in(tmp_path / "elsewhere"))
     for _ in range(2):
         again = requested(default_config(run), elsewhere)
         assert (again.state, again.directory) == (RunState.SUCCEEDED, first.directory)
     assert len(elsewhere.list()) == 1
-    assert {path: (path.read_bytes(), path.stat().st_ino) for path in first.directory.iterdir()} == before
+    assert contents(first.directory) == before
 
 
 def test_a_reading_that_another_installation_is_making_is_left_to_it(

@@ -178,7 +178,7 @@ def parts_legend(part: str) -> str:
     return small(
         swatch(RISES, 1, f"much of the sample's {part}")
         + (swatch(FALLS, 1, "takes away from it") if part == "curvature" else "")
-        + '<span style="opacity:.65">not scored, or left out</span>'
+        + '<span style="opacity:.8">not scored, or left out</span>'
     )
 
 
@@ -213,6 +213,6 @@ def legend() -> str:
     return small(
         swatch(FALLS, 1, "log-probability falls under noise")
         + swatch(RISES, 1, "rises")
-        + f'<span style="opacity:.65">not scored</span> &nbsp; <span style="{DOTTED}">'
+        + f'<span style="opacity:.8">not scored</span> &nbsp; <span style="{DOTTED}">'
         + "left out (|log p| &lt; 1e-6)</span>"
     )
