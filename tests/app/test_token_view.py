@@ -84,8 +84,8 @@ def test_colour_says_the_direction_and_strength_the_size() -> None:
     page = Page(heat_map(tokens_of("a", "b", "c", relative_change=[-0.2, 0.1, 0.0])))
     styles = [attributes["style"] for tag, attributes in page.tags if tag == "span"]
     assert [str(style).split(";")[0] for style in styles] == [
-        f"background:rgba({FALLS},{MOST_OPACITY})",
-        f"background:rgba({RISES},0.38)",
+        f"background:rgba({FALLS},{MOST_OPACITY:.2f})",
+        f"background:rgba({RISES},{MOST_OPACITY / 2:.2f})",
         f"background:rgba({RISES},0.00)",
     ]
 
