@@ -20,7 +20,7 @@ def save_stratum(forget_set: ForgetSet, sample_ids: Collection[str], name: str, 
         forget_set: The whole.
         sample_ids: Those to keep, in the order of the whole.
         name: 1 to 60 letters, digits, spaces and . + - _, beginning with a letter or digit.
-        home: The data root.
+        home: The data root, or the directory of a score run where the stratum is to go with the run.
 
     Raises:
         UserError: The name is no good or taken, or no sample is left.
@@ -50,6 +50,6 @@ def save_stratum(forget_set: ForgetSet, sample_ids: Collection[str], name: str, 
 
 
 def saved_strata(home: Path) -> dict[str, Path]:
-    """Return the saved strata by name, the newest first."""
+    """Return the strata saved in a data root or a score run by name, the newest first."""
     paths = sorted((home / _FOLDER).glob("*.parquet"), key=lambda path: path.stat().st_mtime, reverse=True)
     return {path.stem: path for path in paths}

@@ -41,6 +41,7 @@ class ScoreFiles(RunDirectory):
     tokens = Artifact("tokens.parquet", "A row per scored token.")
     imported = Artifact("imported", "Columns of other people's measures, a file each; see `mrd-lens columns`.")
     notes = Artifact("notes.json", "What people noted on samples, and which they bookmarked, by sample id.")
+    strata = Artifact("strata", "Selections of samples that were sent to unlearning, a file each.")
     readings = Artifact("characteristics", "Directories of the characteristics runs of these scores.")
     exact = Artifact("exact", "Directories of the runs that took samples apart token by token.")
 

@@ -23,7 +23,9 @@ LOOKED_AT, STUDY = "unlearn_looked_at", "unlearn_study"
 
 
 def select_stratum(run: Run, sample_ids: Collection[str] | None) -> None:
-    """Keep some samples of a score run as a stratum, once, and have the form begin with it; None: with all.
+    """Keep some samples as a stratum in the score run, once, and have the form begin with it; None: with all.
+
+    Its texts are the run's and go with it, other than those of a stratum that the user has named.
 
     Raises:
         UserError: No sample is left.
@@ -32,9 +34,9 @@ def select_stratum(run: Run, sample_ids: Collection[str] | None) -> None:
         st.session_state.pop(STRATUM, None)
         return
     digest = hashlib.sha256("\n".join(sorted(sample_ids)).encode()).hexdigest()[:6]
-    name = f"{len(sample_ids)} of {run.id} {digest}"
-    if name not in saved_strata(session.settings().home):
-        save_stratum(ForgetSet.load(ScoreFiles(run.directory).samples), sample_ids, name, session.settings().home)
+    name = f"Selection of {len(sample_ids)} {digest}"
+    if name not in saved_strata(run.directory):
+        save_stratum(ForgetSet.load(ScoreFiles(run.directory).samples), sample_ids, name, run.directory)
     st.session_state[STRATUM] = name
 
 

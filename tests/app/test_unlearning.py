@@ -257,12 +257,14 @@ def test_a_selection_goes_straight_to_unlearning_and_all_samples_do_again(app: O
     test.run()
     assert test.button(key="to_unlearning").label == "Unlearn these 7"
     test.button(key="to_unlearning").click().run()
-    (stratum,) = saved_strata(own.path).values()
+    (stratum,) = saved_strata(own.run.directory).values()
     assert set(pd.read_parquet(stratum)["sample_id"]) == some
     assert shown_config(sound(test)).stratum == stratum
     # The same samples are kept once; without a selection it is all of them.
     go(test, "difficulty").button(key="to_unlearning").click().run()
-    assert len(saved_strata(own.path)) == 1
+    assert len(saved_strata(own.run.directory)) == 1
+    # Its texts go with the run.
+    assert not saved_strata(own.path)
     go(test, "difficulty").button(key="clear_box").click().run()
     test.button(key="to_unlearning").click().run()
     assert shown_config(sound(test)).stratum is None

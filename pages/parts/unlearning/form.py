@@ -76,7 +76,7 @@ def _scored(run: Run) -> ScoredSamples:
     scores, stratum = _scores(run, revision(ScoreFiles(run.directory))), None
     strata = {
         name: path
-        for name, path in saved_strata(session.settings().home).items()
+        for name, path in (saved_strata(run.directory) | saved_strata(session.settings().home)).items()
         if scores["sample_id"].isin(_ids_in(str(path), path.stat().st_mtime)).any()
     }
     if strata:
