@@ -18,7 +18,7 @@ from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
 from pages.shell import configs, experiments, layout, run_panel, session, tour, unlearnings
-from pages.shell.notices import literal
+from pages.shell.notices import errors_shown, literal
 from pages.shell.scored import scored
 from pages.shell.wording import duration
 
@@ -61,7 +61,9 @@ def show(run: Run, *, watches: bool = True) -> None:
 @st.fragment(run_every=2.0)
 def _watch(run_id: str) -> None:
     """Show how far the experiment is that will say what the ranking foretells, until it has ended."""
-    running = session.store().get(run_id)
+    with errors_shown():
+        session.look_for_lost()
+        running = session.store().get(run_id)
     if running.state not in ACTIVE:
         st.rerun()
     st.caption("Being looked at: does the ranking foretell how many updates forgetting takes?")
