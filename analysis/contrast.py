@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
+from scipy.stats import mannwhitneyu
 
 from analysis.difficulty import measures_in
 from mrd_core.scoring.measures import PART_MEASURES
@@ -73,9 +73,9 @@ def contrast(table: pd.DataFrame) -> Contrast | None:
 
 def cliffs_delta(first: pd.Series[float], second: pd.Series[float]) -> float:
     """Return how often a value of the first is above one of the second, less how often below; NaN without any."""
-    defined = (values.dropna().to_numpy(np.float64) for values in (first, second))
-    pairs = np.sign(np.subtract.outer(*defined))
-    return float(pairs.mean()) if pairs.size else float("nan")
+    first, second = first.dropna(), second.dropna()
+    pairs = len(first) * len(second)
+    return float(2 * mannwhitneyu(first, second).statistic / pairs - 1) if pairs else float("nan")
 
 
 def words_of(texts: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -131,8 +131,8 @@ def draw(
         total, likely = schedule.most, min(schedule.most, schedule.usual)
         while wanted:
             files.write_schedule([*drawn, *wanted])
+            report = partial(context.progress, total=round(total), likely=round(likely), message="Drawing")
             for key in wanted:
-                report = partial(context.progress, total=round(total), likely=round(likely), message="Drawing")
                 if not files.unit(key).exists():
                     report(round(schedule.cost(drawn)))
                 _wait_for(files, key, [*drawn, *wanted], source, helpers, context)

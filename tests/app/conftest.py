@@ -37,20 +37,7 @@ from tests.support.scored_demo import ROWS, scored_demo
 SAMPLES = 24
 # Enough for groups of ten samples under every criterion.
 CHARACTERISED = ROWS
-PAGES = {
-    name: f"pages/{name}.py"
-    for name in (
-        "start",
-        "forget_set",
-        "difficulty",
-        "characteristics",
-        "evidence",
-        "unlearning",
-        "compare",
-        "two_sets",
-        "glossary",
-    )
-}
+PAGES = {path.stem: f"pages/{path.name}" for path in sorted((REPOSITORY / "pages").glob("*.py"))}
 PATIENCE = 60.0
 # Without training counts, in more than one language, and with a look of Markdown, LaTeX and HTML.
 ODD_ANSWERS = (
