@@ -738,7 +738,7 @@ def test_the_heat_map_escapes_and_shades_by_probability() -> None:
     )
     before, after = heat_map(tokens, "before"), heat_map(tokens, "after")
     assert "<img" not in before + after
-    assert [shade(html) for html in (before, after)] == [[0.75, 0.38], [0.0, 0.75]]
+    assert [shade(html) for html in (before, after)] == [[0.6, 0.3], [0.0, 0.6]]
     assert 'title="p 1 → 0"' in before
 
 
