@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.shell import layout, run_table, session, tour
+from pages.shell.page import page
 from pages.shell.wording import term
 
 CARDS = {
@@ -12,39 +13,39 @@ CARDS = {
     "3 · Trust": f"Every score has a {term('standard error')}, every ranking a "
     f"{term('reliability')}. When a setting cannot give a trustworthy ranking, the app says so.",
 }
-st.title("MRD Lens")
-st.markdown(
+FORMULA = (
+    r"\mathrm{MRD}(x;\theta)=\left|\;\frac1K\sum_{k=1}^{K}\frac1{|S|}\sum_{t\in S}"
+    r"\frac{P_t(\theta)-P_t(\theta+\delta_k)}{P_t(\theta)}\;\right|,\quad \delta_k\sim\mathcal N(0,\sigma^2I)"
+)
+MEANING = (
+    "$P_t(\\theta)=\\log p(x_t\\mid x_{<t};\\theta)$ are the token log-probabilities, $S$ the answer "
+    "tokens. Feng et al. (2025), *A Neuro-inspired Interpretation of Unlearning in Large Language Models "
+    "through Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
+)
+SENTENCE = (
     "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"
 )
-tour.show()
+with page("MRD Lens", SENTENCE):
+    doorway = st.container(horizontal=True)
+    if doorway.button("Use the demo", type="primary", icon=":material/play_arrow:"):
+        session.choose_demo()
+        session.leave_run()
+        st.switch_page(tour.DIFFICULTY)
+    if doorway.button("Open a forget set", icon=":material/upload_file:"):
+        st.switch_page(tour.FORGET_SET)
+    if doorway.button("Guided demo", icon=":material/school:"):
+        tour.begin()
+        st.switch_page(tour.FORGET_SET)
 
-doorway = st.container(horizontal=True)
-if doorway.button("Use the demo", type="primary", icon=":material/play_arrow:"):
-    session.choose_demo()
-    session.leave_run()
-    st.switch_page(tour.DIFFICULTY)
-if doorway.button("Open a forget set", icon=":material/upload_file:"):
-    st.switch_page(tour.FORGET_SET)
-if doorway.button("Guided demo", icon=":material/school:"):
-    tour.begin()
-    st.switch_page(tour.FORGET_SET)
+    st.header("How it works")
+    with layout.grid("cards", len(CARDS), "15rem"):
+        for title, text in CARDS.items():
+            with st.container(border=True, height="stretch"):
+                st.markdown(f"**{title}**")
+                st.markdown(text)
+    with st.expander("The formula", icon=":material/function:"):
+        st.latex(FORMULA)
+        st.markdown(MEANING)
 
-st.header("How it works")
-with layout.grid("cards", len(CARDS), "15rem"):
-    for title, text in CARDS.items():
-        with st.container(border=True, height="stretch"):
-            st.markdown(f"**{title}**")
-            st.markdown(text)
-with st.expander("The formula", icon=":material/function:"):
-    st.latex(
-        r"\mathrm{MRD}(x;\theta)=\left|\;\frac1K\sum_{k=1}^{K}\frac1{|S|}\sum_{t\in S}"
-        r"\frac{P_t(\theta)-P_t(\theta+\delta_k)}{P_t(\theta)}\;\right|,\quad \delta_k\sim\mathcal N(0,\sigma^2I)"
-    )
-    st.markdown(
-        "$P_t(\\theta)=\\log p(x_t\\mid x_{<t};\\theta)$ are the token log-probabilities, $S$ the answer "
-        "tokens. Feng et al. (2025), *A Neuro-inspired Interpretation of Unlearning in Large Language Models "
-        "through Sample-level Unlearning Difficulty*, arXiv 2504.06658, Definition 3.1."
-    )
-
-st.header("Runs")
-run_table.show()
+    st.header("Runs")
+    run_table.show()

@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from pages.shell import filters, session
-from pages.shell.downloads import csv_download, figure_download
+from pages.shell.downloads import csv_download, figure_download, in_words
 
 # A box is too narrow for plotly's whole tool bar beside its title; the wheel and the reset button zoom as well.
 NARROW = {"modeBarButtonsToRemove": ["zoomIn2d", "zoomOut2d", "autoScale2d"]}
@@ -62,7 +62,6 @@ def data_beneath(
     name: str,
     alt: str,
     *,
-    label: str = "Table",
     figure: Any = None,
     height: int | Literal["auto"] = "auto",
 ) -> None:
@@ -72,11 +71,16 @@ def data_beneath(
         table: The data.
         name: Of the file; tells it from the other tables of the app.
         alt: What the table is.
-        label: What the user clicks.
         figure: Offered beside the table where there is one.
         height: Of the table [px].
     """
-    details = st.expander(label, icon=":material/table:", key=f"{name}_table", on_change="rerun", type="compact")
+    details = st.expander(
+        f"{in_words(name)} as a table",
+        icon=":material/table:",
+        key=f"{name}_table",
+        on_change="rerun",
+        type="compact",
+    )
     if not details.open:
         return
     with details:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,6 +13,9 @@ import streamlit as st
 from mrd_core.samples.spreadsheet import csv_text
 from pages.shell import redaction
 
+ICON_ALONE = """<style>
+[class*=st-key-icon_] button p { position: absolute; width: 1px; overflow: hidden; clip-path: inset(50%); }
+</style>"""
 # The app's own charts save themselves as PNG.
 SAVES_SVG = {"toImageButtonOptions": {"format": "svg"}, "displayModeBar": True, "displaylogo": False}
 
@@ -41,27 +45,34 @@ def download(
     place.download_button(label, content, file_name=file, mime=mime, key=key, type=kind, icon=icon, help=help_text)
 
 
-def csv_download(table: pd.DataFrame, name: str, label: str = "Table (CSV)", place: Any = None) -> None:
+def in_words(name: str) -> str:
+    """Return the name of a file in words, so that buttons that are called after files are told apart."""
+    return re.sub("^(evidence|unlearn|compare)_", "", name).replace("_", " ").replace("-", " ").capitalize()
+
+
+def csv_download(table: pd.DataFrame, name: str, label: str = "", place: Any = None) -> None:
     """Offer a table as the file `name`.csv at a place of the page."""
     place, table = place or st.container(), redaction.applied(table)
+    label = label or f"{in_words(name)} (CSV)"
     download(place, label, lambda: csv_text(table), f"{name}.csv", f"{name}_csv", "tertiary")
 
 
-def figure_download(figure: Callable[[], Any], name: str, label: str | None = None) -> None:
+def figure_download(figure: Callable[[], Any], name: str, *, is_icon: bool = False) -> None:
     """Offer a figure, drawn once it is asked for, as an HTML file that needs no network.
 
     Args:
         figure: Draws it.
         name: Of the file; the button is called after it, so that buttons of a page are told apart.
-        label: Of the button, if not so.
+        is_icon: Whether the button shows its icon alone; its name is there for who does not see it.
     """
-    called = name.removeprefix("evidence_").replace("_", " ").capitalize()
+    if is_icon:
+        st.html(ICON_ALONE)
     download(
         st,
-        f"{called} (HTML)" if label is None else label,
+        f"Download the chart of {in_words(name).lower()}" if is_icon else f"{in_words(name)} (HTML)",
         lambda: figure().to_html(include_plotlyjs=True, config=SAVES_SVG),
         f"{name}.html",
-        f"download_{name}",
+        f"icon_{name}" if is_icon else f"download_{name}",
         "tertiary",
         "HTML of about 5 MB that needs no network; its camera saves SVG, the one on this page PNG",
     )

@@ -42,7 +42,9 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
             with top:
                 heading(run.title)
         # What tabs, history and bookmarks tell pages and runs apart by.
-        st.set_page_config(page_title=" · ".join([title, *([run.title] if run else []), "MRD Lens"]))
+        st.set_page_config(
+            page_title=" · ".join(dict.fromkeys([title, *([run.title] if run else []), "MRD Lens"]))
+        )
         yield
 
 

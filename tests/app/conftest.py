@@ -270,6 +270,13 @@ def texts(test: AppTest) -> str:
     return "\n".join([*spoken, *(button.label for button in test.button)])
 
 
+def assert_named(test: AppTest) -> None:
+    """Every button of the page has a name, and no other has the same."""
+    names = [each.label for each in (*test.button, *test.download_button)]
+    assert all(names)
+    assert len(set(names)) == len(names), sorted(names)
+
+
 def button(test: AppTest, label: str) -> object:
     """Return the button with this label."""
     return next(found for found in test.button if found.label == label)

@@ -13,16 +13,15 @@ from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from pages.shell.run_picker import PICKED
-from tests.app.conftest import Home, ended, go, sound, submitted, texts
+from tests.app.conftest import PAGES, Home, ended, go, sound, submitted, texts
 from tests.support.runs import set_row
 
 pytestmark = pytest.mark.slow
 
 Open = Callable[..., AppTest]
-ABOUT_A_RUN = ("difficulty", "characteristics", "evidence", "unlearning", "compare")
 
 
-@pytest.mark.parametrize("page", ABOUT_A_RUN)
+@pytest.mark.parametrize("page", PAGES)
 def test_without_a_link_every_page_is_about_the_newest_run_that_succeeded(app: Open, own: Home, page: str) -> None:
     failed = submitted(own.store, own.path, read_config(own.run.directory, ScoreConfig))
     ended(own.store, failed, RunState.FAILED)

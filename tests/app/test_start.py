@@ -19,7 +19,7 @@ from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.liveness import FRESH, ProcessIdentity
 from pages.shell.tour import STEPS
-from tests.app.conftest import PAGES, Home, button, ended, go, settings_for, sound, texts
+from tests.app.conftest import PAGES, Home, assert_named, button, ended, go, settings_for, sound, texts
 from tests.conftest import REPOSITORY
 from tests.support.runs import set_row
 
@@ -34,8 +34,12 @@ def test_every_page_opens_on_an_empty_data_root(app: Open, tmp_path: Path, page:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_with_a_finished_run(app: Open, finished: Home, page: str) -> None:
-    assert app(finished.path, page, run=finished.run.id).title
+def test_every_page_opens_with_a_finished_run_and_its_buttons_have_names_of_their_own(
+    app: Open, finished: Home, page: str
+) -> None:
+    test = app(finished.path, page, run=finished.run.id)
+    assert test.title
+    assert_named(test)
 
 
 def test_without_runs_the_way_to_the_first_one_is_told(app: Open, tmp_path: Path) -> None:

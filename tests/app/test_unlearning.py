@@ -551,10 +551,10 @@ def test_a_table_lies_beneath_each_chart(app: Open, own: Home, offered: dict[str
     report(own, run, range(1, 4))
     test = opened(app, own, run)
     assert not test.dataframe
-    test.session_state["unlearn_bars_0_table"] = True
+    test.session_state["unlearn_updates_1_table"] = True
     test.session_state["unlearn_device"] = True
     test.run()
-    table = pd.read_csv(io.StringIO(offered["unlearn_bars_0_csv"]()))
+    table = pd.read_csv(io.StringIO(offered["unlearn_updates_1_csv"]()))
     assert list(table["sample_id"]) == list(sound(test).dataframe[0].value["sample_id"])
     assert table["updates"].sum() == 3
     assert {"Learning rate", "Memory"} <= set(figures_of(test))

@@ -101,7 +101,7 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
     sample_chart(figure, f"panel_{criterion.name}", f"from {title}", alt, is_narrow=True)
     low, high, download = st.columns([4, 4, 1.4])
     with download:
-        figure_download(lambda: figure, f"panel_{criterion.name}", label="")
+        figure_download(lambda: figure, criterion.name, is_icon=True)
     for place, side, name in ((low, "low", criterion.low), (high, "high", criterion.high)):
         place.button(
             f":small[{name.capitalize()}]",

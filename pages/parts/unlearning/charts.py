@@ -77,7 +77,7 @@ def chart(
             for note in notes:
                 st.caption(note)
         alt = f"{alt}, as a table"
-        data_beneath(table, f"unlearn_{name}", alt, label="As a table", figure=figure, height=TABLE_HEIGHT)
+        data_beneath(table, f"unlearn_{name}", alt, figure=figure, height=TABLE_HEIGHT)
 
 
 def column_of(run: Run) -> str:
@@ -131,11 +131,11 @@ def _bars(standings: Frames) -> None:
     """Show the updates of every sample: of each run where there are few, else of one that the user chooses."""
     if len(standings) <= MOST_BARS:
         for at, name in enumerate(standings):
-            _bars_of(name, standings, f"bars_{at}")
+            _bars_of(name, standings, f"updates_{at + 1}")
         return
     with st.container(border=True, height="stretch"):
         name = st.selectbox("Updates per sample of", list(standings), key="unlearn_bars_of")
-        _bars_of(name, standings, "bars_0", box=False)
+        _bars_of(name, standings, "updates_1", box=False)
 
 
 def _bars_of(name: str, standings: Frames, key: str, *, box: bool = True) -> None:
