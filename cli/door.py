@@ -47,6 +47,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.evidence:evidence",
         "Judge experiments: does difficulty predict unlearning, with which interval, and what speaks against it?",
     ),
+    "audit": (
+        "cli.audit:audit",
+        "Audit a forget set: is it easier to unlearn than random sets of its size from its pool?",
+    ),
     "columns": (
         "cli.columns:columns",
         "Import, list and remove measures from elsewhere, which the evidence then holds against MRD as rivals.",

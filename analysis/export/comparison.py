@@ -21,7 +21,17 @@ from analysis.comparison.long import BEYOND_NOISE, MEANINGS, WITHOUT_SIGNAL, lon
 from analysis.comparison.strata import DIFFERENCE, INTERACTION
 from analysis.comparison.table import Comparison, with_columns
 from analysis.difficulty import EASY, HARD
-from analysis.export.files import NOTHING, csv_file, document, figure_html, json_file, records, table_html
+from analysis.export.files import (
+    NOTHING,
+    csv_file,
+    document,
+    figure_html,
+    json_file,
+    markdown_table,
+    markdown_text,
+    records,
+    table_html,
+)
 
 Form = Literal["plain", "markdown", "latex"]
 
@@ -80,7 +90,9 @@ def table(comparison: Comparison, form: Form = "plain", *, intervals: bool = Fal
     if form == "plain":
         return frame
     text = legend(comparison, intervals=intervals)
-    return _markdown(frame, text) if form == "markdown" else _latex(comparison, frame, text)
+    if form == "latex":
+        return _latex(comparison, frame, text)
+    return f"{markdown_table(frame)}\n{markdown_text(text)}\n"
 
 
 def legend(comparison: Comparison, *, intervals: bool = False) -> str:
@@ -284,21 +296,6 @@ def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
 
 def _title(column: Column) -> str:
     return column.title if column.signal else f"{column.title}{NO_SIGNAL}"
-
-
-def _markdown(frame: pd.DataFrame, marks: str) -> str:
-    rows: list[list[str]] = [
-        list(map(str, frame)),
-        ["---", *["---:"] * (frame.shape[1] - 1)],
-        *frame.to_numpy().tolist(),
-    ]
-    lines = [f"| {' | '.join(map(_markdown_cell, row))} |" for row in rows]
-    return "\n".join([*lines, "", _markdown_cell(marks), ""])
-
-
-def _markdown_cell(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-    return escape(escaped, quote=False)
 
 
 def _latex(comparison: Comparison, frame: pd.DataFrame, marks: str) -> str:

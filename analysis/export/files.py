@@ -67,6 +67,22 @@ def _plain(value: Any) -> Any:
     return None if value is pd.NA else json_value(value)
 
 
+def markdown_table(frame: pd.DataFrame) -> str:
+    """Return a table of texts in Markdown, all columns but the first to the right."""
+    rows: list[list[str]] = [
+        list(map(str, frame)),
+        ["---", *["---:"] * (frame.shape[1] - 1)],
+        *([markdown_text(cell) for cell in row] for row in frame.to_numpy().tolist()),
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def markdown_text(text: str) -> str:
+    """Return a text as Markdown that reads the same, on one line."""
+    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return escape(" ".join(escaped.splitlines()), quote=False)
+
+
 def document(heading: str, body: str, generated: datetime, style: str = "") -> str:
     """Return a page that opens without a network: what is drawn has plotly in it, and nothing is fetched.
 

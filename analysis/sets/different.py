@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,7 @@ class Difference:
     def sentence(self) -> str:
         """What the comparison says of A, the first, and B, the second."""
         if self.differing:
-            return (
-                f"No verdict: the runs differ in their {'; '.join(self.differing)}, and MRD depends on that. "
-                "Score one of the sets anew with the settings of the other."
-            )
+            return no_verdict(self.differing)
         compared = self.comparison
         difference, delta = compared.difference, compared.cliffs_delta
         figures = (
@@ -68,12 +66,23 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     runs = tuple(ScoredRun(ScoreFiles.with_mrd(directory).directory) for directory in (first, second))
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
-    differing = differences(*runs)
-    precision = differing.pop(PRECISION, None)
-    caveats = (
-        (f"The runs differ in their {precision}, so MRD may differ for that reason alone.",) if precision else ()
+    return Difference(tables[0], tables[1], comparison, *obstacles(*runs))
+
+
+def no_verdict(differing: Sequence[str]) -> str:
+    """Say why there is no verdict on two runs that differ in something that MRD depends on."""
+    return (
+        f"No verdict: the runs differ in their {'; '.join(differing)}, and MRD depends on that. "
+        "Score one of the sets anew with the settings of the other."
     )
-    return Difference(tables[0], tables[1], comparison, tuple(differing.values()), caveats)
+
+
+def obstacles(first: ScoredRun, second: ScoredRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return in what two runs differ so that there is no verdict, and what else makes them hard to compare."""
+    differing = differences(first, second)
+    precision = differing.pop(PRECISION, None)
+    caveat = f"The runs differ in their {precision}, so MRD may differ for that reason alone."
+    return tuple(differing.values()), (caveat,) if precision else ()
 
 
 def differences(first: ScoredRun, second: ScoredRun) -> dict[str, str]:

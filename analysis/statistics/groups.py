@@ -197,7 +197,7 @@ def spearman(x: FloatArray, measured: Measured, replicates: int = REPLICATES, se
         return UNDEFINED
     order = np.lexsort((x[both], measured.mrd[both]))
     x, observed, units = x[both][order], measured.mrd[both][order], measured.units.at(both).at(order)
-    weights = _draw_weights(units, replicates, (seed, _DRAWS))
+    weights = draw_weights(units, replicates, (seed, _DRAWS))
     counts = resamples(x.size, replicates, (seed, _SAMPLES))
     drawn = []
     for rows in in_chunks(*counts.shape):
@@ -229,7 +229,7 @@ def spearman_between(
         return UNDEFINED
     order = np.lexsort((first.mrd[both], second.mrd[both]))
     units = [run.units.at(both).at(order) for run in (first, second)]
-    weights = [_draw_weights(of, replicates, (seed, place)) for place, of in enumerate(units)]
+    weights = [draw_weights(of, replicates, (seed, place)) for place, of in enumerate(units)]
     counts, drawn = resamples(int(both.sum()), replicates, (seed, _SAMPLES)), []
     for rows in in_chunks(*counts.shape):
         places = picked(counts[rows])
@@ -297,8 +297,8 @@ def _compare(high: Units, low: Units, *, shared_draws: bool, replicates: int, se
     high, low = _in_order(high), _in_order(low)
     # Those of both groups where the draws are the same.
     every = Units(np.hstack([high.values, low.values]), high.sizes) if shared_draws else high
-    weights = _draw_weights(every, replicates, (seed, _DRAWS))
-    others = weights if shared_draws else _draw_weights(low, replicates, (seed, _OTHER_DRAWS))
+    weights = draw_weights(every, replicates, (seed, _DRAWS))
+    others = weights if shared_draws else draw_weights(low, replicates, (seed, _OTHER_DRAWS))
     counts = resamples(n_high, replicates, (seed, _SAMPLES))
     other_counts = resamples(n_low, replicates, (seed, _OTHER_SAMPLES))
     drawn = [
@@ -334,7 +334,7 @@ def _in_order(units: Units) -> Units:
     return units.at(np.argsort(_mrd(units), kind="stable"))
 
 
-def _draw_weights(units: Units, replicates: int, seed: tuple[int, int]) -> FloatArray:
+def draw_weights(units: Units, replicates: int, seed: tuple[int, int]) -> FloatArray:
     """Return weights, shape (replicates, n), whose product with the values is the score over resampled draws.
 
     Each part is resampled by itself. The deviations of the weights from even ones are widened, so that the limits
@@ -397,7 +397,7 @@ def _fit(
     """Fit all terms, ranks of shape (n, k), and return them with R²."""
     n, k = ranks.shape
     products = (ranks[:, :, None] * ranks[:, None, :]).reshape(n, k * k)
-    weights = _draw_weights(units, replicates, (seed, _DRAWS))
+    weights = draw_weights(units, replicates, (seed, _DRAWS))
     counts = resamples(n, replicates, (seed, _SAMPLES))
     drawn = [
         _least_squares(

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mrd_core.errors import UserError
-from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import nested_in
 from mrd_core.settings.options import Option, options_of, refusal
 
@@ -21,7 +21,7 @@ PROGRAM = "mrd-lens"
 # Where the packages of the product lie: a checkout, or where it is installed.
 ROOT = Path(__file__).resolve().parents[2]
 Nested = dict[str, Any]
-Config = TypeVar("Config", bound=RunConfig)
+Config = TypeVar("Config", bound=Frozen)
 
 
 def shown(*words: object) -> str:

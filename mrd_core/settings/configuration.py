@@ -16,6 +16,10 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def as_asked(self) -> Self:
+        """Return the configuration without what follows from the runs that it builds on."""
+        return self
+
 
 class Choice(NamedTuple):
     """A setting that was decided automatically or as asked, and why."""
@@ -43,7 +47,3 @@ class RunConfig(Frozen):
     def title(self) -> str:
         """A title for people."""
         return self.kind.capitalize()
-
-    def as_asked(self) -> Self:
-        """Return the configuration without what follows from the runs that it builds on."""
-        return self

@@ -152,6 +152,7 @@ FLOORS = {
         {"features", "difficulty"},
         {"characteristics", "comparison", "contrast", "evidence", "unlearning"},
         {"sets"},
+        {"audit"},
         {"figures", "verdict", "glossary"},
         {"export"},
     ),

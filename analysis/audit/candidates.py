@@ -1,0 +1,228 @@
+"""A forget set within what it could have been drawn from: the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis import difficulty
+from analysis.audit.columns import Columns, columns_of, groups_of
+from analysis.difficulty import ScoredRun, Variant
+from analysis.sets.different import obstacles
+from mrd_core.arrays import BoolArray
+from mrd_core.errors import UserError
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.samples import read, saved_strata
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.samples.reading import ALL, listed, read_bytes
+from mrd_core.samples.validation import content_key
+from mrd_core.scoring.config import Normalisation, ScoreConfig
+from mrd_core.scoring.draws import Units
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.settings.places import expanded
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The samples of a pool, and which of them are the forget set.
+
+    Attributes:
+        columns: What is known of the N samples.
+        chosen: Which are the forget set, shape (N,).
+        groups: Number of each one's group, shape (N,), from 0; every sample is its own without groups.
+        grouped: Whether samples belong together.
+        units: The draws of MRD by column: of each run, for its samples one after the other.
+        differing: What the runs must share and do not, so that no verdict is given; empty where they share it.
+        caveats: What else a reader must know, in sentences.
+    """
+
+    columns: Columns
+    chosen: BoolArray
+    groups: npt.NDArray[np.intp]
+    grouped: bool
+    units: dict[str, tuple[Units, ...]]
+    differing: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
+    """Return samples of a run as a forget set, its pool all samples of the run.
+
+    Raises:
+        UserError: The run has none of them or no others, or they have only a part of a group.
+    """
+    columns, units = _read(pool)
+    ids = columns.frame["sample_id"]
+    chosen = ids.isin(set(sample_ids)).to_numpy()
+    _require_both(chosen, str(pool.directory))
+    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units)
+
+
+def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candidates:
+    """Return the samples of a run as a forget set, its pool they and those of another run.
+
+    A sample of the same id that is in both is taken from the run of the forget set.
+
+    Raises:
+        UserError: The pool has no other samples, or the set has only a part of a group.
+    """
+    columns, units = _read(other)
+    rest, rest_units = _read(pool)
+    kept = ~rest.frame["sample_id"].isin(columns.frame["sample_id"]).to_numpy()
+    differing, caveats = obstacles(other, pool)
+    if not _reads_alike(columns, rest):
+        names = {*columns.characteristics, *rest.characteristics}
+        columns, rest = (_without(side, names) for side in (columns, rest))
+        caveats += ("Characteristics are left out: the texts of the runs were not read alike.",)
+    frame = pd.concat([columns.frame, rest.frame[kept]], join="inner", ignore_index=True)
+    joined = Columns(
+        frame,
+        {name: title for name, title in columns.titles.items() if name in frame},
+        columns.difficulty,
+        tuple(name for name in columns.imported if name in rest.imported),
+        columns.characteristics,
+        columns.reading,
+    )
+    chosen = np.arange(len(frame)) < len(columns.frame)
+    _require_both(chosen, str(pool.directory))
+    groups = _groups(frame["sample_id"], chosen, [(other, group), (pool, group)])
+    both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
+    return Candidates(joined, chosen, *groups, both, differing, caveats)
+
+
+def named(
+    pool: ScoredRun, name: str, home: Path, find_run: Callable[[str], Path], group: str | None = None
+) -> Candidates:
+    """Return the forget set that a text names: a score run, a file of samples or ids, or a saved selection.
+
+    Args:
+        pool: What it could have been drawn from.
+        name: A score run (its directory or its id), a file that reads as a forget set, a text file with an id a
+            line, or the name of a selection that was saved in the run or in `home`.
+        home: The data root.
+        find_run: Returns the directory of a run that is named by it or by its id.
+        group: See `groups_of`.
+
+    Raises:
+        UserError: There is nothing of that name, or it holds what is no sample of the pool.
+    """
+    saved = saved_strata(home) | saved_strata(pool.directory)
+    path = saved.get(name, expanded(name))
+    if path.is_file():
+        return within(pool, _ids_in(path, pool), group)
+    if path.exists() and not (path / CONFIG_FILE).is_file():
+        raise UserError(name, "is no score run, no file and no saved selection.", "Name one of those.")
+    try:
+        directory = find_run(name)
+    except UserError as error:
+        raise UserError(
+            name, f"is no file, no saved selection and no score run ({error.cause}).", "Name one of those."
+        ) from error
+    read_config(directory, ScoreConfig)
+    other = ScoredRun(ScoreFiles.with_mrd(directory).directory)
+    if other.directory.resolve() == pool.directory.resolve():
+        raise UserError(
+            name, "is the pool itself.", "Name a part of it: a file of samples or ids, a selection, another run."
+        )
+    return beside(pool, other, group)
+
+
+def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
+    """Return which samples of a pool a file names, by their ids or else by their texts."""
+    samples = pool.samples
+    known = set(samples["sample_id"])
+    if path.suffix.lower() == ".txt":
+        ids = [line.strip() for line in read_bytes(path).decode("utf-8", "replace").splitlines() if line.strip()]
+    else:
+        frame = read(ForgetSetConfig(source=str(path), split=ALL)).frame
+        texts = zip(samples["prompt"], samples["answer"], strict=True)
+        by_text = dict(zip(map(content_key, texts), samples["sample_id"], strict=True))
+        keys = map(content_key, zip(frame["prompt"], frame["answer"], strict=True))
+        ids = [
+            each if each in known else by_text.get(key, each)
+            for each, key in zip(frame["sample_id"], keys, strict=True)
+        ]
+    unknown = [each for each in ids if each not in known]
+    if unknown or not ids:
+        why = f"{len(unknown)} of {len(ids)} samples are none of the pool's, such as {listed(unknown[:3])}."
+        raise UserError(
+            str(path),
+            why if ids else "It holds no id.",
+            "Score it by itself, with the settings of the pool, and name that run; or name samples of the pool.",
+        )
+    return set(ids)
+
+
+def _read(run: ScoredRun) -> tuple[Columns, dict[str, tuple[Units, ...]]]:
+    """Return the columns of a run, and the draws of each MRD for the same samples."""
+    run.require("draws", "plan")
+    columns = columns_of(run)
+    scope = read_config(run.directory, ScoreConfig).estimator.scope
+    variants = (Variant(scope, normalisation) for normalisation in Normalisation)
+    measured = {
+        f"mrd_{scope}_{variant.normalisation}": difficulty.measured(run, variant, columns.frame["sample_id"])
+        for variant in variants
+    }
+    return columns, {name: (each.units,) for name, each in measured.items()}
+
+
+def _groups(
+    ids: pd.Series[str], chosen: BoolArray, runs: list[tuple[ScoredRun, str | None]]
+) -> tuple[npt.NDArray[np.intp], bool]:
+    """Return the groups of samples, each whole in the set or whole in the rest."""
+    if runs[0][1] is None:
+        return np.arange(len(ids)), False
+    by_run = [groups_of(run, str(group)) for run, group in runs]
+    # Blocks of consecutive samples are of their run; a column means the same in both.
+    if len(by_run) > 1 and str(runs[0][1]).isdecimal():
+        by_run = [labels + f" of {place}" for place, labels in enumerate(by_run)]
+    joined = pd.concat(by_run)
+    labels = joined[~joined.index.duplicated()].reindex(ids)
+    codes, names = pd.factorize(labels)
+    shares = pd.Series(chosen).groupby(codes).mean()
+    broken = shares[(shares > 0) & (shares < 1)]
+    if len(broken):
+        members = codes == broken.index[0]
+        raise UserError(
+            f"The group {names[broken.index[0]]!r}",
+            f"is in the forget set with {int(chosen[members].sum())} of its {int(members.sum())} samples only, "
+            f"and so are {len(broken) - 1} others; random sets would keep groups whole.",
+            "Leave --group out, or name groups that the set has as a whole.",
+        )
+    return codes, True
+
+
+def _reads_alike(first: Columns, second: Columns) -> bool:
+    readings = [side.reading for side in (first, second)]
+    if readings[0] is None or readings[1] is None:
+        return readings[0] is readings[1]
+    # How, by what and beside which corpus; not which run.
+    keys = [(about.pipeline, about.config.reading, about.config.corpus) for about in readings if about]
+    return keys[0] == keys[1] and first.characteristics == second.characteristics
+
+
+def _without(columns: Columns, names: Collection[str]) -> Columns:
+    return Columns(
+        columns.frame.drop(columns=list(names), errors="ignore"),
+        {name: title for name, title in columns.titles.items() if name not in names},
+        columns.difficulty,
+        columns.imported,
+        (),
+        None,
+    )
+
+
+def _require_both(chosen: BoolArray, pool: str) -> None:
+    """Refuse a set that is none of the pool, or all of it."""
+    if not chosen.any() or chosen.all():
+        raise UserError(
+            "The forget set",
+            f"has {'all' if chosen.all() else 'none'} of the samples of the pool {pool}.",
+            "Name a part of the pool, or score more samples as the pool.",
+        )
