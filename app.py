@@ -3,11 +3,13 @@
 import streamlit as st
 
 import pages.shell  # noqa: F401  (before anything is drawn)
+from pages.shell import history
 
 # Off in the configuration, so that nobody sees the navigation that Streamlit makes of the folder `pages`.
 st.set_option("client.showSidebarNavigation", True)
 # An emoji, not a material icon: the browser would fetch that from another machine.
 st.set_page_config(page_title="MRD Lens", page_icon="🔬", layout="wide")
+history.tidy()
 st.navigation(
     {
         "Runs": [

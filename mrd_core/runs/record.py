@@ -76,7 +76,7 @@ class Run:
     """One row of the store.
 
     Attributes:
-        id: Date, time [UTC] and four random characters: `20261121-074655-ab12`.
+        id: Date, time [UTC] and eight random characters: `20261121-074655-ab12cd34`.
         seq: Place in the order of submission; a resumed run keeps it.
         attempt: 1, and one more with every resume.
         device: Device whose queue the run waits in.

@@ -81,13 +81,13 @@ Runs = list[Run]
 Conditions = list[ColumnElement[bool]]
 
 
-# As `new_run_id` makes them.
-RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+# As `new_run_id` makes them, and as earlier versions did, with four digits at the end.
+RUN_ID = re.compile(r"\d{8}-\d{6}-(?:[0-9a-f]{4}){1,2}")
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by the second of submission [UTC]: `20261121-074655-ab12`."""
-    return f"{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """Return an id that sorts by the second of submission [UTC]: `20261121-074655-ab12cd34`."""
+    return f"{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
 
 
 class RunStore:

@@ -76,7 +76,8 @@ def config_of(run: Run) -> UnlearnConfig:
 
 def names_of(runs: Sequence[Run]) -> dict[str, str]:
     """Return what charts call the runs, by id; runs of one setting and seed are told apart by their ids."""
-    return told_apart({run.id: _name(run) for run in runs}, {run.id: f" ({run.id[-4:]})" for run in runs})
+    marks = {run.id: f" ({run.id.split('-')[-1]})" for run in runs}
+    return told_apart({run.id: _name(run) for run in runs}, marks)
 
 
 def leave(run: Run) -> None:

@@ -208,3 +208,31 @@ def test_one_click_explains_the_ranking_and_a_box_in_one_chart_selects_in_all(
 
     assert watch.strangers == []
     assert watch.errors == []
+
+
+def test_whatever_is_done_is_one_entry_of_the_history_and_back_undoes_it(
+    browser: Browser, server: Server, scored: Run
+) -> None:
+    """By the side bar, in the page, and by a button that leads to another page."""
+    with tab(browser, Watch()) as page:
+        page.goto(f"{server.url}/glossary")
+        side_bar = page.get_by_test_id("stSidebarNav")
+        steps: list[tuple[Locator, str]] = [
+            (side_bar.get_by_role("link", name="Difficulty"), "/difficulty?run="),
+            (page.get_by_role("button", name="Next"), "&sample="),
+            (page.get_by_role("button", name="Unlearn", exact=True), "/unlearning?run="),
+            (side_bar.get_by_role("link", name="Evidence"), "/evidence?run="),
+        ]
+        page.wait_for_function("run => location.search.includes(run)", arg=scored.id)
+        settled(page)
+        addresses, entries = [page.url], page.evaluate("history.length")
+        for control, place in steps:
+            control.click()
+            page.wait_for_function("place => location.href.includes(place)", arg=place)
+            settled(page)
+            addresses.append(page.url)
+            assert page.evaluate("history.length") == entries + len(addresses) - 1, place
+        for address in reversed(addresses[:-1]):
+            page.go_back()
+            page.wait_for_function("address => location.href === address", arg=address)
+            settled(page)

@@ -66,9 +66,11 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         settled(page)
         for label, value in SETTINGS.items():
             fill(page, label, f"{value:g}")
+        entries = page.evaluate("history.length")
         page.get_by_role("button", name="Run", exact=True).click()
         progress = page.get_by_test_id("stProgress").get_by_text(re.compile("^Measuring"))
         expect(progress).to_be_visible(timeout=LAUNCH)
+        assert page.evaluate("history.length") == entries + 1
         (run,) = store.list(kinds=experiments(), score_run=scored)
         config = read_config(run.directory, ValidityConfig)
         assert (config.samples, config.repeats, config.learning_rate, config.max_updates) == tuple(

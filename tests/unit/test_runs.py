@@ -42,10 +42,11 @@ from mrd_core.runs.context import StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.files import write_json
-from mrd_core.runs.launcher import queue_of
+from mrd_core.runs.launcher import adopt, queue_of
 from mrd_core.runs.liveness import FRESH, ProcessIdentity, is_gone, process_exists, start_of
 from mrd_core.runs.record import EDGES
 from mrd_core.runs.schema import METADATA
+from mrd_core.runs.store import RUN_ID, new_run_id
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -166,6 +167,21 @@ def test_resume_clears_the_error_and_is_refused_unless_the_run_ended_badly(store
 
 
 # Finding runs
+
+
+def test_five_hundred_runs_of_one_second_have_five_hundred_ids(monkeypatch):
+    monkeypatch.setattr("mrd_core.runs.store._now", lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    ids = {new_run_id() for _ in range(500)}
+    assert len(ids) == 500
+    assert all(RUN_ID.fullmatch(made) and made.startswith("20260102-030405-") for made in ids)
+
+
+@pytest.mark.parametrize("made", ["20261121-074655-ab12", "20261121-074655-ab12cd34"])
+def test_a_directory_that_is_adopted_keeps_the_id_that_it_is_named_by(store, settings, made):
+    run = submitted(store, settings)
+    folder = settings.home / "runs" / made
+    shutil.copytree(run.directory, folder)
+    assert adopt(folder, store).id == made
 
 
 def test_a_run_is_found_by_id_by_prefix_and_by_directory(store, settings):
