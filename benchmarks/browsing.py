@@ -22,7 +22,8 @@ PATIENCE_SECONDS = 120.0
 PROTOCOL = Subprotocol("streamlit")
 LARGEST_MESSAGE = 64 * 2**20
 WORDS = ("the", "a", "who", "in", "")
-ERROR_ALERT = 1
+# Of the cards for errors; a verdict that is bad news has another.
+ERROR_ICON = ":material/error:"
 # For how many reruns a browser keeps a message that it may be asked to draw again.
 KEPT_RERUNS = 2
 
@@ -86,6 +87,8 @@ class Visitor:
     Attributes:
         reruns: All reruns so far.
         errors: Exceptions and errors that pages showed, each with its page.
+        refusals: Errors that a page showed after inputs were changed at random, each with its page: what a form
+            says to a name that is missing or a method that nobody chose.
     """
 
     def __init__(self, address: str, runs: list[str], samples: list[str], seed: int) -> None:
@@ -98,6 +101,10 @@ class Visitor:
         self._page, self._query = "", self._any_run()
         self.reruns: list[Rerun] = []
         self.errors: list[str] = []
+        self.refusals: list[str] = []
+        self._has_changed_inputs = False
+        # The container of a card for an error whose reason is still to come.
+        self._card: list[int] = []
 
     async def stay(self, page: str, until: float, pause: float) -> None:
         """Open a page and look around until `until` (`time.monotonic`), with pauses of about `pause` [s]."""
@@ -117,6 +124,7 @@ class Visitor:
             OSError, TimeoutError, EOFError: The session broke off.
         """
         self._page, self._drawn, self._kept, self._states = page, Drawn(), {}, {}
+        self._has_changed_inputs = False
         socket = f"ws://{self._address}/_stcore/stream"
         async with connect(
             socket, origin=Origin(f"http://{self._address}"), subprotocols=[PROTOCOL], max_size=LARGEST_MESSAGE
@@ -157,6 +165,7 @@ class Visitor:
         if action == "filter" and self._drawn.widgets:
             widget, fragment = self._chance.choice(list(self._drawn.widgets.values()))
             self._states[widget.id] = changed(widget, self._chance)
+            self._has_changed_inputs = True
             await self._rerun(connection, action, fragment_id=fragment)
             return
         if action == "sample":
@@ -218,18 +227,24 @@ class Visitor:
             for name in message.stop_auto_rerun.fragment_ids:
                 self._drawn.panels.pop(name, None)
         elif what == "delta":
-            self._look_at(message.delta)
+            self._look_at(message.delta, list(message.metadata.delta_path)[:-1])
         elif what == "page_not_found":
             self.errors.append(f"{self._page}: there is no such page")
         return what == "script_finished" and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN
 
-    def _look_at(self, delta: Any) -> None:
+    def _look_at(self, delta: Any, container: list[int]) -> None:
         element = delta.new_element
         kind = element.WhichOneof("type") if delta.HasField("new_element") else None
         if kind == "exception":
             self.errors.append(f"{self._page}: {element.exception.type}: {element.exception.message}")
-        elif kind == "alert" and element.alert.format == ERROR_ALERT:
-            self.errors.append(f"{self._page}: {element.alert.body}")
+        elif kind == "alert" and element.alert.icon == ERROR_ICON:
+            self._card = container
+        elif kind == "text" and container == self._card:
+            # Inputs outlive their page within a session. While none was touched, there is nothing to refuse.
+            (self.refusals if self._has_changed_inputs else self.errors).append(
+                f"{self._page}: {element.text.body}"
+            )
+            self._card = []
         elif kind == "button":
             # `$$ID-HASH-KEY`.
             self._drawn.buttons[element.button.id.split("-", 2)[-1]] = element.button.id, delta.fragment_id

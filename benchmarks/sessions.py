@@ -7,6 +7,7 @@ all do, each beginning on another page: they change pages, open samples, filter,
 while another server works on the same store with a session of its own, and three shells list runs, show one and
 score. A session speaks to the server as a browser does, but draws nothing. Any error makes the exit status 1: an
 exception or an error on a page, a traceback in a server's log, a session that broke off, a command that failed.
+What a form refuses, after its inputs were turned at random, is counted apart.
 """
 
 from __future__ import annotations
@@ -70,9 +71,10 @@ class Measured:
     Attributes:
         alone: Reruns of the single session.
         together: Those of all sessions.
-        memory: Of the server, with all sessions, at the start, in the middle and at the end [MiB].
+        memory: Of the server, with all sessions, after each tenth of the time [MiB].
         commands: How many commands the shells carried out.
         errors: What went wrong.
+        refusals: What forms refused.
     """
 
     alone: list[Rerun] = field(default_factory=list)
@@ -80,6 +82,7 @@ class Measured:
     memory: list[float] = field(default_factory=list)
     commands: int = 0
     errors: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
 class Server:
@@ -176,7 +179,9 @@ def measure(place: Workplace, sessions: int, seconds: float, alone: float, pause
         guest = Visitor(other.address, runs, samples, seed=sessions + 1)
         asyncio.run(together(place, visitors, guest, server, measured, seconds, pause))
         measured.together = [rerun for each in visitors for rerun in each.reruns]
-        measured.errors += [error for each in (visitor, *visitors, guest) for error in each.errors]
+        for each in (visitor, *visitors, guest):
+            measured.errors += each.errors
+            measured.refusals += each.refusals
     measured.errors += [error for each in servers for error in each.tracebacks()]
     return measured
 
@@ -206,8 +211,8 @@ async def together(
         group.create_task(guest.stay("difficulty", until, pause))
         for words in (("runs", "list"), ("runs", "show", run), score):
             group.create_task(shell(place, words, until, measured))
-        for share in (0.1, 0.5, 1.0):
-            await asyncio.sleep(max(0.0, until - (1 - share) * seconds - time.monotonic()))
+        for tenths in range(1, 11):
+            await asyncio.sleep(max(0.0, until - (10 - tenths) * seconds / 10 - time.monotonic()))
             measured.memory.append(server.memory())
 
 
@@ -245,13 +250,12 @@ def print_table(sessions: int, measured: Measured) -> None:
             row += [str(len(chosen)), *(f"{seconds:.2f} s" for seconds in quantiles(chosen))]
         table.add_row(*row)
     console.print(table, end="\n\n")
-    start, middle, end = measured.memory
-    console.print(
-        f"server's memory: {start:.0f} MiB at the start, {middle:.0f} in the middle, {end:.0f} at the end"
-    )
-    console.print(f"commands of the shells: {measured.commands}; errors: {len(measured.errors)}")
-    for error, times in Counter(measured.errors).most_common():
-        console.print(f"{times} × {error}", markup=False)
+    console.print(f"server's memory [MiB]: {', '.join(f'{memory:.0f}' for memory in measured.memory)}")
+    console.print(f"commands of the shells: {measured.commands}")
+    for name, sentences in (("errors", measured.errors), ("refused by forms", measured.refusals)):
+        console.print(f"{name}: {len(sentences)}")
+        for sentence, times in Counter(sentences).most_common():
+            console.print(f"  {times} × {sentence}", markup=False)
 
 
 def print_json(sessions: int, measured: Measured) -> None:

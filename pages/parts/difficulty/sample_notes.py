@@ -29,7 +29,11 @@ def show(run: Run, notes: Mapping[str, SampleNote], selected: str) -> None:
             st.session_state[key] = value
 
     def keep() -> None:
-        note = SampleNote(note=st.session_state[NOTE].strip(), bookmarked=st.session_state[BOOKMARK])
+        # A browser that has just come back may send only the control that was touched.
+        note = SampleNote(
+            note=st.session_state.get(NOTE, noted.note).strip(),
+            bookmarked=st.session_state.get(BOOKMARK, noted.bookmarked),
+        )
         with errors_shown(ends_page=False):
             write_note(run.directory, selected, note)
 
