@@ -15,6 +15,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState, WidgetStates
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
 from websockets.typing import Origin, Subprotocol
 
 # Within which a rerun has to end [s].
@@ -113,7 +114,7 @@ class Visitor:
                 while time.monotonic() < until:
                     await self._rest(connection, self._chance.uniform(0.5, 1.5) * pause, until)
                     await self._act(connection)
-        except (OSError, TimeoutError, EOFError) as error:
+        except (OSError, TimeoutError, WebSocketException) as error:
             self.errors.append(f"{self._page}: the session ended: {error!r}")
 
     @asynccontextmanager
@@ -121,13 +122,18 @@ class Visitor:
         """Open a page in a session of its own.
 
         Raises:
-            OSError, TimeoutError, EOFError: The session broke off.
+            OSError, TimeoutError, WebSocketException: The session broke off.
         """
         self._page, self._drawn, self._kept, self._states = page, Drawn(), {}, {}
         self._has_changed_inputs = False
         socket = f"ws://{self._address}/_stcore/stream"
         async with connect(
-            socket, origin=Origin(f"http://{self._address}"), subprotocols=[PROTOCOL], max_size=LARGEST_MESSAGE
+            socket,
+            origin=Origin(f"http://{self._address}"),
+            subprotocols=[PROTOCOL],
+            max_size=LARGEST_MESSAGE,
+            # A browser answers the server's pings and sends none.
+            ping_interval=None,
         ) as connection:
             await self._rerun(connection, "first page", page_name=page)
             yield connection

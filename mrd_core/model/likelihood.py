@@ -47,7 +47,8 @@ def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
 KEPT = 1 << 26
 
 Linear = Callable[[Tensor], Tensor]
-# From the logits of two passes, shape (m, V) each, and the targets (m,) to values of shape (m,).
+# From the logits of two passes, shape (m, V) each, the first of which it may overwrite, and the targets (m,) to
+# values of shape (m,).
 Comparison = Callable[[Tensor, Tensor, Tensor], Tensor]
 # Puts other weights in the place of the model's own, within.
 Weights = Callable[[], AbstractContextManager[None]]
@@ -127,7 +128,8 @@ class LogProbHead(nn.Module):
             # As they are now: the parameters themselves will be others in the second pass.
             weights = {own: weight.detach() for own, weight in weights.items()}
         linear = self._head.with_weights({own: weight.to(dtype) for own, weight in weights.items()})
-        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // len(self.weight))
+        # Two blocks of logits and what is made of them take as much together as one does else.
+        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // (2 if self.opposites else 1) // len(self.weight))
         return torch.cat(
             [
                 target_log_probs(self._logits(part, linear, wanted).to(dtype), wanted)

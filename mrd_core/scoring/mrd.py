@@ -203,17 +203,21 @@ def log_odds(log_probs: FloatArray) -> FloatArray:
     return odds
 
 
-def competitors_spread(logits: Tensor, opposite: Tensor, targets: Tensor) -> Tensor:
+def competitors_spread(first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
     """Return Var_q(D), D half the difference of two logits (M, V), q the softmax of their mean without the target.
+
+    Args:
+        first: Overwritten.
+        second: Left as it is.
+        targets: Shape (M,).
 
     Returns:
         Shape (M,).
     """
-    middle = (logits + opposite).scatter_(1, targets.unsqueeze(1), -torch.inf).div_(2)
-    q = middle.softmax(1)
-    difference = (logits - opposite).div_(2)
-    difference -= (q * difference).sum(1, keepdim=True)
-    return (q * difference.square_()).sum(1)
+    difference = (second - first).div_(2)
+    q = first.add_(second).scatter_(1, targets.unsqueeze(1), -torch.inf).div_(2).softmax(1)
+    difference -= torch.linalg.vecdot(q, difference).unsqueeze(1)
+    return torch.linalg.vecdot(q, difference.square_())
 
 
 def per_sample(flat: FloatArray, encoded: Encoded) -> FloatArray:

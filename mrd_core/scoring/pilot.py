@@ -93,7 +93,8 @@ class Pilot:
     """What the pilot found.
 
     Attributes:
-        sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ.
+        sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ; where one was asked
+            for, the first that was found.
         curvature: Median over the pilot's samples of MRD / σ² there (mean-normalised).
         tried: σ → its regime, in the order tried.
     """
@@ -117,8 +118,9 @@ class Pilot:
 def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = None) -> Pilot:
     """Find the largest σ in the quadratic regime, from `estimate(σ)` → per-sample MRD, shape (n,).
 
-    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves. A σ that
-    is `asked` for is judged as well where it is larger; below, rounding would be taken for a departure.
+    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves. Where a
+    σ is `asked` for, the largest is not looked for: it is enough to judge that one where it is larger than the
+    first that is quadratic. Below, rounding would be taken for a departure.
     """
 
     @cache
@@ -133,7 +135,7 @@ def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = Non
 
     sigma = START_SIGMA
     if quadratic(sigma):
-        while 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
+        while asked is None and 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
             sigma *= 2
     else:
         while sigma / 2 >= SIGMA_RANGE[0]:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.every_kind import Workplace
 from benchmarks.fingerprints import Fingerprint, differences, fingerprint
-from mrd_core.runs import RunState, RunStore
+from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.kind import kinds
 from tests.support.kills import killed_at, moments_of
 from tests.support.marks import few_in_the_gate
@@ -35,6 +35,10 @@ LESS: dict[str, dict[str, Any]] = {
     "selection": FEW_UPDATES,
 }
 KILLS = {"score": 3}
+# What a kind does otherwise under one of its settings, by a name of its own.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "preview": ("score", {"estimator": {"preview": True, "workers": 1}}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +54,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture(scope="module")
 def undisturbed(place: Workplace) -> Callable[[str], tuple[int, Fingerprint]]:
-    """Return, for a kind, how many moments a run has to die at, and what it leaves behind."""
+    """Return, for a variant, how many moments a run has to die at, and what it leaves behind."""
 
     @cache
-    def made(kind: str) -> tuple[int, Fingerprint]:
-        run = place.submitted(kind, **LESS.get(kind, {}))
+    def made(variant: str) -> tuple[int, Fingerprint]:
+        run = submitted(place, variant)
         moments = moments_of(run, place.settings)
         left = fingerprint(run, place.store)
         place.store.delete(run.id)
@@ -63,15 +67,24 @@ def undisturbed(place: Workplace) -> Callable[[str], tuple[int, Fingerprint]]:
     return made
 
 
+def submitted(place: Workplace, variant: str) -> Run:
+    """Submit a run of a kind with little to do, or of one of its variants."""
+    kind, settings = VARIANTS.get(variant, (variant, LESS.get(variant, {})))
+    return place.submitted(kind, **settings)
+
+
 # Unlearning has a test of its own in the gate, and all experiments one job.
-@pytest.mark.parametrize("kind", few_in_the_gate(kinds(), "score", "characteristics", "evaluate", "validity"))
+@pytest.mark.parametrize(
+    "variant",
+    few_in_the_gate([*kinds(), *VARIANTS], "score", "characteristics", "evaluate", "validity", "preview"),
+)
 def test_a_killed_run_is_resumed_to_the_very_same_bits(
-    kind: str, place: Workplace, undisturbed: Callable[[str], tuple[int, Fingerprint]]
+    variant: str, place: Workplace, undisturbed: Callable[[str], tuple[int, Fingerprint]]
 ) -> None:
-    moments, expected = undisturbed(kind)
-    chance = random.Random(kind)
-    for moment in chance.sample(range(moments), KILLS.get(kind, 1)):
-        run = place.submitted(kind, **LESS.get(kind, {}))
+    moments, expected = undisturbed(variant)
+    chance = random.Random(variant)
+    for moment in chance.sample(range(moments), KILLS.get(variant, 1)):
+        run = submitted(place, variant)
         killed_at(run, place.settings, moment)
         moments_of(place.store.resume(run.id), place.settings)
         assert place.store.get(run.id).state is RunState.SUCCEEDED
