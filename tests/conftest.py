@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,26 @@ def postgres() -> Iterator[Server]:
     # Not in pytest's own folder, which only its user may enter.
     with tempfile.TemporaryDirectory(prefix="mrd-postgres-") as folder, serving(Path(folder)) as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked() -> Iterator[None]:
+    """Fork workers and commands from a process that has loaded what they need, see `tests.support.forked`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.platform == "linux":
+            from tests.support.forked import fork_exec
+
+            patch.setattr(subprocess, "_fork_exec", fork_exec)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cold(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the processes of tests that are marked so to load everything themselves."""
+    if request.node.get_closest_marker("cold"):
+        from tests.support.forked import own_fork_exec
+
+        monkeypatch.setattr(subprocess, "_fork_exec", own_fork_exec)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ def copied_tree(folder: Path) -> Path:
     """Copy the product's sources into `folder`, which must not exist, and return it."""
     for room in ROOMS:
         if (REPOSITORY / room).is_dir():
-            shutil.copytree(REPOSITORY / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+            # With what is compiled already: copies are as old as what they are copied from.
+            shutil.copytree(REPOSITORY / room, folder / room)
     shutil.copy(REPOSITORY / "app.py", folder)
     return folder
 

@@ -21,16 +21,10 @@ from mrd_core.runs.schema import RUNS
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.installation import Settings
+from tests.support.forked import WORKER
 
 JOBS = "tests.support.run_jobs"
 PATIENCE = 30.0
-
-WORKER = """
-import sys
-from pathlib import Path
-from mrd_core.runs.worker import run
-print("ended as", run(Path(sys.argv[1]), job=sys.argv[2]))
-"""
 
 
 def settings_in(home: Path) -> Settings:

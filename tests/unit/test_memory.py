@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.commands import started
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.cold]
 
 FEW, MANY = 300, 3000
 # Most that a sample of some forty tokens may add to the peak [bytes]; its tokens, draws and texts take a tenth.

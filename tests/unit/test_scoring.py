@@ -269,7 +269,7 @@ def test_a_helper_ends_by_itself_when_the_leading_process_is_killed(config_of, t
     (helper,) = [psutil.Process(pid) for pid in owners(files) - {leader.pid}]
     leader.kill()
     leader.wait()
-    helper.wait(timeout=5)
+    helper.wait(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(("look", "planned"), [(5, False), (100, False), (600, True)])

@@ -51,6 +51,7 @@ def only_run() -> Run:
     return run
 
 
+@pytest.mark.cold
 def test_unlearn_ends_with_one_line_of_json_and_leaves_the_model(scored: Scored, tmp_path: Path) -> None:
     options = [
         "--method",
