@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from analysis.features import features
 from mrd_core.evaluation.metrics import METRICS
@@ -145,6 +146,17 @@ WORDS = (
 def glossary() -> list[Term]:
     """Return every term, by kind and in each by name."""
     return [*sorted(WORDS, key=_place), *_in_order(_measures(), _metrics(), _methods(), _samplers(), _features())]
+
+
+@cache
+def abbreviations() -> re.Pattern[str]:
+    """Return what matches an abbreviation, or the name of who made a term, of which the glossary has a term."""
+    names = " ".join(term.name for term in glossary())
+    words = {*re.findall(r"\b[A-Z]{2,}(?:-[A-Z]+)?\b", names), *re.findall("[α-ω]", names)}
+    words |= {method.label for method in METHODS.values()}
+    words |= {term.name for term in glossary() if term.source.startswith(f"{term.name} ")}
+    longest_first = sorted(words, key=lambda word: (-len(word), word))
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])")
 
 
 def _in_order(*kinds: Iterable[Term]) -> Iterator[Term]:

@@ -10,13 +10,14 @@ import streamlit as st
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
-from pages.shell import run_picker, session, tour
+from pages.shell import run_picker, session, terms, tour
 from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
-# dark for letters on a dark page.
+# dark for letters on a dark page. It cuts the names of links short, too.
 ROOM = """<style>
 [data-testid=stButtonGroup] button[aria-checked=true] { color: inherit !important; }
+[data-testid=stPageLink] a span { white-space: normal; overflow: visible; }
 [data-testid=stMainBlockContainer] { padding: 3.5rem clamp(1rem, 3vw, 2.5rem) 4rem; }
 </style>"""
 
@@ -31,10 +32,11 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
         of_run: Whether the page is about the score run at hand, whose name then stands beside the title.
     """
     st.html(ROOM)
+    terms.begin()
     top = st.container(horizontal=True, vertical_alignment="bottom", gap="medium")
     top.title(title, width="content", anchor=False)
     if sentence:
-        st.markdown(sentence)
+        st.markdown(terms.linked(sentence))
     tour.show()
     with errors_shown():
         run = run_picker.show()

@@ -17,7 +17,7 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
-from pages.shell import configs, experiments, layout, run_panel, session, tour, unlearnings
+from pages.shell import configs, experiments, layout, run_panel, session, terms, tour, unlearnings
 from pages.shell.notices import errors_shown, literal
 from pages.shell.scored import scored
 from pages.shell.wording import duration
@@ -53,7 +53,7 @@ def show(run: Run, *, watches: bool = True) -> None:
         for each in verdicts:
             judged = query | judged_by if each.question is Question.PREDICTIVE else query
             _cell(each, judged, costs.get(each.question))
-    st.markdown(f"**{verdict.conclusion(verdicts)}**")
+    st.markdown(terms.linked(f"**{verdict.conclusion(verdicts)}**"))
     if watches and experiment is None and (running := experiments.running_validity(run)):
         _watch(running.id)
 
@@ -95,7 +95,7 @@ def _cell(each: Verdict, query: dict[str, str], cost: float | None) -> None:
     with st.container(border=True, height="stretch", gap="xxsmall", key=f"verdict_{each.question.lower()}"):
         st.markdown(f"**{each.question}**", help=ASKED[each.question])
         st.badge(each.state, icon=icon, color=colour)
-        st.caption(each.sentence)
+        st.caption(terms.linked(each.sentence))
         if each.question in STEPS:
             page, title, step = STEPS[each.question]
             label = title

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis.features import features
-from analysis.glossary import glossary
+from analysis.glossary import abbreviations, glossary
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.scoring.measures import MEASURES, MRD_MEASURES
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS
-from tests.app.conftest import sound, texts
+from tests.app.conftest import Home, sound, texts
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,24 @@ def test_no_term_stands_there_twice() -> None:
 def test_every_abbreviation_has_a_term(abbreviation: str) -> None:
     names = " ".join(f"{term.name} {term.meaning}" for term in glossary())
     assert abbreviation in names.translate(str.maketrans("(),:.", "     ")).split()
+
+
+@pytest.mark.parametrize("abbreviation", ABBREVIATIONS)
+def test_every_abbreviation_is_linked_to_what_finds_its_term(abbreviation: str) -> None:
+    assert abbreviations().search(f"({abbreviation} = 1)") is not None
+    assert abbreviations().search(f"un{abbreviation}s") is None
+    assert any(term.matches(abbreviation) for term in glossary())
+
+
+@pytest.mark.parametrize("page", ["difficulty", "characteristics", "evidence", "unlearning", "compare"])
+def test_an_abbreviation_is_linked_once_on_every_page(app: Open, finished: Home, page: str) -> None:
+    test = app(finished.path, page, run=finished.run.id)
+    spoken = "\n".join(str(each.value) for kind in (test.markdown, test.caption) for each in kind)
+    links = Counter(re.findall(r"\[([^]]*)\]\(glossary\?term=", spoken))
+    # The bar on top has it.
+    assert links["ρ"] == 1
+    assert max(links.values()) == 1
+    assert "`glossary" not in spoken
 
 
 def test_a_term_is_found_by_name_by_meaning_and_by_link(app: Open, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from analysis.export.comparison import NO_SIGNAL, SIDES, number, signed, tasks
 from analysis.export.files import NOTHING
 from pages.shell.downloads import csv_download
 from pages.shell.notices import bullets
+from pages.shell.terms import linked
 
 BETTER, WORSE = "▲", "▼"
 GOOD_ENDS = {True: "↑", False: "↓", None: "→½"}
@@ -49,7 +50,7 @@ def show(comparison: Comparison) -> None:
         st.html(as_html(comparison, main, "Completeness, utility and their averages"))
     if beside:
         st.html(as_html(comparison, beside, "Measures beside, which are in no average"))
-    st.caption(_legend(comparison))
+    st.caption(linked(_legend(comparison)))
     differences = comparison.differences[comparison.differences["against"] != comparison.baseline]
     # What each order of the samples changes beside the same method drawn uniformly.
     titles = {column.key: column.title for column in comparison.columns}

@@ -31,6 +31,7 @@ from pages.shell.charts import reasons_table, sample_chart
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import download, figure_download
 from pages.shell.inputs import one_of, select
+from pages.shell.terms import linked
 from pages.shell.token_text import RISES, coloured, paragraph, small, swatch
 from pages.shell.wording import duration
 
@@ -112,10 +113,10 @@ def show(runs: Sequence[Run]) -> None:
 def _headline(summary: UnlearningSummary) -> None:
     if rest(summary) is Rest.DAMAGED:
         st.error(f"**{in_words(summary)}** {reason_of(summary)} {RULE}", icon=":material/heart_broken:")
-        st.markdown(_cost(summary))
+        st.markdown(linked(_cost(summary)))
     else:
-        st.markdown(f"**{reason_of(summary)}** {in_words(summary)}")
-        st.markdown(_cost(summary))
+        st.markdown(linked(f"**{reason_of(summary)}** {in_words(summary)}"))
+        st.markdown(linked(_cost(summary)))
     if summary.evaluations:
         st.caption(
             f"Evaluating on the way, {summary.evaluations} times, took "

@@ -31,6 +31,7 @@ from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
 from pages.parts.unlearning.presets import Preset
 from pages.shell import source as sample_source
 from pages.shell.inputs import Form, Values, number_or_word
+from pages.shell.terms import linked
 
 FORM = Form("unlearn")
 MOST_SEEDS = 5
@@ -112,7 +113,7 @@ def refusals(methods: Collection[Method]) -> Values:
 
 def compared(preset: Preset) -> None:
     """Show what a preset runs."""
-    st.markdown(preset.help)
+    st.markdown(linked(preset.help))
     st.caption("Each method with its own default parameters.")
     with st.popover("Formulas", icon=":material/function:"):
         for name in preset.methods:
