@@ -36,6 +36,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from pages.parts.evidence.settings import FORM
+from pages.parts.evidence.tabs import LEAGUE
 from tests.app.conftest import (
     Home,
     adopted,
@@ -284,6 +285,10 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
     assert (config.samples, config.methods, config.optimisers) == (40, ("ga", "graddiff"), ("adamw",))
     assert config.retain == ForgetSetConfig(source="demo")
     assert sound(test).query_params["experiment"] == run.id
+    # Its own tab opens, where it is followed.
+    assert interpretation("validity").question in texts(test)
+    test.session_state["evidence_tab"] = LEAGUE
+    test.run()
     assert "The league table comes once predictive validity is measured." in texts(test)
 
 
@@ -299,7 +304,7 @@ def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind
 
 
 def test_what_was_set_is_what_is_launched(app: Open, own: Home, no_worker_left: None) -> None:  # noqa: ARG001
-    test = opened(app, own)
+    test = tab(opened(app, own), "validity")
     test.number_input(key=FORM.key_of(ValidityConfig, "samples")).set_value(7)
     test.number_input(key=FORM.key_of(ValidityConfig, "seed")).set_value(3)
     test.multiselect(key=FORM.key_of(ValidityConfig, "methods")).set_value(["ga", "simnpo"])
@@ -319,7 +324,7 @@ def test_the_estimate_follows_the_settings(app: Open, own: Home) -> None:
     def estimated(test: AppTest) -> str:
         return [line.value for line in test.caption if "Estimated time" in line.value][-1]
 
-    test = opened(app, own)
+    test = tab(opened(app, own), "validity")
     before = estimated(test)
     test.number_input(key=FORM.key_of(ValidityConfig, "samples")).set_value(4).run()
     assert estimated(sound(test)) != before
@@ -351,7 +356,7 @@ def test_settings_that_are_none_are_told_and_cannot_be_launched(
 
 
 def test_a_method_that_needs_a_retain_set_says_so(app: Open, own: Home) -> None:
-    test = opened(app, own)
+    test = tab(opened(app, own), "validity")
     test.multiselect(key=FORM.key_of(ValidityConfig, "methods")).set_value(["graddiff"])
     test.segmented_control(key="evidence_retain_set").set_value("None").run()
     assert "GradDiff needs a retain set" in texts(sound(test))
@@ -362,7 +367,7 @@ def test_the_real_job_ends_on_the_page(app: Open, own: Home) -> None:
     assert worker.run(run.directory, store=own.store) is RunState.SUCCEEDED
     test = opened(app, own)
     assert "What predicts unlearning on this model?" in texts(test)
-    assert judged(run).verdict in texts(test)
+    assert judged(run).verdict in texts(tab(test, "validity"))
 
 
 def test_a_queued_experiment_can_be_cancelled_and_resumed(
@@ -400,7 +405,8 @@ def test_an_experiment_that_broke_down_says_why_and_can_go_on(app: Open, own: Ho
     assert "The disk is full." in texts(test)
     assert "→ Make room." in texts(test)
     assert {"resume", "new_run", "delete"} <= {found.key for found in test.button}
-    assert "Nobody knows yet" in texts(test)
+    test.session_state["evidence_tab"] = LEAGUE
+    assert "Nobody knows yet" in texts(sound(test.run()))
 
 
 def test_a_new_run_can_be_asked_for_and_the_old_one_found_again(app: Open, own: Home) -> None:
@@ -417,7 +423,7 @@ def test_a_new_run_can_be_asked_for_and_the_old_one_found_again(app: Open, own: 
 def test_missing_result_files_are_told(app: Open, own: Home) -> None:
     run = succeeded(own, queued(own), validity_rows(own, FEW))
     ExperimentFiles(run.directory).rows.unlink()
-    test = opened(app, own)
+    test = tab(opened(app, own), "validity")
     assert "rows.parquet is missing" in texts(test)
     assert "delete" in {found.key for found in test.button}
 
@@ -470,8 +476,11 @@ def test_a_column_from_elsewhere_joins_the_league_and_leaves_it(app: Open, own: 
     # The league was judged before, without it.
     assert "CUD (imported)" in league_on(test)
     assert f"` CUD ` · {len(rows)} of {len(rows)} samples · hard: large · from ` cud.json `" in texts(test)
-    test.selectbox(key="evidence_against").set_value("CUD (imported)").run()
+    tab(test, "validity").selectbox(key="evidence_against").set_value("CUD (imported)").run()
     assert any("CUD (imported)" in title for title in figures_of(sound(test)))
+    # What is drawn no longer forgets whether it was open.
+    test.session_state["evidence_tab"], test.session_state["evidence_imported"] = LEAGUE, True
+    test.run()
     test.button(key="evidence_imported_remove_cud").click().run()
     assert "CUD (imported)" not in league_on(test)
     assert not list(ScoreFiles(own.run.directory).imported.iterdir())
@@ -483,7 +492,7 @@ def league_on(test: AppTest) -> list[str]:
 
 
 def test_samples_chosen_in_a_chart_lead_to_difficulty(app_on_shown: Open, shown: Shown) -> None:
-    test = opened(app_on_shown, shown, sample=ids_of(shown)[2])
+    test = tab(opened(app_on_shown, shown, sample=ids_of(shown)[2]), "validity")
     assert ids_of(shown)[2] in texts(test)
     (link,) = [
         link for link in test.get("page_link") if "Difficulty" in link.proto.label and "Look" in link.proto.label
@@ -496,7 +505,7 @@ def test_samples_chosen_in_a_chart_lead_to_difficulty(app_on_shown: Open, shown:
 
 
 def test_updates_of_all_other_samples_are_predicted(app_on_shown: Open, shown: Shown) -> None:
-    test = opened(app_on_shown, shown)
+    test = tab(opened(app_on_shown, shown), "validity")
     found = judged(shown.experiments["validity"])
     table = next(frame.value for frame in test.dataframe if "observed" in frame.value)
     assert set(table["sample_id"]) == set(ids_of(shown))
@@ -539,7 +548,7 @@ def adopted_again(home: Home) -> Run:
 def test_of_several_runs_the_newest_is_shown_and_another_can_be_chosen(app: Open, own: Home) -> None:
     older = succeeded(own, queued(own), validity_rows(own, FEW))
     newer = succeeded(own, queued(own, seed=1), validity_rows(own, FEW, turned=True))
-    test = opened(app, own)
+    test = tab(opened(app, own), "validity")
     choice = test.selectbox(key="evidence_run_validity")
     assert (choice.value, len(choice.options)) == (newer.id, 2)
     assert judged(newer).verdict in texts(test)
@@ -570,4 +579,4 @@ def test_an_experiment_is_deleted_after_a_question(app: Open, own: Home) -> None
     test.button(key="delete").click()
     test.button(key="really_delete").click().run()
     assert own.store.list(kinds=experiments(), score_run=own.run) == []
-    assert test.button(key="evidence_launch_validity")
+    assert tab(test, "validity").button(key="evidence_launch_validity")

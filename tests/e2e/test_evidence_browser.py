@@ -8,13 +8,15 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from analysis.evidence.headlines import headlines
-from analysis.evidence.kinds import evidence_of
+from analysis.evidence.kinds import evidence_of, interpretation
+from analysis.evidence.kinds.validity import PAPER
 from analysis.evidence.measurements import read_measurements
 from analysis.verdict import predictive
 from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
+from pages.parts.evidence.tabs import LEAGUE, TAB
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_unlearning_browser import fill
 
@@ -64,6 +66,9 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         page.goto(f"{server.url}/evidence?run={scored.id}")
         expect(page.get_by_text("Nobody knows yet")).to_be_visible(timeout=LAUNCH)
         settled(page)
+        page.get_by_role("tab", name=interpretation("validity").title).click()
+        expect(page.get_by_role("button", name="Run", exact=True)).to_be_visible(timeout=STEP)
+        settled(page)
         for label, value in SETTINGS.items():
             fill(page, label, f"{value:g}")
         entries = page.evaluate("history.length")
@@ -78,7 +83,7 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         )
 
         page.reload()
-        judged = page.get_by_role("heading", name="What predicts unlearning on this model?")
+        judged = page.get_by_text(PAPER)
         # A fast machine may have ended it by now.
         expect(progress.or_(judged)).to_be_visible(timeout=LAUNCH)
         assert query(page, "experiment") == run.id
@@ -89,7 +94,6 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         found = evidence_of(read_measurements(run.directory))
         for sentence in (*found.findings, found.paper):
             expect(page.get_by_text(sentence).first).to_be_visible(timeout=STEP)
-        expect(chart(page, "league")).to_be_visible()
         sample = click_lone_point(page, chart(page, "updates"))
         link = page.get_by_role("link", name="Look at it on Difficulty")
         expect(link).to_be_visible(timeout=STEP)
@@ -103,6 +107,13 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         page.get_by_role("main").get_by_role("link", name="Evidence").click()
         expect(judged).to_be_visible(timeout=STEP)
         assert query(page, "experiment") == run.id
+
+        page.get_by_role("tab", name=LEAGUE).click()
+        expect(page.get_by_role("heading", name="What predicts unlearning on this model?")).to_be_visible(
+            timeout=STEP
+        )
+        expect(chart(page, "league")).to_be_visible(timeout=STEP)
+        assert query(page, TAB) == LEAGUE
 
     assert watch.strangers == []
     assert watch.errors == []

@@ -17,6 +17,9 @@ from pages.shell.launching import launch
 from pages.shell.scored import Scored
 from pages.shell.wording import duration
 
+# The kind of the experiment that was launched a moment ago, whose tab opens.
+LAUNCHED = "evidence_launched"
+
 
 def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
@@ -43,5 +46,6 @@ def _button(scored: Scored, config: ExperimentConfig, label: str, key: str, size
     row.container().caption(f"Estimated time: about **{duration(cost.seconds)}**{size}.")
     if is_pressed:
         session.open_experiment(config.kind, launch(config).id)
+        st.session_state[LAUNCHED] = config.kind
         st.rerun()
     return cost

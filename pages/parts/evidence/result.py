@@ -17,6 +17,7 @@ from pages.shell import deletion, session
 from pages.shell.charts import reasons_table
 from pages.shell.downloads import csv_download, download
 from pages.shell.inputs import select
+from pages.shell.terms import linked
 from pages.shell.wording import duration
 
 
@@ -29,15 +30,15 @@ def show(run: Run, experiment: Run, evidence: Evidence) -> None:
         evidence: What it shows.
     """
     with st.container(border=True):
-        st.markdown(f":material/gavel: **{evidence.verdict}**")
+        st.markdown(linked(f":material/gavel: **{evidence.verdict}**"))
         if evidence.findings:
-            st.markdown("\n".join(f"- {finding}" for finding in evidence.findings))
-        st.caption(f":material/menu_book: {evidence.paper}")
+            st.markdown(linked("\n".join(f"- {finding}" for finding in evidence.findings)))
+        st.caption(linked(f":material/menu_book: {evidence.paper}"))
     for warning in RunSummary.model_validate(experiment.summary).warnings:
         st.warning(warning, icon=":material/warning:")
     presentation(experiment.kind).show(run, experiment, evidence)
     with st.expander("How far this can be trusted", icon=":material/info:", expanded=True):
-        st.markdown("\n".join(f"- {caveat}" for caveat in evidence.caveats))
+        st.markdown(linked("\n".join(f"- {caveat}" for caveat in evidence.caveats)))
     _behind(experiment, evidence)
     _export(experiment, evidence)
 

@@ -1,7 +1,8 @@
-"""A tab for each experiment: the question, what the runs of it show, and the form for another one."""
+"""What predicts unlearning, and a tab for each experiment: what the runs of it show, the form for another one."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import streamlit as st
@@ -10,32 +11,45 @@ from analysis.evidence.kinds import interpretation
 from mrd_core.errors import UserError
 from mrd_core.experiments import kinds
 from mrd_core.runs import ACTIVE, Run, RunState
-from pages.parts.evidence import form, result, runs
+from pages.parts.evidence import form, imported, launch, league, result, runs
 from pages.parts.evidence.kinds import presentation
 from pages.shell import deletion, experiments, run_panel, session
 from pages.shell.notices import show_error
+from pages.shell.terms import linked
 
 TAB = "evidence_tab"
+LEAGUE = "League table"
 SO_FAR_SECONDS = 5.0
 
 
 def show(run: Run) -> None:
-    """Show all experiments on a score run; only the tab that is open is drawn up."""
+    """Show what predicts unlearning, and all experiments on a score run; only the tab that is open is drawn up."""
     titles = {kind: interpretation(kind).title for kind in kinds.experiments()}
-    # The tab of the experiment that the URL names.
-    experiment_id = st.query_params.get(session.EXPERIMENT)
-    earlier = session.store().list(kinds=kinds.experiments(), score_run=run)
-    first = next((other.kind for other in earlier if other.id == experiment_id), experiments.VALIDITY)
-    tabs = st.tabs(list(titles.values()), default=titles[first], key=TAB, bind=session.IN_URL)
-    for kind, tab in zip(titles, tabs, strict=True):
+    if (launched := st.session_state.pop(launch.LAUNCHED, None)) is not None:
+        st.session_state[TAB] = titles[launched]
+    tabs = st.tabs([LEAGUE, *titles.values()], default=_first(run, titles), key=TAB, bind=session.IN_URL)
+    if tabs[0].open:
+        with tabs[0]:
+            league.show(run)
+            imported.show(run)
+    for kind, tab in zip(titles, tabs[1:], strict=True):
         if tab.open:
             with tab:
                 _of_kind(run, kind)
 
 
+def _first(run: Run, titles: Mapping[str, str]) -> str:
+    """Return the tab of the experiment that the URL names, or else of the newest where it has not succeeded."""
+    earlier = session.store().list(kinds=kinds.experiments(), score_run=run)
+    experiment_id = st.query_params.get(session.EXPERIMENT)
+    named = next((each for each in earlier if each.id == experiment_id), None)
+    newest = next((each for each in earlier[:1] if each.state is not RunState.SUCCEEDED), None)
+    return titles[first.kind] if (first := named or newest) else LEAGUE
+
+
 def _of_kind(run: Run, kind: str) -> None:
     st.markdown(f"## {interpretation(kind).question}")
-    st.caption(interpretation(kind).procedure)
+    st.caption(linked(interpretation(kind).procedure))
     earlier = experiments.of_kind(run, kind)
     experiment = runs.choose(kind, earlier)
     leave = partial(session.open_experiment, kind, "")
