@@ -29,6 +29,7 @@ LIGHT = (
     "mrd_core.samples",
     "mrd_core.runs",
     "mrd_core.demo.corpus",
+    "mrd_core.demo.scale",
     "analysis.characteristics.config",
     "mrd_core.model.config",
     "mrd_core.scoring.columns",
@@ -150,7 +151,7 @@ FLOORS = {
     "analysis": (
         {"statistics", "text", "redaction"},
         {"features", "difficulty"},
-        {"characteristics", "comparison", "contrast", "evidence", "unlearning"},
+        {"characteristics", "comparison", "contrast", "evidence", "scale", "unlearning"},
         {"sets"},
         {"audit"},
         {"figures", "verdict", "glossary"},

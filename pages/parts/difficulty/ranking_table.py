@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -39,18 +41,20 @@ LAST = {
 }
 
 
-def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_preview: bool) -> None:
+def show(
+    table: pd.DataFrame, samples: pd.DataFrame, selected: str, quantiles: Sequence[str], *, is_preview: bool
+) -> None:
     """Show the samples that the filters leave, hardest first.
 
     Args:
         table: All samples of the run.
         samples: Those that the filters leave.
         selected: The sample that is marked.
+        quantiles: Whether a value of MRD is large, in sentences.
         is_preview: Whether they are ranked by speed + spread.
     """
     heading = st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute")
-    scale = None if is_preview else _scale(table["mrd"].dropna())
-    heading.header("Hardest first", width="content", anchor=False, help=scale)
+    heading.header("Hardest first", width="content", anchor=False)
     with heading:
         first, measures = OF_PREVIEW if is_preview else FIRST, sample_table.measure_columns("ranking", table)
         config = first | measures | first | LAST
@@ -59,11 +63,5 @@ def show(table: pd.DataFrame, samples: pd.DataFrame, selected: str, *, is_previe
     by = "speed + spread" if is_preview else "MRD"
     columns = {name: column for name, column in config.items() if name not in empty}
     sample_table.show("ranking", samples, selected, columns, f"Ranking of the samples by {by}, hardest first")
-
-
-def _scale(mrd: pd.Series[float]) -> str | None:
-    """Say whether a value is large among those of the set."""
-    if mrd.empty:
-        return None
-    low, lower, upper, high = (f"{value:.3g}" for value in mrd.quantile([0.1, 0.25, 0.75, 0.9]))
-    return f"MRD here: a tenth below {low}, half from {lower} to {upper}, a tenth above {high}."
+    for sentence in quantiles:
+        st.caption(sentence)

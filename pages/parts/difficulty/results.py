@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import difficulty
+from analysis import difficulty, scale
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.judgement import replicates_for
 from analysis.difficulty import ScoredRun, Trust, Variant
@@ -46,7 +46,8 @@ def show(run: Run) -> None:
     # What is looked for is looked for in the texts themselves.
     table, samples = redaction.applied(table), redaction.applied(samples)
     tie = partial(_tie, run, variant)
-    _one_screen(run, variant, table, samples, axis, summary.preview, notes, filters.marked())
+    quantiles = [] if summary.sigma is None else scale.in_words(table["mrd"], summary.sigma, variant)
+    _one_screen(run, variant, table, samples, axis, quantiles, summary.preview, notes, filters.marked())
     if not summary.preview:
         ends.show(table)
     reliability_panel.show(table, samples, trust, summary, tie)
@@ -60,6 +61,7 @@ def _one_screen(
     table: pd.DataFrame,
     samples: pd.DataFrame,
     axis: str,
+    quantiles: Sequence[str],
     is_preview: bool,
     notes: Mapping[str, SampleNote],
     marked: set[str] | None,
@@ -72,6 +74,7 @@ def _one_screen(
         table: All samples of the run.
         samples: Those that the filters leave.
         axis: Column that the map shows MRD against.
+        quantiles: Whether a value of MRD is large, in sentences.
         is_preview: Whether the samples are ranked by speed + spread.
         notes: On samples, when the whole page was drawn.
         marked: The samples that were chosen in a chart when the whole page was drawn.
@@ -87,7 +90,7 @@ def _one_screen(
                 token_view.show(run, table, samples, selected, variant.scope)
                 sample_notes.show(run, notes, selected)
         with st.container():
-            ranking_table.show(table, samples, selected, is_preview=is_preview)
+            ranking_table.show(table, samples, selected, quantiles, is_preview=is_preview)
         if not is_preview:
             with st.container():
                 charts.difficulty_map(table, samples, selected, axis, partial(_tie, run, variant))
