@@ -31,6 +31,9 @@ LABEL_WIDTH = 18
 ANSWER_WIDTH = 40
 MOST_PANEL_POINTS = 240
 
+# Of a panel whose title stands beside it, and of the room above it for the tool bar [pixels].
+PANEL_HEIGHT, TOOLS = 260, 30
+
 FADED = 0.12
 QUANTILE_BINS = 12
 MOST_COUNT_BINS = 40
@@ -89,6 +92,11 @@ def panel(table: pd.DataFrame, strata: pd.Series[str], claim: Claim, selected: s
         verdict = claim.verdict if claim.verdict == "cannot tell" else f"{claim.verdict} with the paper"
         note = f"{effect(claim.comparison)}<br>{verdict}"
     return theme.framed(figure, claim.criterion.title, note, y=MRD_TITLE)
+
+
+def untitled(figure: go.Figure) -> go.Figure:
+    """Return a panel without its title, which stands beside it on the page; changed in place."""
+    return figure.update_layout(title=None, margin_t=TOOLS, height=PANEL_HEIGHT)
 
 
 def heat_map(correlations: pd.DataFrame, titles: Mapping[str, str]) -> go.Figure:

@@ -23,10 +23,12 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.difficulty import Variant
 from analysis.verdict import explained
+from mrd_core.demo.scale import SCALE
 from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.samples import load_table
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Formula, Normalisation
+from mrd_core.scoring.records import ScoreSummary
 from pages.parts.characteristics.criteria import SYMBOLS
 from pages.parts.characteristics.view import VIEWS
 from pages.shell.notices import literal
@@ -35,6 +37,7 @@ from tests.app.conftest import (
     ODD_ANSWERS,
     CharacterisedHome,
     Home,
+    assert_named,
     button,
     finish,
     go,
@@ -76,9 +79,19 @@ def opened(app: Open, home: CharacterisedHome, **query: str) -> AppTest:
 
 def panels(test: AppTest) -> dict[str, Any]:
     """Return the figures of the criteria by title."""
-    specs = [json.loads(chart.proto.spec) for chart in test.get("plotly_chart")]
-    titled = {spec["layout"]["title"]["text"]: spec for spec in specs}
-    return {criterion.title: titled[criterion.title] for criterion in CRITERIA if criterion.title in titled}
+    charts = [chart.proto for chart in test.get("plotly_chart")]
+    return {
+        criterion.title: json.loads(chart.spec)
+        for criterion in CRITERIA
+        for chart in charts
+        if f"panel_{criterion.name}_" in chart.id
+    }
+
+
+def all_figures(test: AppTest) -> pd.DataFrame:
+    """Return the table of the claims with every figure."""
+    test.session_state["all_figures"] = True
+    return next(table.value for table in sound(test.run()).dataframe if "p_holm" in table.value)
 
 
 def sizes(panel: Any) -> list[int]:
@@ -157,37 +170,39 @@ def test_one_click_explains_the_differences_of_a_finished_run(app: Open, own: Ho
 
 
 @pytest.mark.parametrize("normalisation", list(Normalisation))
-def test_panels_and_verdicts_say_what_the_analysis_says(
+def test_panels_say_what_the_analysis_says_and_every_figure_is_in_the_table(
     app: Open, characterised: CharacterisedHome, normalisation: Normalisation
 ) -> None:
     test = opened(app, characterised)
     test.segmented_control(key="view_normalisation").set_value(normalisation).run()
+    assert_named(sound(test))
     judgement = judged(found_of(characterised, Variant(normalisation=normalisation)), {})
     assert all(claim.testable for claim in judgement.shown)
+    badges = [value for value in (each.value for each in test.markdown) if "-badge[" in value]
+    assert [claim.verdict in badge for claim, badge in zip(judgement.shown, badges[-5:], strict=True)] == [
+        True
+    ] * 5
     for claim in judgement.shown:
-        panel, comparison = panels(sound(test))[claim.criterion.title], claim.comparison
+        comparison, left = claim.comparison, remains(judgement, claim, normalisation)
         assert comparison is not None
+        assert sizes(panels(test)[claim.criterion.title]) == [claim.n_low, claim.n_high]
+        assert f"The paper: {claim.criterion.claim_text}" in texts(test)
         difference = comparison.difference
-        told = panel["layout"]["title"]["subtitle"]["text"]
-        assert f"{difference.value:+.3g} [{difference.low:.3g}, {difference.high:.3g}]" in told
-        assert claim.verdict in told
-        assert sizes(panel) == [claim.n_low, claim.n_high]
-    for mean, summed in zip(*(judgement.claims[norm] for norm in Normalisation), strict=True):
-        verdicts = f"mean: {SYMBOLS[mean.verdict]} · sum: {SYMBOLS[summed.verdict]}"
-        held = remains(judgement, mean, normalisation)["length_held"]
-        assert f"{mean.criterion.title}  \n:small[{verdicts} · length held: {held:+.2f}]" in texts(test)
+        assert f"{difference.value:+.3g} [{difference.low:.3g}, {difference.high:.3g}]" in texts(test)
+        assert f"p\u00a0=\u00a0{claim.p_holm:.2g}" in texts(test)
+        held, low, high = (left[name] for name in ("length_held", "length_held_low", "length_held_high"))
+        assert f"Length held: {held:+.2f} [{low:+.2f}, {high:+.2f}]" in texts(test)
+    table, claims = all_figures(test), [claim for norm in Normalisation for claim in judgement.claims[norm]]
+    assert list(table["verdict"]) == [SYMBOLS[claim.verdict] for claim in claims]
+    assert list(table["reason"]) == [claim.reason for claim in claims]
 
 
-def test_the_claims_table_has_an_interval_beside_every_verdict(
-    app: Open, characterised: CharacterisedHome
-) -> None:
-    table = opened(app, characterised).table[0].value
-    expected = judgement_of(characterised).claims
-    claims = [claim for norm in Normalisation for claim in expected[norm]]
-    assert list(table["Verdict"]) == [SYMBOLS[claim.verdict] for claim in claims]
-    assert list(table["Why"]) == [claim.reason for claim in claims]
-    shows = table.filter(like="This model shows").squeeze()
-    assert shows.str.contains(r"\[\S+, \S+\]").all()
+def test_the_shipped_scale_is_that_of_the_demo(characterised: CharacterisedHome) -> None:
+    sigma = ScoreSummary.model_validate(characterised.run.summary).sigma
+    assert sigma is not None
+    median = found_of(characterised).table["mrd"].median() / sigma**2
+    known = pd.read_csv(SCALE).set_index(["samples", "scope"]).loc[("known", "answer")]
+    assert known["0.25"] < median < known["0.75"]
 
 
 def test_the_verdict_on_top_says_what_the_claims_say(app: Open, characterised: CharacterisedHome) -> None:
@@ -231,9 +246,9 @@ def test_a_tiny_group_gets_no_verdict_but_its_size(app: Open, characterised: Cha
     test = opened(app, characterised)
     test.number_input(key="level_rare_words").set_value(level).run()
     assert sizes(panels(sound(test))[RARE_WORDS.title])[1] == few
-    row = test.table[0].value.query("Criterion == 'Rare words'").iloc[0]
-    assert row["Verdict"] == "? cannot tell"
-    assert row["Why"] == f"only {few} samples in the group “rare words”; a verdict needs 10"
+    assert f"Only {few} samples in the group “rare words”; a verdict needs 10." in texts(test)
+    row = all_figures(test).query("criterion == 'Rare words'").iloc[0]
+    assert row["verdict"] == "? cannot tell"
 
 
 def test_an_empty_group_is_told_in_the_place_of_its_panel(app: Open, characterised: CharacterisedHome) -> None:

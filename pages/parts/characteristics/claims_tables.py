@@ -1,58 +1,25 @@
-"""What the paper says beside what this model shows: claims, groups, and what length leaves of them."""
+"""The groups of the claims with typical samples, and what length leaves of their criteria."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from analysis.characteristics.judgement import Judgement, claims_table, group_table, regression_frame
+from analysis.characteristics.judgement import Judgement, group_table, regression_frame
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA
 from analysis.figures import characteristics as figures
 from analysis.figures.theme import shortened
-from pages.parts.characteristics.criteria import SYMBOLS
 from pages.shell import layout
 from pages.shell.charts import chart
 from pages.shell.notices import literal
 from pages.shell.wording import figure_or
 
 TITLES = {criterion.name: criterion.title for criterion in CRITERIA}
-CLAIMS = {
-    "criterion": "Criterion",
-    "normalisation": "MRD",
-    "paper_says": "The paper says",
-    "this_model": "This model shows (high less low group, 95 %)",
-    "length_held_range": "With length held (ranks)",
-    "others_held_range": "With all others held too",
-    "verdict": "Verdict",
-    "reason": "Why",
-}
 EXAMPLE_WIDTH = 90
 # A usual bound: four fifths of such a term follow from the others.
 ENTANGLED = 5
 CHART_WIDTH = 560
-
-
-def claims(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:  # noqa: ARG001
-    """Show the claims under both normalisations."""
-    frame = claims_table(judgement)
-    for name in ("length_held", "others_held"):
-        frame[f"{name}_range"] = [
-            "–" if pd.isna(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-            for value, low, high in frame[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False)
-        ]
-    frame["criterion"] = frame["criterion"].map(TITLES)
-    frame["verdict"] = frame["verdict"].map(SYMBOLS)
-    layout.static_table(frame[list(CLAIMS)].rename(columns=CLAIMS), "The paper's claims and this model")
-    with st.expander("All figures", icon=":material/table:"):
-        st.dataframe(frame, hide_index=True, placeholder="–", alt="The claims with every figure, for mean and sum")
-    st.caption(
-        "A verdict needs three things: the 95 % interval of the difference in means excludes 0, p < 0.05 after "
-        "Holm's correction, and means and ranks point the same way. The intervals hold the noise of MRD itself."
-    )
-    for claim in judgement.shown:
-        if claim.criterion.note:
-            st.caption(f"{claim.criterion.title}: {claim.criterion.note}")
 
 
 def groups(characterised: Characterised, judgement: Judgement, samples: pd.DataFrame) -> None:  # noqa: ARG001

@@ -15,10 +15,9 @@ from pages.shell.notices import errors_shown, literal
 
 def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
     """Offer to save the samples that the filters leave, and to score them as a forget set."""
-    st.header("Keep this stratum")
     if len(samples) == whole:
-        st.caption("Select a group, or draw around points in a chart; the selection can be saved by name.")
         return
+    st.header("Keep this stratum")
     with st.form("stratum_form", border=False), st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
             f"Name for these {len(samples)} samples", placeholder="hard and rare", key="stratum_name"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis.characteristics import runs as characteristics
 from analysis.characteristics.files import About
@@ -27,7 +28,7 @@ from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import literal
 
 VIEWS = {
-    "Claims": claims_tables.claims,
+    "Claims": criteria.panels,
     "Groups": claims_tables.groups,
     "Length held": claims_tables.regression,
     "Correlations": features_views.correlations,
@@ -39,24 +40,45 @@ VIEWS = {
 def show(run: Run, reading: Run) -> None:
     """Show everything that a reading says about a score run."""
     verdict_bar.show(run)
-    variant = score_variant.choose(configs.config_of(run, ScoreConfig).estimator)
-    thresholds = criteria.thresholds()
+    bar = st.container(horizontal=True, vertical_alignment="bottom")
+    variant, thresholds = _options(run, bar)
     characterised = _characterised(run, reading, variant)
     judgement = _judged(run, reading, variant, thresholds)
+    samples, selected = filters.filtered(characterised.table, bar)
     _provenance(characterised.about)
-    samples, selected = filters.filtered(characterised.table)
     samples = redaction.applied(samples)
     if redaction.is_on():
         characterised = characterised.without_texts()
-    criteria.panels(characterised, judgement, samples)
     view = st.segmented_control(
-        "Look at", list(VIEWS), default="Claims", required=True, key="view", bind=session.IN_URL
+        "Look at",
+        list(VIEWS),
+        default="Claims",
+        required=True,
+        key="view",
+        bind=session.IN_URL,
+        label_visibility="collapsed",
     )
     VIEWS[view](characterised, judgement, samples)
     if not redaction.is_on():
         marked_view.show(reading, characterised, samples, selected)
     stratum.show(run, samples, len(characterised.table))
     export.show(run, reading, characterised, judgement, thresholds)
+
+
+def _options(run: Run, bar: DeltaGenerator) -> tuple[Variant, dict[str, Threshold]]:
+    """Let the user choose the scores that are looked at and the thresholds, or read the texts once more."""
+    with bar.popover("Options", icon=":material/tune:"):
+        variant = score_variant.choose(configs.config_of(run, ScoreConfig).estimator)
+        thresholds = criteria.thresholds()
+    bar.button(
+        "Read again",
+        icon=":material/replay:",
+        key="read_again",
+        on_click=session.open_reading,
+        args=("",),
+        help="With another corpus, pipeline or word list. This reading is kept.",
+    )
+    return variant, thresholds
 
 
 @st.cache_data(show_spinner="Joining scores and features", max_entries=8, hash_funcs=BY_ATTEMPT)
@@ -73,18 +95,9 @@ def _provenance(about: About) -> None:
     attachment = " · UAS {:.0%}, LAS {:.0%} on its test text".format(*about.attachment) if about.attachment else ""
     corpus = about.config.corpus
     training = f"{literal(corpus.source)}, {about.corpus_rows:,} rows" if corpus else "none given"
-    row = st.container(horizontal=True, vertical_alignment="center")
-    row.container().caption(
+    st.caption(
         f"Read by {literal(about.pipeline)} ({about.pipeline_reason}){attachment}. "
         f"Text: {about.config.reading.text}. Training corpus: {training}."
-    )
-    row.button(
-        "Read again",
-        icon=":material/replay:",
-        key="read_again",
-        on_click=session.open_reading,
-        args=("",),
-        help="With another corpus, pipeline or word list. This reading is kept.",
     )
     for caution in about.cautions:
         st.warning(caution, icon=":material/info:")
