@@ -93,7 +93,7 @@ def difficulty_map(
         figure.add_trace(_ring(defined, axis, selected))
     kind = "linear" if axis == UNCERTAINTY else theme.axis_type(whole[axis].dropna())
     if axis == UNCERTAINTY:
-        figure.update_yaxes(tickformat=".1%")
+        figure.update_yaxes(tickformat=".2~%")
     # Fixed, so that a ring that is laid over the map stays where its sample is; a box is what looks closer.
     ends = defined[["mrd", "mrd_low", "mrd_high"]] if bars else defined["mrd"]
     figure.update_xaxes(range=theme.reach(ends), fixedrange=True)
@@ -159,7 +159,7 @@ def precision_curve(metrics: pd.DataFrame, enough: float | None = None) -> go.Fi
 def relative_se_histogram(table: pd.DataFrame) -> go.Figure:
     """Return the histogram of relative standard errors with its median."""
     figure = _histogram(table["relative_se"].dropna(), "relative SE", theme.GREEN)
-    figure.update_xaxes(tickformat=".0%")
+    figure.update_xaxes(tickformat=".2~%")
     return theme.framed(figure, "Relative standard errors", x="SE / MRD", y="Samples")
 
 

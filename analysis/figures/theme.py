@@ -265,7 +265,7 @@ def framed(
 
 def _legend_below(entries: list[str]) -> tuple[dict[str, Any], int]:
     """Return the legend along the lower edge and its rows, whose number does not depend on the chart's width."""
-    place = {"xref": "container", "x": 0, "yref": "container", "y": 0, "yanchor": "bottom"}
+    place = {"xref": "container", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
     if max(map(len, entries)) > SHORT_ENTRY:
         return place | {"orientation": "v"}, len(entries)
     # Beside its label an entry has a mark, so that half the width each would be too much for two.

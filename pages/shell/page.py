@@ -14,9 +14,10 @@ from pages.shell import run_picker, session, terms, tour
 from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
-# dark for letters on a dark page. It cuts the names of links short, too.
+# dark for letters on a dark page. It cuts the names of links short, and pales those in captions, which are pale.
 ROOM = """<style>
 [data-testid=stButtonGroup] button[aria-checked=true] { color: inherit !important; }
+[data-testid=stCaptionContainer] a { color: inherit !important; }
 [data-testid=stPageLink] a span { white-space: normal; overflow: visible; }
 [data-testid=stMainBlockContainer] { padding: 3.5rem clamp(1rem, 3vw, 2.5rem) 4rem; }
 </style>"""

@@ -242,10 +242,12 @@ def test_samples_chosen_on_the_map_filter_the_table(app: Open, finished: Home) -
 @pytest.mark.parametrize("formula", list(Formula))
 def test_every_variant_is_ranked_from_the_same_draws(app: Open, finished: Home, formula: Formula) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id)
+    assert "of what the demo's small model knows by heart" in texts(test)
     test.selectbox(key="view_formula").set_value(formula)
     test.segmented_control(key="view_normalisation").set_value(Normalisation.SUM).run()
     expected = ranking_of(finished, Variant(normalisation=Normalisation.SUM, formula=formula))
     assert list(ranking_table(sound(test)).value["sample_id"]) == expected
+    assert "The demo's samples are no scale for it" in texts(test)
 
 
 def test_the_selected_sample_stays_marked_when_the_order_changes(app: Open, finished: Home) -> None:

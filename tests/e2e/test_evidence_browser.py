@@ -112,7 +112,12 @@ def test_an_experiment_is_launched_watched_left_and_judged(
         expect(page.get_by_role("heading", name="What predicts unlearning on this model?")).to_be_visible(
             timeout=STEP
         )
-        expect(chart(page, "league")).to_be_visible(timeout=STEP)
+        plot = chart(page, "league")
+        expect(plot).to_be_visible(timeout=STEP)
+        frame, legend = plot.bounding_box(), plot.locator(".legend").bounding_box()
+        assert frame is not None
+        assert legend is not None
+        assert frame["x"] <= legend["x"] < legend["x"] + legend["width"] <= frame["x"] + frame["width"] + 1
         assert query(page, TAB) == LEAGUE
 
     assert watch.strangers == []
