@@ -1,15 +1,18 @@
-"""`mrd-lens audit …`: is a forget set easier than it should be?"""
+"""`mrd-lens audit …`: is a forget set easier than it should be, and what risk is left after unlearning?"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import click
+
 from analysis.audit.candidates import named
-from analysis.audit.command import AUDIT
-from analysis.audit.config import AuditConfig
+from analysis.audit.command import AUDIT, RISK
+from analysis.audit.config import AuditConfig, RiskConfig
 from analysis.audit.ease import audited
+from analysis.audit.risk import risk_of
 from analysis.difficulty import ScoredRun
-from analysis.export.audit import audit_json, audit_table, exports
+from analysis.export.audit import audit_json, audit_table, exports, risk_exports, risk_json, risk_table
 from analysis.export.files import write_exports
 from cli.form import InOrder, command_of, json_option, out_option
 from cli.jobs import run_directory
@@ -20,14 +23,23 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.installation import Settings
 
 
+def scored_pool(directory: Path) -> ScoredRun:
+    """Return a finished score run that measured MRD."""
+    read_config(directory, ScoreConfig)
+    return ScoredRun(ScoreFiles.with_mrd(directory).directory)
+
+
+def home() -> Path:
+    """Return the data root, where selections are saved."""
+    return Settings.from_environment().home
+
+
 def _set(config: AuditConfig, out_dir: Path | None, as_json: bool) -> None:
     """Hold a forget set against random ones of its pool, and print or write what that shows."""
     if out_dir:
         require_folder(out_dir)
-    read_config(config.pool, ScoreConfig)
-    pool = ScoredRun(ScoreFiles.with_mrd(config.pool).directory)
-    home = Settings.from_environment().home
-    audit = audited(named(pool, config.forget_set, home, run_directory, config.group), config)
+    pool = scored_pool(config.pool)
+    audit = audited(named(pool, config.forget_set, home(), run_directory, config.group), config)
     if as_json:
         print_json(audit_json(audit, config))
     else:
@@ -43,6 +55,27 @@ def _set(config: AuditConfig, out_dir: Path | None, as_json: bool) -> None:
         note(f"Written to {out_dir}: {', '.join(contents)}")
 
 
+def _risk(config: RiskConfig, out_dir: Path | None, as_json: bool, without_texts: bool) -> None:
+    """List the samples of an unlearning run that are hard and still there."""
+    if out_dir:
+        require_folder(out_dir)
+    risk = risk_of(config)
+    if without_texts:
+        risk = risk.without_texts()
+    if as_json:
+        print_json(risk_json(risk, config))
+    else:
+        say(risk.sentence)
+        if len(risk.listed):
+            out.print(grid("Hard, and still there", risk_table(risk)))
+        for text in risk.notes:
+            say(f"Mind: {text}")
+    if out_dir:
+        contents = risk_exports(risk, config)
+        write_exports(out_dir, contents)
+        note(f"Written to {out_dir}: {', '.join(contents)}")
+
+
 audit = InOrder(
     no_args_is_help=True,
     commands=[
@@ -54,6 +87,18 @@ audit = InOrder(
                 json_option("Print one JSON object instead of the table."),
             ],
             "Is a forget set easier to unlearn than random sets of its size from its pool?",
+        ),
+        command_of(
+            RISK,
+            _risk,
+            [
+                out_option("Folder for the list as JSON and Markdown, and all samples as CSV."),
+                json_option("Print one JSON object instead of the table."),
+                click.Option(
+                    ["--without-texts"], is_flag=True, help="Leave prompts and answers out; ids and figures stay."
+                ),
+            ],
+            "Which samples are hard to unlearn, and still there after unlearning?",
         ),
     ],
 )

@@ -49,7 +49,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "audit": (
         "cli.audit:audit",
-        "Audit a forget set: is it easier to unlearn than random sets of its size from its pool?",
+        "Is a forget set easier than random ones of its pool, and which samples are a risk after unlearning?",
+    ),
+    "balance": (
+        "cli.balance:balance",
+        "Draw forget sets that are as hard as their pool, or easy, middle and hard, all else alike, as files.",
     ),
     "columns": (
         "cli.columns:columns",

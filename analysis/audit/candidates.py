@@ -51,6 +51,18 @@ class Candidates:
     caveats: tuple[str, ...] = ()
 
 
+def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
+    """Return all samples of a run, none of them in a forget set.
+
+    Raises:
+        UserError: There is no such column to group by.
+    """
+    columns, units = _read(pool)
+    ids = columns.frame["sample_id"]
+    chosen = np.zeros(len(ids), dtype=np.bool_)
+    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units)
+
+
 def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
     """Return samples of a run as a forget set, its pool all samples of the run.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.audit.config import AuditConfig
+from analysis.audit.config import AuditConfig, BalanceConfig, RiskConfig
 from mrd_core.settings.command import Command
 
 AUDIT = Command(("audit", "set"), AuditConfig)
+BALANCE = Command(("balance",), BalanceConfig)
+RISK = Command(("audit", "risk"), RiskConfig)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.audit.config import AuditConfig
+from analysis.audit.config import AuditConfig, RiskConfig
 from analysis.audit.ease import Audit, in_hundred
+from analysis.audit.risk import ACCURACY, EXTRACTION, NLL, Risk
 from analysis.export.files import NOTHING, csv_file, json_file, markdown_table, markdown_text, records
 from analysis.statistics.bootstrap import Estimate
 
@@ -79,6 +80,43 @@ def exports(audit: Audit, config: AuditConfig) -> Mapping[str, Callable[[], byte
         "audit.json": lambda: json_file(audit_json(audit, config)),
         "audit.csv": lambda: csv_file(audit.frame),
         "audit.md": lambda: audit_markdown(audit, config).encode(),
+    }
+
+
+def risk_json(risk: Risk, config: RiskConfig) -> dict[str, Any]:
+    """Return the risk that is left as JSON values: undefined figures are None."""
+    return {
+        "sentence": risk.sentence,
+        "settings": config.model_dump(mode="json"),
+        "thresholds": [threshold.in_words for threshold in risk.thresholds],
+        "samples": records(risk.listed),
+        "notes": list(risk.notes),
+    }
+
+
+def risk_table(risk: Risk) -> pd.DataFrame:
+    """Return the samples at risk for people, every cell text."""
+    rows = risk.listed
+    columns = {"MRD": "mrd", "MA": ACCURACY, "NLL": NLL, "extraction": EXTRACTION}
+    figures = {title: [figure(value) for value in rows[name]] for title, name in columns.items() if name in rows}
+    prompts = rows["prompt"].where(rows["prompt"] == "", rows["prompt"] + " → ")
+    return pd.DataFrame({"sample": rows["sample_id"] + ": " + prompts + rows["answer"]} | figures)
+
+
+def risk_exports(risk: Risk, config: RiskConfig) -> Mapping[str, Callable[[], bytes]]:
+    """Return for each file name what makes its content: the list, and a table of all samples."""
+    lines = [
+        "# What risk is left?\n",
+        f"{markdown_text(risk.sentence)}\n",
+        f"- Unlearning run: {markdown_text(str(config.run))}\n",
+        markdown_table(risk_table(risk)) if len(risk.listed) else "No sample is at risk.\n",
+        *(f"- {markdown_text(note)}" for note in risk.notes),
+        "",
+    ]
+    return {
+        "risk.json": lambda: json_file(risk_json(risk, config)),
+        "risk.csv": lambda: csv_file(risk.table),
+        "risk.md": lambda: "\n".join(lines).encode(),
     }
 
 
