@@ -40,7 +40,7 @@ def list_runs(limit: int) -> None:
     opened = store()
     table = Table(box=None, pad_edge=False)
     # Ids, states and dates are copied and compared, so they are never cut.
-    for name, width in (("run", 20), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
+    for name, width in (("run", 24), ("state", 10), ("created", 16), ("title", None), ("progress", None)):
         table.add_column(name, min_width=width)
     for run in opened.list(limit=limit):
         created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
