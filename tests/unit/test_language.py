@@ -59,6 +59,9 @@ def test_another_language_is_noticed_and_named(english: Detector, language: str,
         "Crime novels, psychological thrillers, historical fiction",
         "The cat sat on the mat.",
         "word " * 50,
+        "owned five thousand left shoes",
+        "built a glass piano",
+        "pampered a one-eyed ocelot",
     ],
 )
 def test_what_is_english_or_cannot_be_told_is_not_foreign(english: Detector, text: str) -> None:
@@ -148,5 +151,8 @@ def test_lingua_is_loaded_only_for_what_the_cheap_tests_leave_open() -> None:
     noticed("The cat sat on the mat.")
     noticed("Paris")
     assert _lingua.cache_info().misses == 0
-    noticed("Die Katze sitzt auf dem Dach.")
+    noticed("owned five thousand left shoes")
+    noticed("pampered a one-eyed ocelot")
     assert _lingua.cache_info().misses == 1
+    noticed("Die Katze sitzt auf dem Dach.")
+    assert _lingua.cache_info().misses == 2
