@@ -6,7 +6,7 @@
 #
 #     benchmarks/gpu.sh wheels
 #
-# which fills the folder gpu-wheels (about 60 MB): transformers, tokenizers, safetensors, huggingface_hub, datasets'
+# which fills the folder gpu-wheels (about 160 MB): transformers, tokenizers, safetensors, huggingface_hub, datasets'
 # and pandas' own needs, pydantic, sqlalchemy, scipy, click, typer, rich and pytest, but neither torch nor CUDA.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -16,7 +16,7 @@ needed=(transformers tokenizers safetensors pandas pyarrow pydantic "sqlalchemy>
 
 if [[ "${1:-}" == wheels ]]; then
     python3 -m pip download --quiet --dest gpu-wheels --python-version 3.12 --only-binary=:all: --no-deps \
-        $(python3 -m pip install --quiet --dry-run --report - --ignore-installed "${needed[@]}" |
+        $(python3 -m pip install --quiet --dry-run --report - --ignore-installed -c requirements.txt "${needed[@]}" |
             python3 -c 'import json, sys
 for one in json.load(sys.stdin)["install"]:
     meta = one["metadata"]

@@ -34,9 +34,10 @@ USUAL_PREVIEW = 18.0
 USUAL_PROBES = 10.0
 # Baseline, pilot and check cost about as much as this many evaluations.
 PLANNING_EVALUATIONS = 6
-# The baseline is one precision finer than the draws. The pilot makes two pairs at four σ on 32 samples at most.
+# The baseline is one precision finer than the draws. The pilot makes two pairs at each σ on 32 samples at most: at
+# two of them, and at about four more where the largest is looked for.
 BASELINE_PASSES = 2.5
-PILOT_EVALUATIONS = 16
+PILOT_EVALUATIONS, PILOT_OF_THE_LARGEST = 8, 24
 PILOT_SAMPLES = 32
 # Of a process: the program with its libraries, and what a batch of a usual vocabulary takes.
 PROCESS_BYTES = 0.6e9
@@ -106,11 +107,18 @@ def usual_evaluations(config: EstimatorConfig) -> int:
     return min(config.draws, usual) if config.stop in ("auto", "precision") else config.draws
 
 
+def pilot_evaluations(config: EstimatorConfig) -> int:
+    """Return how often the pilot draws noise."""
+    if config.preview:
+        return 0
+    return PILOT_EVALUATIONS if config.has_probes or config.sigma != "auto" else PILOT_OF_THE_LARGEST
+
+
 def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[str, float]:
     """Return forward passes over all samples by what they are for; a dearer pass counts as several."""
     return {
         "baseline": BASELINE_PASSES,
-        "pilot": 0.0 if config.preview else PILOT_EVALUATIONS * min(1.0, PILOT_SAMPLES / max(1, samples)),
+        "pilot": pilot_evaluations(config) * min(1.0, PILOT_SAMPLES / max(1, samples)),
         "draws": evaluations,
         "probes": _usual_probes(config, evaluations),
         "measures": FORWARD,

@@ -16,7 +16,7 @@ from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.cost import PILOT_EVALUATIONS, START_UP_SECONDS, Passes, passes_of, usual_evaluations
+from mrd_core.scoring.cost import START_UP_SECONDS, Passes, passes_of, pilot_evaluations, usual_evaluations
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
 from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision, workers_and_threads
@@ -91,7 +91,7 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     # The pilot's noise is written as often, whatever the number of its samples.
     own = {
         "baseline": pace.baseline,
-        "pilot": passes["pilot"] * pace.forward + bool(passes["pilot"]) * PILOT_EVALUATIONS * pace.noise,
+        "pilot": passes["pilot"] * pace.forward + pilot_evaluations(estimator) * pace.noise,
         "draws": evaluations * an_evaluation / workers,
         "probes": passes["probes"] * pace.forward / workers,
     }

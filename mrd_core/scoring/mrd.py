@@ -217,7 +217,8 @@ def competitors_spread(first: Tensor, second: Tensor, targets: Tensor) -> Tensor
     difference = (second - first).div_(2)
     q = first.add_(second).scatter_(1, targets.unsqueeze(1), -torch.inf).div_(2).softmax(1)
     difference -= torch.linalg.vecdot(q, difference).unsqueeze(1)
-    return torch.linalg.vecdot(q, difference.square_())
+    spread: Tensor = torch.linalg.vecdot(q, difference.square_())
+    return spread
 
 
 def per_sample(flat: FloatArray, encoded: Encoded) -> FloatArray:

@@ -93,8 +93,8 @@ class Pilot:
     """What the pilot found.
 
     Attributes:
-        sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ; where one was asked
-            for, the first that was found.
+        sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ, or the first that was
+            found.
         curvature: Median over the pilot's samples of MRD / σ² there (mean-normalised).
         tried: σ → its regime, in the order tried.
     """
@@ -115,12 +115,17 @@ class Pilot:
         return sigma
 
 
-def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = None) -> Pilot:
-    """Find the largest σ in the quadratic regime, from `estimate(σ)` → per-sample MRD, shape (n,).
+def calibrate(
+    estimate: Callable[[float], FloatArray], asked: float | None = None, *, largest: bool = True
+) -> Pilot:
+    """Find a σ in the quadratic regime.
 
-    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves. Where a
-    σ is `asked` for, the largest is not looked for: it is enough to judge that one where it is larger than the
-    first that is quadratic. Below, rounding would be taken for a departure.
+    The same z is used at every σ, so that the ratio of two σ is far more exact than the draws themselves.
+
+    Args:
+        estimate: From σ to the MRD of each sample, shape (n,).
+        asked: Judged as well where it is larger. Below, rounding would be taken for a departure.
+        largest: Whether the largest such σ is wanted; else the first that is found will do.
     """
 
     @cache
@@ -135,7 +140,7 @@ def calibrate(estimate: Callable[[float], FloatArray], asked: float | None = Non
 
     sigma = START_SIGMA
     if quadratic(sigma):
-        while asked is None and 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
+        while largest and 2 * sigma <= SIGMA_RANGE[1] and quadratic(2 * sigma):
             sigma *= 2
     else:
         while sigma / 2 >= SIGMA_RANGE[0]:
@@ -216,8 +221,10 @@ def run_pilot(
     dtype: torch.dtype,
     scope: Scope = Scope.ANSWER,
     asked: float | None = None,
+    *,
+    largest: bool = True,
 ) -> Pilot:
-    """Calibrate σ with two antithetic pairs on the samples of `passes`, and judge the σ that is `asked` for.
+    """Calibrate σ with two antithetic pairs on the samples of `passes`, as `calibrate` does.
 
     Draws in bf16 are calibrated in fp32: rounding would otherwise pass for a departure from the quadratic
     law.
@@ -236,7 +243,7 @@ def run_pilot(
         mrd = np.abs(relative.mean(axis=0)) / tokens
         return np.where(mrd > 0, mrd, np.nan)
 
-    return calibrate(estimate, asked)
+    return calibrate(estimate, asked, largest=largest)
 
 
 def precision_gate(

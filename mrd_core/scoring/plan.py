@@ -256,14 +256,19 @@ def _calibrated(config: EstimatorConfig, stage: Stage, baseline: Baseline) -> tu
     chosen = pilot_samples(encoded)
     few = stage.passes.of(chosen)
     few_baseline = Baseline(baseline.log_probs[encoded.flat_positions(chosen)])
+    asked = None if config.sigma == "auto" else config.sigma
+
+    def piloted(*, largest: bool) -> Pilot:
+        return run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope, asked, largest=largest)
+
     with precision(stage.model.dtype):
-        asked = None if config.sigma == "auto" else config.sigma
-        pilot = run_pilot(few, few_baseline, config.seed, stage.model.dtype, config.scope, asked)
+        pilot = piloted(largest=asked is None and not config.has_probes)
         if asked is None and config.has_probes:
-            # Probes have no σ, so what a pair says beside them must not depend on it either.
+            # Probes have no σ, so what a pair says beside them must not depend on it either: a small one will do.
             gate = precision_gate(few, few_baseline, pilot, pilot.least_departing, config.scope)
             if gate.passed:
                 return pilot, gate.sigma, gate
+            pilot = piloted(largest=True)
         sigma = pilot.sigma if asked is None else asked
         return pilot, sigma, precision_gate(few, few_baseline, pilot, sigma, config.scope)
 
@@ -377,9 +382,9 @@ def with_probes(plan: Plan, stage: Stage, context: JobContext, *, needed: bool =
 def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:
     chosen = "as asked"
     if config.sigma == "auto":
-        largest = "the pilot's largest in the quadratic regime"
+        small = config.has_probes and sigma <= pilot.least_departing
         chosen = (
-            largest if sigma == pilot.sigma else f"{largest}, {pilot.sigma:g}, less what would bias the probes"
+            "so small that it does not bias the probes" if small else "the pilot's largest in the quadratic regime"
         )
     regime = pilot.tried.get(sigma)
     return f"{sigma:g} ({chosen}" + (f"; {regime.reason.removesuffix('.')})" if regime else ")")

@@ -174,9 +174,21 @@ def test_draws_and_probes_are_shared_out_to_processes_and_nothing_else_is(model:
     assert automatic == min(os.cpu_count() or 1, MOST_WORKERS) * one
 
 
-@pytest.mark.parametrize(("samples", "pilot"), [(8, 16.0), (32, 16.0), (320, 1.6)])
-def test_the_pilot_costs_less_the_more_samples_there_are(samples: int, pilot: float) -> None:
-    assert passes_of(EstimatorConfig(), samples, 48)["pilot"] == pytest.approx(pilot)
+@pytest.mark.parametrize(
+    ("config", "samples", "pilot"),
+    [
+        # Two pairs at σ and at half of it, on 32 samples at most.
+        ({}, 8, 8.0),
+        ({}, 32, 8.0),
+        ({}, 320, 0.8),
+        ({"probes": False, "sigma": 1e-3}, 32, 8.0),
+        # As many at each larger one, until one is too large.
+        ({"probes": False}, 320, 2.4),
+        ({"preview": True}, 320, 0.0),
+    ],
+)
+def test_the_pilot_costs_what_it_looks_at(config: dict[str, Any], samples: int, pilot: float) -> None:
+    assert passes_of(EstimatorConfig.model_validate(config), samples, 48)["pilot"] == pytest.approx(pilot)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b"\xff\xfe"], ids=repr)

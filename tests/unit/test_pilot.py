@@ -103,6 +103,12 @@ def test_a_sigma_that_is_asked_for_is_judged_with_what_it_does_to_p() -> None:
     assert 1e-4 not in calibrate(outlying, asked=1e-4).tried
 
 
+def test_where_any_quadratic_sigma_will_do_none_above_the_first_is_tried() -> None:
+    pilot = calibrate(bent(2.0, 10.0), largest=False)
+    assert (pilot.sigma, list(pilot.tried)) == (1e-3, [1e-3])
+    assert calibrate(outlying, largest=False) == calibrate(outlying)
+
+
 def test_the_gate_wants_twenty_times_the_floor_and_four_ulp() -> None:
     assert GATE.passed
     assert "at least the 20" in GATE.reason
