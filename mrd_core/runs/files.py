@@ -145,10 +145,16 @@ def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -
         temporary.unlink(missing_ok=True)
 
 
-def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table as Parquet, its folder made where it is missing."""
+def write_frame(path: Path, frame: pd.DataFrame, group: int | None = None) -> None:
+    """Write a table as Parquet, its folder made where it is missing.
+
+    Args:
+        path: The file.
+        frame: The table.
+        group: Rows that are read at once where a few of many are looked for; None: as many as Parquet likes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda stream: frame.to_parquet(stream, index=False))
+    write_atomically(path, lambda stream: frame.to_parquet(stream, index=False, row_group_size=group))
 
 
 def json_value(value: Any) -> Any:

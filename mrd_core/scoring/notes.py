@@ -76,5 +76,9 @@ def with_notes(table: pd.DataFrame, notes: dict[str, SampleNote]) -> pd.DataFram
         table: A row per sample: sample_id and others.
         notes: By sample id.
     """
-    noted = [notes.get(sample_id, SampleNote()) for sample_id in table["sample_id"]]
-    return table.assign(bookmarked=[each.bookmarked for each in noted], sample_note=[each.note for each in noted])
+    ids, texts = table["sample_id"], {sample_id: each.note for sample_id, each in notes.items()}
+    bookmarked = [sample_id for sample_id, each in notes.items() if each.bookmarked]
+    # Few of many have one, and every change of page asks.
+    return table.assign(
+        bookmarked=ids.isin(bookmarked), sample_note=[texts.get(each, "") for each in ids.to_list()]
+    )

@@ -31,6 +31,8 @@ from mrd_core.scoring.schedule import MOST_PREVIEW
 # Beyond these a run says of itself that its ranking is not to be trusted.
 UNRELIABLE_RELATIVE_SE = 0.3
 UNRELIABLE = 0.7
+# Tokens that are read to show those of one sample.
+TOKENS_AT_ONCE = 20_000
 
 FLOOR_PASSES = 5
 
@@ -227,5 +229,5 @@ def write_results(
     write_atomically(files.draws, draws.save)
     if draws.probes is not None:
         write_atomically(files.probes, draws.save_probes)
-    write_frame(files.tokens, tokens)
+    write_frame(files.tokens, tokens, TOKENS_AT_ONCE)
     write_json(files.summary, summary.as_json())

@@ -10,7 +10,7 @@ import streamlit as st
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
-from pages.shell import run_picker, session, terms, tour
+from pages.shell import filters, run_picker, session, terms, tour
 from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
@@ -42,6 +42,7 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
     with errors_shown():
         run = run_picker.show()
         if run and of_run:
+            filters.follow_link(run, title)
             with top:
                 heading(run.title)
         # What tabs, history and bookmarks tell pages and runs apart by.

@@ -25,10 +25,12 @@ def _edit_run(run: Run) -> None:
         run.title,
         key=f"run_name_{run.id}",
         max_chars=annotation.LONGEST_NAME,
+        on_change="ignore",
         help="Empty: that of its settings",
     )
     tags = _tags([run])
-    note = st.text_area("Note", run.note or "", key=f"run_note_{run.id}", max_chars=annotation.LONGEST_NOTE)
+    key, longest = f"run_note_{run.id}", annotation.LONGEST_NOTE
+    note = st.text_area("Note", run.note or "", key=key, max_chars=longest, on_change="ignore")
     if st.button("Save", type="primary", key="save_run"):
         with errors_shown():
             store = session.store()

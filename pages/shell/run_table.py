@@ -64,7 +64,12 @@ def _filtered(runs: Sequence[Run]) -> list[Run]:
     """Let the user say which runs are wanted, and return those."""
     place = st.container(horizontal=True, vertical_alignment="bottom", key="runs_filters")
     words = place.text_input(
-        "Find", placeholder="A name, tag, note or id", icon=":material/search:", key="runs_find", width=220
+        "Find",
+        placeholder="A name, tag, note or id",
+        icon=":material/search:",
+        key="runs_find",
+        width=220,
+        bind=session.IN_URL,
     )
     left = [run for run in runs if all(word in _searched(run) for word in words.lower().split())]
     for label, value_of in FILTERS.items():
@@ -72,10 +77,13 @@ def _filtered(runs: Sequence[Run]) -> list[Run]:
         values = {value_of(run) for run in runs}
         if len(values) > 1 or st.session_state.get(key):
             options = sorted(filter(None, values))
-            wanted = place.selectbox(label, options, index=None, placeholder="All", key=key, width=132)
+            wanted = place.selectbox(
+                label, options, index=None, placeholder="All", key=key, width=132, bind=session.IN_URL
+            )
             left = [run for run in left if wanted in (None, value_of(run))]
     if any(run.study for run in runs):
-        place.toggle("By study", key=GROUPED, help="The runs of a study stand together")
+        about = "The runs of a study stand together"
+        place.toggle("By study", key=GROUPED, help=about, bind=session.IN_URL)
     return left
 
 
@@ -173,7 +181,7 @@ def _outcome(run: Run) -> str:
 def _by_directory() -> None:
     """Let the user open a run by its directory, which the list takes up where it does not know it."""
     with st.expander("Open a run directory", icon=":material/folder_open:"):
-        path = st.text_input("Directory", key="runs_directory", placeholder="/path/to/a/run")
+        path = st.text_input("Directory", key="runs_directory", placeholder="/path/to/a/run", on_change="ignore")
         if st.button("Open", key="runs_open") and path:
             with errors_shown():
                 run = adopt(Path(session.located(path, local=True)), session.store())

@@ -114,7 +114,7 @@ def _page(
         format_func=({"": "Hardest first"} | orders).__getitem__,
         key=f"{name}_order",
         label_visibility="collapsed",
-        persist_state="session",
+        bind=session.IN_URL,
         width=190,
     )
     if by:

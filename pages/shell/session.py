@@ -2,8 +2,8 @@
 
 The run, its unlearning runs and the experiment looked at, the evaluations compared, and the sample live in the URL
 (`?run=…&unlearn=…,…&experiment=…&evaluations=…,…&baseline=…&sample=…`), and so do the view of a page, the scores
-that are looked at and the search (`&view=…&view_normalisation=…&search=…`): a link shows what its sender saw.
-A URL never starts anything.
+that are looked at, the search and the samples chosen in a chart (`&view=…&view_normalisation=…&search=…&box=…`): a
+link shows what its sender saw. A URL never starts anything.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ from pages.shell.notices import literal
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
 STALE_SEARCH = "stale_search"
 EVALUATIONS, BASELINE, SEARCH = "evaluations", "baseline", "search"
+# The samples that are chosen in a chart; what is compared until the user chooses.
+BOX, SUGGESTED = "box", "suggested_evaluations"
 # Of a widget whose value a link brings back, under the name of its key.
 IN_URL: Literal["query-params"] = "query-params"
 LEFT = "left_run"
 # What belongs to one score run.
-OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE)
+OF_RUN = (UNLEARN, EXPERIMENT, EVALUATIONS, BASELINE, BOX)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def forget_filters() -> None:
         st.session_state[SEARCH] = ""
     except StreamlitAPIException:
         st.session_state[STALE_SEARCH] = True
-    for key in ("box", READING, *OF_RUN):
+    for key in (READING, *OF_RUN):
         st.session_state.pop(key, None)
 
 
@@ -197,8 +199,20 @@ def open_experiment(kind: str, run_id: str) -> None:
 
 def current_evaluations() -> tuple[list[str], str | None]:
     """Return the ids of the evaluations that the URL, or else this session, names, and that of the baseline."""
-    ids, baseline = (st.query_params.get(name) or st.session_state.get(name) for name in (EVALUATIONS, BASELINE))
+    linked = st.query_params.get(EVALUATIONS), st.query_params.get(BASELINE)
+    # Nobody has chosen what the page itself suggested: a newer evaluation may take its place.
+    names = (None, None) if linked == st.session_state.get(SUGGESTED) else linked
+    ids, baseline = (
+        each or st.session_state.get(key) for each, key in zip(names, (EVALUATIONS, BASELINE), strict=True)
+    )
     return ids.split(",") if ids else [], baseline
+
+
+def suggest_evaluations(run_ids: Iterable[str], baseline: str) -> None:
+    """Name in the URL what is compared as long as the user has chosen nothing, so that a link shows the same."""
+    suggested = ",".join(run_ids), baseline
+    st.session_state[SUGGESTED] = suggested
+    st.query_params.update(dict(zip((EVALUATIONS, BASELINE), suggested, strict=True)))
 
 
 def open_evaluations(run_ids: Iterable[str], baseline: str | None) -> None:
@@ -226,8 +240,10 @@ def _newest_good(runs: Sequence[Run], run_id: str | None) -> Run | None:
 
 def select_many(sample_ids: set[str], label: str) -> None:
     """Filter every view to these samples; the chip says `label`."""
-    st.session_state["box"] = sample_ids
+    st.session_state[BOX] = sample_ids
     st.session_state["box_label"] = label
+    # Written anew when the page is drawn.
+    st.query_params.pop(BOX, None)
 
 
 def current_sample() -> str | None:

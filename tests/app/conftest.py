@@ -225,7 +225,8 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
             monkeypatch.delenv(name, raising=False)
         st.cache_data.clear()
         test = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
-        test.run()
+        if page != "start":
+            test.run()
         for name, value in query.items():
             test.query_params[name] = value
         # Choosing a page holds for good, also where the page itself would go on to another one.

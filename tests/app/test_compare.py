@@ -272,6 +272,19 @@ def test_the_address_names_what_is_compared(app: Open, shown: Shown) -> None:
     assert tables_of(test)[0].count('scope="row"') == 1
 
 
+def test_a_link_shows_what_was_compared_without_a_choice_and_a_newer_evaluation_joins_where_it_was_made(
+    app: Open, own: Home
+) -> None:
+    original, older = evaluation(own, "original", 0.95, 0.8), evaluation(own, "ga", 0.4, 0.5, method="ga")
+    test = opened(app, own)
+    ids, baseline = (test.query_params[name] for name in ("evaluations", "baseline"))
+    assert (ids, baseline) == (older.id, original.id)
+    newer = evaluation(own, "npo", 0.4, 0.5, method="npo")
+    assert sound(test.run()).multiselect(key="compare_others").value == [older.id, newer.id]
+    linked = opened(app, own, evaluations=ids, baseline=baseline)
+    assert linked.multiselect(key="compare_others").value == [older.id]
+
+
 def test_at_most_five_settings_stand_beside_the_baseline(app: Open, own: Home) -> None:
     evaluation(own, "original", 0.95, 0.8)
     samplers = list(SAMPLERS)[:5]

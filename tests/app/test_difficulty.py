@@ -239,6 +239,29 @@ def test_samples_chosen_on_the_map_filter_the_table(app: Open, finished: Home) -
     assert len(ranking_table(sound(test)).value) == 24
 
 
+def test_a_link_brings_back_the_samples_chosen_in_a_chart_until_back_is_pressed(app: Open, finished: Home) -> None:
+    order = ranking_of(finished)
+    test = app(finished.path, "difficulty", run=finished.run.id)
+    test.session_state["box"], test.session_state["box_label"] = set(order[3:6]), "on the map"
+    box = sound(test.run()).query_params["box"]
+    assert len(box) == 4
+    linked = app(finished.path, "difficulty", run=finished.run.id, box=box)
+    assert list(ranking_table(linked).value["sample_id"]) == order[3:6]
+    assert linked.button(key="clear_box").label == "3 from the link"
+    # Another page is about the same samples, and says so in its own address.
+    assert go(test, "evidence").query_params["box"] == box
+    assert list(ranking_table(go(test, "difficulty")).value["sample_id"]) == order[3:6]
+    del test.query_params["box"]
+    assert len(ranking_table(sound(test.run())).value) == 24
+
+
+@pytest.mark.parametrize("box", ["A", "!!!!", "AAAA", "é", "=" * 9])
+def test_a_link_that_names_no_samples_chooses_none(app: Open, finished: Home, box: str) -> None:
+    test = app(finished.path, "difficulty", run=finished.run.id, box=box)
+    assert len(ranking_table(test).value) == 24
+    assert "box" not in test.query_params
+
+
 @pytest.mark.parametrize("formula", list(Formula))
 def test_every_variant_is_ranked_from_the_same_draws(app: Open, finished: Home, formula: Formula) -> None:
     test = app(finished.path, "difficulty", run=finished.run.id)

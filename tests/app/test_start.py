@@ -104,6 +104,14 @@ def test_runs_are_found_by_what_they_are_about_and_by_what_is_written_on_them(
     assert sorted(sound(test.run()).dataframe[0].value["Run"]) == left
 
 
+def test_a_link_brings_back_what_runs_are_filtered_by(app: Open, own: Home) -> None:
+    for title, state in (("a", RunState.FAILED), ("b", RunState.CANCELLED), ("c", RunState.CANCELLED)):
+        own.store.create("unlearn", title, "cpu", own.path / "runs" / title, state=state, study="seeds")
+    table = app(own.path, runs_find="seeds", runs_state="cancelled", runs_grouped="true").dataframe[0].value
+    assert list(table["Run"]) == ["c", "b"]
+    assert table.columns[0] == "Study"
+
+
 def test_the_runs_of_a_study_stand_together_where_that_is_asked_for(app: Open, own: Home) -> None:
     for title, study in (("a", "seeds"), ("b", None), ("c", "seeds")):
         own.store.create("unlearn", title, "cpu", own.path / "runs" / title, study=study)

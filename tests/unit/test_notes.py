@@ -35,6 +35,17 @@ def test_an_empty_note_is_no_note(tmp_path: Path) -> None:
     assert table.to_dict("list") == {"sample_id": ["a", "b"], "bookmarked": [False, True], "sample_note": ["", ""]}
 
 
+def test_notes_stand_beside_their_samples_whatever_the_order_and_the_index() -> None:
+    notes = {
+        "a": SampleNote(note="one"),
+        "gone": SampleNote(note="x"),
+        "c": SampleNote(note="two", bookmarked=True),
+    }
+    table = with_notes(pd.DataFrame({"sample_id": ["c", "b", "a"]}, index=[7, 7, 2]), notes)
+    assert list(table["sample_note"]) == ["two", "", "one"]
+    assert list(table["bookmarked"]) == [True, False, False]
+
+
 def test_a_note_that_is_too_long_is_refused_and_the_old_one_stays(tmp_path: Path) -> None:
     write_note(tmp_path, "a", SampleNote(note="x"))
     with pytest.raises(UserError, match="has 2001 characters"):

@@ -124,6 +124,7 @@ def _chosen(evaluations: Mapping[str, Run], own: Collection[str]) -> list[Run]:
     others = [run_id for run_id in ids if run_id in evaluations and run_id != baseline]
     if not others and not is_alone:
         others = [run.id for run in _within_limit(first, evaluations[baseline])]
+        session.suggest_evaluations(others, baseline)
     _controls(evaluations, baseline, others)
     kept = _within_limit([evaluations[run_id] for run_id in others], evaluations[baseline])
     if len(kept) < len(others):

@@ -11,7 +11,7 @@ import streamlit as st
 from analysis.difficulty import measures_in
 from analysis.figures import difficulty as figures
 from analysis.statistics.bootstrap import Estimate
-from pages.shell import layout
+from pages.shell import layout, session
 from pages.shell.charts import chart, sample_chart
 from pages.shell.downloads import figure_download
 from pages.shell.inputs import select
@@ -20,7 +20,7 @@ from pages.shell.inputs import select
 def axis(table: pd.DataFrame) -> str:
     """Let the user choose the column of the table that the map shows MRD against."""
     titles = figures.AXIS_TITLES | figures.titles_of(measures_in(table))
-    chosen: str = select("Difficulty map: MRD against", titles, "map_axis")
+    chosen: str = select("Difficulty map: MRD against", titles, "map_axis", bind=session.IN_URL)
     return chosen
 
 

@@ -144,6 +144,7 @@ def _chosen_part(tokens: pd.DataFrame, *, is_preview: bool) -> str | None:
         required=True,
         format_func=({CHANGE: "Change of log p"} | PARTS).__getitem__,
         key="token_part",
+        bind=session.IN_URL,
         help="MRD is half the sum of speed, spread and curvature, times σ².",
     )
     return str(chosen or options[0])

@@ -15,7 +15,7 @@ def show(run: Run) -> None:
     Args:
         run: The score run that they are of.
     """
-    box, sample = st.session_state.get("box"), session.current_sample()
+    box, sample = filters.marked(), session.current_sample()
     row = st.container(horizontal=True, vertical_alignment="center", key="evidence_selected")
     if box is None and sample is None:
         row.caption("Click a point to look at its sample; the tool bar of a chart draws a box around many.")
