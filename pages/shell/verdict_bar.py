@@ -101,7 +101,7 @@ def _cell(each: Verdict, query: dict[str, str], cost: float | None) -> None:
             label = title
             if each.state is State.NOT_MEASURED:
                 label = f"{step}, about {duration(cost)}" if cost else step
-            st.page_link(page, label=f"{label} →", query_params=query)
+            st.page_link(page, label=f"{label}\u00a0→", query_params=query)
 
 
 def _verdicts(run: Run, experiment: Run | None) -> list[Verdict]:

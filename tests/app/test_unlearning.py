@@ -196,10 +196,10 @@ def test_the_verdict_bar_says_what_the_form_will_cost(app: Open, own: Home) -> N
     test = opened(app, own)
     (time,) = re.findall(r"Estimated cost: about \*\*(.+?)\*\*", texts(sound(test)))
     steps = [link.proto.label for link in test.get("page_link")]
-    assert f"Unlearn, about {time} →" in steps
-    assert any(re.fullmatch(r"Find out, about \d+ (s|min) →", step) for step in steps)
+    assert f"Unlearn, about {time}\u00a0→" in steps
+    assert any(re.fullmatch(r"Find out, about \d+ (s|min)\u00a0→", step) for step in steps)
     # Nobody has read texts here yet, so nobody knows how long that takes.
-    assert "Read the texts →" in steps
+    assert "Read the texts\u00a0→" in steps
 
 
 def test_the_form_begins_with_the_defaults_and_the_demo_to_retain(app: Open, own: Home) -> None:
