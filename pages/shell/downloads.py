@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import mimetypes
 import re
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import pandas as pd
 import streamlit as st
+from plotly.offline import get_plotlyjs
 
 from mrd_core.samples.spreadsheet import csv_text
 from pages.shell import redaction
@@ -76,3 +79,26 @@ def figure_download(figure: Callable[[], Any], name: str, *, is_icon: bool = Fal
         "tertiary",
         "HTML of about 5 MB that needs no network; its camera saves SVG, the one on this page PNG",
     )
+
+
+def figures_download(place: Any, figures: Mapping[str, Callable[[], Any]], name: str) -> None:
+    """Offer figures as the file `name`.zip: each as HTML and as plotly's JSON, and plotly.js once for all.
+
+    Args:
+        place: Of the page, where the button stands.
+        figures: Draw them, by the names of their files.
+        name: Of the file.
+    """
+
+    def packed() -> bytes:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("plotly.min.js", get_plotlyjs())
+            for each, draw in figures.items():
+                figure = draw()
+                archive.writestr(f"{each}.html", figure.to_html(include_plotlyjs="directory", config=SAVES_SVG))
+                archive.writestr(f"{each}.json", figure.to_json())
+        return file.getvalue()
+
+    about = "About 1.5 MB: HTML and JSON of each chart; the camera in the HTML saves SVG, the one on this page PNG"
+    download(place, "All charts (ZIP)", packed, f"{name}.zip", "figures", help_text=about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -371,6 +372,24 @@ def test_the_hardest_stand_beside_the_easiest(app: Open, finished: Home) -> None
     ends = [list(found.value["sample_id"]) for found in test.dataframe if list(found.proto.column_order) == END]
     count = min(AT_AN_END, len(order) // 4)
     assert ends == [order[:count], order[: -count - 1 : -1]]
+
+
+def test_all_charts_come_in_one_archive_with_plotly_once(
+    app: Open, finished: Home, offered: dict[str, Any]
+) -> None:
+    app(finished.path, "difficulty", run=finished.run.id)
+    with zipfile.ZipFile(io.BytesIO(offered["figures"]())) as archive:
+        charts = ("difficulty_map", "distribution", "relative_se")
+        assert sorted(archive.namelist()) == sorted(
+            ["plotly.min.js", *(f"{chart}.{end}" for chart in charts for end in ("html", "json"))]
+        )
+        for chart in charts:
+            page = archive.read(f"{chart}.html").decode()
+            assert 'src="plotly.min.js"' in page
+            assert len(page) < 200_000
+            assert "http" not in page.replace("http://www.w3.org", "")
+        points = json.loads(archive.read("difficulty_map.json"))["data"][0]["customdata"]
+        assert {point[0] for point in points} == set(ranking_of(finished))
 
 
 def test_scores_are_exported_whole(app: Open, finished: Home, offered: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -51,6 +52,16 @@ def difficulty_map(
         correlation = figures.tie_in_words(tie(against), f"MRD with {title}, over the whole set")
         meaning = next((measure.help for measure in measures if measure.name == against), "")
         st.caption(f"{correlation} {meaning}")
+
+
+def all_of(table: pd.DataFrame, samples: pd.DataFrame, against: str) -> dict[str, Callable[[], Any]]:
+    """Return what draws the figures of a run, by the names of their files; its arguments are those of the map."""
+    title = (figures.AXIS_TITLES | figures.titles_of(measures_in(table)))[against]
+    return {
+        "difficulty_map": partial(figures.difficulty_map, samples, against, None, whole=table, title=title),
+        "distribution": partial(figures.distribution, samples),
+        "relative_se": partial(figures.relative_se_histogram, table),
+    }
 
 
 def distribution(samples: pd.DataFrame) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -16,11 +18,25 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import shown
 from pages.shell import commands, deletion, redaction, session
-from pages.shell.downloads import download
+from pages.shell.downloads import download, figures_download
 
 
-def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -> None:
-    """Show downloads, the shell command, and the buttons that leave or delete the run."""
+def show(
+    run: Run,
+    table: pd.DataFrame,
+    variant: Variant,
+    config: ScoreConfig,
+    figures: Mapping[str, Callable[[], Any]],
+) -> None:
+    """Show downloads, the shell command, and the buttons that leave or delete the run.
+
+    Args:
+        run: The score run.
+        table: All samples of it.
+        variant: Which scores are looked at.
+        config: Of the run.
+        figures: Draw those of the page, by the names of their files.
+    """
     st.header("Export and reproduce")
     table = table.assign(
         formula=str(variant.formula), scope=str(variant.scope), normalisation=str(variant.normalisation)
@@ -29,6 +45,8 @@ def show(run: Run, table: pd.DataFrame, variant: Variant, config: ScoreConfig) -
     row = st.container(horizontal=True, vertical_alignment="center")
     download(row, "Scores (CSV)", lambda: csv_text(table), f"{name}.csv", "csv")
     download(row, "Scores (Parquet)", lambda: table.to_parquet(index=False), f"{name}.parquet", "parquet")
+    if figures:
+        figures_download(row, figures, f"{run.id}-charts")
     again, samples = reproducible(config, run.directory), ScoreFiles(run.directory).samples
     download(row, CONFIG_FILE, again.model_dump_json(indent=2) + "\n", CONFIG_FILE, "config")
     if not redaction.is_on():

@@ -51,7 +51,8 @@ def show(run: Run) -> None:
     if not summary.preview:
         ends.show(table)
     reliability_panel.show(table, samples, trust, summary, tie)
-    export.show(run, table, variant, config)
+    figures = {} if summary.preview else charts.all_of(table, samples, axis)
+    export.show(run, table, variant, config, figures)
 
 
 @st.fragment
