@@ -265,9 +265,9 @@ def framed(
 
 def _legend_below(entries: list[str]) -> tuple[dict[str, Any], int]:
     """Return the legend along the lower edge and its rows, whose number does not depend on the chart's width."""
+    # Beside its label an entry has a mark, so that half the width each would be too much for two. Plotly would
+    # keep the width of a vertical legend free along the whole height.
+    per_row, width = (1, 0.9) if max(map(len, entries)) > SHORT_ENTRY else (2, 0.4)
     place = {"xref": "container", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"}
-    if max(map(len, entries)) > SHORT_ENTRY:
-        return place | {"orientation": "v"}, len(entries)
-    # Beside its label an entry has a mark, so that half the width each would be too much for two.
-    pairs = {"orientation": "h", "entrywidth": 0.4, "entrywidthmode": "fraction"}
-    return place | pairs, -(-len(entries) // 2)
+    entry = {"orientation": "h", "entrywidth": width, "entrywidthmode": "fraction"}
+    return place | entry, -(-len(entries) // per_row)
