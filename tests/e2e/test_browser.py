@@ -4,6 +4,7 @@ more click to what explains the ranking, and a box in one chart that selects in 
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
@@ -32,6 +33,8 @@ PLACE_OF_POINT = """
 }
 """
 
+# Height of a row of a table [px].
+ROW = 35
 PANELS = ".st-key-panels .js-plotly-plot"
 # The samples that are not faded, for each of some charts whose other traces hold no points.
 STANDING_OUT = """
@@ -236,3 +239,27 @@ def test_whatever_is_done_is_one_entry_of_the_history_and_back_undoes_it(
             page.go_back()
             page.wait_for_function("address => location.href === address", arg=address)
             settled(page)
+
+
+def test_verdict_conclusion_and_ranking_are_on_the_first_screen(
+    browser: Browser, server: Server, scored: Run, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.goto(f"{server.url}/difficulty?run={scored.id}")
+    ranking = page.locator(".st-key-one_screen [data-testid=stDataFrame]").first
+    expect(ranking).to_be_visible(timeout=STEP)
+    settled(page)
+    page.screenshot(path=tmp_path / "first-screen.png")
+    rest_of_screen(page, page.locator(".st-key-verdict_bar"), 0)
+    rest_of_screen(page, page.get_by_text("This is a ranking, not yet a forecast"), 0)
+    # Its head and five rows.
+    rest_of_screen(page, page.get_by_role("heading", name="Hardest first"), 6 * ROW)
+    page.close()
+
+
+def rest_of_screen(page: Page, part: Locator, least: int) -> None:
+    """Check that at least so much of the first screen is left beneath a part of the page [px]."""
+    box, screen = part.bounding_box(), page.viewport_size
+    assert box is not None
+    assert screen is not None
+    assert box["y"] + box["height"] + least <= screen["height"], box
