@@ -145,6 +145,17 @@ def named(
     return beside(pool, other, group)
 
 
+def selections(pool: ScoredRun, home: Path) -> list[str]:
+    """Return the names of the saved selections, in the run or in `home`, that hold samples of the pool alone."""
+    known = set(pool.samples["sample_id"])
+    saved = saved_strata(home) | saved_strata(pool.directory)
+    return [
+        name
+        for name, path in saved.items()
+        if known > set(pd.read_parquet(path, columns=["sample_id"])["sample_id"])
+    ]
+
+
 def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
     """Return which samples of a pool a file names, by their ids or else by their texts."""
     samples = pool.samples
@@ -162,7 +173,7 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
         ]
     unknown = [each for each in ids if each not in known]
     if unknown or not ids:
-        why = f"{len(unknown)} of {len(ids)} samples are none of the pool's, such as {listed(unknown[:3])}."
+        why = f"Of its {len(ids)} samples {len(unknown)} are none of the pool's, such as {listed(unknown[:3])}."
         raise UserError(
             str(path),
             why if ids else "It holds no id.",

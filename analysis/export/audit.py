@@ -40,7 +40,7 @@ def audit_table(audit: Audit) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "": [f"{row.title}{' *' if row.differs else ''}" for row in rows],
-            "set, rest": [f"{figure(row.mean_set)}\n{figure(row.mean_rest)}" for row in rows],
+            "set, rest": [f"{figure(row.mean_set)},\n{figure(row.mean_rest)}" for row in rows],
             "difference [95 %]": [with_ends(row.difference, "+.3g") for row in rows],
             "Cliff's δ [95 %]": [with_ends(row.delta, "+.2f") for row in rows],
             "p (Holm)": [figure(row.p_holm, ".2g") for row in rows],

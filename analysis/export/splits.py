@@ -43,7 +43,7 @@ def balance_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "": (table["set"] + " " + table["title"] + marks).str.strip(),
-            "target, set": table["target"].map(figure) + "\n" + table["mean"].map(figure),
+            "target, set": table["target"].map(figure) + ",\n" + table["mean"].map(figure),
             "difference [SD]": [figure(value, "+.2g") for value in table["difference"]],
             "of a random set": [figure(value, ".2g") for value in table["random_difference"]],
             "variance ratio": [figure(value, ".2f") for value in table["variance_ratio"]],

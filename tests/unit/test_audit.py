@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import permutation_test
 
-from analysis.audit.candidates import Candidates, beside, named, within
+from analysis.audit.candidates import Candidates, beside, named, selections, within
 from analysis.audit.chance import random_sets
 from analysis.audit.columns import Columns, groups_of
 from analysis.audit.config import AuditConfig
@@ -277,12 +277,24 @@ def test_a_set_is_named_by_ids_by_texts_or_by_a_selection(
     assert set(ids[chosen]) == set(easiest(scored))
 
 
+def test_selections_of_other_samples_are_not_offered(scored: Path, tmp_path: Path) -> None:
+    samples = ForgetSet.load(ScoreFiles(scored).samples)
+    save_stratum(samples, easiest(scored), "some", tmp_path)
+    save_stratum(samples, list(samples.frame["sample_id"]), "all", tmp_path)
+    other = samples.frame.assign(sample_id="other-" + samples.frame["sample_id"])
+    save_stratum(replace(samples, frame=other), list(other["sample_id"])[:3], "others", tmp_path)
+    assert selections(ScoredRun(scored), tmp_path) == ["some"]
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ({"nobody.txt": "forget-000-0\nnobody\n"}, "1 of 2 samples are none of the pool's, such as 'nobody'"),
+        ({"nobody.txt": "forget-000-0\nnobody\n"}, "Of its 2 samples 1 are none of the pool's, such as 'nobody'"),
         ({"empty.txt": "\n"}, "It holds no id"),
-        ({"other.jsonl": '{"question": "Who?", "answer": "Nobody."}\n'}, "1 of 1 samples are none of the pool's"),
+        (
+            {"other.jsonl": '{"question": "Who?", "answer": "Nobody."}\n'},
+            "Of its 1 samples 1 are none of the pool's",
+        ),
         ({"folder/file": ""}, "is no score run, no file and no saved selection"),
         ({}, "is no file, no saved selection and no score run"),
     ],
@@ -366,4 +378,4 @@ def test_the_command_prints_a_table_or_json_and_writes_files(
 
 def test_an_audit_without_figures_can_be_written() -> None:
     audit: Audit = audited(candidates(mrd_of(0), SET, absent=np.where(np.arange(N) < SET, np.nan, 1.0)), CONFIG)
-    assert "| absent | – 1 | – | – | – | – |" in audit_markdown(audit, CONFIG)
+    assert "| absent | –, 1 | – | – | – | – |" in audit_markdown(audit, CONFIG)

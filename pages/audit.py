@@ -1,0 +1,16 @@
+"""Audit: is a forget set easier than it should be, and what risk is left after unlearning?"""
+
+import streamlit as st
+
+from pages.parts.audit import ease, risk
+from pages.shell.notices import errors_shown
+from pages.shell.page import page, scored_run
+
+with page("Audit", of_run=True):
+    run = scored_run("An audit holds forget sets against a scored pool. None is scored yet.", "its audit comes")
+    if run:
+        st.header("Is a forget set easier than it should be?")
+        with errors_shown(ends_page=False):
+            ease.show(run)
+        st.header("What risk is left after unlearning?")
+        risk.show(run)

@@ -1,0 +1,73 @@
+"""A forget set against random ones of the score run at hand, its pool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from analysis.audit.candidates import named, selections
+from analysis.audit.command import AUDIT
+from analysis.audit.config import AuditConfig
+from analysis.audit.ease import Audit, audited
+from analysis.difficulty import ScoredRun
+from analysis.export.audit import audit_table, exports
+from mrd_core.runs import Run, RunState
+from mrd_core.scoring.records import ScoreSummary
+from pages.shell import commands, session
+from pages.shell.configs import BY_ATTEMPT
+from pages.shell.downloads import download
+from pages.shell.inputs import select
+from pages.shell.layout import static_table
+from pages.shell.run_names import run_names
+from pages.shell.wording import plain
+
+MOST_LISTED = 200
+KINDS = {"audit.md": "Audit (Markdown)", "audit.json": "Audit (JSON)", "audit.csv": "Audit (CSV)"}
+
+
+def show(run: Run) -> None:
+    """Let the user choose a set within the pool, and show how it stands among random ones."""
+    sets = _sets(run)
+    if not sets:
+        st.info(
+            "This run is the pool. Save a part of it as a selection (on Difficulty or Characteristics), or score "
+            "a forget set by itself with the same model and settings; then it is held against random sets.",
+            icon=":material/playlist_add_check:",
+        )
+        return
+    left, right = st.columns([3, 1], vertical_alignment="bottom")
+    with left:
+        name = select("Forget set", sets, "audit_set")
+    # A column of the source would have the page read a file that nobody chose here.
+    block = right.number_input(
+        "Consecutive samples kept together",
+        min_value=1,
+        key="audit_group",
+        help="20 on TOFU, where an author has twenty rows in a row; 1 for samples by themselves",
+    )
+    config = AuditConfig(pool=run.directory, forget_set=name, group=str(block) if block > 1 else None)
+    audit = _audited(run, config)
+    (st.warning if audit.differing else st.markdown)(plain(f"{audit.sentence} {audit.others}"))
+    static_table(audit_table(audit), "The forget set beside the rest of its pool", is_broken=False)
+    st.caption(plain("* more than chance and the noise of MRD explain. " + " ".join(audit.notes)))
+    commands.show(AUDIT.shown(config))
+    row = st.container(horizontal=True)
+    for file, content in exports(audit, config).items():
+        download(row, KINDS[file], content, file, file.replace(".", "_"), "tertiary")
+
+
+def _sets(run: Run) -> dict[str, str]:
+    """Return the sets that can be held against the run, by what an audit names them: title."""
+    saved = selections(ScoredRun(run.directory), session.settings().home)
+    listed = session.store().list(limit=MOST_LISTED, kinds=("score",), states=[RunState.SUCCEEDED])
+    runs = [other for other in listed if not ScoreSummary.model_validate(other.summary).preview]
+    names = run_names(runs)
+    others = {str(each.directory): f"Score run: {names[each.id]}" for each in runs if each.id != run.id}
+    return {name: name for name in saved} | others
+
+
+@st.cache_data(show_spinner="Drawing random sets", max_entries=8, hash_funcs=BY_ATTEMPT)
+def _audited(run: Run, config: AuditConfig) -> Audit:
+    home = session.settings().home
+    return audited(named(ScoredRun(run.directory), config.forget_set, home, Path, config.group), config)

@@ -1,0 +1,70 @@
+"""The page on audits: a saved selection against random sets, and what risk an unlearning run leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis.audit.candidates import within
+from analysis.audit.config import AuditConfig, RiskConfig
+from analysis.audit.ease import audited
+from analysis.audit.risk import risk_of
+from analysis.difficulty import ScoredRun
+from mrd_core.model.config import ModelConfig
+from mrd_core.runs import RunState, submit, worker
+from mrd_core.samples import ForgetSet, save_stratum
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.unlearning.config import Limits, UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
+from tests.app.conftest import Home, settings_for, sound, texts
+
+pytestmark = pytest.mark.slow
+
+Open = Callable[..., AppTest]
+
+
+def test_without_a_set_or_an_unlearning_run_the_page_says_what_to_do(app: Open, own: Home, tmp_path: Path) -> None:
+    page = sound(app(own.path, "audit", run=own.run.id))
+    assert "This run is the pool." in texts(page)
+    assert "Nothing was unlearned from this score run yet." in texts(page)
+    assert "None is scored yet" in texts(app(tmp_path / "empty", "audit"))
+
+
+def test_a_saved_selection_is_held_against_random_sets(app: Open, own: Home) -> None:
+    files = ScoreFiles(own.run.directory)
+    easiest = list(pd.read_parquet(files.scores).sort_values("mrd")["sample_id"].tail(12))
+    save_stratum(ForgetSet.load(files.samples), easiest, "Easy ones", own.path)
+    page = sound(app(own.path, "audit", run=own.run.id))
+    config = AuditConfig(pool=own.run.directory, forget_set="Easy ones")
+    expected = audited(within(ScoredRun(own.run.directory), easiest), config)
+    assert expected.verdict == "easier"
+    assert expected.sentence in texts(page).replace("\\", "")
+    (command,) = page.code
+    assert f"audit set {own.run.directory} 'Easy ones'" in command.value
+
+
+def test_what_is_at_risk_is_listed_with_texts_or_without(app: Open, own: Home) -> None:
+    config = UnlearnConfig(
+        score_run=own.run.directory,
+        model=ModelConfig(device="cpu"),
+        method="ga",
+        limits=Limits(max_steps=1),
+        answers=0,
+    )
+    run = submit(config, store=own.store, settings=settings_for(own.path))
+    assert worker.run(run.directory, store=own.store) is RunState.SUCCEEDED
+    page = app(own.path, "audit", run=own.run.id)
+    summary = UnlearningFiles(run.directory).read_summary()
+    risk = risk_of(RiskConfig(run=run.directory, accuracy=summary["thresholds"]["accuracy"]))
+    assert len(risk.listed) > 0
+    assert risk.sentence in texts(page).replace("\\", "")
+    answer = risk.listed["answer"].iloc[0]
+    assert answer in page.table[0].value.to_string()
+    (switch,) = [toggle for toggle in page.toggle if toggle.label == "Hide texts"]
+    hidden = sound(switch.set_value(True).run())
+    assert answer not in hidden.table[0].value.to_string()
+    assert risk.listed["sample_id"].iloc[0] in hidden.table[0].value.to_string()
