@@ -186,6 +186,8 @@ def test_one_evaluation_shows_its_own_values_and_says_what_is_missing(app: Open,
     test = opened(app, own)
     (table, _) = tables_of(test)
     assert "Original" in table
+    # There is nothing to hold against it, and so no choice that cannot be made.
+    assert [choice.key for choice in test.multiselect if choice.key == "compare_others"] == []
     assert " to " in table
     assert "▲" not in table + texts(test)
     files.answers.unlink()

@@ -173,14 +173,16 @@ def _controls(evaluations: Mapping[str, Run], baseline: str, others: Sequence[st
         on_change=take,
         help="What the others are held against; usually the model before unlearning",
     )
-    right.multiselect(
-        "Held against it",
-        [run_id for run_id in titles if run_id != baseline],
-        format_func=titles.__getitem__,
-        key=OTHERS,
-        on_change=take,
-        help=f"At most {MOST_OTHERS} settings; the seeds of one setting count once and are shown as its spread",
-    )
+    # A choice of nothing would stand there in letters too pale to read.
+    if rest := [run_id for run_id in titles if run_id != baseline]:
+        right.multiselect(
+            "Held against it",
+            rest,
+            format_func=titles.__getitem__,
+            key=OTHERS,
+            on_change=take,
+            help=f"At most {MOST_OTHERS} settings; the seeds of one count once and are shown as its spread",
+        )
 
 
 def _uploads() -> list[Upload]:
