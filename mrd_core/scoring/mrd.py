@@ -9,7 +9,8 @@ whose noise would otherwise drown the signal at small σ. The expectation is the
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -124,12 +125,21 @@ class Estimator:
         baseline: Of the same samples.
         mode: Whether a unit is a pair.
         with_parts: Whether pairs are looked at for the parts of MRD.
+        within: What a unit is drawn within, such as a compiled body.
     """
 
     def __init__(
-        self, passes: Passes, model: PerturbedModel, baseline: Baseline, mode: Mode, *, with_parts: bool = False
+        self,
+        passes: Passes,
+        model: PerturbedModel,
+        baseline: Baseline,
+        mode: Mode,
+        *,
+        with_parts: bool = False,
+        within: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._passes = passes
+        self._within = within
         self._model = model
         self._baseline = baseline
         self._signs = (1, -1) if mode == "antithetic" else (1,)
@@ -144,6 +154,10 @@ class Estimator:
 
     def unit(self, index: int) -> Unit:
         """Evaluate the forget set under δ_index (and −δ_index), from scratch."""
+        with self._within():
+            return self._drawn(index)
+
+    def _drawn(self, index: int) -> Unit:
         weights = [partial(self._model.draw, index, sign) for sign in self._signs]
         if not self._with_parts:
             return self._unit(*map(self._evaluation, weights))

@@ -14,6 +14,7 @@ import torch
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
+from mrd_core.model.compilation import compiled, obstacle
 from mrd_core.model.encoder import Encoder
 from mrd_core.model.gradients import Layout, SampleGradients
 from mrd_core.model.hidden_states import HiddenStates
@@ -76,7 +77,14 @@ class Prepared:
             return None
         noise = Noise(config.seed, self.plan.sigma)
         model = PerturbedModel(self.stage.scorer, noise, streamed=self.plan.streamed)
-        return Estimator(self.stage.passes, model, self.baseline, config.mode, with_parts=self.plan.with_parts)
+        return Estimator(
+            self.stage.passes,
+            model,
+            self.baseline,
+            config.mode,
+            with_parts=self.plan.with_parts,
+            within=compiled(self.stage.scorer) if self.plan.compiled else nullcontext,
+        )
 
     @property
     def layout(self) -> Layout | None:
@@ -199,6 +207,9 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
     if config.estimator.has_probes:
         context.progress(0, 1, message="Trying gradients")
         plan = with_probes(plan, stage, context, needed=config.estimator.preview)
+    if config.estimator.compile:
+        context.progress(0, 1, message="Compiling the model")
+        plan = _with_compilation(plan, stage, context)
     keep_encoded(files, stage.passes.encoded)
     write_atomically(files.hidden_states, lambda stream: np.save(stream, hidden_states.means()))
     write_atomically(files.baseline, lambda stream: np.save(stream, baseline.log_probs))
@@ -350,6 +361,21 @@ def _with_noise(
             else (),
         }
     )
+
+
+def _with_compilation(plan: Plan, stage: Stage, context: JobContext) -> Plan:
+    """Return a plan with a compiled model, or the same where it cannot be compiled."""
+    if plan.streamed:
+        reason: str | None = "its weights change within a pass, a layer at a time"
+    elif plan.sigma is None:
+        reason = "a preview makes no draws"
+    else:
+        shortest = stage.passes.of(np.argsort(stage.passes.encoded.lengths, kind="stable")[:2])
+        reason = obstacle(compiled(stage.scorer), shortest)
+    if reason:
+        context.event("warning", f"The model is not compiled: {reason}.")
+    reasons = plan.reasons | {"compilation": f"none: {reason}" if reason else "the model's body, as asked"}
+    return plan.model_copy(update={"compiled": reason is None, "reasons": reasons})
 
 
 def with_probes(plan: Plan, stage: Stage, context: JobContext, *, needed: bool = False) -> Plan:

@@ -25,6 +25,7 @@ class Plan(Record):
         threads: Torch threads of each process.
         workers: Processes that share the draws.
         streamed: Whether weights are perturbed a layer at a time.
+        compiled: Whether the model is compiled for the draws.
         gate_passed: The precision gate's verdict, with its figures in `gate`.
         pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
         reasons: For each automatic choice, what was chosen and why.
@@ -54,6 +55,7 @@ class Plan(Record):
     in_batches: bool = True
     by_autograd: tuple[str, ...] = ()
     vocabulary: str = ""
+    compiled: bool = False
 
 
 class Scored(Record):

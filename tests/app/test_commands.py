@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.evidence.kinds import interpretation
 from mrd_core.runs import Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.samples import read
@@ -21,6 +22,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
+from pages.parts.evidence.tabs import TAB
 from tests.app.conftest import (
     Home,
     ended,
@@ -89,16 +91,25 @@ def scores(run: Run) -> pd.DataFrame:
     return pd.read_parquet(ScoreFiles(run.directory).scores)
 
 
-@pytest.mark.parametrize("page", ["difficulty", "evidence", "unlearning", "compare"])
+@pytest.mark.parametrize(
+    ("page", "view"),
+    [
+        ("difficulty", {}),
+        ("evidence", {TAB: interpretation("validity").title}),
+        ("unlearning", {}),
+        ("compare", {}),
+    ],
+)
 def test_each_command_asks_for_a_run_in_the_store_of_the_app(
     app: Open,
     own: Home,
     page: str,
+    view: dict[str, str],
     elsewhere: Path,
     not_begun: None,  # noqa: ARG001
 ) -> None:
     evaluation(own, "original", 0.95, 0.8)
-    test = app(own.path, page, run=own.run.id)
+    test = app(own.path, page, run=own.run.id, **view)
     known = {run.id for run in own.store.list()}
     lines = commands(test)
     assert lines

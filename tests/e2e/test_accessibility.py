@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from mrd_core.runs import Run
+from benchmarks.every_kind import Workplace
+from mrd_core.runs import Run, RunState, worker
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import SECOND, STEP, Server, settled
 
@@ -34,6 +36,8 @@ BUTTONS = """
     .map(button => button.getAttribute('aria-label') || button.innerText.trim())
 """
 MOST_STOPS = 8
+# Enough for every panel of the characteristics.
+SAMPLES = 40
 
 
 def opened(page: Page, server: Server, name: str, run: Run) -> None:
@@ -80,6 +84,16 @@ def test_difficulty_has_no_grave_violation_and_its_headings_are_in_order(
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_has_a_grave_violation(browser: Browser, server: Server, scored: Run, theme: str) -> None:
     check(browser, server, scored, ALL_PAGES, theme)
+
+
+@pytest.mark.long
+def test_no_page_with_results_has_a_grave_violation(browser: Browser, server: Server, tmp_path: Path) -> None:
+    place = Workplace.at(tmp_path, SAMPLES)
+    for kind in ("characteristics", "validity", "unlearn", "evaluate"):
+        assert worker.run(place.submitted(kind).directory, store=place.store) is RunState.SUCCEEDED
+    [scored] = place.store.list(kinds=["score"])
+    for theme in ("light", "dark"):
+        check(browser, server, scored, ALL_PAGES, theme)
 
 
 @pytest.mark.long

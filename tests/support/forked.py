@@ -67,7 +67,8 @@ def fork_exec(*asked: Any) -> int:
 
 def _is_forked(words: Sequence[str]) -> bool:
     is_the_products = words[:2] == process() and words[2] in COMMANDS
-    return is_the_products or (words[0] == sys.executable and words[1:3] in PROGRAMS)
+    is_worker = is_the_products or (words[0] == sys.executable and words[1:3] in PROGRAMS)
+    return is_worker and Path(words[0]).exists()
 
 
 def _others(environment: Mapping[str, str]) -> dict[str, str]:

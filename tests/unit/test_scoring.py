@@ -17,6 +17,9 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import torch
+import torch._dynamo
+import torch._inductor.config
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
@@ -547,3 +550,31 @@ def test_real_samples_on_a_real_model_reach_the_precision_target(trial_data, tmp
     assert summary["median_relative_se"] <= 0.03
     assert summary["reliability_sum"] >= 0.99
     assert summary["warnings"] == []
+
+
+@pytest.mark.long
+def test_a_compiled_model_draws_the_same_scores(config_of, tmp_path):
+    wishes = {"draws": 8, "sigma": 1e-2, "stop": "never"}
+    plain, compiled = (
+        carry_out(config_of(compile=compiles, **wishes), Told(made(tmp_path / str(compiles))))
+        for compiles in (False, True)
+    )
+    assert "info: compilation: the model's body, as asked" in compiled.events
+    for column in ("mrd_answer_mean", "mrd_answer_sum"):
+        np.testing.assert_allclose(compiled.scores[column], plain.scores[column], rtol=1e-3)
+
+
+@pytest.mark.long
+def test_a_model_that_cannot_be_compiled_is_drawn_from_as_it_is(config_of, tmp_path, monkeypatch):
+    torch._dynamo.reset()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("/no/such/compiler",))
+    result = carry_out(config_of(draws=4, sigma=1e-2, compile=True), Told(made(tmp_path / "run")))
+    [warning] = [event for event in result.events if event.startswith("warning: The model is not compiled: ")]
+    assert "compiler" in warning
+    assert not result.files.read_plan().compiled
+
+
+def made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
