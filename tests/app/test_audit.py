@@ -20,7 +20,7 @@ from mrd_core.samples import ForgetSet, save_stratum
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import Limits, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
-from tests.app.conftest import Home, settings_for, sound, texts
+from tests.app.conftest import Home, adopted, settings_for, sound, texts
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +32,12 @@ def test_without_a_set_or_an_unlearning_run_the_page_says_what_to_do(app: Open, 
     assert "This run is the pool." in texts(page)
     assert "Nothing was unlearned from this score run yet." in texts(page)
     assert "None is scored yet" in texts(app(tmp_path / "empty", "audit"))
+
+
+def test_a_run_of_the_whole_pool_is_no_set_within_it(app: Open, own: Home) -> None:
+    adopted(own.store, own.run, "again")
+    assert len(own.store.list(kinds=["score"])) == 2
+    assert "This run is the pool." in texts(sound(app(own.path, "audit", run=own.run.id)))
 
 
 def test_a_saved_selection_is_held_against_random_sets(app: Open, own: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import streamlit as st
 
 from analysis.audit.candidates import named, selections
@@ -13,6 +14,7 @@ from analysis.audit.ease import Audit, audited
 from analysis.difficulty import ScoredRun
 from analysis.export.audit import audit_table, exports
 from mrd_core.runs import Run, RunState
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import commands, session
 from pages.shell.configs import BY_ATTEMPT
@@ -63,8 +65,16 @@ def _sets(run: Run) -> dict[str, str]:
     listed = session.store().list(limit=MOST_LISTED, kinds=("score",), states=[RunState.SUCCEEDED])
     runs = [other for other in listed if not ScoreSummary.model_validate(other.summary).preview]
     names = run_names(runs)
-    others = {str(each.directory): f"Score run: {names[each.id]}" for each in runs if each.id != run.id}
-    return {name: name for name in saved} | others
+    # A run of all samples of the pool leaves none that could have been drawn instead.
+    others = [each for each in runs if not _sample_ids(run) <= _sample_ids(each)]
+    return {name: name for name in saved} | {
+        str(each.directory): f"Score run: {names[each.id]}" for each in others
+    }
+
+
+@st.cache_data(show_spinner=False, max_entries=MOST_LISTED, hash_funcs=BY_ATTEMPT)
+def _sample_ids(run: Run) -> frozenset[str]:
+    return frozenset(pd.read_parquet(ScoreFiles(run.directory).samples, columns=["sample_id"])["sample_id"])
 
 
 @st.cache_data(show_spinner="Drawing random sets", max_entries=8, hash_funcs=BY_ATTEMPT)
