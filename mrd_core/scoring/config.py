@@ -87,8 +87,8 @@ class EstimatorConfig(Frozen):
     )
     compile: bool = Field(
         False,
-        description="Compile the model for the draws (torch.compile). Takes a minute or more in each process, and "
-        "saves a seventh of a draw on a CPU.",
+        description="Compile the model for the draws (torch.compile). Takes a minute in each process and saves a "
+        "tenth of an evaluation on a CPU, so it pays from several hundred evaluations on.",
     )
     gradient_norms: Literal["auto", "yes", "no"] = Field(
         "auto",
