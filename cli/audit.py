@@ -13,10 +13,10 @@ from analysis.audit.ease import audited
 from analysis.audit.risk import risk_of
 from analysis.difficulty import ScoredRun
 from analysis.export.audit import audit_json, audit_table, exports, risk_exports, risk_json, risk_table
-from analysis.export.files import write_exports
+from cli.exports import write_files
 from cli.form import InOrder, command_of, json_option, out_option
 from cli.jobs import run_directory
-from cli.terminal import grid, note, out, print_json, require_folder, say
+from cli.terminal import grid, out, print_json, require_folder, say
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
@@ -50,9 +50,7 @@ def _set(config: AuditConfig, out_dir: Path | None, as_json: bool) -> None:
         for text in audit.notes:
             say(f"Mind: {text}")
     if out_dir:
-        contents = exports(audit, config)
-        write_exports(out_dir, contents)
-        note(f"Written to {out_dir}: {', '.join(contents)}")
+        write_files(out_dir, exports(audit, config))
 
 
 def _risk(config: RiskConfig, out_dir: Path | None, as_json: bool, without_texts: bool) -> None:
@@ -71,9 +69,7 @@ def _risk(config: RiskConfig, out_dir: Path | None, as_json: bool, without_texts
         for text in risk.notes:
             say(f"Mind: {text}")
     if out_dir:
-        contents = risk_exports(risk, config)
-        write_exports(out_dir, contents)
-        note(f"Written to {out_dir}: {', '.join(contents)}")
+        write_files(out_dir, risk_exports(risk, config))
 
 
 audit = InOrder(

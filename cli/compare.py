@@ -37,10 +37,10 @@ from analysis.export.comparison import (
     table,
     tasks,
 )
-from analysis.export.files import write_exports
 from analysis.figures import comparison as figures
+from cli.exports import write_files
 from cli.form import directories_argument, json_option, out_option
-from cli.terminal import grid, note, out, print_json, require_folder, say
+from cli.terminal import grid, out, print_json, require_folder, say
 from mrd_core.errors import UserError
 
 # Groups beside the baseline in one table of a terminal.
@@ -96,9 +96,7 @@ def compare(
         for caution in comparison.cautions():
             say(f"Mind: {caution}")
     if out_dir:
-        contents = comparison.exports()
-        write_exports(out_dir, contents)
-        note(f"Written to {out_dir}: {', '.join(contents)}")
+        write_files(out_dir, comparison.exports())
 
 
 NO_COMPLETENESS = "Nothing is said by difficulty: no column of completeness (such as UA, MIA, RR) was measured."

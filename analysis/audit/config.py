@@ -16,14 +16,11 @@ GROUP = (
 )
 
 
-POOL = "Score run of what the forget set could have been drawn from: its directory, or its id."
-
-
 class AuditConfig(Frozen):
     """How a forget set is held against random ones."""
 
     pool: RunPath = Field(
-        description=POOL,
+        description="Score run of what the forget set could have been drawn from: its directory, or its id.",
         json_schema_extra={"argument": True, "required": True},
     )
     forget_set: Place = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +83,9 @@ def write_splits(folder: Path, samples: pd.DataFrame, balance: Balance, config: 
     Raises:
         UserError: The folder has content or cannot be made, or the samples would not read the same.
     """
-    staging = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    staging = folder.parent / f".{folder.name}.drawing"
+    # Of one that was killed; its texts do not stay behind.
+    shutil.rmtree(staging, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
         staging.mkdir(mode=PRIVATE_FOLDER)

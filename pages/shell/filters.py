@@ -12,10 +12,9 @@ from streamlit.delta_generator import DeltaGenerator
 
 from analysis import difficulty
 from mrd_core.runs import Run
-from mrd_core.scoring.files import ScoreFiles
 from pages.shell import session
-from pages.shell.configs import BY_ATTEMPT
 from pages.shell.notices import literal
+from pages.shell.scored import sample_ids
 
 # The page whose address names the samples that are chosen.
 LINKED_ON = "box_linked_on"
@@ -69,7 +68,7 @@ def follow_link(run: Run, page: str) -> None:
     """
     box, code = marked(), st.query_params.get(session.BOX)
     if code:
-        linked = _unpacked(code, _order(run))
+        linked = _unpacked(code, sample_ids(run))
         if linked and linked != box:
             session.select_many(linked, "from the link")
         elif not linked:
@@ -78,19 +77,8 @@ def follow_link(run: Run, page: str) -> None:
         # The browser went back to before they were chosen.
         clear_box()
     if box := marked():
-        st.query_params[session.BOX] = _packed(box, _order(run))
+        st.query_params[session.BOX] = _packed(box, sample_ids(run))
     st.session_state[LINKED_ON] = page if box else None
-
-
-@st.cache_data(show_spinner=False, max_entries=8, hash_funcs=BY_ATTEMPT)
-def _order(run: Run) -> list[str]:
-    """Return the ids of all samples of a run in an order of their own."""
-    files = ScoreFiles(run.directory)
-    return (
-        sorted(pd.read_parquet(files.samples, columns=["sample_id"])["sample_id"])
-        if files.samples.exists()
-        else []
-    )
 
 
 def _packed(sample_ids: set[str], order: list[str]) -> str:

@@ -5,16 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+import streamlit as st
+
 from mrd_core.experiments import kinds
 from mrd_core.experiments.config import UnlearningExperimentConfig
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import experiments, session, unlearnings
+from pages.shell.configs import BY_ATTEMPT
 
 DEMO = ForgetSetConfig(source="demo")
+
+
+def sample_ids(run: Run) -> list[str]:
+    """Return the ids of the samples of a score run, sorted; none before they are read."""
+    return _kept_ids(run) if ScoreFiles(run.directory).samples.exists() else []
+
+
+@st.cache_data(show_spinner=False, max_entries=200, hash_funcs=BY_ATTEMPT)
+def _kept_ids(run: Run) -> list[str]:
+    return sorted(pd.read_parquet(ScoreFiles(run.directory).samples, columns=["sample_id"])["sample_id"])
 
 
 @dataclass(frozen=True)

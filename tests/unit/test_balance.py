@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -261,6 +263,21 @@ def test_nothing_is_written_over_or_half(
         write_splits(target, *drawn, config())
     assert ((target / "kept") if obstacle == "content" else target).read_text() == "kept"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_a_killed_draw_left_behind_is_gone_after_the_next(
+    drawn: tuple[pd.DataFrame, Balance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Path, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        write_splits(tmp_path / "fair", *drawn, config())
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.name != "fair"
+    assert left.stat().st_mode & 0o077 == 0
+    write_splits(tmp_path / "fair", *drawn, config())
+    assert [path.name for path in tmp_path.iterdir()] == ["fair"]
 
 
 def test_the_command_draws_writes_and_repeats_itself(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import streamlit as st
 
 from analysis.audit.candidates import named, selections
@@ -14,7 +13,6 @@ from analysis.audit.ease import Audit, audited
 from analysis.difficulty import ScoredRun
 from analysis.export.audit import audit_table, exports
 from mrd_core.runs import Run, RunState
-from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import commands, session
 from pages.shell.configs import BY_ATTEMPT
@@ -22,6 +20,7 @@ from pages.shell.downloads import download
 from pages.shell.inputs import select
 from pages.shell.layout import static_table
 from pages.shell.run_names import run_names
+from pages.shell.scored import sample_ids
 from pages.shell.wording import plain
 
 MOST_LISTED = 200
@@ -66,15 +65,11 @@ def _sets(run: Run) -> dict[str, str]:
     runs = [other for other in listed if not ScoreSummary.model_validate(other.summary).preview]
     names = run_names(runs)
     # A run of all samples of the pool leaves none that could have been drawn instead.
-    others = [each for each in runs if not _sample_ids(run) <= _sample_ids(each)]
+    pool = set(sample_ids(run))
+    others = [each for each in runs if not pool.issubset(sample_ids(each))]
     return {name: name for name in saved} | {
         str(each.directory): f"Score run: {names[each.id]}" for each in others
     }
-
-
-@st.cache_data(show_spinner=False, max_entries=MOST_LISTED, hash_funcs=BY_ATTEMPT)
-def _sample_ids(run: Run) -> frozenset[str]:
-    return frozenset(pd.read_parquet(ScoreFiles(run.directory).samples, columns=["sample_id"])["sample_id"])
 
 
 @st.cache_data(show_spinner="Drawing random sets", max_entries=8, hash_funcs=BY_ATTEMPT)
