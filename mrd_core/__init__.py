@@ -1,3 +1,3 @@
 """Everything that touches a model: forget sets in, Memory Removal Difficulty (MRD) out."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

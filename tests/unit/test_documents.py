@@ -15,7 +15,8 @@ import pytest
 from cli.door import door
 from tests.conftest import REPOSITORY
 
-DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+AT_THE_TOP = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = [*AT_THE_TOP, *sorted((REPOSITORY / "docs").glob("*.md"))]
 ROOMS = ("mrd_core", "analysis", "pages", "cli", "benchmarks", "tests")
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
