@@ -1,16 +1,20 @@
-"""Audit: is a forget set easier than it should be, and what risk is left after unlearning?"""
+"""Audit: is a forget set easier than it should be, which would be fair, and what risk is left afterwards?"""
 
 import streamlit as st
 
-from pages.parts.audit import ease, risk
+from pages.parts.audit import ease, fair, risk
 from pages.shell.notices import errors_shown
 from pages.shell.page import page, scored_run
 
 with page("Audit", of_run=True):
     run = scored_run("An audit holds forget sets against a scored pool. None is scored yet.", "its audit comes")
     if run:
+        sets = ease.sets_beside(run)
         st.header("Is a forget set easier than it should be?")
         with errors_shown(ends_page=False):
-            ease.show(run)
+            ease.show(run, sets)
+        st.header("Which forget sets would be fair?")
+        with errors_shown(ends_page=False):
+            fair.show(run, sets)
         st.header("What risk is left after unlearning?")
         risk.show(run)

@@ -38,7 +38,7 @@ class Row:
         mean_rest: That of the rest.
         difference: The first less the second.
         delta: Cliff's δ of set and rest.
-        p: Two-sided permutation p.
+        p: Two-sided permutation p; NaN, as the two below, where the runs cannot be compared.
         p_holm: The same after Holm's correction over the rows.
         above: Share of random sets with a larger mean.
     """
@@ -163,10 +163,11 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
     names = columns.audited
     values = columns.frame[names].to_numpy(np.float64)
     chance = random_sets(values, chosen, groups, config.draws, config.seed)
-    rows = [
-        _row(candidates, name, (p, corrected, above))
-        for name, p, corrected, above in zip(names, chance.p, holm(list(chance.p)), chance.above, strict=True)
-    ]
+    # Of runs that cannot be compared no row may look like a finding.
+    told = np.array([chance.p, holm(list(chance.p)), chance.above])
+    if candidates.differing:
+        told[:] = np.nan
+    rows = [_row(candidates, *row) for row in zip(names, *told, strict=True)]
     counts = [len(np.unique(groups[side])) for side in (chosen, ~chosen)]
     return Audit(
         tuple(rows),
@@ -181,7 +182,7 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
     )
 
 
-def _row(candidates: Candidates, name: str, figures: tuple[float, float, float]) -> Row:
+def _row(candidates: Candidates, name: str, p: float, p_holm: float, above: float) -> Row:
     """Return a row with its p, the same by Holm, and the share of random sets above."""
     columns, chosen = candidates.columns, candidates.chosen
     values = columns.frame[name]
@@ -189,7 +190,7 @@ def _row(candidates: Candidates, name: str, figures: tuple[float, float, float])
     inside, outside = values[chosen], values[~chosen]
     counts = int(inside.count()), int(outside.count())
     means = float(inside.mean()), float(outside.mean())
-    return Row(name, columns.titles[name], *counts, *means, *differing, *map(float, figures))
+    return Row(name, columns.titles[name], *counts, *means, *differing, float(p), float(p_holm), float(above))
 
 
 def in_hundred(share: float) -> str:

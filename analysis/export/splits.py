@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -106,6 +109,20 @@ def write_splits(folder: Path, samples: pd.DataFrame, balance: Balance, config: 
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return list(contents)
+
+
+def splits_archive(samples: pd.DataFrame, balance: Balance, config: BalanceConfig) -> bytes:
+    """Return what `write_splits` writes as one ZIP file.
+
+    Raises:
+        UserError: The samples would not read the same.
+    """
+    packed = io.BytesIO()
+    with TemporaryDirectory() as place, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        folder = Path(place) / "sets"
+        for name in write_splits(folder, samples, balance, config):
+            archive.write(folder / name, name)
+    return packed.getvalue()
 
 
 def _names(name: str) -> tuple[str, str]:

@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.audit.candidates import within
-from analysis.audit.config import AuditConfig, RiskConfig
+from analysis.audit.balance import balanced
+from analysis.audit.candidates import everything, within
+from analysis.audit.config import AuditConfig, BalanceConfig, RiskConfig
 from analysis.audit.ease import audited
 from analysis.audit.risk import risk_of
 from analysis.difficulty import ScoredRun
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState, submit, worker
-from mrd_core.samples import ForgetSet, save_stratum
+from mrd_core.samples import ForgetSet, save_stratum, saved_strata
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import Limits, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
@@ -51,6 +52,37 @@ def test_a_saved_selection_is_held_against_random_sets(app: Open, own: Home) -> 
     assert expected.sentence in texts(page).replace("\\", "")
     (command,) = page.code
     assert f"audit set {own.run.directory} 'Easy ones'" in command.value
+
+
+def test_fair_sets_are_drawn_handed_out_and_kept(app: Open, own: Home) -> None:
+    page = app(own.path, "audit", run=own.run.id)
+    press(page, "Draw")
+    config = BalanceConfig(pool=own.run.directory, size=min(40, own.run.summary["n_samples"] // 4))
+    expected = balanced(everything(ScoredRun(own.run.directory)), config)
+    assert expected.sentence in texts(sound(page)).replace("\\", "")
+    assert f"balance {own.run.directory} --size {config.size}" in page.code[-1].value
+    (name,) = [field for field in page.text_input if field.label == "Keep as selections named"]
+    name.set_value("fair")
+    press(page, "Keep")
+    assert "Kept" in texts(sound(page))
+    kept = pd.read_parquet(saved_strata(own.path)["fair"])
+    assert set(kept["sample_id"]) == set(expected.sets[0].sample_ids)
+    press(page, "Keep")
+    assert "is taken by another selection" in texts(page)
+
+
+def test_more_than_there_is_cannot_be_drawn_and_the_page_stays(app: Open, own: Home) -> None:
+    page = app(own.path, "audit", run=own.run.id)
+    (sets,) = [field for field in page.number_input if field.label == "Sets"]
+    sets.set_value(1000)
+    press(page, "Draw")
+    assert "Draw smaller sets" in texts(page)
+    assert "What risk is left after unlearning?" in [header.value for header in page.header]
+
+
+def press(page: AppTest, label: str) -> None:
+    (button,) = [button for button in page.button if button.label == label]
+    button.click().run()
 
 
 def test_what_is_at_risk_is_listed_with_texts_or_without(app: Open, own: Home) -> None:

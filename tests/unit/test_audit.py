@@ -24,7 +24,7 @@ from analysis.audit.ease import Audit, audited
 from analysis.audit.effect import effect
 from analysis.contrast import cliffs_delta
 from analysis.difficulty import ScoredRun
-from analysis.export.audit import audit_markdown
+from analysis.export.audit import audit_markdown, audit_table
 from cli.door import door, main
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config, write_config
@@ -242,6 +242,9 @@ def test_runs_that_cannot_be_compared_get_no_verdict(
     assert (audit.verdict == "no verdict") is bool(differing)
     if differing:
         assert audit.sentence.startswith(f"No verdict: the runs differ in their {differing[0]}, and MRD depends")
+        assert not audit.frame["differs"].any()
+        assert audit.frame[["p", "p_holm", "above"]].isna().all(axis=None)
+        assert set(audit_table(audit)["p (Holm)"]) == {"–"}
 
 
 def rename_samples(path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import zipfile
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -21,7 +23,7 @@ from analysis.audit.candidates import Candidates
 from analysis.audit.columns import Columns
 from analysis.audit.config import BalanceConfig
 from analysis.audit.draw import Problem, closest
-from analysis.export.splits import write_splits
+from analysis.export.splits import splits_archive, write_splits
 from cli.door import door
 from mrd_core.errors import UserError
 from mrd_core.samples import ForgetSet, read
@@ -212,6 +214,10 @@ def test_files_read_as_the_same_samples_and_as_openunlearning_wants_them(
 ) -> None:
     samples, balance = drawn
     written = write_splits(tmp_path / "out" / "fair", samples, balance, config(sets=2))
+    with zipfile.ZipFile(io.BytesIO(splits_archive(samples, balance, config(sets=2)))) as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == {
+            name: (tmp_path / "out" / "fair" / name).read_bytes() for name in written
+        }
     folder = tmp_path / "out" / "fair"
     assert {path.name for path in folder.iterdir()} == set(written)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["fair"]

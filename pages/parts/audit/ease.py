@@ -13,9 +13,10 @@ from analysis.audit.ease import Audit, audited
 from analysis.difficulty import ScoredRun
 from analysis.export.audit import audit_table, exports
 from mrd_core.runs import Run, RunState
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import commands, session
-from pages.shell.configs import BY_ATTEMPT
+from pages.shell.configs import BY_ATTEMPT, config_of
 from pages.shell.downloads import download
 from pages.shell.inputs import select
 from pages.shell.layout import static_table
@@ -27,9 +28,13 @@ MOST_LISTED = 200
 KINDS = {"audit.md": "Audit (Markdown)", "audit.json": "Audit (JSON)", "audit.csv": "Audit (CSV)"}
 
 
-def show(run: Run) -> None:
-    """Let the user choose a set within the pool, and show how it stands among random ones."""
-    sets = _sets(run)
+def show(run: Run, sets: dict[str, str]) -> None:
+    """Let the user choose a set within the pool, and show how it stands among random ones.
+
+    Args:
+        run: The pool.
+        sets: Those to choose from, by what an audit names them: title.
+    """
     if not sets:
         st.info(
             "This run is the pool. Save a part of it as a selection (on Difficulty or Characteristics), or score "
@@ -51,14 +56,15 @@ def show(run: Run) -> None:
     audit = _audited(run, config)
     (st.warning if audit.differing else st.markdown)(plain(f"{audit.sentence} {audit.others}"))
     static_table(audit_table(audit), "The forget set beside the rest of its pool", is_broken=False)
-    st.caption(plain("* more than chance and the noise of MRD explain. " + " ".join(audit.notes)))
+    starred = [] if audit.differing else ["* more than chance and the noise of MRD explain."]
+    st.caption(plain(" ".join([*starred, *audit.notes])))
     commands.show(AUDIT.shown(config))
     row = st.container(horizontal=True)
     for file, content in exports(audit, config).items():
         download(row, KINDS[file], content, file, file.replace(".", "_"), "tertiary")
 
 
-def _sets(run: Run) -> dict[str, str]:
+def sets_beside(run: Run) -> dict[str, str]:
     """Return the sets that can be held against the run, by what an audit names them: title."""
     saved = selections(ScoredRun(run.directory), session.settings().home)
     listed = session.store().list(limit=MOST_LISTED, kinds=("score",), states=[RunState.SUCCEEDED])
@@ -67,6 +73,9 @@ def _sets(run: Run) -> dict[str, str]:
     # A run of all samples of the pool leaves none that could have been drawn instead.
     pool = set(sample_ids(run))
     others = [each for each in runs if not pool.issubset(sample_ids(each))]
+    # First those that can get a verdict.
+    model = config_of(run, ScoreConfig).model
+    others.sort(key=lambda each: config_of(each, ScoreConfig).model != model)
     return {name: name for name in saved} | {
         str(each.directory): f"Score run: {names[each.id]}" for each in others
     }

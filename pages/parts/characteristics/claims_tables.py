@@ -16,7 +16,8 @@ from pages.shell.notices import literal
 from pages.shell.wording import figure_or
 
 TITLES = {criterion.name: criterion.title for criterion in CRITERIA}
-EXAMPLE_WIDTH = 90
+# One line of the table at 1440 px each.
+EXAMPLE_WIDTH = 48
 # A usual bound: four fifths of such a term follow from the others.
 ENTANGLED = 5
 CHART_WIDTH = 560
