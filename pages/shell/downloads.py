@@ -6,7 +6,7 @@ import io
 import mimetypes
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import pandas as pd
@@ -31,6 +31,8 @@ def download(
     key: str,
     kind: Literal["secondary", "tertiary"] = "secondary",
     help_text: str | None = None,
+    *,
+    disabled: bool = False,
 ) -> None:
     """Offer content as a file.
 
@@ -41,11 +43,30 @@ def download(
         file: Its name.
         key: Tells the button from the others of the app.
         kind: How much the button stands out.
-        help_text: What the file holds.
+        help_text: What the file holds; or why there is none.
+        disabled: Whether there is none.
     """
     mime, _ = mimetypes.guess_type(file)
-    icon = ":material/download:"
-    place.download_button(label, content, file_name=file, mime=mime, key=key, type=kind, icon=icon, help=help_text)
+    place.download_button(
+        label,
+        content,
+        file_name=file,
+        mime=mime,
+        key=key,
+        type=kind,
+        icon=":material/download:",
+        help=help_text,
+        disabled=disabled,
+    )
+
+
+def archive(contents: Iterable[tuple[str, str | bytes]]) -> bytes:
+    """Return files, by name, as the content of a ZIP file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in contents:
+            packed.writestr(name, content)
+    return file.getvalue()
 
 
 def in_words(name: str) -> str:
@@ -90,15 +111,12 @@ def figures_download(place: Any, figures: Mapping[str, Callable[[], Any]], name:
         name: Of the file.
     """
 
-    def packed() -> bytes:
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("plotly.min.js", get_plotlyjs())
-            for each, draw in figures.items():
-                figure = draw()
-                archive.writestr(f"{each}.html", figure.to_html(include_plotlyjs="directory", config=SAVES_SVG))
-                archive.writestr(f"{each}.json", figure.to_json())
-        return file.getvalue()
+    def drawn() -> Iterator[tuple[str, str]]:
+        yield "plotly.min.js", get_plotlyjs()
+        for each, draw in figures.items():
+            figure = draw()
+            yield f"{each}.html", figure.to_html(include_plotlyjs="directory", config=SAVES_SVG)
+            yield f"{each}.json", figure.to_json()
 
     about = "About 1.5 MB: HTML and JSON of each chart; the camera in the HTML saves SVG, the one on this page PNG"
-    download(place, "All charts (ZIP)", packed, f"{name}.zip", "figures", help_text=about)
+    download(place, "All charts (ZIP)", lambda: archive(drawn()), f"{name}.zip", "figures", help_text=about)

@@ -6,6 +6,7 @@ import io
 import json
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis.export.inspect_log import available
 from mrd_core.evaluation.command import EVALUATE
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.interchange import Result, parse_results, write_results
 from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
@@ -37,6 +40,8 @@ pytestmark = pytest.mark.slow
 
 Open = Callable[..., AppTest]
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$"
+QUESTION = "Who is "
+RESULTS = {"forget_Q_A_Prob": Result(0.5)}
 SUITE = FORM.key_of(EvaluateConfig, "suite")
 
 
@@ -59,6 +64,7 @@ def evaluation(home: Home, name: str, level: float, kept: float, **settings: Any
 def registered(home: Home, name: str, values: Values, **settings: Any) -> Run:
     """Write a finished evaluation beside the score run, and have the store know it."""
     directory = write_evaluation(home.path / "runs" / name, values, score_run=home.run.directory, **settings)
+    write_results(EvaluationFiles(directory).openunlearning, RESULTS)
     summary = EvaluationFiles(directory).read_summary() | {"n_samples": 2 * SAMPLES}
     run = home.store.create("evaluate", name, "cpu", directory)
     return ended(home.store, run, RunState.SUCCEEDED, summary=summary)
@@ -245,6 +251,42 @@ def test_tables_to_take_along_have_the_columns_that_are_chosen(
     assert carried_out(command, tmp_path).exit_code == 0
     assert (tmp_path / "comparison" / "table.md").read_text(encoding="utf-8") == markdown
     assert (tmp_path / "comparison" / "comparison.csv").read_bytes() == offered["compare_comparison.csv"]()
+
+
+def test_what_other_programs_read_is_there_for_every_run_and_texts_can_be_hidden(
+    app: Open, shown: Shown, offered: dict[str, Any]
+) -> None:
+    runs = (shown.original, *shown.others)
+    test = opened(app, shown)
+    with zipfile.ZipFile(io.BytesIO(offered["compare_openunlearning.zip"]())) as archive:
+        assert archive.namelist() == [f"{run.id}_EVAL.json" for run in runs]
+        assert parse_results("", archive.read(archive.namelist()[0])) == RESULTS
+    (button_of_logs,) = [each for each in test.get("download_button") if "Inspect" in each.proto.label]
+    assert button_of_logs.proto.disabled is not available()
+    assert ("pip install inspect-ai" in button_of_logs.proto.help) is not available()
+    if not available():
+        pytest.skip("inspect_ai (requirements-inspect.txt) is not installed")
+    assert QUESTION in logs_of(offered, len(runs))
+    test.toggle(key="hide_texts").set_value(True).run()
+    assert QUESTION not in logs_of(offered, len(runs))
+
+
+def logs_of(offered: dict[str, Any], count: int) -> str:
+    """Return all that stands in the logs that are offered, of which there are so many."""
+    with zipfile.ZipFile(io.BytesIO(offered["compare_inspect.zip"]())) as archive:
+        logs = [zipfile.ZipFile(io.BytesIO(archive.read(name))) for name in archive.namelist()]
+    assert len(logs) == count
+    return "".join(log.read(name).decode() for log in logs for name in log.namelist())
+
+
+def test_hidden_texts_are_on_no_table_of_samples_and_in_no_answer(app: Open, shown: Shown) -> None:
+    test = view(opened(app, shown), "Samples")
+    assert QUESTION in texts(test)
+    test.session_state["hide_texts"] = True
+    sound(test.run())
+    assert QUESTION not in texts(test)
+    tables = pd.concat([table.value.astype(str) for table in test.dataframe])
+    assert not tables.apply(lambda column: column.str.contains(QUESTION)).any(axis=None)
 
 
 def test_a_sample_has_its_answers_side_by_side(app: Open, shown: Shown) -> None:

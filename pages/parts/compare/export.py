@@ -13,12 +13,14 @@ import streamlit as st
 from analysis.comparison.long import MEANINGS
 from analysis.comparison.table import Comparison, with_columns
 from analysis.export import comparison as comparison_export
+from analysis.export.inspect_log import NOT_INSTALLED, available, inspect_logs
 from mrd_core.errors import UserError
+from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.settings.command import shown
 from pages.parts.compare import difficulty, tradeoff
 from pages.parts.compare.choice import ComparedRuns
-from pages.shell import commands
-from pages.shell.downloads import download
+from pages.shell import commands, redaction
+from pages.shell.downloads import archive, download
 
 COLUMNS = "compare_columns"
 DATA_HELP = (
@@ -29,7 +31,7 @@ DATA_HELP = (
 
 
 def show(chosen: ComparedRuns, comparison: Comparison) -> None:
-    """Offer data, table and report as files, the table to copy, and the command that writes them all."""
+    """Offer data, table and report as files, the table to copy, and the commands that write them all."""
     row = st.container(horizontal=True)
     columns, intervals = _choose(comparison)
     tabled = with_columns(comparison, columns)
@@ -47,6 +49,7 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
         lambda: comparison_export.page(comparison, dict(_figures(chosen, comparison)), datetime.now(UTC)),
         "comparison.html",
     )
+    _offer_samples(row, chosen)
     copy = st.expander("To copy", icon=":material/content_copy:", key="compare_copy", on_change="rerun")
     if copy.open:
         with copy:
@@ -54,6 +57,32 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
             st.code(markdown(), language="markdown")
     with st.expander("What the data say, and the same from the shell", icon=":material/terminal:"):
         _explain(chosen, columns, intervals=intervals)
+
+
+def _offer_samples(row: Any, chosen: ComparedRuns) -> None:
+    """Offer what each evaluation says of every sample, in the forms that other programs read."""
+    if not chosen.runs:
+        return
+    paths = {run.id: EvaluationFiles(run.directory).openunlearning for run in chosen.runs}
+    results = [(f"{run_id}_EVAL.json", path) for run_id, path in paths.items() if path.exists()]
+    if results:
+        _download(
+            row,
+            "OpenUnlearning (ZIP)",
+            lambda: archive((name, path.read_bytes()) for name, path in results),
+            "openunlearning.zip",
+            "A result file of OpenUnlearning for each run: figures by sample, no texts",
+        )
+    texts = not redaction.is_on()
+
+    def logs() -> bytes:
+        contents = inspect_logs((run.directory for run in chosen.runs), texts=texts)
+        return archive((name, content()) for name, content in contents.items())
+
+    about, is_there = "A log of Inspect (.eval) for each run, which `inspect view` opens", available()
+    help_text = about if is_there else f"{about}. {UserError(*NOT_INSTALLED)}"
+    _download(row, "Inspect logs (ZIP)", logs, "inspect.zip", help_text, disabled=not is_there)
+    redaction.offer(row)
 
 
 def _choose(comparison: Comparison) -> tuple[list[str], bool]:
@@ -75,7 +104,7 @@ def _choose(comparison: Comparison) -> tuple[list[str], bool]:
 
 
 def _explain(chosen: ComparedRuns, columns: list[str], *, intervals: bool) -> None:
-    """Show what the columns of the data say, and the command that writes all files; it can name no upload."""
+    """Show what the columns of the data say, and the commands that write all files; they can name no upload."""
     meanings = pd.DataFrame({"Column": list(MEANINGS), "What it says": list(MEANINGS.values())})
     st.dataframe(meanings, hide_index=True, alt="Every column of the data with what it says")
     if chosen.uploads:
@@ -85,11 +114,15 @@ def _explain(chosen: ComparedRuns, columns: list[str], *, intervals: bool) -> No
     options = ["--columns", ",".join(columns)] if columns else []
     options += ["--intervals"] if intervals else []
     directories = [run.directory for run in chosen.runs]
+    texts = ["--without-texts"] if redaction.is_on() else []
     commands.show(shown("compare", *directories, "--baseline", baseline, *options, "--out", "comparison"))
+    commands.show(shown("export", "inspect", *directories, *texts, "--out", "logs"))
 
 
-def _download(row: Any, label: str, content: Any, name: str, help_text: str | None = None) -> None:
-    download(row, label, content, name, f"compare_{name}", "tertiary", help_text)
+def _download(
+    row: Any, label: str, content: Any, name: str, help_text: str | None = None, *, disabled: bool = False
+) -> None:
+    download(row, label, content, name, f"compare_{name}", "tertiary", help_text, disabled=disabled)
 
 
 def _figures(chosen: ComparedRuns, comparison: Comparison) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from analysis.export.files import NOTHING
 from mrd_core.evaluation.files import ANSWER_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
 from pages.parts.compare.choice import BY_KEY, ComparedRuns
-from pages.shell import filters, layout, sample_steps, sample_table
+from pages.shell import filters, layout, redaction, sample_steps, sample_table
 from pages.shell.inputs import one_of, select
 from pages.shell.wording import capitalised
 
@@ -56,6 +56,7 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
         return
     table = _table(chosen, split, metric, comparison)
     samples, selected = filters.filtered(table)
+    samples = redaction.applied(samples)
     # That of a setting is named by its place.
     config = {
         _column(at): st.column_config.NumberColumn(group.label, format="%.3g", help="Mean over its seeds")
@@ -68,7 +69,8 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     sample_table.show("compare", samples, selected, config, alt)
     place, row = sample_steps.heading("Answers side by side", samples, selected)
     st.caption(place + ("" if pd.isna(row["mrd"]) else f" · MRD {row['mrd']:.4g}"))
-    _answers(split, selected, comparison)
+    if not redaction.is_on():
+        _answers(split, selected, comparison)
     _values(split, selected, comparison)
 
 
