@@ -39,7 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.compare:compare",
         "Compare evaluations: what was forgotten, what was kept, at what price, and is the difference noise?",
     ),
-    "export": ("cli.export:export", "Hand results to other programs: evaluations as logs of Inspect."),
+    "export": (
+        "cli.export:export",
+        "Hand results to others: evaluations as logs of Inspect, unlearned models' cards for Hugging Face.",
+    ),
     "experiment": (
         "cli.experiment:experiment",
         "Hold difficulty against what unlearning really takes, on this model and these samples.",

@@ -7,10 +7,12 @@ from pathlib import Path
 import click
 
 from analysis.export.inspect_log import inspect_logs
-from cli.exports import write_files
+from cli.exports import write_files, write_text
 from cli.form import InOrder
-from cli.jobs import run_directory
-from cli.terminal import require_folder
+from cli.jobs import run_directory, store
+from cli.terminal import note, require_folder
+from mrd_core.unlearning.card import card_of
+from mrd_core.unlearning.card_findings import evaluations_of
 
 
 @click.command()
@@ -24,4 +26,22 @@ def inspect(evaluations: tuple[str, ...], out_dir: Path, without_texts: bool) ->
     write_files(out_dir, logs)
 
 
-export = InOrder(no_args_is_help=True, commands=[inspect])
+@click.command()
+@click.argument("run", help="Unlearning run, its directory or its id.")
+@click.option(
+    "evaluations",
+    "--evaluation",
+    multiple=True,
+    help="Evaluation of its model; by default all that the store knows.",
+)
+@click.option("--section", is_flag=True, help="The section on unlearning alone, for a card that is there already.")
+@click.option("out_file", "--out", type=click.Path(path_type=Path), help="File to write; by default stdout.")
+def card(run: str, evaluations: tuple[str, ...], section: bool, out_file: Path | None) -> None:
+    """Write the model card of an unlearned model: how hard it was, what was lost, what evaluations found since."""
+    directory = run_directory(run)
+    measured = list(map(run_directory, evaluations)) or evaluations_of(store(), directory)
+    write_text(card_of(directory, measured, whole=not section), out_file)
+    note(f"Evaluations in it: {', '.join(path.name for path in measured) or 'none'}")
+
+
+export = InOrder(no_args_is_help=True, commands=[inspect, card])

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pydantic
 
+from cli.exports import write_text
 from cli.form import command_of
 from cli.jobs import run_directory
 from mrd_core.errors import UserError
@@ -47,12 +48,4 @@ def curriculum(
             raise refusal(error, fix, (*options_of(CurriculumConfig), *UNLEARN.options)) from error
     else:
         raise UserError("The curriculum", "is that of one run.", "Name it with either --run or --scores.")
-    if out_file is None:
-        print(visible_json(text), end="", flush=True)
-        return
-    try:
-        out_file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            str(out_file), f"cannot be written: {error.strerror}.", "Name a file in a folder."
-        ) from error
+    write_text(text, out_file, visible_json)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mrd_core.runs.directory import read_config
+from mrd_core.unlearning.card_findings import Findings
+from mrd_core.unlearning.card_findings import findings as read_findings
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.damage import in_words
+from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, parsed
 from mrd_core.unlearning.records import UnlearningSummary
@@ -31,46 +36,118 @@ MEASURES = {
     "retain_accuracy": "MA, retain set",
     "retain_nll": "NLL, retain set [nats per answer token]",
 }
+DIFFICULTY, CAVEATS = "How hard it was to forget", "What this does not show"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#!|~$&])")
 
 
-def card(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -> str:
+def card(config: UnlearnConfig, summary: UnlearningSummary, findings: Findings) -> str:
     """Return the README.md of the folder with the unlearned model or adapter. It holds no text of any sample.
 
     Args:
         config: Of the run.
         summary: The figures of the run, as in its summary.json.
-        score_title: Title of the score run: the forget set, and the model that it was scored on.
+        findings: What is known besides.
     """
-    source, adapter = config.model.source, summary.adapter
-    name = "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
     warnings = "\n".join(f"- {_plain(warning)}" for warning in summary.warnings)
     sections = {
-        f"{name}, unlearned with {config.label}": _lead(config, summary, score_title),
+        f"{_name(config)}, unlearned with {config.label}": _lead(config, summary, findings.scored.title),
         "How": _how(config, summary),
         "What it cost": _costs(summary),
         "Before and after": _measures(summary),
+        DIFFICULTY: _difficulty(config, findings),
+        **_evaluations(findings),
         "How it ended": "\n\n".join(filter(None, [ENDINGS[summary.stop_reason], warnings])),
-        "How to load it": f"```python\n{_adapter_code(config) if adapter else _MODEL_CODE}\n```",
-        "What this does not show": _CAVEATS,
+        "How to load it": f"```python\n{_adapter_code(config) if summary.adapter else _MODEL_CODE}\n```",
+        CAVEATS: _CAVEATS,
     }
     (title, lead), *rest = sections.items()
     body = [f"# {title}\n\n{lead}", *(f"## {heading}\n\n{text}" for heading, text in rest)]
-    # A JSON string is a YAML string, whatever the path holds.
-    front_matter = (
-        f"---\nbase_model: {json.dumps(source)}\n"
-        f"library_name: {'peft' if adapter else 'transformers'}\n"
-        "tags:\n- machine-unlearning\n---\n\n"
+    return f"---\n{_front_matter(config, summary, findings)}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def section(config: UnlearnConfig, summary: UnlearningSummary, findings: Findings) -> str:
+    """Return what a card that is there already lacks: what was forgotten and lost, how hard, and what is left.
+
+    Arguments as of `card`.
+    """
+    parts = {
+        "Before and after": _measures(summary),
+        DIFFICULTY: _difficulty(config, findings),
+        **_evaluations(findings),
+        CAVEATS: _CAVEATS,
+    }
+    body = [f"## Unlearned with {config.label}\n\n{_lead(config, summary, findings.scored.title)}"]
+    return "\n\n".join([*body, *(f"### {heading}\n\n{text}" for heading, text in parts.items())]) + "\n"
+
+
+def card_of(directory: Path, evaluations: Iterable[Path] = (), *, whole: bool = True) -> str:
+    """Return the card of a finished run, or its section alone, with what evaluations have found since.
+
+    Raises:
+        UserError: It is no finished unlearning run, or one of them no finished evaluation.
+    """
+    config, files = read_config(directory, UnlearnConfig), UnlearningFiles.finished(directory)
+    summary = UnlearningSummary.model_validate(files.read_summary())
+    write = card if whole else section
+    return write(config, summary, read_findings(files, config.score_run, evaluations))
+
+
+def _front_matter(config: UnlearnConfig, summary: UnlearningSummary, findings: Findings) -> str:
+    """Return what the hub reads of a card, in YAML: whatever a name holds, it stays one."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=_hub_id(measured.data) or "custom",
+            dataset_name=f"{measured.title}: {each.set_title}",
+            dataset_split=each.split,
+            metric_type=each.metric,
+            metric_name=each.title,
+            metric_value=each.value,
+        )
+        for measured in findings.evaluations
+        for each in measured.measurements
+        if each.value is not None
+    ]
+    data = ModelCardData(
+        # The hub takes no path for a model.
+        base_model=_hub_id(config.model.source),
+        library_name="peft" if summary.adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["machine-unlearning"],
+        # Results are of a model that has a name.
+        model_name=f"{Path(config.model.source).name}, {config.label}" if results else None,
+        eval_results=results or None,
     )
-    return front_matter + "\n\n".join(body) + "\n"
+    return data.to_yaml()
+
+
+def _hub_id(source: str | None) -> str | None:
+    """Return the source where it names something on the hub, and neither the demo nor a path."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # handed on by name alone
+
+    if source is None or source == "demo" or Path(source).exists():
+        return None
+    with suppress(HFValidationError):
+        validate_repo_id(source)
+        return source
+    return None
+
+
+def _name(config: UnlearnConfig) -> str:
+    source = config.model.source
+    return "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
 
 
 _CAVEATS = """\
 - A sample counts as forgotten by what the model predicts where it is given the true answer so far (teacher
   forcing). That is behaviour: it is no proof that the knowledge is gone from the weights, and another prompt, a
   translation or a little fine-tuning may bring it back.
-- Attacks on privacy, such as membership inference and extraction by an adversary, were not evaluated here.
-- What else the model knows is watched on the retain set alone, and not at all where there is none."""
+- The run itself evaluated no attack on privacy, such as membership inference or extraction by an adversary.
+- What else the model knows is watched on the retain set alone, and not at all where there is none.
+- Whether MRD foretells what a sample needs differs from model to model, and was not tested by this run."""
 
 
 def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -> str:
@@ -93,6 +170,51 @@ def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -
         f"- **What is left of the rest:** {in_words(summary)}\n"
         f"- **When a sample is forgotten:** {rule}; the {verb} {SOURCES[thresholds.source]}."
     )
+
+
+def _difficulty(config: UnlearnConfig, findings: Findings) -> str:
+    sigma, (reliability, partialled) = findings.scored.sigma, findings.reliability
+    about = (
+        "[Memory Removal Difficulty](https://arxiv.org/abs/2504.06658) (MRD, mean over answer tokens) is how "
+        "little the log-probability of an answer moves under small Gaussian noise on the weights: small is hard "
+        "to forget."
+    )
+    if findings.thirds.empty:
+        return f"{about} No sample here has a value of it."
+    how = [] if sigma is None else [f"The noise had a standard deviation of {sigma:g}."]
+    if reliability is not None:
+        held = "" if partialled is None else f" ({partialled:.2f} with length held)"
+        how.append(f"An equal run would rank the samples alike with a reliability of {reliability:.2f}{held}.")
+    if config.curriculum.sampler != "uniform":
+        how.append("The sampler did not draw all samples alike, so updates are no measure of what each needed.")
+    heads = ("third", "samples", "MRD", "updates, mean", "MA before", "MA after", "forgotten at the end")
+    rows = [
+        (
+            row.third,
+            row.samples,
+            f"{row.low:.3g} to {row.high:.3g}",
+            f"{row.updates:.1f}",
+            f"{row.before:.3f}",
+            f"{row.after:.3f}",
+            f"{row.forgotten} of {row.samples}",
+        )
+        for row in findings.thirds.itertuples()
+    ]
+    return f"{' '.join([about, *how])}\n\n{_table(heads, rows)}"
+
+
+def _evaluations(findings: Findings) -> dict[str, str]:
+    """Return the section on evaluations; none without any."""
+    texts = []
+    for measured in findings.evaluations:
+        rows = [
+            (each.set_title, each.title, "undefined" if each.value is None else f"{each.value:.4g}", f"{each.n:,}")
+            for each in measured.measurements
+        ]
+        notes = "\n".join(f"- {_plain(note)}" for note in measured.notes)
+        table = _table(("set", "metric", "value", "samples"), rows)
+        texts.append("\n\n".join(filter(None, [f"{_plain(measured.title)}:", table, notes])))
+    return {"What evaluations found": "\n\n".join(texts)} if texts else {}
 
 
 def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
@@ -184,7 +306,7 @@ def _adapter_code(config: UnlearnConfig) -> str:
     return "\n".join(lines)
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> str:
+def _table(heads: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
     """Return a table of the rows without None."""
     cells = ([_plain(str(cell)) for cell in row] for row in rows if None not in row)
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *cells))

@@ -86,7 +86,7 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     ending = run.train()
     summary = conclude(config, stoppable, start, ending, files, context)
     summary = summary.model_copy(update={"seconds": round(earlier + time.monotonic() - began, 3)})
-    save_model(config, prepared, start, summary, files)
+    save_model(config, prepared, summary, files)
     write_json(files.summary, summary.as_json())
 
 

@@ -17,6 +17,7 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_frame
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.unlearning.card import card
+from mrd_core.unlearning.card_findings import findings
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import forward_flops, update_flops
 from mrd_core.unlearning.damage import rest
@@ -87,7 +88,7 @@ def conclude(
 
 
 def save_model(
-    config: UnlearnConfig, prepared: Prepared, start: Start, summary: UnlearningSummary, files: UnlearningFiles
+    config: UnlearnConfig, prepared: Prepared, summary: UnlearningSummary, files: UnlearningFiles
 ) -> None:
     """Write the result: a folder that `from_pretrained` loads, or an adapter, with its card. Whole or absent."""
     staging = files.directory / _STAGING
@@ -101,7 +102,7 @@ def save_model(
             prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
         prepared.trained.save_pretrained(staging)
         prepared.model.tokenizer.save_pretrained(staging)
-        text = card(config, summary, start.scored.title)
+        text = card(config, summary, findings(files, config.score_run))
         (staging / "README.md").write_text(text, encoding="utf-8")
         shutil.rmtree(files.model, ignore_errors=True)
         staging.rename(files.model)

@@ -755,6 +755,16 @@ def test_hidden_texts_are_in_no_download(app: Open, unlearned: Unlearned, offere
     assert texts_in(offered, samples) == []
 
 
+def test_the_card_is_taken_along_whole_and_as_a_section(
+    app: Open, unlearned: Unlearned, offered: dict[str, Any]
+) -> None:
+    opened(app, unlearned, unlearned.uniform)
+    card, section = offered["unlearn_README"](), offered["unlearn_section"]()
+    assert card.startswith("---\n")
+    assert section.startswith("## Unlearned with ")
+    assert all("How hard it was to forget" in text for text in (card, section))
+
+
 def test_outcome_and_order_are_taken_along_whole(app: Open, unlearned: Unlearned, offered: dict[str, Any]) -> None:
     opened(app, unlearned, unlearned.uniform)
     files = UnlearningFiles(unlearned.uniform.directory)

@@ -11,7 +11,7 @@ from mrd_core.unlearning.card import card
 from mrd_core.unlearning.damage import Rest, in_words, rest
 from mrd_core.unlearning.kind import UNLEARN
 from mrd_core.unlearning.records import UnlearningSummary
-from tests.unit.test_unlearning_card import SUMMARY, configured
+from tests.unit.test_unlearning_card import SUMMARY, configured, known
 
 
 def summary(**retained: float | None) -> UnlearningSummary:
@@ -61,4 +61,4 @@ def test_list_shell_and_model_card_say_that_a_model_is_damaged() -> None:
     )
     assert in_words(destroyed) == sentence
     assert UNLEARN.headline(destroyed.as_json()) == "40 of 40 forgotten, 1234 updates, retain set damaged"
-    assert f"- **What is left of the rest:** {sentence}" in card(configured(), destroyed, "demo")
+    assert f"- **What is left of the rest:** {sentence}" in card(configured(), destroyed, known())

@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 
+from cli.door import main
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs.directory import read_config, write_config
+from mrd_core.runs.files import write_frame, write_json
+from mrd_core.scoring.records import Scored
 from mrd_core.unlearning.card import ENDINGS, card
+from mrd_core.unlearning.card_findings import Findings, Measured, Measurement
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import SOURCES, StopReason
+from tests.conftest import REPOSITORY
+from tests.support.commands import Outcome
+from tests.support.evaluations import write_evaluation
 
 SUMMARY = {
     "n_samples": 40,
@@ -60,7 +76,15 @@ def configured(**changes: Any) -> UnlearnConfig:
 
 def written(summary: dict[str, Any] | None = None, **changes: Any) -> str:
     figures = UnlearningSummary.model_validate(SUMMARY | (summary or {}))
-    return card(configured(**changes), figures, "Demo forget set on the demo model")
+    return card(configured(**changes), figures, known())
+
+
+def known(**changes: Any) -> Findings:
+    scored = {"evaluations": 48, "seconds": 12.5, "tokens": 900, "sigma": 0.002, "model_parameters": 1_291_536}
+    title = {"title": "Demo forget set on the demo model"}
+    thirds = pd.DataFrame(columns=["third", "samples", "low", "high", "updates", "before", "after", "forgotten"])
+    settings = {"reliability": (None, None), "thirds": thirds, "scored": Scored.model_validate(scored | title)}
+    return Findings(**(settings | changes))
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -81,7 +105,27 @@ def code(text: str) -> str:
 @pytest.mark.parametrize(("adapter", "library"), [(False, "transformers"), (True, "peft")])
 def test_the_front_matter_names_base_model_library_and_tag(adapter: bool, library: str) -> None:
     found = front_matter(written({"adapter": adapter}, model={"source": "org/name"}))
-    assert found == {"base_model": "org/name", "library_name": library, "tags": ["machine-unlearning"]}
+    assert found == {
+        "base_model": "org/name",
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "tags": ["machine-unlearning"],
+    }
+
+
+@pytest.mark.parametrize("source", ["demo", "/models/mine", "a|b\n---\nc: {d}", "one/two/three"])
+def test_what_is_not_on_the_hub_is_no_base_model(source: str) -> None:
+    found = front_matter(written(model={"source": source}))
+    assert "base_model" not in found
+    assert found["library_name"] == "transformers"
+
+
+@pytest.mark.parametrize("place", ["mrd_core/demo/model", "written"])
+def test_the_hub_reads_the_card(place: str) -> None:
+    text = written() if place == "written" else (REPOSITORY / place / "README.md").read_text(encoding="utf-8")
+    loaded = ModelCard(text)
+    assert loaded.data.library_name == "transformers"
+    assert loaded.text.lstrip().startswith("# ")
 
 
 def test_it_says_what_was_forgotten_from_what_and_how_far() -> None:
@@ -191,12 +235,127 @@ def test_no_name_breaks_out_of_its_place() -> None:
         "method": "po",
         "retain": {"samples": {"source": HOSTILE}},
     }
-    text = card(configured(**names), UnlearningSummary.model_validate(SUMMARY | {"warnings": [HOSTILE]}), HOSTILE)
-    assert front_matter(text)["base_model"] == HOSTILE
-    body = text.split("tags:\n- machine-unlearning\n---\n")[1]
+    scored = known().scored.model_copy(update={"title": HOSTILE})
+    measured = Measured(HOSTILE, HOSTILE, (Measurement("forget", HOSTILE, "rouge", HOSTILE, 0.5, 3),), (HOSTILE,))
+    figures = UnlearningSummary.model_validate(SUMMARY | {"warnings": [HOSTILE]})
+    text = card(configured(**names), figures, known(scored=scored, evaluations=(measured,)))
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_name, result.dataset_type) == (HOSTILE, "custom")
+    body = text.split("\n---\n", 1)[1]
     assert "<script>" not in body
     assert "\n# Heading" not in body
     assert "\n---" not in body
     assert body.count("\n# ") == 1
     assert rows(text)["Retain set"][0].startswith("a\\|b\\`c\\`\\*d\\*\\_e\\_\\<script\\>\\[x\\](y) \\# Heading")
-    assert all(len(cells) in (1, 2) for cells in rows(text).values())
+    assert all(len(cells) in (1, 2, 3) for cells in rows(text).values())
+
+
+DIFFICULTIES = [0.3, 0.1, 0.2, 0.6, 0.4, 0.5, float("nan")]
+
+
+@pytest.fixture
+def unlearned(tmp_path: Path) -> UnlearningFiles:
+    """A finished run of seven samples: the hardest were updated most, one has no MRD."""
+    files = UnlearningFiles(tmp_path / "unlearned")
+    files.model.mkdir(parents=True)
+    write_config(files.directory, configured(score_run=tmp_path / "scored"))
+    write_json(files.summary, SUMMARY)
+    write_json(files.scored, known().scored.model_dump(mode="json"))
+    ids = [str(at) for at in range(len(DIFFICULTIES))]
+    write_frame(files.curriculum, pd.DataFrame({"sample_id": ids, "mrd_answer_mean": DIFFICULTIES}))
+    outcome = {"sample_id": ids, "updates": [2, 9, 8, 1, 3, 1, 5], "accuracy_before": 1.0, "accuracy_after": 0.25}
+    write_frame(files.outcome, pd.DataFrame(outcome | {"forgotten_at_end": [True, False] + 5 * [True]}))
+    return files
+
+
+@pytest.fixture
+def evaluation(unlearned: UnlearningFiles, tmp_path: Path) -> Path:
+    """An evaluation of its model."""
+    directory = write_evaluation(
+        tmp_path / "evaluated",
+        {("forget", "rouge"): [0.25] * 7, ("retain", "rouge"): [0.75]},
+        method="graddiff",
+        aggregates={("forget", "rouge"): 0.25, ("retain", "rouge"): 0.75, ("forget", "forget_quality"): None},
+        notes=["Mind | this."],
+    )
+    config = read_config(directory, EvaluateConfig).model_copy(update={"unlearn_run": unlearned.directory})
+    EvaluationFiles(directory).config.unlink()
+    write_config(directory, config)
+    return directory
+
+
+@pytest.fixture
+def exported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Return a function that exports a card as the shell does."""
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["mrd-lens", "export", "card", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def test_each_third_by_difficulty_has_what_became_of_it(
+    unlearned: UnlearningFiles, exported: Callable[..., Outcome]
+) -> None:
+    found = rows(exported(unlearned.directory).out)
+    assert found["hard"] == ["2", "0.1 to 0.2", "8.5", "1.000", "0.250", "1 of 2"]
+    assert found["middle"] == ["2", "0.3 to 0.4", "2.5", "1.000", "0.250", "2 of 2"]
+    assert found["easy"] == ["2", "0.5 to 0.6", "1.0", "1.000", "0.250", "2 of 2"]
+
+
+def test_without_mrd_nothing_is_said_by_difficulty(
+    unlearned: UnlearningFiles, exported: Callable[..., Outcome]
+) -> None:
+    curriculum = pd.read_parquet(unlearned.curriculum)
+    write_frame(unlearned.curriculum, curriculum.assign(mrd_answer_mean=float("nan")))
+    text = exported(unlearned.directory).out
+    assert "No sample here has a value of it." in text
+    assert "hard" not in rows(text)
+
+
+def test_the_card_has_what_evaluations_found_for_readers_and_for_the_hub(
+    unlearned: UnlearningFiles, evaluation: Path, exported: Callable[..., Outcome]
+) -> None:
+    outcome = exported(unlearned.directory, "--evaluation", evaluation)
+    assert "| Forget | ROUGE-L recall | 0.25 | 1 |" in outcome.out
+    assert "undefined" in outcome.out
+    assert "- Mind \\| this." in outcome.out
+    assert "Evaluations in it: evaluated" in outcome.err
+    results = ModelCard(outcome.out).data.eval_results
+    assert [(each.dataset_split, each.metric_type, each.metric_value) for each in results] == [
+        ("forget", "rouge", 0.25),
+        ("retain", "rouge", 0.75),
+    ]
+
+
+def test_the_section_alone_stands_below_a_card_that_is_there(
+    unlearned: UnlearningFiles, evaluation: Path, exported: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    file = tmp_path / "section.md"
+    assert exported(unlearned.directory, "--section", "--evaluation", evaluation, "--out", file).out == ""
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("## Unlearned with GradDiff\n")
+    assert re.findall("^### (.+)$", text, re.MULTILINE) == [
+        "Before and after",
+        "How hard it was to forget",
+        "What evaluations found",
+        "What this does not show",
+    ]
+    assert "What is left of the rest" in text
+    own = ModelCard(f"---\nlicense: mit\n---\n# Mine\n\n{text}")
+    assert own.data.license == "mit"
+
+
+def test_an_evaluation_of_another_model_is_refused(
+    unlearned: UnlearningFiles, exported: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    other = write_evaluation(tmp_path / "other", {("forget", "rouge"): [1.0]})
+    outcome = exported(unlearned.directory, "--evaluation", other)
+    assert outcome.code == 2
+    assert "is of another model: full" in " ".join(outcome.err.split())

@@ -19,6 +19,8 @@ from mrd_core.runs import Run, RunState
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.spreadsheet import csv_text
+from mrd_core.unlearning.card import card_of
+from mrd_core.unlearning.card_findings import evaluations_of
 from mrd_core.unlearning.curriculum_export import json_lines, realised
 from mrd_core.unlearning.damage import RULE, Rest, in_words, rest
 from mrd_core.unlearning.files import UnlearningFiles
@@ -26,7 +28,7 @@ from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
 from pages.parts.unlearning import views
 from pages.parts.unlearning.charts import column_of
-from pages.shell import deletion, filters, layout, redaction, sample_steps, sample_table, unlearnings
+from pages.shell import deletion, filters, layout, redaction, sample_steps, sample_table, session, unlearnings
 from pages.shell.charts import reasons_table, sample_chart
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import download, figure_download
@@ -56,6 +58,10 @@ MEASURED = (
     ("NLL", "nll", ".2f", "Negative log-likelihood in nats per answer token; before → after"),
 )
 TERA = 1e12
+CARD_HELP = (
+    "For the Hugging Face hub: what was forgotten and lost, how hard it was, what evaluations have found so far. "
+    "No texts, but the paths of model and sets"
+)
 # Two figures and an arrow fit a narrow screen.
 SMALLER = "<style>.st-key-unlearn_headline [data-testid=stMetricValue] { font-size: 1.75rem; }</style>"
 COLUMNS = {
@@ -267,6 +273,17 @@ def _export(run: Run) -> None:
         "unlearn_curriculum",
         help_text="A line for each draw, in order: step, sample, its weight, and whether it was trained on",
     )
+    store = session.store()
+    for label, name, whole in (("Model card", "README", True), ("Its section", "section", False)):
+        download(
+            row,
+            f"{label} (Markdown)",
+            lambda whole=whole: card_of(run.directory, evaluations_of(store, run.directory), whole=whole),
+            f"{run.id}-{name}.md",
+            f"unlearn_{name}",
+            "tertiary",
+            CARD_HELP if whole else "The part on unlearning alone, for a card that is there already",
+        )
     redaction.offer(row)
     labels = {"Realised order": files.steps, "Summary": files.summary, CONFIG_FILE: run.directory / CONFIG_FILE}
     for label, path in labels.items():
