@@ -59,6 +59,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.balance:balance",
         "Draw forget sets that are as hard as their pool, or easy, middle and hard, all else alike, as files.",
     ),
+    "report": (
+        "cli.report:report",
+        "Write one report on a score run and all that rests on it: a page to print, Markdown and JSON.",
+    ),
+    "verify": ("cli.report:verify", "Make every figure of a report anew from its runs, and say which differ."),
     "columns": (
         "cli.columns:columns",
         "Import, list and remove measures from elsewhere, which the evidence then holds against MRD as rivals.",

@@ -12,17 +12,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.characteristics.claims import Claim
 from analysis.characteristics.complexity import COMPLEXITY, Complexity, complexity_index
 from analysis.characteristics.config import CharacteristicsConfig
-from analysis.characteristics.files import About, CharacteristicsFiles, CharacteristicsSummary, ClaimFigures
-from analysis.characteristics.judgement import Judgement, judged
+from analysis.characteristics.files import About, CharacteristicsFiles, CharacteristicsSummary
+from analysis.characteristics.judgement import claim_figures, judged
 from analysis.characteristics.reading import TextRow, read_texts
 from analysis.characteristics.runs import characterised
 from analysis.difficulty import ScoredRun, Variant
 from analysis.features import Feature, Material, features
 from analysis.features.rare_words import common_words
-from analysis.statistics.bootstrap import UNDEFINED
 from analysis.text.config import ReadingConfig
 from analysis.text.corpus import Corpus
 from analysis.text.pipeline.loading import Pipeline, load
@@ -90,22 +88,11 @@ def characteristics_job(config: CharacteristicsConfig, context: JobContext) -> d
         pipeline=about.pipeline,
         corpus=config.corpus.source if config.corpus else None,
         foreign_samples=sum(about.foreign.values()),
-        claims=[
-            ClaimFigures(
-                criterion=claim.criterion.title, verdict=claim.verdict, remains=_remains(judgement, claim)
-            )
-            for claim in judgement.shown
-        ],
+        claims=claim_figures(judgement),
         seconds=about.seconds,
         warnings=list(about.warnings),
     )
     return summary.as_json()
-
-
-def _remains(judgement: Judgement, claim: Claim) -> bool:
-    """Return whether with length held something is left of a claim, on the side that it names."""
-    held = judgement.length_held[judgement.chosen].get(claim.feature or "", UNDEFINED)
-    return held.high < 0 if claim.criterion.claim == "smaller" else held.low > 0
 
 
 def _set_features(config: CharacteristicsConfig, run: ScoredRun, context: JobContext) -> _SetFeatures:

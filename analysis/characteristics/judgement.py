@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from analysis.characteristics.claims import Claim, as_json, claims_frame, judge
-from analysis.characteristics.files import CharacteristicsFiles
+from analysis.characteristics.files import CharacteristicsFiles, ClaimFigures
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, stratify
 from analysis.statistics.bootstrap import REPLICATES, UNDEFINED, Estimate
@@ -167,6 +167,20 @@ def _coefficient(regression: RankRegression, feature: str | None) -> Estimate:
     """Return a feature's coefficient, unknown unless length is held in the regression."""
     terms = {term.name: term.coefficient for term in regression.terms}
     return terms.get(feature or "", UNDEFINED) if TOKENS in terms else UNDEFINED
+
+
+def claim_figures(judgement: Judgement) -> list[ClaimFigures]:
+    """Return what became of each claim under the chosen normalisation, as a reading keeps it."""
+    return [
+        ClaimFigures(criterion=claim.criterion.title, verdict=claim.verdict, remains=_stays(judgement, claim))
+        for claim in judgement.shown
+    ]
+
+
+def _stays(judgement: Judgement, claim: Claim) -> bool:
+    """Return whether with length held something is left of a claim, on the side that it names."""
+    held = judgement.length_held[judgement.chosen].get(claim.feature or "", UNDEFINED)
+    return held.high < 0 if claim.criterion.claim == "smaller" else held.low > 0
 
 
 def claims_table(judgement: Judgement) -> pd.DataFrame:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -14,7 +16,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from mrd_core.runs.files import json_value, write_atomically
+from mrd_core.errors import UserError
+from mrd_core.runs.files import PRIVATE_FOLDER, json_value, write_atomically
 from mrd_core.samples.spreadsheet import csv_text
 
 # plotly draws its traces with WebGL, which it compiles at run time, where the points are many; nothing may be
@@ -39,6 +42,30 @@ def write_exports(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> 
     for name, content in contents.items():
         data = content()
         write_atomically(folder / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Lend a folder that takes this name with all that was written into it, or not at all.
+
+    Raises:
+        UserError: There is something of that name that is no empty folder, or none can be made.
+    """
+    staging = folder.parent / f".{folder.name}.making"
+    # Of one that was killed; its texts do not stay behind.
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        staging.mkdir(mode=PRIVATE_FOLDER)
+        yield staging
+        # Onto an empty folder, and onto none.
+        staging.replace(folder)
+    except OSError as error:
+        raise UserError(
+            f"--out {folder}", f"cannot be a new folder: {error.strerror}.", "Name a folder that is new or empty."
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def csv_file(frame: pd.DataFrame) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import shutil
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,9 +16,16 @@ import pandas as pd
 from analysis.audit.balance import BALANCED, Balance
 from analysis.audit.config import BalanceConfig
 from analysis.export.audit import figure
-from analysis.export.files import csv_file, json_file, markdown_table, markdown_text, records
+from analysis.export.files import (
+    csv_file,
+    json_file,
+    markdown_table,
+    markdown_text,
+    new_folder,
+    records,
+    write_exports,
+)
 from mrd_core.errors import UserError
-from mrd_core.runs.files import PRIVATE_FOLDER, write_atomically
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 
@@ -86,28 +93,14 @@ def write_splits(folder: Path, samples: pd.DataFrame, balance: Balance, config: 
     Raises:
         UserError: The folder has content or cannot be made, or the samples would not read the same.
     """
-    staging = folder.parent / f".{folder.name}.drawing"
-    # Of one that was killed; its texts do not stay behind.
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-        staging.mkdir(mode=PRIVATE_FOLDER)
-        contents = dict(_contents(samples, balance)) | {
-            "balance.csv": csv_file(balance.table),
-            "balance.md": balance_markdown(balance, config).encode(),
-            "balance.json": json_file(balance_json(balance, config)),
-        }
-        for name, data in contents.items():
-            write_atomically(staging / name, lambda stream, data=data: stream.write(data))  # type: ignore[misc]
+    contents = dict(_contents(samples, balance)) | {
+        "balance.csv": csv_file(balance.table),
+        "balance.md": balance_markdown(balance, config).encode(),
+        "balance.json": json_file(balance_json(balance, config)),
+    }
+    with new_folder(folder) as staging:
+        write_exports(staging, {name: partial(bytes, data) for name, data in contents.items()})
         _require_same(staging, samples, balance)
-        # Onto an empty folder, and onto none.
-        staging.replace(folder)
-    except OSError as error:
-        raise UserError(
-            f"--out {folder}", f"cannot be a new folder: {error.strerror}.", "Name a folder that is new or empty."
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return list(contents)
 
 

@@ -8,8 +8,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from mrd_core.demo import MODEL_DIR
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import Place
+from mrd_core.settings.places import expanded
 
 # What says how prompt and answer become text.
 FORM = ("template", "system", "date", "closes_texts")
@@ -55,6 +57,12 @@ class ModelConfig(Frozen):
     def form(self) -> tuple[object, ...]:
         """How prompt and answer become text."""
         return tuple(getattr(self, name) for name in FORM)
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder of the model; None where it is a hub id, or is gone."""
+        path = MODEL_DIR if self.source == "demo" else expanded(self.source)
+        return path if path.is_dir() else None
 
     @property
     def title(self) -> str:

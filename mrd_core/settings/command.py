@@ -12,12 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mrd_core import __version__
 from mrd_core.errors import UserError
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import nested_in
 from mrd_core.settings.options import Option, options_of, refusal
 
-PROGRAM = "mrd-lens"
+PROGRAM, VERSION = "mrd-lens", __version__
 # Where the packages of the product lie: a checkout, or where it is installed.
 ROOT = Path(__file__).resolve().parents[2]
 Nested = dict[str, Any]

@@ -19,7 +19,7 @@ NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 # Libraries that take long to load.
 SLOW = {"torch", "transformers", "peft", "streamlit", "datasets", "rouge_score", "spacy", "thinc"}
-SLOW |= {"lexicalrichness", "wordfreq"}
+SLOW |= {"lexicalrichness", "wordfreq", "matplotlib"}
 
 # Of no module.
 VERSION = "mrd_core.__version__"
@@ -158,6 +158,7 @@ FLOORS = {
         {"audit"},
         {"figures", "verdict", "glossary"},
         {"export"},
+        {"report"},
     ),
 }
 Arrows = dict[str, set[str]]

@@ -1,0 +1,205 @@
+"""The sections on unlearning: what was forgotten, what is left of the rest, and what risk remains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from analysis.audit.config import RiskConfig
+from analysis.audit.risk import risk_of
+from analysis.difficulty import tercile
+from analysis.figures.theme import evenly, shortened
+from analysis.report.content import Cell, Chart, Column, Section, Table, number
+from analysis.report.difficulty import TEXT_WIDTH
+from analysis.report.runs import Member
+from analysis.unlearning.runs import run_name
+from mrd_core.runs.directory import read_config
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.damage import RULE, in_words, rest
+from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.records import UnlearningSummary
+
+POINTS, LISTED = 200, 20
+
+
+def name_of(member: Member) -> str:
+    """Return what the report calls an unlearning run."""
+    config = read_config(member.directory, UnlearnConfig)
+    return run_name(config.label, config.seed)
+
+
+def summary_of(member: Member) -> UnlearningSummary:
+    """Return the figures of a run, what its tables hold made anew from them; the retain set has none."""
+    files = UnlearningFiles(member.directory)
+    outcome = pd.read_parquet(files.outcome)
+    summary = UnlearningSummary.model_validate(files.read_summary())
+    from_tables = {
+        "n_samples": len(outcome),
+        "updates": int(outcome["updates"].sum()),
+        "draws": int(outcome["draws"].sum()),
+        "forgotten": int(outcome["forgotten_step"].notna().sum()),
+        "forgotten_at_end": int(outcome["forgotten_at_end"].sum()),
+    }
+    return summary.model_copy(update=from_tables)
+
+
+def unlearned(members: Sequence[Member]) -> Section:
+    """Return the section on all unlearning runs."""
+    titles = {member.name: f"{name_of(member)} ({member.name})" for member in members}
+    curves = Chart(
+        form="curves",
+        title="Samples found forgotten on the way",
+        alt="Share of the samples found forgotten along the updates, a curve a run",
+        table="steps",
+        x="updates",
+        y=("forgotten",),
+        group="run",
+        unit="Share found forgotten",
+    )
+    return Section(
+        title="What was forgotten, and what is left of the rest",
+        text=tuple(f"{titles[member.name]}: {in_words(summary_of(member))}" for member in members),
+        parts={
+            "runs": Table(
+                caption="Before → after; MA: memorization accuracy, NLL: nats per answer token",
+                head="Run",
+                columns=_COLUMNS,
+                rows={member.name: _figures(member) for member in members},
+                titles=titles,
+            ),
+            "progress": curves,
+            "thirds": _thirds(members, titles),
+            "steps": _steps(members),
+        },
+        notes=(RULE, *dict.fromkeys(text for each in members for text in summary_of(each).warnings)),
+    )
+
+
+def risk(member: Member, *, without_texts: bool) -> Section:
+    """Return the section on samples that are hard and still there after a run, by its own threshold."""
+    left = risk_of(RiskConfig(run=member.directory))
+    left = left.without_texts() if without_texts else left
+    rows: dict[str, dict[str, Cell]] = {
+        str(row["sample_id"]): {
+            "mrd": number(row["mrd"]),
+            "accuracy": number(row["accuracy"]),
+            "nll": number(row["nll"]),
+            "text": shortened(row["answer"], TEXT_WIDTH),
+        }
+        for row in left.listed.to_dict(orient="records")
+    }
+    more = max(len(rows) - LISTED, 0)
+    columns = {
+        "mrd": Column(title="MRD"),
+        "accuracy": Column(title="MA", form=".2f"),
+        "nll": Column(title="NLL", form=".2f"),
+        "text": Column(title="Answer"),
+    }
+    caption = f"Hard, and still there{f'; {more} more stand in the JSON' if more else ''}"
+    listed = Table(caption=caption, head="Sample", columns=columns, rows=dict(list(rows.items())[:LISTED]))
+    return Section(
+        title=f"What risk is left after {name_of(member)}",
+        text=(left.sentence,),
+        parts={
+            **({"listed": listed} if rows else {}),
+            "all": Table(caption="All at risk", head="Sample", columns=columns, rows=rows, is_listed=False),
+        },
+        notes=left.notes,
+    )
+
+
+_COLUMNS = {
+    "forgotten": Column(title="Forgotten at the end"),
+    "samples": Column(title="of"),
+    "updates": Column(title="Updates", form=",.0f"),
+    "forget_accuracy_before": Column(title="MA", form=".2f"),
+    "forget_accuracy": Column(title="→", form=".2f"),
+    "forget_nll_before": Column(title="NLL", form=".2f"),
+    "forget_nll": Column(title="→", form=".2f"),
+    "retain_accuracy_before": Column(title="Retain MA", form=".2f"),
+    "retain_accuracy": Column(title="→", form=".2f"),
+    "retain_nll_before": Column(title="Retain NLL", form=".2f"),
+    "retain_nll": Column(title="→", form=".2f"),
+    "rest": Column(title="The rest"),
+}
+
+
+def _figures(member: Member) -> dict[str, Cell]:
+    summary, outcome = summary_of(member), pd.read_parquet(UnlearningFiles(member.directory).outcome)
+    measured: dict[str, Cell] = {
+        f"forget_{name}{'' if side == 'after' else '_before'}": number(outcome[f"{name}_{side}"].mean())
+        for name in ("accuracy", "nll")
+        for side in ("before", "after")
+    }
+    retained: dict[str, Cell] = {
+        f"retain_{name}{'_before' if before else ''}": number(summary.measure(f"retain_{name}", before=before))
+        for name in ("accuracy", "nll")
+        for before in (True, False)
+    }
+    counts: dict[str, Cell] = {
+        "forgotten": summary.forgotten_at_end,
+        "samples": summary.n_samples,
+        "updates": summary.updates,
+        "stop": summary.stop_reason,
+        "rest": str(rest(summary)),
+    }
+    return counts | measured | retained
+
+
+def _thirds(members: Sequence[Member], titles: dict[str, str]) -> Table:
+    """Return what became of the hard, the middle and the easy third in each run."""
+    rows: dict[str, dict[str, Cell]] = {}
+    for member in members:
+        files = UnlearningFiles(member.directory)
+        column = summary_of(member).column or "mrd_answer_mean"
+        scores = pd.read_parquet(files.curriculum)[["sample_id", column]].dropna()
+        joined = scores.merge(pd.read_parquet(files.outcome), on="sample_id")
+        ranked = joined.sort_values([column, "sample_id"], ignore_index=True)
+        thirds = ranked.groupby([tercile(at, len(ranked)) for at in range(len(ranked))], sort=False)
+        for name, third in thirds:
+            rows[f"{titles[member.name]}, {name}"] = {
+                "n": len(third),
+                "updates": number(third["updates"].mean()),
+                "forgotten": number(third["forgotten_at_end"].astype(np.float64).mean()),
+                "accuracy": number(third["accuracy_after"].mean()),
+            }
+    return Table(
+        caption="Hard and easy samples: thirds by the scores that the run was given",
+        head="Run and third",
+        columns={
+            "n": Column(title="Samples"),
+            "updates": Column(title="Updates, mean", form=".2f"),
+            "forgotten": Column(title="Share forgotten at the end", form=".2f"),
+            "accuracy": Column(title="MA after, mean", form=".2f"),
+        },
+        rows=rows,
+    )
+
+
+def _steps(members: Sequence[Member]) -> Table:
+    def rows() -> Iterator[tuple[str, dict[str, Cell]]]:
+        for member in members:
+            steps = UnlearningFiles(member.directory).read_steps()
+            samples = summary_of(member).n_samples
+            table = pd.DataFrame(
+                {
+                    "updates": np.cumsum([sum(step["trained"]) for step in steps]),
+                    "forgotten": np.cumsum([len(step["forgotten"]) for step in steps]) / samples,
+                }
+            )
+            for at, (updates, forgotten) in enumerate(evenly(table, POINTS).itertuples(index=False), start=1):
+                cells: dict[str, Cell] = {"updates": int(updates), "forgotten": float(forgotten)}
+                yield f"{member.name} {at}", cells | {"run": name_of(member)}
+
+    return Table(
+        caption="Found forgotten along the updates",
+        columns={
+            "updates": Column(title="Updates"),
+            "forgotten": Column(title="Share", form=".2f"),
+            "run": Column(title="Run"),
+        },
+        rows=dict(rows()),
+        is_listed=False,
+    )
