@@ -282,8 +282,7 @@ def logs_of(offered: dict[str, Any], count: int) -> str:
 def test_hidden_texts_are_on_no_table_of_samples_and_in_no_answer(app: Open, shown: Shown) -> None:
     test = view(opened(app, shown), "Samples")
     assert QUESTION in texts(test)
-    test.session_state["hide_texts"] = True
-    sound(test.run())
+    sound(test.toggle(key="hide_texts").set_value(True).run())
     assert QUESTION not in texts(test)
     tables = pd.concat([table.value.astype(str) for table in test.dataframe])
     assert not tables.apply(lambda column: column.str.contains(QUESTION)).any(axis=None)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from streamlit.config import get_config_options
 
 from cli.app import SETTINGS
 from cli.door import COMMANDS, door
@@ -96,6 +99,31 @@ def test_fields_say_nothing_that_nobody_reads() -> None:
 
 def test_the_app_has_one_file_of_settings() -> None:
     assert (REPOSITORY / ".streamlit" / "config.toml").resolve() == SETTINGS
+
+
+SERVED = [
+    (f"{section}.{name}", value)
+    for section in ("server", "browser", "client")
+    for name, value in tomllib.loads(SETTINGS.read_text(encoding="utf-8"))[section].items()
+]
+
+
+@pytest.mark.parametrize(("option", "value"), SERVED, ids=[option for option, _ in SERVED])
+def test_a_setting_of_the_server_is_handed_on_unless_its_variable_is_set(
+    option: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, command: started.append(command))
+    # Streamlit's own name of it.
+    variable = get_config_options()[option].env_var
+    monkeypatch.delenv(variable, raising=False)
+    CliRunner().invoke(door, ["app", "--", "--server.port=9"])
+    monkeypatch.setenv(variable, "other")
+    CliRunner().invoke(door, ["app"])
+    with_setting, with_variable = ([word for word in each if word.startswith(f"--{option}=")] for each in started)
+    assert len(with_setting) == (len(value) if isinstance(value, list) else 1)
+    assert with_variable == []
+    assert started[0][-1] == "--server.port=9"
 
 
 @pytest.mark.slow

@@ -46,11 +46,12 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
         comparison: What it says.
     """
     split = metric = None
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         split = _split(comparison)
         if split is not None:
             titles = {name: _title(name) for name in _metrics(comparison, split)}
             metric = select("Value", titles, "compare_value", FIRST_METRIC, width=340)
+            redaction.offer(st)
     if split is None or metric is None:
         st.info("No sample has a value in any of these evaluations.", icon=":material/filter_alt_off:")
         return
