@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import streamlit as st
+from streamlit.components.v2 import manifest_scanner
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.testing.v1 import AppTest
 
@@ -50,6 +51,9 @@ ODD_ANSWERS = (
     "😀 😀",
 )
 FORGOTTEN_ENVIRONMENT = ("MRD_STORE_URL", "MRD_ALLOWED_ROOTS", "MRD_UPLOAD_LIMIT_MB")
+
+# AppTest looks through all installed packages for components of theirs each time it opens an app: a second.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)  # type: ignore[assignment]
 
 
 def settings_for(home: Path) -> Settings:
@@ -225,8 +229,6 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
             monkeypatch.delenv(name, raising=False)
         st.cache_data.clear()
         test = AppTest.from_file(str(REPOSITORY / "app.py"), default_timeout=60)
-        if page != "start":
-            test.run()
         for name, value in query.items():
             test.query_params[name] = value
         # Choosing a page holds for good, also where the page itself would go on to another one.

@@ -29,6 +29,7 @@ from mrd_core.samples import load_table
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.records import ScoreSummary
+from pages.parts.characteristics.claims_tables import EXAMPLE_WIDTH
 from pages.parts.characteristics.criteria import SYMBOLS
 from pages.parts.characteristics.view import VIEWS
 from pages.shell.notices import literal
@@ -360,7 +361,7 @@ def test_texts_that_look_like_markup_stay_text(app: Open, odd: CharacterisedHome
     assert test.text[0].value == "**Who** <b>is</b> $it$?"
     cells = view(test, "Groups").table[0].value["Typical samples"]
     examples = {example for cell in cells for example in cell.split("  \n")}
-    assert literal(ODD_ANSWERS[0]) in {example.replace("…", ODD_ANSWERS[0][89:]) for example in examples}
+    assert literal(ODD_ANSWERS[0]) in {example.replace("…", ODD_ANSWERS[0][EXAMPLE_WIDTH - 1 :]) for example in examples}
     assert all(example.startswith("`") and example.endswith("`") for example in examples)
 
 
