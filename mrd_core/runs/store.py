@@ -122,7 +122,7 @@ class RunStore:
         except StoreError as error:
             if error.matter not in ("full", "unwritable"):
                 raise
-            return cls._read_only(settings, error)
+            return cls.read_only(settings, error)
 
     @property
     def name(self) -> str:
@@ -130,7 +130,12 @@ class RunStore:
         return name_of(self._engine.url)
 
     @classmethod
-    def _read_only(cls, settings: Settings, obstacle: StoreError) -> RunStore:
+    def read_only(cls, settings: Settings, obstacle: StoreError) -> RunStore:
+        """Open a copy of a store that can be read; whoever would write to it is told the obstacle.
+
+        Raises:
+            StoreError: There is no store, or no room for a copy.
+        """
         # The folder of the copy is removed with the store that reads it.
         folder = None
         for place in (None, "/dev/shm"):
