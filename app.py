@@ -26,6 +26,7 @@ st.navigation(
         "More": [
             st.Page("pages/two_sets.py", title="Two sets", icon=":material/compare_arrows:"),
             st.Page("pages/audit.py", title="Audit", icon=":material/policy:"),
+            st.Page("pages/learn.py", title="Learn", icon=":material/school:"),
             st.Page("pages/glossary.py", title="Glossary", icon=":material/menu_book:"),
         ],
     }

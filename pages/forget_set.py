@@ -6,7 +6,7 @@ from mrd_core.samples import ForgetSet, Table, guess, load_table, saved_strata, 
 from mrd_core.samples.config import ColumnMapping, ForgetSetConfig, Layout
 from mrd_core.samples.reading import ALL
 from mrd_core.settings.fields import declared, help_of
-from pages.shell import session, tour
+from pages.shell import paths, session
 from pages.shell.inputs import select
 from pages.shell.notices import empty_state, errors_shown, literal
 from pages.shell.page import page
@@ -39,13 +39,13 @@ def main() -> None:
         session.choose_forget_set(forget_set, config)
         if st.button("Go on to Difficulty", type="primary", icon=":material/arrow_forward:"):
             session.leave_run()
-            st.switch_page(tour.DIFFICULTY)
+            st.switch_page(paths.DIFFICULTY)
     elif chosen := session.forget_set():
         at_hand = f"{literal(chosen.config.source)}, {len(chosen.forget_set)} samples."
         st.info(f"At hand: {at_hand}", icon=":material/check:")
     elif empty_state("No forget set yet. The demo has one, about invented people.", "Use the demo", "empty_demo"):
         session.choose_demo()
-        st.switch_page(tour.DIFFICULTY)
+        st.switch_page(paths.DIFFICULTY)
 
 
 def _uploaded() -> tuple[Table | None, ForgetSetConfig]:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from pages.shell import layout, run_table, session, tour
+from pages.shell import layout, paths, run_table, session
 from pages.shell.page import page
 from pages.shell.wording import term
 
@@ -25,17 +25,19 @@ MEANING = (
 SENTENCE = (
     "Which samples of a forget set will a language model not forget easily, why, and **how sure can we be?**"
 )
+# The list is of the user's own runs.
+if session.is_shipped():
+    session.leave_run()
 with page("MRD Lens", SENTENCE):
     doorway = st.container(horizontal=True)
     if doorway.button("Use the demo", type="primary", icon=":material/play_arrow:"):
         session.choose_demo()
         session.leave_run()
-        st.switch_page(tour.DIFFICULTY)
+        st.switch_page(paths.DIFFICULTY)
     if doorway.button("Open a forget set", icon=":material/upload_file:"):
-        st.switch_page(tour.FORGET_SET)
+        st.switch_page(paths.FORGET_SET)
     if doorway.button("Guided demo", icon=":material/school:"):
-        tour.begin()
-        st.switch_page(tour.FORGET_SET)
+        st.switch_page(paths.LEARN)
 
     st.header("How it works")
     with layout.grid("cards", len(CARDS), "15rem"):

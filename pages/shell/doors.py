@@ -10,7 +10,7 @@ import streamlit as st
 from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import Run
 from mrd_core.scoring.token_parts import TokenPartsConfig
-from pages.shell import session, tour
+from pages.shell import paths, session
 from pages.shell.configs import config_of
 
 
@@ -28,15 +28,15 @@ class Door(NamedTuple):
     name: str = ""
 
 
-EXPERIMENT = Door(tour.EVIDENCE, lambda run: session.open_experiment(run.kind, run.id), session.EXPERIMENT)
+EXPERIMENT = Door(paths.EVIDENCE, lambda run: session.open_experiment(run.kind, run.id), session.EXPERIMENT)
 DOORS = {
-    "score": Door(tour.DIFFICULTY, lambda run: session.open_run(run.id), session.RUN),
-    "characteristics": Door(tour.CHARACTERISTICS, lambda run: session.open_reading(run.id)),
+    "score": Door(paths.DIFFICULTY, lambda run: session.open_run(run.id), session.RUN),
+    "characteristics": Door(paths.CHARACTERISTICS, lambda run: session.open_reading(run.id)),
     "token-parts": Door(
-        tour.DIFFICULTY, lambda run: session.select_sample(config_of(run, TokenPartsConfig).sample_id)
+        paths.DIFFICULTY, lambda run: session.select_sample(config_of(run, TokenPartsConfig).sample_id)
     ),
-    "unlearn": Door(tour.UNLEARNING, lambda run: session.open_unlearnings([run.id]), session.UNLEARN),
-    "evaluate": Door(tour.COMPARE, lambda run: session.open_evaluations([run.id], None), session.EVALUATIONS),
+    "unlearn": Door(paths.UNLEARNING, lambda run: session.open_unlearnings([run.id]), session.UNLEARN),
+    "evaluate": Door(paths.COMPARE, lambda run: session.open_evaluations([run.id], None), session.EVALUATIONS),
 } | dict.fromkeys(experiments(), EXPERIMENT)
 
 

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from mrd_core.dossier.opening import SHIPPED
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
-from pages.shell import filters, run_picker, session, terms, tour
+from pages.shell import filters, paths, run_picker, session, terms
 from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
@@ -25,7 +26,7 @@ ROOM = """<style>
 
 @contextmanager
 def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[None]:
-    """Show the title, a sentence and the step of the tour; an error of the user ends the page as a card.
+    """Show the title and a sentence; an error of the user ends the page as a card.
 
     Args:
         title: Of the page.
@@ -38,9 +39,10 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
     top.title(title, width="content", anchor=False)
     if sentence:
         st.markdown(terms.linked(sentence))
-    tour.show()
     with errors_shown():
         run = run_picker.show()
+        if session.is_shipped():
+            st.info(f"{SHIPPED.cause} {SHIPPED.fix}", icon=":material/lock:")
         if run and of_run:
             filters.follow_link(run, title)
             with top:
@@ -74,5 +76,5 @@ def scored_run(none_yet: str, afterwards: str, *, with_mrd: bool = True) -> Run 
     else:
         sentence, button = f"This score run is {run.state}; {afterwards} after it.", "Look at the run"
     if empty_state(sentence, button, "empty_scores"):
-        st.switch_page(tour.DIFFICULTY, query_params={session.RUN: run.id} if run else None)
+        st.switch_page(paths.DIFFICULTY, query_params={session.RUN: run.id} if run else None)
     return None

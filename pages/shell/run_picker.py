@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mrd_core.runs import Run
-from pages.shell import session, tour
+from pages.shell import paths, session
 from pages.shell.run_names import run_names
 
 PICKED = "picked_run"
@@ -16,7 +16,7 @@ MOST = 50
 def show() -> Run | None:
     """Show the score runs with their states, and the way to a new one; return the one that is looked at."""
     current = session.current_run()
-    listed = session.store().list(kinds=("score",), limit=MOST)
+    listed = session.own_store().list(kinds=("score",), limit=MOST)
     runs = {run.id: run for run in [*listed, *([current] if current else [])]}
     if not runs:
         return None
@@ -35,5 +35,5 @@ def show() -> Run | None:
         )
         if st.button("New score", icon=":material/add:", key="new_score", width="stretch"):
             session.leave_run()
-            st.switch_page(tour.FORGET_SET)
+            st.switch_page(paths.FORGET_SET)
     return current

@@ -15,6 +15,8 @@ from typing import Literal
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
+from mrd_core.dossier.files import Part
+from mrd_core.dossier.opening import store_in
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
 from mrd_core.runs.faults import StoreError
@@ -54,7 +56,12 @@ def settings() -> Settings:
 
 
 def store() -> RunStore:
-    """Return the run store, shared by all sessions of this server."""
+    """Return the store of the run that is looked at: the user's own, or that of the runs that ship finished."""
+    return _shipped(settings().home) if is_shipped() else own_store()
+
+
+def own_store() -> RunStore:
+    """Return the run store of this installation, shared by all sessions of this server."""
     opened = _store(settings())
     if opened.obstacle:
         # A copy to read; the next look may find the store itself.
@@ -62,8 +69,25 @@ def store() -> RunStore:
     return opened
 
 
+def is_shipped() -> bool:
+    """Tell whether the run that is looked at ships finished, and can only be read."""
+    return (st.query_params.get(RUN) or st.session_state.get(RUN)) in set(Part)
+
+
+def require_writable() -> None:
+    """Refuse to write beside runs that can only be read.
+
+    Raises:
+        StoreError: They are such.
+    """
+    if obstacle := store().obstacle:
+        raise obstacle
+
+
 def look_for_lost() -> None:
     """Mark runs whose worker is gone; where the store cannot be written, say so and show what can be read."""
+    if is_shipped():
+        return
     opened = store()
     try:
         if opened.obstacle:
@@ -76,6 +100,9 @@ def look_for_lost() -> None:
 @st.cache_resource(show_spinner=False)
 def _store(installation: Settings) -> RunStore:
     return RunStore.open(installation)
+
+
+_shipped = st.cache_resource(show_spinner=False)(store_in)
 
 
 def forget_set() -> SourcedForgetSet | None:

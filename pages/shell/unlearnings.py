@@ -36,6 +36,7 @@ def select_stratum(run: Run, sample_ids: Collection[str] | None) -> None:
     digest = hashlib.sha256("\n".join(sorted(sample_ids)).encode()).hexdigest()[:6]
     name = f"Selection of {len(sample_ids)} {digest}"
     if name not in saved_strata(run.directory):
+        session.require_writable()
         save_stratum(ForgetSet.load(ScoreFiles(run.directory).samples), sample_ids, name, run.directory)
     st.session_state[STRATUM] = name
 

@@ -17,7 +17,7 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
-from pages.shell import configs, experiments, layout, run_panel, session, terms, tour, unlearnings
+from pages.shell import configs, experiments, layout, paths, run_panel, session, terms, unlearnings
 from pages.shell.notices import errors_shown, literal
 from pages.shell.scored import scored
 from pages.shell.wording import duration
@@ -32,9 +32,9 @@ BADGES: dict[State, tuple[str, Literal["gray", "green", "orange", "red"]]] = {
 }
 # Where a question is answered, what that page is called, and what is done there while nothing is measured.
 STEPS = {
-    Question.EXPLAINED: (tour.CHARACTERISTICS, "Characteristics", "Read the texts"),
-    Question.PREDICTIVE: (tour.EVIDENCE, "Evidence", "Find out"),
-    Question.UNLEARNED: (tour.UNLEARNING, "Unlearning", "Unlearn"),
+    Question.EXPLAINED: (paths.CHARACTERISTICS, "Characteristics", "Read the texts"),
+    Question.PREDICTIVE: (paths.EVIDENCE, "Evidence", "Find out"),
+    Question.UNLEARNED: (paths.UNLEARNING, "Unlearning", "Unlearn"),
 }
 
 

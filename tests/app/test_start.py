@@ -1,4 +1,4 @@
-"""Start and the guided demo: the ways in, recent runs, and a tour that a teacher can click through."""
+"""Start: the ways in, and recent runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from streamlit.testing.v1 import AppTest
 from mrd_core.runs import RunError, RunState, RunStore
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.liveness import FRESH, ProcessIdentity
-from pages.shell.tour import STEPS
 from tests.app.conftest import PAGES, Home, assert_named, button, ended, go, settings_for, sound, texts
 from tests.conftest import REPOSITORY
 from tests.support.runs import set_row
@@ -191,29 +190,6 @@ def test_the_way_to_own_data_leads_to_the_forget_set(app: Open, tmp_path: Path) 
     test = app(tmp_path)
     button(test, "Open a forget set").click().run()
     assert sound(test).title[0].value == "Forget set"
-
-
-def test_the_guided_demo_walks_forth_and_back_and_ends(app: Open, tmp_path: Path) -> None:
-    test = app(tmp_path)
-    button(test, "Guided demo").click().run()
-    for place, step in enumerate(STEPS):
-        assert f"{place + 1} of {len(STEPS)} · {step.title}" in texts(sound(test))
-        assert test.title[0].value == Path(step.page).stem.replace("_", " ").capitalize()
-        if place + 1 < len(STEPS):
-            test.button(key="tour_next").click().run()
-    assert test.button(key="tour_next").disabled
-    test.button(key="tour_back").click().run()
-    assert f"{len(STEPS) - 1} of {len(STEPS)}" in texts(sound(test))
-    test.button(key="tour_end").click().run()
-    assert f" of {len(STEPS)} · " not in texts(sound(test))
-    assert test.button(key="empty_scores")
-
-
-def test_the_tour_goes_along_to_every_page(app: Open, tmp_path: Path) -> None:
-    test = app(tmp_path)
-    button(test, "Guided demo").click().run()
-    for page in PAGES:
-        assert f"1 of {len(STEPS)} · " in texts(go(test, page))
 
 
 def test_a_run_whose_worker_is_gone_is_shown_as_lost(app: Open, own: Home) -> None:

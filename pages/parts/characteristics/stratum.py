@@ -9,7 +9,7 @@ from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet, read, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import ScoreFiles
-from pages.shell import session, tour
+from pages.shell import paths, session
 from pages.shell.notices import errors_shown, literal
 
 
@@ -39,4 +39,4 @@ def show(run: Run, samples: pd.DataFrame, whole: int) -> None:
             with errors_shown():
                 session.choose_forget_set(read(config), config)
             session.leave_run()
-            st.switch_page(tour.DIFFICULTY)
+            st.switch_page(paths.DIFFICULTY)

@@ -17,7 +17,7 @@ from mrd_core.evaluation.request import completed
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.settings.options import refusal
 from pages.parts.compare import progress, runs, settings
-from pages.shell import commands, session, tour, unlearnings
+from pages.shell import commands, paths, session, unlearnings
 from pages.shell.inputs import Values
 from pages.shell.launching import launch, resume
 from pages.shell.notices import empty_state, errors_shown, literal
@@ -59,7 +59,7 @@ def show(run: Run) -> None:
         if any(other.state in ACTIVE for other in unlearned):
             sentence = "Nothing has been unlearned to its end yet; a run that goes on can be evaluated after it."
         if empty_state(sentence, "Look at the runs" if unlearned else "Unlearn", "compare_unlearn"):
-            st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
+            st.switch_page(paths.UNLEARNING, query_params={session.RUN: run.id})
     scored = scored_run(run)
     with st.container(border=True):
         place = st.container()

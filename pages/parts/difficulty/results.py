@@ -19,7 +19,7 @@ from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.notes import SampleNote, read_notes, with_notes
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.difficulty import charts, ends, export, ranking_table, reliability_panel, sample_notes, token_view
-from pages.shell import configs, filters, layout, redaction, session, tour, unlearnings, verdict_bar
+from pages.shell import configs, filters, layout, paths, redaction, session, unlearnings, verdict_bar
 from pages.shell import variant as score_variant
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.launching import launch
@@ -105,7 +105,7 @@ def _next_steps(run: Run, summary: ScoreSummary, bar: DeltaGenerator) -> None:
     ):
         if session.current_reading(run) is None:
             session.open_reading(launch(characteristics.default_config(run.directory)).id)
-        st.switch_page(tour.CHARACTERISTICS, query_params={session.RUN: run.id})
+        st.switch_page(paths.CHARACTERISTICS, query_params={session.RUN: run.id})
 
 
 def _unlearning(run: Run, samples: pd.DataFrame, whole: int, bar: DeltaGenerator) -> None:
@@ -115,7 +115,7 @@ def _unlearning(run: Run, samples: pd.DataFrame, whole: int, bar: DeltaGenerator
     if bar.button(label, icon=":material/ink_eraser:", key="to_unlearning"):
         with errors_shown():
             unlearnings.select_stratum(run, set(samples["sample_id"]) if is_part else None)
-        st.switch_page(tour.UNLEARNING, query_params={session.RUN: run.id})
+        st.switch_page(paths.UNLEARNING, query_params={session.RUN: run.id})
 
 
 @st.cache_data(show_spinner="Reading the draws", max_entries=8, hash_funcs=BY_ATTEMPT)

@@ -35,6 +35,7 @@ def show(run: Run, notes: Mapping[str, SampleNote], selected: str) -> None:
             bookmarked=st.session_state.get(BOOKMARK, noted.bookmarked),
         )
         with errors_shown(ends_page=False):
+            session.require_writable()
             write_note(run.directory, selected, note)
 
     row = st.container(horizontal=True, vertical_alignment="bottom")

@@ -48,6 +48,7 @@ def _line(files: ScoreFiles, name: str, about: str, notes: Sequence[str]) -> Non
     row.markdown(about, help=" ".join(notes) or None)
     if row.button("Remove", icon=":material/close:", key=f"{KEY}_remove_{name}", type="tertiary"):
         with errors_shown(ends_page=False):
+            session.require_writable()
             remove_column(files, name)
             st.rerun()
 
@@ -63,5 +64,6 @@ def _form(files: ScoreFiles) -> None:
     if st.button("Import", type="primary", icon=":material/add:", key=f"{KEY}_import"):
         # What is left empty was not given.
         config = ImportConfig.model_validate({name: value for name, value in values.items() if value != ""})
+        session.require_writable()
         import_column(read_upload(file.name, file.getvalue()), config, files)
         st.rerun()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from mrd_core.runs import Run
-from pages.shell import filters, session, tour
+from pages.shell import filters, paths, session
 from pages.shell.notices import literal
 
 
@@ -31,7 +31,7 @@ def show(run: Run) -> None:
     if sample is not None:
         row.markdown(f"Sample {literal(sample)}", width="content")
     row.page_link(
-        tour.DIFFICULTY,
+        paths.DIFFICULTY,
         label="Look at them on Difficulty" if box is not None else "Look at it on Difficulty",
         icon=":material/arrow_forward:",
         query_params={session.RUN: run.id} | ({session.SAMPLE: sample} if sample else {}),

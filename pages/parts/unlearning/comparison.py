@@ -13,7 +13,7 @@ from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
 from mrd_core.unlearning.damage import RULE, Rest
 from pages.parts.unlearning.charts import chart
-from pages.shell import layout, reported, session, tour, unlearnings
+from pages.shell import layout, paths, reported, session, unlearnings
 from pages.shell.downloads import csv_download
 from pages.shell.inputs import one_of
 from pages.shell.wording import capitalised, with_spread
@@ -64,7 +64,7 @@ def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
     chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
     _at_equal_updates(runs)
     st.page_link(
-        tour.COMPARE,
+        paths.COMPARE,
         label="Ask each model what it still knows, and what it has kept",
         icon=":material/balance:",
         query_params={session.RUN: st.query_params[session.RUN]},

@@ -1,0 +1,7 @@
+"""Where the pages lie that others lead to."""
+
+from __future__ import annotations
+
+START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
+CHARACTERISTICS, EVIDENCE = "pages/characteristics.py", "pages/evidence.py"
+UNLEARNING, COMPARE, LEARN = "pages/unlearning.py", "pages/compare.py", "pages/learn.py"
