@@ -32,7 +32,7 @@ DATA_HELP = (
 
 def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     """Offer data, table and report as files, the table to copy, and the commands that write them all."""
-    row = st.container(horizontal=True)
+    row = st.container(horizontal=True, vertical_alignment="center")
     columns, intervals = _choose(comparison)
     tabled = with_columns(comparison, columns)
     markdown = partial(comparison_export.table, tabled, "markdown", intervals=intervals)
