@@ -21,7 +21,10 @@ def pair(tokens: pd.DataFrame, ends: list[float], sigma: float) -> go.Figure:
         ends: Of the vertical axis, the same for all seeds, so that they can be told apart by eye.
         sigma: σ of the noise.
     """
-    places = [f"{at + 1} {theme.labelled(token.strip() or '␣', 12)}" for at, token in enumerate(tokens["token"])]
+    places = [
+        f"{at} {theme.labelled(token.strip() or '␣', 12)}<br>{log_prob:.2g}".replace("-", "−")
+        for at, (token, log_prob) in enumerate(tokens[["token", "log_prob"]].itertuples(index=False), 1)
+    ]
     bars = go.Bar(
         x=places,
         y=tokens["relative"],
@@ -45,7 +48,7 @@ def pair(tokens: pd.DataFrame, ends: list[float], sigma: float) -> go.Figure:
     figure.update_yaxes(range=ends, zeroline=True)
     heading = f"What the tokens do at σ = {sigma:g}"
     note = "Opposite noise moves a token in opposite directions; the bar is what is left of both."
-    return theme.framed(figure, heading, note, "Token of the answer", "(P − P′) / P", 420)
+    return theme.framed(figure, heading, note, "Token of the answer, and its P [nats]", "(P − P′) / P", 420)
 
 
 def correlations(table: pd.DataFrame, heading: str, x: str, names: str = "characteristic") -> go.Figure:

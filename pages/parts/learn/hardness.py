@@ -28,8 +28,12 @@ def show(dossier: Dossier) -> str:
     table = hardness.table_of(of_demo)
     with spoken_of("hardness_figure"):
         figure = correlations(table, "What goes with MRD on the demo", "Spearman’s ρ with MRD (right: easy)")
-        chart(figure, "what_goes_with_mrd", "Rank correlation of four characteristics with MRD, with intervals")
-    data_beneath(table, "what_goes_with_mrd", "Rank correlation of four characteristics with MRD")
+        chart(
+            figure,
+            "what_goes_with_difficulty",
+            "Rank correlation of four characteristics with MRD, with intervals",
+        )
+    data_beneath(table, "what_goes_with_difficulty", "Rank correlation of four characteristics with MRD")
     judged = "Right." if guess == hardness.hardest(of_demo) else "Not on this model."
     st.markdown(f"**What to conclude.** {judged} {hardness.conclusion(of_demo)}")
     return ""

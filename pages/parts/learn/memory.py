@@ -10,7 +10,9 @@ import streamlit as st
 
 CHOSEN = "learn_chosen"
 SPOKEN = "learn_spoken"
+# Streamlit writes the value of a slider in the colour of buttons, too dark for letters on a dark page.
 LOOK = """<style>
+.st-key-learn [data-testid=stSliderThumbValue] { color: inherit !important; }
 [class*=st-key-learn_spoken] { outline: 3px solid #E08A1E; outline-offset: .5rem; border-radius: .25rem; }
 @media (min-width: 1200px) {
   .st-key-learn [data-testid=stMarkdownContainer] :is(p, li) { font-size: 1.2rem; line-height: 1.55; }
