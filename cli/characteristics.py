@@ -53,7 +53,7 @@ def _characteristics(
     judgement = judged(characteristics, thresholds, run.directory)
     if without_texts:
         characteristics = characteristics.without_texts()
-    folder, contents = out_dir or run.directory, exports(characteristics, judgement, scored.title)
+    folder, contents = out_dir or run.directory, exports(characteristics, judgement)
     write_exports(folder, contents)
     if as_json:
         print_json(claims_json(judgement))
@@ -120,7 +120,7 @@ characteristics = command_of(
         click.Option(
             ["--without-texts"],
             is_flag=True,
-            help="Leave prompts and answers out of the tables and the report; ids and figures stay.",
+            help="Leave prompts and answers out of the tables; ids and figures stay.",
         ),
     ],
 )

@@ -14,7 +14,6 @@ import pandas as pd
 
 from analysis.comparison.columns import COMPLETENESS
 from analysis.comparison.evaluated import Evaluated, read
-from analysis.comparison.paths import on_the_way
 from analysis.comparison.strata import COLUMN as DIFFICULTY_COLUMN
 from analysis.comparison.strata import (
     INTERACTION,
@@ -22,7 +21,6 @@ from analysis.comparison.strata import (
     change,
     column_of_samples,
     require_scores,
-    title_of_samples,
 )
 from analysis.comparison.table import Comparison, default_baseline, with_columns
 from analysis.comparison.table import compare as compare_runs
@@ -37,7 +35,6 @@ from analysis.export.comparison import (
     table,
     tasks,
 )
-from analysis.figures import comparison as figures
 from cli.exports import write_files
 from cli.form import directories_argument, json_option, out_option
 from cli.terminal import grid, out, print_json, require_folder, say
@@ -68,7 +65,7 @@ CELL_WIDTH = 22
             "data (comparison.csv, comparison.parquet, JSON) have all.",
         ),
         click.Option(["--intervals"], is_flag=True, help="Give each cell of the tables its 95 % interval."),
-        out_option("Folder for data (CSV, Parquet), tables (Markdown, LaTeX) and figures (HTML)."),
+        out_option("Folder for data (CSV, Parquet) and tables (Markdown, LaTeX)."),
         json_option("Print one JSON object instead of tables."),
     ],
 )
@@ -109,7 +106,6 @@ class Compared:
     Attributes:
         comparison: What was found.
         frames: `strata` and `change` (`analysis.comparison.strata`); empty where no run has MRD of the samples.
-        metric: The column that changed, by its title.
         notes: Why there are no such frames.
         columns: Of the tables, by name; none for all.
         intervals: Whether their cells have intervals.
@@ -117,7 +113,6 @@ class Compared:
 
     comparison: Comparison
     frames: Mapping[str, pd.DataFrame]
-    metric: str
     notes: tuple[str, ...]
     columns: tuple[str, ...] = ()
     intervals: bool = False
@@ -133,16 +128,7 @@ class Compared:
 
     def exports(self) -> Mapping[str, Callable[[], bytes]]:
         """Return for each file name what makes its content."""
-        drawn = {
-            "Completeness against utility, a point a run": figures.tradeoff(
-                self.comparison, on_the_way(self.comparison)
-            )
-        }
-        if "strata" in self.frames:
-            drawn["Completeness by difficulty"] = figures.strata(self.frames["strata"])
-        if len(self.frames.get("change", ())):
-            drawn["Change of each sample against its MRD"] = figures.change(self.frames["change"], self.metric)
-        return exports(self.comparison, drawn, self.columns, intervals=self.intervals, **self.frames)
+        return exports(self.comparison, self.columns, intervals=self.intervals, **self.frames)
 
     def tables(self) -> Iterator[tuple[str, pd.DataFrame]]:
         """Yield tables for a terminal by title, every cell text."""
@@ -189,9 +175,9 @@ def compared(sources: Sequence[Path], baseline: Path | None, column: str) -> Com
     comparison = compare_runs(runs, place)
     changed = column_of_samples(comparison.columns)
     if changed is None:
-        return Compared(comparison, {}, "", (NO_COMPLETENESS,))
+        return Compared(comparison, {}, (NO_COMPLETENESS,))
     frames, notes = _by_difficulty(runs, place, changed.key, column)
-    return Compared(comparison, frames, title_of_samples(changed), notes)
+    return Compared(comparison, frames, notes)
 
 
 def _by_difficulty(

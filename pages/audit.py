@@ -3,6 +3,7 @@
 import streamlit as st
 
 from pages.parts.audit import ease, fair, risk
+from pages.shell import reports
 from pages.shell.notices import errors_shown
 from pages.shell.page import page, scored_run
 
@@ -18,3 +19,5 @@ with page("Audit", of_run=True):
             fair.show(run, sets)
         st.header("What risk is left after unlearning?")
         risk.show(run)
+        st.header("All of it as one report")
+        reports.offer(run)

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from pages.parts.compare import choice, launch, runs, views
-from pages.shell import verdict_bar
+from pages.shell import reports, verdict_bar
 from pages.shell.page import page, scored_run
 
 with page("Compare", of_run=True):
@@ -27,3 +27,6 @@ with page("Compare", of_run=True):
         st.caption("There is nothing to compare yet.")
     else:
         views.show(chosen)
+    if run is not None:
+        st.header("All of it as one report")
+        reports.offer(run)

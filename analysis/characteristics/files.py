@@ -122,7 +122,8 @@ class CharacteristicsFiles(RunDirectory):
     claims_json = Artifact("claims.json", "The same as JSON.")
     groups = Artifact("groups.csv", "Mean MRD of each group with its interval.")
     regression = Artifact("regression.csv", "MRD by all characteristics together.")
-    report = Artifact("report.html", "A report for an auditor.")
+    # Written by earlier versions, and deleted with the run.
+    report = Artifact("report.html", "A report of earlier versions; `mrd-lens report` makes one.")
 
     def write(self, features: pd.DataFrame, spans: pd.DataFrame, about: About) -> None:
         """Write both, `about` in the schema of the features."""

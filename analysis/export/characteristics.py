@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 
 import pandas as pd
 
 from analysis.characteristics.judgement import Judgement, claims_json, claims_table, group_table, regression_frame
 from analysis.characteristics.runs import Characterised
 from analysis.export.files import csv_file, json_file
-from analysis.export.report import report
 
 
-def exports(forget_set: Characterised, judgement: Judgement, title: str) -> Mapping[str, Callable[[], bytes]]:
+def exports(forget_set: Characterised, judgement: Judgement) -> Mapping[str, Callable[[], bytes]]:
     """Return for each file name what makes its content.
 
     `samples` has a row per sample: MRD with its interval, the features, and the group under each criterion.
@@ -33,5 +31,4 @@ def exports(forget_set: Characterised, judgement: Judgement, title: str) -> Mapp
         "claims.json": lambda: json_file(claims_json(judgement)),
         "groups.csv": groups,
         "regression.csv": lambda: csv_file(regression_frame(judgement.regression)),
-        "report.html": lambda: report(forget_set, judgement, title, datetime.now(UTC)).encode(),
     }

@@ -1,18 +1,15 @@
-"""A comparison in words and files: data, a table in three forms from one formatted frame, a page."""
+"""A comparison in words and files: data, and a table in three forms from one formatted frame."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from html import escape
 from typing import Any, Literal, overload
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -24,20 +21,16 @@ from analysis.difficulty import EASY, HARD
 from analysis.export.files import (
     NOTHING,
     csv_file,
-    document,
-    figure_html,
     json_file,
     markdown_table,
     markdown_text,
     records,
-    table_html,
 )
 
 Form = Literal["plain", "markdown", "latex"]
 
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
 GROUP, RUNS = "Setting", "Runs"
-_OWN_STYLE = "figure .gtitle-subtitle { fill: var(--soft) !important; }"
 SIDES: Mapping[str, str] = {
     COMPLETENESS: "Completeness",
     UTILITY: "Utility",
@@ -219,33 +212,8 @@ def comparison_json(comparison: Comparison, **frames: pd.DataFrame) -> dict[str,
     }
 
 
-def page(comparison: Comparison, figures: Mapping[str, go.Figure], generated: datetime) -> str:
-    """Return table, notes and figures as one HTML page that needs neither this program nor a network.
-
-    Args:
-        comparison: What was found.
-        figures: By what they show, in words.
-        generated: When, as the page says.
-    """
-    title = f"Compared with {escape(comparison.baseline)}"
-    notes = "".join(f"<li>{escape(note)}</li>" for note in comparison.notes)
-    settings = _html_table(comparison.settings, "Settings that differ") if len(comparison.settings) else ""
-    scores = tasks(comparison)
-    harness = _html_table(scores, "Tasks of lm-evaluation-harness") if len(scores) else ""
-    # Copies: the figures of a page stay as they are on the screen.
-    copies = [(alt, go.Figure(figure)) for alt, figure in figures.items()]
-    drawn = "".join(figure_html(figure, f"figure-{at}", alt) for at, (alt, figure) in enumerate(copies))
-    body = f"""{_html_table(table(comparison), legend(comparison))}
-{harness}
-{settings}
-<ul>{notes}</ul>
-<div class="panels">{drawn}</div>"""
-    return document(title, body, generated, _OWN_STYLE)
-
-
 def exports(
     comparison: Comparison,
-    figures: Mapping[str, go.Figure],
     columns: Sequence[str] = (),
     *,
     intervals: bool = False,
@@ -255,7 +223,6 @@ def exports(
 
     Args:
         comparison: What was found.
-        figures: By what they show, in words.
         columns: Of the tables in Markdown and LaTeX; by default all.
         intervals: Whether their cells have intervals.
         frames: Become CSV files under their names.
@@ -268,7 +235,6 @@ def exports(
         "table.tex": lambda: table(chosen, "latex", intervals=intervals).encode(),
         **{f"{name}.csv": partial(csv_file, frame) for name, frame in tables.items()},
         "comparison.json": lambda: json_file(comparison_json(comparison, **frames)),
-        "report.html": lambda: page(comparison, figures, datetime.now(UTC)).encode(),
     }
 
 
@@ -328,13 +294,3 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 def _latex_text(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-def _html_table(frame: pd.DataFrame, caption: str) -> str:
-    """Return a frame for a page; in a cell a value stays beside its spread."""
-    rows = []
-    for first, *values in frame.to_numpy().tolist():
-        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
-        cells = cells.replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
-        rows.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    return table_html(caption, map(str, frame), [f"<tbody>{''.join(rows)}</tbody>"], large=True)

@@ -1,39 +1,24 @@
-"""What exports are made of: tables, JSON, and pages of HTML that need neither this program nor a network."""
+"""What exports are made of: tables, JSON, Markdown, and folders that are whole or not there."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from mrd_core.errors import UserError
 from mrd_core.runs.files import PRIVATE_FOLDER, json_value, write_atomically
 from mrd_core.samples.spreadsheet import csv_text
 
-# plotly draws its traces with WebGL, which it compiles at run time, where the points are many; nothing may be
-# fetched or sent.
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
-)
 # A cell without a value.
 NOTHING = "–"
-STYLE = Path(__file__).with_name("report.css")
-# A figure keeps the width that it was drawn with: while the page was read, or for the screen and not for paper.
-FIT_FIGURES = """
-for (const event of ["load", "beforeprint", "afterprint"]) {
-  addEventListener(event, () => document.querySelectorAll(".js-plotly-plot").forEach(Plotly.Plots.resize));
-}
-"""
 
 
 def write_exports(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> None:
@@ -108,69 +93,3 @@ def markdown_text(text: str) -> str:
     """Return a text as Markdown that reads the same, on one line."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
     return escape(" ".join(escaped.splitlines()), quote=False)
-
-
-def document(heading: str, body: str, generated: datetime, style: str = "") -> str:
-    """Return a page that opens without a network: what is drawn has plotly in it, and nothing is fetched.
-
-    Args:
-        heading: Its title, escaped.
-        body: HTML below it.
-        generated: When.
-        style: CSS beside that of all reports.
-    """
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{heading}</title>
-<style>
-{STYLE.read_text(encoding="utf-8")}{style}</style>
-<script>{get_plotlyjs()}</script>
-<script>{FIT_FIGURES}</script>
-</head>
-<body>
-<main>
-<h1>{heading}</h1>
-<p class="soft">MRD Lens, {generated:%Y-%m-%d %H:%M}</p>
-<noscript><p>The figures need JavaScript; the tables hold their numbers.</p></noscript>
-{body}
-</main>
-</body>
-</html>
-"""
-
-
-def table_html(caption: str, columns: Iterable[str], bodies: Iterable[str], *, large: bool) -> str:
-    """Return a table for a page.
-
-    Args:
-        caption: What it shows.
-        columns: Their titles.
-        bodies: Its `tbody` elements.
-        large: Whether it scrolls sideways on narrow screens.
-    """
-    size = ' class="large"' if large else ""
-    heads = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
-    return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(caption)}"><table{size}>'
-        f"<caption>{escape(caption)}</caption><thead><tr>{heads}</tr></thead>{''.join(bodies)}</table></div>"
-    )
-
-
-def figure_html(figure: go.Figure, name: str, alt: str) -> str:
-    """Return a figure for a page, whose colours it takes from now on.
-
-    Args:
-        figure: What is drawn; it is changed.
-        name: Its id in the page.
-        alt: What it shows, in words.
-    """
-    clear, bare = "rgba(0,0,0,0)", {"layout": {"xaxis": {"ticks": ""}, "yaxis": {"ticks": ""}}}
-    figure.update_layout(template=bare, paper_bgcolor=clear, plot_bgcolor=clear)
-    div = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False, "responsive": True}
-    )
-    return f'<figure role="group" aria-label="{escape(alt)}">{div}</figure>'

@@ -142,7 +142,7 @@ def _claims(judgement: Judgement, norm: Normalisation) -> Table:
             "p_holm": Column(title="p (Holm)", form=".2g"),
             "length_held": Column(title="Length held [95 %]", form="+.2f"),
             "verdict": Column(title="Verdict"),
-            "says": Column(title="The paper says"),
+            **({"says": Column(title="The paper says")} if norm is judgement.chosen else {}),
         },
         rows=rows,
         titles={claim.criterion.name: claim.criterion.title for claim in judgement.claims[norm]},

@@ -82,7 +82,6 @@ class Chart(Frozen):
         y: Columns that are drawn, each a series.
         group: Column that tells the points or curves of one series apart; "" for none.
         unit: Of the values, for their axis.
-        is_log: Whether the axis of the values is logarithmic.
         most: Rows of a forest that are drawn, from the first.
     """
 
@@ -95,7 +94,6 @@ class Chart(Frozen):
     y: tuple[str, ...]
     group: str = ""
     unit: str = ""
-    is_log: bool = False
     most: int = 30
 
 
@@ -212,3 +210,21 @@ def interval(estimate: Estimate) -> Interval:
     """Return an estimate as a cell."""
     value, low, high = (number(each) for each in estimate[:3])
     return Interval.model_validate({"value": value, "low": low, "high": high})
+
+
+def rows_of(frame: pd.DataFrame, caption: str) -> Table:
+    """Return a frame of texts as a table, its first column what the rows are called."""
+    key, *columns = map(str, frame)
+    names, places = frame[key].astype(str), pd.Series(range(1, len(frame) + 1), index=frame.index).astype(str)
+    # Told apart by their place where several are called alike.
+    keys = names if names.is_unique else places
+    return Table(
+        caption=caption,
+        head=key,
+        columns={name: Column(title=name) for name in columns},
+        rows={
+            name: {column: str(row[column]) for column in columns}
+            for name, row in zip(keys, frame.to_dict(orient="records"), strict=True)
+        },
+        titles={} if names.is_unique else dict(zip(keys, names, strict=True)),
+    )

@@ -59,7 +59,6 @@ def difficulty(run: ScoredRun, table: pd.DataFrame, variant: Variant) -> Section
         x="rank",
         y=("score",),
         unit="Score (small: hard to unlearn)",
-        is_log=bool(len(scored)) and bool((scored[run.ranked_by] > 0).all()),
     )
     return Section(
         title="How hard each sample is",

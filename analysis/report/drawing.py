@@ -93,7 +93,8 @@ def _ranked(axes: Any, chart: Chart, table: Table) -> int:
     values = theme.evenly(pd.DataFrame(rows, columns=["x", "value", "low", "high"]).dropna(), MOST_POINTS)
     axes.vlines(values["x"], values["low"], values["high"], color="#b9cfe0", linewidth=0.9)
     axes.plot(values["x"], values["value"], ".", color=theme.BLUE, markersize=3)
-    _name(axes, chart, table, is_log=chart.is_log)
+    axes.set_yscale(theme.axis_type(values["value"]))
+    _name(axes, chart, table)
     return len(values)
 
 
@@ -140,13 +141,11 @@ def _grouped(chart: Chart, table: Table) -> Iterator[tuple[str, pd.DataFrame, th
         yield str(name), group, style._replace(symbol=_SYMBOLS[style.symbol], dash=_DASHES[style.dash])
 
 
-def _name(axes: Any, chart: Chart, table: Table, *, is_log: bool = False) -> None:
+def _name(axes: Any, chart: Chart, table: Table) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_xlabel(table.columns[chart.x].title)
     axes.set_ylabel(chart.unit)
-    if is_log:
-        axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         # The library would write powers as formulas.
         axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}".replace("-", "−")))

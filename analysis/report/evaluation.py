@@ -9,7 +9,8 @@ from analysis.comparison.evaluated import Evaluated, read
 from analysis.comparison.strata import by_stratum
 from analysis.comparison.table import Comparison, compare, default_baseline
 from analysis.export.comparison import by_difficulty
-from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number
+from analysis.export.comparison import tasks as tasks_of
+from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
@@ -29,7 +30,7 @@ def _section(suite: str, runs: list[Evaluated]) -> Section:
         comparison = compare(runs, place)
     except UserError as error:
         return Section(title=title, text=(f"These evaluations cannot be compared. {error.cause}",))
-    told = _of_strata(runs, place)
+    told, tasks, settings = _of_strata(runs, place), tasks_of(comparison), comparison.settings
     tradeoff = Chart(
         form="points",
         title="Completeness against utility, a point a run (up and right is better)",
@@ -48,6 +49,8 @@ def _section(suite: str, runs: list[Evaluated]) -> Section:
             "values": _values(comparison),
             **({"differences": _differences(comparison)} if len(comparison.differences) else {}),
             **({"tradeoff": tradeoff} if has_both else {}),
+            **({"tasks": rows_of(tasks, "Tasks of lm-evaluation-harness")} if len(tasks) else {}),
+            **({"settings": rows_of(settings, "Settings that differ")} if len(settings) else {}),
             "runs": _runs(comparison),
         },
         notes=tuple(comparison.notes),

@@ -10,7 +10,7 @@ from analysis.evidence.kinds import interpretation
 from analysis.evidence.kinds.validity import Validity
 from analysis.evidence.league import short_title
 from analysis.evidence.measurements import read_measurements
-from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number
+from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
 
@@ -25,7 +25,7 @@ def experiment(member: Member) -> Section:
     evidence = read_as.evidence(measurements)
     parts: dict[str, Table | Chart] = {}
     for at, (title, frame) in enumerate(evidence.brief.items(), start=1):
-        parts[f"table_{at}"] = _brief(title, frame)
+        parts[f"table_{at}"] = rows_of(frame, title)
     if isinstance(evidence, Validity):
         parts |= dict(_drawn(evidence))
     return Section(
@@ -33,25 +33,6 @@ def experiment(member: Member) -> Section:
         text=(evidence.verdict, *evidence.findings, f"Done was: {read_as.procedure}", evidence.paper),
         parts=parts,
         notes=evidence.caveats,
-    )
-
-
-def _brief(title: str, frame: pd.DataFrame) -> Table:
-    """Return a table of texts as the shell prints it."""
-    key, *columns = map(str, frame)
-    # Told apart by their place where several rows are called alike.
-    keys = frame[key].astype(str)
-    is_own = keys.is_unique
-    names = keys if is_own else pd.Series(range(1, len(frame) + 1), index=frame.index).astype(str)
-    return Table(
-        caption=title,
-        head=key,
-        columns={name: Column(title=name) for name in columns},
-        rows={
-            name: {column: str(row[column]) for column in columns}
-            for name, row in zip(names, frame.to_dict(orient="records"), strict=True)
-        },
-        titles={} if is_own else dict(zip(names, keys, strict=True)),
     )
 
 

@@ -21,8 +21,11 @@ MARKS = {
     State.FAILS: "✕",
     State.DAMAGED: "✕",
 }
-# From so many columns on a table is set smaller.
-WIDE = 6
+# A cell of more characters gets room for several words a line.
+WORDS = 30
+# From so many columns on a table is set smaller; up to so many rows it stays on one page, and up to so many
+# characters the names of rows are not broken.
+WIDE, SHORT, NAME = 6, 12, 26
 
 
 def html(report: Report) -> str:
@@ -84,8 +87,8 @@ def _figure(chart: Chart, table: Table) -> str:
     picture = svg(chart, table)
     if not picture:
         return ""
-    caption = f"<figcaption>{escape(chart.title)}</figcaption>"
-    return f'<figure><div role="img" aria-label="{escape(chart.alt)}">{picture}</div>{caption}</figure>'
+    drawn = f'<div role="img" aria-label="{escape(chart.alt)}">{picture}</div>'
+    return f"<figure><figcaption>{escape(chart.title)}</figcaption>{drawn}</figure>"
 
 
 def _table(table: Table, name: str = "") -> str:
@@ -94,7 +97,14 @@ def _table(table: Table, name: str = "") -> str:
         key: any(isinstance(row.get(key), Interval | int | float) for row in table.rows.values())
         for key in table.columns
     }
-    classes = " ".join(filter(None, (name, "wide" if len(table.columns) >= WIDE else "")))
+    longest = max((len(cells[0]) for cells in shown_rows(table)), default=0)
+    looks = {
+        name: bool(name),
+        "wide": len(table.columns) >= WIDE,
+        "short": len(table.rows) <= SHORT,
+        "named": longest <= NAME,
+    }
+    classes = " ".join(look for look, is_so in looks.items() if is_so)
     heads = "".join(
         f'<th scope="col"{_side(is_number)}>{escape(column.title)}</th>'
         for column, is_number in zip(table.columns.values(), sides.values(), strict=True)
@@ -112,7 +122,7 @@ def _row(cells: list[str], sides: Iterable[bool]) -> str:
     head, *rest = cells
     values = "".join(
         # A value and its interval break between the two, and nowhere else.
-        f"<td{_side(is_number)}>{_unbroken(cell) if is_number else escape(cell)}</td>"
+        f'<td class="number">{_unbroken(cell)}</td>' if is_number else f"<td{_width(cell)}>{escape(cell)}</td>"
         for cell, is_number in zip(rest, sides, strict=True)
     )
     return f'<tr><th scope="row">{escape(head)}</th>{values}</tr>'
@@ -121,6 +131,10 @@ def _row(cells: list[str], sides: Iterable[bool]) -> str:
 def _unbroken(cell: str) -> str:
     value, bracket, ends = escape(cell).partition(" [")
     return f"{value} <span>[{ends}</span>" if bracket else value
+
+
+def _width(cell: str) -> str:
+    return ' class="words"' if len(cell) > WORDS else ""
 
 
 def _side(is_number: bool) -> str:

@@ -22,6 +22,7 @@ from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import VERSION
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.fields import extra_of, is_run
 from mrd_core.unlearning.files import UnlearningFiles
 
 PROGRAMS = ("numpy", "scipy", "pandas", "torch", "transformers")
@@ -72,11 +73,15 @@ def digest(path: Path) -> str:
 
 
 def differing(config: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the settings that differ from their defaults, and those that have none, by dotted name."""
+    """Yield the settings that differ from their defaults, and those that have none, by dotted name.
+
+    Those that nobody sets, and the runs that a run rests on, are left out.
+    """
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         default = field.get_default(call_default_factory=False)
-        if name == "kind" or value is None or value == default:
+        is_told = name != "kind" and extra_of(field).get("option", name) is not None and not is_run(field)
+        if not is_told or value is None or value == default:
             continue
         if isinstance(value, BaseModel):
             yield from differing(value, f"{above}{name}.")
@@ -114,7 +119,7 @@ def _facts(run: ScoredRun) -> Iterator[tuple[str, Cell]]:
     probes = f", {figures.probes} sign probes" if figures.probes else ""
     yield "Draws", f"{figures.evaluations} perturbed evaluations{probes}, {sigma}, seed {config.estimator.seed}"
     yield "Device", f"{figures.device}, {figures.dtype}"
-    yield "Vocabulary", run.plan.vocabulary or None
+    yield "SHA-256 of the vocabulary", run.plan.vocabulary or None
 
 
 def _retain_sets(unlearnings: Sequence[Member]) -> Iterator[tuple[str, Cell]]:

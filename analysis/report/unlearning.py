@@ -47,7 +47,12 @@ def summary_of(member: Member) -> UnlearningSummary:
 
 def unlearned(members: Sequence[Member]) -> Section:
     """Return the section on all unlearning runs."""
-    titles = {member.name: f"{name_of(member)} ({member.name})" for member in members}
+    names = [name_of(member) for member in members]
+    # Those that are called alike are told apart by their ids.
+    titles = {
+        member.name: name if names.count(name) == 1 else f"{name} ({member.name})"
+        for member, name in zip(members, names, strict=True)
+    }
     curves = Chart(
         form="curves",
         title="Samples found forgotten on the way",
@@ -63,7 +68,7 @@ def unlearned(members: Sequence[Member]) -> Section:
         text=tuple(f"{titles[member.name]}: {in_words(summary_of(member))}" for member in members),
         parts={
             "runs": Table(
-                caption="Before → after; MA: memorization accuracy, NLL: nats per answer token",
+                caption="Before and after. MA: memorization accuracy; NLL: nats per answer token",
                 head="Run",
                 columns=_COLUMNS,
                 rows={member.name: _figures(member) for member in members},
@@ -111,17 +116,17 @@ def risk(member: Member, *, without_texts: bool) -> Section:
 
 
 _COLUMNS = {
-    "forgotten": Column(title="Forgotten at the end"),
-    "samples": Column(title="of"),
     "updates": Column(title="Updates", form=",.0f"),
-    "forget_accuracy_before": Column(title="MA", form=".2f"),
-    "forget_accuracy": Column(title="→", form=".2f"),
-    "forget_nll_before": Column(title="NLL", form=".2f"),
-    "forget_nll": Column(title="→", form=".2f"),
-    "retain_accuracy_before": Column(title="Retain MA", form=".2f"),
-    "retain_accuracy": Column(title="→", form=".2f"),
-    "retain_nll_before": Column(title="Retain NLL", form=".2f"),
-    "retain_nll": Column(title="→", form=".2f"),
+    "forgotten": Column(title="Forgotten"),
+    "samples": Column(title="of"),
+    "forget_accuracy_before": Column(title="MA before", form=".2f"),
+    "forget_accuracy": Column(title="after", form=".2f"),
+    "forget_nll_before": Column(title="NLL before", form=".2f"),
+    "forget_nll": Column(title="after", form=".2f"),
+    "retain_accuracy_before": Column(title="Retain MA before", form=".2f"),
+    "retain_accuracy": Column(title="after", form=".2f"),
+    "retain_nll_before": Column(title="Retain NLL before", form=".2f"),
+    "retain_nll": Column(title="after", form=".2f"),
     "rest": Column(title="The rest"),
 }
 

@@ -224,7 +224,6 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     parquet = pd.read_parquet(io.BytesIO(offered["compare_comparison.parquet"]()))
     assert list(parquet) == list(rows) == list(test.dataframe[1].value["Column"])
     assert "\\toprule" in offered["compare_comparison.tex"]()
-    assert HOSTILE not in offered["compare_comparison.html"]()
     (figure,) = figures_of(view(test, "Trade-off"))
     assert {trace["name"] for trace in figure["data"]} == {"Original", "GA", "GA + MRD"}
     assert len(figures_of(view(test, "By difficulty"))) == 2

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,6 @@ EXPORTS = {
     "claims.json",
     "groups.csv",
     "regression.csv",
-    "report.html",
 }
 
 
@@ -65,30 +63,6 @@ class Made:
     @property
     def claims(self) -> dict[str, Any]:
         return dict(json.loads(self.outcome.out))
-
-
-class Elements(HTMLParser):
-    """Collects the names of the elements of a page, and its text outside scripts and styles."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.names: set[str] = set()
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, _attributes: object) -> None:
-        self.names.add(tag)
-        self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        self.open.reverse()
-        self.open.remove(tag)
-        self.open.reverse()
-
-    def handle_data(self, data: str) -> None:
-        if not {"script", "style"} & set(self.open):
-            self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -333,14 +307,6 @@ def test_the_regression_begins_with_length(exported: Path) -> None:
     terms = pd.read_csv(exported / "regression.csv")
     assert terms["feature"][0] == "n_tokens"
     assert (terms["vif"] >= 0.99).all()
-
-
-def test_the_report_is_a_page_with_every_criterion_and_verdict(made: Made, exported: Path) -> None:
-    page = Elements((exported / "report.html").read_text(encoding="utf-8"))
-    assert {"html", "title", "h1", "table"} <= page.names
-    for criterion in CRITERIA:
-        assert criterion.title in page.text
-        assert made.claims[criterion.name]["verdict"] in page.text
 
 
 # What goes wrong

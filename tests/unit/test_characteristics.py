@@ -320,7 +320,7 @@ def test_a_set_that_is_wholly_in_another_language_is_still_judged_by_what_is_kno
     claims = {claim.criterion.name: claim for claim in judgement.shown}
     assert claims["initial_probability"].n_high + claims["initial_probability"].n_low == ROWS
     assert claims["semantic_complexity"].feature is None
-    assert all(content() for content in exports(found, judgement, "a title").values())
+    assert all(content() for content in exports(found, judgement).values())
 
 
 def test_odd_texts_go_through_the_whole_job(run: Path, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_odd_texts_go_through_the_whole_job(run: Path, tmp_path: Path) -> None:
     assert spans["end"].max() <= 50_000
     found = characterised(run, odd.context.directory, Variant())
     judgement = judged(found, {})
-    assert all(content() for content in exports(found, judgement, "a title").values())
+    assert all(content() for content in exports(found, judgement).values())
 
 
 @pytest.mark.parametrize(

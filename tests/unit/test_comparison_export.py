@@ -6,7 +6,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ import pandas as pd
 import plotly.graph_objects as go
 import pyarrow.parquet as pq
 import pytest
-from plotly.offline import get_plotlyjs
 
 from analysis.comparison.evaluated import Evaluated, read
 from analysis.comparison.long import MEANINGS, long
@@ -29,7 +27,6 @@ from analysis.export.comparison import (
     exports,
     legend,
     number,
-    page,
     signed,
     table,
     tasks,
@@ -121,8 +118,6 @@ def test_tasks_of_the_harness_stand_beside_the_table() -> None:
 
     found = compare([run(None, 0, None), run(0.5, 0), run(0.7, 1)])
     assert tasks(found).to_numpy().tolist() == [["wmdp_bio", "acc", "–", "0.600 ± 0.141"]]
-    assert "wmdp_bio" in page(found, {}, datetime(2025, 4, 9))
-    assert "lm-evaluation-harness" not in page(compare([run(None, 0)]), {}, datetime(2025, 4, 9))
 
 
 def test_the_way_is_read_from_the_unlearning_run(tmp_path: Path) -> None:
@@ -251,20 +246,10 @@ def test_json_is_strict_and_complete(comparison: Comparison) -> None:
     assert (lacking[0]["mean"], lacking[0]["each"]) == (None, [])
 
 
-def test_a_page_is_whole_and_texts_are_no_tags(comparison: Comparison) -> None:
-    shown = page(comparison, {"All <runs>": figures.tradeoff(comparison)}, datetime(2025, 4, 9, 12, 30))
-    assert "<b>&_GA" not in shown
-    assert "100% of &lt;b&gt;&amp;_GA" in shown
-    assert 'aria-label="All &lt;runs&gt;"' in shown
-    own = shown.replace(get_plotlyjs(), "")
-    assert len(own) < 100_000
-    assert not re.findall(r"(?:src|href)=", own)
-
-
 def test_every_file_is_made_from_the_comparison(comparison: Comparison) -> None:
-    contents = exports(comparison, {}, strata=pd.DataFrame({"part": ["value"]}))
+    contents = exports(comparison, strata=pd.DataFrame({"part": ["value"]}))
     data = {"comparison.csv", "comparison.parquet", "cells.csv", "strata.csv"}
-    assert data | {"table.md", "table.tex", "report.html"} < set(contents)
+    assert data | {"table.md", "table.tex"} < set(contents)
     assert contents["strata.csv"]() == b"part\r\nvalue\r\n"
     assert contents["table.tex"]().decode() == table(comparison, "latex")
 

@@ -244,7 +244,7 @@ def test_a_handful_of_samples_gets_no_verdict_and_files_with_a_head(found: Chara
     assert {claim.verdict for claim in judgement.shown} == {"cannot tell"}
     assert tuple(group_table(few, judgement)) == GROUP_COLUMNS
     assert tuple(regression_frame(judgement.regression)) == TERM_COLUMNS
-    contents = exports(few, judgement, "a title")
+    contents = exports(few, judgement)
     assert all(content() for content in contents.values())
     assert contents["regression.csv"]().decode().splitlines()[0] == ",".join(TERM_COLUMNS)
     assert contents["groups.csv"]().decode().splitlines()[0] == ",".join(GROUP_COLUMNS)

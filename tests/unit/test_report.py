@@ -1,24 +1,39 @@
-"""The report: complete, self-contained, and safe to open whatever the texts say."""
+"""One report on a score run and all that rests on it: what it says, that it travels, that it can be checked."""
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
-from datetime import datetime
-from html import escape
+from collections.abc import Iterator
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, get_args
 
+import numpy as np
+import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 
-from analysis.characteristics.judgement import Judgement, judged
-from analysis.characteristics.runs import Characterised
-from analysis.export.report import report
-from mrd_core.scoring.measures import MEASURES
-from tests.unit.test_characteristic_figures import characterised_set
+from analysis.redaction import LEFT_OUT
+from analysis.report.content import Chart, Column, Report, Table, called
+from analysis.report.drawing import svg
+from analysis.report.files import contents, read
+from analysis.report.making import default_options, report_of
+from analysis.report.runs import Members, members
+from analysis.report.verification import compared
+from cli.door import door
+from mrd_core.errors import UserError
+from mrd_core.runs import RunStore
+from mrd_core.samples import ForgetSet
+from mrd_core.scoring.files import ScoreFiles
+from mrd_core.unlearning.files import UnlearningFiles
+from tests.support.report_runs import NAMES, SCORE, UNLEARNED, copies, reported
+from tests.support.scored_demo import copied, settings_in
 
-TITLE = "forget <10> & more on llama"
-GENERATED = datetime(2025, 4, 9, 12, 30)
-VOID = {"meta", "br", "link", "img"}
+pytestmark = pytest.mark.slow
+
+FIGURES = 50
+LARGEST = 1_000_000
 
 
 class Page(HTMLParser):
@@ -37,8 +52,12 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note the tag."""
         self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
+        if tag not in ("meta", "br"):
             self.opened.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag that holds nothing."""
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         """Close the innermost tag."""
@@ -55,155 +74,220 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def without_association() -> Characterised:
-    """A scored set whose texts are hostile; nothing measures their association."""
-    found = characterised_set()
-    return replace(found, table=found.table.drop(columns="association"))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Members:
+    """A score run with a reading, an unlearning run, two evaluations and an experiment."""
+    home = reported(tmp_path_factory.getbasetemp())
+    return members([home / name for name in NAMES], RunStore.open(settings_in(tmp_path_factory.mktemp("store"))))
 
 
 @pytest.fixture(scope="module")
-def judgement(without_association: Characterised) -> Judgement:
-    """What is concluded from it."""
-    return judged(without_association, {})
+def report(runs: Members) -> Report:
+    """The report on them."""
+    return report_of(runs, default_options(runs), "Ada")
 
 
 @pytest.fixture(scope="module")
-def source(without_association: Characterised, judgement: Judgement) -> str:
-    """The report."""
-    return report(without_association, judgement, TITLE, GENERATED)
+def files(report: Report) -> dict[str, bytes]:
+    """Its files."""
+    return contents(report)
 
 
 @pytest.fixture(scope="module")
-def page(source: str) -> Page:
-    """The report, read."""
-    return Page(source)
+def page(files: dict[str, bytes]) -> Page:
+    """Its page, read."""
+    return Page(files["report.html"].decode())
 
 
-def test_nothing_is_fetched(page: Page) -> None:
-    loading = [attrs for tag, attrs in page.tags if tag in ("link", "img", "iframe") or "src" in attrs]
-    assert loading == []
-    policies = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
-    assert "default-src 'none'" in str(policies)
-    assert "http" not in str(policies)
+def texts_of(run: Path) -> set[str]:
+    """Return the texts of the samples of a score run that are long enough to be theirs alone."""
+    frame = ForgetSet.load(ScoreFiles(run).samples).frame
+    return {text[:40] for text in (*frame["prompt"], *frame["answer"]) if len(text) >= 20}
 
 
-def test_the_library_is_in_the_file_once(source: str) -> None:
-    assert len(re.findall(r"plotly\.js v\d", source)) == 1
-    assert source.count("Plotly.newPlot(") >= 6
+def test_nothing_is_fetched_and_it_fits_in_a_megabyte(page: Page, files: dict[str, bytes]) -> None:
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert not re.search(rb"https?:|url\((?!#)", files["report.html"])
+    (policy,) = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv")]
+    assert policy == "default-src 'none'; style-src 'unsafe-inline'"
+    assert len(files["report.html"]) < LARGEST
+    assert sum(tag == "svg" for tag, _ in page.tags) == sum(tag == "figcaption" for tag, _ in page.tags) >= 6
 
 
-def test_no_text_of_a_sample_becomes_markup_or_script(page: Page, source: str) -> None:
-    assert {tag for tag, _ in page.tags} <= {
-        *(
-            "html",
-            "head",
-            "meta",
-            "title",
-            "style",
-            "script",
-            "body",
-            "main",
-            "h1",
-            "p",
-            "noscript",
-            "section",
-            "h2",
-        ),
-        *("div", "table", "caption", "thead", "tbody", "tr", "th", "td", "ul", "li", "figure"),
-    }
-    assert "<script>alert" not in source
-    assert any("<script>alert(1)</script> & 'more'" in cell for cell in page.inside("td"))
+def test_the_first_page_has_verdicts_facts_and_limits(page: Page, report: Report, runs: Members) -> None:
+    states = [attrs["class"] for tag, attrs in page.tags if (attrs.get("class") or "").startswith("state ")]
+    assert len(states) == 5
+    assert states[3:] == ["state damaged", "state not-measured"]
+    assert report.answers["Unlearned"].sentence.startswith("GA, seed 0: 30 of 60 forgotten at the end.")
+    forget_set, model = (report.facts.rows[f"SHA-256 of the {name}"]["value"] for name in ("forget set", "model"))
+    assert forget_set == ForgetSet.load(ScoreFiles(runs.score).samples).digest
+    assert re.fullmatch("[0-9a-f]{64}", str(model))
+    heads = page.inside("h2")
+    assert heads[:2] == ["Limits", "Runs"]
+    assert heads[-2:] == ["Methods and sources", "Files (SHA-256)"]
+    assert "by Ada" in "".join(page.inside("p"))
 
 
-def test_the_title_is_escaped_and_names_the_page(page: Page) -> None:
-    assert [text for text in page.inside("title") if text.strip()] == page.inside("h1")
-    assert TITLE in page.inside("h1")[0]
-    assert next(attrs for tag, attrs in page.tags if tag == "html") == {"lang": "en"}
+def test_settings_that_differ_from_the_defaults_are_told_and_no_others(report: Report) -> None:
+    settings = report.runs[SCORE].settings
+    assert settings["estimator.draws"] == "16"
+    assert settings["estimator.stop"] == "never"
+    assert not {"estimator.mode", "estimator.scope", "model.device", "kind", "forget_set_digest"} & settings.keys()
+    assert "score_run" not in report.runs[UNLEARNED].settings
 
 
-def test_headings_come_in_order(page: Page) -> None:
-    assert page.inside("h2") == [
-        "What was scored",
-        "How to read MRD",
-        "The paper’s claims and this model",
-        "The groups",
-        "Length, the rival explanation",
-        "Correlations",
-        "Limits",
-    ]
-
-
-def test_tables_have_captions_and_every_header_a_scope(page: Page) -> None:
+def test_every_table_has_a_caption_and_every_head_a_scope(page: Page) -> None:
     tags = [tag for tag, _ in page.tags]
-    assert tags.count("table") == tags.count("caption") == 4
-    assert all(attrs.get("scope") in ("col", "row", "rowgroup") for tag, attrs in page.tags if tag == "th")
+    assert tags.count("table") == tags.count("caption") == tags.count("thead")
+    assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
 
 
-def test_every_claim_is_told_under_both_normalisations(page: Page, judgement: Judgement) -> None:
-    cells = page.inside("td")
-    for claims in judgement.claims.values():
-        for claim in claims:
-            assert f"{claim.verdict}\n{claim.reason}" in cells
-            if claim.comparison:
-                difference = claim.comparison.difference
-                told = f"{difference.value:.3g}\n[{difference.low:.3g},\N{NO-BREAK SPACE}{difference.high:.3g}]"
-                assert told in cells
+def test_figures_are_those_of_the_runs(report: Report, runs: Members) -> None:
+    table = report.sections["unlearning"].parts["runs"]
+    assert isinstance(table, Table)
+    outcome = pd.read_parquet(UnlearningFiles(runs.of("unlearn")[0].directory).outcome)
+    row = table.rows[UNLEARNED]
+    assert row["forgotten"] == 30
+    assert row["forget_nll"] == pytest.approx(outcome["nll_after"].mean())
+    samples = report.sections["difficulty"].parts["samples"]
+    assert isinstance(samples, Table)
+    scores = pd.read_parquet(ScoreFiles(runs.score).scores).set_index("sample_id")["mrd"]
+    stated = {name: row["score"].value for name, row in samples.rows.items()}  # type: ignore[union-attr]
+    assert stated == pytest.approx(scores.to_dict())
 
 
-def test_what_was_read_and_how_is_told(page: Page) -> None:
-    cells = page.inside("td")
-    assert "60, 59 of them with an MRD" in cells
-    assert "en_mrd_small 1.0.0 (labels: UD): no other English pipeline is installed" in cells
-    assert "unlabelled 83.1%, labelled 79.4%" in cells
-    assert "full.jsonl, 400 rows" in cells
-    assert "de: 3" in cells
-    assert "Semantic complexity: 2" in cells
-    assert "hdd (defined for 9 % of the samples)" in cells
+def test_markdown_and_page_have_the_same_headings(files: dict[str, bytes], page: Page, report: Report) -> None:
+    headings = re.findall(r"^## (.+)$", files["report.md"].decode(), re.MULTILINE)
+    assert len(headings) == len(report.sections) + 3
+    assert {re.sub(r"\\(.)", r"\1", heading) for heading in headings} <= {*page.inside("h2"), "Files"}
 
 
-def test_a_criterion_that_was_not_measured_has_words_and_no_panel(
-    source: str, page: Page, judgement: Judgement
+def test_two_reports_are_alike_to_the_byte(
+    report: Report, runs: Members, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    panels = set(re.findall(r'id="panel-(\w+)"', source))
-    assert panels == {"semantic_complexity", "occurrence_frequency", "initial_probability", "rare_words"}
-    unmeasured = judgement.shown[-1]
-    assert f"{unmeasured.criterion.title}: {unmeasured.reason}" in page.inside("p")
+    again = report_of(runs, default_options(runs), "Ada")
+    assert again.model_copy(update={"generated": report.generated}) == report
+    (tmp_path / "report.json").write_bytes(files["report.json"])
+    assert contents(read(tmp_path / "report.json")) == files
 
 
-def test_terms_that_the_regression_left_out_are_listed_with_the_reason(
-    without_association: Characterised, judgement: Judgement
-) -> None:
-    regression = replace(judgement.regression, dropped={"rare_words": "constant <here>"})
-    changed = replace(judgement, regressions={judgement.chosen: regression})
-    found = report(without_association, changed, TITLE, GENERATED)
-    assert f"<li>{escape('Rare words: constant <here>')}</li>" in found
+def test_without_texts_no_file_holds_one(runs: Members, files: dict[str, bytes]) -> None:
+    redacted = contents(report_of(runs, default_options(runs, without_texts=True)))
+    texts = texts_of(runs.score)
+    assert any(text in files["report.json"].decode() for text in texts)
+    for name, content in redacted.items():
+        assert LEFT_OUT in content.decode(), name
+        assert not [text for text in texts if text in content.decode()], name
 
 
-def test_other_measures_are_told_with_how_they_go_with_mrd_where_there_are_any(
-    without_association: Characterised, judgement: Judgement
-) -> None:
-    heading = "MRD beside other measures"
-    mrd = without_association.table["mrd"]
-    bare = without_association.table.drop(columns="training_count", errors="ignore")
-    assert heading not in report(replace(without_association, table=bare), judgement, "t", datetime(2026, 5, 4))
-    with_nll = replace(without_association, table=bare.assign(nll=-mrd))
-    page = Page(report(with_nll, judgement, "t", datetime(2026, 5, 4)))
-    assert heading in page.inside("h2")
-    cells = page.inside("td")
-    at = cells.index(MEASURES["nll"].help)
-    assert float(cells[at + 1]) == pytest.approx(-mrd.median(), rel=1e-2)
-    assert cells[at + 2].startswith("-1")
+def test_no_text_of_a_stranger_becomes_markup_or_script(report: Report) -> None:
+    nasty = "<script>alert(1)</script> $x$ & 'more'"
+    charted = {"table": {"a": {"score": 1.0, "rank": 1}, nasty: {"score": 2.0, "rank": 2}}}
+    table = Table(
+        caption=nasty, columns={"score": {"title": nasty}, "rank": {"title": "$r$"}}, rows=charted["table"]
+    )
+    chart = Chart(form="points", title=nasty, alt=nasty, table="t", x="rank", y=("score",), unit=nasty)
+    forest = chart.model_copy(update={"form": "forest"})
+    section = report.sections["difficulty"].model_copy(
+        update={"title": nasty, "text": (nasty,), "parts": {"t": table, "c": chart, "f": forest}}
+    )
+    made = contents(report.model_copy(update={"title": nasty, "sections": {"one": section}}))
+    page = Page(made["report.html"].decode())
+    assert nasty in page.inside("h1")
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert "<script>" not in made["report.md"].decode()
 
 
-def test_a_set_of_which_nothing_can_be_said_still_has_a_report() -> None:
-    found = characterised_set(n=4)
-    bare = replace(found, table=found.table.drop(columns=["semantic_complexity", "association", "occurrences"]))
-    page = Page(report(bare, judged(bare, {}), TITLE, GENERATED))
-    assert "4, 3 of them with an MRD" in page.inside("td")
-    assert not any(cell.startswith(("agrees", "disagrees")) for cell in page.inside("td"))
+def test_a_chart_without_a_value_is_not_drawn() -> None:
+    columns = {name: Column(title="") for name in "xy"}
+    table = Table(caption="", columns=columns, rows={"a": {"x": None, "y": None}})
+    for form in get_args(Chart.model_fields["form"].annotation):
+        assert svg(Chart(form=form, title="", alt="", table="", x="x", y=("y",)), table) == ""
 
 
-def test_the_same_findings_give_the_same_file(
-    source: str, without_association: Characterised, judgement: Judgement
-) -> None:
-    assert report(without_association, judgement, TITLE, GENERATED) == source
+def test_any_changed_figure_is_found_by_its_name(report: Report) -> None:
+    said = json.loads(report.model_dump_json())
+    figures = [
+        path for path, leaf in report.leaves().items() if type(leaf) in (int, float) and path[0] != "format"
+    ]
+    assert len(figures) > 10 * FIGURES
+    for path in (figures[at] for at in np.linspace(0, len(figures) - 1, FIGURES).round().astype(int)):
+        changed = json.loads(json.dumps(said))
+        place: Any = changed
+        for step in path[:-1]:
+            place = place[int(step)] if isinstance(place, list) else place[step]
+        place[path[-1]] = place[path[-1]] * 1.001 + 1e-6 if isinstance(place[path[-1]], float) else 9_999
+        (difference,) = compared(Report.model_validate(changed), report)
+        assert difference.name == called(path)
+        assert difference.runs == report.leaves()[path]
+
+
+def command(*words: object) -> Result:
+    """Return how a command ends in this process."""
+    return CliRunner().invoke(door, list(map(str, words)))
+
+
+@pytest.fixture(scope="module")
+def written(runs: Members, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a report by the command line, and copies of its runs beside it."""
+    folder = tmp_path_factory.mktemp("written")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MRD_HOME", str(folder / "home"))
+        patch.delenv("MRD_STORE_URL", raising=False)
+        directories = copies(runs.score.parent, folder / "runs")
+        outcome = command("report", *directories, "--out", folder / "report", "--by", "Ada")
+        assert outcome.exit_code == 0, outcome.output
+        assert "counts for nothing" in " ".join(outcome.output.split())
+        yield folder
+
+
+def verify(folder: Path) -> tuple[int, dict[str, Any]]:
+    """Return how the check of a report ends, and what it finds."""
+    directories = [folder / "runs" / name for name in NAMES]
+    outcome = command("verify", folder / "report" / "report.json", *directories, "--json")
+    assert outcome.exit_code in (0, 1), outcome.output
+    return outcome.exit_code, json.loads(outcome.stdout)
+
+
+def test_a_report_of_the_shell_is_whole_and_follows_from_its_runs(written: Path) -> None:
+    assert {path.name for path in (written / "report").iterdir()} == {"report.html", "report.md", "report.json"}
+    code, found = verify(written)
+    assert (code, found["differences"]) == (0, [])
+    assert found["compared"] > 10 * FIGURES
+    again = command("report", written / "runs" / SCORE, "--out", written / "report")
+    assert isinstance(again.exception, UserError)
+    assert "new or empty" in again.exception.fix
+
+
+def test_what_was_changed_since_is_found(written: Path, tmp_path: Path) -> None:
+    folder = copied(written, tmp_path / "changed")
+    files, score = UnlearningFiles(folder / "runs" / UNLEARNED), ScoreFiles(folder / "runs" / SCORE)
+    outcome, draws = pd.read_parquet(files.outcome), pd.read_parquet(score.draws)
+    outcome.loc[3, "accuracy_after"] = 0.93
+    outcome.to_parquet(files.outcome, index=False)
+    first = draws["sample_id"].iloc[0]
+    draws.loc[draws["sample_id"] == first, "relative_answer"] *= 1.01
+    draws.to_parquet(score.draws, index=False)
+    page = folder / "report" / "report.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("30 of 60", "60 of 60"), encoding="utf-8")
+    code, found = verify(folder)
+    names = {each["name"] for each in found["differences"]}
+    assert code == 1
+    assert {f"runs.{UNLEARNED}.files.outcome.parquet", f"runs.{SCORE}.files.draws.parquet", "report.html"} <= names
+    assert f"unlearning.runs.{UNLEARNED}.forget_accuracy" in names
+    assert f"difficulty.samples.{first}.score.value" in names
+    assert f"unlearning.runs.{UNLEARNED}.retain_accuracy" not in names
+
+
+def test_a_run_that_is_not_named_is_asked_for(written: Path) -> None:
+    refused = command("verify", written / "report" / "report.json", written / "runs" / SCORE)
+    assert isinstance(refused.exception, UserError)
+    assert UNLEARNED in refused.exception.what
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}'])
+def test_what_is_no_report_is_refused(written: Path, tmp_path: Path, content: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(content, encoding="utf-8")
+    refused = command("verify", path, written / "runs" / SCORE)
+    assert isinstance(refused.exception, UserError)
+    assert refused.exception.what == str(path)

@@ -1,4 +1,4 @@
-"""Features, strata, tables and the report to take along, and the command that makes the same."""
+"""Features, strata and tables to take along, the command that makes the same, and the report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Threshold, spelt
 from analysis.export.characteristics import exports
 from mrd_core.runs import Run
-from pages.shell import commands, redaction
+from pages.shell import commands, redaction, reports
 from pages.shell.downloads import download
 
 LABELS = {
-    "report.html": "Report (HTML)",
     "samples.csv": "Samples (CSV)",
     "samples.parquet": "Samples (Parquet)",
     "strata.csv": "Strata (CSV)",
@@ -37,9 +36,10 @@ def show(
     """Show the downloads and the shell command."""
     st.header("Export and reproduce")
     row = st.container(horizontal=True, vertical_alignment="center")
-    for name, content in exports(characterised, judgement, run.title).items():
+    for name, content in exports(characterised, judgement).items():
         download(row, LABELS[name], content, f"{reading.id}-{name}", f"export_{name}")
     redaction.offer(row)
+    reports.offer(run, row)
     # What the page's own controls stand for, the thresholds only where they are not the default.
     choices = {field: [str(value)] for field, value in vars(characterised.variant).items()}
     choices["threshold"] = [

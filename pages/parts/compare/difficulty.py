@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from html import escape
-from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -58,19 +57,6 @@ def of_forget_set(comparison: Comparison) -> dict[str, Column]:
     parts = [column for column in comparison.columns if column.split in forget and column.key != FORGET_QUALITY]
     whole = [column for column in comparison.columns if column.key == COMPLETENESS]
     return {column.key: column for column in (*whole, *parts)} if parts else {}
-
-
-def figures_of(chosen: ComparedRuns, columns: Mapping[str, Column], key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the figures of a column by what they show.
-
-    Raises:
-        UserError: There is no MRD of these samples.
-    """
-    title, single = columns[key].title, _of_samples(columns, key)
-    yield f"{title} by tercile of difficulty", figures.strata(_strata(chosen, key), title)
-    title, changed = title_of_samples(columns[single]), _changed(chosen, single)
-    if len(changed):
-        yield f"Change of {title} of each sample against its MRD", figures.change(changed, title)
 
 
 def _of_samples(columns: Mapping[str, Column], key: str) -> str:

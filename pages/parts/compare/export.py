@@ -1,9 +1,7 @@
-"""A comparison to take along: data, tables of the columns that are chosen, a report, the shell command."""
+"""A comparison to take along: data, tables of the columns that are chosen, the shell command."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -17,7 +15,6 @@ from analysis.export.inspect_log import NOT_INSTALLED, available, inspect_logs
 from mrd_core.errors import UserError
 from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.settings.command import shown
-from pages.parts.compare import difficulty, tradeoff
 from pages.parts.compare.choice import ComparedRuns
 from pages.shell import commands, redaction
 from pages.shell.downloads import archive, download
@@ -31,7 +28,7 @@ DATA_HELP = (
 
 
 def show(chosen: ComparedRuns, comparison: Comparison) -> None:
-    """Offer data, table and report as files, the table to copy, and the commands that write them all."""
+    """Offer data and table as files, the table to copy, and the commands that write them all."""
     row = st.container(horizontal=True, vertical_alignment="center")
     columns, intervals = _choose(comparison)
     tabled = with_columns(comparison, columns)
@@ -43,12 +40,6 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
     )
     _download(row, "Table (Markdown)", markdown, "comparison.md")
     _download(row, "Table (LaTeX)", latex, "comparison.tex")
-    _download(
-        row,
-        "Report (HTML)",
-        lambda: comparison_export.page(comparison, dict(_figures(chosen, comparison)), datetime.now(UTC)),
-        "comparison.html",
-    )
     _offer_samples(row, chosen)
     copy = st.expander("To copy", icon=":material/content_copy:", key="compare_copy", on_change="rerun")
     if copy.open:
@@ -123,16 +114,3 @@ def _download(
     row: Any, label: str, content: Any, name: str, help_text: str | None = None, *, disabled: bool = False
 ) -> None:
     download(row, label, content, name, f"compare_{name}", "tertiary", help_text, disabled=disabled)
-
-
-def _figures(chosen: ComparedRuns, comparison: Comparison) -> Iterator[tuple[str, Any]]:
-    """Yield those figures that can be drawn of what was measured, by what they show."""
-    if tradeoff.has_both(comparison):
-        yield "Completeness against utility", tradeoff.figure_of(comparison)
-    columns = difficulty.of_forget_set(comparison)
-    if columns:
-        # Without scores there is nothing to hold against difficulty.
-        try:
-            yield from difficulty.figures_of(chosen, columns, next(iter(columns)))
-        except UserError:
-            return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from analysis.comparison.columns import COMPLETENESS, UTILITY
@@ -17,23 +15,15 @@ NEEDED = {COMPLETENESS, UTILITY}
 
 def show(comparison: Comparison) -> None:
     """Show the trade-off of the runs, its data beneath."""
-    if not has_both(comparison):
+    if not {column.key for column in comparison.columns} >= NEEDED:
         st.info(
             "A trade-off needs completeness and utility, and one of them was not measured here.",
             icon=":material/scatter_plot:",
         )
         return
     alt = "Completeness against utility, a point a run"
-    chart(figure_of(comparison), "compare_tradeoff", alt, "compare_tradeoff")
+    # With what runs were evaluated to be on the way.
+    figure = figures.tradeoff(comparison, on_the_way(comparison))
+    chart(figure, "compare_tradeoff", alt, "compare_tradeoff")
     runs = comparison.runs[comparison.runs["column"].isin(NEEDED)]
     data_beneath(runs, "compare_tradeoff", "Completeness and utility of each run")
-
-
-def has_both(comparison: Comparison) -> bool:
-    """Tell whether completeness and utility were both measured."""
-    return {column.key for column in comparison.columns} >= NEEDED
-
-
-def figure_of(comparison: Comparison) -> Any:
-    """Return the figure, with what runs were evaluated to be on the way."""
-    return figures.tradeoff(comparison, on_the_way(comparison))

@@ -17,7 +17,7 @@ from mrd_core.scoring.command import SCORE, reproducible
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.command import shown
-from pages.shell import commands, deletion, redaction, session
+from pages.shell import commands, deletion, redaction, reports, session
 from pages.shell.downloads import download, figures_download
 
 
@@ -56,6 +56,7 @@ def show(
         st.rerun()
     deletion.offer(run.id, session.leave_run, row)
     redaction.offer(row)
+    reports.offer(run, row)
     commands.show(SCORE.shown(again))
     st.caption("Or the very same run, from a copy of its config.json and its samples in a new folder:")
     folder = f"{run.id}-again"
