@@ -8,13 +8,16 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from analysis.audit.config import GROUP, AuditConfig
 from analysis.export.files import new_folder, write_exports
+from analysis.report.audit import audited_set
 from analysis.report.content import Leaf
 from analysis.report.files import contents, read
 from analysis.report.making import default_options, report_of
 from analysis.report.provenance import maker
 from analysis.report.runs import candidates, members
 from analysis.report.verification import verified
+from cli.audit import home, scored_pool
 from cli.form import json_option, out_option
 from cli.jobs import EXIT_FAILED, run_directory, store
 from cli.terminal import grid, note, out, print_json, say
@@ -39,12 +42,31 @@ def _runs(text: str) -> click.Argument:
         click.Option(
             ["--without-texts"], is_flag=True, help="Leave prompts and answers out; ids and figures stay."
         ),
+        click.Option(
+            ["forget_set", "--audit"],
+            help="Also hold this set against random ones of the score run, as `audit set` does: a file of its "
+            "samples, a text file with an id a line, or a saved selection.",
+        ),
+        click.Option(["--group"], help=f"With --audit. {GROUP}"),
     ],
 )
-def report(names: tuple[str, ...], out_dir: Path | None, by: str, without_texts: bool) -> None:
+def report(
+    names: tuple[str, ...],
+    out_dir: Path | None,
+    by: str,
+    without_texts: bool,
+    forget_set: str | None,
+    group: str | None,
+) -> None:
     """Write the report."""
     rested = members([run_directory(name) for name in names], store())
-    written = contents(report_ := report_of(rested, default_options(rested, without_texts=without_texts), by))
+    audited = None
+    if forget_set is not None:
+        scored_pool(rested.score)
+        config = AuditConfig(pool=rested.score, forget_set=forget_set, group=group)
+        audited = audited_set(config, home(), run_directory)
+    options = default_options(rested, without_texts=without_texts, audit=audited)
+    written = contents(report_ := report_of(rested, options, by))
     folder = out_dir or Path(f"report-{rested.runs[0].name}")
     with new_folder(folder) as staging:
         write_exports(staging, {name: partial(bytes, content) for name, content in written.items()})

@@ -140,11 +140,36 @@ class Method(Frozen):
     sources: tuple[str, ...] = ()
 
 
+class AuditedSet(Frozen):
+    """A forget set within the pool that was scored, and how it is held against random ones (`AuditConfig`).
+
+    Attributes:
+        name: Of the file or the selection.
+        sample_ids: Of its samples.
+        group: What keeps samples together; None for nothing.
+        draws: Random sets.
+        seed: Of these.
+    """
+
+    name: str
+    sample_ids: tuple[str, ...]
+    group: str | None
+    draws: int
+    seed: int
+
+
 class Options(Frozen):
-    """What was asked of a report: the scores that are looked at, and whether texts of samples are left out."""
+    """What was asked of a report.
+
+    Attributes:
+        variant: The scores that are looked at.
+        without_texts: Whether texts of samples are left out.
+        audit: The set that is audited; None for none.
+    """
 
     variant: Variant
     without_texts: bool = False
+    audit: AuditedSet | None = None
 
 
 class Report(Frozen):

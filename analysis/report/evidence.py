@@ -30,7 +30,7 @@ def experiment(member: Member) -> Section:
         parts |= dict(_drawn(evidence))
     return Section(
         title=f"{read_as.title}: {read_as.question[0].lower()}{read_as.question[1:]}",
-        text=(evidence.verdict, *evidence.findings, f"Done was: {read_as.procedure}", evidence.paper),
+        text=(evidence.verdict, *evidence.findings, read_as.procedure, evidence.paper),
         parts=parts,
         notes=evidence.caveats,
     )

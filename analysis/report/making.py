@@ -16,9 +16,10 @@ from analysis.difficulty import ScoredRun, Variant, ranking, trust
 from analysis.evidence.headlines import headlines
 from analysis.redaction import without_texts
 from analysis.report import methods
+from analysis.report.audit import audit
 from analysis.report.characteristics import LIMITS as CLAIM_LIMITS
 from analysis.report.characteristics import claims, length
-from analysis.report.content import Answer, Method, Options, Report, Section
+from analysis.report.content import Answer, AuditedSet, Method, Options, Report, Section
 from analysis.report.difficulty import difficulty, measures
 from analysis.report.evaluation import evaluations
 from analysis.report.evidence import experiment
@@ -38,10 +39,11 @@ LIMITS = (
 )
 
 
-def default_options(members: Members, *, without_texts: bool = False) -> Options:
+def default_options(members: Members, *, without_texts: bool = False, audit: AuditedSet | None = None) -> Options:
     """Return what a report looks at unless something else is asked: the scores by which the run ranks."""
     estimator = read_config(members.score, ScoreConfig).estimator
-    return Options(variant=Variant(estimator.scope, estimator.normalisation), without_texts=without_texts)
+    variant = Variant(estimator.scope, estimator.normalisation)
+    return Options(variant=variant, without_texts=without_texts, audit=audit)
 
 
 def report_of(members: Members, options: Options, by: str = "", *, is_fresh: bool = False) -> Report:
@@ -125,6 +127,8 @@ class _Maker:
         yield "difficulty", difficulty(self.run, self.table, variant)
         if beside := measures(self.run, self.table, variant, replicates_for(len(self.table))):
             yield "measures", beside
+        if self.options.audit:
+            yield "audit", audit(self.run, self.options.audit)
         if self.read:
             yield "claims", claims(*self.read)
             yield "length", length(*self.read)
@@ -145,6 +149,7 @@ class _Maker:
     def methods(self) -> Iterator[tuple[str, Method]]:
         parts = {
             methods.SCORES: True,
+            methods.AUDIT: self.options.audit,
             methods.CLAIMS: self.read,
             methods.EXPERIMENTS: self.members.experiments,
             methods.UNLEARNING: self.members.of(UNLEARNING),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from analysis.report.content import Method
 
 SCORES = "scores"
+AUDIT = "audit"
 CLAIMS = "claims"
 EXPERIMENTS = "experiments"
 UNLEARNING = "unlearning"
@@ -24,6 +25,13 @@ METHODS = {
             "Hammersley & Morton 1956 (antithetic pairs)",
             "Spearman 1910, Brown 1910 (reliability)",
         ),
+    ),
+    AUDIT: Method(
+        title="Audit of a set",
+        text="The set is held against random sets of its size from the pool: the difference of means and "
+        "Cliff’s δ with bootstrap intervals, a permutation p with Holm’s correction over the columns, and the "
+        "share of random sets with a larger mean. Groups, where samples belong together, are drawn whole.",
+        sources=("Cliff 1993", "Fisher 1935, Phipson & Smyth 2010 (permutation)", "Holm 1979"),
     ),
     CLAIMS: Method(
         title="Claims and length",

@@ -234,10 +234,25 @@ def written(runs: Members, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setenv("MRD_HOME", str(folder / "home"))
         patch.delenv("MRD_STORE_URL", raising=False)
         directories = copies(runs.score.parent, folder / "runs")
-        outcome = command("report", *directories, "--out", folder / "report", "--by", "Ada")
+        ids = list(pd.read_parquet(ScoreFiles(directories[0]).scores).sort_values("mrd")["sample_id"].tail(12))
+        (folder / "easy.txt").write_text("\n".join(ids), encoding="utf-8")
+        options = ["--out", folder / "report", "--by", "Ada", "--audit", folder / "easy.txt"]
+        outcome = command("report", *directories, *options)
         assert outcome.exit_code == 0, outcome.output
         assert "counts for nothing" in " ".join(outcome.output.split())
         yield folder
+
+
+def test_a_set_within_the_pool_is_audited_and_needs_no_file_to_be_checked(written: Path) -> None:
+    report = read(written / "report" / "report.json")
+    assert report.options.audit is not None
+    assert len(report.options.audit.sample_ids) == 12
+    said = report.sections["audit"].text[0]
+    assert said.startswith("The forget set is easier to unlearn than random ones.")
+    (written / "easy.txt").unlink(missing_ok=True)
+    (written / "other.jsonl").write_text('{"question": "Who?", "answer": "Nobody else"}\n', encoding="utf-8")
+    refused = command("report", written / "runs" / SCORE, "--audit", written / "other.jsonl")
+    assert isinstance(refused.exception, UserError)
 
 
 def verify(folder: Path) -> tuple[int, dict[str, Any]]:
