@@ -49,9 +49,10 @@ def print_json(content: Any) -> None:
 def grid(title: str, frame: pd.DataFrame) -> Table:
     """Return a frame of texts as a table."""
     table = Table(title=escape(title), title_justify="left", box=None)
-    # In a narrow terminal it is the words that are broken: no figure is cut.
-    for number, column in enumerate(frame):
-        table.add_column(escape(str(column)), no_wrap=number > 0)
+    # In a narrow terminal lines are broken between words: no name goes, and no figure is cut.
+    for column in frame:
+        words = " ".join([str(column), *frame[column]]).split()
+        table.add_column(escape(str(column)), min_width=max(map(len, words), default=1))
     for row in frame.itertuples(index=False, name=None):
         table.add_row(*map(escape, row))
     return table
