@@ -7,9 +7,9 @@ from pathlib import Path
 
 from analysis.audit.candidates import named, within
 from analysis.audit.config import AuditConfig
-from analysis.audit.ease import audited
+from analysis.audit.ease import Audit, audited
 from analysis.difficulty import ScoredRun
-from analysis.report.content import AuditedSet, Chart, Column, Section, Table, interval, number
+from analysis.report.content import AuditedSet, Cell, Chart, Column, Section, Table, interval, number
 from mrd_core.errors import UserError
 
 
@@ -38,32 +38,9 @@ def audited_set(config: AuditConfig, home: Path, find_run: Callable[[str], Path]
 
 def audit(run: ScoredRun, wanted: AuditedSet) -> Section:
     """Return the section."""
-    settings = {"group": wanted.group, "draws": wanted.draws, "seed": wanted.seed}
+    settings = wanted.model_dump(include={"group", "draws", "seed"})
     config = AuditConfig(pool=run.directory, forget_set=wanted.name, **settings)
     result = audited(within(run, wanted.sample_ids, wanted.group), config)
-    rows = Table(
-        caption=f"The {result.n_set} samples of {wanted.name} beside the rest of the pool",
-        head="Of each sample",
-        columns={
-            "difference": Column(title="Mean of the set less that of the rest [95 %]", form="+.3g"),
-            "delta": Column(title="Cliff’s δ [95 %]", form="+.2f"),
-            "p_holm": Column(title="p (Holm)", form=".2g"),
-            "above": Column(title="Share of random sets with more", form=".2f"),
-        },
-        rows={
-            row.column: {
-                "difference": interval(row.difference),
-                "delta": interval(row.delta),
-                "mean_set": number(row.mean_set),
-                "mean_rest": number(row.mean_rest),
-                "p": number(row.p),
-                "p_holm": number(row.p_holm),
-                "above": number(row.above),
-            }
-            for row in result.rows
-        },
-        titles={row.column: row.title for row in result.rows},
-    )
     forest = Chart(
         form="forest",
         title="In what the set differs from the rest of its pool",
@@ -75,6 +52,29 @@ def audit(run: ScoredRun, wanted: AuditedSet) -> Section:
     return Section(
         title=f"Is the forget set {wanted.name} easier than it should be?",
         text=tuple(filter(None, (result.sentence, result.others))),
-        parts={"columns": rows, "effects": forest},
+        parts={"columns": _columns(result, wanted.name), "effects": forest},
         notes=result.notes,
+    )
+
+
+def _columns(result: Audit, name: str) -> Table:
+    rows: dict[str, dict[str, Cell]] = {
+        row.column: {
+            "difference": interval(row.difference),
+            "delta": interval(row.delta),
+            **{each: number(getattr(row, each)) for each in ("mean_set", "mean_rest", "p", "p_holm", "above")},
+        }
+        for row in result.rows
+    }
+    return Table(
+        caption=f"The {result.n_set} samples of {name} beside the rest of the pool",
+        head="Of each sample",
+        columns={
+            "difference": Column(title="Mean of the set less that of the rest [95 %]", form="+.3g"),
+            "delta": Column(title="Cliff’s δ [95 %]", form="+.2f"),
+            "p_holm": Column(title="p (Holm)", form=".2g"),
+            "above": Column(title="Share of random sets with more", form=".2f"),
+        },
+        rows=rows,
+        titles={row.column: row.title for row in result.rows},
     )

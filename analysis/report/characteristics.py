@@ -13,7 +13,7 @@ from analysis.figures.theme import shortened
 from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number
 from analysis.report.difficulty import TEXT_WIDTH
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
-from analysis.statistics.groups import SIGNIFICANCE
+from analysis.statistics.groups import SIGNIFICANCE, RankRegression
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Normalisation
 
@@ -64,25 +64,6 @@ def claims(forget_set: Characterised, judgement: Judgement) -> Section:
 def length(forget_set: Characterised, judgement: Judgement) -> Section:
     """Return the section on what is left of each feature once length and the others are held."""
     regression, titles = judgement.regression, feature_titles(forget_set.about)
-    rows: dict[str, dict[str, Cell]] = {
-        term.name: {
-            "alone": interval(term.alone),
-            "held": interval(term.coefficient),
-            "vif": number(term.vif),
-        }
-        for term in regression.terms
-    }
-    table = Table(
-        caption=f"Rank regression of MRD on length and the features, standardised, over {regression.n} samples",
-        head="Feature",
-        columns={
-            "alone": Column(title="Alone: Spearman’s ρ [95 %]", form="+.2f"),
-            "held": Column(title="All others held [95 %]", form="+.2f"),
-            "vif": Column(title="Variance inflation", form=".2f"),
-        },
-        rows=rows,
-        titles=titles,
-    )
     explained = Table(
         caption="What they explain together",
         columns={"r2": Column(title="R²", form=".3f"), "n": Column(title="Samples")},
@@ -97,21 +78,49 @@ def length(forget_set: Characterised, judgement: Judgement) -> Section:
         y=("alone", "held"),
         unit="Standardised, of ranks",
     )
-    parts: dict[str, Table | Chart] = {
-        "regression": table,
-        "explained": explained,
-        "correlations": _tied(judgement, titles),
-    }
-    dropped = [f"{titles.get(name, name)} is no term: {reason}." for name, reason in regression.dropped.items()]
-    explains = (
-        [] if pd.isna(regression.r2) else [f"Together they explain R² = {regression.r2:.2f} of MRD’s ranks."]
-    )
+    is_known = not pd.isna(regression.r2)
     return Section(
         title="Length, the rival explanation",
-        text=(LENGTH_CONFOUNDS, *explains),
-        parts={"regression": table} | ({"ties": forest} if rows else {}) | parts,
-        notes=tuple(dropped),
+        text=(LENGTH_CONFOUNDS, *([f"Together they explain R² = {regression.r2:.2f} of its ranks."] * is_known)),
+        parts={
+            "regression": _regression(regression, titles),
+            "ties": forest,
+            "explained": explained,
+            "correlations": _tied(judgement, titles),
+        },
+        notes=tuple(f"{titles.get(name, name)} is no term: {why}." for name, why in regression.dropped.items()),
     )
+
+
+def _regression(regression: RankRegression, titles: dict[str, str]) -> Table:
+    return Table(
+        caption=f"Rank regression of MRD on length and the features, standardised, over {regression.n} samples",
+        head="Feature",
+        columns={
+            "alone": Column(title="Alone: Spearman’s ρ [95 %]", form="+.2f"),
+            "held": Column(title="All others held [95 %]", form="+.2f"),
+            "vif": Column(title="Variance inflation", form=".2f"),
+        },
+        rows={
+            term.name: {
+                "alone": interval(term.alone),
+                "held": interval(term.coefficient),
+                "vif": number(term.vif),
+            }
+            for term in regression.terms
+        },
+        titles=titles,
+    )
+
+
+_COLUMNS = {
+    "groups": Column(title="Groups"),
+    "difference": Column(title="Difference in means [95 %]", form="+.3g"),
+    "delta": Column(title="Cliff’s δ [95 %]", form="+.2f"),
+    "p_holm": Column(title="p (Holm)", form=".2g"),
+    "length_held": Column(title="Length held [95 %]", form="+.2f"),
+    "verdict": Column(title="Verdict"),
+}
 
 
 def _claims(judgement: Judgement, norm: Normalisation) -> Table:
@@ -135,15 +144,7 @@ def _claims(judgement: Judgement, norm: Normalisation) -> Table:
     return Table(
         caption=f"The claims, MRD as the {norm} over tokens; differences are the first group less the second",
         head="Criterion",
-        columns={
-            "groups": Column(title="Groups"),
-            "difference": Column(title="Difference in means [95 %]", form="+.3g"),
-            "delta": Column(title="Cliff’s δ [95 %]", form="+.2f"),
-            "p_holm": Column(title="p (Holm)", form=".2g"),
-            "length_held": Column(title="Length held [95 %]", form="+.2f"),
-            "verdict": Column(title="Verdict"),
-            **({"says": Column(title="The paper says")} if norm is judgement.chosen else {}),
-        },
+        columns=_COLUMNS | ({"says": Column(title="The paper says")} if norm is judgement.chosen else {}),
         rows=rows,
         titles={claim.criterion.name: claim.criterion.title for claim in judgement.claims[norm]},
     )

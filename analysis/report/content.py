@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from analysis.difficulty import Variant
 from analysis.statistics.bootstrap import Estimate
@@ -104,6 +104,15 @@ class Section(Frozen):
     text: tuple[str, ...] = ()
     parts: dict[str, Annotated[Table | Chart, Field(discriminator="kind")]] = Field({})
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_what_is_drawn(self) -> Section:
+        for chart in (part for part in self.parts.values() if isinstance(part, Chart)):
+            table = self.parts.get(chart.table)
+            drawn = {*chart.y, *([chart.x] if chart.x else [])}
+            if not isinstance(table, Table) or not drawn <= table.columns.keys():
+                raise ValueError(f"the chart “{chart.title}” draws what is not there")
+        return self
 
 
 class Answer(Frozen):

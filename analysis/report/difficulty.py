@@ -62,7 +62,7 @@ def difficulty(run: ScoredRun, table: pd.DataFrame, variant: Variant) -> Section
     )
     return Section(
         title="How hard each sample is",
-        text=(HOW_TO_READ, f"Looked at here: {in_words(variant)}.", *([PREVIEW] if run.draws.is_preview else ())),
+        text=(HOW_TO_READ, PREVIEW if run.draws.is_preview else f"Looked at here: {in_words(variant)}."),
         parts={
             "reliability": _reliability(run, variant),
             "thirds": _thirds(scored, run.ranked_by),
@@ -177,11 +177,13 @@ def _ends(name: str, rows: pd.DataFrame, by: str) -> Table:
 
 def _samples(rows: pd.DataFrame, by: str, *further: str) -> dict[str, dict[str, Cell]]:
     """Return a row per sample, its score with its interval where that is known."""
-    ends = ("mrd_low", "mrd_high") if by == "mrd" else (by, by)
+    # Of a preview errors are known, and no intervals.
+    rows = rows.assign(relative_se=rows[f"{by}_se"] / rows[by])
+    ends = ("mrd_low", "mrd_high") if by == "mrd" else ("no_low", "no_high")
     return {
         str(row["sample_id"]): {
             "score": Interval.model_validate(
-                dict(zip(("value", "low", "high"), (number(row[name]) for name in (by, *ends)), strict=True))
+                dict(zip(("value", "low", "high"), (number(row.get(name)) for name in (by, *ends)), strict=True))
             ),
             **{name: number(row[name]) for name in ("relative_se", "n_tokens", *further)},
         }

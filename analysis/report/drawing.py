@@ -90,7 +90,8 @@ def _ranked(axes: Any, chart: Chart, table: Table) -> int:
     """Draw values with their intervals along their order."""
     (column,) = chart.y
     rows = [(row.get(chart.x), *_ends(row.get(column))) for row in table.rows.values()]
-    values = theme.evenly(pd.DataFrame(rows, columns=["x", "value", "low", "high"]).dropna(), MOST_POINTS)
+    frame = pd.DataFrame(rows, columns=["x", "value", "low", "high"]).dropna(subset=["x", "value"])
+    values = theme.evenly(frame, MOST_POINTS)
     axes.vlines(values["x"], values["low"], values["high"], color="#b9cfe0", linewidth=0.9)
     axes.plot(values["x"], values["value"], ".", color=theme.BLUE, markersize=3)
     axes.set_yscale(theme.axis_type(values["value"]))

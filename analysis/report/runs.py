@@ -122,7 +122,7 @@ def _score_run_of_all(directories: Sequence[Path]) -> Path:
             "Name the score run as well, where it lies now.",
         )
     for other in directories:
-        if not _is_alike(_stated(other), score):
+        if not _is_alike(_stated(other), score) or (other in scores and other.resolve() != score):
             raise UserError(
                 f"The run in {other}",
                 f"rests on other scores than those in {score}, and a report is on one score run.",

@@ -53,16 +53,6 @@ def unlearned(members: Sequence[Member]) -> Section:
         member.name: name if names.count(name) == 1 else f"{name} ({member.name})"
         for member, name in zip(members, names, strict=True)
     }
-    curves = Chart(
-        form="curves",
-        title="Samples found forgotten on the way",
-        alt="Share of the samples found forgotten along the updates, a curve a run",
-        table="steps",
-        x="updates",
-        y=("forgotten",),
-        group="run",
-        unit="Share found forgotten",
-    )
     return Section(
         title="What was forgotten, and what is left of the rest",
         text=tuple(f"{titles[member.name]}: {in_words(summary_of(member))}" for member in members),
@@ -74,7 +64,7 @@ def unlearned(members: Sequence[Member]) -> Section:
                 rows={member.name: _figures(member) for member in members},
                 titles=titles,
             ),
-            "progress": curves,
+            "progress": _CURVES,
             "thirds": _thirds(members, titles),
             "steps": _steps(members),
         },
@@ -115,6 +105,16 @@ def risk(member: Member, *, without_texts: bool) -> Section:
     )
 
 
+_CURVES = Chart(
+    form="curves",
+    title="Samples found forgotten on the way",
+    alt="Share of the samples found forgotten along the updates, a curve a run",
+    table="steps",
+    x="updates",
+    y=("forgotten",),
+    group="run",
+    unit="Share found forgotten",
+)
 _COLUMNS = {
     "updates": Column(title="Updates", form=",.0f"),
     "forgotten": Column(title="Forgotten"),

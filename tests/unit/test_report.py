@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -24,10 +25,12 @@ from analysis.report.verification import compared
 from cli.door import door
 from mrd_core.errors import UserError
 from mrd_core.runs import RunStore
+from mrd_core.runs.directory import read_config, write_config
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.files import UnlearningFiles
-from tests.support.report_runs import NAMES, SCORE, UNLEARNED, copies, reported
+from tests.support.report_runs import AFTER, NAMES, SCORE, UNLEARNED, VALIDITY_RUN, copies, reported
 from tests.support.scored_demo import copied, settings_in
 
 pytestmark = pytest.mark.slow
@@ -102,6 +105,60 @@ def texts_of(run: Path) -> set[str]:
     """Return the texts of the samples of a score run that are long enough to be theirs alone."""
     frame = ForgetSet.load(ScoreFiles(run).samples).frame
     return {text[:40] for text in (*frame["prompt"], *frame["answer"]) if len(text) >= 20}
+
+
+@pytest.mark.parametrize(
+    ("named", "kinds"),
+    [
+        (NAMES, ["score", "characteristics", "unlearn", "evaluate", "evaluate", "validity"]),
+        ([SCORE], ["score", "characteristics"]),
+        ([AFTER], ["score", "characteristics", "evaluate"]),
+        ([UNLEARNED, AFTER], ["score", "characteristics", "unlearn", "evaluate"]),
+        ([VALIDITY_RUN], ["score", "characteristics", "validity"]),
+    ],
+)
+def test_a_run_stands_for_itself_and_the_scores_that_it_rests_on(
+    runs: Members, tmp_path: Path, named: list[str], kinds: list[str]
+) -> None:
+    home = runs.score.parent
+    rested = members([home / name for name in named], RunStore.open(settings_in(tmp_path)))
+    assert [run.kind for run in rested.runs] == kinds
+    assert rested.score == runs.score
+
+
+def _on_other_scores(home: Path) -> list[Path]:
+    config = read_config(home / SCORE, ScoreConfig)
+    estimator = config.estimator.model_copy(update={"seed": 7})
+    write_config(copied(home / SCORE, home / "other"), config.model_copy(update={"estimator": estimator}))
+    return [home / UNLEARNED, home / "other"]
+
+
+def _unfinished(home: Path) -> list[Path]:
+    UnlearningFiles(home / UNLEARNED).summary.unlink()
+    return [home / SCORE, home / UNLEARNED]
+
+
+def _without_scores(home: Path) -> list[Path]:
+    shutil.rmtree(home / SCORE)
+    config = home / AFTER / "config.json"
+    config.write_text(config.read_text(encoding="utf-8").replace("/scored", "/gone"), encoding="utf-8")
+    return [home / AFTER]
+
+
+@pytest.mark.parametrize(
+    ("make", "cause"),
+    [
+        (_on_other_scores, "a report is on one score run"),
+        (_unfinished, "has no summary.json"),
+        (_without_scores, "no score run is there"),
+    ],
+)
+def test_what_no_report_can_be_made_of_is_refused(
+    runs: Members, tmp_path: Path, make: Callable[[Path], list[Path]], cause: str
+) -> None:
+    copies(runs.score.parent, tmp_path / "runs")
+    with pytest.raises(UserError, match=cause):
+        members(make(tmp_path / "runs"), RunStore.open(settings_in(tmp_path)))
 
 
 def test_nothing_is_fetched_and_it_fits_in_a_megabyte(page: Page, files: dict[str, bytes]) -> None:
@@ -299,9 +356,10 @@ def test_a_run_that_is_not_named_is_asked_for(written: Path) -> None:
     assert UNLEARNED in refused.exception.what
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}', "drawn from nothing"])
 def test_what_is_no_report_is_refused(written: Path, tmp_path: Path, content: str) -> None:
-    path = tmp_path / "report.json"
+    path, whole = tmp_path / "report.json", (written / "report" / "report.json").read_text(encoding="utf-8")
+    content = whole.replace('"table": "samples"', '"table": "none"') if "drawn" in content else content
     path.write_text(content, encoding="utf-8")
     refused = command("verify", path, written / "runs" / SCORE)
     assert isinstance(refused.exception, UserError)
