@@ -24,9 +24,9 @@ from mrd_core.settings.installation import Settings
 UNPACKED, DONE = "demo", "unpacked"
 SHIPPED = StoreError(
     "unwritable",
-    "the demo's finished runs",
-    "They ship with the program and can only be read.",
-    "Score the demo yourself (*Use the demo* on Start) to change, unlearn or delete anything.",
+    "The demo's finished runs",
+    "ship with the program and can only be read.",
+    "Score the demo yourself (Start, Use the demo) to unlearn, to note or to delete anything.",
 )
 
 

@@ -13,8 +13,10 @@ from streamlit.testing.v1 import AppTest
 from analysis.lesson import answers, curricula, forecast, hardness
 from mrd_core.dossier import files
 from mrd_core.dossier.files import FOLDER, Dossier, Part, shipped
+from mrd_core.dossier.opening import store_in
 from pages.parts.learn.walk import STEPS
 from tests.app.conftest import PAGES, Home, assert_named, button, go, sound, texts
+from tests.support.marks import few_in_the_gate
 
 pytestmark = pytest.mark.slow
 
@@ -108,13 +110,56 @@ def test_files_that_are_not_as_they_were_shipped_are_refused(
     assert "demo --make" in said
 
 
-@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"start"}))
+@pytest.mark.parametrize("page", few_in_the_gate(PAGES.keys() - {"start"}, "unlearning", "audit"))
 def test_the_runs_of_the_lesson_open_on_every_page_and_say_that_they_can_only_be_read(
     app: Open, tmp_path: Path, page: str
 ) -> None:
     test = app(tmp_path, page, run=str(Part.SCORE))
-    assert "They ship with the program and can only be read." in texts(test)
+    assert "The demo's finished runs ship with the program and can only be read." in texts(test)
     assert not test.error
+    assert test.selectbox(key="picked_run").value == Part.SCORE
+
+
+def bookmark(test: AppTest) -> None:
+    test.checkbox(key="bookmark").check().run()
+
+
+def launch(label: str) -> Callable[[AppTest], None]:
+    """Return what presses a button."""
+    return lambda test: button(test, label).click().run()
+
+
+def delete(test: AppTest) -> None:
+    test.button(key="delete").click().run()
+    # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
+    test.button(key="delete").click()
+    test.button(key="really_delete").click().run()
+
+
+@pytest.mark.parametrize(
+    ("page", "change"),
+    [
+        ("difficulty", bookmark),
+        pytest.param("difficulty", launch("Compute exactly"), marks=pytest.mark.long),
+        ("unlearning", delete),
+        pytest.param("compare", launch("Evaluate these runs"), marks=pytest.mark.long),
+    ],
+)
+def test_nothing_is_noted_launched_or_deleted_among_them(
+    app: Open, tmp_path: Path, page: str, change: Callable[[AppTest], None]
+) -> None:
+    test = app(tmp_path, page, run=str(Part.SCORE))
+    change(test)
+    assert "That did not work" in test.error[0].value
+    assert any("can only be read" in text.value for text in test.text)
+    assert not list(tmp_path.glob("runs/*"))
+    assert all(run.directory.is_dir() for run in store_in(tmp_path).list())
+
+
+def test_the_way_to_them_is_on_the_page(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "learn")
+    button(test, "Look at these runs").click().run()
+    assert sound(test).title[0].value == "Difficulty"
     assert test.selectbox(key="picked_run").value == Part.SCORE
 
 

@@ -26,7 +26,7 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
-from tests.support.scored_demo import copied, scored_demo, settings_in
+from tests.support.scored_demo import settings_in
 
 MOST_BYTES = 5_000_000
 # What log-probabilities of single precision may differ by from one processor to another [nats].
@@ -46,8 +46,8 @@ def texts(path: Path) -> str:
     if path.suffix != ".parquet":
         return path.read_text(encoding="utf-8")
     table = pq.read_table(path)
-    frame = table.to_pandas().select_dtypes(exclude="number")
-    return str(table.schema.metadata) + "".join(str(set(map(str, frame[name]))) for name in frame)
+    strings = [at for at, field in enumerate(table.schema) if field.type in (pa.string(), pa.large_string())]
+    return str(table.schema.metadata) + "".join(str(table.column(at).unique().to_pylist()) for at in strings)
 
 
 def test_what_ships_names_no_place_no_host_and_no_user() -> None:
@@ -131,11 +131,12 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_packed_leaves_weights_logs_and_places_behind(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(making, "shaken", lambda score_run, ids: shaken(score_run, ids, [1e-3], [0]))
     home = tmp_path / "home"
     runs, store = home / "runs", RunStore.open(settings_in(home))
-    copied(scored_demo(tmp_path_factory.getbasetemp()), runs / Part.SCORE)
+    shutil.copytree(shipped().run(Part.SCORE), runs / Part.SCORE)
     for part in (Part.UNIFORM, Part.WEIGHTED):
         run = store.create("unlearn", "Demo", "cpu", runs / part, state=RunState.SUCCEEDED)
         store.add_metrics(run.id, 1, {"forget_loss": 2.0})
