@@ -219,8 +219,11 @@ def _sample(name: str, texts: _Texts, values: Mapping[str, float], metadata: Map
         target=texts.target,
         messages=messages,
         output=output,
+        # The list of samples shows the answer of a score.
         scores={
-            metric: Score.unscored(reason="undefined") if np.isnan(value) else Score(value=float(value))
+            metric: Score.unscored(reason="undefined", answer=texts.output)
+            if np.isnan(value)
+            else Score(value=float(value), answer=texts.output)
             for metric, value in values.items()
         },
         metadata={**metadata, **{way: dict(written) for way, written in list(texts.written.items())[1:]}},

@@ -130,7 +130,10 @@ def _thirds(outcome: pd.DataFrame, curriculum: pd.DataFrame) -> pd.DataFrame:
 
 def _is_of(config: EvaluateConfig, unlearned: UnlearningFiles) -> bool:
     """Tell whether an evaluation is of the model of an unlearning run, named by its run or by its folder."""
-    return unlearned.directory == config.unlearn_run or str(unlearned.model) == config.model.source
+    places = {unlearned.directory.resolve(), unlearned.model.resolve()}
+    return not places.isdisjoint(
+        place.resolve() for place in (config.unlearn_run, Path(config.model.source)) if place
+    )
 
 
 def _measured(directory: Path, unlearned: UnlearningFiles) -> Measured:

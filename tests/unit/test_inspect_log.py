@@ -59,6 +59,7 @@ def test_the_reader_finds_every_sample_with_its_texts_values_and_difficulty(tmp_
     assert (easy.input, easy.target, easy.output.completion) == ("Who is forget-0?", "forget-0", "It is forget-0.")
     assert {name: score.value for name, score in hard.scores.items()} == {"rouge": 1.0, "probability": 0.2}
     assert np.isnan(unknown.scores["rouge"].value)
+    assert {score.answer for score in unknown.scores.values()} == {"It is forget-2."}
     assert [sample.metadata.get("difficulty") for sample in log.samples] == ["middle", "hard", None, None, None]
     assert (hard.metadata["sample_id"], hard.metadata["mrd_answer_mean"]) == ("forget-1", 0.1)
     assert unknown.metadata["mrd_answer_mean"] is None

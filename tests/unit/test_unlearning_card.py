@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from huggingface_hub import ModelCard
 from cli.door import main
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import write_frame, write_json
 from mrd_core.scoring.records import Scored
@@ -332,6 +335,30 @@ def test_the_card_has_what_evaluations_found_for_readers_and_for_the_hub(
         ("forget", "rouge", 0.25),
         ("retain", "rouge", 0.75),
     ]
+
+
+def test_without_a_name_the_store_is_asked_for_evaluations_of_this_model(
+    unlearned: UnlearningFiles,
+    evaluation: Path,
+    exported: Callable[..., Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
+    other = write_evaluation(tmp_path / "other", {("forget", "rouge"): [1.0]})
+    by_folder = shutil.copytree(evaluation, tmp_path / "by folder")
+    config = read_config(by_folder, EvaluateConfig)
+    model = config.model.model_copy(update={"source": str(unlearned.model)})
+    (by_folder / "config.json").unlink()
+    write_config(by_folder, config.model_copy(update={"unlearn_run": None, "model": model}))
+    store = RunStore.open()
+    for directory in (evaluation, other, by_folder):
+        run = store.create("evaluate", directory.name, "cpu", directory)
+        for source, to in pairwise((RunState.QUEUED, RunState.STARTING, RunState.RUNNING, RunState.SUCCEEDED)):
+            assert store.transition(run.id, to, expected=source)
+    assert "Evaluations in it: evaluated, by folder" in exported(unlearned.directory).said
+    shutil.rmtree(evaluation)
+    assert "Evaluations in it: by folder" in exported(unlearned.directory).said
 
 
 def test_the_section_alone_stands_below_a_card_that_is_there(
