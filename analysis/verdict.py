@@ -13,6 +13,7 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from analysis.characteristics.files import ClaimFigures
+from analysis.comparison.kept import KeptAnswers
 from analysis.evidence.headlines import Headline
 from analysis.statistics.bootstrap import LEAST_SAMPLES
 from analysis.statistics.censored import is_flat
@@ -147,8 +148,15 @@ def predictive(headlines: Sequence[Headline] | None) -> Verdict:
     return Verdict(Question.PREDICTIVE, state, sentence)
 
 
-def unlearned(name: str, summary: UnlearningSummary | None) -> Verdict:
-    """Judge an unlearning run, called `name`: all forgotten at the end, the retain set kept; None without one."""
+def unlearned(name: str, summary: UnlearningSummary | None, kept: KeptAnswers | None = None) -> Verdict:
+    """Judge an unlearning run: all forgotten at the end, the retain set kept.
+
+    Args:
+        name: What it is called.
+        summary: Its own figures; None without a run.
+        kept: What an evaluation found of its answers to the retain set; None where there is none. A model that
+            lost them is damaged, whatever its next token is with the true answer before it.
+    """
     if summary is None:
         return Verdict(Question.UNLEARNED, State.NOT_MEASURED, "Nothing has been unlearned from these scores.")
     everything = summary.forgotten_at_end == summary.n_samples
@@ -158,7 +166,14 @@ def unlearned(name: str, summary: UnlearningSummary | None) -> Verdict:
         Rest.KEPT: State.HOLDS if everything else State.FAILS,
     }[rest(summary)]
     forgotten = f"{name}: {summary.forgotten_at_end} of {summary.n_samples} forgotten at the end."
-    return Verdict(Question.UNLEARNED, state, f"{forgotten} {in_words(summary)}")
+    rest_in_words = in_words(summary)
+    if kept and kept.are_lost and state is not State.DAMAGED:
+        state = State.DAMAGED
+        by_token = rest_in_words[0].lower() + rest_in_words[1:]
+        rest_in_words = f"The model is damaged on what was to be kept. {kept.sentence} Token by token {by_token}"
+    elif kept:
+        rest_in_words += f" {kept.sentence}"
+    return Verdict(Question.UNLEARNED, state, f"{forgotten} {rest_in_words}")
 
 
 def durable() -> Verdict:

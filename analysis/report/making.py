@@ -12,6 +12,7 @@ import pandas as pd
 from analysis import verdict
 from analysis.characteristics.judgement import Judgement, claim_figures, judged, replicates_for
 from analysis.characteristics.runs import Characterised, characterised
+from analysis.comparison.kept import kept_answers
 from analysis.difficulty import ScoredRun, Variant, ranking, trust
 from analysis.evidence.headlines import headlines
 from analysis.redaction import without_texts
@@ -119,7 +120,12 @@ class _Maker:
         validity = self.members.of("validity")
         yield verdict.predictive(headlines(validity[-1].directory) if validity else None)
         runs = self.members.of(UNLEARNING)
-        yield verdict.unlearned(name_of(runs[-1]), summary_of(runs[-1])) if runs else verdict.unlearned("", None)
+        if runs:
+            evaluated = [member.directory for member in self.members.of(EVALUATION)]
+            kept = kept_answers(runs[-1].directory, evaluated)
+            yield verdict.unlearned(name_of(runs[-1]), summary_of(runs[-1]), kept)
+        else:
+            yield verdict.unlearned("", None)
         yield verdict.durable()
 
     def sections(self) -> Iterator[tuple[str, Section]]:

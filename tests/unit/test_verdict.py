@@ -11,6 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from analysis.characteristics.files import ClaimFigures
+from analysis.comparison.kept import KeptAnswers
 from analysis.evidence.headlines import Headline
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import verdict as outcome
@@ -144,6 +145,28 @@ def test_what_is_forgotten_counts_only_where_the_rest_was_kept(figures: dict[str
     verdict = unlearned("GA, seed 0", UnlearningSummary.model_validate(SUMMARY | figures))
     assert verdict.state is state
     assert verdict.sentence.startswith(f"GA, seed 0: {figures['forgotten_at_end']} of 40 forgotten at the end. ")
+
+
+@pytest.mark.parametrize(
+    ("kept", "figures", "state"),
+    [
+        (KeptAnswers(0.8, 0.71, 0.01, 60), KEPT, State.DAMAGED),
+        (KeptAnswers(0.8, 0.73, 0.01, 60), KEPT, State.HOLDS),
+        # Within the noise of so few samples.
+        (KeptAnswers(0.8, 0.6, 0.11, 6), KEPT, State.HOLDS),
+        (KeptAnswers(0.8, 0.4, 0.01, 60), {}, State.DAMAGED),
+        (KeptAnswers(0.8, 0.8, 0.01, 60), KEPT | {"retain_nll": 5.0}, State.DAMAGED),
+    ],
+)
+def test_a_model_that_lost_its_answers_is_damaged_whatever_its_tokens_say(
+    kept: KeptAnswers, figures: dict[str, float], state: State
+) -> None:
+    summary = UnlearningSummary.model_validate(SUMMARY | {"forgotten_at_end": 40, "n_samples": 40} | figures)
+    verdict = unlearned("GA, seed 0", summary, kept)
+    assert verdict.state is state
+    assert f"from ROUGE-L {kept.before:.2f} to {kept.after:.2f}." in verdict.sentence
+    assert ("The model is damaged" in verdict.sentence) is (state is State.DAMAGED)
+    assert ("The retain set was kept" in verdict.sentence) is (state is State.HOLDS)
 
 
 def test_what_nobody_has_looked_at_is_not_measured() -> None:

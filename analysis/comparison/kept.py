@@ -1,0 +1,92 @@
+"""What unlearning left of the answers on the retain set, as evaluations before and after it found them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import read_json
+from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.damage import LEAST_KEPT
+
+ROUGE, RETAIN = "rouge", "retain"
+# Standard errors of the 95 % interval.
+WIDTH = 1.96
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """ROUGE-L of what a model answers to the retain set, before unlearning and after.
+
+    Attributes:
+        before: Mean over the samples.
+        after: Mean over the same samples.
+        error: Standard error of the mean difference, sample by sample.
+        n: Samples.
+    """
+
+    before: float
+    after: float
+    error: float
+    n: int
+
+    @property
+    def are_lost(self) -> bool:
+        """Whether they fell by more than a tenth, and by more than the noise of the samples."""
+        return self.after < LEAST_KEPT * self.before and self.after + WIDTH * self.error < self.before
+
+    @property
+    def sentence(self) -> str:
+        """The figures."""
+        return f"Its answers to {self.n} retain samples went from ROUGE-L {self.before:.2f} to {self.after:.2f}."
+
+
+def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | None:
+    """Return what is left of the answers; None unless the model was evaluated as the one before it was.
+
+    Args:
+        unlearned: The unlearning run.
+        evaluations: Finished evaluations, of several the first counts.
+    """
+    source = read_config(unlearned, UnlearnConfig).model.source
+    configs = {directory: read_config(directory, EvaluateConfig) for directory in evaluations}
+    after = {place: config for place, config in configs.items() if config.unlearn_run == unlearned}
+    before = {
+        place: config
+        for place, config in configs.items()
+        if config.unlearn_run is None and config.model.source == source
+    }
+    for later, config in after.items():
+        for earlier, other in before.items():
+            if _asked(config) == _asked(other):
+                return _difference(_rouge(earlier), _rouge(later))
+    return None
+
+
+def _asked(config: EvaluateConfig) -> dict[str, Any]:
+    """Return what an evaluation asks, whichever model it asks."""
+    return config.model_dump(exclude={"model", "unlearn_run", "score_run", "reference", "batch_tokens"})
+
+
+def _rouge(directory: Path) -> pd.Series[float]:
+    """Return ROUGE-L of the answers to the retain sets, by set and sample."""
+    files = EvaluationFiles(directory)
+    names = [each["name"] for each in read_json(files.catalogue)["sets"] if each["role"] == RETAIN]
+    values = pd.read_parquet(files.values, filters=[("metric", "==", ROUGE), ("split", "in", names)])
+    return values.set_index(["split", "sample_id"])["value"].dropna()
+
+
+def _difference(before: pd.Series[float], after: pd.Series[float]) -> KeptAnswers | None:
+    both = pd.concat({"before": before, "after": after}, axis=1, join="inner")
+    if len(both) < 2:
+        return None
+    error = float((both["after"] - both["before"]).std(ddof=1)) / math.sqrt(len(both))
+    return KeptAnswers(float(both["before"].mean()), float(both["after"].mean()), error, len(both))
