@@ -42,7 +42,7 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
     with errors_shown():
         run = run_picker.show()
         if session.is_shipped():
-            st.info(f"These are the demo’s finished runs. {SHIPPED.why} {SHIPPED.fix}", icon=":material/lock:")
+            st.info(f"{SHIPPED.cause} {SHIPPED.fix}", icon=":material/lock:")
         if run and of_run:
             filters.follow_link(run, title)
             with top:
