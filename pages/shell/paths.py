@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-START, FORGET_SET, DIFFICULTY = "pages/start.py", "pages/forget_set.py", "pages/difficulty.py"
+FORGET_SET, DIFFICULTY = "pages/forget_set.py", "pages/difficulty.py"
 CHARACTERISTICS, EVIDENCE = "pages/characteristics.py", "pages/evidence.py"
 UNLEARNING, COMPARE, LEARN = "pages/unlearning.py", "pages/compare.py", "pages/learn.py"

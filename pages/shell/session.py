@@ -134,8 +134,9 @@ def current_run() -> Run | None:
         for run in newest:
             open_run(run.id)
         return next(iter(newest), None)
+    opened = store()
     try:
-        run = store().get(run_id)
+        run = opened.get(run_id)
     except UserError:
         leave_run()
         st.warning(f"There is no run {literal(run_id)} on this machine.", icon=":material/error:")

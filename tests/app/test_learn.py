@@ -99,13 +99,15 @@ def test_the_last_step_says_what_is_not_measured(app: Open, tmp_path: Path) -> N
     assert "What comes back when the model is trained on something else: not measured." in texts(test)
 
 
+@pytest.mark.parametrize("page", ["learn", "difficulty"])
 def test_files_that_are_not_as_they_were_shipped_are_refused(
-    app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str
 ) -> None:
     folder = shutil.copytree(FOLDER, tmp_path / "dossier")
     (folder / Dossier(folder).shaken.name).write_bytes(b"")
     monkeypatch.setattr(files, "FOLDER", folder)
-    said = texts(app(tmp_path / "home", "learn"))
+    run = {} if page == "learn" else {"run": str(Part.SCORE)}
+    said = texts(app(tmp_path / "home", page, **run))
     assert "The file shaken.parquet of the demo's finished runs is not as it was shipped" in said
     assert "demo --make" in said
 
