@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from analysis.verdict import State
 from mrd_core.settings.configuration import Frozen
 
 # Raised when a report comes to be written otherwise.
-FORMAT = 1
+FORMAT: Final = 1
 # What a name leaves out: where a part stands in the file, and not what it is.
 _FOLDED = frozenset({"sections", "parts", "rows"})
 
@@ -198,7 +198,7 @@ class Report(Frozen):
         methods: How it was come by.
     """
 
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
     title: str
     generated: datetime
     by: str

@@ -67,6 +67,11 @@ def verified(report: Report, candidates: Sequence[Member], folder: File | None =
     again = report_of(_matched(report, candidates), report.options, report.by, is_fresh=True)
     notes: list[str] = []
     pages = _of_pages(report, folder, notes) if folder else ()
+    if report.programs != again.programs:
+        others = [
+            f"{name} {version}" for name, version in report.programs.items() if again.programs.get(name) != version
+        ]
+        notes.append(f"Made with other versions ({', '.join(others)}): sentences and last digits may differ.")
     if MODEL_DIGEST in report.facts.rows and MODEL_DIGEST not in again.facts.rows:
         notes.append("The model does not lie where it lay: its digest was not compared.")
     return Verification((*compared(report, again), *pages), len(_said(report)), tuple(notes))

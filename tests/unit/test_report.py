@@ -356,11 +356,14 @@ def test_a_run_that_is_not_named_is_asked_for(written: Path) -> None:
     assert UNLEARNED in refused.exception.what
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 99}', "drawn from nothing"])
+@pytest.mark.parametrize("content", ["{", "[]", "of another format", "drawn from nothing"])
 def test_what_is_no_report_is_refused(written: Path, tmp_path: Path, content: str) -> None:
     path, whole = tmp_path / "report.json", (written / "report" / "report.json").read_text(encoding="utf-8")
-    content = whole.replace('"table": "samples"', '"table": "none"') if "drawn" in content else content
-    path.write_text(content, encoding="utf-8")
+    changes = {
+        "of another format": ('"format": 1,', '"format": 99,'),
+        "drawn from nothing": ('"table": "samples"', '"table": "none"'),
+    }
+    path.write_text(whole.replace(*changes[content]) if content in changes else content, encoding="utf-8")
     refused = command("verify", path, written / "runs" / SCORE)
     assert isinstance(refused.exception, UserError)
     assert refused.exception.what == str(path)
