@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -44,10 +45,17 @@ _UNUSED = re.compile(r'\s(?:id="[A-Za-z]+_\d+"|xmlns(?::xlink)?="[^"]*")')
 
 def svg(chart: Chart, table: Table) -> str:
     """Return a chart, drawn from its table, as an element for a page; "" where there is nothing to draw."""
+    return _picture(chart.model_dump_json(), table.model_dump_json())
+
+
+# A report that is checked, or made once more without texts, has the same charts.
+@lru_cache(maxsize=64)
+def _picture(of_chart: str, of_table: str) -> str:
     # Takes half a second to load, and most of the program draws nothing with it.
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
+    chart, table = Chart.model_validate_json(of_chart), Table.model_validate_json(of_table)
     with _ALONE, mpl.rc_context(STYLE):
         rows = dict(list(table.rows.items())[: chart.most]) if chart.form == "forest" else table.rows
         height = AROUND + ROW * len(rows) if chart.form == "forest" else HEIGHT
