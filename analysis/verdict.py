@@ -166,14 +166,12 @@ def unlearned(name: str, summary: UnlearningSummary | None, kept: KeptAnswers | 
         Rest.KEPT: State.HOLDS if everything else State.FAILS,
     }[rest(summary)]
     forgotten = f"{name}: {summary.forgotten_at_end} of {summary.n_samples} forgotten at the end."
-    rest_in_words = in_words(summary)
+    sentences = [in_words(summary), *([kept.sentence] if kept else [])]
     if kept and kept.are_lost and state is not State.DAMAGED:
         state = State.DAMAGED
-        by_token = rest_in_words[0].lower() + rest_in_words[1:]
-        rest_in_words = f"The model is damaged on what was to be kept. {kept.sentence} Token by token {by_token}"
-    elif kept:
-        rest_in_words += f" {kept.sentence}"
-    return Verdict(Question.UNLEARNED, state, f"{forgotten} {rest_in_words}")
+        accuracy = f" MA there is still {summary.retain_accuracy:.1%}." if summary.retain_accuracy else ""
+        sentences = ["The model is damaged on what was to be kept.", kept.sentence + accuracy]
+    return Verdict(Question.UNLEARNED, state, " ".join([forgotten, *sentences]))
 
 
 def durable() -> Verdict:
