@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from mrd_core.dossier.files import Dossier, Part
+from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 
 ORDERS = {"Drawn at random": Part.UNIFORM, "Drawn in proportion to MRD": Part.WEIGHTED}
+EVALUATED = {Part.UNIFORM: Part.AFTER_UNIFORM, Part.WEIGHTED: Part.AFTER_WEIGHTED}
 # What counts as the same number of updates, as a share of them.
 ALIKE = 0.05
 FEWER, SAME, MORE = PREDICTIONS = ("Fewer", "About the same", "More")
@@ -35,11 +37,20 @@ def table_of(of_orders: dict[str, UnlearningSummary], dossier: Dossier) -> pd.Da
                 "Forgotten at the end": f"{each.forgotten_at_end} of {each.n_samples}",
                 "Came back on the way": each.came_back,
                 "MA of what is kept": f"{each.retain_accuracy_before:.1%} → {each.retain_accuracy:.1%}",
+                "ROUGE-L of its answers there": " → ".join(
+                    f"{_kept(dossier, part):.2f}" for part in (Part.BEFORE, EVALUATED[ORDERS[order]])
+                ),
                 "Scored before [passes]": f"{passes:.0f}" if order == weighted else "0",
             }
             for order, each in of_orders.items()
         ]
     )
+
+
+def _kept(dossier: Dossier, part: Part) -> float:
+    """Return the mean ROUGE-L of what a model answers to the retain set."""
+    values = pd.read_parquet(EvaluationFiles(dossier.run(part)).values)
+    return float(values.query("split == 'retain' and metric == 'rouge'")["value"].mean())
 
 
 def right(of_orders: dict[str, UnlearningSummary]) -> str:
@@ -55,7 +66,8 @@ def conclusion(of_orders: dict[str, UnlearningSummary]) -> str:
     return (
         f"{right(of_orders)}: {weighted.updates:,} updates where the random order took {uniform.updates:,} "
         f"({share}), and the scores had to be measured first. It is one seed, and proves little; over five "
-        "no order was found that saves updates on the demo for sure. Of the samples found forgotten on the way, "
-        f"{uniform.came_back} (at random) and {weighted.came_back} (by MRD) were known again at the end. What "
+        "no order was found that saves updates on the demo for sure. Of what was to be kept both models still know "
+        "the next token, and no longer write the answers: forgetting had its price. Of the samples found forgotten "
+        f"on the way, {uniform.came_back} (at random) and {weighted.came_back} (by MRD) were known again at the end. What "
         "comes back when the model is trained on something else: not measured."
     )
