@@ -66,8 +66,9 @@ def conclusion(of_orders: dict[str, UnlearningSummary]) -> str:
     return (
         f"{right(of_orders)}: {weighted.updates:,} updates where the random order took {uniform.updates:,} "
         f"({share}), and the scores had to be measured first. It is one seed, and proves little; over five "
-        "no order was found that saves updates on the demo for sure. Of what was to be kept both models still know "
-        "the next token, and no longer write the answers: forgetting had its price. Of the samples found forgotten "
-        f"on the way, {uniform.came_back} (at random) and {weighted.came_back} (by MRD) were known again at the end. What "
+        "no order was found that saves updates on the demo for sure. Of what was to be kept both models still "
+        "know the next token, and no longer write the answers: forgetting had its price. Of the samples found "
+        f"forgotten on the way, {uniform.came_back} (at random) and {weighted.came_back} (by MRD) were known "
+        "again at the end. What "
         "comes back when the model is trained on something else: not measured."
     )
