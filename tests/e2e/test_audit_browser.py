@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import zipfile
+from html import unescape
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, expect
 
-from mrd_core.runs import Run
+from analysis.audit.config import RiskConfig
+from analysis.audit.risk import risk_of
+from mrd_core.runs import Run, RunState, RunStore, worker
 from mrd_core.samples import ForgetSet, save_stratum, saved_strata
 from mrd_core.scoring.files import ScoreFiles
-from tests.e2e.conftest import STEP, Server, Watch, settled, tab
+from mrd_core.unlearning.files import UnlearningFiles
+from tests.app.conftest import Home
+from tests.app.test_unlearning import queued
+from tests.e2e.conftest import SECOND, STEP, Server, Watch, settled, tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+LAUNCH = 120 * SECOND
 
 
 def test_an_easy_set_is_told_and_fair_ones_are_drawn(
@@ -54,5 +62,26 @@ def test_an_easy_set_is_told_and_fair_ones_are_drawn(
         expect(page.get_by_role("option", name="fair 2")).to_be_visible(timeout=STEP)
     kept = pd.read_parquet(saved_strata(tmp_path)["fair 2"])
     assert set(kept["sample_id"]) == set(second)
+    assert watch.strangers == []
+    assert watch.errors == []
+
+
+def test_what_is_at_risk_is_listed_and_all_of_it_becomes_one_report(
+    browser: Browser, server: Server, store: RunStore, scored: Run, tmp_path: Path
+) -> None:
+    unlearned = queued(Home(tmp_path, store, scored))
+    assert worker.run(unlearned.directory, store=store) is RunState.SUCCEEDED
+    summary = UnlearningFiles(unlearned.directory).read_summary()
+    risk = risk_of(RiskConfig(run=unlearned.directory, accuracy=summary["thresholds"]["accuracy"]))
+    watch = Watch()
+    with tab(browser, watch) as page:
+        page.goto(f"{server.url}/audit?run={scored.id}")
+        expect(page.get_by_text(risk.sentence)).to_be_visible(timeout=STEP)
+        settled(page)
+        page.get_by_role("button", name="Report", exact=True).click()
+        with page.expect_download(timeout=LAUNCH) as downloading:
+            page.get_by_role("button", name="Report (HTML)").click(timeout=LAUNCH)
+        report = downloading.value.path().read_text(encoding="utf-8")
+    assert risk.sentence in unescape(report)
     assert watch.strangers == []
     assert watch.errors == []

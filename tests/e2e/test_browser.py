@@ -179,6 +179,7 @@ def panels_show(page: Page, samples: set[str]) -> None:
     settled(page)
 
 
+@pytest.mark.long
 def test_one_click_explains_the_ranking_and_a_box_in_one_chart_selects_in_all(
     browser: Browser, server: Server, store: RunStore, scored: Run
 ) -> None:
