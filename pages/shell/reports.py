@@ -7,6 +7,8 @@ from typing import Any
 
 import streamlit as st
 
+from analysis.audit.config import AuditConfig
+from analysis.report.audit import audited_set
 from analysis.report.files import HTML, JSON, MARKDOWN, contents
 from analysis.report.making import default_options, report_of
 from analysis.report.provenance import maker
@@ -23,12 +25,13 @@ LABELS = {HTML: "Report (HTML)", MARKDOWN: "Report (Markdown)", JSON: "Report (J
 _ASKED = "reports"
 
 
-def offer(run: Run, place: Any = None) -> None:
+def offer(run: Run, place: Any = None, audit: AuditConfig | None = None) -> None:
     """Show the button that makes the report, and its files once it was pressed.
 
     Args:
         run: The score run.
         place: Where the button stands; by default where the page is drawn.
+        audit: How a set within the run's samples is held against random ones, in the report too; None for none.
     """
     asked: set[str] = st.session_state.setdefault(_ASKED, set())
     pressed = (place or st).button(
@@ -45,13 +48,24 @@ def offer(run: Run, place: Any = None) -> None:
         is_redacted = redaction.is_on()
         whole = members([run.directory], session.store())
         row = st.container(horizontal=True)
-        for name, content in _files(run, whole, without_texts=is_redacted).items():
+        for name, content in _files(run, whole, audit, without_texts=is_redacted).items():
             download(row, LABELS[name], content, f"{run.id}-{Path(name).name}", f"report_{name}", "tertiary")
         texts = ["--without-texts"] if is_redacted else []
-        commands.show(shown("report", run.directory, *texts, "--out", "report"))
+        audited = (
+            ["--audit", audit.forget_set, *(["--group", audit.group] if audit.group else [])] if audit else []
+        )
+        commands.show(shown("report", run.directory, *audited, *texts, "--out", "report"))
 
 
 # What rests on the run is part of the key; a run that ended stays as it is.
 @st.cache_data(show_spinner="Writing the report", max_entries=4, hash_funcs=BY_ATTEMPT | {Members: repr})
-def _files(run: Run, whole: Members, *, without_texts: bool) -> dict[str, bytes]:  # noqa: ARG001
-    return contents(report_of(whole, default_options(whole, without_texts=without_texts), maker()))
+def _files(
+    run: Run,  # noqa: ARG001
+    whole: Members,
+    audit: AuditConfig | None,
+    *,
+    without_texts: bool,
+) -> dict[str, bytes]:
+    chosen = audited_set(audit, session.settings().home, Path) if audit else None
+    options = default_options(whole, without_texts=without_texts, audit=chosen)
+    return contents(report_of(whole, options, maker()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,7 +43,9 @@ def test_a_run_of_the_whole_pool_is_no_set_within_it(app: Open, own: Home) -> No
     assert "This run is the pool." in texts(sound(app(own.path, "audit", run=own.run.id)))
 
 
-def test_a_saved_selection_is_held_against_random_sets(app: Open, own: Home) -> None:
+def test_a_saved_selection_is_held_against_random_sets_on_the_page_and_in_the_report(
+    app: Open, own: Home, offered: dict[str, Any]
+) -> None:
     files = ScoreFiles(own.run.directory)
     easiest = list(pd.read_parquet(files.scores).sort_values("mrd")["sample_id"].tail(12))
     save_stratum(ForgetSet.load(files.samples), easiest, "Easy ones", own.path)
@@ -52,6 +56,12 @@ def test_a_saved_selection_is_held_against_random_sets(app: Open, own: Home) -> 
     assert expected.sentence in texts(page).replace("\\", "")
     (command,) = page.code
     assert f"audit set {own.run.directory} 'Easy ones'" in command.value
+    page.button(key="make_report").click().run()
+    assert f"report {own.run.directory} --audit 'Easy ones'" in sound(page).code[-1].value
+    report = json.loads(offered["report_report.json"])
+    assert report["options"]["audit"]["name"] == "Easy ones"
+    assert set(report["options"]["audit"]["sample_ids"]) == set(easiest)
+    assert expected.sentence in json.dumps(report, ensure_ascii=False)
 
 
 def test_fair_sets_are_drawn_handed_out_and_kept(app: Open, own: Home) -> None:

@@ -28,8 +28,8 @@ MOST_LISTED = 200
 KINDS = {"audit.md": "Audit (Markdown)", "audit.json": "Audit (JSON)", "audit.csv": "Audit (CSV)"}
 
 
-def show(run: Run, sets: dict[str, str]) -> None:
-    """Let the user choose a set within the pool, and show how it stands among random ones.
+def show(run: Run, sets: dict[str, str]) -> AuditConfig | None:
+    """Let the user choose a set within the pool, show how it stands among random ones, and return what was asked.
 
     Args:
         run: The pool.
@@ -41,7 +41,7 @@ def show(run: Run, sets: dict[str, str]) -> None:
             "a forget set by itself with the same model and settings; then it is held against random sets.",
             icon=":material/playlist_add_check:",
         )
-        return
+        return None
     left, right = st.columns([3, 1], vertical_alignment="bottom")
     with left:
         name = select("Forget set", sets, "audit_set")
@@ -62,6 +62,7 @@ def show(run: Run, sets: dict[str, str]) -> None:
     row = st.container(horizontal=True)
     for file, content in exports(audit, config).items():
         download(row, KINDS[file], content, file, file.replace(".", "_"), "tertiary")
+    return config
 
 
 def sets_beside(run: Run) -> dict[str, str]:
