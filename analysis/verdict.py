@@ -13,12 +13,12 @@ from enum import StrEnum
 from statistics import NormalDist
 
 from analysis.characteristics.files import ClaimFigures
-from analysis.comparison.kept import KeptAnswers
+from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.evidence.headlines import Headline
 from analysis.statistics.bootstrap import LEAST_SAMPLES
 from analysis.statistics.censored import is_flat
 from mrd_core.scoring.records import ScoreSummary
-from mrd_core.unlearning.damage import Rest, in_words, rest
+from mrd_core.unlearning.damage import Rest
 from mrd_core.unlearning.records import UnlearningSummary
 
 # From this reliability on a ranking repeats, and below that it does not: the rank correlation of two such runs.
@@ -159,19 +159,15 @@ def unlearned(name: str, summary: UnlearningSummary | None, kept: KeptAnswers | 
     """
     if summary is None:
         return Verdict(Question.UNLEARNED, State.NOT_MEASURED, "Nothing has been unlearned from these scores.")
+    left, sentence = rest_with_answers(summary, kept)
     everything = summary.forgotten_at_end == summary.n_samples
     state = {
         Rest.DAMAGED: State.DAMAGED,
         Rest.UNKNOWN: State.CANNOT_TELL,
         Rest.KEPT: State.HOLDS if everything else State.FAILS,
-    }[rest(summary)]
+    }[left]
     forgotten = f"{name}: {summary.forgotten_at_end} of {summary.n_samples} forgotten at the end."
-    sentences = [in_words(summary), *([kept.sentence] if kept else [])]
-    if kept and kept.are_lost and state is not State.DAMAGED:
-        state = State.DAMAGED
-        accuracy = f" MA there is still {summary.retain_accuracy:.1%}." if summary.retain_accuracy else ""
-        sentences = ["The model is damaged on what was to be kept.", kept.sentence + accuracy]
-    return Verdict(Question.UNLEARNED, state, " ".join([forgotten, *sentences]))
+    return Verdict(Question.UNLEARNED, state, f"{forgotten} {sentence}")
 
 
 def durable() -> Verdict:

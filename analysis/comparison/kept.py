@@ -15,7 +15,8 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.damage import LEAST_KEPT
+from mrd_core.unlearning.damage import LEAST_KEPT, Rest, in_words, rest
+from mrd_core.unlearning.records import UnlearningSummary
 
 ROUGE, RETAIN = "rouge", "retain"
 # Standard errors of the 95 % interval.
@@ -47,6 +48,22 @@ class KeptAnswers:
     def sentence(self) -> str:
         """The figures."""
         return f"Its answers to {self.n} retain samples went from ROUGE-L {self.before:.2f} to {self.after:.2f}."
+
+
+def rest_with_answers(summary: UnlearningSummary, kept: KeptAnswers | None) -> tuple[Rest, str]:
+    """Return what became of the retain set, with the sentence that says so.
+
+    Args:
+        summary: Of the unlearning run: tokens, each after the true ones before it.
+        kept: The answers that the model writes; None where no evaluation knows.
+    """
+    left = rest(summary)
+    if kept is None:
+        return left, in_words(summary)
+    if left is Rest.DAMAGED or not kept.are_lost:
+        return left, f"{in_words(summary)} {kept.sentence}"
+    accuracy = f" MA there is still {summary.retain_accuracy:.1%}." if summary.retain_accuracy else ""
+    return Rest.DAMAGED, f"The model is damaged on what was to be kept. {kept.sentence}{accuracy}"
 
 
 def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | None:

@@ -30,13 +30,18 @@ def answers(dossier: Dossier) -> pd.DataFrame:
     return reduce(lambda left, right: left.merge(right, on=keys, validate="one_to_one"), tables)
 
 
+def means(dossier: Dossier, metric: str) -> pd.DataFrame:
+    """Return the mean of a metric of evaluations, a row per set and a column per stage."""
+    by_set = {}
+    for stage, part in STAGES.items():
+        values = pd.read_parquet(EvaluationFiles(dossier.run(part)).values, filters=[("metric", "==", metric)])
+        by_set[stage] = values.groupby("split")["value"].mean()
+    return pd.DataFrame(by_set).loc[list(SETS)]
+
+
 def known(dossier: Dossier) -> pd.DataFrame:
     """Return the share of answer tokens that each model would write next, a row per set and a column per stage."""
-    shares = {}
-    for stage, part in STAGES.items():
-        values = pd.read_parquet(EvaluationFiles(dossier.run(part)).values)
-        shares[stage] = values[values["metric"] == KNOWN].groupby("split")["value"].mean()
-    return pd.DataFrame(shares).loc[list(SETS)]
+    return means(dossier, KNOWN)
 
 
 def conclusion(shares: pd.DataFrame) -> str:

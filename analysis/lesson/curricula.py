@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.lesson.answers import means
 from mrd_core.dossier.files import Dossier, Part
-from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 
 ORDERS = {"Drawn at random": Part.UNIFORM, "Drawn in proportion to MRD": Part.WEIGHTED}
-EVALUATED = {Part.UNIFORM: Part.AFTER_UNIFORM, Part.WEIGHTED: Part.AFTER_WEIGHTED}
 # What counts as the same number of updates, as a share of them.
 ALIKE = 0.05
 FEWER, SAME, MORE = PREDICTIONS = ("Fewer", "About the same", "More")
@@ -29,6 +28,8 @@ def table_of(of_orders: dict[str, UnlearningSummary], dossier: Dossier) -> pd.Da
     """Return what both unlearnings came to, a row each."""
     passes = ScoreFiles(dossier.run(Part.SCORE)).read_figures().passes
     weighted = list(ORDERS)[1]
+    # Before, and after either order.
+    written = means(dossier, "rouge").loc["retain"]
     return pd.DataFrame(
         [
             {
@@ -37,20 +38,12 @@ def table_of(of_orders: dict[str, UnlearningSummary], dossier: Dossier) -> pd.Da
                 "Forgotten at the end": f"{each.forgotten_at_end} of {each.n_samples}",
                 "Came back on the way": each.came_back,
                 "MA of what is kept": f"{each.retain_accuracy_before:.1%} → {each.retain_accuracy:.1%}",
-                "ROUGE-L of its answers there": " → ".join(
-                    f"{_kept(dossier, part):.2f}" for part in (Part.BEFORE, EVALUATED[ORDERS[order]])
-                ),
+                "ROUGE-L of its answers there": f"{written.iloc[0]:.2f} → {after:.2f}",
                 "Scored before [passes]": f"{passes:.0f}" if order == weighted else "0",
             }
-            for order, each in of_orders.items()
+            for (order, each), after in zip(of_orders.items(), written.iloc[1:], strict=True)
         ]
     )
-
-
-def _kept(dossier: Dossier, part: Part) -> float:
-    """Return the mean ROUGE-L of what a model answers to the retain set."""
-    values = pd.read_parquet(EvaluationFiles(dossier.run(part)).values)
-    return float(values.query("split == 'retain' and metric == 'rouge'")["value"].mean())
 
 
 def right(of_orders: dict[str, UnlearningSummary]) -> str:

@@ -17,6 +17,7 @@ from analysis.difficulty import ScoredRun
 from analysis.report.content import Cell, Column, RunRecord, Table
 from analysis.report.runs import Member
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.files import digest
 from mrd_core.runs.kind import kind_named
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
@@ -64,12 +65,6 @@ def digests(member: Member) -> Iterator[tuple[str, str]]:
         files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
         for file in (each for each in files if each.is_file()):
             yield str(file.relative_to(member.directory)), digest(file)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def differing(config: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,10 +12,10 @@ from analysis.report.files import HTML, MARKDOWN
 from analysis.report.html import html
 from analysis.report.making import report_of
 from analysis.report.markdown import markdown
-from analysis.report.provenance import MODEL_DIGEST, digest, programs
+from analysis.report.provenance import MODEL_DIGEST, programs
 from analysis.report.runs import Member, Members, ordered
 from mrd_core.errors import UserError
-from mrd_core.runs.files import CONFIG_FILE
+from mrd_core.runs.files import CONFIG_FILE, digest
 
 # Figures of another processor differ in their last digits.
 TOLERANCE = 1e-6

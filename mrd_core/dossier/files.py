@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from mrd_core.demo import MODEL_DIR
 from mrd_core.errors import UserError
-from mrd_core.runs.files import Column, read_json, write_json
+from mrd_core.runs.files import Column, digest, read_json, write_json
 from mrd_core.settings.command import shown
 
 FOLDER = MODEL_DIR.with_name("dossier")
@@ -89,7 +88,7 @@ class Dossier:
 
     def seal(self) -> None:
         """Write down what every file holds."""
-        write_json(self.digests, {name: _digest(self.directory / name) for name in self.contents()})
+        write_json(self.digests, {name: digest(self.directory / name) for name in self.contents()})
 
     def check(self) -> None:
         """Refuse files that are not as they were sealed.
@@ -104,7 +103,7 @@ class Dossier:
                 why = "is missing"
             elif name not in sealed:
                 why = "does not belong there"
-            elif _digest(path) != sealed[name]:
+            elif digest(path) != sealed[name]:
                 why = "is not as it was shipped"
             else:
                 continue
@@ -134,7 +133,3 @@ def opened(directory: Path) -> Dossier:
     dossier = Dossier(directory)
     dossier.check()
     return dossier
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

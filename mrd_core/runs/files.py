@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -160,6 +161,12 @@ def write_frame(path: Path, frame: pd.DataFrame, group: int | None = None) -> No
 def json_value(value: Any) -> Any:
     """Return null for a float that JSON cannot hold: an undefined figure."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -13,7 +13,8 @@ LEAST_KEPT = 0.9
 MOST_LOST = log(2)
 RULE = (
     "A model counts as damaged where memorization accuracy (MA) on the retain set fell by more than a tenth of "
-    "what it was, or NLL rose by more than ln 2 = 0.69 nats per answer token."
+    "what it was, or NLL rose by more than ln 2 = 0.69 nats per answer token; or where an evaluation finds that "
+    "its answers there lost more than a tenth of their ROUGE-L, beyond the noise of the samples."
 )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import streamlit as st
 
+from analysis.comparison.kept import KeptAnswers, kept_answers
 from analysis.unlearning.runs import run_name
-from mrd_core.runs import Run
+from mrd_core.errors import UserError
+from mrd_core.runs import Run, RunState
 from mrd_core.samples import ForgetSet, save_stratum, saved_strata
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.config import UnlearnConfig
@@ -79,6 +82,21 @@ def names_of(runs: Sequence[Run]) -> dict[str, str]:
     """Return what charts call the runs, by id; runs of one setting and seed are told apart by their ids."""
     marks = {run.id: f" ({run.id.split('-')[-1]})" for run in runs}
     return told_apart({run.id: _name(run) for run in runs}, marks)
+
+
+def kept_answers_of(run: Run) -> KeptAnswers | None:
+    """Return what evaluations found of a finished run's answers to the retain set; None where none did."""
+    store = session.store()
+    evaluations = store.list(kinds=("evaluate",), states=[RunState.SUCCEEDED], score_run=store.score_run_of(run))
+    return _kept_answers(run, evaluations)
+
+
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=configs.BY_ATTEMPT)
+def _kept_answers(run: Run, evaluations: list[Run]) -> KeptAnswers | None:
+    # One that lost a file is told of on Compare.
+    with suppress(UserError, OSError):
+        return kept_answers(run.directory, [each.directory for each in evaluations])
+    return None
 
 
 def leave(run: Run) -> None:

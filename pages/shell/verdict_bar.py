@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Literal
 
 import streamlit as st
 
 from analysis import verdict
 from analysis.characteristics.files import CharacteristicsSummary
-from analysis.comparison.kept import KeptAnswers, kept_answers
 from analysis.verdict import ASKED, Question, State, Verdict
-from mrd_core.errors import UserError
 from mrd_core.experiments import short_check
 from mrd_core.experiments.cost import estimate as experiment_cost
 from mrd_core.runs import ACTIVE, Run, RunState
@@ -127,14 +124,5 @@ def _unlearned(run: Run) -> Verdict:
     if not done:
         return verdict.unlearned("", None)
     name = literal(unlearnings.names_of(done)[done[0].id])
-    evaluations = session.store().list(kinds=("evaluate",), states=[RunState.SUCCEEDED], score_run=run)
-    kept = _kept(done[0], evaluations)
-    return verdict.unlearned(name, UnlearningSummary.model_validate(done[0].summary), kept)
-
-
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=configs.BY_ATTEMPT)
-def _kept(unlearned: Run, evaluations: list[Run]) -> KeptAnswers | None:
-    # One that lost a file is told of on Compare.
-    with suppress(UserError, OSError):
-        return kept_answers(unlearned.directory, [each.directory for each in evaluations])
-    return None
+    summary = UnlearningSummary.model_validate(done[0].summary)
+    return verdict.unlearned(name, summary, unlearnings.kept_answers_of(done[0]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from getpass import getuser
@@ -26,11 +27,14 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
+from tests.conftest import REPOSITORY
 from tests.support.scored_demo import settings_in
 
 MOST_BYTES = 5_000_000
 # What log-probabilities of single precision may differ by from one processor to another [nats].
 ROUNDING = 2e-5
+# A path of two parts or more, from the root.
+ABSOLUTE = re.compile(r"(?<![\w}.:/])/(?:[\w.-]+/)+[\w.-]*")
 
 
 def test_what_ships_is_whole_small_and_holds_no_weights() -> None:
@@ -51,10 +55,13 @@ def texts(path: Path) -> str:
 
 
 def test_what_ships_names_no_place_no_host_and_no_user() -> None:
-    own = (f"{Path.home()}/", f"/{getuser()}/", gethostname())
-    words = {"/work/", "/root/", "/home/", "/tmp/", "/Users/", *own}
+    own = (f"{Path.home()}/", f"/{getuser()}/", gethostname(), f"/{REPOSITORY.parts[1]}/")
+    words = {"/root/", "/home/", "/tmp/", "/Users/", *own}
     named = [(name, word) for name in shipped().contents() for word in words if word in texts(FOLDER / name)]
     assert named == []
+    # Nor any other absolute path.
+    paths = {name: ABSOLUTE.findall(texts(FOLDER / name)) for name in shipped().contents()}
+    assert {name: found for name, found in paths.items() if found} == {}
 
 
 def small(folder: Path) -> Dossier:

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import difficulty
+from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.figures.difficulty import MRD_TITLE, tie_in_words, titles_of
 from analysis.figures.unlearning import updates_against
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
@@ -22,7 +23,7 @@ from mrd_core.samples.spreadsheet import csv_text
 from mrd_core.unlearning.card import card_of
 from mrd_core.unlearning.card_findings import evaluations_of
 from mrd_core.unlearning.curriculum_export import json_lines, realised
-from mrd_core.unlearning.damage import RULE, Rest, in_words, rest
+from mrd_core.unlearning.damage import RULE, Rest
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
@@ -101,7 +102,7 @@ def show(runs: Sequence[Run]) -> None:
         st.session_state.pop(CHOSEN, None)
     run = finished[one_of("Result of", {run_id: names[run_id] for run_id in finished}, CHOSEN)]
     summary = UnlearningSummary.model_validate(run.summary)
-    _headline(summary)
+    _headline(summary, unlearnings.kept_answers_of(run))
     package, loader = "transformers", "AutoModelForCausalLM"
     if summary.adapter:
         package, loader = "peft", "AutoPeftModelForCausalLM"
@@ -116,12 +117,13 @@ def show(runs: Sequence[Run]) -> None:
     _export(run)
 
 
-def _headline(summary: UnlearningSummary) -> None:
-    if rest(summary) is Rest.DAMAGED:
-        st.error(f"**{in_words(summary)}** {reason_of(summary)} {RULE}", icon=":material/heart_broken:")
+def _headline(summary: UnlearningSummary, kept: KeptAnswers | None) -> None:
+    left, sentence = rest_with_answers(summary, kept)
+    if left is Rest.DAMAGED:
+        st.error(f"**{sentence}** {reason_of(summary)} {RULE}", icon=":material/heart_broken:")
         st.markdown(linked(_cost(summary)))
     else:
-        st.markdown(linked(f"**{reason_of(summary)}** {in_words(summary)}"))
+        st.markdown(linked(f"**{reason_of(summary)}** {sentence}"))
         st.markdown(linked(_cost(summary)))
     if summary.evaluations:
         st.caption(
