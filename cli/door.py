@@ -51,6 +51,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "cli.evidence:evidence",
         "Judge experiments: does difficulty predict unlearning, with which interval, and what speaks against it?",
     ),
+    "study": (
+        "cli.study:study",
+        "Carry out, show and list studies: files that say which runs there are to be, such as the paper's tables.",
+    ),
     "audit": (
         "cli.audit:audit",
         "Is a forget set easier than random ones of its pool, and which samples are a risk after unlearning?",

@@ -94,7 +94,7 @@ class Command(Generic[Config]):
             option.put(settings, value)
         self.check(settings)
         try:
-            return self.config.model_validate(_merged(self.base(settings), settings))
+            return self.config.model_validate(merged(self.base(settings), settings))
         except ValidationError as error:
             fix = f"See `{shown(*self.name)} --help`."
             raise refusal(error, fix, self.options) from error
@@ -126,7 +126,7 @@ class Command(Generic[Config]):
 
     def _next(self, config: Config, settings: Nested, spoken: Sequence[Option]) -> Option | None:
         """Return the first option that is yet to be spoken: each may change what follows from those before it."""
-        base = _draft(self.config, _merged(self.base(settings), settings))
+        base = _draft(self.config, merged(self.base(settings), settings))
         for option in self.options:
             value = option.value_of(config)
             if option not in spoken and value is not None and value != option.value_of(base):
@@ -147,10 +147,10 @@ def _require_present(given: Mapping[Option, Any]) -> None:
                 )
 
 
-def _merged(base: Nested, settings: Nested) -> Nested:
+def merged(base: Nested, settings: Nested) -> Nested:
     """Return nested settings, those of `settings` over those of `base`."""
     return base | {
-        name: _merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
+        name: merged(base[name], value) if isinstance(value, dict) and isinstance(base.get(name), dict) else value
         for name, value in settings.items()
     }
 

@@ -150,6 +150,7 @@ FLOORS = {
         {"evaluation"},
         {"unlearning"},
         {"experiments"},
+        {"studies"},
         {"dossier"},
     ),
     "analysis": (

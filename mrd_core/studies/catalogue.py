@@ -1,0 +1,201 @@
+"""The runs of a store by what was asked for, so that no run of a study is made twice, whoever made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
+from mrd_core.evaluation.request import completed
+from mrd_core.runs import ACTIVE, Run, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.kind import is_known, kind_named
+from mrd_core.runs.record import RESUMABLE
+from mrd_core.samples import read
+from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.configuration import Frozen, RunConfig
+from mrd_core.settings.fields import declared, is_run
+from mrd_core.settings.options import DEMO
+from mrd_core.settings.places import expanded
+from mrd_core.studies.rows import Links, Row
+
+# Runs on which others build: compared by what they are, and not by where they lie.
+LINKS = ("score_run", "unlearn_run")
+# What changes nothing in a result. The digest of the forget set is compared by itself.
+APART = frozenset({*LINKS, "study", "forget_set_digest", "check", "report_to"})
+OF_ESTIMATOR = frozenset({"workers", "time_floor"})
+
+
+class Stored(NamedTuple):
+    """A run of the store with its configuration."""
+
+    run: Run
+    config: RunConfig
+
+
+class Match(NamedTuple):
+    """What the store has of a row.
+
+    Attributes:
+        run: The run; one that succeeded, or else one under way, or else one that ended early, the oldest of such.
+        config: Its configuration.
+        directories: Of all that succeeded with the same settings: what builds on one of them builds on this row.
+    """
+
+    run: Run
+    config: RunConfig
+    directories: frozenset[Path]
+
+
+class Catalogue:
+    """The runs of a store, each with its configuration read once.
+
+    Args:
+        store: Where they are listed.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._configs: dict[str, RunConfig | None] = {}
+        self._runs: dict[str, list[Stored]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look at the store again."""
+        self._runs = {}
+        for run in reversed(self._store.list()):
+            config = self._config(run)
+            if config is not None:
+                self._runs.setdefault(identity(config), []).append(Stored(run, config))
+
+    def find(self, row: Row) -> Match | None:
+        """Return what the store has of a row; None where it has nothing, or of something that it builds on."""
+        parents = {parent: self.find(parent) for parent in row.parents}
+        links = links_of(row, parents)
+        if row.parents and links is None:
+            return None
+        asked = as_stored(row.config(links))
+        same = [
+            stored
+            for stored in self._runs.get(identity(asked), ())
+            if _builds_on(stored.config, row, parents) and _is_unchanged(stored, asked, dated=row.pair.dates)
+        ]
+        finished = [stored for stored in same if is_whole(stored.run)]
+        ongoing = [stored for stored in same if stored.run.state in ACTIVE]
+        ended = [stored for stored in same if stored.run.state in RESUMABLE]
+        for stored in (*finished, *ongoing, *reversed(ended)):
+            return Match(stored.run, stored.config, frozenset(each.run.directory for each in finished))
+        return None
+
+    def links(self, row: Row) -> Links | None:
+        """Return what a row builds on; None where that has not succeeded yet."""
+        return links_of(row, {parent: self.find(parent) for parent in row.parents})
+
+    def _config(self, run: Run) -> RunConfig | None:
+        if run.id not in self._configs:
+            try:
+                known = is_known(run.kind)
+                self._configs[run.id] = read_config(run.directory, RunConfig) if known else None
+            except UserError:
+                # Its directory was removed by hand, or another version wrote it.
+                self._configs[run.id] = None
+        return self._configs[run.id]
+
+
+def links_of(row: Row, parents: dict[Row, Match | None]) -> Links | None:
+    """Return what a row builds on, of what the store has of each; None where something has not succeeded."""
+    matches = [parents[parent] for parent in row.parents]
+    if row.score is None or any(match is None or not match.directories for match in matches):
+        return None
+    score, *unlearned = (match for match in matches if match is not None)
+    assert isinstance(score.config, ScoreConfig)
+    return Links(score.run.directory, score.config, unlearned[0].run.directory if unlearned else None)
+
+
+def as_stored(config: RunConfig) -> RunConfig:
+    """Return a configuration with what its kind completes when the run is made."""
+    return completed(config) if isinstance(config, EvaluateConfig) else config
+
+
+def identity(config: RunConfig) -> str:
+    """Return all settings on which the result of a run depends, runs that it builds on and dates left out."""
+    settings = config.as_asked().model_dump(mode="json", exclude=set(APART))
+    for name, left_out in (("model", {"date"}), ("estimator", OF_ESTIMATOR)):
+        if isinstance(settings.get(name), dict):
+            settings[name] = {key: value for key, value in settings[name].items() if key not in left_out}
+    return json.dumps(settings, sort_keys=True)
+
+
+def digest_of(samples: ForgetSetConfig) -> str | None:
+    """Return the digest of samples that are on this machine; None of others."""
+    if not is_here(samples.source):
+        return None
+    return _digest(samples.model_dump_json(), newest_change(samples))
+
+
+def is_here(source: str) -> bool:
+    """Tell whether a model or samples of this name are on this machine: the demo's, a file or a folder."""
+    return source == DEMO or expanded(source).exists()
+
+
+def newest_change(config: Frozen) -> float:
+    """Return when the files that settings name were last changed [s since the epoch]; 0 where there are none.
+
+    Other runs are not looked at, nor is what ships with the program.
+    """
+    return max((_changed(path) for path in _paths(config)), default=0.0)
+
+
+def is_whole(run: Run) -> bool:
+    """Tell whether a run has succeeded and nobody removed its results."""
+    files = kind_named(run.kind).files(run.directory)
+    return run.state is RunState.SUCCEEDED and all(getattr(files, name).exists() for name in files.results)
+
+
+@cache
+def _digest(config: str, changed: float) -> str:  # noqa: ARG001  (changed files are others)
+    return read(ForgetSetConfig.model_validate_json(config)).digest
+
+
+def _builds_on(config: RunConfig, row: Row, parents: dict[Row, Match | None]) -> bool:
+    """Tell whether a run builds on any run that is the same as what the row builds on."""
+    for name, parent in zip(LINKS, (row.score, row.unlearned), strict=True):
+        match, link = parents.get(parent) if parent else None, getattr(config, name, None)
+        if (match is None) != (link is None):
+            return False
+        if match is not None and link is not None and Path(link).resolve() not in match.directories:
+            return False
+    return True
+
+
+def _is_unchanged(stored: Stored, asked: RunConfig, *, dated: bool) -> bool:
+    """Tell whether a run was made of the same samples, of files that are as they were, and of the same day."""
+    dates = [getattr(getattr(config, "model", None), "date", None) for config in (stored.config, asked)]
+    if dated and dates[0] != dates[1]:
+        return False
+    made, config = stored.run.created_at.timestamp(), stored.config
+    if isinstance(asked, ScoreConfig) and isinstance(config, ScoreConfig) and config.forget_set_digest:
+        digest = digest_of(asked.forget_set)
+        return digest in (None, config.forget_set_digest) and newest_change(asked.model) <= made
+    return newest_change(asked) <= made
+
+
+def _paths(config: Frozen) -> Iterator[Path]:
+    for name, info in type(config).model_fields.items():
+        value: Any = getattr(config, name)
+        if isinstance(value, Frozen):
+            yield from _paths(value)
+        elif isinstance(value, str | Path) and declared(type(config), name).is_place and not is_run(info):
+            path = Path(value)
+            if path.is_absolute() and path.exists():
+                yield path
+
+
+def _changed(path: Path) -> float:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)

@@ -1,0 +1,202 @@
+"""`mrd-lens study`, by its front door: nothing is done twice, whatever comes between."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mrd_core.runs import ACTIVE, Run, RunState, RunStore
+from mrd_core.runs.directory import read_config
+from mrd_core.runs.liveness import FRESH
+from mrd_core.settings.configuration import RunConfig
+from tests.support.commands import Outcome, ended, started
+from tests.support.runs import set_row, until
+from tests.support.studies import write_study
+from tests.support.unlearning_runs import Scored, scored_tiny
+
+pytestmark = [pytest.mark.usefixtures("home"), pytest.mark.slow]
+
+ROWS, UNLEARNINGS = 10, 4
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
+    return scored_tiny(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def file(tmp_path: Path, scored: Scored) -> Path:
+    return write_study(tmp_path, scored)
+
+
+def attempts() -> dict[str, int]:
+    """Return how often each run was begun."""
+    return {run.id: run.attempt for run in RunStore.open().list()}
+
+
+def states(outcome: Outcome) -> dict[str, str]:
+    return {run["name"]: run["state"] for run in json.loads(outcome.out.splitlines()[-1])["runs"]}
+
+
+def kinds() -> list[str]:
+    return sorted(run.kind for run in RunStore.open().list())
+
+
+def until_at_work(process: subprocess.Popen[str], finished: int) -> None:
+    """Wait until a study has finished some unlearning runs and is at work on the next."""
+    store = RunStore.open()
+
+    def at_work() -> bool:
+        assert process.poll() is None, process.communicate()
+        runs: list[Run] = store.list(kinds=["unlearn"])
+        done = sum(run.state is RunState.SUCCEEDED for run in runs)
+        return done >= finished and any(run.state is RunState.RUNNING for run in runs)
+
+    until(at_work, f"{finished} unlearning run(s) are done, and one is running")
+
+
+def test_a_study_is_run_once_through_kills_and_later_only_what_is_new(
+    cli: Callable[..., Outcome], file: Path
+) -> None:
+    dry = cli("study", "run", file, "--dry-run", "--json")
+    assert dry.code == 0, dry.err
+    assert set(states(dry).values()) == {"to do"}
+    assert len(states(dry)) == ROWS
+    assert kinds() == []
+
+    process = started("study", "run", file)
+    until_at_work(process, finished=1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    store = RunStore.open()
+    (killed,) = store.list(states=ACTIVE)
+    before = attempts()
+    assert states(cli("study", "show", file, "--json"))[killed.title.partition(" on ")[0]] == "resumes"
+
+    # Nobody waits for its last heartbeat to grow old.
+    set_row(store, killed, heartbeat_at=datetime.now(UTC) - 2 * FRESH)
+    again = cli("study", "run", file, "--json")
+    assert again.code == 0, again.err
+    assert set(states(again).values()) == {"exists"}
+    after = attempts()
+    # What was finished was left alone, and what was under way went on.
+    assert {run: after[run] for run in before} == before | {killed.id: 2}
+    assert kinds() == ["evaluate"] * (UNLEARNINGS + 1) + ["score"] + ["unlearn"] * UNLEARNINGS
+    assert {run.study for run in store.list()} == {"tiny"}
+
+    assert states(cli("study", "run", file, "--json")) == states(again)
+    assert attempts() == after
+
+    more = cli("study", "run", file, "--set", "unlearn.seed=[0,1]", "--set", "unlearn.method=ga", "--json")
+    assert more.code == 0, more.err
+    new = [run for run in store.list() if run.id not in after]
+    assert sorted(run.kind for run in new) == ["evaluate"] * 2 + ["unlearn"] * 2
+    seeds = {read_config(run.directory, RunConfig).model_dump()["seed"] for run in new if run.kind == "unlearn"}
+    assert seeds == {1}
+
+
+def test_what_others_have_run_is_taken_and_what_has_changed_since_is_not(
+    cli: Callable[..., Outcome], scored: Scored, tmp_path: Path
+) -> None:
+    forget = Path(shutil.copy(scored.forget, tmp_path / "forget.jsonl"))
+    file = write_study(tmp_path, replace(scored, forget=forget))
+    # With --json the bare model is timed besides, which changes no score.
+    estimator = ("--sigma", "1e-3", "--draws", "4", "--stop", "never", "--probes", "--workers", "1", "--json")
+    by_hand = ("score", "--forget-set", forget, "--model", scored.model, "--device", "cpu")
+    assert cli(*by_hand, *estimator, "--out", tmp_path / "mine").code == 0
+    only_scores = ("study", "run", file, "--set", "unlearn=[]", "--set", "evaluate=[]", "--json")
+    assert states(cli(*only_scores)) == {"Scores": "exists"}
+    (run,) = RunStore.open().list()
+    assert (run.directory, run.study) == (tmp_path / "mine", "tiny")
+
+    forget.touch()
+    assert states(cli(*only_scores, "--dry-run")) == {"Scores": "exists"}
+    forget.write_text(forget.read_text("utf-8").replace("Who is", "Who, then, is").replace("Who", "Whom"), "utf-8")
+    assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
+
+
+def test_one_failed_run_stops_only_what_builds_on_it(
+    cli: Callable[..., Outcome], scored: Scored, tmp_path: Path
+) -> None:
+    failing = '\n[[unlearn]]\nmethod = "po"\nrefusals = "gone.txt"\nlimits.max_steps = 1\n'
+    file = write_study(tmp_path, scored, more=failing)
+    few = ("--set", "unlearn.0.method=ga", "--set", "unlearn.0.curriculum.sampler=uniform")
+    outcome = cli("study", "run", file, *few, "--json")
+    assert outcome.code == 1
+    assert states(outcome) == {
+        "Scores": "exists",
+        "GA, seed 0": "exists",
+        "PO, seed 0": "failed",
+        "Own files on the original": "exists",
+        "Own files on GA, seed 0": "exists",
+        "Own files on PO, seed 0": "blocked",
+    }
+    assert "gone.txt" in outcome.err
+    shown = cli("study", "show", file, *few)
+    assert "of 10 forgotten, 16 updates" in shown.said
+    assert "mrd-lens compare" in shown.err
+
+
+def test_a_budget_ends_before_the_run_that_would_not_fit(cli: Callable[..., Outcome], file: Path) -> None:
+    outcome = cli("study", "run", file, "--budget", "0")
+    assert outcome.code == 0
+    assert "no room for “Scores”" in outcome.said
+    assert f"{ROWS} run(s) are left" in outcome.said
+    assert kinds() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.long
+def test_a_signal_stops_the_study_with_its_run_and_the_same_command_goes_on(
+    cli: Callable[..., Outcome], scored: Scored, tmp_path: Path, number: int, code: int
+) -> None:
+    file = write_study(tmp_path, scored, steps=40)
+    process = started("study", "run", file)
+    until_at_work(process, finished=0)
+    process.send_signal(number)
+    stopped = ended(process)
+    assert stopped.code == code
+    assert "mrd-lens study run" in stopped.said
+    assert not RunStore.open().list(states=ACTIVE)
+    again = cli("study", "run", file, "--json")
+    assert again.code == 0, again.err
+    assert sorted(attempts().values()) == [1] * (ROWS - 1) + [2]
+
+
+@pytest.mark.long
+def test_in_the_background_runs_begin_when_what_they_build_on_is_there(
+    cli: Callable[..., Outcome], file: Path
+) -> None:
+    outcome = cli("study", "run", file, "--background", "--json")
+    assert outcome.code == 0, outcome.err
+    assert set(states(outcome).values()) == {"exists"}
+    assert sorted(attempts().values()) == [1] * ROWS
+    runs: dict[str, Any] = {str(run.directory): run for run in RunStore.open().list()}
+    for run in runs.values():
+        config = read_config(run.directory, RunConfig).model_dump(mode="json")
+        for name in ("score_run", "unlearn_run"):
+            parent = runs.get(str(config.get(name)))
+            assert parent is None or parent.finished_at <= run.created_at
+
+
+def test_the_store_lists_studies_and_shows_those_that_no_file_describes(
+    cli: Callable[..., Outcome], file: Path
+) -> None:
+    only = ("--set", "unlearn=[]", "--set", "evaluate=[]", "--set", "name=Scores alone")
+    assert cli("study", "run", file, *only).code == 0
+    listed = json.loads(cli("study", "list", "--json").out)
+    assert listed["stored"] == {"Scores alone": {"succeeded": 1}}
+    assert "Scores alone" in cli("study", "list").out
+    (run,) = json.loads(cli("study", "show", "Scores alone", "--json").out)["runs"]
+    assert (run["kind"], run["state"]) == ("score", "succeeded")
+    assert cli("study", "show", "Nobody's").code == 2
