@@ -78,14 +78,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "runs": ("cli.runs:runs", "List, show, cancel, resume, rename, tag, note, delete and adopt runs."),
     "run": ("cli.runs:run", "Carry out the run that a directory's config.json describes."),
+    "share": (
+        "cli.share:share",
+        "Draw units of a score run that is under way, from any machine that sees its directory.",
+    ),
     "doctor": (
         "cli.doctor:doctor",
         "Print versions, device, precision, threads, store and text pipeline, each with the reason of the choice.",
     ),
-}
-# For processes of the program's own.
-HIDDEN: dict[str, tuple[str, str]] = {
-    "share": ("cli.runs:share", "Draw units for the run that the process PARENT leads in DIRECTORY.")
 }
 
 
@@ -98,9 +98,9 @@ class Door(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Load a command and give it its help text; None where there is none."""
-        if cmd_name not in COMMANDS.keys() | HIDDEN.keys():
+        if cmd_name not in COMMANDS:
             return None
-        place, text = (COMMANDS | HIDDEN)[cmd_name]
+        place, text = COMMANDS[cmd_name]
         module, _, name = place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         command.help = text

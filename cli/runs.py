@@ -15,13 +15,11 @@ from cli.form import InOrder
 from cli.jobs import finish, store
 from cli.terminal import out, warn
 from mrd_core.errors import UserError
-from mrd_core.runs import RunState, annotation
-from mrd_core.runs.directory import read_config
+from mrd_core.runs import Run, RunState, RunStore, annotation
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launcher import adopt, directories_in, unlisted
 from mrd_core.runs.liveness import was_killed
 from mrd_core.runs.record import RESUMABLE
-from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
 from mrd_core.settings.places import expanded
 
@@ -99,14 +97,23 @@ def cancel(run_id: str) -> None:
 def resume(run_id: str) -> None:
     """Go on with a run that ended early, here in the foreground."""
     opened = store()
-    while was_killed(opened.get(run_id)):
+    finish(taken_up(opened, opened.get(run_id)), as_json=False)
+
+
+def taken_up(opened: RunStore, run: Run) -> Path:
+    """Return the directory of a run that ended early, queued again for a worker.
+
+    Raises:
+        UserError: It cannot be resumed.
+    """
+    while was_killed(opened.get(run.id)):
         # Its last heartbeat is too fresh for it to be called lost.
         time.sleep(POLL_INTERVAL)
         opened.reap()
-    run = opened.get(run_id)
+    run = opened.get(run.id)
     # Killed before it took the run up, a worker leaves it waiting for another one.
     waiting = run.state is RunState.QUEUED and run.pid is None
-    finish((run if waiting else opened.resume(run.id)).directory, as_json=False)
+    return (run if waiting else opened.resume(run.id)).directory
 
 
 @runs.command()
@@ -197,13 +204,3 @@ def run(directory: str) -> None:
     if not directory.strip():
         raise UserError("The run directory", "has no name.", "Give the directory of a run.")
     finish(expanded(directory), as_json=False)
-
-
-@click.command(hidden=True)
-@click.argument("directory", type=click.Path(path_type=Path))
-@click.argument("parent", type=int)
-def share(directory: Path, parent: int) -> None:
-    """Draw units beside another process."""
-    from mrd_core.scoring.drawing import share as draw_units
-
-    draw_units(directory, read_config(directory, ScoreConfig), parent)

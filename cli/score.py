@@ -12,6 +12,7 @@ from analysis.evidence.brief import number_cells
 from analysis.evidence.headlines import headlines
 from cli.form import command_of, json_option, out_option
 from cli.jobs import finish, store, submitted
+from cli.share import SHARD, Shard, score_shard
 from cli.terminal import grid, note, out, print_json, say
 from mrd_core.runs import RunState
 from mrd_core.samples import ForgetSet, read
@@ -23,7 +24,9 @@ from mrd_core.scoring.token_parts import TOKEN_PARTS, TOKENS, TokenPartsConfig
 from mrd_core.settings.options import DEMO
 
 
-def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bool = False) -> None:
+def _score(
+    config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bool = False, shard: str | None = None
+) -> None:
     """Score the samples as they are now, and print what was noticed in them."""
     forget_set = read(config.forget_set)
     for text in forget_set.report.notes:
@@ -33,11 +36,11 @@ def _score(config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bo
         return
     estimator = config.estimator.model_copy(update={"time_floor": as_json})
     changes = {"forget_set_digest": forget_set.digest, "estimator": estimator}
-    run = submitted(
-        config.model_copy(update=changes),
-        out_dir,
-        prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples),
-    )
+    config = config.model_copy(update=changes)
+    if shard:
+        score_shard(Shard.of(shard), config, forget_set, out_dir, as_json)
+        return
+    run = submitted(config, out_dir, prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples))
     finish(run.directory, as_json)
     for check in store().list(kinds=("validity",), score_run=run, states=(RunState.SUCCEEDED,)):
         for line in headlines(check.directory):
@@ -75,7 +78,7 @@ _DRY_RUN = click.Option(
 score = command_of(
     SCORE,
     _score,
-    [out_option(), json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
+    [out_option(), SHARD, json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
 )
 
 

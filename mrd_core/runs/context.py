@@ -15,7 +15,9 @@ from mrd_core.runs.printing import visible
 from mrd_core.runs.record import ACTIVE, Run, RunState
 from mrd_core.runs.store import Level, Metric, RunStore, SampleUpdate
 
-PROGRESS_INTERVAL = 0.2
+# A run writes into the store no more than once in so long, however many of them share it; and shows itself in the
+# foreground once in so long [s].
+PROGRESS_INTERVAL, DISPLAY_INTERVAL = 1.0, 0.2
 CANCEL_POLL_INTERVAL = 0.5
 
 
@@ -107,7 +109,8 @@ class StoredContext(JobContext):
         self._waiting: deque[Callable[[], object]] = deque()
         self._first: tuple[int, float] | None = None
         self._last_message: object = None
-        self._last_progress = self._last_poll = float("-inf")
+        self._gathered: list[Metric] = []
+        self._last_progress = self._last_metrics = self._last_display = self._last_poll = float("-inf")
         self._said: dict[str, Any] = {}
 
     def progress(self, done: int, total: int, *, likely: int | None = None, **extra: Any) -> None:
@@ -137,11 +140,15 @@ class StoredContext(JobContext):
             # What is not shown while the store is away is shown with the next.
             with away_for_a_while():
                 self._store.set_progress(self.run_id, progress, self._attempt)
-            if self._display:
-                self._display.progress(progress)
+        if self._display and (news or now - self._last_display >= DISPLAY_INTERVAL):
+            self._last_display = now
+            self._display.progress(progress)
 
     def catch_up(self) -> None:
         """Write what waits for the store, in order."""
+        if self._gathered:
+            rows, self._gathered = self._gathered, []
+            self._waiting.append(lambda: self._store.add_steps(self.run_id, rows, []))
         while self._waiting:
             self._waiting[0]()
             self._waiting.popleft()
@@ -152,8 +159,13 @@ class StoredContext(JobContext):
             self.catch_up()
 
     def metrics(self, step: int, **values: float) -> None:
-        """Append the values to the run's metrics."""
-        self._record(lambda: self._store.add_metrics(self.run_id, step, values))
+        """Append the values to the run's metrics, together with those before where they come fast."""
+        self._gathered += [Metric(step, name, value) for name, value in values.items()]
+        now = time.monotonic()
+        if now - self._last_metrics >= PROGRESS_INTERVAL:
+            self._last_metrics = now
+            with away_for_a_while():
+                self.catch_up()
 
     def steps(self, metrics: Iterable[Metric], updates: Iterable[SampleUpdate]) -> None:
         """Append them to the store."""

@@ -6,9 +6,10 @@ import hashlib
 import io
 import json
 import math
-import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, overload
@@ -122,9 +123,12 @@ class RunDirectory:
         """Remove what only an unfinished run needs, and what kills left half-written. May be repeated."""
         for artifact in self.artifacts().values():
             if artifact.scaffolding:
-                remove_entry(self.directory / artifact.path)
+                # Out of the way of a process on another machine that still writes into a folder.
+                with suppress(FileNotFoundError):
+                    path = self.directory / artifact.path
+                    path.rename(_temporary(path))
         for temporary in self.directory.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+            remove_entry(temporary)
 
 
 def remove_entry(path: Path) -> None:
@@ -137,13 +141,18 @@ def remove_entry(path: Path) -> None:
 
 def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -> None:
     """Let `write` fill a file under a temporary name, then rename it to `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("wb") as stream:
             write(stream)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Return a name beside a file that no other process takes; numbers of processes are those of one machine."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def write_frame(path: Path, frame: pd.DataFrame, group: int | None = None) -> None:

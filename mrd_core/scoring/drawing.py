@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,34 +16,32 @@ import torch
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model import loading as models
-from mrd_core.runs import JobContext
-from mrd_core.runs.files import write_atomically
+from mrd_core.runs import Cancelled, JobContext
 from mrd_core.samples import ForgetSet
+from mrd_core.scoring.claims import LOOK_AGAIN, Claims, Lease, Pause
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws, Precision
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Unit
-from mrd_core.scoring.plan import Prepared, Source, precision, resume, workers_and_threads
-from mrd_core.scoring.schedule import UnitKey
+from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
+from mrd_core.scoring.schedule import UnitKey, Wanted
 from mrd_core.settings.command import process
-
-POLL_SECONDS = 0.05
 
 
 class Helpers:
-    """Processes that draw units beside the leading one; they end when it does, however it ends."""
+    """Processes of this machine that draw units beside this one; they end when it does, however it ends.
+
+    Args:
+        directory: Of the run.
+        count: How many.
+    """
 
     def __init__(self, directory: Path, count: int) -> None:
-        command = process("share", directory, os.getpid())
-        # A session of their own: a Ctrl-C in the terminal is for the leading process, which then ends them.
+        command = process("share", directory, "--parent", os.getpid())
+        # A session of their own: a Ctrl-C in the terminal is for this process, which then ends them.
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(count)
         ]
-
-    def draws(self, claim: Path) -> bool:
-        """Tell whether the process that took this claim is one of these, and alive."""
-        owner = claim.read_text(encoding="ascii") if claim.exists() else ""
-        return any(str(helper.pid) == owner and helper.poll() is None for helper in self._processes)
 
     def stop(self) -> None:
         """End them."""
@@ -55,31 +52,63 @@ class Helpers:
 
 
 @contextmanager
-def helpers_of(config: ScoreConfig, files: ScoreFiles) -> Iterator[Helpers]:
-    """Start the helping processes of a run, at once: while they start, the leading process plans."""
+def leading(config: ScoreConfig, files: ScoreFiles) -> Iterator[Helpers]:
+    """Lead a run within, and start its helping processes at once: while they start, this one plans."""
     device, _ = models.choose_device(config.model.device)
     workers, threads = workers_and_threads(config.estimator, device)
     torch.set_num_threads(threads)
     files.units.mkdir(exist_ok=True)
-    for claim in files.units.glob("*.claim"):
-        claim.unlink()
-    helpers = Helpers(files.directory, workers - 1)
-    try:
-        yield helpers
-    finally:
-        helpers.stop()
+    lease = Lease(files.leader)
+    lease.replace()
+    with lease.kept():
+        helpers = Helpers(files.directory, workers - 1)
+        try:
+            yield helpers
+        finally:
+            helpers.stop()
 
 
-class _Parent(JobContext):
-    """The context of a helping process: it stops when the leading process is gone."""
+class Ended(Cancelled):
+    """A run needs no more units, or nobody leads it any more."""
 
-    def __init__(self, directory: Path, parent: int) -> None:
-        super().__init__(directory)
+
+class Joined(JobContext):
+    """The context of a process that helps: it stops when the run has what it wants, or nobody leads it.
+
+    Args:
+        files: Of the run.
+        parent: The process that started this one; None where somebody else did.
+        patience: How long to wait for somebody to lead the run [s].
+
+    Attributes:
+        is_led: Whether somebody did when it was last looked at.
+    """
+
+    def __init__(self, files: ScoreFiles, parent: int | None, patience: float) -> None:
+        super().__init__(files.directory)
+        self._files = files
         self._parent = parent
+        self._until = time.monotonic() + patience
+        self._last_look = float("-inf")
+        self.is_led = False
 
     def check_cancelled(self) -> None:
-        if os.getppid() != self._parent:
-            raise SystemExit(0)
+        """Raise Ended; the directory is looked at no more than once in LOOK_AGAIN."""
+        if self._parent is not None and os.getppid() != self._parent:
+            raise Ended("The process that started this one is gone.")
+        now = time.monotonic()
+        if now - self._last_look < LOOK_AGAIN:
+            return
+        self._last_look = now
+        if self._files.is_finished:
+            raise Ended("The run has ended.")
+        is_led = not Lease(self._files.leader).is_abandoned
+        wanted = self._files.read_schedule() if is_led else None
+        if wanted and wanted.is_all:
+            raise Ended("All units are drawn.")
+        if not is_led and (self.is_led or now > self._until):
+            raise Ended("Nobody leads the run.")
+        self.is_led = is_led
 
 
 @dataclass(frozen=True)
@@ -99,43 +128,67 @@ class Drawn:
     passes: float
 
 
-def share(directory: Path, config: ScoreConfig, parent: int) -> None:
-    """Draw units for the run that process `parent` leads in `directory`, until there are none or it ends."""
-    files, context = ScoreFiles(directory), _Parent(directory, parent)
-    while not files.plan.exists():
+def share(directory: Path, config: ScoreConfig, patience: float, parent: int | None = None) -> bool:
+    """Draw units for a run until it needs none, and tell whether that is so.
+
+    Args:
+        directory: Of the run, which somebody leads, or will.
+        config: Of the run.
+        patience: How long to wait for somebody to lead the run [s].
+        parent: The process that started this one for the run, and that it ends with.
+    """
+    files = ScoreFiles(directory)
+    context, pause = Joined(files, parent, patience), Pause()
+    try:
         context.check_cancelled()
-        time.sleep(POLL_SECONDS)
+        while not (context.is_led and files.plan.exists() and files.baseline.exists()):
+            pause(None)
+            context.check_cancelled()
+        _help(config, files, context)
+    except Ended:
+        pass
+    except FileNotFoundError:
+        # What only an unfinished run needs goes when it ends.
+        if files.units.exists():
+            raise
+    wanted = files.read_schedule()
+    return files.is_finished or (wanted is not None and wanted.is_all)
+
+
+def _help(config: ScoreConfig, files: ScoreFiles, context: JobContext) -> None:
+    """Draw what is wanted, until the context says that it is enough."""
     prepared = resume(config, ForgetSet.load(files.samples), files, context)
     with precision(prepared.stage.model.dtype):
         source = prepared.source(config.estimator)
+        claims, schedule = Claims(files, source.arrays), source.schedule
         while True:
             context.check_cancelled()
-            keys = files.read_schedule() if files.schedule.exists() else source.schedule.first()
-            if not _draw_one(files, keys, source):
-                time.sleep(POLL_SECONDS)
+            wanted = files.read_schedule() or Wanted.after([], schedule.first())
+            claims.draw(wanted.units, schedule.ahead(wanted))
 
 
-def draw(
-    config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, helpers: Helpers, context: JobContext
-) -> Drawn:
+def draw(config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, context: JobContext) -> Drawn:
     """Draw until the stopping rule, which looks at the units in their order, is satisfied."""
     drawn: list[UnitKey] = []
     units: list[Unit] = []
     probes: list[dict[str, FloatArray]] = []
     with precision(prepared.stage.model.dtype):
         source = prepared.source(config)
-        schedule = source.schedule
-        wanted = schedule.first()
+        claims, schedule = Claims(files, source.arrays), source.schedule
+        keys = schedule.first()
         # The total stands, and where the run will probably stop is only said as time: that may grow again. Before
         # the first look it is where runs usually stop.
         total, likely = schedule.most, min(schedule.most, schedule.usual)
-        while wanted:
-            files.write_schedule([*drawn, *wanted])
+        while keys:
+            wanted = Wanted.after(drawn, keys)
+            files.write_schedule(wanted)
             report = partial(context.progress, total=round(total), likely=round(likely), message="Drawing")
-            for key in wanted:
+            for place, key in enumerate(keys):
                 if not files.unit(key).exists():
                     report(round(schedule.cost(drawn)))
-                _wait_for(files, key, [*drawn, *wanted], source, helpers, context)
+                while not files.unit(key).exists():
+                    context.check_cancelled()
+                    claims.draw(keys[place:], schedule.ahead(wanted))
                 with np.load(files.unit(key), allow_pickle=False) as arrays:
                     if key.kind == "probe":
                         probes.append(dict(arrays))
@@ -149,48 +202,10 @@ def draw(
             context.metrics(round(passes), **reached.curve)
             if reached.reaches(config):
                 break
-            wanted = schedule.following(drawn, draws)
+            keys = schedule.following(drawn, draws)
             likely = _expected_total(reached, config, passes, schedule.most)
+    files.write_schedule(Wanted.after(drawn, []))
     return Drawn(draws, units, reached, passes)
-
-
-def _wait_for(
-    files: ScoreFiles, key: UnitKey, keys: list[UnitKey], source: Source, helpers: Helpers, context: JobContext
-) -> None:
-    """Return when a unit is finished; draw it, or while a helper draws it one that nobody has taken."""
-    while not files.unit(key).exists():
-        context.check_cancelled()
-        # A unit whose process died is drawn again here: it comes out the same.
-        if _claim(files, key) or not helpers.draws(files.claim(key)):
-            _write_unit(files, key, source)
-        elif not _draw_one(files, keys, source):
-            time.sleep(POLL_SECONDS)
-
-
-def _draw_one(files: ScoreFiles, keys: list[UnitKey], source: Source) -> bool:
-    """Draw a unit that nobody has taken: of those wanted, or a pair ahead of them; tell whether there was one."""
-    after = 1 + max((key.index for key in keys if key.kind == "pair"), default=-1)
-    ahead = (UnitKey("pair", index) for index in range(after, source.schedule.cap))
-    key = next((key for key in chain(keys, ahead) if _claim(files, key)), None)
-    if key is not None:
-        _write_unit(files, key, source)
-    return key is not None
-
-
-def _claim(files: ScoreFiles, key: UnitKey) -> bool:
-    """Take a unit unless it is finished or taken; claims of a dead run are cleared when it resumes."""
-    if files.unit(key).exists():
-        return False
-    try:
-        with files.claim(key).open("x", encoding="ascii") as stream:
-            stream.write(str(os.getpid()))
-    except FileExistsError:
-        return False
-    return True
-
-
-def _write_unit(files: ScoreFiles, key: UnitKey, source: Source) -> None:
-    write_atomically(files.unit(key), partial(np.savez, **source.arrays(key)))
 
 
 def _expected_total(reached: Precision, config: EstimatorConfig, passes: float, cap: float) -> float:

@@ -11,7 +11,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs.files import Artifact, RunDirectory, read_json, write_json
 from mrd_core.scoring.columns import SCORE_COLUMNS
 from mrd_core.scoring.records import Plan, ScoreSummary
-from mrd_core.scoring.schedule import UnitKey
+from mrd_core.scoring.schedule import UnitKey, Wanted
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,35 @@ class ScoreFiles(RunDirectory):
         """Return the file of one unit."""
         return self.units / f"{key.stem}.npz"
 
-    def claim(self, key: UnitKey) -> Path:
-        """Return the file that says which process draws a unit."""
-        return self.units / f"{key.stem}.claim"
+    def claim(self, key: UnitKey, generation: int = 0) -> Path:
+        """Return the file that says who draws a unit: the first who claimed it, or one who inherited the claim."""
+        return self.units / f"{key.stem}.{generation}.claim"
+
+    @property
+    def leader(self) -> Path:
+        """The file that says which process leads the run."""
+        return self.units / "leader.lease"
 
     @property
     def schedule(self) -> Path:
-        """The units that are wanted so far, for those who help."""
+        """What the leading process wants drawn."""
         return self.units / "schedule.json"
 
-    def read_schedule(self) -> list[UnitKey]:
-        """Return the units that are wanted so far, in their order."""
-        return [UnitKey(**key) for key in read_json(self.schedule)["units"]]
+    def read_schedule(self) -> Wanted | None:
+        """Return what the leading process wants drawn; None before it has said so."""
+        try:
+            content = read_json(self.schedule)
+        except FileNotFoundError:
+            return None
+        # Of an earlier version, whose run is being taken up again.
+        if "ahead" not in content:
+            return None
+        units = tuple(UnitKey(**key) for key in content["units"])
+        return Wanted(units, content["ahead"], content["is_all"])
 
-    def write_schedule(self, keys: list[UnitKey]) -> None:
-        """Say which units are wanted so far."""
-        write_json(self.schedule, {"units": [asdict(key) for key in keys]})
+    def write_schedule(self, wanted: Wanted) -> None:
+        """Say what is wanted."""
+        write_json(self.schedule, asdict(wanted))
 
     def imported_column(self, name: str) -> Path:
         """Return the file of an imported column."""

@@ -11,7 +11,7 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_frame
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.drawing import Helpers, draw, helpers_of
+from mrd_core.scoring.drawing import Helpers, draw, leading
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.plan import prepare, resume
 from mrd_core.scoring.results import (
@@ -45,7 +45,7 @@ def score_job(config: ScoreConfig, context: JobContext) -> dict[str, Any]:
                 "is not the one that this run was launched with: its digest differs.",
                 "Put the original file back, or launch a new run.",
             )
-        with helpers_of(config, files) as helpers:
+        with leading(config, files) as helpers:
             _score(config, forget_set, files, helpers, context)
     # Also where the summary was written and the process killed right after it.
     files.remove_scaffolding()
@@ -61,7 +61,7 @@ def _score(
     for what, reason in prepared.plan.reasons.items():
         context.event("info", f"{what}: {reason}")
     before = checksum(prepared.stage.scorer)
-    drawn = draw(config.estimator, prepared, files, helpers, context)
+    drawn = draw(config.estimator, prepared, files, context)
     helpers.stop()
     # The measures that are held beside MRD, unless an earlier process has taken them.
     began_measures = time.monotonic()

@@ -7,6 +7,7 @@ whatever interruption. Loads no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +37,27 @@ class UnitKey:
     def stem(self) -> str:
         """The name of its file, without the ending."""
         return f"{self.index:06d}" if self.kind == "pair" else f"probe-{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the process that leads a run says to those that draw beside it.
+
+    Attributes:
+        units: The units between the last look and the next, in their order.
+        ahead: Index of the first pair behind those that were ever wanted.
+        is_all: Whether no unit is needed any more.
+    """
+
+    units: tuple[UnitKey, ...]
+    ahead: int
+    is_all: bool = False
+
+    @classmethod
+    def after(cls, drawn: list[UnitKey], wanted: list[UnitKey]) -> Wanted:
+        """Return what is wanted when these units were drawn."""
+        pairs = (key.index for key in (*drawn, *wanted) if key.kind == "pair")
+        return cls(tuple(wanted), 1 + max(pairs, default=-1), is_all=not wanted)
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,10 @@ class Schedule:
         """Where runs usually stop, in forward passes."""
         passes = passes_of(self.config, 1, usual_evaluations(self.config))
         return passes["draws"] + passes["probes"]
+
+    def ahead(self, wanted: Wanted) -> Iterator[UnitKey]:
+        """Yield the pairs that may be wanted next."""
+        return (UnitKey("pair", index) for index in range(wanted.ahead, self.cap))
 
     def first(self) -> list[UnitKey]:
         """Return what is drawn before the first look."""

@@ -25,7 +25,9 @@ from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import Cancelled, JobContext, RunState, RunStore, worker
 from mrd_core.runs.directory import write_config
+from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig, Scope
+from mrd_core.scoring.claims import Lease
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
@@ -159,13 +161,18 @@ def until(condition: Callable[[], object], what: str) -> None:
         time.sleep(0.005)
 
 
-def unfinished_claims(files: ScoreFiles) -> list[Path]:
-    return [claim for claim in files.units.glob("*.claim") if not claim.with_suffix(".npz").exists()]
+def claims(files: ScoreFiles) -> dict[Path, ProcessIdentity]:
+    """Return the claims of a run whose holders have written their names, with them."""
+    leases = map(Lease, files.units.glob("*.claim"))
+    return {lease.path: holder for lease in leases if (holder := lease.holder)}
+
+
+def unit_of(claim: Path) -> Path:
+    return claim.with_name(f"{claim.name.partition('.')[0]}.npz")
 
 
 def owners(files: ScoreFiles) -> set[int]:
-    texts = [claim.read_text(encoding="ascii") for claim in files.units.glob("*.claim")]
-    return {int(text) for text in texts if text}
+    return {holder.pid for holder in claims(files).values()}
 
 
 def units_in(files: ScoreFiles) -> int:
@@ -250,7 +257,7 @@ class KillsHelper(Told):
         (helper,) = owners(files)
         os.kill(helper, signal.SIGSTOP)
         # Stopped between two units it holds nothing: then it goes on for a moment.
-        in_the_middle = any(claim.read_text(encoding="ascii") for claim in unfinished_claims(files))
+        in_the_middle = any(not unit_of(claim).exists() for claim in claims(files))
         os.kill(helper, signal.SIGKILL if in_the_middle else signal.SIGCONT)
         self.killed = helper if in_the_middle else None
 
