@@ -10,7 +10,7 @@ from typing import Any
 from mrd_core.demo.corpus import SPLITS, of_split
 from mrd_core.runs import Run, RunStore, submit, worker
 from mrd_core.runs.kind import kind_named
-from mrd_core.runs.launcher import resume
+from mrd_core.runs.submission import resume
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig

@@ -83,6 +83,7 @@ audit = InOrder(
                 json_option("Print one JSON object instead of the table."),
             ],
             "Is a forget set easier to unlearn than random sets of its size from its pool?",
+            starts_run=False,
         ),
         command_of(
             RISK,
@@ -95,6 +96,7 @@ audit = InOrder(
                 ),
             ],
             "Which samples are hard to unlearn, and still there after unlearning?",
+            starts_run=False,
         ),
     ],
 )

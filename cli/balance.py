@@ -46,4 +46,5 @@ balance = command_of(
         ),
         json_option("Print one JSON object instead of the table."),
     ],
+    starts_run=False,
 )

@@ -23,6 +23,7 @@ from cli.jobs import carried_out, submitted
 from cli.terminal import note, out, print_json, require_folder, say, warn
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import Formula, Normalisation, ScoreConfig
 
@@ -36,12 +37,13 @@ def _characteristics(
     out_dir: Path | None,
     as_json: bool,
     without_texts: bool,
+    launch: LaunchConfig,
 ) -> None:
     if out_dir:
         require_folder(out_dir)
     thresholds = dict(map(parsed, threshold))
     scored = read_config(config.score_run, ScoreConfig)
-    run = submitted(config)
+    run = submitted(config, launch=launch)
     if run.state is not RunState.SUCCEEDED:
         run = carried_out(run.directory)
     variant = Variant(

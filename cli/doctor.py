@@ -24,7 +24,7 @@ from mrd_core import __version__
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.runs import RunStore
-from mrd_core.runs.launcher import unlisted
+from mrd_core.runs.submission import unlisted
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.plan import workers_and_threads
 from mrd_core.settings.command import shown

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cli.jobs import make, run_directory
+from mrd_core.runs.launchers.config import LAUNCH
 from mrd_core.settings.command import Command, Config
 from mrd_core.settings.options import Option
 
@@ -42,22 +44,46 @@ def command_of(
     carry_out: Callable[..., None] = make,
     own: Sequence[click.Parameter] = (out_option(), json_option()),
     text: str | None = None,
+    starts_run: bool = True,
 ) -> click.Command:
     """Return the click command of a configuration.
 
     Args:
         form: Its options.
-        carry_out: Called with the configuration, and with the values of `own` by name.
+        carry_out: Called with the configuration, and with the values of `own` by name; where it starts a run with
+            `launch`, too, which says where.
         own: Options that are none of the configuration.
         text: Its help.
+        starts_run: Whether it can be told where its run is carried out.
     """
 
     def callback(**typed: Any) -> None:
-        options = {option.name: typed.pop(_key(option)) for option in form.options}
-        carry_out(form.read(options, run_directory), **typed)
+        config = form.read(_taken(form, typed), run_directory)
+        where = {"launch": LAUNCH.read(_taken(LAUNCH, typed))} if starts_run else {}
+        carry_out(config, **where, **typed)
 
-    parameters = [_parameter(option) for option in form.options]
+    parameters = [_parameter(option) for option in (*form.options, *(LAUNCH.options if starts_run else ()))]
     return click.Command(form.name[-1], params=[*parameters, *own], callback=callback, help=text)
+
+
+def launch_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a function of click the options that say where a run is carried out, as its argument `launch`."""
+
+    @wraps(command)
+    def launched(**typed: Any) -> None:
+        launch = LAUNCH.read(_taken(LAUNCH, typed))
+        command(launch=launch, **typed)
+
+    launched.__click_params__ = [  # type: ignore[attr-defined]
+        *getattr(command, "__click_params__", []),
+        *(_parameter(option) for option in reversed(LAUNCH.options)),
+    ]
+    return launched
+
+
+def _taken(form: Command[Any], typed: dict[str, Any]) -> dict[str, Any]:
+    """Take what was typed for the options of a configuration out of all that was typed."""
+    return {option.name: typed.pop(_key(option)) for option in form.options}
 
 
 def _key(option: Option) -> str:

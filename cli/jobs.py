@@ -12,10 +12,14 @@ from rich.table import Table
 from cli.door import EXIT_USER_ERROR
 from cli.terminal import err, note, print_json, warn
 from mrd_core.errors import UserError
-from mrd_core.runs import Run, RunState, RunStore, submit, worker
+from mrd_core.runs import ACTIVE, Run, RunState, RunStore, submit, worker
 from mrd_core.runs.faults import StoreError
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.runs.kind import kind_named
+from mrd_core.runs.launchers.choice import launcher_of
+from mrd_core.runs.launchers.config import LaunchConfig
+from mrd_core.runs.launchers.local import LocalLauncher
+from mrd_core.runs.launchers.port import Launcher, own_job
 from mrd_core.settings.command import shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -56,19 +60,44 @@ def run_directory(name: str) -> Path:
     return store().get(name).directory
 
 
-def submitted(config: RunConfig, directory: Path | None = None, **preparation: Any) -> Run:
-    """Submit a run to the store of this installation; see `mrd_core.runs.submit`."""
+def submitted(
+    config: RunConfig, directory: Path | None = None, launch: LaunchConfig = LaunchConfig(), **preparation: Any
+) -> Run:
+    """Submit a run to the store of this installation, and to a scheduler where one is asked for.
+
+    Args:
+        config: Of the run.
+        directory: Its directory; by default under MRD_HOME.
+        launch: Where it is carried out.
+        preparation: See `mrd_core.runs.submit`.
+    """
     settings = Settings.from_environment()
-    return submit(config, store=store(), settings=settings, directory=directory, **preparation)
+    return submit(
+        config,
+        store=store(),
+        settings=settings,
+        directory=directory,
+        launcher=elsewhere(launcher_of(launch, settings)),
+        **preparation,
+    )
 
 
-def make(config: RunConfig, out_dir: Path | None, as_json: bool) -> None:
-    """Submit a run, carry it out and print how it came out."""
-    finish(submitted(config, out_dir).directory, as_json)
+def elsewhere(launcher: Launcher) -> Launcher | None:
+    """Return the launcher of a run; None where it is this machine's, whose runs the command line carries out."""
+    return None if isinstance(launcher, LocalLauncher) else launcher
+
+
+def make(config: RunConfig, out_dir: Path | None, as_json: bool, launch: LaunchConfig) -> None:
+    """Submit a run, carry it out and print how it came out; or leave that to a scheduler."""
+    finish(submitted(config, out_dir, launch).directory, as_json)
 
 
 def carried_out(directory: Path) -> Run:
-    """Carry out the run in a directory and return it as it ended; leave the program unless it succeeded."""
+    """Carry out the run in a directory and return it as it ended; leave the program unless it succeeded.
+
+    The program is left, too, where a scheduler was given the run.
+    """
+    leave_to_scheduler(directory)
     worker.run(directory, foreground=True)
     run = store().find_by_directory(directory)
     assert run is not None  # the worker registers every directory that it carries out
@@ -81,8 +110,17 @@ def carried_out(directory: Path) -> Run:
     return run
 
 
+def leave_to_scheduler(directory: Path) -> None:
+    """Say where a run waits that a scheduler was given, and leave the program; do nothing with any other run."""
+    run = store().find_by_directory(directory)
+    if run and run.job and run.state in ACTIVE and own_job() is None:
+        note(f"Run {run.id} is {run.launcher} job {run.job}, in {run.directory}")
+        note(f"See how it goes with: {shown('runs', 'show', run.id)}")
+        raise click.exceptions.Exit(0)
+
+
 def finish(directory: Path, as_json: bool) -> None:
-    """Carry out the run in a directory and print how it came out."""
+    """Carry out the run in a directory and print how it came out; leave one that a scheduler has to it."""
     run = carried_out(directory)
     summary: dict[str, Any] = run.summary or {}
     description = kind_named(run.kind).describe(run.directory, summary)

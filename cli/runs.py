@@ -11,16 +11,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli import terminal
-from cli.form import InOrder
-from cli.jobs import finish, store
+from cli.form import InOrder, launch_options
+from cli.jobs import elsewhere, finish, store
 from cli.terminal import out, warn
 from mrd_core.errors import UserError
-from mrd_core.runs import Run, RunState, RunStore, annotation
+from mrd_core.runs import Run, RunState, RunStore, annotation, submission
 from mrd_core.runs.kind import kind_named
-from mrd_core.runs.launcher import adopt, directories_in, unlisted
+from mrd_core.runs.launchers.choice import launcher_again
+from mrd_core.runs.launchers.config import LaunchConfig
+from mrd_core.runs.launchers.watch import job_of
 from mrd_core.runs.liveness import was_killed
 from mrd_core.runs.record import RESUMABLE
+from mrd_core.runs.submission import adopt, directories_in, unlisted
 from mrd_core.settings.command import shown
+from mrd_core.settings.installation import Settings
 from mrd_core.settings.places import expanded
 
 POLL_INTERVAL = 0.2
@@ -73,9 +77,11 @@ def show(run_id: str) -> None:
     for name, text in (("tags", ", ".join(run.tags)), ("note", run.note)):
         if text:
             out.print(f"{name:9}  {escape(text)}", highlight=False)
+    if job := job_of(run):
+        out.print(f"job        {escape(job.stated)}")
     if run.state in RESUMABLE:
         out.print(f"command    {shown('runs', 'resume', run.id)}")
-    elif run.state is RunState.QUEUED:
+    elif run.state is RunState.QUEUED and run.job is None:
         out.print(f"command    {escape(shown('run', run.directory))}")
     if run.error:
         out.print(f"error      {escape(run.error.cause)} {escape(run.error.advice)}")
@@ -94,14 +100,15 @@ def cancel(run_id: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
-def resume(run_id: str) -> None:
-    """Go on with a run that ended early, here in the foreground."""
+@launch_options
+def resume(run_id: str, launch: LaunchConfig) -> None:
+    """Go on with a run that ended early: here in the foreground, or where a scheduler carried it out before."""
     opened = store()
-    finish(taken_up(opened, opened.get(run_id)), as_json=False)
+    finish(taken_up(opened, opened.get(run_id), launch), as_json=False)
 
 
-def taken_up(opened: RunStore, run: Run) -> Path:
-    """Return the directory of a run that ended early, queued again for a worker.
+def taken_up(opened: RunStore, run: Run, launch: LaunchConfig = LaunchConfig()) -> Path:
+    """Return the directory of a run that ended early, queued again for a worker, or given to its scheduler again.
 
     Raises:
         UserError: It cannot be resumed.
@@ -113,7 +120,10 @@ def taken_up(opened: RunStore, run: Run) -> Path:
     run = opened.get(run.id)
     # Killed before it took the run up, a worker leaves it waiting for another one.
     waiting = run.state is RunState.QUEUED and run.pid is None
-    return (run if waiting else opened.resume(run.id)).directory
+    if not waiting:
+        launcher = elsewhere(launcher_again(run, Settings.from_environment(), launch))
+        run = submission.resume(run.id, store=opened, launcher=launcher)
+    return run.directory
 
 
 @runs.command()

@@ -10,11 +10,12 @@ import pandas as pd
 
 from analysis.evidence.brief import number_cells
 from analysis.evidence.headlines import headlines
-from cli.form import command_of, json_option, out_option
+from cli.form import command_of, json_option, launch_options, out_option
 from cli.jobs import finish, store, submitted
 from cli.share import SHARD, Shard, score_shard
 from cli.terminal import grid, note, out, print_json, say
 from mrd_core.runs import RunState
+from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.command import SCORE
@@ -25,7 +26,12 @@ from mrd_core.settings.options import DEMO
 
 
 def _score(
-    config: ScoreConfig, out_dir: Path | None, as_json: bool, dry_run: bool = False, shard: str | None = None
+    config: ScoreConfig,
+    out_dir: Path | None,
+    as_json: bool,
+    launch: LaunchConfig,
+    dry_run: bool = False,
+    shard: str | None = None,
 ) -> None:
     """Score the samples as they are now, and print what was noticed in them."""
     forget_set = read(config.forget_set)
@@ -40,7 +46,7 @@ def _score(
     if shard:
         score_shard(Shard.of(shard), config, forget_set, out_dir, as_json)
         return
-    run = submitted(config, out_dir, prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples))
+    run = submitted(config, out_dir, launch, prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples))
     finish(run.directory, as_json)
     for check in store().list(kinds=("validity",), score_run=run, states=(RunState.SUCCEEDED,)):
         for line in headlines(check.directory):
@@ -82,9 +88,9 @@ score = command_of(
 )
 
 
-def _tokens(config: TokenPartsConfig, as_json: bool) -> None:
+def _tokens(config: TokenPartsConfig, as_json: bool, launch: LaunchConfig) -> None:
     """Take a sample apart, unless that is done."""
-    run = submitted(config)
+    run = submitted(config, launch=launch)
     if run.state is RunState.SUCCEEDED:
         description = TOKEN_PARTS.describe(run.directory, run.summary or {})
         for line in description.lines:
@@ -107,7 +113,8 @@ _MAKE = click.Option(
 
 
 @click.command(params=[out_option(), _MAKE])
-def demo(out_dir: Path | None, make: Path | None) -> None:
+@launch_options
+def demo(out_dir: Path | None, make: Path | None, launch: LaunchConfig) -> None:
     """Score the demo with the recommended settings, or make the runs that ship with the program."""
     if make:
         from mrd_core.dossier.making import make as make_dossier
@@ -115,4 +122,4 @@ def demo(out_dir: Path | None, make: Path | None) -> None:
         dossier = make_dossier(make)
         say(f"{len(dossier.contents())} files in {dossier.directory}")
         return
-    _score(ScoreConfig(forget_set=ForgetSetConfig(source=DEMO)), out_dir, as_json=False)
+    _score(ScoreConfig(forget_set=ForgetSetConfig(source=DEMO)), out_dir, as_json=False, launch=launch)

@@ -17,8 +17,9 @@ from mrd_core.errors import UserError
 from mrd_core.runs import RunState
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import CONFIG_FILE
-from mrd_core.runs.launcher import adopt
+from mrd_core.runs.launchers.port import own_job
 from mrd_core.runs.record import ACTIVE
+from mrd_core.runs.submission import adopt
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.claims import Lease
 from mrd_core.scoring.config import ScoreConfig
@@ -77,7 +78,8 @@ def share(directory: str, parent: int | None) -> None:
         return
     from mrd_core.scoring.drawing import share as draw_units
 
-    if draw_units(files.directory, config, PATIENCE, parent):
+    patience = PATIENCE_OF_JOBS if own_job() else PATIENCE
+    if draw_units(files.directory, config, patience, parent):
         note(f"The run in {files.directory} has all units that it needs.")
     elif parent is None:
         raise _without_leader(files)

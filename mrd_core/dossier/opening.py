@@ -16,8 +16,8 @@ from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.faults import StoreError
 from mrd_core.runs.files import PRIVATE_FOLDER, read_json
-from mrd_core.runs.launcher import register
 from mrd_core.runs.store import Metric, SampleUpdate
+from mrd_core.runs.submission import register
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 

@@ -11,7 +11,7 @@ from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.passes import USUAL_UPDATES
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
-from mrd_core.runs.launcher import queue_of
+from mrd_core.runs.submission import queue_of
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.cost import forward_flops

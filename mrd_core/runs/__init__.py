@@ -4,9 +4,11 @@ Nothing here loads torch, so that pages and the command line stay quick.
 """
 
 from mrd_core.runs.context import Cancelled, JobContext
-from mrd_core.runs.launcher import Launcher, LocalLauncher, command_for, submit
+from mrd_core.runs.launchers.local import LocalLauncher
+from mrd_core.runs.launchers.port import Launcher
 from mrd_core.runs.record import ACTIVE, TERMINAL, Run, RunError, RunState
 from mrd_core.runs.store import Metric, RunStore, SampleUpdate
+from mrd_core.runs.submission import command_for, submit
 
 __all__ = [
     "ACTIVE",

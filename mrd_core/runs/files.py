@@ -20,6 +20,7 @@ from mrd_core.errors import UserError
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
+LAUNCH_FILE, JOBS_FOLDER = "launch.json", "jobs"
 # Texts of forget sets are nobody else's business.
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
@@ -83,6 +84,8 @@ class RunDirectory:
 
     config = Artifact(CONFIG_FILE, "The settings of the run.")
     log = Artifact(LOG_FILE, "What the worker printed.")
+    launch = Artifact(LAUNCH_FILE, "What a scheduler was asked to give the worker; only where one was.")
+    jobs = Artifact(JOBS_FOLDER, "What a scheduler's job is made of, and what it printed.")
     summary = Artifact("summary.json", "The figures of the whole run; written last.")
 
     @classmethod

@@ -76,6 +76,7 @@ class Kind:
         model: The model that a finished run made; None where such runs make none.
         follow_up: `module:function` that returns, of the configuration and the directory of a run that succeeded,
             the configuration of the run that follows it; None where none does.
+        is_shared: Whether other processes can share its work: `mrd-lens share DIR`.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Kind:
     place: Callable[[Any], Path | None] = field(default=anywhere)
     model: Callable[[Path], Any] | None = None
     follow_up: str | None = None
+    is_shared: bool = False
 
     @property
     def has_place(self) -> bool:

@@ -92,6 +92,8 @@ class Run:
         summary: What the job returned; None until it succeeds.
         model: What people call the model that it is about, as `forget_set`; None where it is about none.
         method: Unlearning method, as METHODS names it; None where it unlearns nothing.
+        launcher: Scheduler that was given the run, as `--launcher` names it; None for a process of a machine.
+        job: Its id of the job.
         tags: What people put on it, as the `note`.
     """
 
@@ -121,5 +123,7 @@ class Run:
     model: str | None = None
     forget_set: str | None = None
     method: str | None = None
+    launcher: str | None = None
+    job: str | None = None
     tags: tuple[str, ...] = ()
     note: str | None = None

@@ -103,7 +103,7 @@ class Tags(TypeDecorator[tuple[str, ...]]):
 
 METADATA = MetaData()
 # Raised with every change of the tables; `_migrate` brings older stores there.
-VERSION = 4
+VERSION = 5
 
 RUNS = Table(
     "runs",
@@ -135,6 +135,9 @@ RUNS = Table(
     Column("system", Text),
     # State in which it was called lost.
     Column("lost_in", Word),
+    # Scheduler that was given the run, and its id of the job.
+    Column("launcher", Text),
+    Column("job", Text),
     # What it is about, for lists; see `subject`.
     Column("model", Text),
     Column("forget_set", Text),

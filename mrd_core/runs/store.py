@@ -28,8 +28,20 @@ from mrd_core.runs import last_words
 from mrd_core.runs.faults import StoreError, broken_page, name_of
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.runs.kind import is_known, kind_named
+from mrd_core.runs.launchers import watch
+from mrd_core.runs.launchers.port import Job, JobState
 from mrd_core.runs.liveness import STALE, ProcessIdentity, has_live_worker, is_gone, on_this_system
-from mrd_core.runs.record import ACTIVE, RESUMABLE, TERMINAL, Run, RunError, RunState, require_legal, sources_of
+from mrd_core.runs.record import (
+    ACTIVE,
+    EDGES,
+    RESUMABLE,
+    TERMINAL,
+    Run,
+    RunError,
+    RunState,
+    require_legal,
+    sources_of,
+)
 from mrd_core.runs.schema import (
     EVENTS,
     METRICS,
@@ -288,19 +300,12 @@ class RunStore:
             UserError: The run is in another state, or its config.json is gone.
         """
         run = self.get(run_id)
+        _refuse_to_overtake(run)
         run_directory.read_config(run.directory, RunConfig)
-        fresh = dict.fromkeys(
-            (
-                *("started_at", "finished_at", "host", "system", "pid", "pid_started", "heartbeat_at"),
-                *("error", "summary", "lost_in"),
-            )
-        )
-        queued = {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
+        queued = _queued_again(run) | {"launcher": None, "job": None}
         states = RESUMABLE | {RunState.SUCCEEDED} if anew else RESUMABLE
         event = _event(run.id, "info", f"Resumed as attempt {run.attempt + 1}.")
-        if not self._update(
-            run.id, fresh | queued, RUNS.c.state.in_(states), RUNS.c.attempt == run.attempt, event=event
-        ):
+        if not self._update(run.id, queued, RUNS.c.state.in_(states), RUNS.c.attempt == run.attempt, event=event):
             state = self.get(run.id).state
             ended = "Submit its config.json as a new run instead."
             raise _not_known(run) or UserError(
@@ -317,7 +322,9 @@ class RunStore:
         """
         run = self.get(run_id)
         waits_alone = run.state is RunState.QUEUED and not has_live_worker(run)
-        if not (waits_alone and self.transition(run.id, RunState.CANCELLED, expected=RunState.QUEUED)):
+        if waits_alone and self.transition(run.id, RunState.CANCELLED, expected=RunState.QUEUED):
+            watch.cancel(run)
+        else:
             self.transition(run.id, RunState.CANCELLING, expected=sources_of(RunState.CANCELLING))
         return self.get(run.id).state
 
@@ -351,6 +358,8 @@ class RunStore:
             select(func.count())
             .select_from(RUNS)
             .where(RUNS.c.device == run.device, RUNS.c.state == RunState.QUEUED, RUNS.c.seq < run.seq)
+            # Those wait for what their scheduler gives them.
+            .where(RUNS.c.launcher.is_(None))
         )
         with self._engine.connect() as connection:
             return 1 + int(connection.execute(ahead).scalar_one())
@@ -358,21 +367,46 @@ class RunStore:
     def reap(self) -> Runs:
         """Mark as lost, and return, the active runs whose worker is gone.
 
-        One whose worker could not tell the store how it ended has failed of what it wrote down instead. What kills
-        left of submissions is removed, too.
+        One whose worker could not tell the store how it ended has failed of what it wrote down instead, and one
+        whose job its scheduler ended is told so, and waits once more where the job does. What kills left of
+        submissions is removed, too.
         """
         run_directory.sweep(self.home / "runs")
         lost = []
         for run in filter(is_gone, self._select(RUNS.c.state.in_(ACTIVE))):
+            job = watch.job_of(run)
+            if job and job.is_alive and not (run.pid and job.state is JobState.WAITING):
+                continue
             # A claim or a heartbeat that came in since the row was read saves the run.
             silent = RUNS.c.heartbeat_at.is_not_distinct_from(run.heartbeat_at)
             left = last_words.read(run.directory, run.attempt)
-            error, to = left or _loss(run), RunState.FAILED if left else RunState.LOST
-            values = {"error": asdict(error), "lost_in": None if left else run.state}
+            to, error = (RunState.FAILED, left) if left else _loss(run, job)
+            values = {"error": asdict(error), "lost_in": run.state if to is RunState.LOST else None}
             event = _event(run.id, "error", error.cause)
             if self._move(run.id, to, {run.state}, run.attempt, silent, event=event, **values):
                 lost.append(self.get(run.id))
+        self._reconcile()
         return lost
+
+    def _reconcile(self) -> None:
+        """Let runs that were interrupted wait with their jobs, or say how their scheduler ended them."""
+        ended = RUNS.c.state.in_({RunState.INTERRUPTED, RunState.LOST})
+        for run in self._select(ended, RUNS.c.job.is_not(None)):
+            job = watch.job_of(run)
+            same = (RUNS.c.state == run.state, RUNS.c.attempt == run.attempt)
+            if job and job.state is JobState.WAITING:
+                event = _event(run.id, "info", f"{job.name} waits in the queue again.")
+                self._update(run.id, _queued_again(run), *same, event=event)
+            elif job and not job.is_alive:
+                # Said once: from now on the run has no job.
+                values: dict[str, Any] = {"job": None}
+                if run.error is None and job.state not in (JobState.COMPLETED, JobState.FAILED, JobState.GONE):
+                    values["error"] = asdict(_end_of(run, job))
+                self._update(run.id, values, *same)
+
+    def assign(self, run_id: str, launcher: str, job: str) -> None:
+        """Note that a scheduler was given a run, and its id of the job."""
+        self._update(run_id, {"launcher": launcher, "job": job})
 
     def add_metrics(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
         """Append one row for each named value at `step`."""
@@ -626,8 +660,57 @@ def _not_known(run: Run) -> UserError | None:
     return None
 
 
-def _loss(run: Run) -> RunError:
-    if run.pid is None:
+def _queued_again(run: Run) -> dict[str, Any]:
+    """Return what a run's row says when it waits for its next attempt."""
+    worker = ("started_at", "finished_at", "host", "system", "pid", "pid_started", "heartbeat_at")
+    fresh = dict.fromkeys((*worker, "error", "summary", "lost_in"))
+    return fresh | {"state": RunState.QUEUED, "attempt": run.attempt + 1, "queued_at": _now(), "progress": {}}
+
+
+def _refuse_to_overtake(run: Run) -> None:
+    """Refuse a second worker for a run whose job takes it up again by itself."""
+    job = watch.job_of(run) if run.state in RESUMABLE else None
+    if job and job.state is JobState.WAITING:
+        raise UserError(
+            f"run {run.id}",
+            f"{job.name} waits in the queue and takes it up again by itself.",
+            f"Wait for it, or cancel it first: `mrd-lens runs cancel {run.id}`.",
+        )
+
+
+def _end_of(run: Run, job: Job) -> RunError:
+    """Return what is to be said of a job that its scheduler ended."""
+    words = f" ({said})" if (said := watch.last_words(run)) else ""
+    advice = {
+        JobState.TIMED_OUT: "Resume the run with more --minutes.",
+        JobState.OUT_OF_MEMORY: "Resume the run with more --memory, or use a smaller batch.",
+        JobState.NODE_LOST: "Resume the run; --sbatch exclude=NODE keeps it from that node.",
+    }
+    return RunError(job.engine, f"{job.name} was {job.state}{words}.", advice.get(job.state, "Resume the run."))
+
+
+# A job that ended so stopped the run; it has not lost its worker for reasons unknown.
+_STOPPED = {JobState.CANCELLED, JobState.TIMED_OUT, JobState.PREEMPTED, JobState.NODE_LOST}
+
+
+def _loss(run: Run, job: Job | None) -> tuple[RunState, RunError]:
+    """Return what becomes of a run whose worker is gone, and what is to be said of it."""
+    if job is None or job.state in (JobState.GONE, JobState.COMPLETED, JobState.FAILED):
+        return RunState.LOST, _silence(run, job)
+    if job.state is JobState.WAITING:
+        cause = f"{job.name} was taken from its node and waits in the queue again."
+        return RunState.INTERRUPTED, RunError(job.engine, cause, "It goes on by itself.")
+    if job.state is JobState.CANCELLED and run.state is RunState.QUEUED:
+        return RunState.CANCELLED, _end_of(run, job)
+    if job.state in _STOPPED and RunState.INTERRUPTED in EDGES[run.state]:
+        return RunState.INTERRUPTED, _end_of(run, job)
+    return RunState.FAILED, _end_of(run, job)
+
+
+def _silence(run: Run, job: Job | None) -> RunError:
+    if job and (words := watch.last_words(run) or job.detail):
+        cause, advice = f"{job.name} {job.state}: {words}.", "See to the cause, then resume the run."
+    elif run.pid is None:
         cause = "No worker took the run up."
         advice = f"Look into {run.directory / LOG_FILE}, then resume the run."
     elif on_this_system(run):

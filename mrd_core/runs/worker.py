@@ -24,11 +24,13 @@ from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
 from mrd_core.runs.kind import at_place, kind_named
-from mrd_core.runs.launcher import LocalLauncher, register, submit
-from mrd_core.runs.liveness import HEARTBEAT, ProcessIdentity
+from mrd_core.runs.launchers.local import LocalLauncher
+from mrd_core.runs.launchers.port import own_job
+from mrd_core.runs.liveness import HEARTBEAT, STALE, ProcessIdentity, is_gone
 from mrd_core.runs.printing import visible
-from mrd_core.runs.record import Run, RunError, RunState, sources_of
+from mrd_core.runs.record import ACTIVE, RESUMABLE, Run, RunError, RunState, sources_of
 from mrd_core.runs.store import RunStore
+from mrd_core.runs.submission import register, submit
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
 
@@ -66,6 +68,8 @@ def run(
     """
     config = read_config(directory, RunConfig)
     store = store or RunStore.open()
+    if job_here := own_job():
+        _take_up_again(store, directory, *job_here)
     stop, room = threading.Event(), threading.Event()
     with (
         _at_work(store, config, directory) as claimed,
@@ -89,15 +93,37 @@ def _follow(store: RunStore, run_before: Run, config: RunConfig, foreground: boo
     if following is None:
         return
     settings = Settings.from_environment()
+    # A scheduler's job has the machine for itself, and takes what it starts along when it ends.
+    here = foreground or run_before.launcher is not None
     try:
-        launcher = None if foreground else LocalLauncher(settings)
-        made = submit(following, store=store, settings=settings, launcher=launcher)
+        made = submit(
+            following, store=store, settings=settings, launcher=None if here else LocalLauncher(settings)
+        )
     except (UserError, OSError) as error:
         why = describe(error)
         store.add_event(run_before.id, "warning", f"What was to follow could not start: {why.cause} {why.advice}")
         return
-    if foreground:
-        run(made.directory, store=store, foreground=True)
+    if here:
+        if run_before.launcher and run_before.job:
+            store.assign(made.id, run_before.launcher, run_before.job)
+        run(made.directory, store=store, foreground=foreground)
+
+
+def _take_up_again(store: RunStore, directory: Path, launcher: str, job: str) -> None:
+    """Queue the run of a directory for this job, if an earlier one of it was ended by its scheduler."""
+    deadline = time.monotonic() + 1.5 * STALE.total_seconds()
+    while (known := store.find_by_directory(directory)) and known.state in ACTIVE and known.pid is not None:
+        # An earlier worker of this job is dead; for a while its last heartbeat may be fresh.
+        if is_gone(known):
+            store.transition(known.id, RunState.LOST, expected=known.state, attempt=known.attempt)
+        elif time.monotonic() > deadline:
+            break
+        else:
+            time.sleep(QUEUE_POLL_INTERVAL)
+    if known and known.state in RESUMABLE:
+        known = store.resume(known.id)
+    if known and known.state is RunState.QUEUED:
+        store.assign(known.id, launcher, job)
 
 
 @contextmanager
@@ -193,7 +219,13 @@ def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
 
 @contextmanager
 def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterator[None]:
-    """Hold the device's lock, taken in order of submission. The system drops it when the process dies."""
+    """Hold the device's lock, taken in order of submission. The system drops it when the process dies.
+
+    The devices of a scheduler's job are its own.
+    """
+    if run.launcher is not None:
+        yield
+        return
     locks = store.home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     # A soft lock would survive a kill.

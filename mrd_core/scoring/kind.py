@@ -54,4 +54,5 @@ SCORE = Kind(
     describe=describe,
     cost=estimate,
     follow_up="mrd_core.experiments.short_check:after",
+    is_shared=True,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 from sqlalchemy import URL, make_url
@@ -28,6 +29,9 @@ class Settings(Frozen):
     row_limit: int = Field(200_000, gt=0, description="MRD_ROW_LIMIT: most rows of a file.")
     cell_limit: int = Field(4_000_000, gt=0, description="MRD_CELL_LIMIT: most cells of a file, rows × columns.")
     folder_limit: int = Field(10_000, gt=0, description="MRD_FOLDER_LIMIT: most files in a folder of data.")
+    launcher: Literal["local", "slurm", "ray"] = Field(
+        "local", description="MRD_LAUNCHER: where runs are carried out, unless a run says otherwise."
+    )
     allowed_roots: tuple[Path, ...] = Field(
         description="MRD_ALLOWED_ROOTS: folders (separated as in PATH) that paths typed in the browser may "
         "lie under; by default the working directory and MRD_HOME."
@@ -46,9 +50,15 @@ class Settings(Frozen):
         return cls(
             home=home,
             store_url=os.environ.get("MRD_STORE_URL") or _store_in(home),
+            launcher=_launcher(),
             **{field: _limit(field) for field in cls.model_fields if "limit" in field},
             allowed_roots=tuple(expanded(root).resolve() for root in roots.split(os.pathsep)) if roots else own,
         )
+
+    @property
+    def of_workers(self) -> dict[str, str]:
+        """The variables that a worker of this installation is given; with the password of the store."""
+        return {"MRD_HOME": str(self.home), "MRD_STORE_URL": self.store_url}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -68,6 +78,14 @@ class Settings(Frozen):
 def _store_in(home: Path) -> str:
     # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
     return URL.create("sqlite", database=str(home / "store.db")).render_as_string()
+
+
+def _launcher() -> Any:
+    name = os.environ.get("MRD_LAUNCHER") or "local"
+    known = get_args(Settings.model_fields["launcher"].annotation)
+    if name not in known:
+        raise UserError(f"MRD_LAUNCHER={name}", "is no launcher.", f"Set it to {', '.join(known)}, or unset it.")
+    return name
 
 
 def _limit(field: str) -> int:

@@ -15,7 +15,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs import Run
 from mrd_core.runs.kind import kind_named
-from mrd_core.runs.launcher import queue_of
+from mrd_core.runs.submission import queue_of
 from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import ScoreConfig

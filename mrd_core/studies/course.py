@@ -15,8 +15,9 @@ from filelock import FileLock
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore, submit
 from mrd_core.runs.failure import describe
-from mrd_core.runs.launcher import Launcher, resume
+from mrd_core.runs.launchers.port import Launcher
 from mrd_core.runs.liveness import was_killed
+from mrd_core.runs.submission import resume
 from mrd_core.samples import read
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mrd_core.runs import LocalLauncher, Run, launcher, submit
+from mrd_core.runs import Run, submission, submit
+from mrd_core.runs.launchers.choice import launcher_again, launcher_of
 from mrd_core.settings.configuration import RunConfig
-from pages.shell import session
+from pages.shell import engine, session
 
 
 def launch(config: RunConfig, prepare: Callable[[Path], None] | None = None) -> Run:
@@ -21,9 +22,11 @@ def launch(config: RunConfig, prepare: Callable[[Path], None] | None = None) -> 
         UserError: Something that the run builds on is missing or no good.
     """
     settings, store = session.settings(), session.store()
-    return submit(config, store=store, settings=settings, launcher=LocalLauncher(settings), prepare=prepare)
+    launcher = launcher_of(engine.chosen(), settings)
+    return submit(config, store=store, settings=settings, launcher=launcher, prepare=prepare)
 
 
 def resume(run: Run) -> None:
-    """Queue a run that ended early once more, and start its worker."""
-    launcher.resume(run.id, store=session.store(), launcher=LocalLauncher(session.settings()))
+    """Queue a run that ended early once more, and start its worker where it was before."""
+    launcher = launcher_again(run, session.settings())
+    submission.resume(run.id, store=session.store(), launcher=launcher)

@@ -11,7 +11,7 @@ from mrd_core.dossier.opening import SHIPPED
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.files import require_mrd
 from mrd_core.scoring.records import ScoreSummary
-from pages.shell import filters, paths, run_picker, session, terms
+from pages.shell import engine, filters, paths, run_picker, session, terms
 from pages.shell.notices import empty_state, errors_shown, heading
 
 # Streamlit leaves a hand's breadth around a page, and writes what is chosen in the colour of buttons, which is too
@@ -41,6 +41,7 @@ def page(title: str, sentence: str = "", *, of_run: bool = False) -> Iterator[No
         st.markdown(terms.linked(sentence))
     with errors_shown():
         run = run_picker.show()
+        engine.show()
         if session.is_shipped():
             st.info(f"{SHIPPED.cause} {SHIPPED.fix}", icon=":material/lock:")
         if run and of_run:

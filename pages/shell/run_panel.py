@@ -11,6 +11,7 @@ from analysis.figures.difficulty import precision_curve
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
+from mrd_core.runs.launchers.watch import job_of
 from mrd_core.runs.record import RESUMABLE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
@@ -66,7 +67,10 @@ def progress(run: Run) -> None:
     expected = run.progress.get("likely") or total
     share = min(done / expected, 1.0) if expected else 0.0
     message = run.progress.get("message") or "Starting"
-    if run.progress.get("place"):
+    job = job_of(run) if run.state is RunState.QUEUED else None
+    if job:
+        text = job.stated
+    elif run.progress.get("place"):
         text = f"Waiting for {run.device}: place {run.progress['place']} in the queue"
     elif 0 < done < total:
         eta = run.progress.get("eta_seconds")
@@ -108,7 +112,9 @@ def warnings(run_id: str, prefix: str = "") -> None:
 
 
 def log(run: Run) -> None:
-    """Show a command for the run, and its events; these may quote a user's file, so they stay plain."""
+    """Show a command for the run, its job and its events; these may quote a user's file, so they stay plain."""
     commands.show(shown("runs", "resume" if run.state in RESUMABLE else "show", run.id))
+    if job := job_of(run):
+        st.text(job.stated)
     for event in session.store().events(run.id).itertuples():
         st.text(f"{event.level}: {event.message}")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from mrd_core.runs import Run, RunState
 from mrd_core.runs.kind import is_known, kind_named
-from mrd_core.runs.launcher import adopt, unlisted
+from mrd_core.runs.submission import adopt, unlisted
 from mrd_core.settings.command import shown
 from mrd_core.unlearning.methods import METHODS
 from pages.shell import commands, deletion, doors, run_notes, session

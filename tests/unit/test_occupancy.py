@@ -11,7 +11,7 @@ import pytest
 
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, occupancy, worker
-from mrd_core.runs.launcher import adopt
+from mrd_core.runs.submission import adopt
 from mrd_core.settings.installation import Settings
 from tests.support.runs import JOBS, go, launching, settings_in, submitted, until_state
 

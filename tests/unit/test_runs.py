@@ -42,11 +42,11 @@ from mrd_core.runs.context import StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.files import write_json
-from mrd_core.runs.launcher import adopt, queue_of
 from mrd_core.runs.liveness import FRESH, ProcessIdentity, is_gone, process_exists, start_of
 from mrd_core.runs.record import EDGES
 from mrd_core.runs.schema import METADATA
 from mrd_core.runs.store import RUN_ID, new_run_id
+from mrd_core.runs.submission import adopt, queue_of
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
@@ -322,7 +322,7 @@ def test_when_prepare_fails_nothing_is_left(store, settings):
 
 def test_when_the_row_cannot_be_written_no_directory_is_left(store, settings, monkeypatch):
     older = store.create("score", "an older run that lost its directory", "cpu", settings.home / "runs" / "older")
-    monkeypatch.setattr("mrd_core.runs.launcher.new_run_id", lambda: older.id)
+    monkeypatch.setattr("mrd_core.runs.submission.new_run_id", lambda: older.id)
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         submit(config_of(), store=store, settings=settings, directory=settings.home / "runs" / "mine")
     assert list((settings.home / "runs").iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState, RunStore, worker
 from mrd_core.runs.faults import StoreError
-from mrd_core.runs.launcher import submit
+from mrd_core.runs.submission import submit
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 from tests.support import disks
@@ -32,7 +32,7 @@ MEGABYTE = 2**20
 SUBMISSION = """
 import os, signal, sys
 from pathlib import Path
-from mrd_core.runs import RunStore, launcher
+from mrd_core.runs import RunStore, submission
 from mrd_core.settings.installation import Settings
 from tests.support.runs import config_of
 
@@ -44,10 +44,10 @@ def prepare(draft):
         (draft / "texts").touch()
         killed()
 
-launcher.register = killed
+submission.register = killed
 settings = Settings.from_environment()
 store = RunStore.open(settings)
-launcher.submit(config_of(), store=store, settings=settings, directory=Path(sys.argv[1]), prepare=prepare)
+submission.submit(config_of(), store=store, settings=settings, directory=Path(sys.argv[1]), prepare=prepare)
 """
 
 

@@ -17,7 +17,7 @@ from mrd_core.evaluation.request import completed
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.settings.options import refusal
 from pages.parts.compare import progress, runs, settings
-from pages.shell import commands, paths, session, unlearnings
+from pages.shell import commands, engine, paths, session, unlearnings
 from pages.shell.inputs import Values
 from pages.shell.launching import launch, resume
 from pages.shell.notices import empty_state, errors_shown, literal
@@ -74,7 +74,7 @@ def show(run: Run) -> None:
             _offer(scored, offered)
             planned = offered
         if planned:
-            commands.show(*(EVALUATE.shown(plan.config) for plan in planned), place=shell)
+            commands.show(*(engine.command(EVALUATE, plan.config) for plan in planned), place=shell)
     unfinished = [other for other in runs.of_score_run(run) if other.state is not RunState.SUCCEEDED]
     progress.show([*(plan.same for plan in planned if plan.same), *unfinished])
 

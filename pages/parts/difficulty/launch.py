@@ -18,7 +18,7 @@ from mrd_core.scoring.cost import ScoringCost, estimate
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
-from pages.shell import commands, session
+from pages.shell import commands, engine, session
 from pages.shell.inputs import Form, number_or_word
 from pages.shell.launching import launch
 from pages.shell.notices import errors_shown, literal
@@ -65,7 +65,7 @@ def show(chosen: session.SourcedForgetSet) -> None:
                 "command that scores them again."
             )
         else:
-            commands.show(SCORE.shown(config))
+            commands.show(engine.command(SCORE, config))
         st.code(config.model_dump_json(indent=2), language="json")
 
 

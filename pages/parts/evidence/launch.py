@@ -12,7 +12,7 @@ from mrd_core.runs import RunState
 from mrd_core.scoring.records import ScoreSummary
 from pages.parts.evidence import runs
 from pages.parts.evidence.defaults import METHODS_WITH_RETAIN, METHODS_WITHOUT_RETAIN, sizes
-from pages.shell import commands, session
+from pages.shell import commands, engine, session
 from pages.shell.launching import launch
 from pages.shell.scored import Scored
 from pages.shell.wording import duration
@@ -25,7 +25,7 @@ def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
     cost = _button(scored, config, "Run", f"evidence_launch_{config.kind}")
     st.caption(f"By {cost.basis}.")
-    commands.show(COMMANDS[config.kind].shown(config))
+    commands.show(engine.command(COMMANDS[config.kind], config))
 
 
 def one_click(scored: Scored) -> None:

@@ -27,7 +27,7 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, require_retain, weighing
 from pages.parts.unlearning import presets, settings
 from pages.parts.unlearning.presets import PRESETS, Preset
-from pages.shell import commands, layout, session, unlearnings
+from pages.shell import commands, engine, layout, session, unlearnings
 from pages.shell.configs import BY_ATTEMPT, config_of
 from pages.shell.inputs import Values
 from pages.shell.launching import launch
@@ -182,7 +182,7 @@ def _offer(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> bool:
         return True
     st.caption(basis)
     with st.expander("The same from the shell", icon=":material/terminal:"):
-        commands.show(*map(UNLEARN.shown, configs))
+        commands.show(*(engine.command(UNLEARN, config) for config in configs))
         st.code(configs[0].model_dump_json(indent=2), language="json")
         if len(configs) > 1:
             st.caption("The other configurations differ in method, sampler and seed.")

@@ -1,62 +1,26 @@
-"""Submitting a run, and starting its worker as a process of its own."""
+"""Submitting a run, taking one up again, and making runs of directories that the store does not know."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
-from mrd_core.runs.files import CONFIG_FILE, LOG_FILE, PRIVATE_FOLDER
+from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.kind import Kind, kind_named
+from mrd_core.runs.launchers.port import Launcher
 from mrd_core.runs.record import RESUMABLE, Run, RunState
 from mrd_core.runs.store import RUN_ID, RunStore, new_run_id
 from mrd_core.runs.subject import subject
 from mrd_core.settings.command import process, shown
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
-
-
-class Launcher(Protocol):
-    """Starts the worker of a run somewhere and returns at once."""
-
-    def launch(self, run: Run, command: Sequence[str]) -> None:
-        """Start `command` for `run`; OSError where it cannot be started."""
-
-
-@dataclass(frozen=True)
-class LocalLauncher:
-    """Starts workers as processes of this machine that outlive this one.
-
-    Args:
-        settings: Handed on to the worker, so that it finds the same store.
-    """
-
-    settings: Settings = field(default_factory=Settings.from_environment)
-
-    def launch(self, run: Run, command: Sequence[str]) -> None:
-        """Start `command` in a session of its own, its output appended to the run's log."""
-        with (run.directory / LOG_FILE).open("ab") as log:
-            worker = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                close_fds=True,
-                env=os.environ | {"MRD_HOME": str(self.settings.home), "MRD_STORE_URL": self.settings.store_url},
-            )
-        # Somebody must wait for the child, or it stays behind as a zombie for as long as this process lives.
-        threading.Thread(target=worker.wait, name=f"wait-{run.id}", daemon=True).start()
 
 
 def command_for(directory: Path) -> list[str]:
@@ -99,8 +63,8 @@ def submit(
             visible, in the place of the kind's own preparation.
 
     Raises:
-        UserError: The directory exists and is not empty, another run is known to lie there, or what the run builds
-            on is not as its kind needs it.
+        UserError: The directory exists and is not empty, another run is known to lie there, what the run builds
+            on is not as its kind needs it, or the launcher refuses it.
     """
     kind = kind_named(config.kind)
     place = kind.place(config)
@@ -118,9 +82,13 @@ def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None, an
         UserError: The run cannot be resumed.
     """
     run = store.resume(run_id, anew=anew)
-    if launcher:
-        launcher.launch(run, command_for(run.directory))
-    return run
+    if launcher is None:
+        return run
+    try:
+        return _launched(run, store, launcher)
+    except BaseException:
+        store.request_cancel(run.id)
+        raise
 
 
 def register(config: RunConfig, directory: Path, store: RunStore, run_id: str | None = None, **ended: Any) -> Run:
@@ -203,12 +171,20 @@ def _made(
             raise
     if launcher:
         try:
-            launcher.launch(run, command_for(directory))
+            run = _launched(run, store, launcher)
         except BaseException:
             store.request_cancel(run.id)
             store.delete(run.id)
             raise
     return run
+
+
+def _launched(run: Run, store: RunStore, launcher: Launcher) -> Run:
+    job = launcher.launch(run, command_for(run.directory))
+    if job is None:
+        return run
+    store.assign(run.id, launcher.name, job)
+    return store.get(run.id)
 
 
 def _made_once(kind: Kind, config: RunConfig, directory: Path, store: RunStore, launcher: Launcher | None) -> Run:
