@@ -171,9 +171,12 @@ class Costs:
                 return Cost(float(done["seconds"]) / done["n_samples"] * samples, f"the pace of run {run.id}")
         if not isinstance(config, EvaluateConfig):
             return Cost(None, "nothing of the kind has been run here yet")
-        written = config.max_new_tokens or suites()[config.suite].max_new_tokens
-        work = forward_flops(size.parameters, round(samples * (2 * size.tokens / size.samples + written)))
-        basis = f"{samples} samples of up to {written} written tokens, by their operations"
+        suite = suites()[config.suite]
+        # Of choices only the likelihoods are read.
+        written = 0 if suite.kind == "choices" else config.max_new_tokens or suite.max_new_tokens
+        read_tokens = 2 * (row.expected.tokens or size.tokens / size.samples)
+        work = forward_flops(size.parameters, round(samples * (read_tokens + written)))
+        basis = f"{samples:,} samples, up to {written} written tokens each, by operations: writing takes longer"
         pace = self._usual_pace
         if summary.seconds:
             evaluations = summary.evaluations + PLANNING_EVALUATIONS

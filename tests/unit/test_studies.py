@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mrd_core.studies.product import product
 from mrd_core.studies.rows import Row, rows_of
 from mrd_core.studies.study import read
 from mrd_core.unlearning.config import UnlearnConfig
+from tests.conftest import REPOSITORY
 
 TEXT = """\
 name = "trial"
@@ -213,3 +216,13 @@ def test_a_file_that_is_no_toml_is_refused_with_line_and_column(tmp_path: Path) 
     path.write_text('name = "x"\nmodels = = 3', encoding="utf-8")
     with pytest.raises(UserError, match="line 2"):
         read(str(path))
+
+
+def test_the_example_of_the_document_is_a_study(study: Callable[..., list[Row]]) -> None:
+    text = (REPOSITORY / "docs" / "studies.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```toml\n(.+?)```", text, re.DOTALL)
+    kinds = Counter(row.kind for row in study(text=example))
+    assert kinds == {"score": 1, "unlearn": 2 * 2 * 3 + 2, "evaluate": 15, "characteristics": 1, "validity": 1}
+    # What it says of changes holds for it.
+    assert sum(row.kind == "unlearn" for row in study("unlearn.seed=[3,4]", text=example)) == 2 * 2 * 2 + 2 * 2
+    assert len(study("unlearn.0.seed=7", text=example)) < len(study(text=example))
