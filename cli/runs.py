@@ -21,6 +21,7 @@ from mrd_core.runs.launchers.choice import launcher_again
 from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.runs.launchers.watch import job_of
 from mrd_core.runs.liveness import was_killed
+from mrd_core.runs.logs import logs
 from mrd_core.runs.record import RESUMABLE
 from mrd_core.runs.submission import adopt, directories_in, unlisted
 from mrd_core.settings.command import shown
@@ -89,6 +90,15 @@ def show(run_id: str) -> None:
         out.print(f"{event.level:8} {escape(str(event.message))}", highlight=False)
     if run.summary:
         out.print_json(data=run.summary)
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+def log(run_id: str) -> None:
+    """Print the ends of a run's logs: its worker's, and those of its jobs on other machines."""
+    for one in logs(store().get(run_id).directory):
+        out.rule(escape(one.name), align="left")
+        out.print(escape(one.text), highlight=False)
 
 
 @runs.command()

@@ -12,10 +12,11 @@ from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launchers.watch import job_of
+from mrd_core.runs.logs import logs
 from mrd_core.runs.record import RESUMABLE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
-from pages.shell import commands, configs, deletion, reported, session
+from pages.shell import commands, configs, deletion, redaction, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, literal, show_error, state_label
 from pages.shell.wording import duration
@@ -118,3 +119,7 @@ def log(run: Run) -> None:
         st.text(job.stated)
     for event in session.store().events(run.id).itertuples():
         st.text(f"{event.level}: {event.message}")
+    # What a worker prints may quote a sample.
+    for one in () if redaction.is_on() else logs(run.directory):
+        st.caption(f"The end of {literal(one.name)}")
+        st.code(one.text, language=None, wrap_lines=True, height=240)

@@ -99,7 +99,7 @@ def running(folder: Path) -> Iterator[Cluster]:
     for name in ("state", "spool", "munge"):
         (folder / name).mkdir(mode=0o700)
     text = CONFIGURATION.format(
-        host=host, folder=folder, controller=_free_port(), node=_free_port(), cores=psutil.cpu_count()
+        host=host, folder=folder, controller=free_port(), node=free_port(), cores=psutil.cpu_count()
     )
     (folder / "slurm.conf").write_text(text.lstrip())
     daemons = [_munge(folder), *(_daemon(name, folder, cluster) for name in ("slurmctld", "slurmd"))]
@@ -141,7 +141,8 @@ def _daemon(name: str, folder: Path, cluster: Cluster) -> subprocess.Popen[bytes
         return subprocess.Popen([name, "-D"], env=os.environ | cluster.variables, stdout=out, stderr=out)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

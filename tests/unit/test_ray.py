@@ -20,6 +20,7 @@ from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.launchers import watch
 from mrd_core.settings.command import process
 from mrd_core.settings.installation import Settings
+from tests.support.cluster import free_port
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.cold]
 pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.txt")
@@ -36,11 +37,13 @@ def cluster() -> Iterator[str]:
     # Sockets of Ray have long names, and those of Unix may have a hundred letters.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder:
         words = ["--head", "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--num-cpus=3"]
-        ports = ["--port=16379", "--dashboard-port=18265", "--disable-usage-stats"]
+        # The system gives ports above those that Ray keeps for its workers.
+        dashboard = free_port()
+        ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}", "--disable-usage-stats"]
         begun = [RAY, "start", *words, *ports, f"--temp-dir={folder}", "--object-store-memory=100000000"]
         subprocess.run(begun, check=True, stdout=subprocess.DEVNULL)
         try:
-            yield "http://127.0.0.1:18265"
+            yield f"http://127.0.0.1:{dashboard}"
         finally:
             subprocess.run([RAY, "stop", "--force"], check=False, stdout=subprocess.DEVNULL)
 

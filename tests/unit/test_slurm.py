@@ -189,7 +189,7 @@ def test_a_worker_that_is_killed_in_its_job_is_lost_and_can_be_resumed() -> None
 def test_several_jobs_share_one_score_run(cluster: Cluster, tmp_path: Path) -> None:
     run = submitted(SHARED, "--jobs", "2")
     until_state(RunState.SUCCEEDED)
-    assert (run.directory / "share-1.log").exists()
+    assert (run.directory / "jobs" / "share-1.log").exists()
     until(lambda: cluster.state(run.job) not in ("RUNNING", "PENDING", "COMPLETING"), "all jobs have ended")
     assert score(SHARED, "--out", tmp_path / "here").returncode == 0
     pd.testing.assert_frame_equal(scores(run.directory), scores(tmp_path / "here"))

@@ -9,16 +9,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import ray
 
+from mrd_core.runs.files import JOBS_FOLDER, PRIVATE_FOLDER
 from mrd_core.settings.command import process
 
 
 def share(directory: str) -> None:
     """Draw with the worker of a run until it has ended."""
-    subprocess.run(process("share", directory), check=True)
+    folder = Path(directory) / JOBS_FOLDER
+    folder.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
+    with (folder / f"share-{ray.get_runtime_context().get_task_id()}.log").open("ab") as log:
+        subprocess.run(process("share", directory), check=True, stdout=log, stderr=log)
 
 
 def main(directory: str, tasks: str, cores: str, gpus: str, *command: str) -> int:

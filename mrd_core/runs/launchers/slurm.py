@@ -86,7 +86,7 @@ class SlurmLauncher:
         log = run.directory / LOG_FILE
         commands = [CommandLine(command, log)]
         commands += [
-            CommandLine(process("share", run.directory), log.with_name(f"share-{k}.log"))
+            CommandLine(process("share", run.directory), folder / f"share-{k}.log")
             for k in range(1, self.config.jobs)
         ]
         with _environment(self.settings.of_workers):
