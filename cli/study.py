@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import pandas as pd
 
-from cli.form import InOrder, json_option
-from cli.jobs import EXIT_CANCELLED, EXIT_FAILED, EXITS, store
+from cli.form import InOrder, json_option, launch_options
+from cli.jobs import EXIT_CANCELLED, EXIT_FAILED, EXITS, elsewhere, store
 from cli.terminal import grid, note, out, print_json, say, warn
 from mrd_core.errors import UserError
-from mrd_core.runs import LocalLauncher, Run, RunState, worker
-from mrd_core.runs.kind import is_known, kind_named
+from mrd_core.runs import Launcher, Run, RunState, worker
+from mrd_core.runs.kind import Kind, is_known, kind_named
+from mrd_core.runs.launchers.choice import launcher_of
+from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.settings.command import shown
 from mrd_core.settings.installation import Settings
 from mrd_core.studies.cost import Cost
@@ -47,6 +49,7 @@ def _run(
     background: bool,
     pace: float | None,
     as_json: bool,
+    launch: LaunchConfig,
 ) -> None:
     """Carry out what of a study is not there yet."""
     study, settings = read(name, changes), Settings.from_environment()
@@ -58,7 +61,7 @@ def _run(
         return
     try:
         ending = course.carry_out(
-            LocalLauncher(settings) if background else None,
+            _launchers(launch, settings, background),
             lambda directory: worker.run(directory, foreground=True),
             note,
             budget,
@@ -69,6 +72,16 @@ def _run(
         raise click.exceptions.Exit(EXIT_CANCELLED) from None
     _print(study, ending, as_json)
     _conclude(ending, _again(name, changes))
+
+
+def _launchers(launch: LaunchConfig, settings: Settings, background: bool) -> Callable[[Kind], Launcher] | None:
+    """Return what starts the runs of a kind; None where they are carried out here, one after the other."""
+    launcher = launcher_of(launch, settings)
+    if elsewhere(launcher) is None:
+        return (lambda _kind: launcher) if background else None
+    # Only some kinds of run can be shared out to several jobs.
+    alone = launcher_of(launch.model_copy(update={"jobs": 1}), settings)
+    return lambda kind: launcher if kind.is_shared else alone
 
 
 def _conclude(ending: Ending, again: str) -> None:
@@ -227,31 +240,31 @@ def _time(cost: Cost) -> str:
     return f"{words} {cost.basis}".strip() if cost.basis.startswith("and ") else words
 
 
+_RUN_OPTIONS = [
+    _STUDY,
+    _CHANGES,
+    click.Option(["--dry-run"], is_flag=True, help="Start nothing; print the runs and their cost."),
+    click.Option(
+        ["--budget"],
+        type=click.FloatRange(min=0),
+        help="Stop before a run that would not fit in so many hours any more [h].",
+    ),
+    click.Option(
+        ["--background"],
+        is_flag=True,
+        help="Start each run as a process of its own as soon as what it builds on is there.",
+    ),
+    _PACE,
+    json_option("End with one line of JSON instead of a table."),
+]
 study = InOrder(
     "study",
     {
-        "run": click.Command(
+        "run": click.command(
             "run",
-            params=[
-                _STUDY,
-                _CHANGES,
-                click.Option(["--dry-run"], is_flag=True, help="Start nothing; print the runs and their cost."),
-                click.Option(
-                    ["--budget"],
-                    type=click.FloatRange(min=0),
-                    help="Stop before a run that would not fit in so many hours any more [h].",
-                ),
-                click.Option(
-                    ["--background"],
-                    is_flag=True,
-                    help="Start each run as a process of its own as soon as what it builds on is there.",
-                ),
-                _PACE,
-                json_option("End with one line of JSON instead of a table."),
-            ],
-            callback=_run,
+            params=_RUN_OPTIONS,
             help="Carry out what of a study is not there yet: STUDY is a file, or the name of a shipped one.",
-        ),
+        )(launch_options(_run)),
         "show": click.Command(
             "show",
             params=[_STUDY, _CHANGES, json_option("Print one line of JSON instead of a table.")],

@@ -15,6 +15,7 @@ from filelock import FileLock
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore, submit
 from mrd_core.runs.failure import describe
+from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.launchers.port import Launcher
 from mrd_core.runs.liveness import was_killed
 from mrd_core.runs.submission import resume
@@ -121,7 +122,7 @@ class Course:
 
     def carry_out(
         self,
-        launcher: Launcher | None,
+        launcher: Callable[[Kind], Launcher] | None,
         carry_out: Callable[[Path], object],
         say: Callable[[str], None],
         budget: float | None = None,
@@ -129,8 +130,8 @@ class Course:
         """Make what is not there, row by row, and return how that ended.
 
         Args:
-            launcher: Starts the workers, of all rows that can begin at the same time; None carries them out here,
-                one after the other.
+            launcher: Returns what starts the workers of a kind, of all rows that can begin at the same time; None
+                carries them out here, one after the other.
             carry_out: Called with the directory of a run that is to be carried out here.
             say: Called with what is begun, for people.
             budget: Hours that runs may take in all; the first that would not fit any more ends it. None: no end.
@@ -181,20 +182,21 @@ class Course:
             return not line.row.parents or self._catalogue.links(line.row) is not None
         return line.standing is Standing.RESUMES and line.run is not None and line.run.state not in ACTIVE
 
-    def _begun_run(self, line: Line, launcher: Launcher | None) -> Run | None:
+    def _begun_run(self, line: Line, launcher: Callable[[Kind], Launcher] | None) -> Run | None:
         """Submit a row or resume its run; None, and its reason kept, where that is refused."""
         row = line.row
+        start = launcher(kind_named(row.kind)) if launcher else None
         # Of two that carry out the same study one begins a run, and the other sees it.
         with FileLock(self._settings.home / "locks" / "studies.lock", fallback_to_soft=False):
             self._catalogue.refresh()
             match = self._catalogue.find(row)
             try:
                 if match is None:
-                    run = self._submitted(row, launcher)
+                    run = self._submitted(row, start)
                 elif match.run.state in ACTIVE or is_whole(match.run):
                     return None
                 else:
-                    run = resume(match.run.id, store=self._store, launcher=launcher)
+                    run = resume(match.run.id, store=self._store, launcher=start)
             except (UserError, OSError) as error:
                 why = describe(error)
                 self._reasons[row] = f"{why.cause} {why.advice}"

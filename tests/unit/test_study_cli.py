@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,8 +18,10 @@ import pytest
 
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
+from mrd_core.runs.launchers import watch
 from mrd_core.runs.liveness import FRESH
 from mrd_core.settings.configuration import RunConfig
+from tests.support.cluster import running
 from tests.support.commands import Outcome, ended, started
 from tests.support.runs import set_row, until
 from tests.support.studies import write_study
@@ -200,3 +203,20 @@ def test_the_store_lists_studies_and_shows_those_that_no_file_describes(
     (run,) = json.loads(cli("study", "show", "Scores alone", "--json").out)["runs"]
     assert (run["kind"], run["state"]) == ("score", "succeeded")
     assert cli("study", "show", "Nobody's").code == 2
+
+
+@pytest.mark.long
+@pytest.mark.cold
+def test_a_scheduler_is_given_each_run_when_it_can_begin(
+    cli: Callable[..., Outcome], file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install -r requirements-slurm.txt")
+    monkeypatch.setattr(watch, "PAUSE", 0.2)
+    few = ("--set", "unlearn.method=ga", "--set", "evaluate.of=['unlearned']")
+    with tempfile.TemporaryDirectory(prefix="mrd-slurm-") as folder, running(Path(folder)) as cluster:
+        for name, value in cluster.variables.items():
+            monkeypatch.setenv(name, value)
+        outcome = cli("study", "run", file, *few, "--launcher", "slurm", "--jobs", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    assert list(states(outcome).values()) == ["exists"] * 5
+    assert {run.launcher for run in RunStore.open().list()} == {"slurm"}
