@@ -24,6 +24,10 @@ from mrd_core import __version__
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.runs import RunStore
+from mrd_core.runs.launchers.choice import reachable
+from mrd_core.runs.launchers.node import as_json, ask, looked, probed
+from mrd_core.runs.launchers.reach import OF_A_NETWORK, OF_ONE_MACHINE, file_system
+from mrd_core.runs.launchers.slurm import nodes as nodes_of_slurm
 from mrd_core.runs.submission import unlisted
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.plan import workers_and_threads
@@ -46,13 +50,21 @@ class Finding(NamedTuple):
 
 
 @click.command()
-def doctor() -> None:
-    """Print what this installation runs on."""
+@click.option("--nodes", is_flag=True, help="Look around on the nodes of Slurm, too, each in a job of a moment.")
+@click.option("--look", type=click.Path(path_type=Path), hidden=True)
+def doctor(nodes: bool, look: Path | None) -> None:
+    """Print what this installation runs on; or, as JSON, what this node sees of a folder that is lent."""
+    if look:
+        print(as_json(looked(look)))
+        return
     table = Table(box=None, pad_edge=False)
     for name in Finding._fields:
         # A path that does not fit is broken, never cut: it is here to be read.
         table.add_column(name, overflow="fold")
-    for finding in findings(Settings.from_environment()):
+    settings = Settings.from_environment()
+    for finding in findings(settings):
+        table.add_row(*map(escape, finding))
+    for finding in of_nodes(settings) if nodes else ():
         table.add_row(*map(escape, finding))
     out.print(table)
 
@@ -91,7 +103,36 @@ def findings(settings: Settings) -> Iterator[Finding]:
         )
     yield Finding("upload limit", f"{settings.upload_limit_mb} MB", "MRD_UPLOAD_LIMIT_MB, or 50")
     yield Finding("allowed roots", roots, "MRD_ALLOWED_ROOTS; for paths typed in pages")
+    yield from launchers(settings)
     yield from reading()
+
+
+def launchers(settings: Settings) -> Iterator[Finding]:
+    """Yield where runs can be carried out, and whether the home can be shared by those who do."""
+    why = f"MRD_LAUNCHER, or local: now {settings.launcher}; Slurm needs sbatch and submitit, Ray RAY_ADDRESS"
+    yield Finding("launchers", ", ".join(reachable(settings)), why)
+    kind = file_system(settings.home)
+    whose = ", of this machine alone" if kind in OF_ONE_MACHINE else ""
+    whose = ", of a network: no place for SQLite" if kind in OF_A_NETWORK else whose
+    yield Finding("file system", kind or "not said", f"of the home{whose}")
+    with probed(settings.home) as folder:
+        # The lock is this process's own: another opening of the file must be refused it.
+        faults = looked(folder).faults
+    yield Finding("locks", "hold" if not faults else "fail", " ".join(faults) or "files are renamed whole")
+
+
+def of_nodes(settings: Settings) -> Iterator[Finding]:
+    """Yield what each node of Slurm is, and what does not work there.
+
+    Raises:
+        UserError: There is no Slurm.
+    """
+    names = nodes_of_slurm()
+    if not names:
+        raise UserError("doctor --nodes", "finds no node of Slurm.", "Use a login node of the cluster.")
+    for seen in ask(names, settings):
+        about = f"{seen.versions}; GPUs: {seen.gpus}; {seen.memory:.0f} GiB" if seen.versions else ""
+        yield Finding(f"node {seen.host}", " ".join(seen.faults) or "works", about)
 
 
 def others_in(home: Path) -> str:

@@ -21,6 +21,8 @@ from mrd_core.errors import UserError
 CONFIG_FILE = "config.json"
 LOG_FILE = "worker.log"
 LAUNCH_FILE, JOBS_FOLDER = "launch.json", "jobs"
+# Of folders on the scratch disk: what a link leads to of this name is the run's own.
+SCRATCH_PREFIX = "mrd-lens-"
 # Texts of forget sets are nobody else's business.
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
 
@@ -51,12 +53,14 @@ class Artifact:
         about: What it holds, for people.
         columns: Of a table.
         scaffolding: Whether only an unfinished run needs it.
+        large: Whether it is a folder that may lie on the scratch disk.
     """
 
     path: str
     about: str
     columns: tuple[Column, ...] = ()
     scaffolding: bool = False
+    large: bool = False
 
     @overload
     def __get__(self, owner: None, kind: type[RunDirectory]) -> Self: ...
@@ -135,7 +139,12 @@ class RunDirectory:
 
 
 def remove_entry(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; one that is not there is fine."""
+    """Remove a file, a link or a folder with all that is in it; one that is not there is fine.
+
+    What a link leads to stays, unless it is a run's own folder on the scratch disk.
+    """
+    if path.is_symlink() and path.readlink().name.startswith(SCRATCH_PREFIX):
+        shutil.rmtree(path.readlink(), ignore_errors=True)
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mrd_core.errors import UserError
-from mrd_core.runs import last_words, occupancy
+from mrd_core.runs import last_words, occupancy, scratch
 from mrd_core.runs.context import Cancelled, Display, Interrupted, JobContext, StoredContext
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
@@ -162,6 +162,9 @@ def _carry_out(
         held.enter_context(_turn_on_device(store, run, context))
         _advance(store, run, RunState.STARTING, RunState.QUEUED)
         context.show({"message": "starting"})
+        lost = scratch.lend(kind_named(run.kind).files(run.directory), Settings.from_environment().scratch)
+        for sentence in lost:
+            context.event("warning", f"{sentence} What it holds is done once more.")
         carry_out: Job = at_place(job)
         _advance(store, run, RunState.RUNNING, RunState.STARTING)
         return Outcome(RunState.SUCCEEDED, summary=carry_out(config, context))

@@ -22,6 +22,9 @@ class Settings(Frozen):
 
     home: Path = Field(description="MRD_HOME: where runs and the store live.")
     store_url: str = Field(description="MRD_STORE_URL: SQLAlchemy URL of the run store.")
+    scratch: Path | None = Field(
+        None, description="MRD_SCRATCH: folder for checkpoints, in the place of the run directories."
+    )
     upload_limit_mb: int = Field(50, gt=0, description="MRD_UPLOAD_LIMIT_MB: largest forget set [MB].")
     unpacked_limit_mb: int = Field(
         100, gt=0, description="MRD_UNPACKED_LIMIT_MB: largest file when it is unpacked [MB]."
@@ -50,6 +53,7 @@ class Settings(Frozen):
         return cls(
             home=home,
             store_url=os.environ.get("MRD_STORE_URL") or _store_in(home),
+            scratch=expanded(scratch).resolve() if (scratch := os.environ.get("MRD_SCRATCH")) else None,
             launcher=_launcher(),
             **{field: _limit(field) for field in cls.model_fields if "limit" in field},
             allowed_roots=tuple(expanded(root).resolve() for root in roots.split(os.pathsep)) if roots else own,

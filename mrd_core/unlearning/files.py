@@ -32,7 +32,7 @@ class UnlearningFiles(RunDirectory):
     tokens_before = Artifact("tokens_before.parquet", "A row per answer token on the starting model.")
     steps = Artifact("steps.jsonl", "The realised order: a line per step, appended as it is taken.")
     evaluations = Artifact("evaluations.jsonl", "What was measured on the way, a line each; absent without any.")
-    checkpoints = Artifact("checkpoints", "Folder of the newest checkpoint.", scaffolding=True)
+    checkpoints = Artifact("checkpoints", "Folder of the newest checkpoint.", scaffolding=True, large=True)
     tensorboard = Artifact("tensorboard", "Logs for TensorBoard, where they were asked for.")
     outcome = Artifact(
         "outcome.parquet",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from mrd_core.runs.launchers import reach, watch
 from mrd_core.runs.launchers.choice import launcher_again, launcher_of, reachable
 from mrd_core.runs.launchers.config import LAUNCH, LaunchConfig, read_launch
 from mrd_core.runs.launchers.local import LocalLauncher
+from mrd_core.runs.launchers.node import looked, probed
 from mrd_core.runs.launchers.port import JobState, own_job
 from mrd_core.runs.launchers.slurm import Slurm, nodes
 from mrd_core.runs.liveness import LAUNCH_GRACE, STALE, ProcessIdentity
@@ -84,8 +86,8 @@ def run(store: RunStore, settings: Settings) -> Run:
 
 def asked_again() -> None:
     """Let the scheduler be asked before its pause is over."""
-    for looked in watch._watches.values():
-        looked._asked_at = float("-inf")
+    for watched in watch._watches.values():
+        watched._asked_at = float("-inf")
 
 
 def long_queued(store: RunStore, run: Run) -> None:
@@ -356,3 +358,15 @@ def test_nodes_are_asked_for_by_partition(slurm: Programs) -> None:
     slurm.answer("sinfo", "node1.lab.example\nnode2\n")
     assert nodes("gpu") == {"node1", "node2"}
     assert slurm.asked("sinfo")[0].endswith("--partition=gpu")
+
+
+def test_a_node_that_sees_another_home_or_no_locks_says_so(settings: Settings) -> None:
+    with probed(settings.home) as folder:
+        assert looked(folder).faults == []
+        elsewhere = folder.with_name("elsewhere")
+        assert "does not see" in looked(elsewhere).faults[0]
+        shutil.copytree(folder, elsewhere)
+        (elsewhere / "token").write_text("elsewhere")
+        # Nobody holds the lock of the copy, as if locks did not reach this machine.
+        assert "two workers could be at work in one run" in looked(elsewhere).faults[0]
+    assert not folder.exists()

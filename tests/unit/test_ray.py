@@ -117,7 +117,7 @@ def test_a_task_and_the_worker_are_killed_in_mid_run_and_the_bits_are_the_same(t
     sharing()[0].kill()
     until(lambda: bool(sharing()), "the task began anew")
     os.kill(the_run().pid, signal.SIGKILL)
-    assert "ended without a word" in until_state(RunState.LOST).error.cause
+    assert "failed with exit code 137." in until_state(RunState.LOST).error.cause
     assert mrd_lens("runs", "resume", run.id).returncode == 0
     assert until_state(RunState.SUCCEEDED).attempt == 2
     assert score(SHARED, "--out", tmp_path / "here").returncode == 0

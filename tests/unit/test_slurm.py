@@ -216,3 +216,11 @@ def test_jobs_are_for_what_can_be_shared(tmp_path: Path) -> None:
     done = mrd_lens("characteristics", tmp_path / "scored", "--launcher", "slurm", "--jobs", "2")
     assert done.returncode == 2
     assert "characteristics, which one job carries out" in " ".join(done.stderr.split())
+
+
+def test_the_doctor_asks_each_node(cluster: Cluster) -> None:
+    said = mrd_lens("doctor", "--nodes").stdout
+    row = next(line for line in said.splitlines() if line.startswith(f"node {cluster.host}"))
+    assert "works" in row
+    cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=tests")
+    assert "could not be asked" in " ".join(mrd_lens("doctor", "--nodes").stdout.split())

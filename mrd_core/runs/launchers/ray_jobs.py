@@ -109,8 +109,9 @@ class RayJobs:
 
 def _job(job: str, said: Any) -> Job:
     state = _STATES.get(str(said.status), JobState.UNKNOWN)
-    first, *_ = [*str(said.message or "").splitlines(), ""]
-    return Job(LABEL, job, state, "" if state is JobState.RUNNING else first)
+    # What follows are the worker's own words, which are in its log.
+    words = str(said.message or "").partition(", last available logs")[0].partition("\n")[0]
+    return Job(LABEL, job, state, "" if state is JobState.RUNNING else words.rstrip("."))
 
 
 def _address() -> str:

@@ -36,7 +36,8 @@ def main(directory: str, tasks: str, cores: str, gpus: str, *command: str) -> in
     beside = [task.remote(directory) for _ in range(int(tasks))]
     code = worker.wait()
     _end(beside)
-    return code
+    # As a shell says that a signal ended it.
+    return code if code >= 0 else 128 - code
 
 
 def _hand_on_signals(worker: subprocess.Popen[bytes]) -> None:
