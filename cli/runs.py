@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from textwrap import shorten
@@ -24,6 +25,7 @@ from mrd_core.runs.liveness import was_killed
 from mrd_core.runs.logs import logs
 from mrd_core.runs.record import RESUMABLE
 from mrd_core.runs.submission import adopt, directories_in, unlisted
+from mrd_core.runs.team import ASKED, Seat, follow
 from mrd_core.settings.command import shown
 from mrd_core.settings.installation import Settings
 from mrd_core.settings.places import expanded
@@ -110,10 +112,20 @@ def cancel(run_id: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="RUN")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Of an unlearning run or an evaluation: how many work on it from now on; by default as many as before.",
+)
 @launch_options
-def resume(run_id: str, launch: LaunchConfig) -> None:
+def resume(run_id: str, processes: int | None, launch: LaunchConfig) -> None:
     """Go on with a run that ended early: here in the foreground, or where a scheduler carried it out before."""
     opened = store()
+    if not Seat.own().leads:
+        follow(opened.get(run_id).directory)
+        return
+    if processes is not None:
+        os.environ[ASKED] = str(processes)
     finish(taken_up(opened, opened.get(run_id), launch), as_json=False)
 
 
@@ -223,4 +235,7 @@ def run(directory: str) -> None:
     """Carry out a run."""
     if not directory.strip():
         raise UserError("The run directory", "has no name.", "Give the directory of a run.")
+    if not Seat.own().leads:
+        follow(expanded(directory))
+        return
     finish(expanded(directory), as_json=False)

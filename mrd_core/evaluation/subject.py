@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.generation import write
 from mrd_core.model.loading import LoadedModel
+from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import Reader
 
 # Where nothing is generated.
@@ -32,6 +33,7 @@ class Subject:
         max_new_tokens: Most tokens that it writes for a sample.
         k_percent: Share of the least likely tokens that Min-k% looks at [%].
         before_batch: Called before each batch; raises to stop (cancellation).
+        processes: Those that ask it together.
     """
 
     model: LoadedModel
@@ -40,11 +42,12 @@ class Subject:
     max_new_tokens: int
     k_percent: float
     before_batch: Callable[[], None] = lambda: None
+    processes: Processes = ALONE
 
     @cached_property
     def reader(self) -> Reader:
         """The model as it is read."""
-        return self.model.reader(self.batch_tokens, self.before_batch)
+        return replace(self.model.reader(self.batch_tokens, self.before_batch), processes=self.processes)
 
     def write(self, prompts: Sequence[IntArray | None]) -> list[str | None]:
         """Return what the model itself writes to each prompt; None where it can write nothing.

@@ -20,7 +20,7 @@ from mrd_core.model.encoder import special_ids
 from mrd_core.model.encoding import EncodedSample, IntArray, padded, padding_mask
 from mrd_core.model.lengths import context_of
 from mrd_core.model.perturbation import streamed
-from mrd_core.model.reader import Reader, evaluating, is_out_of_memory, within_memory
+from mrd_core.model.reader import Reader, agreed, evaluating, is_out_of_memory, within_memory
 
 # Stands where nothing is looked at, so any id does.
 PADDING = 0
@@ -140,14 +140,22 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
 
     def in_batches(batch_tokens: int) -> list[list[int]]:
         written: list[list[int]] = [[] for _ in prefixes]
+        for share in agreed(reader.processes, lambda: own_share(batch_tokens)):
+            for i, text in share:
+                written[i] = text
+        return written
+
+    def own_share(batch_tokens: int) -> list[tuple[int, list[int]]]:
+        """Return what follows on the prefixes of this process's batches, with their places."""
+        written: list[tuple[int, list[int]]] = []
         way = way_of(generator, reader.device) if prefixes else Way.BATCHES
         most = batch_tokens if way is Way.BATCHES else 1
         written_by = _write_plainly if way is Way.PLAINLY else _generate
-        for batch in _alike(prefixes, most, context_of(generator.config), reader.switch):
+        batches = _alike(prefixes, most, context_of(generator.config), reader.switch)
+        for batch in reader.processes.share(batches):
             reader.before_batch()
             texts = written_by(generator, [prefixes[i] for i in batch], reader)
-            for i, text in zip(batch, texts, strict=True):
-                written[i] = text[: prefixes[i].budget]
+            written += [(i, text[: prefixes[i].budget]) for i, text in zip(batch, texts, strict=True)]
         return written
 
     with evaluating(reader.network), plainly_greedy(reader.network) as generator:

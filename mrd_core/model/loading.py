@@ -463,8 +463,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def set_threads() -> Choice:
-    """Take half of the cores for torch, unless the environment says how many.
+def set_threads(processes: int = 1) -> Choice:
+    """Take half of the cores for torch, shared by so many processes, unless the environment says how many.
 
     Threads that wait for one another stand still where another program holds one of their cores: on two cores that
     are in use, two threads are many times slower than one.
@@ -473,5 +473,6 @@ def set_threads() -> Choice:
     if asked.isdecimal() and int(asked):
         torch.set_num_threads(int(asked))
         return Choice(asked, "as OMP_NUM_THREADS says")
-    torch.set_num_threads(max(1, cores() // 2))
-    return Choice(str(torch.get_num_threads()), f"half of the {cores()} cores: they wait for one another")
+    torch.set_num_threads(max(1, cores() // 2 // processes))
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    return Choice(str(torch.get_num_threads()), f"half of the {cores()} cores{shared}: they wait for one another")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
 from mrd_core.model.head import LanguageHead
+from mrd_core.model.processes import ALONE, Processes
 
 # Padded tokens in a batch where nobody says how many, by the type of the device.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
@@ -48,6 +49,8 @@ class Reader:
         end_ids: Tokens that end what the model writes.
         switch: Texts longer than this share no batch with others, see `rope_switch`.
         on_batch: Called before each batch with the share of the texts that is done.
+        processes: Those that run the same texts through the same model now; each takes some of the batches, and
+            each has the results of all.
     """
 
     network: Any
@@ -57,6 +60,7 @@ class Reader:
     end_ids: Collection[int] = ()
     switch: float = inf
     on_batch: Callable[[float], None] = lambda _: None
+    processes: Processes = ALONE
 
     @property
     def generation_tokens(self) -> int:
@@ -78,30 +82,37 @@ class Reader:
         Raises:
             UserError: Out of memory with a single sample in the batch.
         """
-        with evaluating(self.network):
-            return within_memory(lambda most: self._pass(encoded, judge, most, fine_head), self.batch_tokens)
 
-    def _pass(self, encoded: Encoded, judge: Judge, most: int, fine_head: bool) -> list[Any]:
+        def run(most: int) -> list[Any]:
+            shares = agreed(self.processes, lambda: self._pass(encoded, judge, most, fine_head))
+            order = np.argsort(np.concatenate([places for places, _ in shares]))
+            return [np.concatenate(parts)[order] for parts in zip(*(values for _, values in shares), strict=True)]
+
+        with evaluating(self.network):
+            return within_memory(run, self.batch_tokens)
+
+    def _pass(self, encoded: Encoded, judge: Judge, most: int, fine_head: bool) -> tuple[IntArray, list[Any]]:
+        """Return the places on the flat axis of the answer tokens in this process's batches, and their values."""
         head = LanguageHead(self.network)
         linear = in_fp32(head) if fine_head else None
         words = head.output.weight.shape[0]
         rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
-        places, results = [], Gathered(int(encoded.answer.sum()))
-        batches = make_batches(encoded, most, self.device, self.switch)
-        for place, batch in enumerate(batches):
+        batches = self.processes.share(make_batches(encoded, most, self.device, self.switch))
+        insides = [np.flatnonzero(encoded.answer[batch.flat]) for batch in batches]
+        if not batches:
+            nothing = head.output.weight.new_empty((0, words), dtype=torch.float32)
+            none = judge(nothing, nothing.new_empty(0, dtype=torch.int64))
+            return np.empty(0, dtype=np.int64), [part.cpu().numpy() for part in none]
+        results = Gathered(sum(map(len, insides)))
+        for place, (batch, inside) in enumerate(zip(batches, insides, strict=True)):
             self.before_batch()
             self.on_batch(place / len(batches))
-            inside = np.flatnonzero(encoded.answer[batch.flat])
-            places.append(batch.flat[inside])
             hidden, targets = batch.predictions(head.body, torch.from_numpy(inside))
             chunks = zip(torch.split(hidden, rows), torch.split(targets, rows), strict=True)
             parts = [judge(head(some, linear), wanted) for some, wanted in chunks]
             results.add(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        if not places:
-            nothing = head.output.weight.new_empty((0, words), dtype=torch.float32)
-            return [part.cpu().numpy() for part in judge(nothing, nothing.new_empty(0, dtype=torch.int64))]
-        order = np.argsort(np.concatenate(places))
-        return [values.cpu().numpy()[order] for values in results.blocks]
+        places = np.concatenate([batch.flat[inside] for batch, inside in zip(batches, insides, strict=True)])
+        return places, [values.cpu().numpy() for values in results.blocks]
 
 
 class Gathered:
@@ -236,6 +247,29 @@ def within_memory(
             torch.cuda.empty_cache()
         most = max(1, most // 2)
         on_halved(most)
+
+
+def agreed(processes: Processes, act: Callable[[], Result]) -> list[Result]:
+    """Return what `act` gives in each process, by rank; where memory runs out in one, it does so in all.
+
+    Raises:
+        RuntimeError: It did, in this process or in another one.
+        Parted: Another process is gone.
+    """
+    if processes.count == 1:
+        return [act()]
+    outcome: Result | None = None
+    failure = None
+    try:
+        outcome = act()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        failure = error
+    outcomes = processes.gather([(failure is None, outcome)])
+    if not all(fits for fits, _ in outcomes):
+        raise failure or torch.OutOfMemoryError("The memory of another process ran out.")
+    return [given for _, given in outcomes]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -275,6 +275,13 @@ class UnlearnConfig(RunConfig):
     stopping: StoppingConfig = StoppingConfig()
     evaluation: EvaluationDuringConfig = EvaluationDuringConfig()
     limits: Limits = Limits(max_epochs=20)
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Processes of this machine that work on each batch together, each on a GPU of its own; the "
+        "order of the samples is that of one and, in the same micro-batches, so are the numbers.",
+        json_schema_extra={"unit": "processes"},
+    )
     seed: int = Field(
         0, ge=0, lt=2**63, description="Seed of the curriculum, of the retain partners and of the refusals."
     )
@@ -321,10 +328,19 @@ class UnlearnConfig(RunConfig):
     @property
     def setting(self) -> str:
         """A digest of all that runs must share to differ in nothing but seed and curriculum."""
-        apart = {"seed", "study", "answers", "evaluation", "checkpoint_steps", "report_to"}
+        apart = {"seed", "study", "answers", "evaluation", "checkpoint_steps", "report_to", "processes"}
         rest = self.model_dump(mode="json", exclude=apart)
         rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
         return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+    def micro_batch(self, processes: int = 1) -> int:
+        """Return the most samples in memory at a time, where so many processes share a batch.
+
+        As many processes as the configuration says, or fewer, have the micro-batches of each other, so that a run
+        may go on with another number of them.
+        """
+        optimiser = self.optimiser
+        return min(optimiser.micro_batch, math.ceil(optimiser.batch_size / max(self.processes, processes)))
 
     def most_steps(self, samples: int) -> int:
         """Return where a run on so many samples ends at the latest [steps]."""

@@ -47,6 +47,7 @@ def evaluator(
         batch_tokens=prepared.reader.batch_tokens,
         max_new_tokens=wanted.max_new_tokens,
         k_percent=K_PERCENT,
+        processes=prepared.processes,
     )
     parts = [_Part.of("forget", prepared.forget, ForgetSet.load(files.samples), wanted.samples)]
     if prepared.retain is not None:

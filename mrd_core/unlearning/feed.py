@@ -511,18 +511,16 @@ class CurriculumFeed:
         probe: tuple[float, float] | None,
         share: float | None,
     ) -> StepRecord:
-        parts = self._gather([losses])
         retain = self._samples.retain
-        tokens = sum(part.tokens for part in parts)
         return StepRecord(
             step=step,
             forget=self._ids,
             retain=tuple(retain.sample_ids[i] for i in self._partners) if retain else (),
             looks=tuple(self._looks),
-            forget_loss=sum(part.forget for part in parts),
-            text_nll=sum(part.nll for part in parts) / max(tokens, 1),
+            forget_loss=losses.forget,
+            text_nll=losses.nll / max(losses.tokens, 1),
             refusals=self._samples.refused is not None,
-            retain_loss=sum(part.retain for part in parts) if retain else None,
+            retain_loss=losses.retain if retain else None,
             learning_rate=learning_rate,
             forgotten=self._news,
             updates=sum(self.standing.updates.values()),

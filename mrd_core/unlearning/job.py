@@ -20,6 +20,7 @@ from transformers import get_scheduler
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray
 from mrd_core.model.memorization import Memorized, extraction_cost
+from mrd_core.model.processes import ALONE, Processes, Team, team
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
@@ -50,19 +51,30 @@ from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
     """Unlearn a forget set and return the run's summary; picks up at the newest checkpoint.
 
+    In a process that follows the worker of the run it takes its part in the training, and returns nothing.
+
     Raises:
-        UserError: Bad settings, samples or model; the loss is not finite; memory runs out.
+        UserError: Bad settings, samples or model; the loss is not finite; memory runs out; another process of the
+            run is gone.
         Cancelled: The run was asked to stop; a checkpoint holds what it did.
+        Parted: The worker that this process follows is gone.
     """
     files = UnlearningFiles(context.directory)
     if not files.summary.exists():
-        _unlearn(config, files, context)
+        with team(config.processes, context.directory, config.model.device) as workers:
+            config = config.model_copy(
+                update={"model": config.model.model_copy(update={"device": workers.device})}
+            )
+            if not workers.leads:
+                _follow(config, files, context, workers)
+                return {}
+            _unlearn(config, files, context, workers)
     # Also where the summary was written and the process killed right after it.
     files.remove_scaffolding()
     return files.read_summary()
 
 
-def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> None:
+def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, workers: Team) -> None:
     began = time.monotonic()
     for tracker in config.report_to:
         if importlib.util.find_spec(tracker) is None:
@@ -71,7 +83,7 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
                 "is not installed.",
                 f"Install it with `pip install {tracker}`, or leave it out.",
             )
-    prepared = prepare(config, files, context)
+    prepared = prepare(config, files, context, workers.seat.count)
     # A resumed run has said before what was decided and what to mind.
     if not files.start.exists():
         for choice, reason in prepared.reasons.items():
@@ -80,8 +92,8 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
             context.event("warning", warning)
     stoppable = replace(prepared, before_batch=context.check_cancelled)
     start = measure_start(config, stoppable, files, context)
-    run = Training(config, prepared, start, files, context)
     keep_answers(config, stoppable, files, context)
+    run = Training(config, prepared, start, files, context, _met(workers, prepared, context))
     earlier = run.feed.standing.seconds
     ending = run.train()
     summary = conclude(config, stoppable, start, ending, files, context)
@@ -90,23 +102,56 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext)
     write_json(files.summary, summary.as_json())
 
 
+def _follow(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, workers: Team) -> None:
+    """Train beside the worker of the run, from what it has measured and written."""
+    workers.await_file(files.tokens_before)
+    prepared = prepare(config, files, context, workers.seat.count)
+    start = Start.stored(files)
+    Training(config, prepared, start, files, context, _met(workers, prepared, context)).follow()
+
+
+def _met(workers: Team, prepared: Prepared, context: JobContext) -> Processes:
+    """Return the processes that train together, which must have met before any of them reads a checkpoint.
+
+    Raises:
+        UserError: The model lies on several devices, which are the other processes' own.
+    """
+    places = set(getattr(prepared.model.network, "hf_device_map", {}).values())
+    if workers.seat.count > 1 and len(places) > 1:
+        raise UserError(
+            "The model",
+            f"does not fit on one GPU, and each of the {workers.seat.count} processes has a single one.",
+            "Use one process (--processes 1): it spreads the model over all GPUs.",
+        )
+    return workers.meet(context)
+
+
 class Training:
     """One run's trainer with its feed and recorder, begun anew or taken up at the newest checkpoint.
+
+    Each of several processes has one; that of the worker alone writes anything.
 
     Attributes:
         feed: The state of the run.
     """
 
     def __init__(
-        self, config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles, context: JobContext
+        self,
+        config: UnlearnConfig,
+        prepared: Prepared,
+        start: Start,
+        files: UnlearningFiles,
+        context: JobContext,
+        processes: Processes = ALONE,
     ) -> None:
+        self._processes = processes
         self._config = config
         self._model = prepared.trained
         self._files = files
         self._context = context
         self._cancelled: Cancelled | None = None
         most_steps = config.most_steps(len(prepared.forget))
-        self._accelerator = _accelerator(config, prepared, files)
+        self._accelerator = _accelerator(config, prepared, files, processes)
         self._recorder = Recorder(
             files,
             context,
@@ -114,19 +159,20 @@ class Training:
             most_steps,
             most_steps * min(config.optimiser.batch_size, len(prepared.forget)),
             prepared.model.device,
-            self._log if config.report_to else None,
+            self._log if config.report_to and processes.leads else None,
         )
         frame = prepared.curriculum
         weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
         self.feed = CurriculumFeed(
             Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed),
             _samples(config, prepared, start, files),
-            _measures(config, prepared, start, files),
+            _measures(config, prepared, start, files, processes),
             _rules(config, start),
-            report=self._recorder,
+            report=self._recorder if processes.leads else _unheard,
             asked_to_stop=self._asked_to_stop,
             before_save=self._recorder.flush,
-            report_evaluation=self._recorder.evaluated,
+            gather=processes.gather,
+            report_evaluation=self._recorder.evaluated if processes.leads else _unheard,
         )
         kind: Any = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}[config.optimiser.name]
         groups = decayed_groups(prepared.trained, config.optimiser.weight_decay)
@@ -134,7 +180,7 @@ class Training:
         self._trainer = Trainer(
             prepared.trained,
             optimiser,
-            _objective(config, prepared),
+            _objective(config, prepared, processes),
             self.feed,
             self._accelerator,
             schedule=get_scheduler(config.optimiser.schedule, optimiser, 0, most_steps),
@@ -151,9 +197,6 @@ class Training:
             UserError: The weights are spoilt, or a step does not fit into the memory.
             Cancelled: The run was asked to stop.
         """
-        self.feed.start_clock()
-        if self._checkpoint is None and self._config.evaluation.every_steps is not None:
-            self.feed.evaluate(0)
         self._take_steps()
         self._recorder.flush(ended=True)
         if self.feed.spoilt:
@@ -163,7 +206,18 @@ class Training:
         drawn = Counter(sample for step in self._files.read_steps() for sample in step["forget"])
         return Ending(self.feed.reason, self.feed.standing, dict(drawn), self._recorder.peak_memory_mb)
 
+    def follow(self) -> None:
+        """Train beside the worker of the run until it stops, and write nothing down.
+
+        Raises:
+            Parted: It is gone.
+        """
+        self._take_steps()
+
     def _take_steps(self) -> None:
+        self.feed.start_clock()
+        if self._checkpoint is None and self._config.evaluation.every_steps is not None:
+            self.feed.evaluate(0)
         if self._config.optimiser.gradient_checkpointing:
             self._model.activation_checkpointing_enable()
         # For the precision of the passes alone. Gradients are added up once a step, see `Trainer`: a wrapper would
@@ -175,22 +229,26 @@ class Training:
         # A run may have been killed between its last step and its result.
         if self.feed.reason is None:
             self._trainer.train()
-        if self._config.report_to:
+        if self._config.report_to and self._processes.leads:
             self._accelerator.end_training()
 
     def _take_up(self) -> Path | None:
         """Restore the feed from the newest checkpoint, if there is one, and cut what was written down to there."""
         newest = next(reversed(checkpoints.existing(self._files.checkpoints)), None)
-        steps = -1
+        steps, probed = -1, None
         if newest is not None:
             self.feed.restore(newest, SAMPLERS[self._config.curriculum.sampler])
             steps = self.feed.standing.steps
             self._context.event("info", f"Goes on after step {steps}.")
+        else:
+            probed = self.feed.probe_start()
+        if not self._processes.leads:
+            return newest
         self._files.keep_steps(self.feed.standing.steps)
         self._files.keep_evaluations(steps)
         self._context.go_back(steps)
         if newest is None:
-            self._recorder.begin(self.feed.probe_start())
+            self._recorder.begin(probed)
         else:
             self._recorder.resume(self.feed.standing)
         return newest
@@ -218,18 +276,29 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
     )
 
 
-def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> Measures:
+def _unheard(record: object) -> None:
+    """Keep nothing: the worker has the same record."""
+
+
+def _measures(
+    config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles, processes: Processes
+) -> Measures:
     forget, retain = prepared.forget, prepared.retain
+    # What all look at at the same time; of forget samples each process looks at its own.
+    together = replace(prepared, processes=processes)
     probed = retain and retain.subset(evenly_spaced(len(retain), config.stopping.probe_samples))
 
     def retained() -> Memorized:
         assert probed is not None
-        return prepared.memorized(probed)
+        return together.memorized(probed)
 
     def anew(samples: IntArray) -> Rescored:
         curriculum, sigma = config.curriculum, start.scored.sigma
         assert sigma is not None  # of a preview no order depends on draws
-        return rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
+        # Each process measures all, and what the first one finds counts for all.
+        own = rescored(prepared, samples, curriculum.column, sigma, curriculum.recompute_pairs, config.seed)
+        anew: Rescored = processes.gather([own])[0]
+        return anew
 
     # A prefix is read or written once by its generation, which in operations is about one pass of its sample.
     prefixes = [extraction_cost(forget, np.array([i])).prefixes for i in range(len(forget))]
@@ -240,7 +309,7 @@ def _measures(config: UnlearnConfig, prepared: Prepared, start: Start, files: Un
         retained=retained if probed else None,
         retained_tokens=int(probed.lengths.sum()) if probed else 0,
         rescored=anew,
-        evaluation=evaluator(config, prepared, files),
+        evaluation=evaluator(config, together, files),
     )
 
 
@@ -258,27 +327,31 @@ def _rules(config: UnlearnConfig, start: Start) -> Rules:
     )
 
 
-def _objective(config: UnlearnConfig, prepared: Prepared) -> Objective:
+def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) -> Objective:
     method = METHODS[config.method]
     return Objective(
         method=method,
         parameters=parsed(method, config.parameters),
         retain_weight=config.retain_weight,
         reference=reference_of(config, prepared),
-        micro_batch=config.optimiser.micro_batch,
+        micro_batch=config.micro_batch(processes.count),
         device=prepared.model.device,
+        processes=processes,
     )
 
 
-def _accelerator(config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles) -> Accelerator:
+def _accelerator(
+    config: UnlearnConfig, prepared: Prepared, files: UnlearningFiles, processes: Processes
+) -> Accelerator:
     """Return accelerate's side of the run, with the experiment trackers that were asked for."""
+    trackers = list(config.report_to) if processes.leads else []
     accelerator = accelerator_on(
         prepared.model.device,
         mixed_precision=config.optimiser.mixed_precision,
-        log_with=list(config.report_to) or None,
+        log_with=trackers or None,
         project_dir=os.environ.get("TENSORBOARD_LOGGING_DIR", str(files.tensorboard)),
     )
-    if config.report_to:
+    if trackers:
         settings = {name: json.dumps(value) for name, value in config.model_dump(mode="json").items()}
         names = {"wandb": {"name": config.title}, "mlflow": {"run_name": config.title}}
         accelerator.init_trackers(os.environ.get("WANDB_PROJECT", "mrd-lens"), settings, names)

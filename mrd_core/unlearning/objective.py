@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.processes import ALONE, Processes
+from mrd_core.model.reader import agreed
 from mrd_core.unlearning.losses import kl_loss, nll_loss
 from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, averaged_over
-from mrd_core.unlearning.sampling import part
 from mrd_core.unlearning.texts import TextBatch, answers
 
 
@@ -41,14 +44,14 @@ class Selection(Protocol):
 
 
 class Losses(NamedTuple):
-    """The losses of a step before it moves the weights, those of this process's part of it.
+    """The losses of a step before it moves the weights.
 
     Attributes:
         forget: Forget term.
         retain: Retain term, unweighted; 0 without one.
         nll: NLL of the drawn texts, summed [nats].
         tokens: What `nll` is a sum over.
-        trained: Rows that all processes together trained on.
+        trained: Rows that were trained on.
     """
 
     forget: float
@@ -56,6 +59,14 @@ class Losses(NamedTuple):
     nll: float
     tokens: int
     trained: int
+
+
+class _Piece(NamedTuple):
+    """The losses of one micro-batch, as in `Losses`."""
+
+    loss: float
+    nll: float = 0.0
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,7 @@ class Objective:
             a retain term KL(p_ref ‖ p_θ); None for the NLL of the retain answers.
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
-        rank: This process, of `processes`.
+        processes: Those that work on one batch together.
     """
 
     method: Method
@@ -79,72 +90,108 @@ class Objective:
     reference: Callable[[TextBatch], Tensor] | None
     micro_batch: int
     device: torch.device
-    rank: int = 0
-    processes: int = 1
+    processes: Processes = ALONE
 
     def accumulate(
-        self, model: Any, batch: StepBatch, selection: Selection, backward: Callable[[Tensor], None]
+        self,
+        model: Any,
+        batch: StepBatch,
+        selection: Selection,
+        backward: Callable[[Tensor], None],
+        after_round: Callable[[], None] = lambda: None,
     ) -> Losses:
         """Call `backward` on the parts of the step's loss, a micro-batch at a time, and return the losses.
 
         Each part weighs by its share of what the loss is a mean over (tokens or samples of all that was drawn),
-        so the gradients add up to those of the whole batch, over micro-batches and processes alike. Only the
-        group weights of WGA, SimImp and SatImp see their own part alone. Samples that are forgotten already add
-        nothing, and neither do their retain partners; where all are, no gradient arises at all.
+        so the gradients add up to those of the whole batch. Only the group weights of WGA, SimImp and SatImp see
+        their own micro-batch alone. Samples that are forgotten already add nothing, and neither do their retain
+        partners; where all are, no gradient arises at all.
+
+        Micro-batches are the same however many processes there are. In a round each process has one of them, in
+        the order of their ranks; `after_round` adds their gradients up.
         """
-        forget, nll, tokens = self._forget(model, batch, selection, backward)
+        whole = _size(batch.forget, averaged_over(self.parameters))
+
+        def forget(rows: Sequence[int]) -> _Piece:
+            return self._forget(model, batch, rows, whole, selection, backward)
+
+        pieces = self._pieces(range(len(batch.forget)), forget, after_round)
         trained = set(selection.selected())
-        retain = self._retain(model, batch.retain, trained, backward) if self.retain_weight else 0.0
-        return Losses(forget, retain, nll, tokens, len(trained))
+        kept = [row for row in range(len(batch.retain)) if row in trained] if self.retain_weight else []
+        tokens = _size(batch.retain, "tokens")
+
+        def retain(rows: Sequence[int]) -> _Piece:
+            return self._retain(model, [batch.retain[row] for row in rows], tokens, backward)
+
+        retained = self._pieces(kept, retain, after_round)
+        # Not by `sum`, which rounds otherwise in some versions of Python.
+        forget_loss, nll, retain_loss = (
+            reduce(add, values, 0.0)
+            for values in (
+                (piece.loss for piece in pieces),
+                (piece.nll for piece in pieces),
+                (piece.loss for piece in retained),
+            )
+        )
+        return Losses(forget_loss, retain_loss, nll, sum(piece.tokens for piece in pieces), len(trained))
+
+    def _pieces(
+        self, rows: Sequence[int], work: Callable[[Sequence[int]], _Piece], after_round: Callable[[], None]
+    ) -> list[_Piece]:
+        """Do the work on each micro-batch of these rows, and return what all processes found, in its order."""
+        batches = [rows[start : start + self.micro_batch] for start in range(0, len(rows), self.micro_batch)]
+        pieces: list[_Piece] = []
+        for start in range(0, len(batches), self.processes.count):
+            mine = self.processes.share(batches[start : start + self.processes.count])
+            shares = agreed(self.processes, lambda mine=mine: list(map(work, mine)))  # type: ignore[misc]
+            pieces += [piece for share in shares for piece in share]
+            after_round()
+        return pieces
 
     def _forget(
-        self, model: Any, batch: StepBatch, selection: Selection, backward: Callable[[Tensor], None]
-    ) -> tuple[float, float, int]:
-        total, nll, tokens = 0.0, 0.0, 0
-        average = averaged_over(self.parameters)
-        whole = _size(batch.forget, average)
-        mine = part(range(len(batch.forget)), self.rank, self.processes)
-        for start in range(0, len(mine), self.micro_batch):
-            rows = list(mine[start : start + self.micro_batch])
-            texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
-            predictions = answers(model, texts)
-            nll -= float(predictions.log_probs.detach().sum())
-            tokens += int(texts.mask.sum())
-            accuracy = predictions.hits.sum(dim=1) / texts.mask.sum(dim=1)
-            chosen = selection.select(rows, accuracy.tolist())
-            if not chosen:
-                continue
-            places = [rows.index(row) for row in chosen]
-            reference = batch.reference_nll
-            forget_batch = ForgetBatch(
-                predictions.log_probs[places],
-                texts.mask[places],
-                None if reference is None else reference[chosen].to(predictions.log_probs),
-            )
-            share = _size([batch.forget[row] for row in chosen], average) / whole
-            loss = share * self.method.loss(forget_batch, **self.parameters)
-            backward(loss)
-            total += float(loss.detach())
-        return total, nll, tokens
+        self,
+        model: Any,
+        batch: StepBatch,
+        rows: Sequence[int],
+        whole: int,
+        selection: Selection,
+        backward: Callable[[Tensor], None],
+    ) -> _Piece:
+        """Train on those of a micro-batch's rows that are selected; `whole` is what the loss is a mean over."""
+        rows = list(rows)
+        texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
+        predictions = answers(model, texts)
+        seen = -float(predictions.log_probs.detach().sum()), int(texts.mask.sum())
+        accuracy = predictions.hits.sum(dim=1) / texts.mask.sum(dim=1)
+        chosen = selection.select(rows, accuracy.tolist())
+        if not chosen:
+            return _Piece(0.0, *seen)
+        places = [rows.index(row) for row in chosen]
+        reference = batch.reference_nll
+        forget_batch = ForgetBatch(
+            predictions.log_probs[places],
+            texts.mask[places],
+            None if reference is None else reference[chosen].to(predictions.log_probs),
+        )
+        share = _size([batch.forget[row] for row in chosen], averaged_over(self.parameters)) / whole
+        loss = share * self.method.loss(forget_batch, **self.parameters)
+        backward(loss)
+        return _Piece(float(loss.detach()), *seen)
 
     def _retain(
-        self, model: Any, samples: Sequence[EncodedSample], trained: set[int], backward: Callable[[Tensor], None]
-    ) -> float:
-        total, whole = 0.0, _size(samples, "tokens")
-        mine = [row for row in part(range(len(samples)), self.rank, self.processes) if row in trained]
-        for start in range(0, len(mine), self.micro_batch):
-            chosen = [samples[row] for row in mine[start : start + self.micro_batch]]
-            texts = TextBatch.of(chosen, self.device)
-            predictions = answers(model, texts)
-            if self.reference is None:
-                term = nll_loss(predictions.log_probs, texts.mask, "tokens")
-            else:
-                everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
-                term = kl_loss(self.reference(texts), predictions.log_softmax, everywhere)
-            loss = _size(chosen, "tokens") / whole * term
-            backward(self.retain_weight * loss)
-            total += float(loss.detach())
-        return total
+        self, model: Any, samples: Sequence[EncodedSample], whole: int, backward: Callable[[Tensor], None]
+    ) -> _Piece:
+        """Train on a micro-batch of retain partners; `whole` is what the loss is a mean over."""
+        texts = TextBatch.of(samples, self.device)
+        predictions = answers(model, texts)
+        if self.reference is None:
+            term = nll_loss(predictions.log_probs, texts.mask, "tokens")
+        else:
+            everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
+            term = kl_loss(self.reference(texts), predictions.log_softmax, everywhere)
+        loss = _size(samples, "tokens") / whole * term
+        backward(self.retain_weight * loss)
+        return _Piece(float(loss.detach()))
 
 
 def _size(samples: Sequence[EncodedSample], average: Average) -> int:

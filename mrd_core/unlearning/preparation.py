@@ -26,6 +26,7 @@ from mrd_core.model.encoding import (
 from mrd_core.model.generation import chosen_for_answers, own_answers
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import Memorized, answer_log_probs, extraction_likelihood, measure_memorization
+from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
@@ -60,6 +61,7 @@ class Prepared:
         reasons: For each automatic choice, what was chosen and why.
         warnings: What a reader of the run should know, in sentences.
         before_batch: Called before each batch that is measured; raises to stop.
+        processes: Those that measure the same together.
     """
 
     model: LoadedModel
@@ -73,6 +75,7 @@ class Prepared:
     reasons: dict[str, str]
     warnings: list[str]
     before_batch: Callable[[], None] = lambda: None
+    processes: Processes = ALONE
 
     @property
     def parameters(self) -> int:
@@ -95,7 +98,8 @@ class Prepared:
     @cached_property
     def reader(self) -> Reader:
         """What is trained, as it is read without gradients."""
-        return replace(self.model.reader(before_batch=self.before_batch), network=self.trained)
+        reader = self.model.reader(before_batch=self.before_batch)
+        return replace(reader, network=self.trained, processes=self.processes)
 
     def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
         """Measure MA and NLL on the present weights."""
@@ -163,8 +167,14 @@ class Start:
         )
 
 
-def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) -> Prepared:
+def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, processes: int = 1) -> Prepared:
     """Load the model and encode the samples for it.
+
+    Args:
+        config: Of the run.
+        files: Of the run.
+        context: Its link to the outside.
+        processes: How many share the cores of the machine.
 
     Raises:
         UserError: Bad model, retain set or settings; nothing to forget.
@@ -173,7 +183,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext) 
     if not files.curriculum.exists():
         copy_samples(config, files)
     context.progress(0, 1, message="Loading the model")
-    threads = models.set_threads()
+    threads = models.set_threads(processes)
     reasons: dict[str, str] = {}
     warnings: list[str] = []
     keeps, frozen = ("float32", "bfloat16", "float64"), config.optimiser.lora_rank is not None

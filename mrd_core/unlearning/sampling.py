@@ -429,14 +429,6 @@ class Curriculum:
             self._read = np.zeros_like(self._read)
 
 
-def part(batch: Sequence[T], rank: int, processes: int) -> Sequence[T]:
-    """Return what process `rank` works on: every `processes`-th item, beginning with item `rank`.
-
-    The parts' sizes differ by one at most. Item j of the part is slot rank + j · processes of the batch.
-    """
-    return batch[rank::processes]
-
-
 def retain_partner(seed: int, step: int, slot: int, n_retain: int) -> int:
     """Return which retain sample goes with a slot of a step's batch: uniform over 0 … n_retain − 1.
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import distributed
+from accelerate.utils import patch_environment
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from transformers.trainer_pt_utils import get_parameter_names
@@ -22,6 +22,7 @@ from transformers.trainer_pt_utils import get_parameter_names
 from mrd_core.errors import UserError
 from mrd_core.model.reader import is_out_of_memory, within_memory
 from mrd_core.unlearning import checkpoints
+from mrd_core.unlearning.gradients import OrderedSum
 from mrd_core.unlearning.objective import Losses, Objective, Selection, StepBatch
 
 # Their weights are scales and offsets, which weight decay would not shrink but shift.
@@ -59,8 +60,9 @@ class Feed(Selection, Protocol):
 class Trainer:
     """Takes the steps that a feed draws, until the feed ends them.
 
-    Several processes work on one batch: each computes the gradients of its own samples, and they are added up
-    once a step. So the run is that of one process, with the rounding of another order of additions.
+    Several processes work on one batch: each computes the gradients of its own micro-batches, and they are added
+    up in the order of these. So the run is that of one process with the same micro-batches, to the bit where the
+    passes are.
 
     Args:
         model: What is trained: a transformers model, or its peft wrapper.
@@ -95,7 +97,8 @@ class Trainer:
         self.micro_batch = objective.micro_batch
         self._model = model
         self._optimiser = optimiser
-        self._objective = replace(objective, rank=accelerator.process_index, processes=accelerator.num_processes)
+        self._objective = objective
+        self._sums = OrderedSum(model.parameters(), objective.processes)
         self._feed = feed
         self._accelerator = accelerator
         self._schedule = schedule
@@ -122,7 +125,7 @@ class Trainer:
         Raises:
             UserError: A step does not fit into the memory of the device.
         """
-        self._model.zero_grad()
+        self._sums.begin()
         ended = False
         while not ended and (batch := self._feed.draw(self.steps)) is not None:
             ended = self.step(batch)
@@ -136,7 +139,7 @@ class Trainer:
         # Without any gradient the weights stay; gradients of zero would let the optimiser's momentum move them.
         if losses.trained:
             self._move()
-        self._model.zero_grad()
+        self._sums.begin()
         if self._schedule:
             self._schedule.step()
         self.steps += 1
@@ -148,28 +151,23 @@ class Trainer:
 
         def accumulate(micro_batch: int) -> Losses:
             objective = replace(self._objective, micro_batch=micro_batch)
-            return objective.accumulate(self._model, batch, self._feed, self._accelerator.backward)
+            losses = objective.accumulate(
+                self._model, batch, self._feed, self._accelerator.backward, self._sums.add
+            )
+            self._sums.finish()
+            return losses
 
         def begin_again(micro_batch: int) -> None:
             self.micro_batch = micro_batch
             self._feed.undo()
-            self._model.zero_grad()
+            self._sums.begin()
 
-        # One of several processes cannot repeat what the others have done.
-        if self._objective.processes > 1:
-            return accumulate(self.micro_batch)
         return within_memory(
             accumulate, self.micro_batch, on_halved=begin_again, what=SINGLE_SAMPLE, advice=LESS_MEMORY
         )
 
     def _move(self) -> None:
-        """Add the gradients of all processes up, clip them, and let the optimiser move the weights."""
-        if self._objective.processes > 1:
-            for weight in self._model.parameters():
-                if weight.requires_grad:
-                    # A process that trained on nothing adds zeros.
-                    weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-                    distributed.all_reduce(weight.grad)
+        """Clip the gradients, and let the optimiser move the weights."""
         try:
             if self._max_grad_norm is not None:
                 self._accelerator.clip_grad_norm_(self._model.parameters(), self._max_grad_norm)
@@ -186,15 +184,15 @@ class Trainer:
         trained = (weight for weight in self._model.parameters() if weight.requires_grad)
         if self._feed.spoilt or not all(weight.isfinite().all() for weight in trained):
             return
-        if self._accelerator.is_main_process:
+        if self._objective.processes.leads:
             with checkpoints.staged(folder, self.steps) as staging:
                 checkpoints.save(staging, self.steps, self._model, self._optimiser, self._schedule)
                 self._feed.save(staging)
-        self._accelerator.wait_for_everyone()
+        self._objective.processes.wait()
 
 
 def accelerator_on(device: torch.device, **settings: Any) -> Accelerator:
-    """Return accelerate's side of a run on `device`: its processes, precision and trackers.
+    """Return accelerate's side of a run on `device`: its precision and trackers.
 
     Args:
         device: Where the model is.
@@ -202,7 +200,9 @@ def accelerator_on(device: torch.device, **settings: Any) -> Accelerator:
     """
     # accelerate keeps what the first run of a process asked for, and refuses another precision or device.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device.type == "cpu", **settings)
+    # What several processes do together is `Processes`' to say: accelerate sees one, and leaves its threads alone.
+    with patch_environment(world_size=1, local_rank=-1):
+        return Accelerator(cpu=device.type == "cpu", **settings)
 
 
 def decayed_groups(model: Any, weight_decay: float) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 from mrd_core.errors import UserError
+from mrd_core.model.processes import Processes
 from mrd_core.unlearning.sampling import (
     FORGET_STREAM,
     RETAIN_STREAM,
@@ -23,7 +24,6 @@ from mrd_core.unlearning.sampling import (
     _generator,
     effective_share,
     nearly_uniform,
-    part,
     probabilities,
     retain_partner,
 )
@@ -359,7 +359,7 @@ def test_the_parts_of_several_processes_interleave_to_the_order_of_one(name: str
     alone, streams = curriculum(name), [curriculum(name) for _ in range(processes)]
     for step in range(5):
         batch = alone.next_batch(7)
-        parts = [part(stream.next_batch(7), rank, processes) for rank, stream in enumerate(streams)]
+        parts = [Processes(rank, processes).share(stream.next_batch(7)) for rank, stream in enumerate(streams)]
         assert [item for row in zip_longest(*parts) for item in row if item is not None] == batch
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
         for stream in (alone, *streams):
@@ -386,7 +386,8 @@ def test_retain_partners_are_uniform() -> None:
 
 def test_a_retain_partner_is_a_function_of_its_arguments() -> None:
     one = [retain_partner(3, step, slot, 1000) for step in range(4) for slot in range(6)]
-    two_processes = [retain_partner(3, step, slot, 1000) for step in range(4) for slot in part(range(6), 1, 2)]
+    slots = Processes(1, 2).share(range(6))
+    two_processes = [retain_partner(3, step, slot, 1000) for step in range(4) for slot in slots]
     assert two_processes == [one[6 * step + slot] for step in range(4) for slot in (1, 3, 5)]
     assert one != [retain_partner(4, step, slot, 1000) for step in range(4) for slot in range(6)]
     assert len(set(one)) > 20

@@ -62,7 +62,7 @@ OPTIMISER = (
 WRITTEN = (
     {"checkpoint_steps": "Checkpoint every [steps]"},
     {"answers": "Own answers of at most [samples]"},
-    {"report_to": "Experiment trackers"},
+    {"report_to": "Experiment trackers", "processes": "Processes"},
 )
 EVALUATION = (
     {"every_steps": "Evaluate every [steps]"},
