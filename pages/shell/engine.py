@@ -18,12 +18,7 @@ from pages.shell.inputs import Form, select
 CHOSEN = "chosen_launch"
 NAMES = {"local": "This machine", "slurm": "Slurm", "ray": "Ray"}
 OF_ALL = {"gpus": "GPUs", "cpus": "Cores", "memory": "Memory [GB]"}
-OF_SLURM = {
-    "minutes": "Most time [min]",
-    "partition": "Partition",
-    "account": "Account",
-    "sbatch": "Further options of sbatch",
-}
+OF_SLURM = {"minutes": "Most time [min]", "partition": "Partition", "account": "Account"}
 SHARED = {"jobs": "Jobs that share a score run"}
 
 
@@ -36,12 +31,17 @@ def show() -> None:
     form = Form("engine")
     with st.sidebar, st.popover("Where runs start", icon=":material/dns:", width="stretch"):
         titles = {name: NAMES[name] for name in names}
-        launcher = select("Runs start on", titles, "engine_launcher", settings.launcher)
+        launcher = select("Runs start on", titles, "engine_launcher", settings.launcher, persist_state="session")
         values: dict[str, Any] = {"launcher": launcher}
         if launcher != "local":
             labels = OF_ALL | (OF_SLURM if launcher == "slurm" else {}) | SHARED
             values |= form.fields(LaunchConfig, labels, {"partition": "the cluster's", "account": "yours"})
-        st.session_state[CHOSEN] = {name: value for name, value in values.items() if value not in (None, "")}
+        if launcher == "slurm":
+            further = form.text(LaunchConfig, "sbatch", "Further options of sbatch", placeholder="constraint=h100")
+            values["sbatch"] = [word.strip() for word in further.split(",") if word.strip()]
+    st.session_state[CHOSEN] = {name: value for name, value in values.items() if value not in (None, "")}
+    if launcher != "local":
+        st.sidebar.caption(f"New runs start on {NAMES[launcher]}.")
 
 
 def chosen() -> LaunchConfig:
