@@ -56,6 +56,7 @@ FILTERS: Mapping[str, Callable[[Run], str | None]] = {
     "Model": lambda run: run.model,
     "Set": lambda run: run.forget_set,
     "Method": _method,
+    "Study": lambda run: run.study,
     "State": lambda run: str(run.state),
 }
 

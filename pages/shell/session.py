@@ -25,9 +25,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.folders import check_within
 from mrd_core.settings.installation import Settings
 from mrd_core.settings.places import expanded
-from mrd_core.unlearning.config import UnlearnConfig
 from pages.shell import commands
-from pages.shell.configs import config_of
 from pages.shell.notices import literal
 
 RUN, SAMPLE, READING, UNLEARN, EXPERIMENT = "run", "sample", "reading", "unlearn", "experiment"
@@ -195,8 +193,8 @@ def current_unlearnings(runs: Sequence[Run]) -> list[Run]:
     selection = [run for run in runs if run.id in ids]
     if selection or not runs:
         return selection
-    newest, study = runs[0], config_of(runs[0], UnlearnConfig).study
-    return [run for run in runs if run is newest or (study and config_of(run, UnlearnConfig).study == study)]
+    newest = runs[0]
+    return [run for run in runs if run is newest or (newest.study and run.study == newest.study)]
 
 
 def open_unlearnings(run_ids: Iterable[str]) -> None:

@@ -46,7 +46,7 @@ def select_stratum(run: Run, sample_ids: Collection[str] | None) -> None:
 
 def choose(runs: Sequence[Run], selection: Sequence[Run]) -> list[Run]:
     """Let the user add and leave out runs, and return those that are selected, in the order of their launch."""
-    studies = [study for study in dict.fromkeys(config_of(run).study for run in runs) if study is not None]
+    studies = [study for study in dict.fromkeys(run.study for run in runs) if study is not None]
     if len(runs) > 1:
         left, *right = st.columns([3, 1] if studies else 1, vertical_alignment="bottom")
         titles = {run.id: f"{SYMBOLS[run.state]} {_name(run)}" for run in runs}
@@ -63,7 +63,7 @@ def choose(runs: Sequence[Run], selection: Sequence[Run]) -> list[Run]:
 
         def take_study() -> None:
             study = st.session_state[STUDY]
-            session.open_unlearnings(run.id for run in runs if config_of(run).study == study)
+            session.open_unlearnings(run.id for run in runs if run.study == study)
             st.session_state[STUDY] = None
 
         for place in right:

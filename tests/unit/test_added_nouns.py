@@ -135,7 +135,7 @@ PRESENTATION = '''
 
 from pages.parts.evidence.presentation import Presentation
 
-PRESENTATION = Presentation(sizes={"letters": "Letters"}, show=lambda *_: None, demo_sizes={})
+PRESENTATION = Presentation(sizes={"letters": "Letters"}, show=lambda *_: None)
 '''
 SUITE = '''
 """A dummy."""

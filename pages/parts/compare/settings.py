@@ -8,6 +8,7 @@ from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.suites import suites
 from mrd_core.evaluation.suites.tofu import FORGET_SPLITS
+from mrd_core.studies.presets import demo_settings
 from pages.shell import session
 from pages.shell.inputs import Form, Values
 from pages.shell.scored import DEMO, Scored
@@ -20,7 +21,7 @@ OF_SUITE = {
 }
 EMPTY = {"reference": "none", "max_new_tokens": "200, or 300", "toxicity_model": "unitary/toxic-bert"}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
-DEMO_LIMIT = 100
+DEMO_LIMIT: int = demo_settings("evaluate")["limit"]
 
 
 def ask(*, demo: bool) -> Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mrd_core.studies.presets import demo_settings
 from pages.parts.evidence.kinds import presentation
 from pages.shell.scored import Scored
 
@@ -12,5 +13,6 @@ METHODS_WITHOUT_RETAIN, METHODS_WITH_RETAIN = ("ga",), ("ga", "graddiff")
 
 
 def sizes(scored: Scored, kind: str) -> Mapping[str, int]:
-    """Return the sizes of an experiment that are not the declared ones."""
-    return presentation(kind).demo_sizes if scored.is_demo else {}
+    """Return the sizes of an experiment that are not the declared ones: on the demo those of its study."""
+    usual = demo_settings(kind) if scored.is_demo else {}
+    return {name: usual[name] for name in presentation(kind).sizes if name in usual}

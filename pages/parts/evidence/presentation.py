@@ -19,13 +19,11 @@ class Presentation:
             first.
         show: Shows, below the verdict, what an experiment shows: of the score run, the experiment on it and its
             `analysis.evidence.interpretation.Evidence`.
-        demo_sizes: Sizes that are not the declared ones where the model is the demo's.
         ask: Shows further inputs of a form and returns raw values by field.
         so_far: Says what an experiment on a score run shows while it is running.
     """
 
     sizes: Mapping[str, str]
     show: Callable[[Run, Run, Any], None]
-    demo_sizes: Mapping[str, int]
     ask: Callable[[Form], dict[str, Any]] = field(default=lambda _form: {})
     so_far: Callable[[Run, Run], None] | None = None

@@ -20,13 +20,14 @@ from mrd_core.scoring.imported import Revision, revision
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.options import refusal
+from mrd_core.studies.presets import Comparison
 from mrd_core.unlearning.command import UNLEARN
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import curriculum_frame, require_retain, weighing
 from pages.parts.unlearning import presets, settings
-from pages.parts.unlearning.presets import PRESETS, Preset
+from pages.parts.unlearning.presets import PRESETS
 from pages.shell import commands, engine, layout, session, unlearnings
 from pages.shell.configs import BY_ATTEMPT, config_of
 from pages.shell.inputs import Values
@@ -103,7 +104,7 @@ def _ids_in(path: str, changed: float) -> set[str]:  # noqa: ARG001  (a file tha
     return set(read(ForgetSetConfig(source=path)).frame["sample_id"])
 
 
-def _settings(scored: ScoredSamples, preset: Preset | None) -> Values:
+def _settings(scored: ScoredSamples, preset: Comparison | None) -> Values:
     """Show the cards and return what was set."""
     values: Values = {}
     is_demo = scored.config.model.source == "demo"
@@ -131,7 +132,7 @@ def _settings(scored: ScoredSamples, preset: Preset | None) -> Values:
     return values
 
 
-def _configs(scored: ScoredSamples, preset: Preset | None, values: Values) -> list[UnlearnConfig]:
+def _configs(scored: ScoredSamples, preset: Comparison | None, values: Values) -> list[UnlearnConfig]:
     """Return the runs that were asked for.
 
     Raises:

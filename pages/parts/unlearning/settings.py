@@ -16,6 +16,7 @@ from mrd_core.scoring.columns import MRD_TITLES, mrd_column
 from mrd_core.scoring.config import Normalisation
 from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS
 from mrd_core.settings.fields import help_of
+from mrd_core.studies.presets import Comparison
 from mrd_core.unlearning.config import (
     CurriculumConfig,
     EvaluationDuringConfig,
@@ -28,7 +29,6 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, Method
 from mrd_core.unlearning.sampling import ENTANGLED, NEARLY_UNIFORM, SAMPLERS, Pool, effective_share
 from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
-from pages.parts.unlearning.presets import Preset
 from pages.shell import source as sample_source
 from pages.shell.inputs import Form, Values, number_or_word
 from pages.shell.terms import linked
@@ -111,9 +111,9 @@ def refusals(methods: Collection[Method]) -> Values:
     return {"refusals": FORM.text(UnlearnConfig, "refusals", "Refusal answers", placeholder="those that ship")}
 
 
-def compared(preset: Preset) -> None:
+def compared(preset: Comparison) -> None:
     """Show what a preset runs."""
-    st.markdown(linked(preset.help))
+    st.markdown(linked(preset.about))
     st.caption("Each method with its own default parameters.")
     with st.popover("Formulas", icon=":material/function:"):
         for name in preset.methods:

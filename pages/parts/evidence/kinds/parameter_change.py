@@ -23,6 +23,5 @@ def show(_run: Run, _experiment: Run, evidence: ParameterChange) -> None:
 
 PRESENTATION = Presentation(
     sizes={"composites": "Composites", "size": "Samples of each"},
-    demo_sizes={"composites": 40, "size": 10},
     show=show,
 )

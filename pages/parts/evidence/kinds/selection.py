@@ -40,7 +40,6 @@ def ask(form: Form) -> Values:
 
 PRESENTATION = Presentation(
     sizes={"selections": "Selections of a kind", "size": "Samples of a group"},
-    demo_sizes={"size": 20},
     show=show,
     ask=ask,
 )

@@ -45,7 +45,6 @@ def ask(form: Form) -> Values:
 
 PRESENTATION = Presentation(
     sizes={"samples": "Samples", "pairs": "Pairs at each σ", "draws": "Evaluations for K"},
-    demo_sizes={"samples": 40},
     show=show,
     ask=ask,
 )

@@ -47,7 +47,6 @@ def ask(form: Form) -> Values:
 
 PRESENTATION = Presentation(
     sizes={"samples": "Samples", "probes": "Probes of a sample", "pairs": "Pairs of a sample"},
-    demo_sizes={},
     show=show,
     ask=ask,
 )

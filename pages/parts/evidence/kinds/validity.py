@@ -146,7 +146,6 @@ def so_far(run: Run, experiment: Run) -> None:
 
 PRESENTATION = Presentation(
     sizes={"samples": "Samples", "repeats": "Repeats"},
-    demo_sizes={"samples": 40, "repeats": 2},
     show=show,
     so_far=so_far,
 )
