@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from mrd_core.dossier.files import CURVES, DRAWN, PLACE, TIMES, Dossier, Part
 from mrd_core.dossier.shaking import shaken, typical
 from mrd_core.errors import UserError
+from mrd_core.evaluation.command import EVALUATE
+from mrd_core.experiments.command import COMMANDS as EXPERIMENTS
 from mrd_core.runs import RunStore
+from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import LOG_FILE, write_frame, write_json
-from mrd_core.settings.command import process, shown
+from mrd_core.scoring.command import SCORE
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.command import Command, process, shown
 from mrd_core.settings.installation import Settings
+from mrd_core.studies.rows import Links, Row, rows_of
+from mrd_core.studies.study import read
+from mrd_core.unlearning.command import UNLEARN
 
-RETAIN = ("--retain-set", "demo", "--retain-weight", "4")
-UNLEARN = ("unlearn", "--method", "graddiff", *RETAIN, "--learning-rate", "1e-4", "--study", "Demo")
-EVALUATE = ("evaluate", "--data", "demo", "--limit", "60")
-SCORED = ("--scores", Part.SCORE)
-# The words of each command; those that name a part stand for its directory.
-COMMANDS: Mapping[Part, tuple[str, ...]] = {
-    Part.SCORE: ("score", "--forget-set", "demo", "--model", "demo"),
-    Part.UNIFORM: (*UNLEARN, *SCORED),
-    Part.WEIGHTED: (*UNLEARN, *SCORED, "--sampler", "mrd", "--column", "mrd_answer_sum"),
-    Part.VALIDITY: ("experiment", "validity", *SCORED, "--methods", "ga", "--samples", "60"),
-    Part.BEFORE: (*EVALUATE, *SCORED, "--model", "demo"),
-    Part.AFTER_UNIFORM: (*EVALUATE, *SCORED, "--unlearned", Part.UNIFORM),
-    Part.AFTER_WEIGHTED: (*EVALUATE, *SCORED, "--unlearned", Part.WEIGHTED),
-}
+# The study whose runs they are, and the parts in the order of its runs.
+STUDY = "demo"
+PARTS = (
+    Part.SCORE,
+    Part.UNIFORM,
+    Part.WEIGHTED,
+    Part.BEFORE,
+    Part.AFTER_UNIFORM,
+    Part.AFTER_WEIGHTED,
+    Part.VALIDITY,
+)
+COMMANDS: Mapping[str, Command[Any]] = {"score": SCORE, "unlearn": UNLEARN, "evaluate": EVALUATE, **EXPERIMENTS}
 # Weights and tokenizers, whose cards stay; and what only a run that goes on would need.
 LEFT_OUT = ("*.safetensors", "tokenizer*", LOG_FILE, "units.jsonl", "hidden_states.npy", ".*", "openunlearning*")
 READABLE = 0o644
@@ -52,14 +60,36 @@ def make(directory: Path) -> Dossier:
         raise UserError(str(directory), "holds something else.", "Name a new or an empty folder.")
     with tempfile.TemporaryDirectory(prefix="mrd-dossier-") as folder:
         home = Path(folder).resolve()
-        for part in COMMANDS:
-            _run(COMMANDS[part], home, home / "runs" / part)
+        runs: dict[Row, Path] = {}
+        for part, row in parts().items():
+            runs[row] = home / "runs" / part
+            _run(words_of(row, runs), home, runs[row])
             if part is Part.SCORE:
                 # What it exports is no part of the run.
-                _run(("characteristics", part), home, home / "exports")
+                _run(["characteristics", str(runs[row])], home, home / "exports")
         shutil.rmtree(directory, ignore_errors=True)
         pack(home, dossier)
     return dossier
+
+
+def parts() -> dict[Part, Row]:
+    """Return which run of the study each part is, each behind those that it builds on."""
+    return dict(zip(PARTS, rows_of(read(STUDY)), strict=True))
+
+
+def words_of(row: Row, runs: Mapping[Row, Path]) -> list[str]:
+    """Return the words of the command that makes a run.
+
+    Args:
+        row: Of the study.
+        runs: Directories of the runs that it may build on.
+    """
+    links = None
+    if row.score is not None:
+        scores = runs[row.score]
+        unlearned = runs[row.unlearned] if row.unlearned else None
+        links = Links(scores, read_config(scores, ScoreConfig), unlearned)
+    return shlex.split(COMMANDS[row.kind].shown(row.config(links, read(STUDY).name)))[1:]
 
 
 def pack(home: Path, dossier: Dossier) -> None:
@@ -96,13 +126,11 @@ def _settings(home: Path) -> Settings:
     return Settings(home=home, store_url=f"sqlite:///{home / 'store.db'}", allowed_roots=())
 
 
-def _run(words: tuple[str, ...], home: Path, out: Path) -> None:
+def _run(words: Sequence[str], home: Path, out: Path) -> None:
     """Carry out a command of the program in a data root."""
-    paths = [str(home / "runs" / word) if isinstance(word, Part) else word for word in words]
-    command = process(*paths, "--out", out)
     settings = _settings(home)
     environment = os.environ | {"MRD_HOME": str(home), "MRD_STORE_URL": settings.store_url}
-    if subprocess.run(command, env=environment, check=False).returncode:
+    if subprocess.run(process(*words, "--out", out), env=environment, check=False).returncode:
         raise UserError(f"`{shown(*words)}`", "did not succeed.", "Read what it printed above.")
 
 

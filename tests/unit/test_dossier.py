@@ -10,13 +10,11 @@ from getpass import getuser
 from pathlib import Path
 from socket import gethostname
 
-import click
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cli.door import door
 from mrd_core.dossier import making
 from mrd_core.dossier.files import FOLDER, PLACE, Dossier, Part, opened, shipped
 from mrd_core.dossier.opening import store_in
@@ -26,8 +24,11 @@ from mrd_core.runs import RunState, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.settings.command import shown
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.studies.catalogue import identity
 from tests.conftest import REPOSITORY
+from tests.support.commands import read_back
 from tests.support.scored_demo import settings_in
 
 MOST_BYTES = 5_000_000
@@ -118,15 +119,15 @@ def test_a_part_made_anew_is_what_ships_and_what_the_score_run_drew() -> None:
 
 
 @pytest.mark.parametrize("part", Part)
-def test_the_commands_that_make_it_are_there(part: Part) -> None:
-    command: click.Command = door
-    rest = list(making.COMMANDS[part])
-    while isinstance(command, click.Group):
-        inner = command.get_command(click.Context(command), rest.pop(0))
-        assert inner
-        command = inner
-    options = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in rest if word.startswith("--")} <= options
+def test_the_commands_that_make_it_ask_for_the_runs_that_ship(part: Part) -> None:
+    parts = making.parts()
+    assert set(parts) == set(Part)
+    runs = {row: shipped().run(each) for each, row in parts.items()}
+    asked = read_back(shown(*making.words_of(parts[part], runs)))
+    made = read_config(runs[parts[part]], RunConfig)
+    assert identity(asked) == identity(made)
+    # What a study calls its runs is no setting of theirs.
+    assert getattr(asked, "study", None) == getattr(made, "study", None)
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
