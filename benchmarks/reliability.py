@@ -35,9 +35,10 @@ from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.draws import Draws, Units, relative_se, reliability
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import SPREAD_PAIRS, Unit
-from mrd_core.scoring.plan import Prepared, Source, precision, prepare, workers_and_threads
+from mrd_core.scoring.plan import Prepared, Source, precision, prepare
 from mrd_core.scoring.probes import SIGNS
 from mrd_core.scoring.schedule import Schedule, UnitKey
+from mrd_core.scoring.workers import Workers
 
 LEVELS = (0.90, 0.95, 0.97)
 ROUNDS = 3
@@ -117,7 +118,7 @@ def main(
         directory = run_directory(Path(folder), "run", config, chosen)
         context = JobContext(directory)
         prepared = prepare(config, chosen, ScoreFiles(directory), context)
-    torch.set_num_threads(workers_and_threads(config.estimator, prepared.stage.model.device)[1])
+    torch.set_num_threads(Workers.of(config.estimator, config.model).threads)
     with precision(prepared.stage.model.dtype):
         runs = [drawn(prepared, config.estimator, seed, pairs, probes) for seed in (1, 2)]
         costs = measured_costs(prepared, runs[0].source)

@@ -46,7 +46,8 @@ from mrd_core.scoring.draws import Draws
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
 from mrd_core.scoring.mrd import measure_baseline
-from mrd_core.scoring.plan import Prepared, Stage, load_stage, precision, workers_and_threads
+from mrd_core.scoring.plan import Prepared, Stage, load_stage, precision
+from mrd_core.scoring.workers import Workers
 
 SIGMA = 1e-3
 ROUNDS = 7
@@ -141,14 +142,13 @@ def main(
         model=ModelConfig(source=model, device=device),
         estimator=EstimatorConfig(sigma=SIGMA, workers=1, time_floor=True),
     )
-    kind = models.choose_device(device)[0]
-    torch.set_num_threads(workers_and_threads(config.estimator, kind)[1])
+    torch.set_num_threads(Workers.of(config.estimator, config.model).threads)
     with TemporaryDirectory(prefix="mrd-benchmark-") as folder:
         chosen = spread(read(config.forget_set), samples)
         finished = whole_run(config, run_directory(Path(folder), "run", config, chosen))
         peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
     seconds = in_turns(finished)
-    comparisons = compare(finished, seconds, peak, TARGETS[kind.type])
+    comparisons = compare(finished, seconds, peak, TARGETS[models.choose_device(device)[0].type])
     (print_json if as_json else print_table)(setting_of(finished), comparisons)
 
 

@@ -23,6 +23,7 @@ from cli.terminal import out
 from mrd_core import __version__
 from mrd_core.errors import UserError
 from mrd_core.model import loading as models
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunStore
 from mrd_core.runs.launchers.choice import reachable
 from mrd_core.runs.launchers.node import as_json, ask, looked, probed
@@ -30,7 +31,7 @@ from mrd_core.runs.launchers.reach import OF_A_NETWORK, OF_ONE_MACHINE, file_sys
 from mrd_core.runs.launchers.slurm import nodes as nodes_of_slurm
 from mrd_core.runs.submission import unlisted
 from mrd_core.scoring.config import EstimatorConfig
-from mrd_core.scoring.plan import workers_and_threads
+from mrd_core.scoring.workers import Workers
 from mrd_core.settings.command import shown
 from mrd_core.settings.installation import Settings
 
@@ -76,13 +77,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield from (Finding(package, version(package), "") for package in PACKAGES)
     device, device_choice = models.choose_device("auto")
     dtype, dtype_choice = models.choose_dtype("auto", device, torch.bfloat16)
-    workers, threads = workers_and_threads(EstimatorConfig(), device)
-    cores = models.cores()
-    processes = "one process keeps a GPU busy" if device.type == "cuda" else "processes beat threads on a CPU"
+    workers = Workers.of(EstimatorConfig(), ModelConfig())
     yield Finding("device", device_choice.value, device_choice.reason)
     yield Finding("dtype", models.name_of(dtype), f"for a model stored in bfloat16: {dtype_choice.reason}")
-    yield Finding("workers", str(workers), f"{processes}; {cores} core(s)")
-    yield Finding("threads", f"{threads} a worker", f"{cores} core(s) shared by the workers")
+    yield Finding("workers", str(len(workers.devices)), workers.reason)
+    yield Finding("threads", f"{workers.threads} a worker", f"{models.cores()} core(s) shared by the workers")
     yield Finding("memory", f"{models.free_bytes(device) / 2**30:.1f} GiB free", f"on {device}")
     yield Finding("RAM", f"{psutil.virtual_memory().total / 2**30:.1f} GiB", "")
     store = RunStore.open(settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+from pydantic import ValidationError
 
 from cli.jobs import finish, run_directory, store, submitted
 from cli.runs import taken_up
@@ -22,7 +23,7 @@ from mrd_core.runs.record import ACTIVE
 from mrd_core.runs.submission import adopt
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.claims import Lease
-from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.kind import SCORE
 from mrd_core.settings.command import shown
@@ -68,11 +69,13 @@ SHARD = click.Option(
 
 @click.command()
 @click.argument("directory", metavar="RUN")
+@click.option("--device", default="auto", help="`auto` or `cuda`: every GPU; `cuda:N`: one; or `cpu`.")
+@click.option("--workers", default="auto", help="Processes; `auto`: as many as a run has on this machine.")
 @click.option("--parent", type=int, hidden=True, help="The process that this one ends with.")
-def share(directory: str, parent: int | None) -> None:
+def share(directory: str, device: str, workers: str, parent: int | None) -> None:
     """Draw units of a run that another process leads."""
     files = ScoreFiles(run_directory(directory) if parent is None else Path(directory))
-    config = read_config(files.directory, ScoreConfig)
+    config = _here(read_config(files.directory, ScoreConfig), device, workers)
     if files.is_finished:
         note(f"The run in {files.directory} has ended; nothing is left to draw.")
         return
@@ -83,6 +86,19 @@ def share(directory: str, parent: int | None) -> None:
         note(f"The run in {files.directory} has all units that it needs.")
     elif parent is None:
         raise _without_leader(files)
+
+
+def _here(config: ScoreConfig, device: str, workers: str) -> ScoreConfig:
+    """Return the configuration of a run with what this machine makes of it."""
+    try:
+        estimator = EstimatorConfig.model_validate(config.estimator.model_dump() | {"workers": workers})
+    except ValidationError as error:
+        raise UserError(
+            f"--workers {workers}", "is no number of processes.", "Give one, or leave it out."
+        ) from error
+    return config.model_copy(
+        update={"model": config.model.model_copy(update={"device": device}), "estimator": estimator}
+    )
 
 
 def score_shard(

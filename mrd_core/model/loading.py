@@ -160,6 +160,33 @@ def choose_device(wanted: str) -> tuple[torch.device, Choice]:
     return device, Choice(wanted, "as asked")
 
 
+def devices(wanted: str) -> tuple[torch.device, ...]:
+    """Return where the processes of a run may be: on every GPU unless one is named, or all on the same CPU.
+
+    Raises:
+        UserError: A device is asked for that torch does not see.
+    """
+    device, _ = choose_device(wanted)
+    if device.type == "cuda" and wanted in ("auto", "cuda"):
+        return tuple(torch.device("cuda", index) for index in range(torch.cuda.device_count()))
+    return (device,)
+
+
+def is_spread(config: ModelConfig) -> bool:
+    """Return whether a model lies on several GPUs because one does not hold it.
+
+    Raises:
+        UserError: The source is missing, or fits nowhere.
+    """
+    device, _ = choose_device(config.device)
+    if device.type == "cpu" or torch.cuda.device_count() < 2:
+        return False
+    folder = folder_of(config.source)
+    stored = getattr(read_part(AutoConfig, folder, config.source), "dtype", None) or torch.float32
+    dtype, _ = choose_dtype(config.dtype, device, stored)
+    return placement(device, weight_bytes(folder, dtype), dtype) is not None
+
+
 def choose_dtype(wanted: str, device: torch.device, stored: torch.dtype) -> tuple[torch.dtype, Choice]:
     """Return the precision of the perturbed passes and why."""
     if wanted != "auto":

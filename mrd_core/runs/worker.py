@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from mrd_core.errors import UserError
 from mrd_core.runs import last_words, occupancy, scratch
 from mrd_core.runs.context import Cancelled, Display, Interrupted, JobContext, StoredContext
+from mrd_core.runs.devices import beside
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
@@ -159,7 +160,7 @@ def _carry_out(
 ) -> Outcome:
     """Wait for the device and do the job; the device's lock is left in `held`. Nothing is raised."""
     try:
-        held.enter_context(_turn_on_device(store, run, context))
+        held.enter_context(_turn_on_device(store, run, config, context))
         _advance(store, run, RunState.STARTING, RunState.QUEUED)
         context.show({"message": "starting"})
         lost = scratch.lend(kind_named(run.kind).files(run.directory), Settings.from_environment().scratch)
@@ -221,8 +222,8 @@ def _advance(store: RunStore, run: Run, to: RunState, source: RunState) -> None:
 
 
 @contextmanager
-def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterator[None]:
-    """Hold the device's lock, taken in order of submission. The system drops it when the process dies.
+def _turn_on_device(store: RunStore, run: Run, config: RunConfig, context: StoredContext) -> Iterator[None]:
+    """Hold the locks of the devices, the first taken in order of submission. They go with the process.
 
     The devices of a scheduler's job are its own.
     """
@@ -231,23 +232,24 @@ def _turn_on_device(store: RunStore, run: Run, context: StoredContext) -> Iterat
         return
     locks = store.home / "locks"
     locks.mkdir(parents=True, exist_ok=True)
-    # A soft lock would survive a kill.
-    lock = FileLock(locks / f"{run.device.replace(':', '-')}.lock", fallback_to_soft=False)
-    while True:
-        with away_for_a_while():
-            store.reap()
-        place = patiently(lambda: store.queue_place(run.id))
-        if place <= 1:
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                break
-        context.check_cancelled()
-        context.show({"message": f"waiting: place {place}", "place": place})
-        time.sleep(QUEUE_POLL_INTERVAL)
-    try:
+    with ExitStack() as held:
+        # In one order for all runs, so that no two wait for each other.
+        for device in (run.device, *beside(run.device, config)):
+            # A soft lock would survive a kill.
+            lock = FileLock(locks / f"{device.replace(':', '-')}.lock", fallback_to_soft=False)
+            while True:
+                with away_for_a_while():
+                    store.reap()
+                place = patiently(lambda: store.queue_place(run.id))
+                if place <= 1:
+                    with suppress(Timeout):
+                        held.enter_context(lock.acquire(timeout=0))
+                        break
+                context.check_cancelled()
+                waiting = f"waiting: place {place}" if device == run.device else f"waiting for {device}"
+                context.show({"message": waiting, "place": place})
+                time.sleep(QUEUE_POLL_INTERVAL)
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

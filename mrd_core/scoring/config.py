@@ -82,8 +82,10 @@ class EstimatorConfig(Frozen):
     batch_tokens: int | Literal["auto"] = Field(
         "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
     )
-    workers: int | Literal["auto"] = Field(
-        "auto", description="Processes that share out the draws; the result does not depend on it."
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
+        description="Processes that share out the draws, on GPUs each on one of its own; the result does not "
+        "depend on it.",
     )
     compile: bool = Field(
         False,
@@ -162,6 +164,11 @@ class ScoreConfig(RunConfig):
         if self.check and self.estimator.preview:
             raise ValueError("a preview has no MRD that could be checked: leave out the check or the preview")
         return self
+
+    @property
+    def most_gpus(self) -> int | None:
+        """How many GPUs share out the draws; None: all."""
+        return None if self.estimator.workers == "auto" else self.estimator.workers
 
     @property
     def title(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from mrd_core.arrays import FloatArray
-from mrd_core.model import loading as models
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.claims import LOOK_AGAIN, Claims, Lease, Pause
@@ -23,8 +22,9 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.draws import Draws, Precision
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Unit
-from mrd_core.scoring.plan import Prepared, precision, resume, workers_and_threads
+from mrd_core.scoring.plan import Prepared, precision, resume
 from mrd_core.scoring.schedule import UnitKey, Wanted
+from mrd_core.scoring.workers import Workers
 from mrd_core.settings.command import process
 
 
@@ -33,14 +33,15 @@ class Helpers:
 
     Args:
         directory: Of the run.
-        count: How many.
+        devices: Where each of them draws.
     """
 
-    def __init__(self, directory: Path, count: int) -> None:
-        command = process("share", directory, "--parent", os.getpid())
+    def __init__(self, directory: Path, devices: Sequence[torch.device]) -> None:
+        own = process("share", directory, "--parent", os.getpid())
         # A session of their own: a Ctrl-C in the terminal is for this process, which then ends them.
         self._processes = [
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(count)
+            subprocess.Popen([*own, "--device", str(device)], stdin=subprocess.DEVNULL, start_new_session=True)
+            for device in devices
         ]
 
     def stop(self) -> None:
@@ -54,14 +55,13 @@ class Helpers:
 @contextmanager
 def leading(config: ScoreConfig, files: ScoreFiles) -> Iterator[Helpers]:
     """Lead a run within, and start its helping processes at once: while they start, this one plans."""
-    device, _ = models.choose_device(config.model.device)
-    workers, threads = workers_and_threads(config.estimator, device)
-    torch.set_num_threads(threads)
+    workers = Workers.of(config.estimator, config.model)
+    torch.set_num_threads(workers.threads)
     files.units.mkdir(exist_ok=True)
     lease = Lease(files.leader)
     lease.replace()
     with lease.kept():
-        helpers = Helpers(files.directory, workers - 1)
+        helpers = Helpers(files.directory, workers.devices[1:])
         try:
             yield helpers
         finally:
@@ -133,17 +133,16 @@ def share(directory: Path, config: ScoreConfig, patience: float, parent: int | N
 
     Args:
         directory: Of the run, which somebody leads, or will.
-        config: Of the run.
+        config: Of the run; where and in how many processes this machine draws.
         patience: How long to wait for somebody to lead the run [s].
-        parent: The process that started this one for the run, and that it ends with.
+        parent: The process that started this one for the run, and that it ends with; None where somebody else did,
+            and this one starts those that draw beside it.
     """
     files = ScoreFiles(directory)
-    context, pause = Joined(files, parent, patience), Pause()
+    context = Joined(files, parent, patience)
+    devices = Workers.of(config.estimator, config.model).devices[1:] if parent is None else ()
+    helpers = Helpers(directory, devices)
     try:
-        context.check_cancelled()
-        while not (context.is_led and files.plan.exists() and files.baseline.exists()):
-            pause(None)
-            context.check_cancelled()
         _help(config, files, context)
     except Ended:
         pass
@@ -151,12 +150,19 @@ def share(directory: Path, config: ScoreConfig, patience: float, parent: int | N
         # What only an unfinished run needs goes when it ends.
         if files.units.exists():
             raise
+    finally:
+        helpers.stop()
     wanted = files.read_schedule()
     return files.is_finished or (wanted is not None and wanted.is_all)
 
 
-def _help(config: ScoreConfig, files: ScoreFiles, context: JobContext) -> None:
-    """Draw what is wanted, until the context says that it is enough."""
+def _help(config: ScoreConfig, files: ScoreFiles, context: Joined) -> None:
+    """Draw what is wanted once there is a plan, until the context says that it is enough."""
+    pause = Pause()
+    context.check_cancelled()
+    while not (context.is_led and files.plan.exists() and files.baseline.exists()):
+        pause(None)
+        context.check_cancelled()
     prepared = resume(config, ForgetSet.load(files.samples), files, context)
     with precision(prepared.stage.model.dtype):
         source = prepared.source(config.estimator)

@@ -19,7 +19,8 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import START_UP_SECONDS, Passes, passes_of, pilot_evaluations, usual_evaluations
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
-from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision, workers_and_threads
+from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision
+from mrd_core.scoring.workers import Workers
 
 TIMED_SECONDS = 1.0
 
@@ -84,7 +85,8 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     loading = time.perf_counter() - began
     pace, streams = _pace(stage, config), must_stream(stage)
     estimator, encoded = config.estimator, stage.passes.encoded
-    workers, threads = workers_and_threads(estimator, stage.model.device)
+    workers = Workers.of(estimator, config.model)
+    count = len(workers.devices)
     evaluations, cap = usual_evaluations(estimator), 0 if estimator.preview else estimator.draws
     passes = passes_of(estimator, len(encoded), evaluations)
     an_evaluation = pace.forward + pace.noise
@@ -92,8 +94,8 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     own = {
         "baseline": pace.baseline,
         "pilot": passes["pilot"] * pace.forward + pilot_evaluations(estimator) * pace.noise,
-        "draws": evaluations * an_evaluation / workers,
-        "probes": passes["probes"] * pace.forward / workers,
+        "draws": evaluations * an_evaluation / count,
+        "probes": passes["probes"] * pace.forward / count,
     }
     seconds = {"start": START_UP_SECONDS + loading} | {
         name: own.get(name, count * pace.forward) for name, count in passes.items()
@@ -105,15 +107,15 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
         cap=cap,
         passes=passes,
         seconds=seconds,
-        most_seconds=sum(seconds.values()) + (cap - evaluations) * an_evaluation / workers,
+        most_seconds=sum(seconds.values()) + (cap - evaluations) * an_evaluation / count,
         memory=_highest_memory(stage),
-        workers=workers,
+        workers=count,
         choices={name: choice.stated for name, choice in stage.model.choices.items()}
         | {
             "template": stage.encoder.template.stated,
             "σ": _sigma(estimator),
             "batch": f"{stage.passes.batch_tokens} padded tokens",
-            "workers": f"{workers}, {threads} thread(s) each",
+            "workers": workers.stated,
             "memory": _memory(estimator, streams),
         },
     )

@@ -27,7 +27,6 @@ from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
-from mrd_core.scoring.cost import MOST_WORKERS
 from mrd_core.scoring.draws import SCOPES, SUMS, Draws, Mode
 from mrd_core.scoring.encoded import digest_of_words, keep_encoded, stored_samples
 from mrd_core.scoring.files import ScoreFiles
@@ -38,6 +37,7 @@ from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precisio
 from mrd_core.scoring.probes import SIGNS, SignProbes
 from mrd_core.scoring.records import Plan
 from mrd_core.scoring.schedule import Schedule, UnitKey
+from mrd_core.scoring.workers import Workers
 
 # How many times as long a backward pass takes where each sample is a batch.
 ALONE = 2.5
@@ -164,18 +164,6 @@ def precision(dtype: torch.dtype) -> AbstractContextManager[object]:
     return KeepDouble() if dtype is torch.float64 else nullcontext()
 
 
-def workers_and_threads(config: EstimatorConfig, device: torch.device) -> tuple[int, int]:
-    """Return (processes, torch threads of each).
-
-    Threads follow from the machine alone and not from the number of workers, so that this number never changes
-    a bit of the result. On a CPU several processes beat several threads; a GPU is kept busy by one.
-    """
-    cores = models.cores()
-    automatic = 1 if device.type == "cuda" else min(cores, MOST_WORKERS)
-    workers = automatic if config.workers == "auto" else config.workers
-    return workers, max(1, cores // automatic)
-
-
 def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, context: JobContext) -> Prepared:
     """Decide everything, store it, and return it; move to a finer dtype while the precision gate says no.
 
@@ -191,12 +179,12 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         baseline = measure_baseline(stage.passes, stage.model.dtype, hidden_states)
         _require_scored_tokens(baseline, stage, config.estimator.scope)
         if config.estimator.preview:
-            plan = _plan(config.estimator, stage)
+            plan = _plan(config, stage)
             break
         context.progress(0, 1, message="Calibrating σ")
         pilot, sigma, gate = _calibrated(config.estimator, stage, baseline)
         if gate.passed or config.estimator.preset == "paper":
-            plan = _with_noise(_plan(config.estimator, stage), config.estimator, stage, pilot, sigma, gate)
+            plan = _with_noise(_plan(config, stage), config.estimator, stage, pilot, sigma, gate)
             if not gate.passed:
                 context.event("warning", f"Precision gate not passed: {gate.reason}")
             break
@@ -307,17 +295,17 @@ def _finer_dtype(config: ScoreConfig, stage: Stage, gate: PrecisionGate, context
     return finer
 
 
-def _plan(config: EstimatorConfig, stage: Stage) -> Plan:
+def _plan(config: ScoreConfig, stage: Stage) -> Plan:
     """Return the plan of a run without noise."""
-    workers, threads = workers_and_threads(config, stage.model.device)
+    workers = Workers.of(config.estimator, config.model)
     return Plan(
         device=str(stage.model.device),
         dtype=models.name_of(stage.model.dtype),
         sigma=None,
         template=stage.encoder.template.value,
         batch_tokens=stage.passes.batch_tokens,
-        threads=threads,
-        workers=workers,
+        threads=workers.threads,
+        workers=len(workers.devices),
         streamed=False,
         with_parts=False,
         gate_passed=True,
@@ -326,7 +314,7 @@ def _plan(config: EstimatorConfig, stage: Stage) -> Plan:
         reasons={
             **{name: choice.stated for name, choice in stage.model.choices.items()},
             "template": stage.encoder.template.stated,
-            "workers": f"{workers}, {threads} thread(s) each, on {models.cores()} core(s)",
+            "workers": workers.stated,
         },
         vocabulary=digest_of_words(stage.model.tokenizer),
     )

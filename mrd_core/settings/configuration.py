@@ -44,6 +44,11 @@ class RunConfig(Frozen):
         return str(getattr(getattr(self, "model", None), "device", "cpu"))
 
     @property
+    def most_gpus(self) -> int | None:
+        """How many GPUs of its machine it works on where its device names none of them; None: all."""
+        return 1
+
+    @property
     def title(self) -> str:
         """A title for people."""
         return self.kind.capitalize()

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.sharing import Simulation, simulate
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
@@ -120,14 +121,21 @@ def test_a_lease_is_touched_while_it_is_kept_and_given_up_where_the_work_ends_ea
     assert lease.is_abandoned
 
 
-def test_units_that_are_wanted_come_before_those_ahead_which_nobody_inherits(files):
-    held_by(Lease(files.claim(PAIRS[0])), dead(), 0)
+def test_units_that_are_wanted_come_before_those_ahead_and_what_was_begun_ahead_comes_last(files):
+    held_by(Lease(files.claim(PAIRS[1])), dead(), 0)
     held_by(Lease(files.claim(PAIRS[2])), dead(), 0)
-    claims = Claims(files, arrays)
-    while claims.draw(PAIRS[:2], PAIRS[2:4]):
+    held_by(Lease(files.claim(PAIRS[4])), elsewhere(), 0)
+    order: list[int] = []
+
+    def noted(key: UnitKey) -> dict[str, np.ndarray]:
+        order.append(key.index)
+        return arrays(key)
+
+    claims = Claims(files, noted)
+    while claims.draw(PAIRS[:2], PAIRS[2:]):
         pass
-    assert Standing.of(files.units).finished == {PAIRS[0].stem, PAIRS[1].stem, PAIRS[3].stem}
-    assert Standing.of(files.units).claims[PAIRS[0].stem] == 1
+    assert order == [0, 1, 3, 5, 2]
+    assert Standing.of(files.units).claims == {key.stem: int(key.index in (1, 2)) for key in PAIRS}
 
 
 def inherit(files: ScoreFiles, begin: object, won: object) -> None:
@@ -236,7 +244,7 @@ def test_processes_that_join_late_and_die_leave_the_bits_of_one(command, alone, 
     files = ScoreFiles(tmp_path / "shared")
     leader = started(*command(files.directory))
     until(files.units.exists, "the run begins")
-    joined = [started("share", files.directory) for _ in range(2)]
+    joined = [started("share", files.directory, "--workers", 1) for _ in range(2)]
     kill_in_a_unit(joined[0], files)
     until(lambda: joined[1].pid in drawers(files), "the other goes on")
     led = ended(leader)
@@ -264,7 +272,7 @@ def test_a_process_that_joined_says_so_when_the_leading_one_is_killed(command, t
     files = ScoreFiles(tmp_path / "run")
     leader = started(*command(files.directory, draws=40_000))
     until(files.units.exists, "the run begins")
-    joined = started("share", files.directory)
+    joined = started("share", files.directory, "--workers", 1)
     until(lambda: joined.pid in drawers(files), "it draws")
     leader.kill()
     leader.communicate()
@@ -327,3 +335,20 @@ def test_jobs_need_a_directory_that_they_share(command, cli, tmp_path):
     place = words.index("--out")
     outcome = cli(*words[:place], *words[place + 2 :])
     assert (outcome.code, "Name it with --out." in outcome.said) == (2, True)
+
+
+# At scale
+
+
+def test_of_eight_processes_on_two_nodes_one_dies_and_every_unit_is_drawn_once(tmp_path):
+    simulation = Simulation(tmp_path, workers=8, units=64, seconds=0.05, node=4)
+    (victim,) = simulation.doomed
+    drawn = simulate(simulation)
+    assert drawn.died == 1
+    finished = {stretch.unit: stretch for stretch in drawn.stretches if stretch.end is not None}
+    (abandoned,) = (stretch for stretch in drawn.stretches if stretch.end is None)
+    # Nobody began a unit that somebody else was drawing, but the one that was left behind.
+    assert len(drawn.stretches) == len(finished) + 1
+    assert finished.keys() == set(range(64))
+    assert abandoned.worker == victim != finished[abandoned.unit].worker
+    assert abandoned.begin < finished[abandoned.unit].begin
