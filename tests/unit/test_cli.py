@@ -92,7 +92,7 @@ def test_help_lists_the_commands_and_hides_the_one_for_helping_processes():
 def test_runs_has_a_command_for_everything_that_can_be_done_with_a_run(cli):
     outcome = cli("runs", "--help")
     commands = re.findall(r"^  (\w+) ", outcome.out.partition("Commands:")[2], flags=re.MULTILINE)
-    assert commands == ["list", "show", "cancel", "resume", "rename", "tag", "note", "delete", "adopt"]
+    assert commands == ["list", "show", "log", "cancel", "resume", "rename", "tag", "note", "delete", "adopt"]
 
 
 # score
