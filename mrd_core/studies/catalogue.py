@@ -79,7 +79,11 @@ class Catalogue:
         links = links_of(row, parents)
         if row.parents and links is None:
             return None
-        asked = as_stored(row.config(links))
+        try:
+            asked = as_stored(row.config(links))
+        except UserError:
+            # What it builds on cannot be built on, which is said when it is asked for.
+            return None
         same = [
             stored
             for stored in self._runs.get(identity(asked), ())

@@ -78,10 +78,15 @@ class Costs:
     """
 
     def __init__(self, past: Iterable[Run], pace: float | None = None) -> None:
-        self._past = [] if pace else list(past)
+        self._past: list[Run] = []
         self._pace = pace
         self._sizes: dict[int, Size | str] = {}
         self._scores: dict[Row, Cost] = {}
+        self.learn(past)
+
+    def learn(self, past: Iterable[Run]) -> None:
+        """Go by the pace of these runs from now on, unless one was stated."""
+        self._past = [] if self._pace else list(past)
 
     def of(self, row: Row, config: RunConfig, scored: Run | None = None) -> Cost:
         """Return what a run will cost.

@@ -101,7 +101,7 @@ class Course:
     ) -> None:
         self._name, self._rows, self._store, self._settings = name, rows, store, settings
         self._catalogue = Catalogue(store)
-        self._costs = Costs(store.list(limit=MOST_PAST, states=[RunState.SUCCEEDED]), pace)
+        self._costs = Costs((), pace)
         # Of this course: why rows failed, and which runs it began.
         self._reasons: dict[Row, str] = {}
         self._begun: dict[Row, str] = {}
@@ -109,6 +109,7 @@ class Course:
     def lines(self) -> list[Line]:
         """Return the rows as they stand."""
         self._catalogue.refresh()
+        self._costs.learn(self._store.list(limit=MOST_PAST, states=[RunState.SUCCEEDED]))
         standings: dict[Row, Standing] = {}
         lines = []
         for row in self._rows:

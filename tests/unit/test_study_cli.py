@@ -112,10 +112,11 @@ def test_what_others_have_run_is_taken_and_what_has_changed_since_is_not(
     cli: Callable[..., Outcome], scored: Scored, tmp_path: Path
 ) -> None:
     forget = Path(shutil.copy(scored.forget, tmp_path / "forget.jsonl"))
-    file = write_study(tmp_path, replace(scored, forget=forget))
+    model = Path(shutil.copytree(scored.model, tmp_path / "model"))
+    file = write_study(tmp_path, replace(scored, forget=forget, model=model))
     # With --json the bare model is timed besides, which changes no score.
     estimator = ("--sigma", "1e-3", "--draws", "4", "--stop", "never", "--probes", "--workers", "1", "--json")
-    by_hand = ("score", "--forget-set", forget, "--model", scored.model, "--device", "cpu")
+    by_hand = ("score", "--forget-set", forget, "--model", model, "--device", "cpu")
     assert cli(*by_hand, *estimator, "--out", tmp_path / "mine").code == 0
     only_scores = ("study", "run", file, "--set", "unlearn=[]", "--set", "evaluate=[]", "--json")
     assert states(cli(*only_scores)) == {"Scores": "exists"}
@@ -125,6 +126,10 @@ def test_what_others_have_run_is_taken_and_what_has_changed_since_is_not(
     forget.touch()
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "exists"}
     forget.write_text(forget.read_text("utf-8").replace("Who is", "Who, then, is").replace("Who", "Whom"), "utf-8")
+    assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
+    shutil.copy(scored.forget, forget)
+    assert states(cli(*only_scores, "--dry-run")) == {"Scores": "exists"}
+    (model / "model.safetensors").touch()
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
 
 
@@ -151,11 +156,18 @@ def test_one_failed_run_stops_only_what_builds_on_it(
 
 
 def test_a_budget_ends_before_the_run_that_would_not_fit(cli: Callable[..., Outcome], file: Path) -> None:
-    outcome = cli("study", "run", file, "--budget", "0")
+    (seconds, *_) = (
+        run["seconds"] for run in json.loads(cli("study", "run", file, "--dry-run", "--json").out)["runs"]
+    )
+    outcome = cli("study", "run", file, "--budget", 0.99 * seconds / 3600)
     assert outcome.code == 0
     assert "no room for “Scores”" in outcome.said
     assert f"{ROWS} run(s) are left" in outcome.said
     assert kinds() == []
+    only = ("--set", "unlearn=[]", "--set", "evaluate=[]")
+    assert states(cli("study", "run", file, *only, "--budget", 1.01 * seconds / 3600, "--json")) == {
+        "Scores": "exists"
+    }
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
