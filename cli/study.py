@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -62,7 +64,7 @@ def _run(
     try:
         ending = course.carry_out(
             _launchers(launch, settings, background),
-            lambda directory: worker.run(directory, foreground=True),
+            _carry_out,
             note,
             budget,
         )
@@ -82,6 +84,14 @@ def _launchers(launch: LaunchConfig, settings: Settings, background: bool) -> Ca
     # Only some kinds of run can be shared out to several jobs.
     alone = launcher_of(launch.model_copy(update={"jobs": 1}), settings)
     return lambda kind: launcher if kind.is_shared else alone
+
+
+def _carry_out(directory: Path) -> None:
+    """Carry out a run here, and give back the memory of GPUs: the next one may have processes of its own there."""
+    worker.run(directory, foreground=True)
+    gc.collect()
+    if (torch := sys.modules.get("torch")) is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _conclude(ending: Ending, again: str) -> None:

@@ -149,15 +149,22 @@ class Course:
                 number = self._rows.index(line.row) + 1
                 say(f"[{number}/{len(self._rows)}] {line.row.name}")
                 run = self._begun_run(line, launcher)
-                if run is not None and launcher is None:
-                    carry_out(run.directory)
-                    state = self._store.get(run.id).state
-                    if state in STOPPED:
-                        return Ending(self.lines(), stopped=state)
+                if run is not None and launcher is None and self._carried_out(line.row, run, carry_out) in STOPPED:
+                    return Ending(self.lines(), stopped=self._store.get(run.id).state)
             if not ready:
                 if not any(line.standing in LEFT for line in lines):
                     return Ending(lines)
                 time.sleep(PAUSE)
+
+    def _carried_out(self, row: Row, run: Run, carry_out: Callable[[Path], object]) -> RunState:
+        """Carry a run out here, and return the state that it is in then."""
+        try:
+            carry_out(run.directory)
+        except UserError as error:
+            # Somebody else may have taken it up first.
+            if self._store.get(run.id).state not in ACTIVE:
+                self._reasons[row] = f"{error.cause} {error.fix}"
+        return self._store.get(run.id).state
 
     def _standing(self, row: Row, match: Match | None, parents: Sequence[Standing]) -> Standing:
         if match is not None and is_whole(match.run):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.suites import suites
 from mrd_core.experiments.kinds import experiments
 from mrd_core.model.config import ModelConfig
@@ -20,7 +22,7 @@ from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Nested, merged
 from mrd_core.settings.configuration import Frozen, RunConfig
-from mrd_core.studies.lines import Place
+from mrd_core.studies.lines import Place, spelt
 from mrd_core.studies.product import Combination, product, with_paths
 from mrd_core.studies.study import Expected, Study
 from mrd_core.unlearning.command import on_scores
@@ -147,11 +149,11 @@ def rows_of(study: Study) -> list[Row]:
         UserError: A setting is not known or no good; says where it stands.
     """
     rows: list[Row] = []
-    scores = list(_scores(study))
+    scores = _told_apart(list(_scores(study)))
     for row in scores:
         _check(study, row)
     for section in (_unlearnings, _evaluations, _readings, _experiments):
-        rows += section(study, scores, rows)
+        rows += _told_apart(section(study, scores, rows))
     for row in rows:
         _check(study, row)
     rows = [*scores, *rows]
@@ -162,6 +164,12 @@ def rows_of(study: Study) -> list[Row]:
             raise study.refusal(row.place, None, f"It asks for “{row.name}” twice", "Take one of them out.")
         seen[key] = row
     return rows
+
+
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Return rows whose names differ: those of one name are told apart by the table that they are of."""
+    counts = Counter(row.name for row in rows)
+    return [replace(row, name=f"{row.name}, {spelt(row.place)}") if counts[row.name] > 1 else row for row in rows]
 
 
 def _pairs(study: Study) -> Iterator[Pair]:
@@ -212,7 +220,7 @@ def _unlearnings(study: Study, scores: list[Row], _before: list[Row]) -> list[Ro
             assert isinstance(called, UnlearnConfig)
             # What the name of such a run says anyway.
             varied = _without(combination.varied, "method", "curriculum.sampler", "curriculum.column", "seed")
-            rows.append(_called(row, _name(called.name, score.pair, varied, score)))
+            rows.append(replace(row, name=_name(called.name, score.pair, varied, score)))
     return rows
 
 
@@ -224,8 +232,7 @@ def _evaluations(study: Study, scores: list[Row], before: list[Row]) -> list[Row
         if not isinstance(subjects, list) or not set(subjects) <= {ORIGINAL, UNLEARNED}:
             raise study.refusal((*place, OF), subjects, "Name the original, the unlearned, or both", "Correct it.")
         expected = _expected(study, table, place)
-        kind = kind_named("evaluate").config
-        for combination in _products(study, place, _without(table, OF, EXPECTS), kind):
+        for combination in _products(study, place, _without(table, OF, EXPECTS), EvaluateConfig):
             for score in scores:
                 made = [row for row in before if row.score is score and UNLEARNED in subjects]
                 for unlearned in [None, *made] if ORIGINAL in subjects else made:
@@ -233,10 +240,12 @@ def _evaluations(study: Study, scores: list[Row], before: list[Row]) -> list[Row
                     if settings.get("suite", "custom") == "custom" and "data" not in settings:
                         settings = dict(score.pair.companions) | settings
                     row = Row("evaluate", "", settings, place, score.pair, score, unlearned, expected)
-                    suite = suites()[str(getattr(_validated(study, row), "suite"))].title  # noqa: B009
+                    config = _validated(study, row)
+                    assert isinstance(config, EvaluateConfig)
+                    suite = suites()[config.suite].title
                     subject = unlearned.name if unlearned else _name("the original", score.pair, {}, score)
                     varied = _without(combination.varied, "suite")
-                    rows.append(_called(row, f"{suite} on {subject}{_in_brackets(varied)}"))
+                    rows.append(replace(row, name=f"{suite} on {subject}{_in_brackets(varied)}"))
     return rows
 
 
@@ -323,10 +332,6 @@ def _in_full(study: Study, settings: Nested, config: type[Frozen], place: Place)
 
 def _without(table: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in table.items() if name not in names}
-
-
-def _called(row: Row, name: str) -> Row:
-    return Row(row.kind, name, row.settings, row.place, row.pair, row.score, row.unlearned, row.expected)
 
 
 def _name(what: str, pair: Pair, varied: Mapping[str, Any], score: Row | None = None) -> str:

@@ -19,8 +19,6 @@ from mrd_core.studies.lines import Place, line_of, spelt
 
 SUFFIX = ".toml"
 SHIPPED = Path(__file__).with_name("shipped")
-# Sections of runs: each is a table, or several.
-SECTIONS = ("score", "unlearn", "evaluate", "characteristics", "experiment")
 
 
 def _as_tables(value: Any) -> Any:
@@ -168,6 +166,9 @@ def _put(table: Any, parts: Sequence[str], value: Any, change: str) -> None:
         numbered = re.fullmatch(r"\d+", first) is not None
         if numbered and int(first) >= len(table):
             raise UserError(f"--set {change}", f"There are {len(table)} such tables.", "Count them from 0.")
+        if numbered and not rest:
+            table[int(first)] = value
+            return
         for each in [table[int(first)]] if numbered else table:
             _put(each, rest if numbered else parts, value, change)
     elif not isinstance(table, dict):

@@ -112,6 +112,14 @@ def test_the_configurations_are_those_that_the_command_line_would_make(study: Ca
     assert experiment.estimator == score.estimator
 
 
+def test_runs_of_two_tables_that_would_be_called_alike_are_told_apart(study: Callable[..., list[Row]]) -> None:
+    rows = study('unlearn.1={method="npo", limits={max_steps=9}}')
+    names = [row.name for row in rows]
+    assert len(set(names)) == len(names)
+    assert {"NPO, seed 0, unlearn[0]", "NPO, seed 0, unlearn[1]"} <= set(names)
+    assert "Own files on NPO, seed 0, unlearn[1]" in names
+
+
 def test_models_and_forget_sets_are_crossed_and_rows_say_which(study: Callable[..., list[Row]]) -> None:
     rows = study('models.other={source = "demo", template = "plain"}')
     assert len(rows) == 2 * len(study())
