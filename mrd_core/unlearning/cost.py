@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mrd_core.runs import Run
+from mrd_core.runs.files import read_json
 from mrd_core.runs.submission import queue_of
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE, PLANNING_EVALUATIONS, START_UP_SECONDS
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.memory import BYTES, MemoryPlan, Shape, planned
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import Method
 from mrd_core.unlearning.stopping import StopReason
 
 # How often a sample is trained on until it is forgotten, where nothing is known.
 USUAL_UPDATES = 10.0
-BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 
 
 def forward_flops(parameters: int, tokens: int) -> int:
@@ -70,7 +71,9 @@ class UnlearningCost:
         evaluations: How often forgetting and keeping will probably be evaluated on the way.
         evaluation_flops: Operations of that, which `flops` includes: each sample's text, its prompt (taken to be
             as long), and all that the model may write.
-        memory: What is needed beside the weights and activations, for people.
+        memory: What is needed, for people.
+        plan: What is held on each device, at the mean length of the samples; None where the sizes of the model are
+            unknown.
         basis: What the estimate rests on, for people.
     """
 
@@ -88,6 +91,7 @@ class UnlearningCost:
     evaluations: int
     evaluation_flops: int
     memory: str
+    plan: MemoryPlan | None
     basis: str
 
 
@@ -114,6 +118,7 @@ def estimate(
     longest = START_UP_SECONDS + most.total / pace
     if config.limits.max_seconds is not None:
         longest = min(longest, START_UP_SECONDS + config.limits.max_seconds + most.evaluations / pace)
+    plan_of_memory = _memory_plan(config, size, *lengths)
     before = scored.evaluations if config.curriculum.uses_draws else 0
     return UnlearningCost(
         updates=usual.updates,
@@ -129,7 +134,8 @@ def estimate(
         mrd_flops=forward_flops(scored.model_parameters, scored.tokens) * before + expected.mrd,
         evaluations=plan.times_evaluated(usual),
         evaluation_flops=expected.evaluations,
-        memory=_memory(config, size),
+        memory=plan_of_memory.in_words if plan_of_memory else _memory(config, size),
+        plan=plan_of_memory,
         basis=f"{updates_basis}; {pace_basis}"
         + ("; a model as large as the scored one" if parameters is None else ""),
     )
@@ -275,14 +281,29 @@ def _pace(config: UnlearnConfig, scored: ScoreSummary, past: Iterable[Run]) -> t
     return OPERATIONS_PER_SECOND_AND_CORE * cores, f"a usual laptop's pace on {cores} core(s)"
 
 
+def _memory_plan(config: UnlearnConfig, parameters: int, tokens: float, scored: float) -> MemoryPlan | None:
+    """Plan the memory where the model lies in a folder with its sizes."""
+    settings = config.model.folder and config.model.folder / "config.json"
+    if not settings or not settings.is_file():
+        return None
+    shape = Shape.of(read_json(settings), parameters)
+    if shape is None:
+        return None
+    # `auto` is what is trained in, see `adapters.load_trainable`.
+    dtype = config.model.dtype if config.model.dtype in BYTES else "float32"
+    on_gpu = queue_of(config.device).startswith("cuda")
+    return planned(config, shape, tokens, scored, dtype=dtype, on_gpu=on_gpu, processes=config.processes)
+
+
 def _memory(config: UnlearnConfig, parameters: int) -> str:
     """Say which copies of the weights are needed beside the model's own."""
     optimiser = config.optimiser
     copy = f"{parameters * BYTES.get(config.model.dtype, 4) / 2**30:.2g} GiB each"
     moments = ", and AdamW's two moments" if optimiser.name == "adamw_torch" else ""
+    beside = "beside weights and activations"
     if optimiser.lora_rank:
-        return f"gradients{moments}, of the adapter alone"
-    parts = [f"{'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
+        return f"{beside}, gradients{moments}, of the adapter alone"
+    parts = [f"{beside}, {'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
     if config.retain.term == "kl" and config.retain_weight:
         parts.append("one more for the starting model, which the KL retain term compares with")
     return "; ".join(parts)

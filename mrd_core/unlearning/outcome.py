@@ -170,6 +170,7 @@ def _summary(
         "thresholds": asdict(start.thresholds),
         **prepared.evenness,
         "peak_memory_mb": round(ending.peak_memory_mb, 1),
+        "memory": prepared.memory,
         "reasons": prepared.reasons,
         "warnings": prepared.warnings + _warnings(ending, came_back, count),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mrd_core.arrays import FloatArray
+from mrd_core.errors import UserError
 from mrd_core.model import loading as models
 from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import (
@@ -24,7 +25,7 @@ from mrd_core.model.encoding import (
     answerable,
 )
 from mrd_core.model.generation import chosen_for_answers, own_answers
-from mrd_core.model.loading import LoadedModel
+from mrd_core.model.loading import LoadedModel, name_of
 from mrd_core.model.memorization import Memorized, answer_log_probs, extraction_likelihood, measure_memorization
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import Reader
@@ -38,6 +39,7 @@ from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.memory import MemoryPlan, Shape, planned, remedies, size
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
@@ -62,6 +64,7 @@ class Prepared:
         warnings: What a reader of the run should know, in sentences.
         before_batch: Called before each batch that is measured; raises to stop.
         processes: Those that measure the same together.
+        memory: What a step will hold; None where that is not known of such a model.
     """
 
     model: LoadedModel
@@ -76,6 +79,7 @@ class Prepared:
     warnings: list[str]
     before_batch: Callable[[], None] = lambda: None
     processes: Processes = ALONE
+    memory: MemoryPlan | None = None
 
     @property
     def parameters(self) -> int:
@@ -161,6 +165,7 @@ class Start:
                 "retain_accuracy": self.retained and self.retained[0],
                 "retain_nll": self.retained and self.retained[1],
                 **prepared.evenness,
+                "memory": prepared.memory and prepared.memory.model_dump(mode="json"),
                 "reasons": prepared.reasons,
                 "warnings": prepared.warnings,
             },
@@ -214,6 +219,8 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
         retain = _encoded(retain_set, encoder, "retain", warnings)
     curriculum = _kept(pd.read_parquet(files.curriculum), forget, files)
     rate = config.optimiser.rate_for(sum(weight.numel() for weight in model.network.parameters()))
+    memory = _memory(config, model, [forget, *([retain] if retain else [])], processes, warnings)
+    reasons |= {"memory": memory.in_words} if memory else {}
     reasons |= {"learning rate": rate.stated, "template": encoder.template.stated, "threads": threads.stated}
     return Prepared(
         model=model,
@@ -226,6 +233,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
         learning_rate=float(rate.value),
         reasons=reasons,
         warnings=warnings,
+        memory=memory,
     )
 
 
@@ -313,6 +321,50 @@ def refused_of(
         return prepared.encoder.one(prompts[sample_id], refusal, sample_id)
 
     return refused
+
+
+def _memory(
+    config: UnlearnConfig, model: LoadedModel, encoded: Sequence[Encoded], processes: int, warnings: list[str]
+) -> MemoryPlan | None:
+    """Plan what a step holds beside the loaded model, and hold it against what is free; `warnings` is told.
+
+    Returns:
+        None for a model of unknown sizes, and for one that is spread over several devices.
+
+    Raises:
+        UserError: Not even one sample at a time fits.
+    """
+    network = model.network
+    parameters = sum(weight.numel() for weight in network.parameters())
+    shape = Shape.of(network.config.to_dict(), parameters)
+    if shape is None or len(set(getattr(network, "hf_device_map", {}).values())) > 1:
+        return None
+    samples = [sample for texts in encoded for sample in texts.samples]
+    longest = max(samples, key=lambda sample: len(sample.tokens))
+    on_gpu = model.device.type == "cuda"
+
+    def plan(wanted: UnlearnConfig) -> MemoryPlan:
+        sizes = len(longest.tokens), int(longest.answer.sum())
+        return planned(wanted, shape, *sizes, dtype=name_of(model.dtype), on_gpu=on_gpu, processes=processes)
+
+    # The model is there already.
+    free = models.free_bytes(model.device) + parameters * model.dtype.itemsize
+    memory = plan(config).model_copy(update={"free": free})
+    if memory.peak <= free:
+        return memory
+    found = remedies(config, lambda wanted: plan(wanted).peak, free)
+    advice = f"It would fit with {' or with '.join(found)}." if found else "Use a device with more memory."
+    if memory.least > free:
+        raise UserError(
+            "A training step with a single sample in memory",
+            f"holds {size(memory.least)}, and {model.device} has {size(free)} free for it and the model.",
+            advice,
+        )
+    warnings.append(
+        f"A step is planned to hold {size(memory.peak)}, and {model.device} has {size(free)} free for it and the "
+        f"model: where memory runs out, micro-batches are halved, which takes time. {advice}"
+    )
+    return memory
 
 
 def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> pd.DataFrame:

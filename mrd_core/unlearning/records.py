@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mrd_core.runs.files import Column
 from mrd_core.runs.records import Record, RunSummary
+from mrd_core.unlearning.memory import MemoryPlan
 from mrd_core.unlearning.stopping import Source
 
 OUTCOME = (
@@ -43,7 +44,7 @@ class UnlearningSummary(RunSummary):
             versions.
         effective_share: Effective sample size of the sampler's weights over the samples, 1/(N Σp²);
             `nearly_uniform` where that is close to 1.
-        peak_memory_mb: Most memory that was held [MB].
+        peak_memory_mb: Most memory that was held [MB]; `memory` is what was planned of a step, before the first.
         forget_nll: NLL on the final weights [nats per answer token], `forget_accuracy` MA; `…_before` on the
             starting model; `retain_…` None without a retain set.
         seconds_training: Of `seconds`, what training took [s]; checks, evaluations and MRD apart.
@@ -77,6 +78,7 @@ class UnlearningSummary(RunSummary):
     effective_share: float | None = None
     nearly_uniform: bool | None = None
     peak_memory_mb: float = 0.0
+    memory: MemoryPlan | None = None
     forget_nll_before: float | None = None
     forget_nll: float | None = None
     forget_accuracy_before: float | None = None

@@ -211,6 +211,6 @@ def _cost(scored: ScoredSamples, configs: Sequence[UnlearnConfig]) -> tuple[str,
         f"{sum(cost.max_updates for cost in costs):,}), {flops / TERA:.3g} TFLOP."
     ), (
         f"{on_the_way}{costs[-1].looks_share:.0%} of the operations look who is forgotten.{mrd} "
-        f"Memory beside weights and activations: {max((cost.memory for cost in costs), key=len)}. "
+        f"Memory: {max(costs, key=lambda cost: (cost.plan.peak if cost.plan else 0, len(cost.memory))).memory}. "
         f"By {costs[0].basis}."
     )
