@@ -27,7 +27,7 @@ from mrd_core.studies.rows import Links, Row
 # Runs on which others build: compared by what they are, and not by where they lie.
 LINKS = ("score_run", "unlearn_run")
 # What changes nothing in a result. The digest of the forget set is compared by itself.
-APART = frozenset({*LINKS, "study", "forget_set_digest", "check", "report_to"})
+APART = frozenset({*LINKS, "study", "forget_set_digest", "check", "report_to", "processes", "checkpoint_steps"})
 OF_ESTIMATOR = frozenset({"workers", "time_floor"})
 
 

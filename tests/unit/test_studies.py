@@ -12,6 +12,7 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.studies.catalogue import identity
 from mrd_core.studies.lines import line_of
 from mrd_core.studies.product import product
 from mrd_core.studies.rows import Row, rows_of
@@ -234,3 +235,32 @@ def test_the_example_of_the_document_is_a_study(study: Callable[..., list[Row]])
     # What it says of changes holds for it.
     assert sum(row.kind == "unlearn" for row in study("unlearn.seed=[3,4]", text=example)) == 2 * 2 * 2 + 2 * 2
     assert len(study("unlearn.0.seed=7", text=example)) < len(study(text=example))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "is_same"),
+    [
+        (("study",), "another", True),
+        (("processes",), 2, True),
+        (("checkpoint_steps",), 7, True),
+        (("model", "date"), "2020-02-02", True),
+        (("score_run",), "/another", True),
+        (("seed",), 3, False),
+        (("method",), "ga", False),
+        (("model", "dtype"), "float64", False),
+        (("curriculum", "sampler"), "mrd", False),
+        (("limits", "max_steps"), 21, False),
+        (("optimiser", "batch_size"), 8, False),
+    ],
+)
+def test_two_runs_are_the_same_where_all_that_counts_is(
+    study: Callable[..., list[Row]], place: tuple[str, ...], value: object, is_same: bool
+) -> None:
+    config = study()[1].config()
+    changed = config.model_dump()
+    *above, name = place
+    table = changed
+    for part in above:
+        table = table[part]
+    table[name] = value
+    assert (identity(UnlearnConfig.model_validate(changed)) == identity(config)) is is_same
