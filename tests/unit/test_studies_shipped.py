@@ -139,3 +139,13 @@ def test_the_page_on_replication_names_the_command_of_each() -> None:
     text = (REPOSITORY / "docs" / "replicate.md").read_text(encoding="utf-8")
     assert [name for name in PAPERS if f"mrd-lens study run {name}" not in text] == []
     assert [name for name in COUNTS if name not in text] == []
+
+
+@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.usefixtures("home")
+def test_the_hours_in_the_document_are_those_of_the_estimate(name: str, cli: Callable[..., Outcome]) -> None:
+    text = (REPOSITORY / "docs" / "replicate.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"`mrd-lens study run {name}` \| (\d+) \| ([\d.]+)", text)
+    told = json.loads(cli("study", "run", name, "--dry-run", "--json", "--pace", "4e14").out)
+    assert int(row[0]) == len(told["runs"])
+    assert float(row[1]) == pytest.approx(told["left_seconds"] / 3600, rel=0.25, abs=0.1)
