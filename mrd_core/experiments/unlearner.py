@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.objective import Losses, Objective, StepBatch
 from mrd_core.unlearning.sampling import retain_partner
+from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import Trainer, accelerator_on
 
 # Most samples in memory at a time; halved while memory runs out.
@@ -319,6 +321,7 @@ class Unlearner:
             reference=None,
             micro_batch=self._micro_batch,
             device=self._model.device,
+            starting_model=self._starting_model() if method.predictions == "both" else None,
         )
         target, seed, network = self._target(texts), self._config.seed_of(*keys), self._model.network
 
@@ -345,6 +348,21 @@ class Unlearner:
         self._micro_batch = trainer.micro_batch
         assert trial.result is not None
         return trial.result
+
+    @cached_property
+    def _start_network(self) -> Any:
+        """A copy of the network, which has its starting weights when this is first asked for."""
+        return copy.deepcopy(self._model.network).eval().requires_grad_(False)
+
+    def _starting_model(self) -> Callable[[TextBatch], Tensor]:
+        """Return what the starting model predicts; called while the model has its weights."""
+        network = self._start_network
+
+        @torch.no_grad()
+        def predicted(batch: TextBatch) -> Tensor:
+            return answers(network, batch).log_softmax
+
+        return predicted
 
     def restore(self) -> None:
         """Give the model its starting weights."""

@@ -62,6 +62,19 @@ class RetainConfig(Frozen):
         json_schema_extra={"option": "retain-term"},
     )
 
+    limit: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
+        None,
+        description="Hold the retain loss here instead of weighing it: λ begins at 0 and grows while the loss is "
+        "above (PDU's way, and its default). `auto` is 1.1 times the starting model's, and 0.05 more.",
+        json_schema_extra={"option": "retain-limit", "unit": "nats per token"},
+    )
+    limit_rate: float = Field(
+        1.0,
+        gt=0,
+        description="η of the limit: how much λ moves for each nat and step.",
+        json_schema_extra={"option": "retain-limit-rate"},
+    )
+
 
 class CurriculumConfig(Frozen):
     """Which forget sample is drawn when (Feng et al., Def. 3.3 and 3.4)."""
@@ -307,8 +320,24 @@ class UnlearnConfig(RunConfig):
             raise ValueError("a utility guard watches the retain set: name one, or leave the guard out")
         if self.curriculum.recompute_epochs and self.optimiser.lora_rank:
             raise ValueError("MRD cannot be measured anew while a LoRA adapter is trained: keep it")
+        if self.retain.limit is not None and (self.retain.samples is None or self.retain.weight is not None):
+            raise ValueError("a limit of the retain loss needs a retain set, and takes the place of its weight")
+        if self.retain.limit is not None and METHODS[self.method].retain == "none":
+            raise ValueError(f"the method {self.method} has no retain term that could be held at a limit")
         parsed(METHODS[self.method], self.parameters)
         return self
+
+    @property
+    def retain_limit(self) -> float | Literal["auto"] | None:
+        """Where the retain loss is held; None where it is weighed."""
+        holds = METHODS[self.method].holds_retain and self.retain.weight is None
+        return self.retain.limit or ("auto" if holds else None)
+
+    @property
+    def needs_starting_model(self) -> bool:
+        """Whether the loss needs what the starting model predicts, beside what is trained."""
+        by_kl = self.retain.term == "kl" and bool(self.retain_weight)
+        return by_kl or METHODS[self.method].predictions == "both"
 
     @property
     def retain_weight(self) -> float:
@@ -316,6 +345,8 @@ class UnlearnConfig(RunConfig):
         method = METHODS[self.method]
         if method.retain == "none" or self.retain.samples is None:
             return 0.0
+        if self.retain.limit is not None:
+            return 1.0
         return method.default_retain_weight if self.retain.weight is None else self.retain.weight
 
     @property

@@ -304,6 +304,6 @@ def _memory(config: UnlearnConfig, parameters: int) -> str:
     if optimiser.lora_rank:
         return f"{beside}, gradients{moments}, of the adapter alone"
     parts = [f"{beside}, {'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
-    if config.retain.term == "kl" and config.retain_weight:
-        parts.append("one more for the starting model, which the KL retain term compares with")
+    if config.needs_starting_model:
+        parts.append("one more for the starting model, which the loss compares with")
     return "; ".join(parts)

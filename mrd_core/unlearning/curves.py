@@ -24,6 +24,7 @@ class Curve(StrEnum):
         RETAIN_ACCURACY: MA of the probed retain samples, at probes.
         RETAIN_NLL: Their NLL [nats per token], at probes.
         EFFECTIVE_SHARE: Effective sample size as a share of the pool, where MRD was measured anew.
+        RETAIN_WEIGHT: λ of the retain term, where its loss is held at a limit.
         MEMORY: Memory of the device that is in use [MiB].
     """
 
@@ -40,6 +41,7 @@ class Curve(StrEnum):
     RETAIN_ACCURACY = "retain_accuracy"
     RETAIN_NLL = "retain_nll"
     EFFECTIVE_SHARE = "effective_share"
+    RETAIN_WEIGHT = "retain_weight"
     MEMORY = "memory_mb"
 
 

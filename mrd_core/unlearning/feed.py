@@ -133,6 +133,7 @@ class Standing:
         tokens_evaluated: Tokens of evaluations.
         evaluations: How many there were.
         rescored_epoch: The epoch at whose begin that was last done.
+        retain_weight: λ of the retain term, where its loss is held at a limit.
     """
 
     steps: int = 0
@@ -153,6 +154,7 @@ class Standing:
     tokens_evaluated: int = 0
     evaluations: int = 0
     rescored_epoch: int = 0
+    retain_weight: float = 0.0
 
     @property
     def seconds_beside_training(self) -> float:
@@ -197,6 +199,7 @@ class StepRecord:
         forgotten_so_far: Samples found forgotten so far.
         probe: MA and NLL of the probed retain samples; None between probes.
         effective_share: Effective sample size as a share of the pool after MRD was measured anew, else None.
+        retain_weight: λ of the step; None where it does not change.
     """
 
     step: int
@@ -213,6 +216,23 @@ class StepRecord:
     forgotten_so_far: int
     probe: tuple[float, float] | None
     effective_share: float | None
+    retain_weight: float | None = None
+
+
+class RetainLimit(NamedTuple):
+    """Where the retain loss is held, by a λ that grows while it is above and falls while it is below.
+
+    Attributes:
+        loss: ε [nats per token].
+        rate: η, how much λ moves for each nat and step [1/nat].
+    """
+
+    loss: float
+    rate: float
+
+    def following(self, weight: float, loss: float) -> float:
+        """Return max(0, λ + η (L − ε)), the dual step of Entesari et al. 2025."""
+        return max(0.0, weight + self.rate * (loss - self.loss))
 
 
 @dataclass(frozen=True)
@@ -229,6 +249,7 @@ class Rules:
         probe_steps: Steps between two looks at the retain set.
         recompute_epochs: Epochs between two measurements of MRD; None keeps it.
         evaluate_steps: Steps between two evaluations; None makes none.
+        retain_limit: Where the retain loss is held; None where it is weighed.
     """
 
     batch_size: int
@@ -240,6 +261,7 @@ class Rules:
     probe_steps: int = 25
     recompute_epochs: int | None = None
     evaluate_steps: int | None = None
+    retain_limit: RetainLimit | None = None
 
 
 # Returns what all processes hold, those of the lowest rank first.
@@ -345,6 +367,7 @@ class CurriculumFeed:
             forget=self._texts,
             reference_nll=None if nll is None else torch.from_numpy(nll[self._places(self._ids)]),
             retain=[retain.samples[i] for i in self._partners] if retain else [],
+            retain_weight=self.standing.retain_weight if self._rules.retain_limit else None,
         )
 
     def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
@@ -385,6 +408,8 @@ class CurriculumFeed:
         probe = self._probe() if step % rules.probe_steps == 0 else None
         share = self._rescore()
         record = self._record(step, losses, learning_rate, probe, share)
+        if rules.retain_limit and (retained := self._retained_loss(losses)) is not None:
+            standing.retain_weight = rules.retain_limit.following(standing.retain_weight, retained)
         self._report(record)
         # The first process that has a reason tells: their clocks differ.
         reasons = self._gather([stop_reason(self._progress(record), rules.limits)])
@@ -503,6 +528,15 @@ class CurriculumFeed:
         self.curriculum.reweigh(rescored.scores)
         return self.curriculum.effective_share
 
+    def _retained_loss(self, losses: Losses) -> float | None:
+        """Return the mean loss of the retain partners that were trained on; None where there were none."""
+        retain = self._samples.retain
+        assert retain is not None
+        tokens = [int(retain.samples[partner].answer.sum()) for partner in self._partners]
+        trained = sum(tokens[look.row] for look in self._looks if look.trained)
+        # The loss of a step is a mean over the partners of all that was drawn.
+        return losses.retain * sum(tokens) / trained if trained else None
+
     def _record(
         self,
         step: int,
@@ -527,6 +561,7 @@ class CurriculumFeed:
             forgotten_so_far=len(self.standing.forgotten),
             probe=probe,
             effective_share=share,
+            retain_weight=self.standing.retain_weight if self._rules.retain_limit else None,
         )
 
     def _progress(self, record: StepRecord) -> Progress:

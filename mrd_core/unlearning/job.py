@@ -27,7 +27,7 @@ from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import evaluator
-from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, Rules, Samples
+from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, RetainLimit, Rules, Samples
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
@@ -39,13 +39,16 @@ from mrd_core.unlearning.preparation import (
     keep_answers,
     measure_start,
     prepare,
-    reference_of,
     refused_of,
+    starting_model_of,
 )
 from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
+
+# Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
+SLACK, MORE_SLACK = 1.1, 0.05
 
 
 def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
@@ -324,16 +327,30 @@ def _rules(config: UnlearnConfig, start: Start) -> Rules:
         probe_steps=config.stopping.probe_steps,
         recompute_epochs=config.curriculum.recompute_epochs,
         evaluate_steps=config.evaluation.every_steps,
+        retain_limit=_retain_limit(config, start),
     )
+
+
+def _retain_limit(config: UnlearnConfig, start: Start) -> RetainLimit | None:
+    """Return where the retain loss is held; None where it is weighed."""
+    limit = config.retain_limit
+    if limit is None:
+        return None
+    if limit == "auto":
+        assert start.retained is not None  # whoever holds a retain loss has a retain set
+        limit = SLACK * start.retained[1] + MORE_SLACK
+    return RetainLimit(limit, config.retain.limit_rate)
 
 
 def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) -> Objective:
     method = METHODS[config.method]
+    starting_model = starting_model_of(config, prepared)
     return Objective(
         method=method,
         parameters=parsed(method, config.parameters),
         retain_weight=config.retain_weight,
-        reference=reference_of(config, prepared),
+        reference=starting_model if config.retain.term == "kl" else None,
+        starting_model=starting_model if method.predictions == "both" else None,
         micro_batch=config.micro_batch(processes.count),
         device=prepared.model.device,
         processes=processes,

@@ -35,7 +35,7 @@ def nll_loss(log_probs: Tensor, mask: Tensor, average: Average) -> Tensor:
         mask: Shape (B, L).
         average: `tokens`: Σ_i NLL_i / Σ_i n_i, where long answers weigh more; `samples`: (1/B) Σ_i NLL_i / n_i.
     """
-    return -_mean(log_probs, mask, average)
+    return -mean_over(log_probs, mask, average)
 
 
 @torch.no_grad()
@@ -76,7 +76,7 @@ def weighted_ascent(log_probs: Tensor, mask: Tensor, weights: Tensor, average: A
         weights: Broadcasts to (B, L).
         average: As in `nll_loss`.
     """
-    return _mean(weights * log_probs, mask, average)
+    return mean_over(weights * log_probs, mask, average)
 
 
 def bounded_ascent(excess: Tensor, beta: float) -> Tensor:
@@ -103,7 +103,13 @@ def kl_loss(log_p_reference: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
     return functional.kl_div(log_p[mask], log_p_reference[mask], reduction="batchmean", log_target=True)
 
 
-def _mean(values: Tensor, mask: Tensor, average: Average) -> Tensor:
+def at_positions(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values of the scored positions, shape (M,), at their places in a batch, shape (B, L); 0 elsewhere."""
+    return values.new_zeros(mask.shape).masked_scatter(mask, values)
+
+
+def mean_over(values: Tensor, mask: Tensor, average: Average) -> Tensor:
+    """Return the mean of what stands at the scored positions, over tokens or over samples, see `nll_loss`."""
     values = values.masked_fill(~mask, 0)
     if average == "tokens":
         return values.sum() / mask.sum()

@@ -15,8 +15,8 @@ from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import agreed
 from mrd_core.unlearning.losses import kl_loss, nll_loss
-from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, averaged_over
-from mrd_core.unlearning.texts import TextBatch, answers
+from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, Predictions, averaged_over
+from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 
 class StepBatch(NamedTuple):
@@ -26,11 +26,13 @@ class StepBatch(NamedTuple):
         forget: B samples to forget; for a method that teaches refusals, with the refusal as their answer.
         reference_nll: Their summed NLL under the starting model [nats], shape (B,), where the method needs it.
         retain: B samples to keep, one beside each; empty without a retain term.
+        retain_weight: λ of this step, where it changes from step to step; None for that of the objective.
     """
 
     forget: Sequence[EncodedSample]
     reference_nll: Tensor | None
     retain: Sequence[EncodedSample]
+    retain_weight: float | None = None
 
 
 class Selection(Protocol):
@@ -79,6 +81,7 @@ class Objective:
         retain_weight: λ; 0 leaves the retain term out.
         reference: Returns log p(· | x_<t) of the starting model at a batch's scored positions, shape (M, V), for
             a retain term KL(p_ref ‖ p_θ); None for the NLL of the retain answers.
+        starting_model: The same for a forget term that needs it; else None.
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
         processes: Those that work on one batch together.
@@ -91,6 +94,7 @@ class Objective:
     micro_batch: int
     device: torch.device
     processes: Processes = ALONE
+    starting_model: Callable[[TextBatch], Tensor] | None = None
 
     def accumulate(
         self,
@@ -119,9 +123,10 @@ class Objective:
         trained = set(selection.selected())
         kept = [row for row in range(len(batch.retain)) if row in trained] if self.retain_weight else []
         tokens = _size(batch.retain, "tokens")
+        weight = self.retain_weight if batch.retain_weight is None else batch.retain_weight
 
         def retain(rows: Sequence[int]) -> _Piece:
-            return self._retain(model, [batch.retain[row] for row in rows], tokens, backward)
+            return self._retain(model, [batch.retain[row] for row in rows], tokens, weight, backward)
 
         retained = self._pieces(kept, retain, after_round)
         # Not by `sum`, which rounds otherwise in some versions of Python.
@@ -172,14 +177,30 @@ class Objective:
             predictions.log_probs[places],
             texts.mask[places],
             None if reference is None else reference[chosen].to(predictions.log_probs),
+            self._predictions(texts, predictions, places),
         )
         share = _size([batch.forget[row] for row in chosen], averaged_over(self.parameters)) / whole
         loss = share * self.method.loss(forget_batch, **self.parameters)
         backward(loss)
         return _Piece(float(loss.detach()), *seen)
 
+    def _predictions(self, texts: TextBatch, predicted: Answers, places: Sequence[int]) -> Predictions | None:
+        """Return what is predicted of the samples at these places, where the loss needs it."""
+        if self.method.predictions == "none":
+            return None
+        owners, columns = texts.mask.nonzero(as_tuple=True)
+        mine = torch.isin(owners, torch.tensor(places, device=owners.device))
+        targets = texts.ids[owners, columns + 1]
+        reference = self.starting_model(texts)[mine] if self.starting_model else None
+        return Predictions(predicted.log_softmax[mine], targets[mine], reference)
+
     def _retain(
-        self, model: Any, samples: Sequence[EncodedSample], whole: int, backward: Callable[[Tensor], None]
+        self,
+        model: Any,
+        samples: Sequence[EncodedSample],
+        whole: int,
+        weight: float,
+        backward: Callable[[Tensor], None],
     ) -> _Piece:
         """Train on a micro-batch of retain partners; `whole` is what the loss is a mean over."""
         texts = TextBatch.of(samples, self.device)
@@ -190,7 +211,7 @@ class Objective:
             everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
             term = kl_loss(self.reference(texts), predictions.log_softmax, everywhere)
         loss = _size(samples, "tokens") / whole * term
-        backward(self.retain_weight * loss)
+        backward(weight * loss)
         return _Piece(float(loss.detach()))
 
 

@@ -281,12 +281,12 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
     return float(memorized.accuracy.mean()), float(memorized.nll.mean())
 
 
-def reference_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:
-    """Return log p(· | x_<t) of the starting model for a KL retain term; None where it has none.
+def starting_model_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:
+    """Return log p(· | x_<t) of the starting model, where the loss needs it; else None.
 
     It is the model without its adapter, or else a second copy of the weights.
     """
-    if config.retain.term != "kl" or not config.retain_weight:
+    if not config.needs_starting_model:
         return None
     start, as_it_was = prepared.trained, nullcontext
     if config.optimiser.lora_rank:

@@ -171,6 +171,7 @@ class Recorder:
             Curve.EXTRACTION: _mean_defined(look.extraction for look in record.looks),
             Curve.RETAIN_LOSS: record.retain_loss,
             Curve.EFFECTIVE_SHARE: record.effective_share,
+            Curve.RETAIN_WEIGHT: record.retain_weight,
         }
         measured = {name: value for name, value in optional.items() if value is not None}
         return values | measured | _probe(record.probe)

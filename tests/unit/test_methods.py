@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,71 @@ from scipy import stats
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.methods.method import ForgetBatch, Method, averaged_over, parsed
+from mrd_core.unlearning.methods.method import ForgetBatch, Method, Predictions, averaged_over, parsed
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}
 WEIGHTS = {"granularity": "token", "average": "tokens"}
 
 
+VOCABULARY = 7
+
+
+def scored_positions(size: int = 5) -> torch.Tensor:
+    """Return the mask of samples of 2, 3, … tokens, shape (size, size + 1)."""
+    return torch.arange(size + 1) < torch.arange(2, size + 2)[:, None]
+
+
+def random_logits(size: int = 5, seed: int = 0) -> torch.Tensor:
+    """Return logits of the scored positions, shape (M, V)."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = int(scored_positions(size).sum()), VOCABULARY
+    return 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def batch_of(logits: torch.Tensor, size: int = 5) -> ForgetBatch:
+    """Return samples of which a model with these logits at the scored positions says what it says."""
+    mask, log_softmax = scored_positions(size), logits.log_softmax(1)
+    targets = torch.arange(len(logits)) % VOCABULARY
+    chosen = log_softmax.gather(1, targets[:, None]).squeeze(1)
+    log_probs = losses.at_positions(chosen, mask)
+    generator = torch.Generator().manual_seed(0)
+    excess = torch.rand(size, generator=generator, dtype=torch.float64)
+    reference_nll = losses.sample_nll(log_probs, mask) - excess
+    reference = random_logits(size, seed=1).log_softmax(1)
+    return ForgetBatch(log_probs, mask, reference_nll.detach(), Predictions(log_softmax, targets, reference))
+
+
 def batch(size: int = 5) -> ForgetBatch:
     """Return samples of 2, 3, … tokens of random probabilities."""
-    generator = torch.Generator().manual_seed(0)
-    log_probs = torch.rand(size, size + 1, generator=generator, dtype=torch.float64).log()
-    mask = torch.arange(size + 1) < torch.arange(2, size + 2)[:, None]
-    reference = torch.rand(size, generator=generator, dtype=torch.float64)
-    return ForgetBatch(log_probs, mask, losses.sample_nll(log_probs, mask) - reference)
+    return batch_of(random_logits(size), size)
 
 
 def part(whole: ForgetBatch, begin: int, end: int) -> ForgetBatch:
     assert whole.reference_nll is not None
-    return ForgetBatch(whole.log_probs[begin:end], whole.mask[begin:end], whole.reference_nll[begin:end])
+    owners = whole.mask.nonzero()[:, 0]
+    mine = (owners >= begin) & (owners < end)
+    given = whole.predicted
+    predictions = Predictions(given.log_softmax[mine], given.targets[mine], given.reference[mine])
+    return ForgetBatch(
+        whole.log_probs[begin:end], whole.mask[begin:end], whole.reference_nll[begin:end], predictions
+    )
 
 
 def test_the_methods_go_by_their_usual_names() -> None:
-    assert list(METHODS) == ["ga", "graddiff", "po", "npo", "wga", "simimp", "satimp", "simnpo"]
+    assert list(METHODS) == [
+        "ga",
+        "graddiff",
+        "po",
+        "npo",
+        "wga",
+        "simimp",
+        "satimp",
+        "simnpo",
+        "ceu",
+        "undial",
+        "pdu",
+    ]
     assert all(name == method.name for name, method in METHODS.items())
 
 
@@ -51,6 +94,9 @@ def test_the_methods_go_by_their_usual_names() -> None:
         ("simimp", {"beta": 1.0, **WEIGHTS}, 1.0),
         ("satimp", {"beta1": 5.0, "beta2": 0.1, **WEIGHTS}, 0.1),
         ("simnpo", {"beta": 4.5, "gamma": 0.0}, 1.0),
+        ("ceu", BASIC, 1.0),
+        ("undial", {"beta": 10.0, **BASIC}, 0.0),
+        ("pdu", BASIC, 1.0),
     ],
 )
 def test_the_defaults_are_the_published_ones(name: str, defaults: dict[str, Any], retain_weight: float) -> None:
@@ -59,10 +105,13 @@ def test_the_defaults_are_the_published_ones(name: str, defaults: dict[str, Any]
 
 
 def test_what_a_method_needs() -> None:
-    assert [name for name, method in METHODS.items() if method.needs_retain] == ["graddiff", "po", "npo"]
+    assert [name for name, method in METHODS.items() if method.needs_retain] == ["graddiff", "po", "npo", "pdu"]
     assert [name for name, method in METHODS.items() if method.needs_reference] == ["npo"]
     assert [name for name, method in METHODS.items() if method.needs_refusals] == ["po"]
     assert [name for name, method in METHODS.items() if method.retain == "none"] == ["ga"]
+    assert [name for name, method in METHODS.items() if method.predictions == "own"] == ["ceu", "pdu"]
+    assert [name for name, method in METHODS.items() if method.predictions == "both"] == ["undial"]
+    assert [name for name, method in METHODS.items() if method.holds_retain] == ["pdu"]
 
 
 @all_methods
@@ -126,6 +175,19 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
     mean_p = (-nll / mask.sum(1)).exp().mean()
     ascent = -losses.nll_loss(log_p, mask, "tokens")
     assert given.reference_nll is not None
+    said = given.predicted
+    # Each token by itself, in plain loops.
+    without, lowered, peaks = [], [], []
+    for row, target, start in zip(said.log_softmax, said.targets, said.reference, strict=True):
+        others = [v for v in range(VOCABULARY) if v != target]
+        q = row[others].exp() / row[others].exp().sum()
+        without.append(-(q * row[others]).sum())
+        z = start.clone()
+        z[target] -= 2.0
+        lowered.append(-(z.softmax(0) * row).sum())
+        peaks.append((row.max() - row.mean()) ** 2)
+    owners = mask.nonzero()[:, 0]
+    by_sample = torch.stack([torch.stack(without)[owners == i].mean() for i in range(len(mask))]).mean()
     cases: list[tuple[str, dict[str, Any], torch.Tensor]] = [
         ("ga", {"average": "samples"}, -losses.nll_loss(log_p, mask, "samples")),
         ("graddiff", {}, ascent),
@@ -135,6 +197,9 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
         ("simimp", {"granularity": "group"}, (1 - mean_p) * ascent),
         ("satimp", {"beta2": 1}, losses.weighted_ascent(log_p, mask, p**5 * (1 - p), "tokens")),
         ("simnpo", {"gamma": 0.4}, losses.bounded_ascent(nll / mask.sum(1) - 0.4, 4.5)),
+        ("ceu", {"average": "samples"}, by_sample),
+        ("undial", {"beta": 2.0}, torch.stack(lowered).mean()),
+        ("pdu", {}, torch.stack(peaks).mean()),
     ]
     assert {name for name, _, _ in cases} == set(METHODS)
     values = [METHODS[name].loss(given, **parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
@@ -142,15 +207,53 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
     assert len(set(values)) == len(values)
 
 
-@all_methods
+@pytest.mark.parametrize(
+    "method", [each for each in METHODS.values() if each.predictions == "none"], ids=lambda each: each.name
+)
 def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method: Method) -> None:
     given = batch()
     leaf = given.log_probs.clone().requires_grad_()
-    loss = method.loss(ForgetBatch(leaf, given.mask, given.reference_nll), **parsed(method, {}))
+    loss = method.loss(replace(given, log_probs=leaf), **parsed(method, {}))
     (found,) = torch.autograd.grad(loss, leaf)
     assert loss.shape == ()
     scored = found[given.mask]
     assert (scored < 0).all() if method.needs_refusals else (scored > 0).all()
+
+
+def test_the_gradient_of_undial_is_what_is_predicted_less_what_is_taught() -> None:
+    logits = random_logits().requires_grad_()
+    given = batch_of(logits)
+    (slope,) = torch.autograd.grad(METHODS["undial"].loss(given, beta=3.0, average="tokens"), logits)
+    assert given.predicted.reference is not None
+    taught = given.predicted.reference.clone()
+    taught[torch.arange(len(taught)), given.predicted.targets] -= 3.0
+    torch.testing.assert_close(slope * len(slope), logits.detach().softmax(1) - taught.softmax(1))
+
+
+def test_a_step_of_pdu_flattens_every_prediction() -> None:
+    logits = random_logits().requires_grad_()
+    (slope,) = torch.autograd.grad(METHODS["pdu"].loss(batch_of(logits), average="tokens"), logits)
+    flatter = logits.detach() - 1e-3 * slope
+    assert (flatter.amax(1) - flatter.mean(1) < logits.amax(1) - logits.mean(1)).all()
+
+
+def test_the_gradient_of_ceu_at_the_true_token_is_its_probability() -> None:
+    logits = random_logits().requires_grad_()
+    given = batch_of(logits)
+    (slope,) = torch.autograd.grad(METHODS["ceu"].loss(given, average="tokens"), logits)
+    targets = given.predicted.targets[:, None]
+    p = given.predicted.log_softmax.detach().gather(1, targets).exp()
+    torch.testing.assert_close(slope.gather(1, targets) * len(slope), p)
+
+
+def test_a_loss_without_the_predictions_that_it_needs_is_a_mistake_of_the_caller() -> None:
+    given = batch()
+    for name in ("ceu", "undial", "pdu"):
+        with pytest.raises(ValueError, match="predictions"):
+            METHODS[name].loss(ForgetBatch(given.log_probs, given.mask), **parsed(METHODS[name], {}))
+    own = Predictions(given.predicted.log_softmax, given.predicted.targets)
+    with pytest.raises(ValueError, match="starting model"):
+        METHODS["undial"].loss(replace(given, predictions=own), beta=10.0, average="tokens")
 
 
 def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
@@ -162,7 +265,7 @@ def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
 @pytest.mark.parametrize(
     ("name", "chosen"),
     [(name, {}) for name in METHODS]
-    + [(name, {"average": "samples"}) for name in ("ga", "po", "wga", "satimp")]
+    + [(name, {"average": "samples"}) for name in ("ga", "po", "wga", "satimp", "ceu", "undial", "pdu")]
     + [("simimp", {"granularity": "instance", "average": "samples"})],
 )
 def test_parts_weighed_by_their_share_add_up_to_the_whole_batch(name: str, chosen: dict[str, str]) -> None:

@@ -22,7 +22,16 @@ from mrd_core.model.memorization import Memorized, measure_memorization
 from mrd_core.unlearning import checkpoints
 from mrd_core.unlearning import feed as feed_module
 from mrd_core.unlearning.adapters import adapted
-from mrd_core.unlearning.feed import CurriculumFeed, Evaluation, Measures, Rescored, Rules, Samples, StepRecord
+from mrd_core.unlearning.feed import (
+    CurriculumFeed,
+    Evaluation,
+    Measures,
+    Rescored,
+    RetainLimit,
+    Rules,
+    Samples,
+    StepRecord,
+)
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
@@ -74,6 +83,9 @@ def objective(method: str, micro_batch: int = 100, **changes: Any) -> Objective:
     chosen = METHODS[method]
     weight = 0.0 if chosen.retain == "none" else chosen.default_retain_weight
     settings = {"retain_weight": weight, "reference": None} | changes
+    if chosen.predictions == "both":
+        start = tiny.in_double(tiny.llama())
+        settings["starting_model"] = lambda texts: answers(start, texts).log_softmax.detach()
     return Objective(chosen, parsed(chosen, {}), micro_batch=micro_batch, device=tiny.CPU, **settings)
 
 
@@ -148,6 +160,43 @@ def gradients(model: Any, method: str, micro_batch: int, kept: Sequence[int] | N
 def test_four_micro_batches_of_one_move_the_weights_as_one_of_four(method: str) -> None:
     model = tiny.in_double(network())
     torch.testing.assert_close(gradients(model, method, 1), gradients(model, method, 4), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["ceu", "undial", "pdu"])
+def test_what_a_loss_sees_of_predictions_is_that_of_the_samples_that_are_trained_on(method: str) -> None:
+    model = tiny.in_double(network())
+    first, both = gradients(model, method, 1, kept=[0, 2]), gradients(model, method, 4, kept=[0, 2])
+    torch.testing.assert_close(first, both, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(first, gradients(model, method, 1))
+
+
+def test_a_retain_loss_is_held_by_a_weight_that_follows_it() -> None:
+    records: list[StepRecord] = []
+    limit = RetainLimit(0.2, 2.0)
+    model = network()
+    trained(model, feed_of(model, records, retain_limit=limit), method="pdu")
+    weights, losses = [record.retain_weight for record in records], [record.retain_loss for record in records]
+    expected = [0.0]
+    for loss in losses[:-1]:
+        expected.append(max(0.0, expected[-1] + 2.0 * (loss - 0.2)))
+    assert weights == pytest.approx(expected)
+    assert max(weights) > 0
+    # As long as nothing is held the step is that of the forget term alone.
+    held, free = network(), network()
+    trained(held, feed_of(held, [], retain_limit=RetainLimit(1e9, 1.0)), method="graddiff")
+    trained(free, feed_of(free, []), method="ga")
+    for one, other in zip(held.parameters(), free.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_the_loss_that_a_limit_is_held_against_is_that_of_the_partners_that_were_trained_on() -> None:
+    records: list[StepRecord] = []
+    model = tiny.llama().requires_grad_(True)
+    feed = feed_of(model, records, retain_limit=RetainLimit(0.1, 1.0), thresholds=Thresholds.absolute(1.0, None))
+    trained(model, feed, method="graddiff")
+    # All are forgotten: there is no retain loss that λ could follow.
+    assert records[-1].retain_loss == 0.0
+    assert feed.standing.retain_weight == 0.0
 
 
 def test_the_log_probabilities_of_a_batch_are_those_that_scoring_finds() -> None:

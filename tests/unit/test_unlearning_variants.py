@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from peft import PeftModel
+from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from mrd_core.model.config import ModelConfig
@@ -98,7 +99,7 @@ def test_every_method_runs_to_an_end(method: str, place: Place, scored: Scored) 
     assert (run.summary["stop_reason"], run.summary["steps"], run.summary["method"]) == ("max-steps", 3, method)
     assert run.summary["setting"] == read_config(run.run.directory, UnlearnConfig).setting
     assert run.summary["forget_nll"] > run.summary["forget_nll_before"]
-    trains_on_retain = METHODS[method].retain != "none"
+    trains_on_retain = METHODS[method].default_retain_weight > 0
     assert [bool(step["retain"]) for step in run.steps] == [trains_on_retain] * 3
     assert (run.summary["tokens_retained"] > 0) == trains_on_retain
 
@@ -123,6 +124,56 @@ def test_npo_begins_at_the_loss_of_the_starting_model(place: Place, scored: Scor
     run = place.carried_out(scored.config(method="npo", retain=scored.kept, limits=FEW))
     # Against itself the model has log σ(0) = −log 2, and β is 0.1.
     assert run.steps[0]["forget_loss"] == pytest.approx(2 / 0.1 * math.log(2), rel=1e-4)
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_undial_that_lowers_nothing_teaches_the_starting_model_itself(
+    lora_rank: int | None, place: Place, scored: Scored
+) -> None:
+    # AdamW makes whole steps of what is left of a gradient by rounding.
+    optimiser = {"name": "sgd", "learning_rate": 0.5, "weight_decay": 0.0, "lora_rank": lora_rank}
+    run = place.carried_out(
+        scored.config(method="undial", parameters={"beta": 0}, optimiser=optimiser, limits={"max_steps": 4})
+    )
+    assert run.summary["forget_nll"] == pytest.approx(run.summary["forget_nll_before"], rel=1e-3)
+    lowered = scored.config(method="undial", optimiser=optimiser, limits={"max_steps": 4})
+    assert place.carried_out(lowered).summary["forget_nll"] > 1.1 * run.summary["forget_nll_before"]
+
+
+def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place: Place, scored: Scored) -> None:
+    held = place.carried_out(scored.config(method="pdu", retain=scored.kept, limits={"max_steps": 6}))
+    limit = 1.1 * held.summary["retain_nll_before"] + 0.05
+    expected, losses = [0.0], [step["retain_loss"] for step in held.steps]
+    for loss in losses[:-1]:
+        expected.append(max(0.0, expected[-1] + loss - limit))
+    assert list(held.metric("retain_weight").values()) == pytest.approx(expected, abs=1e-6)
+    weighed = place.carried_out(
+        scored.config(method="pdu", retain=scored.kept | {"weight": 1}, limits={"max_steps": 2})
+    )
+    assert not weighed.metric("retain_weight")
+
+
+def test_any_method_with_a_retain_term_can_hold_it(place: Place, scored: Scored) -> None:
+    settings = {"method": "graddiff", "limits": {"max_steps": 6}, "checkpoint_steps": 2}
+    retain = scored.kept | {"limit": 0.01, "limit_rate": 3.0}
+    whole = place.carried_out(scored.config(retain=retain, **settings))
+    assert max(whole.metric("retain_weight").values()) > 0
+    half = place.carried_out(scored.config(retain=retain, **settings | {"limits": {"max_steps": 3}}))
+    assert half.metric("retain_weight").items() <= whole.metric("retain_weight").items()
+
+
+@pytest.mark.parametrize(
+    ("method", "retain", "why"),
+    [
+        ("graddiff", {"limit": 0.5, "weight": 1.0}, "takes the place of its weight"),
+        ("ga", {"limit": 0.5}, "has no retain term"),
+    ],
+)
+def test_a_limit_that_holds_nothing_is_refused(
+    method: str, retain: dict[str, float], why: str, scored: Scored
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        scored.config(method=method, retain=scored.kept | retain, limits=FEW)
 
 
 def test_po_teaches_the_refusals_of_a_file(

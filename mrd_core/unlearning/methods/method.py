@@ -87,6 +87,21 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What is predicted at the M scored positions of a batch, sample after sample.
+
+    Attributes:
+        log_softmax: log p(· | x_<t; θ) [nats], shape (M, V).
+        targets: The true tokens, shape (M,).
+        reference: log_softmax of the starting model, shape (M, V), where it is needed.
+    """
+
+    log_softmax: Tensor
+    targets: Tensor
+    reference: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class ForgetBatch:
     """What a forget loss sees of B samples, right-padded to L positions.
 
@@ -94,11 +109,24 @@ class ForgetBatch:
         log_probs: log p(x_t | x_<t; θ) [nats] of the texts that the method forgets with, shape (B, L).
         mask: True at the scored positions, shape (B, L).
         reference_nll: Summed NLL of each sample under the starting model [nats], shape (B,), where it is needed.
+        predictions: Of all tokens of the vocabulary, where they are needed.
     """
 
     log_probs: Tensor
     mask: Tensor
     reference_nll: Tensor | None = None
+    predictions: Predictions | None = None
+
+    @property
+    def predicted(self) -> Predictions:
+        """The predictions.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.predictions is None:
+            raise ValueError("the loss needs the predictions of all tokens")
+        return self.predictions
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,9 @@ class Method:
         parameters: What can be set.
         loss: Forget term of a batch, a scalar, given the batch and the parameters by name. It loads torch itself.
         needs_reference: Whether the loss needs the samples' NLL under the starting model.
+        predictions: Whether the loss needs the predictions of all tokens: the model's own, or the starting model's
+            too.
+        holds_retain: Whether the retain loss is held at a limit instead of weighed, unless a weight is given.
         place: In lists, the smallest first; equal ones by name.
     """
 
@@ -131,6 +162,8 @@ class Method:
     parameters: tuple[Parameter, ...]
     loss: Callable[..., Tensor]
     needs_reference: bool = False
+    predictions: Literal["none", "own", "both"] = "none"
+    holds_retain: bool = False
     place: int = 100
 
     @property

@@ -247,8 +247,10 @@ def retain(methods: Collection[Method], *, demo: bool) -> Values:
         return values
     weights = sorted({chosen.default_retain_weight for chosen in methods if chosen.retain != "none"})
     empty = {"weight": " or ".join(f"{weight:g}" for weight in weights)}
-    labels = {"weight": "Weight λ"}, {"term": "Retain term"}
-    return values | FORM.columns(RetainConfig, *labels, placeholders=empty)
+    empty["limit"] = "auto" if any(chosen.holds_retain for chosen in methods) else "weighed"
+    labels = {"weight": "Weight λ"}, {"limit": "Or held at [nats per token]"}, {"term": "Retain term"}
+    values |= FORM.columns(RetainConfig, *labels, placeholders=empty)
+    return values | {"limit": number_or_word(values["limit"]) if values["limit"] else None}
 
 
 def stopping(methods: Collection[Method]) -> Values:
