@@ -266,7 +266,7 @@ class _Step:
 
     @property
     def reference(self) -> int:
-        needs_copy = self.config.retain.term == "kl" and self.config.retain_weight and not self.rank
+        needs_copy = self.config.needs_starting_model and not self.rank
         return self.shape.parameters * self.width if needs_copy else 0
 
     @property
