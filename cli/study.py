@@ -171,6 +171,8 @@ def _print(study: Study, ending: Ending, as_json: bool) -> None:
         say(f"Left: about {_time(left(lines))}, one run after the other.")
         for kind, basis in {line.row.kind: line.cost.basis for line in is_left if line.cost.seconds}.items():
             say(f"Estimated for {kind}: {basis}.")
+        for memory in dict.fromkeys(line.cost.memory for line in is_left if line.cost.memory):
+            say(f"Memory for unlearn: {memory}.")
 
 
 def _figures(line: Line) -> str:
@@ -192,6 +194,7 @@ def _as_json(line: Line) -> dict[str, Any]:
         "directory": str(run.directory) if run else None,
         "seconds": line.cost.seconds,
         "basis": line.cost.basis,
+        "memory": line.cost.memory or None,
         "reason": line.reason or None,
         "outcome": outcome(run) if run else None,
     }

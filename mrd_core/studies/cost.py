@@ -47,10 +47,12 @@ class Cost(NamedTuple):
     Attributes:
         seconds: Probable time [s]; None where it is not known.
         basis: What it rests on, or what is missing, for people.
+        memory: What is needed, for people; "" where no estimate says it.
     """
 
     seconds: float | None
     basis: str
+    memory: str = ""
 
 
 class Size(NamedTuple):
@@ -105,7 +107,7 @@ class Costs:
         estimate = kind_named(row.kind).cost
         if isinstance(config, UnlearnConfig) and estimate:
             cost = estimate(config, summary, size.samples, None, self._past)
-            return Cost(cost.seconds, self._basis(f"{cost.updates:,} updates, {cost.basis}"))
+            return Cost(cost.seconds, self._basis(f"{cost.updates:,} updates, {cost.basis}"), cost.memory)
         if isinstance(config, ExperimentConfig) and estimate:
             cost = estimate(config, summary, size.samples, self._past)
             return Cost(cost.seconds, self._basis(cost.basis))

@@ -82,6 +82,7 @@ def test_those_on_the_demo_are_priced_by_what_is_there(name: str, cli: Callable[
     told = json.loads(outcome.out)
     assert {run["state"] for run in told["runs"]} == {"to do"}
     assert 0 < told["left_seconds"] < 3600
+    assert all(run["memory"] for run in told["runs"] if run["kind"] == "unlearn")
     table = cli("study", "run", name, "--dry-run")
     assert read(name).title in table.said
     assert "Nothing was started." in table.err
