@@ -12,7 +12,7 @@ from analysis.evidence.brief import number_cells
 from analysis.evidence.headlines import headlines
 from cli.form import command_of, json_option, launch_options, out_option
 from cli.jobs import finish, store, submitted
-from cli.share import SHARD, Shard, score_shard
+from cli.share import MIXED, SHARD, Shard, score_shard
 from cli.terminal import grid, note, out, print_json, say
 from mrd_core.runs import RunState
 from mrd_core.runs.launchers.config import LaunchConfig
@@ -32,6 +32,7 @@ def _score(
     launch: LaunchConfig,
     dry_run: bool = False,
     shard: str | None = None,
+    mixed: bool = False,
 ) -> None:
     """Score the samples as they are now, and print what was noticed in them."""
     forget_set = read(config.forget_set)
@@ -44,7 +45,7 @@ def _score(
     changes = {"forget_set_digest": forget_set.digest, "estimator": estimator}
     config = config.model_copy(update=changes)
     if shard:
-        score_shard(Shard.of(shard), config, forget_set, out_dir, as_json)
+        score_shard(Shard.of(shard), config, forget_set, out_dir, mixed=mixed, as_json=as_json)
         return
     run = submitted(config, out_dir, launch, prepare=lambda draft: forget_set.save(ScoreFiles(draft).samples))
     finish(run.directory, as_json)
@@ -84,7 +85,7 @@ _DRY_RUN = click.Option(
 score = command_of(
     SCORE,
     _score,
-    [out_option(), SHARD, json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
+    [out_option(), SHARD, MIXED, json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
 )
 
 

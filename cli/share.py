@@ -66,13 +66,19 @@ SHARD = click.Option(
     "disk that all of them see (--out). The first leads it.",
 )
 
+MIXED = click.Option(
+    ["mixed", "--mixed-devices"],
+    is_flag=True,
+    help="Also draw where this machine rounds otherwise than the one that leads the run; the run says so.",
+)
 
-@click.command()
+
+@click.command(params=[MIXED])
 @click.argument("directory", metavar="RUN")
 @click.option("--device", default="auto", help="`auto` or `cuda`: every GPU; `cuda:N`: one; or `cpu`.")
 @click.option("--workers", default="auto", help="Processes; `auto`: as many as a run has on this machine.")
 @click.option("--parent", type=int, hidden=True, help="The process that this one ends with.")
-def share(directory: str, device: str, workers: str, parent: int | None) -> None:
+def share(directory: str, device: str, workers: str, mixed: bool, parent: int | None) -> None:
     """Draw units of a run that another process leads."""
     files = ScoreFiles(run_directory(directory) if parent is None else Path(directory))
     config = _here(read_config(files.directory, ScoreConfig), device, workers)
@@ -82,7 +88,7 @@ def share(directory: str, device: str, workers: str, parent: int | None) -> None
     from mrd_core.scoring.drawing import share as draw_units
 
     patience = PATIENCE_OF_JOBS if own_job() else PATIENCE
-    if draw_units(files.directory, config, patience, parent):
+    if draw_units(files.directory, config, patience, parent, mixed=mixed):
         note(f"The run in {files.directory} has all units that it needs.")
     elif parent is None:
         raise _without_leader(files)
@@ -102,7 +108,13 @@ def _here(config: ScoreConfig, device: str, workers: str) -> ScoreConfig:
 
 
 def score_shard(
-    shard: Shard, config: ScoreConfig, forget_set: ForgetSet, directory: Path | None, as_json: bool
+    shard: Shard,
+    config: ScoreConfig,
+    forget_set: ForgetSet,
+    directory: Path | None,
+    *,
+    mixed: bool = False,
+    as_json: bool = False,
 ) -> None:
     """Score a forget set together with other jobs that are given the same.
 
@@ -117,7 +129,7 @@ def score_shard(
     if shard.number == 1:
         _lead(files, config, forget_set, as_json)
     else:
-        _follow(files, config, as_json)
+        _follow(files, config, mixed, as_json)
 
 
 def _lead(files: ScoreFiles, config: ScoreConfig, forget_set: ForgetSet, as_json: bool) -> None:
@@ -139,7 +151,7 @@ def _lead(files: ScoreFiles, config: ScoreConfig, forget_set: ForgetSet, as_json
         finish(taken_up(opened, run), as_json)
 
 
-def _follow(files: ScoreFiles, config: ScoreConfig, as_json: bool) -> None:
+def _follow(files: ScoreFiles, config: ScoreConfig, mixed: bool, as_json: bool) -> None:
     deadline = time.monotonic() + PATIENCE_OF_JOBS
     if not files.config.exists():
         note(f"Waiting for the first job to begin the run in {files.directory}.")
@@ -151,7 +163,7 @@ def _follow(files: ScoreFiles, config: ScoreConfig, as_json: bool) -> None:
     if not files.is_finished:
         from mrd_core.scoring.drawing import share as draw_units
 
-        draw_units(files.directory, config, PATIENCE_OF_JOBS)
+        draw_units(files.directory, config, PATIENCE_OF_JOBS, mixed=mixed)
         _await_end(files)
     _print_result(files, as_json)
 

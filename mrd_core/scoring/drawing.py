@@ -10,11 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from mrd_core.arrays import FloatArray
+from mrd_core.errors import UserError
+from mrd_core.model import loading as models
+from mrd_core.model.hardware import kind_of
 from mrd_core.runs import Cancelled, JobContext
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.claims import LOOK_AGAIN, Claims, Lease, Pause
@@ -23,6 +27,7 @@ from mrd_core.scoring.draws import Draws, Precision
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Unit
 from mrd_core.scoring.plan import Prepared, precision, resume
+from mrd_core.scoring.records import Plan
 from mrd_core.scoring.schedule import UnitKey, Wanted
 from mrd_core.scoring.workers import Workers
 from mrd_core.settings.command import process
@@ -34,10 +39,11 @@ class Helpers:
     Args:
         directory: Of the run.
         devices: Where each of them draws.
+        mixed: Whether they may round otherwise than the process that leads the run.
     """
 
-    def __init__(self, directory: Path, devices: Sequence[torch.device]) -> None:
-        own = process("share", directory, "--parent", os.getpid())
+    def __init__(self, directory: Path, devices: Sequence[torch.device], *, mixed: bool = False) -> None:
+        own = process("share", directory, "--parent", os.getpid(), *(["--mixed-devices"] if mixed else []))
         # A session of their own: a Ctrl-C in the terminal is for this process, which then ends them.
         self._processes = [
             subprocess.Popen([*own, "--device", str(device)], stdin=subprocess.DEVNULL, start_new_session=True)
@@ -120,15 +126,38 @@ class Drawn:
         units: The pairs, or plain evaluations, in their order.
         reached: How good the run is.
         passes: What all units cost, in forward passes.
+        device_kinds: What baseline and units were computed on, see `model.hardware`.
     """
 
     draws: Draws
     units: list[Unit]
     reached: Precision
     passes: float
+    device_kinds: tuple[str, ...] = ()
 
 
-def share(directory: Path, config: ScoreConfig, patience: float, parent: int | None = None) -> bool:
+class Origin:
+    """Where a process has its units from, each marked with what it was drawn on.
+
+    Args:
+        prepared: Model and plan.
+        config: What is drawn.
+    """
+
+    MARK = "device_kind"
+
+    def __init__(self, prepared: Prepared, config: EstimatorConfig) -> None:
+        self.source = prepared.source(config)
+        self._kind = np.array(kind_of(prepared.stage.model.device, prepared.stage.model.dtype))
+
+    def arrays(self, key: UnitKey) -> dict[str, Any]:
+        """Draw a unit: what its file holds."""
+        return self.source.arrays(key) | {self.MARK: self._kind}
+
+
+def share(
+    directory: Path, config: ScoreConfig, patience: float, parent: int | None = None, *, mixed: bool = False
+) -> bool:
     """Draw units for a run until it needs none, and tell whether that is so.
 
     Args:
@@ -137,13 +166,17 @@ def share(directory: Path, config: ScoreConfig, patience: float, parent: int | N
         patience: How long to wait for somebody to lead the run [s].
         parent: The process that started this one for the run, and that it ends with; None where somebody else did,
             and this one starts those that draw beside it.
+        mixed: Whether this machine may round otherwise than the one that leads the run.
+
+    Raises:
+        UserError: It does, and may not; or it has not the model of the run.
     """
     files = ScoreFiles(directory)
     context = Joined(files, parent, patience)
     devices = Workers.of(config.estimator, config.model).devices[1:] if parent is None else ()
-    helpers = Helpers(directory, devices)
+    helpers = Helpers(directory, devices, mixed=mixed)
     try:
-        _help(config, files, context)
+        _help(config, files, context, mixed)
     except Ended:
         pass
     except FileNotFoundError:
@@ -156,21 +189,35 @@ def share(directory: Path, config: ScoreConfig, patience: float, parent: int | N
     return files.is_finished or (wanted is not None and wanted.is_all)
 
 
-def _help(config: ScoreConfig, files: ScoreFiles, context: Joined) -> None:
+def _help(config: ScoreConfig, files: ScoreFiles, context: Joined, mixed: bool) -> None:
     """Draw what is wanted once there is a plan, until the context says that it is enough."""
     pause = Pause()
     context.check_cancelled()
     while not (context.is_led and files.plan.exists() and files.baseline.exists()):
         pause(None)
         context.check_cancelled()
+    if not mixed:
+        _require_same_kind(config, files.read_plan())
     prepared = resume(config, ForgetSet.load(files.samples), files, context)
     with precision(prepared.stage.model.dtype):
-        source = prepared.source(config.estimator)
-        claims, schedule = Claims(files, source.arrays), source.schedule
+        origin = Origin(prepared, config.estimator)
+        claims, schedule = Claims(files, origin.arrays), origin.source.schedule
         while True:
             context.check_cancelled()
             wanted = files.read_schedule() or Wanted.after([], schedule.first())
             claims.draw(wanted.units, schedule.ahead(wanted))
+
+
+def _require_same_kind(config: ScoreConfig, plan: Plan) -> None:
+    device, _ = models.choose_device(config.model.device)
+    own = kind_of(device, models.DTYPES[plan.dtype])
+    if plan.device_kind not in ("", own):
+        raise UserError(
+            f"This process, which would draw on {own},",
+            f"rounds otherwise than those of the run, which draw on {plan.device_kind}.",
+            "Share it from machines of one kind, or give --mixed-devices: the run then says between which kinds "
+            "its bits may differ.",
+        )
 
 
 def draw(config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, context: JobContext) -> Drawn:
@@ -178,9 +225,10 @@ def draw(config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, context
     drawn: list[UnitKey] = []
     units: list[Unit] = []
     probes: list[dict[str, FloatArray]] = []
+    kinds = {prepared.plan.device_kind}
     with precision(prepared.stage.model.dtype):
-        source = prepared.source(config)
-        claims, schedule = Claims(files, source.arrays), source.schedule
+        origin = Origin(prepared, config)
+        claims, schedule = Claims(files, origin.arrays), origin.source.schedule
         keys = schedule.first()
         # The total stands, and where the run will probably stop is only said as time: that may grow again. Before
         # the first look it is where runs usually stop.
@@ -195,14 +243,17 @@ def draw(config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, context
                 while not files.unit(key).exists():
                     context.check_cancelled()
                     claims.draw(keys[place:], schedule.ahead(wanted))
-                with np.load(files.unit(key), allow_pickle=False) as arrays:
-                    if key.kind == "probe":
-                        probes.append(dict(arrays))
-                    else:
-                        units.append(Unit(**arrays))
+                with np.load(files.unit(key), allow_pickle=False) as stored:
+                    arrays = dict(stored)
+                # Units of an earlier version bear no mark.
+                kinds.add(str(arrays.pop(Origin.MARK, prepared.plan.device_kind)))
+                if key.kind == "probe":
+                    probes.append(arrays)
+                else:
+                    units.append(Unit(**arrays))
                 drawn.append(key)
                 report(round(schedule.cost(drawn)))
-            draws = source.draws(units, probes)
+            draws = origin.source.draws(units, probes)
             reached = Precision.of(draws, config.scope)
             passes = schedule.cost(drawn)
             context.metrics(round(passes), **reached.curve)
@@ -211,7 +262,7 @@ def draw(config: EstimatorConfig, prepared: Prepared, files: ScoreFiles, context
             keys = schedule.following(drawn, draws)
             likely = _expected_total(reached, config, passes, schedule.most)
     files.write_schedule(Wanted.after(drawn, []))
-    return Drawn(draws, units, reached, passes)
+    return Drawn(draws, units, reached, passes, tuple(sorted(kinds - {""})))
 
 
 def _expected_total(reached: Precision, config: EstimatorConfig, passes: float, cap: float) -> float:

@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 from mrd_core.errors import UserError
-from mrd_core.model.perturbation import checksum
+from mrd_core.model.hardware import kind_of
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_frame
 from mrd_core.samples import ForgetSet, read
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.drawing import Helpers, draw, leading
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.plan import prepare, resume
+from mrd_core.scoring.plan import prepare, resume, weights_checksum
 from mrd_core.scoring.results import (
     floor_pass_seconds,
     measure_frame,
@@ -60,7 +60,9 @@ def _score(
     prepared = (resume if again else prepare)(config, forget_set, files, context)
     for what, reason in prepared.plan.reasons.items():
         context.event("info", f"{what}: {reason}")
-    before = checksum(prepared.stage.scorer)
+    own = kind_of(prepared.stage.model.device, prepared.stage.model.dtype)
+    if prepared.plan.device_kind not in ("", own):
+        context.event("warning", f"The run began on {prepared.plan.device_kind}, and goes on with {own}.")
     drawn = draw(config.estimator, prepared, files, context)
     helpers.stop()
     # The measures that are held beside MRD, unless an earlier process has taken them.
@@ -69,7 +71,7 @@ def _score(
         context.progress(round(drawn.passes), round(drawn.passes), message="Measuring")
         write_frame(files.measures, measure_frame(prepared, config.estimator, forget_set, context))
     seconds_measures = time.monotonic() - began_measures
-    if checksum(prepared.stage.scorer) != before:
+    if weights_checksum(prepared.stage) != prepared.plan.weights:
         raise RuntimeError("the model's weights changed during scoring, so the scores are void")
     frame = score_frame(drawn.draws, prepared, config.estimator)
     tokens = token_frame(drawn.units, prepared.stage.passes.encoded, prepared.baseline, prepared.plan.sigma)

@@ -17,10 +17,11 @@ from mrd_core.model import loading as models
 from mrd_core.model.compilation import compiled, obstacle
 from mrd_core.model.encoder import Encoder
 from mrd_core.model.gradients import Layout, SampleGradients
+from mrd_core.model.hardware import kind_of
 from mrd_core.model.hidden_states import HiddenStates
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.loading import LoadedModel
-from mrd_core.model.perturbation import Noise, PerturbedModel
+from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_atomically
@@ -191,7 +192,8 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         dtype = _finer_dtype(config, stage, gate, context)
     likelier = likelier_form(stage.reader, stage.encoder, forget_set)
     warnings = (*stage.passes.encoded.notes, *filter(None, (likelier,)), *plan.warnings)
-    plan = plan.model_copy(update={"warnings": warnings})
+    kind, weights = kind_of(stage.model.device, stage.model.dtype), weights_checksum(stage)
+    plan = plan.model_copy(update={"warnings": warnings, "device_kind": kind, "weights": weights})
     if config.estimator.has_probes:
         context.progress(0, 1, message="Trying gradients")
         plan = with_probes(plan, stage, context, needed=config.estimator.preview)
@@ -207,10 +209,22 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
 
 
 def resume(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, context: JobContext) -> Prepared:
-    """Return what an earlier process prepared, loaded again."""
+    """Return what an earlier process prepared, loaded again.
+
+    Raises:
+        UserError: The model has other weights by now, or here.
+    """
     plan = files.read_plan()
     torch.set_num_threads(plan.threads)
     stage = load_stage(config, forget_set, files.directory, context, models.DTYPES[plan.dtype], plan)
+    weights = weights_checksum(stage)
+    if plan.weights not in ("", weights):
+        raise UserError(
+            f"The model '{config.model.source}'",
+            "has other weights than those that this run began with.",
+            "Put the model back as it was, on every machine that shares the run, or launch a new run.",
+        )
+    plan = plan.model_copy(update={"weights": weights})
     return Prepared(plan, stage, Baseline(np.load(files.baseline, allow_pickle=False)))
 
 
@@ -402,6 +416,11 @@ def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:
         )
     regime = pilot.tried.get(sigma)
     return f"{sigma:g} ({chosen}" + (f"; {regime.reason.removesuffix('.')})" if regime else ")")
+
+
+def weights_checksum(stage: Stage) -> str:
+    """Return a checksum of the model's weights as they are scored, in hexadecimal."""
+    return f"{checksum(stage.scorer):016x}"
 
 
 def weights_in(stage: Stage) -> int:

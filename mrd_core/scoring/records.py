@@ -35,6 +35,8 @@ class Plan(Record):
         in_batches: Whether samples of a batch are told apart in backward passes; by_autograd: the weights that no
             rule gives the gradients of (see `model.gradients.Layout`).
         vocabulary: SHA-256 over the tokenizer's words; "" in runs of earlier versions.
+        device_kind: How what the units are drawn on rounds (see `model.hardware`); weights: a checksum of those of
+            the model. "" in runs of earlier versions.
     """
 
     device: str
@@ -56,6 +58,8 @@ class Plan(Record):
     by_autograd: tuple[str, ...] = ()
     vocabulary: str = ""
     compiled: bool = False
+    device_kind: str = ""
+    weights: str = ""
 
 
 class Scored(Record):
@@ -107,6 +111,7 @@ class ScoreSummary(RunSummary):
         warnings: Why the ranking may not be trusted, in sentences.
         seconds: Time that MRD took [s]; seconds_measures: that of the measures beside it.
         seconds_floor_pass: A pass of the bare model [s], where it was timed.
+        device_kinds: What baseline and units were computed on; the bits are those of one kind where it is one.
     """
 
     median_relative_se: float | None = None
@@ -142,6 +147,7 @@ class ScoreSummary(RunSummary):
     seconds_measures: float = 0.0
     weights_untouched: bool = True
     seconds_floor_pass: float | None = None
+    device_kinds: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> Self | None:

@@ -156,6 +156,7 @@ def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: Est
         "undefined_samples": int(np.isnan(draws.ranked(config.scope, config.normalisation).mean).sum()),
         "model_parameters": weights_in(prepared.stage),
         "stopped_early": reached.reaches(config),
+        "device_kinds": drawn.device_kinds,
     }
     summary = ScoreSummary.model_validate(settings | decided | precise | measured)
     return summary.model_copy(update={"warnings": [*warnings_of(summary, config), *plan.warnings]})
@@ -171,6 +172,11 @@ def _rank_correlation(some: pd.Series[float], others: pd.Series[float]) -> float
 def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
     """Return, in words, why the ranking may not be trusted; empty when nothing speaks against it."""
     warnings = [PREVIEW] if summary.preview else []
+    if len(summary.device_kinds) > 1:
+        warnings.append(
+            f"Units were drawn on {' and on '.join(summary.device_kinds)}, which round differently: a run on one "
+            "of them would end on other last digits."
+        )
     if not summary.gate.get("passed", True):
         warnings.append(f"The precision gate was not passed: {summary.gate['reason']}")
     error = summary.median_relative_se

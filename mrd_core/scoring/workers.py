@@ -49,6 +49,9 @@ class Workers:
             count = automatic if config.workers == "auto" else config.workers
             reason = f"processes beat threads on a CPU of {cores} core(s)"
             return cls(devices * count, max(1, cores // automatic), reason)
+        # Others of the machine would end on other bits.
+        name = torch.cuda.get_device_name(devices[0])
+        devices = tuple(device for device in devices if torch.cuda.get_device_name(device) == name)
         threads = max(1, cores // len(devices))
         if models.is_spread(model):
             return cls(devices[:1], threads, f"the model lies on all {len(devices)} GPUs")
@@ -60,4 +63,4 @@ class Workers:
                 "turns there and gain nothing.",
                 "Leave --workers out, or ask for as many as there are GPUs.",
             )
-        return cls(devices[:count], threads, f"one keeps a GPU busy, and there are {len(devices)}")
+        return cls(devices[:count], threads, f"one keeps a GPU busy, and there are {len(devices)} of {name}")

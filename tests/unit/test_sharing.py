@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from benchmarks.sharing import Simulation, simulate
 from mrd_core.model.config import ModelConfig
+from mrd_core.model.hardware import kind_of
 from mrd_core.runs import JobContext
 from mrd_core.runs.directory import write_config
 from mrd_core.runs.liveness import ProcessIdentity
@@ -335,6 +339,54 @@ def test_jobs_need_a_directory_that_they_share(command, cli, tmp_path):
     place = words.index("--out")
     outcome = cli(*words[:place], *words[place + 2 :])
     assert (outcome.code, "Name it with --out." in outcome.said) == (2, True)
+
+
+# What rounds differently
+
+
+@pytest.mark.long
+def test_a_machine_that_rounds_otherwise_shares_a_run_only_where_it_is_told_to(command, tmp_path):
+    files = ScoreFiles(tmp_path / "run")
+    leader = started(*command(files.directory, "--json"))
+    until(lambda: files.units.exists() and drawers(files), "it draws")
+    os.kill(leader.pid, signal.SIGSTOP)
+    # Torch takes other instructions, as on an older machine.
+    words, older = ("share", files.directory, "--workers", 1), {"ATEN_CPU_CAPABILITY": "default"}
+    refused = ended(started(*words, **older))
+    assert (refused.code, "rounds otherwise than those of the run" in refused.said) == (2, True), refused.said
+    assert drawers(files) == {leader.pid}
+    mixed = started(*words, "--mixed-devices", **older)
+    until(lambda: mixed.pid in drawers(files), "it draws")
+    os.kill(leader.pid, signal.SIGCONT)
+    outcome = ended(leader)
+    assert (outcome.code, ended(mixed).code) == (0, 0)
+    summary = json.loads(outcome.out.splitlines()[-1])
+    own = kind_of(torch.device("cpu"), torch.float32)
+    assert len(summary["device_kinds"]) == 2
+    assert own in summary["device_kinds"]
+    (warning,) = (text for text in summary["warnings"] if "round differently" in text)
+    assert all(kind in warning for kind in summary["device_kinds"])
+
+
+def test_a_run_of_one_kind_of_device_says_which(alone):
+    assert alone.read_figures().device_kinds == (kind_of(torch.device("cpu"), torch.float32),)
+    assert alone.read_plan().device_kind == kind_of(torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.slow
+def test_a_machine_with_another_model_under_the_same_name_shares_nothing(command, tiny_model, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    files = ScoreFiles(tmp_path / "run")
+    leader = started(*command(files.directory, model=model))
+    until(lambda: files.units.exists() and drawers(files), "it draws")
+    os.kill(leader.pid, signal.SIGSTOP)
+    weights = load_file(model / "model.safetensors")
+    next(iter(weights.values()))[0, 0] += 1e-3
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    outcome = ended(started("share", files.directory, "--workers", 1))
+    assert (outcome.code, "has other weights than those that this run began with" in outcome.said) == (2, True)
+    leader.kill()
+    leader.communicate()
 
 
 # At scale
