@@ -199,7 +199,8 @@ def _digest(config: ScoreConfig) -> str:
 
     Not the day, which changes between them: what the run scores are the tokens that it keeps.
     """
-    of_one_job: dict[str, Any] = {"estimator": {"workers", "time_floor"}, "model": {"device", "date"}}
+    own = {"workers", "time_floor", "device_memory"}
+    of_one_job: dict[str, Any] = {"estimator": own, "model": {"device", "date"}}
     # The samples have a digest of their own, whatever they are called.
     text = config.model_dump_json(exclude=of_one_job | {"forget_set": True, "check": True})
     return hashlib.sha256(text.encode()).hexdigest()

@@ -49,7 +49,7 @@ class Instrument:
         wanted = ScoreConfig(forget_set=config.forget_set, model=model, estimator=config.estimator)
         stage = load_stage(wanted, forget_set, config.score_run, context)
         baseline = measure_baseline(stage.passes, stage.model.dtype)
-        return cls(stage, baseline, must_stream(stage), config.seed, context.check_cancelled)
+        return cls(stage, baseline, must_stream(stage, config.estimator), config.seed, context.check_cancelled)
 
     def draws(self, study: str, sigma: float, mode: Mode, indices: Iterable[int]) -> Draws:
         """Evaluate every sample under the noise of these indices of a study, each a pair in antithetic mode.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from torch.overrides import TorchFunctionMode
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.head import LanguageHead
+from mrd_core.model.layer_major import Call, together
+from mrd_core.model.perturbation import Transform
 from mrd_core.model.reader import CHUNK_ELEMENTS, Batch, Gathered, Reader, Result, make_batches, within_memory
 
 
@@ -245,6 +248,62 @@ class Passes:
             log p of every scored position under both [nats], and what `compare` gives, shape (T,) each.
         """
         return self._within_memory(lambda: self._pair((first, second), compare))
+
+    def by_layers(
+        self, transforms: Sequence[Transform], compare: Comparison | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Run a pass under each of several weights, all of them together, a layer at a time.
+
+        Args:
+            transforms: Make the weights of each pass.
+            compare: Tells two logits of a position apart, where there are two passes.
+
+        Returns:
+            log p of every scored position under each [nats], shape (passes, T); and what `compare` gives, shape
+            (T,), NaN without it.
+
+        Raises:
+            NestedLayersError: A layer of the model runs within another one.
+        """
+        return self._within_memory(lambda: self._by_layers(transforms, compare))
+
+    def _by_layers(
+        self, transforms: Sequence[Transform], compare: Comparison | None
+    ) -> tuple[FloatArray, FloatArray]:
+        head: LogProbHead = self.scorer.get_submodule("head")  # type: ignore[assignment]
+        length, done = int(self.encoded.starts[-1]), 0
+        log_probs, values = np.empty((len(transforms), length)), np.full(length, np.nan)
+        try:
+            for batches in self._portions(head):
+                places = _places(batches)
+                head.opposites = Opposites(compare, len(places)) if compare else None
+                log_probs[:, places] = self._through_layers(batches, transforms, head, done)
+                if head.opposites:
+                    values[places] = head.opposites.values
+                done += len(batches)
+        finally:
+            head.opposites = None
+        return log_probs, values
+
+    def _through_layers(
+        self, batches: Sequence[Batch], transforms: Sequence[Transform], head: LogProbHead, done: int
+    ) -> FloatArray:
+        """Return log p of the scored positions of some batches under each of the weights, shape (passes, M)."""
+        calls = [
+            Call(partial(self.scorer, batch.ids, batch.rows, batch.columns), weights)
+            for weights in range(len(transforms))
+            for batch in batches
+        ]
+
+        def before(index: int) -> None:
+            self.reader.before_batch()
+            self.reader.on_batch(done / len(self.batches))
+            if head.opposites:
+                head.opposites.is_second = bool(calls[index].weights)
+
+        log_probs = torch.cat(together(self.scorer, calls, transforms, before)).double().cpu().numpy()
+        by_weights: FloatArray = log_probs.reshape(len(transforms), -1)
+        return by_weights
 
     def _within_memory(self, run: Callable[[], Result]) -> Result:
         """Return what `run` returns, done anew in batches of half the tokens while memory runs out."""

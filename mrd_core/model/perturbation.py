@@ -74,11 +74,16 @@ class PerturbedModel:
     def draw(self, index: int, sign: int = 1) -> Iterator[None]:
         """Within it the model is θ + sign · σ · z_index; afterwards it is θ again, bit for bit."""
 
-        def transform(name: str, weight: Tensor) -> Tensor:
+        with (streamed if self._streamed else copied)(self._module, self.transform(index, sign)):
+            yield
+
+    def transform(self, index: int, sign: int = 1) -> Transform:
+        """Return what makes θ + sign · σ · z_index of θ, a parameter at a time."""
+
+        def perturbed(name: str, weight: Tensor) -> Tensor:
             return self._noise.perturbed(index, sign, name, weight).to(self._dtype or weight.dtype)
 
-        with (streamed if self._streamed else copied)(self._module, transform):
-            yield
+        return perturbed
 
 
 @contextmanager
@@ -103,7 +108,7 @@ def streamed(module: nn.Module, transform: Transform) -> Iterator[None]:
     # named_parameters lists a tied weight once, so both of its layers see the same name, and the same noise.
     names = {parameter: name for name, parameter in module.named_parameters()}
     originals = {parameter: parameter.data for parameter in names}
-    unread = {parameter: _unread(name, parameter.data, transform) for parameter, name in names.items()}
+    absent = {parameter: unread(name, parameter.data, transform) for parameter, name in names.items()}
     handles: list[RemovableHandle] = []
 
     def replace(layer: nn.Module, parameters: list[nn.Parameter]) -> None:
@@ -118,7 +123,7 @@ def streamed(module: nn.Module, transform: Transform) -> Iterator[None]:
 
         def after(*_args: object) -> None:
             for parameter in running.pop():
-                parameter.data = unread[parameter]
+                parameter.data = absent[parameter]
                 waiting.add(parameter)
 
         handles.append(layer.register_forward_pre_hook(before))
@@ -126,11 +131,11 @@ def streamed(module: nn.Module, transform: Transform) -> Iterator[None]:
         handles.append(layer.register_forward_hook(after, always_call=True))
 
     waiting = set(names)
-    for layer, parameters in _layers(module):
+    for layer, parameters in layers(module):
         replace(layer, parameters)
     try:
         for parameter in names:
-            parameter.data = unread[parameter]
+            parameter.data = absent[parameter]
         yield
     finally:
         for handle in handles:
@@ -139,13 +144,13 @@ def streamed(module: nn.Module, transform: Transform) -> Iterator[None]:
             parameter.data = original
 
 
-def _unread(name: str, weight: Tensor, transform: Transform) -> Tensor:
+def unread(name: str, weight: Tensor, transform: Transform) -> Tensor:
     """Return NaN in the shape of a weight, in the precision that it will have, in no memory."""
     dtype = transform(name, weight.new_empty(0)).dtype
     return weight.new_full((), torch.nan, dtype=dtype).expand(weight.shape)
 
 
-def _layers(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
+def layers(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]:
     """Yield what is called with the parameters that it may read, layers of a list as a whole.
 
     What is within a layer may read weights of its neighbours: mixers of state-space models call no convolution but
@@ -159,7 +164,7 @@ def _layers(module: nn.Module) -> Iterator[tuple[nn.Module, list[nn.Parameter]]]
         if is_whole:
             yield child, list(child.parameters())
         else:
-            yield from _layers(child)
+            yield from layers(child)
 
 
 def checksum(module: nn.Module) -> int:

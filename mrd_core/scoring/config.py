@@ -87,6 +87,12 @@ class EstimatorConfig(Frozen):
         description="Processes that share out the draws, on GPUs each on one of its own; the result does not "
         "depend on it.",
     )
+    device_memory: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Most memory of the device for the weights and their noise; by default what is free. Where it "
+        "does not hold a second copy of the weights, noise is made a layer at a time, for all batches at once.",
+        json_schema_extra={"unit": "GiB"},
+    )
     compile: bool = Field(
         False,
         description="Compile the model for the draws (torch.compile). Takes a minute in each process and saves a "

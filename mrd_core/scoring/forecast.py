@@ -19,7 +19,7 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import START_UP_SECONDS, Passes, passes_of, pilot_evaluations, usual_evaluations
 from mrd_core.scoring.mrd import Estimator, measure_baseline
 from mrd_core.scoring.pilot import PILOT_DRAWS, START_SIGMA, pilot_samples
-from mrd_core.scoring.plan import Stage, load_stage, must_stream, precision
+from mrd_core.scoring.plan import Stage, load_stage, may_go_by_layers, memory_reason, must_stream, precision
 from mrd_core.scoring.workers import Workers
 
 TIMED_SECONDS = 1.0
@@ -83,10 +83,12 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     began = time.perf_counter()
     stage = load_stage(config, forget_set, None, JobContext(Path("dry run")))
     loading = time.perf_counter() - began
-    pace, streams = _pace(stage, config), must_stream(stage)
     estimator, encoded = config.estimator, stage.passes.encoded
+    streams = must_stream(stage, estimator)
+    by_layers = streams and may_go_by_layers(stage)
+    pace = _pace(stage, config, streams, by_layers)
     workers = Workers.of(estimator, config.model)
-    count = len(workers.devices)
+    processes = len(workers.devices)
     evaluations, cap = usual_evaluations(estimator), 0 if estimator.preview else estimator.draws
     passes = passes_of(estimator, len(encoded), evaluations)
     an_evaluation = pace.forward + pace.noise
@@ -94,8 +96,8 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
     own = {
         "baseline": pace.baseline,
         "pilot": passes["pilot"] * pace.forward + pilot_evaluations(estimator) * pace.noise,
-        "draws": evaluations * an_evaluation / count,
-        "probes": passes["probes"] * pace.forward / count,
+        "draws": evaluations * an_evaluation / processes,
+        "probes": passes["probes"] * pace.forward / processes,
     }
     seconds = {"start": START_UP_SECONDS + loading} | {
         name: own.get(name, count * pace.forward) for name, count in passes.items()
@@ -107,16 +109,18 @@ def forecast(config: ScoreConfig, forget_set: ForgetSet) -> Forecast:
         cap=cap,
         passes=passes,
         seconds=seconds,
-        most_seconds=sum(seconds.values()) + (cap - evaluations) * an_evaluation / count,
+        most_seconds=sum(seconds.values()) + (cap - evaluations) * an_evaluation / processes,
         memory=_highest_memory(stage),
-        workers=count,
+        workers=processes,
         choices={name: choice.stated for name, choice in stage.model.choices.items()}
         | {
             "template": stage.encoder.template.stated,
             "σ": _sigma(estimator),
             "batch": f"{stage.passes.batch_tokens} padded tokens",
             "workers": workers.stated,
-            "memory": _memory(estimator, streams),
+            "memory": "no copy of the weights"
+            if estimator.preview
+            else memory_reason(streamed=streams, by_layers=by_layers),
         },
     )
 
@@ -127,13 +131,7 @@ def _sigma(estimator: EstimatorConfig) -> str:
     return "chosen by a pilot" if estimator.sigma == "auto" else f"{estimator.sigma:g} (as asked)"
 
 
-def _memory(estimator: EstimatorConfig, streams: bool) -> str:
-    if estimator.preview:
-        return "no copy of the weights"
-    return "one extra layer" if streams else "one extra copy of the weights"
-
-
-def _pace(stage: Stage, config: ScoreConfig) -> Pace:
+def _pace(stage: Stage, config: ScoreConfig, streams: bool, by_layers: bool) -> Pace:
     """Time passes over a few samples of all lengths, and stretch them to all tokens."""
     few = stage.passes.of(pilot_samples(stage.passes.encoded))
     share = int(few.encoded.lengths.sum()) / max(1, int(stage.passes.encoded.lengths.sum()))
@@ -148,8 +146,8 @@ def _pace(stage: Stage, config: ScoreConfig) -> Pace:
         if config.estimator.preview:
             return Pace(forward / share, finer / share, 0.0)
         noise = Noise(config.estimator.seed, sigma)
-        model = PerturbedModel(stage.scorer, noise, streamed=must_stream(stage))
-        estimator = Estimator(few, model, baseline, config.estimator.mode)
+        model = PerturbedModel(stage.scorer, noise, streamed=streams)
+        estimator = Estimator(few, model, baseline, config.estimator.mode, by_layers=by_layers)
         estimator.unit(PILOT_DRAWS[0])
         unit = _seconds(lambda: estimator.unit(PILOT_DRAWS[0]))
     evaluation = unit / config.estimator.evaluations_per_unit

@@ -126,6 +126,7 @@ class Estimator:
         mode: Whether a unit is a pair.
         with_parts: Whether pairs are looked at for the parts of MRD.
         within: What a unit is drawn within, such as a compiled body.
+        by_layers: Whether all passes of a unit go through the model together, a layer at a time.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Estimator:
         *,
         with_parts: bool = False,
         within: Callable[[], AbstractContextManager[None]] = nullcontext,
+        by_layers: bool = False,
     ) -> None:
         self._passes = passes
         self._within = within
@@ -144,6 +146,7 @@ class Estimator:
         self._baseline = baseline
         self._signs = (1, -1) if mode == "antithetic" else (1,)
         self._with_parts = with_parts
+        self._by_layers = by_layers
         encoded = passes.encoded
         self._masks = [baseline.kept & encoded.in_scope(scope) for scope in SCOPES]
 
@@ -158,6 +161,8 @@ class Estimator:
             return self._drawn(index)
 
     def _drawn(self, index: int) -> Unit:
+        if self._by_layers:
+            return self._drawn_by_layers(index)
         weights = [partial(self._model.draw, index, sign) for sign in self._signs]
         if not self._with_parts:
             return self._unit(*map(self._evaluation, weights))
@@ -166,6 +171,17 @@ class Estimator:
         else:
             first, second = map(self._evaluation, weights)
             spread = np.full_like(first, np.nan)
+        return self._with_parts_of(index, first, second, spread)
+
+    def _drawn_by_layers(self, index: int) -> Unit:
+        transforms = [self._model.transform(index, sign) for sign in self._signs]
+        looks = self._with_parts and index < SPREAD_PAIRS
+        log_probs, spread = self._passes.by_layers(transforms, competitors_spread if looks else None)
+        if not self._with_parts:
+            return self._unit(*log_probs)
+        return self._with_parts_of(index, log_probs[0], log_probs[1], spread)
+
+    def _with_parts_of(self, index: int, first: FloatArray, second: FloatArray, spread: FloatArray) -> Unit:
         parts = self._parts(first, second, spread)
         sums = [[self._sums(part, mask) for part in parts] for mask in self._masks]
         return replace(

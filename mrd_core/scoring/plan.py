@@ -19,6 +19,7 @@ from mrd_core.model.encoder import Encoder
 from mrd_core.model.gradients import Layout, SampleGradients
 from mrd_core.model.hardware import kind_of
 from mrd_core.model.hidden_states import HiddenStates
+from mrd_core.model.layer_major import NestedLayersError
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.loading import LoadedModel
 from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
@@ -34,7 +35,7 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.forms import likelier_form
 from mrd_core.scoring.measures import BACKWARD, FORWARD
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, Unit, kept_tokens, measure_baseline
-from mrd_core.scoring.pilot import Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
+from mrd_core.scoring.pilot import START_SIGMA, Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
 from mrd_core.scoring.probes import SIGNS, SignProbes
 from mrd_core.scoring.records import Plan
 from mrd_core.scoring.schedule import Schedule, UnitKey
@@ -85,6 +86,7 @@ class Prepared:
             config.mode,
             with_parts=self.plan.with_parts,
             within=compiled(self.stage.scorer) if self.plan.compiled else nullcontext,
+            by_layers=self.plan.by_layers,
         )
 
     @property
@@ -185,7 +187,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         context.progress(0, 1, message="Calibrating σ")
         pilot, sigma, gate = _calibrated(config.estimator, stage, baseline)
         if gate.passed or config.estimator.preset == "paper":
-            plan = _with_noise(_plan(config, stage), config.estimator, stage, pilot, sigma, gate)
+            plan = _with_noise(_plan(config, stage), config, stage, pilot, sigma, gate)
             if not gate.passed:
                 context.event("warning", f"Precision gate not passed: {gate.reason}")
             break
@@ -335,10 +337,11 @@ def _plan(config: ScoreConfig, stage: Stage) -> Plan:
 
 
 def _with_noise(
-    plan: Plan, config: EstimatorConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate
+    plan: Plan, config: ScoreConfig, stage: Stage, pilot: Pilot, sigma: float, gate: PrecisionGate
 ) -> Plan:
     """Return a plan with noise of this σ."""
-    streamed = must_stream(stage)
+    streamed = must_stream(stage, config.estimator)
+    by_layers = streamed and may_go_by_layers(stage)
     figures = asdict(gate) | {"signal_to_floor": gate.signal_to_floor, "reason": gate.reason}
     regime = pilot.tried.get(sigma)
     departs = regime is not None and not regime.quadratic
@@ -346,16 +349,15 @@ def _with_noise(
         update={
             "sigma": sigma,
             "streamed": streamed,
-            "with_parts": config.mode == "antithetic",
+            "by_layers": by_layers,
+            "with_parts": config.estimator.mode == "antithetic",
             "gate_passed": gate.passed,
             "gate": {name: json_value(figure) for name, figure in figures.items()},
             "pilot": {f"{tried:g}": json_value(each.median) for tried, each in pilot.tried.items()},
             "reasons": plan.reasons
             | {
-                "σ": _sigma_reason(config, pilot, sigma),
-                "memory": "one extra layer: a second copy of the weights does not fit"
-                if streamed
-                else "one extra copy of the weights",
+                "σ": _sigma_reason(config.estimator, pilot, sigma),
+                "memory": memory_reason(streamed=streamed, by_layers=by_layers),
                 "precision gate": ("passed: " if gate.passed else "not passed: ") + gate.reason,
             },
             "warnings": (f"σ = {sigma:g} is outside the regime in which MRD grows with σ²: {regime.reason}",)
@@ -428,9 +430,37 @@ def weights_in(stage: Stage) -> int:
     return sum(parameter.numel() for parameter in stage.scorer.parameters())
 
 
-def must_stream(stage: Stage) -> bool:
+def must_stream(stage: Stage, config: EstimatorConfig) -> bool:
     """Tell whether a second copy of the weights is too much for the memory that is left."""
     parameters = list(stage.scorer.parameters())
     needed = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     spread = len({parameter.device for parameter in parameters}) > 1
-    return not spread and needed > 0.9 * models.free_bytes(stage.model.device)
+    left = models.free_bytes(stage.model.device)
+    if config.device_memory is not None:
+        left = min(left, int(config.device_memory * 2**30) - needed)
+    return not spread and needed > 0.9 * left
+
+
+@torch.no_grad()
+def may_go_by_layers(stage: Stage) -> bool:
+    """Try on some samples whether passes that go through the model together end on the bits of each alone."""
+    few = stage.passes.of(pilot_samples(stage.passes.encoded))
+    model = PerturbedModel(stage.scorer, Noise(0, START_SIGMA), streamed=True)
+    with precision(stage.model.dtype):
+        try:
+            together, _ = few.by_layers([model.transform(0, sign) for sign in (1, -1)])
+        except NestedLayersError:
+            return False
+        for sign, log_probs in zip((1, -1), together, strict=True):
+            with model.draw(0, sign):
+                if not np.array_equal(few(), log_probs):
+                    return False
+    return True
+
+
+def memory_reason(*, streamed: bool, by_layers: bool) -> str:
+    """Return what noise takes of the memory, and why, for people."""
+    if not streamed:
+        return "one extra copy of the weights"
+    way = "both signs of a pair and all batches go through it before the next" if by_layers else "batch by batch"
+    return f"one extra layer, {way}: a second copy of the weights does not fit"

@@ -24,7 +24,8 @@ class Plan(Record):
         batch_tokens: Most padded tokens in a batch.
         threads: Torch threads of each process.
         workers: Processes that share the draws.
-        streamed: Whether weights are perturbed a layer at a time.
+        streamed: Whether weights are perturbed a layer at a time; by_layers: with all passes of a unit going
+            through a layer before the next one.
         compiled: Whether the model is compiled for the draws.
         gate_passed: The precision gate's verdict, with its figures in `gate`.
         pilot: σ → median ratio of MRD/σ² at σ and σ/2; None where it is undefined.
@@ -60,6 +61,7 @@ class Plan(Record):
     compiled: bool = False
     device_kind: str = ""
     weights: str = ""
+    by_layers: bool = False
 
 
 class Scored(Record):
