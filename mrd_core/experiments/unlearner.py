@@ -321,7 +321,7 @@ class Unlearner:
             reference=None,
             micro_batch=self._micro_batch,
             device=self._model.device,
-            starting_model=self._starting_model() if method.predictions == "both" else None,
+            starting_model=self._starting_model() if method.needs_starting_model else None,
         )
         target, seed, network = self._target(texts), self._config.seed_of(*keys), self._model.network
 
@@ -419,14 +419,18 @@ class Unlearner:
     def _batch(self, target: _Target, objective: Objective, seed: int, step: int) -> StepBatch:
         self._context.check_cancelled()
         method, forget = objective.method, target.samples
-        if method.needs_refusals:
+        taught: Sequence[EncodedSample] = ()
+        if method.has_refusals:
             lines = [refusals.choose(self._refusals, seed, sample_id, step) for sample_id in target.sample_ids]
-            forget = self._encoder.pairs(target.prompts, lines, target.sample_ids).samples
+            taught = self._encoder.pairs(target.prompts, lines, target.sample_ids).samples
         partners: list[EncodedSample] = []
         if objective.retain_weight and self.retain is not None:
             count, kept = len(self.retain), self.retain.samples
             partners = [kept[retain_partner(seed, step, slot, count)] for slot in range(len(forget))]
-        return StepBatch(forget, target.reference_nll if method.needs_reference else None, partners)
+        reference_nll = target.reference_nll if method.needs_reference else None
+        if method.needs_refusals:
+            return StepBatch(taught, reference_nll, partners)
+        return StepBatch(forget, reference_nll, partners, refusals=taught)
 
     def _target(self, texts: IntArray | Sequence[EncodedSample]) -> _Target:
         if isinstance(texts, np.ndarray):

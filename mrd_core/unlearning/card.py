@@ -227,7 +227,7 @@ def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     rows = {
         "Method": f"{method.title}; {method.source}",
         **{f"— {name}": value for name, value in parsed(method, config.parameters).items()},
-        "Refusals": config.refusals.name if config.refusals and method.needs_refusals else None,
+        "Refusals": config.refusals.name if config.refusals and method.has_refusals else None,
         "Retain set": retain,
         "Sampler": f"{sampler.title}{by}",
         "Forgotten samples": "leave the pool" if config.curriculum.drop_forgotten else "stay in the pool",

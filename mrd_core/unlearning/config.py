@@ -280,7 +280,8 @@ class UnlearnConfig(RunConfig):
     )
     refusals: Path | None = Field(
         None,
-        description="Refusal answers for PO, one a line or a row; by default those that ship with the project.",
+        description="Refusal answers for PO and DPO, one a line or a row; by default those that ship with the "
+        "project.",
     )
     retain: RetainConfig = RetainConfig()
     curriculum: CurriculumConfig = CurriculumConfig()
@@ -337,7 +338,7 @@ class UnlearnConfig(RunConfig):
     def needs_starting_model(self) -> bool:
         """Whether the loss needs what the starting model predicts, beside what is trained."""
         by_kl = self.retain.term == "kl" and bool(self.retain_weight)
-        return by_kl or METHODS[self.method].predictions == "both"
+        return by_kl or METHODS[self.method].needs_starting_model
 
     @property
     def retain_weight(self) -> float:

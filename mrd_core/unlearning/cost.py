@@ -243,9 +243,12 @@ class _Plan:
         """Return the operations of the forget samples and of their retain partners, one an update."""
         retained = volume.updates if self.config.retain_weight else 0
         reference = retained if self.config.retain.term == "kl" else 0
+        # Refusals are taken to be as long as the answers.
+        forgotten = volume.updates * (2 if self.method.refuses_beside else 1)
+        reference += volume.updates if self.method.needs_starting_model else 0
         trained = update_flops(
             self.parameters,
-            round((volume.updates + retained) * self.tokens),
+            round((forgotten + retained) * self.tokens),
             adapter=self.config.optimiser.lora_rank is not None,
             checkpointing=self.config.optimiser.gradient_checkpointing,
         )

@@ -35,12 +35,14 @@ class Samples:
         reference_nll: Summed NLL of each forget sample under the starting model [nats], shape (N,); None where
             the method does not need it.
         retain: Samples to keep; None without a retain term.
+        beside: Returns a forget sample with a refusal for an answer, for methods that compare the two; else None.
     """
 
     forget: Encoded
     refused: Callable[[str, int], EncodedSample] | None
     reference_nll: FloatArray | None
     retain: Encoded | None
+    beside: Callable[[str, int], EncodedSample] | None = None
 
 
 class Rescored(NamedTuple):
@@ -314,6 +316,7 @@ class CurriculumFeed:
         self._place = {sample: place for place, sample in enumerate(samples.forget.sample_ids)}
         self._ids: tuple[str, ...] = ()
         self._texts: list[EncodedSample] = []
+        self._refusals: list[EncodedSample] = []
         self._partners: list[int] = []
         self._looks: list[Look] = []
         self._tokens_looked_at = 0
@@ -356,6 +359,8 @@ class CurriculumFeed:
         self._texts = [
             refused(sample, step) if refused else forget.samples[self._place[sample]] for sample in self._ids
         ]
+        beside = self._samples.beside
+        self._refusals = [beside(sample, step) for sample in self._ids] if beside else []
         self._looks = []
         retain = self._samples.retain
         count = len(retain) if retain else 0
@@ -368,6 +373,7 @@ class CurriculumFeed:
             reference_nll=None if nll is None else torch.from_numpy(nll[self._places(self._ids)]),
             retain=[retain.samples[i] for i in self._partners] if retain else [],
             retain_weight=self.standing.retain_weight if self._rules.retain_limit else None,
+            refusals=self._refusals,
         )
 
     def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
@@ -500,6 +506,8 @@ class CurriculumFeed:
                 continue
             standing.updates[sample] = standing.updates.get(sample, 0) + 1
             standing.tokens_trained += tokens
+            if self._refusals:
+                standing.tokens_trained += len(self._refusals[look.row].tokens)
             if retain:
                 standing.tokens_retained += len(retain.samples[self._partners[look.row]].tokens)
 

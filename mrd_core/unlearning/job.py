@@ -271,11 +271,13 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
     method = METHODS[config.method]
     frame = ForgetSet.load(files.samples).frame
     answer_tokens = np.array([sample.answer.sum() for sample in prepared.forget.samples])
+    refused = refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)), files)
     return Samples(
         forget=prepared.forget,
-        refused=refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)), files),
+        refused=refused if method.needs_refusals else None,
         reference_nll=start.nll * answer_tokens if method.needs_reference else None,
         retain=prepared.retain if config.retain_weight else None,
+        beside=refused if method.refuses_beside else None,
     )
 
 
@@ -350,7 +352,7 @@ def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) 
         parameters=parsed(method, config.parameters),
         retain_weight=config.retain_weight,
         reference=starting_model if config.retain.term == "kl" else None,
-        starting_model=starting_model if method.predictions == "both" else None,
+        starting_model=starting_model if method.needs_starting_model else None,
         micro_batch=config.micro_batch(processes.count),
         device=prepared.model.device,
         processes=processes,

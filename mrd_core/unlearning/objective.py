@@ -14,8 +14,8 @@ from torch import Tensor
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import agreed
-from mrd_core.unlearning.losses import kl_loss, nll_loss
-from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, Predictions, averaged_over
+from mrd_core.unlearning.losses import at_positions, kl_loss, nll_loss, sample_nll
+from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, Predictions, Refused, averaged_over
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 
@@ -27,12 +27,14 @@ class StepBatch(NamedTuple):
         reference_nll: Their summed NLL under the starting model [nats], shape (B,), where the method needs it.
         retain: B samples to keep, one beside each; empty without a retain term.
         retain_weight: λ of this step, where it changes from step to step; None for that of the objective.
+        refusals: The forget samples with a refusal for an answer, where those are trained beside their own.
     """
 
     forget: Sequence[EncodedSample]
     reference_nll: Tensor | None
     retain: Sequence[EncodedSample]
     retain_weight: float | None = None
+    refusals: Sequence[EncodedSample] = ()
 
 
 class Selection(Protocol):
@@ -178,6 +180,7 @@ class Objective:
             texts.mask[places],
             None if reference is None else reference[chosen].to(predictions.log_probs),
             self._predictions(texts, predictions, places),
+            self._refused(model, [batch.refusals[row] for row in chosen]) if batch.refusals else None,
         )
         share = _size([batch.forget[row] for row in chosen], averaged_over(self.parameters)) / whole
         loss = share * self.method.loss(forget_batch, **self.parameters)
@@ -193,6 +196,15 @@ class Objective:
         targets = texts.ids[owners, columns + 1]
         reference = self.starting_model(texts)[mine] if self.starting_model else None
         return Predictions(predicted.log_softmax[mine], targets[mine], reference)
+
+    def _refused(self, model: Any, samples: Sequence[EncodedSample]) -> Refused:
+        """Return what model and starting model say of refusals beside the answers."""
+        assert self.starting_model is not None  # a method that compares with it is given one
+        texts = TextBatch.of(samples, self.device)
+        nll = sample_nll(answers(model, texts).log_probs, texts.mask)
+        rows, columns = texts.mask.nonzero(as_tuple=True)
+        said = self.starting_model(texts).gather(1, texts.ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
+        return Refused(nll, sample_nll(at_positions(said, texts.mask), texts.mask).to(nll))
 
     def _retain(
         self,

@@ -312,7 +312,7 @@ def refused_of(
         prompts: By sample id.
         files: Of the run, its copy of the refusals among them.
     """
-    if not METHODS[config.method].needs_refusals:
+    if not METHODS[config.method].has_refusals:
         return None
     lines = refusals.load(files.refusals)
 

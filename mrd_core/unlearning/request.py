@@ -69,7 +69,7 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
                 "Choose a stratum that was saved from this forget set, or score the stratum by itself.",
             )
     curriculum = curriculum_frame(config, weighing(scored), list(forget_set.frame["sample_id"]))
-    if METHODS[config.method].needs_refusals:
+    if METHODS[config.method].has_refusals:
         lines = refusals.load(config.refusals) if config.refusals else refusals.load()
         files.refusals.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if config.retain.samples is not None:

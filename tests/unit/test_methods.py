@@ -15,7 +15,7 @@ from scipy import stats
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.methods.method import ForgetBatch, Method, Predictions, averaged_over, parsed
+from mrd_core.unlearning.methods.method import ForgetBatch, Method, Predictions, Refused, averaged_over, parsed
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}
@@ -47,7 +47,9 @@ def batch_of(logits: torch.Tensor, size: int = 5) -> ForgetBatch:
     excess = torch.rand(size, generator=generator, dtype=torch.float64)
     reference_nll = losses.sample_nll(log_probs, mask) - excess
     reference = random_logits(size, seed=1).log_softmax(1)
-    return ForgetBatch(log_probs, mask, reference_nll.detach(), Predictions(log_softmax, targets, reference))
+    refused = Refused(*torch.rand(2, size, generator=generator, dtype=torch.float64))
+    predictions = Predictions(log_softmax, targets, reference)
+    return ForgetBatch(log_probs, mask, reference_nll.detach(), predictions, refused)
 
 
 def batch(size: int = 5) -> ForgetBatch:
@@ -61,9 +63,10 @@ def part(whole: ForgetBatch, begin: int, end: int) -> ForgetBatch:
     mine = (owners >= begin) & (owners < end)
     given = whole.predicted
     predictions = Predictions(given.log_softmax[mine], given.targets[mine], given.reference[mine])
-    return ForgetBatch(
-        whole.log_probs[begin:end], whole.mask[begin:end], whole.reference_nll[begin:end], predictions
-    )
+    assert whole.refused is not None
+    refused = Refused(whole.refused.nll[begin:end], whole.refused.reference_nll[begin:end])
+    rows = slice(begin, end)
+    return ForgetBatch(whole.log_probs[rows], whole.mask[rows], whole.reference_nll[rows], predictions, refused)
 
 
 def test_the_methods_go_by_their_usual_names() -> None:
@@ -72,6 +75,7 @@ def test_the_methods_go_by_their_usual_names() -> None:
         "graddiff",
         "po",
         "npo",
+        "dpo",
         "wga",
         "simimp",
         "satimp",
@@ -90,6 +94,7 @@ def test_the_methods_go_by_their_usual_names() -> None:
         ("graddiff", BASIC, 1.0),
         ("po", BASIC, 1.0),
         ("npo", {"beta": 0.1}, 1.0),
+        ("dpo", {"beta": 0.1}, 1.0),
         ("wga", {"beta": 1.0, **WEIGHTS}, 1.0),
         ("simimp", {"beta": 1.0, **WEIGHTS}, 1.0),
         ("satimp", {"beta1": 5.0, "beta2": 0.1, **WEIGHTS}, 0.1),
@@ -105,9 +110,17 @@ def test_the_defaults_are_the_published_ones(name: str, defaults: dict[str, Any]
 
 
 def test_what_a_method_needs() -> None:
-    assert [name for name, method in METHODS.items() if method.needs_retain] == ["graddiff", "po", "npo", "pdu"]
-    assert [name for name, method in METHODS.items() if method.needs_reference] == ["npo"]
+    assert [name for name, method in METHODS.items() if method.needs_retain] == [
+        "graddiff",
+        "po",
+        "npo",
+        "dpo",
+        "pdu",
+    ]
+    assert [name for name, method in METHODS.items() if method.needs_reference] == ["npo", "dpo"]
     assert [name for name, method in METHODS.items() if method.needs_refusals] == ["po"]
+    assert [name for name, method in METHODS.items() if method.refuses_beside] == ["dpo"]
+    assert [name for name, method in METHODS.items() if method.needs_starting_model] == ["dpo", "undial"]
     assert [name for name, method in METHODS.items() if method.retain == "none"] == ["ga"]
     assert [name for name, method in METHODS.items() if method.predictions == "own"] == ["ceu", "pdu"]
     assert [name for name, method in METHODS.items() if method.predictions == "both"] == ["undial"]
@@ -175,7 +188,9 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
     mean_p = (-nll / mask.sum(1)).exp().mean()
     ascent = -losses.nll_loss(log_p, mask, "tokens")
     assert given.reference_nll is not None
-    said = given.predicted
+    said, refused = given.predicted, given.refused
+    assert refused is not None
+    preferred = (nll - given.reference_nll) - (refused.nll - refused.reference_nll)
     # Each token by itself, in plain loops.
     without, lowered, peaks = [], [], []
     for row, target, start in zip(said.log_softmax, said.targets, said.reference, strict=True):
@@ -193,6 +208,7 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
         ("graddiff", {}, ascent),
         ("po", {}, losses.nll_loss(log_p, mask, "tokens")),
         ("npo", {"beta": 0.3}, losses.bounded_ascent(nll - given.reference_nll, 0.3)),
+        ("dpo", {"beta": 0.3}, -(2 / 0.3) * torch.sigmoid(0.3 * preferred).log().mean()),
         ("wga", {"beta": 2}, losses.weighted_ascent(log_p, mask, p**2, "tokens")),
         ("simimp", {"granularity": "group"}, (1 - mean_p) * ascent),
         ("satimp", {"beta2": 1}, losses.weighted_ascent(log_p, mask, p**5 * (1 - p), "tokens")),
@@ -254,6 +270,19 @@ def test_a_loss_without_the_predictions_that_it_needs_is_a_mistake_of_the_caller
     own = Predictions(given.predicted.log_softmax, given.predicted.targets)
     with pytest.raises(ValueError, match="starting model"):
         METHODS["undial"].loss(replace(given, predictions=own), beta=10.0, average="tokens")
+
+
+def test_dpo_makes_refusals_more_likely_and_answers_less() -> None:
+    given = batch()
+    answers, refusals = given.log_probs.clone().requires_grad_(), given.refused.nll.clone().requires_grad_()
+    loss = METHODS["dpo"].loss(
+        replace(given, log_probs=answers, refused=replace(given.refused, nll=refusals)), beta=0.1
+    )
+    loss.backward()
+    assert (answers.grad[given.mask] > 0).all()
+    assert (refusals.grad > 0).all()
+    with pytest.raises(ValueError, match="refusals"):
+        METHODS["dpo"].loss(replace(given, refused=None), beta=0.1)
 
 
 def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:

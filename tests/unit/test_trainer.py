@@ -83,7 +83,7 @@ def objective(method: str, micro_batch: int = 100, **changes: Any) -> Objective:
     chosen = METHODS[method]
     weight = 0.0 if chosen.retain == "none" else chosen.default_retain_weight
     settings = {"retain_weight": weight, "reference": None} | changes
-    if chosen.predictions == "both":
+    if chosen.needs_starting_model:
         start = tiny.in_double(tiny.llama())
         settings["starting_model"] = lambda texts: answers(start, texts).log_softmax.detach()
     return Objective(chosen, parsed(chosen, {}), micro_batch=micro_batch, device=tiny.CPU, **settings)
@@ -151,6 +151,8 @@ def gradients(model: Any, method: str, micro_batch: int, kept: Sequence[int] | N
     drawn = StepBatch(
         [FORGET.samples[i] for i in (0, 3, 4, 1)], reference, [RETAIN.samples[i] for i in (2, 0, 0, 1)]
     )
+    if METHODS[method].refuses_beside:
+        drawn = drawn._replace(refusals=[RETAIN.samples[i] for i in (1, 3, 2, 0)])
     model.zero_grad()
     objective(method, micro_batch).accumulate(model, drawn, Keep(kept), torch.Tensor.backward)
     return torch.cat([weight.grad.flatten() for weight in model.parameters() if weight.grad is not None])

@@ -140,6 +140,18 @@ def test_undial_that_lowers_nothing_teaches_the_starting_model_itself(
     assert place.carried_out(lowered).summary["forget_nll"] > 1.1 * run.summary["forget_nll_before"]
 
 
+def test_dpo_begins_where_answers_and_refusals_are_level_and_makes_refusals_more_likely(
+    place: Place, scored: Scored
+) -> None:
+    run = place.carried_out(scored.config(method="dpo", retain=scored.kept, limits=FEW))
+    assert run.steps[0]["forget_loss"] == pytest.approx(2 / 0.1 * math.log(2), rel=1e-4)
+    assert run.summary["forget_nll"] > run.summary["forget_nll_before"]
+    assert run.files.refusals.exists()
+    # Two texts a sample go through the model.
+    alone = place.carried_out(scored.config(method="npo", retain=scored.kept, limits=FEW))
+    assert run.summary["tokens_trained"] > 1.3 * alone.summary["tokens_trained"]
+
+
 def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place: Place, scored: Scored) -> None:
     held = place.carried_out(scored.config(method="pdu", retain=scored.kept, limits={"max_steps": 6}))
     limit = 1.1 * held.summary["retain_nll_before"] + 0.05

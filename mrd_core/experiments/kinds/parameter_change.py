@@ -125,7 +125,7 @@ class ParameterChange:
     def _joined(self, composite: int, arm: Arm) -> EncodedSample | None:
         """Return a composite as one text; None where it is a batch."""
         # A refusal answers one prompt.
-        if METHODS[arm.method].needs_refusals or self._why_batches:
+        if METHODS[arm.method].has_refusals or self._why_batches:
             return None
         return self._text(composite)
 

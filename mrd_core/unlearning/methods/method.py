@@ -102,6 +102,19 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """What is said of a refusal in the place of each sample's answer.
+
+    Attributes:
+        nll: Summed NLL of each refusal [nats], shape (B,).
+        reference_nll: The same under the starting model.
+    """
+
+    nll: Tensor
+    reference_nll: Tensor
+
+
+@dataclass(frozen=True)
 class ForgetBatch:
     """What a forget loss sees of B samples, right-padded to L positions.
 
@@ -110,12 +123,14 @@ class ForgetBatch:
         mask: True at the scored positions, shape (B, L).
         reference_nll: Summed NLL of each sample under the starting model [nats], shape (B,), where it is needed.
         predictions: Of all tokens of the vocabulary, where they are needed.
+        refused: Of refusals beside the answers, where they are compared.
     """
 
     log_probs: Tensor
     mask: Tensor
     reference_nll: Tensor | None = None
     predictions: Predictions | None = None
+    refused: Refused | None = None
 
     @property
     def predicted(self) -> Predictions:
@@ -147,6 +162,7 @@ class Method:
         needs_reference: Whether the loss needs the samples' NLL under the starting model.
         predictions: Whether the loss needs the predictions of all tokens: the model's own, or the starting model's
             too.
+        refuses_beside: Whether a refusal is trained beside each answer, to be preferred to it.
         holds_retain: Whether the retain loss is held at a limit instead of weighed, unless a weight is given.
         place: In lists, the smallest first; equal ones by name.
     """
@@ -163,18 +179,30 @@ class Method:
     loss: Callable[..., Tensor]
     needs_reference: bool = False
     predictions: Literal["none", "own", "both"] = "none"
+    refuses_beside: bool = False
     holds_retain: bool = False
     place: int = 100
 
     @property
     def about(self) -> str:
         """What it forgets with and what its retain term is, in a sentence."""
-        return f"Forgets with {FORGETS_WITH[self.forget]}; retain term: {RETAINS[self.retain]}."
+        beside = ", a refusal beside each" if self.refuses_beside else ""
+        return f"Forgets with {FORGETS_WITH[self.forget]}{beside}; retain term: {RETAINS[self.retain]}."
 
     @property
     def needs_retain(self) -> bool:
         """Whether it cannot do without a retain set."""
         return self.retain == "required"
+
+    @property
+    def has_refusals(self) -> bool:
+        """Whether it takes refusals at all."""
+        return self.needs_refusals or self.refuses_beside
+
+    @property
+    def needs_starting_model(self) -> bool:
+        """Whether its loss looks at what the starting model predicts at each step."""
+        return self.predictions == "both" or self.refuses_beside
 
     @property
     def needs_refusals(self) -> bool:

@@ -106,7 +106,7 @@ def _formula(latex: str) -> None:
 
 def refusals(methods: Collection[Method]) -> Values:
     """Ask for refusal answers where a method teaches them."""
-    if not any(chosen.needs_refusals for chosen in methods):
+    if not any(chosen.has_refusals for chosen in methods):
         return {}
     return {"refusals": FORM.text(UnlearnConfig, "refusals", "Refusal answers", placeholder="those that ship")}
 
