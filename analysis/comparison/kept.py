@@ -90,7 +90,9 @@ def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | 
 
 def _asked(config: EvaluateConfig) -> dict[str, Any]:
     """Return what an evaluation asks, whichever model it asks."""
-    return config.model_dump(exclude={"model", "unlearn_run", "score_run", "reference", "batch_tokens"})
+    return config.model_dump(
+        exclude={"model", "unlearn_run", "score_run", "reference", "batch_tokens", "processes"}
+    )
 
 
 def _rouge(directory: Path) -> pd.Series[float]:

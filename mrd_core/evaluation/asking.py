@@ -98,7 +98,7 @@ def measure_prompts(subject: Subject, asked: EvaluationSet, classifier: str | No
         notes.append(f"Toxicity of the {asked.title} is not measured: no text-classification model is named.")
         values = np.full(len(frame), np.nan)
     else:
-        values = toxicity.score(judge, written, subject.batch_tokens, subject.before_batch)
+        values = toxicity.score(judge, written, subject.batch_tokens, subject.before_batch, subject.processes)
     answers = answer_table(frame, PROMPT, frame["prompt"], [""] * len(frame), written)
     return Measured.of(frame, pd.DataFrame({"toxicity": values}), answers, notes)
 

@@ -90,6 +90,13 @@ class EvaluateConfig(RunConfig):
     toxicity_model: Place | None = Field(
         None, description="Text-classification model for `safe`, a folder or a hub id; such as Toxic-BERT."
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        description="Processes of this machine that read and write the texts of each set together, each on a GPU "
+        "of its own; in the same batches the values are those of one.",
+        json_schema_extra={"unit": "processes"},
+    )
     batch_tokens: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}
     )

@@ -23,6 +23,7 @@ from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
 from mrd_core.evaluation.subject import NO_ANSWERS, Measured, Subject
 from mrd_core.evaluation.suites import suites
 from mrd_core.model import loading as models
+from mrd_core.model.processes import Team, team
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, read_json, write_frame, write_json
 from mrd_core.scoring.encoded import stored_samples
@@ -35,27 +36,46 @@ Part = Callable[[], Measured]
 def evaluate_job(config: EvaluateConfig, context: JobContext) -> dict[str, Any]:
     """Carry out an evaluation and return the run's summary; sets that are done are not asked again.
 
+    In a process that follows the worker of the run it takes its part in the asking, and returns nothing.
+
     Raises:
-        UserError: Bad settings, sets or model.
+        UserError: Bad settings, sets or model, or another process of the run is gone.
         Cancelled: The run was asked to stop; finished sets stay.
+        Parted: The worker that this process follows is gone.
     """
     files = EvaluationFiles(context.directory)
     if not files.summary.exists():
-        _carry_out(config, files, context)
+        with team(config.processes, context.directory, config.model.device) as workers:
+            if not workers.leads:
+                _follow(config, files, context, workers)
+                return {}
+            _carry_out(config, files, context, workers)
     # Also where the summary was written and the process killed right after it.
     files.remove_scaffolding()
     return dict(files.read_summary())
 
 
-def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobContext) -> None:
+def _follow(config: EvaluateConfig, files: EvaluationFiles, context: JobContext, workers: Team) -> None:
+    """Ask what the worker of the run asks, and leave it to that one to write."""
+    workers.await_file(files.catalogue)
+    models.set_threads(workers.seat.count)
+    config = completed(config)
+    subject, _ = _subject(config, context, workers)
+    for name, part in _parts(config, Sets.load(files), subject, files).items():
+        # The worker writes that a part is done when every process has done it.
+        if name != HARNESS and not (files.parts / f"{name}.done.json").exists():
+            part()
+
+
+def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobContext, workers: Team) -> None:
     config = completed(config)
     if not files.catalogue.exists():
         copy_sets(config, files)
     suite = Sets.load(files)
     began = time.monotonic()
-    threads = models.set_threads()
+    threads = models.set_threads(workers.seat.count)
     context.progress(0, 1, message="Loading the model")
-    subject, reasons = _subject(config, context)
+    subject, reasons = _subject(config, context, workers)
     loaded = time.monotonic() - began
     parts = _parts(config, suite, subject, files)
     for number, (name, part) in enumerate(parts.items()):
@@ -80,16 +100,23 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
     write_json(files.summary, summary.as_json())
 
 
-def _subject(config: EvaluateConfig, context: JobContext) -> tuple[Subject, dict[str, str]]:
-    model = models.load(config.model)
+def _subject(config: EvaluateConfig, context: JobContext, workers: Team) -> tuple[Subject, dict[str, str]]:
+    """Load the model, and return it with the reasons of what was chosen, once all processes have it."""
+    model = models.load(config.model.model_copy(update={"device": workers.device}))
+    workers.require_one_device(model.network)
     encoder = model.encoder(config.model, stored_samples(config.score_run, model.tokenizer, config.model))
+    batch_tokens = model.reader(config.batch_tokens).batch_tokens
+    if config.batch_tokens == "auto" and model.device.type == "cuda":
+        # The batches of one GPU are so large that a set may be one of them, and the others would have none.
+        batch_tokens //= config.processes
     subject = Subject(
         model=model,
         encoder=encoder,
-        batch_tokens=model.reader(config.batch_tokens).batch_tokens,
+        batch_tokens=batch_tokens,
         max_new_tokens=config.max_new_tokens or suites()[config.suite].max_new_tokens,
         k_percent=config.k_percent,
         before_batch=context.check_cancelled,
+        processes=workers.meet(context),
     )
     choices = model.choices | {"template": encoder.template}
     return subject, {name: choice.stated for name, choice in choices.items()}

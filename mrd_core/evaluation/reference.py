@@ -62,6 +62,7 @@ def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Sub
     assert config.reference is not None
     if directory := evaluation_of(config.reference):
         return evaluated_ratios(directory, forget)
-    model = models.load(config.model.model_copy(update={"source": config.reference, "adapter": None}))
+    changes = {"source": config.reference, "adapter": None, "device": str(subject.model.device)}
+    model = models.load(config.model.model_copy(update=changes))
     ratios = truth_ratios(replace(subject, model=model, encoder=model.encoder(config.model)), forget)
     return pd.DataFrame({"sample_id": forget.frame["sample_id"], "metric": REFERENCE_RATIO, "value": ratios})

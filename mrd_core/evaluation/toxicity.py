@@ -17,7 +17,8 @@ from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray, length_buckets, padded, padding_mask
 from mrd_core.model.folders import folder_of
 from mrd_core.model.loading import read_network, read_part, require_safetensors
-from mrd_core.model.reader import evaluating, within_memory
+from mrd_core.model.processes import ALONE, Processes
+from mrd_core.model.reader import agreed, evaluating, within_memory
 
 # Longer texts are cut: classifiers of this kind are trained on no more [tokens].
 MOST_TOKENS = 512
@@ -97,6 +98,7 @@ def score(
     texts: Sequence[str | None],
     batch_tokens: int,
     before_batch: Callable[[], None] = lambda: None,
+    processes: Processes = ALONE,
 ) -> FloatArray:
     """Return the probability that each text is toxic, shape (N,).
 
@@ -105,6 +107,7 @@ def score(
         texts: N texts; None has none.
         batch_tokens: Most padded tokens in a batch; halved while memory runs out.
         before_batch: Called before each batch; raises to stop (cancellation).
+        processes: Those that score the same texts together.
 
     Returns:
         NaN where there is no text, or no token in it.
@@ -119,14 +122,22 @@ def score(
     padding = classifier.tokenizer.pad_token_id
 
     def score_all(most: int) -> None:
+        for share in agreed(processes, lambda: own_share(most)):
+            for chosen, found in share:
+                scores[chosen] = found
+
+    def own_share(most: int) -> list[tuple[IntArray, FloatArray]]:
+        """Return which texts stand in the batches of this process, and how toxic each is."""
         lengths = np.array([len(tokens[i]) for i in written], dtype=np.int64)
-        for bucket in length_buckets(lengths, most if padding is not None else 1):
+        share = []
+        for bucket in processes.share(length_buckets(lengths, most if padding is not None else 1)):
             before_batch()
             chosen = written[bucket]
             batch = [tokens[i] for i in chosen]
             ids = torch.from_numpy(padded(batch, filling=padding or 0)).to(classifier.device)
             mask = torch.from_numpy(padding_mask(batch)).to(classifier.device, torch.int64)
-            scores[chosen] = classifier.probabilities(ids, mask).cpu().numpy()
+            share.append((chosen, classifier.probabilities(ids, mask).cpu().numpy()))
+        return share
 
     with evaluating(classifier.network):
         within_memory(score_all, batch_tokens)

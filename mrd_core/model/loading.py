@@ -87,12 +87,13 @@ class LoadedModel:
         return Reader(self.network, self.device, most, before_batch, end_ids, switch)
 
 
-def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
+def load(config: ModelConfig, dtype: torch.dtype | None = None, *, spread: bool = False) -> LoadedModel:
     """Load the model that `config` names.
 
     Args:
         config: Source, adapter, and the wishes for device and dtype.
         dtype: Overrides the wish for the dtype (a run that resumes, or moves to a finer one).
+        spread: Whether its layers are to lie on all GPUs, also where one would hold them.
 
     Raises:
         UserError: The source is missing, unreachable, gated, has no safetensors, is no decoder-only language
@@ -108,7 +109,7 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None) -> LoadedModel:
     chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
     if dtype is not None and dtype is not chosen:
         chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
-    device_map = placement(device, weight_bytes(folder, chosen), chosen)
+    device_map = spread_over(device) if spread else placement(device, weight_bytes(folder, chosen), chosen)
     _require_layers(settings, folder, config.source)
     network = read_network(auto_class, folder, config.source, chosen, device_map or device)
     settle(network)
@@ -483,6 +484,21 @@ def placement(device: torch.device, needed: int, dtype: torch.dtype) -> str | No
         f"is too large for {device}, which has {free / 2**30:.1f} GiB free.",
         advice,
     )
+
+
+def spread_over(device: torch.device) -> str:
+    """Return how layers are spread over all GPUs, as many on each as on the others.
+
+    Raises:
+        UserError: There is one, or none.
+    """
+    if device.type != "cuda" or torch.cuda.device_count() < 2:
+        raise UserError(
+            "Spreading the layers of a model",
+            f"takes several GPUs, and torch sees {torch.cuda.device_count()}.",
+            "Leave --spread out.",
+        )
+    return "balanced"
 
 
 def cores() -> int:

@@ -122,6 +122,20 @@ class Team:
         while not path.exists():
             time.sleep(WATCH_SECONDS)
 
+    def require_one_device(self, network: Any) -> None:
+        """Refuse a model that lies on several devices, which are the other processes' own.
+
+        Raises:
+            UserError: It does.
+        """
+        places = set((getattr(network, "hf_device_map", None) or {}).values())
+        if self.seat.count > 1 and len(places) > 1:
+            raise UserError(
+                "The model",
+                f"does not fit on one GPU, and each of the {self.seat.count} processes has a single one.",
+                "Use one process (--processes 1): it spreads the model over all GPUs.",
+            )
+
     def meet(self, context: JobContext) -> Processes:
         """Wait for the others, and return them.
 

@@ -31,7 +31,12 @@ def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
 
 
 def load_trainable(
-    config: ModelConfig, reasons: dict[str, str], *, keeps: Collection[str], frozen: bool = False
+    config: ModelConfig,
+    reasons: dict[str, str],
+    *,
+    keeps: Collection[str],
+    frozen: bool = False,
+    spread: bool = False,
 ) -> LoadedModel:
     """Load a model in a precision that can be trained, without dropout; `reasons` is told what was chosen and why.
 
@@ -40,6 +45,7 @@ def load_trainable(
         reasons: For each automatic choice, what was chosen and why.
         keeps: The wishes for a precision that are kept.
         frozen: Whether its own weights stay as they are; those of a quantised model must.
+        spread: Whether its layers are to lie on all GPUs.
 
     Raises:
         UserError: It cannot be loaded, or its weights have no gradients.
@@ -48,7 +54,7 @@ def load_trainable(
     if config.dtype not in keeps:
         config = config.model_copy(update={"dtype": TRAINING_DTYPE.value})
         own = {"dtype": TRAINING_DTYPE.stated}
-    model = load(config)
+    model = load(config, spread=spread)
     switch_chance_off(model.network)
     reasons |= {name: choice.stated for name, choice in model.choices.items()} | own
     if not frozen:

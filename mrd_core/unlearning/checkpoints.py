@@ -2,7 +2,7 @@
 
 A checkpoint is a folder `checkpoint-<steps>` with the trained weights by name, the optimiser's tensors as
 `<index of the weight>.<name>`, the state of torch's random numbers, and `training.json`: the steps taken, the
-optimiser's groups and the schedule. No step draws from the generators of Python or NumPy.
+optimiser's groups and numbers, and the schedule. No step draws from the generators of Python or NumPy.
 
 Those that transformers' Trainer made, up to the first release, hold the weights as `save_pretrained` writes them,
 and optimiser, schedule and random numbers in pickles, of which nothing but tensors and plain values is loaded.
@@ -70,13 +70,13 @@ def save(folder: Path, steps: int, model: Any, optimiser: Optimizer, schedule: L
         schedule: Of the learning rate; None for a constant one.
     """
     state = optimiser.state_dict()
-    tensors = {
-        f"{place}.{name}": tensor.contiguous()
-        for place, of_weight in state["state"].items()
-        for name, tensor in of_weight.items()
-        if isinstance(tensor, Tensor)
+    tensors, numbers = _flat(state["state"])
+    training = {
+        "steps": steps,
+        "optimiser": state["param_groups"],
+        "numbers": numbers,
+        "schedule": schedule and schedule.state_dict(),
     }
-    training = {"steps": steps, "optimiser": state["param_groups"], "schedule": schedule and schedule.state_dict()}
     save_file({name: weight.detach().contiguous() for name, weight in _trained(model).items()}, folder / WEIGHTS)
     save_file(tensors, folder / OPTIMISER)
     cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
@@ -99,15 +99,47 @@ def load(checkpoint: Path, model: Any, optimiser: Optimizer, schedule: LRSchedul
     with torch.no_grad():
         for name, weight in trained.items():
             weight.copy_(weights[name])
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in load_file(checkpoint / OPTIMISER).items():
-        place, _, name = key.partition(".")
-        state.setdefault(int(place), {})[name] = tensor
+    state = _nested(load_file(checkpoint / OPTIMISER) | training.get("numbers", {}))
     optimiser.load_state_dict({"state": state, "param_groups": training["optimiser"]})
     if schedule:
         schedule.load_state_dict(training["schedule"])
     _set_random_state(load_file(checkpoint / RANDOM))
     return int(training["steps"])
+
+
+def _flat(state: Mapping[int, Mapping[str, Any]]) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Return the tensors and the numbers of an optimiser's state, by `<index of the weight>.<name>[.<name>]`."""
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, float] = {}
+    places: set[int] = set()
+    for key, value in _leaves({str(place): of_weight for place, of_weight in state.items()}):
+        if not isinstance(value, Tensor):
+            numbers[key] = value
+            continue
+        # What weights share, safetensors would refuse.
+        tensors[key] = value.clone() if value.data_ptr() in places else value.contiguous()
+        places.add(value.data_ptr())
+    return tensors, numbers
+
+
+def _leaves(nested: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Return what `_flat` took apart."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in flat.items():
+        place, *above, name = key.split(".")
+        inner = state.setdefault(int(place), {})
+        for part in above:
+            inner = inner.setdefault(part, {})
+        inner[name] = value
+    return state
 
 
 def _load_of_trainer(checkpoint: Path, model: Any, optimiser: Optimizer, schedule: LRScheduler | None) -> int:

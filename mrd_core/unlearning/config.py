@@ -140,9 +140,10 @@ class CurriculumConfig(Frozen):
 class OptimiserConfig(Frozen):
     """How the weights move."""
 
-    name: Literal["adamw_torch", "sgd"] = Field(
+    name: Literal["adamw_torch", "sgd", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw_torch",
-        description="Optimiser, by its name in transformers.",
+        description="Optimiser, by its name in transformers; those in 8 bits keep a quarter of the state and need "
+        "bitsandbytes.",
         json_schema_extra={"option": "optimiser"},
     )
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
@@ -170,6 +171,9 @@ class OptimiserConfig(Frozen):
         None, ge=1, description="Train a LoRA adapter of this rank; by default all weights."
     )
     lora_alpha: int = Field(16, ge=1, description="LoRA: the adapter is scaled by α / rank.")
+    spread: bool = Field(
+        False, description="Spread the layers over all GPUs of the machine, for a model that is larger than one."
+    )
 
     def rate_for(self, weights: int) -> Choice:
         """Return the learning rate of a model with so many weights."""
@@ -325,6 +329,10 @@ class UnlearnConfig(RunConfig):
             raise ValueError("a limit of the retain loss needs a retain set, and takes the place of its weight")
         if self.retain.limit is not None and METHODS[self.method].retain == "none":
             raise ValueError(f"the method {self.method} has no retain term that could be held at a limit")
+        if self.optimiser.spread and self.processes > 1:
+            raise ValueError(
+                "layers are spread over the GPUs by a single process: leave `spread` or `processes` out"
+            )
         parsed(METHODS[self.method], self.parameters)
         return self
 
@@ -363,6 +371,8 @@ class UnlearnConfig(RunConfig):
         apart = {"seed", "study", "answers", "evaluation", "checkpoint_steps", "report_to", "processes"}
         rest = self.model_dump(mode="json", exclude=apart)
         rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
+        # Where the layers lie is no setting of what is learnt.
+        del rest["optimiser"]["spread"]
         return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=6).hexdigest()
 
     def micro_batch(self, processes: int = 1) -> int:

@@ -302,11 +302,14 @@ def _memory(config: UnlearnConfig, parameters: int) -> str:
     """Say which copies of the weights are needed beside the model's own."""
     optimiser = config.optimiser
     copy = f"{parameters * BYTES.get(config.model.dtype, 4) / 2**30:.2g} GiB each"
-    moments = ", and AdamW's two moments" if optimiser.name == "adamw_torch" else ""
+    moments = {"adamw_torch": ", and AdamW's two moments", "sgd": ""}.get(
+        optimiser.name, ", and AdamW's two moments in 8 bits"
+    )
     beside = "beside weights and activations"
     if optimiser.lora_rank:
         return f"{beside}, gradients{moments}, of the adapter alone"
-    parts = [f"{beside}, {'three copies' if moments else 'one copy'} of the weights ({copy}): gradients{moments}"]
+    copies = "three copies" if optimiser.name == "adamw_torch" else "one copy"
+    parts = [f"{beside}, {copies} of the weights ({copy}): gradients{moments}"]
     if config.needs_starting_model:
         parts.append("one more for the starting model, which the loss compares with")
     return "; ".join(parts)

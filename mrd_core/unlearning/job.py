@@ -32,6 +32,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective
+from mrd_core.unlearning.optimisers import optimiser_of
 from mrd_core.unlearning.outcome import Ending, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (
     Prepared,
@@ -114,18 +115,8 @@ def _follow(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
 
 
 def _met(workers: Team, prepared: Prepared, context: JobContext) -> Processes:
-    """Return the processes that train together, which must have met before any of them reads a checkpoint.
-
-    Raises:
-        UserError: The model lies on several devices, which are the other processes' own.
-    """
-    places = set(getattr(prepared.model.network, "hf_device_map", {}).values())
-    if workers.seat.count > 1 and len(places) > 1:
-        raise UserError(
-            "The model",
-            f"does not fit on one GPU, and each of the {workers.seat.count} processes has a single one.",
-            "Use one process (--processes 1): it spreads the model over all GPUs.",
-        )
+    """Return the processes that train together, which must have met before any of them reads a checkpoint."""
+    workers.require_one_device(prepared.model.network)
     return workers.meet(context)
 
 
@@ -177,9 +168,8 @@ class Training:
             gather=processes.gather,
             report_evaluation=self._recorder.evaluated if processes.leads else _unheard,
         )
-        kind: Any = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}[config.optimiser.name]
         groups = decayed_groups(prepared.trained, config.optimiser.weight_decay)
-        optimiser: torch.optim.Optimizer = kind(groups, lr=prepared.learning_rate)
+        optimiser = optimiser_of(config.optimiser, groups, prepared.learning_rate)
         self._trainer = Trainer(
             prepared.trained,
             optimiser,

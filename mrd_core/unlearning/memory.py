@@ -17,9 +17,9 @@ from mrd_core.runs.records import Record
 from mrd_core.unlearning.config import UnlearnConfig
 
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
-# Bytes of state for each byte of a trained weight, and for each weight where the state has a precision of its own:
-# two moments, with a scale for every 256 numbers.
-MOMENTS = {"adamw_torch": 2.0, "sgd": 0.0}
+# Bytes of state for each byte of a trained weight; a paged one gives way to what else a GPU has to hold.
+MOMENTS = {"adamw_torch": 2.0, "sgd": 0.0, "paged_adamw_8bit": 0.0}
+# For each weight, where the state has a precision of its own: two moments, with a scale for every 256 numbers.
 MOMENTS_8BIT = 2 * (1 + 4 / 256)
 NAMES = {
     "width": ("hidden_size", "n_embd", "d_model"),
@@ -131,6 +131,8 @@ def remedies(config: UnlearnConfig, peak_of: Callable[[UnlearnConfig], int], mos
     ]
     if not now.gradient_checkpointing:
         changes.append(("--gradient-checkpointing", {"gradient_checkpointing": True}))
+    if now.name == "adamw_torch":
+        changes.append(("--optimiser adamw_8bit", {"name": "adamw_8bit"}))
     if now.name != "sgd":
         changes.append(("--optimiser sgd", {"name": "sgd"}))
     if not now.lora_rank:
@@ -336,7 +338,6 @@ class _Step:
         last = max(self.tokens * (self.layer - self.again) + self.passing_by, self.largest)
         at_end = self.gradients + last + self.cast
         # A copy of what moves at a time: all of it, or two of a single weight.
-        moving = self.trained if self.on_gpu else 2 * self.largest
-        if self.config.optimiser.name == "sgd" and not self.on_gpu:
-            moving = self.largest
+        copies = {"adamw_torch": 2, "sgd": 1}.get(self.config.optimiser.name, 0)
+        moving = self.trained if self.on_gpu and copies else copies * self.largest
         return standing + max(at_head, at_end, self.gradients + moving)

@@ -41,6 +41,7 @@ from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.memory import MemoryPlan, Shape, planned, remedies, size
 from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.optimisers import require_usable
 from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
@@ -192,7 +193,8 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
     reasons: dict[str, str] = {}
     warnings: list[str] = []
     keeps, frozen = ("float32", "bfloat16", "float64"), config.optimiser.lora_rank is not None
-    model = load_trainable(config.model, reasons, keeps=keeps, frozen=frozen)
+    model = load_trainable(config.model, reasons, keeps=keeps, frozen=frozen, spread=config.optimiser.spread)
+    require_usable(config.optimiser, model.device, model.dtype)
     if model.dtype is torch.bfloat16 and not frozen:
         warnings.append(
             "The weights are trained in bfloat16, whose spacing is wider than most steps of a usual learning "

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.model.processes import device_of
 from mrd_core.runs import Run, RunState, RunStore, submit
 from mrd_core.runs.team import LEFT, Followers, Seat
@@ -184,6 +186,22 @@ def test_a_process_that_cannot_begin_fails_the_run_before_the_first_step(
     assert outcome.code == 2
     assert "Process 1 of the 2" in outcome.said
     assert "it ended with code 2" in outcome.said
+
+
+@pytest.mark.long
+def test_two_processes_find_the_values_and_the_texts_of_one(cli: Any, scored: Scored, tmp_path: Path) -> None:
+    sets = ("--forget-set", scored.forget, "--retain-set", scored.retain, "--held-out-set", "demo")
+    # So small that a set is many batches.
+    how = ("--extraction-likelihood", "--max-new-tokens", 8, "--batch-tokens", 16, "--limit", 7, "--device", "cpu")
+    for count in (1, 2):
+        out = tmp_path / str(count)
+        outcome = cli("evaluate", "--model", scored.model, *sets, *how, "--processes", count, "--out", out)
+        assert outcome.code == 0, outcome.err
+    one, two = (EvaluationFiles(tmp_path / str(count)) for count in (1, 2))
+    values = pd.read_parquet(one.values)
+    assert values["value"].notna().sum() > 100
+    pd.testing.assert_frame_equal(values, pd.read_parquet(two.values), check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(one.answers), pd.read_parquet(two.answers), check_exact=True)
 
 
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,8 @@ def test_a_score_run_can_be_named_by_its_id_and_the_run_be_shown_listed_and_dele
         (("--method", "ga", "--sampler", "mrd", "--column", "perplexity"), "use the sampler `column`"),
         (("--method", "ga", "--recompute-epochs", "1"), "has anything to measure anew"),
         (("--method", "ga", "--min-retain-accuracy", "0.5"), "A utility guard watches the retain set"),
+        (("--method", "ga", "--spread", "--processes", "2"), "by a single process"),
+        (("--method", "ga", "--processes", "0"), "--processes 0"),
     ],
     ids=str,
 )

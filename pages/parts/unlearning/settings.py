@@ -57,6 +57,7 @@ OPTIMISER = (
         "lora_alpha": "LoRA α",
         "mixed_precision": "Mixed precision",
         "gradient_checkpointing": "Gradient checkpointing",
+        "spread": "Spread over all GPUs",
     },
 )
 WRITTEN = (
