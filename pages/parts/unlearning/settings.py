@@ -249,7 +249,7 @@ def retain(methods: Collection[Method], *, demo: bool) -> Values:
     weights = sorted({chosen.default_retain_weight for chosen in methods if chosen.retain != "none"})
     empty = {"weight": " or ".join(f"{weight:g}" for weight in weights)}
     empty["limit"] = "auto" if any(chosen.holds_retain for chosen in methods) else "weighed"
-    labels = {"weight": "Weight λ"}, {"limit": "Or held at [nats per token]"}, {"term": "Retain term"}
+    labels = {"weight": "Weight λ"}, {"limit": "Or held at [nats]"}, {"term": "Retain term"}
     values |= FORM.columns(RetainConfig, *labels, placeholders=empty)
     return values | {"limit": number_or_word(values["limit"]) if values["limit"] else None}
 
