@@ -17,12 +17,17 @@ from mrd_core.unlearning.config import MethodName
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 
-Optimiser = Literal["adamw", "sgd", "normalised-sgd"]
+Optimiser = Literal["adamw", "sgd", "normalised-sgd", "sign-sgd"]
 Methods = Annotated[
     tuple[MethodName, ...], Field(min_length=1, description=f"Unlearning methods: {', '.join(METHODS)}.")
 ]
 
-OPTIMISERS: dict[Optimiser, str] = {"adamw": "AdamW", "sgd": "SGD", "normalised-sgd": "Normalised SGD"}
+OPTIMISERS: dict[Optimiser, str] = {
+    "adamw": "AdamW",
+    "sgd": "SGD",
+    "normalised-sgd": "Normalised SGD",
+    "sign-sgd": "signSGD",
+}
 
 
 class Arm(NamedTuple):

@@ -27,6 +27,8 @@ STARTING_RATES: dict[Optimiser, tuple[float, float]] = {
     "adamw": (3e-5, 3e-6),
     "sgd": (3e-2, 3e-3),
     "normalised-sgd": (2e-2, 2e-3),
+    # As AdamW: a step has the size of the rate in each weight.
+    "sign-sgd": (3e-5, 3e-6),
 }
 MOST_TRIES = 6
 # So many of a few that are not forgotten tell enough: the rate is too small.

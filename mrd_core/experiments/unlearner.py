@@ -37,6 +37,7 @@ from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.objective import Losses, Objective, StepBatch
 from mrd_core.unlearning.sampling import retain_partner
+from mrd_core.unlearning.sign_sgd import SignSGD
 from mrd_core.unlearning.texts import TextBatch, answers
 from mrd_core.unlearning.trainer import Trainer, accelerator_on
 
@@ -234,6 +235,7 @@ OPTIMISERS: dict[Optimiser, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
     "normalised-sgd": NormalisedSGD,
+    "sign-sgd": SignSGD,
 }
 
 

@@ -18,7 +18,7 @@ from mrd_core.unlearning.config import UnlearnConfig
 
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 # Bytes of state for each byte of a trained weight; a paged one gives way to what else a GPU has to hold.
-MOMENTS = {"adamw_torch": 2.0, "sgd": 0.0, "paged_adamw_8bit": 0.0}
+MOMENTS = {"adamw_torch": 2.0, "sgd": 0.0, "sign_sgd": 0.0, "paged_adamw_8bit": 0.0}
 # For each weight, where the state has a precision of its own: two moments, with a scale for every 256 numbers.
 MOMENTS_8BIT = 2 * (1 + 4 / 256)
 NAMES = {

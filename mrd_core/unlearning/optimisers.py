@@ -10,9 +10,14 @@ import torch
 
 from mrd_core.errors import UserError
 from mrd_core.unlearning.config import OptimiserConfig
+from mrd_core.unlearning.sign_sgd import SignSGD
 
 BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
-OWN: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}
+OWN: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw_torch": torch.optim.AdamW,
+    "sgd": torch.optim.SGD,
+    "sign_sgd": SignSGD,
+}
 
 
 def require_usable(config: OptimiserConfig, device: torch.device, dtype: torch.dtype) -> None:
@@ -32,7 +37,7 @@ def require_usable(config: OptimiserConfig, device: torch.device, dtype: torch.d
         raise UserError(
             f"The optimiser {config.name}",
             "needs bitsandbytes, which is not installed.",
-            "Install it with `pip install bitsandbytes`, or use adamw_torch or sgd.",
+            f"Install it with `pip install bitsandbytes`, or use {', '.join(OWN)}.",
         )
     if config.name == "paged_adamw_8bit" and device.type != "cuda":
         raise UserError(

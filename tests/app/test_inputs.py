@@ -20,7 +20,7 @@ from pages.shell.inputs import Form, number_or_word
         (OptimiserConfig, "schedule", ["constant", "linear", "cosine"]),
         (EstimatorConfig, "scope", list(Scope)),
         (SensitivityConfig, "dtypes", ["float32", "bfloat16"]),
-        (ValidityConfig, "optimisers", ["adamw", "sgd", "normalised-sgd"]),
+        (ValidityConfig, "optimisers", ["adamw", "sgd", "normalised-sgd", "sign-sgd"]),
         (UnlearnConfig, "report_to", ["tensorboard", "wandb", "mlflow", "trackio"]),
         (UnlearnConfig, "seed", []),
     ],

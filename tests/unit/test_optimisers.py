@@ -51,7 +51,23 @@ def test_a_run_says_that_bitsandbytes_is_missing(tmp_path: Path, tmp_path_factor
     unlearned = Place.of(tmp_path).carried_out(scored.config(optimiser={"name": "adamw_8bit"}))
     assert unlearned.run.state is RunState.FAILED
     assert unlearned.run.error is not None
-    assert unlearned.run.error.advice == "Install it with `pip install bitsandbytes`, or use adamw_torch or sgd."
+    assert unlearned.run.error.advice == (
+        "Install it with `pip install bitsandbytes`, or use adamw_torch, sgd, sign_sgd."
+    )
+
+
+def test_signs_move_each_weight_by_the_rate_and_the_decay() -> None:
+    weights = [torch.tensor([1.0, -2.0, 3.0], requires_grad=True), torch.tensor([0.5], requires_grad=True)]
+    expected = [weight.detach().clone() for weight in weights]
+    optimiser = optimiser_of(OptimiserConfig(name="sign_sgd"), [{"params": weights, "weight_decay": 0.1}], 0.01)
+    for gradients in ([[5.0, -1e-9, 0.0], [-3.0]], [[-1.0, 1.0, 1e9], [2.0]]):
+        for weight, old, gradient in zip(weights, expected, map(torch.tensor, gradients), strict=True):
+            weight.grad = gradient.clone()
+            signs = torch.tensor([(g > 0) - (g < 0) for g in gradient.tolist()], dtype=torch.float32)
+            old -= 0.01 * (signs + 0.1 * old)
+        optimiser.step()
+    for weight, old in zip(weights, expected, strict=True):
+        torch.testing.assert_close(weight.detach(), old)
 
 
 def moved(network: Any, optimiser: torch.optim.Optimizer, steps: int) -> None:
