@@ -142,8 +142,8 @@ class OptimiserConfig(Frozen):
 
     name: Literal["adamw_torch", "sgd", "sign_sgd", "adamw_8bit", "paged_adamw_8bit"] = Field(
         "adamw_torch",
-        description="Optimiser, by its name in transformers; `sign_sgd` moves by the signs of the gradient. Those in "
-        "8 bits keep a quarter of the state and need bitsandbytes.",
+        description="Optimiser, by its name in transformers; `sign_sgd` moves by the signs of the gradient. Those "
+        "in 8 bits keep a quarter of the state and need bitsandbytes.",
         json_schema_extra={"option": "optimiser"},
     )
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
