@@ -93,8 +93,8 @@ def measured(shape: str, samples: int, tokens: int, device: torch.device) -> Res
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    network = _network(shape, device, dtype)
-    encoded = _texts(samples, tokens, network.config.vocab_size)
+    network = network_of(shape, device, dtype)
+    encoded = texts_of(samples, tokens, network.config.vocab_size)
     passes = Passes(Reader(Scorer(network), device, BATCH_TOKENS[device.type]), encoded)
     reader = Reader(network, device, BATCH_TOKENS[device.type])
     passes()
@@ -138,7 +138,8 @@ def measured(shape: str, samples: int, tokens: int, device: torch.device) -> Res
     )
 
 
-def _network(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
+def network_of(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return a Llama of one of the `SHAPES` with random weights, made on the device."""
     width, inner, layers, heads, words = SHAPES[shape]
     config = LlamaConfig(
         vocab_size=words,
@@ -160,7 +161,8 @@ def _network(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
     return network.eval().requires_grad_(False)
 
 
-def _texts(samples: int, tokens: int, words: int) -> Encoded:
+def texts_of(samples: int, tokens: int, words: int) -> Encoded:
+    """Return random samples of about so many tokens each, two thirds of which are answer."""
     generator = np.random.default_rng(0)
     lengths = generator.integers(max(8, tokens // 2), 3 * tokens // 2 + 1, samples)
     encoded = []

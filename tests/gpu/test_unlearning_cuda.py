@@ -123,7 +123,7 @@ def test_the_memory_that_is_reported_is_the_devices(tmp_path: Path) -> None:
     train(model, feed)
     context = _Kept(tmp_path)
     held = torch.zeros(64 * 2**20, dtype=torch.uint8, device=GPU)
-    recorder = Recorder(UnlearningFiles(tmp_path), context, dict.fromkeys(SCORES, 1.0), 1, GPU)
+    recorder = Recorder(UnlearningFiles(tmp_path), context, dict.fromkeys(SCORES, 1.0), 1, 3, GPU)
     recorder(records[0])
     recorder.flush()
     allocated = torch.cuda.memory_allocated(GPU) / 2**20
