@@ -35,10 +35,10 @@ from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.objective import Losses, Objective, StepBatch
+from mrd_core.unlearning.objective import Losses, Objective, StepBatch, steering
 from mrd_core.unlearning.sampling import retain_partner
 from mrd_core.unlearning.sign_sgd import SignSGD
-from mrd_core.unlearning.texts import TextBatch, answers
+from mrd_core.unlearning.texts import Answers, TextBatch, answers
 from mrd_core.unlearning.trainer import Trainer, accelerator_on
 
 # Most samples in memory at a time; halved while memory runs out.
@@ -316,16 +316,20 @@ class Unlearner:
         """
         self.restore()
         method = METHODS[arm.method]
+        parameters, network = self._config.parameters_of(arm.method), self._model.network
+        layer, direction = steering(method, parameters, network.config, self._config.seed)
         objective = Objective(
             method=method,
-            parameters=self._config.parameters_of(arm.method),
+            parameters=parameters,
             retain_weight=self._config.retain_weight(arm.method),
             reference=None,
             micro_batch=self._micro_batch,
             device=self._model.device,
-            starting_model=self._starting_model() if method.needs_starting_model else None,
+            layer=layer,
+            direction=direction,
+            starting_model=self._starting_model(layer) if method.needs_starting_model else None,
         )
-        target, seed, network = self._target(texts), self._config.seed_of(*keys), self._model.network
+        target, seed = self._target(texts), self._config.seed_of(*keys)
 
         @torch.no_grad()
         def own_recall(micro_batch: int) -> _Recall:
@@ -356,13 +360,13 @@ class Unlearner:
         """A copy of the network, which has its starting weights when this is first asked for."""
         return copy.deepcopy(self._model.network).eval().requires_grad_(False)
 
-    def _starting_model(self) -> Callable[[TextBatch], Tensor]:
+    def _starting_model(self, layer: int | None) -> Callable[[TextBatch], Answers]:
         """Return what the starting model predicts; called while the model has its weights."""
         network = self._start_network
 
         @torch.no_grad()
-        def predicted(batch: TextBatch) -> Tensor:
-            return answers(network, batch).log_softmax
+        def predicted(batch: TextBatch) -> Answers:
+            return answers(network, batch, layer)
 
         return predicted
 

@@ -327,6 +327,8 @@ class UnlearnConfig(RunConfig):
             raise ValueError("MRD cannot be measured anew while a LoRA adapter is trained: keep it")
         if self.retain.limit is not None and (self.retain.samples is None or self.retain.weight is not None):
             raise ValueError("a limit of the retain loss needs a retain set, and takes the place of its weight")
+        if self.retain.term == "kl" and METHODS[self.method].steers:
+            raise ValueError(f"the method {self.method} keeps hidden states: it has a retain term of its own")
         if self.retain.limit is not None and METHODS[self.method].retain == "none":
             raise ValueError(f"the method {self.method} has no retain term that could be held at a limit")
         if self.optimiser.spread and self.processes > 1:

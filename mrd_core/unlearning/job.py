@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from transformers import get_scheduler
 
 from mrd_core.errors import UserError
@@ -31,7 +32,7 @@ from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, RetainL
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
-from mrd_core.unlearning.objective import Objective
+from mrd_core.unlearning.objective import Objective, steering
 from mrd_core.unlearning.optimisers import optimiser_of
 from mrd_core.unlearning.outcome import Ending, conclude, save_model, spoilt
 from mrd_core.unlearning.preparation import (
@@ -46,6 +47,7 @@ from mrd_core.unlearning.preparation import (
 from mrd_core.unlearning.recorder import Recorder
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
+from mrd_core.unlearning.texts import Answers, TextBatch
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 
 # Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
@@ -336,17 +338,25 @@ def _retain_limit(config: UnlearnConfig, start: Start) -> RetainLimit | None:
 
 def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) -> Objective:
     method = METHODS[config.method]
-    starting_model = starting_model_of(config, prepared)
+    parameters = parsed(method, config.parameters)
+    layer, direction = steering(method, parameters, prepared.model.network.config, config.seed)
+    starting_model = starting_model_of(config, prepared, layer)
     return Objective(
         method=method,
-        parameters=parsed(method, config.parameters),
+        parameters=parameters,
         retain_weight=config.retain_weight,
-        reference=starting_model if config.retain.term == "kl" else None,
+        reference=_predictions_of(starting_model) if starting_model and config.retain.term == "kl" else None,
+        layer=layer,
+        direction=direction,
         starting_model=starting_model if method.needs_starting_model else None,
         micro_batch=config.micro_batch(processes.count),
         device=prepared.model.device,
         processes=processes,
     )
+
+
+def _predictions_of(model: Callable[[TextBatch], Answers]) -> Callable[[TextBatch], Tensor]:
+    return lambda texts: model(texts).log_softmax
 
 
 def _accelerator(

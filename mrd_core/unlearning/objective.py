@@ -14,8 +14,16 @@ from torch import Tensor
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import agreed
-from mrd_core.unlearning.losses import at_positions, kl_loss, nll_loss, sample_nll
-from mrd_core.unlearning.methods.method import Average, ForgetBatch, Method, Predictions, Refused, averaged_over
+from mrd_core.unlearning.losses import at_positions, kl_loss, mean_over, nll_loss, sample_nll
+from mrd_core.unlearning.methods.method import (
+    Average,
+    ForgetBatch,
+    Method,
+    Predictions,
+    Refused,
+    States,
+    averaged_over,
+)
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 
@@ -83,7 +91,10 @@ class Objective:
         retain_weight: λ; 0 leaves the retain term out.
         reference: Returns log p(· | x_<t) of the starting model at a batch's scored positions, shape (M, V), for
             a retain term KL(p_ref ‖ p_θ); None for the NLL of the retain answers.
-        starting_model: The same for a forget term that needs it; else None.
+        starting_model: Returns what the starting model says of a batch, with the states of `layer`, where the loss
+            needs it; else None.
+        layer: Whose states are steered; None where none are.
+        direction: What they are steered to, a unit vector of shape (d,).
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
         processes: Those that work on one batch together.
@@ -96,7 +107,9 @@ class Objective:
     micro_batch: int
     device: torch.device
     processes: Processes = ALONE
-    starting_model: Callable[[TextBatch], Tensor] | None = None
+    starting_model: Callable[[TextBatch], Answers] | None = None
+    layer: int | None = None
+    direction: Tensor | None = None
 
     def accumulate(
         self,
@@ -167,7 +180,7 @@ class Objective:
         """Train on those of a micro-batch's rows that are selected; `whole` is what the loss is a mean over."""
         rows = list(rows)
         texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
-        predictions = answers(model, texts)
+        predictions = answers(model, texts, self.layer)
         seen = -float(predictions.log_probs.detach().sum()), int(texts.mask.sum())
         accuracy = predictions.hits.sum(dim=1) / texts.mask.sum(dim=1)
         chosen = selection.select(rows, accuracy.tolist())
@@ -181,6 +194,7 @@ class Objective:
             None if reference is None else reference[chosen].to(predictions.log_probs),
             self._predictions(texts, predictions, places),
             self._refused(model, [batch.refusals[row] for row in chosen]) if batch.refusals else None,
+            self._states(texts, predictions, places),
         )
         share = _size([batch.forget[row] for row in chosen], averaged_over(self.parameters)) / whole
         loss = share * self.method.loss(forget_batch, **self.parameters)
@@ -191,20 +205,22 @@ class Objective:
         """Return what is predicted of the samples at these places, where the loss needs it."""
         if self.method.predictions == "none":
             return None
-        owners, columns = texts.mask.nonzero(as_tuple=True)
-        mine = torch.isin(owners, torch.tensor(places, device=owners.device))
-        targets = texts.ids[owners, columns + 1]
-        reference = self.starting_model(texts)[mine] if self.starting_model else None
+        mine, targets = _at(texts, places), texts.ids[:, 1:][texts.mask]
+        reference = self.starting_model(texts).log_softmax[mine] if self.starting_model else None
         return Predictions(predicted.log_softmax[mine], targets[mine], reference)
+
+    def _states(self, texts: TextBatch, predicted: Answers, places: Sequence[int]) -> States | None:
+        """Return the hidden states of the samples at these places, where the loss steers them."""
+        if predicted.states is None or self.direction is None:
+            return None
+        return States(predicted.states[_at(texts, places)], self.direction.to(predicted.states))
 
     def _refused(self, model: Any, samples: Sequence[EncodedSample]) -> Refused:
         """Return what model and starting model say of refusals beside the answers."""
         assert self.starting_model is not None  # a method that compares with it is given one
         texts = TextBatch.of(samples, self.device)
         nll = sample_nll(answers(model, texts).log_probs, texts.mask)
-        rows, columns = texts.mask.nonzero(as_tuple=True)
-        said = self.starting_model(texts).gather(1, texts.ids[rows, columns + 1].unsqueeze(1)).squeeze(1)
-        return Refused(nll, sample_nll(at_positions(said, texts.mask), texts.mask).to(nll))
+        return Refused(nll, sample_nll(self.starting_model(texts).log_probs, texts.mask).to(nll))
 
     def _retain(
         self,
@@ -216,8 +232,14 @@ class Objective:
     ) -> _Piece:
         """Train on a micro-batch of retain partners; `whole` is what the loss is a mean over."""
         texts = TextBatch.of(samples, self.device)
-        predictions = answers(model, texts)
-        if self.reference is None:
+        predictions = answers(model, texts, self.layer)
+        if predictions.states is not None:
+            assert self.starting_model is not None  # states are kept to those of the starting model
+            kept = self.starting_model(texts).states
+            assert kept is not None
+            moved = predictions.states - kept
+            term = mean_over(at_positions(moved.square().mean(1), texts.mask), texts.mask, "tokens")
+        elif self.reference is None:
             term = nll_loss(predictions.log_probs, texts.mask, "tokens")
         else:
             everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
@@ -225,6 +247,31 @@ class Objective:
         loss = _size(samples, "tokens") / whole * term
         backward(weight * loss)
         return _Piece(float(loss.detach()))
+
+
+def steering(
+    method: Method, parameters: Mapping[str, Any], model: Any, seed: int
+) -> tuple[int, Tensor] | tuple[None, None]:
+    """Return the layer whose states a method steers and the direction, a unit vector of positive numbers.
+
+    Args:
+        method: The method.
+        parameters: Its settings.
+        model: Configuration of the model, as transformers has it.
+        seed: Of the run.
+    """
+    if not method.steers:
+        return None, None
+    text = model.get_text_config()
+    layer, layers = int(parameters["ell"]), int(text.num_hidden_layers)
+    direction = torch.rand(text.hidden_size, generator=torch.Generator().manual_seed(seed))
+    return layer if layer < layers else max(1, layers // 2), direction / direction.norm()
+
+
+def _at(texts: TextBatch, places: Sequence[int]) -> Tensor:
+    """Return which scored positions of a batch belong to the samples at these places, shape (M,)."""
+    owners = texts.mask.nonzero()[:, 0]
+    return torch.isin(owners, torch.tensor(places, device=owners.device))
 
 
 def _size(samples: Sequence[EncodedSample], average: Average) -> int:

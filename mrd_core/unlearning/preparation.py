@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
@@ -45,7 +44,7 @@ from mrd_core.unlearning.optimisers import require_usable
 from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
-from mrd_core.unlearning.texts import TextBatch, answers
+from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 
 @dataclass(frozen=True)
@@ -283,8 +282,10 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
     return float(memorized.accuracy.mean()), float(memorized.nll.mean())
 
 
-def starting_model_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[TextBatch], Tensor] | None:
-    """Return log p(· | x_<t) of the starting model, where the loss needs it; else None.
+def starting_model_of(
+    config: UnlearnConfig, prepared: Prepared, layer: int | None = None
+) -> Callable[[TextBatch], Answers] | None:
+    """Return what the starting model says, with the states of a layer, where the loss needs it; else None.
 
     It is the model without its adapter, or else a second copy of the weights.
     """
@@ -296,9 +297,9 @@ def starting_model_of(config: UnlearnConfig, prepared: Prepared) -> Callable[[Te
     else:
         start = copy.deepcopy(prepared.model.network).eval().requires_grad_(False)
 
-    def starting_model(batch: TextBatch) -> Tensor:
+    def starting_model(batch: TextBatch) -> Answers:
         with torch.no_grad(), as_it_was():
-            return answers(start, batch).log_softmax
+            return answers(start, batch, layer)
 
     return starting_model
 

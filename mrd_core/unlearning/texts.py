@@ -47,40 +47,56 @@ class Answers(NamedTuple):
         log_probs: log p(x_t | x_<t) at the scored positions, 0 elsewhere [nats], shape (B, L − 1).
         log_softmax: log p(· | x_<t) at the scored positions, row after row [nats], shape (M, V).
         hits: Whether the true token is the first choice, False where nothing is scored, shape (B, L − 1).
+        states: Output of a layer at the scored positions, shape (M, d); None where none was asked for.
     """
 
     log_probs: Tensor
     log_softmax: Tensor
     hits: Tensor
+    states: Tensor | None = None
 
 
-def answers(model: Any, batch: TextBatch) -> Answers:
+def answers(model: Any, batch: TextBatch, layer: int | None = None) -> Answers:
     """Run a transformers causal language model over a batch; only answer positions become probabilities.
+
+    With a layer (1 is the first), its output is returned, too.
 
     The probabilities are in fp32 or finer. A plain log-softmax is exact enough here: what training needs is its
     gradient, p − 1 for the true token, and not the relative size of a log p near 0.
     """
     rows, columns = batch.mask.nonzero(as_tuple=True)
-    logits = _logits(model, batch)[rows, columns]
+    everywhere, hidden = _passed(model, batch, layer)
+    logits = everywhere[rows, columns]
     log_softmax = logits.log_softmax(dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
     targets = batch.ids[rows, columns + 1]
     chosen = log_softmax.gather(1, targets.unsqueeze(1)).squeeze(1)
     log_probs = chosen.new_zeros(batch.mask.shape).index_put((rows, columns), chosen)
     hits = torch.zeros_like(batch.mask).index_put((rows, columns), log_softmax.detach().argmax(dim=-1) == targets)
-    return Answers(log_probs, log_softmax, hits)
+    return Answers(log_probs, log_softmax, hits, None if hidden is None else hidden[rows, columns])
 
 
-def _logits(model: Any, batch: TextBatch) -> Tensor:
-    """Return the logits of a batch, shape (B, L, V); texts that are read otherwise than others apart from them."""
+def _passed(model: Any, batch: TextBatch, layer: int | None) -> tuple[Tensor, Tensor | None]:
+    """Return the logits of a batch, shape (B, L, V), and a layer's output, shape (B, L, d).
+
+    Texts that are read otherwise than others go apart from them.
+    """
     is_long = batch.lengths > rope_switch(model.config)
     if is_long.all() or not is_long.any():
-        logits: Tensor = model(input_ids=batch.ids, use_cache=False).logits
-        return logits
+        return _pass(model, batch.ids, layer)
     sides = [side.nonzero().squeeze(1) for side in (is_long, ~is_long)]
-    parts = [
-        model(input_ids=batch.ids[side, : int(batch.lengths[side].max())], use_cache=False).logits
-        for side in sides
-    ]
-    # Behind a text stands nothing that is scored.
-    wide = [nn.functional.pad(part, (0, 0, 0, batch.ids.shape[1] - part.shape[1])) for part in parts]
-    return torch.cat(wide)[torch.cat(sides).argsort()]
+    parts = [_pass(model, batch.ids[side, : int(batch.lengths[side].max())], layer) for side in sides]
+    back = torch.cat(sides).argsort()
+
+    def together(of_sides: Sequence[Tensor]) -> Tensor:
+        # Behind a text stands nothing that is scored.
+        wide = [nn.functional.pad(part, (0, 0, 0, batch.ids.shape[1] - part.shape[1])) for part in of_sides]
+        return torch.cat(wide)[back]
+
+    states = [hidden for _, hidden in parts if hidden is not None]
+    return together([logits for logits, _ in parts]), together(states) if states else None
+
+
+def _pass(model: Any, ids: Tensor, layer: int | None) -> tuple[Tensor, Tensor | None]:
+    said = model(input_ids=ids, use_cache=False, output_hidden_states=layer is not None)
+    # The first of the states are the embeddings.
+    return said.logits, None if layer is None else said.hidden_states[layer]

@@ -15,7 +15,15 @@ from scipy import stats
 from mrd_core.errors import UserError
 from mrd_core.unlearning import losses, refusals
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.methods.method import ForgetBatch, Method, Predictions, Refused, averaged_over, parsed
+from mrd_core.unlearning.methods.method import (
+    ForgetBatch,
+    Method,
+    Predictions,
+    Refused,
+    States,
+    averaged_over,
+    parsed,
+)
 
 all_methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 BASIC = {"average": "tokens"}
@@ -49,7 +57,9 @@ def batch_of(logits: torch.Tensor, size: int = 5) -> ForgetBatch:
     reference = random_logits(size, seed=1).log_softmax(1)
     refused = Refused(*torch.rand(2, size, generator=generator, dtype=torch.float64))
     predictions = Predictions(log_softmax, targets, reference)
-    return ForgetBatch(log_probs, mask, reference_nll.detach(), predictions, refused)
+    hidden = torch.randn(len(logits), 3, generator=generator, dtype=torch.float64)
+    states = States(hidden, torch.tensor([0.6, 0.0, 0.8], dtype=torch.float64))
+    return ForgetBatch(log_probs, mask, reference_nll.detach(), predictions, refused, states)
 
 
 def batch(size: int = 5) -> ForgetBatch:
@@ -65,8 +75,10 @@ def part(whole: ForgetBatch, begin: int, end: int) -> ForgetBatch:
     predictions = Predictions(given.log_softmax[mine], given.targets[mine], given.reference[mine])
     assert whole.refused is not None
     refused = Refused(whole.refused.nll[begin:end], whole.refused.reference_nll[begin:end])
-    rows = slice(begin, end)
-    return ForgetBatch(whole.log_probs[rows], whole.mask[rows], whole.reference_nll[rows], predictions, refused)
+    rows, states = slice(begin, end), States(whole.steered.hidden[mine], whole.steered.direction)
+    return ForgetBatch(
+        whole.log_probs[rows], whole.mask[rows], whole.reference_nll[rows], predictions, refused, states
+    )
 
 
 def test_the_methods_go_by_their_usual_names() -> None:
@@ -83,6 +95,7 @@ def test_the_methods_go_by_their_usual_names() -> None:
         "ceu",
         "undial",
         "pdu",
+        "rmu",
     ]
     assert all(name == method.name for name, method in METHODS.items())
 
@@ -102,6 +115,7 @@ def test_the_methods_go_by_their_usual_names() -> None:
         ("ceu", BASIC, 1.0),
         ("undial", {"beta": 10.0, **BASIC}, 0.0),
         ("pdu", BASIC, 1.0),
+        ("rmu", {"gamma": 2.0, "ell": 7.0, **BASIC}, 1.0),
     ],
 )
 def test_the_defaults_are_the_published_ones(name: str, defaults: dict[str, Any], retain_weight: float) -> None:
@@ -116,11 +130,13 @@ def test_what_a_method_needs() -> None:
         "npo",
         "dpo",
         "pdu",
+        "rmu",
     ]
     assert [name for name, method in METHODS.items() if method.needs_reference] == ["npo", "dpo"]
     assert [name for name, method in METHODS.items() if method.needs_refusals] == ["po"]
     assert [name for name, method in METHODS.items() if method.refuses_beside] == ["dpo"]
-    assert [name for name, method in METHODS.items() if method.needs_starting_model] == ["dpo", "undial"]
+    assert [name for name, method in METHODS.items() if method.steers] == ["rmu"]
+    assert [name for name, method in METHODS.items() if method.needs_starting_model] == ["dpo", "undial", "rmu"]
     assert [name for name, method in METHODS.items() if method.retain == "none"] == ["ga"]
     assert [name for name, method in METHODS.items() if method.predictions == "own"] == ["ceu", "pdu"]
     assert [name for name, method in METHODS.items() if method.predictions == "both"] == ["undial"]
@@ -201,6 +217,8 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
         z[target] -= 2.0
         lowered.append(-(z.softmax(0) * row).sum())
         peaks.append((row.max() - row.mean()) ** 2)
+    wanted = torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64)
+    away = [((h - wanted) ** 2).sum() / 3 for h in given.steered.hidden]
     owners = mask.nonzero()[:, 0]
     by_sample = torch.stack([torch.stack(without)[owners == i].mean() for i in range(len(mask))]).mean()
     cases: list[tuple[str, dict[str, Any], torch.Tensor]] = [
@@ -216,6 +234,7 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
         ("ceu", {"average": "samples"}, by_sample),
         ("undial", {"beta": 2.0}, torch.stack(lowered).mean()),
         ("pdu", {}, torch.stack(peaks).mean()),
+        ("rmu", {"gamma": 5}, torch.stack(away).mean()),
     ]
     assert {name for name, _, _ in cases} == set(METHODS)
     values = [METHODS[name].loss(given, **parsed(METHODS[name], chosen)).item() for name, chosen, _ in cases]
@@ -224,7 +243,9 @@ def test_each_method_computes_its_own_loss_with_its_own_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [each for each in METHODS.values() if each.predictions == "none"], ids=lambda each: each.name
+    "method",
+    [each for each in METHODS.values() if each.predictions == "none" and not each.steers],
+    ids=lambda each: each.name,
 )
 def test_a_step_down_the_loss_makes_answers_less_likely_and_refusals_more(method: Method) -> None:
     given = batch()
@@ -267,6 +288,8 @@ def test_a_loss_without_the_predictions_that_it_needs_is_a_mistake_of_the_caller
     for name in ("ceu", "undial", "pdu"):
         with pytest.raises(ValueError, match="predictions"):
             METHODS[name].loss(ForgetBatch(given.log_probs, given.mask), **parsed(METHODS[name], {}))
+    with pytest.raises(ValueError, match="hidden states"):
+        METHODS["rmu"].loss(replace(given, states=None), gamma=2.0, ell=7.0, average="tokens")
     own = Predictions(given.predicted.log_softmax, given.predicted.targets)
     with pytest.raises(ValueError, match="starting model"):
         METHODS["undial"].loss(replace(given, predictions=own), beta=10.0, average="tokens")
@@ -294,7 +317,7 @@ def test_npo_without_reference_is_a_mistake_of_the_caller() -> None:
 @pytest.mark.parametrize(
     ("name", "chosen"),
     [(name, {}) for name in METHODS]
-    + [(name, {"average": "samples"}) for name in ("ga", "po", "wga", "satimp", "ceu", "undial", "pdu")]
+    + [(name, {"average": "samples"}) for name in ("ga", "po", "wga", "satimp", "ceu", "undial", "pdu", "rmu")]
     + [("simimp", {"granularity": "instance", "average": "samples"})],
 )
 def test_parts_weighed_by_their_share_add_up_to_the_whole_batch(name: str, chosen: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ from mrd_core.unlearning.feed import (
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
-from mrd_core.unlearning.objective import Losses, Objective, StepBatch
+from mrd_core.unlearning.objective import Losses, Objective, StepBatch, steering
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum, retain_partner
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds, Verdict
 from mrd_core.unlearning.texts import TextBatch, answers
@@ -85,7 +85,10 @@ def objective(method: str, micro_batch: int = 100, **changes: Any) -> Objective:
     settings = {"retain_weight": weight, "reference": None} | changes
     if chosen.needs_starting_model:
         start = tiny.in_double(tiny.llama())
-        settings["starting_model"] = lambda texts: answers(start, texts).log_softmax.detach()
+        settings["starting_model"] = lambda texts: answers(start, texts, settings.get("layer"))
+    if chosen.steers:
+        layer, direction = steering(chosen, parsed(chosen, {}), start.config, 0)
+        settings |= {"layer": layer, "direction": direction}
     return Objective(chosen, parsed(chosen, {}), micro_batch=micro_batch, device=tiny.CPU, **settings)
 
 
@@ -478,3 +481,27 @@ def test_weights_that_are_spoilt_make_no_checkpoint(tmp_path: Path) -> None:
     assert feed.reason is StopReason.LOSS_NOT_FINITE
     assert not np.isfinite(records[-1].text_nll)
     assert checkpoints.existing(tmp_path)[-1].name == f"checkpoint-{records[-1].step - 1}"
+
+
+def test_the_states_that_are_steered_are_those_of_the_layer_where_the_answer_is_predicted() -> None:
+    model, layer = network(), 1
+    texts = TextBatch.of(FORGET.samples, tiny.CPU)
+    found = answers(model, texts, layer).states
+    expected = []
+    for sample in FORGET.samples:
+        ids = torch.tensor(sample.tokens)[None]
+        hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[layer][0, :-1]
+        expected.append(hidden[torch.tensor(sample.answer)])
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_that_a_small_model_has_not_got_is_its_middle_one() -> None:
+    config = network().config
+    layers = config.num_hidden_layers
+    for asked, given in ((1, 1), (layers, max(1, layers // 2)), (7, 7 if layers > 7 else max(1, layers // 2))):
+        layer, direction = steering(METHODS["rmu"], {"ell": float(asked)}, config, 5)
+        assert layer == given
+        assert float(direction.norm()) == pytest.approx(1)
+    again = steering(METHODS["rmu"], {"ell": 1.0}, config, 5)[1]
+    assert torch.equal(direction, again)
+    assert steering(METHODS["ga"], {}, config, 5) == (None, None)

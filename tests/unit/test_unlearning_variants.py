@@ -152,6 +152,23 @@ def test_dpo_begins_where_answers_and_refusals_are_level_and_makes_refusals_more
     assert run.summary["tokens_trained"] > 1.3 * alone.summary["tokens_trained"]
 
 
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_rmu_steers_the_states_of_a_layer_and_keeps_those_of_the_retain_set(
+    lora_rank: int | None, place: Place, scored: Scored
+) -> None:
+    optimiser = {"learning_rate": 1e-2, "lora_rank": lora_rank}
+    run = place.carried_out(
+        scored.config(method="rmu", parameters={"ell": 1}, retain=scored.kept, optimiser=optimiser, limits=FEW)
+    )
+    first, *_, last = run.steps
+    # As long as the model is the starting model its states are those.
+    assert first["retain_loss"] == pytest.approx(0, abs=1e-9)
+    assert last["retain_loss"] > 0
+    assert last["forget_loss"] < first["forget_loss"]
+    with pytest.raises(ValidationError, match="retain term of its own"):
+        scored.config(method="rmu", retain=scored.kept | {"term": "kl"})
+
+
 def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place: Place, scored: Scored) -> None:
     held = place.carried_out(scored.config(method="pdu", retain=scored.kept, limits={"max_steps": 6}))
     limit = 1.1 * held.summary["retain_nll_before"] + 0.05

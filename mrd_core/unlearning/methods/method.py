@@ -102,6 +102,19 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class States:
+    """Hidden states that the M scored positions are predicted from, sample after sample.
+
+    Attributes:
+        hidden: Output of a layer, shape (M, d).
+        direction: A unit vector, the same for the whole run, shape (d,).
+    """
+
+    hidden: Tensor
+    direction: Tensor
+
+
+@dataclass(frozen=True)
 class Refused:
     """What is said of a refusal in the place of each sample's answer.
 
@@ -124,6 +137,7 @@ class ForgetBatch:
         reference_nll: Summed NLL of each sample under the starting model [nats], shape (B,), where it is needed.
         predictions: Of all tokens of the vocabulary, where they are needed.
         refused: Of refusals beside the answers, where they are compared.
+        states: Hidden states of a layer, where they are steered.
     """
 
     log_probs: Tensor
@@ -131,6 +145,18 @@ class ForgetBatch:
     reference_nll: Tensor | None = None
     predictions: Predictions | None = None
     refused: Refused | None = None
+    states: States | None = None
+
+    @property
+    def steered(self) -> States:
+        """The hidden states.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if self.states is None:
+            raise ValueError("the loss needs the hidden states of a layer")
+        return self.states
 
     @property
     def predicted(self) -> Predictions:
@@ -162,6 +188,7 @@ class Method:
         needs_reference: Whether the loss needs the samples' NLL under the starting model.
         predictions: Whether the loss needs the predictions of all tokens: the model's own, or the starting model's
             too.
+        steers: Whether the hidden states of the layer `ell` are steered, and those of retain samples kept.
         refuses_beside: Whether a refusal is trained beside each answer, to be preferred to it.
         holds_retain: Whether the retain loss is held at a limit instead of weighed, unless a weight is given.
         place: In lists, the smallest first; equal ones by name.
@@ -179,6 +206,7 @@ class Method:
     loss: Callable[..., Tensor]
     needs_reference: bool = False
     predictions: Literal["none", "own", "both"] = "none"
+    steers: bool = False
     refuses_beside: bool = False
     holds_retain: bool = False
     place: int = 100
@@ -202,7 +230,7 @@ class Method:
     @property
     def needs_starting_model(self) -> bool:
         """Whether its loss looks at what the starting model predicts at each step."""
-        return self.predictions == "both" or self.refuses_beside
+        return self.predictions == "both" or self.refuses_beside or self.steers
 
     @property
     def needs_refusals(self) -> bool:
