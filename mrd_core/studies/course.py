@@ -143,8 +143,7 @@ class Course:
             self._adopt(lines)
             ready = [line for line in lines if self._is_ready(line)]
             for line in ready if launcher else ready[:1]:
-                seconds = self._spent(lines) + (line.cost.seconds or 0.0)
-                if budget is not None and seconds > budget * SECONDS_PER_HOUR:
+                if budget is not None and self._spent(lines, line) > budget * SECONDS_PER_HOUR:
                     return Ending(lines, over_budget=line.row)
                 number = self._rows.index(line.row) + 1
                 say(f"[{number}/{len(self._rows)}] {line.row.name}")
@@ -233,18 +232,16 @@ class Course:
         scored = self._catalogue.find(parent) if parent else None
         return self._costs.of(row, row.config(links), scored.run if scored else None)
 
-    def _spent(self, lines: Sequence[Line]) -> float:
-        """Return the time that the runs of this course took, and will take that are under way [s]."""
-        seconds = 0.0
+    def _spent(self, lines: Sequence[Line], coming: Line) -> float:
+        """Return the time that the runs of this course took or will take, and that of the next one [s]."""
+        seconds = coming.cost.seconds or 0.0
         for line in lines:
-            run = line.run
-            if run is None or self._begun.get(line.row) != run.id:
-                continue
-            if run.started_at is None:
-                seconds += line.cost.seconds or 0.0
-                continue
-            taken = ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
-            seconds += max(taken, line.cost.seconds or 0.0)
+            if line.row in self._begun:
+                run, taken = self._store.get(self._begun[line.row]), 0.0
+                if run.started_at is not None:
+                    taken = ((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds()
+                # What is there already costs nothing more.
+                seconds += max(taken, line.cost.seconds or 0.0)
         return seconds
 
 

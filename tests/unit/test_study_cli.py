@@ -204,6 +204,22 @@ def test_in_the_background_runs_begin_when_what_they_build_on_is_there(
             assert parent is None or parent.finished_at <= run.created_at
 
 
+@pytest.mark.long
+def test_a_budget_counts_what_is_under_way(cli: Callable[..., Outcome], file: Path) -> None:
+    # So slow that hours are estimated of what takes seconds.
+    pace = ("--pace", "1e5")
+    told = json.loads(cli("study", "run", file, *pace, "--dry-run", "--json").out)["runs"]
+    score, unlearn = told[0]["seconds"], [run["seconds"] for run in told if run["kind"] == "unlearn"]
+    budget = 1.05 * max(score, 2 * unlearn[0])
+    # Each is begun at the estimates of those before it, which go on beside it; the seconds that all took are less.
+    fitting = sum(sum(unlearn[: count + 1]) < budget - 60 for count in range(len(unlearn)))
+    assert 1 <= fitting < len(unlearn)
+    outcome = cli("study", "run", file, *pace, "--background", "--budget", budget / 3600)
+    assert "The budget has no room" in outcome.said
+    assert len(RunStore.open().list(kinds=["unlearn"])) == fitting
+    until(lambda: not RunStore.open().list(states=ACTIVE), "what was begun has ended")
+
+
 def test_the_store_lists_studies_and_shows_those_that_no_file_describes(
     cli: Callable[..., Outcome], file: Path
 ) -> None:
