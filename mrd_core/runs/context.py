@@ -15,9 +15,9 @@ from mrd_core.runs.printing import visible
 from mrd_core.runs.record import ACTIVE, Run, RunState
 from mrd_core.runs.store import Level, Metric, RunStore, SampleUpdate
 
-# A run writes into the store no more than once in so long, however many of them share it; and shows itself in the
-# foreground once in so long [s].
-PROGRESS_INTERVAL, DISPLAY_INTERVAL = 1.0, 0.2
+# A run writes its progress into the store no more than once in so long, and its metrics half as often: many runs
+# may share it. In the foreground it shows itself once in so long [s].
+PROGRESS_INTERVAL, DISPLAY_INTERVAL = 2.0, 0.2
 CANCEL_POLL_INTERVAL = 0.5
 
 
@@ -162,7 +162,7 @@ class StoredContext(JobContext):
         """Append the values to the run's metrics, together with those before where they come fast."""
         self._gathered += [Metric(step, name, value) for name, value in values.items()]
         now = time.monotonic()
-        if now - self._last_metrics >= PROGRESS_INTERVAL:
+        if now - self._last_metrics >= 2 * PROGRESS_INTERVAL:
             self._last_metrics = now
             with away_for_a_while():
                 self.catch_up()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from mrd_core.runs.liveness import FRESH, STALE
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 from tests.support.commands import Outcome
+from tests.support.namespaces import namespace
 from tests.support.runs import (
     PATIENCE,
     a_dead_process,
@@ -41,9 +40,6 @@ STEPPED = (
     "import psutil; began = psutil.Process.create_time;"
     "psutil.Process.create_time = lambda self, *args: began(self, *args) + 3600; "
 )
-# Where users may make namespaces of their own it takes no privilege.
-NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
-NAMESPACES = (("unshare", "--user", "--map-root-user", *NAMESPACE[1:]), NAMESPACE)
 # What is left where the kernel makes none: to be started by another boot.
 BOOTED = "from mrd_core.runs import liveness; liveness.system = lambda: 'another boot'; "
 
@@ -51,13 +47,6 @@ BOOTED = "from mrd_core.runs import liveness; liveness.system = lambda: 'another
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return settings_in(tmp_path / "home")
-
-
-@cache
-def namespace() -> tuple[str, ...]:
-    """Return what starts a command in a PID namespace of its own; nothing where none can be made."""
-    made = (way for way in NAMESPACES if subprocess.run([*way, "true"], capture_output=True).returncode == 0)
-    return next(made, ()) if shutil.which("unshare") else ()
 
 
 def reaped_elsewhere(settings: Settings, where: str) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -32,7 +33,10 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.job import score_job
 from mrd_core.scoring.schedule import UnitKey
+from mrd_core.settings.command import process as command_line
+from tests.conftest import REPOSITORY
 from tests.support.commands import ended, started
+from tests.support.namespaces import namespace
 
 PATIENCE = 60.0
 PAIRS = [UnitKey("pair", index) for index in range(6)]
@@ -220,8 +224,12 @@ def assert_same_bits(some: ScoreFiles, others: ScoreFiles) -> None:
 
 def drawers(files: ScoreFiles) -> set[int]:
     """Return the processes that have claimed a unit so far."""
-    holders = [Lease(path).holder for path in files.units.glob("*.claim")]
-    return {holder.pid for holder in holders if holder}
+    return {holder.pid for holder in holders(files)}
+
+
+def holders(files: ScoreFiles) -> list[ProcessIdentity]:
+    names = (Lease(path).holder for path in files.units.glob("*.claim"))
+    return [holder for holder in names if holder]
 
 
 def is_in_a_unit(pid: int, files: ScoreFiles) -> bool:
@@ -257,6 +265,35 @@ def test_processes_that_join_late_and_die_leave_the_bits_of_one(command, alone, 
     assert (outcome.code, "all units that it needs" in outcome.said) == (0, True), outcome.said
     assert_same_bits(files, alone)
     assert not files.units.exists()
+
+
+@pytest.mark.long
+def test_what_a_process_of_another_system_left_behind_is_inherited_when_its_lease_ends(command, alone, tmp_path):
+    if not namespace():
+        pytest.skip("the kernel makes no PID namespaces here")
+    files = ScoreFiles(tmp_path / "run")
+    leader = started(*command(files.directory))
+    until(lambda: files.units.exists() and drawers(files), "it draws")
+    os.kill(leader.pid, signal.SIGSTOP)
+    words = [*namespace(), *command_line("share", files.directory, "--workers", 1)]
+    elsewhere = subprocess.Popen(words, cwd=REPOSITORY)
+    own = Lease(files.leader).holder.system
+    while all(holder.system == own for holder in holders(files)):
+        # The leading process goes on for a moment now and then, and touches its lease.
+        os.kill(leader.pid, signal.SIGCONT)
+        time.sleep(0.02)
+        os.kill(leader.pid, signal.SIGSTOP)
+        time.sleep(2.0)
+    # Process 1 of the namespace takes all others of it along.
+    children = psutil.Process(elsewhere.pid).children(recursive=True)
+    elsewhere.kill()
+    for child in children:
+        child.kill()
+    elsewhere.wait()
+    os.kill(leader.pid, signal.SIGCONT)
+    outcome = ended(leader)
+    assert outcome.code == 0, outcome.said
+    assert_same_bits(files, alone)
 
 
 def test_nobody_shares_a_run_that_nobody_leads(cli, command, tmp_path, monkeypatch):
