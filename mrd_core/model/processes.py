@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import patch_environment
 from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # handed on by name alone
 from torch.distributed.rendezvous import rendezvous
 
 from mrd_core.errors import UserError
 from mrd_core.runs import JobContext
-from mrd_core.runs.team import LEADER, PARTING_SECONDS, PORT, WATCH_SECONDS, Followers, Parted, Seat
+from mrd_core.runs.team import LEADER, PARTING_SECONDS, PORT, WATCH_SECONDS, Followers, Parted, Seat, at_home
 
 HERE = "127.0.0.1"
 # One may measure for hours what the others wait for; whoever is gone is noticed otherwise.
@@ -161,7 +162,7 @@ class Team:
         on_gpu = self.device.startswith("cuda")
         if on_gpu:
             torch.cuda.set_device(self.device)
-        with _met():
+        with _met(), patch_environment(**(at_home() if self.followers else {})):
             distributed.init_process_group(
                 # What is no tensor goes by the CPU.
                 "cpu:gloo,cuda:nccl" if on_gpu else "gloo",

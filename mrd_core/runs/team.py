@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -28,6 +29,8 @@ from mrd_core.settings.configuration import RunConfig
 RANK, LOCAL_RANK, COUNT = "RANK", "LOCAL_RANK", "WORLD_SIZE"
 # Of a follower that a worker started: the process that it ends with, and where that one is met.
 LEADER, PORT = "MRD_LEADER", "MRD_LEADER_PORT"
+# By which network processes reach each other, and what that of a machine with itself is called.
+INTERFACE, LOOPBACKS = "GLOO_SOCKET_IFNAME", ("lo", "lo0")
 # How many are to work on a run that is resumed, where it is another number than in its configuration.
 ASKED = "MRD_PROCESSES"
 WATCH_SECONDS = 0.5
@@ -119,6 +122,12 @@ def _end_with(above: int) -> None:
     os._exit(LEFT)
 
 
+def at_home() -> dict[str, str]:
+    """Return the variables with which processes of one machine listen to nobody else."""
+    names = [name for _, name in socket.if_nameindex() if name in LOOPBACKS]
+    return {INTERFACE: os.environ.get(INTERFACE, names[0])} if names else {}
+
+
 class Followers:
     """The processes that a worker has started to work beside it; they end when it does, however it ends.
 
@@ -129,7 +138,7 @@ class Followers:
     """
 
     def __init__(self, directory: Path, count: int, port: int) -> None:
-        own = {COUNT: str(count), LEADER: str(os.getpid()), PORT: str(port)}
+        own = {COUNT: str(count), LEADER: str(os.getpid()), PORT: str(port)} | at_home()
         self._ended = threading.Event()
         # A session of their own: a Ctrl-C in the terminal is for the worker.
         self._processes = [

@@ -338,6 +338,6 @@ class _Step:
         last = max(self.tokens * (self.layer - self.again) + self.passing_by, self.largest)
         at_end = self.gradients + last + self.cast
         # A copy of what moves at a time: all of it, or two of a single weight.
-        copies = {"adamw_torch": 2, "sgd": 1}.get(self.config.optimiser.name, 0)
+        copies = {"adamw_torch": 2, "sgd": 1, "sign_sgd": 1}.get(self.config.optimiser.name, 0)
         moving = self.trained if self.on_gpu and copies else copies * self.largest
         return standing + max(at_head, at_end, self.gradients + moving)
