@@ -27,6 +27,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunStore
 from mrd_core.runs.launchers.choice import reachable
 from mrd_core.runs.launchers.node import as_json, ask, looked, probed
+from mrd_core.runs.launchers.ray_jobs import look_around
 from mrd_core.runs.launchers.reach import OF_A_NETWORK, OF_ONE_MACHINE, file_system
 from mrd_core.runs.launchers.slurm import nodes as nodes_of_slurm
 from mrd_core.runs.submission import unlisted
@@ -51,7 +52,9 @@ class Finding(NamedTuple):
 
 
 @click.command()
-@click.option("--nodes", is_flag=True, help="Look around on the nodes of Slurm, too, each in a job of a moment.")
+@click.option(
+    "--nodes", is_flag=True, help="Look around on the nodes of Slurm and Ray, too, in jobs of a moment."
+)
 @click.option("--look", type=click.Path(path_type=Path), hidden=True)
 def doctor(nodes: bool, look: Path | None) -> None:
     """Print what this installation runs on; or, as JSON, what this node sees of a folder that is lent."""
@@ -121,15 +124,16 @@ def launchers(settings: Settings) -> Iterator[Finding]:
 
 
 def of_nodes(settings: Settings) -> Iterator[Finding]:
-    """Yield what each node of Slurm is, and what does not work there.
+    """Yield what each node of Slurm and of Ray is, and what does not work there.
 
     Raises:
-        UserError: There is no Slurm.
+        UserError: There is neither.
     """
-    names = nodes_of_slurm()
-    if not names:
-        raise UserError("doctor --nodes", "finds no node of Slurm.", "Use a login node of the cluster.")
-    for seen in ask(names, settings):
+    names, has_ray = nodes_of_slurm(), "ray" in reachable(settings)
+    if not names and not has_ray:
+        fix = "Use a login node of the cluster, or set RAY_ADDRESS."
+        raise UserError("doctor --nodes", "finds no node of Slurm or Ray.", fix)
+    for seen in [*(ask(names, settings) if names else ()), *(look_around(settings) if has_ray else ())]:
         about = f"{seen.versions}; GPUs: {seen.gpus}; {seen.memory:.0f} GiB" if seen.versions else ""
         yield Finding(f"node {seen.host}", " ".join(seen.faults) or "works", about)
 

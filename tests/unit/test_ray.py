@@ -137,6 +137,12 @@ def test_a_run_is_cancelled_on_its_node_and_a_stopped_job_is_told_as_such() -> N
     assert until_state(RunState.CANCELLED).attempt == 2
 
 
+def test_the_doctor_asks_each_node() -> None:
+    said = mrd_lens("doctor", "--nodes").stdout
+    (row,) = (line for line in said.splitlines() if line.startswith("node "))
+    assert "works" in row
+
+
 def test_what_ray_has_not_got_is_refused() -> None:
     done = score(SHORT, "--launcher", "ray", "--partition", "main")
     assert done.returncode == 2

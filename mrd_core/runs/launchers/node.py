@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import platform
 import secrets
 import socket
@@ -25,7 +26,7 @@ from mrd_core.settings.installation import Settings
 
 # A node that has no room for a moment's work by then is not asked [s].
 PATIENCE = 30
-PROBE, TOKEN, LOCK, ANSWER = ".probe-", "token", "lock", "answer"
+PROBE, TOKEN, LOCK, ANSWER, SAID = ".probe-", "token", "lock", "answer", "said"
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,26 @@ def ask(nodes: Collection[str], settings: Settings) -> list[Node]:
 
 def _asked(name: str, folder: Path, settings: Settings) -> Node:
     srun = ["srun", f"--nodelist={name}", "--ntasks=1", f"--immediate={PATIENCE}", "--quiet"]
-    variables = [f"{key}={value}" for key, value in settings.of_workers.items()]
-    done = subprocess.run(
-        [*srun, "env", *variables, *process("doctor", "--look", folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # By the environment: what stands in a command is seen by everybody on the machine.
+    command, variables = [*srun, *process("doctor", "--look", folder)], os.environ | settings.of_workers
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
+    last = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+    return seen(name, done.stdout, folder, last.rpartition("error: ")[2])
+
+
+def seen(name: str, said: str, folder: Path, otherwise: str) -> Node:
+    """Return what a node said of itself.
+
+    Args:
+        name: Its name.
+        said: As `as_json` returns it.
+        folder: That it looked at.
+        otherwise: Why it said nothing.
+    """
     try:
-        node = Node(**json.loads(done.stdout))
+        node = Node(**json.loads(said))
     except (ValueError, TypeError):
-        said = (done.stderr.strip() or "it said nothing").splitlines()[-1]
-        return Node(name, faults=[f"It could not be asked: {said.rpartition('error: ')[2]}"])
+        return Node(name, faults=[f"It could not be asked: {otherwise}"])
     if not (folder / f"{ANSWER}-{node.host}").exists():
         node.faults.append(f"What it writes into {folder.parent} is not seen here.")
     return node

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from mrd_core.errors import UserError
 from mrd_core.runs.files import LOG_FILE
 from mrd_core.runs.launchers import reach
 from mrd_core.runs.launchers.config import LaunchConfig
+from mrd_core.runs.launchers.node import PATIENCE, SAID, Node, probed, seen
 from mrd_core.runs.launchers.port import JOB_VARIABLE, Job, JobState
 from mrd_core.runs.record import Run
 from mrd_core.settings.command import ROOT
@@ -105,6 +107,30 @@ class RayJobs:
     def last_words(self, directory: Path) -> str:  # noqa: ARG002  (they come with the job)
         """Return "": what Ray has to say of a job comes with it."""
         return ""
+
+
+def look_around(settings: Settings) -> list[Node]:
+    """Have each node of the cluster look around.
+
+    Raises:
+        UserError: There is no cluster.
+    """
+    client = _client()
+    with probed(settings.home) as folder:
+        asking = shlex.join([sys.executable, "-m", f"{__package__}.ray_nodes", str(folder)])
+        job = client.submit_job(
+            entrypoint=f"cd {shlex.quote(str(ROOT))} && {asking}",
+            runtime_env={"env_vars": settings.of_workers},
+            entrypoint_num_cpus=0,
+        )
+        deadline = time.monotonic() + 4 * PATIENCE
+        while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
+            time.sleep(0.5)
+        answers = sorted(folder.glob(f"{SAID}-*"))
+        nodes = [seen(path.name[len(SAID) + 1 :], path.read_text(), folder, "it said nothing") for path in answers]
+    if not nodes:
+        raise UserError(LABEL, f"has no node that sees {settings.home}.", "Put MRD_HOME where all nodes see it.")
+    return nodes
 
 
 def _job(job: str, said: Any) -> Job:
