@@ -46,7 +46,7 @@ class RunConfig(Frozen):
     @property
     def most_gpus(self) -> int | None:
         """How many GPUs of its machine it works on where its device names none of them; None: all."""
-        return 1
+        return int(getattr(self, "processes", 1))
 
     @property
     def title(self) -> str:

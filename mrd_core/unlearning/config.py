@@ -339,6 +339,11 @@ class UnlearnConfig(RunConfig):
         return self
 
     @property
+    def most_gpus(self) -> int | None:
+        """How many GPUs it works on: one for each process; None: all, which its layers lie on."""
+        return None if self.optimiser.spread else self.processes
+
+    @property
     def retain_limit(self) -> float | Literal["auto"] | None:
         """Where the retain loss is held; None where it is weighed."""
         holds = METHODS[self.method].holds_retain and self.retain.weight is None

@@ -15,6 +15,7 @@ from mrd_core.runs import RunState, RunStore, devices, submit, worker
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.workers import Workers
 from mrd_core.settings.installation import Settings
+from mrd_core.unlearning.config import UnlearnConfig
 from tests.support.runs import JOBS, config_of, settings_in, until, until_state
 
 RUNS = config_of()
@@ -44,6 +45,20 @@ def asked(device: str, workers: int | str = "auto") -> ScoreConfig:
     return RUNS.model_copy(
         update={"model": ModelConfig(device=device), "estimator": EstimatorConfig(workers=workers)}
     )
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(
+    ("settings", "others"),
+    [
+        ({}, []),
+        ({"processes": 3}, ["cuda:1", "cuda:2"]),
+        ({"optimiser": {"spread": True}}, ["cuda:1", "cuda:2", "cuda:3"]),
+    ],
+)
+def test_an_unlearning_run_holds_a_gpu_for_each_process_or_all_that_it_lies_on(settings, others):
+    config = UnlearnConfig.model_validate({"score_run": "/x", "model": {"device": "auto"}} | settings)
+    assert devices.beside("cuda:0", config) == others
 
 
 @pytest.mark.usefixtures("four_gpus")
