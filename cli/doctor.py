@@ -53,7 +53,7 @@ class Finding(NamedTuple):
 
 @click.command()
 @click.option("--nodes", is_flag=True, help="Look around on the nodes of Slurm and Ray, too, in jobs of a moment.")
-@click.option("--look", type=click.Path(path_type=Path), hidden=True)
+@click.option("--look", type=click.Path(path_type=Path), hidden=True, help="A folder that another machine lends.")
 def doctor(nodes: bool, look: Path | None) -> None:
     """Print what this installation runs on; or, as JSON, what this node sees of a folder that is lent."""
     if look:
