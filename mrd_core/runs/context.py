@@ -111,7 +111,13 @@ class StoredContext(JobContext):
         self._last_message: object = None
         self._gathered: list[Metric] = []
         self._last_progress = self._last_metrics = self._last_display = self._last_poll = float("-inf")
+        self._stored_at = float("-inf")
         self._said: dict[str, Any] = {}
+
+    @property
+    def seconds_since_progress(self) -> float:
+        """How long ago progress was stored, and with it that the worker is alive [s]."""
+        return time.monotonic() - self._stored_at
 
     def progress(self, done: int, total: int, *, likely: int | None = None, **extra: Any) -> None:
         """Store the progress with an estimate of the time left, at most every PROGRESS_INTERVAL seconds."""
@@ -139,7 +145,8 @@ class StoredContext(JobContext):
             self._last_progress, self._last_message = now, progress.get("message")
             # What is not shown while the store is away is shown with the next.
             with away_for_a_while():
-                self._store.set_progress(self.run_id, progress, self._attempt)
+                if self._store.set_progress(self.run_id, progress, self._attempt):
+                    self._stored_at = time.monotonic()
         if self._display and (news or now - self._last_display >= DISPLAY_INTERVAL):
             self._last_display = now
             self._display.progress(progress)

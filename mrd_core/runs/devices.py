@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from pathlib import Path
 
 from mrd_core.settings.configuration import RunConfig
@@ -17,6 +19,19 @@ def gpus() -> list[str]:
     if visible is not None:
         count = min(count, sum(bool(name.strip()) for name in visible.split(",")))
     return [f"cuda:{index}" for index in range(count)]
+
+
+def lock_name(device: str) -> str:
+    """Return what the lock of a device of this machine is called, the same for all processes of all machines.
+
+    Machines may share a home, and `cuda:0` is the first GPU that a process sees, whichever that is.
+    """
+    kind, _, number = device.partition(":")
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if kind == "cuda" and number.isdecimal() and int(number) < len(visible):
+        number = visible[int(number)]
+    host = socket.gethostname()
+    return re.sub(r"[^\w.-]", "-", "-".join(filter(None, (host, kind, number))))
 
 
 def beside(device: str, config: RunConfig) -> list[str]:

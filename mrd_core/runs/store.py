@@ -346,8 +346,9 @@ class RunStore:
         )
 
     def set_progress(self, run_id: str, progress: Mapping[str, Any], attempt: int | None = None) -> bool:
-        """Replace the progress of an active run; False when it has ended or is at another attempt."""
-        return self._update(run_id, {"progress": dict(progress)}, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
+        """Replace the progress of an active run, a sign of life; False when it ended or is at another attempt."""
+        values = {"progress": dict(progress), "heartbeat_at": _now()}
+        return self._update(run_id, values, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
 
     def queue_place(self, run_id: str) -> int:
         """Return the run's place in its device's queue: 1 is next, 0 does not wait."""

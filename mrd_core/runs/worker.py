@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from mrd_core.errors import UserError
 from mrd_core.runs import last_words, occupancy, scratch
 from mrd_core.runs.context import Cancelled, Display, Interrupted, JobContext, StoredContext
-from mrd_core.runs.devices import beside
+from mrd_core.runs.devices import beside, lock_name
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.faults import StoreError, away_for_a_while, patiently
@@ -75,13 +75,13 @@ def run(
     with (
         _at_work(store, config, directory) as claimed,
         _signals_set(stop, room),
-        _heartbeat(store, claimed, stop),
         _display(foreground, claimed) as display,
         ExitStack() as held,
     ):
         context = StoredContext(store, claimed, stop, display, room)
-        outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
-        state = _conclude(store, claimed, context, outcome)
+        with _heartbeat(store, claimed, stop, context):
+            outcome = _carry_out(store, claimed, config, context, job or kind_named(config.kind).job, held)
+            state = _conclude(store, claimed, context, outcome)
     if state is RunState.SUCCEEDED:
         _follow(store, claimed, config, foreground)
     return state
@@ -236,7 +236,7 @@ def _turn_on_device(store: RunStore, run: Run, config: RunConfig, context: Store
         # In one order for all runs, so that no two wait for each other.
         for device in (run.device, *beside(run.device, config)):
             # A soft lock would survive a kill.
-            lock = FileLock(locks / f"{device.replace(':', '-')}.lock", fallback_to_soft=False)
+            lock = FileLock(locks / f"{lock_name(device)}.lock", fallback_to_soft=False)
             while True:
                 with away_for_a_while():
                     store.reap()
@@ -253,12 +253,17 @@ def _turn_on_device(store: RunStore, run: Run, config: RunConfig, context: Store
 
 
 @contextmanager
-def _heartbeat(store: RunStore, run: Run, stop: threading.Event) -> Iterator[None]:
-    """Beat in a thread of its own; set `stop` when the run has been taken from this worker."""
+def _heartbeat(store: RunStore, run: Run, stop: threading.Event, context: StoredContext) -> Iterator[None]:
+    """Beat in a thread of its own; set `stop` when the run has been taken from this worker.
+
+    Progress that was stored since the last beat is a sign of life as good.
+    """
     ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT.total_seconds()):
+            if context.seconds_since_progress < HEARTBEAT.total_seconds():
+                continue
             try:
                 if not store.heartbeat(run.id, run.attempt):
                     stop.set()

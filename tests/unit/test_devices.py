@@ -107,16 +107,31 @@ def test_a_run_waits_until_all_of_its_gpus_are_free(settings):
     store = RunStore.open(settings)
     run = submit(asked("cuda", 3), store=store, settings=settings)
     (settings.home / "locks").mkdir()
-    taken = FileLock(settings.home / "locks" / "cuda-2.lock")
+    taken = FileLock(settings.home / "locks" / f"{devices.lock_name('cuda:2')}.lock")
     with taken:
         at_work = threading.Thread(
             target=worker.run, args=(run.directory,), kwargs={"store": store, "job": f"{JOBS}:count"}
         )
         at_work.start()
         until(lambda: store.get(run.id).progress.get("message") == "waiting for cuda:2", "it waits")
-        for name in ("cuda-0", "cuda-1"):
+        for name in ("cuda:0", "cuda:1"):
             with pytest.raises(Timeout):
-                FileLock(settings.home / "locks" / f"{name}.lock").acquire(timeout=0)
+                FileLock(settings.home / "locks" / f"{devices.lock_name(name)}.lock").acquire(timeout=0)
         assert store.get(run.id).state is RunState.QUEUED
     until_state(store, run, RunState.SUCCEEDED)
     at_work.join()
+
+
+def test_a_lock_is_that_of_the_gpu_itself_and_of_its_machine(monkeypatch):
+    host = devices.socket.gethostname()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.lock_name("cuda:1") == f"{host}-cuda-1"
+    assert devices.lock_name("cpu") == f"{host}-cpu"
+    # The first GPU that another process sees may be the second that this one does.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, 3")
+    assert devices.lock_name("cuda:0") == f"{host}-cuda-1"
+    assert devices.lock_name("cuda:1") == f"{host}-cuda-3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5f/../x")
+    assert devices.lock_name("cuda:0") == f"{host}-cuda-GPU-5f-..-x"
+    monkeypatch.setattr(devices.socket, "gethostname", lambda: "node7")
+    assert devices.lock_name("cpu") == "node7-cpu"
