@@ -197,3 +197,15 @@ def test_without_a_question_only_the_whole_id_deletes(cli: Callable[..., Outcome
     assert (refused.code, f"Give the whole id: {run.id}." in refused.said) == (2, True)
     assert cli("runs", "delete", "--yes", run.id).code == 0
     assert RunStore.open(settings).list() == []
+
+
+def test_progress_is_a_sign_of_life_as_good_as_a_heartbeat(store: RunStore, settings: Settings) -> None:
+    run = submitted(store, settings)
+    assert store.claim(run, a_dead_process())
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - 2 * STALE)
+    assert store.set_progress(run.id, {"done": 1}, attempt=1)
+    assert datetime.now(UTC) - store.get(run.id).heartbeat_at < STALE
+    # Of another attempt it is none.
+    set_row(store, run, heartbeat_at=datetime.now(UTC) - 2 * STALE)
+    assert not store.set_progress(run.id, {"done": 1}, attempt=2)
+    assert datetime.now(UTC) - store.get(run.id).heartbeat_at > STALE
