@@ -22,6 +22,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.installation import Settings
 from tests.support.forked import WORKER
+from tests.support.run_jobs import STEPS_FILE
 
 JOBS = "tests.support.run_jobs"
 PATIENCE = 30.0
@@ -71,6 +72,12 @@ def until(condition: Callable[[], bool], what: str) -> None:
 def until_state(store: RunStore, run: Run, *states: RunState) -> Run:
     until(lambda: store.get(run.id).state in states, f"{run.id} is {' or '.join(states)}")
     return store.get(run.id)
+
+
+def steps(run: Run) -> int:
+    """Return how many steps the job `count` has done; the store is told of several at a time."""
+    path = run.directory / STEPS_FILE
+    return int(path.read_text()) if path.exists() else 0
 
 
 def go(run: Run) -> None:

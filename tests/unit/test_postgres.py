@@ -16,7 +16,17 @@ from mrd_core.runs.faults import StoreError
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
 from tests.support.postgres import Server
-from tests.support.runs import PATIENCE, launching, lost, set_row, settings_in, submitted, until, until_state
+from tests.support.runs import (
+    PATIENCE,
+    launching,
+    lost,
+    set_row,
+    settings_in,
+    steps,
+    submitted,
+    until,
+    until_state,
+)
 
 pytestmark = pytest.mark.slow
 S = RunState
@@ -84,7 +94,7 @@ def test_a_run_outlives_a_server_that_goes_away_and_comes_back(
     run = submitted(store, settings, draws=120)
     with launching(store, settings) as launch:
         launch(run, "count")
-        until(lambda: len(store.metrics(run.id)) >= 3, "a few steps are done")
+        until(lambda: steps(run) >= 3, "a few steps are done")
         postgres.control("stop", "-m", "immediate")
         try:
             with pytest.raises(StoreError, match="server cannot be reached") as away:

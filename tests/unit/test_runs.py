@@ -62,6 +62,7 @@ from tests.support.runs import (
     moved,
     set_row,
     settings_in,
+    steps,
     submitted,
     until,
     until_state,
@@ -481,7 +482,7 @@ def test_cancelling_a_running_worker_ends_it(store, settings, launch):
 def test_a_scheduler_s_signal_interrupts_a_run_which_is_resumed_where_it_stopped(store, settings, launch, number):
     run = submitted(store, settings, draws=60)
     launch(run, "count")
-    until(lambda: len(store.metrics(run.id)) >= 5, "a few steps are done")
+    until(lambda: steps(run) >= 5, "a few steps are done")
     os.kill(store.get(run.id).pid, number)
     ended = until_state(store, run, *TERMINAL)
     assert (ended.state, ended.error) == (S.INTERRUPTED, None)
@@ -577,7 +578,7 @@ def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_p
 def test_a_killed_worker_is_lost_frees_its_device_and_resumes_where_it_stopped(store, settings, launch):
     run, following = submitted(store, settings, draws=60), submitted(store, settings, draws=4)
     launch(run, "count")
-    until(lambda: len(store.metrics(run.id)) >= 5, "a few steps are done")
+    until(lambda: steps(run) >= 5, "a few steps are done")
     os.kill(store.get(run.id).pid, signal.SIGKILL)
     assert [gone.id for gone in lost(store)] == [run.id]
     assert "memory" in store.get(run.id).error.advice
@@ -658,7 +659,7 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
         stderr=subprocess.PIPE,
         text=True,
     )
-    until(lambda: len(store.metrics(run.id)) > 3, "the job is at work")
+    until(lambda: steps(run) > 3, "the job is at work")
     process.send_signal(signal.SIGINT)
     out, shown = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "ended as cancelled\n")
