@@ -53,6 +53,8 @@ def list_runs(limit: int) -> None:
         # How far it is, or how it ended, in a few words.
         if run.error:
             progress = shorten(run.error.cause, 60, placeholder=" …")
+        elif run.state is RunState.QUEUED and (job := job_of(run)):
+            progress = job.stated
         elif run.state is RunState.SUCCEEDED and run.summary:
             progress = kind_named(run.kind).headline(run.summary)
         elif total:

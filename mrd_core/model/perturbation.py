@@ -77,7 +77,7 @@ class PerturbedModel:
         with (streamed if self._streamed else copied)(self._module, self.transform(index, sign)):
             yield
 
-    def transform(self, index: int, sign: int = 1) -> Transform:
+    def transform(self, index: int, sign: int) -> Transform:
         """Return what makes θ + sign · σ · z_index of θ, a parameter at a time."""
 
         def perturbed(name: str, weight: Tensor) -> Tensor:

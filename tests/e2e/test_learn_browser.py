@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from analysis.lesson import answers, curricula, hardness
 from pages.parts.learn.walk import STEPS
-from tests.e2e.conftest import STEP, Server, Watch, query, settled, tab
+from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -53,6 +53,8 @@ def test_a_class_walks_through_without_gpu_and_network(server: Server, browser: 
         # The key that moves the slider does not turn the page.
         page.get_by_role("slider").first.focus()
         page.keyboard.press("ArrowRight")
+        # It tells the server of it a moment later.
+        page.wait_for_timeout(SECOND)
         concluded(page)
         assert query(page, "step") == "2"
         walk(page, 3)

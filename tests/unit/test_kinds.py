@@ -121,6 +121,8 @@ def test_artifacts_are_paths_and_are_listed(tmp_path: Path) -> None:
     assert [artifact.path for artifact in Files.artifacts().values()] == [
         "config.json",
         "worker.log",
+        "launch.json",
+        "jobs",
         "summary.json",
         "table.parquet",
         "parts",

@@ -238,6 +238,17 @@ def test_an_array_is_alive_as_long_as_one_of_its_tasks(slurm: Programs) -> None:
     assert Slurm().jobs(["17"])["17"].state is JobState.RUNNING
 
 
+def test_lists_say_what_a_job_waits_for(
+    slurm: Programs, store: RunStore, run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.answer("squeue", "17|PENDING|Resources|\n")
+    monkeypatch.setenv("MRD_HOME", str(settings.home))
+    for words in (("runs", "list"), ("runs", "show", run.id)):
+        said = ended(started(*words, COLUMNS="200")).out
+        assert "Slurm job 17: waiting (Resources)" in said
+    assert store.get(run.id).state is S.QUEUED
+
+
 def test_every_state_of_slurm_is_known() -> None:
     from mrd_core.runs.launchers.slurm import _STATES
 

@@ -31,6 +31,7 @@ from mrd_core.model.likelihood import (
     target_log_probs,
 )
 from mrd_core.model.own_pass import require_own_log_probs
+from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.model.reader import CHUNK_ELEMENTS, is_out_of_memory, make_batches
 from mrd_core.scoring.mrd import measure_baseline
 from tests.support import families, tiny
@@ -293,3 +294,17 @@ def test_the_scorer_shares_its_parameters_with_the_model() -> None:
     network = copy.deepcopy(tiny.llama(tie_word_embeddings=True))
     ours = {id(parameter) for parameter in Scorer(network).parameters()}
     assert ours == {id(parameter) for parameter in network.parameters()}
+
+
+def test_passes_by_layers_are_those_of_one_pass_after_the_other() -> None:
+    samples = tiny.encoded(9, 14, 7, 11)
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 20), samples)
+    assert len(passes.batches) > 1
+    model = PerturbedModel(passes.scorer, Noise(3, 1e-2), streamed=True)
+    together, compared = passes.by_layers([model.transform(0, sign) for sign in (1, -1)])
+    assert together.shape == (2, int(samples.starts[-1]))
+    for found, sign in zip(together, (1, -1), strict=True):
+        with model.draw(0, sign):
+            np.testing.assert_array_equal(found, passes())
+    assert np.isnan(compared).all()
+    assert compared.shape == together[0].shape

@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from mrd_core.model.likelihood import Scorer
-from mrd_core.model.perturbation import Noise, PerturbedModel, checksum, copied, streamed
+from mrd_core.model.perturbation import Noise, PerturbedModel, checksum, copied, layers, streamed
 from tests.support import tiny
 
 NOISE = Noise(seed=3, sigma=0.05)
@@ -41,6 +41,21 @@ def log_probs(scorer: Scorer, *, is_streamed: bool, draw: int = 0, sign: int = 1
 def scorer(request: pytest.FixtureRequest) -> Scorer:
     """A tiny Llama with its head tied to its embedding or not."""
     return Scorer(tiny.llama(tie_word_embeddings=request.param))
+
+
+def test_what_is_called_is_a_layer_of_a_list_as_a_whole_and_everything_else_by_itself() -> None:
+    block = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    lists = nn.ModuleList([nn.ModuleList([nn.Linear(4, 4)]), nn.ModuleDict({"one": nn.Linear(5, 5)})])
+    model = nn.ModuleDict({"body": nn.Sequential(nn.Embedding(7, 2), nn.ModuleList([block])), "lists": lists})
+    model["head"] = nn.Linear(2, 7, bias=False)
+    shapes = [(type(module).__name__, [tuple(weight.shape) for weight in own]) for module, own in layers(model)]
+    assert shapes == [
+        ("Embedding", [(7, 2)]),
+        ("Sequential", [(3, 2), (3,), (2, 3), (2,)]),
+        ("Linear", [(4, 4), (4,)]),
+        ("Linear", [(5, 5), (5,)]),
+        ("Linear", [(7, 2)]),
+    ]
 
 
 def test_noise_depends_on_seed_draw_and_name_and_on_nothing_else() -> None:
