@@ -88,7 +88,7 @@ def test_passes_that_are_stopped_between_layers_leave_the_model_as_it_was():
 
     over.reader = tiny.reader(over.scorer, 60, before_batch=stop)
     with pytest.raises(Cancelled):
-        over.by_layers([PerturbedModel(over.scorer, NOISE, streamed=True).transform(0)])
+        over.by_layers([PerturbedModel(over.scorer, NOISE, streamed=True).transform(0, 1)])
     assert bits(network) == before
     assert not any(module._forward_pre_hooks for module in over.scorer.modules())
 
