@@ -9,7 +9,7 @@ WORKDIR /app
 # The build of torch without CUDA: a tenth of the size. It is the largest layer, and the one that changes least.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY requirements.txt requirements-postgres.txt ./
-RUN pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)"
+RUN pip install -i "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)"
 RUN pip install -r requirements.txt -r requirements-postgres.txt
 
 COPY pyproject.toml README.md LICENSE app.py ./

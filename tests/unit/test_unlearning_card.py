@@ -127,7 +127,7 @@ def test_what_is_not_on_the_hub_is_no_base_model(source: str) -> None:
 def test_the_hub_reads_the_card(place: str) -> None:
     text = written() if place == "written" else (REPOSITORY / place / "README.md").read_text(encoding="utf-8")
     loaded = ModelCard(text)
-    assert loaded.data.library_name == "transformers"
+    assert loaded.data.to_dict()["library_name"] == "transformers"
     assert loaded.text.lstrip().startswith("# ")
 
 
