@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from mrd_core.errors import UserError
 from mrd_core.runs.record import Run
 
 # Tells a worker which job it belongs to: `slurm 17`.
@@ -19,6 +22,27 @@ def own_job() -> tuple[str, str] | None:
     """Return launcher and id of the job that this process belongs to; None where no scheduler started it."""
     launcher, _, job = os.environ.get(JOB_VARIABLE, "").partition(" ")
     return (launcher, job) if job else None
+
+
+def package(launcher: str, module: str, extra: Path) -> Any:
+    """Import a module that only a launcher needs.
+
+    Args:
+        launcher: What people call it.
+        module: The module; its package is called like the first part of its name.
+        extra: Requirements that have it.
+
+    Raises:
+        UserError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"The launcher {launcher}",
+            f"needs the package {module.partition('.')[0]}, which is not installed.",
+            f"Install it: `{sys.executable} -m pip install -r {extra}`.",
+        ) from error
 
 
 class JobState(StrEnum):

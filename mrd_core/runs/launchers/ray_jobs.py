@@ -18,7 +18,7 @@ from mrd_core.runs.files import LOG_FILE
 from mrd_core.runs.launchers import reach
 from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.runs.launchers.node import PATIENCE, SAID, Node, probed, seen
-from mrd_core.runs.launchers.port import JOB_VARIABLE, Job, JobState
+from mrd_core.runs.launchers.port import JOB_VARIABLE, Job, JobState, package
 from mrd_core.runs.record import Run
 from mrd_core.settings.command import ROOT
 from mrd_core.settings.installation import Settings
@@ -151,16 +151,9 @@ def _client() -> Any:
     Raises:
         UserError: Ray is not installed, or no cluster answers.
     """
+    submission = package(LABEL, "ray.job_submission", EXTRA)
     try:
-        from ray.job_submission import JobSubmissionClient
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"The launcher {LABEL}",
-            "needs the package ray, which is not installed.",
-            f"Install it: `{sys.executable} -m pip install -r {EXTRA}`.",
-        ) from error
-    try:
-        return JobSubmissionClient(_address())
+        return submission.JobSubmissionClient(_address())
     except (ConnectionError, RuntimeError) as error:
         raise UserError(
             f"The launcher {LABEL}",

@@ -7,7 +7,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from mrd_core.runs.files import JOBS_FOLDER, LOG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.launchers import reach
 from mrd_core.runs.launchers.command_line import CommandLine
 from mrd_core.runs.launchers.config import LaunchConfig
-from mrd_core.runs.launchers.port import Job, JobState
+from mrd_core.runs.launchers.port import Job, JobState, package
 from mrd_core.runs.record import Run
 from mrd_core.settings.command import ROOT, process
 from mrd_core.settings.installation import Settings
@@ -97,7 +96,7 @@ class SlurmLauncher:
                     jobs = [executor.submit(command) for command in commands]
             except (submitit.core.utils.FailedJobError, OSError) as error:
                 raise UserError(
-                    f"{LABEL}",
+                    LABEL,
                     f"refused the job: {_reason(error)}",
                     "Change what is asked for, or ask its keepers.",
                 ) from error
@@ -192,15 +191,7 @@ def _submitit() -> Any:
         )
     # It is read when the module is loaded, here and on the node.
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = "USR1"
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"The launcher {LABEL}",
-            "needs the package submitit, which is not installed.",
-            f"Install it: `{sys.executable} -m pip install -r {EXTRA}`.",
-        ) from error
-    return submitit
+    return package(LABEL, "submitit", EXTRA)
 
 
 def _split(text: str) -> tuple[str, str | bool]:

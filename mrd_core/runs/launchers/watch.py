@@ -31,15 +31,23 @@ class Watch:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def job(self, job: str) -> Job:
-        """Return what the scheduler said last of a job; one that was not asked for yet is UNKNOWN for a while."""
+        """Return what the scheduler said last of a job; one that was not asked for yet is UNKNOWN for a while.
+
+        Who asks waits for the answer; others have the last one meanwhile.
+        """
         with self._lock:
             self._ids.add(job)
-            if time.monotonic() - self._asked_at >= PAUSE:
-                self._jobs = self.engine.jobs(self._ids)
+            asks = time.monotonic() - self._asked_at >= PAUSE
+            ids = frozenset(self._ids)
+            if asks:
                 self._asked_at = time.monotonic()
-                # What has ended stays ended, and is looked up no more than once more.
-                self._ids = {known for known, said in self._jobs.items() if said.is_alive}
-            return self._jobs.get(job) or Job(self.label, job, JobState.UNKNOWN)
+        if asks:
+            jobs = self.engine.jobs(ids)
+            with self._lock:
+                self._jobs, self._asked_at = jobs, time.monotonic()
+                # What has ended is asked for once more at most.
+                self._ids -= {known for known, said in jobs.items() if not said.is_alive}
+        return self._jobs.get(job) or Job(self.label, job, JobState.UNKNOWN)
 
 
 _watches: dict[str, Watch] = {}
