@@ -8,26 +8,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 
-from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.runs import RunState
 from mrd_core.runs.launchers import watch
-from mrd_core.settings.command import process
-from mrd_core.settings.installation import Settings
 from tests.support.cluster import free_port
+from tests.support.jobs import FORGET_SET, ROWS, mrd_lens, score, scores, submitted, the_run, until, until_state
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.cold]
 pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-ray.txt")
 
-PATIENCE = 150.0
 RAY = shutil.which("ray", path=Path(sys.executable).parent)
-ROWS = "question,answer\n" + "".join(f"What is the name of town {n}?,It is called Aber{n}.\n" for n in range(12))
 SHORT, SHARED, LONG = (f"--draws {count} --stop never" for count in (6, 240, 40000))
 
 
@@ -54,51 +50,13 @@ def home(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RAY_ADDRESS", cluster)
     monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(watch, "PAUSE", 0.5)
-    (tmp_path / "forget.csv").write_text(ROWS)
+    (tmp_path / FORGET_SET).write_text(ROWS)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "home"
 
 
-def mrd_lens(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(process(*words), capture_output=True, text=True, check=False)
-
-
-def score(length: str, *words: object) -> subprocess.CompletedProcess[str]:
-    settings = "--model demo --forget-set forget.csv --workers 1 --gradient-norms no --batch-tokens 400"
-    return mrd_lens("score", *settings.split(), *length.split(), *words)
-
-
-def submitted(length: str, *words: object) -> Run:
-    done = score(length, "--launcher", "ray", *words)
-    assert done.returncode == 0, done.stderr
-    return the_run()
-
-
-def the_run() -> Run:
-    store = RunStore.open(Settings.from_environment())
-    store.reap()
-    (run,) = store.list(kinds=("score",))
-    return run
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}; {the_run()}"
-        time.sleep(0.2)
-
-
-def until_state(*states: RunState) -> Run:
-    until(lambda: the_run().state in states, f"the run is {' or '.join(states)}")
-    return the_run()
-
-
-def scores(directory: Path) -> pd.DataFrame:
-    return pd.read_parquet(directory / "scores.parquet")
-
-
 def test_a_job_of_ray_gives_the_scores_of_this_machine(tmp_path: Path) -> None:
-    run = submitted(SHORT)
+    run = submitted("ray", SHORT)
     assert (run.launcher, run.job) == ("ray", f"mrd-{run.id}-1")
     assert f"Ray job {run.job}" in mrd_lens("runs", "show", run.id).stdout
     until_state(RunState.SUCCEEDED)
@@ -107,7 +65,7 @@ def test_a_job_of_ray_gives_the_scores_of_this_machine(tmp_path: Path) -> None:
 
 
 def test_a_task_and_the_worker_are_killed_in_mid_run_and_the_bits_are_the_same(tmp_path: Path) -> None:
-    run = submitted(SHARED, "--jobs", "2")
+    run = submitted("ray", SHARED, "--jobs", "2")
 
     def sharing() -> list[psutil.Process]:
         processes = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
@@ -125,7 +83,7 @@ def test_a_task_and_the_worker_are_killed_in_mid_run_and_the_bits_are_the_same(t
 
 
 def test_a_run_is_cancelled_on_its_node_and_a_stopped_job_is_told_as_such() -> None:
-    run = submitted(LONG)
+    run = submitted("ray", LONG)
     until(lambda: any(run.directory.glob("units/*.npz")), "units are drawn")
     subprocess.run([RAY, "job", "stop", run.job], check=True, stdout=subprocess.DEVNULL)
     until(lambda: the_run().error is not None, "the end of the job is told")

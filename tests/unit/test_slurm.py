@@ -6,26 +6,33 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.runs import RunState
 from mrd_core.runs.launchers import watch
-from mrd_core.settings.command import process
-from mrd_core.settings.installation import Settings
 from tests.support.cluster import Cluster, running
+from tests.support.jobs import (
+    FORGET_SET,
+    ROWS,
+    mrd_lens,
+    score,
+    scores,
+    store,
+    submitted,
+    the_run,
+    until,
+    until_drawn,
+    until_state,
+)
 
 pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.cold]
 pytest.importorskip("submitit", reason="submitit is not installed: pip install -r requirements-slurm.txt")
 
-PATIENCE = 240.0
-# Twelve samples: what takes time is to be the starting of jobs.
-ROWS = "question,answer\n" + "".join(f"What is the name of town {n}?,It is called Aber{n}.\n" for n in range(12))
 SHORT, SHARED, LONG = (f"--draws {count} --stop never" for count in (6, 120, 40000))
 
 
@@ -43,56 +50,10 @@ def home(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MRD_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(watch, "PAUSE", 0.2)
-    (tmp_path / "forget.csv").write_text(ROWS)
+    (tmp_path / FORGET_SET).write_text(ROWS)
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "home"
     cluster.clear()
-
-
-def mrd_lens(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(process(*words), capture_output=True, text=True, check=False)
-
-
-def store() -> RunStore:
-    opened = RunStore.open(Settings.from_environment())
-    opened.reap()
-    return opened
-
-
-def the_run() -> Run:
-    (run,) = store().list(kinds=("score",))
-    return run
-
-
-def score(length: str, *words: object) -> subprocess.CompletedProcess[str]:
-    settings = "--model demo --forget-set forget.csv --workers 1 --gradient-norms no --batch-tokens 400"
-    return mrd_lens("score", *settings.split(), *length.split(), *words)
-
-
-def submitted(length: str, *words: object) -> Run:
-    done = score(length, "--launcher", "slurm", *words)
-    assert done.returncode == 0, done.stderr
-    return the_run()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {PATIENCE:.0f} s: {what}; {the_run()}"
-        time.sleep(0.2)
-
-
-def until_state(*states: RunState) -> Run:
-    until(lambda: the_run().state in states, f"the run is {' or '.join(states)}")
-    return the_run()
-
-
-def until_drawn(units: int = 1) -> None:
-    until(lambda: len(list(the_run().directory.glob("units/*.npz"))) >= units, f"{units} units are drawn")
-
-
-def scores(directory: Path) -> pd.DataFrame:
-    return pd.read_parquet(directory / "scores.parquet")
 
 
 def released(cluster: Cluster, job: str) -> None:
@@ -101,7 +62,7 @@ def released(cluster: Cluster, job: str) -> None:
 
 
 def test_a_job_of_slurm_gives_the_scores_of_this_machine(cluster: Cluster, tmp_path: Path) -> None:
-    run = submitted(SHORT)
+    run = submitted("slurm", SHORT)
     assert (run.launcher, cluster.state(run.job) in ("PENDING", "RUNNING")) == ("slurm", True)
     assert f"Slurm job {run.job}" in mrd_lens("runs", "show", run.id).stdout
     until_state(RunState.SUCCEEDED)
@@ -115,7 +76,7 @@ def test_a_job_of_slurm_gives_the_scores_of_this_machine(cluster: Cluster, tmp_p
 
 def test_a_job_that_waits_is_cancelled_where_it_waits(cluster: Cluster) -> None:
     cluster.ask("scontrol", "update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=tests")
-    run = submitted(SHORT)
+    run = submitted("slurm", SHORT)
     until(lambda: "Slurm job" in mrd_lens("runs", "show", run.id).stdout, "the job is shown")
     # Longer than a local worker is waited for, it is not lost.
     until(lambda: "DRAIN" in mrd_lens("runs", "show", run.id).stdout.upper(), "why it waits is shown")
@@ -125,7 +86,7 @@ def test_a_job_that_waits_is_cancelled_where_it_waits(cluster: Cluster) -> None:
 
 
 def test_a_run_is_cancelled_on_its_node(cluster: Cluster) -> None:
-    run = submitted(LONG)
+    run = submitted("slurm", LONG)
     until_drawn()
     mrd_lens("runs", "cancel", run.id)
     assert until_state(RunState.CANCELLED).error is None
@@ -133,7 +94,7 @@ def test_a_run_is_cancelled_on_its_node(cluster: Cluster) -> None:
 
 
 def test_scancel_is_told_as_such_and_the_run_goes_on_here_or_there(cluster: Cluster) -> None:
-    run = submitted(LONG)
+    run = submitted("slurm", LONG)
     until_drawn()
     cluster.ask("scancel", run.job)
     until(lambda: the_run().error is not None, "the end of the job is told")
@@ -148,7 +109,7 @@ def test_scancel_is_told_as_such_and_the_run_goes_on_here_or_there(cluster: Clus
 
 
 def test_a_job_out_of_time_stops_at_a_checkpoint_and_goes_on(cluster: Cluster) -> None:
-    run = submitted(LONG, "--minutes", "2")
+    run = submitted("slurm", LONG, "--minutes", "2")
     until_drawn()
     until(lambda: cluster.state(run.job) == "PENDING" and the_run().attempt == 2, "it waits again")
     waiting = the_run()
@@ -163,7 +124,7 @@ def test_a_job_out_of_time_stops_at_a_checkpoint_and_goes_on(cluster: Cluster) -
 
 
 def test_a_preempted_run_waits_and_goes_on_with_the_same_bits(cluster: Cluster, tmp_path: Path) -> None:
-    run = submitted(SHARED)
+    run = submitted("slurm", SHARED)
     until_drawn()
     urgent = ("srun", "--partition=urgent", f"--ntasks={os.cpu_count()}", "sleep", "2")
     with subprocess.Popen(urgent, stderr=subprocess.DEVNULL):
@@ -177,7 +138,7 @@ def test_a_preempted_run_waits_and_goes_on_with_the_same_bits(cluster: Cluster, 
 
 
 def test_a_worker_that_is_killed_in_its_job_is_lost_and_can_be_resumed() -> None:
-    run = submitted(LONG)
+    run = submitted("slurm", LONG)
     until_drawn()
     os.kill(the_run().pid, signal.SIGKILL)
     lost = until_state(RunState.LOST)
@@ -187,7 +148,7 @@ def test_a_worker_that_is_killed_in_its_job_is_lost_and_can_be_resumed() -> None
 
 
 def test_several_jobs_share_one_score_run(cluster: Cluster, tmp_path: Path) -> None:
-    run = submitted(SHARED, "--jobs", "2")
+    run = submitted("slurm", SHARED, "--jobs", "2")
     until_state(RunState.SUCCEEDED)
     assert (run.directory / "jobs" / "share-1.log").exists()
     until(lambda: cluster.state(run.job) not in ("RUNNING", "PENDING", "COMPLETING"), "all jobs have ended")
