@@ -42,6 +42,7 @@ from mrd_core.unlearning.preparation import (
     measure_start,
     prepare,
     refused_of,
+    retain_limit,
     starting_model_of,
 )
 from mrd_core.unlearning.recorder import Recorder
@@ -49,9 +50,6 @@ from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.texts import Answers, TextBatch
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
-
-# Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
-SLACK, MORE_SLACK = 1.1, 0.05
 
 
 def unlearn_job(config: UnlearnConfig, context: JobContext) -> dict[str, Any]:
@@ -311,6 +309,7 @@ def _measures(
 
 
 def _rules(config: UnlearnConfig, start: Start) -> Rules:
+    limit = retain_limit(config, start.retained)
     return Rules(
         batch_size=config.optimiser.batch_size,
         seed=config.seed,
@@ -321,19 +320,8 @@ def _rules(config: UnlearnConfig, start: Start) -> Rules:
         probe_steps=config.stopping.probe_steps,
         recompute_epochs=config.curriculum.recompute_epochs,
         evaluate_steps=config.evaluation.every_steps,
-        retain_limit=_retain_limit(config, start),
+        retain_limit=None if limit is None else RetainLimit(limit, config.retain.limit_rate),
     )
-
-
-def _retain_limit(config: UnlearnConfig, start: Start) -> RetainLimit | None:
-    """Return where the retain loss is held; None where it is weighed."""
-    limit = config.retain_limit
-    if limit is None:
-        return None
-    if limit == "auto":
-        assert start.retained is not None  # whoever holds a retain loss has a retain set
-        limit = SLACK * start.retained[1] + MORE_SLACK
-    return RetainLimit(limit, config.retain.limit_rate)
 
 
 def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) -> Objective:

@@ -15,6 +15,8 @@ from typing import Any
 
 from mrd_core.runs.records import Record
 from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import Method, parsed, steered_layer
 
 BYTES = {"float32": 4, "bfloat16": 2, "float64": 8}
 # Bytes of state for each byte of a trained weight; a paged one gives way to what else a GPU has to hold.
@@ -68,6 +70,12 @@ class Shape:
         head = text.get("head_dim") or width // heads
         groups = text.get("num_key_value_heads") or heads
         return cls(parameters, width, sizes["inner"], sizes["layers"], heads * head, groups * head, sizes["words"])
+
+    @property
+    def of_layer(self) -> int:
+        """Weights of a layer."""
+        d, f, q, k = self.width, self.inner, self.queries, self.keys
+        return 2 * d * q + 2 * d * k + 3 * d * f + 2 * d
 
     def adapter(self, rank: int) -> int:
         """Return the weights of a LoRA adapter on all linear layers but the head."""
@@ -210,9 +218,25 @@ class _Step:
     processes: int
 
     @property
+    def method(self) -> Method:
+        return METHODS[self.config.method]
+
+    @property
     def tokens(self) -> int:
         """Of a micro-batch, padding included."""
         return math.ceil(self.samples * self.length)
+
+    @property
+    def texts(self) -> int:
+        """Texts of a sample that wait for one backward pass; a refusal is taken to be as long as the answer."""
+        return 2 if self.method.refuses_beside else 1
+
+    @property
+    def reached(self) -> int:
+        """Layers that the gradient reaches: none is above the one whose states are steered."""
+        if not self.method.steers:
+            return self.shape.layers
+        return steered_layer(parsed(self.method, self.config.parameters), self.shape.layers)
 
     @property
     def is_mixed(self) -> bool:
@@ -234,8 +258,12 @@ class _Step:
 
     @property
     def trained(self) -> int:
-        """Bytes of the weights that are trained; those of an adapter are in fp32 or finer."""
-        return self.shape.adapter(self.rank) * self.fine if self.rank else self.shape.parameters * self.width
+        """Bytes of the weights that gradients move; those of an adapter are in fp32 or finer."""
+        if self.rank:
+            return self.shape.adapter(self.rank) * self.fine * self.reached // self.shape.layers
+        if self.method.steers:
+            return (self.shape.words * self.shape.width + self.reached * self.shape.of_layer) * self.width
+        return self.shape.parameters * self.width
 
     @property
     def largest(self) -> int:
@@ -246,7 +274,8 @@ class _Step:
 
     @property
     def weights(self) -> int:
-        return self.shape.parameters * self.width + (self.trained if self.rank else 0)
+        adapter = self.shape.adapter(self.rank) * self.fine if self.rank else 0
+        return self.shape.parameters * self.width + adapter
 
     @property
     def rounds(self) -> int:
@@ -295,7 +324,7 @@ class _Step:
         stream = self.shape.width * (self.fine if self.is_mixed else self.width)
         top = self.shape.width * (self.fine * (1 if self.rank else 2) + (0 if self.rank else self.passing))
         each = stream if self.config.optimiser.gradient_checkpointing else self.layer
-        return self.tokens * (self.shape.layers * each + top) + self.cast
+        return self.texts * self.tokens * (self.shape.layers * each + top) + self.cast
 
     @property
     def cast(self) -> int:
@@ -326,13 +355,16 @@ class _Step:
         wide, everywhere = scored * words * one, self.tokens * words * one
         back = self.tokens * words * (one + self.passing) if self.is_mixed else 0
         compared = 4 * fine if self.config.retain.term == "kl" and self.config.retain_weight else 0
-        return fine + max(fine + wide, wide + everywhere, back) + compared
+        if self.method.steers:
+            # They are looked at, and no gradient comes back from them.
+            return fine + wide + everywhere
+        return self.texts * fine + max(fine + wide, wide + everywhere, back) + compared
 
     @property
     def peak(self) -> int:
         standing = self.weights + self.reference + self.state
         earlier = self.gradients if self.rounds > 1 else 0
-        head = 0 if self.rank else self.largest
+        head = 0 if self.rank or self.method.steers else self.largest
         at_head = earlier + self.kept + max(self.logits + head, self.passing_by)
         # All gradients are there when the last layer, or the embedding, is reached.
         last = max(self.tokens * (self.layer - self.again) + self.passing_by, self.largest)

@@ -23,6 +23,7 @@ from mrd_core.unlearning.methods.method import (
     Refused,
     States,
     averaged_over,
+    steered_layer,
 )
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
@@ -263,9 +264,8 @@ def steering(
     if not method.steers:
         return None, None
     text = model.get_text_config()
-    layer, layers = int(parameters["ell"]), int(text.num_hidden_layers)
     direction = torch.rand(text.hidden_size, generator=torch.Generator().manual_seed(seed))
-    return layer if layer < layers else max(1, layers // 2), direction / direction.norm()
+    return steered_layer(parameters, int(text.num_hidden_layers)), direction / direction.norm()
 
 
 def _at(texts: TextBatch, places: Sequence[int]) -> Tensor:

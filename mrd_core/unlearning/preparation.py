@@ -34,17 +34,22 @@ from mrd_core.samples import ForgetSet, evenly_spaced, read_split
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.records import Scored
+from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.adapters import adapted, load_trainable
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.memory import MemoryPlan, Shape, planned, remedies, size
 from mrd_core.unlearning.methods import METHODS
+from mrd_core.unlearning.methods.method import Parameters, parsed, steered_layer
 from mrd_core.unlearning.optimisers import require_usable
 from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
+
+# Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
+SLACK, MORE_SLACK = 1.1, 0.05
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,8 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
     memory = _memory(config, model, [forget, *([retain] if retain else [])], processes, warnings)
     reasons |= {"memory": memory.in_words} if memory else {}
     reasons |= {"learning rate": rate.stated, "template": encoder.template.stated, "threads": threads.stated}
+    if (method := METHODS[config.method]).steers:
+        reasons["steered layer"] = _steered(parsed(method, config.parameters), model).stated
     return Prepared(
         model=model,
         trained=_trained(config, model),
@@ -252,6 +259,11 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
         {"sample_id": prepared.forget.sample_ids, "accuracy": memorized.accuracy, "nll": memorized.nll}
     )
     retained = retain_measures(prepared)
+    if config.retain_limit == "auto":
+        limit = f"{retain_limit(config, retained):.3g} nats per token"
+        why = f"{SLACK:g} times that of the starting model, and {MORE_SLACK:g} more"
+        prepared.reasons["retain limit"] = Choice(limit, why).stated
+        context.event("info", f"retain limit: {prepared.reasons['retain limit']}")
     context.progress(0, 1, message="Setting the thresholds")
     thresholds = _thresholds(config, prepared, memorized, ForgetSet.load(files.samples))
     write_frame(files.before, frame)
@@ -280,6 +292,20 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
         return None
     memorized = prepared.memorized(prepared.retain, evenly_spaced(len(prepared.retain), MOST_RETAIN_MEASURED))
     return float(memorized.accuracy.mean()), float(memorized.nll.mean())
+
+
+def retain_limit(config: UnlearnConfig, retained: tuple[float, float] | None) -> float | None:
+    """Return where the retain loss is held [nats per token]; None where it is weighed.
+
+    Args:
+        config: Of the run.
+        retained: MA and NLL of the starting model on the retain set.
+    """
+    limit = config.retain_limit
+    if limit != "auto":
+        return limit
+    assert retained is not None  # whoever holds a retain loss has a retain set
+    return SLACK * retained[1] + MORE_SLACK
 
 
 def starting_model_of(
@@ -368,6 +394,13 @@ def _memory(
         f"model: where memory runs out, micro-batches are halved, which takes time. {advice}"
     )
     return memory
+
+
+def _steered(parameters: Parameters, model: LoadedModel) -> Choice:
+    """Return the layer whose states are steered, and why."""
+    layers = int(model.network.config.get_text_config().num_hidden_layers)
+    layer = steered_layer(parameters, layers)
+    return Choice(str(layer), "as asked" if layer == parameters["ell"] else f"the model has {layers} layers")
 
 
 def _kept(curriculum: pd.DataFrame, forget: Encoded, files: UnlearningFiles) -> pd.DataFrame:

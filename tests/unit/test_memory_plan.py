@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.memory import MemoryPlan, Shape, planned, remedies, size
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
-from mrd_core.unlearning.objective import Losses, Objective, StepBatch
+from mrd_core.unlearning.objective import Losses, Objective, StepBatch, steering
+from mrd_core.unlearning.texts import Answers, TextBatch, answers
 from mrd_core.unlearning.trainer import Trainer, accelerator_on, decayed_groups
 from tests.support import tiny
 from tests.support.unlearning_runs import Place, Unlearned, scored_tiny
@@ -77,9 +79,9 @@ class Steps:
         """Write nothing."""
 
 
-def configured(*, retain: bool = False, **optimiser: Any) -> UnlearnConfig:
+def configured(*, retain: bool = False, method: str = "", **optimiser: Any) -> UnlearnConfig:
     kept: dict[str, Any] = {"samples": {"source": "demo"}} if retain else {}
-    settings = {"score_run": "run", "model": {}, "method": "graddiff" if retain else "ga"}
+    settings = {"score_run": "run", "model": {}, "method": method or ("graddiff" if retain else "ga")}
     return UnlearnConfig.model_validate(settings | {"retain": kept, "optimiser": optimiser})
 
 
@@ -103,7 +105,25 @@ def measured(
         network.activation_checkpointing_enable()
     samples = tiny.encoded(*[length] * 4, answer_from=length - 1 - scored, vocabulary=settings.vocab_size).samples
     method = METHODS[config.method]
-    objective = Objective(method, parsed(method, {}), config.retain_weight, None, config.micro_batch(), device)
+    parameters = parsed(method, {})
+    layer, direction = steering(method, parameters, settings, 0)
+    start = copy.deepcopy(network).requires_grad_(False) if config.needs_starting_model else None
+
+    @torch.no_grad()
+    def starting_model(texts: TextBatch) -> Answers:
+        return answers(start, texts, layer)
+
+    objective = Objective(
+        method,
+        parameters,
+        config.retain_weight,
+        None,
+        config.micro_batch(),
+        device,
+        starting_model=starting_model if start else None,
+        layer=layer,
+        direction=direction,
+    )
     kind: Any = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimiser.name]
     accelerator = accelerator_on(device, mixed_precision=optimiser.mixed_precision)
     accelerator.prepare_model(network, device_placement=False, evaluation_mode=True)
@@ -111,7 +131,14 @@ def measured(
         network,
         kind(decayed_groups(network, 0.01), lr=1e-5),
         objective,
-        Steps(StepBatch(samples, None, samples if config.retain_weight else ())),
+        Steps(
+            StepBatch(
+                samples,
+                torch.full((len(samples),), 100.0) if method.needs_reference else None,
+                samples if config.retain_weight else (),
+                refusals=samples if method.refuses_beside else (),
+            )
+        ),
         accelerator,
         max_grad_norm=1.0,
     )
@@ -120,7 +147,8 @@ def measured(
         torch.cuda.reset_peak_memory_stats(device)
         trainer.train()
         return torch.cuda.max_memory_allocated(device) - before, plan
-    with Held([*network.parameters(), *network.buffers()]) as held:
+    standing = [*network.parameters(), *network.buffers(), *(start.parameters() if start else ())]
+    with Held(standing) as held:
         trainer.train()
     return held.peak, plan
 
@@ -139,6 +167,16 @@ def test_a_step_holds_what_was_planned(shape: str, case: str) -> None:
 def test_with_retain_partners_the_gradients_of_the_first_pass_wait_for_the_second() -> None:
     held, plan = measured(OTHER, configured(retain=True), 60, 40, "float32", tiny.CPU)
     assert plan.peak == pytest.approx(held, rel=NEAR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["npo", "dpo", "ceu", "undial", "pdu", "rmu"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_a_loss_looks_at_is_planned(shape: str, method: str) -> None:
+    for length, scored in ((60, 40), (160, 50)):
+        config = configured(retain=METHODS[method].default_retain_weight > 0, method=method)
+        held, plan = measured(SHAPES[shape], config, length, scored, "float32", tiny.CPU)
+        assert plan.peak == pytest.approx(held, rel=NEAR)
 
 
 # By hand: LLaMA2-7B.

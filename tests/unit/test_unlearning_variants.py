@@ -160,6 +160,7 @@ def test_rmu_steers_the_states_of_a_layer_and_keeps_those_of_the_retain_set(
     run = place.carried_out(
         scored.config(method="rmu", parameters={"ell": 1}, retain=scored.kept, optimiser=optimiser, limits=FEW)
     )
+    assert read_json(run.files.start)["reasons"]["steered layer"] == "1 (as asked)"
     first, *_, last = run.steps
     # As long as the model is the starting model its states are those.
     assert first["retain_loss"] == pytest.approx(0, abs=1e-9)
@@ -176,6 +177,8 @@ def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place:
     for loss in losses[:-1]:
         expected.append(max(0.0, expected[-1] + loss - limit))
     assert list(held.metric("retain_weight").values()) == pytest.approx(expected, abs=1e-6)
+    reason = read_json(held.files.start)["reasons"]["retain limit"]
+    assert reason == f"{limit:.3g} nats per token (1.1 times that of the starting model, and 0.05 more)"
     weighed = place.carried_out(
         scored.config(method="pdu", retain=scored.kept | {"weight": 1}, limits={"max_steps": 2})
     )

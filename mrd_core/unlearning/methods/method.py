@@ -258,6 +258,12 @@ def parsed(method: Method, settings: Mapping[str, float | str]) -> dict[str, Any
     }
 
 
+def steered_layer(parameters: Parameters, layers: int) -> int:
+    """Return the layer whose states a method steers, the first is 1: as asked, or the middle one of too few."""
+    asked = int(parameters["ell"])
+    return asked if asked < layers else max(1, layers // 2)
+
+
 def averaged_over(parameters: Parameters) -> Average:
     """Return what a forget loss with these `parameters` is a mean over.
 
