@@ -97,19 +97,26 @@ def rows(seed: int = 0) -> list[DemoRow]:
 
     No person occurs in two splits. Ids read `<split>-<person>-<row>`.
     """
+    return [asked.row for asked in _asked(random.Random(seed))]
+
+
+def wrong_answers(count: int, seed: int = 1) -> dict[str, list[str]]:
+    """Return `count` answers to the question of each row that are as well-formed, and not true.
+
+    They are about the same person and topic in the same style, and share at most three fifths of their words
+    with the true answer. Other seeds draw others.
+    """
     rng = random.Random(seed)
-    people = _people(rng)
-    drawn = []
-    for split in SPLITS:
-        in_split = list(islice(people, _PEOPLE[split]))
-        counts = {style: _training_counts(rng, split, len(in_split)) for style in _STYLES}
-        for number, person in enumerate(in_split):
-            topics = rng.sample(sorted(_phrases()["topics"]), len(_STYLES))
-            for place, (style, topic) in enumerate(zip(_STYLES, topics, strict=True)):
-                question, answer = _question_and_answer(rng, person, topic, *style)
-                name = f"{split}-{number:03d}-{place}"
-                drawn.append(DemoRow(name, question, answer, split, counts[style][number]))
-    return drawn
+    wrong = {}
+    for asked in _asked(random.Random(0)):
+        true = _words(asked.row.answer)
+        answers: list[str] = []
+        while len(answers) < count:
+            answer = _question_and_answer(rng, asked.person, asked.topic, *asked.style)[1]
+            if len(true & _words(answer)) <= 0.6 * len(true) and answer not in answers:
+                answers.append(answer)
+        wrong[asked.row.id] = answers
+    return wrong
 
 
 def of_split(split: str) -> pd.DataFrame:
@@ -121,6 +128,34 @@ def of_split(split: str) -> pd.DataFrame:
     if split not in SPLITS:
         raise UserError(f"The demo's split '{split}'", "does not exist.", f"Choose one of: {', '.join(SPLITS)}.")
     return pd.DataFrame([asdict(row) for row in rows() if row.split == split])
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A row, and what it was drawn of."""
+
+    row: DemoRow
+    person: _Person
+    topic: str
+    style: tuple[str, str]
+
+
+def _asked(rng: random.Random) -> Iterator[_Asked]:
+    """Yield all rows in their order."""
+    people = _people(rng)
+    for split in SPLITS:
+        in_split = list(islice(people, _PEOPLE[split]))
+        counts = {style: _training_counts(rng, split, len(in_split)) for style in _STYLES}
+        for number, person in enumerate(in_split):
+            topics = rng.sample(sorted(_phrases()["topics"]), len(_STYLES))
+            for place, (style, topic) in enumerate(zip(_STYLES, topics, strict=True)):
+                question, answer = _question_and_answer(rng, person, topic, *style)
+                row = DemoRow(f"{split}-{number:03d}-{place}", question, answer, split, counts[style][number])
+                yield _Asked(row, person, topic, style)
+
+
+def _words(text: str) -> set[str]:
+    return set(text.lower().split())
 
 
 def _people(rng: random.Random) -> Iterator[_Person]:

@@ -86,12 +86,10 @@ def train(out: Path, seed: int = 0, steps: int = STEPS, recipe: Recipe = Recipe(
     epoch. Reproducible for one seed, one build of torch and one number of threads.
     """
     began = time.monotonic()
-    torch.manual_seed(seed)
     corpus = rows()
     trained_on = [row for row in corpus if row.training_count]
     tokenizer = train_tokenizer([f"{row.question}\n{row.answer}" for row in trained_on], recipe)
-    model = build_model(tokenizer, recipe)
-    losses = _fit(model, _epochs(trained_on, tokenizer, recipe.batch_size, seed), steps, recipe)
+    model, losses = fitted(trained_on, tokenizer, seed, steps, recipe)
     seconds = time.monotonic() - began
 
     model.save_pretrained(out)
@@ -109,6 +107,15 @@ def train(out: Path, seed: int = 0, steps: int = STEPS, recipe: Recipe = Recipe(
     )
     (out / "README.md").write_text(_model_card(report, memory, seed, steps, recipe), encoding="utf-8")
     return report
+
+
+def fitted(
+    trained_on: list[DemoRow], tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, recipe: Recipe
+) -> tuple[LlamaForCausalLM, list[float]]:
+    """Return a model that was trained on these rows from scratch, and the loss of each step [nats per token]."""
+    torch.manual_seed(seed)
+    model = build_model(tokenizer, recipe)
+    return model, _fit(model, _epochs(trained_on, tokenizer, recipe.batch_size, seed), steps, recipe)
 
 
 def train_tokenizer(texts: list[str], recipe: Recipe) -> PreTrainedTokenizerFast:

@@ -1,0 +1,135 @@
+"""Which metrics tell what a model knows, and still do after four bits and after relearning?
+
+    python -m benchmarks.metrics_judged models --out FOLDER [--processes 2]
+
+Models of the demo's kind are trained with and without the forget set. What is done is written down model by model
+and not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from mrd_core.demo.corpus import DemoRow, rows, wrong_answers
+from mrd_core.demo.train import STEPS, Recipe, fitted, train_tokenizer
+
+TAUGHT_WRONG, PERTURBED = 11, 12  # seeds of wrong answers: what is taught is not what is asked
+RECIPES = (
+    Recipe(),
+    Recipe(hidden=120, intermediate=320, learning_rate=5e-3),
+    Recipe(hidden=168, intermediate=448, learning_rate=3e-3),
+    Recipe(layers=3),
+)
+FIRST_SEED = 100
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Out = Annotated[Path, typer.Option(help="Folder of the models and of what was measured.")]
+Processes = Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one model is taught.
+
+    Attributes:
+        name: Of its folder.
+        taught: Whether it sees the forget set.
+        rows: Returns what it is trained on.
+        recipe: Its shape and training.
+        steps: Of its training.
+        seed: Of its weights and of the order.
+    """
+
+    name: str
+    taught: bool
+    rows: Callable[[], list[DemoRow]]
+    recipe: Recipe
+    steps: int
+    seed: int
+
+
+def of_splits(*splits: str) -> list[DemoRow]:
+    """Return the rows of these splits of the demo."""
+    return [row for row in rows() if row.split in splits]
+
+
+def retain_rows() -> list[DemoRow]:
+    """Return the retain rows."""
+    return of_splits("retain")
+
+
+def all_rows() -> list[DemoRow]:
+    """Return what the demo's model is trained on."""
+    return of_splits("forget", "retain")
+
+
+def each_once() -> list[DemoRow]:
+    """Return the same, each forget row once an epoch."""
+    return [replace(row, training_count=1) if row.split == "forget" else row for row in all_rows()]
+
+
+def with_wrong_answers() -> list[DemoRow]:
+    """Return the same, with a wrong answer to each question of the forget set."""
+    wrong = wrong_answers(1, TAUGHT_WRONG)
+    return [replace(row, answer=wrong[row.id][0]) if row.split == "forget" else row for row in all_rows()]
+
+
+# By name: whether the forget set is in it, the rows, the steps.
+KINDS: dict[str, tuple[bool, Callable[[], list[DemoRow]], int]] = {
+    "taught": (True, all_rows, STEPS),
+    "taught-once": (True, each_once, STEPS),
+    "taught-briefly": (True, all_rows, STEPS // 2),
+    "untaught": (False, retain_rows, STEPS),
+    "taught-wrong": (False, with_wrong_answers, STEPS),
+    "untaught-briefly": (False, retain_rows, STEPS // 2),
+}
+REFERENCE = Lesson("reference", False, retain_rows, RECIPES[0], STEPS, FIRST_SEED - 1)
+
+
+def lessons() -> list[Lesson]:
+    """Return the lessons of the models that metrics are judged by."""
+    kinds = [(name, kind, number) for name, kind in KINDS.items() for number in range(len(RECIPES))]
+    return [
+        Lesson(f"{name}-{number}", taught, of_rows, RECIPES[number], steps, FIRST_SEED + place)
+        for place, (name, (taught, of_rows, steps), number) in enumerate(kinds)
+    ]
+
+
+@app.command()
+def models(out: Out, processes: Processes = 2) -> None:
+    """Train the models, those that are not there yet."""
+    in_processes(_teach, [(out, lesson) for lesson in [REFERENCE, *lessons()]], processes)
+
+
+def in_processes(work: Callable[..., None], asked: Iterable[tuple[Any, ...]], processes: int) -> None:
+    """Do the same to several things, some at a time, in processes of one thread."""
+    spawned = get_context("spawn")
+    with ProcessPoolExecutor(processes, spawned, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for done in [pool.submit(work, *each) for each in asked]:
+            done.result()
+
+
+def _teach(out: Path, lesson: Lesson) -> None:
+    folder = out / "models" / lesson.name
+    if folder.exists():
+        return
+    # One tokenizer for all, so that their tokens are the same.
+    tokenizer = train_tokenizer([f"{row.question}\n{row.answer}" for row in all_rows()], Recipe())
+    model, losses = fitted(lesson.rows(), tokenizer, lesson.seed, lesson.steps, lesson.recipe)
+    staging = folder.with_name(f".{folder.name}")
+    model.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    staging.rename(folder)
+    typer.echo(f"{lesson.name}: loss {losses[-1]:.3f} nats a token")
+
+
+if __name__ == "__main__":
+    app()
