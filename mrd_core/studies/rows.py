@@ -219,7 +219,8 @@ def _unlearnings(study: Study, scores: list[Row], _before: list[Row]) -> list[Ro
             called = _validated(study, row)
             assert isinstance(called, UnlearnConfig)
             # What the name of such a run says anyway.
-            varied = _without(combination.varied, "method", "curriculum.sampler", "curriculum.column", "seed")
+            said = ("method", "curriculum", "curriculum.sampler", "curriculum.column", "seed")
+            varied = _without(combination.varied, *said)
             rows.append(replace(row, name=_name(called.name, score.pair, varied, score)))
     return rows
 

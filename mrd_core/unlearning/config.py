@@ -82,7 +82,7 @@ class CurriculumConfig(Frozen):
     sampler: str = Field("uniform", description=f"Order of the forget samples: {', '.join(SAMPLERS)}.")
     column: str = Field(
         MRD_ANSWER_MEAN,
-        description=f"Column of the scores, or imported column, that weighs or sorts the samples, such as "
+        description=f"Column of the scores, measure or imported column that weighs or sorts the samples, such as "
         f"`{MRD_ANSWER_SUM}`; for orders by entanglement it is `{ENTANGLEMENT}` unless named.",
     )
     recompute_epochs: int | None = Field(
@@ -367,10 +367,13 @@ class UnlearnConfig(RunConfig):
 
     @property
     def label(self) -> str:
-        """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`."""
+        """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`, `NPO (retain held)`."""
         name, curriculum = METHODS[self.method].label, self.curriculum
-        by = curriculum.sampler + ("" if curriculum.column in DRAWN_COLUMNS else f" {curriculum.column}")
-        return {"uniform": name, "mrd": f"{name} + MRD"}.get(curriculum.sampler, f"{name}, {by}")
+        name += " (retain held)" if self.retain.limit is not None else ""
+        says_column = curriculum.column in DRAWN_COLUMNS or curriculum.sampler in ENTANGLED
+        by = curriculum.sampler + ("" if says_column else f" {curriculum.column}")
+        label = {"uniform": name, "mrd": f"{name} + MRD"}.get(curriculum.sampler, f"{name}, {by}")
+        return label + (" anew" if curriculum.recompute_epochs else "")
 
     @property
     def setting(self) -> str:

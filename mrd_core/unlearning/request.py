@@ -81,12 +81,20 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
 
 
 def weighing(scored: ScoreFiles) -> pd.DataFrame:
-    """Return what samples can be weighed or sorted by: the scores of a run, and its imported columns by name."""
+    """Return what samples can be weighed or sorted by: the scores of a run, its imported columns, its measures.
+
+    Of columns that share a name the first of these is meant.
+    """
     scores = pd.read_parquet(scored.scores)
     others = {name: column.values for name, column in imported(scored).columns.items() if name not in scores}
-    return scores.assign(
+    scores = scores.assign(
         **{name: scores[SAMPLE_ID].map(values).astype("float64") for name, values in others.items()}
     )
+    if not scored.measures.exists():
+        return scores
+    measures = pd.read_parquet(scored.measures)
+    new = measures[[SAMPLE_ID, *(name for name in measures if name not in scores)]]
+    return scores.merge(new, "left", SAMPLE_ID, validate="one_to_one")
 
 
 def curriculum_frame(config: UnlearnConfig, scores: pd.DataFrame, sample_ids: list[str]) -> pd.DataFrame:

@@ -40,7 +40,12 @@ COUNTS = {
     "demo": {"score": 1, "unlearn": 2, "evaluate": 3, "validity": 1},
     "sga-against-cga": {"score": 1, "unlearn": 2, "evaluate": 3},
     "graddiff-po-npo": {"score": 1, "unlearn": 6, "evaluate": 7},
+    # Three arms, five orders, a seed and its samples at a time.
+    "curricula-demo": {"score": 1, "unlearn": 3 * 5},
+    "curricula-tofu": {"score": 1, "unlearn": 3 * 5},
 }
+# Needs a model and samples of one's own.
+ELSEWHERE = "curricula-tofu"
 PAPERS = [name for name in COUNTS if re.fullmatch(r"table-\d|figure-\d|wmdp|whp|safe", name)]
 
 
@@ -74,7 +79,7 @@ def test_those_of_the_paper_are_priced_without_a_network(name: str, cli: Callabl
     assert halved["left_seconds"] - starts == pytest.approx(2 * (told["left_seconds"] - starts), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in COUNTS if name not in PAPERS])
+@pytest.mark.parametrize("name", [name for name in COUNTS if name not in (*PAPERS, ELSEWHERE)])
 @pytest.mark.usefixtures("home")
 def test_those_on_the_demo_are_priced_by_what_is_there(name: str, cli: Callable[..., Outcome]) -> None:
     outcome = cli("study", "run", name, "--dry-run", "--json")
@@ -150,3 +155,19 @@ def test_the_hours_in_the_document_are_those_of_the_estimate(name: str, cli: Cal
     told = json.loads(cli("study", "run", name, "--dry-run", "--json", "--pace", "4e14").out)
     assert int(row[0]) == len(told["runs"])
     assert float(row[1]) == pytest.approx(told["left_seconds"] / 3600, rel=0.25, abs=0.1)
+
+
+def test_both_studies_of_orders_at_equal_retain_cross_the_same_settings() -> None:
+    def settings(name: str) -> list[object]:
+        runs = [row.config() for row in rows_of(read(name)) if row.kind == "unlearn"]
+        apart = {"score_run", "model", "study"}
+        return [
+            {**run.model_dump(exclude=apart), "retain": run.model_dump()["retain"] | {"samples": None}}
+            for run in runs
+        ]
+
+    demo = settings("curricula-demo")
+    assert demo == settings("curricula-tofu")
+    orders = [(each["curriculum"]["sampler"], each["curriculum"]["recompute_epochs"]) for each in demo]  # type: ignore[index]
+    five = [("uniform", None), ("mrd", None), ("mrd", 1), ("hard-to-easy", None), ("entanglement", None)]
+    assert orders == 3 * five

@@ -18,10 +18,11 @@ from mrd_core.samples import ForgetSet, read, read_split, save_stratum
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.draws import Draws, variants
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.imported import ImportConfig, import_column, read_file
 from mrd_core.unlearning import refusals
 from mrd_core.unlearning.config import DRAWN_COLUMNS
 from mrd_core.unlearning.methods import METHODS
-from mrd_core.unlearning.request import curriculum_frame
+from mrd_core.unlearning.request import curriculum_frame, weighing
 from tests.support import tiny
 from tests.support.unlearning_runs import DRAWS, N_FORGET, N_RETAIN, RATE, Place, Scored, forget_rows, scored_tiny
 from tests.unit.conftest import write_rows
@@ -326,3 +327,44 @@ def test_of_the_demo_each_part_is_the_demos_own_unless_another_is_named() -> Non
     assert not parts["retain"] & forget
     named = read_split(ForgetSetConfig(source="demo", split="held_out"), "retain")
     assert set(named.frame["prompt"]) == parts["held_out"]
+
+
+def test_a_measure_orders_samples_and_an_imported_column_of_its_name_goes_before_it(
+    place: Place, scored: Scored, tmp_path: Path
+) -> None:
+    files = ScoreFiles(Path(shutil.copytree(scored.directory, tmp_path / "scored")))
+    measures = pd.read_parquet(files.measures).set_index("sample_id")
+    run = place.submitted(
+        scored.config(
+            score_run=files.directory, curriculum={"sampler": "hard-to-easy", "column": "median_log_odds"}
+        )
+    )
+    frame = pd.read_parquet(run.files.curriculum).set_index("sample_id")
+    assert list(frame["weight"]) == list(measures["median_log_odds"].loc[frame.index])
+    entropies = write_rows(tmp_path / "f.jsonl", [{"id": f"f{i}", "entropy": i} for i in range(N_FORGET)])
+    import_column(read_file(entropies), ImportConfig(column="entropy"), files)
+    weights = weighing(files).set_index("sample_id")
+    assert list(weights["entropy"].loc[[f"f{i}" for i in range(N_FORGET)]]) == list(range(N_FORGET))
+    scores = pd.read_parquet(files.scores)
+    pd.testing.assert_frame_equal(weights.reset_index()[list(scores)], scores)
+
+
+@pytest.mark.parametrize(
+    ("changes", "label"),
+    [
+        ({}, "GradDiff"),
+        ({"curriculum": {"sampler": "mrd"}}, "GradDiff + MRD"),
+        ({"curriculum": {"sampler": "mrd", "recompute_epochs": 1}}, "GradDiff + MRD anew"),
+        ({"curriculum": {"sampler": "easy-to-hard", "column": "nll"}}, "GradDiff, easy-to-hard nll"),
+        ({"curriculum": {"sampler": "entanglement"}}, "GradDiff, entanglement"),
+        ({"retain": {"limit": "auto"}}, "GradDiff (retain held)"),
+        ({"retain": {"limit": 0.5}, "curriculum": {"sampler": "mrd"}}, "GradDiff (retain held) + MRD"),
+        ({"method": "pdu"}, "PDU"),
+    ],
+)
+def test_settings_that_are_compared_have_names_of_their_own(
+    changes: dict[str, Any], label: str, scored: Scored
+) -> None:
+    settings = {"method": "graddiff"} | changes
+    config = scored.config(**settings | {"retain": scored.kept | settings.get("retain", {})})
+    assert config.label == label
