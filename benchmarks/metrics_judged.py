@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,11 +96,12 @@ REFERENCE = Lesson("reference", False, retain_rows, RECIPES[0], STEPS, FIRST_SEE
 
 
 def lessons() -> list[Lesson]:
-    """Return the lessons of the models that metrics are judged by."""
-    kinds = [(name, kind, number) for name, kind in KINDS.items() for number in range(len(RECIPES))]
+    """Return the lessons of the models that metrics are judged by, all kinds by one recipe after the other."""
     return [
         Lesson(f"{name}-{number}", taught, of_rows, RECIPES[number], steps, FIRST_SEED + place)
-        for place, (name, (taught, of_rows, steps), number) in enumerate(kinds)
+        for place, (number, (name, (taught, of_rows, steps))) in enumerate(
+            product(range(len(RECIPES)), KINDS.items())
+        )
     ]
 
 
