@@ -23,12 +23,18 @@ from mrd_core.evaluation.suites import suites
 from mrd_core.evaluation.truth import forget_quality
 
 Side = Literal["completeness", "utility", "mean", "other"]
+Good = Literal["high", "low", "half", "zero"]
 
 COMPLETENESS: Final = "completeness"
 UTILITY: Final = "utility"
 AVERAGE = "average"
 FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
+# Of the forget set beside completeness, in their order.
+BESIDE = (
+    *("extraction_strength", "exact_memorization", "probability", "truth_ratio"),
+    *("fade_per_token", "token_membership"),
+)
 # Of the harness, apart from the mean of the zero-shot tasks.
 TRUTHFUL = "truthfulqa"
 
@@ -42,7 +48,7 @@ class Column:
         title: For people.
         side: Whether it is completeness, utility, one of their means, or beside.
         split: The set that it is of; "" for a mean of several.
-        higher_is_better: Which end is good; None where 0.5 is.
+        good: Which end is good; `half` and `zero` where that is the value 0.5 or 0.
         signal: False where the baseline does no better than chance there, so that it is in no mean.
         help: What it tells.
     """
@@ -51,9 +57,16 @@ class Column:
     title: str
     side: Side
     split: str
-    higher_is_better: bool | None
+    good: Good
     signal: bool
     help: str
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Tell whether a value is nearer to the good end than another."""
+        if self.good in ("high", "low"):
+            return value > than if self.good == "high" else value < than
+        best = 0.5 if self.good == "half" else 0.0
+        return abs(value - best) < abs(than - best)
 
 
 class Statistic(Protocol):
@@ -234,9 +247,9 @@ class _Offered:
 
 
 def _declared(
-    key: str, title: str, side: Side, split: str, statistic: Statistic, text: str, higher: bool | None = True
+    key: str, title: str, side: Side, split: str, statistic: Statistic, text: str, good: Good = "high"
 ) -> Declared:
-    return Declared(Column(key, title, side, split, higher, signal=True, help=text), statistic)
+    return Declared(Column(key, title, side, split, good, signal=True, help=text), statistic)
 
 
 def _of_answers(offered: _Offered) -> Iterator[Declared]:
@@ -272,15 +285,21 @@ def _kept_tasks(offered: _Offered) -> Iterator[Declared]:
 
 
 def _beside_answers(offered: _Offered) -> Iterator[Declared]:
-    for key in ("probability", "exact_memorization", "extraction_strength", "truth_ratio"):
+    for key in BESIDE:
         metric = METRICS[key]
-        higher = metric.forget == "high"
-        yield _declared(key, metric.title, "other", "forget", Mean("forget", key), metric.help, higher)
+        unit = f" [{metric.unit}]" if metric.unit else ""
+        assert metric.forget  # each of them is taken on the forget set
+        mean = Mean("forget", key)
+        yield _declared(key, f"{metric.title}{unit}", "other", "forget", mean, metric.help, metric.forget)
+    strength = METRICS["extraction_strength"]
+    for split in offered.splits["retain"]:
+        title, mean = f"{strength.title}, {offered.titles[split]}", Mean(split, strength.name)
+        yield _declared(f"{split}_{strength.name}", title, "other", split, mean, strength.help)
     utility, of_parts = METRICS["model_utility"], HarmonicMean(UTILITY_PARTS, ("retain", "model_utility"))
     yield _declared("model_utility", utility.title, "other", "", of_parts, utility.help)
     attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])
     text = METRICS[f"{ATTACK}_unseen"].help
-    yield _declared("mia_unseen", "MIA, unseen", "other", "forget", attack, text, None)
+    yield _declared("mia_unseen", "MIA, unseen", "other", "forget", attack, text, "half")
     yield from _perplexities(offered, offered.splits["retain"])
     quality = METRICS[FORGET_QUALITY]
     yield _declared(FORGET_QUALITY, quality.title, "other", "forget", ForgetQuality(), quality.help)
@@ -296,7 +315,7 @@ def _beside_completions(offered: _Offered) -> Iterator[Declared]:
 def _perplexities(offered: _Offered, splits: Iterable[str]) -> Iterator[Declared]:
     for split in splits:
         key, title = f"{split}_perplexity", f"Perplexity, {offered.titles[split]}"
-        yield _declared(key, title, "other", split, Perplexity(split), METRICS["perplexity"].help, False)
+        yield _declared(key, title, "other", split, Perplexity(split), METRICS["perplexity"].help, "low")
 
 
 _CHOICE, _RECALL = METRICS["multiple_choice"].help, METRICS["rr"].help

@@ -21,7 +21,7 @@ MEANINGS: Mapping[str, str] = {
     "column": "What was measured, by the name that `--columns` takes.",
     "title": "The same for people.",
     "side": "Whether it is `completeness`, `utility`, a `mean` of such columns, or an `other` that is in no mean.",
-    "good": "Which end is good: `high`, `low`, or `half` for the value 0.5.",
+    "good": "Which end is good: `high`, `low`, `half` for the value 0.5, or `zero`.",
     "value": "Of a run what was measured; of a setting the mean over its seeds, of forget quality the median; of "
     "a difference the setting less what it is held against.",
     "sd": "Standard deviation of a setting over its seeds; empty with one.",
@@ -42,7 +42,6 @@ _DTYPES = (
     | dict.fromkeys(("marked", "better"), "boolean")
     | dict.fromkeys(("value", "sd", "low", "high", "p", "p_holm"), "float64")
 )
-_GOOD_ENDS = {True: "high", False: "low", None: "half"}
 
 
 def long(comparison: Comparison) -> pd.DataFrame:
@@ -65,7 +64,7 @@ def long(comparison: Comparison) -> pd.DataFrame:
     )
     for column in comparison.columns:
         is_of = rows["column"] == column.key
-        rows.loc[is_of, ["title", "side", "good"]] = column.title, column.side, _GOOD_ENDS[column.higher_is_better]
+        rows.loc[is_of, ["title", "side", "good"]] = column.title, column.side, column.good
         rows.loc[is_of & ~pd.Series(column.signal, rows.index), "note"] = WITHOUT_SIGNAL
     is_marked = rows["marked"].fillna(False)
     rows.loc[is_marked, "note"] = "differs from " + rows["against"] + f" {BEYOND_NOISE}"

@@ -24,6 +24,7 @@ from analysis.comparison.columns import (
     ForgetQuality,
     HarmonicMean,
     HarnessMean,
+    Mean,
     Perplexity,
     Statistic,
     declared,
@@ -33,6 +34,7 @@ from analysis.comparison.groups import Group, by_seed, differing, grouped, partn
 from analysis.comparison.replicates import (
     POSITIVE,
     SHARE,
+    UNBOUNDED,
     Difference,
     View,
     difference,
@@ -46,6 +48,7 @@ from analysis.statistics.bootstrap import UNDEFINED
 from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
+from mrd_core.evaluation.metrics import METRICS
 
 # A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
 LEAST_SIGNAL = 0.05
@@ -155,10 +158,10 @@ class Table:
             titles = [column.title for column in parts if column.signal]
             if titles:
                 text = f"Mean of {', '.join(titles)}."
-                means.append(Column(side, side.capitalize(), "mean", "", True, True, text))
+                means.append(Column(side, side.capitalize(), "mean", "", "high", True, text))
         if len(means) == 2:
             text = "Mean of completeness and utility."
-            means.append(Column(AVERAGE, "Average", "mean", "", True, True, text))
+            means.append(Column(AVERAGE, "Average", "mean", "", "high", True, text))
         others = [column for column in columns if column.side == "other"]
         return [*sides[COMPLETENESS], *sides[UTILITY], *means, *others]
 
@@ -199,7 +202,10 @@ class Table:
 
     def bounds(self, key: str) -> tuple[float, float]:
         """Return what values of a column can be."""
-        return POSITIVE if any(isinstance(leaf, Perplexity) for leaf in self.leaves(key)) else SHARE
+        leaves = self.leaves(key)
+        if any(METRICS[leaf.metric].unit for leaf in leaves if isinstance(leaf, Mean)):
+            return UNBOUNDED
+        return POSITIVE if any(isinstance(leaf, Perplexity) for leaf in leaves) else SHARE
 
     def size(self, view: View, key: str) -> int:
         """Return the samples that a column has a value of: the fewest of the sets that it is from, 0 for none."""
@@ -348,12 +354,9 @@ def _family(table: Table, group: Group, against: Group) -> Iterator[dict[str, An
         if len(both) == 1 and table.rests_on_tasks(key):
             # One value of a task says nothing of its noise.
             contrast = Difference.of_unknown_noise(change)
-        # To the good end: high, low, or nearer to one half.
-        better = change > 0 if column.higher_is_better else change < 0
-        if column.higher_is_better is None:
-            better = abs(mean - 0.5) < abs(mean - change - 0.5)
+        better = column.is_better(mean, mean - change)
         row = {"group": group.label, "against": against.label, "column": key, "p": contrast.p}
-        row |= contrast.estimate.columns("difference") | {"signal": column.signal, "better": bool(better)}
+        row |= contrast.estimate.columns("difference") | {"signal": column.signal, "better": better}
         yield row | {"seeds": len(both), "n": n}
 
 

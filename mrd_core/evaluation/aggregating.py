@@ -22,12 +22,20 @@ FORGET_QUALITY = "forget_quality"
 # Samples on the smaller side of a comparison of two sets, below which a real difference may well go unseen.
 FEW = 30
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
-# r of a sample under the retrained reference.
-REFERENCE_RATIO = "truth_ratio_reference"
+# Of a sample under the retrained reference: r, NLL, and the tokens that the latter is the mean of.
+REFERENCE_RATIO, REFERENCE_NLL, REFERENCE_COUNT = (
+    "truth_ratio_reference",
+    "nll_reference",
+    "answer_tokens_reference",
+)
+MEMBERSHIP = "token_membership"
 # What is 1 less a mean of the forget set.
 _COMPLEMENTS = {"rouge": "rr", "accuracy": "ua"}
 # Of single samples, and no metric by their mean.
-NOT_AVERAGED = ("answer_tokens", "truth_ratio_raw", REFERENCE_RATIO, "rouge_shuffled", *ATTACKS)
+NOT_AVERAGED = (
+    *("answer_tokens", "truth_ratio_raw", "rouge_shuffled"),
+    *(REFERENCE_RATIO, REFERENCE_NLL, REFERENCE_COUNT, *ATTACKS),
+)
 
 
 class Aggregate(NamedTuple):
@@ -66,6 +74,24 @@ def aggregates(values: pd.DataFrame, suite: Sets) -> list[Aggregate]:
         value = model_utility({key: part.value for key, part in utility.items()})
         parts.append(Aggregate("retain", "model_utility", value, min(part.n for part in utility.values()), 0))
     return parts
+
+
+def membership_values(values: pd.DataFrame) -> pd.DataFrame:
+    """Return token membership of the forget samples that have an NLL under the reference, in rows as `values`.
+
+    The mean over tokens of log p_θ/p_ref is the NLL of the reference less that of the model; NaN where the two
+    read an answer as different numbers of tokens.
+    """
+    names = {"nll", "answer_tokens", REFERENCE_NLL, REFERENCE_COUNT}
+    forget = values[(values["split"] == "forget") & values["metric"].isin(names)]
+    wide = forget.pivot(index="sample_id", columns="metric", values="value")
+    if REFERENCE_NLL not in wide:
+        return values.iloc[:0]
+    ratio = wide[REFERENCE_NLL] - wide["nll"]
+    if REFERENCE_COUNT in wide:
+        ratio = ratio.where(wide[REFERENCE_COUNT] == wide["answer_tokens"])
+    rows = {"split": "forget", "sample_id": ratio.index, "metric": MEMBERSHIP, "value": ratio.to_numpy()}
+    return pd.DataFrame(rows)[list(values)]
 
 
 def without_power(measured: Sequence[Aggregate]) -> list[str]:

@@ -59,8 +59,18 @@ class EvaluateConfig(RunConfig):
     forget_split: str = Field("forget10", description="Which forget set of TOFU: forget01, forget05 or forget10.")
     reference: Place | None = Field(
         None,
-        description="Retrained reference for forget quality: a model that never saw the forget set, or the "
-        "directory of its evaluation.",
+        description="Retrained reference for forget quality, FADE and membership: a model that never saw the "
+        "forget set, or the directory of its evaluation, which is not enough for FADE.",
+    )
+    fade_texts: int = Field(
+        4,
+        ge=0,
+        description="Texts that the model and the reference each draw for a question of the forget set, for FADE; "
+        "0 leaves it out.",
+        json_schema_extra={"unit": "texts"},
+    )
+    fade_tokens: int = Field(
+        64, ge=1, description="Most tokens of such a text.", json_schema_extra={"unit": "tokens"}
     )
     limit: int | None = Field(
         None,

@@ -21,6 +21,13 @@ ANSWERS = (
     Column("reference", "What the set says.", dtype="str"),
     Column("generated", "What the model wrote.", dtype="str"),
 )
+REFERENCE_TOKENS = (
+    Column("sample_id", "Sample of the forget set.", dtype="str"),
+    Column("place", "Place of the token in its answer; the first is 0.", dtype="int64"),
+    Column("piece", "Its text.", dtype="str"),
+    Column("log_prob", "log p of it after the true ones before it, under the model.", "nats"),
+    Column("log_prob_reference", "The same under the reference.", "nats"),
+)
 VALUE_COLUMNS = [column.name for column in VALUES]
 ANSWER_COLUMNS = [column.name for column in ANSWERS]
 
@@ -39,5 +46,10 @@ class EvaluationFiles(RunDirectory):
     unlearned = Artifact("unlearned.json", "Settings and summary of the unlearning run that made the model.")
     values = Artifact("values.parquet", "A row per value.", VALUES)
     answers = Artifact("answers.parquet", "A row per text that was generated.", ANSWERS)
+    reference_tokens = Artifact(
+        "reference_tokens.parquet",
+        "A row per answer token of the forget set; only where the reference is a model of the same tokens.",
+        REFERENCE_TOKENS,
+    )
     aggregates = Artifact("aggregates.json", "For each set and metric: value (null: undefined), n, undefined.")
     openunlearning = Artifact("openunlearning.json", "The same as a result file of OpenUnlearning.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mrd_core.evaluation.metrics import METRICS, NOTATION
 
-GOOD = {"low": "low is good", "high": "high is good", "half": "0.5 is good", "": "not taken"}
+GOOD = {"low": "low is good", "high": "high is good", "half": "0.5 is good", "zero": "0 is good", "": "not taken"}
 
 
 def chapter() -> str:
@@ -18,7 +18,8 @@ def chapter() -> str:
         "is kept (`values.parquet`); the value of a set is the mean over those samples on which it is defined.",
         "Beside the metrics each sample of questions with answers has `answer_tokens` (n), `rouge_shuffled` "
         "(ROUGE-L recall of what was written against another sample's answer, the level of a model that knows "
-        "nothing), `truth_ratio_raw` (r itself) and `truth_ratio_reference` (r of the retrained reference).",
+        "nothing), `truth_ratio_raw` (r itself), and of the retrained reference `truth_ratio_reference` (r), "
+        "`nll_reference` and, where it was evaluated before, `answer_tokens_reference`.",
         f"$${NOTATION}$$",
     ]
     for metric in METRICS.values():

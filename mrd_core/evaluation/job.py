@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.evaluation.aggregating import aggregates, as_results, without_power
+from mrd_core.evaluation.aggregating import aggregates, as_results, membership_values, without_power
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.config import EvaluateConfig
@@ -17,7 +17,7 @@ from mrd_core.evaluation.files import ANSWER_COLUMNS, VALUE_COLUMNS, EvaluationF
 from mrd_core.evaluation.interchange import write_results
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.records import EvaluationSummary
-from mrd_core.evaluation.reference import reference_values
+from mrd_core.evaluation.reference import held_against, questions_of
 from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
 from mrd_core.evaluation.subject import NO_ANSWERS, Measured, Subject
@@ -88,6 +88,8 @@ def _carry_out(config: EvaluateConfig, files: EvaluationFiles, context: JobConte
             measured = part()
             write_frame(files.parts / f"{name}.values.parquet", measured.values)
             write_frame(files.parts / f"{name}.answers.parquet", measured.answers)
+            if measured.tokens is not None:
+                write_frame(files.reference_tokens, measured.tokens)
             seconds = round(time.monotonic() - began_part, 3)
             write_json(done, {"notes": list(measured.notes), "seconds": seconds})
     context.progress(len(parts), len(parts), message="Asking")
@@ -142,11 +144,7 @@ def _parts(config: EvaluateConfig, suite: Sets, subject: Subject, files: Evaluat
 
 
 def _reference(config: EvaluateConfig, suite: Sets, subject: Subject) -> Measured:
-    forget = next(asked for asked in suite.of_role("forget") if "perturbed_answer" in asked.frame)
-    values = reference_values(config, forget, subject)
-    measured, count = int(values["value"].notna().sum()), len(forget.frame)
-    note = f"The reference has a truth ratio of {measured} of {count} samples; forget quality is of these."
-    return Measured(values, NO_ANSWERS, (note,) if measured < count else ())
+    return held_against(config, questions_of(config, suite), subject)
 
 
 def _harness(config: EvaluateConfig, subject: Subject, files: EvaluationFiles) -> Measured:
@@ -166,6 +164,7 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
     """Put the parts together, write the tables of the run, and return its figures."""
     values = _joined(files, [name for name in parts if name != HARNESS], "values", VALUE_COLUMNS)
     values.loc[values["split"] == REFERENCE, "split"] = "forget"
+    values = pd.concat([values, membership_values(values)], ignore_index=True)
     answers = _joined(files, [asked.name for asked in suite.sets], "answers", ANSWER_COLUMNS)
     of_sets = aggregates(values, suite)
     write_frame(files.values, values)

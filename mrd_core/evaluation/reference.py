@@ -1,10 +1,11 @@
-"""What a model that never saw the forget set makes of it: the other side of forget quality.
+"""What a model that never saw the forget set makes of it: the other side of forget quality, FADE and membership.
 
 Loads torch only to ask a model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,14 +13,25 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mrd_core.errors import UserError
-from mrd_core.evaluation.aggregating import REFERENCE_RATIO
+from mrd_core.evaluation.aggregating import REFERENCE_COUNT, REFERENCE_NLL, REFERENCE_RATIO
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
-from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.settings.places import expanded
 
 if TYPE_CHECKING:
-    from mrd_core.evaluation.subject import Subject
+    from mrd_core.evaluation.subject import Measured, Subject
+
+# What an evaluation of the reference has of a sample, and what it is called beside the model's own.
+STORED = {"truth_ratio_raw": REFERENCE_RATIO, "nll": REFERENCE_NLL, "answer_tokens": REFERENCE_COUNT}
+NO_TEXTS = (
+    "FADE, and membership token by token, take the reference model itself: an evaluation of it does not have "
+    "them. Name the model's folder as the reference."
+)
+OTHER_TOKENS = (
+    "The reference reads the forget set as other tokens than the model, so neither FADE nor membership is taken: "
+    "both compare token by token."
+)
 
 
 def evaluation_of(reference: str) -> Path | None:
@@ -28,41 +40,102 @@ def evaluation_of(reference: str) -> Path | None:
     return directory if EvaluationFiles(directory).catalogue.exists() else None
 
 
-def evaluated_ratios(directory: Path, forget: EvaluationSet) -> pd.DataFrame:
-    """Return the truth ratio of each forget sample in an evaluation, which may have asked others besides.
+def questions_of(config: EvaluateConfig, sets: Sets) -> EvaluationSet:
+    """Return the forget set that a reference is asked: the one with perturbed answers, else one of questions.
 
     Raises:
-        UserError: It is not finished, or lacks the truth ratio of a sample: what is left of the set would be
-            tested for the whole of it.
+        UserError: There is none.
+    """
+    answered = [asked for asked in sets.of_role("forget") if asked.kind == "answers"]
+    if not answered:
+        raise UserError(
+            f"The reference {config.reference}",
+            "cannot be held against this forget set: it has no questions with answers.",
+            "Leave the reference out, or give a forget set with the columns question and answer (TOFU's "
+            "forget10_perturbed has perturbed answers besides, for forget quality).",
+        )
+    return next((asked for asked in answered if "perturbed_answer" in asked.frame), answered[0])
+
+
+def evaluated_values(directory: Path, asked: EvaluationSet) -> pd.DataFrame:
+    """Return what an evaluation of the reference has of each forget sample; it may have asked others besides.
+
+    Returns:
+        Columns sample_id, metric, value: those of `STORED`, the truth ratio where the set has perturbed
+        answers.
+
+    Raises:
+        UserError: It is not finished, or lacks a value of a sample: what is left of the set would be tested for
+            the whole of it.
     """
     values = pd.read_parquet(EvaluationFiles.finished(directory).values)
-    of_forget = (values["split"] == "forget") & (values["metric"] == "truth_ratio_raw")
-    table = values[of_forget & values["sample_id"].isin(forget.frame["sample_id"])]
-    if len(table) < len(forget.frame):
-        raise UserError(
-            f"The evaluation in {directory}",
-            f"has the truth ratio of {len(table)} of the {len(forget.frame)} forget samples, so it cannot be "
-            "the reference.",
-            "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
-        )
-    return table.assign(metric=REFERENCE_RATIO)[["sample_id", "metric", "value"]]
+    needed = [name for name in STORED if name != "truth_ratio_raw" or "perturbed_answer" in asked.frame]
+    of_forget = (values["split"] == "forget") & values["sample_id"].isin(asked.frame["sample_id"])
+    table = values[of_forget & values["metric"].isin(needed)]
+    for metric, count in table["metric"].value_counts().reindex(needed, fill_value=0).items():
+        if count < len(asked.frame):
+            title = "truth ratio" if metric == "truth_ratio_raw" else "likelihood"
+            raise UserError(
+                f"The evaluation in {directory}",
+                f"has the {title} of {count} of the {len(asked.frame)} forget samples, so it cannot be "
+                "the reference.",
+                "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
+            )
+    return table.assign(metric=table["metric"].map(STORED))[["sample_id", "metric", "value"]]
 
 
-def reference_values(config: EvaluateConfig, forget: EvaluationSet, subject: Subject) -> pd.DataFrame:
-    """Return the truth ratio of each forget sample under the reference (sample_id, metric, value).
+def held_against(config: EvaluateConfig, asked: EvaluationSet, subject: Subject) -> Measured:
+    """Return what the reference says of the forget set, and how far the model is from it.
 
     The reference is the directory of an evaluation, or a model, which is loaded beside the one that is evaluated.
 
     Raises:
-        UserError: There is no such model, or the evaluation does not cover the set, see `evaluated_ratios`.
+        UserError: There is no such model, or the evaluation does not cover the set, see `evaluated_values`.
     """
-    from mrd_core.evaluation.answering import truth_ratios
+    from mrd_core.evaluation.subject import NO_ANSWERS, Measured
     from mrd_core.model import loading as models
 
     assert config.reference is not None
     if directory := evaluation_of(config.reference):
-        return evaluated_ratios(directory, forget)
+        values = evaluated_values(directory, asked)
+        return Measured(values, NO_ANSWERS, (*_lacking(values, asked), NO_TEXTS))
     changes = {"source": config.reference, "adapter": None, "device": str(subject.model.device)}
     model = models.load(config.model.model_copy(update=changes))
-    ratios = truth_ratios(replace(subject, model=model, encoder=model.encoder(config.model)), forget)
-    return pd.DataFrame({"sample_id": forget.frame["sample_id"], "metric": REFERENCE_RATIO, "value": ratios})
+    reference = replace(subject, model=model, encoder=model.encoder(config.model))
+    return _measured(config, asked, subject, reference)
+
+
+def _measured(config: EvaluateConfig, asked: EvaluationSet, subject: Subject, reference: Subject) -> Measured:
+    from mrd_core.evaluation.answering import truth_ratios
+    from mrd_core.evaluation.fade import SEED, Size, fade, membership, same_tokens
+    from mrd_core.evaluation.subject import NO_ANSWERS, Measured
+
+    frame = asked.frame
+    wide = pd.DataFrame(index=range(len(frame)))
+    if "perturbed_answer" in frame:
+        wide[REFERENCE_RATIO] = truth_ratios(reference, asked)
+    pairs = (frame["prompt"], frame["answer"], frame["sample_id"])
+    encoded = subject.encoder.pairs(*pairs)
+    tokens, notes = None, []
+    if not same_tokens(encoded, reference.encoder.pairs(*pairs)):
+        notes.append(OTHER_TOKENS)
+    else:
+        tokens = membership(subject, reference, asked, encoded)
+        wide[REFERENCE_NLL] = -encoded.answer_means(tokens["log_prob_reference"].to_numpy())
+        if config.fade_texts:
+            room = min(subject.model.context, reference.model.context)
+            wide = wide.join(fade(subject, reference, encoded, Size(config.fade_texts, config.fade_tokens, room)))
+            notes.append(
+                f"FADE: {config.fade_texts} texts of at most {config.fade_tokens} tokens for each of "
+                f"{int(wide['fade'].notna().sum())} questions, drawn from either model at temperature 1, "
+                f"seed {SEED}."
+            )
+    measured = Measured.of(frame, wide, NO_ANSWERS)
+    return Measured(measured.values, NO_ANSWERS, (*_lacking(measured.values, asked), *notes), tokens)
+
+
+def _lacking(values: pd.DataFrame, asked: EvaluationSet) -> Iterator[str]:
+    ratios = values.loc[values["metric"] == REFERENCE_RATIO, "value"]
+    measured, count = int(ratios.notna().sum()), len(asked.frame)
+    if len(ratios) and measured < count:
+        yield f"The reference has a truth ratio of {measured} of {count} samples; forget quality is of these."

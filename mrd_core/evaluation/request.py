@@ -12,7 +12,7 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation import harness
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
-from mrd_core.evaluation.reference import evaluated_ratios, evaluation_of
+from mrd_core.evaluation.reference import evaluated_values, evaluation_of, questions_of
 from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.suites import suites
 from mrd_core.model.config import FORM
@@ -122,16 +122,9 @@ def require_reference(config: EvaluateConfig, sets: Sets) -> None:
 
     if config.reference is None:
         return
-    paired = [each for each in sets.of_role("forget") if "perturbed_answer" in each.frame]
-    if not paired:
-        raise UserError(
-            f"The reference {config.reference}",
-            "cannot be held against this forget set: it has no perturbed answers, and so no truth ratio.",
-            "Leave the reference out, or give a forget set with the columns perturbed_answer and "
-            "paraphrased_answer (TOFU's forget10_perturbed).",
-        )
+    asked = questions_of(config, sets)
     if directory := evaluation_of(config.reference):
-        evaluated_ratios(directory, paired[0])
+        evaluated_values(directory, asked)
     elif is_path(config.reference):
         # A name on the hub is fetched by the run, which takes its time.
         folder_of(config.reference)

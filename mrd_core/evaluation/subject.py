@@ -66,11 +66,13 @@ class Measured(NamedTuple):
         answers: Columns sample_id, asked ("question" or "paraphrased question", "prompt"), prompt, reference,
             generated (None: nothing could be written); no row where nothing was generated.
         notes: What a reader of the values must know, in sentences.
+        tokens: A row per answer token, where a reference was held against it; None elsewhere.
     """
 
     values: pd.DataFrame
     answers: pd.DataFrame
     notes: tuple[str, ...] = ()
+    tokens: pd.DataFrame | None = None
 
     @classmethod
     def of(

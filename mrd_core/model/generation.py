@@ -1,4 +1,4 @@
-"""What a model writes: greedy, in batches, until an end token or a given length."""
+"""What a model writes: greedy or by chance, in batches, until an end token or a given length."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from mrd_core.arrays import FloatArray
 from mrd_core.model.encoder import special_ids
@@ -48,6 +48,34 @@ class Prefix:
 
     tokens: IntArray
     budget: int
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Gumbel noise by seed, text and token: the largest of logit + noise is a draw from the model's softmax.
+
+    So a text does not depend on what is written beside it, nor in how large batches.
+
+    Attributes:
+        seed: Of all texts.
+        texts: The place of each text in what is written, which is part of its key.
+    """
+
+    seed: int
+    texts: tuple[int, ...]
+
+    def noise(self, token: int, words: int) -> Tensor:
+        """Return the noise of the next token of each text, shape (B, V), in fp64; the first token is 0."""
+        rows = []
+        for text in self.texts:
+            key = np.random.SeedSequence([self.seed, text, token]).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(key[0]))
+            rows.append(torch.empty(words, dtype=torch.float64).exponential_(generator=generator).log().neg())
+        return torch.stack(rows)
+
+    def shifted(self, logits: Tensor, token: int) -> Tensor:
+        """Return logits (B, V) with the noise on top, in fp64."""
+        return logits.double() + self.noise(token, logits.shape[-1]).to(logits.device)
 
 
 def prompt_of(sample: EncodedSample) -> IntArray | None:
@@ -131,8 +159,13 @@ def end_of(tokens: Sequence[int], end_ids: Collection[int]) -> int:
     return next((i for i, token in enumerate(tokens) if token in end_ids), len(tokens))
 
 
-def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]:
+def continuations(reader: Reader, prefixes: Sequence[Prefix], seed: int | None = None) -> list[list[int]]:
     """Return what the model writes after each prefix, at most its budget, as token ids.
+
+    Args:
+        reader: The model, and the tokens that end a text.
+        prefixes: Where each text starts.
+        seed: Draws each token from the model's softmax, at temperature 1; None takes the likeliest.
 
     Raises:
         UserError: Out of memory with a single generation in the batch.
@@ -154,7 +187,8 @@ def continuations(reader: Reader, prefixes: Sequence[Prefix]) -> list[list[int]]
         batches = _alike(prefixes, most, context_of(generator.config), reader.switch)
         for batch in reader.processes.share(batches):
             reader.before_batch()
-            texts = written_by(generator, [prefixes[i] for i in batch], reader)
+            chance = None if seed is None else Chance(seed, tuple(batch))
+            texts = written_by(generator, [prefixes[i] for i in batch], reader, chance)
             written += [(i, text[: prefixes[i].budget]) for i, text in zip(batch, texts, strict=True)]
         return written
 
@@ -241,8 +275,10 @@ def _alike(prefixes: Sequence[Prefix], batch_tokens: int, context: float, switch
     return batches
 
 
-def _generate(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> list[list[int]]:
-    """Generate greedily from prefixes that are padded on the left, as many tokens as the largest budget."""
+def _generate(
+    generator: Any, prefixes: Sequence[Prefix], reader: Reader, chance: Chance | None
+) -> list[list[int]]:
+    """Generate from prefixes that are padded on the left, as many tokens as the largest budget."""
     tokens = [prefix.tokens for prefix in prefixes]
     ids = torch.from_numpy(padded(tokens, filling=PADDING, left=True)).to(reader.device)
     mask = torch.from_numpy(padding_mask(tokens, left=True)).to(reader.device, torch.int64)
@@ -252,19 +288,32 @@ def _generate(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> lis
         eos_token_id=sorted(reader.end_ids),
         pad_token_id=PADDING,
     )
-    output = generator.generate(ids, attention_mask=mask, generation_config=settings)
-    texts: list[list[int]] = output[:, ids.shape[1] :].tolist()
+    width = ids.shape[1]
+
+    def by_chance(written: Tensor, logits: Tensor) -> Tensor:
+        assert chance is not None
+        return chance.shifted(logits, written.shape[1] - width)
+
+    processors = LogitsProcessorList([] if chance is None else [by_chance])
+    output = generator.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
+    texts: list[list[int]] = output[:, width:].tolist()
     return texts
 
 
-def _write_plainly(generator: Any, prefixes: Sequence[Prefix], reader: Reader) -> list[list[int]]:
+def _write_plainly(
+    generator: Any, prefixes: Sequence[Prefix], reader: Reader, chance: Chance | None
+) -> list[list[int]]:
     """Write as `_generate` does, by the model's plain pass over the whole text for every token."""
     texts = []
-    for prefix in prefixes:
+    for place, prefix in enumerate(prefixes):
+        own = None if chance is None else Chance(chance.seed, (chance.texts[place],))
         tokens = torch.from_numpy(prefix.tokens).to(reader.device)
         written: list[int] = []
         while len(written) < prefix.budget and not (written and written[-1] in reader.end_ids):
-            token = _last_logits(generator, tokens).argmax().reshape(1)
+            logits = _last_logits(generator, tokens)
+            if own is not None:
+                logits = own.shifted(logits.float().unsqueeze(0), len(written))[0]
+            token = logits.argmax().reshape(1)
             tokens = torch.cat([tokens, token.to(tokens.device)])
             written.append(int(token))
         texts.append(written)

@@ -317,9 +317,34 @@ def test_membership_against_unseen_samples_is_best_at_one_half() -> None:
         [evaluated(seeded(0.9, 0) | unseen), evaluated(seeded(0.3, 1) | unseen, method="ga")]  # type: ignore[operator]
     )
     column = next(column for column in found.columns if column.key == "mia_unseen")
-    assert column.higher_is_better is None
+    assert column.good == "half"
     first, second = (cell(found, group, "mia_unseen")["mean"] for group in ("Original", "GA"))
     assert row(found, "GA", "mia_unseen")["better"] is (abs(second - 0.5) < abs(first - 0.5))
+
+
+def test_membership_against_the_reference_is_best_at_zero_and_has_no_bounds() -> None:
+    random = np.random.default_rng(4)
+    far, near = random.normal(-3, 0.2, size=40), random.normal(0.4, 0.2, size=40)
+    found = compare(
+        [
+            evaluated({("forget", "token_membership"): far}),
+            evaluated({("forget", "token_membership"): near}, method="ga"),
+        ]
+    )
+    column = next(column for column in found.columns if column.key == "token_membership")
+    assert (column.good, column.title) == ("zero", "Token membership [nats per token]")
+    assert row(found, "GA", "token_membership")["better"]
+    baseline = cell(found, "Original", "token_membership")
+    assert baseline["mean"] == pytest.approx(far.mean())
+    assert baseline["low"] < baseline["mean"] < baseline["high"] < 0
+
+
+def test_extraction_strength_stands_on_both_sides() -> None:
+    strengths = {("forget", "extraction_strength"): [0.1, 0.2], ("retain", "extraction_strength"): [0.8, 0.6]}
+    found = compare([evaluated(strengths)])
+    good = {column.key: column.good for column in found.columns}
+    assert (good["extraction_strength"], good["retain_extraction_strength"]) == ("low", "high")
+    assert cell(found, "Original", "retain_extraction_strength")["mean"] == pytest.approx(0.7)
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

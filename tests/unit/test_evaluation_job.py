@@ -367,15 +367,79 @@ def test_a_folder_without_a_set_is_refused(
         copy_sets(tofu(scored, folder), EvaluationFiles(tmp_path))
 
 
-def test_a_reference_needs_perturbed_answers(tmp_path: Path, scored: Scored, reference: Path) -> None:
+def test_a_reference_without_perturbed_answers_says_all_but_forget_quality(
+    tmp_path: Path, scored: Scored, reference: Path
+) -> None:
+    model = str(reference.parent / "model")
     config = EvaluateConfig(
         model=ModelConfig(source=str(scored.model), device="cpu"),
         forget=ForgetSetConfig(source=str(scored.forget)),
-        reference=str(reference),
+        reference=model,
         max_new_tokens=2,
+        fade_texts=2,
+        fade_tokens=6,
     )
-    with pytest.raises(UserError, match="no perturbed answers"):
-        carried_out(config, tmp_path / "run")
+    files = carried_out(config, tmp_path / "run")
+    measured = {each["metric"] for each in read_json(files.aggregates)}
+    assert {"fade", "fade_per_token", "token_membership"} <= measured
+    assert "forget_quality" not in measured
+    # The model knows every answer, the reference none.
+    assert (of_samples(files, "forget", "token_membership") > 1).all()
+    assert value(files, "forget", "fade") > value(files, "forget", "fade_per_token") > 1
+    assert any("2 texts of at most 6 tokens" in note for note in files.read_summary()["notes"])
+
+
+def test_a_reference_is_asked_questions(tmp_path: Path, scored: Scored, reference: Path) -> None:
+    write_rows(tmp_path / "bio.jsonl", [{"question": "Which?", "choices": list(WORDS[:4]), "answer": 1}])
+    with pytest.raises(UserError, match="no questions with answers"):
+        copy_sets(tofu(scored, tmp_path, suite="wmdp", reference=str(reference)), EvaluationFiles(tmp_path))
+
+
+def test_a_model_is_as_far_from_itself_as_nothing(tmp_path: Path, scored: Scored, data: Path) -> None:
+    config = tofu(scored, data, reference=str(scored.model), limit=4, max_new_tokens=2, fade_tokens=5)
+    files = carried_out(config, tmp_path / "run")
+    for metric in ("fade", "fade_per_token", "token_membership"):
+        np.testing.assert_allclose(of_samples(files, "forget", metric), 0, atol=1e-6)
+
+
+def test_membership_is_that_of_the_tokens(tmp_path: Path, scored: Scored, data: Path, reference: Path) -> None:
+    model = str(reference.parent / "model")
+    files = carried_out(tofu(scored, data, reference=model, max_new_tokens=2, fade_texts=0), tmp_path / "run")
+    tokens = pd.read_parquet(files.reference_tokens)
+    ratio = (tokens["log_prob"] - tokens["log_prob_reference"]).groupby(tokens["sample_id"]).mean()
+    own = of_samples(files, "forget", "token_membership")
+    np.testing.assert_allclose(own, ratio.loc[own.index], atol=1e-6)
+    theirs = of_samples(EvaluationFiles(reference), "forget", "nll")
+    np.testing.assert_allclose(own, theirs.loc[own.index] - of_samples(files, "forget", "nll"), rtol=1e-4)
+    answers = pd.read_parquet(files.sets / "forget.parquet").set_index("sample_id")["answer"]
+    for sample, rows in tokens.groupby("sample_id"):
+        # The last token is the end of the answer.
+        assert "".join(rows.sort_values("place")["piece"][:-1]).strip() == answers[sample]
+    assert "fade" not in set(pd.read_parquet(files.values)["metric"])
+
+
+def test_an_evaluation_as_reference_gives_membership_but_no_fade(evaluated: EvaluationFiles) -> None:
+    assert (of_samples(evaluated, "forget", "token_membership") > 1).all()
+    assert "fade" not in set(pd.read_parquet(evaluated.values)["metric"])
+    assert not evaluated.reference_tokens.exists()
+    assert any("Name the model's folder" in note for note in evaluated.read_summary()["notes"])
+
+
+def test_a_reference_of_other_tokens_is_held_against_by_truth_ratio_alone(
+    tmp_path: Path, scored: Scored, data: Path
+) -> None:
+    other = tiny.tokenizer(bos_token=None)
+    tiny.llama(seed=5, vocab_size=len(other), max_position_embeddings=CONTEXT).save_pretrained(tmp_path / "other")
+    other.backend_tokenizer.model = type(other.backend_tokenizer.model)(
+        dict(other.get_vocab()), []
+    )
+    other.save_pretrained(tmp_path / "other")
+    config = tofu(scored, data, reference=str(tmp_path / "other"), limit=4, max_new_tokens=2)
+    files = carried_out(config, tmp_path / "run")
+    metrics = set(pd.read_parquet(files.values)["metric"])
+    assert "truth_ratio_reference" in metrics
+    assert not metrics & {"fade", "token_membership"}
+    assert any("other tokens than the model" in note for note in files.read_summary()["notes"])
 
 
 def test_a_missing_reference_is_named(tmp_path: Path, scored: Scored, data: Path) -> None:

@@ -14,8 +14,9 @@ from mrd_core.arrays import FloatArray
 from mrd_core.evaluation.config import K_PERCENT
 from mrd_core.evaluation.overlap import RougeL, rouge_l
 
-# The end that is good; "half" is 0.5, where the two sets cannot be told apart; "" where it is not taken.
-Direction = Literal["low", "high", "half", ""]
+# The end that is good; "half" is 0.5, where two sets cannot be told apart, "zero" is 0, where two models cannot;
+# "" where it is not taken.
+Direction = Literal["low", "high", "half", "zero", ""]
 Split = Literal["forget", "retain", "real_authors", "world_facts"]
 Need = Literal[
     "teacher-forced pass",

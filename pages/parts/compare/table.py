@@ -20,8 +20,8 @@ from pages.shell.notices import bullets
 from pages.shell.terms import linked
 
 BETTER, WORSE = "▲", "▼"
-GOOD_ENDS = {True: "↑", False: "↓", None: "→½"}
-GOOD_WORDS = {True: "high", False: "low", None: "one half"}
+GOOD_ENDS = {"high": "↑", "low": "↓", "half": "→½", "zero": "→0"}
+GOOD_WORDS = {"high": "high", "low": "low", "half": "one half", "zero": "zero"}
 # The text's own colour, faint, is a line in either theme. The first column stays while the others scroll.
 STYLE = """<style>
 .compare-table { overflow-x: auto; }
@@ -79,7 +79,7 @@ def as_html(comparison: Comparison, columns: Sequence[Column], caption: str) -> 
     )
     titles = "".join(
         f'<th scope="col" class="{edge}" title="{escape(column.help)}">{escape(column.title)}'
-        f"{'' if column.signal else NO_SIGNAL} {GOOD_ENDS[column.higher_is_better]}</th>"
+        f"{'' if column.signal else NO_SIGNAL} {GOOD_ENDS[column.good]}</th>"
         for column, edge in zip(columns, edges, strict=True)
     )
     rows = []
@@ -129,7 +129,7 @@ def _legend(comparison: Comparison) -> str:
     spread = " ± standard deviation over seeds" if comparison.cells["sd"].notna().any() else ""
     sentence = (
         f"Mean{spread}, below it the 95 % interval over samples. ↑ high is good, ↓ low is good, "
-        "→½ one half is good."
+        "→½ one half is good, →0 zero is good."
     )
     if len(comparison.groups) > 1:
         sentence += (
@@ -160,7 +160,7 @@ def _columns(comparison: Comparison) -> None:
         about = {
             "Column": [column.title for column in columns],
             "Side": [SIDES[column.side] for column in columns],
-            "Good": [GOOD_WORDS[column.higher_is_better] for column in columns],
+            "Good": [GOOD_WORDS[column.good] for column in columns],
             "What it says": [column.help for column in columns],
         }
         st.dataframe(pd.DataFrame(about), hide_index=True, alt="Every column with what it says")
