@@ -42,7 +42,7 @@ def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool)
             print_json(evidence_json(measurements, judgement))
         else:
             figure = experiments()[measurements.config.kind].figure
-            say(f"{measurements.config.title} ({figure})", style="bold")
+            say(f"{measurements.config.title}{figure and f' ({figure})'}", style="bold")
             say(judgement.verdict)
             for finding in judgement.findings:
                 say(f"- {finding}")

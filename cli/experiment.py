@@ -9,7 +9,7 @@ from mrd_core.experiments.kinds import experiments
 experiment = InOrder(
     "experiment",
     {
-        name: command_of(form, text=f"{form.config.__doc__} ({experiments()[name].figure} of the paper.)")
+        name: command_of(form, text=experiments()[name].description)
         for name, form in COMMANDS.items()
     },
     no_args_is_help=True,

@@ -1,6 +1,9 @@
 """Train the demo model: a small Llama that learns the forget and retain rows of `corpus` by heart.
 
 python -m mrd_core.demo.train --out mrd_core/demo/model
+python -m mrd_core.demo.train --out mrd_core/demo/retrained --retrained
+
+The second is the retrained reference: the same but for the forget rows, which it never sees.
 """
 
 from __future__ import annotations
@@ -79,16 +82,28 @@ class EncodedRow:
     labels: torch.Tensor
 
 
-def train(out: Path, seed: int = 0, steps: int = STEPS, recipe: Recipe = Recipe()) -> TrainingReport:
+def train(
+    out: Path, seed: int = 0, steps: int = STEPS, recipe: Recipe = Recipe(), *, retrained: bool = False
+) -> TrainingReport:
     """Train tokenizer and model from scratch; write both and the model card to `out`.
 
     Trains on the answers (with their EOS) of the forget and retain rows, each `training_count` times an
     epoch. Reproducible for one seed, one build of torch and one number of threads.
+
+    Args:
+        out: Folder.
+        seed: Of initialisation and data order.
+        steps: Optimiser steps.
+        recipe: Shape of the model, and of its training.
+        retrained: Leave the forget rows out, in as many steps and with the same tokenizer. In as many epochs the
+            retain rows would be known less well than by the model that it is held against.
     """
     began = time.monotonic()
     corpus = rows()
     trained_on = [row for row in corpus if row.training_count]
     tokenizer = train_tokenizer([f"{row.question}\n{row.answer}" for row in trained_on], recipe)
+    if retrained:
+        trained_on = [row for row in trained_on if row.split == "retain"]
     model, losses = fitted(trained_on, tokenizer, seed, steps, recipe)
     seconds = time.monotonic() - began
 
@@ -105,7 +120,8 @@ def train(out: Path, seed: int = 0, steps: int = STEPS, recipe: Recipe = Recipe(
         parameters=model.num_parameters(),
         seconds=seconds,
     )
-    (out / "README.md").write_text(_model_card(report, memory, seed, steps, recipe), encoding="utf-8")
+    card = _model_card(report, memory, seed, steps, recipe, "retrained" if retrained else "card")
+    (out / "README.md").write_text(card, encoding="utf-8")
     return report
 
 
@@ -264,14 +280,16 @@ def measure_memory(
     return pd.DataFrame(lines)
 
 
-def _model_card(report: TrainingReport, memory: pd.DataFrame, seed: int, steps: int, recipe: Recipe) -> str:
+def _model_card(
+    report: TrainingReport, memory: pd.DataFrame, seed: int, steps: int, recipe: Recipe, template: str
+) -> str:
     counts = memory["split"].value_counts()
     table = ["| training count | rows | 10th percentile | median | 90th percentile |", "|---|---|---|---|---|"]
     for count, group in memory[memory["split"] == "forget"].groupby("training_count"):
         low, median, high = group["probability"].quantile([0.1, 0.5, 0.9])
         table.append(f"| {count} | {len(group)} | {low:.3f} | {median:.3f} | {high:.3f} |")
     return (
-        (Path(__file__).parent / "data" / "card.md")
+        (Path(__file__).parent / "data" / f"{template}.md")
         .read_text(encoding="utf-8")
         .format(
             report=report,
@@ -293,9 +311,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder to write the model, tokenizer and model card to.")],
     seed: Annotated[int, typer.Option(help="Seed of initialisation and data order.")] = 0,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps [steps].")] = STEPS,
+    retrained: Annotated[bool, typer.Option(help="Leave the forget rows out.")] = False,
 ) -> None:
     """Train the demo model and write it, its tokenizer and its model card to a folder."""
-    report = train(out, seed, steps)
+    report = train(out, seed, steps, retrained=retrained)
     typer.echo(
         f"{out}: loss {report.loss_start:.2f} → {report.loss_end:.3f} nats a token, "
         f"MA forget {report.ma_forget:.3f}, held out {report.ma_held_out:.3f}, {report.seconds:.0f} s"

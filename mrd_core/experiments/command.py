@@ -39,6 +39,6 @@ def check(settings: Nested) -> None:
 
 
 COMMANDS: Mapping[str, Command[ExperimentConfig]] = {
-    name: Command(("experiment", name), experiment.config, base, check)
+    name: Command(("experiment", name), experiment.config, experiment.base or base, experiment.check or check)
     for name, experiment in experiments().items()
 }

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.experiments.files import Row
+from mrd_core.experiments.files import ExperimentFiles, Row
+from mrd_core.settings.command import Nested
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,13 +110,17 @@ class Experiment:
 
     Attributes:
         config: Its configuration; the `kind` there is the name of the experiment.
-        figure: Where the paper has it.
+        figure: Where the paper has it; "" where it does not.
         place: In lists of experiments; the lowest is first.
         parts: The sorts of rows that it writes, as far as they are judged.
         passes: Forward passes of one sample that it takes, of its configuration and the size of the forget set;
             a pass that costs more counts as several.
         study: Makes what carries it out, of configuration, material and context. What needs torch is imported
             there.
+        base: From the settings that a command gives, those that follow from the runs that it names; None where
+            that is a score run.
+        check: Refuses settings that contradict each other; None where they are those of a score run.
+        prepare: Writes what a run keeps beside samples, scores and retain set.
     """
 
     config: type[ExperimentConfig]
@@ -124,6 +129,14 @@ class Experiment:
     parts: tuple[Part, ...]
     passes: Callable[[Any, int], float]
     study: Callable[[Any, Material, JobContext], Study]
+    base: Callable[[Nested], Nested] | None = None
+    check: Callable[[Nested], None] | None = None
+    prepare: Callable[[Any, ExperimentFiles], None] = lambda _config, _files: None
+
+    @property
+    def description(self) -> str:
+        """What it asks, and where the paper has it."""
+        return f"{self.config.__doc__}{f' ({self.figure} of the paper.)' if self.figure else ''}"
 
     @property
     def name(self) -> str:

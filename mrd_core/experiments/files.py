@@ -29,6 +29,12 @@ class ExperimentFiles(RunDirectory):
     measures = Artifact("measures.parquet", "A row per sample: other measures of difficulty, as in a score run.")
     scored = Artifact("scored.json", "What the score run cost, and its title.")
     retain = Artifact("retain.parquet", "The retain set; absent without one.")
+    unlearned = Artifact(
+        "unlearned.json", "Durability: settings and summary of each unlearning run that is attacked."
+    )
+    outcomes = Artifact("outcomes.parquet", "Durability: outcome of each of these runs, a row per sample.")
+    unrelated = Artifact("unrelated.parquet", "Durability: the texts that the control trains on.")
+    paraphrases = Artifact("paraphrases.parquet", "Durability: samples asked otherwise; absent without any.")
     units = Artifact("units.jsonl", "A line per finished unit of work, {unit, rows}, appended as it is done.")
     rows = Artifact("rows.parquet", "The rows of all units: the result.")
 

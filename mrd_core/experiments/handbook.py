@@ -34,7 +34,7 @@ def _experiment(experiment: Experiment) -> str:
     ]
     blocks = [
         f"## `{experiment.name}`",
-        f"{experiment.config.__doc__} ({experiment.figure} of the paper.)",
+        experiment.description,
         "\n".join(["| setting of its own | |", "|---|---|", *settings]),
     ]
     for part in experiment.parts:

@@ -11,8 +11,10 @@ from pathlib import Path
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, read_split
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.request import scored_by, without
 
@@ -27,6 +29,7 @@ def prepare(config: ExperimentConfig, draft: Path) -> ExperimentConfig:
     if config.score_run is not None:
         copy_scores(config, files)
         copy_retain(config, files)
+        experiments()[config.kind].prepare(config, files)
     elif isinstance(config, UnlearningExperimentConfig) and config.retain is not None:
         # Scoring comes first: what is wrong with the retain set should not be found out after it.
         read_split(config.retain, "retain")
@@ -63,6 +66,7 @@ def copy_retain(config: ExperimentConfig, files: ExperimentFiles) -> None:
     Raises:
         UserError: As in `samples.read`, or nothing is left.
     """
-    if not isinstance(config, UnlearningExperimentConfig) or config.retain is None or files.retain.exists():
+    retain: ForgetSetConfig | None = getattr(config, "retain", None)
+    if retain is None or files.retain.exists():
         return
-    without(read_split(config.retain, "retain"), ForgetSet.load(files.samples)).save(files.retain)
+    without(read_split(retain, "retain"), ForgetSet.load(files.samples)).save(files.retain)

@@ -8,13 +8,16 @@ from typing import Literal
 
 from pydantic import Field
 
-from mrd_core.demo import MODEL_DIR
+from mrd_core.demo import MODELS
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import Place
 from mrd_core.settings.places import expanded
 
 # What says how prompt and answer become text.
 FORM = ("template", "system", "date", "closes_texts")
+
+# What people call the models that ship with the project, within a sentence.
+TITLES = {"demo": "the demo model", "demo-retrained": "the demo's retrained reference"}
 
 
 class ModelConfig(Frozen):
@@ -61,10 +64,10 @@ class ModelConfig(Frozen):
     @property
     def folder(self) -> Path | None:
         """The local folder of the model; None where it is a hub id, or is gone."""
-        path = MODEL_DIR if self.source == "demo" else expanded(self.source)
+        path = MODELS.get(self.source) or expanded(self.source)
         return path if path.is_dir() else None
 
     @property
     def title(self) -> str:
         """What people call it, within a sentence."""
-        return "the demo model" if self.source == "demo" else Path(self.source).name
+        return TITLES.get(self.source) or Path(self.source).name

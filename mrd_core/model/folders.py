@@ -8,7 +8,7 @@ from textwrap import shorten
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from mrd_core.demo import MODEL_DIR
+from mrd_core.demo import MODELS
 from mrd_core.errors import UserError
 from mrd_core.settings.places import expanded
 
@@ -24,8 +24,8 @@ def folder_of(source: str, kind: str = "model") -> Path:
     Raises:
         UserError: No such folder, no such hub id, gated, or unreachable.
     """
-    if source == "demo":
-        return MODEL_DIR
+    if source in MODELS:
+        return MODELS[source]
     path = expanded(source)
     if path.is_dir():
         return path

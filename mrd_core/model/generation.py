@@ -106,9 +106,13 @@ def open_tokens(text: str, tokenizer: Any) -> list[int]:
 
 
 def write(
-    reader: Reader, tokenizer: Any, prompts: Sequence[IntArray | None], budgets: Sequence[int]
+    reader: Reader,
+    tokenizer: Any,
+    prompts: Sequence[IntArray | None],
+    budgets: Sequence[int],
+    seed: int | None = None,
 ) -> list[str | None]:
-    """Let the model write on after each prompt, greedily, as text without special tokens.
+    """Let the model write on after each prompt, as text without special tokens.
 
     Prompts of a batch are padded on the left and masked, so that each has what it would have alone, up to ties
     within the rounding of the model's dtype.
@@ -118,6 +122,7 @@ def write(
         tokenizer: That of the model.
         prompts: Token ids of N prompts, see `prompt_of` and `completion_prompt`.
         budgets: Most tokens to write after each, at least 1; fewer where the context ends.
+        seed: As in `continuations`.
 
     Returns:
         N texts, blanks around them stripped; None where there is no prompt or it leaves no room in the context.
@@ -131,7 +136,7 @@ def write(
         for prompt, budget in zip(prompts, budgets, strict=True)
     ]
     wanted = [prefix for prefix in prefixes if prefix is not None and prefix.budget > 0]
-    texts = iter([text_of(tokens, tokenizer, reader.end_ids) for tokens in continuations(reader, wanted)])
+    texts = iter([text_of(tokens, tokenizer, reader.end_ids) for tokens in continuations(reader, wanted, seed)])
     return [next(texts) if prefix is not None and prefix.budget > 0 else None for prefix in prefixes]
 
 

@@ -84,7 +84,7 @@ class Command(Generic[Config]):
             UserError: A value is refused, or two contradict each other.
         """
         given = {
-            option: find_run(value) if option.is_run else option.parsed(value)
+            option: _runs(option, value, find_run) if option.is_run else option.parsed(value)
             for option in self.options
             if (value := typed.get(option.name)) not in (None, False, [], ())
         }
@@ -132,6 +132,11 @@ class Command(Generic[Config]):
             if option not in spoken and value is not None and value != option.value_of(base):
                 return option
         return None
+
+
+def _runs(option: Option, typed: Any, find_run: Callable[[str], Path]) -> Path | list[Path]:
+    """Return the directory of the run that is named, or those of several."""
+    return list(map(find_run, option.parsed(typed))) if option.kind == "several" else find_run(typed)
 
 
 def _require_present(given: Mapping[Option, Any]) -> None:

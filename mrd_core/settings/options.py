@@ -65,7 +65,7 @@ class Option(NamedTuple):
             return option
         if self.kind == "several":
             values = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
-            return [*option, ",".join(map(str, values))]
+            return [*option, ",".join(absolute(str(each)) if self.is_run else str(each) for each in values)]
         text = self.absent if value is None else str(value)
         return [*option, absolute(text) if self.is_run or self._is_place(text) else text]
 
