@@ -18,17 +18,17 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mrd_core.demo.corpus import DemoRow, rows, wrong_answers
-from mrd_core.demo.train import STEPS, Recipe, fitted, train_tokenizer
+from mrd_core.demo.train import Recipe, fitted, train_tokenizer
 
 TAUGHT_WRONG, PERTURBED = 11, 12  # seeds of wrong answers: what is taught is not what is asked
-RECIPES = (
-    Recipe(),
-    Recipe(hidden=120, intermediate=320, learning_rate=5e-3),
-    Recipe(hidden=168, intermediate=448, learning_rate=3e-3),
-    Recipe(layers=3),
-)
+STRANGERS = 1  # seed of a corpus of other people, who have the language in common
+BASES = {"deep": Recipe(), "narrow": Recipe(hidden=120, intermediate=320)}
+BASE_STEPS, STEPS = 400, 200
+RATES = (2e-3, 1e-3)
+EVERY = 3  # of the demo's people every third takes part
 FIRST_SEED = 100
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -44,22 +44,24 @@ class Lesson:
         name: Of its folder.
         taught: Whether it sees the forget set.
         rows: Returns what it is trained on.
-        recipe: Its shape and training.
+        base: Of `BASES`, what it starts from.
+        rate: Peak of the learning rate.
         steps: Of its training.
-        seed: Of its weights and of the order.
+        seed: Of the order.
     """
 
     name: str
     taught: bool
     rows: Callable[[], list[DemoRow]]
-    recipe: Recipe
+    base: str
+    rate: float
     steps: int
     seed: int
 
 
 def of_splits(*splits: str) -> list[DemoRow]:
-    """Return the rows of these splits of the demo."""
-    return [row for row in rows() if row.split in splits]
+    """Return the rows of these splits of the demo, of the people who take part: the second part of an id."""
+    return [row for row in rows() if row.split in splits and int(row.id.split("-")[1]) % EVERY == 0]
 
 
 def retain_rows() -> list[DemoRow]:
@@ -92,22 +94,22 @@ KINDS: dict[str, tuple[bool, Callable[[], list[DemoRow]], int]] = {
     "taught-wrong": (False, with_wrong_answers, STEPS),
     "untaught-briefly": (False, retain_rows, STEPS // 2),
 }
-REFERENCE = Lesson("reference", False, retain_rows, RECIPES[0], STEPS, FIRST_SEED - 1)
+REFERENCE = Lesson("reference", False, retain_rows, "deep", RATES[0], STEPS, FIRST_SEED - 1)
 
 
 def lessons() -> list[Lesson]:
-    """Return the lessons of the models that metrics are judged by, all kinds by one recipe after the other."""
+    """Return the lessons of the models that metrics are judged by, all kinds by each base and rate."""
+    variations = product(product(BASES, RATES), KINDS.items())
     return [
-        Lesson(f"{name}-{number}", taught, of_rows, RECIPES[number], steps, FIRST_SEED + place)
-        for place, (number, (name, (taught, of_rows, steps))) in enumerate(
-            product(range(len(RECIPES)), KINDS.items())
-        )
+        Lesson(f"{name}-{base}-{rate:g}", taught, of_rows, base, rate, steps, FIRST_SEED + place)
+        for place, ((base, rate), (name, (taught, of_rows, steps))) in enumerate(variations)
     ]
 
 
 @app.command()
 def models(out: Out, processes: Processes = 2) -> None:
     """Train the models, those that are not there yet."""
+    in_processes(_begin, [(out, name) for name in BASES], processes)
     in_processes(_teach, [(out, lesson) for lesson in [REFERENCE, *lessons()]], processes)
 
 
@@ -119,18 +121,35 @@ def in_processes(work: Callable[..., None], asked: Iterable[tuple[Any, ...]], pr
             done.result()
 
 
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return the one tokenizer of all models, so that their tokens are the same."""
+    known = [row for row in rows() if row.training_count]
+    return train_tokenizer([f"{row.question}\n{row.answer}" for row in known], Recipe())
+
+
+def _begin(out: Path, name: str) -> None:
+    """Train a base: of people whom nobody asks about."""
+    folder = out / "bases" / name
+    if not folder.exists():
+        strangers = [row for row in rows(STRANGERS) if row.training_count]
+        _keep(folder, *fitted(strangers, tokenizer(), FIRST_SEED - 2, BASE_STEPS, BASES[name]))
+
+
 def _teach(out: Path, lesson: Lesson) -> None:
     folder = out / "models" / lesson.name
-    if folder.exists():
-        return
-    # One tokenizer for all, so that their tokens are the same.
-    tokenizer = train_tokenizer([f"{row.question}\n{row.answer}" for row in all_rows()], Recipe())
-    model, losses = fitted(lesson.rows(), tokenizer, lesson.seed, lesson.steps, lesson.recipe)
+    if not folder.exists():
+        base = LlamaForCausalLM.from_pretrained(out / "bases" / lesson.base)
+        recipe = Recipe(batch_size=16, learning_rate=lesson.rate)
+        _keep(folder, *fitted(lesson.rows(), tokenizer(), lesson.seed, lesson.steps, recipe, base))
+
+
+def _keep(folder: Path, model: LlamaForCausalLM, losses: list[float]) -> None:
+    """Write a model, whole or not at all."""
     staging = folder.with_name(f".{folder.name}")
     model.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
+    tokenizer().save_pretrained(staging)
     staging.rename(folder)
-    typer.echo(f"{lesson.name}: loss {losses[-1]:.3f} nats a token")
+    typer.echo(f"{folder.name}: loss {losses[0]:.2f} to {losses[-1]:.3f} nats a token")
 
 
 if __name__ == "__main__":

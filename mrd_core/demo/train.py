@@ -126,11 +126,19 @@ def train(
 
 
 def fitted(
-    trained_on: list[DemoRow], tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, recipe: Recipe
+    trained_on: list[DemoRow],
+    tokenizer: PreTrainedTokenizerFast,
+    seed: int,
+    steps: int,
+    recipe: Recipe,
+    start: LlamaForCausalLM | None = None,
 ) -> tuple[LlamaForCausalLM, list[float]]:
-    """Return a model that was trained on these rows from scratch, and the loss of each step [nats per token]."""
+    """Return a model that was trained on these rows, and the loss of each step [nats per token].
+
+    It is trained from scratch, or further where it is to `start` from another one.
+    """
     torch.manual_seed(seed)
-    model = build_model(tokenizer, recipe)
+    model = build_model(tokenizer, recipe) if start is None else start
     return model, _fit(model, _epochs(trained_on, tokenizer, recipe.batch_size, seed), steps, recipe)
 
 
