@@ -18,6 +18,7 @@ from mrd_core.evaluation.files import VALUE_COLUMNS, EvaluationFiles
 from mrd_core.evaluation.interchange import Result, parse_results
 from mrd_core.evaluation.metrics import Metric, by_file_name
 from mrd_core.evaluation.sets import Kind, Role
+from mrd_core.evaluation.soundness import flaws_in
 from mrd_core.evaluation.truth import closer_to_one_better, true_better
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json
@@ -87,6 +88,7 @@ class Evaluated:
             [10¹² FLOP], forward evaluations of MRD, time of the evaluation [s].
         harness: Metrics of lm-evaluation-harness by task; None where it did not run.
         notes: What a reader of the values must know, in sentences.
+        flaws: What shows that the model is broken, see `mrd_core.evaluation.soundness`.
         origin: A `run` of this program, or a `file`, whose samples are numbered and have no ids.
     """
 
@@ -103,6 +105,7 @@ class Evaluated:
     cost: Mapping[str, float] = field(default_factory=dict)
     harness: Mapping[str, Mapping[str, float]] | None = None
     notes: tuple[str, ...] = ()
+    flaws: tuple[str, ...] = ()
     origin: Literal["run", "file"] = "run"
 
     @property
@@ -263,6 +266,7 @@ def _read_run(directory: Path) -> Evaluated:
         cost=_cost(summary, unlearned["summary"] if unlearned else {}),
         harness=summary.get("harness"),
         notes=tuple(dict.fromkeys((*catalogue["notes"], *summary["notes"], *summary["warnings"]))),
+        flaws=flaws_in(files),
     )
 
 

@@ -17,7 +17,15 @@ UNIFORM = "uniform"
 _OF_CURRICULUM = "curriculum."
 _SEED = "seed"
 # Values that differ in these were not measured alike.
-_MEASURING = ("forget_split", "max_new_tokens", "k_percent", "reference", "toxicity_model")
+_MEASURING = (
+    "forget_split",
+    "max_new_tokens",
+    "k_percent",
+    "reference",
+    "fade_texts",
+    "fade_tokens",
+    "toxicity_model",
+)
 # A result file does not say its suite; it is one of these.
 _OF_FILES = ("tofu", "custom")
 

@@ -39,6 +39,15 @@ class KeptAnswers:
     error: float
     n: int
 
+    @classmethod
+    def between(cls, before: pd.Series[float], after: pd.Series[float]) -> KeptAnswers | None:
+        """Return what is left of values by sample; None where fewer than two samples have both."""
+        both = pd.concat({"before": before, "after": after}, axis=1, join="inner").dropna()
+        if len(both) < 2:
+            return None
+        error = float((both["after"] - both["before"]).std(ddof=1)) / math.sqrt(len(both))
+        return cls(float(both["before"].mean()), float(both["after"].mean()), error, len(both))
+
     @property
     def are_lost(self) -> bool:
         """Whether they fell by more than a tenth, and by more than the noise of the samples."""
@@ -84,7 +93,7 @@ def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | 
     for later, config in after.items():
         for earlier, other in before.items():
             if _asked(config) == _asked(other):
-                return _difference(_rouge(earlier), _rouge(later))
+                return KeptAnswers.between(_rouge(earlier), _rouge(later))
     return None
 
 
@@ -101,11 +110,3 @@ def _rouge(directory: Path) -> pd.Series[float]:
     names = [each["name"] for each in read_json(files.catalogue)["sets"] if each["role"] == RETAIN]
     values = pd.read_parquet(files.values, filters=[("metric", "==", ROUGE), ("split", "in", names)])
     return values.set_index(["split", "sample_id"])["value"].dropna()
-
-
-def _difference(before: pd.Series[float], after: pd.Series[float]) -> KeptAnswers | None:
-    both = pd.concat({"before": before, "after": after}, axis=1, join="inner")
-    if len(both) < 2:
-        return None
-    error = float((both["after"] - both["before"]).std(ddof=1)) / math.sqrt(len(both))
-    return KeptAnswers(float(both["before"].mean()), float(both["after"].mean()), error, len(both))

@@ -68,4 +68,8 @@ def long(comparison: Comparison) -> pd.DataFrame:
         rows.loc[is_of & ~pd.Series(column.signal, rows.index), "note"] = WITHOUT_SIGNAL
     is_marked = rows["marked"].fillna(False)
     rows.loc[is_marked, "note"] = "differs from " + rows["against"] + f" {BEYOND_NOISE}"
+    cautions = pd.concat([frame["caution"] for frame in (comparison.runs, comparison.cells)], ignore_index=True)
+    # The rows of runs and settings are the first; those of forget quality are never tested.
+    doubted = cautions[cautions != ""]
+    rows.loc[doubted.index, "note"] = doubted
     return rows

@@ -31,6 +31,7 @@ from analysis.comparison.columns import (
 )
 from analysis.comparison.evaluated import COSTS, Evaluated
 from analysis.comparison.groups import Group, by_seed, differing, grouped, partner, prepared, seeds_left_out
+from analysis.comparison.kept import ROUGE, KeptAnswers
 from analysis.comparison.replicates import (
     POSITIVE,
     SHARE,
@@ -49,12 +50,10 @@ from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.evaluation.metrics import METRICS
+from mrd_core.evaluation.soundness import LEAST_SIGNAL, caution
 
-# A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
-LEAST_SIGNAL = 0.05
-
-_RUN_COLUMNS = ["group", "run", "seed", "column", "value", "low", "high", "n", "undefined"]
-_CELL_COLUMNS = ["group", "column", "mean", "sd", "seeds", "low", "high", "n", "undefined", "each"]
+_RUN_COLUMNS = ["group", "run", "seed", "column", "value", "low", "high", "n", "undefined", "caution"]
+_CELL_COLUMNS = ["group", "column", "mean", "sd", "seeds", "low", "high", "n", "undefined", "each", "caution"]
 _DIFFERENCE_COLUMNS = [
     *("group", "against", "column", "difference", "low", "high", "p", "p_holm", "marked", "better"),
     *("seeds", "n"),
@@ -73,9 +72,9 @@ class Comparison:
         cells: A row per group and column: group, column, mean (over seeds; of forget quality the median), sd (over
             seeds; NaN with one), seeds (runs that have it), low, high (95 % of the mean, over samples), n (samples
             with a value; the fewest of the sets it is from), undefined (samples without one, over runs), each (the
-            value of each run).
+            value of each run), caution (why the value is no good sign although it looks like one; "" elsewhere).
         runs: A row per run and column: group, run (its name), seed, column, value, low, high (95 %, over
-            samples), n, undefined.
+            samples), n, undefined, caution.
         differences: A row per group, other group and column: group, against (a label), column, difference (group
             less the other), low, high (95 %, over samples and seeds), p (two-sided), p_holm (over the columns),
             marked (larger than the noise), better (whether it points to the good end), seeds (pairs), n.
@@ -216,6 +215,21 @@ class Table:
                 counts[split] = min(view.defined((split, metric)), most)
         return min((count for count in counts.values() if count), default=0)
 
+    def flaws(self, run: Evaluated) -> tuple[str, ...]:
+        """Return what shows that the model of a run is broken, its lost answers beside the baseline's included."""
+        before = self.groups[0].runs[0]
+        splits = [split for split in run.splits("retain") if (split, ROUGE) in self.views[run].values]
+        for key in ((split, ROUGE) for split in splits if before.is_original and run is not before):
+            series = (pd.Series(self.views[one].values.get(key, np.empty(0))) for one in (before, run))
+            kept = KeptAnswers.between(*series)
+            if kept is not None and kept.are_lost:
+                return (*run.flaws, f"beside {self.groups[0].label} it lost answers. {kept.sentence}".rstrip("."))
+        return run.flaws
+
+    def caution(self, run: Evaluated, key: str) -> str:
+        """Return why the value of a run in a column is no good sign although it looks like one; "" elsewhere."""
+        return caution(float(self.measured[run][key][0]), self.flaws(run)) if key == FORGET_QUALITY else ""
+
     def undefined(self, run: Evaluated, key: str) -> int:
         """Return the samples of which a run itself has no value, over all that a column is made of."""
         inputs = {each for leaf in self.leaves(key) for each in leaf.inputs}
@@ -247,7 +261,7 @@ def compare(runs: Sequence[Evaluated], baseline: int = 0) -> Comparison:
         cells=pd.DataFrame(_cells(table), columns=_CELL_COLUMNS),
         differences=_differences(table),
         costs=pd.DataFrame([_costs(group) for group in table.groups]),
-        notes=[*table.notes, *_left_out(table), *_of_files(table), *_notes(table)],
+        notes=[*table.notes, *_cautions(table), *_left_out(table), *_of_files(table), *_notes(table)],
     )
 
 
@@ -306,7 +320,8 @@ def _run_rows(table: Table) -> Iterator[tuple[Any, ...]]:
             key, view = column.key, table.views[run]
             n = table.size(view, key)
             ends = limits(table.measured[run][key], n, table.bounds(key))[:3]
-            yield group.label, group.name_of(run), run.seed, key, *ends, n, table.undefined(run, key)
+            words = table.caution(run, key)
+            yield group.label, group.name_of(run), run.seed, key, *ends, n, table.undefined(run, key), words
 
 
 def _cells(table: Table) -> Iterator[tuple[Any, ...]]:
@@ -324,7 +339,8 @@ def _cells(table: Table) -> Iterator[tuple[Any, ...]]:
         elif each:
             over_runs = limits(np.mean(replicates, axis=0), n, table.bounds(key))
             sd = float(np.std(each, ddof=1)) if len(each) > 1 else np.nan
-        yield group.label, key, over_runs.value, sd, len(each), *over_runs[1:3], n, undefined, each
+        words = " ".join(dict.fromkeys(filter(None, (table.caution(run, key) for run in group.runs))))
+        yield group.label, key, over_runs.value, sd, len(each), *over_runs[1:3], n, undefined, each, words
 
 
 def _differences(table: Table) -> pd.DataFrame:
@@ -368,6 +384,15 @@ def _costs(group: Group) -> dict[str, Any]:
         row[name] = float(values.mean()) if len(values) else np.nan
         row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else np.nan
     return row
+
+
+def _cautions(table: Table) -> Iterator[str]:
+    """Say of which runs a high forget quality is no good sign, as far as they do not say so themselves."""
+    titles = {column.key: column.title for column in table.columns}
+    for run, key in product(table.runs, titles):
+        words = table.caution(run, key)
+        if words and not any(words in note for note in run.notes):
+            yield f"{run.name}: {titles[key]} is no good sign. {words}"
 
 
 def _left_out(table: Table) -> Iterator[str]:

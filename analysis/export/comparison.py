@@ -26,10 +26,12 @@ from analysis.export.files import (
     markdown_text,
     records,
 )
+from mrd_core.evaluation.soundness import BROKEN
 
 Form = Literal["plain", "markdown", "latex"]
 
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
+IS_BROKEN = "the model is broken, and a high forget quality is no good sign"
 GROUP, RUNS = "Setting", "Runs"
 SIDES: Mapping[str, str] = {
     COMPLETENESS: "Completeness",
@@ -41,6 +43,7 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", BY_BASELINE: r"$^{*}$", BY_PARTNER: r"$^{\ddagger}$"},
+    BROKEN: r"$^{\S}$",
     **{NO_SIGNAL: r"$^{\dagger}$", "<": r"\textless{}", ">": r"\textgreater{}", "’": "'", "Σ": r"$\Sigma$"},
     **{"→": r"$\rightarrow$", "ρ": r"$\rho$", "σ": r"$\sigma$"},
 }
@@ -99,6 +102,8 @@ def legend(comparison: Comparison, *, intervals: bool = False) -> str:
         clauses.append(f"{BY_PARTNER} so does it from the same method with uniform sampling")
     if not all(column.signal for column in comparison.columns):
         clauses.append(f"{NO_SIGNAL} {WITHOUT_SIGNAL}")
+    if (comparison.cells["caution"] != "").any():
+        clauses.append(f"{BROKEN} {IS_BROKEN}")
     return "; ".join(clauses) + "."
 
 
@@ -257,6 +262,9 @@ def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
     for group, column, against in zip(marked["group"], marked["column"], marked["against"], strict=True):
         mark = BY_BASELINE if against == comparison.baseline else BY_PARTNER
         marks[group, column] = marks.get((group, column), "") + mark
+    doubted = comparison.cells[comparison.cells["caution"] != ""]
+    for group, column in zip(doubted["group"], doubted["column"], strict=True):
+        marks[group, column] = marks.get((group, column), "") + BROKEN
     return marks
 
 

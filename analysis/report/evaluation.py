@@ -8,12 +8,13 @@ from analysis.comparison.columns import COMPLETENESS, UTILITY
 from analysis.comparison.evaluated import Evaluated, read
 from analysis.comparison.strata import by_stratum
 from analysis.comparison.table import Comparison, compare, default_baseline
-from analysis.export.comparison import by_difficulty
+from analysis.export.comparison import IS_BROKEN, by_difficulty
 from analysis.export.comparison import tasks as tasks_of
 from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
+from mrd_core.evaluation.soundness import BROKEN
 
 
 def evaluations(members: Sequence[Member]) -> dict[str, Section]:
@@ -73,15 +74,26 @@ def _values(comparison: Comparison) -> Table:
             rows[row["column"]][row["group"]] = interval(Estimate(row["mean"], row["low"], row["high"]))
             rows[row["column"]] |= {f"{row['group']}, spread over seeds": number(row["sd"]), "n": row["n"]}
     return Table(
-        caption="Means over samples and seeds [95 % over samples]",
+        caption=f"Means over samples and seeds [95 % over samples]{_legend(comparison)}",
         head="Measure",
         columns={
             **{group.label: Column(title=group.label, form=".3f") for group in comparison.groups},
             "n": Column(title="Samples"),
         },
         rows=rows,
-        titles={column.key: column.title for column in comparison.columns},
+        titles={column.key: f"{column.title}{_mark(comparison, column.key)}" for column in comparison.columns},
     )
+
+
+def _mark(comparison: Comparison, key: str) -> str:
+    """Return the mark of a column that has a value which is no good sign although it looks like one."""
+    cells = comparison.cells
+    return f" {BROKEN}" if (cells.loc[cells["column"] == key, "caution"] != "").any() else ""
+
+
+def _legend(comparison: Comparison) -> str:
+    doubted = comparison.cells[comparison.cells["caution"] != ""]
+    return f"; {BROKEN} of {', '.join(doubted['group'])} {IS_BROKEN}" if len(doubted) else ""
 
 
 def _differences(comparison: Comparison) -> Table:

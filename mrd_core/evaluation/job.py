@@ -9,7 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from mrd_core.evaluation.aggregating import aggregates, as_results, membership_values, without_power
+from mrd_core.evaluation.aggregating import (
+    FORGET_QUALITY,
+    aggregates,
+    as_results,
+    membership_values,
+    without_power,
+)
 from mrd_core.evaluation.answering import measure_answers
 from mrd_core.evaluation.asking import measure_choices, measure_completions, measure_prompts, measure_texts
 from mrd_core.evaluation.config import EvaluateConfig
@@ -20,6 +26,7 @@ from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.reference import held_against, questions_of
 from mrd_core.evaluation.request import completed, copy_sets
 from mrd_core.evaluation.sets import EvaluationSet, Kind, Sets
+from mrd_core.evaluation.soundness import caution, flaws_in
 from mrd_core.evaluation.subject import NO_ANSWERS, Measured, Subject
 from mrd_core.evaluation.suites import suites
 from mrd_core.model import loading as models
@@ -172,6 +179,8 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
     write_json(files.aggregates, [aggregate.as_json for aggregate in of_sets])
     write_results(files.openunlearning, as_results(values, of_sets))
     done = {name: read_json(files.parts / f"{name}.done.json") for name in parts}
+    quality = [each.value for each in of_sets if each.metric == FORGET_QUALITY]
+    cautions = [words for p_value in quality if (words := caution(p_value, flaws_in(files)))]
     return EvaluationSummary(
         suite=config.suite,
         n_samples=sum(len(asked.frame) for asked in suite.sets),
@@ -184,7 +193,8 @@ def _summary(config: EvaluateConfig, suite: Sets, files: EvaluationFiles, parts:
             for aggregate in of_sets
             if aggregate.undefined and METRICS[aggregate.metric].per_sample
         ]
-        + without_power(of_sets),
+        + without_power(of_sets)
+        + [f"{METRICS[FORGET_QUALITY].title} is no good sign. {words}" for words in cautions],
         seconds_by_set={name: part["seconds"] for name, part in done.items()},
         texts_generated=int(answers["generated"].notna().sum()),
         reference=config.reference,

@@ -9,10 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.aggregating import FORGET_QUALITY
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.request import maker, prepare
+from mrd_core.evaluation.soundness import BROKEN, caution, flaws_in
 from mrd_core.evaluation.suites import suites
 from mrd_core.runs.files import read_json
 from mrd_core.runs.kind import Description, Kind, Summary, figure
@@ -26,10 +29,15 @@ def headline(summary: Summary) -> str:
 def describe(directory: Path, summary: Summary) -> Description:
     """Return every aggregate, and how to compare them."""
     figures = EvaluationSummary.model_validate(summary)
-    aggregates = [
-        (entry["split"], entry["metric"], figure(entry["value"], ".4g"), f"{entry['n']:,}")
-        for entry in read_json(EvaluationFiles(directory).aggregates)
-    ]
+    files = EvaluationFiles(directory)
+    aggregates, cautions = [], []
+    for entry in read_json(files.aggregates):
+        words = ""
+        if entry["metric"] == FORGET_QUALITY and entry["value"] is not None:
+            words = caution(entry["value"], flaws_in(files))
+            cautions += [f"{BROKEN} {METRICS[FORGET_QUALITY].title} is no good sign. {words}"] if words else []
+        shown = figure(entry["value"], ".4g") + (f" {BROKEN}" if words else "")
+        aggregates.append((entry["split"], entry["metric"], shown, f"{entry['n']:,}"))
     tasks = [
         (task, metric, figure(value, ".4g"), "")
         for task, values in (figures.harness or {}).items()
@@ -38,6 +46,7 @@ def describe(directory: Path, summary: Summary) -> Description:
     return Description(
         (
             f"{figures.n_samples} samples in {figures.seconds:.0f} s",
+            *cautions,
             f"With intervals, or beside others: mrd-lens compare {shlex.quote(str(directory))}",
         ),
         pd.DataFrame([*aggregates, *tasks], columns=["set", "metric", "value", "samples"]),

@@ -8,6 +8,7 @@ script has no such words, and its ROUGE is undefined rather than 0.
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -56,6 +57,18 @@ def contains_answer(generated: str | None, answer: str) -> float:
     if generated is None or not wanted:
         return float("nan")
     return float(wanted in generated.casefold())
+
+
+def repetition(generated: str | None) -> float:
+    """Return the share of a text's pairs of neighbouring words that stood in it before, from 0 to 1.
+
+    1 for an empty text, 0 for a single word; NaN where nothing could be written.
+    """
+    if generated is None:
+        return float("nan")
+    words = generated.casefold().split()
+    pairs = list(pairwise(words))
+    return 1 - len(set(pairs)) / len(pairs) if pairs else float(not words)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy import stats
 
 from analysis.comparison.columns import HarmonicMean
 from analysis.comparison.evaluated import Evaluated, parse
+from analysis.comparison.long import long
 from analysis.comparison.replicates import (
     SeedNoise,
     View,
@@ -25,6 +27,7 @@ from analysis.comparison.replicates import (
     views,
 )
 from analysis.comparison.table import Comparison, compare, default_baseline
+from analysis.export.comparison import legend, table
 from analysis.statistics.bootstrap import REPLICATES
 from analysis.statistics.groups import holm
 from mrd_core.errors import UserError
@@ -337,6 +340,48 @@ def test_membership_against_the_reference_is_best_at_zero_and_has_no_bounds() ->
     baseline = cell(found, "Original", "token_membership")
     assert baseline["mean"] == pytest.approx(far.mean())
     assert baseline["low"] < baseline["mean"] < baseline["high"] < 0
+
+
+def quality_of(method: str | None = None, kept: float = 0.8, **values: Any) -> Evaluated:
+    """Return a run whose truth ratios are those of the reference, and which keeps so much of its answers."""
+    ratios = np.random.default_rng(1).random((2, 40))
+    found = dict(answers_of(np.random.default_rng(2), 0.3, kept=kept))
+    found |= {("forget", name): ratio for name, ratio in zip(RATIOS, ratios, strict=True)}
+    split_of = {f"{split}_repetition": (split, "repetition") for split in ("forget", "retain")}
+    return evaluated(found | {split_of[name]: value for name, value in values.items()}, method=method)
+
+
+RATIOS = ("truth_ratio_raw", "truth_ratio_reference")
+
+
+def test_a_blessing_of_a_broken_model_is_marked() -> None:
+    sound, broken = quality_of("npo", 0.78), quality_of("ga", 0.4)
+    found = compare([quality_of(kept=0.8), sound, broken])
+    quality = cell(found, "GA", "forget_quality")
+    assert quality["mean"] == cell(found, "NPO", "forget_quality")["mean"] > 0.05
+    assert "beside Original it lost answers" in quality["caution"]
+    assert "ROUGE-L 0.80 to 0.40" in quality["caution"]
+    assert cell(found, "NPO", "forget_quality")["caution"] == cell(found, "GA", "rr")["caution"] == ""
+    assert any(note.startswith("GA, seed 0: Forget quality is no good sign") for note in found.notes)
+    assert "§ the model is broken" in legend(found)
+    marked = table(found).set_index("Setting")["Forget quality"]
+    assert (marked["GA"][-1], marked["NPO"][-1]) == ("§", quality_text(quality["mean"])[-1])
+    rows = long(found).query("column == 'forget_quality' and setting == 'GA'")
+    assert rows["note"].str.contains("broken").all()
+    assert not long(found).query("setting == 'NPO'")["note"].str.contains("broken").any()
+
+
+def quality_text(value: float) -> str:
+    return f"{value:.2g}"
+
+
+def test_a_rejected_model_needs_no_mark() -> None:
+    broken = quality_of("ga", 0.4)
+    far = broken.values["value"].where(broken.values["metric"] != "truth_ratio_raw", 9.0)
+    found = compare([quality_of(), replace(broken, values=broken.values.assign(value=far))])
+    quality = cell(found, "GA", "forget_quality")
+    assert quality["mean"] < 1e-6
+    assert quality["caution"] == ""
 
 
 def test_extraction_strength_stands_on_both_sides() -> None:

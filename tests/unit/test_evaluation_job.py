@@ -430,9 +430,7 @@ def test_a_reference_of_other_tokens_is_held_against_by_truth_ratio_alone(
 ) -> None:
     other = tiny.tokenizer(bos_token=None)
     tiny.llama(seed=5, vocab_size=len(other), max_position_embeddings=CONTEXT).save_pretrained(tmp_path / "other")
-    other.backend_tokenizer.model = type(other.backend_tokenizer.model)(
-        dict(other.get_vocab()), []
-    )
+    other.backend_tokenizer.model = type(other.backend_tokenizer.model)(dict(other.get_vocab()), [])
     other.save_pretrained(tmp_path / "other")
     config = tofu(scored, data, reference=str(tmp_path / "other"), limit=4, max_new_tokens=2)
     files = carried_out(config, tmp_path / "run")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mrd_core.evaluation.metrics.metric import JIA, LIN, NO_TEXT, Metric, Split
-from mrd_core.evaluation.overlap import contains_answer
+from mrd_core.evaluation.overlap import contains_answer, repetition
 
 _ROUGE_NAMES: Mapping[Split, str] = {
     "forget": "forget_Q_A_ROUGE",
@@ -72,6 +72,20 @@ METRICS = (
         help="Unlearning accuracy: whether the model misses the answer; 1 − accuracy.",
         needs=("generation", "paraphrased questions", "paraphrased answers", "perturbed answers"),
         undefined=f"{NO_TEXT} The same holds where there is no perturbed answer.",
+    ),
+    Metric(
+        name="repetition",
+        title="Repetition",
+        forget="low",
+        retain="low",
+        formula=r"1 - \frac{|\{(g_i, g_{i+1})\}|}{|g| - 1}",
+        source="Share of repeated bigrams; as seq-rep-n of Welleck et al. 2020, Neural Text Generation with "
+        "Unlikelihood Training, with words for tokens and n = 2",
+        help="Share of the pairs of neighbouring words that the model has written before in the same text; 1 "
+        "where it writes nothing. A model that repeats itself is broken, whatever it seems to have forgotten.",
+        needs=("generation",),
+        undefined="The model could write nothing: no prompt, or no room in the context.",
+        of=lambda answer: repetition(answer.written),
     ),
     Metric(
         name="answer_match",
