@@ -25,7 +25,7 @@ from mrd_core.errors import UserError
 from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.damage import Rest, rest
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.records import UnlearningSummary
+from mrd_core.unlearning.records import ForgottenRule, UnlearningSummary
 from mrd_core.unlearning.sampling import effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
@@ -39,6 +39,8 @@ LEAST_EXPECTED = 5
 LEAST_SEEDS = 3
 SMOOTHED_STEPS = 20
 PETA = 1e15
+# What the rule by which a sample counts as forgotten consists of.
+RULE = ("accuracy", "extraction", "margin")
 
 # Stops that are alike: the goal, a budget, the utility guard; a run of any other end is like no other.
 _LIMITS = (StopReason.MAX_STEPS, StopReason.MAX_EPOCHS, StopReason.MAX_SECONDS, StopReason.EXHAUSTED)
@@ -53,7 +55,7 @@ COMPARED = ("updates", "flops_total", "retain_nll", "retain_accuracy", "forgotte
 
 _COST_COLUMNS = [
     *("label", "method", "sampler", "column", "seed", "setting", "stop_reason", "reached", "rest"),
-    *("n_samples", "threshold_accuracy", "threshold_extraction", *MEASURES),
+    *("n_samples", "threshold_accuracy", "threshold_extraction", "threshold_margin", *MEASURES),
 ]
 _COMPARISON_COLUMNS = [
     *("method", "label", "sampler", "seeds", "pairs", "stops", "verdict"),
@@ -238,14 +240,14 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Columns: label (with the column of the scores where runs of one label differ in it), method, sampler, seed,
     setting (digest of what is neither seed nor curriculum), stop_reason, reached (whether everything was
     forgotten), rest (what became of the retain set), n_samples, threshold_accuracy, threshold_extraction (NaN: not
-    asked for), and `MEASURES`: NLL [nats per answer token], seconds [s], flops_total, flops_per_update [FLOP],
-    efficiency [1 / PFLOP].
+    asked for), threshold_margin [logits], and `MEASURES`: NLL [nats per answer token], seconds [s], flops_total,
+    flops_per_update [FLOP], efficiency [1 / PFLOP].
 
     Args:
         summaries: `summary.json` of each run.
     """
     table = pd.DataFrame([_costs(summary) for summary in summaries], columns=_COST_COLUMNS)
-    table = table.astype(dict.fromkeys([*MEASURES, "threshold_accuracy", "threshold_extraction"], np.float64))
+    table = table.astype(dict.fromkeys([*MEASURES, *(f"threshold_{name}" for name in RULE)], np.float64))
     # The column of the scores stands in the label where runs that use it differ in nothing else.
     columns = table["column"].where(table["sampler"] != "uniform")
     several = columns.groupby(table["label"]).transform("nunique") > 1
@@ -412,7 +414,8 @@ def _chi_square(counts: FloatArray, shares: FloatArray) -> float | None:
 def _costs(summary: Mapping[str, Any]) -> dict[str, Any]:
     total = summary["flops_training"] + summary["flops_checks"] + summary["flops_mrd"]
     reached = summary["stop_reason"] == StopReason.ALL_FORGOTTEN
-    derived = {f"threshold_{name}": summary["thresholds"][name] for name in ("accuracy", "extraction")} | {
+    rule = ForgottenRule.model_validate(summary["thresholds"])
+    derived = {f"threshold_{name}": getattr(rule, name) for name in RULE} | {
         "reached": reached,
         "rest": rest(UnlearningSummary.model_validate(summary)).value,
         "flops_total": total,
@@ -434,7 +437,7 @@ def _compared(sampled: pd.DataFrame, uniform: pd.DataFrame) -> dict[str, Any]:
     both = sampled.merge(uniform, on=["seed", "setting"], suffixes=("", "_uniform"))
     # By a stop of one family, judged by the same thresholds.
     alike = both["stop_reason"].map(_ENDS) == both["stop_reason_uniform"].map(_ENDS)
-    for name in ("threshold_accuracy", "threshold_extraction"):
+    for name in (f"threshold_{name}" for name in RULE):
         alike &= np.isclose(both[name], both[f"{name}_uniform"], equal_nan=True)
     pairs = both[alike]
     censored = int((~pairs["reached"].astype(bool)).sum())

@@ -3,6 +3,8 @@
 Both measures look at the answer x_1 … x_T, its EOS included, after the question. *Memorization accuracy* asks
 for each token, given the true ones before it, whether it is the model's first choice. *Extraction likelihood*
 lets the model write on by itself from every prefix of the answer and counts the n-grams that come back.
+A token that is no longer the first choice may still come close: a margin asks that it be beaten by as much
+(arXiv 2606.02920).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -35,10 +37,13 @@ class Memorized(NamedTuple):
     Attributes:
         accuracy: MA, share of the answer tokens that are the model's first choice, shape (N,).
         nll: Mean negative log-likelihood per answer token [nats], shape (N,).
+        remembered: Share of the answer tokens that lead all others by more than the margin that was asked for,
+            shape (N,); MA where that is 0.
     """
 
     accuracy: FloatArray
     nll: FloatArray
+    remembered: FloatArray
 
 
 class ExtractionCost(NamedTuple):
@@ -54,16 +59,26 @@ class ExtractionCost(NamedTuple):
     tokens: int
 
 
-def measure_memorization(reader: Reader, encoded: Encoded) -> Memorized:
+def measure_memorization(reader: Reader, encoded: Encoded, margin: float = 0.0) -> Memorized:
     """Measure memorization accuracy and NLL of N samples in one pass without gradients, dropout off.
 
     MA(x) = (1/T) Σ_t 1[argmax p(· | question, x_<t) = x_t] (Jang et al., over the answer).
 
+    Args:
+        reader: The model.
+        encoded: The samples.
+        margin: By how much a token must lead to count as remembered, see `leads` [logits].
+
     Raises:
         UserError: Out of memory with a single sample in the batch.
     """
-    log_probs, hits = reader.answers(encoded, log_probs_and_hits)
-    return Memorized(encoded.answer_means(hits), -encoded.answer_means(log_probs))
+    if not margin:
+        log_probs, hits = reader.answers(encoded, log_probs_and_hits)
+        remembered = hits
+    else:
+        log_probs, hits, remembered = reader.answers(encoded, partial(_with_leads, margin))
+    nll = -encoded.answer_means(log_probs)
+    return Memorized(encoded.answer_means(hits), nll, encoded.answer_means(remembered))
 
 
 def answer_log_probs(reader: Reader, encoded: Encoded) -> pd.DataFrame:
@@ -99,6 +114,28 @@ def log_probs_and_hits(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     """
     hits = logits.argmax(1) == targets
     return target_log_probs(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets), hits
+
+
+def leads(logits: Tensor, targets: Tensor, margin: float) -> Tensor:
+    """Return whether z_y − max_{v≠y} z_v > margin of each target y, shape (M,); at 0 whether it is argmax.
+
+    Args:
+        logits: Or log-probabilities, which differ as they do; shape (M, V).
+        targets: Token ids, shape (M,).
+        margin: A negative one asks for what is not remembered that it be clearly beaten [logits].
+    """
+    if not margin:
+        return logits.argmax(1) == targets
+    index = targets.unsqueeze(1)
+    others = logits.scatter(1, index, -torch.inf).amax(1)
+    return logits.gather(1, index).squeeze(1) - others > margin
+
+
+def _with_leads(margin: float, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what `log_probs_and_hits` does, and which targets lead by more than the margin."""
+    # First: the logits are overwritten.
+    remembered = leads(logits, targets, margin)
+    return *log_probs_and_hits(logits, targets), remembered
 
 
 def extraction_likelihood(reader: Reader, encoded: Encoded, n: int = NGRAM) -> FloatArray:

@@ -154,7 +154,9 @@ def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -
     kind = "LoRA adapter that makes a language model" if summary.adapter else "language model that was made to"
     stratum = f", those of the stratum {_plain(config.stratum.name)}" if config.stratum else ""
     thresholds = summary.thresholds
-    rule = f"its memorization accuracy (MA) is below {thresholds.accuracy:.3g}"
+    counted = f", of tokens whose logit leads all others by more than {thresholds.margin:g}"
+    ma = f"MA{counted}" if thresholds.margin else "MA"
+    rule = f"its memorization accuracy ({ma}) is below {thresholds.accuracy:.3g}"
     if thresholds.extraction is not None:
         rule += f" and its extraction likelihood (EL) is below {thresholds.extraction:.3g}"
     verb = "threshold is" if thresholds.extraction is None else "thresholds are each"

@@ -195,6 +195,13 @@ class StoppingConfig(Frozen):
     accuracy: float = Field(
         0.5, gt=0, le=1, description="Absolute threshold of memorization accuracy (MA); forgotten is below it."
     )
+    margin: float = Field(
+        0.0,
+        allow_inf_nan=False,
+        description="A token counts as remembered where its logit leads all others by more than this: 0 is MA "
+        "itself, and below 0 the true token must be clearly beaten.",
+        json_schema_extra={"unit": "logits"},
+    )
     extraction: bool = Field(
         False,
         description="Also ask for an extraction likelihood (EL) below its threshold; it is measured only where MA "
@@ -383,6 +390,9 @@ class UnlearnConfig(RunConfig):
         rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
         # Where the layers lie is no setting of what is learnt.
         del rest["optimiser"]["spread"]
+        # Runs of before there was a margin have the digest of those without one.
+        if not self.stopping.margin:
+            del rest["stopping"]["margin"]
         return hashlib.blake2b(json.dumps(rest, sort_keys=True).encode(), digest_size=6).hexdigest()
 
     def micro_batch(self, processes: int = 1) -> int:

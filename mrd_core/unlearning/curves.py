@@ -18,8 +18,8 @@ class Curve(StrEnum):
         LEARNING_RATE: Of the step.
         UPDATES: Samples trained on so far, repeats counted.
         FORGOTTEN: Samples found forgotten so far.
-        ACCURACY: MA when each sample was last looked at, mean over the forget set.
-        FORGET_ACCURACY: MA of the drawn samples before the update, mean over those that were looked at.
+        ACCURACY: MA when each sample was last looked at, at the margin of the run, mean over the forget set.
+        FORGET_ACCURACY: The same of the drawn samples before the update, mean over those that were looked at.
         EXTRACTION: EL of the drawn samples, mean over those that it was measured of.
         RETAIN_ACCURACY: MA of the probed retain samples, at probes.
         RETAIN_NLL: Their NLL [nats per token], at probes.

@@ -94,7 +94,7 @@ class Measures:
     """What is measured outside the training passes.
 
     Attributes:
-        memorized: MA and NLL of the forget samples at these indices.
+        memorized: MA and NLL of the forget samples at these indices, and MA at the margin of the rules.
         extraction: EL of the forget samples at these indices.
         extraction_tokens: Tokens that this goes over at most, shape (N,).
         retained: MA and NLL of the probed retain samples; None without a retain set.
@@ -125,7 +125,7 @@ class Standing:
         seconds_evaluations: The part of it that went into evaluations [s].
         updates: How often each sample was trained on, by id.
         forgotten: The step in which each forgotten sample was found so, by id.
-        accuracy: MA of each sample when it was last looked at, by id.
+        accuracy: MA of each sample when it was last looked at, at the margin of the rules, by id.
         checked: A sample's updates at its last look outside the training passes, by id.
         tokens_trained: Tokens of forget texts with a forward and a backward pass.
         tokens_retained: The same for the retain partners.
@@ -169,7 +169,7 @@ class Look(NamedTuple):
 
     Attributes:
         row: Place in the draw.
-        accuracy: MA before the update; NaN where it was not looked at.
+        accuracy: MA before the update, at the margin of the rules; NaN where it was not looked at.
         extraction: EL; NaN where it was not measured.
         forgotten: Whether the sample is forgotten.
         trained: Whether the weights move for it.
@@ -381,8 +381,8 @@ class CurriculumFeed:
 
         Args:
             rows: Their places in the draw.
-            accuracy: Their MA before the update; of refusals, where the method teaches those, which says
-                nothing of the samples.
+            accuracy: Their MA before the update, at the margin of the rules; of refusals, where the method teaches
+                those, which says nothing of the samples.
         """
         looked = self._own_looks(rows) if self._samples.refused else dict(zip(rows, accuracy, strict=True))
         verdict = self._verdict(looked)
@@ -470,7 +470,7 @@ class CurriculumFeed:
         with self._checking():
             measured = self._measures.memorized(places)
         self._tokens_looked_at += sum(len(self._samples.forget.samples[place].tokens) for place in places)
-        return dict(zip(due, measured.accuracy.tolist(), strict=True))
+        return dict(zip(due, measured.remembered.tolist(), strict=True))
 
     def _verdict(self, looked: Mapping[int, float]) -> dict[int, tuple[float, bool]]:
         """Return EL and whether the sample is forgotten for each row that was looked at."""

@@ -27,7 +27,10 @@ class UnlearningFiles(RunDirectory):
     refusals = Artifact("refusals.txt", "The refusal answers, one a line; absent where the method teaches none.")
     scored = Artifact("scored.json", "What the score run cost, and its title.")
     start = Artifact("start.json", "Measured before the first step: thresholds, reference NLL, accuracy, reasons.")
-    before = Artifact("before.parquet", "A row per sample on the starting model: accuracy, nll.")
+    before = Artifact(
+        "before.parquet",
+        "A row per sample on the starting model: accuracy, nll, remembered (MA at the run's margin).",
+    )
     answers_before = Artifact("answers_before.parquet", "The starting model's own answers, for some samples.")
     tokens_before = Artifact("tokens_before.parquet", "A row per answer token on the starting model.")
     steps = Artifact("steps.jsonl", "The realised order: a line per step, appended as it is taken.")

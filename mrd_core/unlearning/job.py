@@ -149,7 +149,7 @@ class Training:
         self._recorder = Recorder(
             files,
             context,
-            dict(zip(prepared.forget.sample_ids, start.accuracy.tolist(), strict=True)),
+            dict(zip(prepared.forget.sample_ids, start.remembered.tolist(), strict=True)),
             most_steps,
             most_steps * min(config.optimiser.batch_size, len(prepared.forget)),
             prepared.model.device,
@@ -340,6 +340,7 @@ def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) 
         micro_batch=config.micro_batch(processes.count),
         device=prepared.model.device,
         processes=processes,
+        margin=config.stopping.margin,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mrd_core.model.encoding import EncodedSample
+from mrd_core.model.memorization import leads
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import agreed
 from mrd_core.unlearning.losses import at_positions, kl_loss, mean_over, nll_loss, sample_nll
@@ -50,7 +51,7 @@ class Selection(Protocol):
     """Chooses which samples of a step's batch are trained on: those that are forgotten already are not."""
 
     def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
-        """Return which of these rows to train on, given their MA before the update."""
+        """Return which of these rows to train on, given their MA before the update, at the objective's margin."""
 
     def selected(self) -> list[int]:
         """Return all rows that are trained on, by any process; asked once all rows of this one were seen."""
@@ -99,6 +100,7 @@ class Objective:
         micro_batch: Most samples in memory at a time.
         device: Where the token ids go.
         processes: Those that work on one batch together.
+        margin: By how much a token must lead for MA to count it [logits].
     """
 
     method: Method
@@ -111,6 +113,7 @@ class Objective:
     starting_model: Callable[[TextBatch], Answers] | None = None
     layer: int | None = None
     direction: Tensor | None = None
+    margin: float = 0.0
 
     def accumulate(
         self,
@@ -183,7 +186,11 @@ class Objective:
         texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
         predictions = answers(model, texts, self.layer)
         seen = -float(predictions.log_probs.detach().sum()), int(texts.mask.sum())
-        accuracy = predictions.hits.sum(dim=1) / texts.mask.sum(dim=1)
+        hits = predictions.hits
+        if self.margin:
+            leading = leads(predictions.log_softmax.detach(), texts.ids[:, 1:][texts.mask], self.margin)
+            hits = at_positions(leading, texts.mask)
+        accuracy = hits.sum(dim=1) / texts.mask.sum(dim=1)
         chosen = selection.select(rows, accuracy.tolist())
         if not chosen:
             return _Piece(0.0, *seen)

@@ -73,7 +73,7 @@ def conclude(
     context.progress(1, 1, message="Measuring the model after unlearning")
     measured = prepared.memorized(prepared.forget)
     verdict = start.thresholds.verdict(
-        measured.accuracy, lambda samples: prepared.extraction(prepared.forget, samples)
+        measured.remembered, lambda samples: prepared.extraction(prepared.forget, samples)
     )
     after = _After(measured.accuracy, measured.nll, verdict.forgotten, retain_measures(prepared))
     if not np.isfinite(after.nll).all():

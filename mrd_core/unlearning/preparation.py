@@ -50,6 +50,7 @@ from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 # Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
 SLACK, MORE_SLACK = 1.1, 0.05
+REMEMBERED = "remembered"
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Prepared:
         before_batch: Called before each batch that is measured; raises to stop.
         processes: Those that measure the same together.
         memory: What a step will hold; None where that is not known of such a model.
+        margin: By how much a remembered token leads [logits].
     """
 
     model: LoadedModel
@@ -85,6 +87,7 @@ class Prepared:
     before_batch: Callable[[], None] = lambda: None
     processes: Processes = ALONE
     memory: MemoryPlan | None = None
+    margin: float = 0.0
 
     @property
     def parameters(self) -> int:
@@ -111,8 +114,10 @@ class Prepared:
         return replace(reader, network=self.trained, processes=self.processes)
 
     def memorized(self, samples: Encoded, chosen: IntArray | None = None) -> Memorized:
-        """Measure MA and NLL on the present weights."""
-        return measure_memorization(self.reader, samples if chosen is None else samples.subset(chosen))
+        """Measure MA and NLL on the present weights, and what is remembered at the margin."""
+        return measure_memorization(
+            self.reader, samples if chosen is None else samples.subset(chosen), self.margin
+        )
 
     def extraction(self, samples: Encoded, chosen: IntArray | None = None) -> FloatArray:
         """Measure EL on the present weights."""
@@ -134,6 +139,7 @@ class Start:
     Attributes:
         accuracy: MA of each forget sample, shape (N,).
         nll: NLL per answer token of each [nats], shape (N,).
+        remembered: MA at the margin of the run, shape (N,).
         retained: Mean MA and NLL on the retain set; None without one.
         thresholds: When a sample is forgotten.
         scored: What is kept of the score run.
@@ -141,6 +147,7 @@ class Start:
 
     accuracy: FloatArray
     nll: FloatArray
+    remembered: FloatArray
     retained: tuple[float, float] | None
     thresholds: Thresholds
     scored: Scored
@@ -154,6 +161,8 @@ class Start:
         return cls(
             before["accuracy"].to_numpy(),
             before["nll"].to_numpy(),
+            # Runs of before there was a margin have none.
+            before[REMEMBERED if REMEMBERED in before else "accuracy"].to_numpy(),
             None if retained[0] is None else retained,
             Thresholds(**stored["thresholds"]),
             Scored.model_validate(read_json(files.scored)),
@@ -228,6 +237,8 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
     memory = _memory(config, model, [forget, *([retain] if retain else [])], processes, warnings)
     reasons |= {"memory": memory.in_words} if memory else {}
     reasons |= {"learning rate": rate.stated, "template": encoder.template.stated, "threads": threads.stated}
+    if margin := config.stopping.margin:
+        reasons["remembered token"] = Choice(f"one that leads by more than {margin:g} logits", "as asked").stated
     if (method := METHODS[config.method]).steers:
         reasons["steered layer"] = _steered(parsed(method, config.parameters), model).stated
     return Prepared(
@@ -242,6 +253,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
         reasons=reasons,
         warnings=warnings,
         memory=memory,
+        margin=margin,
     )
 
 
@@ -255,9 +267,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
         return Start.stored(files)
     context.progress(0, 1, message="Measuring the model before unlearning")
     memorized = prepared.memorized(prepared.forget)
-    frame = pd.DataFrame(
-        {"sample_id": prepared.forget.sample_ids, "accuracy": memorized.accuracy, "nll": memorized.nll}
-    )
+    frame = pd.DataFrame({"sample_id": prepared.forget.sample_ids} | memorized._asdict())
     retained = retain_measures(prepared)
     if config.retain_limit == "auto":
         limit = f"{retain_limit(config, retained):.3g} nats per token"
@@ -268,7 +278,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     thresholds = _thresholds(config, prepared, memorized, ForgetSet.load(files.samples))
     write_frame(files.before, frame)
     scored = Scored.model_validate(read_json(files.scored))
-    start = Start(memorized.accuracy, memorized.nll, retained, thresholds, scored)
+    start = Start(*memorized, retained, thresholds, scored)
     start.store(prepared, files)
     return start
 
@@ -436,9 +446,8 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
     """
     stopping, subject, texts = config.stopping, prepared, prepared.forget
     if stopping.source == "absolute":
-        return Thresholds.absolute(
-            stopping.accuracy, stopping.extraction_likelihood if stopping.extraction else None
-        )
+        extraction_likelihood = stopping.extraction_likelihood if stopping.extraction else None
+        return Thresholds.absolute(stopping.accuracy, extraction_likelihood, stopping.margin)
     if stopping.source == "held-out":
         assert stopping.held_out is not None  # the configuration sees to it
         held_out = read_split(stopping.held_out, "held_out")
@@ -452,7 +461,7 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
         texts = _encoded(forget_set, model.encoder(config.model), "forget", [])
     memorized = start if stopping.source == "initial-average" else subject.memorized(texts)
     extraction = subject.extraction(texts) if stopping.extraction else None
-    return Thresholds.average(memorized.accuracy, extraction, stopping.source)
+    return Thresholds.average(memorized.remembered, extraction, stopping.source, stopping.margin)
 
 
 def _encoded(texts: ForgetSet, encoder: Encoder, name: str, warnings: list[str]) -> Encoded:

@@ -37,7 +37,7 @@ class Recorder:
     Args:
         files: Of the run.
         context: Its link to the outside.
-        accuracy: MA of every forget sample on the starting model, by id.
+        accuracy: MA of every forget sample on the starting model, at the margin of the run, by id.
         most_steps: Where the run ends at the latest.
         most_updates: The most updates that leaves room for.
         device: Whose memory is reported.

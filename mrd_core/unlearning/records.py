@@ -11,9 +11,15 @@ OUTCOME = (
     Column("sample_id", "Sample.", dtype="str"),
     Column("updates", "How often the weights were moved for it.", dtype="int64"),
     Column("draws", "How often it was drawn, found forgotten included.", dtype="int64"),
-    Column("forgotten_step", "Step at which it was found forgotten; missing where it never was.", dtype="Int64"),
-    Column("forgotten_at_end", "Whether it is forgotten on the final weights.", dtype="bool"),
-    Column("accuracy_before", "Memorization accuracy (MA) on the starting model."),
+    Column(
+        "forgotten_step",
+        "Step at which it was found forgotten, by the rule of the run; missing where it never was.",
+        dtype="Int64",
+    ),
+    Column(
+        "forgotten_at_end", "Whether it is forgotten on the final weights, by the rule of the run.", dtype="bool"
+    ),
+    Column("accuracy_before", "Memorization accuracy (MA, at a margin of 0) on the starting model."),
     Column("accuracy_after", "The same on the final weights."),
     Column("nll_before", "Mean negative log-likelihood of the answer on the starting model.", "nats per token"),
     Column("nll_after", "The same on the final weights.", "nats per token"),
@@ -23,11 +29,15 @@ OUTCOME = (
 
 
 class ForgottenRule(Record):
-    """When a sample counts as forgotten: MA below `accuracy` and, where it is set, EL below `extraction`."""
+    """When a sample counts as forgotten: MA below `accuracy` and, where it is set, EL below `extraction`.
+
+    MA counts the tokens whose logit leads all others by more than `margin` [logits].
+    """
 
     source: Source
     accuracy: float
     extraction: float | None = None
+    margin: float = 0.0
 
 
 class UnlearningSummary(RunSummary):

@@ -1,7 +1,8 @@
 """When a sample counts as forgotten, when that is looked at, and when a run ends. Needs no torch.
 
 A sample is forgotten when its memorization accuracy (MA) and its extraction likelihood (EL) are both below
-their thresholds (Feng et al., App. C.4; Jang et al., ACL 2023).
+their thresholds (Feng et al., App. C.4; Jang et al., ACL 2023). MA counts a token as remembered where its logit
+leads all others; with a margin m where it does by more than m, MA_m, and MA is MA_0 (arXiv 2606.02920).
 """
 
 from __future__ import annotations
@@ -50,9 +51,10 @@ class Thresholds:
     the other sources ask for more.
 
     Attributes:
-        accuracy: Threshold of MA.
+        accuracy: Threshold of MA, or of MA_m where there is a margin.
         extraction: Threshold of EL; None judges by MA alone.
         source: Where they come from.
+        margin: By how much the logit of a remembered token leads, m [logits].
 
     Raises:
         UserError: A threshold is not in (0, 1]: no sample can fall below it.
@@ -61,6 +63,7 @@ class Thresholds:
     accuracy: float
     extraction: float | None
     source: Source
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in (("memorization accuracy", self.accuracy), ("extraction likelihood", self.extraction)):
@@ -72,23 +75,26 @@ class Thresholds:
                 )
 
     @classmethod
-    def absolute(cls, accuracy: float, extraction: float | None) -> Thresholds:
+    def absolute(cls, accuracy: float, extraction: float | None, margin: float = 0.0) -> Thresholds:
         """Return thresholds that are given as numbers."""
-        return cls(accuracy, extraction, "absolute")
+        return cls(accuracy, extraction, "absolute", margin)
 
     @classmethod
-    def average(cls, accuracy: FloatArray, extraction: FloatArray | None, source: Source) -> Thresholds:
+    def average(
+        cls, accuracy: FloatArray, extraction: FloatArray | None, source: Source, margin: float = 0.0
+    ) -> Thresholds:
         """Return the averages over measured samples, those where a measure is not defined left out.
 
         Args:
-            accuracy: MA of each sample, shape (M,).
+            accuracy: MA of each sample at this margin, shape (M,).
             extraction: EL of each sample, shape (M,); None judges by MA alone.
             source: Which samples they are, and of which model.
+            margin: By how much the logit of a remembered token leads [logits].
 
         Raises:
             UserError: A measure is defined for no sample, or its average is 0.
         """
-        return cls(_mean(accuracy), None if extraction is None else _mean(extraction), source)
+        return cls(_mean(accuracy), None if extraction is None else _mean(extraction), source, margin)
 
     def verdict(self, accuracy: FloatArray, measure_extraction: Callable[[IntArray], FloatArray]) -> Verdict:
         """Tell which samples are forgotten, measuring EL only where MA is below its threshold already.
@@ -96,7 +102,7 @@ class Thresholds:
         Where EL is not defined (answers of one token) MA alone decides. A sample without MA is never forgotten.
 
         Args:
-            accuracy: MA of each sample, shape (N,).
+            accuracy: MA of each sample at the margin, shape (N,).
             measure_extraction: Returns the EL of the samples at these indices; not called without need.
         """
         forgotten = accuracy < self.accuracy

@@ -106,7 +106,9 @@ def slow_memorization(network: Any, samples: Encoded) -> Memorized:
         rows = [next_log_probs(network, tokens[:place]) for place in places]
         hits = [int(row.argmax()) == tokens[place] for row, place in zip(rows, places, strict=True)]
         nll = [-float(row[tokens[place]]) for row, place in zip(rows, places, strict=True)]
-        found.append((sum(hits) / len(hits), sum(nll) / len(nll)))
+        # Without a margin MA is what counts as remembered.
+        share = sum(hits) / len(hits)
+        found.append((share, sum(nll) / len(nll), share))
     return Memorized(*np.array(found).T)
 
 

@@ -553,6 +553,7 @@ def test_held_out_thresholds_are_the_average_over_the_samples_that_are_named(
         "source": "held-out",
         "accuracy": pytest.approx(expected),
         "extraction": None,
+        "margin": 0.0,
     }
 
 

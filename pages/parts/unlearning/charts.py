@@ -36,7 +36,7 @@ def show(runs: Sequence[Run]) -> None:
     layout.steady("unlearn_charts")
     long = together(histories, index="step")
     with layout.grid("unlearn_charts"):
-        _of_steps(histories, long)
+        _of_steps(histories, long, _margins(runs))
         if standings:
             _bars(standings)
         figure, alt = figures.forgotten_over_steps(histories), "Samples forgotten over the steps"
@@ -106,12 +106,23 @@ def _curriculum(run: Run) -> pd.DataFrame:
     return pd.read_parquet(UnlearningFiles(run.directory).curriculum)
 
 
-def _of_steps(histories: Frames, long: pd.DataFrame) -> None:
+def _margins(runs: Sequence[Run]) -> list[str]:
+    """Say of which runs the MA of the forget set is not that of the field."""
+    names = unlearnings.names_of(runs)
+    margins = {names[run.id]: unlearnings.config_of(run).stopping.margin for run in runs}
+    return [
+        f"{name}: forget MA counts tokens whose logit leads all others by more than {margin:g}."
+        for name, margin in margins.items()
+        if margin
+    ]
+
+
+def _of_steps(histories: Frames, long: pd.DataFrame, margins: Sequence[str]) -> None:
     """Show losses and memorization over the steps, and what evaluations on the way gave where there were any."""
     figure, alt = figures.losses(histories), "Forget and retain loss over the steps"
     chart(figure, "losses", alt, _columns(long, "loss", "nll"))
     figure, alt = figures.memorization(histories), "Memorization accuracy and extraction likelihood over the steps"
-    chart(figure, "memorization", alt, _columns(long, "accuracy", "extraction"))
+    chart(figure, "memorization", alt, _columns(long, "accuracy", "extraction"), margins)
     evaluations = unlearning.evaluated(histories)
     if evaluations:
         chart(

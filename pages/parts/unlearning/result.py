@@ -92,6 +92,14 @@ def reason_of(summary: UnlearningSummary) -> str:
     return REASONS.get(summary.stop_reason, f"It ended: {summary.stop_reason}.")
 
 
+def rule_of(summary: UnlearningSummary) -> str:
+    """Return in words when a sample counted as forgotten."""
+    rule = summary.thresholds
+    likelihood = "" if rule.extraction is None else f" and EL below {rule.extraction:.3g}"
+    margin = f"; MA counted tokens that lead by more than {rule.margin:g} logits" if rule.margin else ""
+    return f"Forgotten is MA below {rule.accuracy:.3g}{likelihood}{margin}."
+
+
 def show(runs: Sequence[Run]) -> None:
     """Show the result of one of the selected runs."""
     names, finished = unlearnings.names_of(runs), {run.id: run for run in runs if run.state is RunState.SUCCEEDED}
@@ -135,7 +143,8 @@ def _headline(summary: UnlearningSummary, kept: KeptAnswers | None) -> None:
     with layout.grid("unlearn_headline", columns=3, least="13rem"):
         # What became of the forget set, and below it of the retain set.
         forgotten = f"{summary.forgotten_at_end} of {summary.n_samples}"
-        st.metric("Forgotten at the end", forgotten, help="Looked at once more on the final weights")
+        rule = f"Looked at once more on the final weights. {rule_of(summary)}"
+        st.metric("Forgotten at the end", forgotten, help=rule)
         _before_and_after(summary, "forget")
         draws = f"{summary.draws:,} draws in {summary.steps:,} steps"
         st.metric("Updates", f"{summary.updates:,}", help=draws)

@@ -269,6 +269,12 @@ def stopping(methods: Collection[Method]) -> Values:
         )
     if source == "reference":
         values["reference"] = FORM.text(config, "reference", "Reference model", placeholder="models/retrained")
+    values["margin"] = FORM.number(config, "margin", "Margin of a remembered token [logits]")
+    if values["margin"]:
+        st.caption(
+            f"A token counts as remembered where its logit leads all others by more than {values['margin']:g}: it "
+            "takes the place of MA while the run judges its samples, not in the table of what became of them."
+        )
     values["extraction"] = FORM.switch(config, "extraction", "Also by extraction likelihood (EL)")
     if values["extraction"] and source == "absolute":
         label = "Extraction likelihood (EL)"
