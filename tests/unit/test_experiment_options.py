@@ -20,6 +20,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import write_config
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.options import Option
+from mrd_core.unlearning.config import UnlearnConfig
 from tests.support.commands import read_back
 
 SCORED = ScoreConfig(
@@ -51,13 +52,28 @@ OTHER: dict[str, Any] = {
     "draws": 18,
     "sigma": 3.3e-05,
     "probes": 5,
+    "reference": "org/retrained",
+    "unrelated": {"source": "org/other texts", "split": "train"},
+    "paraphrases": {"source": "org/asked otherwise", "subset": "forget 10"},
+    "attacks": ("control", "int4"),
+    "seeds": 4,
+    "share": 0.2,
+    "steps": 12,
+    "batch_size": 6,
+    "sampled": 9,
+    "sampling_seconds": 45.5,
+    "given": (3, 9),
+    "answers": "ends",
 }
 # What a value calls for beside itself.
 NEEDED: dict[str, dict[str, Any]] = {
     "methods": {"retain": {"source": "demo"}},
     "parameters": {"methods": ("wga", "npo"), "retain": {"source": "demo"}},
 }
-SPOKEN = {"kind", "score_run", "forget_set", "model", "estimator"}
+SPOKEN = {"kind", "score_run", "runs", "forget_set", "model", "estimator"}
+# Those that are asked for by a score run, or by model and forget set.
+ON_SCORES = [name for name, experiment in experiments().items() if experiment.base is None]
+DATA_SETS = ("retain", "unrelated", "paraphrases")
 FIELDS = [
     (name, field)
     for name, experiment in experiments().items()
@@ -91,11 +107,17 @@ def scored(tmp_path: Path) -> Path:
     folder = (tmp_path / "score run").resolve()
     folder.mkdir()
     write_config(folder, SCORED)
+    unlearned = folder.with_name("unlearning run")
+    unlearned.mkdir()
+    write_config(unlearned, UnlearnConfig(score_run=folder, model=SCORED.model, method="ga"))
     return folder
 
 
 def config_of(name: str, scored: Path, **changes: Any) -> ExperimentConfig:
     shared = SCORED.model_dump(include={"forget_set", "model", "estimator"})
+    if "runs" in experiments()[name].config.model_fields:
+        shared |= {"runs": (scored.with_name("unlearning run"),)}
+        shared["model"] |= {"device": "auto", "dtype": "auto"}
     return experiments()[name].config.model_validate({"score_run": scored} | shared | changes)
 
 
@@ -118,9 +140,10 @@ def test_all_settings_at_once_are_read_back(name: str, scored: Path) -> None:
 
 
 @pytest.mark.parametrize("name", experiments())
-def test_the_command_of_the_defaults_names_the_score_run_alone(name: str, scored: Path) -> None:
+def test_the_command_of_the_defaults_names_the_run_that_it_builds_on_alone(name: str, scored: Path) -> None:
     command = COMMANDS[name].shown(config_of(name, scored))
-    assert command == f"mrd-lens experiment {name} --scores {shlex.quote(str(scored))}"
+    built_on = ("scores", scored) if name in ON_SCORES else ("run", scored.with_name("unlearning run"))
+    assert command == f"mrd-lens experiment {name} --{built_on[0]} {shlex.quote(str(built_on[1]))}"
     assert read_back(command) == config_of(name, scored)
 
 
@@ -130,8 +153,9 @@ def test_every_setting_has_an_option_with_a_help_text_that_tells_its_default(nam
     described = experiments()[name].config.model_fields[field].description
     assert described
     assert option.help.startswith(described)
-    assert [part.name for part in parts] == (["retain-subset", "retain-split"] if field == "retain" else [])
-    if field != "retain":
+    is_set = field in DATA_SETS
+    assert [part.name for part in parts] == ([f"{field}-subset", f"{field}-split"] if is_set else [])
+    if not is_set and experiments()[name].config.model_fields[field].default is not None:
         assert "by default " in option.help.lower()
 
 
@@ -150,12 +174,14 @@ def test_help_lists_every_option_with_its_help(name: str) -> None:
     for option in COMMANDS[name].options:
         assert helps[f"--{option.name}"] == option.help
         assert "None" not in option.help
-    assert all(helps[option] for option in ("--scores", "--model", "--forget-set", "--out", "--json"))
+    built_on = ("--scores", "--model", "--forget-set") if name in ON_SCORES else ("--run", "--device", "--dtype")
+    assert all(helps[option] for option in (*built_on, "--out", "--json"))
+    assert ("--model" in helps) == (name in ON_SCORES)
     shown = CliRunner().invoke(door, ["experiment", name, "--help"], terminal_width=300).output
     assert all(f"--{option.name} " in shown for option in COMMANDS[name].options)
 
 
-@pytest.mark.parametrize("name", experiments())
+@pytest.mark.parametrize("name", ON_SCORES)
 def test_without_scores_samples_and_model_can_be_described_in_full(name: str) -> None:
     described = {one.name for one in COMMANDS[name].options if one.path[0] in ("model", "forget_set")}
     assert described == STUDIED.keys() | {"model", "forget-set", "close-texts"}

@@ -22,6 +22,7 @@ from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Part
 from mrd_core.experiments.files import ExperimentFiles, Row
 from mrd_core.experiments.passes import UPDATE
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.samples import ForgetSet, load_table, read_split, to_forget_set
@@ -139,6 +140,11 @@ class DurabilityConfig(ExperimentConfig):
     )
     forget_set: ForgetSetConfig = Field(
         description="The forget set, that of the runs.", json_schema_extra={"fields": []}
+    )
+    model: ModelConfig = Field(
+        ModelConfig(),
+        description="The model before unlearning, that of the runs.",
+        json_schema_extra={"fields": ["device", "dtype"]},
     )
     reference: Place | None = Field(
         None,
