@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mrd_core.runs.directory import read_config
+from mrd_core.unlearning.best import RULE
 from mrd_core.unlearning.card_findings import Findings
 from mrd_core.unlearning.card_findings import findings as read_findings
 from mrd_core.unlearning.config import UnlearnConfig
@@ -17,7 +18,7 @@ from mrd_core.unlearning.damage import in_words
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, parsed
-from mrd_core.unlearning.records import UnlearningSummary
+from mrd_core.unlearning.records import BestStep, UnlearningSummary
 from mrd_core.unlearning.sampling import SAMPLERS
 from mrd_core.unlearning.stopping import SOURCES, StopReason
 
@@ -48,7 +49,6 @@ def card(config: UnlearnConfig, summary: UnlearningSummary, findings: Findings) 
         summary: The figures of the run, as in its summary.json.
         findings: What is known besides.
     """
-    warnings = "\n".join(f"- {_plain(warning)}" for warning in summary.warnings)
     sections = {
         f"{_name(config)}, unlearned with {config.label}": _lead(config, summary, findings.scored.title),
         "How": _how(config, summary),
@@ -56,7 +56,7 @@ def card(config: UnlearnConfig, summary: UnlearningSummary, findings: Findings) 
         "Before and after": _measures(summary),
         DIFFICULTY: _difficulty(config, findings),
         **_evaluations(findings),
-        "How it ended": "\n\n".join(filter(None, [ENDINGS[summary.stop_reason], warnings])),
+        "How it ended": _ending(summary),
         "How to load it": f"```python\n{_adapter_code(config) if summary.adapter else _MODEL_CODE}\n```",
         CAVEATS: _CAVEATS,
     }
@@ -78,6 +78,15 @@ def section(config: UnlearnConfig, summary: UnlearningSummary, findings: Finding
     }
     body = [f"## Unlearned with {config.label}\n\n{_lead(config, summary, findings.scored.title)}"]
     return "\n\n".join([*body, *(f"### {heading}\n\n{text}" for heading, text in parts.items())]) + "\n"
+
+
+def best_card(config: UnlearnConfig, best: BestStep) -> str:
+    """Return the README.md of the folder with the best weights on the way."""
+    return (
+        f"# {_name(config)}, unlearned with {config.label}, at step {best.step}\n\n{best.sentence}\n\n"
+        f"By this rule: {RULE}\n\nThe weights at the end of the run, and their card, are in the folder `model` "
+        "beside this one.\n"
+    )
 
 
 def card_of(directory: Path, evaluations: Iterable[Path] = (), *, whole: bool = True) -> str:
@@ -245,6 +254,12 @@ def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     table = _table(("setting", "value"), rows.items())
     symbols = f"with ${NOTATION}$, $S_i$ the answer tokens of sample $i$ and ref the starting model"
     return f"It minimises\n\n$${method.formula}$$\n\n{symbols}.\n\n{table}"
+
+
+def _ending(summary: UnlearningSummary) -> str:
+    warnings = "\n".join(f"- {_plain(warning)}" for warning in summary.warnings)
+    best = f"{summary.best.sentence} Its weights are in the folder `best` beside this one." if summary.best else ""
+    return "\n\n".join(filter(None, [ENDINGS[summary.stop_reason], best, warnings]))
 
 
 def _costs(summary: UnlearningSummary) -> str:

@@ -264,6 +264,15 @@ class EvaluationDuringConfig(Frozen):
         description="Most tokens that the model writes for each of them.",
         json_schema_extra={"unit": "tokens", "option": "evaluate-tokens"},
     )
+    keep_best: bool = Field(
+        True,
+        description="Keep the weights of the best evaluation on the way in the folder `best`, beside the model at "
+        "the end: the mean of what is forgotten and what is retained, by extraction strength.",
+        json_schema_extra={
+            "option": "no-best",
+            "flag": "Do not keep the weights of the best evaluation on the way beside those at the end.",
+        },
+    )
 
 
 class UnlearnConfig(RunConfig):

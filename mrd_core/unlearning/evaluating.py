@@ -26,7 +26,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared
 
 # Their means are taken over the sub-sample of each set.
-METRICS = ("probability", "exact_memorization", "rouge", "answer_match")
+METRICS = ("probability", "exact_memorization", "extraction_strength", "rouge", "answer_match")
 # Min-k% Prob, forget against retain.
 MIA = "mia_min_k_retain"
 

@@ -43,6 +43,12 @@ class UnlearningFiles(RunDirectory):
         OUTCOME,
     )
     tokens = Artifact("answer_tokens.parquet", "A row per answer token: log-probability before and after [nats].")
+    candidates = Artifact("candidates", "Folder of the best weights on the way, so far.", scaffolding=True)
+    best = Artifact(
+        "best",
+        "The weights of the best step on the way, as in `model`, with a card that says which it is; only where "
+        "evaluations were made and can rank steps.",
+    )
     model = Artifact("model", "The result: a folder that `from_pretrained` loads, or an adapter, with a card.")
 
     def read_steps(self) -> list[dict[str, Any]]:

@@ -26,15 +26,25 @@ from mrd_core.runs import Cancelled, JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.unlearning import checkpoints
+from mrd_core.unlearning.best import UNRANKED, BestKeeper
+from mrd_core.unlearning.card import best_card
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.evaluating import evaluator
-from mrd_core.unlearning.feed import CurriculumFeed, Measures, Rescored, RetainLimit, Rules, Samples
+from mrd_core.unlearning.feed import (
+    CurriculumFeed,
+    EvaluationRecord,
+    Measures,
+    Rescored,
+    RetainLimit,
+    Rules,
+    Samples,
+)
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 from mrd_core.unlearning.objective import Objective, steering
 from mrd_core.unlearning.optimisers import optimiser_of
-from mrd_core.unlearning.outcome import Ending, conclude, save_model, spoilt
+from mrd_core.unlearning.outcome import Ending, conclude, save_model, save_weights, spoilt
 from mrd_core.unlearning.preparation import (
     Prepared,
     Start,
@@ -46,6 +56,7 @@ from mrd_core.unlearning.preparation import (
     starting_model_of,
 )
 from mrd_core.unlearning.recorder import Recorder
+from mrd_core.unlearning.records import BestStep
 from mrd_core.unlearning.rescoring import rescored
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.texts import Answers, TextBatch
@@ -101,7 +112,8 @@ def _unlearn(config: UnlearnConfig, files: UnlearningFiles, context: JobContext,
     earlier = run.feed.standing.seconds
     ending = run.train()
     summary = conclude(config, stoppable, start, ending, files, context)
-    summary = summary.model_copy(update={"seconds": round(earlier + time.monotonic() - began, 3)})
+    changes = {"seconds": round(earlier + time.monotonic() - began, 3), "best": run.best()}
+    summary = summary.model_copy(update=changes)
     save_model(config, prepared, summary, files)
     write_json(files.summary, summary.as_json())
 
@@ -166,7 +178,10 @@ class Training:
             asked_to_stop=self._asked_to_stop,
             before_save=self._recorder.flush,
             gather=processes.gather,
-            report_evaluation=self._recorder.evaluated if processes.leads else _unheard,
+            report_evaluation=self._evaluated if processes.leads else _unheard,
+        )
+        self._keeper = BestKeeper(
+            files, lambda folder: save_weights(config, prepared, folder), lambda: _step_of(_newest(files))
         )
         groups = decayed_groups(prepared.trained, config.optimiser.weight_decay)
         optimiser = optimiser_of(config.optimiser, groups, prepared.learning_rate)
@@ -207,6 +222,23 @@ class Training:
         """
         self._take_steps()
 
+    def best(self) -> BestStep | None:
+        """Put the best weights on the way into their place; return which they are, None where none are kept."""
+        if not self._keeps_best:
+            return None
+        best = self._keeper.settle(lambda step: best_card(self._config, step))
+        self._context.event("info", best.sentence if best else UNRANKED)
+        return best
+
+    @property
+    def _keeps_best(self) -> bool:
+        return self._config.evaluation.every_steps is not None and self._config.evaluation.keep_best
+
+    def _evaluated(self, evaluation: EvaluationRecord) -> None:
+        self._recorder.evaluated(evaluation)
+        if self._keeps_best:
+            self._keeper.look(evaluation.step)
+
     def _take_steps(self) -> None:
         self.feed.start_clock()
         if self._checkpoint is None and self._config.evaluation.every_steps is not None:
@@ -227,7 +259,7 @@ class Training:
 
     def _take_up(self) -> Path | None:
         """Restore the feed from the newest checkpoint, if there is one, and cut what was written down to there."""
-        newest = next(reversed(checkpoints.existing(self._files.checkpoints)), None)
+        newest = _newest(self._files)
         steps, probed = -1, None
         if newest is not None:
             self.feed.restore(newest, SAMPLERS[self._config.curriculum.sampler])
@@ -239,6 +271,7 @@ class Training:
             return newest
         self._files.keep_steps(self.feed.standing.steps)
         self._files.keep_evaluations(steps)
+        self._keeper.go_back(steps)
         self._context.go_back(steps)
         if newest is None:
             self._recorder.begin(probed)
@@ -269,6 +302,15 @@ def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: Unl
         retain=prepared.retain if config.retain_weight else None,
         beside=refused if method.refuses_beside else None,
     )
+
+
+def _newest(files: UnlearningFiles) -> Path | None:
+    """Return the newest checkpoint of a run; None without one."""
+    return next(reversed(checkpoints.existing(files.checkpoints)), None)
+
+
+def _step_of(checkpoint: Path | None) -> int:
+    return -1 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
 
 
 def _unheard(record: object) -> None:

@@ -73,7 +73,9 @@ def describe(directory: Path, summary: Summary) -> Description:
                 f"{name}: MA {figures.measure(accuracy, before=True):.3f} → {figures.measure(accuracy):.3f}, NLL "
                 f"{figures.measure(nll, before=True):.3f} → {figures.measure(nll):.3f} nats per answer token"
             )
-    return Description((*lines, in_words(figures), f"Model: {UnlearningFiles(directory).model}"))
+    files = UnlearningFiles(directory)
+    best = [f"{figures.best.sentence} It is in {files.best}"] if figures.best else []
+    return Description((*lines, in_words(figures), *best, f"Model: {files.model}"))
 
 
 UNLEARN = Kind(

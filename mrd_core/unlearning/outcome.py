@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mrd_core.model.loading import name_of
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import json_value, write_frame
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
+from mrd_core.unlearning.best import with_weights
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.card_findings import findings
 from mrd_core.unlearning.config import UnlearnConfig
@@ -26,8 +27,6 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.preparation import Prepared, Start, retain_measures
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.stopping import StopReason
-
-_STAGING = ".model.saving"
 
 
 @dataclass(frozen=True)
@@ -91,23 +90,25 @@ def save_model(
     config: UnlearnConfig, prepared: Prepared, summary: UnlearningSummary, files: UnlearningFiles
 ) -> None:
     """Write the result: a folder that `from_pretrained` loads, or an adapter, with its card. Whole or absent."""
-    staging = files.directory / _STAGING
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        # An adapter says what it belongs on: where another was merged in, nothing that peft could load.
-        base = str(MODEL_DIR) if config.model.source == "demo" else config.model.source
-        for settings in getattr(prepared.trained, "peft_config", {}).values():
-            settings.base_model_name_or_path = None if config.model.adapter else base
-            # Where that is None, peft takes this name.
-            prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
-        prepared.trained.save_pretrained(staging)
-        prepared.model.tokenizer.save_pretrained(staging)
+
+    def save(folder: Path) -> None:
+        save_weights(config, prepared, folder)
         text = card(config, summary, findings(files, config.score_run))
-        (staging / "README.md").write_text(text, encoding="utf-8")
-        shutil.rmtree(files.model, ignore_errors=True)
-        staging.rename(files.model)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+
+    with_weights(files.model, save)
+
+
+def save_weights(config: UnlearnConfig, prepared: Prepared, folder: Path) -> None:
+    """Write the present weights, or the adapter, and the tokenizer into a folder."""
+    # An adapter says what it belongs on: where another was merged in, nothing that peft could load.
+    base = str(MODEL_DIR) if config.model.source == "demo" else config.model.source
+    for settings in getattr(prepared.trained, "peft_config", {}).values():
+        settings.base_model_name_or_path = None if config.model.adapter else base
+        # Where that is None, peft takes this name.
+        prepared.model.network.name_or_path = settings.base_model_name_or_path or ""
+    prepared.trained.save_pretrained(folder)
+    prepared.model.tokenizer.save_pretrained(folder)
 
 
 def spoilt(what: str, learning_rate: float) -> UserError:

@@ -40,6 +40,28 @@ class ForgottenRule(Record):
     margin: float = 0.0
 
 
+class BestStep(Record):
+    """The best of the steps that were evaluated on the way, see `best`, and the figure of the last.
+
+    `forgotten` and `retained` are shares from 0 to 1, and `score` is their mean.
+    """
+
+    step: int
+    score: float
+    forgotten: float
+    retained: float
+    last_step: int = 0
+    last_score: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """Which step it is, and by what figure."""
+        last = "the last one evaluated" if self.step == self.last_step else f"step {self.last_step} has"
+        figure = f"½ (forgotten {self.forgotten:.3f} + retained {self.retained:.3f}) = {self.score:.3f}"
+        end = f"it is {last}" if self.step == self.last_step else f"{last} {self.last_score:.3f}"
+        return f"The best on the way is step {self.step}: {figure}; {end}."
+
+
 class UnlearningSummary(RunSummary):
     """The figures of a whole unlearning run: what was forgotten, what was kept, and at what price.
 
@@ -59,6 +81,7 @@ class UnlearningSummary(RunSummary):
             starting model; `retain_…` None without a retain set.
         seconds_training: Of `seconds`, what training took [s]; checks, evaluations and MRD apart.
         evaluations: How often forgetting and keeping were evaluated on the way.
+        best: The step whose weights are in the folder `best`; None where none was kept.
         mrd_forward_evaluations: Forward evaluations for MRD, the score run's and those on the way.
         flops_training: Estimated operations; checks, evaluations and MRD apart.
         tokens_trained: Tokens that were trained on; `tokens_retained` of the retain set, `tokens_checked` by
@@ -102,6 +125,7 @@ class UnlearningSummary(RunSummary):
     seconds_checks: float = 0.0
     seconds_evaluations: float = 0.0
     evaluations: int = 0
+    best: BestStep | None = None
     mrd_forward_evaluations: int = 0
     mrd_seconds: float = 0.0
     flops_training: int = 0

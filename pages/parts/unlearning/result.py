@@ -133,6 +133,8 @@ def _headline(summary: UnlearningSummary, kept: KeptAnswers | None) -> None:
     else:
         st.markdown(linked(f"**{reason_of(summary)}** {sentence}"))
         st.markdown(linked(_cost(summary)))
+    if summary.best:
+        st.caption(f"{summary.best.sentence} Its weights are in the folder `best` of the run.")
     if summary.evaluations:
         st.caption(
             f"Evaluating on the way, {summary.evaluations} times, took "

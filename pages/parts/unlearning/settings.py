@@ -68,7 +68,7 @@ WRITTEN = (
 EVALUATION = (
     {"every_steps": "Evaluate every [steps]"},
     {"samples": "Evaluated samples of each set"},
-    {"max_new_tokens": "Tokens written for each"},
+    {"max_new_tokens": "Tokens written for each", "keep_best": "Keep the best step"},
 )
 EMPTY = {"recompute_epochs": "never", "every_steps": "never", "lora_rank": "all weights"}
 DOES_IT_PAY = """
