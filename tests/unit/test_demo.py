@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import spearmanr
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mrd_core.demo import MODEL_DIR
+from mrd_core.demo import MODEL_DIR, MODELS, RETRAINED_DIR
 from mrd_core.demo.corpus import SPLITS, TRAINING_COUNTS, DemoRow, of_split, rows
 from mrd_core.demo.train import Recipe, measure_memory, train
 
@@ -123,8 +123,25 @@ def test_the_committed_model_is_surer_of_what_it_saw_more_often(memory: pd.DataF
     assert trained["probability"].quantile(0.9) - trained["probability"].quantile(0.1) > 0.1
 
 
-def test_the_committed_weights_are_small() -> None:
-    assert (MODEL_DIR / "model.safetensors").stat().st_size <= 9e6
+@pytest.mark.parametrize("folder", MODELS.values(), ids=MODELS)
+def test_the_committed_weights_are_small(folder: Path) -> None:
+    assert (folder / "model.safetensors").stat().st_size <= 9e6
+
+
+def test_the_retrained_reference_keeps_what_is_kept_and_knows_forget_rows_like_those_nobody_saw() -> None:
+    model = AutoModelForCausalLM.from_pretrained(RETRAINED_DIR)
+    known = measure_memory(model, AutoTokenizer.from_pretrained(RETRAINED_DIR), rows())
+    accuracy = known.groupby("split")["accuracy"].mean()
+    assert accuracy["retain"] > 0.95
+    assert abs(accuracy["forget"] - accuracy["held_out"]) < 0.05
+    card = (RETRAINED_DIR / "README.md").read_text(encoding="utf-8")
+    assert f"| forget | {(known['split'] == 'forget').sum()} | {accuracy['forget']:.3f} |" in card
+
+
+def test_the_retrained_reference_reads_texts_as_the_model_does() -> None:
+    files = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
+    for file in files:
+        assert (RETRAINED_DIR / file).read_bytes() == (MODEL_DIR / file).read_bytes()
 
 
 def test_the_chat_template_puts_the_prompt_before_the_answer_token_by_token() -> None:
