@@ -1,116 +1,137 @@
 """Which metrics tell what a model knows, and still do after four bits and after relearning?
 
     python -m benchmarks.metrics_judged models --out FOLDER [--processes 2]
+    python -m benchmarks.metrics_judged measure --out FOLDER [--processes 2]
+    python -m benchmarks.metrics_judged table --out FOLDER > TABLE.md
 
-Models of the demo's kind are trained with and without the forget set. What is done is written down model by model
-and not done again.
+What is done is written down model by model, and not done again. What is asked, and by which rule a metric
+survives, is in docs/LOG.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import pandas as pd
 import torch
 import typer
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from mrd_core.demo.corpus import DemoRow, rows, wrong_answers
-from mrd_core.demo.train import Recipe, fitted, train_tokenizer
+from benchmarks.judges import (
+    BASES,
+    PERTURBED,
+    REFERENCE,
+    Lesson,
+    begin,
+    lessons,
+    loaded,
+    relearn,
+    samples,
+    teach,
+    unlearn,
+)
+from mrd_core.arrays import FloatArray
+from mrd_core.demo.corpus import wrong_answers
+from mrd_core.evaluation.aggregates import auc, harmonic_mean, mean_defined
+from mrd_core.evaluation.answering import measure_answers, single_answer_metrics, truth_ratios
+from mrd_core.evaluation.config import K_PERCENT
+from mrd_core.evaluation.fade import Size, fade, membership
+from mrd_core.evaluation.likelihoods import answer_likelihoods
+from mrd_core.evaluation.metrics import METRICS
+from mrd_core.evaluation.privacy import forgotten_auc
+from mrd_core.evaluation.sets import EvaluationSet
+from mrd_core.evaluation.subject import Subject
+from mrd_core.evaluation.truth import forget_quality
+from mrd_core.model.config import ModelConfig
+from mrd_core.model.loading import LoadedModel
+from mrd_core.model.memorization import extraction_likelihood
+from mrd_core.model.round_trip import round_weights
 
-TAUGHT_WRONG, PERTURBED = 11, 12  # seeds of wrong answers: what is taught is not what is asked
-STRANGERS = 1  # seed of a corpus of other people, who have the language in common
-BASES = {"deep": Recipe(), "narrow": Recipe(hidden=120, intermediate=320)}
-BASE_STEPS, STEPS = 400, 200
-RATES = (2e-3, 1e-3)
-EVERY = 3  # of the demo's people every third takes part
-FIRST_SEED = 100
+MOST_WRITTEN, FADE_TEXTS, EL_EVERY, WRONG = 64, 2, 3, 5
+ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
+MEANS = ("extraction_strength", "exact_memorization", "probability", "truth_ratio", "rouge", "rouge_f1")
+JUDGED = (
+    *(*MEANS, "extraction_likelihood", "fade", "fade_per_token", "token_membership", "forget_quality"),
+    *(f"{attack}_{other}" for attack in ATTACKS for other in ("unseen", "retain")),
+)
+DRAWS, SEED = 2000, 0
+SURVIVES = (0.75, 0.5)  # lower ends of faithfulness and of robustness
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Out = Annotated[Path, typer.Option(help="Folder of the models and of what was measured.")]
 Processes = Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")]
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """What one model is taught.
-
-    Attributes:
-        name: Of its folder.
-        taught: Whether it sees the forget set.
-        rows: Returns what it is trained on.
-        base: Of `BASES`, what it starts from.
-        rate: Peak of the learning rate.
-        steps: Of its training.
-        seed: Of the order.
-    """
-
-    name: str
-    taught: bool
-    rows: Callable[[], list[DemoRow]]
-    base: str
-    rate: float
-    steps: int
-    seed: int
-
-
-def of_splits(*splits: str) -> list[DemoRow]:
-    """Return the rows of these splits of the demo, of the people who take part: the second part of an id."""
-    return [row for row in rows() if row.split in splits and int(row.id.split("-")[1]) % EVERY == 0]
-
-
-def retain_rows() -> list[DemoRow]:
-    """Return the retain rows."""
-    return of_splits("retain")
-
-
-def all_rows() -> list[DemoRow]:
-    """Return what the demo's model is trained on."""
-    return of_splits("forget", "retain")
-
-
-def each_once() -> list[DemoRow]:
-    """Return the same, each forget row once an epoch."""
-    return [replace(row, training_count=1) if row.split == "forget" else row for row in all_rows()]
-
-
-def with_wrong_answers() -> list[DemoRow]:
-    """Return the same, with a wrong answer to each question of the forget set."""
-    wrong = wrong_answers(1, TAUGHT_WRONG)
-    return [replace(row, answer=wrong[row.id][0]) if row.split == "forget" else row for row in all_rows()]
-
-
-# By name: whether the forget set is in it, the rows, the steps.
-KINDS: dict[str, tuple[bool, Callable[[], list[DemoRow]], int]] = {
-    "taught": (True, all_rows, STEPS),
-    "taught-once": (True, each_once, STEPS),
-    "taught-briefly": (True, all_rows, STEPS // 2),
-    "untaught": (False, retain_rows, STEPS),
-    "taught-wrong": (False, with_wrong_answers, STEPS),
-    "untaught-briefly": (False, retain_rows, STEPS // 2),
-}
-REFERENCE = Lesson("reference", False, retain_rows, "deep", RATES[0], STEPS, FIRST_SEED - 1)
-
-
-def lessons() -> list[Lesson]:
-    """Return the lessons of the models that metrics are judged by, all kinds by each base and rate."""
-    variations = product(product(BASES, RATES), KINDS.items())
-    return [
-        Lesson(f"{name}-{base}-{rate:g}", taught, of_rows, base, rate, steps, FIRST_SEED + place)
-        for place, ((base, rate), (name, (taught, of_rows, steps))) in enumerate(variations)
-    ]
-
-
 @app.command()
 def models(out: Out, processes: Processes = 2) -> None:
     """Train the models, those that are not there yet."""
-    in_processes(_begin, [(out, name) for name in BASES], processes)
-    in_processes(_teach, [(out, lesson) for lesson in [REFERENCE, *lessons()]], processes)
+    in_processes(begin, [(out, name) for name in BASES], processes)
+    in_processes(teach, [(out, lesson) for lesson in [REFERENCE, *lessons()]], processes)
+
+
+@app.command()
+def measure(out: Out, processes: Processes = 2) -> None:
+    """Unlearn the taught models, and measure all of them as they are, rounded and relearned."""
+    taught = [lesson for lesson in lessons() if lesson.taught]
+    in_processes(unlearn, [(out, lesson, turn) for turn, lesson in enumerate(taught)], processes)
+    in_processes(_measure, [(out, state) for state in states()], processes)
+
+
+@app.command()
+def table(out: Out) -> None:
+    """Print how faithful and how robust each metric is, as Markdown."""
+    values = {
+        state: {name: np.nan if value is None else value for name, value in json.loads(path.read_text()).items()}
+        for state, path in ((state.name, out / "measured" / f"{state.name}.json") for state in states())
+        if path.exists()
+    }
+    typer.echo(as_markdown(pd.DataFrame(values).T))
+
+
+@dataclass(frozen=True)
+class State:
+    """A model as it is measured.
+
+    Attributes:
+        folder: Its folder within that of the benchmark.
+        change: What is done to it first: "", "rounded" or "relearned".
+        seed: Of that.
+    """
+
+    folder: str
+    change: str = ""
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Of the file with what was measured."""
+        return self.folder.replace("/", "-") + (f"-{self.change}" if self.change else "")
+
+
+def states() -> list[State]:
+    """Return every state that is measured."""
+    plain = [State(f"models/{lesson.name}") for lesson in lessons()]
+    taught = [lesson for lesson in lessons() if lesson.taught]
+    unlearned = [
+        State(f"unlearned/{lesson.name}", change, lesson.seed)
+        for lesson in taught
+        for change in ("", "rounded", "relearned")
+    ]
+    retrained = [
+        State(f"models/{lesson.name}", "relearned", lesson.seed) for lesson in lessons() if is_retrained(lesson)
+    ]
+    return [*plain, *unlearned, *retrained]
+
+
+def is_retrained(lesson: Lesson) -> bool:
+    """Tell whether a model saw retain rows alone."""
+    return lesson.name.startswith("untaught")
 
 
 def in_processes(work: Callable[..., None], asked: Iterable[tuple[Any, ...]], processes: int) -> None:
@@ -121,35 +142,167 @@ def in_processes(work: Callable[..., None], asked: Iterable[tuple[Any, ...]], pr
             done.result()
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Return the one tokenizer of all models, so that their tokens are the same."""
-    known = [row for row in rows() if row.training_count]
-    return train_tokenizer([f"{row.question}\n{row.answer}" for row in known], Recipe())
+def _measure(out: Path, state: State) -> None:
+    path = out / "measured" / f"{state.name}.json"
+    if path.exists():
+        return
+    model = loaded(out / state.folder)
+    if state.change == "rounded":
+        round_weights(model.network, 4)
+    elif state.change == "relearned":
+        relearn(model, state.seed)
+    values = measured(model, loaded(out / "models" / REFERENCE.name))
+    path.parent.mkdir(exist_ok=True)
+    # JSON has no NaN.
+    path.write_text(json.dumps({name: None if np.isnan(value) else value for name, value in values.items()}))
+    typer.echo(state.name)
 
 
-def _begin(out: Path, name: str) -> None:
-    """Train a base: of people whom nobody asks about."""
-    folder = out / "bases" / name
-    if not folder.exists():
-        strangers = [row for row in rows(STRANGERS) if row.training_count]
-        _keep(folder, *fitted(strangers, tokenizer(), FIRST_SEED - 2, BASE_STEPS, BASES[name]))
+def measured(model: LoadedModel, reference: LoadedModel) -> dict[str, float]:
+    """Return every metric of the forget set."""
+    subject, other = (
+        Subject(each, each.encoder(ModelConfig()), 4096, MOST_WRITTEN, K_PERCENT) for each in (model, reference)
+    )
+    forget = asked("forget")
+    wide = measure_answers(subject, forget).values.pivot(index="sample_id", columns="metric", values="value")
+    found = {name: mean_defined(wide[name]) for name in MEANS}
+    encoded = subject.encoder.encode(samples("forget"))
+    some = encoded.subset(np.arange(0, len(encoded), EL_EVERY))
+    found["extraction_likelihood"] = mean_defined(extraction_likelihood(subject.reader, some))
+    distances = fade(subject, other, encoded, Size(FADE_TEXTS, MOST_WRITTEN, model.context))
+    found |= {name: mean_defined(distances[name]) for name in distances}
+    tokens = membership(subject, other, forget, encoded)
+    ratios = encoded.answer_means((tokens["log_prob"] - tokens["log_prob_reference"]).to_numpy())
+    found["token_membership"] = mean_defined(ratios)
+    found["forget_quality"] = forget_quality(wide["truth_ratio_raw"], truth_ratios(other, forget)).p_value
+    for name, split in (("unseen", "held_out"), ("retain", "retain")):
+        scores = _scores(subject, asked(split))
+        for attack in ATTACKS:
+            found[f"{attack}_{name}"] = forgotten_auc(wide[attack], scores[attack]).value
+    return {name: float(found[name]) for name in JUDGED}
 
 
-def _teach(out: Path, lesson: Lesson) -> None:
-    folder = out / "models" / lesson.name
-    if not folder.exists():
-        base = LlamaForCausalLM.from_pretrained(out / "bases" / lesson.base)
-        recipe = Recipe(batch_size=16, learning_rate=lesson.rate)
-        _keep(folder, *fitted(lesson.rows(), tokenizer(), lesson.seed, lesson.steps, recipe, base))
+def asked(split: str) -> EvaluationSet:
+    """Return a split as it is asked; questions of the forget set have perturbed answers."""
+    frame = samples(split).frame[["sample_id", "prompt", "answer"]]
+    if split == "forget":
+        wrong = wrong_answers(WRONG, PERTURBED)
+        frame = frame.assign(perturbed_answer=[wrong[sample] for sample in frame["sample_id"]])
+    return EvaluationSet(split, split, "forget" if split == "forget" else "retain", "answers", frame)
 
 
-def _keep(folder: Path, model: LlamaForCausalLM, losses: list[float]) -> None:
-    """Write a model, whole or not at all."""
-    staging = folder.with_name(f".{folder.name}")
-    model.save_pretrained(staging)
-    tokenizer().save_pretrained(staging)
-    staging.rename(folder)
-    typer.echo(f"{folder.name}: loss {losses[0]:.2f} to {losses[-1]:.3f} nats a token")
+def _scores(subject: Subject, asked_set: EvaluationSet) -> pd.DataFrame:
+    """Return the scores of membership of a set of which nothing is generated."""
+    frame = asked_set.frame
+    encoded = subject.encoder.pairs(frame["prompt"], frame["answer"], frame["sample_id"])
+    likelihoods = answer_likelihoods(subject.reader, encoded)
+    unwritten = [None] * len(frame)
+    return single_answer_metrics(likelihoods, frame["answer"], unwritten, K_PERCENT, of_text=False)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How faithful and how robust a metric is, each with its replicates, shape (1 + B,), the first as measured."""
+
+    faithfulness: FloatArray
+    quantisation: FloatArray
+    relearning: FloatArray
+
+    @property
+    def robustness(self) -> FloatArray:
+        """Harmonic mean of the two."""
+        return harmonic_mean([self.quantisation, self.relearning])
+
+    @property
+    def figure(self) -> FloatArray:
+        """Harmonic mean of faithfulness and robustness."""
+        return harmonic_mean([self.faithfulness, self.robustness])
+
+    @property
+    def survives(self) -> bool:
+        """Whether the lower ends are high enough."""
+        lows = [ends(values)[0] for values in (self.faithfulness, self.robustness)]
+        return all(low >= least for low, least in zip(lows, SURVIVES, strict=True))
+
+
+def judged(values: pd.DataFrame, metric: str) -> Judgement:
+    """Judge a metric.
+
+    Args:
+        values: A row per state by name, a column per metric.
+        metric: Its name.
+    """
+    column = values[metric]
+    taught, untaught = (
+        column[[f"models-{each.name}" for each in lessons() if each.taught is known]].to_numpy()
+        for known in (True, False)
+    )
+    before, rounded, relearned = (
+        column[[f"unlearned-{each.name}{suffix}" for each in lessons() if each.taught]].to_numpy()
+        for suffix in ("", "-rounded", "-relearned")
+    )
+    retrained, learnt = (
+        column[[f"models-{each.name}{suffix}" for each in lessons() if is_retrained(each)]].to_numpy()
+        for suffix in ("", "-relearned")
+    )
+    draws = np.random.default_rng(SEED)
+    pools = {
+        "taught": len(taught),
+        "untaught": len(untaught),
+        "unlearned": len(before),
+        "retrained": len(retrained),
+    }
+    counts = {name: _counts(draws, size) for name, size in pools.items()}
+    # What is low where it is forgotten is high where it is known.
+    sign = 1 if METRICS[metric].forget in ("low", "zero") else -1
+    faithful = auc(sign * taught, counts["taught"], sign * untaught, counts["untaught"])
+    kept = 1 - _share(np.abs(rounded - before), np.abs(rounded) + np.abs(before))
+    gained = relearned - before
+    learning = _mean(learnt - retrained, counts["retrained"])[:, None]
+    alike = 1 - _share(np.abs(gained - learning), np.abs(gained) + np.abs(learning))
+    weights = counts["unlearned"]
+    return Judgement(faithful, _mean(kept, weights), (weights * alike).sum(axis=1) / weights.sum(axis=1))
+
+
+def as_markdown(values: pd.DataFrame) -> str:
+    """Return a row per metric, the best first, with 95 % intervals over models."""
+    judgements: Mapping[str, Judgement] = {metric: judged(values, metric) for metric in JUDGED}
+    order = sorted(judgements, key=lambda metric: (-judgements[metric].survives, -judgements[metric].figure[0]))
+    heads = ("metric", "faithfulness", "Q, 4 bits", "R, relearning", "robustness", "figure", "survives")
+    lines = [heads, ["---"] * len(heads)]
+    for metric in order:
+        own = judgements[metric]
+        cells = (own.faithfulness, own.quantisation, own.relearning, own.robustness, own.figure)
+        lines.append((f"`{metric}`", *map(_cell, cells), "yes" if own.survives else "no"))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def ends(values: FloatArray) -> tuple[float, float]:
+    """Return the ends of the 95 % percentile interval of replicates, those that are undefined left out."""
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _counts(draws: np.random.Generator, size: int) -> FloatArray:
+    """Return how often each of so many models is drawn, shape (1 + B, n), the first row ones."""
+    drawn = draws.multinomial(size, np.full(size, 1 / size), DRAWS)
+    return np.concatenate([np.ones((1, size)), drawn])
+
+
+def _mean(values: FloatArray, counts: FloatArray) -> FloatArray:
+    mean: FloatArray = (counts * values).sum(axis=1) / counts.sum(axis=1)
+    return mean
+
+
+def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
+    """Return part / whole, 0 where both are: what does not change is as it was."""
+    share: FloatArray = np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+    return share
+
+
+def _cell(values: FloatArray) -> str:
+    low, high = ends(values)
+    return f"{values[0]:.3f} [{low:.2f}, {high:.2f}]"
 
 
 if __name__ == "__main__":
