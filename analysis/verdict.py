@@ -15,6 +15,7 @@ from statistics import NormalDist
 from analysis.characteristics.files import ClaimFigures
 from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.evidence.headlines import Headline
+from analysis.evidence.returns import CONTROL, Comeback
 from analysis.statistics.bootstrap import LEAST_SAMPLES
 from analysis.statistics.censored import is_flat
 from mrd_core.scoring.records import ScoreSummary
@@ -23,6 +24,8 @@ from mrd_core.unlearning.records import UnlearningSummary
 
 # From this reliability on a ranking repeats, and below that it does not: the rank correlation of two such runs.
 REPEATS, DOES_NOT_REPEAT = 0.9, 0.7
+# Of what was forgotten, the share that may be back.
+RETURNS = 0.1
 
 
 class State(StrEnum):
@@ -170,9 +173,33 @@ def unlearned(name: str, summary: UnlearningSummary | None, kept: KeptAnswers | 
     return Verdict(Question.UNLEARNED, state, f"{forgotten} {sentence}")
 
 
-def durable() -> Verdict:
-    """Say that nobody has tried to bring the samples back."""
-    return Verdict(Question.DURABLE, State.NOT_MEASURED, "Nobody has tried to bring the samples back.")
+def durable(name: str = "", comebacks: Sequence[Comeback] | None = None, left: Rest = Rest.UNKNOWN) -> Verdict:
+    """Judge what is back of an unlearning run after each attack that trains, the control apart.
+
+    Of the samples that it had forgotten less than a tenth is back, or surely more, each share less that of the
+    retrained reference. Without one nothing is known to hold: what does not come back may not come back in any
+    model. An attack that lost the retain set says nothing of what it did not bring back.
+
+    Args:
+        name: What the run is called.
+        comebacks: Of the newest experiment on the run; None where nobody has tried.
+        left: What became of its retain set.
+    """
+    lines = [line for line in comebacks or () if line.attack != CONTROL]
+    if not lines:
+        return Verdict(Question.DURABLE, State.NOT_MEASURED, "Nobody has tried to bring the samples back.")
+    state = State.CANNOT_TELL
+    if any(line.share.n and line.excess.low > RETURNS for line in lines):
+        state = State.FAILS
+    elif all(line.has_reference and not line.is_ruined and line.excess.high < RETURNS for line in lines):
+        state = State.HOLDS
+    if left is Rest.DAMAGED:
+        state = State.DAMAGED
+    worst = max(lines, key=lambda line: (line.share.n > 0, line.excess.low))
+    reference = (
+        "" if worst.has_reference else "; without a retrained reference, learning is not told from remembering"
+    )
+    return Verdict(Question.DURABLE, state, f"{name}: {worst.sentence}{reference}.")
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> str:

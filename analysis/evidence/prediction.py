@@ -76,7 +76,7 @@ class _Ridge:
 
     def __call__(self, measures: FloatArray) -> FloatArray:
         """Return predicted log(1 + updates), shape (m,), of measures of shape (m, k)."""
-        predicted: FloatArray = _features(self.form, self.train, measures) @ self.coefficients + self.intercept
+        predicted: FloatArray = standardised(self.form, self.train, measures) @ self.coefficients + self.intercept
         return predicted
 
 
@@ -241,7 +241,7 @@ def _require_enough(pilot: _Pilot) -> None:
         )
 
 
-def _features(form: Form, train: FloatArray, measures: FloatArray) -> FloatArray:
+def standardised(form: Form, train: FloatArray, measures: FloatArray) -> FloatArray:
     """Return measures, shape (m, k), standardised by those of the training samples, shape (n, k).
 
     What is undefined is average; what lies far outside the training samples is drawn in.
@@ -258,8 +258,8 @@ def _features(form: Form, train: FloatArray, measures: FloatArray) -> FloatArray
     count = np.maximum(defined.sum(axis=0), 1)
     centre = np.where(defined, base, 0).sum(axis=0) / count
     spread = np.sqrt(np.where(defined, (base - centre) ** 2, 0).sum(axis=0) / count)
-    standardised = np.divide(new - centre, spread, out=np.zeros_like(new), where=spread > 0)
-    bounded: FloatArray = np.clip(np.where(np.isfinite(standardised), standardised, 0), -_FARTHEST, _FARTHEST)
+    scaled = np.divide(new - centre, spread, out=np.zeros_like(new), where=spread > 0)
+    bounded: FloatArray = np.clip(np.where(np.isfinite(scaled), scaled, 0), -_FARTHEST, _FARTHEST)
     return bounded
 
 
@@ -285,7 +285,7 @@ def _fit(pilot: _Pilot) -> _Ridge:
     """Return the ridge regression whose form and penalty have the smallest leave-one-out error."""
     models = []
     for form in FORMS:
-        features = _features(form, pilot.measures, pilot.measures)
+        features = standardised(form, pilot.measures, pilot.measures)
         centre, n = features.mean(axis=0), len(features)
         u, s, vt = np.linalg.svd(features - centre, full_matrices=False)
         shrink = s**2 / (s**2 + n * _PENALTIES[:, None])

@@ -14,7 +14,7 @@ from analysis.evidence.kinds.selection import BALANCED, METRICS, RANDOM, Selecti
 from analysis.evidence.kinds.sensitivity import ENOUGH, Sensitivity
 from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import ArmEvidence
-from analysis.evidence.league import short_title, title
+from analysis.evidence.league import SHORT_TITLES, short_title, title
 from analysis.figures import theme
 from analysis.statistics.censored import Agreement, finding, in_figures, with_ends
 from mrd_core.scoring.measures import MEASURES
@@ -25,6 +25,7 @@ FAMILIES = {
     "mrd": ("MRD", theme.BLUE, "circle"),
     "plain": ("one forward pass", theme.GREY, "square"),
     "gradient": ("gradient", theme.PURPLE, "cross"),
+    "residue": ("left by unlearning", theme.GREEN, "triangle-up"),
     "length": ("length", theme.ORANGE, "diamond"),
     "imported": ("imported", theme.GREY, "x"),
     "combination": ("combined, cross-validated", theme.GREEN, "star"),
@@ -65,7 +66,7 @@ def updates_against(arm: ArmEvidence, measure: str, selected: str | None = None)
     return theme.framed(figure, heading, note, axis, "Updates until forgotten")
 
 
-def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
+def league_plot(table: pd.DataFrame, name: str, outcome: str = "updates") -> go.Figure:
     """Return |ρ| of every measure with its interval, the best on top, the sign at its side.
 
     The customdata of a mark begins with the measure. The interval is that of |ρ|: from 0 where that of ρ
@@ -74,6 +75,7 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
     Args:
         table: `League.table`.
         name: Of the arm, for the title.
+        outcome: What the measures are held against.
     """
     measures = table.dropna(subset=["rho"]).iloc[::-1].reset_index(drop=True)
     figure = go.Figure()
@@ -86,12 +88,13 @@ def league_plot(table: pd.DataFrame, name: str) -> go.Figure:
         figure.add_vline(x=length.iloc[0], line={"color": theme.ORANGE, "dash": "dot", "width": 1.5})
     signs = np.where(measures["rho"] > 0, "+", "−")
     rows = zip(measures["measure"], signs, strict=True)
-    labels = [theme.labelled(f"{short_title(measure)} {sign}") for measure, sign in rows]
+    titles = dict(zip(measures["measure"], measures["title"], strict=True))
+    labels = [theme.labelled(f"{SHORT_TITLES.get(measure, titles[measure])} {sign}") for measure, sign in rows]
     figure.update_yaxes(tickvals=list(measures.index), ticktext=labels, showgrid=False)
     figure.update_xaxes(range=[-0.02, 1.02])
-    note = "|ρ| with updates, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
+    note = f"|ρ| with {outcome}, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
     height = 130 + ROW_HEIGHT * max(len(measures), 4)
-    return theme.framed(figure, f"{name}: what predicts updates", note, "|Spearman’s ρ|", height=height)
+    return theme.framed(figure, f"{name}: what predicts {outcome}", note, "|Spearman’s ρ|", height=height)
 
 
 def predicted_against_observed(arm: ArmEvidence) -> go.Figure:

@@ -12,9 +12,11 @@ import pandas as pd
 from analysis import verdict
 from analysis.characteristics.judgement import Judgement, claim_figures, judged, replicates_for
 from analysis.characteristics.runs import Characterised, characterised
-from analysis.comparison.kept import kept_answers
+from analysis.comparison.kept import kept_answers, rest_with_answers
 from analysis.difficulty import ScoredRun, Variant, ranking, trust
 from analysis.evidence.headlines import headlines
+from analysis.evidence.measurements import read_measurements
+from analysis.evidence.returns import comebacks
 from analysis.redaction import without_texts
 from analysis.report import methods
 from analysis.report.audit import audit
@@ -126,7 +128,19 @@ class _Maker:
             yield verdict.unlearned(name_of(runs[-1]), summary_of(runs[-1]), kept)
         else:
             yield verdict.unlearned("", None)
-        yield verdict.durable()
+        yield self.durable()
+
+    def durable(self) -> Verdict:
+        """Judge what came back of the newest unlearning run that the newest durability experiment attacked."""
+        experiments = self.members.of("durability")
+        lines = comebacks(read_measurements(experiments[-1].directory)) if experiments else []
+        for run in reversed(self.members.of(UNLEARNING)):
+            if own := [line for line in lines if line.model == run.directory.name]:
+                evaluated = [member.directory for member in self.members.of(EVALUATION)]
+                kept = kept_answers(run.directory, evaluated)
+                left, _ = rest_with_answers(summary_of(run), kept)
+                return verdict.durable(name_of(run), own, left)
+        return verdict.durable()
 
     def sections(self) -> Iterator[tuple[str, Section]]:
         variant = self.options.variant

@@ -98,6 +98,14 @@ def estimate(statistic: Statistic, n: int, replicates: int, seed: int, n_censore
     return Estimate(value, *bca_limits(value, drawn, left_out(statistic, n)), n, n_censored)
 
 
+def mean_estimate(values: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Estimate:
+    """Return the mean of the values that are finite, shape (N,), with its BCa interval."""
+    finite = np.asarray(values, dtype=np.float64)
+    # Sorted, so that the interval does not depend on the order of a file.
+    finite = np.sort(finite[np.isfinite(finite)])
+    return estimate(lambda counts: counts @ finite / counts.sum(axis=1), finite.size, replicates, seed)
+
+
 def bca_limits(value: float, replicates: FloatArray, jackknife: FloatArray) -> tuple[float, float]:
     """Return the BCa limits of a value from its replicates, shape (B,), and its jackknife values, shape (n,)."""
     defined = _majority(replicates)

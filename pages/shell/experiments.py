@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import streamlit as st
 
 from analysis.evidence import headlines as evidence
+from analysis.evidence import returns
 from analysis.evidence.headlines import Headline
+from analysis.evidence.measurements import read_measurements
+from analysis.evidence.returns import Comeback
 from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.durability import DurabilityConfig
 from mrd_core.runs import ACTIVE, Run, RunState
 from pages.shell import configs, session
 
-VALIDITY = "validity"
+VALIDITY, DURABILITY = "validity", "durability"
+# Of the page of experiments: which of them is looked at.
+TAB = "evidence_tab"
 
 
 def of_kind(run: Run, kind: str) -> list[Run]:
@@ -33,6 +42,31 @@ def running_validity(run: Run) -> Run | None:
 def config_of(run: Run) -> ExperimentConfig:
     """Return the configuration of an experiment."""
     return configs.config_of(run, ExperimentConfig)
+
+
+def attacked(score_run: Run, unlearned: Sequence[Run]) -> tuple[Run, Run] | None:
+    """Return the first of unlearning runs that a durability experiment has attacked, with the newest that did."""
+    done = [each for each in of_kind(score_run, DURABILITY) if each.state is RunState.SUCCEEDED]
+    directories = {each.id: {directory.resolve() for directory in _runs_of(each)} for each in done}
+    pairs = ((run, each) for run in unlearned for each in done if run.directory.resolve() in directories[each.id])
+    return next(pairs, None)
+
+
+def _runs_of(experiment: Run) -> Sequence[Path]:
+    config = config_of(experiment)
+    assert isinstance(config, DurabilityConfig)
+    return config.runs
+
+
+def comebacks(run: Run) -> list[Comeback]:
+    """Return how much is back in a durability experiment so far, a line per unlearned model and attack."""
+    log = ExperimentFiles(run.directory).units
+    return _comebacks(run, log.stat().st_size if log.exists() else 0)
+
+
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=configs.BY_ATTEMPT)
+def _comebacks(run: Run, logged: int) -> list[Comeback]:  # noqa: ARG001  (more that is logged is another key)
+    return returns.comebacks(read_measurements(run.directory))
 
 
 def headlines(run: Run) -> list[Headline]:

@@ -84,6 +84,17 @@ def names_of(runs: Sequence[Run]) -> dict[str, str]:
     return told_apart({run.id: _name(run) for run in runs}, marks)
 
 
+def finished(score_run: Run) -> list[Run]:
+    """Return the unlearning runs of a score run that succeeded, newest first."""
+    return session.store().list(kinds=("unlearn",), score_run=score_run, states=[RunState.SUCCEEDED])
+
+
+def judged(score_run: Run) -> list[Run]:
+    """Return the selected unlearning runs that succeeded, newest first; a score run is judged by the first."""
+    runs = session.store().list(kinds=("unlearn",), score_run=score_run)
+    return [each for each in session.current_unlearnings(runs) or runs if each.state is RunState.SUCCEEDED]
+
+
 def kept_answers_of(run: Run) -> KeptAnswers | None:
     """Return what evaluations found of a finished run's answers to the retain set; None where none did."""
     store = session.store()

@@ -8,6 +8,8 @@ import streamlit as st
 
 from analysis import verdict
 from analysis.characteristics.files import CharacteristicsSummary
+from analysis.comparison.kept import rest_with_answers
+from analysis.evidence.kinds import interpretation
 from analysis.verdict import ASKED, Question, State, Verdict
 from mrd_core.experiments import short_check
 from mrd_core.experiments.cost import estimate as experiment_cost
@@ -17,7 +19,7 @@ from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.config import RetainConfig, UnlearnConfig
 from mrd_core.unlearning.cost import estimate as unlearning_cost
 from mrd_core.unlearning.records import UnlearningSummary
-from pages.shell import configs, experiments, layout, paths, run_panel, session, terms, unlearnings
+from pages.shell import attacks, configs, experiments, layout, paths, run_panel, session, terms, unlearnings
 from pages.shell.notices import errors_shown, literal
 from pages.shell.scored import scored
 from pages.shell.wording import duration
@@ -35,6 +37,7 @@ STEPS = {
     Question.EXPLAINED: (paths.CHARACTERISTICS, "Characteristics", "Read the texts"),
     Question.PREDICTIVE: (paths.EVIDENCE, "Evidence", "Find out"),
     Question.UNLEARNED: (paths.UNLEARNING, "Unlearning", "Unlearn"),
+    Question.DURABLE: (paths.EVIDENCE, "Durability", "Try to bring it back"),
 }
 
 
@@ -47,12 +50,13 @@ def show(run: Run, *, watches: bool = True) -> None:
     """
     experiment = experiments.finished_validity(run)
     verdicts, query = _verdicts(run, experiment), {session.RUN: run.id}
-    judged_by = {session.EXPERIMENT: experiment.id} if experiment else {}
+    of_question = {Question.DURABLE: {experiments.TAB: interpretation(experiments.DURABILITY).title}}
+    if experiment:
+        of_question[Question.PREDICTIVE] = {session.EXPERIMENT: experiment.id}
     costs = _costs(run) if any(each.state is State.NOT_MEASURED for each in verdicts) else {}
     with layout.grid("verdict_bar", columns=len(verdicts), least="10.5rem", is_last_wide=False):
         for each in verdicts:
-            judged = query | judged_by if each.question is Question.PREDICTIVE else query
-            _cell(each, judged, costs.get(each.question))
+            _cell(each, query | of_question.get(each.question, {}), costs.get(each.question))
     st.markdown(terms.linked(f"**{verdict.conclusion(verdicts)}**"))
     if watches and experiment is None and (running := experiments.running_validity(run)):
         _watch(running.id)
@@ -84,6 +88,9 @@ def _costs(run: Run) -> dict[Question, float]:
         Question.PREDICTIVE: experiment_cost(check, summary, summary.n_samples, past).seconds,
         Question.UNLEARNED: unlearning_cost(unlearning, summary, summary.n_samples, None, past).seconds,
     }
+    if finished := unlearnings.judged(run):
+        attempt = attacks.quick(scored(run), finished[0])
+        costs[Question.DURABLE] = experiment_cost(attempt, summary, summary.n_samples, past).seconds
     if reading := next((each.summary for each in past if each.kind == "characteristics"), None):
         done = CharacteristicsSummary.model_validate(reading)
         costs[Question.EXPLAINED] = done.seconds / done.n_samples * summary.n_samples
@@ -113,16 +120,30 @@ def _verdicts(run: Run, experiment: Run | None) -> list[Verdict]:
         verdict.explained(claims),
         verdict.predictive(experiments.headlines(experiment) if experiment else None),
         _unlearned(run),
-        verdict.durable(),
+        _durable(run),
     ]
 
 
 def _unlearned(run: Run) -> Verdict:
     """Judge the selected unlearning run that ended last, or else the newest."""
-    runs = session.store().list(kinds=("unlearn",), score_run=run)
-    done = [each for each in session.current_unlearnings(runs) or runs if each.state is RunState.SUCCEEDED]
+    done = unlearnings.judged(run)
     if not done:
         return verdict.unlearned("", None)
     name = literal(unlearnings.names_of(done)[done[0].id])
-    summary = UnlearningSummary.model_validate(done[0].summary)
-    return verdict.unlearned(name, summary, unlearnings.kept_answers_of(done[0]))
+    return verdict.unlearned(name, _summary(done[0]), unlearnings.kept_answers_of(done[0]))
+
+
+def _durable(run: Run) -> Verdict:
+    """Judge what came back of that unlearning run; where nobody tried, of the newest that was attacked."""
+    attacked = experiments.attacked(run, [*unlearnings.judged(run), *unlearnings.finished(run)])
+    if attacked is None:
+        return verdict.durable()
+    unlearned, experiment = attacked
+    own = [line for line in experiments.comebacks(experiment) if line.model == unlearned.directory.name]
+    name = literal(unlearnings.names_of([unlearned])[unlearned.id])
+    left, _ = rest_with_answers(_summary(unlearned), unlearnings.kept_answers_of(unlearned))
+    return verdict.durable(name, own, left)
+
+
+def _summary(unlearned: Run) -> UnlearningSummary:
+    return UnlearningSummary.model_validate(unlearned.summary)

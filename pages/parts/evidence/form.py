@@ -10,6 +10,7 @@ from mrd_core.settings.options import refusal
 from pages.parts.evidence import launch, settings
 from pages.shell.notices import errors_shown
 from pages.shell.scored import scored as scored_run
+from pages.shell.source import Source
 
 
 def show(run: Run, kind: str) -> None:
@@ -18,8 +19,8 @@ def show(run: Run, kind: str) -> None:
     values = settings.ask(scored, kind)
     with errors_shown():
         settings.require_choices(values)
-        if "retain" in values:
-            values["retain"] = values["retain"].config()
+        if isinstance(retain := values.get("retain"), Source):
+            values["retain"] = retain.config()
         try:
             config = experiments()[kind].config.model_validate(scored.settings | values)
         except pydantic.ValidationError as error:

@@ -23,7 +23,7 @@ LAUNCHED = "evidence_launched"
 
 def offer(scored: Scored, config: ExperimentConfig) -> None:
     """Show the button that launches an experiment, what it will take, and the command that does the same."""
-    cost = _button(scored, config, "Run", f"evidence_launch_{config.kind}")
+    cost = button(scored, config, "Run", f"evidence_launch_{config.kind}")
     st.caption(f"By {cost.basis}.")
     commands.show(engine.command(COMMANDS[config.kind], config))
 
@@ -35,10 +35,11 @@ def one_click(scored: Scored) -> None:
     values = scored.settings | {"methods": methods, "retain": retain} | dict(sizes(scored, "validity"))
     config = ValidityConfig.model_validate(values)
     size = f" for {min(config.samples, scored.n_samples)} samples with {runs.arms_in_words(config)}"
-    _button(scored, config, "Find out", "evidence_first", size)
+    button(scored, config, "Find out", "evidence_first", size)
 
 
-def _button(scored: Scored, config: ExperimentConfig, label: str, key: str, size: str = "") -> ExperimentCost:
+def button(scored: Scored, config: ExperimentConfig, label: str, key: str, size: str = "") -> ExperimentCost:
+    """Show a button that launches an experiment, its time and its size beside it; return what it will take."""
     past = session.store().list(limit=50, states=[RunState.SUCCEEDED])
     cost = estimate(config, ScoreSummary.model_validate(scored.run.summary), scored.n_samples, past)
     row = st.container(horizontal=True, vertical_alignment="center")

@@ -8,6 +8,7 @@ from typing import Any
 
 from mrd_core.runs import Run
 from pages.shell.inputs import Form
+from pages.shell.scored import Scored
 
 
 @dataclass(frozen=True)
@@ -19,11 +20,13 @@ class Presentation:
             first.
         show: Shows, below the verdict, what an experiment shows: of the score run, the experiment on it and its
             `analysis.evidence.interpretation.Evidence`.
-        ask: Shows further inputs of a form and returns raw values by field.
+        ask: Shows further inputs of a form on a score run and returns raw values by field.
         so_far: Says what an experiment on a score run shows while it is running.
+        one_click: Shows one button that launches it by usual settings, while there is no experiment of its kind.
     """
 
     sizes: Mapping[str, str]
     show: Callable[[Run, Run, Any], None]
-    ask: Callable[[Form], dict[str, Any]] = field(default=lambda _form: {})
+    ask: Callable[[Scored, Form], dict[str, Any]] = field(default=lambda _scored, _form: {})
     so_far: Callable[[Run, Run], None] | None = None
+    one_click: Callable[[Scored], None] | None = None

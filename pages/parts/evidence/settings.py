@@ -48,7 +48,7 @@ def ask(scored: Scored, kind: str) -> Values:
         values["retain"] = source.ask(FORM.name, "retain set", help_of(config, "retain"), default)
         with layout.grid(f"evidence_stop_{kind}", columns=4, least="10rem"):
             values |= FORM.fields(config, UNLEARNING)
-    return values | presentation(kind).ask(FORM)
+    return values | presentation(kind).ask(scored, FORM)
 
 
 def require_choices(values: Values) -> None:
@@ -57,6 +57,6 @@ def require_choices(values: Values) -> None:
     Raises:
         UserError: It is so.
     """
-    for name in ("methods", "optimisers", "dtypes"):
+    for name in ("methods", "optimisers", "dtypes", "runs", "attacks"):
         if values.get(name) == []:
             raise UserError(f"The {name}", "None is chosen.", "Choose one at least.")

@@ -14,10 +14,10 @@ from mrd_core.runs import ACTIVE, Run, RunState
 from pages.parts.evidence import form, imported, launch, league, result, runs
 from pages.parts.evidence.kinds import presentation
 from pages.shell import deletion, experiments, run_panel, session
-from pages.shell.notices import show_error
+from pages.shell.notices import errors_shown, show_error
+from pages.shell.scored import scored
 from pages.shell.terms import linked
 
-TAB = "evidence_tab"
 LEAGUE = "League table"
 SO_FAR_SECONDS = 5.0
 
@@ -26,8 +26,10 @@ def show(run: Run) -> None:
     """Show what predicts unlearning, and all experiments on a score run; only the tab that is open is drawn up."""
     titles = {kind: interpretation(kind).title for kind in kinds.experiments()}
     if (launched := st.session_state.pop(launch.LAUNCHED, None)) is not None:
-        st.session_state[TAB] = titles[launched]
-    tabs = st.tabs([LEAGUE, *titles.values()], default=_first(run, titles), key=TAB, bind=session.IN_URL)
+        st.session_state[experiments.TAB] = titles[launched]
+    tabs = st.tabs(
+        [LEAGUE, *titles.values()], default=_first(run, titles), key=experiments.TAB, bind=session.IN_URL
+    )
     if tabs[0].open:
         with tabs[0]:
             league.show(run)
@@ -69,6 +71,10 @@ def _of_kind(run: Run, kind: str) -> None:
         if so_far is not None:
             often = SO_FAR_SECONDS if experiment.state in ACTIVE else None
             st.fragment(so_far, run_every=often)(run, experiment)
+    one_click = presentation(kind).one_click
+    if not earlier and one_click is not None:
+        with st.container(border=True), errors_shown():
+            one_click(scored(run))
     label = "Run it once more, with other settings" if earlier else "Run it"
-    with st.expander(label, expanded=experiment is None, icon=":material/tune:"):
+    with st.expander(label, expanded=experiment is None and one_click is None, icon=":material/tune:"):
         form.show(run, kind)

@@ -13,6 +13,7 @@ from pages.parts.evidence import charts
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import layout
 from pages.shell.inputs import Form, Values
+from pages.shell.scored import Scored
 
 
 def show(_run: Run, _experiment: Run, evidence: Selection) -> None:
@@ -33,7 +34,7 @@ def show(_run: Run, _experiment: Run, evidence: Selection) -> None:
             charts.boxed(figures.selection_strip(evidence, metric, size), f"selection_{size}", alt)
 
 
-def ask(form: Form) -> Values:
+def ask(_scored: Scored, form: Form) -> Values:
     """Ask what the samples are balanced by."""
     return {"column": form.choice(SelectionConfig, "column", "Balanced by", MRD_TITLES)}
 

@@ -14,6 +14,7 @@ from pages.parts.evidence import charts
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import layout
 from pages.shell.inputs import Form, Values
+from pages.shell.scored import Scored
 
 
 def show(_run: Run, _experiment: Run, evidence: Sensitivity) -> None:
@@ -32,7 +33,7 @@ def show(_run: Run, _experiment: Run, evidence: Sensitivity) -> None:
         charts.boxed(figures.evaluations_curve(evidence, normalisation), "evaluations", alt)
 
 
-def ask(form: Form) -> Values:
+def ask(_scored: Scored, form: Form) -> Values:
     """Ask for the values of σ and the precisions."""
     config = SensitivityConfig
     default = ", ".join(f"{sigma:g}" for sigma in declared(config, "sigmas").default)

@@ -12,6 +12,7 @@ from pages.parts.evidence import charts, selected
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import layout, sample_table
 from pages.shell.inputs import Form, Values
+from pages.shell.scored import Scored
 
 COLUMNS = {
     "sample_id": sample_table.ID,
@@ -40,7 +41,7 @@ def show(run: Run, _experiment: Run, evidence: Theorem) -> None:
     selected.show(run)
 
 
-def ask(form: Form) -> Values:
+def ask(_scored: Scored, form: Form) -> Values:
     """Ask for the noise."""
     return {"sigma": form.number(TheoremConfig, "sigma", "σ of the noise")}
 

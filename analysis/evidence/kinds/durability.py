@@ -1,0 +1,444 @@
+"""Durability: which forgotten samples come back, in what, and what foretells them?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence.brief import number_cells
+from analysis.evidence.forecast import Forecast, forecast
+from analysis.evidence.interpretation import Evidence, Interpretation
+from analysis.evidence.leaks import leaks, prompted, round_trips
+from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
+from analysis.evidence.return_league import MEAN, ReturnLeague, outcomes_of, over_models, return_league
+from analysis.evidence.returns import (
+    CONTROL,
+    Comeback,
+    Course,
+    comebacks,
+    config_of,
+    courses_of,
+    curves_table,
+    returns_table,
+    samples_table,
+    survival_table,
+)
+from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.censored import in_figures, with_ends
+from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.durability import REFERENCE
+from mrd_core.runs.files import read_json
+
+PAPER = "The paper does not ask whether what was forgotten comes back."
+REFERENCE_NAME = "Reference"
+# What a relearning is told apart by in charts and tables.
+ATTACK_NAMES = {"jogging": "some forget samples", "benign": "retain samples", CONTROL: "unrelated text"}
+# The first of these that was carried out is what samples are foretold for.
+FORETOLD = ("benign", "jogging", CONTROL)
+# Measures that the brief and the findings name.
+FIRST = 5
+# Of MA or ROUGE-L: less does not count as something that comes back.
+LITTLE = 0.05
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Durability(Evidence):
+    """What comes back of each model in each attack.
+
+    Attributes:
+        names: What charts call the models, by id; the reference last.
+        lines: How much is back of each unlearned model after each attack that trains.
+        looks: Steps after which relearning was looked at.
+        threshold: Of MA, from which on a sample is back.
+        returns: See `returns.returns_table`, with `name`; so have all tables.
+        curves: What samples know look by look, see `returns.curves_table`.
+        survival: How many are still forgotten, see `returns.survival_table`.
+        samples: What became of each sample in each attack, see `returns.samples_table`.
+        round_trips: What rounding brings back, see `leaks.round_trips`.
+        leaks: leak@k, see `leaks.leaks`.
+        prompts: What answers that were begun give away, see `leaks.prompted`.
+        leagues: By model (`MEAN` for the mean over several) and attack, what foretells the gain.
+        forecasts: By model and attack, which samples are expected back.
+    """
+
+    names: Mapping[str, str]
+    lines: tuple[Comeback, ...]
+    looks: tuple[int, ...]
+    threshold: float
+    returns: pd.DataFrame
+    curves: pd.DataFrame
+    survival: pd.DataFrame
+    samples: pd.DataFrame
+    round_trips: pd.DataFrame
+    leaks: pd.DataFrame
+    prompts: pd.DataFrame
+    leagues: Mapping[tuple[str, str], ReturnLeague]
+    forecasts: Mapping[tuple[str, str], Forecast]
+
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks that train, those that samples are foretold for first."""
+        done = {line.attack for line in self.lines}
+        return [attack for attack in FORETOLD if attack in done]
+
+    def attacked(self, model: str, attack: str) -> pd.DataFrame:
+        """Return what became of the samples that a model had forgotten, those that are back first.
+
+        Columns sample_id, back, step (of the first look that found it back; NaN: none did), left and end (MA).
+        """
+        samples = self.samples
+        if samples.empty:
+            return samples
+        own = samples[(samples["model"] == model) & (samples["attack"] == attack) & samples["at_risk"]]
+        table = own[["sample_id", "back"]].assign(
+            step=own["step"].where(~own["censored"]), left=own["start"], end=own["end"]
+        )
+        return table.sort_values(["back", "end"], ascending=False, kind="stable", ignore_index=True)
+
+    @property
+    def tables(self) -> Mapping[str, pd.DataFrame]:
+        """Every frame by its name."""
+        forecasts = [each for each in self.forecasts.values() if each.figures]
+        return {
+            **super().tables,
+            "league": self._by_model({key: each.table for key, each in self.leagues.items()}),
+            "forecast": self._by_model({(each.model, each.attack): each.samples for each in forecasts}),
+            "calibration": self._by_model({(each.model, each.attack): each.bins for each in forecasts}),
+            "probabilities": pd.DataFrame(
+                [
+                    {"model": each.model, "name": self.names[each.model], "attack": each.attack}
+                    | each.figures.auc.columns("auc", "auc_")
+                    | each.figures.brier.columns("brier", "brier_")
+                    | each.figures.brier_of_rate.columns("brier_of_rate", "brier_of_rate_")
+                    | each.figures.skill.columns("skill", "skill_")
+                    | {"n": each.figures.auc.n}
+                    for each in forecasts
+                    if each.figures
+                ]
+            ),
+        }
+
+    @property
+    def brief(self) -> Mapping[str, pd.DataFrame]:
+        """What is back, what shows without training, and the measures that foretell the gain best."""
+        tables = {}
+        if len(self.returns):
+            tables["What is back at the last look"] = self._returned
+        if len(self.round_trips):
+            tables["What rounding brings back"] = pd.DataFrame(
+                {
+                    "model": self.round_trips["name"],
+                    "bits": number_cells(self.round_trips["bits"], ".0f"),
+                    "MA rises by": cells(self.round_trips, "recovery"),
+                    "less the reference": cells(self.round_trips, "excess", "excess_"),
+                }
+            )
+        if len(self.leaks):
+            tables["ROUGE-L of the best of k answers (leak@k)"] = pd.DataFrame(
+                {
+                    "model": self.leaks["name"],
+                    "k": self.leaks["k"].astype(str),
+                    "leak": cells(self.leaks, "leak", form=".2f"),
+                    "less the reference": cells(self.leaks, "excess", "excess_"),
+                }
+            )
+        for (model, attack), league in self.leagues.items():
+            if attack == self.attacks[0] and len(league.table):
+                first = league.table.head(FIRST)
+                tables[f"{self.names.get(model, model)}: what foretells the gain after {ATTACK_NAMES[attack]}"] = (
+                    pd.DataFrame(
+                        {
+                            "measure": first["title"],
+                            "ρ with the gain": cells(first, "rho"),
+                            "length held": cells(first, "partial", "partial_"),
+                            "level, MA left held": cells(first, "level", "level_"),
+                        }
+                    )
+                )
+        return tables
+
+    @property
+    def _returned(self) -> pd.DataFrame:
+        table = self.returns
+        return pd.DataFrame(
+            {
+                "model": table["name"],
+                "trained on": table["attack"].map(ATTACK_NAMES),
+                "back": [f"{row.back} of {row.n}" for row in table.itertuples()],
+                "share": cells(table, "share", "share_", ".0%"),
+                "less the reference": cells(table, "excess", "excess_", "+.0%"),
+                "MA rises by": cells(table, "gain", "gain_"),
+                "retain MA": [f"{row.retain_start:.2f} → {row.retain_end:.2f}" for row in table.itertuples()],
+            }
+        )
+
+    def _by_model(self, frames: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
+        """Return frames below one another with model, name and attack in front."""
+        named = {
+            key: frame.assign(model=key[0], name=self.names.get(key[0], key[0])) for key, frame in frames.items()
+        }
+        if not any(map(len, named.values())):
+            return pd.DataFrame()
+        table = pd.concat([frame.assign(attack=attack) for (_, attack), frame in named.items() if len(frame)])
+        first = ["model", "name", "attack"]
+        return table[[*first, *(name for name in table if name not in first)]].reset_index(drop=True)
+
+
+def durability(measurements: Measurements) -> Durability:
+    """Judge what a durability experiment has measured so far."""
+    config, courses = config_of(measurements), courses_of(measurements)
+    lines, names = tuple(comebacks(measurements)), names_of(measurements)
+    difficulty = measurements.samples.set_index("sample_id")[measurements.mrd_column]
+    foretold = [course for course in courses if course.model != REFERENCE and course.attack != CONTROL]
+    if not foretold:
+        foretold = [course for course in courses if course.model != REFERENCE]
+    leagues = dict(_leagues(foretold, courses, measurements))
+    forecasts = {(course.model, course.attack): forecast(course, measurements) for course in foretold}
+    tables = {
+        "returns": returns_table(courses, lines),
+        "curves": curves_table(courses),
+        "survival": survival_table(courses, difficulty),
+        "samples": samples_table(courses),
+        "round_trips": round_trips(measurements),
+        "leaks": leaks(measurements),
+        "prompts": prompted(measurements),
+    }
+    tables = {name: _named(table, names) for name, table in tables.items()}
+    return Durability(
+        verdict=_verdict(lines, names),
+        findings=tuple(_findings(lines, names, tables, leagues, forecasts)),
+        caveats=tuple(_caveats(courses, names, measurements)),
+        paper=PAPER,
+        names=names,
+        lines=lines,
+        looks=config.looks,
+        threshold=config.accuracy,
+        leagues=leagues,
+        forecasts=forecasts,
+        **tables,
+    )
+
+
+def names_of(measurements: Measurements) -> dict[str, str]:
+    """Return what charts call the models, by id; runs of one label are told apart by their seeds, or their ids."""
+    files, config = ExperimentFiles(measurements.directory), config_of(measurements)
+    written = read_json(files.unlearned) if files.unlearned.exists() else []
+    labels = {entry["model"]: str(entry["summary"]["label"]) for entry in written}
+    seeded = {entry["model"]: f"{labels[entry['model']]}, seed {entry['summary']['seed']}" for entry in written}
+    named = {model: f"{name} ({model})" for model, name in labels.items()}
+    names = {model: labels.get(model, model) for model in config.models}
+    for longer in (seeded, named):
+        alike = Counter(names.values())
+        names = {model: longer.get(model, name) if alike[name] > 1 else name for model, name in names.items()}
+    return names | ({REFERENCE: REFERENCE_NAME} if REFERENCE in names else {})
+
+
+def cells(table: pd.DataFrame, value: str, prefix: str = "", form: str = "+.2f") -> list[str]:
+    """Return estimates as `+0.41 [+0.20, +0.58]`, from their columns as `Estimate.columns` names them."""
+    return [in_brackets(estimate_at(row, value, prefix), form) for _, row in table.iterrows()]
+
+
+def in_brackets(estimate: Estimate, form: str = ".2f") -> str:
+    """Return an estimate as `0.41 [0.20, 0.58]`; a dash where it is undefined."""
+    if not np.isfinite(estimate.value):
+        return "–"
+    ends = f" [{estimate.low:{form}}, {estimate.high:{form}}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:{form}}{ends}".replace("-", "−")
+
+
+def _leagues(
+    foretold: Sequence[Course], courses: Sequence[Course], measurements: Measurements
+) -> Iterator[tuple[tuple[str, str], ReturnLeague]]:
+    imported = {measure.name: measure.title for measure in measurements.imported}
+    for attack in dict.fromkeys(course.attack for course in foretold):
+        outcomes = {
+            course.model: outcomes_of(course, courses, measurements)
+            for course in foretold
+            if course.attack == attack
+        }
+        for model, table in outcomes.items():
+            yield (model, attack), return_league(table, measurements.draws, imported)
+        if len(outcomes) > 1:
+            everyone = over_models(list(outcomes.values()))
+            yield (MEAN, attack), return_league(everyone, measurements.draws, imported)
+
+
+def _named(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    if table.empty:
+        return table
+    table.insert(1, "name", table["model"].map(names))
+    return table
+
+
+def _verdict(lines: Sequence[Comeback], names: Mapping[str, str]) -> str:
+    """Say of each model what is back after the attack that brought back most."""
+    sentences = []
+    for model in dict.fromkeys(line.model for line in lines):
+        worst = max(
+            (line for line in lines if line.model == model), key=lambda line: (line.excess.n > 0, line.excess)
+        )
+        one_alone = len({line.model for line in lines}) == 1
+        sentence = worst.sentence
+        sentences.append(f"{sentence[0].upper()}{sentence[1:]}." if one_alone else f"{names[model]}: {sentence}.")
+    return " ".join(sentences) or NOTHING_YET
+
+
+def _findings(
+    lines: Sequence[Comeback],
+    names: Mapping[str, str],
+    tables: Mapping[str, pd.DataFrame],
+    leagues: Mapping[tuple[str, str], ReturnLeague],
+    forecasts: Mapping[tuple[str, str], Forecast],
+) -> Iterator[str]:
+    rows = {(row["model"], row["attack"]): row for _, row in tables["returns"].iterrows()}
+    for line in lines:
+        gained = _gained(rows[line.model, line.attack])
+        yield f"{names[line.model]}: {line.sentence}{_beyond(line)}{gained}."
+    yield from _without_training(tables["round_trips"], tables["leaks"])
+    first = next((attack for attack in FORETOLD if any(attack == each for _, each in leagues)), "")
+    for (model, attack), league in leagues.items():
+        if attack == first:
+            yield from _foretold(names.get(model, model), attack, league)
+    for each in forecasts.values():
+        if each.attack == first:
+            yield _expected(names[each.model], each)
+
+
+def _beyond(line: Comeback) -> str:
+    """Say how much more of the model than of the reference is back."""
+    if not line.has_reference or not line.share.n:
+        return ""
+    excess = line.excess
+    ends = f"[{100 * excess.low:.0f}, {100 * excess.high:.0f}]"
+    return f", a difference of {100 * excess.value:.0f} percentage points {ends}".replace("-", "−")
+
+
+def _gained(row: pd.Series[Any]) -> str:
+    """Say what MA gained in an attack, and how much of that is more than the reference learnt."""
+    gain, excess = (estimate_at(row, name, f"{name}_") for name in ("gain", "excess_gain"))
+    if not np.isfinite(gain.low):
+        return ""
+    beyond = f", less what the reference learnt {with_ends(excess, 'Δ')}" if np.isfinite(excess.low) else ""
+    return f"; mean MA changed by {with_ends(gain, 'Δ')}{beyond}"
+
+
+def _without_training(trips: pd.DataFrame, leaked: pd.DataFrame) -> Iterator[str]:
+    """Say of each model what rounding brings back, and what the best of many drawn answers shows."""
+    for row in _of_models(trips):
+        recovery = estimate_at(row, "recovery")
+        says = "may bring something back"
+        if recovery.low > LITTLE:
+            says = "brings something back"
+        elif recovery.high < LITTLE:
+            says = "brings back little or nothing"
+        yield f"{row['name']}: rounding weights to {row['bits']:.0f} bits {says}, MA {in_figures(recovery, 'Δ')}."
+    if leaked.empty:
+        return
+    most = leaked.groupby("model")["k"].transform("max")
+    single = leaked[leaked["k"] == 1].set_index("model")["leak"]
+    for row in _of_models(leaked[leaked["k"] == most]):
+        best, excess = estimate_at(row, "leak"), estimate_at(row, "excess", "excess_")
+        beyond = f"; less the reference’s {with_ends(excess, 'Δ')}" if np.isfinite(excess.low) else ""
+        yield (
+            f"{row['name']}: a drawn answer has a ROUGE\u2011L of {single[row['model']]:.2f}, the best of "
+            f"{row['k']} one of {in_brackets(best)}, n = {best.n}{beyond}."
+        )
+
+
+def _of_models(table: pd.DataFrame) -> Iterator[pd.Series[Any]]:
+    """Yield the rows of a table that are not the reference's."""
+    if len(table):
+        yield from (row for _, row in table[table["model"] != REFERENCE].iterrows())
+
+
+def _foretold(name: str, attack: str, league: ReturnLeague) -> Iterator[str]:
+    """Say what foretells the gain best, what MRD says of it, and whether what was known before adds anything."""
+    alone = league.table[league.table.get("family", pd.Series(dtype=object)) != "combination"].dropna(
+        subset=["low"]
+    )
+    if alone.empty:
+        return
+    of = f"{name}, trained on {ATTACK_NAMES[attack]}"
+    best, mrd = alone.iloc[0], league.estimate("mrd_answer_mean")
+    level, added = league.estimate("mrd_answer_mean", "level", "level_"), ""
+    if np.isfinite(league.adds.low):
+        certain = "adds" if league.adds.low > 0 else "adds nothing certain"
+        added = f". To what is left, what was known before {certain} ({with_ends(league.adds, 'Δρ')})"
+    yield (
+        f"{of}: of {len(alone)} measures {best['title']} says most of the gain ({in_figures(estimate_at(best))})"
+        f"; MRD {with_ends(mrd)}, and of the level with MA left held {with_ends(level)}{added}."
+    )
+
+
+def _expected(name: str, each: Forecast) -> str:
+    of = f"{name}, trained on {ATTACK_NAMES[each.attack]}"
+    if each.figures is None:
+        return f"{of}: {each.refusal}."
+    figures = each.figures
+    better = "better than" if figures.skill.low > 0 else "no better, as far as can be told, than"
+    scores = f"Brier score {figures.brier.value:.3f} against {figures.brier_of_rate.value:.3f}"
+    return (
+        f"{of}: which samples come back is foretold with {in_figures(figures.auc, 'AUC')}; the probabilities are "
+        f"{better} the share alone ({scores})."
+    )
+
+
+def _caveats(courses: Sequence[Course], names: Mapping[str, str], measurements: Measurements) -> list[str]:
+    config, caveats = config_of(measurements), shared_caveats(measurements)
+    if not courses:
+        return caveats
+    caveats += small_n(min(int(course.at_risk.sum()) for course in courses), "forgotten samples")
+    for model, own in _by_model(courses).items():
+        known, n = int((~own[0].at_risk).sum()), len(own[0].accuracy)
+        if known and model != REFERENCE:
+            caveats.append(
+                f"{names[model]}: {known} of {n} samples were not forgotten when the attacks began (MA ≥ "
+                f"{config.accuracy:g}); they count in no share and no curve."
+            )
+    for course in courses:
+        if course.is_ruined:
+            caveats.append(
+                f"{names[course.model]}: training on {ATTACK_NAMES[course.attack]} took MA on the retain set from "
+                f"{course.retained[0]:.2f} to {course.retained[-1]:.2f}. It ruined the model: what stays away "
+                "after it is not durable for that."
+            )
+    if any(line.attack == CONTROL and line.back for line in comebacks(measurements)):
+        caveats.append(
+            "Something comes back by training on unrelated text as well: that is no memory jogged by content."
+        )
+    if config.reference is None:
+        caveats.append("Without a retrained reference learning cannot be told from remembering.")
+    if courses[0].repeats == 1:
+        caveats.append("Each relearning was done once, so chance in its rows and their order is not known.")
+    looks = ", ".join(map(str, config.looks[1:]))
+    return [
+        *caveats,
+        f"When a sample is back is known to the look only: looks were after {looks} steps, and it may have been "
+        "back in between and gone again.",
+        "MA is looked at token by token with the true answer before each token: a sample that is back by it need "
+        "not be written out, and the other way round.",
+        "A larger learning rate, more steps or other rows bring back more: durable means against these attacks.",
+        "The table of measures compares many on the same samples: the first place is flattered by the choice.",
+    ]
+
+
+def _by_model(courses: Sequence[Course]) -> dict[str, list[Course]]:
+    models: dict[str, list[Course]] = {}
+    for course in courses:
+        models.setdefault(course.model, []).append(course)
+    return models
+
+
+INTERPRETATION = Interpretation(
+    title="Durability",
+    question="Does what was forgotten come back, and which samples do?",
+    procedure="Unlearned models, and a model retrained without the forget set, are trained on some of the forget "
+    "set, on retain samples and on unrelated text, rounded to 8 and 4 bits, sampled, and asked with the beginning "
+    "of the answer; after each, every sample is looked at again.",
+    evidence=durability,
+)
