@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from mrd_core.errors import UserError
-from mrd_core.experiments.config import ExperimentConfig
+from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.passes import USUAL_UPDATES
 from mrd_core.runs import Run
@@ -50,7 +50,9 @@ def estimate(
     operations = forward_flops(scored.model_parameters, scored.tokens) / n_samples
     if scored.seconds and queue_of(config.device) == queue_of(scored.device):
         per_second = (scored.evaluations + PLANNING_EVALUATIONS) * n_samples / scored.seconds
-        basis = f"the pace of the score run, and {USUAL_UPDATES} updates until a sample is forgotten"
+        basis = "the pace of the score run"
+        if isinstance(config, UnlearningExperimentConfig):
+            basis += f", and {USUAL_UPDATES} updates until a sample is forgotten"
     else:
         per_second, basis = OPERATIONS_PER_SECOND_AND_CORE / operations, "a usual laptop's pace"
     return ExperimentCost(passes, START_UP_SECONDS + passes / per_second, basis)

@@ -22,12 +22,14 @@ from mrd_core.settings.configuration import Frozen, RunConfig
 from mrd_core.settings.fields import declared, is_run
 from mrd_core.settings.options import DEMO
 from mrd_core.settings.places import expanded
-from mrd_core.studies.rows import Links, Row
+from mrd_core.studies.rows import ATTACKED, Links, Row
 
 # Runs on which others build: compared by what they are, and not by where they lie.
 LINKS = ("score_run", "unlearn_run")
 # What changes nothing in a result. The digest of the forget set is compared by itself.
-APART = frozenset({*LINKS, "study", "forget_set_digest", "check", "report_to", "processes", "checkpoint_steps"})
+APART = frozenset(
+    {*LINKS, ATTACKED, "study", "forget_set_digest", "check", "report_to", "processes", "checkpoint_steps"}
+)
 OF_ESTIMATOR = frozenset({"workers", "time_floor"})
 
 
@@ -116,9 +118,12 @@ def links_of(row: Row, parents: dict[Row, Match | None]) -> Links | None:
     matches = [parents[parent] for parent in row.parents]
     if row.score is None or any(match is None or not match.directories for match in matches):
         return None
-    score, *unlearned = (match for match in matches if match is not None)
+    score, *others = (match for match in matches if match is not None)
     assert isinstance(score.config, ScoreConfig)
-    return Links(score.run.directory, score.config, unlearned[0].run.directory if unlearned else None)
+    directories = tuple(match.run.directory for match in others)
+    if row.unlearned is None:
+        return Links(score.run.directory, score.config, attacked=directories)
+    return Links(score.run.directory, score.config, directories[0])
 
 
 def as_stored(config: RunConfig) -> RunConfig:
@@ -174,7 +179,12 @@ def _builds_on(config: RunConfig, row: Row, parents: dict[Row, Match | None]) ->
             return False
         if match is not None and link is not None and Path(link).resolve() not in match.directories:
             return False
-    return True
+    attacked = [parents[parent] for parent in row.attacked]
+    links = getattr(config, ATTACKED, ())
+    return len(links) == len(attacked) and all(
+        match is not None and Path(link).resolve() in match.directories
+        for link, match in zip(links, attacked, strict=True)
+    )
 
 
 def _is_unchanged(stored: Stored, asked: RunConfig, *, dated: bool) -> bool:

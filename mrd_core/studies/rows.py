@@ -34,9 +34,11 @@ PLANNED = Path("/planned")
 # What a study says of these beside their settings.
 EXPECTS, OF = "expects", "of"
 RETAIN, HELD_OUT = "retain", "held_out"
+# The field of an experiment on unlearning runs that names them.
+ATTACKED = "runs"
 ORIGINAL, UNLEARNED = "original", "unlearned"
 # Which run builds on which is for the study to say.
-LINKS = frozenset({"score_run", "unlearn_run", "study", "forget_set_digest"})
+LINKS = frozenset({"score_run", "unlearn_run", ATTACKED, "study", "forget_set_digest"})
 # What an evaluation of an unlearned model may say of it.
 WISHES = ("device", "dtype")
 
@@ -48,11 +50,13 @@ class Links(NamedTuple):
         score_run: Directory of its score run.
         scored: The configuration of that one.
         unlearn_run: Directory of the unlearning run whose model it evaluates; None where it evaluates none.
+        attacked: Directories of the unlearning runs that an experiment is about.
     """
 
     score_run: Path
     scored: ScoreConfig
     unlearn_run: Path | None = None
+    attacked: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Row:
         score: The score run that it builds on; None for a score run.
         unlearned: The unlearning run whose model it evaluates; None where it evaluates none.
         expected: Sizes that are stated for its cost.
+        attacked: The unlearning runs that an experiment is about.
     """
 
     kind: str
@@ -101,11 +106,12 @@ class Row:
     score: Row | None = None
     unlearned: Row | None = None
     expected: Expected = field(default=Expected())
+    attacked: tuple[Row, ...] = ()
 
     @property
     def parents(self) -> tuple[Row, ...]:
         """The runs that it builds on."""
-        return tuple(row for row in (self.score, self.unlearned) if row is not None)
+        return tuple(row for row in (self.score, self.unlearned, *self.attacked) if row is not None)
 
     def config(self, links: Links | None = None, study: str | None = None) -> RunConfig:
         """Return the configuration of the run.
@@ -124,7 +130,8 @@ class Row:
         if links is None:
             planned = self.score.config()
             assert isinstance(planned, ScoreConfig)
-            links = Links(PLANNED, planned, PLANNED if self.unlearned else None)
+            attacked = tuple(PLANNED / str(number) for number in range(len(self.attacked)))
+            links = Links(PLANNED, planned, PLANNED if self.unlearned else None, attacked)
         return kind.config.model_validate(merged(self._base(links, study), self.settings))
 
     def _base(self, links: Links, study: str | None) -> Nested:
@@ -138,6 +145,7 @@ class Row:
             wishes = {name: value for name, value in self.pair.model.items() if name in WISHES}
             return linked | {"model": wishes, "unlearn_run": links.unlearn_run}
         if self.kind in experiments():
+            linked |= {ATTACKED: links.attacked} if links.attacked else {}
             return links.scored.model_dump(include={"model", "forget_set", "estimator"}) | linked
         return linked
 
@@ -261,7 +269,7 @@ def _readings(study: Study, scores: list[Row], _before: list[Row]) -> list[Row]:
     ]
 
 
-def _experiments(study: Study, scores: list[Row], _before: list[Row]) -> list[Row]:
+def _experiments(study: Study, scores: list[Row], before: list[Row]) -> list[Row]:
     rows = []
     for number, table in enumerate(study.content.experiment):
         place: Place = ("experiment", number)
@@ -276,7 +284,13 @@ def _experiments(study: Study, scores: list[Row], _before: list[Row]) -> list[Ro
                 if RETAIN in score.pair.companions and RETAIN in kind.config.model_fields:
                     settings = {RETAIN: score.pair.companions[RETAIN]} | settings
                 called = _name(kind.label, score.pair, combination.varied, score)
-                rows.append(Row(kind.name, called, settings, place, score.pair, score))
+                attacked: tuple[Row, ...] = ()
+                if ATTACKED in kind.config.model_fields:
+                    attacked = tuple(row for row in before if row.kind == "unlearn" and row.score is score)
+                    if not attacked:
+                        reason = "The study unlearns nothing that it could be about"
+                        raise study.refusal((*place, "kind"), name, reason, "Add a table `unlearn`.")
+                rows.append(Row(kind.name, called, settings, place, score.pair, score, attacked=attacked))
     return rows
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from mrd_core.errors import UserError
+from mrd_core.experiments.kinds.durability import DurabilityConfig
 from mrd_core.experiments.kinds.validity import ValidityConfig
+from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.studies.catalogue import identity
 from mrd_core.studies.lines import line_of
 from mrd_core.studies.product import product
-from mrd_core.studies.rows import Row, rows_of
+from mrd_core.studies.rows import Links, Row, rows_of
 from mrd_core.studies.study import read
 from mrd_core.unlearning.config import UnlearnConfig
 from tests.conftest import REPOSITORY
@@ -264,3 +266,30 @@ def test_two_runs_are_the_same_where_all_that_counts_is(
         table = table[part]
     table[name] = value
     assert (identity(UnlearnConfig.model_validate(changed)) == identity(config)) is is_same
+
+
+def test_an_experiment_on_unlearning_runs_builds_on_all_of_its_scores(study: Callable[..., list[Row]]) -> None:
+    text = TEXT.replace('kind = "validity"\nmethods = ["ga", "graddiff"]', 'kind = "durability"\nseeds = 1')
+    *before, first, second = study(text=text)
+    unlearned = tuple(row for row in before if row.kind == "unlearn")
+    assert first.attacked == second.attacked == unlearned
+    assert first.parents == (before[0], *unlearned)
+    scored = before[0].config()
+    assert isinstance(scored, ScoreConfig)
+    links = Links(Path("/scored"), scored, attacked=tuple(Path(f"/run-{i}") for i in range(len(unlearned))))
+    config = first.config(links)
+    assert isinstance(config, DurabilityConfig)
+    assert config.runs == links.attacked
+    assert (config.score_run, config.samples, config.retain) == (
+        links.score_run,
+        6,
+        ForgetSetConfig(source="demo"),
+    )
+
+
+def test_an_experiment_on_unlearning_runs_is_refused_without_any(study: Callable[..., list[Row]]) -> None:
+    text = TEXT.replace('kind = "validity"\nmethods = ["ga", "graddiff"]', 'kind = "durability"\nseeds = 1')
+    with pytest.raises(UserError, match="unlearns nothing that it could be about"):
+        study("unlearn=[]", text=text)
+    with pytest.raises(UserError, match="The study itself says what builds on what"):
+        study('experiment.runs=["/some/run"]', text=text)

@@ -43,9 +43,12 @@ COUNTS = {
     # Three arms, five orders, a seed and its samples at a time.
     "curricula-demo": {"score": 1, "unlearn": 3 * 5},
     "curricula-tofu": {"score": 1, "unlearn": 3 * 5},
+    # Five methods, three seeds, and one experiment on all that they made.
+    "durability-demo": {"score": 1, "unlearn": 5 * 3, "durability": 1},
+    "durability-tofu": {"score": 1, "unlearn": 5 * 3, "durability": 1},
 }
-# Needs a model and samples of one's own.
-ELSEWHERE = "curricula-tofu"
+# Need a model and samples of one's own.
+ELSEWHERE = ("curricula-tofu", "durability-tofu")
 PAPERS = [name for name in COUNTS if re.fullmatch(r"table-\d|figure-\d|wmdp|whp|safe", name)]
 
 
@@ -79,7 +82,7 @@ def test_those_of_the_paper_are_priced_without_a_network(name: str, cli: Callabl
     assert halved["left_seconds"] - starts == pytest.approx(2 * (told["left_seconds"] - starts), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in COUNTS if name not in (*PAPERS, ELSEWHERE)])
+@pytest.mark.parametrize("name", [name for name in COUNTS if name not in (*PAPERS, *ELSEWHERE)])
 @pytest.mark.usefixtures("home")
 def test_those_on_the_demo_are_priced_by_what_is_there(name: str, cli: Callable[..., Outcome]) -> None:
     outcome = cli("study", "run", name, "--dry-run", "--json")

@@ -243,8 +243,9 @@ class DurabilityConfig(ExperimentConfig):
 
     @property
     def title(self) -> str:
-        """Return what is tried on which runs."""
-        return f"Durability: {', '.join(run.name for run in self.runs)}"
+        """Return what is attacked."""
+        which = self.runs[0].name if len(self.runs) == 1 else f"{len(self.runs)} unlearning runs"
+        return f"Durability: {which}"
 
     def rows(self, samples: int) -> int:
         """Return how many rows a relearning trains on, where so many samples are studied."""
