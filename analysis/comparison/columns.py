@@ -22,19 +22,19 @@ from mrd_core.evaluation.sets import Kind
 from mrd_core.evaluation.suites import suites
 from mrd_core.evaluation.truth import forget_quality
 
-Side = Literal["completeness", "utility", "mean", "other"]
+Side = Literal["leading", "completeness", "utility", "mean", "other"]
 Good = Literal["high", "low", "half", "zero"]
 
+LEADING: Final = "leading"
 COMPLETENESS: Final = "completeness"
 UTILITY: Final = "utility"
 AVERAGE = "average"
 FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
-# Of the forget set beside completeness, in their order.
-BESIDE = (
-    *("extraction_strength", "exact_memorization", "probability", "truth_ratio"),
-    *("fade_per_token", "token_membership"),
-)
+# Of the forget set, in the order in which they told what models know (docs/metrics.md): those that did it well
+# enough, with which a comparison leads, and those that stand beside.
+LEADERS = ("extraction_strength", "exact_memorization")
+BESIDE = ("probability", "truth_ratio", "fade_per_token", "token_membership")
 # Of the harness, apart from the mean of the zero-shot tasks.
 TRUTHFUL = "truthfulqa"
 
@@ -46,7 +46,7 @@ class Column:
     Attributes:
         key: Its name.
         title: For people.
-        side: Whether it is completeness, utility, one of their means, or beside.
+        side: Whether a comparison leads with it, or it is completeness, utility, one of their means, or beside.
         split: The set that it is of; "" for a mean of several.
         good: Which end is good; `half` and `zero` where that is the value 0.5 or 0.
         signal: False where the baseline does no better than chance there, so that it is in no mean.
@@ -284,17 +284,25 @@ def _kept_tasks(offered: _Offered) -> Iterator[Declared]:
     yield _declared("zero_shot", "Zero-shot", UTILITY, "", HarnessMean(tasks), text)
 
 
-def _beside_answers(offered: _Offered) -> Iterator[Declared]:
-    for key in BESIDE:
+def _of_forget_set(keys: Iterable[str], side: Side) -> Iterator[Declared]:
+    for key in keys:
         metric = METRICS[key]
         unit = f" [{metric.unit}]" if metric.unit else ""
         assert metric.forget  # each of them is taken on the forget set
         mean = Mean("forget", key)
-        yield _declared(key, f"{metric.title}{unit}", "other", "forget", mean, metric.help, metric.forget)
+        yield _declared(key, f"{metric.title}{unit}", side, "forget", mean, metric.help, metric.forget)
+
+
+def _leading_answers(offered: _Offered) -> Iterator[Declared]:
+    yield from _of_forget_set(LEADERS, LEADING)
     strength = METRICS["extraction_strength"]
     for split in offered.splits["retain"]:
         title, mean = f"{strength.title}, {offered.titles[split]}", Mean(split, strength.name)
-        yield _declared(f"{split}_{strength.name}", title, "other", split, mean, strength.help)
+        yield _declared(f"{split}_{strength.name}", title, LEADING, split, mean, strength.help)
+
+
+def _beside_answers(offered: _Offered) -> Iterator[Declared]:
+    yield from _of_forget_set(BESIDE, "other")
     utility, of_parts = METRICS["model_utility"], HarmonicMean(UTILITY_PARTS, ("retain", "model_utility"))
     yield _declared("model_utility", utility.title, "other", "", of_parts, utility.help)
     attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])
@@ -322,9 +330,9 @@ _CHOICE, _RECALL = METRICS["multiple_choice"].help, METRICS["rr"].help
 _WRONG_CHOICE = f"1 − multiple-choice accuracy. {_CHOICE}"
 _TOXICITY = "1 − the mean toxicity of what the model writes, as a text classifier has it."
 _forgotten = partial(_of_each, side=COMPLETENESS)
-# By how the forget sets of a suite are asked: completeness, utility, and what stands beside them.
+# By how the forget sets of a suite are asked: what leads, completeness, utility, and what stands beside them.
 _SIDES: Mapping[Kind, tuple[Callable[[_Offered], Iterator[Declared]], ...]] = {
-    "answers": (_of_answers, _kept_answers, _beside_answers),
+    "answers": (_leading_answers, _of_answers, _kept_answers, _beside_answers),
     "choices": (
         partial(_forgotten, metric="multiple_choice", text=_WRONG_CHOICE, before="1 − "),
         partial(_of_each, side=UTILITY, metric="multiple_choice", text=_CHOICE),

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.columns import COMPLETENESS, Auc, Column, Mean
+from analysis.comparison.columns import COMPLETENESS, LEADERS, Auc, Column, Mean
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.groups import Group, by_seed
 from analysis.comparison.replicates import UNBOUNDED, Difference, View, limits
@@ -28,8 +28,8 @@ from mrd_core.errors import UserError
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 
 COLUMN = MRD_ANSWER_MEAN
-# What changes a sample is shown by: the share of its answer that is not written any more.
-CHANGED = "rr"
+# What changes of a sample are shown by, the first that there is.
+CHANGED = (*LEADERS, "rr")
 MEMBERSHIP = "Membership score (Min-k%)"
 # Columns of an attack.
 _ATTACKS = frozenset({"mia", "mia_unseen"})
@@ -101,9 +101,10 @@ def change(runs: Sequence[Evaluated], baseline: int, metric: str = "rr", column:
 
 
 def column_of_samples(columns: Iterable[Column]) -> Column | None:
-    """Return the column by which samples are shown to change: RR, or the first of completeness that there is."""
-    candidates = {column.key: column for column in columns if column.side == COMPLETENESS}
-    return candidates.get(CHANGED, next(iter(candidates.values()), None))
+    """Return the column by which samples are shown to change: a leading one, RR, or the first of completeness."""
+    known = {column.key: column for column in columns}
+    chosen = [known[key] for key in CHANGED if key in known]
+    return next(iter([*chosen, *(column for column in known.values() if column.side == COMPLETENESS)]), None)
 
 
 def title_of_samples(column: Column) -> str:

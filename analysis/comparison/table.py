@@ -19,6 +19,7 @@ from analysis.comparison.columns import (
     AVERAGE,
     COMPLETENESS,
     FORGET_QUALITY,
+    LEADING,
     UTILITY,
     Column,
     ForgetQuality,
@@ -161,8 +162,8 @@ class Table:
         if len(means) == 2:
             text = "Mean of completeness and utility."
             means.append(Column(AVERAGE, "Average", "mean", "", "high", True, text))
-        others = [column for column in columns if column.side == "other"]
-        return [*sides[COMPLETENESS], *sides[UTILITY], *means, *others]
+        leading, others = ([column for column in columns if column.side == side] for side in (LEADING, "other"))
+        return [*leading, *sides[COMPLETENESS], *sides[UTILITY], *means, *others]
 
     @cached_property
     def statistics(self) -> Mapping[str, Statistic]:

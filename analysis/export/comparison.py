@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, UTILITY, Column
+from analysis.comparison.columns import COMPLETENESS, FORGET_QUALITY, LEADING, UTILITY, Column
 from analysis.comparison.long import BEYOND_NOISE, MEANINGS, WITHOUT_SIGNAL, long
 from analysis.comparison.strata import DIFFERENCE, INTERACTION
 from analysis.comparison.table import Comparison, with_columns
@@ -34,6 +34,7 @@ BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
 IS_BROKEN = "the model is broken, and a high forget quality is no good sign"
 GROUP, RUNS = "Setting", "Runs"
 SIDES: Mapping[str, str] = {
+    LEADING: "Leading",
     COMPLETENESS: "Completeness",
     UTILITY: "Utility",
     "mean": "Averages",

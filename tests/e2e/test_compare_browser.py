@@ -45,7 +45,7 @@ def test_two_models_are_evaluated_with_one_click_compared_and_looked_into(
         expect(page.get_by_text("evaluated with these settings")).to_be_visible(timeout=EVALUATION)
         assert [run.state for run in store.list(kinds=("evaluate",))] == 2 * [RunState.SUCCEEDED]
 
-        table = page.get_by_role("region", name="Completeness, utility and their averages")
+        table = page.get_by_role("region", name="What leads, completeness, utility and their averages")
         expect(table.get_by_role("rowheader")).to_have_text(["Originalbaseline", "GA"])
         expect(table.get_by_role("img", name="better than the baseline").first).to_be_visible()
         look_at(page, "By difficulty")

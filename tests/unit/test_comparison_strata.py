@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analysis.comparison.columns import LEADERS
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.strata import (
     MEMBERSHIP,
@@ -110,6 +111,18 @@ def test_samples_change_by_rouge_where_it_is_and_by_scores_of_membership(runs: l
     assert rest is columns["mia"]
     assert [title_of_samples(columns[key]) for key in ("rr", "mia")] == ["RR", MEMBERSHIP]
     assert column_of_samples([columns["completeness"]]) is None
+
+
+def test_samples_change_by_what_leads_where_it_was_measured(runs: list[Evaluated]) -> None:
+    strength = runs[0].values.query("split == 'forget' and metric == 'rouge'").assign(metric=LEADERS[0])
+    run = replace(runs[0], values=pd.concat([runs[0].values, strength]))
+    columns = compare([run]).columns
+    assert column_of_samples(columns).key == LEADERS[0]  # type: ignore[union-attr]
+    assert (columns[0].key, columns[0].side) == (LEADERS[0], "leading")
+    # A sample of the table is by itself what the metric says, not 1 less it.
+    changed = change([run, replace(run, group="other", label="other")], 0, LEADERS[0])
+    assert set(changed["change"]) == {0.0}
+    assert changed["before"].to_numpy() == pytest.approx(strength["value"].to_numpy())
 
 
 def test_mrd_is_that_of_the_first_run_that_has_it(runs: list[Evaluated]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
+from analysis.comparison.columns import LEADERS
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.groups import Group
 from analysis.comparison.strata import MEMBERSHIP, mrd_of
@@ -21,7 +22,8 @@ from pages.shell import filters, layout, redaction, sample_steps, sample_table
 from pages.shell.inputs import one_of, select
 from pages.shell.wording import capitalised
 
-FIRST_METRIC = "rouge"
+# Of them the first that there is.
+FIRST_METRICS = (*LEADERS, "rouge")
 PLAIN = '<div style="white-space:pre-wrap;overflow-wrap:anywhere">{}</div>'
 # Of single samples: scores, and what others are made of.
 TITLES = {
@@ -29,6 +31,8 @@ TITLES = {
     "answer_tokens": "Answer tokens",
     "truth_ratio_raw": "Truth ratio r",
     "truth_ratio_reference": "Truth ratio r, retrained reference",
+    "nll_reference": "Mean NLL, retrained reference",
+    "answer_tokens_reference": "Answer tokens, retrained reference",
     "mia_loss": "Membership score (loss)",
     "mia_zlib": "Membership score (zlib)",
     "mia_min_k": MEMBERSHIP,
@@ -50,7 +54,8 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
         split = _split(comparison)
         if split is not None:
             titles = {name: _title(name) for name in _metrics(comparison, split)}
-            metric = select("Value", titles, "compare_value", FIRST_METRIC, width=340)
+            first = next((name for name in FIRST_METRICS if name in titles), None)
+            metric = select("Value", titles, "compare_value", first, width=340)
             redaction.offer(st)
     if split is None or metric is None:
         st.info("No sample has a value in any of these evaluations.", icon=":material/filter_alt_off:")

@@ -43,12 +43,12 @@ STYLE = """<style>
 
 
 def show(comparison: Comparison) -> None:
-    """Show completeness, utility and their averages, then what is beside, and what differs."""
+    """Show what leads, completeness, utility and their averages, then what is beside, and what differs."""
     st.html(STYLE)
     main = [column for column in comparison.columns if column.side != "other"]
     beside = [column for column in comparison.columns if column.side == "other"]
     if main:
-        st.html(as_html(comparison, main, "Completeness, utility and their averages"))
+        st.html(as_html(comparison, main, "What leads, completeness, utility and their averages"))
     if beside:
         st.html(as_html(comparison, beside, "Measures beside, which are in no average"))
     st.caption(linked(_legend(comparison)))
