@@ -40,6 +40,7 @@ from mrd_core.unlearning.config import (
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS
 from mrd_core.unlearning.stopping import Limits
 from pages.parts.unlearning.presets import PRESETS, configs
@@ -648,6 +649,9 @@ def test_a_result_says_what_was_forgotten_and_what_it_cost(app: Open, unlearned:
     assert "Every sample was found forgotten." in texts(test) + test.error[0].value
     assert f"MRD took {summary['mrd_forward_evaluations']} forward evaluations" in texts(test)
     assert f"Evaluating on the way, {summary['evaluations']} times, took" in texts(test)
+    best = UnlearningSummary.model_validate(summary).best
+    assert best is not None
+    assert best.sentence in texts(test)
     loading = next(code.value for code in test.code if code.language == "python")
     assert str(UnlearningFiles(unlearned.weighted.directory).model) in loading
 
