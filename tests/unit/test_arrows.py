@@ -62,6 +62,7 @@ LIGHT = (
     "mrd_core.evaluation.aggregates",
     "mrd_core.evaluation.truth",
     "mrd_core.evaluation.privacy",
+    "mrd_core.evaluation.soundness",
     "mrd_core.evaluation.interchange",
     "mrd_core.scoring.command",
     "mrd_core.unlearning.command",
