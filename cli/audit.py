@@ -65,7 +65,7 @@ def _risk(config: RiskConfig, out_dir: Path | None, as_json: bool, without_texts
     else:
         say(risk.sentence)
         if len(risk.listed):
-            out.print(grid("Hard, and still there", risk_table(risk)))
+            out.print(grid("At risk", risk_table(risk)))
         for text in risk.notes:
             say(f"Mind: {text}")
     if out_dir:

@@ -102,3 +102,7 @@ class RiskConfig(Frozen):
     evaluation: RunPath | None = Field(
         None, description="Evaluation of the run, its directory or its id, for the extraction strength."
     )
+    durability: RunPath | None = Field(
+        None,
+        description="Durability experiment on the run, its directory or its id: what came back is a risk too.",
+    )

@@ -1,4 +1,4 @@
-"""What risk is left after unlearning: samples that are hard to unlearn, and still there."""
+"""What risk is left after unlearning: samples that are hard and still there, and those that come back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import pandas as pd
 
 from analysis.audit.config import RiskConfig
 from analysis.comparison.evaluated import read
+from analysis.evidence.forecast import forecast
+from analysis.evidence.kinds.durability import FORETOLD
+from analysis.evidence.measurements import read_measurements
+from analysis.evidence.returns import CONTROL, courses_of
 from analysis.redaction import without_texts
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
@@ -23,6 +27,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import UnlearningSummary
 
 ACCURACY, NLL, EXTRACTION = "accuracy", "nll", "extraction_strength"
+BACK, PROBABILITY = "comes_back", "probability"
 TITLES = {ACCURACY: "MA", NLL: "NLL", EXTRACTION: "extraction strength"}
 
 
@@ -57,7 +62,9 @@ class Risk:
     Attributes:
         table: A row per sample, those at risk first and of each the hardest first: sample_id, mrd, hard, accuracy,
             nll and, with an evaluation, extraction_strength, all on the final weights, still_there (by which
-            thresholds, "" by none), at_risk, prompt, answer, own_answer_after.
+            thresholds, "" by none), with a durability experiment comes_back (in which attacks that train, "" in
+            none) and probability (of coming back, NaN where it is not foretold), at_risk, prompt, answer,
+            own_answer_after.
         thresholds: By any of which a sample is still there.
         notes: What a reader must know, in sentences.
     """
@@ -81,9 +88,13 @@ class Risk:
         hard, there = self.table["hard"], self.table["still_there"] != ""
         rule = " or ".join(threshold.in_words for threshold in self.thresholds)
         counts = [int(side.sum()) for side in (hard & there, hard, ~hard & there, ~hard)]
-        return "{} of the {} hard samples are still there ({rule}), {} of the {} others.".format(
+        sentence = "{} of the {} hard samples are still there ({rule}), {} of the {} others.".format(
             *counts, rule=rule
         )
+        if BACK in self.table:
+            gone = self.table[~there]
+            sentence += f" Of the {len(gone)} that look forgotten {int((gone[BACK] != '').sum())} came back."
+        return sentence
 
 
 def risk_of(config: RiskConfig) -> Risk:
@@ -109,8 +120,12 @@ def risk_of(config: RiskConfig) -> Risk:
     reached = pd.DataFrame({each.in_words: each.reached(table) for each in thresholds})
     table["still_there"] = [", ".join(reached.columns[row]) for row in reached.to_numpy(np.bool_)]
     table["at_risk"] = table["hard"] & (table["still_there"] != "")
+    if config.durability is not None:
+        table = table.merge(_returning(config.durability, config.run), on="sample_id", how="left")
+        table[BACK] = table[BACK].fillna("")
+        table["at_risk"] |= table[BACK] != ""
     table = table.sort_values(["at_risk", "mrd", "sample_id"], ascending=[False, True, True], ignore_index=True)
-    names = ("sample_id", "mrd", "hard", ACCURACY, NLL, EXTRACTION, "still_there", "at_risk")
+    names = ("sample_id", "mrd", "hard", ACCURACY, NLL, EXTRACTION, "still_there", BACK, PROBABILITY, "at_risk")
     order = [name for name in (*names, "prompt", "answer", "own_answer_after") if name in table]
     return Risk(table[order], thresholds, tuple(_notes(table, summary)))
 
@@ -155,6 +170,33 @@ def _extraction(evaluation: Path, run: Path) -> pd.Series[float]:
     return strengths.groupby("sample_id")["value"].max()
 
 
+def _returning(durability: Path, run: Path) -> pd.DataFrame:
+    """Return in which attacks each sample came back, and how probably it does: sample_id, and both columns.
+
+    The probability is that of the first attack of `FORETOLD` that one could be told for.
+    """
+    measurements = read_measurements(durability)
+    runs = getattr(measurements.config, "runs", ())
+    if run.resolve() not in {each.resolve() for each in runs}:
+        raise UserError(
+            f"--durability {durability}",
+            "did not attack the result of this run.",
+            f"Attack it: mrd-lens experiment durability --run {run}",
+        )
+    model = next(each.name for each in runs if each.resolve() == run.resolve())
+    courses = {each.attack: each for each in courses_of(measurements) if each.model == model}
+    attacks = [attack for attack in FORETOLD if attack != CONTROL and attack in courses]
+    back = {attack: courses[attack].table["back"] for attack in attacks}
+    table = pd.DataFrame(back, dtype=bool)
+    names = [", ".join(attack for attack in attacks if row[attack]) for _, row in table.iterrows()]
+    foretold = (forecast(courses[attack], measurements).samples for attack in attacks)
+    probability = next((samples for samples in foretold if len(samples)), None)
+    returning = pd.DataFrame({"sample_id": table.index, BACK: names})
+    if probability is None:
+        return returning.assign(**{PROBABILITY: np.nan})
+    return returning.merge(probability[["sample_id", PROBABILITY]], on="sample_id", how="outer")
+
+
 def _notes(table: pd.DataFrame, summary: UnlearningSummary) -> Iterator[str]:
     if unknown := int(table["mrd"].isna().sum()):
         yield f"{unknown} samples have no MRD, and count as not hard."
@@ -162,4 +204,7 @@ def _notes(table: pd.DataFrame, summary: UnlearningSummary) -> Iterator[str]:
         yield f"{unknown} samples have no extraction strength in the evaluation."
     if rest(summary) is not Rest.KEPT:
         yield in_words(summary)
-    yield "What is not listed may still come back, by relearning or by another way of asking."
+    if BACK in table:
+        yield "Those that came back did so under the attacks of one experiment; others may bring back more."
+    else:
+        yield "What is not listed may still come back, by relearning or by another way of asking."

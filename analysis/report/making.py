@@ -27,9 +27,10 @@ from analysis.report.difficulty import difficulty, measures
 from analysis.report.evaluation import evaluations
 from analysis.report.evidence import experiment
 from analysis.report.provenance import facts, programs, record
-from analysis.report.runs import EVALUATION, UNLEARNING, Members
+from analysis.report.runs import EVALUATION, UNLEARNING, Member, Members
 from analysis.report.unlearning import name_of, risk, summary_of, unlearned
 from analysis.verdict import ASKED, Verdict
+from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import json_value
 from mrd_core.scoring.config import ScoreConfig
@@ -142,6 +143,17 @@ class _Maker:
                 return verdict.durable(name_of(run), own, left)
         return verdict.durable()
 
+    def attacked(self, run: Member) -> Member | None:
+        """Return the newest durability experiment that attacked an unlearning run."""
+        return next(
+            (
+                each
+                for each in reversed(self.members.of("durability"))
+                if run.directory in getattr(read_config(each.directory, ExperimentConfig), "runs", ())
+            ),
+            None,
+        )
+
     def sections(self) -> Iterator[tuple[str, Section]]:
         variant = self.options.variant
         yield "difficulty", difficulty(self.run, self.table, variant)
@@ -157,7 +169,8 @@ class _Maker:
         if runs := self.members.of(UNLEARNING):
             yield "unlearning", unlearned(runs)
             for member in runs:
-                yield f"risk_{member.name}", risk(member, without_texts=self.options.without_texts)
+                section = risk(member, self.attacked(member), without_texts=self.options.without_texts)
+                yield f"risk_{member.name}", section
         yield from evaluations(self.members.of(EVALUATION)).items()
 
     def limits(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.audit.config import RiskConfig
-from analysis.audit.risk import risk_of
+from analysis.audit.risk import BACK, PROBABILITY, risk_of
 from analysis.difficulty import tercile
 from analysis.figures.theme import evenly, shortened
 from analysis.report.content import Cell, Chart, Column, Section, Table, number
@@ -72,15 +72,22 @@ def unlearned(members: Sequence[Member]) -> Section:
     )
 
 
-def risk(member: Member, *, without_texts: bool) -> Section:
-    """Return the section on samples that are hard and still there after a run, by its own threshold."""
-    left = risk_of(RiskConfig(run=member.directory))
+def risk(member: Member, attacked: Member | None, *, without_texts: bool) -> Section:
+    """Return the section on samples that are hard and still there after a run, or came back.
+
+    Args:
+        member: The run, by whose own threshold samples are still there.
+        attacked: A durability experiment on it; None without one.
+        without_texts: Leave the texts of the samples out.
+    """
+    left = risk_of(RiskConfig(run=member.directory, durability=attacked and attacked.directory))
     left = left.without_texts() if without_texts else left
     rows: dict[str, dict[str, Cell]] = {
         str(row["sample_id"]): {
             "mrd": number(row["mrd"]),
             "accuracy": number(row["accuracy"]),
             "nll": number(row["nll"]),
+            **({"back": row[BACK], "probability": number(row[PROBABILITY])} if attacked else {}),
             "text": shortened(row["answer"], TEXT_WIDTH),
         }
         for row in left.listed.to_dict(orient="records")
@@ -90,9 +97,11 @@ def risk(member: Member, *, without_texts: bool) -> Section:
         "mrd": Column(title="MRD"),
         "accuracy": Column(title="MA", form=".2f"),
         "nll": Column(title="NLL", form=".2f"),
+        **(_RETURNING if attacked else {}),
         "text": Column(title="Answer"),
     }
-    caption = f"Hard, and still there{f'; {more} more stand in the JSON' if more else ''}"
+    what = "Hard and still there, or back" if attacked else "Hard, and still there"
+    caption = f"{what}{f'; {more} more stand in the JSON' if more else ''}"
     listed = Table(caption=caption, head="Sample", columns=columns, rows=dict(list(rows.items())[:LISTED]))
     return Section(
         title=f"What risk is left after {name_of(member)}",
@@ -105,6 +114,10 @@ def risk(member: Member, *, without_texts: bool) -> Section:
     )
 
 
+_RETURNING = {
+    "back": Column(title="Comes back by"),
+    "probability": Column(title="Probability", form=".2f"),
+}
 _CURVES = Chart(
     form="curves",
     title="Samples found forgotten on the way",

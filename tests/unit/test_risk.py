@@ -20,6 +20,7 @@ from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.files import UnlearningFiles
+from tests.support.attacked import write_attacked
 from tests.support.evaluations import write_evaluation
 from tests.support.scored_demo import copied
 from tests.support.unlearning_runs import N_FORGET, Place, scored_tiny
@@ -130,3 +131,34 @@ def test_the_command_lists_texts_or_ids_alone_and_writes_files(run: Path, tmp_pa
     for place in (printed.output.replace("\n", " "), written):
         assert (samples.loc["f0", "answer"].split()[0] in place) is not hidden
         assert "f2" in place
+
+
+def test_what_came_back_is_a_risk_hard_or_not(run: Path, tmp_path: Path) -> None:
+    ends = {
+        "benign": {"f1": (0.2, 0.3), "f4": (0.1, 0.6), "f5": (0.9, 0.9), "f9": (0.1, 0.2)},
+        "jogging": {"f1": (0.2, 0.8), "f4": (0.1, 0.7), "f5": (0.9, 1.0), "f9": (0.1, 0.2)},
+        "control": {"f9": (0.1, 0.9)},
+    }
+    attacked = write_attacked(tmp_path / "attacked", run, ends)
+    risk = risk_of(RiskConfig(run=run, accuracy=0.7, durability=attacked))
+    table = risk.table.set_index("sample_id")
+    assert table["comes_back"].to_dict() == {f"f{i}": "" for i in range(N_FORGET)} | {
+        "f1": "jogging",
+        "f4": "benign, jogging",
+    }
+    assert set(risk.listed["sample_id"]) == {"f0", "f2", "f1", "f4"}
+    assert not table.loc["f4", "hard"]
+    assert risk.sentence.endswith("Of the 6 that look forgotten 2 came back.")
+    # Too few came back for a probability.
+    assert table["probability"].isna().all()
+    assert "others may bring back more" in risk.notes[-1]
+    bare = risk_of(RiskConfig(run=run, accuracy=0.7))
+    assert set(bare.listed["sample_id"]) == {"f0", "f2"}
+    assert "comes_back" not in bare.table
+
+
+def test_an_experiment_on_another_run_is_refused(run: Path, made: Path, tmp_path: Path) -> None:
+    attacked = write_attacked(tmp_path / "attacked", made, {"jogging": {"f1": (0.2, 0.8)}})
+    with pytest.raises(UserError, match="did not attack the result of this run") as error:
+        risk_of(RiskConfig(run=run, durability=attacked))
+    assert f"--run {run}" in error.value.fix

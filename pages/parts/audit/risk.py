@@ -1,4 +1,4 @@
-"""Samples of an unlearning run that are hard, and still there."""
+"""Samples of an unlearning run that are a risk: hard and still there, or back when training goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from analysis.audit.risk import Risk, risk_of
 from analysis.export.audit import risk_exports, risk_table
 from mrd_core.runs import Run, RunState
 from mrd_core.unlearning.records import UnlearningSummary
-from pages.shell import commands, redaction, session
+from pages.shell import commands, experiments, redaction, session
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import download
 from pages.shell.inputs import select
@@ -35,13 +35,16 @@ def show(run: Run) -> None:
     accuracy = right.number_input(
         "Still there from MA", 0.0, 1.0, own, key=f"audit_accuracy_{chosen.id}", help="At first that of the run"
     )
-    config = RiskConfig(run=chosen.directory, accuracy=accuracy)
+    attacked = experiments.attacked(run, [chosen])
+    config = RiskConfig(
+        run=chosen.directory, accuracy=accuracy, durability=attacked[1].directory if attacked else None
+    )
     risk = _risk(chosen, config)
     if redaction.is_on():
         risk = risk.without_texts()
     st.markdown(plain(risk.sentence))
     if len(risk.listed):
-        static_table(risk_table(risk), "Samples that are hard, and still there")
+        static_table(risk_table(risk), "Samples at risk")
     st.caption(plain(" ".join(risk.notes)))
     commands.show(RISK.shown(config))
     row = st.container(horizontal=True)
