@@ -32,7 +32,9 @@ AGGREGATE_COLUMNS = ["split", "metric", "value"]
 
 # What a run is called or where it lies, and what changes no value: two runs that differ in these alone share a
 # setting. Whether seeds are told apart is for those who compare. Looks during unlearning change nothing of it.
-_APART = frozenset({"batch_tokens", "study", "answers", "checkpoint_steps", "report_to", "kind", "evaluation"})
+_APART = frozenset(
+    {"batch_tokens", "study", "answers", "checkpoint_steps", "gradient_steps", "report_to", "kind", "evaluation"}
+)
 # Of the evaluation: it says whose MRD stands beside, unless its samples are all that is asked.
 _BESIDE = frozenset({"unlearn_run", "score_run"})
 # Of the evaluation: where its sets come from. What they are is said by their samples; one set has many places.

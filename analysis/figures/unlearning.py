@@ -19,6 +19,7 @@ from analysis.difficulty import NO_MRD, TERCILES
 from analysis.figures import theme
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from analysis.statistics.censored import finding
+from analysis.unlearning.gradients import SHARES, THIRDS
 from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, grouped, setting_of, thinned
 from mrd_core.unlearning.curves import Curve
 
@@ -179,6 +180,38 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
     figure.update_yaxes(rangemode="tozero").update_layout(boxmode="group")
     note, x = "box: quartiles, dashed: mean", "Tercile of MRD (hard: smallest)"
     return _framed(figure, "Updates by difficulty", note, x, "Updates per sample")
+
+
+def gradient_by_tercile(shares: pd.DataFrame) -> go.Figure:
+    """Return which third of the samples took the updates, and below it which took the gradient of the steps.
+
+    A bar is the mean over the seeds of a setting, its line the 95 % interval of that; dotted is an equal part.
+
+    Args:
+        shares: See `analysis.unlearning.gradients.over_seeds`.
+    """
+    figure = theme.panels("Share of<br>the updates", "Share of<br>the gradient", "Third of the samples")
+    for label, style in theme.styles(shares["label"]).items():
+        rows = shares[shares["label"] == label]
+        for place, name in enumerate(SHARES, 1):
+            bar = go.Bar(
+                x=rows["tercile"],
+                y=rows[name],
+                error_y=theme.error_bars(rows[name], rows[f"{name}_low"], rows[f"{name}_high"]),
+                marker_color=style.colour,
+                customdata=rows[["seeds"]],
+                hovertemplate=f"<b>{theme.labelled(label)}</b><br>%{{x}}: %{{y:.1%}} ({name})<br>"
+                "seeds: %{customdata[0]}<extra></extra>",
+                **_legend(label, place == 1),
+            )
+            figure.add_trace(bar, row=place, col=1)
+    present = set(shares["tercile"])
+    thirds = [name for name in (*TERCILES, *THIRDS, NO_MRD) if name in present]
+    figure.update_xaxes(categoryorder="array", categoryarray=thirds)
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%").update_layout(barmode="group")
+    figure.add_hline(y=1 / len(TERCILES), line=theme.DOTTED)
+    note = "of each measured step, which samples made up its gradient; every step counts the same"
+    return _framed(figure, "Who got the gradient", note, height=theme.TWO_PANELS)
 
 
 def updates_against(

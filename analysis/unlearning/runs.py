@@ -163,7 +163,7 @@ def standing(curriculum: pd.DataFrame, draws: pd.DataFrame, column: str) -> pd.D
     Raises:
         UserError: The curriculum has no such column.
     """
-    table = _by_difficulty(curriculum, column)[["sample_id", "mrd", "tercile", "n_tokens", "share"]]
+    table = by_difficulty(curriculum, column)[["sample_id", "mrd", "tercile", "n_tokens", "share"]]
     groups = draws.astype({"trained": bool, "forgotten": bool, "accuracy": np.float64}).groupby("sample_id")
     counted = groups.agg(updates=("trained", "sum"), draws=("trained", "size"), accuracy=("accuracy", "last"))
     counted = counted.reindex(table["sample_id"])
@@ -299,12 +299,16 @@ def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Est
 
     NaN without a pair, and an interval of NaN with one; pairs in which a value is missing do not count.
     """
-    differences = (values - others).dropna().to_numpy(np.float64)
-    n = len(differences)
-    mean = float(differences.mean()) if n else np.nan
+    return t_interval((values - others).dropna().to_numpy(np.float64))
+
+
+def t_interval(values: FloatArray) -> Estimate:
+    """Return the mean of some runs' values with its 95 % t-interval; NaN without a value, no interval with one."""
+    n = len(values)
+    mean = float(values.mean()) if n else np.nan
     if n < 2:
         return UNDEFINED._replace(value=mean)
-    margin = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n))
+    margin = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Estimate(mean, mean - margin, mean + margin)
 
 
@@ -341,7 +345,7 @@ def outcome(files: UnlearningFiles, column: str) -> pd.DataFrame:
     Raises:
         UserError: The run has no outcome yet, or its curriculum no such column.
     """
-    about = _by_difficulty(_read(files, files.curriculum), column)
+    about = by_difficulty(_read(files, files.curriculum), column)
     about = about[["sample_id", "mrd", "tercile", "n_tokens", "mean_log_prob", "share"]]
     return about.merge(_read(files, files.outcome), on="sample_id", validate="one_to_one")
 
@@ -374,7 +378,12 @@ def _spread(places: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
     return places[np.linspace(0, len(places) - 1, count).round().astype(np.int64)]
 
 
-def _by_difficulty(curriculum: pd.DataFrame, column: str) -> pd.DataFrame:
+def by_difficulty(curriculum: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return the samples by a column, the smallest value first, with it as `mrd` and the third that each is in.
+
+    Raises:
+        UserError: The curriculum has no such column.
+    """
     if column not in curriculum:
         raise UserError(
             f"The column {column}",

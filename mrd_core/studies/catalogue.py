@@ -28,7 +28,11 @@ from mrd_core.studies.rows import ATTACKED, Links, Row
 LINKS = ("score_run", "unlearn_run")
 # What changes nothing in a result. The digest of the forget set is compared by itself.
 APART = frozenset(
-    {*LINKS, ATTACKED, "study", "forget_set_digest", "check", "report_to", "processes", "checkpoint_steps"}
+    {
+        *LINKS,
+        ATTACKED,
+        *("study", "forget_set_digest", "check", "report_to", "processes", "checkpoint_steps", "gradient_steps"),
+    }
 )
 OF_ESTIMATOR = frozenset({"workers", "time_floor"})
 

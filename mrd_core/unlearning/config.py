@@ -328,6 +328,13 @@ class UnlearnConfig(RunConfig):
         description="Most samples whose own answers are written before and after.",
         json_schema_extra={"unit": "samples"},
     )
+    gradient_steps: int = Field(
+        10,
+        ge=0,
+        description="Measure every so many steps how much of the gradient each drawn sample makes up, to see who "
+        "gets it; 0 never. It changes nothing in the training.",
+        json_schema_extra={"unit": "steps"},
+    )
     report_to: tuple[Tracker, ...] = Field((), description="Experiment trackers; each must be installed.")
     study: str | None = Field(None, description="Comparison that the run is a part of.")
 
@@ -395,6 +402,7 @@ class UnlearnConfig(RunConfig):
     def setting(self) -> str:
         """A digest of all that runs must share to differ in nothing but seed and curriculum."""
         apart = {"seed", "study", "answers", "evaluation", "checkpoint_steps", "report_to", "processes"}
+        apart |= {"gradient_steps"}
         rest = self.model_dump(mode="json", exclude=apart)
         rest["curriculum"] = rest["curriculum"]["drop_forgotten"]
         # Where the layers lie is no setting of what is learnt.

@@ -202,6 +202,8 @@ class StepRecord:
         probe: MA and NLL of the probed retain samples; None between probes.
         effective_share: Effective sample size as a share of the pool after MRD was measured anew, else None.
         retain_weight: λ of the step; None where it does not change.
+        gradient_norms: Norm of what each drawn sample adds to the gradient of the forget term, in that order, NaN
+            where nothing; None where it was not measured.
     """
 
     step: int
@@ -219,6 +221,7 @@ class StepRecord:
     probe: tuple[float, float] | None
     effective_share: float | None
     retain_weight: float | None = None
+    gradient_norms: tuple[float, ...] | None = None
 
 
 class RetainLimit(NamedTuple):
@@ -252,6 +255,7 @@ class Rules:
         recompute_epochs: Epochs between two measurements of MRD; None keeps it.
         evaluate_steps: Steps between two evaluations; None makes none.
         retain_limit: Where the retain loss is held; None where it is weighed.
+        gradient_steps: Steps between two measurements of samples' gradient norms, from the first on; 0 makes none.
     """
 
     batch_size: int
@@ -264,6 +268,7 @@ class Rules:
     recompute_epochs: int | None = None
     evaluate_steps: int | None = None
     retain_limit: RetainLimit | None = None
+    gradient_steps: int = 0
 
 
 # Returns what all processes hold, those of the lowest rank first.
@@ -374,6 +379,7 @@ class CurriculumFeed:
             retain=[retain.samples[i] for i in self._partners] if retain else [],
             retain_weight=self.standing.retain_weight if self._rules.retain_limit else None,
             refusals=self._refusals,
+            is_measured=self._rules.gradient_steps > 0 and step % self._rules.gradient_steps == 0,
         )
 
     def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
@@ -570,7 +576,12 @@ class CurriculumFeed:
             probe=probe,
             effective_share=share,
             retain_weight=self.standing.retain_weight if self._rules.retain_limit else None,
+            gradient_norms=self._norms(losses),
         )
+
+    def _norms(self, losses: Losses) -> tuple[float, ...] | None:
+        norms = losses.norms
+        return tuple(norms.get(row, math.nan) for row in range(len(self._ids))) if norms else None
 
     def _progress(self, record: StepRecord) -> Progress:
         self._tick()

@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 from mrd_core.runs.files import Artifact, RunDirectory, whole_lines, write_atomically
 from mrd_core.unlearning.records import OUTCOME
 
+# In the log of steps, of those at which it was measured: the norm of each drawn sample's own part of the gradient.
+GRADIENT_NORMS = "gradient_norms"
+
 
 @dataclass(frozen=True)
 class UnlearningFiles(RunDirectory):

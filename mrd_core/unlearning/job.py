@@ -363,6 +363,7 @@ def _rules(config: UnlearnConfig, start: Start) -> Rules:
         recompute_epochs=config.curriculum.recompute_epochs,
         evaluate_steps=config.evaluation.every_steps,
         retain_limit=None if limit is None else RetainLimit(limit, config.retain.limit_rate),
+        gradient_steps=config.gradient_steps,
     )
 
 
@@ -383,6 +384,7 @@ def _objective(config: UnlearnConfig, prepared: Prepared, processes: Processes) 
         device=prepared.model.device,
         processes=processes,
         margin=config.stopping.margin,
+        norms=prepared.norms,
     )
 
 

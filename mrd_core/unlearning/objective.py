@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -26,6 +28,7 @@ from mrd_core.unlearning.methods.method import (
     averaged_over,
     steered_layer,
 )
+from mrd_core.unlearning.norms import SampleNorms
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
 
@@ -38,6 +41,7 @@ class StepBatch(NamedTuple):
         retain: B samples to keep, one beside each; empty without a retain term.
         retain_weight: λ of this step, where it changes from step to step; None for that of the objective.
         refusals: The forget samples with a refusal for an answer, where those are trained beside their own.
+        is_measured: Whether the norm of each forget sample's own part of the gradient is wanted.
     """
 
     forget: Sequence[EncodedSample]
@@ -45,6 +49,7 @@ class StepBatch(NamedTuple):
     retain: Sequence[EncodedSample]
     retain_weight: float | None = None
     refusals: Sequence[EncodedSample] = ()
+    is_measured: bool = False
 
 
 class Selection(Protocol):
@@ -66,6 +71,8 @@ class Losses(NamedTuple):
         nll: NLL of the drawn texts, summed [nats].
         tokens: What `nll` is a sum over.
         trained: Rows that were trained on.
+        norms: Norm of what each of these adds to the gradient of the forget term, by row; none where it was not
+            measured.
     """
 
     forget: float
@@ -73,6 +80,7 @@ class Losses(NamedTuple):
     nll: float
     tokens: int
     trained: int
+    norms: Mapping[int, float] = MappingProxyType({})
 
 
 class _Piece(NamedTuple):
@@ -81,6 +89,7 @@ class _Piece(NamedTuple):
     loss: float
     nll: float = 0.0
     tokens: int = 0
+    norms: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,7 @@ class Objective:
         device: Where the token ids go.
         processes: Those that work on one batch together.
         margin: By how much a token must lead for MA to count it [logits].
+        norms: Measures the norms of samples' gradients in steps that ask for them; None where it cannot be done.
     """
 
     method: Method
@@ -114,6 +124,7 @@ class Objective:
     layer: int | None = None
     direction: Tensor | None = None
     margin: float = 0.0
+    norms: SampleNorms | None = None
 
     def accumulate(
         self,
@@ -157,7 +168,9 @@ class Objective:
                 (piece.loss for piece in retained),
             )
         )
-        return Losses(forget_loss, retain_loss, nll, sum(piece.tokens for piece in pieces), len(trained))
+        tokens_seen = sum(piece.tokens for piece in pieces)
+        norms = dict(norm for piece in pieces for norm in piece.norms)
+        return Losses(forget_loss, retain_loss, nll, tokens_seen, len(trained), norms)
 
     def _pieces(
         self, rows: Sequence[int], work: Callable[[Sequence[int]], _Piece], after_round: Callable[[], None]
@@ -184,7 +197,24 @@ class Objective:
         """Train on those of a micro-batch's rows that are selected; `whole` is what the loss is a mean over."""
         rows = list(rows)
         texts = TextBatch.of([batch.forget[row] for row in rows], self.device)
-        predictions = answers(model, texts, self.layer)
+        norms = self._listener(model, batch, texts)
+        with norms.listening() if norms else nullcontext():
+            return self._pass(model, batch, rows, texts, whole, selection, backward, norms)
+
+    def _pass(
+        self,
+        model: Any,
+        batch: StepBatch,
+        rows: list[int],
+        texts: TextBatch,
+        whole: int,
+        selection: Selection,
+        backward: Callable[[Tensor], None],
+        norms: SampleNorms | None,
+    ) -> _Piece:
+        """Pass these rows, whose texts are given, forward and, of those that are selected, backward."""
+        with norms.passing(texts) if norms else nullcontext():
+            predictions = answers(model, texts, self.layer)
         seen = -float(predictions.log_probs.detach().sum()), int(texts.mask.sum())
         hits = predictions.hits
         if self.margin:
@@ -201,13 +231,24 @@ class Objective:
             texts.mask[places],
             None if reference is None else reference[chosen].to(predictions.log_probs),
             self._predictions(texts, predictions, places),
-            self._refused(model, [batch.refusals[row] for row in chosen]) if batch.refusals else None,
+            self._refused(model, [batch.refusals[row] for row in chosen], norms) if batch.refusals else None,
             self._states(texts, predictions, places),
         )
         share = _size([batch.forget[row] for row in chosen], averaged_over(self.parameters)) / whole
         loss = share * self.method.loss(forget_batch, **self.parameters)
-        backward(loss)
-        return _Piece(float(loss.detach()), *seen)
+        # Refusals are passed of those that are chosen alone: otherwise the rows of both passes do not match.
+        if norms is None or (batch.refusals and len(chosen) < len(rows)):
+            backward(loss)
+            return _Piece(float(loss.detach()), *seen)
+        values = norms.of(len(rows), lambda: backward(loss))
+        return _Piece(float(loss.detach()), *seen, tuple((row, values[rows.index(row)]) for row in chosen))
+
+    def _listener(self, model: Any, batch: StepBatch, texts: TextBatch) -> SampleNorms | None:
+        """Return what measures the norms of these texts; None where it is not asked for or cannot be done."""
+        if not batch.is_measured or self.norms is None:
+            return None
+        beside = [TextBatch.of(batch.refusals, self.device)] if batch.refusals else []
+        return None if any(each.is_mixed(model.config) for each in (texts, *beside)) else self.norms
 
     def _predictions(self, texts: TextBatch, predicted: Answers, places: Sequence[int]) -> Predictions | None:
         """Return what is predicted of the samples at these places, where the loss needs it."""
@@ -223,11 +264,12 @@ class Objective:
             return None
         return States(predicted.states[_at(texts, places)], self.direction.to(predicted.states))
 
-    def _refused(self, model: Any, samples: Sequence[EncodedSample]) -> Refused:
+    def _refused(self, model: Any, samples: Sequence[EncodedSample], norms: SampleNorms | None) -> Refused:
         """Return what model and starting model say of refusals beside the answers."""
         assert self.starting_model is not None  # a method that compares with it is given one
         texts = TextBatch.of(samples, self.device)
-        nll = sample_nll(answers(model, texts).log_probs, texts.mask)
+        with norms.passing(texts) if norms else nullcontext():
+            nll = sample_nll(answers(model, texts).log_probs, texts.mask)
         return Refused(nll, sample_nll(self.starting_model(texts).log_probs, texts.mask).to(nll))
 
     def _retain(

@@ -42,6 +42,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.memory import MemoryPlan, Shape, planned, remedies, size
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import Parameters, parsed, steered_layer
+from mrd_core.unlearning.norms import SampleNorms, fault
 from mrd_core.unlearning.optimisers import require_usable
 from mrd_core.unlearning.request import copy_samples, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
@@ -72,6 +73,7 @@ class Prepared:
         processes: Those that measure the same together.
         memory: What a step will hold; None where that is not known of such a model.
         margin: By how much a remembered token leads [logits].
+        norms: Measures the norms of samples' gradients on the way; None where that is not asked for or impossible.
     """
 
     model: LoadedModel
@@ -88,6 +90,7 @@ class Prepared:
     processes: Processes = ALONE
     memory: MemoryPlan | None = None
     margin: float = 0.0
+    norms: SampleNorms | None = None
 
     @property
     def parameters(self) -> int:
@@ -241,9 +244,11 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
         reasons["remembered token"] = Choice(f"one that leads by more than {margin:g} logits", "as asked").stated
     if (method := METHODS[config.method]).steers:
         reasons["steered layer"] = _steered(parsed(method, config.parameters), model).stated
+    trained = _trained(config, model)
+    norms = _norms(config, trained, forget, model.device, reasons)
     return Prepared(
         model=model,
-        trained=_trained(config, model),
+        trained=trained,
         encoder=encoder,
         forget=forget,
         curriculum=curriculum,
@@ -254,6 +259,7 @@ def prepare(config: UnlearnConfig, files: UnlearningFiles, context: JobContext, 
         warnings=warnings,
         memory=memory,
         margin=margin,
+        norms=norms,
     )
 
 
@@ -433,6 +439,23 @@ def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
         return adapted(
             model.network, settings.lora_rank, settings.lora_alpha, checkpointing=settings.gradient_checkpointing
         )
+
+
+def _norms(
+    config: UnlearnConfig, trained: Any, forget: Encoded, device: torch.device, reasons: dict[str, str]
+) -> SampleNorms | None:
+    """Return what measures the norms of samples' gradients; None where that is not asked for or impossible."""
+    if not config.gradient_steps:
+        return None
+    reason = "gradient checkpointing does not keep what they are made of"
+    if not config.optimiser.gradient_checkpointing:
+        few = forget.subset(np.argsort(forget.lengths, kind="stable")[[0, -1]])
+        reason = fault(trained, few.samples[: len(forget)], device)
+    every = f"every {config.gradient_steps} steps"
+    reasons["gradient shares"] = (
+        Choice("not measured", reason).stated if reason else Choice(every, "from the pass that trains").stated
+    )
+    return None if reason else SampleNorms(trained)
 
 
 def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, forget_set: ForgetSet) -> Thresholds:

@@ -16,7 +16,7 @@ from mrd_core.runs import JobContext, Metric, SampleUpdate
 from mrd_core.runs.files import json_value
 from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.feed import EvaluationRecord, Standing, StepRecord
-from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.files import GRADIENT_NORMS, UnlearningFiles
 
 # A transaction a step would cost as much as a small model's step.
 FLUSH_SECONDS = 0.5
@@ -207,6 +207,8 @@ def _line(record: StepRecord) -> str:
         "forgotten": record.forgotten,
         "learning_rate": record.learning_rate,
     }
+    if record.gradient_norms is not None:
+        content[GRADIENT_NORMS] = [None if math.isnan(norm) else norm for norm in record.gradient_norms]
     finite = {name: json_value(value) for name, value in content.items()}
     # In ASCII: an id may hold a character that Python too takes for the end of a line.
     return json.dumps(finite, allow_nan=False) + "\n"

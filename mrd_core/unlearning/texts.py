@@ -39,6 +39,11 @@ class TextBatch:
             torch.tensor([len(text) for text in tokens], device=device),
         )
 
+    def is_mixed(self, config: Any) -> bool:
+        """Tell whether a model with this configuration reads some of the texts apart from the others."""
+        is_long = self.lengths > rope_switch(config)
+        return bool(is_long.any() and not is_long.all())
+
 
 class Answers(NamedTuple):
     """What a model says of the answers of a batch.

@@ -13,8 +13,11 @@ from analysis.comparison.strata import by_stratum, change, column_of_samples, ti
 from analysis.comparison.table import Comparison
 from analysis.export.comparison import by_difficulty
 from analysis.figures import comparison as figures
+from analysis.figures import unlearning as unlearning_figures
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from pages.parts.compare.choice import BY_KEY, ComparedRuns
-from pages.shell import layout, session
+from pages.parts.compare.runs import config_of
+from pages.shell import layout, session, shares
 from pages.shell.charts import chart, data_beneath, sample_chart
 from pages.shell.inputs import select
 from pages.shell.notices import bullets, errors_shown, literal
@@ -49,6 +52,21 @@ def show(chosen: ComparedRuns, comparison: Comparison) -> None:
                     data_beneath(changed, "compare_change", f"Change of {title} by sample")
         if len(changed):
             _to_sample()
+        _gradient(chosen)
+
+
+def _gradient(chosen: ComparedRuns) -> None:
+    """Show which third got the updates and the gradient, of those compared that are unlearned."""
+    unlearned = {config_of(run).unlearn_run for run in chosen.runs}
+    runs = [run for run in session.store().list(kinds=("unlearn",)) if run.directory in unlearned]
+    table = shares.over_seeds(runs, MRD_ANSWER_MEAN)
+    if table.empty:
+        return
+    alt = "Share of the updates and of the gradient by third of MRD, over the seeds"
+    with st.container(border=True):
+        chart(unlearning_figures.gradient_by_tercile(table), "compare_gradient_chart", alt, "compare_gradient")
+        st.caption(shares.note(runs, table, MRD_ANSWER_MEAN))
+        data_beneath(table, "compare_gradient", alt)
 
 
 def of_forget_set(comparison: Comparison) -> dict[str, Column]:

@@ -15,7 +15,7 @@ from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.curves import Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
-from pages.shell import layout, reported, unlearnings
+from pages.shell import layout, reported, shares, unlearnings
 from pages.shell.charts import data_beneath
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.reported import Reported
@@ -43,6 +43,7 @@ def show(runs: Sequence[Run]) -> None:
         chart(figure, "forgotten", alt, _columns(long, "forgotten", "updates"))
         if standings:
             _of_samples(standings, checks)
+        _of_gradient(runs)
     device = st.expander(
         "Learning rate and device memory", icon=":material/memory:", key="unlearn_device", on_change="rerun"
     )
@@ -174,6 +175,14 @@ def _of_samples(standings: Frames, checks: Sequence[str]) -> None:
         _columns(together(standings), "share", "realised", "draws", "sample_id"),
         checks,
     )
+
+
+def _of_gradient(runs: Sequence[Run]) -> None:
+    """Show which third of the samples got the updates, and which the gradient, where there is anything yet."""
+    table = shares.over_seeds(runs)
+    if len(table):
+        alt = "Share of the updates and of the gradient by third of the samples"
+        chart(figures.gradient_by_tercile(table), "gradient", alt, table, [shares.note(runs, table)])
 
 
 def _check(run: Run, name: str, standing: pd.DataFrame, report: Reported) -> str:

@@ -11,9 +11,10 @@ import streamlit as st
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run, RunState
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.unlearning.damage import RULE, Rest
 from pages.parts.unlearning.charts import chart
-from pages.shell import layout, paths, reported, session, unlearnings
+from pages.shell import layout, paths, reported, session, shares, unlearnings
 from pages.shell.downloads import csv_download
 from pages.shell.inputs import one_of
 from pages.shell.wording import capitalised, with_spread
@@ -60,6 +61,7 @@ def show(runs: Sequence[Run], selection: Sequence[Run]) -> None:
         )
     _efficiency(table)
     _against_uniform(unlearning.against_uniform(table))
+    _gradient(runs)
     st.header("What it cost, and what was kept")
     chart(figures.pareto(table), "pareto", "Updates against retain accuracy of each run", table)
     _at_equal_updates(runs)
@@ -119,6 +121,17 @@ def _against_uniform(table: pd.DataFrame) -> None:
             table, hide_index=True, placeholder="–", alt="Each sampler against uniform, with every figure"
         )
         csv_download(table, "unlearn_against_uniform")
+
+
+def _gradient(runs: Sequence[Run]) -> None:
+    """Show which third by MRD got the updates and the gradient under each sampler, over its seeds."""
+    table = shares.over_seeds(runs, MRD_ANSWER_MEAN)
+    if table.empty:
+        return
+    st.header("Who got the gradient")
+    alt = "Share of the updates and of the gradient by third of MRD, over the seeds"
+    note = shares.note(runs, table, MRD_ANSWER_MEAN)
+    chart(figures.gradient_by_tercile(table), "gradient_shares", alt, table, [note])
 
 
 def _difference(row: Mapping[Any, Any]) -> str:

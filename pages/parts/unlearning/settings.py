@@ -61,7 +61,7 @@ OPTIMISER = (
     },
 )
 WRITTEN = (
-    {"checkpoint_steps": "Checkpoint every [steps]"},
+    {"checkpoint_steps": "Checkpoint every [steps]", "gradient_steps": "Who gets the gradient, every [steps]"},
     {"answers": "Own answers of at most [samples]"},
     {"report_to": "Experiment trackers", "processes": "Processes"},
 )
