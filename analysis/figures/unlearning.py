@@ -196,7 +196,7 @@ def gradient_by_tercile(shares: pd.DataFrame) -> go.Figure:
         for place, name in enumerate(SHARES, 1):
             bar = go.Bar(
                 x=rows["tercile"],
-                y=rows[name],
+                y=list(rows[name]),
                 error_y=theme.error_bars(rows[name], rows[f"{name}_low"], rows[f"{name}_high"]),
                 marker_color=style.colour,
                 customdata=rows[["seeds"]],

@@ -299,7 +299,8 @@ def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Est
 
     NaN without a pair, and an interval of NaN with one; pairs in which a value is missing do not count.
     """
-    return t_interval((values - others).dropna().to_numpy(np.float64))
+    differences: FloatArray = (values - others).dropna().to_numpy(np.float64)
+    return t_interval(differences)
 
 
 def t_interval(values: FloatArray) -> Estimate:

@@ -102,7 +102,7 @@ def fault(model: Any, samples: Sequence[EncodedSample], device: torch.device) ->
             alone = []
             for sample in samples:
                 model.zero_grad(set_to_none=True)
-                passed(TextBatch.of([sample], device)).backward()
+                torch.autograd.backward(passed(TextBatch.of([sample], device)))
                 alone.append(_norm(model))
     except (UnknownLayoutError, RuntimeError) as error:
         return f"a trial ended in {type(error).__name__}"

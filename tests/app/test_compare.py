@@ -31,7 +31,8 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS
 from pages.parts.compare.settings import DEMO_LIMIT, FORM
 from tests.app.conftest import SAMPLES, Home, adopted, button, ended, finish, settings_for, sound, texts
-from tests.app.test_unlearning import queued
+from tests.app.test_unlearning import Unlearned, queued
+from tests.app.test_unlearning import unlearned as two_unlearned  # noqa: F401  (a fixture)
 from tests.support.commands import carried_out, taken_apart
 from tests.support.evaluations import Values, answers_of, write_evaluation
 from tests.unit.test_unlearning_card import SUMMARY
@@ -234,6 +235,25 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     settings, costs = view(test, "Settings and cost").dataframe
     assert "curriculum.sampler" in list(settings.value["setting"])
     assert list(costs.value["Setting"]) == ["Original", "GA", "GA + MRD"]
+
+
+def test_who_got_the_gradient_stands_beside_what_each_third_forgot(
+    app: Open,
+    shown: Shown,
+    two_unlearned: Unlearned,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    store = RunStore.open(settings_for(tmp_path))
+    home = Home(tmp_path, store, adopted(store, shown.run))
+    evaluation(home, "original", 0.95, 0.8)
+    directory = Path(shutil.copytree(two_unlearned.weighted.directory, tmp_path / "runs" / "copy"))
+    ended(store, store.create("unlearn", "GA", "cpu", directory), RunState.SUCCEEDED)
+    other = evaluation(home, "mrd", 0.2, 0.5, method="ga", sampler="mrd")
+    config = read_config(other.directory, EvaluateConfig).model_copy(update={"unlearn_run": directory})
+    write_json(other.directory / "config.json", config.model_dump(mode="json"))
+    figures = figures_of(view(opened(app, home), "By difficulty"))
+    (figure,) = [each for each in figures if each["layout"]["title"]["text"] == "Who got the gradient"]
+    assert [sum(trace["y"]) for trace in figure["data"]] == pytest.approx([1, 1])
 
 
 def test_tables_to_take_along_have_the_columns_that_are_chosen(

@@ -628,6 +628,29 @@ def test_a_link_shows_its_runs_and_no_others(app: Open, unlearned: Unlearned) ->
     assert strange.multiselect(key="unlearn_looked_at").value == [unlearned.uniform.id, unlearned.weighted.id]
 
 
+@pytest.mark.parametrize("where", ["Progress", "Comparison"])
+def test_who_got_the_gradient_is_shown_by_thirds_of_the_samples(
+    where: str, app: Open, unlearned: Unlearned
+) -> None:
+    test = view(opened(app, unlearned, unlearned.uniform, unlearned.weighted), where)
+    figure = figures_of(test)["Who got the gradient"]
+    shares = {(trace["name"], trace["yaxis"]): sum(trace["y"]) for trace in figure["data"]}
+    assert shares == pytest.approx({(name, axis): 1.0 for name in ("GA", "GA + MRD") for axis in ("y", "y2")})
+    assert "The gradient was measured every 10 steps, from the first on." in texts(test)
+
+
+def test_a_margin_is_said_where_ma_is_not_that_of_the_field(app: Open, own: Home) -> None:
+    test = opened(app, own)
+    test.number_input(key=key_of(StoppingConfig, "margin")).set_value(-2.0).run()
+    assert shown_config(sound(test)).stopping.margin == -2
+    assert "leads all others by more than -2" in texts(test)
+    run = queued(own, stopping=StoppingConfig(margin=-2, probe_steps=2, probe_samples=4))
+    running(own, run)
+    report(own, run, range(1, 4))
+    test = view(opened(app, own, run), "Progress")
+    assert "forget MA counts tokens whose logit leads all others by more than -2." in texts(test)
+
+
 def test_runs_are_added_and_left_out_and_a_study_brings_all_its_own(app: Open, unlearned: Unlearned) -> None:
     test = opened(app, unlearned, unlearned.weighted)
     test.multiselect(key="unlearn_looked_at").set_value([unlearned.uniform.id]).run()
