@@ -299,8 +299,7 @@ def paired_difference(values: pd.Series[float], others: pd.Series[float]) -> Est
 
     NaN without a pair, and an interval of NaN with one; pairs in which a value is missing do not count.
     """
-    differences: FloatArray = (values - others).dropna().to_numpy(np.float64)
-    return t_interval(differences)
+    return t_interval(np.asarray((values - others).dropna(), dtype=np.float64))
 
 
 def t_interval(values: FloatArray) -> Estimate:
