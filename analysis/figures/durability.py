@@ -18,10 +18,14 @@ from analysis.statistics.censored import with_ends
 from mrd_core.experiments.kinds.durability import REFERENCE
 
 REFERENCE_STYLE = theme.Style(theme.GREY, "dot", "x")
-GROUP_TITLES = {ALL: "all", **{name: f"{name} third" for name in TERCILES}}
 FAINT = 0.15
+# Models side by side where their values are of one kind.
+DODGE = 0.12
 # Columns of an estimate with its ends.
 Ends = tuple[str, str, str]
+STILL: Ends = ("still", "low", "high")
+# Of a look's distance: how far what was found at the last look is drawn on.
+BEYOND = 0.5
 
 
 def styles(evidence: Durability) -> dict[str, theme.Style]:
@@ -42,22 +46,20 @@ def still_forgotten(evidence: Durability, model: str, attack: str) -> go.Figure:
     looks = _places(evidence)
     figure = go.Figure()
     colours = dict(zip(TERCILES, theme.HARD_TO_EASY, strict=True))
-    for at, (group, title) in enumerate(GROUP_TITLES.items()):
+    for at, group in enumerate((ALL, *TERCILES)):
         rows = table[(table["model"] == model) & (table["group"] == group)]
         if len(rows):
             colour = colours.get(group, theme.BLUE)
-            about = f"{title} (n = {rows['n'].iloc[0]:.0f})"
+            about = f"{group}, n = {rows['n'].iloc[0]:.0f}"
             if group == ALL:
-                figure.add_trace(
-                    _band(rows["step"].map(looks), rows, ("still", "low", "high"), colour, stepped=True)
-                )
+                figure.add_trace(_band(_along(rows, looks), _prolonged(rows), STILL, colour, stepped=True))
             figure.add_trace(_survivors(rows, looks, about, theme.Style(colour, theme.DASHES[at % 4], "")))
     reference = table[(table["model"] == REFERENCE) & (table["group"] == ALL)]
     if len(reference):
-        about = f"reference (n = {reference['n'].iloc[0]:.0f})"
+        about = f"reference, n = {reference['n'].iloc[0]:.0f}"
         figure.add_trace(_survivors(reference, looks, about, REFERENCE_STYLE))
     figure.update_yaxes(range=[-0.03, 1.03], tickformat=".0%")
-    note = "by MRD, hard: small; band: 95\u00a0% of all; known to the look only"
+    note = "thirds by MRD, hard: small; band: 95\u00a0% of all; known to the look only"
     heading = f"Still forgotten, trained on {ATTACK_NAMES[attack]}"
     return theme.framed(_over_looks(figure, looks), heading, note, "Steps", "Still forgotten")
 
@@ -127,7 +129,7 @@ def rounded(evidence: Durability) -> go.Figure:
     present = [model for model in evidence.names if model in set(trips["model"])]
     bits = sorted(set(trips["bits"]), reverse=True)
     for at, (model, rows, style) in enumerate(_by_model(trips, evidence)):
-        shift = 0.16 * (at - (len(present) - 1) / 2)
+        shift = DODGE * (at - (len(present) - 1) / 2)
         figure.add_trace(
             theme.marks(
                 rows,
@@ -154,9 +156,10 @@ def begun_answers(evidence: Durability) -> go.Figure:
     prompts = evidence.prompts
     given = sorted(set(prompts["given"].dropna()))
     figure = go.Figure()
-    for model, rows, style in _by_model(prompts, evidence):
+    for at, (model, rows, style) in enumerate(_by_model(prompts, evidence)):
         places = rows["given"].map(lambda count: len(given) if np.isnan(count) else given.index(count))
-        hover = f"<b>{theme.labelled(evidence.names[model])}</b><br>%{{x}}: ROUGE-L %{{y:.3f}}"
+        places += DODGE * at
+        hover = f"<b>{theme.labelled(evidence.names[model])}</b><br>ROUGE-L %{{y:.3f}}"
         points = _marked_line(places, rows["rouge"], evidence.names[model], style, hover)
         bars = theme.error_bars(rows["rouge"], rows["low"], rows["high"], style.colour)
         # A paraphrase is no further token: no line leads there.
@@ -168,6 +171,45 @@ def begun_answers(evidence: Durability) -> go.Figure:
     figure.update_yaxes(rangemode="tozero")
     note = "of what is left of the answer; bars: 95\u00a0% over samples"
     return theme.framed(figure, "Once the answer is begun", note, "Tokens of the answer", "ROUGE-L recall")
+
+
+def left_and_end(evidence: Durability, model: str, attack: str, selected: str | None = None) -> go.Figure:
+    """Return MA at the last look against MA left by unlearning, a point a sample; above the dotted line it rose.
+
+    The customdata of a point begins with its sample_id.
+
+    Args:
+        evidence: What the experiment shows.
+        model: The unlearning run, by its id.
+        attack: What it was trained on.
+        selected: The sample that gets a ring.
+    """
+    samples = evidence.attacked(model, attack)
+    figure = go.Figure(theme.identity([1.0]))
+    for is_back, name, colour, symbol in (
+        (True, "back", theme.ORANGE, "diamond"),
+        (False, "away", theme.BLUE, "circle"),
+    ):
+        rows = samples[samples["back"] == is_back]
+        figure.add_trace(
+            theme.marks(
+                rows,
+                "left",
+                "end",
+                ["sample_id"],
+                f"<b>%{{text}}</b>: {name}<br>MA left %{{x:.2f}}, at the last look %{{y:.2f}}",
+                name=f"{name} ({len(rows)})",
+                marker={"color": colour, "symbol": symbol, "size": 8, "opacity": 0.8},
+                showlegend=bool(len(rows)),
+            )
+        )
+    ringed = samples[samples["sample_id"] == selected]
+    figure.add_trace(theme.ring(ringed["left"], ringed["end"], colour=theme.PURPLE))
+    figure.add_hline(y=evidence.threshold, line={"color": theme.GREY, "dash": "dash", "width": 1})
+    figure.update_xaxes(range=[-0.03, evidence.threshold + 0.03]).update_yaxes(range=[-0.03, 1.03])
+    note = f"a point a sample; dashed: back from MA {evidence.threshold:g}; dotted: unchanged"
+    heading = f"{theme.labelled(evidence.names[model], 30)}, trained on {ATTACK_NAMES[attack]}"
+    return theme.framed(figure, heading, note, "MA left by unlearning", "MA at the last look", 400)
 
 
 def calibration_plot(each: Forecast, name: str) -> go.Figure:
@@ -217,9 +259,21 @@ def _by_model(table: pd.DataFrame, evidence: Durability) -> Iterator[tuple[str, 
             yield model, rows, drawn[model]
 
 
+def _prolonged(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the looks with the last twice, so that the fall at the last is seen as a step."""
+    return pd.concat([rows, rows.tail(1)])
+
+
+def _along(rows: pd.DataFrame, looks: Mapping[int, float]) -> pd.Series[float]:
+    """Return where the looks of a curve stand, and half a look behind them."""
+    places = rows["step"].map(looks)
+    return pd.concat([places, places.tail(1) + BEYOND])
+
+
 def _survivors(rows: pd.DataFrame, looks: Mapping[int, float], name: str, style: theme.Style) -> go.Scatter:
+    along, rows = _along(rows, looks), _prolonged(rows)
     curve = theme.line(
-        rows["step"].map(looks),
+        along,
         rows["still"],
         style.colour,
         f"<b>{name}</b><br>after %{{customdata[0]:.0f}} steps<br>still forgotten %{{y:.0%}} %{{customdata[1]}}",

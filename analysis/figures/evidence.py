@@ -94,7 +94,9 @@ def league_plot(table: pd.DataFrame, name: str, outcome: str = "updates") -> go.
     figure.update_xaxes(range=[-0.02, 1.02])
     note = f"|ρ| with {outcome}, bars: 95\u00a0% interval; behind each name the sign of ρ; dotted: length"
     height = 130 + ROW_HEIGHT * max(len(measures), 4)
-    return theme.framed(figure, f"{name}: what predicts {outcome}", note, "|Spearman’s ρ|", height=height)
+    return theme.framed(
+        figure, f"{theme.labelled(name)}: what predicts {outcome}", note, "|Spearman’s ρ|", height=height
+    )
 
 
 def predicted_against_observed(arm: ArmEvidence) -> go.Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,8 @@ def survival(times: npt.ArrayLike, censored: npt.ArrayLike, steps: Sequence[int]
     with warnings.catch_warnings():
         # It says of each NaN that it is one.
         warnings.simplefilter("ignore", RuntimeWarning)
-        band = estimated.confidence_interval(method="log-log")
+        # Its ends are functions of the step.
+        band: Any = estimated.confidence_interval(method="log-log")
     at = np.asarray(steps, dtype=np.float64)
     still = estimated.evaluate(at)
     inside = (still > 0) & (still < 1)

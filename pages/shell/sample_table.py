@@ -58,7 +58,14 @@ def measure_columns(name: str, table: pd.DataFrame, preset: Sequence[str] = USUA
     }
 
 
-def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, Any], alt: str) -> None:
+def show(
+    name: str,
+    samples: pd.DataFrame,
+    selected: str,
+    columns: Mapping[str, Any],
+    alt: str,
+    order: str = "Hardest first",
+) -> None:
     """Show samples as a table.
 
     Args:
@@ -67,9 +74,10 @@ def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, 
         selected: The id of the one that is marked.
         columns: Title, format and help of each column, in their order.
         alt: What the table is.
+        order: That of the samples, in words.
     """
     table, foot = st.container(), st.container(horizontal=True, vertical_alignment="center")
-    page = samples if len(samples) <= MOST_ROWS else _page(name, samples, selected, columns, foot)
+    page = samples if len(samples) <= MOST_ROWS else _page(name, samples, selected, columns, foot, order)
     # A table cannot be told its selection later on, and keeps it by row number: one that came from elsewhere,
     # and other rows, make a new table.
     digest = zlib.crc32("\n".join(page["sample_id"]).encode())
@@ -104,14 +112,14 @@ def show(name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, 
 
 
 def _page(
-    name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, Any], place: DeltaGenerator
+    name: str, samples: pd.DataFrame, selected: str, columns: Mapping[str, Any], place: DeltaGenerator, order: str
 ) -> pd.DataFrame:
     """Let the user choose which rows of many are sent; it is the page of the selected sample until then."""
     orders = {column: (columns[column] or {}).get("label") or column for column in columns if column in samples}
     by = place.selectbox(
         "Sort all rows by",
         ["", *orders],
-        format_func=({"": "Hardest first"} | orders).__getitem__,
+        format_func=({"": order} | orders).__getitem__,
         key=f"{name}_order",
         label_visibility="collapsed",
         bind=session.IN_URL,

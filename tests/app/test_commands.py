@@ -23,7 +23,7 @@ from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
-from pages.parts.evidence.tabs import TAB
+from pages.shell.experiments import TAB
 from tests.app.conftest import (
     Home,
     ended,

@@ -16,7 +16,8 @@ from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
-from pages.parts.evidence.tabs import LEAGUE, TAB
+from pages.parts.evidence.tabs import LEAGUE
+from pages.shell.experiments import TAB
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 from tests.e2e.test_unlearning_browser import fill
 

@@ -421,6 +421,12 @@ def test_the_verdict_is_told_of_the_attack_that_brought_back_most() -> None:
 def test_every_sentence_is_whole(shown: Durability) -> None:
     for model, attack in product(("first", "second"), ("jogging", "benign", "control")):
         assert any(each.model == model and each.attack == attack for each in shown.lines)
-    assert any("a difference of" in finding for finding in shown.findings)
-    assert any("rounding weights to 4 bits brings something back" in finding for finding in shown.findings)
-    assert any("rounding weights to 8 bits brings back little" in finding for finding in shown.findings)
+    # What is said of each model stands with it, and of all what foretells the mean.
+    (of_all,) = shown.findings
+    assert of_all.startswith("Mean over models, of ")
+    findings = shown.of_models["second"]
+    assert [finding.partition(" ")[0] for finding in findings] == ["Of", "Of", "Of", "Rounding", "A", "Of", "Which"]
+    assert all(finding[-1] == "." and "nan" not in finding for finding in findings)
+    assert "a difference of" in findings[0]
+    assert "to 8 bits little or nothing, MA +0.00 [+0.00, +0.00]; to 4 bits something, MA +0.20" in findings[3]
+    assert list(shown.tables["findings"]["finding"]) == [*shown.of_models["first"], *findings]

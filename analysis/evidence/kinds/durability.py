@@ -40,7 +40,7 @@ REFERENCE_NAME = "Reference"
 ATTACK_NAMES = {"jogging": "some forget samples", "benign": "retain samples", CONTROL: "unrelated text"}
 # The first of these that was carried out is what samples are foretold for.
 FORETOLD = ("benign", "jogging", CONTROL)
-# Measures that the brief and the findings name.
+# Measures that the brief names.
 FIRST = 5
 # Of MA or ROUGE-L: less does not count as something that comes back.
 LITTLE = 0.05
@@ -64,6 +64,7 @@ class Durability(Evidence):
         prompts: What answers that were begun give away, see `leaks.prompted`.
         leagues: By model (`MEAN` for the mean over several) and attack, what foretells the gain.
         forecasts: By model and attack, which samples are expected back.
+        of_models: Findings on each model, by its id.
     """
 
     names: Mapping[str, str]
@@ -79,6 +80,7 @@ class Durability(Evidence):
     prompts: pd.DataFrame
     leagues: Mapping[tuple[str, str], ReturnLeague]
     forecasts: Mapping[tuple[str, str], Forecast]
+    of_models: Mapping[str, tuple[str, ...]]
 
     @property
     def attacks(self) -> list[str]:
@@ -106,6 +108,13 @@ class Durability(Evidence):
         forecasts = [each for each in self.forecasts.values() if each.figures]
         return {
             **super().tables,
+            "findings": pd.DataFrame(
+                [
+                    {"model": model, "name": self.names[model], "finding": finding}
+                    for model, findings in self.of_models.items()
+                    for finding in findings
+                ]
+            ),
             "league": self._by_model({key: each.table for key, each in self.leagues.items()}),
             "forecast": self._by_model({(each.model, each.attack): each.samples for each in forecasts}),
             "calibration": self._by_model({(each.model, each.attack): each.bins for each in forecasts}),
@@ -209,9 +218,24 @@ def durability(measurements: Measurements) -> Durability:
         "prompts": prompted(measurements),
     }
     tables = {name: _named(table, names) for name, table in tables.items()}
+    first = next((attack for attack in FORETOLD if any(attack == each for _, each in leagues)), "")
+    models = [model for model in config.models if model != REFERENCE]
+    of_models = {
+        model: (
+            *_comebacks([line for line in lines if line.model == model], tables["returns"]),
+            *_without_training(model, tables["round_trips"], tables["leaks"]),
+            *_foretold(leagues.get((model, first)), first),
+            *_expected(forecasts.get((model, first))),
+        )
+        for model in models
+    }
+    # Of several models each has its own, which are with it.
+    shared = (
+        of_models[models[0]] if len(models) == 1 else tuple(_foretold(leagues.get((MEAN, first)), first, MEAN))
+    )
     return Durability(
         verdict=_verdict(lines, names),
-        findings=tuple(_findings(lines, names, tables, leagues, forecasts)),
+        findings=shared,
         caveats=tuple(_caveats(courses, names, measurements)),
         paper=PAPER,
         names=names,
@@ -220,6 +244,7 @@ def durability(measurements: Measurements) -> Durability:
         threshold=config.accuracy,
         leagues=leagues,
         forecasts=forecasts,
+        of_models=of_models,
         **tables,
     )
 
@@ -288,25 +313,12 @@ def _verdict(lines: Sequence[Comeback], names: Mapping[str, str]) -> str:
     return " ".join(sentences) or NOTHING_YET
 
 
-def _findings(
-    lines: Sequence[Comeback],
-    names: Mapping[str, str],
-    tables: Mapping[str, pd.DataFrame],
-    leagues: Mapping[tuple[str, str], ReturnLeague],
-    forecasts: Mapping[tuple[str, str], Forecast],
-) -> Iterator[str]:
-    rows = {(row["model"], row["attack"]): row for _, row in tables["returns"].iterrows()}
+def _comebacks(lines: Sequence[Comeback], returns: pd.DataFrame) -> Iterator[str]:
+    """Say of each attack on a model what is back after it, and what MA gained."""
+    rows = {(row["model"], row["attack"]): row for _, row in returns.iterrows()}
     for line in lines:
-        gained = _gained(rows[line.model, line.attack])
-        yield f"{names[line.model]}: {line.sentence}{_beyond(line)}{gained}."
-    yield from _without_training(tables["round_trips"], tables["leaks"])
-    first = next((attack for attack in FORETOLD if any(attack == each for _, each in leagues)), "")
-    for (model, attack), league in leagues.items():
-        if attack == first:
-            yield from _foretold(names.get(model, model), attack, league)
-    for each in forecasts.values():
-        if each.attack == first:
-            yield _expected(names[each.model], each)
+        sentence = f"{line.sentence}{_beyond(line)}{_gained(rows[line.model, line.attack])}"
+        yield f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _beyond(line: Comeback) -> str:
@@ -323,68 +335,66 @@ def _gained(row: pd.Series[Any]) -> str:
     gain, excess = (estimate_at(row, name, f"{name}_") for name in ("gain", "excess_gain"))
     if not np.isfinite(gain.low):
         return ""
-    beyond = f", less what the reference learnt {with_ends(excess, 'Δ')}" if np.isfinite(excess.low) else ""
-    return f"; mean MA changed by {with_ends(gain, 'Δ')}{beyond}"
+    beyond = f" (less the reference’s: {in_brackets(excess, '+.2f')})" if np.isfinite(excess.low) else ""
+    return f"; mean MA changed by {in_brackets(gain, '+.2f')}{beyond}"
 
 
-def _without_training(trips: pd.DataFrame, leaked: pd.DataFrame) -> Iterator[str]:
-    """Say of each model what rounding brings back, and what the best of many drawn answers shows."""
-    for row in _of_models(trips):
-        recovery = estimate_at(row, "recovery")
-        says = "may bring something back"
-        if recovery.low > LITTLE:
-            says = "brings something back"
-        elif recovery.high < LITTLE:
-            says = "brings back little or nothing"
-        yield f"{row['name']}: rounding weights to {row['bits']:.0f} bits {says}, MA {in_figures(recovery, 'Δ')}."
-    if leaked.empty:
-        return
-    most = leaked.groupby("model")["k"].transform("max")
-    single = leaked[leaked["k"] == 1].set_index("model")["leak"]
-    for row in _of_models(leaked[leaked["k"] == most]):
-        best, excess = estimate_at(row, "leak"), estimate_at(row, "excess", "excess_")
-        beyond = f"; less the reference’s {with_ends(excess, 'Δ')}" if np.isfinite(excess.low) else ""
+def _without_training(model: str, trips: pd.DataFrame, leaked: pd.DataFrame) -> Iterator[str]:
+    """Say of a model what rounding brings back, and what the best of many drawn answers shows."""
+    if len(trips) and (trips["model"] == model).any():
+        own = [row for _, row in trips[trips["model"] == model].iterrows()]
+        parts = [f"to {row['bits']:.0f} bits {_brought(estimate_at(row, 'recovery'))}" for row in own]
+        yield f"Rounding the weights brings back: {'; '.join(parts)} (n = {own[0]['n']})."
+    if len(leaked) and (leaked["model"] == model).any():
+        own = [row for _, row in leaked[leaked["model"] == model].sort_values("k").iterrows()]
+        best, excess = estimate_at(own[-1], "leak"), estimate_at(own[-1], "excess", "excess_")
+        beyond = f", less the reference’s {in_brackets(excess, '+.2f')}" if np.isfinite(excess.low) else ""
         yield (
-            f"{row['name']}: a drawn answer has a ROUGE\u2011L of {single[row['model']]:.2f}, the best of "
-            f"{row['k']} one of {in_brackets(best)}, n = {best.n}{beyond}."
+            f"A drawn answer has a ROUGE\u2011L of {own[0]['leak']:.2f}, the best of {own[-1]['k']} one of "
+            f"{in_brackets(best)}{beyond} (n = {best.n})."
         )
 
 
-def _of_models(table: pd.DataFrame) -> Iterator[pd.Series[Any]]:
-    """Yield the rows of a table that are not the reference's."""
-    if len(table):
-        yield from (row for _, row in table[table["model"] != REFERENCE].iterrows())
+def _brought(recovery: Estimate) -> str:
+    amount = "little or nothing" if recovery.high < LITTLE else "perhaps something"
+    if recovery.low > LITTLE:
+        amount = "something"
+    return f"{amount}, MA {in_brackets(recovery, '+.2f')}"
 
 
-def _foretold(name: str, attack: str, league: ReturnLeague) -> Iterator[str]:
+def _foretold(league: ReturnLeague | None, attack: str, name: str = "") -> Iterator[str]:
     """Say what foretells the gain best, what MRD says of it, and whether what was known before adds anything."""
-    alone = league.table[league.table.get("family", pd.Series(dtype=object)) != "combination"].dropna(
-        subset=["low"]
-    )
+    if league is None or "family" not in league.table:
+        return
+    alone = league.table[league.table["family"] != "combination"].dropna(subset=["low"])
     if alone.empty:
         return
-    of = f"{name}, trained on {ATTACK_NAMES[attack]}"
     best, mrd = alone.iloc[0], league.estimate("mrd_answer_mean")
     level, added = league.estimate("mrd_answer_mean", "level", "level_"), ""
     if np.isfinite(league.adds.low):
         certain = "adds" if league.adds.low > 0 else "adds nothing certain"
         added = f". To what is left, what was known before {certain} ({with_ends(league.adds, 'Δρ')})"
+    of = f"{name[:1].upper()}{name[1:]}, of" if name else "Of"
     yield (
-        f"{of}: of {len(alone)} measures {best['title']} says most of the gain ({in_figures(estimate_at(best))})"
-        f"; MRD {with_ends(mrd)}, and of the level with MA left held {with_ends(level)}{added}."
+        f"{of} {len(alone)} measures {best['title']} says most of the gain after {ATTACK_NAMES[attack]} "
+        f"({in_figures(estimate_at(best))}); MRD {with_ends(mrd)}, and of the level with MA left held "
+        f"{with_ends(level)}{added}."
     )
 
 
-def _expected(name: str, each: Forecast) -> str:
-    of = f"{name}, trained on {ATTACK_NAMES[each.attack]}"
+def _expected(each: Forecast | None) -> Iterator[str]:
+    """Say how well it is foretold which samples come back, or why that is not known."""
+    if each is None:
+        return
     if each.figures is None:
-        return f"{of}: {each.refusal}."
+        yield f"After {ATTACK_NAMES[each.attack]} {each.refusal}."
+        return
     figures = each.figures
     better = "better than" if figures.skill.low > 0 else "no better, as far as can be told, than"
     scores = f"Brier score {figures.brier.value:.3f} against {figures.brier_of_rate.value:.3f}"
-    return (
-        f"{of}: which samples come back is foretold with {in_figures(figures.auc, 'AUC')}; the probabilities are "
-        f"{better} the share alone ({scores})."
+    yield (
+        f"Which samples come back after {ATTACK_NAMES[each.attack]} is foretold with "
+        f"{in_figures(figures.auc, 'AUC')}; the probabilities are {better} the share alone ({scores})."
     )
 
 

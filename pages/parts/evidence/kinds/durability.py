@@ -20,6 +20,7 @@ from pages.shell.downloads import csv_download
 from pages.shell.inputs import Form, Values, one_of
 from pages.shell.notices import literal
 from pages.shell.scored import Scored
+from pages.shell.terms import linked
 
 SAMPLE_COLUMNS = {
     "probability": st.column_config.NumberColumn(
@@ -51,6 +52,8 @@ def show(run: Run, experiment: Run, evidence: Durability) -> None:
     with st.container(horizontal=True):
         model = one_of("Unlearned by", models, "evidence_model")
         attack = one_of("Trained on", kinds, "evidence_attack") if kinds else ""
+    if len(models) > 1:
+        st.markdown(linked("\n".join(f"- {finding}" for finding in evidence.of_models[model])))
     returning, other, foretold, every = st.tabs(
         ["What comes back", "Without training", "What foretells it", "Every sample"]
     )
@@ -62,7 +65,7 @@ def show(run: Run, experiment: Run, evidence: Durability) -> None:
         _foretold(experiment, evidence, model, attack)
     with every:
         _samples(experiment, evidence, model, attack)
-    selected.show(run)
+        selected.show(run)
 
 
 def ask(scored: Scored, form: Form) -> Values:
@@ -183,19 +186,26 @@ def _samples(experiment: Run, evidence: Durability, model: str, attack: str) -> 
     if table.empty:
         st.info("Nothing was forgotten, or nothing trained on, so nothing came back.", icon=":material/info:")
         return
-    if forecast is not None and forecast.figures is not None:
-        expected = forecast.samples[["sample_id", "probability", "left"]]
-        table = expected.merge(table.drop(columns="left"), on="sample_id", how="left")
-        alt = "Foretold and observed shares of samples that came back"
-        charts.boxed(figures.calibration_plot(forecast, evidence.names[model]), "calibration", alt)
+    is_foretold, order = forecast is not None and forecast.figures is not None, "Those that are back first"
+    with layout.grid("evidence_attacked", least=charts.LEAST_WIDTH):
+        figure = figures.left_and_end(evidence, model, attack, session.current_sample())
+        charts.boxed(
+            figure, "left_and_end", "MA of each sample at the last look against MA left", "that were attacked"
+        )
+        if forecast is not None and is_foretold:
+            alt = "Foretold and observed shares of samples that came back"
+            charts.boxed(figures.calibration_plot(forecast, evidence.names[model]), "calibration", alt)
+    if forecast is not None and is_foretold:
+        expected = forecast.samples[["sample_id", "probability", "left"]].round(3)
+        table, order = expected.merge(table.drop(columns="left"), on="sample_id", how="left"), "Likeliest first"
     else:
         del columns["probability"]
         if forecast is not None:
             st.caption(f"No probabilities: {forecast.refusal}.")
     table["back"] = table["back"].map(lambda back: None if pd.isna(back) else bool(back))
     table = table.merge(_texts(experiment), on="sample_id")
-    alt = "Samples that were forgotten, those that are expected back first"
-    sample_table.show("evidence_returns", table, filters.selected_of(table), columns, alt)
+    alt = "Samples that were forgotten, with what became of them"
+    sample_table.show("evidence_returns", table, filters.selected_of(table), columns, alt, order)
 
 
 PRESENTATION = Presentation(
