@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.evidence.kinds import interpretation
+from analysis.evidence.kinds.durability import Durability
 from analysis.evidence.kinds.validity import Validity
 from analysis.evidence.league import short_title
 from analysis.evidence.measurements import read_measurements
+from analysis.report import durability
 from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
@@ -26,11 +28,17 @@ def experiment(member: Member) -> Section:
     parts: dict[str, Table | Chart] = {}
     for at, (title, frame) in enumerate(evidence.brief.items(), start=1):
         parts[f"table_{at}"] = rows_of(frame, title)
+    text = evidence.findings
     if isinstance(evidence, Validity):
         parts |= dict(_drawn(evidence))
+    elif isinstance(evidence, Durability):
+        parts |= dict(durability.drawn(evidence))
+        if len(evidence.of_models) > 1:
+            of_each = [(evidence.names[model], each) for model, each in evidence.of_models.items()]
+            text += tuple(f"{name}: {' '.join(findings)}" for name, findings in of_each)
     return Section(
         title=f"{read_as.title}: {read_as.question[0].lower()}{read_as.question[1:]}",
-        text=(evidence.verdict, *evidence.findings, read_as.procedure, evidence.paper),
+        text=(evidence.verdict, *text, read_as.procedure, evidence.paper),
         parts=parts,
         notes=evidence.caveats,
     )

@@ -24,6 +24,10 @@ from analysis.evidence.measurements import NOTHING_YET, read_measurements
 from analysis.evidence.return_league import MEAN
 from analysis.evidence.returns import Comeback, comebacks, courses_of
 from analysis.export.evidence import evidence_json
+from analysis.report import drawing
+from analysis.report.content import Chart, Table
+from analysis.report.evidence import experiment
+from analysis.report.runs import Member
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from analysis.statistics.logistic import FOLDS, REPEATS, calibration, calibration_table, fit, held_out
 from analysis.statistics.shares import difference, share
@@ -32,7 +36,7 @@ from analysis.verdict import State, durable
 from cli.door import main
 from mrd_core.experiments.kinds.durability import REFERENCE, DurabilityConfig
 from mrd_core.unlearning.damage import Rest
-from tests.support.durability_rows import ALL_PARTS, config, course, durability_experiment, simulated, start
+from tests.support.durability_rows import ALL_PARTS, LOOKS, config, course, durability_experiment, simulated, start
 from tests.support.evidence_experiments import Rows, sample_table
 
 SAMPLES = 40
@@ -425,8 +429,37 @@ def test_every_sentence_is_whole(shown: Durability) -> None:
     (of_all,) = shown.findings
     assert of_all.startswith("Mean over models, of ")
     findings = shown.of_models["second"]
-    assert [finding.partition(" ")[0] for finding in findings] == ["Of", "Of", "Of", "Rounding", "A", "Of", "Which"]
+    assert [finding.partition(" ")[0] for finding in findings] == [
+        "Of",
+        "Of",
+        "Of",
+        "Rounding",
+        "A",
+        "Of",
+        "Which",
+    ]
     assert all(finding[-1] == "." and "nan" not in finding for finding in findings)
     assert "a difference of" in findings[0]
     assert "to 8 bits little or nothing, MA +0.00 [+0.00, +0.00]; to 4 bits something, MA +0.20" in findings[3]
     assert list(shown.tables["findings"]["finding"]) == [*shown.of_models["first"], *findings]
+
+
+# The report
+
+
+def test_a_report_draws_what_comes_back(tmp_path: Path) -> None:
+    table = sample_table(SAMPLES)
+    wanted = config(("first", "second"))
+    directory = durability_experiment(tmp_path / "run", wanted, table, simulated(table, runs=("first", "second")))
+    section = experiment(Member(name="run", kind="durability", directory=directory))
+    assert section.title.startswith("Durability: does what was forgotten come back")
+    assert any(text.startswith("GradDiff, seed 1: Of ") for text in section.text)
+    assert {"course_benign", "known_benign", "course_control", "foretold_1", "ties_3"} <= set(section.parts)
+    course_of_benign = section.parts["course_benign"]
+    assert isinstance(course_of_benign, Table)
+    assert len(course_of_benign.rows) == 3 * len(LOOKS)
+    for name, part in section.parts.items():
+        if isinstance(part, Chart):
+            origin = section.parts[part.table]
+            assert isinstance(origin, Table)
+            assert drawing.svg(part, origin), name

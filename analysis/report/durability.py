@@ -1,0 +1,99 @@
+"""What comes back, drawn for a report: MA over the steps of each attack, and what foretells the gain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability
+from analysis.evidence.measurements import estimate_at
+from analysis.report.content import Cell, Chart, Column, Table, interval, number
+
+# Of the measures those that foretell best are drawn.
+MOST_MEASURES = 12
+
+
+def drawn(evidence: Durability) -> Iterator[tuple[str, Table | Chart]]:
+    """Yield a curve of MA for each attack that trains, then the league of each model."""
+    for attack in evidence.attacks:
+        curves = evidence.curves[evidence.curves["attack"] == attack]
+        yield f"course_{attack}", _course(attack, curves)
+        yield (
+            f"known_{attack}",
+            Chart(
+                form="curves",
+                title=f"MA of what was forgotten, trained on {ATTACK_NAMES[attack]}",
+                alt="Mean MA of the forgotten samples of each model over the steps of the training",
+                table=f"course_{attack}",
+                x="step",
+                y=("accuracy",),
+                group="name",
+                unit="MA",
+            ),
+        )
+    leagues = [
+        (model, league) for (model, attack), league in evidence.leagues.items() if attack == evidence.attacks[0]
+    ]
+    for at, (model, league) in enumerate(leagues, start=1):
+        if len(league.table):
+            name = evidence.names.get(model, model)
+            yield f"foretold_{at}", _league(name, league.table)
+            yield (
+                f"ties_{at}",
+                Chart(
+                    form="forest",
+                    title=f"{name}: what foretells the gain of MA",
+                    alt="Spearman’s correlation of the best measures with the gain of MA, with intervals",
+                    table=f"foretold_{at}",
+                    y=("rho",),
+                    unit="Spearman’s ρ with the gain",
+                    most=MOST_MEASURES,
+                ),
+            )
+
+
+def _course(attack: str, curves: pd.DataFrame) -> Table:
+    return Table(
+        caption=f"Trained on {ATTACK_NAMES[attack]}: MA of what was forgotten, and of the retain set",
+        head="Model and step",
+        columns={
+            "name": Column(title="Model"),
+            "step": Column(title="Step"),
+            "accuracy": Column(title="MA", form=".3f"),
+            "retain": Column(title="Retain MA", form=".3f"),
+        },
+        rows={
+            f"{row['name']}, step {row['step']}": {
+                "name": str(row["name"]),
+                "step": number(row["step"]),
+                "accuracy": number(row["accuracy"]),
+                "retain": number(row["retain"]),
+            }
+            for row in curves.to_dict(orient="records")
+        },
+        is_listed=False,
+    )
+
+
+def _league(name: str, table: pd.DataFrame) -> Table:
+    rows: dict[str, dict[str, Cell]] = {
+        str(row["measure"]): {
+            "rho": interval(estimate_at(row)),
+            "partial": interval(estimate_at(row, "partial", "partial_")),
+            "level": interval(estimate_at(row, "level", "level_")),
+        }
+        for _, row in table.iterrows()
+    }
+    return Table(
+        caption=f"{name}: every measure and the gain of MA, the best first",
+        head="Measure",
+        columns={
+            "rho": Column(title="ρ with the gain [95 %]", form="+.2f"),
+            "partial": Column(title="Length held [95 %]", form="+.2f"),
+            "level": Column(title="Level, MA left held [95 %]", form="+.2f"),
+        },
+        rows=rows,
+        titles=dict(zip(table["measure"], table["title"], strict=True)),
+        is_listed=False,
+    )
