@@ -26,6 +26,7 @@ from mrd_core.unlearning.feed import CurriculumFeed, Look, Measures, Rescored, R
 from mrd_core.unlearning.losses import nll_loss
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
+from mrd_core.unlearning.norms import SampleNorms
 from mrd_core.unlearning.objective import Objective
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
 from mrd_core.unlearning.stopping import Checks, Limits, StopReason, Thresholds
@@ -142,6 +143,7 @@ def feed_of(
         checks=Checks(spacing="fixed", interval=2),
         limits=Limits(max_steps=scenario.steps, max_seconds=1000.0),
         probe_steps=4,
+        gradient_steps=2,
     )
     feed = CurriculumFeed(
         Curriculum(SAMPLERS[scenario.sampler], SCORES, seed=3),
@@ -166,7 +168,9 @@ def trained(
 ) -> None:
     method = METHODS[scenario.method]
     weight = 0.0 if method.retain == "none" else method.default_retain_weight
-    objective = Objective(method, parsed(method, {}), weight, None, 1, tiny.CPU, processes)
+    objective = Objective(
+        method, parsed(method, {}), weight, None, 1, tiny.CPU, processes, norms=SampleNorms(model)
+    )
     train(model, objective, feed, learning_rate=scenario.learning_rate, folder=folder, resume=resume)
 
 
@@ -280,7 +284,15 @@ def test_two_processes_find_the_losses_and_weights_of_one(found: list[dict[str, 
     alone, first, second = (each[name] for each in found)
     for run in (first, second):
         np.testing.assert_array_equal(figures(run), figures(alone))
+        assert str(column(run, "gradient_norms")) == str(column(alone, "gradient_norms"))
         assert run["weights"] == alone["weights"]
+
+
+def test_whoever_trains_on_a_sample_all_know_the_norm_of_its_gradient(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        norms = [record["gradient_norms"] for record in each["uneven shares"]["records"]]
+        assert [len(norms[step]) for step in (0, 2, 4)] == [3, 3, 3]
+        assert norms[1::2] == [None] * 3
 
 
 def test_samples_leave_until_one_process_has_no_work_and_steps_train_on_nothing(
