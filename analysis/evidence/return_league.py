@@ -7,7 +7,7 @@ at which a sample is first back. Gain and level are less those of the retrained 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,8 +19,8 @@ from analysis.evidence.measurements import Measurements, estimate_at
 from analysis.evidence.prediction import Combination, combination
 from analysis.evidence.returns import Course, beside_reference
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.censored import Relation, mean_partial, partial
 from analysis.statistics.censored import gain as gain_over
-from analysis.statistics.censored import partial, spearman
 from mrd_core.errors import UserError
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import START
@@ -42,7 +42,6 @@ COMBINED = {
     BOTH: "Both combined",
 }
 MEAN = "mean over models"
-OUTCOMES = ("gain", "level", "step")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +54,12 @@ class ReturnLeague:
             left held), step, … (with the step of the return, those that did not return tied at the end),
             step_censored, cost.
         adds: ρ of both combined less that of what is left alone, of held-out predictions of the gain.
+        outcomes: A row per sample: what was foretold, every measure, and what the combinations predict.
     """
 
     table: pd.DataFrame
     adds: Estimate
+    outcomes: pd.DataFrame
 
     def estimate(self, measure: str, value: str = "rho", prefix: str = "") -> Estimate:
         """Return an estimate of a measure; undefined for one that takes no part."""
@@ -86,76 +87,81 @@ def outcomes_of(course: Course, courses: Iterable[Course], measurements: Measure
     return table.merge(after, on="sample_id", how="left").merge(measurements.samples, on="sample_id", how="left")
 
 
-def over_models(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the outcomes of several models as one: their ranks within each model, mean over the models.
-
-    What differs from model to model is ranked, what was known before is the same in all.
-    """
-    ranked = ["excess_gain", "excess_end", "start", "step", *AFTER]
-    stacked = pd.concat(
-        [
-            table.assign(
-                # Those that did not return are last, together.
-                **table.assign(step=table["step"].mask(table["censored"], np.inf))[ranked].rank(pct=True)
-            )
-            for table in tables
-        ],
-        ignore_index=True,
-    )
-    each = stacked.groupby("sample_id", sort=False)
-    others = each.first().drop(columns=ranked)
-    # A mean of ranks is known, be they of censored samples or not.
-    return others.join(each[ranked].mean()).assign(censored=False).reset_index()
-
-
 def return_league(outcomes: pd.DataFrame, draws: int, imported: Mapping[str, str]) -> ReturnLeague:
     """Rank all measures that vary over the samples by what they say of the gain.
 
     Args:
-        outcomes: Of `outcomes_of`, or of several models.
+        outcomes: Of `outcomes_of`.
         draws: Evaluations of MRD, for its cost.
         imported: Titles of measures from elsewhere, by column.
     """
-    rows = [
-        _row(name, outcomes[name], outcomes)
-        for name in (*MEASURES, *imported, *AFTER)
-        if name in outcomes and outcomes[name].nunique() > 1
-    ]
     combined = dict(_combined(outcomes))
-    rows += [_row(name, pd.Series(each.predictions), outcomes, each) for name, each in combined.items()]
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return ReturnLeague(pd.DataFrame(columns=["measure", "rho", "low", "high", "n"]), UNDEFINED)
-    titles = {name: each for name, (each, _) in AFTER.items()} | COMBINED | dict(imported)
-    families = dict.fromkeys(AFTER, RESIDUE) | dict.fromkeys(COMBINED, "combination")
-    table.insert(1, "title", [titles.get(name) or short_title(name) for name in table["measure"]])
-    table.insert(2, "family", [families.get(name) or family(name) for name in table["measure"]])
-    table["cost"] = [_cost(name, draws) for name in table["measure"]]
-    order = table["rho"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
+    predicted = outcomes.assign(**{name: each.predictions for name, each in combined.items()})
+    held_out = {name: each.held_out for name, each in combined.items()}
+    table = _ranked([_row(name, predicted, held_out.get(name)) for name in _taking_part(predicted, imported)])
     adds = UNDEFINED
     if LEFT in combined and BOTH in combined:
-        adds = gain_over(
-            combined[BOTH].predictions,
-            combined[LEFT].predictions,
-            outcomes["excess_gain"],
-            _nothing(outcomes),
-            signed=True,
-        )
-    return ReturnLeague(table.loc[order].reset_index(drop=True), adds)
+        gained, known = outcomes["excess_gain"], _nothing(outcomes)
+        adds = gain_over(predicted[BOTH], predicted[LEFT], gained, known, signed=True)
+    return ReturnLeague(_described(table, draws, imported), adds, predicted)
 
 
-def _row(
-    name: str, values: pd.Series[float], outcomes: pd.DataFrame, together: Combination | None = None
-) -> dict[str, object]:
-    known, censored = _nothing(outcomes), outcomes["censored"].astype(bool)
-    rho = together.held_out if together else spearman(values, outcomes["excess_gain"], known)
-    step = spearman(values, outcomes["step"], censored)
-    held = UNDEFINED
-    if name != LENGTH:
-        held = partial(values, outcomes["excess_gain"], known, [outcomes[LENGTH]])
-    level = UNDEFINED
-    if name != "accuracy_left":
-        level = partial(values, outcomes["excess_end"], known, [outcomes["start"]])
+def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[str, str]) -> ReturnLeague:
+    """Rank all measures by the mean over models of what they say of the gain, of each within its own model.
+
+    Samples are resampled in all models at once. Combinations take part with their predictions for samples that
+    they did not see, averaged over the repeats.
+
+    Args:
+        leagues: Of each model.
+        draws: Evaluations of MRD, for its cost.
+        imported: Titles of measures from elsewhere, by column.
+    """
+    ids = pd.Index(pd.unique(pd.concat([league.outcomes["sample_id"] for league in leagues])))
+    names = dict.fromkeys(name for league in leagues for name in _taking_part(league.outcomes, imported))
+    rows = []
+    for name in names:
+        tables = [league.outcomes for league in leagues if name in league.outcomes]
+
+        def mean(
+            outcome: str, control: str = "", tables: list[pd.DataFrame] = tables, name: str = name
+        ) -> Estimate:
+            relations = [
+                Relation(
+                    samples=ids.get_indexer(pd.Index(table["sample_id"])),
+                    x=table[name],
+                    updates=table[outcome],
+                    censored=table["censored"] if outcome == "step" else _nothing(table),
+                    controls=[table[control]] if control else [],
+                )
+                for table in tables
+            ]
+            return mean_partial(relations, len(ids))
+
+        rows.append(_figures(name, mean("excess_gain"), mean))
+    return ReturnLeague(_described(_ranked(rows), draws, imported), UNDEFINED, pd.DataFrame())
+
+
+def _taking_part(outcomes: pd.DataFrame, imported: Mapping[str, str]) -> list[str]:
+    names = (*MEASURES, *imported, *AFTER, *COMBINED)
+    return [name for name in names if name in outcomes and outcomes[name].nunique() > 1]
+
+
+def _row(name: str, outcomes: pd.DataFrame, held_out: Estimate | None) -> dict[str, object]:
+    censored = outcomes["censored"].astype(bool)
+
+    def relation(outcome: str, control: str = "") -> Estimate:
+        ended = censored if outcome == "step" else _nothing(outcomes)
+        return partial(outcomes[name], outcomes[outcome], ended, [outcomes[control]] if control else [])
+
+    return _figures(name, held_out or relation("excess_gain"), relation)
+
+
+def _figures(name: str, rho: Estimate, relation: Callable[..., Estimate]) -> dict[str, object]:
+    """Return a row of the league; what is held against itself is undefined."""
+    held = relation("excess_gain", LENGTH) if name != LENGTH else UNDEFINED
+    level = relation("excess_end", "start") if name != "accuracy_left" else UNDEFINED
+    step = relation("step")
     return {
         "measure": name,
         **rho.columns("rho"),
@@ -165,6 +171,24 @@ def _row(
         **step.columns("step", "step_"),
         "step_censored": step.n_censored,
     }
+
+
+def _ranked(rows: list[dict[str, object]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return pd.DataFrame(columns=["measure", "rho", "low", "high", "n"])
+    order = table["rho"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
+    return table.loc[order].reset_index(drop=True)
+
+
+def _described(table: pd.DataFrame, draws: int, imported: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows with title, family and cost."""
+    titles = {name: each for name, (each, _) in AFTER.items()} | COMBINED | dict(imported)
+    families = dict.fromkeys(AFTER, RESIDUE) | dict.fromkeys(COMBINED, "combination")
+    table.insert(1, "title", [titles.get(name) or short_title(name) for name in table["measure"]])
+    table.insert(2, "family", [families.get(name) or family(name) for name in table["measure"]])
+    table["cost"] = [_cost(name, draws) for name in table["measure"]]
+    return table
 
 
 def _combined(outcomes: pd.DataFrame) -> Iterable[tuple[str, Combination]]:

@@ -23,7 +23,16 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special, stats
 
-from analysis.statistics.bootstrap import REPLICATES, ROUNDING, SEED, UNDEFINED, Estimate, Statistic, estimate
+from analysis.statistics.bootstrap import (
+    LEAST_SAMPLES,
+    REPLICATES,
+    ROUNDING,
+    SEED,
+    UNDEFINED,
+    Estimate,
+    Statistic,
+    estimate,
+)
 from analysis.statistics.groups import holm
 from mrd_core.arrays import BoolArray, FloatArray, ratio
 
@@ -187,6 +196,53 @@ def partial(
     """
     sample = _complete([x, *controls], updates, censored)
     return sample.estimate(_partial(sample), replicates, seed)
+
+
+class Relation(NamedTuple):
+    """A measure and an outcome of n samples in one of several models.
+
+    Attributes:
+        samples: Which of all N samples they are, shape (n,).
+        x: The measure, shape (n,), NaN where undefined.
+        updates: The outcome, or the cap of a censored one, shape (n,).
+        censored: Which outcomes are, shape (n,).
+        controls: What is held, each of shape (n,).
+    """
+
+    samples: npt.NDArray[np.intp]
+    x: npt.ArrayLike
+    updates: npt.ArrayLike
+    censored: npt.ArrayLike
+    controls: Sequence[npt.ArrayLike] = ()
+
+
+def mean_partial(
+    relations: Sequence[Relation], n: int, replicates: int = REPLICATES, seed: int = SEED
+) -> Estimate:
+    """Return the mean over models of `partial`, the samples resampled in all models at once.
+
+    Args:
+        relations: One for each model; those in which it is undefined are left out.
+        n: How many samples there are, N.
+        replicates: Bootstrap replicates.
+        seed: Seed of the bootstrap.
+    """
+    statistics: list[tuple[npt.NDArray[np.intp], Statistic]] = []
+    for each in relations:
+        stacked = np.stack([np.asarray(one, dtype=np.float64) for one in (each.x, *each.controls, each.updates)])
+        defined = np.isfinite(stacked).all(axis=0)
+        if defined.sum() < LEAST_SAMPLES:
+            continue
+        censored = np.asarray(each.censored, dtype=bool)[defined]
+        statistic = _partial(_Sample(stacked[:-1, defined], stacked[-1, defined], censored))
+        if np.isfinite(statistic(np.ones((1, int(defined.sum()))))[0]):
+            statistics.append((each.samples[defined], statistic))
+
+    def mean(counts: FloatArray) -> FloatArray:
+        each: FloatArray = np.mean([statistic(counts[:, samples]) for samples, statistic in statistics], axis=0)
+        return each
+
+    return estimate(mean, n, replicates, seed) if statistics else UNDEFINED._replace(n=n)
 
 
 def gain(

@@ -296,6 +296,30 @@ def test_the_league_is_spearmans(shown: Durability) -> None:
         assert shown.leagues["first", "benign"].estimate(measure).value == pytest.approx(expected)
 
 
+def test_the_mean_over_models_is_of_what_is_found_in_each(shown: Durability) -> None:
+    first, second, mean = (shown.leagues[model, "jogging"] for model in ("first", "second", MEAN))
+    for measure in ("nll", "updates", "accuracy_left", "answer_tokens"):
+        for column, prefix in (("rho", ""), ("level", "level_"), ("step", "step_")):
+            each = [league.estimate(measure, column, prefix) for league in (first, second)]
+            found = mean.estimate(measure, column, prefix)
+            assert found.value == pytest.approx(np.mean([one.value for one in each]), nan_ok=True)
+    # Of two models chance cancels in part, but the samples are the same.
+    widths = [league.estimate("updates").high - league.estimate("updates").low for league in (first, second, mean)]
+    assert widths[2] < max(widths[:2])
+    # Samples that one of the models trained on in every repeat, or never forgot, count where they were at risk.
+    assert mean.estimate("nll").n >= max(first.estimate("nll").n, second.estimate("nll").n)
+
+
+def test_where_benign_training_brings_back_nothing_jogging_is_foretold(tmp_path: Path) -> None:
+    values = {f"s{at:03d}": [0.1, 0.1, 0.1, 0.9 if at < 20 else 0.1] for at in range(SAMPLES)}
+    rows = start("first", {name: value[0] for name, value in values.items()})
+    rows += course("first", "jogging", 0, values)
+    rows += course("first", "benign", 0, {name: [0.1] * 4 for name in values})
+    found = judged(tmp_path, config(reference=False), rows)
+    assert (found.primary, found.attacks) == ("jogging", ["jogging", "benign"])
+    assert "come back after some forget samples is foretold" in found.findings[-1]
+
+
 def test_samples_are_foretold_with_the_others_of_the_run(shown: Durability) -> None:
     forecast = shown.forecasts["first", "benign"]
     assert forecast.figures is not None

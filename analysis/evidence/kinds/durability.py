@@ -15,7 +15,7 @@ from analysis.evidence.forecast import Forecast, forecast
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.leaks import leaks, prompted, round_trips
 from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
-from analysis.evidence.return_league import MEAN, ReturnLeague, outcomes_of, over_models, return_league
+from analysis.evidence.return_league import MEAN, ReturnLeague, mean_league, outcomes_of, return_league
 from analysis.evidence.returns import (
     CONTROL,
     Comeback,
@@ -38,8 +38,9 @@ PAPER = "The paper does not ask whether what was forgotten comes back."
 REFERENCE_NAME = "Reference"
 # What a relearning is told apart by in charts and tables.
 ATTACK_NAMES = {"jogging": "some forget samples", "benign": "retain samples", CONTROL: "unrelated text"}
-# The first of these that was carried out is what samples are foretold for.
+# The first of these that was carried out is what samples are foretold for, unless it brings back next to nothing.
 FORETOLD = ("benign", "jogging", CONTROL)
+NEXT_TO_NOTHING = 0.05
 # Measures that the brief names.
 FIRST = 5
 # Of MA or ROUGE-L: less does not count as something that comes back.
@@ -65,6 +66,7 @@ class Durability(Evidence):
         leagues: By model (`MEAN` for the mean over several) and attack, what foretells the gain.
         forecasts: By model and attack, which samples are expected back.
         of_models: Findings on each model, by its id.
+        primary: The attack that the findings foretell; "" where none trained.
     """
 
     names: Mapping[str, str]
@@ -81,12 +83,13 @@ class Durability(Evidence):
     leagues: Mapping[tuple[str, str], ReturnLeague]
     forecasts: Mapping[tuple[str, str], Forecast]
     of_models: Mapping[str, tuple[str, ...]]
+    primary: str
 
     @property
     def attacks(self) -> list[str]:
-        """The attacks that train, those that samples are foretold for first."""
+        """The attacks that train, that which the findings foretell first."""
         done = {line.attack for line in self.lines}
-        return [attack for attack in FORETOLD if attack in done]
+        return sorted((attack for attack in FORETOLD if attack in done), key=lambda attack: attack != self.primary)
 
     def attacked(self, model: str, attack: str) -> pd.DataFrame:
         """Return what became of the samples that a model had forgotten, those that are back first.
@@ -218,7 +221,7 @@ def durability(measurements: Measurements) -> Durability:
         "prompts": prompted(measurements),
     }
     tables = {name: _named(table, names) for name, table in tables.items()}
-    first = next((attack for attack in FORETOLD if any(attack == each for _, each in leagues)), "")
+    first = _primary(lines)
     models = [model for model in config.models if model != REFERENCE]
     of_models = {
         model: (
@@ -245,6 +248,7 @@ def durability(measurements: Measurements) -> Durability:
         leagues=leagues,
         forecasts=forecasts,
         of_models=of_models,
+        primary=first,
         **tables,
     )
 
@@ -281,16 +285,14 @@ def _leagues(
 ) -> Iterator[tuple[tuple[str, str], ReturnLeague]]:
     imported = {measure.name: measure.title for measure in measurements.imported}
     for attack in dict.fromkeys(course.attack for course in foretold):
-        outcomes = {
-            course.model: outcomes_of(course, courses, measurements)
-            for course in foretold
-            if course.attack == attack
-        }
-        for model, table in outcomes.items():
-            yield (model, attack), return_league(table, measurements.draws, imported)
-        if len(outcomes) > 1:
-            everyone = over_models(list(outcomes.values()))
-            yield (MEAN, attack), return_league(everyone, measurements.draws, imported)
+        own = [course for course in foretold if course.attack == attack]
+        leagues = [
+            return_league(outcomes_of(course, courses, measurements), measurements.draws, imported)
+            for course in own
+        ]
+        yield from (((course.model, attack), league) for course, league in zip(own, leagues, strict=True))
+        if len(leagues) > 1:
+            yield (MEAN, attack), mean_league(leagues, measurements.draws, imported)
 
 
 def _named(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
@@ -311,6 +313,18 @@ def _verdict(lines: Sequence[Comeback], names: Mapping[str, str]) -> str:
         sentence = worst.sentence
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}." if one_alone else f"{names[model]}: {sentence}.")
     return " ".join(sentences) or NOTHING_YET
+
+
+def _primary(lines: Sequence[Comeback]) -> str:
+    """Return the attack that the findings foretell: benign, or jogging where that is next to nothing."""
+    by_attack = {
+        attack: np.mean([line.share.value for line in lines if line.attack == attack])
+        for attack in FORETOLD
+        if any(line.attack == attack and line.share.n for line in lines)
+    }
+    if by_attack.get("benign", 1.0) < NEXT_TO_NOTHING and "jogging" in by_attack:
+        return "jogging"
+    return next(iter(by_attack), "")
 
 
 def _comebacks(lines: Sequence[Comeback], returns: pd.DataFrame) -> Iterator[str]:
@@ -372,7 +386,9 @@ def _foretold(league: ReturnLeague | None, attack: str, name: str = "") -> Itera
     best, mrd = alone.iloc[0], league.estimate("mrd_answer_mean")
     level, added = league.estimate("mrd_answer_mean", "level", "level_"), ""
     if np.isfinite(league.adds.low):
-        certain = "adds" if league.adds.low > 0 else "adds nothing certain"
+        certain = (
+            "adds" if league.adds.low > 0 else "adds noise" if league.adds.high < 0 else "adds nothing certain"
+        )
         added = f". To what is left, what was known before {certain} ({with_ends(league.adds, 'Δρ')})"
     of = f"{name[:1].upper()}{name[1:]}, of" if name else "Of"
     yield (
