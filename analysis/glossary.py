@@ -55,6 +55,25 @@ WORDS = (
         r"\delta \sim \mathcal{N}(0, \sigma^2 I)",
     ),
     Term(
+        "Relearning",
+        "word",
+        "An unlearned model is trained on something else, and what it had forgotten is looked at again: on some "
+        "of the forget set (jogging), on retain samples (benign), or on unrelated text (control).",
+    ),
+    Term(
+        "leak@k",
+        "word",
+        "ROUGE-L of the best of k answers that are drawn by chance, in the mean over all choices of k of those "
+        "that were drawn.",
+        r"\sum_j s_{(j)} \binom{j-1}{k-1} \Big/ \binom{n}{k}",
+    ),
+    Term(
+        "Retrained reference",
+        "word",
+        "A model that was trained as the starting one was, but never on the forget set: what unlearning should "
+        "come to. What it learns in an attack is learning, and is subtracted.",
+    ),
+    Term(
         "Pair",
         "word",
         "Two draws of opposite sign. What the noise does to first order cancels in their mean.",

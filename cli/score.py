@@ -108,8 +108,8 @@ tokens = command_of(TOKENS, _tokens, [json_option()])
 _MAKE = click.Option(
     ["--make"],
     type=click.Path(path_type=Path, file_okay=False),
-    help="Make the finished runs that ship with the program anew, in this folder, and score nothing else: about a "
-    "quarter of an hour.",
+    help="Make the finished runs that ship with the program anew, in this folder, and score nothing else: about "
+    "twenty minutes.",
 )
 
 

@@ -1,4 +1,4 @@
-"""What curricula buy, and what comes back: the two unlearnings of the demo side by side."""
+"""What curricula buy: the two unlearnings of the demo side by side."""
 
 from __future__ import annotations
 
@@ -62,6 +62,5 @@ def conclusion(of_orders: dict[str, UnlearningSummary]) -> str:
         "no order was found that saves updates on the demo for sure. Of what was to be kept both models still "
         "know the next token, and no longer write the answers: forgetting had its price. Of the samples found "
         f"forgotten on the way, {uniform.came_back} (at random) and {weighted.came_back} (by MRD) were known "
-        "again at the end. What "
-        "comes back when the model is trained on something else: not measured."
+        "again at the end."
     )

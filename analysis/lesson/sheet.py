@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.lesson import answers, curricula, forecast, hardness, shake
+from analysis.lesson import answers, comeback, curricula, forecast, hardness, shake
 from mrd_core.dossier.files import Dossier
 
 EXERCISES = (
@@ -11,8 +11,9 @@ EXERCISES = (
     "What would MRD be if one half were enough?",
     "Which answers have the smallest MRD on the demo? Write down your guess before you look.",
     "Rank the five samples by hand. What did you go by? Does MRD, or do the log-odds, do better than you?",
-    "The order by MRD costs scores that have to be measured first. When would it pay off? What would you have to "
-    "measure to know whether a sample is gone for good?",
+    "The order by MRD costs scores that have to be measured first. When would it pay off?",
+    "How much of what was forgotten comes back when the model is trained on other forgotten answers, and how much "
+    "of a model that never knew them? Which of the two figures is remembering, and which is learning?",
 )
 SIGMA = 5e-4
 
@@ -28,6 +29,7 @@ def sheet(dossier: Dossier) -> str:
         hardness.conclusion(hardness.ties(dossier)),
         forecast.conclusion(forecast.forecast(dossier)),
         curricula.conclusion(curricula.summaries(dossier)),
+        comeback.conclusion(comeback.returned(dossier)),
     )
     asked, solved = (
         [f"{number}. {text}" for number, text in enumerate(texts, 1)] for texts in (EXERCISES, solutions)

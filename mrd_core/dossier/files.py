@@ -41,6 +41,7 @@ class Part(StrEnum):
         BEFORE: Evaluation of the model as it was.
         AFTER_UNIFORM: Evaluation of what the first unlearning left.
         AFTER_WEIGHTED: Evaluation of what the second unlearning left.
+        DURABILITY: What comes back of both, beside the retrained reference.
     """
 
     SCORE = "demo-score"
@@ -50,6 +51,7 @@ class Part(StrEnum):
     BEFORE = "demo-before"
     AFTER_UNIFORM = "demo-after-uniform"
     AFTER_WEIGHTED = "demo-after-weighted"
+    DURABILITY = "demo-durability"
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ PARTS = (
     Part.AFTER_UNIFORM,
     Part.AFTER_WEIGHTED,
     Part.VALIDITY,
+    Part.DURABILITY,
 )
 COMMANDS: Mapping[str, Command[Any]] = {"score": SCORE, "unlearn": UNLEARN, "evaluate": EVALUATE, **EXPERIMENTS}
 # Weights and tokenizers, whose cards stay; and what only a run that goes on would need.
@@ -47,7 +48,7 @@ READABLE = 0o644
 
 
 def make(directory: Path) -> Dossier:
-    """Make all runs of the dossier, which takes a quarter of an hour on two cores, and write it.
+    """Make all runs of the dossier, which takes twenty minutes on two cores, and write it.
 
     Args:
         directory: An empty folder, a new one, or a dossier, which is then made anew.
@@ -88,7 +89,8 @@ def words_of(row: Row, runs: Mapping[Row, Path]) -> list[str]:
     if row.score is not None:
         scores = runs[row.score]
         unlearned = runs[row.unlearned] if row.unlearned else None
-        links = Links(scores, read_config(scores, ScoreConfig), unlearned)
+        attacked = tuple(runs[each] for each in row.attacked)
+        links = Links(scores, read_config(scores, ScoreConfig), unlearned, attacked)
     return shlex.split(COMMANDS[row.kind].shown(row.config(links, read(STUDY).name)))[1:]
 
 

@@ -123,9 +123,7 @@ class Relearner:
         context: Tells whether somebody cancelled the run.
 
     Attributes:
-        reasons: For each automatic choice, what was chosen and why.
         warnings: What a reader of the run should know, in sentences.
-        studied: Samples that are studied.
 
     Raises:
         UserError: No sample is in all runs.
@@ -148,11 +146,16 @@ class Relearner:
             )
         common = material.forget_set.subset(in_all)
         self._forget_set = drawn(common, config.samples, config.seed_of("samples"))
-        self.reasons = {
-            "samples": drawn_reason(self._forget_set, common, config.seed),
-        }
+        self._reasons = {"samples": drawn_reason(self._forget_set, common, config.seed)}
         self.warnings: list[str] = []
         self._victim: tuple[str, Victim] | None = None
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """For each automatic choice, what was chosen and why; a model is loaded where none was yet."""
+        if self._victim is None:
+            self._loaded(self._config.models[0])
+        return self._reasons
 
     @property
     def studied(self) -> int:
@@ -384,10 +387,10 @@ class Relearner:
         reasons: dict[str, str] = {}
         model = load_trainable(source, reasons, keeps=("float64",))
         model.network.requires_grad_(True)
-        self.reasons |= reasons
+        self._reasons |= reasons
         stored = stored_samples(self._config.score_run, model.tokenizer, source)
         encoder = model.encoder(source, stored)
-        self.reasons["template"] = encoder.template.stated
+        self._reasons["template"] = encoder.template.stated
 
         def encoded(samples: ForgetSet, what: str) -> Encoded:
             return answerable(encoder.encode(samples), what, [])

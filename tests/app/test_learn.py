@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis.lesson import answers, curricula, forecast, hardness
+from analysis.lesson import answers, comeback, curricula, forecast, hardness
 from mrd_core.dossier import files
 from mrd_core.dossier.files import FOLDER, Dossier, Part, shipped
 from mrd_core.dossier.opening import store_in
@@ -77,6 +77,20 @@ def test_each_step_asks_for_something_before_it_concludes_and_lets_nobody_past(a
     assert test.button(key="learn_back").disabled
 
 
+def test_the_last_step_has_the_learner_guess_what_comes_back(app: Open, tmp_path: Path) -> None:
+    test = app(tmp_path, "learn", step=str(len(STEPS)))
+    assert not [radio for radio in test.radio if radio.key == "learn_comeback"]
+    predict(test)
+    lines = comeback.returned(shipped())
+    assert comeback.conclusion(lines) not in texts(test)
+    right = comeback.right(lines)
+    wrong = next(guess for guess in comeback.GUESSES if guess != right)
+    for guessed, judged in ((wrong, "Not so."), (right, "Right.")):
+        test.radio(key="learn_comeback").set_value(guessed).run()
+        assert f"{judged} {comeback.conclusion(lines)}" in texts(sound(test))
+    assert f"{lines[0].back} of {lines[0].share.n}" in texts(test)
+
+
 @pytest.mark.parametrize(
     ("named", "place"), [("3", 3), ("0", 1), ("99", len(STEPS)), ("x", 1), ("²", 1), ("", 1), ("-2", 1)]
 )
@@ -91,12 +105,6 @@ def test_nothing_of_the_lesson_is_among_the_users_runs(app: Open, tmp_path: Path
     predict(test)
     assert "None yet." in texts(go(test, "start"))
     assert not list(tmp_path.glob("runs/*"))
-
-
-def test_the_last_step_says_what_is_not_measured(app: Open, tmp_path: Path) -> None:
-    test = app(tmp_path, "learn", step="5")
-    predict(test)
-    assert "What comes back when the model is trained on something else: not measured." in texts(test)
 
 
 @pytest.mark.parametrize("page", ["learn", "difficulty"])

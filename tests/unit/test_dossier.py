@@ -119,10 +119,10 @@ def test_a_part_made_anew_is_what_ships_and_what_the_score_run_drew() -> None:
 
 
 @pytest.mark.parametrize("part", Part)
-def test_the_commands_that_make_it_ask_for_the_runs_that_ship(part: Part) -> None:
-    parts = making.parts()
+def test_the_commands_that_make_it_ask_for_the_runs_that_ship(part: Part, tmp_path: Path) -> None:
+    parts, store = making.parts(), store_in(tmp_path)
     assert set(parts) == set(Part)
-    runs = {row: shipped().run(each) for each, row in parts.items()}
+    runs = {row: store.get(each).directory for each, row in parts.items()}
     asked = read_back(shown(*making.words_of(parts[part], runs)))
     made = read_config(runs[parts[part]], RunConfig)
     assert identity(asked) == identity(made)
@@ -175,7 +175,7 @@ def test_the_runs_open_as_a_store_that_can_only_be_read(tmp_path: Path) -> None:
     assert runs.keys() >= {*map(str, Part)}
     score = runs[Part.SCORE]
     of_score = {run.kind for run in store.list(score_run=score)}
-    assert of_score == {"characteristics", "unlearn", "evaluate", "validity"}
+    assert of_score == {"characteristics", "unlearn", "evaluate", "validity", "durability"}
     assert len(store.metrics(Part.UNIFORM)) > 100
     for run in runs.values():
         read_config(run.directory, RunConfig)

@@ -323,7 +323,7 @@ def config(scored: Scored, *runs: Path, **changes: Any) -> DurabilityConfig:
     return DurabilityConfig.model_validate(settings | changes)
 
 
-def test_the_command_that_is_shown_is_read_back(unlearned: Unlearned) -> None:
+def test_the_command_that_is_shown_is_read_back(unlearned: Unlearned, scored: Scored) -> None:
     typed = {"run": [str(unlearned.run.directory)], "attacks": ["jogging,int4"], "steps": "7"}
     asked = COMMANDS["durability"].read(typed)
     shown = COMMANDS["durability"].shown(asked)

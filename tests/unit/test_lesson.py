@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.lesson import answers, curricula, forecast, hardness, shake
+from analysis.evidence.returns import Comeback
+from analysis.lesson import answers, comeback, curricula, forecast, hardness, shake
 from analysis.lesson.sheet import EXERCISES, sheet
 from analysis.statistics.bootstrap import Estimate
-from mrd_core.dossier.files import shipped
+from analysis.statistics.shares import difference, share
+from mrd_core.dossier.files import Part, shipped
 from mrd_core.unlearning.records import ForgottenRule, UnlearningSummary
 from tests.conftest import REPOSITORY
 
@@ -140,4 +142,31 @@ def test_what_an_order_bought_is_counted(updates: int, right: str) -> None:
     assert curricula.right(orders) == right
     conclusion = curricula.conclusion(orders)
     assert f"{right}: {updates} updates where the random order took 100" in conclusion
-    assert "not measured" in conclusion
+
+
+@pytest.mark.parametrize(
+    ("back", "of_reference", "right", "said"),
+    [
+        (2, 0, "Hardly any", "others may bring back more"),
+        (20, 1, "Up to a half", "hidden and not gone"),
+        (36, 1, "More than a half", "hidden and not gone"),
+        (20, 20, "Up to a half", "others may bring back more"),
+    ],
+)
+def test_what_comes_back_is_told_from_what_a_model_learns(
+    back: int, of_reference: int, right: str, said: str
+) -> None:
+    def line(attack: str, back: int) -> Comeback:
+        own, reference = share(back, 40), share(of_reference, 40)
+        return Comeback(
+            str(Part.UNIFORM), attack, back, own, reference, difference(own, reference), 16, 8, is_ruined=False
+        )
+
+    lines = [line("jogging", back), line("benign", 4), line("control", 1)]
+    assert comeback.right(lines) == right
+    conclusion = comeback.conclusion(lines)
+    assert conclusion.startswith(f"{right}: {back} of 40 are back after 16 steps on 8 others, 10% after")
+    assert said in conclusion
+    table = comeback.table_of(lines)
+    assert list(table["Back"]) == [f"{back} of 40", "4 of 40", "1 of 40"]
+    assert set(table["Of the retrained model"]) == {f"{of_reference / 40:.0%}"}

@@ -37,7 +37,7 @@ COUNTS = {
     "small-figure-3": {"score": 1, "parameter-change": 1},
     "small-figure-4": {"score": 1, "validity": 1},
     "small-figure-5": {"score": 1, "sensitivity": 1},
-    "demo": {"score": 1, "unlearn": 2, "evaluate": 3, "validity": 1},
+    "demo": {"score": 1, "unlearn": 2, "evaluate": 3, "validity": 1, "durability": 1},
     "sga-against-cga": {"score": 1, "unlearn": 2, "evaluate": 3},
     "graddiff-po-npo": {"score": 1, "unlearn": 6, "evaluate": 7},
     # Three arms, five orders, a seed and its samples at a time.
@@ -46,6 +46,7 @@ COUNTS = {
     # Five methods, three seeds, and one experiment on all that they made.
     "durability-demo": {"score": 1, "unlearn": 5 * 3, "durability": 1},
     "durability-tofu": {"score": 1, "unlearn": 5 * 3, "durability": 1},
+    "durability-stops": {"score": 1, "unlearn": 2 * 5 * 3, "durability": 1},
 }
 # Need a model and samples of one's own.
 ELSEWHERE = ("curricula-tofu", "durability-tofu")

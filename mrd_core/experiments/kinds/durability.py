@@ -156,8 +156,8 @@ class DurabilityConfig(ExperimentConfig):
         description="What benign relearning trains on; by default the retain set of the first run.",
         json_schema_extra={"option": "retain-set", "prefix": "retain-", "fields": DATA_SET},
     )
-    unrelated: ForgetSetConfig = Field(
-        ForgetSetConfig(source=str(UNRELATED)),
+    unrelated: ForgetSetConfig | None = Field(
+        None,
         description="Texts that the control trains on; by default sentences that ship with the project.",
         json_schema_extra={"prefix": "unrelated-", "fields": DATA_SET},
     )
@@ -320,7 +320,8 @@ def prepare(config: DurabilityConfig, files: ExperimentFiles) -> None:
         for unlearned in runs
     ]
     write_json(files.unlearned, told)
-    read_split(config.unrelated, "forget").save(files.unrelated)
+    unrelated = config.unrelated or ForgetSetConfig(source=str(UNRELATED))
+    read_split(unrelated, "forget").save(files.unrelated)
     if config.paraphrases is not None:
         paraphrased(config.paraphrases, ForgetSet.load(files.samples)).save(files.paraphrases)
 

@@ -1,15 +1,17 @@
-"""Step 5: a prediction first, then the two unlearnings side by side."""
+"""Step 5: a prediction first, then the two unlearnings side by side, and what comes back of them."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from analysis.lesson import curricula
+from analysis.evidence.returns import Comeback
+from analysis.lesson import comeback, curricula
 from mrd_core.dossier.files import Dossier
 from pages.parts.learn.memory import chosen, radio, spoken_of
 from pages.shell.layout import static_table
 
-PREDICTION = "prediction"
+PREDICTION, COMEBACK = "prediction", "comeback"
+_returned = st.cache_data(show_spinner=False)(lambda directory: comeback.returned(Dossier(directory)))
 
 
 def show(dossier: Dossier) -> str:
@@ -28,4 +30,24 @@ def show(dossier: Dossier) -> str:
         static_table(curricula.table_of(of_orders, dossier), "Both orders: updates, what was forgotten and kept")
     judged = "Right." if guess == curricula.right(of_orders) else "Not so."
     st.markdown(f"**What to conclude.** {judged} {curricula.conclusion(of_orders)}")
+    return _comeback(dossier)
+
+
+def _comeback(dossier: Dossier) -> str:
+    """Have the learner guess what comes back, then show it; return what is yet to be done."""
+    lines: list[Comeback] = _returned(dossier.directory)
+    one = lines[0]
+    st.subheader("What comes back", anchor=False)
+    st.markdown(
+        f"Both models look as if they had forgotten. Now each is trained for {one.steps} steps on {one.rows} of "
+        "the answers that it had forgotten, and the *others* are looked at. How many of them does it know again?"
+    )
+    with spoken_of("curricula_comeback", is_spoken_of=chosen(COMEBACK) is None):
+        guess = radio("Your guess", comeback.GUESSES, COMEBACK)
+    if guess is None:
+        return "guess what comes back."
+    with spoken_of("curricula_back"):
+        static_table(comeback.table_of(lines), "What is known again after training on something else")
+    judged = "Right." if guess == comeback.right(lines) else "Not so."
+    st.markdown(f"**What to conclude.** {judged} {comeback.conclusion(lines)}")
     return ""
