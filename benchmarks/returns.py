@@ -81,10 +81,8 @@ def main(
     for name in shown:
         values = np.array(replicates[name])
         cells = [
-            f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
-            for value, (low, high) in zip(
-                found[name], np.nanpercentile(values, [2.5, 97.5], axis=0).T, strict=True
-            )
+            f"{value:+.2f} [{low:+.2f}, {high:+.2f}]" if np.isfinite(value) else "–"
+            for value, (low, high) in zip(found[name], np.percentile(values, [2.5, 97.5], axis=0).T, strict=True)
         ]
         table.add_row(AFTER[name][0] if name in AFTER else short_title(name), *cells)
     console.print(table)
@@ -127,8 +125,9 @@ def resampled(models: list[Model]) -> list[list[Model]]:
 
 def _correlations(ranks: FloatArray) -> tuple[float, float]:
     """Return ρ of the first column with the second, and with the third with the fourth held."""
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         r = np.corrcoef(ranks, rowvar=False)
+        # MA left itself has nothing left where it is held.
         held = (r[0, 2] - r[0, 3] * r[2, 3]) / np.sqrt((1 - r[0, 3] ** 2) * (1 - r[2, 3] ** 2))
     return float(r[0, 1]), float(held)
 
