@@ -36,7 +36,10 @@ class UnlearningFiles(RunDirectory):
     )
     answers_before = Artifact("answers_before.parquet", "The starting model's own answers, for some samples.")
     tokens_before = Artifact("tokens_before.parquet", "A row per answer token on the starting model.")
-    steps = Artifact("steps.jsonl", "The realised order: a line per step, appended as it is taken.")
+    steps = Artifact(
+        "steps.jsonl",
+        "The realised order: a line per step, appended as it is taken; at some with the norms of its gradients.",
+    )
     evaluations = Artifact("evaluations.jsonl", "What was measured on the way, a line each; absent without any.")
     checkpoints = Artifact("checkpoints", "Folder of the newest checkpoint.", scaffolding=True, large=True)
     tensorboard = Artifact("tensorboard", "Logs for TensorBoard, where they were asked for.")
