@@ -238,6 +238,16 @@ def test_the_reference_is_subtracted(tmp_path: Path) -> None:
     assert "1 of 4 samples were not forgotten" in " ".join(shown.caveats)
 
 
+def test_what_the_reference_knew_untaught_is_told(tmp_path: Path) -> None:
+    learnt = {"s000": 0.7, "s001": 0.2, "s002": 0.3}
+    rows = start("first", dict.fromkeys(learnt, 0.1)) + start(REFERENCE, learnt)
+    rows += course("first", "benign", 0, {name: [0.1] * 4 for name in learnt})
+    rows += course(REFERENCE, "benign", 0, {name: [value] * 4 for name, value in learnt.items()})
+    shown = judged(tmp_path, config(), rows)
+    assert "The reference knew 1 of 3 samples by MA ≥ 0.5 from the start" in " ".join(shown.caveats)
+    assert shown.lines[0].of_reference.n == 2
+
+
 def test_without_a_reference_the_share_stands_alone(tmp_path: Path) -> None:
     (line,) = comebacks(read_measurements(by_hand(tmp_path / "run", reference=None)))
     assert not line.has_reference

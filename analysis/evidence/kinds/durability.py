@@ -418,10 +418,16 @@ def _caveats(courses: Sequence[Course], names: Mapping[str, str], measurements: 
     config, caveats = config_of(measurements), shared_caveats(measurements)
     if not courses:
         return caveats
-    caveats += small_n(min(int(course.at_risk.sum()) for course in courses), "forgotten samples")
+    at_risk = [int(course.at_risk.sum()) for course in courses if course.model != REFERENCE]
+    caveats += small_n(min(at_risk, default=0), "forgotten samples")
     for model, own in _by_model(courses).items():
         known, n = int((~own[0].at_risk).sum()), len(own[0].accuracy)
-        if known and model != REFERENCE:
+        if known and model == REFERENCE:
+            caveats.append(
+                f"The reference knew {known} of {n} samples by MA ≥ {config.accuracy:g} from the start, without "
+                f"having seen them; its shares are of the other {n - known}."
+            )
+        elif known:
             caveats.append(
                 f"{names[model]}: {known} of {n} samples were not forgotten when the attacks began (MA ≥ "
                 f"{config.accuracy:g}); they count in no share and no curve."
