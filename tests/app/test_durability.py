@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -206,11 +207,19 @@ def test_it_says_what_is_back_while_it_goes_on(app: Open, own: Home) -> None:
     assert "after 4 steps of training on 2 retain samples." in shown
 
 
-def test_a_finished_experiment_is_shown_whole(app: Open, attacked: Attacked) -> None:
+def test_a_finished_experiment_is_shown_whole_and_taken_along(
+    app: Open, attacked: Attacked, offered: dict[str, Any]
+) -> None:
     evidence = evidence_of(read_measurements(attacked.experiment.directory))
     test = opened(app, attacked)
     shown = texts(test)
-    assert evidence.verdict in shown.replace("\\", "")
+    for sentence in (evidence.verdict, *evidence.findings, evidence.paper, *evidence.caveats):
+        assert sentence in shown
+    assert json.loads(offered["evidence_verdict"]())["verdict"] == evidence.verdict
+    for name, frame in evidence.tables.items():
+        if len(frame):
+            taken = pd.read_csv(io.StringIO(offered[f"{attacked.experiment.id}-{name}_csv"]()))
+            assert (list(taken.columns), len(taken)) == (list(frame.columns), len(frame))
     for heading in ("Still forgotten", "What is known", "What rounding", "The best of k", "Once the answer"):
         assert any(title.startswith(heading) for title in figures_of(test))
     league = next(figure for title, figure in figures_of(test).items() if "what predicts the gain" in title)

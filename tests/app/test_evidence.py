@@ -186,6 +186,7 @@ def theorem_rows(home: Home) -> list[dict[str, Any]]:
     return rows
 
 
+# Durability, which needs an unlearned model, is in test_durability.py.
 ROWS: dict[str, Callable[[Home], list[dict[str, Any]]]] = {
     "validity": validity_rows,
     "parameter-change": change_rows,
@@ -292,8 +293,7 @@ def test_one_click_launches_predictive_validity_with_good_defaults(
     assert "The league table comes once predictive validity is measured." in texts(test)
 
 
-# What unlearned models are attacked with needs one: test_durability.py.
-@pytest.mark.parametrize("kind", [kind for kind in experiments() if kind != "durability"])
+@pytest.mark.parametrize("kind", ROWS)
 def test_every_tab_asks_its_question_and_offers_a_run(app: Open, own: Home, kind: str) -> None:
     test = tab(opened(app, own), kind)
     assert interpretation(kind).question in texts(test)
@@ -429,7 +429,7 @@ def test_missing_result_files_are_told(app: Open, own: Home) -> None:
     assert "delete" in {found.key for found in test.button}
 
 
-@pytest.mark.parametrize("kind", experiments())
+@pytest.mark.parametrize("kind", ROWS)
 def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
     app_on_shown: Open, shown: Shown, offered: dict[str, Any], kind: str
 ) -> None:
