@@ -15,6 +15,7 @@ from mrd_core.samples import ForgetSet
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.installation import Settings
+from mrd_core.unlearning.files import UnlearningFiles
 
 FEW = 8
 # Those that the model has seen most often: what it does not know cannot be unlearned.
@@ -38,6 +39,10 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "selection": ALONE | {"selections": 2, "size": 2},
     "sensitivity": {"samples": 4, "sigmas": (1e-4, 1e-3), "pairs": 2, "draws": 16},
     "theorem": {"samples": 4, "probes": 8, "pairs": 8},
+    "durability": {
+        **{"samples": 6, "steps": 2, "seeds": 1, "draws": 2, "sampled": 2, "given": (1,)},
+        "learning_rate": RATE,
+    },
 }
 # The experiment that scores its forget set itself.
 SCORES_ITSELF = "theorem"
@@ -95,7 +100,18 @@ class Workplace:
         }
         if kind == "token-parts":
             common["sample_id"] = ForgetSet.load(ScoreFiles(self.score_run).samples).frame["sample_id"].iloc[0]
+        if kind == "durability":
+            common["runs"] = (self._unlearned(),)
         if kind == "unlearn":
             common["retain"] = {"samples": texts["retain"]}
         named = {name: value for name, value in common.items() if name in wanted.model_fields}
         return wanted.model_validate(named | dict(SETTINGS.get(kind, {})) | changes)
+
+    def _unlearned(self) -> Path:
+        """Return the directory of an unlearning run that has succeeded, made where there is none yet."""
+        directory = self.settings.home / "unlearned"
+        if not UnlearningFiles(directory).is_finished:
+            begun = self.store.find_by_directory(directory)
+            run = resume(begun.id, store=self.store) if begun else self.submitted("unlearn", directory)
+            worker.run(run.directory, store=self.store)
+        return directory

@@ -76,7 +76,7 @@ def submitted(place: Workplace, variant: str) -> Run:
 # Unlearning has a test of its own in the gate, and all experiments one job.
 @pytest.mark.parametrize(
     "variant",
-    few_in_the_gate([*kinds(), *VARIANTS], "score", "characteristics", "evaluate", "validity", "preview"),
+    few_in_the_gate([*kinds(), *VARIANTS], "score", "characteristics", "validity"),
 )
 def test_a_killed_run_is_resumed_to_the_very_same_bits(
     variant: str, place: Workplace, undisturbed: Callable[[str], tuple[int, Fingerprint]]

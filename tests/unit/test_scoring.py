@@ -543,7 +543,7 @@ def test_scope_and_normalisation_choose_among_the_variants(scored):
 # With a real model
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_real_samples_on_a_real_model_reach_the_precision_target(trial_data, tmp_path):
     lines = (trial_data / "data/tofu/forget10.jsonl").read_text(encoding="utf-8").splitlines()
     forget_set = tmp_path / "forget.jsonl"
