@@ -74,9 +74,9 @@ EMPTY = {"recompute_epochs": "never", "every_steps": "never", "lora_rank": "all 
 DOES_IT_PAY = """
 No order is confirmed to pay. On the demo, with the retain loss held and on fresh samples, easy to hard by the
 median log-odds took 102 [−32, 237] fewer of 1,005 updates than uniform sampling, least entangled first 31
-[−128, 191] fewer (95 % intervals, five seeds); by MRD it took 119 [2, 235] more on the seeds that chose. It differs
-from model to model: *Comparison* holds finished runs of the same seeds against uniform sampling. All that was tried,
-with figures, is in `docs/LOG.md`.
+[−128, 191] fewer (95 % intervals, five seeds); by MRD it took 119 [2, 235] more on the seeds that chose. It
+differs from model to model: *Comparison* holds finished runs of the same seeds against uniform sampling. All that
+was tried, with figures, is in `docs/LOG.md`.
 """
 SOURCE_TITLES = {
     "absolute": "Fixed thresholds",
