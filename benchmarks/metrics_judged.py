@@ -2,7 +2,7 @@
 
     python -m benchmarks.metrics_judged models --out FOLDER [--processes 2]
     python -m benchmarks.metrics_judged measure --out FOLDER [--processes 2]
-    python -m benchmarks.metrics_judged table --out FOLDER > TABLE.md
+    python -m benchmarks.metrics_judged table --out FOLDER > mrd_core/evaluation/judged.md
 
 What is done is written down model by model, and not done again. What is asked, and by which rule a metric
 survives, is in docs/LOG.md.
@@ -14,6 +14,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +28,7 @@ import typer
 from benchmarks.judges import (
     BASES,
     PERTURBED,
+    RATES,
     REFERENCE,
     Lesson,
     begin,
@@ -53,13 +56,15 @@ from mrd_core.model.loading import LoadedModel
 from mrd_core.model.memorization import extraction_likelihood
 from mrd_core.model.round_trip import round_weights
 
-MOST_WRITTEN, FADE_TEXTS, EL_EVERY, WRONG = 64, 2, 3, 5
+MOST_WRITTEN, FADE_TEXTS, EL_EVERY, WRONG = 48, 1, 6, 5
 ATTACKS = ("mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus")
 MEANS = ("extraction_strength", "exact_memorization", "probability", "truth_ratio", "rouge", "rouge_f1")
+COSTLY = ("extraction_likelihood", "fade", "fade_per_token")
 JUDGED = (
-    *(*MEANS, "extraction_likelihood", "fade", "fade_per_token", "token_membership", "forget_quality"),
+    *(*MEANS, *COSTLY, "token_membership", "forget_quality"),
     *(f"{attack}_{other}" for attack in ATTACKS for other in ("unseen", "retain")),
 )
+CHANGES = ("-rounded", "-relearned")
 DRAWS, SEED = 2000, 0
 SURVIVES = (0.75, 0.5)  # lower ends of faithfulness and of robustness
 
@@ -91,7 +96,15 @@ def table(out: Out) -> None:
         for state, path in ((state.name, out / "measured" / f"{state.name}.json") for state in states())
         if path.exists()
     }
-    typer.echo(as_markdown(pd.DataFrame(values).T))
+    frame = pd.DataFrame(values).T
+    typer.echo(
+        "Faithfulness is the AUC over 12 models that were taught the forget set and 12 that were not; Q and R are "
+        f"over {len(attacked(frame))} unlearned models, R beside {len(relearnt(frame))} of retain rows alone; "
+        "95 % intervals over models. Made by `python -m benchmarks.metrics_judged`; what was asked, and what it "
+        "comes to, is in [what we tried](LOG.md). With no overlap between so few models an AUC of 1 has no width: "
+        "that is not perfect.\n"
+    )
+    typer.echo(as_markdown(frame))
 
 
 @dataclass(frozen=True)
@@ -115,18 +128,20 @@ class State:
 
 
 def states() -> list[State]:
-    """Return every state that is measured."""
+    """Return every state that is measured: all models as they are, then what is done to them, by base and rate."""
     plain = [State(f"models/{lesson.name}") for lesson in lessons()]
-    taught = [lesson for lesson in lessons() if lesson.taught]
+    retrained = [State(f"models/{each.name}", "relearned", each.seed) for each in lessons() if is_retrained(each)]
     unlearned = [
         State(f"unlearned/{lesson.name}", change, lesson.seed)
-        for lesson in taught
+        for lesson in lessons()
+        if lesson.taught
         for change in ("", "rounded", "relearned")
     ]
-    retrained = [
-        State(f"models/{lesson.name}", "relearned", lesson.seed) for lesson in lessons() if is_retrained(lesson)
-    ]
-    return [*plain, *unlearned, *retrained]
+    variations = [f"{base}-{rate:g}" for base, rate in product(BASES, RATES)]
+    changed = sorted(
+        [*retrained, *unlearned], key=lambda state: variations.index("-".join(state.folder.split("-")[-2:]))
+    )
+    return [*plain, *changed]
 
 
 def is_retrained(lesson: Lesson) -> bool:
@@ -151,35 +166,48 @@ def _measure(out: Path, state: State) -> None:
         round_weights(model.network, 4)
     elif state.change == "relearned":
         relearn(model, state.seed)
-    values = measured(model, loaded(out / "models" / REFERENCE.name))
+    is_plain = not state.change and state.folder.startswith("models")
+    values = measured(model, out / "models" / REFERENCE.name, with_costly=is_plain)
     path.parent.mkdir(exist_ok=True)
     # JSON has no NaN.
     path.write_text(json.dumps({name: None if np.isnan(value) else value for name, value in values.items()}))
     typer.echo(state.name)
 
 
-def measured(model: LoadedModel, reference: LoadedModel) -> dict[str, float]:
-    """Return every metric of the forget set."""
-    subject, other = (
-        Subject(each, each.encoder(ModelConfig()), 4096, MOST_WRITTEN, K_PERCENT) for each in (model, reference)
-    )
+def measured(model: LoadedModel, reference: Path, *, with_costly: bool = True) -> dict[str, float]:
+    """Return every metric of the forget set; EL and FADE, which write the most, only where they are wanted."""
+    subject, (other, reference_ratios) = subject_of(model), _reference(reference)
     forget = asked("forget")
     wide = measure_answers(subject, forget).values.pivot(index="sample_id", columns="metric", values="value")
     found = {name: mean_defined(wide[name]) for name in MEANS}
     encoded = subject.encoder.encode(samples("forget"))
-    some = encoded.subset(np.arange(0, len(encoded), EL_EVERY))
-    found["extraction_likelihood"] = mean_defined(extraction_likelihood(subject.reader, some))
-    distances = fade(subject, other, encoded, Size(FADE_TEXTS, MOST_WRITTEN, model.context))
-    found |= {name: mean_defined(distances[name]) for name in distances}
+    found |= dict.fromkeys(COSTLY, np.nan)
+    if with_costly:
+        some = encoded.subset(np.arange(0, len(encoded), EL_EVERY))
+        found["extraction_likelihood"] = mean_defined(extraction_likelihood(subject.reader, some))
+        distances = fade(subject, other, encoded, Size(FADE_TEXTS, MOST_WRITTEN, model.context))
+        found |= {name: mean_defined(distances[name]) for name in distances}
     tokens = membership(subject, other, forget, encoded)
     ratios = encoded.answer_means((tokens["log_prob"] - tokens["log_prob_reference"]).to_numpy())
     found["token_membership"] = mean_defined(ratios)
-    found["forget_quality"] = forget_quality(wide["truth_ratio_raw"], truth_ratios(other, forget)).p_value
+    found["forget_quality"] = forget_quality(wide["truth_ratio_raw"], reference_ratios).p_value
     for name, split in (("unseen", "held_out"), ("retain", "retain")):
         scores = _scores(subject, asked(split))
         for attack in ATTACKS:
             found[f"{attack}_{name}"] = forgotten_auc(wide[attack], scores[attack]).value
     return {name: float(found[name]) for name in JUDGED}
+
+
+def subject_of(model: LoadedModel) -> Subject:
+    """Return a model as it is asked."""
+    return Subject(model, model.encoder(ModelConfig()), 4096, MOST_WRITTEN, K_PERCENT)
+
+
+@cache
+def _reference(folder: Path) -> tuple[Subject, FloatArray]:
+    """Return the retrained reference, and its truth ratios of the forget set."""
+    reference = subject_of(loaded(folder))
+    return reference, truth_ratios(reference, asked("forget"))
 
 
 def asked(split: str) -> EvaluationSet:
@@ -225,6 +253,18 @@ class Judgement:
         return all(low >= least for low, least in zip(lows, SURVIVES, strict=True))
 
 
+def attacked(values: pd.DataFrame) -> list[str]:
+    """Return the unlearned models of which all states were measured."""
+    names = [f"unlearned-{each.name}" for each in lessons() if each.taught]
+    return [name for name in names if {name, *(f"{name}{suffix}" for suffix in CHANGES)} <= set(values.index)]
+
+
+def relearnt(values: pd.DataFrame) -> list[str]:
+    """Return the models of retain rows alone that were measured before and after relearning."""
+    names = [f"models-{each.name}" for each in lessons() if is_retrained(each)]
+    return [name for name in names if {name, f"{name}{CHANGES[1]}"} <= set(values.index)]
+
+
 def judged(values: pd.DataFrame, metric: str) -> Judgement:
     """Judge a metric.
 
@@ -238,12 +278,10 @@ def judged(values: pd.DataFrame, metric: str) -> Judgement:
         for known in (True, False)
     )
     before, rounded, relearned = (
-        column[[f"unlearned-{each.name}{suffix}" for each in lessons() if each.taught]].to_numpy()
-        for suffix in ("", "-rounded", "-relearned")
+        column[[f"{name}{suffix}" for name in attacked(values)]].to_numpy() for suffix in ("", *CHANGES)
     )
     retrained, learnt = (
-        column[[f"models-{each.name}{suffix}" for each in lessons() if is_retrained(each)]].to_numpy()
-        for suffix in ("", "-relearned")
+        column[[f"{name}{suffix}" for name in relearnt(values)]].to_numpy() for suffix in ("", CHANGES[1])
     )
     draws = np.random.default_rng(SEED)
     pools = {
@@ -264,10 +302,36 @@ def judged(values: pd.DataFrame, metric: str) -> Judgement:
     return Judgement(faithful, _mean(kept, weights), (weights * alike).sum(axis=1) / weights.sum(axis=1))
 
 
+def ordered(judgements: Mapping[str, Judgement]) -> list[str]:
+    """Return the metrics in the order in which a comparison should show them.
+
+    Survivors come first, by their figure; of those that are within the interval of the best, the ones first that
+    need neither a reference nor a text that is written. ROUGE-L is the last of the survivors.
+    """
+    figures = {metric: float(np.nan_to_num(own.figure[0])) for metric, own in judgements.items()}
+    surviving = [metric for metric, own in judgements.items() if own.survives]
+    leading = [metric for metric in surviving if not metric.startswith("rouge")]
+    best = max(leading, key=lambda metric: figures[metric], default=None)
+    least = ends(judgements[best].figure)[0] if best else np.inf
+
+    def place(metric: str) -> tuple[bool, bool, bool, bool, float]:
+        equal = figures[metric] >= least
+        costly = bool({"generation", "retrained reference"} & set(METRICS[metric].needs))
+        return (
+            metric not in surviving,
+            metric.startswith("rouge"),
+            not equal,
+            equal and costly,
+            -figures[metric],
+        )
+
+    return sorted(judgements, key=place)
+
+
 def as_markdown(values: pd.DataFrame) -> str:
-    """Return a row per metric, the best first, with 95 % intervals over models."""
+    """Return a row per metric, in the order in which a comparison shows them, with 95 % intervals over models."""
     judgements: Mapping[str, Judgement] = {metric: judged(values, metric) for metric in JUDGED}
-    order = sorted(judgements, key=lambda metric: (-judgements[metric].survives, -judgements[metric].figure[0]))
+    order = ordered(judgements)
     heads = ("metric", "faithfulness", "Q, 4 bits", "R, relearning", "robustness", "figure", "survives")
     lines = [heads, ["---"] * len(heads)]
     for metric in order:
@@ -279,6 +343,8 @@ def as_markdown(values: pd.DataFrame) -> str:
 
 def ends(values: FloatArray) -> tuple[float, float]:
     """Return the ends of the 95 % percentile interval of replicates, those that are undefined left out."""
+    if np.isnan(values).all():
+        return np.nan, np.nan
     low, high = np.nanpercentile(values[1:], [2.5, 97.5])
     return float(low), float(high)
 
@@ -296,12 +362,14 @@ def _mean(values: FloatArray, counts: FloatArray) -> FloatArray:
 
 def _share(part: FloatArray, whole: FloatArray) -> FloatArray:
     """Return part / whole, 0 where both are: what does not change is as it was."""
-    share: FloatArray = np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
+    share: FloatArray = np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole != 0)
     return share
 
 
 def _cell(values: FloatArray) -> str:
     low, high = ends(values)
+    if np.isnan(values[0]):
+        return "–"
     return f"{values[0]:.3f} [{low:.2f}, {high:.2f}]"
 
 

@@ -33,8 +33,8 @@ FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
 # Of the forget set, in the order in which they told what models know (docs/metrics.md): those that did it well
 # enough, with which a comparison leads, and those that stand beside.
-LEADERS = ("extraction_strength", "exact_memorization")
-BESIDE = ("probability", "truth_ratio", "fade_per_token", "token_membership")
+LEADERS = ("exact_memorization", "probability", "extraction_strength")
+BESIDE = ("token_membership", "truth_ratio", "fade_per_token")
 # Of the harness, apart from the mean of the zero-shot tasks.
 TRUTHFUL = "truthfulqa"
 

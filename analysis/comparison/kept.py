@@ -100,7 +100,10 @@ def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | 
 def _asked(config: EvaluateConfig) -> dict[str, Any]:
     """Return what an evaluation asks, whichever model it asks."""
     return config.model_dump(
-        exclude={"model", "unlearn_run", "score_run", "reference", "batch_tokens", "processes"}
+        exclude={
+            *("model", "unlearn_run", "score_run", "reference", "fade_texts", "fade_tokens"),
+            *("batch_tokens", "processes"),
+        }
     )
 
 

@@ -5,8 +5,11 @@ python -m mrd_core.evaluation.handbook > docs/metrics.md
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mrd_core.evaluation.metrics import METRICS, NOTATION
 
+JUDGED = Path(__file__).with_name("judged.md")
 GOOD = {"low": "low is good", "high": "high is good", "half": "0.5 is good", "zero": "0 is good", "": "not taken"}
 
 
@@ -21,6 +24,10 @@ def chapter() -> str:
         "nothing), `truth_ratio_raw` (r itself), and of the retrained reference `truth_ratio_reference` (r), "
         "`nll_reference` and, where it was evaluated before, `answer_tokens_reference`.",
         f"$${NOTATION}$$",
+    ]
+    parts += [
+        "## Which of them tell what a model knows",
+        JUDGED.read_text(encoding="utf-8").strip(),
     ]
     for metric in METRICS.values():
         unit = f" [{metric.unit}]" if metric.unit else ""

@@ -52,7 +52,7 @@ class Prefix:
 
 @dataclass(frozen=True)
 class Chance:
-    """Gumbel noise by seed, text and token: the largest of logit + noise is a draw from the model's softmax.
+    """A random number by seed, text and token, which says where in the model's softmax a draw falls.
 
     So a text does not depend on what is written beside it, nor in how large batches.
 
@@ -64,18 +64,12 @@ class Chance:
     seed: int
     texts: tuple[int, ...]
 
-    def noise(self, token: int, words: int) -> Tensor:
-        """Return the noise of the next token of each text, shape (B, V), in fp64; the first token is 0."""
-        rows = []
-        for text in self.texts:
-            key = np.random.SeedSequence([self.seed, text, token]).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(key[0]))
-            rows.append(torch.empty(words, dtype=torch.float64).exponential_(generator=generator).log().neg())
-        return torch.stack(rows)
-
-    def shifted(self, logits: Tensor, token: int) -> Tensor:
-        """Return logits (B, V) with the noise on top, in fp64."""
-        return logits.double() + self.noise(token, logits.shape[-1]).to(logits.device)
+    def drawn(self, logits: Tensor, token: int) -> Tensor:
+        """Return the next token of each text, shape (B,), from logits (B, V); the first token of a text is 0."""
+        numbers = [np.random.default_rng([self.seed, text, token]).random() for text in self.texts]
+        passed = logits.double().softmax(-1).cumsum(-1)
+        wanted = torch.tensor(numbers, dtype=torch.float64, device=logits.device).unsqueeze(1) * passed[:, -1:]
+        return torch.searchsorted(passed, wanted, right=True).squeeze(1).clamp(max=logits.shape[-1] - 1)
 
 
 def prompt_of(sample: EncodedSample) -> IntArray | None:
@@ -297,7 +291,8 @@ def _generate(
 
     def by_chance(written: Tensor, logits: Tensor) -> Tensor:
         assert chance is not None
-        return chance.shifted(logits, written.shape[1] - width)
+        alone = torch.full_like(logits, -torch.inf)
+        return alone.scatter(1, chance.drawn(logits, written.shape[1] - width).unsqueeze(1), 0.0)
 
     processors = LogitsProcessorList([] if chance is None else [by_chance])
     output = generator.generate(ids, attention_mask=mask, generation_config=settings, logits_processor=processors)
@@ -316,9 +311,7 @@ def _write_plainly(
         written: list[int] = []
         while len(written) < prefix.budget and not (written and written[-1] in reader.end_ids):
             logits = _last_logits(generator, tokens)
-            if own is not None:
-                logits = own.shifted(logits.float().unsqueeze(0), len(written))[0]
-            token = logits.argmax().reshape(1)
+            token = logits.argmax().reshape(1) if own is None else own.drawn(logits.unsqueeze(0), len(written))
             tokens = torch.cat([tokens, token.to(tokens.device)])
             written.append(int(token))
         texts.append(written)
