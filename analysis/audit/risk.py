@@ -202,6 +202,11 @@ def _notes(table: pd.DataFrame, summary: UnlearningSummary) -> Iterator[str]:
         yield f"{unknown} samples have no MRD, and count as not hard."
     if EXTRACTION in table and (unknown := int(table[EXTRACTION].isna().sum())):
         yield f"{unknown} samples have no extraction strength in the evaluation."
+    if margin := summary.thresholds.margin:
+        yield (
+            f"The run counts a token as remembered only where it leads by more than {margin:g} logits; here MA counts "
+            "every token that leads, so a sample that is not forgotten by the run's own rule need not be listed."
+        )
     if rest(summary) is not Rest.KEPT:
         yield in_words(summary)
     if BACK in table:

@@ -162,3 +162,12 @@ def test_an_experiment_on_another_run_is_refused(run: Path, made: Path, tmp_path
     with pytest.raises(UserError, match="did not attack the result of this run") as error:
         risk_of(RiskConfig(run=run, durability=attacked))
     assert f"--run {run}" in error.value.fix
+
+
+def test_a_run_that_was_judged_by_a_margin_is_said_to_be(run: Path) -> None:
+    files = UnlearningFiles(run)
+    summary = files.read_summary()
+    thresholds = summary["thresholds"] | {"margin": -2.0}
+    files.summary.write_text(json.dumps(summary | {"thresholds": thresholds}), encoding="utf-8")
+    notes = risk_of(RiskConfig(run=run, accuracy=0.7)).notes
+    assert any("only where it leads by more than -2 logits" in note for note in notes)
