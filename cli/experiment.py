@@ -8,9 +8,6 @@ from mrd_core.experiments.kinds import experiments
 
 experiment = InOrder(
     "experiment",
-    {
-        name: command_of(form, text=experiments()[name].description)
-        for name, form in COMMANDS.items()
-    },
+    {name: command_of(form, text=experiments()[name].description) for name, form in COMMANDS.items()},
     no_args_is_help=True,
 )

@@ -204,8 +204,8 @@ def _notes(table: pd.DataFrame, summary: UnlearningSummary) -> Iterator[str]:
         yield f"{unknown} samples have no extraction strength in the evaluation."
     if margin := summary.thresholds.margin:
         yield (
-            f"The run counts a token as remembered only where it leads by more than {margin:g} logits; here MA counts "
-            "every token that leads, so a sample that is not forgotten by the run's own rule need not be listed."
+            f"The run counts a token as remembered only where it leads by more than {margin:g} logits; here MA "
+            "counts every token that leads, so a sample that the run has not forgotten need not be listed."
         )
     if rest(summary) is not Rest.KEPT:
         yield in_words(summary)

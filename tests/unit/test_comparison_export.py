@@ -211,7 +211,8 @@ def test_tables_have_the_columns_that_are_chosen_and_intervals(comparison: Compa
     assert ("[95 % over samples]" in table(chosen, "markdown", intervals=intervals)) is intervals
     assert "†" not in legend(chosen)
     assert list(with_columns(comparison, []).columns) == comparison.columns
-    with pytest.raises(UserError, match=r"'ru' is none of this comparison\. Name some of probability, ua, mia, rr"):
+    none = r"'ru' is none of this comparison\. Name some of probability, ua, mia, rr"
+    with pytest.raises(UserError, match=none):
         with_columns(comparison, ["rr", "ru"])
 
 
