@@ -8,12 +8,13 @@ from pathlib import Path
 from mrd_core.experiments.kinds import durability
 from mrd_core.experiments.kinds.durability import DurabilityConfig
 from mrd_core.runs import Run
+from mrd_core.studies.presets import demo_settings
 from pages.shell.inputs import Values
 from pages.shell.scored import Scored
 
 DEMO_REFERENCE = "demo-retrained"
 # Ends within three minutes on the demo's model and two cores.
-QUICK = {"samples": 48, "seeds": 2, "steps": 16, "answers": "ends", "draws": 8, "sampled": 16}
+QUICK = {name: value for name, value in demo_settings("durability").items() if name not in ("kind", "reference")}
 
 
 def settings(directories: Sequence[Path]) -> Values:

@@ -103,4 +103,5 @@ def test_the_forms_begin_with_what_the_shipped_studies_say() -> None:
         "selection": {"selections": 5, "size": 20},
         "sensitivity": {"samples": 40},
         "theorem": {},
+        "durability": {"samples": 48, "seeds": 2, "steps": 16, "draws": 8},
     }

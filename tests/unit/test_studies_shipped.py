@@ -37,6 +37,7 @@ COUNTS = {
     "small-figure-3": {"score": 1, "parameter-change": 1},
     "small-figure-4": {"score": 1, "validity": 1},
     "small-figure-5": {"score": 1, "sensitivity": 1},
+    "small-durability": {"score": 1, "unlearn": 1, "durability": 1},
     "demo": {"score": 1, "unlearn": 2, "evaluate": 3, "validity": 1, "durability": 1},
     "sga-against-cga": {"score": 1, "unlearn": 2, "evaluate": 3},
     "graddiff-po-npo": {"score": 1, "unlearn": 6, "evaluate": 7},

@@ -390,7 +390,7 @@ def test_the_last_evaluation_is_what_the_final_model_gives_by_hand(scored: Score
     expected = {
         f"{name}_{metric}": np.mean([row[metric] for row in rows])
         for name, rows in by_hand.items()
-        for metric in ("probability", "exact_memorization", "rouge", "answer_match")
+        for metric in ("probability", "exact_memorization", "extraction_strength", "rouge", "answer_match")
     }
     pairs = [(one["surprise"], other["surprise"]) for one in by_hand["forget"] for other in by_hand["retain"]]
     mia = np.mean([(one > other) + (one == other) / 2 for one, other in pairs])
@@ -446,6 +446,7 @@ def asked_by_hand(folder: Path, row: dict[str, str]) -> dict[str, float]:
     return {
         "probability": np.exp(np.mean(log_probs)),
         "exact_memorization": np.mean(hits),
+        "extraction_strength": 1 - next((k for k in range(len(hits)) if all(hits[k:])), len(hits) - 1) / len(hits),
         "rouge": common(own.lower().split(), row["answer"].lower().split()) / len(row["answer"].split()),
         "answer_match": float(row["answer"].lower() in own.lower()),
         "surprise": -np.mean(lowest),

@@ -399,7 +399,8 @@ def test_without_a_retain_set_an_adapter_is_evaluated_without_mia_and_utility_an
     run = place.carried_out(config)
     lines = run.files.read_evaluations()
     assert [line["step"] for line in lines] == [0, 2, 3]
-    measured = {f"forget_{name}" for name in ("probability", "exact_memorization", "rouge", "answer_match")}
+    names = ("probability", "exact_memorization", "extraction_strength", "rouge", "answer_match")
+    measured = {f"forget_{name}" for name in names}
     assert all(set(line) == {"step", "updates", "seconds", "tokens", "completeness"} | measured for line in lines)
     # The adapter is part of what is evaluated.
     assert lines[-1]["forget_probability"] < lines[0]["forget_probability"]
