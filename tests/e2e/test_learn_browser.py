@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from analysis.lesson import answers, curricula, hardness
+from analysis.lesson import answers, comeback, curricula, hardness
 from pages.parts.learn.walk import STEPS
 from tests.e2e.conftest import SECOND, STEP, Server, Watch, query, settled, tab
 
@@ -71,6 +71,10 @@ def test_a_class_walks_through_without_gpu_and_network(server: Server, browser: 
         walk(page, 5)
         page.get_by_text(curricula.SAME, exact=True).click()
         concluded(page)
+        spoken_of(page, "curricula_table")
+        page.get_by_text(comeback.GUESSES[0], exact=True).click()
+        expect(page.get_by_text("What to conclude.")).to_have_count(2, timeout=STEP)
+        spoken_of(page, "curricula_back")
         page.go_back()
         expect(page.get_by_role("heading", name=STEPS[3].title)).to_be_visible(timeout=STEP)
         print(f"walked through in {time.monotonic() - began:.1f} s")

@@ -26,7 +26,7 @@ def show(dossier: Dossier) -> str:
     if guess is None:
         return "make a prediction."
     of_orders = curricula.summaries(dossier)
-    with spoken_of("curricula_table"):
+    with spoken_of("curricula_table", is_spoken_of=chosen(COMEBACK) is None):
         static_table(curricula.table_of(of_orders, dossier), "Both orders: updates, what was forgotten and kept")
     judged = "Right." if guess == curricula.right(of_orders) else "Not so."
     st.markdown(f"**What to conclude.** {judged} {curricula.conclusion(of_orders)}")
@@ -42,8 +42,7 @@ def _comeback(dossier: Dossier) -> str:
         f"Both models look as if they had forgotten. Now each is trained for {one.steps} steps on {one.rows} of "
         "the answers that it had forgotten, and the *others* are looked at. How many of them does it know again?"
     )
-    with spoken_of("curricula_comeback", is_spoken_of=chosen(COMEBACK) is None):
-        guess = radio("Your guess", comeback.GUESSES, COMEBACK)
+    guess = radio("Your guess", comeback.GUESSES, COMEBACK)
     if guess is None:
         return "guess what comes back."
     with spoken_of("curricula_back"):
