@@ -148,7 +148,11 @@ class Relearner:
         self._forget_set = drawn(common, config.samples, config.seed_of("samples"))
         self._reasons = {"samples": drawn_reason(self._forget_set, common, config.seed)}
         self.warnings: list[str] = []
+        frame = self._forget_set.frame
+        self._answers: dict[str, str] = dict(zip(frame["sample_id"], frame["answer"], strict=True))
+        # Of the model in memory, by its name.
         self._victim: tuple[str, Victim] | None = None
+        self._first: tuple[str, Look] | None = None
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -168,10 +172,10 @@ class Relearner:
         rows: list[Row] = []
         for rung in range(RUNGS):
             rate = began * RUNG**rung
-            before, *_, after = looks = self._course(name, attack, 0, rate, "none").looks
-            gone = (before.accuracy < self._config.accuracy) & ~self._trained(name, attack, 0)
-            back = gone & (after.accuracy >= self._config.accuracy)
+            looks = self._course(name, attack, 0, rate, "none").looks
             finite = len(looks) == len(self._config.looks)
+            gone = (looks[0].accuracy < self._config.accuracy) & ~self._trained(name, attack, 0)
+            back = gone & (looks[-1].accuracy >= self._config.accuracy)
             share = float(back.sum() / gone.sum()) if finite and gone.any() else 0.0
             rows.append(RATE.row(learning_rate=rate, returned=share, finite=finite))
             if not finite or share >= ENOUGH:
@@ -180,11 +184,10 @@ class Relearner:
 
     def start(self, name: str) -> list[Row]:
         """Look at a model before any attack."""
-        victim = self._fresh(name)
-        look = self._look(victim, victim.forget)
+        look = self._before(name)
         return [
             START.row(model=name, sample_id=sample_id, **look.at(i))
-            for i, sample_id in enumerate(victim.forget.sample_ids)
+            for i, sample_id in enumerate(self._loaded(name).forget.sample_ids)
         ]
 
     def course(self, name: str, attack: Attack, seed: int, rate: float) -> list[Row]:
@@ -269,8 +272,10 @@ class Relearner:
         victim = self._fresh(name)
         network = victim.model.network
         optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0, fused=True)
-        course = _Course()
-        course.add(self._look(victim, victim.forget, writes=written != "none"), self._retained(victim))
+        course, before = _Course(), self._before(name)
+        if written == "none":
+            before = before._replace(rouge=np.full_like(before.rouge, np.nan))
+        course.add(before, self._retained(victim))
         for step, batch in enumerate(self._batches(victim, attack, seed), start=1):
             self._context.check_cancelled()
             loss = self._step(victim, batch, optimiser)
@@ -367,6 +372,13 @@ class Relearner:
         _log_probs, hits = victim.reader.answers(samples, log_probs_and_hits)
         return _rounded(float(np.nanmean(samples.answer_means(hits))))
 
+    def _before(self, name: str) -> Look:
+        """Look at a model before any attack; every course begins with it."""
+        if self._first is None or self._first[0] != name:
+            victim = self._fresh(name)
+            self._first = name, self._look(victim, victim.forget)
+        return self._first[1]
+
     def _fresh(self, name: str) -> Victim:
         """Return a model with the weights that it had before any attack."""
         victim = self._loaded(name)
@@ -393,7 +405,10 @@ class Relearner:
         self._reasons["template"] = encoder.template.stated
 
         def encoded(samples: ForgetSet, what: str) -> Encoded:
-            return answerable(encoder.encode(samples), what, [])
+            lost: list[str] = []
+            kept = answerable(encoder.encode(samples), what, lost)
+            self.warnings += [warning for warning in lost if warning not in self.warnings]
+            return kept
 
         paraphrases = None
         if self._files.paraphrases.exists():
@@ -419,11 +434,6 @@ class Relearner:
         assert model_of is not None
         model: ModelConfig = model_of(directory)
         return model
-
-    @property
-    def _answers(self) -> dict[str, str]:
-        frame = self._forget_set.frame
-        return dict(zip(frame["sample_id"], frame["answer"], strict=True))
 
 
 class _Course:

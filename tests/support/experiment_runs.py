@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
+from tests.support.commands import PATIENCE, started
 from tests.support.unlearning_runs import Scored
 
 # What the run keeps of its score run.
@@ -107,3 +111,16 @@ def units_of(files: ExperimentFiles) -> list[str]:
 def _scores(sample_ids: Sequence[str]) -> pd.DataFrame:
     difficulty = np.random.default_rng(0).permutation(len(sample_ids)) / len(sample_ids)
     return pd.DataFrame({"sample_id": sample_ids, "mrd_answer_mean": difficulty})
+
+
+def killed_after(files: ExperimentFiles, units: int, *words: object) -> None:
+    """Start a command that carries an experiment out, and kill it with -9 once so many units are finished."""
+    process = started(*words)
+    deadline = time.monotonic() + PATIENCE
+    while len(files.finished_units()) < units:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert not files.summary.exists()

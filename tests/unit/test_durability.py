@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from mrd_core.errors import UserError
 from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.job import experiment_job
 from mrd_core.experiments.kinds.durability import REFERENCE, DurabilityConfig, chosen_rate
 from mrd_core.experiments.relearning import MAX_GRAD_NORM, Relearner
+from mrd_core.experiments.request import prepare
 from mrd_core.model.round_trip import round_weights
 from mrd_core.runs import RunStore
-from mrd_core.runs.files import read_json
+from mrd_core.runs.files import read_json, write_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from tests.support.commands import PATIENCE, read_back, started
+from tests.support.experiment_runs import Quiet, killed_after
 from tests.support.tiny import encode
 from tests.support.unlearning_runs import N_FORGET, Place, Scored, Unlearned, forget_rows, scored_tiny
 from tests.unit.conftest import CONTEXT, write_rows
@@ -205,16 +205,12 @@ def test_relearning_is_that_of_a_plain_loop(
 
 def again(attacked: Attacked, folder: Path, attack: str) -> pd.DataFrame:
     """Carry out one attack anew in this process and return its rows; they are those of the run."""
-    from mrd_core.experiments.job import experiment_job
-    from mrd_core.experiments.request import prepare
-    from mrd_core.runs import JobContext
-
     typed: dict[str, Any] = {"run": [str(attacked.run.run.directory)], "attacks": [attack]}
     config = COMMANDS["durability"].read(FAST | {"given": ["1"]} | typed)
     directory = folder / "again"
     directory.mkdir()
     prepare(config, directory)
-    experiment_job(config, JobContext(directory, "again"))
+    experiment_job(config, Quiet(directory))
     rows = ExperimentFiles(directory).read_rows()
     mine = rows[rows["part"] == "course"].reset_index(drop=True)
     theirs = attacked.part("course")
@@ -281,15 +277,7 @@ def test_a_killed_relearning_goes_on_to_the_very_same_rows(
         **FAST,
         "out": str(files.directory),
     }
-    process = started(*words(attacked.run, options))
-    deadline = time.monotonic() + PATIENCE
-    while len(files.finished_units()) < 4:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    assert not files.summary.exists()
+    killed_after(files, 4, *words(attacked.run, options))
     (run,) = RunStore.open().list()
     assert cli("runs", "resume", run.id).code == 0
     assert files.rows.read_bytes() == attacked.files.rows.read_bytes()
@@ -311,6 +299,20 @@ def test_the_weakest_attack_that_is_strong_enough_is_made(tries: list[Any], rate
 def test_without_a_rate_that_stays_finite_there_is_no_experiment() -> None:
     with pytest.raises(UserError, match="diverged at every learning rate"):
         chosen_rate([{"learning_rate": 1e-4, "returned": 0.0, "finite": False}])
+
+
+def test_an_experiment_whose_relearning_diverges_says_so(attacked: Attacked, tmp_path: Path) -> None:
+    typed: dict[str, Any] = {"run": [str(attacked.run.run.directory)], "attacks": ["benign"]}
+    config = COMMANDS["durability"].read(SIZES | {"given": ["1"]} | typed)
+    prepare(config, tmp_path)
+    files = ExperimentFiles(tmp_path)
+    (told,) = read_json(files.unlearned)
+    told["summary"]["learning_rate"] = 1e30
+    write_json(files.unlearned, [told])
+    with pytest.raises(UserError, match="diverged at every learning rate"):
+        experiment_job(config, Quiet(tmp_path))
+    (row,) = files.finished_units()["rate"]
+    assert (row["finite"], row["returned"]) == (False, 0.0)
 
 
 @pytest.mark.parametrize(("steps", "looks"), [(1, (0, 1)), (5, (0, 1, 2, 4, 5)), (16, (0, 1, 2, 4, 8, 16))])

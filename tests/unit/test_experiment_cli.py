@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,8 @@ from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import Estimator
-from tests.support.commands import PATIENCE, Outcome, started
+from tests.support.commands import Outcome
+from tests.support.experiment_runs import killed_after
 from tests.support.marks import few_in_the_gate
 from tests.support.runs import until
 from tests.support.scored_demo import settings_in
@@ -316,15 +315,7 @@ def test_a_killed_experiment_goes_on_to_the_very_same_rows(
     cli: Any, scored: Scored, undisturbed: ExperimentFiles, evidence: Any, tmp_path: Path
 ) -> None:
     files = ExperimentFiles(tmp_path / "run")
-    process = started(*long(scored, files.directory))
-    deadline = time.monotonic() + PATIENCE
-    while len(files.finished_units()) < 2:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=PATIENCE)
-    assert not files.summary.exists()
+    killed_after(files, 2, *long(scored, files.directory))
     with files.units.open("a") as log:
         log.write('{"unit": "unlearning f0 ga adamw 0", "rows": [{"part": "unlea')
     # It can be judged as far as it has got.

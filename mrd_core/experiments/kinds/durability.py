@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig
-from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Part
+from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment, Material, Measurement, Part
 from mrd_core.experiments.files import ExperimentFiles, Row
 from mrd_core.experiments.passes import UPDATE
 from mrd_core.model.config import ModelConfig
@@ -219,7 +219,7 @@ class DurabilityConfig(ExperimentConfig):
         return values
 
     @model_validator(mode="after")
-    def _has_what_it_trains_on(self) -> DurabilityConfig:
+    def _tells_its_models_apart(self) -> DurabilityConfig:
         if len({run.name for run in self.runs}) < len(self.runs):
             raise ValueError("two runs lie in directories of the same name")
         return self
@@ -379,26 +379,23 @@ class Durability:
         self._config = config
         self._files = ExperimentFiles(context.directory)
         self._relearner: Relearner = Relearner(config, material, self._files, context)
-        self.measurements: dict[str, Callable[[Done], list[Row]]] = dict(self._named())
+        self.measurements: dict[str, Measurement] = dict(self._named())
 
-    def _named(self) -> Iterator[tuple[str, Callable[[Done], list[Row]]]]:
+    def _named(self) -> Iterator[tuple[str, Measurement]]:
         config, relearner = self._config, self._relearner
         if config.relearning and config.learning_rate == "auto":
-            yield "rate", lambda _done: relearner.tries(config.models[0], config.relearning[0])
+            yield "rate", _alone(relearner.tries, config.models[0], config.relearning[0])
         for model in config.models:
-            yield f"start {model}", lambda _done, model=model: relearner.start(model)  # type: ignore[misc]
+            yield f"start {model}", _alone(relearner.start, model)
             for attack, seed in product(config.relearning, range(config.seeds)):
                 yield f"{attack} {model} {seed}", partial(self._course, model, attack, seed)
-            for attack in (attack for attack in BITS if attack in config.attacks):
-                bits = BITS[attack]
-                yield (
-                    f"{attack} {model}",
-                    lambda _done, model=model, bits=bits: relearner.rounded(model, bits),  # type: ignore[misc]
-                )
+            for attack, bits in BITS.items():
+                if attack in config.attacks:
+                    yield f"{attack} {model}", _alone(relearner.rounded, model, bits)
             if "prompting" in config.attacks:
-                yield f"prompting {model}", lambda _done, model=model: relearner.prompted(model)  # type: ignore[misc]
+                yield f"prompting {model}", _alone(relearner.prompted, model)
             if "sampling" in config.attacks:
-                yield f"sampling {model}", lambda _done, model=model: relearner.sampled(model)  # type: ignore[misc]
+                yield f"sampling {model}", _alone(relearner.sampled, model)
 
     def _course(self, model: str, attack: Attack, seed: int, done: Done) -> list[Row]:
         return self._relearner.course(model, attack, seed, self._rate(done))
@@ -444,6 +441,11 @@ class Durability:
                 for name in self._config.models
             ],
         }
+
+
+def _alone(measure: Callable[..., list[Row]], *arguments: Any) -> Measurement:
+    """Return a measurement that builds on no other."""
+    return lambda _done: measure(*arguments)
 
 
 def chosen_rate(tries: list[Row]) -> float:
