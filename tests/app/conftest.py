@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -320,3 +320,12 @@ def texts_in(downloads: Mapping[str, Any], samples: pd.DataFrame) -> list[str]:
         plain = pd.read_parquet(io.BytesIO(data)).to_csv().encode() if data[:4] == b"PAR1" else data
         holding += [key] if any(text in plain for text in searched) else []
     return holding
+
+
+@pytest.fixture
+def no_worker_left(own: Home) -> Iterator[None]:
+    """Stop what a test has launched in the home `own` of its module."""
+    yield
+    for run in own.store.list(states=ACTIVE):
+        own.store.request_cancel(run.id)
+        finish(own.store, run.id)

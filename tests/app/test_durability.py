@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from analysis.evidence.kinds import evidence_of, interpretation
 from analysis.evidence.measurements import read_measurements
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import REFERENCE, DurabilityConfig
-from mrd_core.runs import ACTIVE, Run, RunState, RunStore, submit
+from mrd_core.runs import Run, RunState, RunStore, submit
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json, write_frame, write_json
 from mrd_core.runs.liveness import ProcessIdentity
@@ -29,7 +29,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from pages.parts.evidence.settings import FORM
 from pages.shell import attacks, paths, session
 from pages.shell.notices import literal
-from tests.app.conftest import Home, adopted, ended, finish, settings_for, sound, texts
+from tests.app.conftest import Home, adopted, ended, settings_for, sound, texts
 from tests.support.durability_rows import LOOKS, simulated
 from tests.support.evidence_experiments import Rows
 
@@ -122,15 +122,6 @@ def attacked(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Attack
     unlearned = unlearned_from(home)
     done = succeeded(home, queued(home, unlearned), rows_of(home, unlearned))
     return Attacked(path, store, home.run, unlearned, done)
-
-
-@pytest.fixture
-def no_worker_left(own: Home) -> Iterator[None]:
-    """Stop what a test has launched."""
-    yield
-    for run in own.store.list(states=ACTIVE):
-        own.store.request_cancel(run.id)
-        finish(own.store, run.id)
 
 
 def opened(app: Open, home: Home, **query: str) -> AppTest:

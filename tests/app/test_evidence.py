@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,7 @@ from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds import experiments
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import ACTIVE, Run, RunError, RunState, RunStore, submit, worker
+from mrd_core.runs import Run, RunError, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import read_json, write_json
 from mrd_core.runs.liveness import ProcessIdentity
@@ -42,7 +42,6 @@ from tests.app.conftest import (
     adopted,
     button,
     ended,
-    finish,
     quick_config,
     settings_for,
     sound,
@@ -211,15 +210,6 @@ def app_on_shown(app: Open, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open pages over `shown`, which no test changes: what was judged once stays judged."""
     monkeypatch.setattr(st.cache_data, "clear", lambda: None)
     return app
-
-
-@pytest.fixture
-def no_worker_left(own: Home) -> Iterator[None]:
-    """Stop what a test has launched."""
-    yield
-    for run in own.store.list(states=ACTIVE):
-        own.store.request_cancel(run.id)
-        finish(own.store, run.id)
 
 
 def opened(app: Open, home: Home, **query: str) -> AppTest:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from analysis import difficulty
 from analysis.difficulty import ScoredRun
 from analysis.unlearning import runs as unlearning
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import ACTIVE, Metric, Run, RunError, RunState, RunStore, SampleUpdate, submit, worker
+from mrd_core.runs import Metric, Run, RunError, RunState, RunStore, SampleUpdate, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples import ForgetSet, save_stratum, saved_strata
@@ -114,15 +114,6 @@ def unlearned(finished: Home, tmp_path_factory: pytest.TempPathFactory) -> Unlea
     for run in runs:
         assert worker.run(run.directory, store=store) is RunState.SUCCEEDED
     return Unlearned(path, store, home.run, *(store.get(run.id) for run in runs))
-
-
-@pytest.fixture
-def no_worker_left(own: Home) -> Iterator[None]:
-    """Stop what a test has launched."""
-    yield
-    for run in own.store.list(states=ACTIVE):
-        own.store.request_cancel(run.id)
-        finish(own.store, run.id)
 
 
 def opened(app: Open, home: Home, *runs: Run, **query: str) -> AppTest:
