@@ -15,7 +15,7 @@ from statistics import NormalDist
 from analysis.characteristics.files import ClaimFigures
 from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.evidence.headlines import Headline
-from analysis.evidence.returns import CONTROL, Comeback
+from analysis.evidence.returns import CONTROL, Comeback, worst
 from analysis.statistics.bootstrap import LEAST_SAMPLES
 from analysis.statistics.censored import is_flat
 from mrd_core.scoring.records import ScoreSummary
@@ -195,11 +195,11 @@ def durable(name: str = "", comebacks: Sequence[Comeback] | None = None, left: R
         state = State.HOLDS
     if left is Rest.DAMAGED:
         state = State.DAMAGED
-    worst = max(lines, key=lambda line: (line.share.n > 0, line.excess.low))
+    most = worst(lines)
     reference = (
-        "" if worst.has_reference else "; without a retrained reference, learning is not told from remembering"
+        "" if most.has_reference else "; without a retrained reference, learning is not told from remembering"
     )
-    return Verdict(Question.DURABLE, state, f"{name}: {worst.sentence}{reference}.")
+    return Verdict(Question.DURABLE, state, f"{name}: {most.sentence}{reference}.")
 
 
 def conclusion(verdicts: Sequence[Verdict]) -> str:

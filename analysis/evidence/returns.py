@@ -7,7 +7,7 @@ reference goes through the same: what it relearns is learning and not rememberin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,12 @@ class Comeback:
             CONTROL: "unrelated text",
         }[self.attack]
         return f"after {self.steps} steps of training on {on}"
+
+
+def worst(lines: Sequence[Comeback]) -> Comeback:
+    """Return the attack on a model that surely brought back most; the control, where nothing else trained."""
+    attacks = [line for line in lines if line.attack != CONTROL]
+    return max(attacks or lines, key=lambda line: (line.share.n > 0, line.excess.low))
 
 
 def percent(estimate: Estimate) -> str:

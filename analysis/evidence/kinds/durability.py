@@ -27,6 +27,7 @@ from analysis.evidence.returns import (
     returns_table,
     samples_table,
     survival_table,
+    worst,
 )
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import in_figures, with_ends
@@ -306,11 +307,8 @@ def _verdict(lines: Sequence[Comeback], names: Mapping[str, str]) -> str:
     """Say of each model what is back after the attack that brought back most."""
     sentences = []
     for model in dict.fromkeys(line.model for line in lines):
-        worst = max(
-            (line for line in lines if line.model == model), key=lambda line: (line.excess.n > 0, line.excess)
-        )
         one_alone = len({line.model for line in lines}) == 1
-        sentence = worst.sentence
+        sentence = worst([line for line in lines if line.model == model]).sentence
         sentences.append(f"{sentence[0].upper()}{sentence[1:]}." if one_alone else f"{names[model]}: {sentence}.")
     return " ".join(sentences) or NOTHING_YET
 
