@@ -130,13 +130,14 @@ def _retain_sets(unlearnings: Sequence[Member]) -> Iterator[tuple[str, Cell]]:
 def digest_of_model(config: ScoreConfig) -> str | None:
     """Return one SHA-256 over the files of the model as it lies there today; None where it lies elsewhere.
 
-    Over the name and the SHA-256 of each file of weights or settings in its folder.
+    Over the name and the SHA-256 of each file of weights or settings in its folder, or of the one file that it is.
     """
-    folder = config.model.folder
-    if folder is None:
+    location = config.model.location
+    if location is None:
         return None
     whole = hashlib.sha256()
-    for path in sorted(each for each in folder.iterdir() if each.suffix in _WEIGHTS):
+    folder = location.iterdir() if location.is_dir() else [location]
+    for path in sorted(each for each in folder if each == location or each.suffix in _WEIGHTS):
         whole.update(f"{path.name} {digest(path)}\n".encode())
     return whole.hexdigest()
 

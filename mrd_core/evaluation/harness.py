@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from mrd_core.errors import UserError
-from mrd_core.model.folders import brief
+from mrd_core.model.location import brief
 from mrd_core.settings.places import expanded
 
 if TYPE_CHECKING:

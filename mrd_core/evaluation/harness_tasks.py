@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mrd_core.errors import UserError
-from mrd_core.model.folders import brief
+from mrd_core.model.location import brief
 
 
 def task_manager(folder: Path | None, tasks: Sequence[str]) -> Any:

@@ -118,7 +118,7 @@ def require_reference(config: EvaluateConfig, sets: Sets) -> None:
     Raises:
         UserError: It is so.
     """
-    from mrd_core.model.folders import folder_of, is_path
+    from mrd_core.model.location import is_path, location_of
 
     if config.reference is None:
         return
@@ -127,4 +127,4 @@ def require_reference(config: EvaluateConfig, sets: Sets) -> None:
         evaluated_values(directory, asked)
     elif is_path(config.reference):
         # A name on the hub is fetched by the run, which takes its time.
-        folder_of(config.reference)
+        location_of(config.reference)

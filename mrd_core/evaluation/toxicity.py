@@ -15,8 +15,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import IntArray, length_buckets, padded, padding_mask
-from mrd_core.model.folders import folder_of
 from mrd_core.model.loading import read_network, read_part, require_safetensors
+from mrd_core.model.location import location_of
 from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import agreed, evaluating, within_memory
 
@@ -58,7 +58,7 @@ def load(source: str, device: torch.device) -> Classifier:
         UserError: It is missing, unreachable, gated, has no safetensors, is no text-classification model, or none
             of its labels is for toxic.
     """
-    folder = folder_of(source, "text-classification model")
+    folder = location_of(source, "text-classification model")
     require_safetensors(folder, source)
     # A language model has no head to classify with, and is refused as one that lacks weights.
     network = read_network(AutoModelForSequenceClassification, folder, source, torch.float32)

@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from mrd_core.demo import MODELS
+from mrd_core.model.gguf_file import is_gguf
 from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.fields import Place
 from mrd_core.settings.places import expanded
@@ -23,7 +24,9 @@ TITLES = {"demo": "the demo model", "demo-retrained": "the demo's retrained refe
 class ModelConfig(Frozen):
     """Which model is scored and how it is read."""
 
-    source: Place = Field("demo", description="`demo`, a local folder, or a hub id. Safetensors only.")
+    source: Place = Field(
+        "demo", description="`demo`, a local folder (safetensors only), a GGUF file, or a hub id."
+    )
     adapter: Place | None = Field(None, description="LoRA adapter (peft) merged into the model before scoring.")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
@@ -62,10 +65,10 @@ class ModelConfig(Frozen):
         return tuple(getattr(self, name) for name in FORM)
 
     @property
-    def folder(self) -> Path | None:
-        """The local folder of the model; None where it is a hub id, or is gone."""
+    def location(self) -> Path | None:
+        """The local folder of the model, or its GGUF file; None where it is a hub id, or is gone."""
         path = MODELS.get(self.source) or expanded(self.source)
-        return path if path.is_dir() else None
+        return path if path.is_dir() or is_gguf(path) else None
 
     @property
     def title(self) -> str:

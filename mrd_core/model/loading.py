@@ -1,6 +1,6 @@
-"""Models in: the demo, a local folder or a hub id, with an optional LoRA adapter.
+"""Models in: the demo, a local folder, a GGUF file or a hub id, with an optional LoRA adapter.
 
-Weights are read from safetensors only and no code that comes with a model is run.
+Weights are read from safetensors or GGUF only, and no code that comes with a model is run.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimoda
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 from transformers.models.auto.modeling_auto import MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES as MULTIMODAL
 from transformers.utils import logging as transformers_logging
+from transformers.utils.quantization_config import GgufConfig
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import EncodedSample
-from mrd_core.model.folders import brief, folder_of
 from mrd_core.model.generation import end_tokens
+from mrd_core.model.gguf_file import dequantised, is_gguf, unmark, weights_in
 from mrd_core.model.lengths import context_of, rope_switch
+from mrd_core.model.location import brief, location_of
 from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.reader import BATCH_TOKENS, Reader
 from mrd_core.model.weights import parameter_count
 from mrd_core.settings.configuration import Choice
+from mrd_core.settings.places import expanded
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -99,19 +102,21 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None, *, spread: bool 
         UserError: The source is missing, unreachable, gated, has no safetensors, is no decoder-only language
             model, or does not fit into memory.
     """
-    folder = folder_of(config.source)
-    settings = read_part(AutoConfig, folder, config.source)
+    location = location_of(config.source)
+    # The whole file is looked at first, because transformers tells little of one that is damaged.
+    weights = {"weights": dequantised(location)} if location.is_file() else {}
+    settings = read_part(AutoConfig, location, config.source)
     auto_class = _class_for(settings, config.source)
     _require_plain_weights(settings, config.source)
-    require_safetensors(folder, config.source)
+    require_safetensors(location, config.source)
     device, device_choice = choose_device(config.device)
     stored = getattr(settings, "dtype", None) or torch.float32
     chosen, dtype_choice = choose_dtype(config.dtype, device, stored)
     if dtype is not None and dtype is not chosen:
         chosen, dtype_choice = (dtype, Choice(name_of(dtype), "a coarser dtype did not pass the precision gate"))
-    device_map = spread_over(device) if spread else placement(device, weight_bytes(folder, chosen), chosen)
-    _require_layers(settings, folder, config.source)
-    network = read_network(auto_class, folder, config.source, chosen, device_map or device)
+    device_map = spread_over(device) if spread else placement(device, weight_bytes(location, chosen), chosen)
+    _require_layers(settings, location, config.source)
+    network = read_network(auto_class, location, config.source, chosen, device_map or device)
     settle(network)
     if config.adapter:
         network = _merge_adapter(network, config.adapter)
@@ -123,11 +128,11 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None, *, spread: bool 
     context = context_of(network.config)
     return LoadedModel(
         network=network,
-        tokenizer=read_part(AutoTokenizer, folder, config.source),
+        tokenizer=read_part(AutoTokenizer, location, config.source),
         device=where,
         dtype=chosen,
         context=int(context) if isfinite(context) else DEFAULT_CONTEXT,
-        choices={"device": device_choice, "dtype": dtype_choice} | _text_part(settings, network),
+        choices={"device": device_choice, "dtype": dtype_choice} | _text_part(settings, network) | weights,
     )
 
 
@@ -182,10 +187,10 @@ def is_spread(config: ModelConfig) -> bool:
     device, _ = choose_device(config.device)
     if device.type == "cpu" or torch.cuda.device_count() < 2:
         return False
-    folder = folder_of(config.source)
-    stored = getattr(read_part(AutoConfig, folder, config.source), "dtype", None) or torch.float32
+    location = location_of(config.source)
+    stored = getattr(read_part(AutoConfig, location, config.source), "dtype", None) or torch.float32
     dtype, _ = choose_dtype(config.dtype, device, stored)
-    return placement(device, weight_bytes(folder, dtype), dtype) is not None
+    return placement(device, weight_bytes(location, dtype), dtype) is not None
 
 
 def choose_dtype(wanted: str, device: torch.device, stored: torch.dtype) -> tuple[torch.dtype, Choice]:
@@ -251,27 +256,27 @@ def _require_plain_weights(settings: Any, source: str) -> None:
         )
 
 
-def _require_layers(settings: Any, folder: Path, source: str) -> None:
+def _require_layers(settings: Any, location: Path, source: str) -> None:
     """Refuse a configuration with more layers than there are weights, before they are made, one by one."""
     layers = getattr(settings.get_text_config(), "num_hidden_layers", None)
+    n_weights = len(weights_in(location)) if location.is_file() else 0
     with explained(source):
-        n_weights = 0
-        for path in folder.glob("*.safetensors"):
+        for path in location.glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:
                 n_weights += len(file.keys())
     if isinstance(layers, int) and layers > n_weights:
         raise UserError(
             f"The model '{source}'",
-            f"has {layers:,} layers in its config.json and only {n_weights:,} weights in its files.",
+            f"has {layers:,} layers in its configuration and only {n_weights:,} weights in its files.",
             "Give the folder of the whole model: config.json and all files that save_pretrained wrote.",
         )
 
 
-def require_safetensors(folder: Path, source: str) -> None:
+def require_safetensors(location: Path, source: str) -> None:
     """Refuse a folder without safetensors (UserError); `source` is what the user called it."""
-    if any(folder.glob("*.safetensors")):
+    if location.is_file() or any(location.glob("*.safetensors")):
         return
-    pickled = any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth"))
+    pickled = any(any(location.glob(pattern)) for pattern in ("*.bin", "*.pt", "*.pth"))
     raise UserError(
         f"The model '{source}'",
         "has its weights only as pickled files, which can run code when opened."
@@ -281,16 +286,23 @@ def require_safetensors(folder: Path, source: str) -> None:
     )
 
 
-def read_part(kind: Any, folder: Path, source: str) -> Any:
-    """Return a configuration or a tokenizer (`kind` is its Auto class) from a folder, as `explained`."""
+def read_part(kind: Any, location: Path, source: str) -> Any:
+    """Return a configuration or a tokenizer (`kind` is its Auto class) from where a model lies, as `explained`."""
     with explained(source):
-        return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return kind.from_pretrained(**_named(location), local_files_only=True, trust_remote_code=False)
+
+
+def _named(location: Path) -> dict[str, Any]:
+    """Return how transformers is told where a model lies: in a folder, or in a file of one."""
+    if location.is_dir():
+        return {"pretrained_model_name_or_path": location}
+    return {"pretrained_model_name_or_path": location.parent, "gguf_file": location.name}
 
 
 def read_network(
-    kind: Any, folder: Path, source: str, dtype: torch.dtype, where: torch.device | str | None = None
+    kind: Any, location: Path, source: str, dtype: torch.dtype, where: torch.device | str | None = None
 ) -> Any:
-    """Return a network (`kind` is its Auto class) from a folder's safetensors, as `explained`.
+    """Return a network (`kind` is its Auto class) from a folder's safetensors or a GGUF file, as `explained`.
 
     Raises:
         UserError: It lacks weights, or does not fit into the memory of the devices.
@@ -299,7 +311,8 @@ def read_network(
     with explained(source):
         # Norms and buffers are built in their own precision; only parameters take `dtype`.
         network, report = kind.from_pretrained(
-            folder,
+            **_named(location),
+            quantization_config=GgufConfig(dequantize=True) if location.is_file() else None,
             dtype=torch.float32 if dtype is torch.float64 else dtype,
             device_map=where,
             use_safetensors=True,
@@ -320,6 +333,8 @@ def read_network(
             f"does not fit into the memory of the devices in {name_of(dtype)}.",
             "Use bfloat16, more or larger GPUs, or a smaller model.",
         )
+    if location.is_file():
+        unmark(network)
     if dtype is torch.float64:
         for parameter in network.parameters():
             parameter.data = parameter.data.double()
@@ -342,6 +357,8 @@ def explained(source: str) -> Iterator[None]:
     except UNREADABLE as error:
         why = f"could not be read: {brief(error)}"
         fix = "The folder needs config.json, *.safetensors and tokenizer.json of one and the same model."
+        if is_gguf(expanded(source)):
+            fix = "transformers does not read every GGUF: give the folder that the model was converted from."
         if "tokenizer" in brief(error).lower():
             why = "has no tokenizer that could be read."
             fix = "Put its tokenizer.json and tokenizer_config.json (save_pretrained writes both) into the folder."
@@ -356,7 +373,7 @@ def _merge_adapter(network: Any, adapter: str) -> Any:
     """
     from peft import PeftConfig, PeftModel, PeftType, get_peft_model_state_dict
 
-    folder = folder_of(adapter, "adapter")
+    folder = location_of(adapter, "adapter")
     if not (folder / ADAPTER_WEIGHTS).exists():
         raise UserError(
             f"The adapter '{adapter}'",
@@ -452,9 +469,9 @@ def _cast_around(layer: nn.Module, matrix: nn.Parameter | None) -> None:
     layer.register_forward_hook(after)
 
 
-def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
-    """Return the bytes that a folder's weights take in `dtype`."""
-    return parameter_count(folder) * dtype.itemsize
+def weight_bytes(location: Path, dtype: torch.dtype) -> int:
+    """Return the bytes that a model's weights take in `dtype`."""
+    return parameter_count(location) * dtype.itemsize
 
 
 def free_bytes(device: torch.device) -> int:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mrd_core.errors import UserError
 from mrd_core.model.encoding import padded, padding_mask
-from mrd_core.model.folders import brief
 from mrd_core.model.lengths import context_of, rope_switch
 from mrd_core.model.likelihood import Scorer, target_log_probs
+from mrd_core.model.location import brief
 from mrd_core.model.perturbation import streamed
 from mrd_core.model.reader import is_out_of_memory
 

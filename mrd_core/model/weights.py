@@ -1,4 +1,4 @@
-"""How many weights a folder of safetensors holds, without loading them."""
+"""How many weights a folder of safetensors, or a GGUF file, holds, without loading them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import struct
 from pathlib import Path
 
 from mrd_core.errors import UserError
+from mrd_core.model.gguf_file import weights_in
 
 
-def parameter_count(folder: Path) -> int:
-    """Return the number of weights stored in a folder's safetensors, from their headers alone.
+def parameter_count(place: Path) -> int:
+    """Return the number of weights stored in a folder's safetensors, or in a GGUF file, from their headers alone.
 
     Raises:
-        UserError: A file is no safetensors file.
+        UserError: A file is not what its name says.
     """
+    if place.is_file():
+        return sum(count for count, _ in weights_in(place).values())
     # Some models are published in a second format beside (consolidated.safetensors): it is not loaded.
-    files = list(folder.glob("model*.safetensors")) or list(folder.glob("*.safetensors"))
+    files = list(place.glob("model*.safetensors")) or list(place.glob("*.safetensors"))
     return sum(_weights_in(file) for file in files)
 
 

@@ -155,7 +155,7 @@ class ScoreConfig(RunConfig):
     )
     model: ModelConfig = Field(
         ModelConfig(),
-        description="The model: `demo`, a local folder, or a hub id. Safetensors only.",
+        description="The model: `demo`, a local folder (safetensors only), a GGUF file, or a hub id.",
         json_schema_extra={"required": True},
     )
     estimator: EstimatorConfig = EstimatorConfig()

@@ -70,24 +70,24 @@ class ScoringCost:
 
 
 def estimate(
-    forget_set: ForgetSet, model_folder: Path | None, config: EstimatorConfig, past: Iterable[Run]
+    forget_set: ForgetSet, model: Path | None, config: EstimatorConfig, past: Iterable[Run]
 ) -> ScoringCost:
     """Estimate the cost of a score run.
 
     Args:
         forget_set: What will be scored.
-        model_folder: Local folder of the model; None for a hub id, whose size is not known yet.
+        model: Local folder of the model, or its GGUF file; None for a hub id, whose size is not known yet.
         config: Cap and stopping rule.
         past: Earlier runs, the newest first; of those that have finished the one whose model is nearest in size
             gives the pace.
     """
     evaluations, cap = usual_evaluations(config), 0 if config.preview else config.draws
     passes = passes_of(config, len(forget_set), evaluations)
-    if model_folder is None:
+    if model is None:
         basis = "the model's size is known once it is downloaded"
         return ScoringCost(evaluations, cap, passes, None, None, None, basis)
-    weights, workers = parameter_count(model_folder), _workers(config)
-    tokenizer = _tokenizer(model_folder)
+    weights, workers = parameter_count(model), _workers(config)
+    tokenizer = _tokenizer(model)
     work = _tokens(forget_set.frame, tokenizer) * weights
     pace, basis = _pace(past, weights)
     if tokenizer is None:
@@ -141,9 +141,9 @@ def _workers(config: EstimatorConfig) -> int:
     return min(os.cpu_count() or 1, MOST_WORKERS) if config.workers == "auto" else config.workers
 
 
-def _tokenizer(model_folder: Path) -> Tokenizer | None:
+def _tokenizer(model: Path) -> Tokenizer | None:
     """Return the model's tokenizer; None where it has no file of one, or one that cannot be read."""
-    file = model_folder / "tokenizer.json"
+    file = model / "tokenizer.json"
     if not file.is_file():
         return None
     try:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mrd_core.demo import MODEL_DIR
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.suites import suites
 from mrd_core.experiments.config import ExperimentConfig
@@ -128,10 +127,10 @@ class Costs:
         return self._scores[row]
 
     def _score_anew(self, config: ScoreConfig, size: Size) -> Cost:
-        folder = _folder(config.model)
+        model = config.model.location
         estimate = kind_named("score").cost
-        if self._pace is None and folder and is_here(config.forget_set.source) and estimate:
-            cost = estimate(read(config.forget_set), folder, config.estimator, self._past)
+        if self._pace is None and model and is_here(config.forget_set.source) and estimate:
+            cost = estimate(read(config.forget_set), model, config.estimator, self._past)
             return Cost(cost.seconds, f"{cost.evaluations} evaluations, {cost.basis}")
         evaluations = usual_evaluations(config.estimator)
         passes = sum(passes_of(config.estimator, size.samples, evaluations).values())
@@ -206,8 +205,8 @@ def size_of(row: Row, model: ModelConfig, samples: ForgetSetConfig) -> Size | st
 
     What is on this machine is looked at; of what is not, the study has to say it.
     """
-    expected, folder = row.pair.expected, _folder(model)
-    parameters = parameter_count(folder) if folder else expected.parameters
+    expected, location = row.pair.expected, model.location
+    parameters = parameter_count(location) if location else expected.parameters
     if parameters is None:
         return f"the size of {model.source} is not known here: state its expects.parameters"
     if is_here(samples.source):
@@ -249,7 +248,3 @@ def _asked(row: Row, config: EvaluateConfig, size: Size) -> int:
 def _called(row: Row) -> str:
     source = ModelConfig.model_validate(row.pair.model).source
     return "the demo model" if source == "demo" else Path(source).name
-
-
-def _folder(model: ModelConfig) -> Path | None:
-    return MODEL_DIR if model.source == "demo" else model.folder

@@ -286,7 +286,7 @@ def _pace(config: UnlearnConfig, scored: ScoreSummary, past: Iterable[Run]) -> t
 
 def _memory_plan(config: UnlearnConfig, parameters: int, tokens: float, scored: float) -> MemoryPlan | None:
     """Plan the memory where the model lies in a folder with its sizes."""
-    settings = config.model.folder and config.model.folder / "config.json"
+    settings = config.model.location and config.model.location / "config.json"
     if not settings or not settings.is_file():
         return None
     shape = Shape.of(read_json(settings), parameters)

@@ -729,7 +729,7 @@ def test_what_was_set_survives_a_visit_to_another_page(app: Open, tmp_path: Path
     assert shown_config(go(test, "difficulty")) == before
 
 
-@pytest.mark.parametrize("kind", ["Local folder", "Hub id"])
+@pytest.mark.parametrize("kind", ["Folder or GGUF file", "Hub id"])
 def test_a_model_outside_the_allowed_folders_is_refused(app: Open, tmp_path: Path, kind: str) -> None:
     outside = tmp_path.parent / "outside"
     outside.mkdir(exist_ok=True)
@@ -753,16 +753,16 @@ def test_a_local_model_is_stored_by_its_full_path(app: Open, tmp_path: Path) -> 
     folder = tmp_path / "my model"
     folder.mkdir()
     test = form(app, tmp_path)
-    test.segmented_control(key="model_kind").set_value("Local folder").run()
-    test.text_input(key="model_Local folder").set_value(f"{tmp_path}/x/../my model").run()
+    test.segmented_control(key="model_kind").set_value("Folder or GGUF file").run()
+    test.text_input(key="model_Folder or GGUF file").set_value(f"{tmp_path}/x/../my model").run()
     assert shown_config(sound(test)).model.source == str(folder)
 
 
 def test_a_model_that_is_no_safetensors_is_named(app: Open, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs")
     test = form(app, tmp_path)
-    test.segmented_control(key="model_kind").set_value("Local folder").run()
-    test.text_input(key="model_Local folder").set_value(str(tmp_path)).run()
+    test.segmented_control(key="model_kind").set_value("Folder or GGUF file").run()
+    test.text_input(key="model_Folder or GGUF file").set_value(str(tmp_path)).run()
     assert "it does not begin as a safetensors file does." in texts(sound(test))
 
 

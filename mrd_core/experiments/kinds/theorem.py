@@ -18,7 +18,7 @@ from mrd_core.experiments.experiment import SAMPLE_ID, Column, Done, Experiment,
 from mrd_core.experiments.files import Row
 from mrd_core.experiments.passes import ALONE
 from mrd_core.experiments.samples import drawn, drawn_reason, unscored_warnings
-from mrd_core.model.folders import folder_of
+from mrd_core.model.location import location_of
 from mrd_core.model.weights import parameter_count
 from mrd_core.runs.files import json_value
 from mrd_core.samples.config import Scope
@@ -91,7 +91,7 @@ class Theorem:
         self._material = material
         self._samples = drawn(material.forget_set, config.samples, config.seed)
         self._device = models.choose_device(config.model.device)[1]
-        self._weights = parameter_count(folder_of(config.model.source))
+        self._weights = parameter_count(location_of(config.model.source))
         require_small(self._weights)
         # The traces, sample by sample, then the pairs of MRD, all samples at once.
         self.measurements: dict[str, Measurement] = {

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pydantic
 import streamlit as st
 
-from mrd_core.demo import MODEL_DIR
 from mrd_core.experiments import short_check
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState
@@ -30,6 +27,7 @@ PRESETS = {
     "Paper": EstimatorConfig.paper(),
 }
 FORM = Form("score")
+LOCAL = "Folder or GGUF file"
 
 
 def show(chosen: session.SourcedForgetSet) -> None:
@@ -42,10 +40,8 @@ def show(chosen: session.SourcedForgetSet) -> None:
             model=_model(),
             estimator=_estimator(),
         )
-        source = config.model.source
-        folder = MODEL_DIR if source == "demo" else Path(source)
         past = session.store().list(limit=20, states=[RunState.SUCCEEDED])
-        cost = estimate(chosen.forget_set, folder if folder.is_dir() else None, config.estimator, past)
+        cost = estimate(chosen.forget_set, config.model.location, config.estimator, past)
         time = f"about {duration(cost.seconds)} by {cost.basis}" if cost.seconds else cost.basis
         memory = f"; about {cost.memory / 2**30:.1f} GiB" if cost.memory else ""
         passes = ", ".join(f"{name} {count:.3g}" for name, count in cost.passes.items() if count)
@@ -93,7 +89,7 @@ def _checked(config: ScoreConfig, cost: ScoringCost, n_samples: int) -> ScoreCon
 def _model() -> ModelConfig:
     kind = st.segmented_control(
         "Model",
-        ["Demo", "Local folder", "Hub id"],
+        ["Demo", LOCAL, "Hub id"],
         default="Demo",
         required=True,
         key="model_kind",
@@ -105,7 +101,7 @@ def _model() -> ModelConfig:
         source = st.text_input(
             kind,
             key=f"model_{kind}",
-            placeholder="models/my-llama" if kind == "Local folder" else "meta-llama/Llama-3.2-1B",
+            placeholder="models/my-llama" if kind == LOCAL else "meta-llama/Llama-3.2-1B",
             persist_state="session",
         ).strip()
         if not source:
@@ -126,7 +122,7 @@ def _model() -> ModelConfig:
     # Without one it is the day on which the run is asked for.
     day = {"date": chosen} if (chosen := values.pop("date")) else {}
     return ModelConfig(
-        source=source if kind == "Demo" else session.located(source, local=kind == "Local folder"),
+        source=source if kind == "Demo" else session.located(source, local=kind == LOCAL),
         adapter=session.located(adapter, local=False) if adapter else None,
         device=values.pop("device") or "auto",
         system=values.pop("system") or None,

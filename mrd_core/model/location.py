@@ -1,4 +1,4 @@
-"""From what a user names (the demo, a folder, a hub id) to a local folder of safetensors."""
+"""From what a user names (the demo, a folder, a GGUF file, a hub id) to where its weights lie on this machine."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from mrd_core.demo import MODELS
 from mrd_core.errors import UserError
+from mrd_core.model.gguf_file import is_gguf
 from mrd_core.settings.places import expanded
 
 # What a model or an adapter needs, and nothing that would have to be unpickled.
 PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
-def folder_of(source: str, kind: str = "model") -> Path:
-    """Return the local folder of a model (or an adapter: `kind`), fetched from the hub where it is a hub id.
+def location_of(source: str, kind: str = "model") -> Path:
+    """Return the local folder of a model (or of an adapter: `kind`), fetched from the hub where it is a hub id.
 
-    What was fetched before is taken from the hub's cache when the hub cannot be reached.
+    What was fetched before is taken from the hub's cache when the hub cannot be reached. Of a model it may be a
+    GGUF file.
 
     Raises:
         UserError: No such folder, no such hub id, gated, or unreachable.
@@ -27,12 +29,13 @@ def folder_of(source: str, kind: str = "model") -> Path:
     if source in MODELS:
         return MODELS[source]
     path = expanded(source)
-    if path.is_dir():
+    if path.is_dir() or (kind == "model" and is_gguf(path)):
         return path
     if is_path(source):
+        wanted = "a folder or a GGUF file" if kind == "model" else "a folder"
         raise UserError(
             f"The {kind} '{source}'",
-            "is not a folder on this machine." if path.exists() else "does not exist on this machine.",
+            f"is not {wanted} on this machine." if path.exists() else "does not exist on this machine.",
             f"Give the folder that the {kind}'s save_pretrained wrote, or a hub id such as org/name.",
         )
     return _fetched(source, kind)
