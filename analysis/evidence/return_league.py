@@ -42,6 +42,8 @@ COMBINED = {
     BOTH: "Both combined",
 }
 MEAN = "mean over models"
+# In the mean a model counts as much as any other, and a correlation over fewer samples is mostly chance.
+LEAST = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,13 @@ class ReturnLeague:
             step_censored, cost.
         adds: ρ of both combined less that of what is left alone, of held-out predictions of the gain.
         outcomes: A row per sample: what was foretold, every measure, and what the combinations predict.
+        models: How many it speaks of.
     """
 
     table: pd.DataFrame
     adds: Estimate
     outcomes: pd.DataFrame
+    models: int = 1
 
     def estimate(self, measure: str, value: str = "rho", prefix: str = "") -> Estimate:
         """Return an estimate of a measure; undefined for one that takes no part."""
@@ -109,14 +113,17 @@ def return_league(outcomes: pd.DataFrame, draws: int, imported: Mapping[str, str
 def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[str, str]) -> ReturnLeague:
     """Rank all measures by the mean over models of what they say of the gain, of each within its own model.
 
-    Samples are resampled in all models at once. Combinations take part with their predictions for samples that
-    they did not see, averaged over the repeats.
+    Models that had forgotten fewer than `LEAST` samples take no part. Samples are resampled in all models at once.
+    Combinations take part with their predictions for samples that they did not see, averaged over the repeats.
 
     Args:
         leagues: Of each model.
         draws: Evaluations of MRD, for its cost.
         imported: Titles of measures from elsewhere, by column.
     """
+    leagues = [league for league in leagues if len(league.outcomes) >= LEAST]
+    if not leagues:
+        return ReturnLeague(_ranked([]), UNDEFINED, pd.DataFrame(), 0)
     ids = pd.Index(pd.unique(pd.concat([league.outcomes["sample_id"] for league in leagues])))
     names = dict.fromkeys(name for league in leagues for name in _taking_part(league.outcomes, imported))
     rows = []
@@ -139,7 +146,8 @@ def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[s
             return mean_partial(relations, len(ids))
 
         rows.append(_figures(name, mean("excess_gain"), mean))
-    return ReturnLeague(_described(_ranked(rows), draws, imported), UNDEFINED, pd.DataFrame())
+    table = _described(_ranked(rows), draws, imported)
+    return ReturnLeague(table, UNDEFINED, pd.DataFrame(), len(leagues))
 
 
 def _taking_part(outcomes: pd.DataFrame, imported: Mapping[str, str]) -> list[str]:

@@ -494,9 +494,12 @@ def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
 
 
 def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
-    """Return a value with its interval."""
+    """Return a value with its interval, or that it cannot be told."""
+    if not np.isfinite(estimate.value):
+        return f"{symbol} cannot be told"
     value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
-    return f"{symbol} = {value} [{low}, {high}]".replace("-", "−")
+    ends = f"[{low}, {high}]" if np.isfinite(estimate.low) else "[no interval]"
+    return f"{symbol} = {value} {ends}".replace("-", "−")
 
 
 def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Slope:

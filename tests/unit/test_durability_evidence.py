@@ -16,12 +16,11 @@ import pytest
 from rich.console import Console
 from scipy import optimize, stats
 
-from analysis.evidence.forecast import LEAST
 from analysis.evidence.kinds import evidence_of
 from analysis.evidence.kinds.durability import Durability
 from analysis.evidence.leaks import best_of
 from analysis.evidence.measurements import NOTHING_YET, read_measurements
-from analysis.evidence.return_league import MEAN
+from analysis.evidence.return_league import LEAST, MEAN, mean_league
 from analysis.evidence.returns import Comeback, comebacks, courses_of
 from analysis.export.evidence import evidence_json
 from analysis.report import drawing
@@ -320,6 +319,16 @@ def test_the_mean_over_models_is_of_what_is_found_in_each(shown: Durability) -> 
     assert mean.estimate("nll").n >= max(first.estimate("nll").n, second.estimate("nll").n)
 
 
+def test_a_model_that_forgot_next_to_nothing_takes_no_part_in_the_mean(shown: Durability) -> None:
+    first, second = (shown.leagues[model, "jogging"] for model in ("first", "second"))
+    few = replace(second, outcomes=second.outcomes.head(LEAST - 1))
+    mean, alone = mean_league([first, few], 40, {}), mean_league([first], 40, {})
+    assert mean.models == 1
+    pd.testing.assert_frame_equal(mean.table, alone.table)
+    assert mean_league([first, second], 40, {}).models == 2
+    assert mean_league([few], 40, {}).table.empty
+
+
 def test_where_benign_training_brings_back_nothing_jogging_is_foretold(tmp_path: Path) -> None:
     values = {f"s{at:03d}": [0.1, 0.1, 0.1, 0.9 if at < 20 else 0.1] for at in range(SAMPLES)}
     rows = start("first", {name: value[0] for name, value in values.items()})
@@ -461,7 +470,7 @@ def test_every_sentence_is_whole(shown: Durability) -> None:
         assert any(each.model == model and each.attack == attack for each in shown.lines)
     # What is said of each model stands with it, and of all what foretells the mean.
     (of_all,) = shown.findings
-    assert of_all.startswith("Mean over models, of ")
+    assert of_all.startswith("Mean over 2 models, of ")
     findings = shown.of_models["second"]
     assert [finding.partition(" ")[0] for finding in findings] == [
         "Of",

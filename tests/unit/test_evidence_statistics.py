@@ -402,6 +402,8 @@ def test_a_verdict_rests_on_the_interval_and_the_sign(estimate: Estimate, expect
 def test_an_estimate_is_told_in_figures() -> None:
     figures = in_figures(Estimate(-0.68, -0.8, -0.5, 60, 4))
     assert figures == "ρ = −0.68 [−0.80, −0.50], n = 60, 4 of them censored"
+    assert in_figures(Estimate(np.nan, np.nan, np.nan, 2)) == "ρ cannot be told, n = 2"
+    assert in_figures(Estimate(0.2, np.nan, np.nan, 5)) == "ρ = 0.20 [no interval], n = 5"
 
 
 # Slope and regime

@@ -15,7 +15,7 @@ from analysis.evidence.forecast import Forecast, forecast
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.leaks import leaks, prompted, round_trips
 from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
-from analysis.evidence.return_league import MEAN, ReturnLeague, mean_league, outcomes_of, return_league
+from analysis.evidence.return_league import LEAST, MEAN, ReturnLeague, mean_league, outcomes_of, return_league
 from analysis.evidence.returns import (
     CONTROL,
     Comeback,
@@ -234,9 +234,9 @@ def durability(measurements: Measurements) -> Durability:
         for model in models
     }
     # Of several models each has its own, which are with it.
-    shared = (
-        of_models[models[0]] if len(models) == 1 else tuple(_foretold(leagues.get((MEAN, first)), first, MEAN))
-    )
+    shared = of_models[models[0]]
+    if len(models) > 1:
+        shared = tuple(_foretold(leagues.get((MEAN, first)), first, len(models)))
     return Durability(
         verdict=_verdict(lines, names),
         findings=shared,
@@ -374,8 +374,14 @@ def _brought(recovery: Estimate) -> str:
     return f"{amount}, MA {in_brackets(recovery, '+.2f')}"
 
 
-def _foretold(league: ReturnLeague | None, attack: str, name: str = "") -> Iterator[str]:
-    """Say what foretells the gain best, what MRD says of it, and whether what was known before adds anything."""
+def _foretold(league: ReturnLeague | None, attack: str, models: int = 1) -> Iterator[str]:
+    """Say what foretells the gain best, what MRD says of it, and whether what was known before adds anything.
+
+    Args:
+        league: Of one model, or the mean over several.
+        attack: What they were trained on.
+        models: How many there are.
+    """
     if league is None or "family" not in league.table:
         return
     alone = league.table[league.table["family"] != "combination"].dropna(subset=["low"])
@@ -388,7 +394,13 @@ def _foretold(league: ReturnLeague | None, attack: str, name: str = "") -> Itera
             "adds" if league.adds.low > 0 else "adds noise" if league.adds.high < 0 else "adds nothing certain"
         )
         added = f". To what is left, what was known before {certain} ({with_ends(league.adds, 'Δρ')})"
-    of = f"{name[:1].upper()}{name[1:]}, of" if name else "Of"
+    of = "Of"
+    if models > 1:
+        of = f"Mean over {models} models, of"
+        if league.models < models:
+            of = (
+                f"Mean over the {league.models} of {models} models that had forgotten at least {LEAST} samples, of"
+            )
     yield (
         f"{of} {len(alone)} measures {best['title']} says most of the gain after {ATTACK_NAMES[attack]} "
         f"({in_figures(estimate_at(best))}); MRD {with_ends(mrd)}, and of the level with MA left held "
