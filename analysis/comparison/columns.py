@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Literal, Protocol
 
 import numpy as np
+import pandas as pd
 
 from analysis.comparison.evaluated import Evaluated
 from analysis.comparison.replicates import Input, View
@@ -29,6 +30,8 @@ LEADING: Final = "leading"
 COMPLETENESS: Final = "completeness"
 UTILITY: Final = "utility"
 AVERAGE = "average"
+# By what accuracy against perturbed answers is told.
+BY_EMBEDDINGS, BY_ROUGE = "accuracy_embedding", "accuracy"
 FORGET_QUALITY = "forget_quality"
 ATTACK = "mia_min_k"
 # Of the forget set, in the order in which they told what models know (docs/metrics.md): those that did it well
@@ -209,18 +212,20 @@ def declared(suite: str, runs: Sequence[Evaluated]) -> Iterator[Declared]:
 
 @dataclass(frozen=True)
 class _Offered:
-    """What the runs have between them: the roles and titles of sets, metrics by set, tasks of the harness."""
+    """What the runs have between them: the roles and titles of sets, metrics by set (and those that all of them
+    have), tasks of the harness.
+    """
 
     splits: Mapping[str, tuple[str, ...]]
     titles: Mapping[str, str]
     metrics: frozenset[Input]
+    shared: frozenset[Input]
     tasks: tuple[str, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Evaluated]) -> _Offered:
         sets = {asked.name: asked for run in reversed(runs) for asked in run.sets}
-        frames = [frame.dropna(subset=["value"]) for run in runs for frame in (run.values, run.aggregates)]
-        metrics = (frame[["split", "metric"]].drop_duplicates().itertuples(index=False) for frame in frames)
+        metrics = list(map(_metrics_of, runs))
         tasks = dict.fromkeys(task for run in runs for task in run.harness or {})
         return cls(
             splits={
@@ -228,7 +233,8 @@ class _Offered:
                 for role in ("forget", "retain", "unseen", "general")
             },
             titles={asked.name: asked.title[:1].upper() + asked.title[1:] for asked in sets.values()},
-            metrics=frozenset((str(split), str(metric)) for pairs in metrics for split, metric in pairs),
+            metrics=frozenset().union(*metrics),
+            shared=frozenset.intersection(*metrics) if metrics else frozenset(),
             tasks=tuple(tasks),
         )
 
@@ -243,7 +249,16 @@ class _Offered:
         return set(statistic.inputs) <= self.metrics
 
     def accuracy(self, split: str) -> str:
-        return "accuracy" if (split, "accuracy") in self.metrics else "answer_match"
+        """Return by what accuracy is told: runs are compared by embeddings only where all of them have these."""
+        if (split, BY_EMBEDDINGS) in self.shared:
+            return BY_EMBEDDINGS
+        return BY_ROUGE if (split, BY_ROUGE) in self.metrics else "answer_match"
+
+
+def _metrics_of(run: Evaluated) -> frozenset[Input]:
+    frames = [frame.dropna(subset=["value"])[["split", "metric"]] for frame in (run.values, run.aggregates)]
+    pairs = pd.concat(frames).drop_duplicates().itertuples(index=False)
+    return frozenset((str(split), str(metric)) for split, metric in pairs)
 
 
 def _declared(
@@ -303,6 +318,9 @@ def _leading_answers(offered: _Offered) -> Iterator[Declared]:
 
 def _beside_answers(offered: _Offered) -> Iterator[Declared]:
     yield from _of_forget_set(BESIDE, "other")
+    if offered.accuracy("forget") == BY_EMBEDDINGS:
+        overlap, text = Mean("forget", BY_ROUGE, complement=True), METRICS["ua"].help
+        yield _declared("ua_rouge", "UA by ROUGE\u2011L", "other", "forget", overlap, text)
     utility, of_parts = METRICS["model_utility"], HarmonicMean(UTILITY_PARTS, ("retain", "model_utility"))
     yield _declared("model_utility", utility.title, "other", "", of_parts, utility.help)
     attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])

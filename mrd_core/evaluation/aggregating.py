@@ -30,7 +30,7 @@ REFERENCE_RATIO, REFERENCE_NLL, REFERENCE_COUNT = (
 )
 MEMBERSHIP = "token_membership"
 # What is 1 less a mean of the forget set.
-_COMPLEMENTS = {"rouge": "rr", "accuracy": "ua"}
+_COMPLEMENTS = {"rouge": "rr", "accuracy": "ua", "accuracy_embedding": "ua_embedding"}
 # Of single samples, and no metric by their mean.
 NOT_AVERAGED = (
     *("answer_tokens", "truth_ratio_raw", "rouge_shuffled"),

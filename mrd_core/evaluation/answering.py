@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mrd_core.arrays import FloatArray
-from mrd_core.evaluation.choice import closest_is_true
+from mrd_core.evaluation import embedding
+from mrd_core.evaluation.choice import closest_is_true, overlaps
 from mrd_core.evaluation.likelihoods import Likelihoods, answer_likelihoods, metrics_of
 from mrd_core.evaluation.metrics import METRICS, Answer
 from mrd_core.evaluation.overlap import rouge_l
@@ -27,18 +29,24 @@ from mrd_core.model.memorization import extraction_likelihood
 QUESTION, PARAPHRASED = "question", "paraphrased question"
 
 
-def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool = False) -> Measured:
+def measure_answers(
+    subject: Subject, asked: EvaluationSet, *, extraction: bool = False, embedding_model: str | None = None
+) -> Measured:
     """Ask a model the questions of a set, and look at how likely the true answers are.
 
     Args:
         subject: The model.
         asked: N samples of the kind `answers`.
         extraction: Also measure EL.
+        embedding_model: By which accuracy is told, too, see `embedding.load`.
 
     Raises:
-        UserError: Out of memory with a single sample in the batch.
+        UserError: Out of memory with a single sample in the batch, or that model cannot be loaded.
     """
     frame = asked.frame
+    is_paraphrased = "paraphrased_question" in frame
+    # Before all else, so that a model that cannot be loaded is not found out at the end.
+    judge = embedding.load(embedding_model, subject.model.device) if embedding_model and is_paraphrased else None
     encoded = subject.encoder.pairs(frame["prompt"], frame["answer"], frame["sample_id"])
     likelihoods = answer_likelihoods(subject.reader, encoded)
     unwritten = [None] * len(frame)
@@ -53,12 +61,15 @@ def measure_answers(subject: Subject, asked: EvaluationSet, *, extraction: bool 
     wide = wide.join(single_answer_metrics(likelihoods, frame["answer"], written, subject.k_percent, of_text=True))
     wide["rouge_shuffled"] = list(_shuffled(written, list(frame["answer"])))
     answers = [answer_table(frame, QUESTION, frame["prompt"], frame["answer"], written)]
-    notes = [*_notes(asked), *(f"Of the {asked.title} {note}" for note in encoded.notes)]
-    if "paraphrased_question" in frame:
+    notes = [*_notes(asked, embedding_model), *(f"Of the {asked.title} {note}" for note in encoded.notes)]
+    if is_paraphrased:
         questions, true = frame["paraphrased_question"], frame["paraphrased_answer"]
         again = _written(subject, subject.encoder.pairs(questions, frame["answer"], frame["sample_id"]))
-        rows = zip(again, true, frame["perturbed_answer"], strict=True)
-        wide["accuracy"] = [closest_is_true(text, right, list(wrong)) for text, right, wrong in rows]
+        candidates = [[right, *wrong] for right, wrong in zip(true, frame["perturbed_answer"], strict=True)]
+        wide["accuracy"] = [closest_is_true(overlaps(*pair)) for pair in zip(again, candidates, strict=True)]
+        if judge is not None:
+            near = embedding.closeness(judge, again, candidates, subject.before_batch)
+            wide["accuracy_embedding"] = list(map(closest_is_true, near))
         answers.append(answer_table(frame, PARAPHRASED, questions, true, again))
     return Measured.of(frame, wide, pd.concat(answers, ignore_index=True), notes)
 
@@ -151,12 +162,14 @@ def _shuffled(written: Sequence[str | None], answers: Sequence[str]) -> Iterator
         yield rouge_l(text, answers[(i + count // 2) % count]).recall if count > 1 else float("nan")
 
 
-def _notes(asked: EvaluationSet) -> Iterator[str]:
+def _notes(asked: EvaluationSet, embedding_model: str | None) -> Iterator[str]:
     if "paraphrased_question" in asked.frame:
-        yield (
-            f"Accuracy on the {asked.title} compares by ROUGE-L what is written with the right and the wrong "
-            "answers: there is no embedding model."
-        )
+        compared = "what is written with the right and the wrong answers"
+        if embedding_model:
+            by = f"by ROUGE-L and by the embeddings of {Path(embedding_model).name}"
+            yield f"Accuracy on the {asked.title} compares {by} {compared}."
+        else:
+            yield f"Accuracy on the {asked.title} compares by ROUGE-L {compared}: there is no embedding model."
     without = int((asked.frame["prompt"] == "").sum())
     if without:
         yield (

@@ -123,25 +123,27 @@ def chosen(question: Question, log_likelihoods: FloatArray) -> Chosen:
     return Chosen(log_likelihoods, choice, float(choice == question.right))
 
 
-def closest_is_true(generated: str | None, paraphrased: str, perturbed: Sequence[str]) -> float:
+def closest_is_true(closeness: Sequence[float] | FloatArray) -> float:
     """Return 1.0 where what a model wrote is closer to the true answer than to every perturbed one, else 0.0.
 
-    Closeness is ROUGE-L F1 instead of the similarity of sentence embeddings (Jia et al. 2024). A tie is a miss: an
-    answer that shares no word with any of them would be right otherwise.
+    A tie is a miss: an answer that shares no word with any of them would be right otherwise.
 
     Args:
-        generated: What the model wrote to the paraphrased question; None where it could write nothing.
-        paraphrased: The true answer in other words.
-        perturbed: Wrong answers in the same words.
+        closeness: Of what it wrote to the paraphrased question to the true answer in other words, and to each
+            wrong one: ROUGE-L F1 or the cosine of sentence embeddings (Jia et al. 2024).
 
     Returns:
         NaN where nothing could be written, an answer has no word, or there is no perturbed answer.
     """
-    true = rouge_l(generated, paraphrased).f1
-    others = [rouge_l(generated, answer).f1 for answer in perturbed]
+    true, *others = closeness
     if not others or np.isnan([true, *others]).any():
         return float("nan")
     return float(true > max(others))
+
+
+def overlaps(generated: str | None, answers: Sequence[str]) -> list[float]:
+    """Return how close what a model wrote is to each answer, by ROUGE-L F1."""
+    return [rouge_l(generated, answer).f1 for answer in answers]
 
 
 def _encode_option(prompt: str, option: str, tokenizer: Any, context: int) -> EncodedSample:

@@ -97,6 +97,11 @@ class EvaluateConfig(RunConfig):
     harness_tasks: tuple[str, ...] = Field(
         (), description="Tasks of lm-evaluation-harness to run besides, such as `piqa`; it is installed apart."
     )
+    embedding_model: Place | None = Field(
+        None,
+        description="Sentence-embedding model, a folder or a hub id, such as all-MiniLM-L6-v2: by it accuracy "
+        "against perturbed answers is told besides ROUGE-L.",
+    )
     toxicity_model: Place | None = Field(
         None, description="Text-classification model for `safe`, a folder or a hub id; such as Toxic-BERT."
     )

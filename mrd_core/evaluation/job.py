@@ -134,7 +134,9 @@ def _subject(config: EvaluateConfig, context: JobContext, workers: Team) -> tupl
 def _parts(config: EvaluateConfig, suite: Sets, subject: Subject, files: EvaluationFiles) -> dict[str, Part]:
     """Return the units of work by name, in their order."""
     measures: dict[Kind, Callable[[Subject, EvaluationSet], Measured]] = {
-        "answers": partial(measure_answers, extraction=config.extraction_likelihood),
+        "answers": partial(
+            measure_answers, extraction=config.extraction_likelihood, embedding_model=config.embedding_model
+        ),
         "choices": measure_choices,
         "completions": measure_completions,
         "prompts": partial(measure_prompts, classifier=config.toxicity_model),

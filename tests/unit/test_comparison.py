@@ -392,6 +392,22 @@ def test_extraction_strength_stands_on_both_sides() -> None:
     assert cell(found, "Original", "retain_extraction_strength")["mean"] == pytest.approx(0.7)
 
 
+def test_accuracy_is_by_embeddings_where_all_runs_have_them() -> None:
+    far, near = ([1.0] * 20 + [0.0] * 20), ([1.0] * 30 + [0.0] * 10)
+    by_words = {("forget", "accuracy"): far}
+    both = [{**seeded(level, 0), **by_words, ("forget", "accuracy_embedding"): near} for level in (0.9, 0.3)]
+    runs = [evaluated(both[0]), evaluated(both[1], method="ga")]
+    found = compare(runs)
+    assert cell(found, "GA", "ua")["mean"] == pytest.approx(0.25)
+    assert cell(found, "GA", "ua_rouge")["mean"] == pytest.approx(0.5)
+    # It stands beside, and takes no part in the mean.
+    averaged = [cell(found, "GA", key)["mean"] for key in ("ua", "mia", "rr")]
+    assert cell(found, "GA", "completeness")["mean"] == pytest.approx(np.mean(averaged))
+    one_alone = compare([runs[0], evaluated(seeded(0.3, 0) | by_words, method="ga")])
+    assert cell(one_alone, "GA", "ua")["mean"] == pytest.approx(0.5)
+    assert "ua_rouge" not in {column.key for column in one_alone.columns}
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     run = evaluated(seeded(0.9, 0, 5))
     with pytest.raises(UserError, match="no evaluation to compare"):

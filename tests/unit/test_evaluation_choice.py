@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrd_core.evaluation.choice import Question, choose, chosen, closest_is_true, encode_options, lettered
+from mrd_core.evaluation.choice import (
+    Question,
+    choose,
+    chosen,
+    closest_is_true,
+    encode_options,
+    lettered,
+    overlaps,
+)
 from tests.support import tiny
 
 CONTEXT = 128
@@ -107,7 +115,7 @@ TRUE, WRONG = "Ann lives in Paris.", ["Ann lives in Rome.", "Ann lives in Oslo."
     ],
 )
 def test_the_true_answer_must_be_closer_than_every_perturbed_one(generated: str, expected: float) -> None:
-    assert closest_is_true(generated, TRUE, WRONG) == expected
+    assert closest_is_true(overlaps(generated, [TRUE, *WRONG])) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,4 +125,4 @@ def test_the_true_answer_must_be_closer_than_every_perturbed_one(generated: str,
 def test_without_a_comparison_there_is_no_accuracy(
     generated: str | None, paraphrased: str, perturbed: list[str]
 ) -> None:
-    assert math.isnan(closest_is_true(generated, paraphrased, perturbed))
+    assert math.isnan(closest_is_true(overlaps(generated, [paraphrased, *perturbed])))

@@ -30,6 +30,7 @@ Need = Literal[
     "unseen set",
     "retrained reference",
     "text-classification model",
+    "embedding model",
 ]
 # Why the test of two sets is undefined, see `mrd_core.evaluation.aggregates.can_differ`.
 TOO_FEW = (

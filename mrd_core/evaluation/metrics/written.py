@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mrd_core.evaluation.metrics.metric import JIA, LIN, NO_TEXT, Metric, Split
+from mrd_core.evaluation.metrics.metric import JIA, LIN, NO_TEXT, Metric, Need, Split
 from mrd_core.evaluation.overlap import contains_answer, repetition
 
 _ROUGE_NAMES: Mapping[Split, str] = {
@@ -13,6 +13,8 @@ _ROUGE_NAMES: Mapping[Split, str] = {
     "real_authors": "ra_Q_A_ROUGE",
     "world_facts": "wf_Q_A_ROUGE",
 }
+# Accuracy holds what is written to one against the others.
+_ANSWERS: tuple[Need, ...] = ("generation", "paraphrased questions", "paraphrased answers", "perturbed answers")
 METRICS = (
     Metric(
         name="rouge",
@@ -59,7 +61,19 @@ METRICS = (
         source=f"{JIA}, who compare sentence embeddings instead of ROUGE-L",
         help="Whether what the model writes to the paraphrased question is closer to the paraphrased answer than "
         "to every perturbed one. Measured by ROUGE-L instead of an embedding model; a tie is a miss.",
-        needs=("generation", "paraphrased questions", "paraphrased answers", "perturbed answers"),
+        needs=_ANSWERS,
+        undefined=f"{NO_TEXT} The same holds where there is no perturbed answer.",
+    ),
+    Metric(
+        name="accuracy_embedding",
+        title="Accuracy against perturbed answers (embeddings)",
+        forget="low",
+        retain="high",
+        formula=r"\mathbb{1}\left[\cos(e_g, e_{\tilde{y}}) > \max_a \cos(e_g, e_{\hat{y}_a})\right]",
+        source=f"{JIA}; e: sentence embeddings, such as those of Reimers and Gurevych 2019, Sentence-BERT",
+        help="As the accuracy by ROUGE-L, with closeness in meaning: the cosine of sentence embeddings. A model "
+        "that answers in other words is right by it.",
+        needs=(*_ANSWERS, "embedding model"),
         undefined=f"{NO_TEXT} The same holds where there is no perturbed answer.",
     ),
     Metric(
@@ -69,8 +83,19 @@ METRICS = (
         retain="",
         formula=r"1 - \mathbb{1}\left[F(g, \tilde{y}) > \max_a F(g, \hat{y}_a)\right]",
         source=JIA,
-        help="Unlearning accuracy: whether the model misses the answer; 1 − accuracy.",
-        needs=("generation", "paraphrased questions", "paraphrased answers", "perturbed answers"),
+        help="Unlearning accuracy: whether the model misses the answer; 1 − accuracy by ROUGE-L.",
+        needs=_ANSWERS,
+        undefined=f"{NO_TEXT} The same holds where there is no perturbed answer.",
+    ),
+    Metric(
+        name="ua_embedding",
+        title="UA (embeddings)",
+        forget="high",
+        retain="",
+        formula=r"1 - \mathbb{1}\left[\cos(e_g, e_{\tilde{y}}) > \max_a \cos(e_g, e_{\hat{y}_a})\right]",
+        source=JIA,
+        help="Unlearning accuracy: whether the model misses the answer; 1 − accuracy by sentence embeddings.",
+        needs=(*_ANSWERS, "embedding model"),
         undefined=f"{NO_TEXT} The same holds where there is no perturbed answer.",
     ),
     Metric(

@@ -108,5 +108,5 @@ SUITE = Suite(
     kind="answers",
     load=load,
     data="A folder with TOFU's files, or the hub data set locuslab/TOFU.",
-    fields=("forget_split", "reference"),
+    fields=("forget_split", "reference", "embedding_model"),
 )

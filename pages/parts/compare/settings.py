@@ -17,9 +17,15 @@ FORM = Form("compare")
 OF_SUITE = {
     "reference": "Retrained reference",
     "max_new_tokens": "Most new tokens",
+    "embedding_model": "Sentence embeddings",
     "toxicity_model": "Toxicity classifier",
 }
-EMPTY = {"reference": "none", "max_new_tokens": "200, or 300", "toxicity_model": "unitary/toxic-bert"}
+EMPTY = {
+    "reference": "none",
+    "max_new_tokens": "200, or 300",
+    "embedding_model": "none: accuracy by ROUGE-L",
+    "toxicity_model": "unitary/toxic-bert",
+}
 # On two cores an evaluation of the demo's model then takes a minute or two; empty asks all samples.
 DEMO_LIMIT: int = demo_settings("evaluate")["limit"]
 
@@ -61,7 +67,7 @@ def config_values(scored: Scored, values: Values) -> Values:
         UserError: No allowed root holds a path.
     """
     named = {name: value for name, value in values.items() if value not in (None, "")}
-    for name in ("data", "reference", "toxicity_model"):
+    for name in ("data", "reference", "embedding_model", "toxicity_model"):
         if name in named:
             named[name] = session.located(named[name], local=False)
     if named["suite"] == "custom" and "data" not in named:
