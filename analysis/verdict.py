@@ -178,7 +178,7 @@ def durable(name: str = "", comebacks: Sequence[Comeback] | None = None, left: R
 
     Of the samples that it had forgotten less than a tenth is back, or surely more, each share less that of the
     retrained reference. Without one nothing is known to hold: what does not come back may not come back in any
-    model. An attack that lost the retain set says nothing of what it did not bring back.
+    model. An attack that lost the retain set, or may have, says nothing of what it did not bring back.
 
     Args:
         name: What the run is called.
@@ -191,7 +191,7 @@ def durable(name: str = "", comebacks: Sequence[Comeback] | None = None, left: R
     state = State.CANNOT_TELL
     if any(line.share.n and line.excess.low > RETURNS for line in lines):
         state = State.FAILS
-    elif all(line.has_reference and not line.is_ruined and line.excess.high < RETURNS for line in lines):
+    elif all(line.has_reference and line.is_ruined is False and line.excess.high < RETURNS for line in lines):
         state = State.HOLDS
     if left is Rest.DAMAGED:
         state = State.DAMAGED

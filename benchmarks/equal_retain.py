@@ -36,6 +36,8 @@ HELD = "retain held"
 AT_EQUAL_RETAIN, AT_EQUAL_FORGETTING = "updates", "retain_nll"
 MEASURES = ("updates", "retain_nll", "retain_accuracy", "forgotten_at_end", "forget_accuracy", "flops_total")
 UNIFORM = "uniform"
+# What two runs share that differ in their order alone.
+PAIR = ["seed", "setting"]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -72,7 +74,7 @@ def runs_of(study: str) -> pd.DataFrame:
     summaries = [UnlearningFiles(run.directory).read_summary() for run in found]
     configs = [read_config(run.directory, UnlearnConfig) for run in found]
     return efficiency(summaries).assign(
-        arm=[config.method + (f", {HELD}" if config.retain.limit else "") for config in configs],
+        arm=[config.method + (f", {HELD}" if config.retain_limit else "") for config in configs],
         order=[order_of(config) for config in configs],
         forget_accuracy=[summary["forget_accuracy"] for summary in summaries],
     )
@@ -98,10 +100,12 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _comparisons(runs: pd.DataFrame) -> Iterator[dict[str, object]]:
     for arm, of_arm in runs.groupby("arm", sort=True):
-        uniform = of_arm[of_arm["order"] == UNIFORM].drop_duplicates("seed").set_index("seed")
+        # What a run that met a limit would have needed, or lost, is not known.
+        of_arm = of_arm[of_arm["reached"]]
+        uniform = of_arm[of_arm["order"] == UNIFORM].drop_duplicates(PAIR).set_index(PAIR)
         primary = AT_EQUAL_RETAIN if HELD in str(arm) else AT_EQUAL_FORGETTING
         for order, of_order in of_arm[of_arm["order"] != UNIFORM].groupby("order", sort=True):
-            own = of_order.drop_duplicates("seed").set_index("seed")
+            own = of_order.drop_duplicates(PAIR).set_index(PAIR)
             both = own.index.intersection(uniform.index)
             difference = own.loc[both, primary] - uniform.loc[both, primary]
             row: dict[str, object] = {"arm": arm, "order": order, "pairs": len(both), "primary": primary}

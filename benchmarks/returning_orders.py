@@ -51,18 +51,20 @@ def attack(
     out: Out,
 ) -> None:
     """Attack the models of each seed that has all orders."""
-    for seed, runs in sorted(_held(study).items()):
+    for (seed, _), runs in sorted(_held(study).items()):
         directory = out / f"seed-{seed}"
         if set(ORDERS) <= runs.keys() and not ExperimentFiles(directory).summary.exists():
             named = ",".join(str(runs[order]) for order in ORDERS)
             where = ("--run", named, "--reference", reference, "--out", directory)
-            subprocess.run(process("experiment", "durability", *where, *ATTACKS, *SIZES), check=True)
+            command = process("experiment", "durability", *where, *ATTACKS, *SIZES)
+            subprocess.run(process("run", directory) if directory.exists() else command, check=True)
 
 
 @app.command()
 def judge(out: Out) -> None:
     """Print what came back under each order, beside uniform sampling."""
-    rows = pd.concat([_returned(directory) for directory in sorted(out.glob("seed-*"))], ignore_index=True)
+    done = [directory for directory in sorted(out.glob("seed-*")) if ExperimentFiles(directory).summary.exists()]
+    rows = pd.concat(list(map(_returned, done)), ignore_index=True)
     found = []
     for (kind, order), _ in rows[rows["order"] != UNIFORM].groupby(["attack", "order"]):
         own = rows[rows["attack"] == kind].pivot(index="seed", columns="order")
@@ -77,14 +79,13 @@ def judge(out: Out) -> None:
     Console(width=200, highlight=False).print(table)
 
 
-def _held(study: str) -> dict[int, dict[str, Path]]:
-    """Return the runs of a study whose retain loss was held, by seed and order."""
-    found: dict[int, dict[str, Path]] = {}
+def _held(study: str) -> dict[tuple[int, str], dict[str, Path]]:
+    """Return the runs of a study whose retain loss was held, by seed and setting, and by order."""
+    found: dict[tuple[int, str], dict[str, Path]] = {}
     for run in RunStore.open().list(kinds=("unlearn",), states=[RunState.SUCCEEDED]):
         config = read_config(run.directory, UnlearnConfig) if run.study == study else None
-        if config and config.retain.limit:
-            order = order_of(config)
-            found.setdefault(config.seed, {})[_short(order)] = run.directory
+        if config and config.retain_limit:
+            found.setdefault((config.seed, config.setting), {}).setdefault(_short(order_of(config)), run.directory)
     return found
 
 

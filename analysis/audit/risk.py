@@ -28,6 +28,7 @@ from mrd_core.unlearning.records import UnlearningSummary
 
 ACCURACY, NLL, EXTRACTION = "accuracy", "nll", "extraction_strength"
 BACK, PROBABILITY = "comes_back", "probability"
+NOT_ATTACKED = "not attacked"
 TITLES = {ACCURACY: "MA", NLL: "NLL", EXTRACTION: "extraction strength"}
 
 
@@ -92,8 +93,10 @@ class Risk:
             *counts, rule=rule
         )
         if BACK in self.table:
-            gone = self.table[~there]
-            sentence += f" Of the {len(gone)} that look forgotten {int((gone[BACK] != '').sum())} came back."
+            gone = self.table.loc[~there, BACK].dropna()
+            sentence += (
+                f" Of {len(gone)} that look forgotten and were attacked {int((gone != '').sum())} came back."
+            )
         return sentence
 
 
@@ -122,8 +125,7 @@ def risk_of(config: RiskConfig) -> Risk:
     table["at_risk"] = table["hard"] & (table["still_there"] != "")
     if config.durability is not None:
         table = table.merge(_returning(config.durability, config.run), on="sample_id", how="left")
-        table[BACK] = table[BACK].fillna("")
-        table["at_risk"] |= table[BACK] != ""
+        table["at_risk"] |= table[BACK].fillna("") != ""
     table = table.sort_values(["at_risk", "mrd", "sample_id"], ascending=[False, True, True], ignore_index=True)
     names = ("sample_id", "mrd", "hard", ACCURACY, NLL, EXTRACTION, "still_there", BACK, PROBABILITY, "at_risk")
     order = [name for name in (*names, "prompt", "answer", "own_answer_after") if name in table]
@@ -187,7 +189,8 @@ def _returning(durability: Path, run: Path) -> pd.DataFrame:
     courses = {each.attack: each for each in courses_of(measurements) if each.model == model}
     attacks = [attack for attack in FORETOLD if attack != CONTROL and attack in courses]
     back = {attack: courses[attack].table["back"] for attack in attacks}
-    table = pd.DataFrame(back, dtype=bool)
+    # One that an attack trained on each time came back by none of it.
+    table = pd.DataFrame(back).eq(True)
     names = [", ".join(attack for attack in attacks if row[attack]) for _, row in table.iterrows()]
     foretold = (forecast(courses[attack], measurements).samples for attack in attacks)
     probability = next((samples for samples in foretold if len(samples)), None)

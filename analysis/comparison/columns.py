@@ -234,7 +234,7 @@ class _Offered:
             },
             titles={asked.name: asked.title[:1].upper() + asked.title[1:] for asked in sets.values()},
             metrics=frozenset().union(*metrics),
-            shared=frozenset.intersection(*metrics) if metrics else frozenset(),
+            shared=frozenset.intersection(*metrics) - _of_several_judges(runs) if metrics else frozenset(),
             tasks=tuple(tasks),
         )
 
@@ -253,6 +253,13 @@ class _Offered:
         if (split, BY_EMBEDDINGS) in self.shared:
             return BY_EMBEDDINGS
         return BY_ROUGE if (split, BY_ROUGE) in self.metrics else "answer_match"
+
+
+def _of_several_judges(runs: Sequence[Evaluated]) -> frozenset[Input]:
+    """Return accuracy by embeddings of every set, where not all runs were judged by the same embedding model."""
+    if len({str(run.settings.get("embedding_model")) for run in runs}) < 2:
+        return frozenset()
+    return frozenset((asked.name, BY_EMBEDDINGS) for run in runs for asked in run.sets)
 
 
 def _metrics_of(run: Evaluated) -> frozenset[Input]:

@@ -24,6 +24,7 @@ _MEASURING = (
     "reference",
     "fade_texts",
     "fade_tokens",
+    "embedding_model",
     "toxicity_model",
 )
 # A result file does not say its suite; it is one of these.

@@ -102,7 +102,7 @@ def _asked(config: EvaluateConfig) -> dict[str, Any]:
     return config.model_dump(
         exclude={
             *("model", "unlearn_run", "score_run", "reference", "fade_texts", "fade_tokens"),
-            *("batch_tokens", "processes"),
+            *("embedding_model", "toxicity_model", "batch_tokens", "processes"),
         }
     )
 

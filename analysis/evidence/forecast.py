@@ -12,8 +12,11 @@ from analysis.evidence.league import LENGTH
 from analysis.evidence.measurements import Measurements
 from analysis.evidence.prediction import standardised
 from analysis.evidence.returns import Course
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
+from analysis.statistics.censored import concordance
 from analysis.statistics.logistic import Calibration, calibration, calibration_table, fit, held_out
 from mrd_core.experiments.files import ExperimentFiles
+from mrd_core.experiments.kinds.durability import COURSE
 
 # What is left after unlearning and what was known before, of each sample of the run: few, for few samples.
 AFTER = ("accuracy_after", "nll_after", "updates")
@@ -37,6 +40,7 @@ class Forecast:
             attacked), left (MA after unlearning).
         bins: Of the samples that were attacked, see `calibration_table`.
         figures: How good the probabilities are; None without any.
+        auc_of_left: AUC of MA left alone: a sample at 0.49 lacks little to be back, whatever else is known of it.
     """
 
     model: str
@@ -45,6 +49,7 @@ class Forecast:
     samples: pd.DataFrame
     bins: pd.DataFrame
     figures: Calibration | None
+    auc_of_left: Estimate = UNDEFINED
 
 
 def forecast(course: Course, measurements: Measurements) -> Forecast:
@@ -60,10 +65,14 @@ def forecast(course: Course, measurements: Measurements) -> Forecast:
     known = _known(course, measurements)
     names = [*AFTER, measurements.mrd_column, *BEFORE]
     attacked = table.join(known, how="inner")
+    uncensored = np.zeros(len(attacked), dtype=bool)
     happened, measures = attacked["back"].to_numpy(dtype=bool), attacked[names].to_numpy(np.float64)
     scaled = partial(standardised, "rank")
     probabilities = held_out(measures, happened, scaled)
-    others = known[~known.index.isin(course.accuracy.index) & (known["accuracy_after"] < course.threshold)]
+    # Those that the attack trained on are no forecast either.
+    met = measurements.part(COURSE)
+    is_own = (met["model"] == course.model) & (met["attack"] == course.attack)
+    others = known[~known.index.isin(met.loc[is_own, "sample_id"]) & (known["accuracy_after"] < course.threshold)]
     model = fit(scaled(measures, measures), happened)
     tables = [pd.DataFrame({"probability": probabilities, "back": happened.astype(float)}, index=attacked.index)]
     if len(others):
@@ -78,6 +87,7 @@ def forecast(course: Course, measurements: Measurements) -> Forecast:
         samples=samples.rename_axis("sample_id").reset_index()[COLUMNS],
         bins=calibration_table(probabilities, happened),
         figures=calibration(probabilities, happened),
+        auc_of_left=concordance(attacked["start"], happened.astype(np.float64), uncensored).c,
     )
 
 

@@ -22,12 +22,16 @@ from analysis.statistics.bootstrap import UNDEFINED, Estimate, mean_estimate
 from analysis.statistics.shares import difference, share
 from analysis.statistics.survival import survival
 from mrd_core.arrays import BoolArray, FloatArray
+from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import COURSE, KEPT, REFERENCE, RELEARNING, START, DurabilityConfig
+from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.damage import LEAST_KEPT
 
 ALL = "all"
 CONTROL = "control"
 MEASURED = ("accuracy", "nll", "extraction", "rouge")
+# Decimals of a mean over repeats.
+PLACES = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,9 +88,12 @@ class Course:
         )
 
     @property
-    def is_ruined(self) -> bool:
-        """Whether the attack took more than a tenth of MA on the retain set: what stays away is no durability."""
-        return bool(self.retained[-1] < LEAST_KEPT * self.retained[0])
+    def is_ruined(self) -> bool | None:
+        """Whether the attack took more than a tenth of MA on the retain set: what stays away is no durability.
+
+        None where there was no retain set to look at.
+        """
+        return bool(self.retained[-1] < LEAST_KEPT * self.retained[0]) if np.isfinite(self.retained[-1]) else None
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class Comeback:
         excess: The share less that of the reference, or the share itself without one.
         steps: Of the training.
         rows: That it trained on.
-        is_ruined: Whether the attack lost the retain set.
+        is_ruined: Whether the attack lost the retain set; None where that is not known.
     """
 
     model: str
@@ -113,7 +120,7 @@ class Comeback:
     excess: Estimate
     steps: int
     rows: int
-    is_ruined: bool
+    is_ruined: bool | None
 
     @property
     def has_reference(self) -> bool:
@@ -202,11 +209,18 @@ def comebacks(measurements: Measurements) -> list[Comeback]:
                 of_reference=reference,
                 excess=difference(own, reference) if reference.n and own.n else own,
                 steps=config.steps,
-                rows=config.rows(studied),
+                rows=_rows_of(measurements, course.attack, config.rows(studied)),
                 is_ruined=course.is_ruined,
             )
         )
     return lines
+
+
+def _rows_of(measurements: Measurements, attack: str, wanted: int) -> int:
+    """Return how many rows an attack trained on: no more than there were."""
+    files = ExperimentFiles(measurements.directory)
+    pool = {"benign": files.retain, CONTROL: files.unrelated}.get(attack)
+    return min(wanted, len(ForgetSet.load(pool))) if pool and pool.exists() else wanted
 
 
 def beside_reference(course: Course, courses: Iterable[Course]) -> pd.DataFrame:
@@ -322,7 +336,8 @@ def _share(course: Course) -> Estimate:
 def _over_repeats(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Return the mean over the repeats of a list at each look, a row per sample under its id."""
     values = pd.DataFrame(_numbers(rows[column]), index=pd.Index(rows["sample_id"]))
-    return values.groupby(level=0, sort=False).mean()
+    # A mean of equal shares of tokens is that share: three times 0.7 would else be below 0.7.
+    return values.groupby(level=0, sort=False).mean().round(PLACES)
 
 
 def _numbers(lists: pd.Series[Any]) -> FloatArray:

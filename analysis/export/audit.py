@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.audit.config import AuditConfig, RiskConfig
 from analysis.audit.ease import Audit, in_hundred
-from analysis.audit.risk import ACCURACY, BACK, EXTRACTION, NLL, PROBABILITY, Risk
+from analysis.audit.risk import ACCURACY, BACK, EXTRACTION, NLL, NOT_ATTACKED, PROBABILITY, Risk
 from analysis.export.files import NOTHING, csv_file, json_file, markdown_table, markdown_text, records
 from analysis.statistics.bootstrap import Estimate
 
@@ -100,7 +100,7 @@ def risk_table(risk: Risk) -> pd.DataFrame:
     columns = {"MRD": "mrd", "MA": ACCURACY, "NLL": NLL, "extraction": EXTRACTION}
     figures = {title: [figure(value) for value in rows[name]] for title, name in columns.items() if name in rows}
     if BACK in rows:
-        figures["comes back by"] = [value or NOTHING for value in rows[BACK]]
+        figures["comes back by"] = [value or NOTHING for value in rows[BACK].fillna(NOT_ATTACKED)]
         figures["probability"] = [figure(value, ".2f") for value in rows[PROBABILITY]]
     prompts = rows["prompt"].where(rows["prompt"] == "", rows["prompt"] + " → ")
     return pd.DataFrame({"sample": rows["sample_id"] + ": " + prompts + rows["answer"]} | figures)

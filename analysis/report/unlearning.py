@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.audit.config import RiskConfig
-from analysis.audit.risk import BACK, PROBABILITY, risk_of
+from analysis.audit.risk import BACK, NOT_ATTACKED, PROBABILITY, risk_of
 from analysis.difficulty import tercile
 from analysis.figures.theme import evenly, shortened
 from analysis.report.content import Cell, Chart, Column, Section, Table, number
@@ -82,6 +82,7 @@ def risk(member: Member, attacked: Member | None, *, without_texts: bool) -> Sec
     """
     left = risk_of(RiskConfig(run=member.directory, durability=attacked and attacked.directory))
     left = left.without_texts() if without_texts else left
+    at_risk = left.listed.fillna({BACK: NOT_ATTACKED}) if attacked else left.listed
     rows: dict[str, dict[str, Cell]] = {
         str(row["sample_id"]): {
             "mrd": number(row["mrd"]),
@@ -90,7 +91,7 @@ def risk(member: Member, attacked: Member | None, *, without_texts: bool) -> Sec
             **({"back": row[BACK], "probability": number(row[PROBABILITY])} if attacked else {}),
             "text": shortened(row["answer"], TEXT_WIDTH),
         }
-        for row in left.listed.to_dict(orient="records")
+        for row in at_risk.to_dict(orient="records")
     }
     more = max(len(rows) - LISTED, 0)
     columns = {

@@ -149,6 +149,10 @@ class Relearner:
         self._reasons = {"samples": drawn_reason(self._forget_set, common, config.seed)}
         self.warnings: list[str] = []
         frame = self._forget_set.frame
+        pools = {"jogging": self._forget_set, "control": ForgetSet.load(files.unrelated)}
+        if self._retain is not None:
+            pools["benign"] = self._retain
+        self._pools = {attack: pool.frame["sample_id"].to_numpy(object) for attack, pool in pools.items()}
         self._answers: dict[str, str] = dict(zip(frame["sample_id"], frame["answer"], strict=True))
         # Of the model in memory, by its name.
         self._victim: tuple[str, Victim] | None = None
@@ -275,7 +279,8 @@ class Relearner:
         course, before = _Course(), self._before(name)
         if written == "none":
             before = before._replace(rouge=np.full_like(before.rouge, np.nan))
-        course.add(before, self._retained(victim))
+        retain = self._looked_at(victim, attack, seed)
+        course.add(before, self._retained(victim, retain))
         for step, batch in enumerate(self._batches(victim, attack, seed), start=1):
             self._context.check_cancelled()
             loss = self._step(victim, batch, optimiser)
@@ -284,7 +289,7 @@ class Relearner:
             course.losses.append(loss)
             if step in self._config.looks:
                 writes = written == "looks" or (written == "ends" and step == self._config.steps)
-                course.add(self._look(victim, victim.forget, writes=writes), self._retained(victim))
+                course.add(self._look(victim, victim.forget, writes=writes), self._retained(victim, retain))
         return course
 
     def _step(self, victim: Victim, batch: Sequence[EncodedSample], optimiser: torch.optim.Optimizer) -> float:
@@ -304,7 +309,10 @@ class Relearner:
         network.train()
         loss = within_memory(accumulate, MICRO_BATCH, what="A training step with a single row in memory")
         if math.isfinite(loss):
-            torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRAD_NORM)
+            norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRAD_NORM))
+            # Clipped by a norm that is no number, no weight would be one, and the last look would say "forgotten".
+            loss = loss if math.isfinite(norm) else norm
+        if math.isfinite(loss):
             optimiser.step()
         network.eval()
         return loss
@@ -313,7 +321,7 @@ class Relearner:
         """Yield the rows of each step: those of the attack, in an order drawn anew each time all were had."""
         pool = {"jogging": victim.forget, "benign": victim.retain, "control": victim.unrelated}[attack]
         assert pool is not None  # an attack without rows is left out
-        places = self._rows(len(pool), attack, seed)
+        places = self._places(pool, attack, seed)
         generator = np.random.default_rng(self._config.seed_of(attack, seed, "order"))
         waiting: list[int] = []
         for _ in range(self._config.steps):
@@ -322,17 +330,32 @@ class Relearner:
             batch, waiting = waiting[: self._config.batch_size], waiting[self._config.batch_size :]
             yield [pool.samples[place] for place in batch]
 
-    def _rows(self, count: int, attack: Attack, seed: int) -> IntArray:
-        """Return which of `count` rows an attack trains on; the same in all models."""
-        order = np.random.default_rng(self._config.seed_of(attack, seed, "rows")).permutation(count)
-        return np.sort(order[: self._config.rows(self.studied)])
+    def _places(self, pool: Encoded, attack: Attack, seed: int) -> IntArray:
+        """Return where in a pool the rows are that an attack trains on.
+
+        They are drawn by id from all that there are: the same in a model that cannot read one of them.
+
+        Raises:
+            UserError: It can read none of them.
+        """
+        known = self._pools[attack]
+        order = np.random.default_rng(self._config.seed_of(attack, seed, "rows")).permutation(len(known))
+        chosen = known[order[: self._config.rows(self.studied)]]
+        places = np.flatnonzero(np.isin(np.asarray(pool.sample_ids, dtype=object), chosen))
+        if not len(places):
+            raise UserError(
+                f"Relearning on {attack} rows",
+                "has nothing to train on: the context of a model ends before the answers of all that were drawn.",
+                "Use shorter samples, or a larger --share.",
+            )
+        return places
 
     def _trained(self, name: str, attack: Attack, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Return which studied samples an attack trains on, shape (N,)."""
-        count = len(self._loaded(name).forget)
-        trained = np.zeros(count, dtype=bool)
+        forget = self._loaded(name).forget
+        trained = np.zeros(len(forget), dtype=bool)
         if attack == "jogging":
-            trained[self._rows(count, attack, seed)] = True
+            trained[self._places(forget, attack, seed)] = True
         return trained
 
     def _look(self, victim: Victim, samples: Encoded, *, writes: bool = True) -> Look:
@@ -365,10 +388,19 @@ class Relearner:
         texts = write(victim.reader, victim.model.tokenizer, prompts, budgets)
         return [rouge_l(text, rest).recall for text, rest in zip(texts, rests, strict=True)]
 
-    def _retained(self, victim: Victim) -> float | None:
+    def _looked_at(self, victim: Victim, attack: Attack, seed: int) -> Encoded | None:
+        """Return the retain samples that tell what an attack does to the rest: none that it trains on."""
         if victim.retain is None:
             return None
-        samples = victim.retain.subset(evenly_spaced(len(victim.retain), RETAIN_SAMPLES))
+        others = np.arange(len(victim.retain))
+        if attack == "benign":
+            others = np.setdiff1d(others, self._places(victim.retain, attack, seed))
+        chosen = others[evenly_spaced(len(others), RETAIN_SAMPLES)]
+        return victim.retain.subset(chosen) if len(chosen) else None
+
+    def _retained(self, victim: Victim, samples: Encoded | None) -> float | None:
+        if samples is None:
+            return None
         _log_probs, hits = victim.reader.answers(samples, log_probs_and_hits)
         return _rounded(float(np.nanmean(samples.answer_means(hits))))
 
@@ -407,7 +439,9 @@ class Relearner:
         def encoded(samples: ForgetSet, what: str) -> Encoded:
             lost: list[str] = []
             kept = answerable(encoder.encode(samples), what, lost)
-            self.warnings += [warning for warning in lost if warning not in self.warnings]
+            # Of the forget samples each first look tells, also after a stop.
+            new = [warning for warning in lost if what != "forget" and warning not in self.warnings]
+            self.warnings += new
             return kept
 
         paraphrases = None

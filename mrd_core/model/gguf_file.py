@@ -7,8 +7,9 @@ weights stand for. The format holds numbers and texts alone, nothing that is run
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 MAGIC = b"GGUF"
 # How a part of a model that lies in several files says how many there are.
 PARTS = "split.count"
+# How positions are stretched, for a longer context than the model was trained on at first.
+SCALING, SCALED = ".rope.scaling.type", ("rope_freqs", "rope_factors")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a GGUF file says it holds.
+
+    Attributes:
+        weights: How many numbers each tensor holds, and as what they are stored (`Q4_K`, `F32`), by name.
+        scales_positions: Whether rotary positions are stretched.
+    """
+
+    weights: Mapping[str, tuple[int, str]]
+    scales_positions: bool
 
 
 def is_gguf(path: Path) -> bool:
@@ -32,18 +48,18 @@ def is_gguf(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def weights_in(path: Path) -> dict[str, tuple[int, str]]:
-    """Return how many numbers each tensor of a GGUF file holds, and as what they are stored (`Q4_K`, `F32`).
+def contents(path: Path) -> Contents:
+    """Return what a GGUF file says it holds.
 
     Raises:
-        UserError: The file is cut short, or is one of several parts.
+        UserError: The file is cut short, is one of several parts, or holds no weights.
     """
     found = path.stat()
-    return _weights_in(path, found.st_mtime_ns, found.st_size)
+    return _contents(path, found.st_mtime_ns, found.st_size)
 
 
 @cache
-def _weights_in(path: Path, _modified: int, _size: int) -> dict[str, tuple[int, str]]:
+def _contents(path: Path, _modified: int, _size: int) -> Contents:
     """Look into a file once for as long as it stays as it is: words of a large vocabulary take seconds."""
     with _readable(path) as reader:
         parts = reader.get_field(PARTS)
@@ -53,13 +69,37 @@ def _weights_in(path: Path, _modified: int, _size: int) -> dict[str, tuple[int, 
                 f"is one of {int(parts.contents())} parts.",
                 "Put them together with llama.cpp's `llama-gguf-split --merge` and give the whole file.",
             )
-        return {tensor.name: (int(tensor.n_elements), tensor.tensor_type.name) for tensor in reader.tensors}
+        weights = {tensor.name: (int(tensor.n_elements), tensor.tensor_type.name) for tensor in reader.tensors}
+        kinds = [str(field.contents()) for name, field in reader.fields.items() if name.endswith(SCALING)]
+    if not weights:
+        raise UserError(f"The model '{path}'", "holds no weights.", "Give the file of the whole model.")
+    scaled = any(name.startswith(SCALED) for name in weights) or any(kind != "none" for kind in kinds)
+    return Contents(weights, scaled)
+
+
+def require_positions_read(path: Path, settings: Any) -> None:
+    """Refuse a file whose stretched positions transformers has not read: it would be another model.
+
+    Args:
+        path: Of the file.
+        settings: The configuration that transformers made of it.
+
+    Raises:
+        UserError: It is so.
+    """
+    read = getattr(settings.get_text_config(), "rope_parameters", None) or {}
+    if contents(path).scales_positions and read.get("rope_type", "default") == "default":
+        raise UserError(
+            f"The model '{path}'",
+            "stretches its positions (RoPE scaling), which transformers does not read from GGUF.",
+            "Give the folder that it was converted from.",
+        )
 
 
 def dequantised(path: Path) -> Choice:
     """Say as what most weights of a file are stored, and what is made of them."""
     kinds: Counter[str] = Counter()
-    for count, kind in weights_in(path).values():
+    for count, kind in contents(path).weights.values():
         kinds[kind] += count
     (kind, count), *_ = kinds.most_common(1)
     share = f"{count / kinds.total():.0%} of the weights are stored as {kind}"

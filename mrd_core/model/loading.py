@@ -30,7 +30,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.model.encoder import Encoder
 from mrd_core.model.encoding import EncodedSample
 from mrd_core.model.generation import end_tokens
-from mrd_core.model.gguf_file import dequantised, is_gguf, unmark, weights_in
+from mrd_core.model.gguf_file import contents, dequantised, is_gguf, require_positions_read, unmark
 from mrd_core.model.lengths import context_of, rope_switch
 from mrd_core.model.location import brief, location_of
 from mrd_core.model.own_pass import require_own_log_probs
@@ -106,6 +106,8 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None, *, spread: bool 
     # The whole file is looked at first, because transformers tells little of one that is damaged.
     weights = {"weights": dequantised(location)} if location.is_file() else {}
     settings = read_part(AutoConfig, location, config.source)
+    if weights:
+        require_positions_read(location, settings)
     auto_class = _class_for(settings, config.source)
     _require_plain_weights(settings, config.source)
     require_safetensors(location, config.source)
@@ -259,7 +261,7 @@ def _require_plain_weights(settings: Any, source: str) -> None:
 def _require_layers(settings: Any, location: Path, source: str) -> None:
     """Refuse a configuration with more layers than there are weights, before they are made, one by one."""
     layers = getattr(settings.get_text_config(), "num_hidden_layers", None)
-    n_weights = len(weights_in(location)) if location.is_file() else 0
+    n_weights = len(contents(location).weights) if location.is_file() else 0
     with explained(source):
         for path in location.glob("*.safetensors"):
             with safe_open(path, framework="pt") as file:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 # Weights of an input that share a scale, at 4 bits; at 8 bits it is a whole row.
 GROUP = 64
+# What transformers notes at a module whose experts are matrices of one tensor: whether they are (in, out).
+EXPERTS = "is_transposed"
 
 
 def rounded(weight: Tensor, bits: int, group: int | None) -> Tensor:
@@ -33,7 +35,7 @@ def rounded(weight: Tensor, bits: int, group: int | None) -> Tensor:
 
 @torch.no_grad()
 def round_weights(network: Any, bits: int) -> int:
-    """Round the weights of all linear layers but the head, in place; return how many were rounded.
+    """Round the weights of all linear layers, experts too, but the head, in place; return how many were rounded.
 
     At 8 bits a row of a matrix shares its scale, at 4 bits 64 neighbours do. Embeddings, norms and biases stay.
 
@@ -53,7 +55,7 @@ def round_weights(network: Any, bits: int) -> int:
 
 
 def _matrices(network: Any) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
-    """Return the weights of linear layers, each with what gives it the shape (out, in) as a view."""
+    """Return the weights of linear layers and experts, each with what gives it the shape (out, in) as a view."""
     from transformers.pytorch_utils import Conv1D
 
     matrices: list[tuple[Tensor, Callable[[Tensor], Tensor]]] = []
@@ -62,4 +64,8 @@ def _matrices(network: Any) -> list[tuple[Tensor, Callable[[Tensor], Tensor]]]:
             matrices.append((module.weight, lambda weight: weight))
         elif isinstance(module, Conv1D):
             matrices.append((module.weight, lambda weight: weight.T))
+        elif (is_transposed := getattr(module, EXPERTS, None)) is not None:
+            as_rows = (lambda weight: weight.T) if is_transposed else (lambda weight: weight)
+            stacks = (stack for stack in module.parameters(recurse=False) if stack.dim() == 3)
+            matrices += [(expert, as_rows) for stack in stacks for expert in stack]
     return matrices

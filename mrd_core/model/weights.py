@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 from mrd_core.errors import UserError
-from mrd_core.model.gguf_file import weights_in
+from mrd_core.model.gguf_file import contents
 
 
 def parameter_count(place: Path) -> int:
@@ -18,7 +18,7 @@ def parameter_count(place: Path) -> int:
         UserError: A file is not what its name says.
     """
     if place.is_file():
-        return sum(count for count, _ in weights_in(place).values())
+        return sum(count for count, _ in contents(place).weights.values())
     # Some models are published in a second format beside (consolidated.safetensors): it is not loaded.
     files = list(place.glob("model*.safetensors")) or list(place.glob("*.safetensors"))
     return sum(_weights_in(file) for file in files)

@@ -29,8 +29,15 @@ NAMES = {
 }
 
 
-def write_gguf(path: Path, parts: int = 1) -> Path:
-    """Write the demo's model as a GGUF file: the last matrices of layers in 8 bits, other matrices in 16."""
+def write_gguf(path: Path, *, parts: int = 1, scaling: str = "", weights: bool = True) -> Path:
+    """Write the demo's model as a GGUF file: the last matrices of layers in 8 bits, other matrices in 16.
+
+    Args:
+        path: Of the file.
+        parts: Of so many it says it is one.
+        scaling: How it says that positions are stretched.
+        weights: Whether it holds any.
+    """
     settings = json.loads((MODEL_DIR / "config.json").read_text())
     tokenizer = json.loads((MODEL_DIR / "tokenizer.json").read_text())["model"]
     heads = settings["num_attention_heads"]
@@ -55,7 +62,9 @@ def write_gguf(path: Path, parts: int = 1) -> Path:
     writer.add_chat_template((MODEL_DIR / "chat_template.jinja").read_text())
     if parts > 1:
         writer.add_uint16("split.count", parts)
-    for name, weight in load_file(MODEL_DIR / "model.safetensors").items():
+    if scaling:
+        writer.add_rope_scaling_type(gguf.RopeScalingType(scaling))
+    for name, weight in load_file(MODEL_DIR / "model.safetensors").items() if weights else ():
         stored = name
         for ours, theirs in NAMES.items():
             stored = stored.replace(ours, theirs)

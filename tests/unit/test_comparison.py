@@ -403,6 +403,9 @@ def test_accuracy_is_by_embeddings_where_all_runs_have_them() -> None:
     # It stands beside, and takes no part in the mean.
     averaged = [cell(found, "GA", key)["mean"] for key in ("ua", "mia", "rr")]
     assert cell(found, "GA", "completeness")["mean"] == pytest.approx(np.mean(averaged))
+    models = zip(runs, ("MiniLM", "mpnet"), strict=True)
+    of_two_models = [replace(run, settings={**run.settings, "embedding_model": name}) for run, name in models]
+    assert cell(compare(of_two_models), "GA", "ua")["mean"] == pytest.approx(0.5)
     one_alone = compare([runs[0], evaluated(seeded(0.3, 0) | by_words, method="ga")])
     assert cell(one_alone, "GA", "ua")["mean"] == pytest.approx(0.5)
     assert "ua_rouge" not in {column.key for column in one_alone.columns}

@@ -329,6 +329,24 @@ def test_a_model_that_forgot_next_to_nothing_takes_no_part_in_the_mean(shown: Du
     assert mean_league([few], 40, {}).table.empty
 
 
+def test_a_model_that_forgot_nothing_does_not_choose_the_attack(tmp_path: Path) -> None:
+    names = [f"s{i:02d}" for i in range(12)]
+    rows: list[Any] = []
+    for model, begun in (("first", 0.1), ("second", 0.9)):
+        rows += start(model, dict.fromkeys(names, begun))
+        rows += course(model, "jogging", 0, {name: [begun, begun, begun, 0.9] for name in names})
+        rows += course(model, "benign", 0, {name: [begun] * 4 for name in names})
+    assert judged(tmp_path, config(("first", "second"), reference=False), rows).primary == "jogging"
+
+
+def test_equal_repeats_have_their_own_mean(tmp_path: Path) -> None:
+    rows: list[Any] = start("first", {"s00": 0.7})
+    for seed in range(3):
+        rows += course("first", "benign", seed, {"s00": [0.7] * 4})
+    found = judged(tmp_path, config(reference=False, accuracy=0.7, seeds=3), rows)
+    assert not found.samples["at_risk"].any()
+
+
 def test_where_benign_training_brings_back_nothing_jogging_is_foretold(tmp_path: Path) -> None:
     values = {f"s{at:03d}": [0.1, 0.1, 0.1, 0.9 if at < 20 else 0.1] for at in range(SAMPLES)}
     rows = start("first", {name: value[0] for name, value in values.items()})
@@ -343,6 +361,10 @@ def test_samples_are_foretold_with_the_others_of_the_run(shown: Durability) -> N
     forecast = shown.forecasts["first", "benign"]
     assert forecast.figures is not None
     assert forecast.figures.auc.low > 0.8
+    own = shown.samples.query("model == 'first' and attack == 'benign' and at_risk")
+    left, came = own["start"], own["back"].astype(bool)
+    wins = stats.mannwhitneyu(left[came], left[~came]).statistic / (came.sum() * (~came).sum())
+    assert forecast.auc_of_left.value == pytest.approx(wins)
     attacked = forecast.samples["back"].notna()
     assert (attacked.sum(), (~attacked).sum()) == (35, 4)
     assert forecast.samples["probability"].is_monotonic_decreasing
@@ -434,6 +456,8 @@ def line(low: float, high: float, **changes: Any) -> Comeback:
         ((), State.NOT_MEASURED),
         ((line(0.5, 0.9, attack="control"),), State.NOT_MEASURED),
         ((line(-0.05, 0.09),), State.HOLDS),
+        # Nobody knows what became of the rest.
+        ((line(-0.05, 0.09, is_ruined=None),), State.CANNOT_TELL),
         ((line(-0.05, 0.09), line(-0.02, 0.08, attack="jogging")), State.HOLDS),
         # The control is there to compare with.
         ((line(-0.05, 0.09), line(0.5, 0.9, attack="control")), State.HOLDS),

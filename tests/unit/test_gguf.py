@@ -11,7 +11,7 @@ import torch
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
-from mrd_core.model.gguf_file import is_gguf, weights_in
+from mrd_core.model.gguf_file import contents, is_gguf
 from mrd_core.model.loading import load
 from mrd_core.model.weights import parameter_count
 from mrd_core.scoring.files import ScoreFiles
@@ -89,7 +89,7 @@ def test_a_file_that_ends_too_soon_is_named(file: Path, tmp_path: Path, share: f
     cut.write_bytes(whole[: int(share * len(whole))])
     assert is_gguf(cut)
     with pytest.raises(UserError, match="corrupt"):
-        weights_in(cut)
+        contents(cut)
     with pytest.raises(UserError, match=r"cut\.gguf"):
         load(ModelConfig(source=str(cut)))
 
@@ -97,6 +97,18 @@ def test_a_file_that_ends_too_soon_is_named(file: Path, tmp_path: Path, share: f
 def test_one_part_of_several_is_refused(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "model-00001-of-00003.gguf", parts=3)
     with pytest.raises(UserError, match="one of 3 parts"):
+        load(ModelConfig(source=str(path)))
+
+
+def test_positions_that_transformers_would_not_stretch_are_refused(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "longer.gguf", scaling="linear")
+    with pytest.raises(UserError, match="stretches its positions"):
+        load(ModelConfig(source=str(path)))
+
+
+def test_a_vocabulary_alone_is_no_model(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "vocabulary.gguf", weights=False)
+    with pytest.raises(UserError, match="holds no weights"):
         load(ModelConfig(source=str(path)))
 
 

@@ -142,19 +142,30 @@ def test_what_came_back_is_a_risk_hard_or_not(run: Path, tmp_path: Path) -> None
     attacked = write_attacked(tmp_path / "attacked", run, ends)
     risk = risk_of(RiskConfig(run=run, accuracy=0.7, durability=attacked))
     table = risk.table.set_index("sample_id")
-    assert table["comes_back"].to_dict() == {f"f{i}": "" for i in range(N_FORGET)} | {
-        "f1": "jogging",
-        "f4": "benign, jogging",
-    }
+    back = {"f1": "jogging", "f4": "benign, jogging", "f5": "", "f9": ""}
+    assert table["comes_back"].dropna().to_dict() == back
     assert set(risk.listed["sample_id"]) == {"f0", "f2", "f1", "f4"}
     assert not table.loc["f4", "hard"]
-    assert risk.sentence.endswith("Of the 6 that look forgotten 2 came back.")
+    assert risk.sentence.endswith("Of 4 that look forgotten and were attacked 2 came back.")
     # Too few came back for a probability.
     assert table["probability"].isna().all()
     assert "others may bring back more" in risk.notes[-1]
     bare = risk_of(RiskConfig(run=run, accuracy=0.7))
     assert set(bare.listed["sample_id"]) == {"f0", "f2"}
     assert "comes_back" not in bare.table
+
+
+def test_what_was_not_attacked_neither_came_back_nor_stayed_away(run: Path, tmp_path: Path) -> None:
+    # Jogging trained on f1 each time; f9 was not studied at all.
+    ends = {
+        "jogging": {f"f{i}": (0.2, 0.3) for i in range(N_FORGET) if i not in (1, 9)},
+        "benign": {f"f{i}": (0.2, 0.3) for i in range(N_FORGET) if i != 9},
+    }
+    risk = risk_of(RiskConfig(run=run, accuracy=0.0001, durability=write_attacked(tmp_path / "a", run, ends)))
+    back = risk.table.set_index("sample_id")["comes_back"]
+    assert back["f1"] == ""
+    assert np.isnan(back["f9"])
+    assert "and were attacked 0 came back" in risk.sentence
 
 
 def test_an_experiment_on_another_run_is_refused(run: Path, made: Path, tmp_path: Path) -> None:

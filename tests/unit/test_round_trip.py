@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mrd_core.model.round_trip import GROUP, round_weights, rounded
 from tests.support import tiny
+from tests.support.families import built
 
 
 def by_loop(weight: np.ndarray, bits: int, group: int) -> np.ndarray:
@@ -61,3 +62,17 @@ def test_layers_that_keep_their_weights_transposed_share_a_scale_along_their_inp
     round_weights(model, 8)
     expected = by_loop(before.T.numpy(), 8, 16).T
     np.testing.assert_array_equal(model.transformer.h[0].mlp.c_fc.weight.detach().numpy(), expected)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss"])
+def test_experts_are_rounded_one_by_one_along_their_input(family: str) -> None:
+    model = built(family)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    round_weights(model, 8)
+    stacks = [name for name, weight in before.items() if weight.dim() == 3]
+    assert stacks
+    for name in stacks:
+        for expert, old in zip(model.get_parameter(name), before[name], strict=True):
+            # gpt_oss keeps them as (in, out).
+            expected = rounded(old.T, 8, None).T if family == "gpt_oss" else rounded(old, 8, None)
+            torch.testing.assert_close(expert, expected)

@@ -126,6 +126,7 @@ class Durability(Evidence):
                 [
                     {"model": each.model, "name": self.names[each.model], "attack": each.attack}
                     | each.figures.auc.columns("auc", "auc_")
+                    | each.auc_of_left.columns("auc_of_left", "auc_of_left_")
                     | each.figures.brier.columns("brier", "brier_")
                     | each.figures.brier_of_rate.columns("brier_of_rate", "brier_of_rate_")
                     | each.figures.skill.columns("skill", "skill_")
@@ -316,7 +317,7 @@ def _verdict(lines: Sequence[Comeback], names: Mapping[str, str]) -> str:
 def _primary(lines: Sequence[Comeback]) -> str:
     """Return the attack that the findings foretell: benign, or jogging where that is next to nothing."""
     by_attack = {
-        attack: np.mean([line.share.value for line in lines if line.attack == attack])
+        attack: np.mean([line.share.value for line in lines if line.attack == attack and line.share.n])
         for attack in FORETOLD
         if any(line.attack == attack and line.share.n for line in lines)
     }
@@ -420,7 +421,8 @@ def _expected(each: Forecast | None) -> Iterator[str]:
     scores = f"Brier score {figures.brier.value:.3f} against {figures.brier_of_rate.value:.3f}"
     yield (
         f"Which samples come back after {ATTACK_NAMES[each.attack]} is foretold with "
-        f"{in_figures(figures.auc, 'AUC')}; the probabilities are {better} the share alone ({scores})."
+        f"{in_figures(figures.auc, 'AUC')}, by MA left alone with {with_ends(each.auc_of_left, 'AUC')}; the "
+        f"probabilities are {better} the share alone ({scores})."
     )
 
 

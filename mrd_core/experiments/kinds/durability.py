@@ -342,7 +342,8 @@ def paraphrased(asked: ForgetSetConfig, samples: ForgetSet) -> ForgetSet:
         asked = asked.model_copy(update={"columns": columns})
     read = to_forget_set(table, asked)
     own = samples.frame.set_index("sample_id")["prompt"]
-    by_answer = samples.frame.drop_duplicates("answer").set_index("answer")["sample_id"]
+    # An answer that several samples have (“Yes”) does not say whose question was asked otherwise.
+    by_answer = samples.frame.drop_duplicates("answer", keep=False).set_index("answer")["sample_id"]
     frame = read.frame.copy()
     known = frame["sample_id"].isin(own.index)
     frame["sample_id"] = frame["sample_id"].where(known, frame["answer"].map(by_answer))
@@ -431,6 +432,15 @@ class Durability:
                 "remembers."
             )
         told = {entry["model"]: entry for entry in read_json(self._files.unlearned)}
+        for model in self._config.models:
+            # Also where an earlier attempt looked at that model.
+            lost = self._relearner.studied - len(list(done.get(f"start {model}", ())))
+            if lost and f"start {model}" in done:
+                name = told[model]["summary"]["label"] if model in told else "The reference"
+                warnings.append(
+                    f"{name}: {lost} of {self._relearner.studied} samples were left out: the context "
+                    "of the model ends before their answers."
+                )
         return {
             "reasons": reasons,
             "warnings": warnings,
