@@ -146,7 +146,7 @@ def test_what_came_back_is_a_risk_hard_or_not(run: Path, tmp_path: Path) -> None
     assert table["comes_back"].dropna().to_dict() == back
     assert set(risk.listed["sample_id"]) == {"f0", "f2", "f1", "f4"}
     assert not table.loc["f4", "hard"]
-    assert risk.sentence.endswith("Of 4 that look forgotten and were attacked 2 came back.")
+    assert risk.sentence.endswith("Of 3 that look forgotten and were attacked 2 came back.")
     # Too few came back for a probability.
     assert table["probability"].isna().all()
     assert "others may bring back more" in risk.notes[-1]
