@@ -42,7 +42,7 @@ ATTACK_NAMES = {"jogging": "some forget samples", "benign": "retain samples", CO
 # The first of these that was carried out is what samples are foretold for, unless it brings back next to nothing.
 FORETOLD = ("benign", "jogging", CONTROL)
 NEXT_TO_NOTHING = 0.05
-# Measures that the brief names.
+# Measures that are named in short.
 FIRST = 5
 # Of MA or ROUGE-L: less does not count as something that comes back.
 LITTLE = 0.05

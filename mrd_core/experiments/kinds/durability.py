@@ -187,7 +187,7 @@ class DurabilityConfig(ExperimentConfig):
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description="Learning rate of the relearning (AdamW); `auto` begins with that of the first run and takes "
-        f"three times as much, at most {RUNGS - 1} times, until a fifth of what was forgotten comes back.",
+        f"√10 times as much, at most {RUNGS - 1} times, until a fifth of what was forgotten comes back.",
     )
     accuracy: float = Field(
         0.5, gt=0, le=1, description="A sample is back when its memorization accuracy (MA) reaches this."
