@@ -20,8 +20,8 @@ MEANINGS: Mapping[str, str] = {
     "seed": "Its seed; empty where nothing was unlearned.",
     "column": "What was measured, by the name that `--columns` takes.",
     "title": "The same for people.",
-    "side": "Whether it is `leading` (what best tells a model's knowledge), `completeness`, `utility`, a `mean` of "
-    "the latter two, or an `other`; the first and the last are in no mean.",
+    "side": "Whether it is `leading` (what best tells a model's knowledge), `completeness`, `utility`, a `mean` "
+    "of the latter two, or an `other`; the first and the last are in no mean.",
     "good": "Which end is good: `high`, `low`, `half` for the value 0.5, or `zero`.",
     "value": "Of a run what was measured; of a setting the mean over its seeds, of forget quality the median; of "
     "a difference the setting less what it is held against.",
