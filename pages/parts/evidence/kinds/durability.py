@@ -7,6 +7,7 @@ import streamlit as st
 
 from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability, cells
 from analysis.evidence.return_league import MEAN
+from analysis.evidence.returns import worst
 from analysis.figures import durability as figures
 from analysis.figures import evidence as evidence_figures
 from mrd_core.experiments.files import ExperimentFiles
@@ -48,7 +49,11 @@ LEAGUE_COLUMNS = {
 def show(run: Run, experiment: Run, evidence: Durability) -> None:
     """Show what comes back by training and without, what foretells it, and every sample."""
     models = {model: name for model, name in evidence.names.items() if model != REFERENCE}
-    kinds = {attack: ATTACK_NAMES[attack] for attack in evidence.attacks}
+    # The headline speaks of that which brought back most.
+    told = worst(evidence.lines).attack if evidence.lines else ""
+    kinds = {
+        attack: ATTACK_NAMES[attack] for attack in sorted(evidence.attacks, key=lambda attack: attack != told)
+    }
     with st.container(horizontal=True):
         model = one_of("Unlearned by", models, "evidence_model")
         attack = one_of("Trained on", kinds, "evidence_attack") if kinds else ""
