@@ -30,6 +30,7 @@ from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
+from mrd_core.unlearning.sampling import WITHOUT_SCORES
 
 HELD = "retain held"
 # Primary where the retain loss is held, and where it is free.
@@ -83,8 +84,8 @@ def runs_of(study: str) -> pd.DataFrame:
 def order_of(config: UnlearnConfig) -> str:
     """Return what an order is called: its sampler, the column that it goes by, whether it is measured anew."""
     curriculum = config.curriculum
-    if curriculum.sampler == UNIFORM:
-        return UNIFORM
+    if curriculum.sampler in WITHOUT_SCORES:
+        return curriculum.sampler
     return f"{curriculum.sampler} {curriculum.column}" + (", anew" if curriculum.recompute_epochs else "")
 
 

@@ -17,6 +17,7 @@ from analysis.difficulty import NO_MRD, TERCILES
 from analysis.unlearning.runs import by_difficulty, t_interval
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.files import GRADIENT_NORMS
+from mrd_core.unlearning.sampling import WITHOUT_SCORES
 
 # Of the curriculum: what an order goes by that is no MRD. Its thirds are not said to be hard or easy.
 WEIGHT = "weight"
@@ -29,7 +30,7 @@ def column_of(sampler: str, column: str) -> str:
 
     It is what the order goes by; where it needs none, MRD by the mean over the answer.
     """
-    if sampler == "uniform":
+    if sampler in WITHOUT_SCORES:
         return MRD_ANSWER_MEAN
     return column if column in MRD_TITLES else WEIGHT
 

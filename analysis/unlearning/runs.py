@@ -26,7 +26,7 @@ from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.damage import Rest, rest
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.records import ForgottenRule, UnlearningSummary
-from mrd_core.unlearning.sampling import effective_share, nearly_uniform
+from mrd_core.unlearning.sampling import WITHOUT_SCORES, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import StopReason
 
 IN_POOL, FORGOTTEN = "in the pool", "forgotten"
@@ -249,7 +249,7 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     table = pd.DataFrame([_costs(summary) for summary in summaries], columns=_COST_COLUMNS)
     table = table.astype(dict.fromkeys([*MEASURES, *(f"threshold_{name}" for name in RULE)], np.float64))
     # The column of the scores stands in the label where runs that use it differ in nothing else.
-    columns = table["column"].where(table["sampler"] != "uniform")
+    columns = table["column"].where(~table["sampler"].isin(WITHOUT_SCORES))
     several = columns.groupby(table["label"]).transform("nunique") > 1
     table["label"] = table["label"].where(~several, table["label"] + " (" + table["column"] + ")")
     return table.drop(columns="column")

@@ -19,7 +19,7 @@ from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, parsed
 from mrd_core.unlearning.records import BestStep, UnlearningSummary
-from mrd_core.unlearning.sampling import SAMPLERS
+from mrd_core.unlearning.sampling import SAMPLERS, WITHOUT_SCORES
 from mrd_core.unlearning.stopping import SOURCES, StopReason
 
 ENDINGS: Mapping[str, str] = {
@@ -196,7 +196,7 @@ def _difficulty(config: UnlearnConfig, findings: Findings) -> str:
     if reliability is not None:
         held = "" if partialled is None else f" ({partialled:.2f} with length held)"
         how.append(f"An equal run would rank the samples alike with a reliability of {reliability:.2f}{held}.")
-    if config.curriculum.sampler != "uniform":
+    if config.curriculum.sampler not in WITHOUT_SCORES:
         how.append("The sampler did not draw all samples alike, so updates are no measure of what each needed.")
     heads = ("third", "samples", "MRD", "updates, mean", "MA before", "MA after", "forgotten at the end")
     rows = [
@@ -234,7 +234,7 @@ def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     if config.retain.samples is not None:
         use = f"term {config.retain.term}, λ = {weight:g}" if weight else "measured and not trained on"
         retain = f"{config.retain.samples.source}, {use}"
-    by = "" if sampler.name == "uniform" else f", by {config.curriculum.column}"
+    by = "" if sampler.name in WITHOUT_SCORES else f", by {config.curriculum.column}"
     rows = {
         "Method": f"{method.title}; {method.source}",
         **{f"— {name}": value for name, value in parsed(method, config.parameters).items()},

@@ -19,7 +19,7 @@ from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
 from mrd_core.unlearning.methods import METHODS, parameters_in_words
 from mrd_core.unlearning.methods.method import parsed
-from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS
+from mrd_core.unlearning.sampling import ENTANGLED, SAMPLERS, WITHOUT_SCORES
 from mrd_core.unlearning.stopping import Checks, Limits, Source
 
 # Of the scores these columns come from MRD's draws, and could be measured anew on other weights.
@@ -109,7 +109,7 @@ class CurriculumConfig(Frozen):
     @property
     def uses_draws(self) -> bool:
         """Whether the order depends on what MRD's draws cost."""
-        return self.sampler != "uniform" and self.column in DRAWN_COLUMNS
+        return self.sampler not in WITHOUT_SCORES and self.column in DRAWN_COLUMNS
 
     @model_validator(mode="before")
     @classmethod
@@ -393,7 +393,7 @@ class UnlearnConfig(RunConfig):
         """What tables call it: `GradDiff`, `GradDiff + MRD`, `GA, easy-to-hard`, `NPO (retain held)`."""
         name, curriculum = METHODS[self.method].label, self.curriculum
         name += " (retain held)" if self.retain.limit is not None else ""
-        says_column = curriculum.column in DRAWN_COLUMNS or curriculum.sampler in ENTANGLED
+        says_column = curriculum.column in DRAWN_COLUMNS or curriculum.sampler in ENTANGLED | WITHOUT_SCORES
         by = curriculum.sampler + ("" if says_column else f" {curriculum.column}")
         label = {"uniform": name, "mrd": f"{name} + MRD"}.get(curriculum.sampler, f"{name}, {by}")
         return label + (" anew" if curriculum.recompute_epochs else "")

@@ -2,9 +2,10 @@
 
 A sampler weighs the samples. With replacement the weights are probabilities up to a factor (Feng et al.,
 Def. 3.4, Algorithm 2: p_i = MRD_i / Σ_j MRD_j; an epoch is N draws); without, they are the key of a strict
-descending order that gives each sample once an epoch. A `Curriculum` turns a sampler into a stream of sample
-ids. Its randomness is a function of (seed, epoch, position), not of a generator's past: whoever knows the
-place in the stream and the pool knows the draw, on whatever process, before or after a resume.
+descending order that gives each sample once an epoch, or that order is drawn at random. A `Curriculum` turns a
+sampler into a stream of sample ids. Its randomness is a function of (seed, epoch, position), not of a generator's
+past: whoever knows the place in the stream and the pool knows the draw, on whatever process, before or after a
+resume.
 
 Samples are kept in the order of their ids, so that the order of the rows they came in changes nothing.
 """
@@ -123,6 +124,7 @@ class Sampler:
             to a factor, else the order is that of descending weights, ties by id.
         weigh: Weight of every sample at a place in the stream, shape (N,); NaN where undefined. The weights
             of samples outside the pool are not used. It must be a pure function.
+        shuffles: Without replacement: whether the order is drawn at random in each epoch instead.
     """
 
     name: str
@@ -131,6 +133,7 @@ class Sampler:
     formula: str
     with_replacement: bool
     weigh: Callable[[Pool, Place], FloatArray]
+    shuffles: bool = False
 
     def shares(self, pool: Pool, place: Place = START) -> FloatArray:
         """Return the expected share of each sample in an epoch's draws: p_i, or 1/N in a strict order.
@@ -156,6 +159,15 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
                 formula=r"p_i = \frac{1}{N}",
                 with_replacement=True,
                 weigh=lambda pool, _place: np.ones(len(pool.ids)),
+            ),
+            Sampler(
+                name="shuffled",
+                title="Shuffled",
+                help="Every sample once an epoch, in an order that is drawn anew each time, as most trainers do.",
+                formula=r"i_1, \dots, i_N \text{ a random permutation}",
+                with_replacement=False,
+                weigh=lambda pool, _place: np.ones(len(pool.ids)),
+                shuffles=True,
             ),
             Sampler(
                 name="mrd",
@@ -211,6 +223,8 @@ SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
 )
 # Those that ask for a column of entanglement, which a score run does not measure by itself.
 ENTANGLED = frozenset({"entanglement", "entanglement-weighted"})
+# Those that go by no column of the scores.
+WITHOUT_SCORES = frozenset({"uniform", "shuffled"})
 
 
 def _descending_ranks(values: FloatArray) -> FloatArray:
@@ -410,6 +424,9 @@ class Curriculum:
             uniform = _generator(self._seed, FORGET_STREAM, *self.place).random()
             # To the right of equal values: a sample of weight zero has no step and is never found.
             chosen = int(np.searchsorted(distribution, uniform * distribution[-1], side="right"))
+        elif self._sampler.shuffles:
+            unread = np.flatnonzero(self._drawable())
+            chosen = int(unread[_generator(self._seed, FORGET_STREAM, *self.place).integers(len(unread))])
         else:
             chosen = int(np.where(self._drawable(), self._weights(), -np.inf).argmax())
         self._read[chosen] = True

@@ -14,7 +14,7 @@ from mrd_core.runs import Run
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.curves import Curve
 from mrd_core.unlearning.files import UnlearningFiles
-from mrd_core.unlearning.sampling import SAMPLERS
+from mrd_core.unlearning.sampling import SAMPLERS, WITHOUT_SCORES
 from pages.shell import layout, reported, shares, unlearnings
 from pages.shell.charts import data_beneath
 from pages.shell.configs import BY_ATTEMPT
@@ -189,11 +189,12 @@ def _check(run: Run, name: str, standing: pd.DataFrame, report: Reported) -> str
     """Say of a run whether its draws followed the probabilities that were asked for."""
     sampler = SAMPLERS[unlearnings.config_of(run).curriculum.sampler]
     if not sampler.with_replacement:
-        return f"{name}: a strict order, drawn as it stands."
+        how = "shuffled in each" if sampler.shuffles else "in a strict order"
+        return f"{name}: every sample once an epoch, {how}."
     reweighed = report.metrics.loc[report.metrics["name"] == Curve.EFFECTIVE_SHARE, "step"]
     first = int(reweighed.min()) if len(reweighed) else None
     check = unlearning.sampling_check(standing, report.draws, True, first)
-    share = "" if sampler.name == "uniform" else f"; effective sample size {check.effective_share:.0%}"
+    share = "" if sampler.name in WITHOUT_SCORES else f"; effective sample size {check.effective_share:.0%}"
     draws = f"{name}: {check.draws:,} draws from the whole pool"
     if check.p_value is None:
         return f"{draws}, too few to test{share}."

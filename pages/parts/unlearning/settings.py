@@ -27,7 +27,14 @@ from mrd_core.unlearning.config import (
 )
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import NOTATION, Method
-from mrd_core.unlearning.sampling import ENTANGLED, NEARLY_UNIFORM, SAMPLERS, Pool, effective_share
+from mrd_core.unlearning.sampling import (
+    ENTANGLED,
+    NEARLY_UNIFORM,
+    SAMPLERS,
+    WITHOUT_SCORES,
+    Pool,
+    effective_share,
+)
 from mrd_core.unlearning.stopping import SOURCES, Checks, Limits
 from pages.shell import source as sample_source
 from pages.shell.inputs import Form, Values, number_or_word
@@ -162,11 +169,11 @@ def curriculum(samplers: Collection[str] | None, scores: pd.DataFrame) -> Values
         for name in names:
             _formula(SAMPLERS[name].formula)
     values: Values = {"sampler": next(iter(names))}
-    weighted = next((name for name in names if name != "uniform"), None)
+    weighted = next((name for name in names if name not in WITHOUT_SCORES), None)
     if weighted is not None:
         values["column"] = _column(weighted, scores, is_compared=samplers is not None)
-        with st.expander("Does a curriculum pay?", icon=":material/science:"):
-            st.markdown(DOES_IT_PAY)
+    with st.expander("Does a curriculum pay?", icon=":material/science:"):
+        st.markdown(DOES_IT_PAY)
     with st.expander("Curriculum options", icon=":material/tune:"):
         label = "Forgotten samples leave the pool"
         values["drop_forgotten"] = FORM.switch(CurriculumConfig, "drop_forgotten", label)
