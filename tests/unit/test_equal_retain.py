@@ -18,7 +18,8 @@ def runs(**values: dict[str, list[float]]) -> pd.DataFrame:
     for arm, of_order in (("held", HELD), ("free", FREE)):
         for order, outcomes in values.get(arm, {}).items():
             for seed, outcome in enumerate(outcomes):
-                row = dict.fromkeys(MEASURES, 1.0) | {"arm": of_order, "order": order, "seed": seed}
+                about = {"arm": of_order, "order": order, "seed": seed, "setting": "s", "reached": True}
+                row = dict.fromkeys(MEASURES, 1.0) | about
                 rows.append(row | {"updates" if arm == "held" else "retain_nll": outcome})
     return pd.DataFrame(rows)
 
@@ -38,6 +39,16 @@ def test_a_candidate_is_paired_with_uniform_by_seed_in_the_primary_outcome_of_it
     )
     assert held["p"] == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
     assert (table.loc[FREE, "primary"], table.loc[FREE, "retain_nll"]) == ("retain_nll", 0.75)
+
+
+def test_runs_of_other_samples_and_runs_that_met_a_limit_are_no_pairs() -> None:
+    few = runs(held={"uniform": UNIFORM, "a": [90.0, 115.0, 120.0, 80.0]})
+    is_a, seed = few["order"] == "a", few["seed"]
+    few.loc[is_a & (seed == 1), "setting"] = "of other samples"
+    few.loc[~is_a & (seed == 2), "reached"] = False
+    table = compared(few)
+    assert list(table["pairs"]) == [2]
+    assert table["updates"].iloc[0] == pytest.approx(-10)
 
 
 def test_what_was_better_is_carried_the_best_of_each_arm() -> None:

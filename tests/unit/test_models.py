@@ -170,7 +170,7 @@ def test_a_bad_config_is_refused(folder: Path, content: str) -> None:
         ({"num_hidden_layers": [2]}, "num_hidden_layers"),
         ({"vocab_size": None}, "vocab_size"),
         ({"rope_parameters": 3}, "could not be read"),
-        ({"num_hidden_layers": 100_000}, "has 100,000 layers in its config.json and only"),
+        ({"num_hidden_layers": 100_000}, "has 100,000 layers in its configuration and only"),
     ],
 )
 def test_a_config_that_fits_no_model_is_refused(folder: Path, change: dict[str, Any], why: str) -> None:

@@ -135,7 +135,7 @@ def test_a_bad_value_of_a_parameter_is_refused(
     ("settings", "reason"),
     [
         ({"limits": {}}, "a run needs an end"),
-        ({"curriculum": {"sampler": "random"}}, "no such sampler; there are uniform, mrd"),
+        ({"curriculum": {"sampler": "random"}}, "no such sampler; there are uniform, shuffled, mrd"),
         ({"stopping": {"source": "held-out"}}, "need `held_out`"),
         ({"stopping": {"source": "reference"}}, "need `reference`"),
         (
