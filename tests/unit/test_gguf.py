@@ -54,6 +54,7 @@ def test_texts_become_the_same_tokens(file: Path, folder: Path) -> None:
     assert read.tokenizer.chat_template == expected.tokenizer.chat_template
 
 
+@pytest.mark.long
 def test_it_is_scored_and_unlearned_and_what_is_saved_is_a_folder(
     file: Path, folder: Path, tmp_path: Path
 ) -> None:
