@@ -220,6 +220,56 @@ def again(attacked: Attacked, folder: Path, attack: str) -> pd.DataFrame:
     return rows
 
 
+@pytest.fixture(scope="module")
+def caught(attacked: Attacked, tmp_path_factory: pytest.TempPathFactory) -> tuple[Relearner, Any, list[Any]]:
+    """What carried out an attack, the model that it attacked, and a batch of it."""
+    held: list[tuple[Relearner, Any, list[Any]]] = []
+    step = Relearner._step
+
+    def noted(self: Relearner, victim: Any, batch: Any, optimiser: Any) -> float:
+        held.append((self, victim, batch))
+        return step(self, victim, batch, optimiser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Relearner, "_step", noted)
+        again(attacked, tmp_path_factory.mktemp("caught"), "benign")
+    return held[0]
+
+
+def test_a_model_that_cannot_read_a_row_trains_on_the_others(caught: tuple[Relearner, Any, list[Any]]) -> None:
+    relearner, victim, _ = caught
+    ids = np.array(victim.forget.sample_ids)
+    chosen = ids[relearner._places(victim.forget, "jogging", 0)]
+    without_one = victim.forget.subset(np.flatnonzero(ids != chosen[0]))
+    places = relearner._places(without_one, "jogging", 0)
+    assert [without_one.sample_ids[place] for place in places] == list(chosen[1:])
+    with pytest.raises(UserError, match="nothing to train on"):
+        relearner._places(victim.forget.subset(np.flatnonzero(~np.isin(ids, chosen))), "jogging", 0)
+
+
+def test_what_becomes_of_the_rest_is_told_by_rows_that_are_not_trained_on(
+    caught: tuple[Relearner, Any, list[Any]],
+) -> None:
+    relearner, victim, _ = caught
+    trained = {victim.retain.sample_ids[place] for place in relearner._places(victim.retain, "benign", 0)}
+    looked = set(relearner._looked_at(victim, "benign", 0).sample_ids)
+    assert looked == set(victim.retain.sample_ids) - trained
+    assert set(relearner._looked_at(victim, "jogging", 0).sample_ids) == set(victim.retain.sample_ids)
+
+
+def test_a_gradient_that_is_no_number_moves_nothing(caught: tuple[Relearner, Any, list[Any]]) -> None:
+    relearner, victim, batch = caught
+    victim.restore()
+    network = victim.model.network
+    before = [weight.detach().clone() for weight in network.parameters()]
+    hook = next(network.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    loss = relearner._step(victim, batch, torch.optim.AdamW(network.parameters(), lr=RATE))
+    hook.remove()
+    assert not np.isfinite(loss)
+    for weight, old in zip(network.parameters(), before, strict=True):
+        torch.testing.assert_close(weight, old, rtol=0, atol=0)
+
+
 def test_rounded_models_are_read_as_such_and_the_weights_come_back(attacked: Attacked) -> None:
     model, _tokenizer, forget, _retain = texts(attacked.scored, attacked.run.files.model)
     name, trips = attacked.run.run.directory.name, attacked.part("round trip")

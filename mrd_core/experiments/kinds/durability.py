@@ -434,8 +434,8 @@ class Durability:
         told = {entry["model"]: entry for entry in read_json(self._files.unlearned)}
         for model in self._config.models:
             # Also where an earlier attempt looked at that model.
-            lost = self._relearner.studied - len(list(done.get(f"start {model}", ())))
-            if lost and f"start {model}" in done:
+            looked = done.get(f"start {model}")
+            if looked is not None and (lost := self._relearner.studied - len(looked)):
                 name = told[model]["summary"]["label"] if model in told else "The reference"
                 warnings.append(
                     f"{name}: {lost} of {self._relearner.studied} samples were left out: the context "
