@@ -13,7 +13,7 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import RunPath
 from mrd_core.settings.options import DATA_SET
-from mrd_core.unlearning.config import MethodName
+from mrd_core.unlearning.config import LORA_ALPHA, MethodName
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import parsed
 
@@ -91,6 +91,11 @@ class UnlearningExperimentConfig(ExperimentConfig):
         "number of updates that other samples take, before any difficulty is looked at.",
     )
     weight_decay: float = Field(0.0, ge=0, description="Weight decay.")
+    lora_rank: int | None = Field(
+        None,
+        ge=1,
+        description=f"Train a fresh LoRA adapter of this rank each time, α = {LORA_ALPHA}; by default all.",
+    )
     accuracy: float = Field(
         0.5,
         gt=0,

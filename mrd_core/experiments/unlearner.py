@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +32,10 @@ from mrd_core.model.reader import within_memory
 from mrd_core.runs import JobContext
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.encoded import stored_samples
+from mrd_core.settings.configuration import Choice
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.adapters import load_trainable
-from mrd_core.unlearning.config import MOST_RETAIN_MEASURED
+from mrd_core.unlearning.adapters import adapted, changes, load_trainable
+from mrd_core.unlearning.config import LORA_ALPHA, MOST_RETAIN_MEASURED
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.objective import Losses, Objective, StepBatch, steering
 from mrd_core.unlearning.sampling import retain_partner
@@ -253,6 +255,7 @@ class Unlearner:
         forget: The forget samples that have an answer token within the context.
         retain: The same of the retain set; None without one.
         start: MA and NLL of each forget sample before unlearning.
+        parameters: Weights of the model.
         reasons: For each automatic choice, what was chosen and why.
         warnings: What a reader of the run should know, in sentences.
 
@@ -265,8 +268,11 @@ class Unlearner:
         self._context = context
         self.reasons: dict[str, str] = {}
         self.warnings: list[str] = []
-        self._model = load_trainable(config.model, self.reasons, keeps=("float64",))
-        self._model.network.requires_grad_(True)
+        frozen = config.lora_rank is not None
+        self._model = load_trainable(config.model, self.reasons, keeps=("float64",), frozen=frozen)
+        self._model.network.requires_grad_(not frozen)
+        if frozen:
+            self.reasons["trained"] = Choice(f"a LoRA adapter of rank {config.lora_rank}", "as asked").stated
         self._reader = self._model.reader(before_batch=context.check_cancelled)
         self._accelerator = accelerator_on(self._model.device)
         stored = stored_samples(config.score_run, self._model.tokenizer, config.model)
@@ -275,8 +281,10 @@ class Unlearner:
         self.forget = self._encoded(material.forget_set, "forget")
         self.retain = None if material.retain_set is None else self._encoded(material.retain_set, "retain")
         self._prompts = material.forget_set.frame.set_index("sample_id")["prompt"]
-        self._weights = list(self._model.network.parameters())
+        self.parameters: int = sum(weight.numel() for weight in self._model.network.parameters())
+        self._weights = [] if frozen else list(self._model.network.parameters())
         self._origin = [weight.detach().clone() for weight in self._weights]
+        self._adapter: Any = None
         self._micro_batch = MICRO_BATCH
         self._refusals = refusals.load()
         self.start = self._memorized(self.forget)
@@ -290,11 +298,6 @@ class Unlearner:
     def context_tokens(self) -> int:
         """Longest text that the model takes [tokens]."""
         return self._model.context
-
-    @property
-    def parameters(self) -> int:
-        """Weights of the model."""
-        return sum(weight.numel() for weight in self._weights)
 
     def unlearn(
         self, arm: Arm, learning_rate: float, texts: IntArray | Sequence[EncodedSample], *keys: str | int
@@ -347,7 +350,7 @@ class Unlearner:
         )
         # In one pass over the weights; with AdamW three times as fast on a CPU.
         optimiser = OPTIMISERS[arm.optimiser](
-            self._weights, lr=learning_rate, weight_decay=self._config.weight_decay, fused=True
+            self._trainable(), lr=learning_rate, weight_decay=self._config.weight_decay, fused=True
         )
         trainer = Trainer(network, optimiser, objective, trial, self._accelerator)
         trainer.train()
@@ -372,19 +375,31 @@ class Unlearner:
 
     def restore(self) -> None:
         """Give the model its starting weights."""
+        if self._adapter is not None:
+            self._adapter.unload()
+            self._adapter = None
         with torch.no_grad():
-            torch._foreach_copy_(self._weights, self._origin)
-        for weight in self._weights:
-            weight.grad = None
+            for weight, origin in zip(self._weights, self._origin, strict=True):
+                weight.copy_(origin)
+                weight.grad = None
 
     def mean_absolute_change(self) -> float:
         """Return the mean over all weights of |θ' − θ|, of the present weights against the starting ones."""
         with torch.no_grad():
-            total = sum(
-                float((now.double() - then.double()).abs().sum())
-                for now, then in zip(self._weights, self._origin, strict=True)
-            )
+            moved = (now.double() - then.double() for now, then in zip(self._weights, self._origin, strict=True))
+            total = math.fsum(float(change.double().abs().sum()) for change in chain(moved, self._added()))
         return total / self.parameters
+
+    def _added(self) -> Iterator[Tensor]:
+        """Yield what the adapter adds to the weights, where there is one."""
+        return iter(()) if self._adapter is None else changes(self._model.network)
+
+    def _trainable(self) -> list[Tensor]:
+        """Return what is trained: all weights, or those of a fresh adapter, the same each time."""
+        if self._config.lora_rank is None:
+            return self._weights
+        self._adapter = adapted(self._model.network, self._config.lora_rank, LORA_ALPHA, self._config.seed)
+        return [weight for weight in self._adapter.parameters() if weight.requires_grad]
 
     def recalled(self, text: EncodedSample) -> float:
         """Return the MA of a text under the starting weights."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.model.loading import TRAINING_DTYPE, LoadedModel, load, switch_chance_off
 
 
-def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
+def adapted(network: Any, rank: int, alpha: int, seed: int, *, checkpointing: bool = False) -> Any:
     """Return the peft wrapper of a model with a fresh LoRA adapter on all its linear layers.
 
     Args:
         network: A transformers causal language model; its own weights are frozen.
         rank: Rank of the adapter's matrices (Hu et al. 2022).
         alpha: The adapter is scaled by α / rank.
+        seed: Of its first weights, which are random.
         checkpointing: Whether gradient checkpointing will be on. It follows gradients from the inputs, of which
             a frozen model has none unless they are asked for.
     """
@@ -27,7 +31,23 @@ def adapted(network: Any, rank: int, alpha: int, *, checkpointing: bool) -> Any:
     )
     if checkpointing:
         network.enable_input_require_grads()
-    return get_peft_model(network, settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        return get_peft_model(network, settings)
+
+
+def changes(network: Any) -> Iterator[Tensor]:
+    """Yield what an adapter adds to each weight that it has a part in, in the shape of the weight.
+
+    Args:
+        network: A model whose linear layers carry an adapter.
+    """
+    from peft.tuners.lora import Linear
+
+    for module in network.modules():
+        if isinstance(module, Linear):
+            for name in module.active_adapters:
+                yield module.get_delta_weight(name)
 
 
 def load_trainable(

@@ -27,6 +27,8 @@ DRAWN_COLUMNS = frozenset(column.name for column in VARIANTS)
 ENTANGLEMENT = next(iter(ENTANGLEMENT_COLUMNS))
 # Below this many weights a model counts as small; see `OptimiserConfig.learning_rate`.
 SMALL_MODEL = 100_000_000
+# An adapter is scaled by this over its rank.
+LORA_ALPHA = 16
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
 MOST_RETAIN_MEASURED = 200
 
@@ -170,7 +172,7 @@ class OptimiserConfig(Frozen):
     lora_rank: int | None = Field(
         None, ge=1, description="Train a LoRA adapter of this rank; by default all weights."
     )
-    lora_alpha: int = Field(16, ge=1, description="LoRA: the adapter is scaled by α / rank.")
+    lora_alpha: int = Field(LORA_ALPHA, ge=1, description="LoRA: the adapter is scaled by α / rank.")
     spread: bool = Field(
         False, description="Spread the layers over all GPUs of the machine, for a model that is larger than one."
     )

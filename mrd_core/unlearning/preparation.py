@@ -433,12 +433,8 @@ def _trained(config: UnlearnConfig, model: LoadedModel) -> Any:
     settings = config.optimiser
     if settings.lora_rank is None:
         return model.network.requires_grad_(True)
-    # The adapter's first weights are random.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed % 2**63)
-        return adapted(
-            model.network, settings.lora_rank, settings.lora_alpha, checkpointing=settings.gradient_checkpointing
-        )
+    rank, alpha, checkpointing = settings.lora_rank, settings.lora_alpha, settings.gradient_checkpointing
+    return adapted(model.network, rank, alpha, config.seed, checkpointing=checkpointing)
 
 
 def _norms(

@@ -245,6 +245,32 @@ def test_mean_absolute_change_is_the_mean_over_all_weights(make: Callable[..., U
     assert unlearner.parameters == len(before)
 
 
+def test_an_adapter_is_trained_afresh_each_time_and_the_weights_beneath_it_stay(
+    make: Callable[..., Unlearner],
+) -> None:
+    unlearner, arm = make(lora_rank=2), Arm("ga", "adamw")
+    before = {name: weight.detach().clone() for name, weight in unlearner._model.network.named_parameters()}
+    entangled = make().products(np.array([3, 1]), 4)
+    first = unlearner.unlearn(arm, 1e-2, np.array([3]), *KEYS)
+    assert first.forgotten
+    assert unlearner.unlearn(arm, 1e-2, np.array([1]), *KEYS) != first
+    assert unlearner.unlearn(arm, 1e-2, np.array([3]), *KEYS) == first
+    # What was added is what a merged model has changed by.
+    change = unlearner.mean_absolute_change()
+    merged = unlearner._adapter.merge_and_unload()
+    after = dict(merged.named_parameters())
+    moved = sum(float((after[name] - weight).abs().sum()) for name, weight in before.items())
+    assert change == pytest.approx(moved / unlearner.parameters, rel=1e-6)
+    assert unlearner.parameters == sum(map(torch.numel, before.values()))
+    # What is measured on the starting weights knows nothing of the adapter.
+    again = make(lora_rank=2)
+    again.unlearn(arm, 1e-2, np.array([3]), *KEYS)
+    np.testing.assert_array_equal(again.products(np.array([3, 1]), 4).inner, entangled.inner)
+    assert dict.fromkeys(before, True) == {
+        name: torch.equal(weight, before[name]) for name, weight in again._model.network.named_parameters()
+    }
+
+
 def test_the_retain_set_is_measured_on_the_present_weights(make: Callable[..., Unlearner], scored: Scored) -> None:
     unlearner = make()
     before = unlearner.retained()

@@ -100,7 +100,7 @@ def measured(
     assert shape is not None
     if optimiser.lora_rank:
         network.requires_grad_(False)
-        network = adapted(network, optimiser.lora_rank, 16, checkpointing=optimiser.gradient_checkpointing)
+        network = adapted(network, optimiser.lora_rank, 16, seed=0, checkpointing=optimiser.gradient_checkpointing)
     if optimiser.gradient_checkpointing:
         network.activation_checkpointing_enable()
     samples = tiny.encoded(*[length] * 4, answer_from=length - 1 - scored, vocabulary=settings.vocab_size).samples

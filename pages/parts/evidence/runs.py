@@ -56,9 +56,10 @@ def in_words(run: Run) -> str:
 
 
 def arms_in_words(config: UnlearningExperimentConfig) -> str:
-    """Return methods and optimisers in a few words: GA, NPO (AdamW)."""
+    """Return methods, optimisers and what is trained in a few words: GA, NPO (AdamW, LoRA rank 8)."""
     methods = ", ".join(METHODS[name].label for name in config.methods)
-    return f"{methods} ({', '.join(OPTIMISERS[name] for name in config.optimisers)})"
+    adapter = [f"LoRA rank {config.lora_rank}"] if config.lora_rank else []
+    return f"{methods} ({', '.join([*(OPTIMISERS[name] for name in config.optimisers), *adapter])})"
 
 
 def judged(run: Run) -> Evidence:

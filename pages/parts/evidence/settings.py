@@ -22,6 +22,7 @@ UNLEARNING = {
     "weight_decay": "Weight decay",
     "accuracy": "Forgotten below MA",
     "max_updates": "Most updates",
+    "lora_rank": "LoRA rank",
 }
 OWN_SETTINGS = (
     "A method's own settings, such as β, are its defaults here; the command below takes others with "
@@ -46,7 +47,7 @@ def ask(scored: Scored, kind: str) -> Values:
             values["optimisers"] = FORM.several(config, "optimisers", "Optimisers", OPTIMISERS)
         default = "Demo" if scored.is_demo else "None"
         values["retain"] = source.ask(FORM.name, "retain set", help_of(config, "retain"), default)
-        with layout.grid(f"evidence_stop_{kind}", columns=4, least="10rem"):
+        with layout.grid(f"evidence_stop_{kind}", columns=5, least="10rem"):
             values |= FORM.fields(config, UNLEARNING)
     return values | presentation(kind).ask(scored, FORM)
 
