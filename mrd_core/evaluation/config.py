@@ -29,7 +29,8 @@ class EvaluateConfig(RunConfig):
     )
     model: ModelConfig = Field(
         ModelConfig(),
-        description="The model: `demo`, a local folder, or a hub id. Not with an unlearning run, which has one.",
+        description="The model: `demo`, a local folder, a GGUF file or a hub id. Not with an unlearning run, "
+        "which has one.",
     )
     unlearn_run: RunPath | None = Field(
         None,

@@ -56,7 +56,8 @@ class ExperimentConfig(RunConfig):
     )
     model: ModelConfig = Field(
         ModelConfig(),
-        description="The model: `demo`, a local folder, or a hub id. Not with a score run, which has its own.",
+        description="The model: `demo`, a local folder, a GGUF file or a hub id. Not with a score run, which has "
+        "its own.",
     )
     estimator: EstimatorConfig = Field(
         EstimatorConfig(),
