@@ -48,9 +48,16 @@ COUNTS = {
     "durability-demo": {"score": 1, "unlearn": 5 * 3, "durability": 1},
     "durability-tofu": {"score": 1, "unlearn": 5 * 3, "durability": 1},
     "durability-stops": {"score": 1, "unlearn": 2 * 5 * 3, "durability": 1},
+    # On a pretrained model.
+    "pretrained-table-1": {"score": 1, "unlearn": 5 * 3 * 3, "evaluate": 5 * 3 * 3 + 1},
+    "pretrained-table-7": {"score": 2, "characteristics": 2},
+    "pretrained-figures-2-3": {"score": 1, "selection": 1, "parameter-change": 1},
+    "pretrained-figure-4": {"score": 1, "validity": 4},
+    "pretrained-figure-5": {"score": 1, "sensitivity": 1, "theorem": 1},
+    "pretrained-durability": {"score": 1, "unlearn": 3, "durability": 1},
 }
 # Need a model and samples of one's own.
-ELSEWHERE = ("curricula-tofu", "durability-tofu")
+ELSEWHERE = ("curricula-tofu", "durability-tofu", *(name for name in COUNTS if name.startswith("pretrained-")))
 PAPERS = [name for name in COUNTS if re.fullmatch(r"table-\d|figure-\d|wmdp|whp|safe", name)]
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mrd_core.runs import JobContext
 
 DTYPE = "float64"
-MOST_WEIGHTS = 100_000_000
+MOST_WEIGHTS = 200_000_000
 # Of one measurement.
 PROBES = 8
 PAIRS = 4
