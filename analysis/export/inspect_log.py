@@ -126,7 +126,7 @@ def _spec(evaluation: _Evaluation, ids: Sequence[str], *, texts: bool) -> Any:
             name=config.suite, location=config.data, samples=len(ids), sample_ids=list(ids), shuffled=False
         ),
         model=f"{began_with}, {asked.name}",
-        model_args={"path": config.model.source, "adapter": config.model.adapter},
+        model_args={"path": config.model.source, "adapter": list(config.model.adapter)},
         config=EvalConfig(limit=config.limit),
         tags=[asked.label],
         packages={"mrd-lens": __version__},

@@ -107,7 +107,7 @@ def _facts(run: ScoredRun) -> Iterator[tuple[str, Cell]]:
     config, figures, samples = read_config(run.directory, ScoreConfig), run.files.read_figures(), len(run.samples)
     yield "Model", f"{config.model.title}, {figures.model_parameters:,} parameters"
     yield MODEL_DIGEST, digest_of_model(config)
-    yield "Adapter", config.model.adapter and Path(config.model.adapter).name
+    yield "Adapter", ", ".join(Path(adapter).name for adapter in config.model.adapter) or None
     yield "Forget set", f"{config.title.rpartition(' on ')[0]}, {samples} samples"
     yield "SHA-256 of the forget set", ForgetSet.load(run.files.samples).digest
     sigma = "no σ" if figures.sigma is None else f"σ = {figures.sigma:.3g}"

@@ -95,7 +95,7 @@ def _settings(run: ScoredRun) -> dict[str, str]:
     model = read_config(run.directory, ScoreConfig).model
     return {
         "model": model.source,
-        "adapter": model.adapter or "none",
+        "adapter": ", ".join(model.adapter) or "none",
         "σ of the noise": f"{run.plan.sigma:g}",
         PRECISION: run.plan.dtype,
         "template": run.plan.template,

@@ -99,8 +99,8 @@ def held_against(config: EvaluateConfig, asked: EvaluationSet, subject: Subject)
     if directory := evaluation_of(config.reference):
         values = evaluated_values(directory, asked)
         return Measured(values, NO_ANSWERS, (*_lacking(values, asked), NO_TEXTS))
-    changes = {"source": config.reference, "adapter": None, "device": str(subject.model.device)}
-    model = models.load(config.model.model_copy(update=changes))
+    changes = {"device": str(subject.model.device), "dtype": config.model.dtype}
+    model = models.load(config.model.beside(config.reference).model_copy(update=changes))
     reference = replace(subject, model=model, encoder=model.encoder(config.model))
     return _measured(config, asked, subject, reference)
 

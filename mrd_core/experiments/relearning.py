@@ -462,7 +462,7 @@ class Relearner:
     def _source(self, name: str) -> ModelConfig:
         if name == REFERENCE:
             assert self._config.reference is not None
-            return self._config.model.with_source(self._config.reference)
+            return self._config.model.beside(self._config.reference)
         directory = next(run for run in self._config.runs if run.name == name)
         model_of = kind_named("unlearn").model
         assert model_of is not None

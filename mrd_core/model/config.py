@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import date as Date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mrd_core.demo import MODELS
 from mrd_core.model.gguf_file import is_gguf
@@ -21,13 +21,20 @@ FORM = ("template", "system", "date", "closes_texts")
 TITLES = {"demo": "the demo model", "demo-retrained": "the demo's retrained reference"}
 
 
+def _listed(adapter: Any) -> Any:
+    """Return one adapter, or none, as several."""
+    return (adapter,) if isinstance(adapter, str) else adapter or ()
+
+
 class ModelConfig(Frozen):
     """Which model is scored and how it is read."""
 
     source: Place = Field(
         "demo", description="`demo`, a local folder (safetensors only), a GGUF file, or a hub id."
     )
-    adapter: Place | None = Field(None, description="LoRA adapter (peft) merged into the model before scoring.")
+    adapter: Annotated[tuple[Place, ...], BeforeValidator(_listed)] = Field(
+        (), description="LoRA adapter (peft) merged into the model before scoring."
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda` or `cuda:N`.")
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = Field(
         "auto",
@@ -55,9 +62,16 @@ class ModelConfig(Frozen):
         json_schema_extra={"option": "close-texts", "flag": "End texts without a prompt with an EOS token, too."},
     )
 
-    def with_source(self, source: str, adapter: str | None = None) -> ModelConfig:
+    def with_source(self, source: str, adapter: tuple[str, ...] = ()) -> ModelConfig:
         """Return another model that is asked in the same form, on any device."""
         return self.model_copy(update={"source": source, "adapter": adapter, "device": "auto", "dtype": "auto"})
+
+    def beside(self, source: str) -> ModelConfig:
+        """Return another model, asked in the same form; a LoRA adapter by itself goes onto this one's base."""
+        folder = expanded(source)
+        if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+            return self.with_source(self.source, (source,))
+        return self.with_source(source)
 
     @property
     def form(self) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Models in: the demo, a local folder, a GGUF file or a hub id, with an optional LoRA adapter.
+"""Models in: the demo, a local folder, a GGUF file or a hub id, with LoRA adapters.
 
 Weights are read from safetensors or GGUF only, and no code that comes with a model is run.
 """
@@ -120,8 +120,8 @@ def load(config: ModelConfig, dtype: torch.dtype | None = None, *, spread: bool 
     _require_layers(settings, location, config.source)
     network = read_network(auto_class, location, config.source, chosen, device_map or device)
     settle(network)
-    if config.adapter:
-        network = _merge_adapter(network, config.adapter)
+    for adapter in config.adapter:
+        network = _merge_adapter(network, adapter)
     network.eval().requires_grad_(False)
     if chosen is torch.bfloat16:
         keep_norms_fine(network)

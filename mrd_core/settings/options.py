@@ -65,9 +65,8 @@ class Option(NamedTuple):
             return option
         if self.kind == "several":
             values = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
-            return [*option, ",".join(absolute(str(each)) if self.is_run else str(each) for each in values)]
-        text = self.absent if value is None else str(value)
-        return [*option, absolute(text) if self.is_run or self._is_place(text) else text]
+            return [*option, ",".join(self._in_full(str(each)) for each in values)]
+        return [*option, self._in_full(self.absent if value is None else str(value))]
 
     def put(self, settings: dict[str, Any], value: Any) -> None:
         """Set a value in nested settings; None stands for a configuration that is not there."""
@@ -86,13 +85,16 @@ class Option(NamedTuple):
             return self.flag_value
         if self.kind == "several":
             parts = [part.strip() for text in typed for part in text.split(",") if part.strip()]
-            return dict(map(_pair, parts)) if self.path[-1] == "parameters" else parts
+            return dict(map(_pair, parts)) if self.path[-1] == "parameters" else list(map(self._located, parts))
         if self.absent and typed == self.absent:
             return None
-        return absolute(typed) if self._is_place(typed) else typed
+        return self._located(typed)
 
-    def _is_place(self, text: str) -> bool:
-        return self.is_place and text not in self.choices
+    def _located(self, text: str) -> str:
+        return absolute(text) if self.is_place and text not in self.choices else text
+
+    def _in_full(self, text: str) -> str:
+        return absolute(text) if self.is_run else self._located(text)
 
 
 def options_of(config: Model) -> tuple[Option, ...]:

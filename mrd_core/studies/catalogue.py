@@ -208,10 +208,10 @@ def _paths(config: Frozen) -> Iterator[Path]:
         value: Any = getattr(config, name)
         if isinstance(value, Frozen):
             yield from _paths(value)
-        elif isinstance(value, str | Path) and declared(type(config), name).is_place and not is_run(info):
-            path = Path(value)
-            if path.is_absolute() and path.exists():
-                yield path
+        elif declared(type(config), name).is_place and not is_run(info):
+            places = value if isinstance(value, tuple) else (value,)
+            paths = (Path(place) for place in places if isinstance(place, str | Path))
+            yield from (path for path in paths if path.is_absolute() and path.exists())
 
 
 def _changed(path: Path) -> float:

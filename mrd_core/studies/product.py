@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,11 +59,18 @@ def with_paths(settings: Nested, config: Model, folder: Path) -> Nested:
         nested = nested_in(info) if info is not None else None
         if nested is not None and isinstance(value, dict):
             found[name] = with_paths(value, nested, folder)
-        elif info is not None and isinstance(value, str) and declared(config, name).is_place and not is_run(info):
-            found[name] = value if value in declared(config, name).choices else _in_full(value, folder)
+        elif info is not None and declared(config, name).is_place and not is_run(info):
+            found[name] = _all_in_full(value, declared(config, name).choices, folder)
         else:
             found[name] = value
     return found
+
+
+def _all_in_full(value: Any, choices: Collection[str], folder: Path) -> Any:
+    """Return a place in full, and all of a list of places."""
+    if isinstance(value, list):
+        return [_all_in_full(each, choices, folder) for each in value]
+    return _in_full(value, folder) if isinstance(value, str) and value not in choices else value
 
 
 def _in_full(place: str, folder: Path) -> str:

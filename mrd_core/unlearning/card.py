@@ -169,7 +169,7 @@ def _lead(config: UnlearnConfig, summary: UnlearningSummary, score_title: str) -
     if thresholds.extraction is not None:
         rule += f" and its extraction likelihood (EL) is below {thresholds.extraction:.3g}"
     verb = "threshold is" if thresholds.extraction is None else "thresholds are each"
-    merged = f" with the adapter {_plain(config.model.adapter)} merged into it" if config.model.adapter else ""
+    merged = "".join(f" with the adapter {_plain(adapter)} merged into it" for adapter in config.model.adapter)
     return (
         f"A {kind} forget {_count(summary.n_samples, 'sample')} of a forget set, by MRD Lens.\n\n"
         f"- **From what:** {_plain(config.model.source)}{merged}, "
@@ -313,9 +313,10 @@ def _adapter_code(config: UnlearnConfig) -> str:
         f"base = {'MODEL_DIR' if demo else json.dumps(config.model.source)}",
         "model = AutoModelForCausalLM.from_pretrained(base)",
     ]
-    if config.model.adapter:
-        merged = json.dumps(config.model.adapter)
-        lines.append(f"model = PeftModel.from_pretrained(model, {merged}).merge_and_unload()")
+    lines += [
+        f"model = PeftModel.from_pretrained(model, {json.dumps(adapter)}).merge_and_unload()"
+        for adapter in config.model.adapter
+    ]
     lines += [
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
         "tokenizer = AutoTokenizer.from_pretrained(base)",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
@@ -31,18 +30,12 @@ def model_of(directory: Path) -> ModelConfig:
     """Return the model that a finished run made, its adapter on the model that it was trained on.
 
     Raises:
-        UserError: It has not finished, or its model had an adapter of its own: two cannot be merged.
+        UserError: It has not finished.
     """
     config, folder = read_config(directory, UnlearnConfig), UnlearningFiles.finished(directory).model
     if config.optimiser.lora_rank is None:
         return config.model.with_source(str(folder))
-    if config.model.adapter is not None:
-        raise UserError(
-            f"The adapter in {folder}",
-            f"was trained on a model with another adapter ({config.model.adapter}), and two are not merged here.",
-            "Merge the first into its model, save that, and unlearn from there.",
-        )
-    return config.model.with_source(config.model.source, str(folder))
+    return config.model.with_source(config.model.source, (*config.model.adapter, str(folder)))
 
 
 def title(config: UnlearnConfig) -> str:

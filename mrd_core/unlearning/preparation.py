@@ -474,8 +474,9 @@ def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, for
         texts = _encoded(held_out, prepared.encoder, "held-out", [])
     if stopping.source == "reference":
         # The forget set on a model that was trained without it.
-        changes = {"source": stopping.reference, "adapter": None, "dtype": "float32"}
-        model = models.load(config.model.model_copy(update=changes))
+        assert stopping.reference is not None  # the configuration sees to it
+        changes = {"device": config.model.device, "dtype": "float32"}
+        model = models.load(config.model.beside(stopping.reference).model_copy(update=changes))
         subject = replace(prepared, model=model, trained=model.network)
         texts = _encoded(forget_set, model.encoder(config.model), "forget", [])
     memorized = start if stopping.source == "initial-average" else subject.memorized(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ColumnMapping, Layout
 from mrd_core.samples.forget_set import ValidationReport, digest_of
 from mrd_core.scoring.mrd import Baseline, Estimator, measure_baseline
+from mrd_core.unlearning.adapters import adapted
 
 CPU = torch.device("cpu")
 VOCABULARY = 40
@@ -188,3 +190,14 @@ def standard_error(units: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Return the standard error of the mean over the first axis."""
     units = np.asarray(units)
     return units.std(axis=0, ddof=1) / np.sqrt(len(units))
+
+
+def save_adapter(model: Path, folder: Path) -> Path:
+    """Write a LoRA adapter for the model in a folder that changes what it says, and return where it lies."""
+    adapter = adapted(LlamaForCausalLM.from_pretrained(model), 2, 4, seed=1)
+    with torch.no_grad():
+        for name, weight in adapter.named_parameters():
+            if "lora_B" in name:
+                weight += 0.01
+    adapter.save_pretrained(folder)
+    return folder

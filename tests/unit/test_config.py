@@ -8,10 +8,13 @@ import pydantic
 import pytest
 
 from mrd_core.errors import UserError
+from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.fields import help_of
 from mrd_core.settings.installation import Settings
+from mrd_core.settings.options import options_of
+from mrd_core.studies.product import with_paths
 
 
 def test_the_environment_names_home_store_limit_and_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -46,6 +49,29 @@ def test_a_config_is_frozen_knows_its_keys_and_survives_json() -> None:
         config.model.source = "other"  # type: ignore[misc]
     with pytest.raises(pydantic.ValidationError, match="Extra inputs"):
         EstimatorConfig(sigmma=1e-3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(("stored", "read"), [(None, ()), ("a", ("a",)), (["a", "b"], ("a", "b"))])
+def test_a_model_has_any_number_of_adapters_and_earlier_files_have_one_or_none(
+    stored: object, read: tuple[str, ...]
+) -> None:
+    assert ModelConfig.model_validate({"adapter": stored}).adapter == read
+
+
+def test_a_study_finds_its_adapters_beside_itself(tmp_path: Path) -> None:
+    (tmp_path / "first").mkdir()
+    found = with_paths({"adapter": ["first", "org/second"]}, ModelConfig, tmp_path)
+    assert found == {"adapter": [str(tmp_path / "first"), "org/second"]}
+    assert with_paths({"adapter": "first"}, ModelConfig, tmp_path) == {"adapter": str(tmp_path / "first")}
+
+
+def test_adapters_are_typed_with_commas_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "first").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (option,) = (option for option in options_of(ModelConfig) if option.name == "adapter")
+    adapters = [str(tmp_path / "first"), "org/second"]
+    assert option.parsed(["first,org/second"]) == adapters
+    assert option.words(tuple(adapters)) == ["--adapter", ",".join(adapters)]
 
 
 def test_every_setting_explains_itself_with_its_unit() -> None:

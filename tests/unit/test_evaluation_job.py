@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import interchange
@@ -319,16 +321,32 @@ def test_a_model_is_asked_in_the_form_in_which_its_texts_were_scored(tmp_path: P
     )
 
 
-def test_an_adapter_on_a_model_with_an_adapter_is_refused(tmp_path: Path, scored: Scored) -> None:
-    place = Place.of(tmp_path / "home")
-    unlearned = place.carried_out(
-        scored.config(limits={"max_steps": 1}, optimiser={"learning_rate": 2e-3, "lora_rank": 2})
+def test_an_adapter_on_a_model_with_an_adapter_is_merged_after_it(tmp_path: Path, scored: Scored) -> None:
+    first = tiny.save_adapter(scored.model, tmp_path / "first")
+    model = {"source": str(scored.model), "adapter": str(first), "device": "cpu"}
+    optimiser = {"learning_rate": 2e-3, "lora_rank": 2}
+    unlearned = Place.of(tmp_path / "home").carried_out(
+        scored.config(model=model, limits={"max_steps": 2}, optimiser=optimiser)
     )
-    config = json.loads((unlearned.run.directory / "config.json").read_text())
-    config["model"]["adapter"] = "/models/adapter"
-    (unlearned.run.directory / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="another adapter"):
-        completed(EvaluateConfig(unlearn_run=unlearned.run.directory))
+    config = completed(EvaluateConfig(unlearn_run=unlearned.run.directory, max_new_tokens=4, limit=2))
+    assert config.model.adapter == (str(first), str(unlearned.files.model))
+    found = of_samples(carried_out(config, tmp_path / "run"), "forget", "nll")
+    np.testing.assert_allclose(found, unlearned.outcome["nll_after"].loc[found.index], rtol=2e-3)
+
+
+def test_an_adapter_alone_is_a_reference_on_the_models_own_base(
+    tmp_path: Path, scored: Scored, data: Path
+) -> None:
+    adapter = tiny.save_adapter(scored.model, tmp_path / "adapter")
+    model = AutoModelForCausalLM.from_pretrained(scored.model)
+    PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(tmp_path / "merged")
+    AutoTokenizer.from_pretrained(scored.model).save_pretrained(tmp_path / "merged")
+    values = []
+    for number, reference in enumerate((adapter, tmp_path / "merged")):
+        config = tofu(scored, data, reference=str(reference), max_new_tokens=4, limit=2, fade_texts=0)
+        values.append(of_samples(carried_out(config, tmp_path / f"run{number}"), "forget", "nll_reference"))
+    np.testing.assert_allclose(values[0], values[1], rtol=1e-4)
+    assert not np.allclose(values[0], 0)
 
 
 def test_sets_on_the_hub_are_named_one_by_one(tmp_path: Path) -> None:

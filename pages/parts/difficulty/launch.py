@@ -108,7 +108,6 @@ def _model() -> ModelConfig:
             st.caption("Name a model to go on.")
             st.stop()
     labels = {
-        "adapter": "LoRA adapter",
         "device": "Device",
         "dtype": "Precision",
         "template": "Template",
@@ -117,13 +116,13 @@ def _model() -> ModelConfig:
         "closes_texts": "End texts without a prompt with EOS",
     }
     with st.expander("Model options", icon=":material/tune:"):
+        adapters = FORM.text(ModelConfig, "adapter", "LoRA adapter", placeholder="several with commas between")
         values = FORM.fields(ModelConfig, labels)
-    adapter = values.pop("adapter")
     # Without one it is the day on which the run is asked for.
     day = {"date": chosen} if (chosen := values.pop("date")) else {}
     return ModelConfig(
         source=source if kind == "Demo" else session.located(source, local=kind == LOCAL),
-        adapter=session.located(adapter, local=False) if adapter else None,
+        adapter=tuple(session.located(each.strip(), local=False) for each in adapters.split(",") if each.strip()),
         device=values.pop("device") or "auto",
         system=values.pop("system") or None,
         **day,
