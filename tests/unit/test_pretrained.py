@@ -90,7 +90,7 @@ def test_each_study_ends_in_small(
     if study != "pretrained-figure-5":
         sets += ["--set", f"forget_sets.base.retain={rows['retain']}"]
     if study == "pretrained-durability":
-        sets += ["--set", f"experiment.reference={smollm2['base']}"]
+        sets += ["--set", f"experiment.reference={smollm2['reference']}"]
     for change in changes:
         sets += ["--set", change]
     outcome = cli("study", "run", study, *model(smollm2), *sets)
