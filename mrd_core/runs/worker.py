@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -68,9 +69,10 @@ def run(
             is at work in the directory.
     """
     config = read_config(directory, RunConfig)
-    store = store or RunStore.open()
+    # Who waits at a terminal hears at once that the store is away; a worker in the background waits for it.
+    store = store or (RunStore.open() if foreground else patiently(RunStore.open))
     if job_here := own_job():
-        _take_up_again(store, directory, *job_here)
+        patiently(partial(_take_up_again, store, directory, *job_here))
     stop, room = threading.Event(), threading.Event()
     with (
         _at_work(store, config, directory) as claimed,
@@ -130,7 +132,7 @@ def _take_up_again(store: RunStore, directory: Path, launcher: str, job: str) ->
 @contextmanager
 def _at_work(store: RunStore, config: RunConfig, directory: Path) -> Iterator[Run]:
     """Claim the run of a directory, known to the store or not, and keep the workers of other stores out."""
-    known = store.find_by_directory(directory)
+    known = patiently(lambda: store.find_by_directory(directory))
     claimed = _claim(store, known) if known else None
     with ExitStack() as stack:
         try:
@@ -145,14 +147,18 @@ def _at_work(store: RunStore, config: RunConfig, directory: Path) -> Iterator[Ru
 
 
 def _claim(store: RunStore, run: Run) -> Run:
-    store.reap()
-    if not store.claim(run, ProcessIdentity.current()):
-        run = store.get(run.id)
+    own = ProcessIdentity.current()
+    patiently(store.reap)
+    if not patiently(lambda: store.claim(run, own)):
+        run = patiently(lambda: store.get(run.id))
+        # The connection may have broken after the store had heard it.
+        if (run.host, run.pid, run.pid_started) == (own.host, own.pid, own.started):
+            return run
         fix = f"See `mrd-lens runs show {run.id}`; an ended run goes on with `runs resume {run.id}`."
         waiting = run.state is RunState.QUEUED
         why = f"Process {run.pid} on {run.host} is its worker." if waiting else f"It is {run.state}, not queued."
         raise UserError(f"run {run.id}", why, fix)
-    return store.get(run.id)
+    return patiently(lambda: store.get(run.id))
 
 
 def _carry_out(

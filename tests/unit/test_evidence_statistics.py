@@ -9,6 +9,7 @@ from scipy import stats
 
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import (
+    Relation,
     agreement,
     balance,
     concordance,
@@ -16,6 +17,7 @@ from analysis.statistics.censored import (
     gain,
     in_figures,
     league,
+    mean_partial,
     partial,
     quadratic_regime,
     repeatability,
@@ -214,6 +216,30 @@ def test_a_common_cause_leaves_nothing_in_95_of_100() -> None:
 def test_a_measure_that_is_its_control_has_nothing_left() -> None:
     x, updates = copula(np.random.default_rng(7), 30, 0.5)
     assert np.isnan(partial(x, updates, np.zeros(30), [np.exp(x)], 20).value)
+
+
+def test_over_models_it_is_the_mean_of_those_that_have_one() -> None:
+    generator = np.random.default_rng(9)
+    first, second = (generator.normal(size=(3, n)) for n in (30, 20))
+    samples = [np.arange(30), np.arange(10, 30)]
+    second[0, 4] = np.nan
+
+    def relation(values: np.ndarray, at: np.ndarray) -> Relation:
+        return Relation(at, values[0], values[1], np.zeros(len(at)), [values[2]])
+
+    both = [relation(first, samples[0]), relation(second, samples[1])]
+    singly = [partial(*values[:2], np.zeros(values.shape[1]), [values[2]], 20).value for values in (first, second)]
+    # Of a constant, and of three samples, there is none.
+    constant = relation(np.array([np.ones(30), *first[1:]]), samples[0])
+    few = relation(second[:, :3], samples[1][:3])
+    found = mean_partial([*both, constant, few], 30, 200)
+    assert found.value == pytest.approx(np.mean(singly))
+    assert found.n == 30
+    assert found == mean_partial(both, 30, 200)
+    # One model alone is resampled as it is without the mean.
+    alone = partial(*first[:2], np.zeros(30), [first[2]], 400)
+    assert mean_partial([both[0]], 30, 400).value == pytest.approx(alone.value)
+    assert np.isnan(mean_partial([constant, few], 30, 20).value)
 
 
 # League table

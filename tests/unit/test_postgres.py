@@ -110,6 +110,21 @@ def test_a_run_outlives_a_server_that_goes_away_and_comes_back(
         assert store.metrics(run.id).step.tolist() == [*range(120)]
 
 
+def test_a_worker_that_starts_while_the_server_is_away_waits_for_it(
+    store: RunStore, settings: Settings, postgres: Server
+) -> None:
+    run = submitted(store, settings, draws=8)
+    with launching(store, settings) as launch:
+        postgres.control("stop", "-m", "immediate")
+        try:
+            launch(run, "count")
+            # Until the worker has loaded what it needs and looked for the store.
+            time.sleep(5)
+        finally:
+            postgres.control("start")
+        assert until_state(store, run, S.SUCCEEDED, S.FAILED, S.LOST).state is S.SUCCEEDED
+
+
 def test_without_the_driver_the_line_to_type_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     url = "postgresql://me:secret@127.0.0.1/mrd"
