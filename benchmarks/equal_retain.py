@@ -37,6 +37,8 @@ HELD = "retain held"
 AT_EQUAL_RETAIN, AT_EQUAL_FORGETTING = "updates", "retain_nll"
 MEASURES = ("updates", "retain_nll", "retain_accuracy", "forgotten_at_end", "forget_accuracy", "flops_total")
 UNIFORM = "uniform"
+# Shown beside what is confirmed, and never carried: whoever gives each sample once an epoch does what it does.
+CONTROL = "shuffled"
 # What two runs share that differ in their order alone.
 PAIR = ["seed", "setting"]
 
@@ -121,28 +123,30 @@ def _comparisons(runs: pd.DataFrame) -> Iterator[dict[str, object]]:
 def carried(chosen: pd.DataFrame, most: int) -> set[tuple[str, str]]:
     """Return arm and order of those that did better than uniform where they were chosen, the best of each arm."""
     better = chosen.assign(gain=[row[row["primary"]] for _, row in chosen.iterrows()])
-    better = better[better["gain"] < 0].sort_values("gain")
+    better = better[(better["gain"] < 0) & (better["order"] != CONTROL)].sort_values("gain")
     return {(row.arm, row.order) for _, arm in better.groupby("arm") for row in arm.head(most).itertuples()}
 
 
 def judged(confirmed: pd.DataFrame, wanted: set[tuple[str, str]]) -> pd.DataFrame:
-    """Return what was carried, with `p_holm` and whether it is confirmed.
+    """Return what was carried, with `p_holm` and whether it is confirmed; and the control, with neither.
 
     Where the retain loss is held, it must not end higher: the interval of its NLL not above 0.
     """
     pairs = zip(confirmed["arm"], confirmed["order"], strict=True)
-    rows = confirmed[np.array([pair in wanted for pair in pairs], dtype=np.bool_)].copy()
+    is_carried = np.array([pair in wanted for pair in pairs], dtype=np.bool_)
+    rows = confirmed[is_carried].copy()
     rows["p_holm"] = holm(list(rows["p"]))
     better = np.array([row[row["primary"]] < 0 for _, row in rows.iterrows()], dtype=np.bool_)
     equal = (rows["primary"] != AT_EQUAL_RETAIN) | ~(rows["retain_nll_low"] > 0)
-    return rows.assign(confirmed=better & equal & (rows["p_holm"] < 0.05))
+    control = confirmed[~is_carried & (confirmed["order"] == CONTROL)]
+    return pd.concat([rows.assign(confirmed=better & equal & (rows["p_holm"] < 0.05)), control]).sort_index()
 
 
 def _table(heading: str, rows: pd.DataFrame) -> Table:
     table = Table("arm", "order", "pairs", "primary (uniform)", *MEASURES, "p, Holm", "", title=heading, box=None)
     for _, row in rows.iterrows():
         cells = [_with_interval(row, name) for name in MEASURES]
-        p = f"{row['p']:.3g}" + (f", {row['p_holm']:.3g}" if "p_holm" in row else "")
+        p = f"{row['p']:.3g}" + (f", {row['p_holm']:.3g}" if pd.notna(row.get("p_holm")) else "")
         verdict = {True: "confirmed", False: "not confirmed"}.get(row.get("confirmed"), "")
         table.add_row(row["arm"], row["order"], str(row["pairs"]), f"{row['uniform']:.4g}", *cells, p, verdict)
     return table

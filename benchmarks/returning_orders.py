@@ -57,7 +57,7 @@ def attack(
             named = ",".join(str(runs[order]) for order in ORDERS)
             where = ("--run", named, "--reference", reference, "--out", directory)
             command = process("experiment", "durability", *where, *ATTACKS, *SIZES)
-            subprocess.run(process("run", directory) if directory.exists() else command, check=True)
+            subprocess.run(process("runs", "resume", directory) if directory.exists() else command, check=True)
 
 
 @app.command()

@@ -61,6 +61,8 @@ def test_what_was_better_is_carried_the_best_of_each_arm() -> None:
     )
     assert carried(table, 2) == {(HELD, "b"), (HELD, "c")}
     assert carried(table, 9) == {(HELD, "a"), (HELD, "b"), (HELD, "c")}
+    # One order is held against drawing each sample once, which is no order itself.
+    assert carried(table.replace({"order": {"b": "shuffled"}}), 9) == {(HELD, "a"), (HELD, "c")}
 
 
 def test_confirmed_is_what_stays_significant_after_holm_and_costs_nothing_of_retain() -> None:
@@ -82,3 +84,7 @@ def test_confirmed_is_what_stays_significant_after_holm_and_costs_nothing_of_ret
     assert rows.loc["noisy", "p"] > 0.05
     assert dict(rows["confirmed"]) == {"sure": True, "worse": False, "dear": False, "noisy": False}
     assert judged(confirmed, set()).empty
+    beside = judged(confirmed.replace({"order": {"worse": "shuffled"}}), wanted).set_index("order")
+    assert set(beside.index) == {"sure", "shuffled", "dear", "noisy"}
+    assert beside.loc["shuffled", ["p_holm", "confirmed"]].isna().all()
+    np.testing.assert_allclose(beside.loc["sure", "p_holm"], 3 * beside.loc["sure", "p"])
