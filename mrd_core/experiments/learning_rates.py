@@ -17,6 +17,7 @@ import numpy as np
 from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Done, Measurement
 from mrd_core.experiments.files import Row
+from mrd_core.unlearning.config import LORA_RATE
 
 if TYPE_CHECKING:
     from mrd_core.experiments.unlearner import UnlearningResult
@@ -30,6 +31,8 @@ STARTING_RATES: dict[Optimiser, tuple[float, float]] = {
     # As AdamW: a step has the size of the rate in each weight.
     "sign-sgd": (3e-5, 3e-6),
 }
+# Those of which a step has the size of the rate, whatever the gradient's.
+SIZED_STEPS: tuple[Optimiser, ...] = ("adamw", "sign-sgd")
 MOST_TRIES = 6
 # So many of a few that are not forgotten tell enough: the rate is too small.
 SURE = 3
@@ -150,10 +153,11 @@ class Try:
         return f"{self.median:g} updates"
 
 
-def starting_rate(optimiser: Optimiser, parameters: int) -> float:
-    """Return the learning rate that a search begins with, for a model of so many weights."""
+def starting_rate(optimiser: Optimiser, parameters: int, *, adapter: bool = False) -> float:
+    """Return the learning rate that a search begins with, for a model of so many weights, or an adapter on it."""
     small, large = STARTING_RATES[optimiser]
-    return small if parameters < SMALL_MODEL else large
+    rate = small if parameters < SMALL_MODEL else large
+    return LORA_RATE * rate if adapter and optimiser in SIZED_STEPS else rate
 
 
 def next_rate(start: float, tries: Sequence[Try], window: Window) -> float | None:
@@ -211,6 +215,7 @@ class LearningRates:
         self._wished = config.learning_rate
         self._cases = cases
         self._parameters = parameters
+        self._is_adapter = config.lora_rank is not None
         self._unlearn = unlearn
         self._others = others
         self._window = Window.of(config.max_updates)
@@ -231,7 +236,7 @@ class LearningRates:
 
     def measure(self, case: Case, done: Done) -> list[Row]:
         """Make the next try of a case; no rows where its search has ended before it."""
-        start = starting_rate(case.arm.optimiser, self._parameters)
+        start = starting_rate(case.arm.optimiser, self._parameters, adapter=self._is_adapter)
         rate = next_rate(start, self._tries(case, done), self._window)
         if rate is None:
             return []

@@ -147,12 +147,21 @@ def _at_work(store: RunStore, config: RunConfig, directory: Path) -> Iterator[Ru
 
 
 def _claim(store: RunStore, run: Run) -> Run:
-    own = ProcessIdentity.current()
+    own, in_doubt = ProcessIdentity.current(), False
+
+    def claim() -> bool:
+        nonlocal in_doubt
+        try:
+            return store.claim(run, own)
+        except StoreError:
+            # The connection may have broken after the store had heard it.
+            in_doubt = True
+            raise
+
     patiently(store.reap)
-    if not patiently(lambda: store.claim(run, own)):
+    if not patiently(claim):
         run = patiently(lambda: store.get(run.id))
-        # The connection may have broken after the store had heard it.
-        if (run.host, run.pid, run.pid_started) == (own.host, own.pid, own.started):
+        if in_doubt and (run.host, run.pid, run.pid_started) == (own.host, own.pid, own.started):
             return run
         fix = f"See `mrd-lens runs show {run.id}`; an ended run goes on with `runs resume {run.id}`."
         waiting = run.state is RunState.QUEUED

@@ -29,6 +29,9 @@ ENTANGLEMENT = next(iter(ENTANGLEMENT_COLUMNS))
 SMALL_MODEL = 100_000_000
 # An adapter is scaled by this over its rank.
 LORA_ALPHA = 16
+# For as many updates an adapter takes ten times the rate of all weights, or more (docs/LOG.md, “what rate an
+# adapter takes”).
+LORA_RATE = 10
 # Of a larger retain set this many samples, evenly spaced, are measured before and after.
 MOST_RETAIN_MEASURED = 200
 
@@ -149,7 +152,9 @@ class OptimiserConfig(Frozen):
         json_schema_extra={"option": "optimiser"},
     )
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        "auto", description="Learning rate; `auto` is 1e-4 below 100 million weights, else 1e-5."
+        "auto",
+        description="Learning rate; `auto` is 1e-4 below 100 million weights, else 1e-5, and for an adapter "
+        f"{LORA_RATE} times as much.",
     )
     weight_decay: float = Field(0.01, ge=0, description="Weight decay.")
     schedule: Literal["constant", "linear", "cosine"] = Field(
@@ -182,7 +187,12 @@ class OptimiserConfig(Frozen):
         if self.learning_rate != "auto":
             return Choice(f"{self.learning_rate:g}", "as asked")
         rate = 1e-4 if weights < SMALL_MODEL else 1e-5
-        return Choice(f"{rate:g}", f"the model has {weights / 1e6:,.1f} million weights")
+        why = f"the model has {weights / 1e6:,.1f} million weights"
+        if self.lora_rank is None:
+            return Choice(f"{rate:g}", why)
+        return Choice(
+            f"{LORA_RATE * rate:g}", f"{why}, and an adapter takes {LORA_RATE} times the rate of all weights"
+        )
 
 
 class StoppingConfig(Frozen):

@@ -237,6 +237,7 @@ def test_the_views_say_what_differs_by_more_than_the_noise(
     assert list(costs.value["Setting"]) == ["Original", "GA", "GA + MRD"]
 
 
+@pytest.mark.long
 def test_who_got_the_gradient_stands_beside_what_each_third_forgot(
     app: Open,
     shown: Shown,

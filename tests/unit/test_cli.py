@@ -24,6 +24,7 @@ from mrd_core.runs import Run, RunState, RunStore, submit, worker
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
@@ -361,13 +362,18 @@ def without_network(tmp_path: Path) -> dict[str, str]:
     return environment
 
 
-def test_the_demo_touches_no_network(without_network):
+@pytest.mark.parametrize("samples", [8, pytest.param(None, marks=pytest.mark.long)])
+def test_the_demo_touches_no_network(samples, without_network, tmp_path):
+    forget_set, whole = "demo", read(ForgetSetConfig(source="demo")).frame
+    if samples:
+        forget_set = tmp_path / "rows.csv"
+        whole[["prompt", "answer"]].head(samples).to_csv(forget_set, index=False)
     outcome = ended(
-        started("score", "--model", "demo", "--forget-set", "demo", *QUICK, "--draws", 4, **without_network)
+        started("score", "--model", "demo", "--forget-set", forget_set, *QUICK, "--draws", 4, **without_network)
     )
     # Nor is anything printed where a script reads, not even by what is imported.
     assert (outcome.code, outcome.out) == (0, ""), outcome.err
-    assert only_run().summary["n_samples"] >= 200
+    assert only_run().summary["n_samples"] == (samples or len(whole))
 
 
 def test_the_demo_command_scores_the_demo_with_the_recommended_settings(cli):

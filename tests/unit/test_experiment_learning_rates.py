@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from mrd_core.experiments.config import Arm, UnlearningExperimentConfig
-from mrd_core.experiments.learning_rates import MOST_TRIES, Case, LearningRates, Try, Window, best, next_rate
+from mrd_core.experiments.learning_rates import (
+    MOST_TRIES,
+    Case,
+    LearningRates,
+    Try,
+    Window,
+    best,
+    next_rate,
+    starting_rate,
+)
 from mrd_core.experiments.unlearner import UnlearningResult
 
 CAP = 200
@@ -175,6 +184,16 @@ def test_a_rate_that_was_asked_for_is_taken_without_a_try() -> None:
     assert found.rate(CASE, {}) == 0.25
     assert found.reasons({}) == {"learning rate of GA with SGD": "0.25 (as asked)"}
     assert found.listed({}) == [{"method": "ga", "optimiser": "sgd", "learning_rate": 0.25, "tries": []}]
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "adapter", "rate"),
+    [("adamw", False, 3e-6), ("adamw", True, 3e-5), ("sign-sgd", True, 3e-5), ("sgd", True, 3e-3)],
+)
+def test_the_search_for_an_adapter_begins_higher_where_a_step_has_the_size_of_the_rate(
+    optimiser: Any, adapter: bool, rate: float
+) -> None:
+    assert starting_rate(optimiser, 10**9, adapter=adapter) == pytest.approx(rate)
 
 
 def test_a_low_cap_asks_for_fewer_updates() -> None:

@@ -120,6 +120,6 @@ def test_samples_without_a_scored_token_have_no_value(run: Run, tmp_path: Path) 
 def test_a_large_model_is_refused_with_the_reason_and_a_way_out() -> None:
     require_small(MOST_WEIGHTS)
     with pytest.raises(
-        UserError, match=r"125 million weights is too large.*twice in double precision.*smaller model"
+        UserError, match=r"225 million weights is too large.*twice in double precision.*smaller model"
     ):
-        require_small(125_000_000)
+        require_small(225_000_000)

@@ -29,7 +29,7 @@ from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.scoring.cost import PLANNING_EVALUATIONS
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.config import UnlearnConfig
+from mrd_core.unlearning.config import OptimiserConfig, UnlearnConfig
 from mrd_core.unlearning.evaluating import summarised
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.preparation import Prepared
@@ -377,6 +377,9 @@ def test_an_automatic_learning_rate_says_why_it_is_so(place: Place, scored: Scor
     assert run.summary["learning_rate"] == 1e-4
     assert "million weights" in run.summary["reasons"]["learning rate"]
     assert run.outcome["own_answer_after"].isna().all()
+    rates = [OptimiserConfig(lora_rank=rank).rate_for(10**9) for rank in (None, 8)]
+    assert [rate.value for rate in rates] == ["1e-05", "0.0001"]
+    assert "an adapter takes 10 times" in rates[1].stated
 
 
 # Evaluations on the way
