@@ -144,6 +144,7 @@ def test_an_unfinished_run_comes_before_its_characteristics(app: Open, tmp_path:
     assert (sound(test).title[0].value, test.query_params["run"]) == ("Difficulty", run.id)
 
 
+@pytest.mark.long
 def test_the_form_launches_a_worker_and_the_page_picks_up_its_result(app: Open, own: Home) -> None:
     test = app(own.path, "characteristics", run=own.run.id)
     assert test.segmented_control(key="reading_training_corpus").value == "Demo"

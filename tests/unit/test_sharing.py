@@ -324,8 +324,7 @@ def test_a_process_that_joined_says_so_when_the_leading_one_is_killed(command, t
 # Jobs of a scheduler
 
 
-# Two jobs share a run in the gate, where one of them is killed.
-@pytest.mark.long
+@pytest.mark.slow
 def test_jobs_that_begin_in_any_order_share_a_run_and_each_prints_its_result(command, cli, alone, tmp_path):
     files = ScoreFiles(tmp_path / "shared")
     jobs = {number: started(*command(files.directory, "--shard", f"{number}/3", "--json")) for number in (3, 1, 2)}
