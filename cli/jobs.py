@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cli.door import EXIT_USER_ERROR
 from cli.terminal import err, note, print_json, warn
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState, RunStore, submit, worker
-from mrd_core.runs.faults import StoreError
+from mrd_core.runs.faults import StoreError, patiently
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.runs.kind import kind_named
 from mrd_core.runs.launchers.choice import launcher_of
@@ -97,9 +98,11 @@ def carried_out(directory: Path) -> Run:
 
     The program is left, too, where a scheduler was given the run.
     """
-    leave_to_scheduler(directory)
-    worker.run(directory, foreground=True)
-    run = store().find_by_directory(directory)
+    # Who sits at a terminal hears at once that the store is away; a worker in the background waits for it.
+    opened = store() if sys.stderr.isatty() else patiently(store)
+    leave_to_scheduler(directory, opened)
+    worker.run(directory, store=opened, foreground=True)
+    run = patiently(lambda: opened.find_by_directory(directory))
     assert run is not None  # the worker registers every directory that it carries out
     if run.state in EXITS:
         note(f"{run.state.capitalize()}. Go on with: {shown('runs', 'resume', run.id)}")
@@ -110,9 +113,9 @@ def carried_out(directory: Path) -> Run:
     return run
 
 
-def leave_to_scheduler(directory: Path) -> None:
+def leave_to_scheduler(directory: Path, opened: RunStore) -> None:
     """Say where a run waits that a scheduler was given, and leave the program; do nothing with any other run."""
-    run = store().find_by_directory(directory)
+    run = patiently(lambda: opened.find_by_directory(directory))
     if run and run.job and run.state in ACTIVE and own_job() is None:
         note(f"Run {run.id} is {run.launcher} job {run.job}, in {run.directory}")
         note(f"See how it goes with: {shown('runs', 'show', run.id)}")

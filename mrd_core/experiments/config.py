@@ -95,7 +95,8 @@ class UnlearningExperimentConfig(ExperimentConfig):
     lora_rank: int | None = Field(
         None,
         ge=1,
-        description=f"Train a fresh LoRA adapter of this rank each time, α = {LORA_ALPHA}; by default all.",
+        description=f"Train a fresh LoRA adapter of this rank each time, α = {LORA_ALPHA}; by default all "
+        "weights.",
     )
     accuracy: float = Field(
         0.5,

@@ -17,13 +17,12 @@ import numpy as np
 from mrd_core.experiments.config import Arm, Optimiser, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Done, Measurement
 from mrd_core.experiments.files import Row
-from mrd_core.unlearning.config import LORA_RATE
+from mrd_core.unlearning.config import LORA_RATE, SMALL_MODEL
 
 if TYPE_CHECKING:
     from mrd_core.experiments.unlearner import UnlearningResult
 
-# Rates that a search begins with: for models of fewer than 100 million weights, and for others.
-SMALL_MODEL = 100_000_000
+# Rates that a search begins with: for small models, and for others.
 STARTING_RATES: dict[Optimiser, tuple[float, float]] = {
     "adamw": (3e-5, 3e-6),
     "sgd": (3e-2, 3e-3),

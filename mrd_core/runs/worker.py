@@ -69,8 +69,7 @@ def run(
             is at work in the directory.
     """
     config = read_config(directory, RunConfig)
-    # Who sits at a terminal hears at once that the store is away; a worker in the background waits for it.
-    store = store or (RunStore.open() if foreground and sys.stderr.isatty() else patiently(RunStore.open))
+    store = store or patiently(RunStore.open)
     if job_here := own_job():
         patiently(partial(_take_up_again, store, directory, *job_here))
     stop, room = threading.Event(), threading.Event()
