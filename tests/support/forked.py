@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -110,19 +111,22 @@ def _next(line: socket.socket) -> list[str] | None:
         if not request:
             return None
         reading, writing = os.pipe()
-        between = os.fork()
-        if between:
+        if between := os.fork():
             os.waitpid(between, 0)
             line.send(os.read(reading, 32))
             for descriptor in (*streams, reading, writing):
                 os.close(descriptor)
-        elif child := os.fork():
+            continue
+        between = os.getpid()
+        if child := os.fork():
             os.write(writing, str(child).encode())
             os._exit(0)
-        else:
-            for descriptor in (line.detach(), reading, writing):
-                os.close(descriptor)
-            return _become(json.loads(request), streams)
+        # Until the process between has ended it is the parent, and a process ends with the one it takes for that.
+        while os.getppid() == between:
+            time.sleep(0.001)
+        for descriptor in (line.detach(), reading, writing):
+            os.close(descriptor)
+        return _become(json.loads(request), streams)
 
 
 def _become(request: dict[str, Any], streams: Sequence[int]) -> list[str]:
