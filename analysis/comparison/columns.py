@@ -212,11 +212,12 @@ def declared(suite: str, runs: Sequence[Evaluated]) -> Iterator[Declared]:
 
 @dataclass(frozen=True)
 class _Offered:
-    """What the runs have between them: the roles and titles of sets, metrics by set (and those that all of them
-    have), tasks of the harness.
+    """What the runs have between them: the roles and titles of sets, which of them are plain texts, metrics by set
+    (and those that all of them have), tasks of the harness.
     """
 
     splits: Mapping[str, tuple[str, ...]]
+    texts: tuple[str, ...]
     titles: Mapping[str, str]
     metrics: frozenset[Input]
     shared: frozenset[Input]
@@ -232,6 +233,7 @@ class _Offered:
                 role: tuple(asked.name for asked in sets.values() if asked.role == role)
                 for role in ("forget", "retain", "unseen", "general")
             },
+            texts=tuple(asked.name for asked in sets.values() if asked.kind == "texts"),
             titles={asked.name: asked.title[:1].upper() + asked.title[1:] for asked in sets.values()},
             metrics=frozenset().union(*metrics),
             shared=frozenset.intersection(*metrics) - _of_several_judges(runs) if metrics else frozenset(),
@@ -330,10 +332,13 @@ def _beside_answers(offered: _Offered) -> Iterator[Declared]:
         yield _declared("ua_rouge", "UA by ROUGE\u2011L", "other", "forget", overlap, text)
     utility, of_parts = METRICS["model_utility"], HarmonicMean(UTILITY_PARTS, ("retain", "model_utility"))
     yield _declared("model_utility", utility.title, "other", "", of_parts, utility.help)
-    attack = Auc(ATTACK, ("forget",), offered.splits["unseen"] or offered.splits["general"])
+    unseen = offered.splits["unseen"] or tuple(
+        name for name in offered.splits["general"] if name not in offered.texts
+    )
+    attack = Auc(ATTACK, ("forget",), unseen)
     text = METRICS[f"{ATTACK}_unseen"].help
     yield _declared("mia_unseen", "MIA, unseen", "other", "forget", attack, text, "half")
-    yield from _perplexities(offered, offered.splits["retain"])
+    yield from _perplexities(offered, (*offered.splits["retain"], *offered.texts))
     quality = METRICS[FORGET_QUALITY]
     yield _declared(FORGET_QUALITY, quality.title, "other", "forget", ForgetQuality(), quality.help)
 

@@ -34,14 +34,25 @@ def with_texts(
         UserError: The table cannot be read, has no column `text`, or nothing but blank cells.
     """
     notes = [*notes, *(f"There are no {prompts.title}: they are left out." for prompts in missing)]
+    texts = texts_of(data, notes)
+    if texts is None:
+        notes.append(
+            f"There is no file of general texts ({TEXTS} or {WIKITEXT.names[0]}): perplexity is not measured."
+        )
+    return Sets((*sets, *([texts] if texts else [])), tuple(notes))
+
+
+def texts_of(data: str, notes: list[str]) -> EvaluationSet | None:
+    """Return the texts of a folder or data set, None where it has none; adds to the notes how many are blank.
+
+    Raises:
+        UserError: As of `with_texts`.
+    """
     table = None if source.on_hub(data) else source.table(data, TEXTS)
     if table is None and (lines := WIKITEXT.read(data)) is not None:
         table = _articles(lines)
     if table is None:
-        notes.append(
-            f"There is no file of general texts ({TEXTS} or {WIKITEXT.names[0]}): perplexity is not measured."
-        )
-        return Sets(tuple(sets), tuple(notes))
+        return None
     texts = pd.Series(_cells(table), dtype="str")
     frame = pd.DataFrame({"sample_id": sample_ids(table, [[text] for text in texts]), "text": texts})
     filled = frame[frame["text"].str.strip() != ""].reset_index(drop=True)
@@ -51,7 +62,7 @@ def with_texts(
         )
     if len(filled) < len(frame):
         notes.append(f"{len(frame) - len(filled)} of {len(frame)} general texts are blank and left out.")
-    return Sets((*sets, EvaluationSet("texts", "general texts", "general", "texts", filled)), tuple(notes))
+    return EvaluationSet(TEXTS, "general texts", "general", "texts", filled)
 
 
 def _articles(table: Table) -> Table:

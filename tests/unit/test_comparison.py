@@ -314,6 +314,19 @@ def test_suites_have_columns_of_their_own() -> None:
     assert cell(whp, "Original", "texts_perplexity")["mean"] == pytest.approx(np.e)
 
 
+def test_texts_beside_answers_have_a_perplexity_and_stand_in_for_nothing_unseen() -> None:
+    texts: dict[tuple[str, str], npt.ArrayLike] = {
+        ("texts", "nll"): [1.0, 2.0],
+        ("texts", "answer_tokens"): [5, 5],
+        ("texts", "mia_min_k"): [0.1, 0.2],
+    }
+    run = evaluated(seeded(0.9, 0) | texts)  # type: ignore[operator]
+    found = compare([run])
+    assert cell(found, "Original", "texts_perplexity")["mean"] == pytest.approx(np.exp(1.5))
+    assert {asked.kind for asked in run.sets} == {"answers", "texts"}
+    assert not {"mia_unseen", "texts_accuracy", "texts_rouge"} & {column.key for column in found.columns}
+
+
 def test_membership_against_unseen_samples_is_best_at_one_half() -> None:
     unseen = {("held_out", "mia_min_k"): np.random.default_rng(9).normal(loc=0.8, size=40)}
     found = compare(

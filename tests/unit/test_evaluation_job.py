@@ -349,6 +349,31 @@ def test_an_adapter_alone_is_a_reference_on_the_models_own_base(
     assert not np.allclose(values[0], 0)
 
 
+def test_texts_beside_questions_give_perplexity_and_leave_the_rest_as_it_is(
+    tmp_path: Path, scored: Scored, data: Path
+) -> None:
+    folder = Path(shutil.copytree(data, tmp_path / "tofu"))
+    texts = [" ".join(WORDS[:5]), " ".join(WORDS[3:10])]
+    write_rows(folder / "texts.jsonl", [{"text": text} for text in texts])
+    runs = {
+        name: carried_out(tofu(scored, each, limit=2, max_new_tokens=2), tmp_path / name)
+        for name, each in (("without", data), ("beside", folder))
+    }
+    without, beside = (
+        {(one["split"], one["metric"]): one for one in read_json(files.aggregates)} for files in runs.values()
+    )
+    assert {key: one for key, one in beside.items() if key[0] != "texts"} == without
+    model = AutoModelForCausalLM.from_pretrained(scored.model)
+    tokenizer = AutoTokenizer.from_pretrained(scored.model)
+    losses, counts = [], []
+    for text in texts:
+        tokens = tokenizer(text, return_tensors="pt")["input_ids"]
+        counts.append(tokens.shape[1] - 1)
+        losses.append(float(model(tokens, labels=tokens).loss.detach()))
+    expected = np.exp(np.average(losses, weights=counts))
+    assert beside["texts", "perplexity"]["value"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_sets_on_the_hub_are_named_one_by_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Name each set: --forget-set"):
         copy_sets(EvaluateConfig(data="someone/something"), EvaluationFiles(tmp_path))

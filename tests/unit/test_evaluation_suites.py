@@ -229,3 +229,14 @@ def test_files_that_are_not_used_and_samples_in_two_sets_are_named(tmp_path: Pat
     sets = loaded(suite, folder)
     assert "Files of the folder that are not used: 'validation.jsonl'." in sets.notes
     assert any(note.startswith("1 samples of the ") and note.endswith(" too.") for note in sets.notes)
+
+
+@pytest.mark.parametrize("suite", ["tofu", "custom"])
+def test_a_folder_of_questions_may_hold_texts_beside_them(tmp_path: Path, suite: str) -> None:
+    names = {"tofu": ("forget10", "retain90"), "custom": ("forget", "retain")}[suite]
+    folder = write(tmp_path, **{name: [{"question": f"Who of {name}?", "answer": "Ann."}] for name in names})
+    without = loaded(suite, folder)
+    write(folder, texts=[{"text": "A text."}, {"text": " "}, {"text": "Another."}])
+    sets = loaded(suite, folder)
+    assert shape(sets) == [*shape(without), ("texts", "general", "texts", 2)]
+    assert set(sets.notes) - set(without.notes) == {"1 of 3 general texts are blank and left out."}

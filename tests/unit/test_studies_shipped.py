@@ -49,7 +49,7 @@ COUNTS = {
     "durability-tofu": {"score": 1, "unlearn": 5 * 3, "durability": 1},
     "durability-stops": {"score": 1, "unlearn": 2 * 5 * 3, "durability": 1},
     # On a pretrained model.
-    "pretrained-table-1": {"score": 1, "unlearn": 5 * 3 * 3, "evaluate": 5 * 3 * 3 + 1},
+    "pretrained-table-1": {"score": 1, "unlearn": 5 * 3 * 3, "evaluate": 2 * (5 * 3 * 3 + 1)},
     "pretrained-table-7": {"score": 2, "characteristics": 2},
     "pretrained-figures-2-3": {"score": 1, "selection": 1, "parameter-change": 1},
     "pretrained-figure-4": {"score": 1, "validity": 5},

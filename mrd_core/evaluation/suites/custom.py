@@ -9,6 +9,7 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation import source
 from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
 from mrd_core.evaluation.suite import Suite
+from mrd_core.evaluation.wikitext import TEXT_NAMES, texts_of
 from mrd_core.runs.kind import kind_named
 from mrd_core.samples import ForgetSet, read, read_split, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
@@ -31,6 +32,8 @@ _MISSING = {
 def load(config: EvaluateConfig) -> Sets:
     """Return the sets: those that are named, else those in `data`, else those of the run that is evaluated.
 
+    The folder `data` may also have `texts`, or `wikitext`, for perplexity.
+
     Raises:
         UserError: There is no forget set, or a file is no good.
     """
@@ -45,15 +48,16 @@ def load(config: EvaluateConfig) -> Sets:
     notes.append(
         "There are no perturbed answers: accuracy is whether the answer's string occurs in what is written."
     )
-    notes += source.unread(config.data, list(_TITLES)) if config.data else []
-    return Sets(
-        tuple(
-            EvaluationSet(name, *_TITLES[name], "answers", asked.frame[["sample_id", "prompt", "answer"]])
-            for name, asked in samples.items()
-            if asked is not None
-        ),
-        tuple(notes),
-    )
+    sets = [
+        EvaluationSet(name, *_TITLES[name], "answers", asked.frame[["sample_id", "prompt", "answer"]])
+        for name, asked in samples.items()
+        if asked is not None
+    ]
+    if config.data is not None:
+        notes += source.unread(config.data, [*_TITLES, *TEXT_NAMES])
+        if not source.on_hub(config.data) and config.data != "demo" and (texts := texts_of(config.data, notes)):
+            sets.append(texts)
+    return Sets(tuple(sets), tuple(notes))
 
 
 def _samples(config: EvaluateConfig, name: str) -> ForgetSet | None:

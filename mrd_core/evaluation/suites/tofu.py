@@ -9,6 +9,7 @@ from mrd_core.evaluation import source
 from mrd_core.evaluation.sets import EvaluationSet, Role, Sets
 from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
+from mrd_core.evaluation.wikitext import TEXT_NAMES, texts_of
 from mrd_core.samples import Table, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig, Layout
 
@@ -24,7 +25,8 @@ def load(config: EvaluateConfig) -> Sets:
     """Return the sets of TOFU from a folder with its files, or from the hub.
 
     Of a set only the questions and answers need be there (`forget10`, `retain90`, `real_authors`, `world_facts`);
-    its `_perturbed` file is taken instead where there is one, since truth ratio and accuracy need it.
+    its `_perturbed` file is taken instead where there is one, since truth ratio and accuracy need it. A folder
+    may also have `texts`, or `wikitext`, for perplexity.
 
     Raises:
         UserError: The forget or the retain set is missing, or a file is no good.
@@ -45,13 +47,16 @@ def load(config: EvaluateConfig) -> Sets:
         elif wanted.role == "general":
             notes.append(f"There is no file of {wanted.title}: they are left out, and so is model utility.")
     wanted_names = [name for wanted in _wanted(config.data, config.forget_split) for name in wanted.location.names]
-    notes += source.unread(config.data, wanted_names)
+    notes += source.unread(config.data, [*wanted_names, *TEXT_NAMES])
     roles = {part.role for part in sets}
     if "unseen" not in roles and "general" in roles:
         notes.append(
             "There is no held-out set: for membership inference against unseen samples, real authors and world "
             "facts stand in. They differ from the forget set in subject and length, which an attack sees too."
         )
+    # TOFU itself has none, so nothing of the hub is asked for.
+    if not source.on_hub(config.data) and (texts := texts_of(config.data, notes)):
+        sets.append(texts)
     return Sets(tuple(sets), tuple(notes))
 
 
