@@ -89,22 +89,38 @@ def collateral_of(rows: pd.DataFrame, measurements: Measurements) -> Collateral:
         rows: Of the arm, with `retain_nll`.
         measurements: The experiment.
     """
+    foretold, changes = changes_of(rows, measurements)
+    if changes.empty:
+        return NOTHING
+    samples = changes.mean(axis=1).rename("rise").reset_index()
+    return Collateral(
+        samples.assign(nearest=list(foretold["nearest"].map(", ".join))),
+        _league(samples.merge(measurements.samples, on="sample_id"), measurements.mrd_column),
+        *who_pays(np.stack(list(foretold["products"])).astype(np.float64), changes.to_numpy()),
+    )
+
+
+def changes_of(rows: pd.DataFrame, measurements: Measurements) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what gradients foretell of each sample that an arm unlearned, and what each retain sample lost by it.
+
+    Args:
+        rows: Of the arm, with `retain_nll`.
+        measurements: The experiment.
+
+    Returns:
+        Rows of `mrd_core.experiments.kinds.validity.ENTANGLEMENT`, and the rise of the NLL [nats per token], a
+        column per retain sample, the mean over repeats; both by sample_id, without rows where the retain set was
+        not looked at.
+    """
     before = measurements.part(RETAIN)["nll"].to_numpy()
     foretold = measurements.part(ENTANGLEMENT).set_index("sample_id")
     looked = rows[rows["retain_nll"].map(lambda values: isinstance(values, list | np.ndarray))]
     looked = looked[looked["sample_id"].isin(foretold.index)]
     if looked.empty or not len(before):
-        return NOTHING
-    # A row per sample, a column per retain sample; the mean over repeats.
+        return foretold.iloc[:0], pd.DataFrame()
     each = pd.DataFrame(np.stack(list(looked["retain_nll"])) - before, index=looked["sample_id"])
     changes = each.groupby(level=0, sort=False).mean()
-    products = np.stack(list(foretold.loc[changes.index, "products"])).astype(np.float64)
-    samples = changes.mean(axis=1).rename("rise").reset_index()
-    return Collateral(
-        samples.assign(nearest=list(foretold.loc[changes.index, "nearest"].map(", ".join))),
-        _league(samples.merge(measurements.samples, on="sample_id"), measurements.mrd_column),
-        *_who_pays(products, changes.to_numpy()),
-    )
+    return foretold.loc[changes.index], changes
 
 
 def _league(measured: pd.DataFrame, mrd: str) -> pd.DataFrame:
@@ -124,7 +140,7 @@ def _league(measured: pd.DataFrame, mrd: str) -> pd.DataFrame:
     return ranked.loc[order].reset_index(drop=True)
 
 
-def _who_pays(products: FloatArray, changes: FloatArray) -> tuple[Estimate, Estimate]:
+def who_pays(products: FloatArray, changes: FloatArray) -> tuple[Estimate, Estimate]:
     """Return how well products rank the changes within a sample, (N, M) each: as they are, and their own part."""
     ranks = [pd.DataFrame(values).rank(axis=1).to_numpy() for values in (products, changes)]
     own = [values - values.mean(axis=0) for values in ranks]

@@ -1,0 +1,111 @@
+"""What the log asks of a pretrained model, and no command answers alone.
+
+    python -m benchmarks.real_model known TUNED UNSEEN      two score runs
+    python -m benchmarks.real_model same FULL ADAPTER       two runs of `experiment validity`
+    python -m benchmarks.real_model kept RUN --first 20     one, with a retain set of two kinds
+
+`known`: does a measure tell what the model learnt from what it never saw? AUC, P(tuned > unseen) + ½ P(equal).
+`same`: do all weights and an adapter order the samples alike, over those that both unlearned?
+`kept`: which of what was kept pays, and does g_i·g_r foretell it, for the first rows of the retain set and for
+those after them? Intervals at 95 %: BCa, samples drawn anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import typer
+from scipy import stats
+
+from analysis.evidence.collateral import changes_of, who_pays
+from analysis.evidence.measurements import Measurements, read_measurements
+from analysis.statistics.bootstrap import REPLICATES, SEED
+from analysis.statistics.censored import agreement, with_ends
+from mrd_core.arrays import FloatArray
+from mrd_core.experiments.kinds.validity import RETAIN, UNLEARNING
+from mrd_core.scoring.files import ScoreFiles
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Directory = Annotated[Path, typer.Argument()]
+
+# Of the answer; the log-probability is what any other method would look at first.
+MEASURES = ("mrd_answer_mean", "mrd_answer_sum", "nll", "median_log_odds", "gradient_norm", "answer_tokens")
+
+
+@app.command()
+def known(tuned: Directory, unseen: Directory) -> None:
+    """Tell rows that a model learnt from rows that it never saw."""
+    first, second = map(_scored, (tuned, unseen))
+    for measure in MEASURES:
+        sides = [frame[measure].dropna().to_numpy(np.float64) for frame in (first, second)]
+        found = stats.bootstrap(
+            sides, _auc, vectorized=True, n_resamples=REPLICATES, random_state=np.random.default_rng(SEED)
+        )
+        low, high = found.confidence_interval
+        medians = ", ".join(f"{np.median(side):.3g}" for side in sides)
+        print(f"{measure}: AUC {_auc(*sides):.3f} [{low:.3f}, {high:.3f}], medians {medians}")
+
+
+def _scored(directory: Path) -> pd.DataFrame:
+    files = ScoreFiles(directory)
+    return pd.read_parquet(files.scores).merge(pd.read_parquet(files.measures), on="sample_id", suffixes=("", "_"))
+
+
+def _auc(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
+    """Return P(first > second) + half of P(equal), of samples along the last axis."""
+    assert axis == -1
+    n = first.shape[-1]
+    ranks = stats.rankdata(np.concatenate([first, second], axis=-1), axis=-1)[..., :n]
+    return np.asarray((ranks.mean(axis=-1) - (n + 1) / 2) / second.shape[-1])
+
+
+@app.command()
+def same(full: Directory, adapter: Directory) -> None:
+    """Hold the updates of two ways of training against each other."""
+    runs = {"all weights": read_measurements(full), "adapter": read_measurements(adapter)}
+    rows = {name: _updates(run) for name, run in runs.items()}
+    updates, forgotten = (pd.DataFrame({name: found[of] for name, found in rows.items()}) for of in _COLUMNS)
+    complete = updates.dropna().index
+    found = agreement(updates.loc[complete], ~forgotten.loc[complete].astype(bool))
+    (pair,) = found.pairs.itertuples()
+    print(f"ρ of updates {pair.rho:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}], n = {pair.n}")
+    print(updates.loc[complete].describe().loc[["min", "50%", "max"]].to_string())
+
+
+_COLUMNS = ("updates", "forgotten")
+
+
+def _updates(run: Measurements) -> pd.DataFrame:
+    rows = run.part(UNLEARNING)
+    (arm,) = rows["arm"].unique()
+    print(f"{run.directory.name}: {arm}, {len(rows)} samples")
+    return rows.set_index("sample_id")[list(_COLUMNS)]
+
+
+@app.command()
+def kept(
+    run: Directory, first: Annotated[int, typer.Option(help="Retain samples of the first kind.")] = 20
+) -> None:
+    """Say what each kind of retain sample lost, and whether products of gradients foretell which."""
+    measurements = read_measurements(run)
+    before = measurements.part(RETAIN)["nll"].to_numpy()
+    for arm, rows in measurements.part(UNLEARNING).groupby("arm"):
+        foretold, changes = changes_of(rows, measurements)
+        if changes.empty:
+            continue
+        products = np.stack(list(foretold["products"])).astype(np.float64)
+        for name, of_kind in (("first", slice(first)), ("others", slice(first, None))):
+            lost = changes.to_numpy()[:, of_kind]
+            pays, own = who_pays(products[:, of_kind], lost)
+            print(
+                f"{arm}, {name} ({lost.shape[1]} samples): NLL {before[of_kind].mean():.3f} before, rise "
+                f"{lost.mean():+.3f}, by {len(lost)} unlearnings; {with_ends(pays, 'mean ρ')}; without what "
+                f"all have in common {with_ends(own, 'mean ρ')}"
+            )
+
+
+if __name__ == "__main__":
+    app()
