@@ -18,7 +18,12 @@ ALONE = 4.0
 
 def unlearning_passes(config: UnlearningExperimentConfig, method: str) -> float:
     """Return the passes of unlearning one sample with a method, twice as many where retain samples take part."""
-    return USUAL_UPDATES * UPDATE * (2 if config.retain_weight(method) else 1)
+    return updates(config) * UPDATE * (2 if config.retain_weight(method) else 1)
+
+
+def updates(config: UnlearningExperimentConfig) -> int:
+    """Return how many updates unlearning usually takes."""
+    return min(USUAL_UPDATES, config.max_updates)
 
 
 def searched(config: UnlearningExperimentConfig, tried: int) -> int:

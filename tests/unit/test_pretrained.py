@@ -1,6 +1,6 @@
 """The studies of a pretrained model in small, on SmolLM2-135M-Instruct tuned on rows of TOFU: `pytest -m trial`.
 
-Needs the folder of the untuned model (MRD_SMOLLM2) and the trial data with its adapters and TOFU; half an hour.
+Needs the folder of the untuned model (MRD_SMOLLM2) and the trial data with its adapters and TOFU; a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -66,17 +66,37 @@ def test_what_it_was_tuned_on_is_reliably_scored_and_better_known(
     [
         (
             "pretrained-figure-4",
-            ("experiment.samples=4", "experiment.max_updates=12", "experiment.0.retain_samples=4"),
+            ("experiment.samples=4", "experiment.max_updates=3", "experiment.0.retain_samples=4"),
         ),
         (
             "pretrained-figure-5",
-            ("experiment.0.sigmas=[1e-5,3e-4]", "experiment.0.draws=8", "experiment.samples=4"),
+            (
+                "experiment.0.sigmas=[1e-5,3e-4]",
+                "experiment.0.draws=8",
+                "experiment.samples=4",
+                "experiment.1.probes=2",
+                "experiment.1.pairs=2",
+            ),
         ),
         (
             "pretrained-figures-2-3",
-            ("experiment.0.selections=2", "experiment.1.composites=4", "experiment.size=2"),
+            (
+                "experiment.0.selections=2",
+                "experiment.1.composites=4",
+                "experiment.size=2",
+                "experiment.max_updates=3",
+            ),
         ),
-        ("pretrained-durability", ("experiment.samples=8", "unlearn.limits.max_epochs=2")),
+        (
+            "pretrained-durability",
+            (
+                "unlearn.method=['graddiff']",
+                "unlearn.limits.max_epochs=1",
+                "experiment.samples=8",
+                "experiment.attacks=['jogging','int4']",
+                "experiment.steps=4",
+            ),
+        ),
     ],
 )
 def test_each_study_ends_in_small(
