@@ -12,7 +12,7 @@ from analysis.audit.config import GROUP, AuditConfig
 from analysis.export.files import new_folder, write_exports
 from analysis.report.audit import audited_set
 from analysis.report.content import Leaf
-from analysis.report.files import contents, read
+from analysis.report.files import FIGURES, contents, figures, read
 from analysis.report.making import default_options, report_of
 from analysis.report.provenance import maker
 from analysis.report.runs import candidates, members
@@ -37,7 +37,7 @@ def _runs(text: str) -> click.Argument:
             "Score run, its directory or its id, with all that was done with its scores; an unlearning run, an "
             "evaluation or an experiment instead: with that alone."
         ),
-        out_option("New or empty folder for the three files; by default `report-` and the name of the run."),
+        out_option("New or empty folder for its files; by default `report-` and the name of the run."),
         click.Option(["--by"], default=maker, help="Who makes it, as the report says; by default the account."),
         click.Option(
             ["--without-texts"], is_flag=True, help="Leave prompts and answers out; ids and figures stay."
@@ -69,11 +69,12 @@ def report(
     written = contents(report_ := report_of(rested, options, by))
     folder = out_dir or Path(f"report-{rested.runs[0].name}")
     with new_folder(folder) as staging:
-        write_exports(staging, {name: partial(bytes, content) for name, content in written.items()})
+        for place, files in ((staging, written), (staging / FIGURES, figures(report_))):
+            write_exports(place, {name: partial(bytes, content) for name, content in files.items()})
     for name, answer in report_.answers.items():
         say(f"{name}: {answer.state}. {answer.sentence}")
     say(report_.conclusion)
-    note(f"Written to {folder}: {', '.join(written)}")
+    note(f"Written to {folder}: {', '.join(written)}, {FIGURES}/")
 
 
 @click.command(

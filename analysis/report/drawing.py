@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from html import escape
 from threading import Lock
 from typing import Any
 
@@ -46,6 +47,20 @@ _UNUSED = re.compile(r'\s(?:id="[A-Za-z]+_\d+"|xmlns(?::xlink)?="[^"]*")')
 def svg(chart: Chart, table: Table) -> str:
     """Return a chart, drawn from its table, as an element for a page; "" where there is nothing to draw."""
     return _picture(chart.model_dump_json(), table.model_dump_json())
+
+
+def svg_file(chart: Chart, table: Table) -> bytes:
+    """Return a chart as a file of its own, on white: what it is put into may be dark; empty as `svg`."""
+    picture = svg(chart, table)
+    alone = (
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        f"{picture[picture.index('<svg') + 4 : picture.index('>')]}>"
+        f'<title>{escape(chart.title)}</title><rect width="100%" height="100%" fill="#fff"/>'
+        f"{picture[picture.index('>') + 1 :]}\n"
+        if picture
+        else ""
+    )
+    return alone.encode()
 
 
 # A report that is checked, or made once more without texts, has the same charts.

@@ -1,4 +1,4 @@
-"""A report as files: a page, the same as Markdown, and its JSON."""
+"""A report as files: a page, the same as Markdown, its JSON, and its figures one by one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from analysis.report.content import FORMAT, Report
+from analysis.report.content import FORMAT, Chart, Report, Table
+from analysis.report.drawing import svg_file
 from analysis.report.html import html
 from analysis.report.markdown import markdown
 from mrd_core.errors import UserError
 
 JSON, HTML, MARKDOWN = "report.json", "report.html", "report.md"
+FIGURES = "figures"
 
 
 def contents(report: Report) -> dict[str, bytes]:
@@ -21,6 +23,17 @@ def contents(report: Report) -> dict[str, bytes]:
         MARKDOWN: markdown(report).encode(),
         JSON: (report.model_dump_json(indent=1) + "\n").encode(),
     }
+
+
+def figures(report: Report) -> dict[str, bytes]:
+    """Return each figure of a report that has something to draw as an SVG file, by SECTION-NAME.svg."""
+    drawn = {
+        f"{key.replace('_', '-')}-{name.replace('_', '-')}.svg": svg_file(part, table)
+        for key, section in report.sections.items()
+        for name, part in section.parts.items()
+        if isinstance(part, Chart) and isinstance(table := section.parts[part.table], Table)
+    }
+    return {name: content for name, content in drawn.items() if content}
 
 
 def read(path: Path) -> Report:

@@ -8,10 +8,8 @@ from pathlib import Path as File
 from typing import NamedTuple
 
 from analysis.report.content import Leaf, Path, Report, called
-from analysis.report.files import HTML, MARKDOWN
-from analysis.report.html import html
+from analysis.report.files import FIGURES, HTML, JSON, MARKDOWN, contents, figures
 from analysis.report.making import report_of
-from analysis.report.markdown import markdown
 from analysis.report.provenance import MODEL_DIGEST, programs
 from analysis.report.runs import Member, Members, ordered
 from mrd_core.errors import UserError
@@ -121,11 +119,13 @@ def _same(stated: Leaf, found: Leaf) -> bool:
 
 def _of_pages(report: Report, folder: File, notes: list[str]) -> Iterator[Difference]:
     """Yield which of the pages beside the JSON are not those that it makes."""
-    pages = {HTML: html, MARKDOWN: markdown}
-    beside = [name for name in pages if (folder / name).is_file()]
+    beside = [name for name in (HTML, MARKDOWN, FIGURES) if (folder / name).exists()]
     if beside and report.programs != programs():
-        notes.append(f"{' and '.join(beside)}: made by other versions of the programs, and not compared.")
-        beside = []
-    for name in beside:
-        if (folder / name).read_bytes() != pages[name](report).encode():
-            yield Difference(name, "another page", "what the JSON says")
+        notes.append(f"{', '.join(beside)}: made by other versions of the programs, and not compared.")
+        return
+    made = {name: page for name, page in contents(report).items() if name != JSON} | {
+        f"{FIGURES}/{name}": drawn for name, drawn in figures(report).items()
+    }
+    for name, content in made.items():
+        if (folder / name).is_file() and (folder / name).read_bytes() != content:
+            yield Difference(name, "another one", "what the JSON says")

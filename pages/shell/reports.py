@@ -9,7 +9,7 @@ import streamlit as st
 
 from analysis.audit.config import AuditConfig
 from analysis.report.audit import audited_set
-from analysis.report.files import HTML, JSON, MARKDOWN, contents
+from analysis.report.files import FIGURES, HTML, JSON, MARKDOWN, contents, figures
 from analysis.report.making import default_options, report_of
 from analysis.report.provenance import maker
 from analysis.report.runs import Members, members
@@ -17,10 +17,11 @@ from mrd_core.runs import Run
 from mrd_core.settings.command import shown
 from pages.shell import commands, redaction, session
 from pages.shell.configs import BY_ATTEMPT
-from pages.shell.downloads import download
+from pages.shell.downloads import archive, download
 from pages.shell.notices import errors_shown
 
-LABELS = {HTML: "Report (HTML)", MARKDOWN: "Report (Markdown)", JSON: "Report (JSON)"}
+_FIGURES = f"{FIGURES}.zip"
+LABELS = {HTML: "Report (HTML)", MARKDOWN: "Report (Markdown)", JSON: "Report (JSON)", _FIGURES: "Figures (SVG)"}
 # Ids of the score runs whose report was asked for in this session.
 _ASKED = "reports"
 
@@ -68,4 +69,5 @@ def _files(
 ) -> dict[str, bytes]:
     chosen = audited_set(audit, session.settings().home, Path) if audit else None
     options = default_options(whole, without_texts=without_texts, audit=chosen)
-    return contents(report_of(whole, options, maker()))
+    report = report_of(whole, options, maker())
+    return contents(report) | {_FIGURES: archive(figures(report).items())}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +37,8 @@ def test_it_has_all_that_rests_on_the_scores_and_no_texts_where_they_are_hidden(
     test.button(key="make_report").click().run()
     samples = ForgetSet.load(ScoreFiles(characterised.run.directory).samples).frame
     assert set(FILES) <= set(texts_in(offered, samples))
+    with zipfile.ZipFile(io.BytesIO(offered["report_figures.zip"])) as figures:
+        assert "difficulty-ranking.svg" in figures.namelist()
     report = json.loads(offered["report_report.json"])
     assert list(report["runs"]) == [characterised.run.id, characterised.reading.id]
     assert f"report {characterised.run.directory} --out report" in sound(test).code[0].value

@@ -1,6 +1,7 @@
 """The studies of a pretrained model in small, on SmolLM2-135M-Instruct tuned on rows of TOFU: `pytest -m trial`.
 
-Needs the folder of the untuned model (MRD_SMOLLM2) and the trial data with its adapters and TOFU; a quarter of an hour.
+Needs the folder of the untuned model (MRD_SMOLLM2) and the trial data with its adapters and TOFU; a quarter of an
+hour.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from analysis.redaction import LEFT_OUT
 from analysis.report import drawing
 from analysis.report.content import Chart, Column, Report, Table, called
 from analysis.report.drawing import svg
-from analysis.report.files import contents, read
+from analysis.report.files import contents, figures, read
 from analysis.report.making import default_options, report_of
 from analysis.report.runs import Members, members
 from analysis.report.verification import compared
@@ -257,6 +258,16 @@ def test_no_text_of_a_stranger_becomes_markup_or_script(report: Report) -> None:
     assert "<script>" not in made["report.md"].decode()
 
 
+def test_each_figure_of_the_page_is_a_picture_of_its_own(report: Report, page: Page) -> None:
+    drawn = figures(report)
+    assert len(drawn) == len(page.inside("figcaption")) > 3
+    titles = [
+        ElementTree.fromstring(each).findtext("{http://www.w3.org/2000/svg}title") for each in drawn.values()
+    ]
+    assert titles == page.inside("figcaption")
+    assert {re.sub(r"-\d+$", "", name.removesuffix(".svg")) for name in drawn} >= {"difficulty-ranking"}
+
+
 def test_a_chart_without_a_value_is_not_drawn() -> None:
     columns = {name: Column(title="") for name in "xy"}
     table = Table(caption="", columns=columns, rows={"a": {"x": None, "y": None}})
@@ -324,7 +335,8 @@ def verify(folder: Path) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_report_of_the_shell_is_whole_and_follows_from_its_runs(written: Path) -> None:
-    assert {path.name for path in (written / "report").iterdir()} == {"report.html", "report.md", "report.json"}
+    names = {"report.html", "report.md", "report.json", "figures"}
+    assert {path.name for path in (written / "report").iterdir()} == names
     code, found = verify(written)
     assert (code, found["differences"]) == (0, [])
     assert found["compared"] > 10 * FIGURES
@@ -344,9 +356,12 @@ def test_what_was_changed_since_is_found(written: Path, tmp_path: Path) -> None:
     draws.to_parquet(score.draws, index=False)
     page = folder / "report" / "report.html"
     page.write_text(page.read_text(encoding="utf-8").replace("30 of 60", "60 of 60"), encoding="utf-8")
+    drawn = folder / "report/figures/difficulty-ranking.svg"
+    drawn.write_text(drawn.read_text(encoding="utf-8").replace("#", "#0"), encoding="utf-8")
     code, found = verify(folder)
     names = {each["name"] for each in found["differences"]}
     assert code == 1
+    assert "figures/difficulty-ranking.svg" in names
     assert {f"runs.{UNLEARNED}.files.outcome.parquet", f"runs.{SCORE}.files.draws.parquet", "report.html"} <= names
     assert f"unlearning.runs.{UNLEARNED}.forget_accuracy" in names
     assert f"difficulty.samples.{first}.score.value" in names
