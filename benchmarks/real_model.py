@@ -23,7 +23,7 @@ from scipy import stats
 from analysis.evidence.collateral import changes_of, who_pays
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.statistics.bootstrap import REPLICATES, SEED
-from analysis.statistics.censored import agreement, with_ends
+from analysis.statistics.censored import agreement, partial, with_ends
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.validity import RETAIN, UNLEARNING
 from mrd_core.scoring.files import ScoreFiles
@@ -39,6 +39,8 @@ MEASURES = ("mrd_answer_mean", "mrd_answer_sum", "nll", "median_log_odds", "grad
 def known(tuned: Directory, unseen: Directory) -> None:
     """Tell rows that a model learnt from rows that it never saw."""
     first, second = map(_scored, (tuned, unseen))
+    both = pd.concat([first.assign(tuned=1.0), second.assign(tuned=0.0)], ignore_index=True)
+    nothing = np.zeros(len(both), dtype=bool)
     for measure in MEASURES:
         sides = [frame[measure].dropna().to_numpy(np.float64) for frame in (first, second)]
         found = stats.bootstrap(
@@ -46,7 +48,11 @@ def known(tuned: Directory, unseen: Directory) -> None:
         )
         low, high = found.confidence_interval
         medians = ", ".join(f"{np.median(side):.3g}" for side in sides)
-        print(f"{measure}: AUC {_auc(*sides):.3f} [{low:.3f}, {high:.3f}], medians {medians}")
+        held = partial(both[measure], both["tuned"], nothing, [both["answer_tokens"]])
+        print(
+            f"{measure}: AUC {_auc(*sides):.3f} [{low:.3f}, {high:.3f}], medians {medians}; "
+            f"{with_ends(held)} of being tuned on with length held"
+        )
 
 
 def _scored(directory: Path) -> pd.DataFrame:
