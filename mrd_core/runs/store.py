@@ -334,16 +334,22 @@ class RunStore:
         A run that was called lost by mistake goes back to where it was: an attempt has one worker.
         """
         beat: dict[str, Any] = {"heartbeat_at": _now()}
-        if self._update(run_id, beat, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt)):
-            return True
-        return attempt is not None and self._update(
-            run_id,
-            beat | _FOUND | {"state": RUNS.c.lost_in},
-            RUNS.c.state == RunState.LOST,
-            RUNS.c.lost_in.is_not(None),
-            *_at_attempt(attempt),
-            event=_event(run_id, "info", "It was called lost, but its worker is still at work."),
-        )
+
+        def alive() -> bool:
+            return self._update(run_id, beat, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
+
+        def taken_back() -> bool:
+            return self._update(
+                run_id,
+                beat | _FOUND | {"state": RUNS.c.lost_in},
+                RUNS.c.state == RunState.LOST,
+                RUNS.c.lost_in.is_not(None),
+                *_at_attempt(attempt),
+                event=_event(run_id, "info", "It was called lost, but its worker is still at work."),
+            )
+
+        # Another thread of the worker may take it back between the two looks.
+        return alive() or (attempt is not None and (taken_back() or alive()))
 
     def set_progress(self, run_id: str, progress: Mapping[str, Any], attempt: int | None = None) -> bool:
         """Replace the progress of an active run, a sign of life; False when it ended or is at another attempt."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
@@ -101,9 +102,28 @@ def test_a_run_lost_by_mistake_is_not_deleted_under_its_worker_and_taken_back(
     os.kill(running.pid or 0, signal.SIGCONT)
     back = until_state(store, run, S.RUNNING)
     assert (back.error, back.finished_at, back.lost_in, back.attempt) == (None, None, None, 1)
-    assert "still at work" in store.events(run.id).message.iloc[-1]
+    assert list(store.events(run.id).message.str.contains("still at work")).count(True) == 1
     go(run)
     assert until_state(store, run, S.SUCCEEDED).finished_at
+
+
+def test_two_threads_of_a_worker_may_take_its_run_back_at_once(
+    store: RunStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submitted(store, settings)
+    set_row(store, run, state=S.LOST, lost_in=S.RUNNING)
+    own, looks = store._update, iter([True])
+
+    def interrupted(*asked: Any, **event: Any) -> bool:
+        done = own(*asked, **event)
+        if next(looks, False):
+            assert store.heartbeat(run.id, attempt=1)
+        return done
+
+    monkeypatch.setattr(store, "_update", interrupted)
+    assert store.heartbeat(run.id, attempt=1)
+    assert store.get(run.id).state is S.RUNNING
+    assert list(store.events(run.id).message) == ["It was called lost, but its worker is still at work."]
 
 
 def test_a_change_is_never_seen_without_the_event_that_tells_of_it(store: RunStore, settings: Settings) -> None:
