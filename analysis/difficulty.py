@@ -19,12 +19,14 @@ from mrd_core.scoring.columns import scope_column
 from mrd_core.scoring.config import Formula, Normalisation
 from mrd_core.scoring.draws import Draws, parts, relative_se, reliability, scores
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.measures import GRADIENT_MEASURES, PART_MEASURES, PLAIN_MEASURES, Measure
+from mrd_core.scoring.measures import GRADIENT_MEASURES, KNOWN, PART_MEASURES, PLAIN_MEASURES, Measure
 from mrd_core.scoring.records import Plan
 
 # Thirds of the samples by MRD, and those that have none.
 TERCILES = HARD, MIDDLE, EASY = ("hard", "middle", "easy")
 NO_MRD = "undefined"
+# Below `KNOWN` of the tokens of its answer are what the model would write.
+NOT_KNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -209,12 +211,16 @@ def tercile(rank: int, samples: int) -> str:
 def regions(table: pd.DataFrame) -> pd.Series[str]:
     """Name the quarter of the difficulty map that each sample lies in: hard or easy, sure or unsure.
 
-    Hard is an MRD below the median of the run; unsure a relative standard error above `unsure_above`.
+    Hard is an MRD below the median of the run; unsure a relative standard error above `unsure_above`. A
+    sample that the model does not know is neither: there is nothing to forget.
     """
     hard = table["mrd"] < table["mrd"].median()
     unsure = ~(table["relative_se"] <= unsure_above(table))
     names = np.where(hard, "hard", "easy").astype(object) + np.where(unsure, ", less sure", ", sure")
-    return pd.Series(names, index=table.index).where(table["mrd"].notna(), "undefined")
+    named = pd.Series(names, index=table.index)
+    if "exact_memorization" in table:
+        named = named.mask(table["exact_memorization"] < KNOWN, NOT_KNOWN)
+    return named.where(table["mrd"].notna(), NO_MRD)
 
 
 def unsure_above(table: pd.DataFrame) -> float:

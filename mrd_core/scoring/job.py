@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import pandas as pd
+
 from mrd_core.errors import UserError
 from mrd_core.model.hardware import kind_of
 from mrd_core.runs import JobContext
@@ -84,5 +86,5 @@ def _score(
     if config.estimator.time_floor:
         context.progress(round(drawn.passes), round(drawn.passes), message="Timing the bare model")
         costs["seconds_floor_pass"] = round(floor_pass_seconds(prepared), 5)
-    summary = summarise(drawn, frame, prepared, config.estimator)
+    summary = summarise(drawn, frame, pd.read_parquet(files.measures), prepared, config.estimator)
     write_results(files, frame, drawn.draws, tokens, summary.model_copy(update=costs))

@@ -71,6 +71,8 @@ NOTATION = (
     r"\quad \delta_k \sim \mathcal{N}(0, \sigma^2 I)"
 )
 
+# MA from which on a sample is known. Unlearning stops there by default: below it there is nothing to forget.
+KNOWN = 0.5
 _MAINI = "Maini et al. 2024, TOFU: A Task of Fictitious Unlearning for LLMs"
 _TIRUMALA = "Tirumala et al. 2022, Memorization Without Overfitting; Jang et al. 2023 (MA)"
 _WANG = "Wang et al. 2025, Towards Effective Evaluations and Comparisons for LLM Unlearning Methods"

@@ -144,6 +144,7 @@ class ScoreSummary(RunSummary):
     tokens: int
     truncated_samples: int = 0
     undefined_samples: int = 0
+    unknown_samples: int = 0
     model_parameters: int
     stopped_early: bool = False
     seconds_measures: float = 0.0

@@ -21,7 +21,7 @@ from mrd_core.scoring.config import EstimatorConfig, Normalisation
 from mrd_core.scoring.drawing import Drawn
 from mrd_core.scoring.draws import SCOPES, Draws, parts, reliability, scores, variants
 from mrd_core.scoring.files import ScoreFiles
-from mrd_core.scoring.measures import GRADIENT_MEASURES, PLAIN_MEASURES
+from mrd_core.scoring.measures import GRADIENT_MEASURES, KNOWN, PLAIN_MEASURES
 from mrd_core.scoring.measuring import measure
 from mrd_core.scoring.mrd import PARTS, Baseline, Unit, per_sample
 from mrd_core.scoring.plan import Prepared, precision, weights_in
@@ -129,8 +129,18 @@ def measure_frame(
     return frame.reindex(columns=["sample_id", *PLAIN_MEASURES, *GRADIENT_MEASURES])
 
 
-def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: EstimatorConfig) -> ScoreSummary:
-    """Return the figures that say how far the ranking can be trusted."""
+def summarise(
+    drawn: Drawn, frame: pd.DataFrame, measures: pd.DataFrame, prepared: Prepared, config: EstimatorConfig
+) -> ScoreSummary:
+    """Return the figures that say how far the ranking can be trusted.
+
+    Args:
+        drawn: What was drawn.
+        frame: What `ScoreFiles.scores` holds.
+        measures: What `ScoreFiles.measures` holds.
+        prepared: Model and plan.
+        config: What was drawn.
+    """
     draws, reached = drawn.draws, drawn.reached
     plan, encoded = prepared.plan, prepared.stage.passes.encoded
     lengths = frame["n_tokens"].to_numpy(np.float64)
@@ -154,6 +164,7 @@ def summarise(drawn: Drawn, frame: pd.DataFrame, prepared: Prepared, config: Est
         "tokens": int(encoded.lengths.sum()),
         "truncated_samples": int(frame["truncated"].sum()),
         "undefined_samples": int(np.isnan(draws.ranked(config.scope, config.normalisation).mean).sum()),
+        "unknown_samples": int((measures["exact_memorization"] < KNOWN).sum()),
         "model_parameters": weights_in(prepared.stage),
         "stopped_early": reached.reaches(config),
         "device_kinds": drawn.device_kinds,
@@ -201,6 +212,12 @@ def warnings_of(summary: ScoreSummary, config: EstimatorConfig) -> list[str]:
         asked = targets.values() if config.stop == "auto" else [targets[config.stop]]
         cap = f"{MOST_PREVIEW} units of sign probes" if config.preview else f"{config.draws} evaluations"
         warnings.append(f"The cap of {cap} was reached before the target ({', or '.join(asked)}).")
+    if summary.unknown_samples:
+        warnings.append(
+            f"{summary.unknown_samples} of {summary.n_samples} samples are not known: of their answers less than "
+            f"{KNOWN:.0%} of the tokens are the model's first choice. There is nothing to forget in them, and MRD "
+            "does not show it: on three models it was smaller, as if harder, for texts that they had never seen."
+        )
     if summary.undefined_samples:
         warnings.append(f"{summary.undefined_samples} sample(s) have no token that could be scored.")
     if summary.truncated_samples:

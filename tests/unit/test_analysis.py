@@ -221,6 +221,8 @@ def test_regions_split_the_map_at_its_medians() -> None:
         "easy, less sure",
         "undefined",
     ]
+    known = difficulty.regions(table.assign(exact_memorization=[0.49, 0.5, 1.0, 0.0, 0.0]))
+    assert list(known) == ["not known", "hard, less sure", "easy, sure", "not known", "undefined"]
 
 
 @pytest.mark.parametrize(

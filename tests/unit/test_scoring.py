@@ -415,6 +415,15 @@ def test_words_on_the_ranking_follow_reliability_and_words_on_values_their_error
     assert not any("ranking is mostly noise" in warning for warning in warnings)
 
 
+def test_samples_that_the_model_does_not_know_are_counted_and_told_of(scored):
+    result = scored(draws=16)
+    known = pd.read_parquet(result.files.measures)["exact_memorization"]
+    unknown = int((known < 0.5).sum())
+    assert 0 < unknown == result.summary["unknown_samples"]
+    (warning,) = [text for text in result.summary["warnings"] if "not known" in text]
+    assert warning.startswith(f"{unknown} of {len(known)} samples are not known")
+
+
 def test_the_paper_preset_reports_its_own_unreliability_instead_of_refusing(scored):
     result = scored(paper=True, draws=24)
     assert (result.summary["sigma"], result.summary["dtype"], result.summary["mode"]) == (1e-5, "float32", "plain")

@@ -29,7 +29,9 @@ OF_PREVIEW = {
 }
 # Behind the measures that the user chooses.
 LAST = {
-    "region": st.column_config.TextColumn("Region", help="Quarter of the difficulty map"),
+    "region": st.column_config.TextColumn(
+        "Region", help="Quarter of the difficulty map; not known: nothing to forget"
+    ),
     "mrd_se": st.column_config.NumberColumn("SE", format="%.2g", help="Standard error of MRD"),
     "n_tokens": st.column_config.NumberColumn("Tokens", help="Tokens that entered the score"),
     "mean_log_prob": st.column_config.NumberColumn("Mean log p [nats]", format="%.3g"),
