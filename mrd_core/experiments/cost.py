@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mrd_core.errors import UserError
 from mrd_core.experiments.config import ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.kinds import experiments
-from mrd_core.experiments.passes import updates
+from mrd_core.experiments.passes import ALONE, alone, updates
 from mrd_core.runs import Run
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.submission import queue_of
@@ -52,6 +52,8 @@ def estimate(
         per_second = (scored.evaluations + PLANNING_EVALUATIONS) * n_samples / scored.seconds
         basis = "the pace of the score run"
         if isinstance(config, UnlearningExperimentConfig):
+            # Nearly all of it is one text at a time.
+            per_second *= ALONE / alone(1 / per_second)
             basis += f", and {updates(config)} updates until a sample is forgotten"
     else:
         per_second, basis = OPERATIONS_PER_SECOND_AND_CORE / operations, "a usual laptop's pace"

@@ -12,8 +12,16 @@ TRIES, TRIED_ALONE, TRIED_TOGETHER = 3, 5, 2
 FISHER_SAMPLES = 64
 # A forward and a backward pass.
 UPDATE = 3.0
-# Passes over one text of a small model are mostly overhead; those of a score run are over full batches.
+# Passes over one text of a small model are mostly overhead; those of a score run are over full batches, in as many
+# processes as the machine has room for.
 ALONE = 4.0
+# A large model has no such overhead [s a pass]: what is left is that an experiment is one process.
+OVERHEAD, ONE_PROCESS = 0.015, 1.5
+
+
+def alone(seconds: float) -> float:
+    """Return how many passes of a score run, of so many seconds each, a pass over one text takes as long as."""
+    return min(ALONE, ONE_PROCESS + OVERHEAD / seconds)
 
 
 def unlearning_passes(config: UnlearningExperimentConfig, method: str) -> float:
