@@ -17,7 +17,7 @@ from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.evidence.headlines import Headline
 from analysis.evidence.returns import CONTROL, Comeback, worst
 from analysis.statistics.bootstrap import LEAST_SAMPLES
-from analysis.statistics.censored import is_flat
+from analysis.statistics.censored import in_figures, is_flat
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.damage import Rest
 from mrd_core.unlearning.records import UnlearningSummary
@@ -148,6 +148,8 @@ def predictive(headlines: Sequence[Headline] | None) -> Verdict:
     sentence = f"{headlines[0].text}."
     if len(headlines) > 1:
         sentence = f"As expected in {len(holding)} of {len(headlines)} ways to unlearn. {sentence}"
+    if math.isfinite(headlines[0].rival.low):
+        sentence += f" One forward pass, by the median log-odds: {in_figures(headlines[0].rival)}."
     return Verdict(Question.PREDICTIVE, state, sentence)
 
 

@@ -10,17 +10,19 @@ import pandas as pd
 
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.evidence.updates import Spread, per_sample, spread, with_something_to_forget
-from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
+from analysis.statistics.bootstrap import LEAST_SAMPLES, UNDEFINED, Estimate
 from analysis.statistics.censored import Outcome, in_figures, is_flat, spearman, verdict
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
 # Hard samples have a small MRD: they are expected to take many updates.
 EXPECTED_OF_MRD = -1
+# For one forward pass it said most of updates by gradient ascent with AdamW on three models (docs/findings.md).
+RIVAL = "median_log_odds"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What an arm says of MRD.
+    """What an arm says of MRD, and of what takes one forward pass.
 
     Attributes:
         arm: Name of method and optimiser, such as NPO (AdamW).
@@ -30,6 +32,7 @@ class Headline:
         estimate: Spearman's ρ with updates.
         outcome: What it shows.
         text: The same in one line.
+        rival: ρ of `RIVAL` with updates; undefined where it was not measured.
     """
 
     arm: str
@@ -39,6 +42,7 @@ class Headline:
     estimate: Estimate
     outcome: Outcome
     text: str
+    rival: Estimate = UNDEFINED
 
 
 def arm_rows(measurements: Measurements) -> dict[str, pd.DataFrame]:
@@ -64,8 +68,9 @@ def headlines(directory: Path) -> list[Headline]:
 
 def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, measurements: Measurements) -> Headline:
     """Return what an arm says of MRD, from its rows and what `updates.per_sample` made of them."""
-    joined = outcomes.merge(measurements.samples[["sample_id", measurements.mrd_column]], on="sample_id")
-    rho = spearman(joined[measurements.mrd_column], joined["updates"], joined["censored"].astype(bool))
+    joined = outcomes.merge(measurements.samples[["sample_id", measurements.mrd_column, RIVAL]], on="sample_id")
+    outcome = joined["updates"], joined["censored"].astype(bool)
+    rho, rival = (spearman(joined[measure], *outcome) for measure in (measurements.mrd_column, RIVAL))
     reason, figures = unknown_because(spread(rows, outcomes), rho), in_figures(rho)
     if reason:
         text = f"Cannot tell whether MRD predicts updates: {reason}"
@@ -83,6 +88,7 @@ def headline(arm: str, rows: pd.DataFrame, outcomes: pd.DataFrame, measurements:
         estimate=rho,
         outcome=verdict(rho, EXPECTED_OF_MRD),
         text=f"{text}, {arm}",
+        rival=rival,
     )
 
 

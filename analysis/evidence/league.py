@@ -32,6 +32,8 @@ from mrd_core.scoring.measures import (
 
 LENGTH = "answer_tokens"
 CHEAP, WITH_MRD = "combination", "combination_with_mrd"
+# Measures of a chart, unless MRD is further down.
+MOST_DRAWN = 12
 COMBINED_TITLES = {CHEAP: "Cheap measures combined", WITH_MRD: "Cheap measures and MRD combined"}
 # For the axes of charts, which have little room beside their marks.
 _SHORT_FORMULAS = {Formula.MRD: "MRD", Formula.MEAN_ABSOLUTE: "Absolute MRD", Formula.INITIAL: "Initial MRD"}
@@ -167,3 +169,9 @@ def _ranked(table: pd.DataFrame) -> pd.DataFrame:
     merit = table["rho"].abs().mask((table["family"] == "combination") & (table["rho"] < 0), 0.0)
     order = merit.sort_values(ascending=False, kind="stable", na_position="last").index
     return table.loc[order].reset_index(drop=True)
+
+
+def rows_drawn(table: pd.DataFrame, mrd: str) -> int:
+    """Return how many rows of a league a chart shows: the best, and on down to MRD, which it is about."""
+    measures = list(table["measure"])
+    return max(MOST_DRAWN, measures.index(mrd) + 1 if mrd in measures else 0)

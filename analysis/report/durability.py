@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability
+from analysis.evidence.league import rows_drawn
 from analysis.evidence.measurements import estimate_at
 from analysis.report.content import Cell, Chart, Column, Table, interval, number
-
-# Of the measures those that foretell best are drawn.
-MOST_MEASURES = 12
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 
 
 def drawn(evidence: Durability) -> Iterator[tuple[str, Table | Chart]]:
@@ -48,7 +47,7 @@ def drawn(evidence: Durability) -> Iterator[tuple[str, Table | Chart]]:
                     table=f"foretold_{at}",
                     y=("rho",),
                     unit="Spearman’s ρ with the gain",
-                    most=MOST_MEASURES,
+                    most=rows_drawn(league.table, MRD_ANSWER_MEAN),
                 ),
             )
 

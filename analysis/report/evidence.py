@@ -9,15 +9,12 @@ import pandas as pd
 from analysis.evidence.kinds import interpretation
 from analysis.evidence.kinds.durability import Durability
 from analysis.evidence.kinds.validity import Validity
-from analysis.evidence.league import short_title
+from analysis.evidence.league import rows_drawn, short_title
 from analysis.evidence.measurements import read_measurements
 from analysis.report import durability
 from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
-
-# Of the measures those that predict best are drawn.
-MOST_MEASURES = 12
 
 
 def experiment(member: Member) -> Section:
@@ -74,7 +71,7 @@ def _drawn(evidence: Validity) -> Iterator[tuple[str, Table | Chart]]:
         table = arm.league.table
         yield f"league_{at}", _league(arm.name, table)
         if len(table):
-            yield f"ties_{at}", _ties(arm.name, f"league_{at}")
+            yield f"ties_{at}", _ties(arm.name, f"league_{at}", rows_drawn(table, evidence.mrd_column))
 
 
 def _scatter(name: str, table: str) -> Chart:
@@ -113,7 +110,7 @@ def _league(name: str, table: pd.DataFrame) -> Table:
     )
 
 
-def _ties(name: str, table: str) -> Chart:
+def _ties(name: str, table: str, most: int) -> Chart:
     return Chart(
         form="forest",
         title=f"{name}: what foretells updates",
@@ -121,5 +118,5 @@ def _ties(name: str, table: str) -> Chart:
         table=table,
         y=("rho",),
         unit="Spearman’s ρ with updates",
-        most=MOST_MEASURES,
+        most=most,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from analysis.evidence.kinds.selection import Selection
 from analysis.evidence.kinds.sensitivity import Sensitivity
 from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import Validity
+from analysis.evidence.league import rows_drawn
 from analysis.evidence.measurements import NOTHING_YET, read_measurements
 from analysis.evidence.updates import (
     mean_rank,
@@ -359,15 +359,23 @@ def test_gradient_norms_may_be_missing(damaged: Validity) -> None:
     assert any("Gradient norms were not measured" in caveat for caveat in damaged.caveats)
 
 
-def test_headlines_take_less_than_a_second(tmp_path: Path) -> None:
+def test_a_chart_of_measures_reaches_down_to_mrd() -> None:
+    table = pd.DataFrame({"measure": [*map(str, range(20)), "mrd_answer_mean"]})
+    assert [rows_drawn(table, measure) for measure in ("3", "mrd_answer_mean", "none")] == [12, 21, 12]
+
+
+def test_headlines_say_of_each_arm_what_its_league_says(tmp_path: Path) -> None:
     table = sample_table(60)
     directory = experiment(
         tmp_path / "run", VALIDITY, table, validity_rows(table, methods=("ga", "simnpo"), repeats=3)
     )
-    began = time.perf_counter()
     found = headlines(directory)
-    assert time.perf_counter() - began < 1
     assert [line.method for line in found] == ["ga", "simnpo"]
+    arms = evidence_of(read_measurements(directory)).arms  # type: ignore[attr-defined]
+    for line, arm in zip(found, arms, strict=True):
+        assert line.estimate[:3] == pytest.approx(arm.league.rho(line.measure)[:3])
+        assert line.rival[:3] == pytest.approx(arm.league.rho("median_log_odds")[:3])
+        assert np.isfinite(line.rival.low)
 
 
 # Every experiment, in every state

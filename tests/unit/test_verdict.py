@@ -132,6 +132,15 @@ def test_difficulty_predicts_where_every_way_to_unlearn_says_so(
     assert predictive(lines).state is state
 
 
+def test_what_one_forward_pass_says_stands_beside_mrd() -> None:
+    assert "forward pass" not in predictive([EXPECTED]).sentence
+    beside = replace(EXPECTED, rival=Estimate(0.78, 0.54, 0.9, 40))
+    sentence = predictive([beside, FLAT]).sentence
+    assert sentence.endswith(
+        "what it says. One forward pass, by the median log-odds: ρ = 0.78 [0.54, 0.90], n = 40."
+    )
+
+
 @pytest.mark.parametrize(
     ("figures", "state"),
     [
