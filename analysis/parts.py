@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mrd_core.scoring.measures import KNOWN
+
 # Two-sided 95 % of the normal distribution.
 WIDE = 1.96
 # A few tokens are said to carry a part when they are at most so many and carry at least this share of it.
@@ -39,14 +41,22 @@ class Carriers:
 def sentence(row: pd.Series, table: pd.DataFrame, tokens: pd.DataFrame) -> str | None:
     """Say which part of MRD sets a sample apart from the median of its run, and which tokens carry that part.
 
+    Of a sample that the model does not know it says that instead.
+
     Args:
-        row: The sample: speed, spread and curvature, each with its standard error.
+        row: The sample: speed, spread and curvature, each with its standard error; exact_memorization where known.
         table: All samples of the run, in the same columns.
         tokens: The sample's tokens in scope: piece, and each part with its standard error.
 
     Returns:
         None where no part differs from the median by more than its 95 % interval, and for runs without parts.
     """
+    known = row.get("exact_memorization", np.nan)
+    if known < KNOWN:
+        return (
+            f"Not known: {known:.0%} of the answer's tokens are the model's first choice. There is nothing to "
+            "forget, and a small MRD does not make it hard."
+        )
     part, ratio, low, high = _outstanding(row, table)
     if part is None:
         return None

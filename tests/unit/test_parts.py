@@ -43,6 +43,11 @@ def test_a_part_far_from_the_median_is_named_with_its_interval() -> None:
     assert str(said(curvature=0.25)).startswith("Hard, as far as its curvature goes: it lies where the network is")
 
 
+def test_of_what_the_model_does_not_know_nothing_is_called_hard() -> None:
+    assert str(said(curvature=0.25, exact_memorization=0.5)).startswith("Hard")
+    assert str(said(curvature=0.25, exact_memorization=0.29)).startswith("Not known: 29% of the answer's tokens")
+
+
 def test_of_several_parts_the_one_that_is_farthest_off_is_named() -> None:
     assert "its spread" in str(said(speed=3.0, spread=4.0))
     assert "its speed" in str(said(speed=0.2, spread=2.0))
