@@ -1,11 +1,11 @@
 """What the log asks of a pretrained model, and no command answers alone.
 
     python -m benchmarks.real_model known TUNED UNSEEN      two score runs
-    python -m benchmarks.real_model same FULL ADAPTER       two runs of `experiment validity`
+    python -m benchmarks.real_model same FIRST SECOND       two runs of `experiment validity`, of one arm each
     python -m benchmarks.real_model kept RUN --first 20     one, with a retain set of two kinds
 
 `known`: does a measure tell what the model learnt from what it never saw? AUC, P(tuned > unseen) + ½ P(equal).
-`same`: do all weights and an adapter order the samples alike, over those that both unlearned?
+`same`: do two ways to unlearn (all weights and an adapter, two methods) order the samples alike that both did?
 `kept`: which of what was kept pays, and does g_i·g_r foretell it, for the first rows of the retain set and for
 those after them? Intervals at 95 %: BCa, samples drawn anew.
 """
@@ -33,6 +33,9 @@ Directory = Annotated[Path, typer.Argument()]
 
 # Of the answer; the log-probability is what any other method would look at first.
 MEASURES = ("mrd_answer_mean", "mrd_answer_sum", "nll", "median_log_odds", "gradient_norm", "answer_tokens")
+
+# Of a sample that was unlearned, and the two runs that are held against each other.
+OUTCOME, ORDER = ("updates", "forgotten"), ("first", "second")
 
 
 @app.command()
@@ -69,26 +72,22 @@ def _auc(first: FloatArray, second: FloatArray, axis: int = -1) -> FloatArray:
 
 
 @app.command()
-def same(full: Directory, adapter: Directory) -> None:
-    """Hold the updates of two ways of training against each other."""
-    runs = {"all weights": read_measurements(full), "adapter": read_measurements(adapter)}
-    rows = {name: _updates(run) for name, run in runs.items()}
-    updates, forgotten = (pd.DataFrame({name: found[of] for name, found in rows.items()}) for of in _COLUMNS)
-    complete = updates.dropna().index
+def same(first: Directory, second: Directory) -> None:
+    """Hold the updates of two ways to unlearn against each other."""
+    rows = [_unlearned(read_measurements(directory)) for directory in (first, second)]
+    updates, forgotten = (pd.concat([each[name] for each in rows], axis=1, keys=ORDER) for name in OUTCOME)
+    complete = updates.dropna().index.sort_values()
     found = agreement(updates.loc[complete], ~forgotten.loc[complete].astype(bool))
     (pair,) = found.pairs.itertuples()
     print(f"ρ of updates {pair.rho:+.2f} [{pair.low:+.2f}, {pair.high:+.2f}], n = {pair.n}")
     print(updates.loc[complete].describe().loc[["min", "50%", "max"]].to_string())
 
 
-_COLUMNS = ("updates", "forgotten")
-
-
-def _updates(run: Measurements) -> pd.DataFrame:
+def _unlearned(run: Measurements) -> pd.DataFrame:
     rows = run.part(UNLEARNING)
     (arm,) = rows["arm"].unique()
     print(f"{run.directory.name}: {arm}, {len(rows)} samples")
-    return rows.set_index("sample_id")[list(_COLUMNS)]
+    return rows.set_index("sample_id")
 
 
 @app.command()

@@ -51,16 +51,12 @@ def svg(chart: Chart, table: Table) -> str:
 
 def svg_file(chart: Chart, table: Table) -> bytes:
     """Return a chart as a file of its own, on white: what it is put into may be dark; empty as `svg`."""
-    picture = svg(chart, table)
-    alone = (
-        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
-        f"{picture[picture.index('<svg') + 4 : picture.index('>')]}>"
-        f'<title>{escape(chart.title)}</title><rect width="100%" height="100%" fill="#fff"/>'
-        f"{picture[picture.index('>') + 1 :]}\n"
-        if picture
-        else ""
-    )
-    return alone.encode()
+    head, end, drawn = svg(chart, table).partition(">")
+    if not end:
+        return b""
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    paper = f'<title>{escape(chart.title)}</title><rect width="100%" height="100%" fill="#fff"/>'
+    return f"{head.replace('<svg', f'<svg {spaces}')}>{paper}{drawn}\n".encode()
 
 
 # A report that is checked, or made once more without texts, has the same charts.

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
+from mrd_core.scoring.measures import KNOWN
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import RunPath
 from mrd_core.settings.options import DATA_SET
@@ -99,7 +100,7 @@ class UnlearningExperimentConfig(ExperimentConfig):
         "weights.",
     )
     accuracy: float = Field(
-        0.5,
+        KNOWN,
         gt=0,
         le=1,
         description="Samples count as forgotten when their memorization accuracy (MA) is below this, of several "

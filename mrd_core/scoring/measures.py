@@ -71,7 +71,7 @@ NOTATION = (
     r"\quad \delta_k \sim \mathcal{N}(0, \sigma^2 I)"
 )
 
-# MA from which on a sample is known. Unlearning stops there by default: below it there is nothing to forget.
+# MA from which on a sample is known, and below which it counts as forgotten by default.
 KNOWN = 0.5
 _MAINI = "Maini et al. 2024, TOFU: A Task of Fictitious Unlearning for LLMs"
 _TIRUMALA = "Tirumala et al. 2022, Memorization Without Overfitting; Jang et al. 2023 (MA)"

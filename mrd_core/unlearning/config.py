@@ -14,6 +14,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_ANSWER_SUM, VARIANTS
 from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS
+from mrd_core.scoring.measures import KNOWN
 from mrd_core.settings.configuration import Choice, Frozen, RunConfig
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
@@ -205,7 +206,7 @@ class StoppingConfig(Frozen):
         json_schema_extra={"option": "threshold-source"},
     )
     accuracy: float = Field(
-        0.5, gt=0, le=1, description="Absolute threshold of memorization accuracy (MA); forgotten is below it."
+        KNOWN, gt=0, le=1, description="Absolute threshold of memorization accuracy (MA); forgotten is below it."
     )
     margin: float = Field(
         0.0,

@@ -29,6 +29,7 @@ from mrd_core.samples import ForgetSet, load_table, read_split, to_forget_set
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.samples.forget_set import digest_of
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.measures import KNOWN
 from mrd_core.settings.command import Nested
 from mrd_core.settings.fields import Place, RunPath
 from mrd_core.settings.options import DATA_SET
@@ -190,7 +191,7 @@ class DurabilityConfig(ExperimentConfig):
         f"√10 times as much, at most {RUNGS - 1} times, until a fifth of what was forgotten comes back.",
     )
     accuracy: float = Field(
-        0.5, gt=0, le=1, description="A sample is back when its memorization accuracy (MA) reaches this."
+        KNOWN, gt=0, le=1, description="A sample is back when its memorization accuracy (MA) reaches this."
     )
     draws: int = Field(
         16, ge=1, description="Answers that are drawn for a sample.", json_schema_extra={"unit": "answers"}
