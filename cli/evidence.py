@@ -49,6 +49,7 @@ def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool)
             for title, frame in judgement.brief.items():
                 out.print(grid(title, frame))
             say(f"Paper: {judgement.paper}")
+            say(f"Elsewhere: {judgement.elsewhere}")
             for caveat in judgement.caveats:
                 say(f"Mind: {caveat}")
         if out_dir:

@@ -20,12 +20,14 @@ class Evidence(ABC):
         findings: Sentences behind it, with their intervals: one for each thing that was compared.
         caveats: Sentences on why it may not be trusted or carried over, from what was measured.
         paper: What the paper found, in one sentence.
+        elsewhere: What other models showed of it: of `analysis.elsewhere`.
     """
 
     verdict: str
     findings: tuple[str, ...]
     caveats: tuple[str, ...]
     paper: str
+    elsewhere: str
 
     @property
     def tables(self) -> Mapping[str, pd.DataFrame]:

@@ -14,8 +14,8 @@ from analysis.export.files import csv_file, records, write_exports
 def evidence_json(measurements: Measurements, evidence: Evidence) -> dict[str, Any]:
     """Return what an experiment shows as JSON values: undefined and unbounded figures are None.
 
-    Keys: experiment, title, directory, finished, verdict, findings, caveats, paper, tables (each a list of
-    records).
+    Keys: experiment, title, directory, finished, verdict, findings, caveats, paper, elsewhere, tables (each a
+    list of records).
     """
     return {
         "experiment": measurements.config.kind,
@@ -26,6 +26,7 @@ def evidence_json(measurements: Measurements, evidence: Evidence) -> dict[str, A
         "findings": list(evidence.findings),
         "caveats": list(evidence.caveats),
         "paper": evidence.paper,
+        "elsewhere": evidence.elsewhere,
         "tables": {name: records(frame) for name, frame in evidence.tables.items()},
     }
 

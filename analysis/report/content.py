@@ -83,6 +83,7 @@ class Chart(Frozen):
         group: Column that tells the points or curves of one series apart; "" for none.
         unit: Of the values, for their axis.
         most: Rows of a forest that are drawn, from the first.
+        has_diagonal: Whether points lie beside the line on which both axes are equal.
     """
 
     kind: Literal["chart"] = "chart"
@@ -95,6 +96,7 @@ class Chart(Frozen):
     group: str = ""
     unit: str = ""
     most: int = 30
+    has_diagonal: bool = False
 
 
 class Section(Frozen):

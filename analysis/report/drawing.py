@@ -125,10 +125,12 @@ def _points(axes: Any, chart: Chart, table: Table) -> int:
         shown = theme.evenly(group, MOST_POINTS)
         axes.plot(shown["x"], shown["y"], style.symbol, color=style.colour, markersize=4, alpha=0.75, label=label)
         drawn += len(shown)
-    values = pd.Series([row.get(chart.x) for row in table.rows.values()], dtype=np.float64).dropna()
-    axes.set_xscale(theme.axis_type(values))
+    _scale(axes, chart, table)
     _name(axes, chart, table)
     _explain(axes, len(axes.lines))
+    if chart.has_diagonal and drawn:
+        ends = [min(axes.get_xlim()[0], axes.get_ylim()[0]), max(axes.get_xlim()[1], axes.get_ylim()[1])]
+        axes.plot(ends, ends, ":", color=theme.GREY, linewidth=1)
     return drawn
 
 
@@ -138,6 +140,7 @@ def _curves(axes: Any, chart: Chart, table: Table) -> int:
     for label, group, style in _grouped(chart, table):
         axes.plot(group["x"], group["y"], color=style.colour, linestyle=style.dash, linewidth=1.4, label=label)
         drawn += len(group)
+    _scale(axes, chart, table)
     _name(axes, chart, table)
     _explain(axes, 1 + len(axes.lines))
     return drawn
@@ -161,6 +164,17 @@ def _grouped(chart: Chart, table: Table) -> Iterator[tuple[str, pd.DataFrame, th
         yield str(name), group, style._replace(symbol=_SYMBOLS[style.symbol], dash=_DASHES[style.dash])
 
 
+def _scale(axes: Any, chart: Chart, table: Table) -> None:
+    """Make axes logarithmic that span decades."""
+    (column,) = chart.y
+    rows = table.rows.values()
+    for scale, cells in (
+        (axes.set_xscale, [row.get(chart.x) for row in rows]),
+        (axes.set_yscale, [row.get(column) for row in rows]),
+    ):
+        scale(theme.axis_type(pd.Series(map(_value, cells), dtype=np.float64).dropna()))
+
+
 def _name(axes: Any, chart: Chart, table: Table) -> None:
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -168,8 +182,14 @@ def _name(axes: Any, chart: Chart, table: Table) -> None:
     axes.set_ylabel(chart.unit)
     for axis in (axes.xaxis, axes.yaxis):
         # The library would write powers as formulas.
-        axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}".replace("-", "−")))
+        axis.set_major_formatter(FuncFormatter(lambda value, _place: _in_figures(value)))
         axis.set_minor_formatter(NullFormatter())
+
+
+def _in_figures(value: float) -> str:
+    """Return a number as 40, 0.05 or 2.5e6."""
+    text = f"{value:.3g}" if abs(value) >= 100_000 else f"{value:g}"
+    return re.sub(r"e\+?(-?)0*", r"e\1", text).replace("-", "−")
 
 
 def _explain(axes: Any, series: int) -> None:

@@ -42,7 +42,8 @@ class EstimatorConfig(Frozen):
     sigma: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(
         "auto",
         description="Standard deviation σ of the noise; `auto` lets a pilot choose one in the quadratic regime: "
-        "so small that it does not bias the sign probes, or the largest where there are none.",
+        "so small that it does not bias the sign probes, or the largest where there are none. In fp32 that regime "
+        "reached from 1e-5 to 1e-3 on a small model and on one of 135 million weights.",
     )
     draws: int = Field(
         192,
@@ -55,7 +56,8 @@ class EstimatorConfig(Frozen):
     probes: bool = Field(
         True,
         description="Measure the largest part of MRD, the speed of the log-odds, by backward passes with random "
-        "signs instead of by noise (antithetic mode only).",
+        "signs instead of by noise (antithetic mode only): on three models a ranking is as reliable for a third "
+        "to three fifths of the passes.",
     )
     preview: bool = Field(
         False,
@@ -77,7 +79,9 @@ class EstimatorConfig(Frozen):
     )
     scope: Scope = Field(Scope.ANSWER, description="Score the answer tokens and EOS, or every token.")
     normalisation: Normalisation = Field(
-        Normalisation.MEAN, description="Mean over the scored tokens, or their sum."
+        Normalisation.MEAN,
+        description="Mean over the scored tokens, or their sum, which on three models ranked by length (ρ = 0.88 "
+        "to 0.98).",
     )
     batch_tokens: int | Literal["auto"] = Field(
         "auto", description="Padded tokens per batch.", json_schema_extra={"unit": "tokens"}

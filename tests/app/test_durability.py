@@ -204,7 +204,7 @@ def test_a_finished_experiment_is_shown_whole_and_taken_along(
     evidence = evidence_of(read_measurements(attacked.experiment.directory))
     test = opened(app, attacked)
     shown = texts(test)
-    for sentence in (evidence.verdict, *evidence.findings, evidence.paper, *evidence.caveats):
+    for sentence in (evidence.verdict, *evidence.findings, evidence.paper, evidence.elsewhere, *evidence.caveats):
         assert sentence in shown
     assert json.loads(offered["evidence_verdict"]())["verdict"] == evidence.verdict
     for name, frame in evidence.tables.items():

@@ -427,7 +427,7 @@ def test_a_verdict_stands_with_the_paper_and_the_cautions_and_is_taken_along(
     test, found = opened(app_on_shown, shown, experiment=run.id), judged(run)
     said = texts(test)
     assert interpretation(kind).question in said
-    for sentence in (found.verdict, *found.findings, found.paper, *found.caveats):
+    for sentence in (found.verdict, *found.findings, found.paper, found.elsewhere, *found.caveats):
         assert sentence in said
     assert figures_of(test)
     told = json.loads(offered["evidence_verdict"]())

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from analysis import elsewhere
+from analysis.characteristics.strata import CRITERIA
 from cli.door import door
 from tests.conftest import REPOSITORY
 
@@ -24,6 +26,8 @@ DOTTED = re.compile(rf"\b(?:{'|'.join(ROOMS)})(?:\.\w+)+")
 PATH = re.compile(rf"(?<![\w/])(?:\.ci|docs|{'|'.join(ROOMS)})/[\w./-]*\w")
 MODULE = re.compile(r"python3? -m ((?:\w+\.)*\w+)")
 MOST_WORDS = 900
+# A value with its interval.
+FIGURE = re.compile(r"[+−]?\d*\.\d+ \[[^]]+\]")
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
@@ -82,6 +86,15 @@ def test_every_path_and_every_module_is_there(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     assert [path for path in PATH.findall(" ".join(CODE.findall(text))) if not (REPOSITORY / path).exists()] == []
     assert [name for name in MODULE.findall(text) if importlib.util.find_spec(name) is None] == []
+
+
+def test_what_the_program_says_of_other_models_stands_in_the_findings() -> None:
+    texts = [text for text in vars(elsewhere).values() if isinstance(text, str)] + list(elsewhere.CLAIMS.values())
+    said = {figure for text in texts for figure in FIGURE.findall(text)}
+    written = set(FIGURE.findall((REPOSITORY / "docs/findings.md").read_text(encoding="utf-8").replace("**", "")))
+    assert len(said) > 20
+    assert said <= written, sorted(said - written)
+    assert set(elsewhere.CLAIMS) == {criterion.name for criterion in CRITERIA}
 
 
 def test_the_readme_is_short() -> None:

@@ -16,22 +16,26 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from analysis.evidence.measurements import read_measurements
 from analysis.redaction import LEFT_OUT
 from analysis.report import drawing
-from analysis.report.content import Chart, Column, Report, Table, called
+from analysis.report.content import Chart, Column, Report, Section, Table, called
 from analysis.report.drawing import svg
+from analysis.report.evidence import experiment
 from analysis.report.files import contents, figures, read
 from analysis.report.making import default_options, report_of
-from analysis.report.runs import Members, members
+from analysis.report.runs import Member, Members, members
 from analysis.report.verification import compared
 from cli.door import door
 from mrd_core.errors import UserError
+from mrd_core.experiments.kinds import experiments
 from mrd_core.runs import RunStore
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.samples import ForgetSet
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.unlearning.files import UnlearningFiles
+from tests.support.evidence_experiments import every_experiment
 from tests.support.report_runs import AFTER, NAMES, SCORE, UNLEARNED, VALIDITY_RUN, copies, reported
 from tests.support.scored_demo import copied, settings_in
 
@@ -258,6 +262,13 @@ def test_no_text_of_a_stranger_becomes_markup_or_script(report: Report) -> None:
     assert "<script>" not in made["report.md"].decode()
 
 
+def table_of(section: Section, chart: Chart) -> Table:
+    """Return what a chart is drawn from."""
+    table = section.parts[chart.table]
+    assert isinstance(table, Table)
+    return table
+
+
 def test_each_figure_of_the_page_is_a_picture_of_its_own(report: Report, page: Page) -> None:
     drawn = figures(report)
     assert len(drawn) == len(page.inside("figcaption")) > 3
@@ -266,6 +277,43 @@ def test_each_figure_of_the_page_is_a_picture_of_its_own(report: Report, page: P
     ]
     assert titles == page.inside("figcaption")
     assert {re.sub(r"-\d+$", "", name.removesuffix(".svg")) for name in drawn} >= {"difficulty-ranking"}
+
+
+def test_every_kind_of_experiment_is_drawn(tmp_path: Path) -> None:
+    drawn = {}
+    for directory in every_experiment(tmp_path):
+        kind = read_measurements(directory).config.kind
+        section = experiment(Member(name=kind, kind=kind, directory=directory))
+        charts = {name: part for name, part in section.parts.items() if isinstance(part, Chart)}
+        pictures = {name: svg(chart, table_of(section, chart)) for name, chart in charts.items()}
+        assert pictures, kind
+        assert all(pictures.values()), kind
+        drawn[kind] = pictures
+    assert set(drawn) | {"durability"} == set(experiments())
+
+
+def test_the_theorems_line_is_where_both_are_equal(tmp_path: Path) -> None:
+    directory = every_experiment(tmp_path)[-1]
+    section = experiment(Member(name="theorem", kind="theorem", directory=directory))
+    chart = section.parts["equality"]
+    assert isinstance(chart, Chart)
+    without = chart.model_copy(update={"has_diagonal": False})
+    with_line, alone = (svg(each, table_of(section, each)) for each in (chart, without))
+    assert with_line.count("stroke-dasharray") == alone.count("stroke-dasharray") + 1
+
+
+def test_axes_that_span_decades_are_logarithmic() -> None:
+    def places(values: list[float]) -> list[float]:
+        rows = {str(at): {"x": 1.0 + at, "y": value, "of": "one"} for at, value in enumerate(values)}
+        table = Table(caption="", columns={name: Column(title=name) for name in ("x", "y", "of")}, rows=rows)
+        chart = Chart(form="curves", title="", alt="", table="", x="x", y=("y",), group="of")
+        (line,) = re.findall(r'<path d="M ([^"]+)" clip-path[^>]+stroke-width: 1.4', svg(chart, table))
+        return [float(point.split()[1]) for point in line.split(" L ")]
+
+    first, second, third = places([1, 10, 100])
+    assert first - second == pytest.approx(second - third, rel=1e-3)
+    first, second, third = places([1, 10, 99])
+    assert second - third > 5 * (first - second)
 
 
 def test_a_chart_without_a_value_is_not_drawn() -> None:

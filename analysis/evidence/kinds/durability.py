@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence.brief import number_cells
 from analysis.evidence.forecast import Forecast, forecast
 from analysis.evidence.interpretation import Evidence, Interpretation
@@ -243,6 +244,7 @@ def durability(measurements: Measurements) -> Durability:
         findings=shared,
         caveats=tuple(_caveats(courses, names, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.RETURNS,
         names=names,
         lines=lines,
         looks=config.looks,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence.brief import interval_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.league import LENGTH
@@ -90,6 +91,7 @@ def parameter_change(measurements: Measurements) -> ParameterChange:
         findings=tuple(_findings(spread, with_mrd)),
         caveats=tuple(_caveats(rows, composites, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.CHANGE,
         correlations=stacked(correlations, "arm"),
         spread=spread,
         distribution=stacked(bins, "arm"),

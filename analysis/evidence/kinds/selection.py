@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence.brief import number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import (
@@ -105,6 +106,7 @@ def selection(measurements: Measurements) -> Selection:
         findings=tuple(_findings(random, compared)) if len(random) else (),
         caveats=tuple(_caveats(rows, runs, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.SELECTIONS,
         pairs=pairs,
         spread=_flat({case: flipped.spread for case, flipped in cases.items()}),
         balanced_pairs=_flat({case: each.pairs for case, each in compared.items()}),

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
@@ -92,6 +93,7 @@ def sensitivity(measurements: Measurements) -> Sensitivity:
         findings=findings,
         caveats=tuple(_caveats(rows, evaluations, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.SIGMAS,
         sigmas=sigmas,
         regimes=regimes,
         floors=_floors(measurements.part(FLOOR), sigmas),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence.brief import number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, shared_caveats, small_n
@@ -71,6 +72,7 @@ def theorem(measurements: Measurements) -> Theorem:
         findings=(correlated,) if np.isfinite(rho.low) else (),
         caveats=tuple(_caveats(samples, attenuation, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.TRACE,
         samples=samples,
         slope=fitted,
         correlation=rho,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis import elsewhere
 from analysis.evidence import prediction
 from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.collateral import Collateral, collateral_of, with_entanglement
@@ -204,6 +205,7 @@ def validity(measurements: Measurements) -> Validity:
         ),
         caveats=tuple(_caveats(arms, measurements)),
         paper=PAPER,
+        elsewhere=elsewhere.UPDATES,
         arms=arms,
         all_arms=all_arms,
         agreement=agreement(updates, censored),

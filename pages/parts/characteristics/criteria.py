@@ -10,6 +10,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
+from analysis import elsewhere
 from analysis.characteristics.claims import Claim
 from analysis.characteristics.judgement import Judgement, claims_table, remains
 from analysis.characteristics.runs import Characterised
@@ -107,7 +108,7 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
     row = st.container(horizontal=True, vertical_alignment="center")
     row.markdown(f"**{criterion.title}**", help=criterion.note or None, width="content")
     row.badge(claim.verdict, icon=icon, color=colour)
-    st.caption(linked(f"The paper: {criterion.claim_text}"))
+    st.caption(linked(f"The paper: {criterion.claim_text}  \nThree models: {elsewhere.CLAIMS[criterion.name]}"))
     if claim.comparison is None:
         st.markdown(f"{capitalised(claim.reason)}.")
         if claim.feature is None:

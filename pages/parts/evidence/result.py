@@ -1,4 +1,4 @@
-"""What a finished experiment shows: its verdict, its charts, what the paper found, cautions, tables, export."""
+"""What a finished experiment shows: verdict, charts, what was found elsewhere, cautions, tables, export."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def show(run: Run, experiment: Run, evidence: Evidence) -> None:
         if evidence.findings:
             st.markdown(linked("\n".join(f"- {finding}" for finding in evidence.findings)))
         st.caption(linked(f":material/menu_book: {evidence.paper}"))
+        st.caption(linked(f":material/compare: {evidence.elsewhere}"))
     for warning in RunSummary.model_validate(experiment.summary).warnings:
         st.warning(warning, icon=":material/warning:")
     presentation(experiment.kind).show(run, experiment, evidence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from analysis import elsewhere
 from analysis.figures.lesson import correlations
 from analysis.lesson import forecast
 from mrd_core.dossier.files import Dossier
@@ -47,6 +48,7 @@ def show(dossier: Dossier) -> str:
     chart(figure, "what_foretells_updates", "Rank correlation of measures with updates, with intervals")
     data_beneath(table, "what_foretells_updates", "Rank correlation of measures with updates")
     st.markdown(f"**What to conclude.** {forecast.conclusion(of_demo)}")
+    st.markdown(f"**On other models.** {elsewhere.UPDATES}")
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analysis import elsewhere
 from analysis.figures.lesson import correlations
 from analysis.lesson import hardness
 from mrd_core.dossier.files import Dossier
@@ -36,4 +37,5 @@ def show(dossier: Dossier) -> str:
     data_beneath(table, "what_goes_with_difficulty", "Rank correlation of four characteristics with MRD")
     judged = "Right." if guess == hardness.hardest(of_demo) else "Not on this model."
     st.markdown(f"**What to conclude.** {judged} {hardness.conclusion(of_demo)}")
+    st.markdown(f"**On other models.** {elsewhere.HARDNESS}")
     return ""

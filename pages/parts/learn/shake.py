@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from analysis import elsewhere
 from analysis.figures.lesson import pair
 from analysis.lesson import shake
 from mrd_core.dossier.files import Dossier
@@ -65,6 +66,7 @@ def show(dossier: Dossier) -> str:
         return "move σ."
     figures = shake.quiet(of_sample)
     st.markdown(f"**What to conclude.** {shake.conclusion(figures, sigma, of_sample['seed'].nunique())}")
+    st.markdown(f"**On other models.** {elsewhere.SIGMAS}")
     return ""
 
 
