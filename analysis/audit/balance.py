@@ -15,7 +15,6 @@ from analysis.audit.columns import LENGTH
 from analysis.audit.config import BalanceConfig
 from analysis.audit.draw import Problem, alike
 from analysis.difficulty import TERCILES
-from analysis.sets.different import no_verdict
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 
@@ -128,10 +127,8 @@ def balanced(candidates: Candidates, config: BalanceConfig) -> Balance:
         UserError: There is no such column, the pool is too small, sets of that size would break groups, or the
             runs of pool and given set cannot be compared.
     """
-    if candidates.differing:
-        raise UserError(
-            "The given set", f"cannot be matched. {no_verdict(candidates.differing)}", "Score it anew."
-        )
+    if candidates.obstacle:
+        raise UserError("The given set", f"cannot be matched. {candidates.obstacle}", "Name another one.")
     ids, names = candidates.columns.frame["sample_id"], config.columns or _default(candidates)
     candidates.columns.require(names)
     pool = _pool(candidates, names)

@@ -13,7 +13,8 @@ import pandas as pd
 from analysis import difficulty
 from analysis.audit.columns import Columns, columns_of, groups_of
 from analysis.difficulty import ScoredRun, Variant
-from analysis.sets.different import obstacles
+from analysis.sets import unknown
+from analysis.sets.different import obstacle
 from mrd_core.arrays import BoolArray
 from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
@@ -38,7 +39,7 @@ class Candidates:
         groups: Number of each one's group, shape (N,), from 0; every sample is its own without groups.
         grouped: Whether samples belong together.
         units: The draws of MRD by column: of each run, for its samples one after the other.
-        differing: What the runs must share and do not, so that no verdict is given; empty where they share it.
+        obstacle: Why nothing can be said of set and rest, in a sentence; "" where something can.
         caveats: What else a reader must know, in sentences.
     """
 
@@ -47,7 +48,7 @@ class Candidates:
     groups: npt.NDArray[np.intp]
     grouped: bool
     units: dict[str, tuple[Units, ...]]
-    differing: tuple[str, ...] = ()
+    obstacle: str = ""
     caveats: tuple[str, ...] = ()
 
 
@@ -60,7 +61,8 @@ def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
     columns, units = _read(pool)
     ids = columns.frame["sample_id"]
     chosen = np.zeros(len(ids), dtype=np.bool_)
-    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units)
+    _, caveats = _unknown(columns, chosen)
+    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, "", caveats)
 
 
 def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
@@ -73,7 +75,7 @@ def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = Non
     ids = columns.frame["sample_id"]
     chosen = ids.isin(set(sample_ids)).to_numpy()
     _require_both(chosen, str(pool.directory))
-    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units)
+    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, *_unknown(columns, chosen))
 
 
 def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candidates:
@@ -87,7 +89,7 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     columns, units = _read(other)
     rest, rest_units = _read(pool)
     kept = ~rest.frame["sample_id"].isin(columns.frame["sample_id"]).to_numpy()
-    differing, caveats = obstacles(other, pool)
+    unlike, caveats = obstacle(other, pool)
     if not _reads_alike(columns, rest):
         names = {*columns.characteristics, *rest.characteristics}
         columns, rest = (_without(side, names) for side in (columns, rest))
@@ -105,7 +107,8 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     _require_both(chosen, str(pool.directory))
     groups = _groups(frame["sample_id"], chosen, [(other, group), (pool, group)])
     both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
-    return Candidates(joined, chosen, *groups, both, differing, caveats)
+    not_known, others = _unknown(joined, chosen)
+    return Candidates(joined, chosen, *groups, both, unlike or not_known, (*caveats, *others))
 
 
 def named(
@@ -239,6 +242,16 @@ def _without(columns: Columns, names: Collection[str]) -> Columns:
         (),
         None,
     )
+
+
+def _unknown(columns: Columns, chosen: BoolArray) -> tuple[str, tuple[str, ...]]:
+    """Return what `unknown.obstacle` does of the set and its rest; without a set what is to be minded."""
+    if unknown.ACCURACY not in columns.frame:
+        return "", ()
+    accuracy = columns.frame[unknown.ACCURACY]
+    if not chosen.any():
+        return "", tuple(filter(None, [unknown.caveat({"samples": accuracy})]))
+    return unknown.obstacle({"samples of the set": accuracy[chosen], "others": accuracy[~chosen]})
 
 
 def _require_both(chosen: BoolArray, pool: str) -> None:

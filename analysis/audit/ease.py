@@ -12,7 +12,6 @@ from analysis.audit.chance import random_sets
 from analysis.audit.config import AuditConfig
 from analysis.audit.effect import effect
 from analysis.characteristics.strata import SMALLEST_GROUP
-from analysis.sets.different import no_verdict
 from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
 from analysis.statistics.groups import SIGNIFICANCE, holm
 
@@ -74,7 +73,7 @@ class Audit:
         draws: Random sets that it was held against.
         exact: Whether these are all that there are.
         sizes: Fewest and most samples of one.
-        differing: What the runs must share and do not, so that no verdict is given.
+        obstacle: Why there is no verdict, in a sentence; "" where there can be one.
         caveats: What else a reader must know, in sentences.
     """
 
@@ -85,14 +84,14 @@ class Audit:
     draws: int
     exact: bool
     sizes: tuple[int, int]
-    differing: tuple[str, ...]
+    obstacle: str
     caveats: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
         """The answer in a word or two: easier, harder, cannot tell, no verdict."""
         row = self.rows[0]
-        if self.differing:
+        if self.obstacle:
             return "no verdict"
         if self._shortage or not row.differs:
             return "cannot tell"
@@ -101,8 +100,8 @@ class Audit:
     @property
     def sentence(self) -> str:
         """The answer, with the figures that it rests on."""
-        if self.differing:
-            return no_verdict(self.differing)
+        if self.obstacle:
+            return self.obstacle
         if self.verdict == "cannot tell":
             why = self._shortage or "it may be a random set of its pool"
             return f"Cannot tell whether the forget set is easier than it should be: {why}. {self.figures}"
@@ -126,7 +125,7 @@ class Audit:
     def others(self) -> str:
         """In what else the set differs from random ones, in a sentence; "" where it does not."""
         names = [row.title for row in self.rows[1:] if row.differs]
-        return f"It also differs from them in: {', '.join(names)}." if names and not self.differing else ""
+        return f"It also differs from them in: {', '.join(names)}." if names and not self.obstacle else ""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -163,9 +162,9 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
     names = columns.audited
     values = columns.frame[names].to_numpy(np.float64)
     chance = random_sets(values, chosen, groups, config.draws, config.seed)
-    # Of runs that cannot be compared no row may look like a finding.
+    # Of what cannot be compared no row may look like a finding.
     told = np.array([chance.p, holm(list(chance.p)), chance.above])
-    if candidates.differing:
+    if candidates.obstacle:
         told[:] = np.nan
     rows = [_row(candidates, *row) for row in zip(names, *told, strict=True)]
     counts = [len(np.unique(groups[side])) for side in (chosen, ~chosen)]
@@ -177,7 +176,7 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
         len(chance.drawn),
         chance.exact,
         chance.sizes,
-        candidates.differing,
+        candidates.obstacle,
         candidates.caveats,
     )
 

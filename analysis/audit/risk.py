@@ -17,6 +17,7 @@ from analysis.evidence.kinds.durability import FORETOLD
 from analysis.evidence.measurements import read_measurements
 from analysis.evidence.returns import CONTROL, courses_of
 from analysis.redaction import without_texts
+from analysis.sets import unknown
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.runs.directory import read_config
@@ -129,7 +130,8 @@ def risk_of(config: RiskConfig) -> Risk:
     table = table.sort_values(["at_risk", "mrd", "sample_id"], ascending=[False, True, True], ignore_index=True)
     names = ("sample_id", "mrd", "hard", ACCURACY, NLL, EXTRACTION, "still_there", BACK, PROBABILITY, "at_risk")
     order = [name for name in (*names, "prompt", "answer", "own_answer_after") if name in table]
-    return Risk(table[order], thresholds, tuple(_notes(table, summary)))
+    before = table["sample_id"].map(outcome.set_index("sample_id")["accuracy_before"])
+    return Risk(table[order], thresholds, tuple(_notes(table, summary, before)))
 
 
 def _thresholds(config: RiskConfig, summary: UnlearningSummary) -> Iterator[Threshold]:
@@ -200,11 +202,13 @@ def _returning(durability: Path, run: Path) -> pd.DataFrame:
     return returning.merge(probability[["sample_id", PROBABILITY]], on="sample_id", how="outer")
 
 
-def _notes(table: pd.DataFrame, summary: UnlearningSummary) -> Iterator[str]:
-    if unknown := int(table["mrd"].isna().sum()):
-        yield f"{unknown} samples have no MRD, and count as not hard."
-    if EXTRACTION in table and (unknown := int(table[EXTRACTION].isna().sum())):
-        yield f"{unknown} samples have no extraction strength in the evaluation."
+def _notes(table: pd.DataFrame, summary: UnlearningSummary, before: pd.Series[float]) -> Iterator[str]:
+    if told := unknown.caveat({"hard samples": before[table["hard"].to_numpy()]}):
+        yield f"Before it was unlearned: {told[0].lower()}{told[1:]}"
+    if lacking := int(table["mrd"].isna().sum()):
+        yield f"{lacking} samples have no MRD, and count as not hard."
+    if EXTRACTION in table and (lacking := int(table[EXTRACTION].isna().sum())):
+        yield f"{lacking} samples have no extraction strength in the evaluation."
     if margin := summary.thresholds.margin:
         yield (
             f"The run counts a token as remembered only where it leads by more than {margin:g} logits; here MA "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pandas as pd
 from analysis import difficulty
 from analysis.characteristics.strata import SMALLEST_GROUP
 from analysis.difficulty import ScoredRun, Variant
+from analysis.sets import unknown
 from analysis.statistics.groups import SIGNIFICANCE, GroupComparison, compare_sets
 from mrd_core.runs.directory import read_config
 from mrd_core.scoring.config import ScoreConfig
@@ -28,21 +28,21 @@ class Difference:
         first: Samples of the first set with their MRD.
         second: Those of the second.
         comparison: The first as the high group.
-        differing: What the runs must share and do not, so that no verdict is given; empty where they share it.
+        obstacle: Why there is no verdict, in a sentence; "" where there can be one.
         caveats: What else makes the two hard to compare; empty where nothing does.
     """
 
     first: pd.DataFrame
     second: pd.DataFrame
     comparison: GroupComparison
-    differing: tuple[str, ...]
+    obstacle: str
     caveats: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
         """What the comparison says of A, the first, and B, the second."""
-        if self.differing:
-            return no_verdict(self.differing)
+        if self.obstacle:
+            return self.obstacle
         compared = self.comparison
         difference, delta = compared.difference, compared.cliffs_delta
         figures = (
@@ -66,23 +66,26 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     runs = tuple(ScoredRun(ScoreFiles.with_mrd(directory).directory) for directory in (first, second))
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
-    return Difference(tables[0], tables[1], comparison, *obstacles(*runs))
+    unlike, caveats = obstacle(*runs)
+    accuracy = {
+        f"samples of {name}": run.measures[unknown.ACCURACY]
+        for name, run in zip("AB", runs, strict=True)
+        if run.measures is not None
+    }
+    not_known, others = unknown.obstacle(accuracy)
+    return Difference(tables[0], tables[1], comparison, unlike or not_known, (*caveats, *others))
 
 
-def no_verdict(differing: Sequence[str]) -> str:
-    """Say why there is no verdict on two runs that differ in something that MRD depends on."""
-    return (
-        f"No verdict: the runs differ in their {'; '.join(differing)}, and MRD depends on that. "
-        "Score one of the sets anew with the settings of the other."
-    )
-
-
-def obstacles(first: ScoredRun, second: ScoredRun) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return in what two runs differ so that there is no verdict, and what else makes them hard to compare."""
+def obstacle(first: ScoredRun, second: ScoredRun) -> tuple[str, tuple[str, ...]]:
+    """Return in what two runs differ so that there is no verdict, and what else is to be minded."""
     differing = differences(first, second)
     precision = differing.pop(PRECISION, None)
     caveat = f"The runs differ in their {precision}, so MRD may differ for that reason alone."
-    return tuple(differing.values()), (caveat,) if precision else ()
+    unlike = (
+        f"No verdict: the runs differ in their {'; '.join(differing.values())}, and MRD depends on that. "
+        "Score one of the sets anew with the settings of the other."
+    )
+    return unlike if differing else "", (caveat,) if precision else ()
 
 
 def differences(first: ScoredRun, second: ScoredRun) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from scipy.stats import permutation_test
 
-from analysis.audit.candidates import Candidates, beside, named, selections, within
+from analysis.audit.candidates import Candidates, beside, everything, named, selections, within
 from analysis.audit.chance import random_sets
 from analysis.audit.columns import Columns, groups_of
 from analysis.audit.config import AuditConfig
@@ -187,6 +187,33 @@ def test_the_easiest_samples_of_a_run_are_easier_and_what_the_run_knows_is_compa
     assert again == audit
 
 
+def forgets(run: Path, ids: Collection[str]) -> None:
+    """Have a run say that its model knows none of these samples."""
+    files = ScoreFiles(run)
+    measures = pd.read_parquet(files.measures)
+    measures.loc[measures["sample_id"].isin(ids), "exact_memorization"] = 0.2
+    measures.to_parquet(files.measures)
+
+
+def test_a_set_of_samples_that_the_model_does_not_know_gets_no_verdict(second: Path) -> None:
+    hardest = list(pd.read_parquet(ScoreFiles(second).scores).sort_values("mrd")["sample_id"].head(SET))
+    assert audited(within(ScoredRun(second), hardest), CONFIG).verdict == "harder"
+    forgets(second, hardest[:1])
+    audit = audited(within(ScoredRun(second), [*hardest, *easiest(second, 20)]), CONFIG)
+    assert (audit.verdict, audit.obstacle) == ("cannot tell", "")
+    assert audit.notes[0].startswith(
+        f"The model does not know 1 of the {SET + 20} samples of the set (MA below 0.5)"
+    )
+    forgets(second, hardest)
+    audit = audited(within(ScoredRun(second), hardest), CONFIG)
+    assert (audit.verdict, audit.others) == ("no verdict", "")
+    assert audit.sentence.startswith(f"No verdict: the model does not know {SET} of the {SET} samples of the set")
+    assert audit.frame[["p", "p_holm"]].isna().all(axis=None)
+    said = audited(within(ScoredRun(second), easiest(second)), CONFIG).sentence
+    assert f"does not know {SET} of the {ROWS - SET} others" in said
+    assert f"{SET} of the {ROWS} samples" in everything(ScoredRun(second)).caveats[0]
+
+
 @pytest.mark.parametrize(
     ("ids", "why"),
     [((), "has none of the samples"), (None, "has all of the samples"), (("no such",), "has none of")],
@@ -221,11 +248,11 @@ def test_a_run_of_the_same_settings_can_be_the_set_and_samples_of_both_count_onc
 
 
 @pytest.mark.parametrize(
-    ("change", "differing", "caveats"),
-    [({"sigma": 2e-3}, ("σ of the noise (0.002 and 0.001)",), 0), ({"dtype": "bfloat16"}, (), 1)],
+    ("change", "unlike", "caveats"),
+    [({"sigma": 2e-3}, "σ of the noise (0.002 and 0.001)", 0), ({"dtype": "bfloat16"}, "", 1)],
 )
 def test_runs_that_cannot_be_compared_get_no_verdict(
-    scored: Path, second: Path, change: dict[str, object], differing: tuple[str, ...], caveats: int
+    scored: Path, second: Path, change: dict[str, object], unlike: str, caveats: int
 ) -> None:
     files = ScoreFiles(second)
     files.plan.write_text(files.read_plan().model_copy(update=change).model_dump_json())
@@ -238,10 +265,10 @@ def test_runs_that_cannot_be_compared_get_no_verdict(
     for table in (files.draws, files.probes):
         rename_samples(table)
     audit = audited(beside(ScoredRun(scored), ScoredRun(second)), CONFIG)
-    assert (audit.differing, len(audit.caveats), audit.n_pool) == (differing, caveats, 2 * ROWS)
-    assert (audit.verdict == "no verdict") is bool(differing)
-    if differing:
-        assert audit.sentence.startswith(f"No verdict: the runs differ in their {differing[0]}, and MRD depends")
+    assert (bool(audit.obstacle), len(audit.caveats), audit.n_pool) == (bool(unlike), caveats, 2 * ROWS)
+    assert (audit.verdict == "no verdict") is bool(unlike)
+    if unlike:
+        assert audit.sentence.startswith(f"No verdict: the runs differ in their {unlike}, and MRD depends")
         assert not audit.frame["differs"].any()
         assert audit.frame[["p", "p_holm", "above"]].isna().all(axis=None)
         assert set(audit_table(audit)["p (Holm)"]) == {"–"}

@@ -195,7 +195,7 @@ def test_what_cannot_be_drawn_is_refused(changes: dict[str, Any], per_group: int
 
 def test_a_set_of_a_run_that_cannot_be_compared_is_not_matched() -> None:
     with pytest.raises(UserError, match="No verdict: the runs differ in their σ"):
-        balanced(replace(pool(given=10), differing=("σ of the noise (1 and 2)",)), config())
+        balanced(replace(pool(given=10), obstacle="No verdict: the runs differ in their σ."), config())
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.difficulty import Variant
@@ -84,6 +85,22 @@ def test_a_planted_easier_set_is_told_with_the_right_sign(scored: Path, other: P
     assert f"({ROWS} and {ROWS} samples)" in easier.sentence
 
 
+def test_what_the_model_does_not_know_is_not_called_harder(scored: Path, other: Path) -> None:
+    rewrite_draws(other, factor=0.3)
+    assert compared(other, scored, Variant()).sentence.startswith("A is harder")
+    files = ScoreFiles(other)
+    measures = pd.read_parquet(files.measures)
+    measures.assign(exact_memorization=[0.0, *measures["exact_memorization"][1:]]).to_parquet(files.measures)
+    found = compared(other, scored, Variant())
+    assert found.sentence.startswith("A is harder")
+    assert found.caveats[0].startswith(f"The model does not know 1 of the {ROWS} samples of A (MA below 0.5)")
+    measures.assign(exact_memorization=0.4).to_parquet(files.measures)
+    found = compared(other, scored, Variant())
+    assert found.sentence.startswith(f"No verdict: the model does not know {ROWS} of the {ROWS} samples of A")
+    files.measures.unlink()
+    assert compared(other, scored, Variant()).sentence.startswith("A is harder")
+
+
 def test_a_handful_of_samples_gets_no_verdict_however_large_the_difference(scored: Path, other: Path) -> None:
     rewrite_draws(other, factor=1_000, count=9)
     found = compared(other, scored, Variant())
@@ -110,7 +127,7 @@ def test_what_makes_two_runs_hard_to_compare_is_said(
         assert found.caveats == (f"The runs differ in their {said}, so MRD may differ for that reason alone.",)
         assert found.sentence.startswith("Cannot tell")
     else:
-        assert (found.differing, found.caveats) == ((said,), ())
+        assert (found.obstacle, found.caveats) == (found.sentence, ())
         assert found.sentence.startswith(f"No verdict: the runs differ in their {said}, and MRD depends on that.")
 
 

@@ -54,9 +54,9 @@ def show(run: Run, sets: dict[str, str]) -> AuditConfig | None:
     )
     config = AuditConfig(pool=run.directory, forget_set=name, group=str(block) if block > 1 else None)
     audit = _audited(run, config)
-    (st.warning if audit.differing else st.markdown)(plain(f"{audit.sentence} {audit.others}"))
+    (st.warning if audit.obstacle else st.markdown)(plain(f"{audit.sentence} {audit.others}"))
     static_table(audit_table(audit), "The forget set beside the rest of its pool", is_broken=False)
-    starred = [] if audit.differing else ["* more than chance and the noise of MRD explain."]
+    starred = [] if audit.obstacle else ["* more than chance and the noise of MRD explain."]
     st.caption(plain(" ".join([*starred, *audit.notes])))
     commands.show(AUDIT.shown(config))
     row = st.container(horizontal=True)

@@ -19,7 +19,7 @@ def show(chosen: Sequence[tuple[str, Run]], variant: Variant) -> None:
     """Show the verdict on two runs, or why there is none, and how MRD is distributed in either set."""
     (name, first), (other_name, second) = chosen
     difference = _compared(first, second, variant)
-    if difference.differing:
+    if difference.obstacle:
         st.warning(plain(difference.sentence), icon=":material/block:")
         return
     for caveat in difference.caveats:
