@@ -4,6 +4,13 @@
 SmolLM2-135M-Instruct, tuned on two hundred rows of TOFU. Brackets hold 95 % intervals.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from analysis.characteristics.strata import Criterion
+from analysis.statistics.bootstrap import Estimate
+
 UPDATES = (
     "By gradient ascent with AdamW a small MRD (mean) foretells many updates on one of three models: TOFU "
     "ρ = −0.52 [−0.71, −0.29], the demo −0.08 [−0.33, +0.20], SmolLM2 −0.33 [−0.59, +0.01]. The median log-odds "
@@ -41,16 +48,62 @@ HARDNESS = (
     "that SmolLM2 knows +0.45 [+0.24, +0.63]). That what was seen often is hard shows on TOFU, −0.26 [−0.36, "
     "−0.16]; on the demo the opposite does, +0.23 [+0.10, +0.35]."
 )
-# Of the claims by the names of their criteria: coefficients of a rank regression of MRD (mean).
-CLAIMS = {
-    "semantic_complexity": "with length held TOFU shows it, +0.14 [+0.04, +0.25]; the demo, +0.10 [−0.16, +0.35], "
-    "and SmolLM2, −0.01 [−0.22, +0.21], cannot tell.",
-    "occurrence_frequency": "with length held TOFU shows it, −0.26 [−0.36, −0.16], and the demo the opposite, "
-    "+0.23 [+0.10, +0.35]; SmolLM2, −0.03 [−0.29, +0.23], cannot tell.",
-    "initial_probability": "with length held all lean the other way: TOFU +0.31 [+0.17, +0.45], the demo +0.33 "
-    "[+0.19, +0.45], SmolLM2’s tuned rows +0.19 [−0.07, +0.46], facts that it knows +0.45 [+0.24, +0.63].",
-    "rare_words": "with length held none shows it: TOFU −0.04 [−0.13, +0.06], SmolLM2 −0.10 [−0.31, +0.11], the "
-    "demo the opposite, −0.23 [−0.40, −0.05].",
-    "association": "with length held TOFU, −0.35 [−0.45, −0.25], and the demo, −0.23 [−0.37, −0.10], show it; "
-    "SmolLM2, −0.02 [−0.24, +0.22], cannot tell.",
+# MRD (mean) on each criterion, a coefficient of ranks with length held. The answers among the facts are those that
+# the model itself gives, so probable by construction.
+CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
+    "semantic_complexity": {
+        "TOFU": Estimate(0.14, 0.04, 0.25),
+        "the demo": Estimate(0.10, -0.16, 0.35),
+        "SmolLM2": Estimate(-0.01, -0.22, 0.21),
+        "facts that SmolLM2 knows": Estimate(-0.07, -0.44, 0.28),
+    },
+    "occurrence_frequency": {
+        "TOFU": Estimate(-0.26, -0.36, -0.16),
+        "the demo": Estimate(0.23, 0.10, 0.35),
+        "SmolLM2": Estimate(-0.03, -0.29, 0.23),
+        "facts that SmolLM2 knows": Estimate(-0.18, -0.38, 0.03),
+    },
+    "initial_probability": {
+        "TOFU": Estimate(0.31, 0.17, 0.45),
+        "the demo": Estimate(0.33, 0.19, 0.45),
+        "SmolLM2": Estimate(0.19, -0.07, 0.46),
+        "facts that SmolLM2 knows": Estimate(0.45, 0.24, 0.63),
+    },
+    "rare_words": {
+        "TOFU": Estimate(-0.04, -0.13, 0.06),
+        "the demo": Estimate(-0.23, -0.40, -0.05),
+        "SmolLM2": Estimate(-0.10, -0.31, 0.11),
+        "facts that SmolLM2 knows": Estimate(0.07, -0.13, 0.29),
+    },
+    "association": {
+        "TOFU": Estimate(-0.35, -0.45, -0.25),
+        "the demo": Estimate(-0.23, -0.37, -0.10),
+        "SmolLM2": Estimate(-0.02, -0.24, 0.22),
+        "facts that SmolLM2 knows": Estimate(-0.03, -0.27, 0.19),
+    },
 }
+
+
+def claim_in_words(criterion: Criterion) -> str:
+    """Return on which models a claim of the paper shows with length held, in a sentence."""
+    sign = 1 if criterion.claim == "larger" else -1
+    by_verdict: dict[str, list[str]] = {"agrees": [], "disagrees": [], "cannot tell": []}
+    for model, estimate in CLAIMS[criterion.name].items():
+        verdict = (
+            "cannot tell" if not estimate.excludes_zero else "agrees" if estimate.value * sign > 0 else "disagrees"
+        )
+        by_verdict[verdict].append(model)
+    parts = [f"{verdict} ({', '.join(models)})" for verdict, models in by_verdict.items() if models]
+    return f"Elsewhere, with length held: {'; '.join(parts)}."
+
+
+def claim_in_figures(criterion: Criterion) -> str:
+    """Return the coefficients behind `claim_in_words`, with their intervals."""
+    each = [f"{model} {signed(estimate)}" for model, estimate in CLAIMS[criterion.name].items()]
+    return f"Elsewhere, with length held: {', '.join(each)} (coefficients of ranks)."
+
+
+def signed(estimate: Estimate) -> str:
+    """Return a value with its interval, each with its sign."""
+    value, low, high = (f"{each:+.2f}".replace("-", "−") for each in estimate[:3])
+    return f"{value} [{low}, {high}]"

@@ -106,9 +106,10 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
     criterion, table = claim.criterion, characterised.table
     icon, colour = BADGES[claim.verdict]
     row = st.container(horizontal=True, vertical_alignment="center")
-    row.markdown(f"**{criterion.title}**", help=criterion.note or None, width="content")
+    about = "\n\n".join(filter(None, [criterion.note, elsewhere.claim_in_figures(criterion)]))
+    row.markdown(f"**{criterion.title}**", help=about, width="content")
     row.badge(claim.verdict, icon=icon, color=colour)
-    st.caption(linked(f"The paper: {criterion.claim_text}  \nThree models: {elsewhere.CLAIMS[criterion.name]}"))
+    st.caption(linked(f"The paper: {criterion.claim_text}  \n{elsewhere.claim_in_words(criterion)}"))
     if claim.comparison is None:
         st.markdown(f"{capitalised(claim.reason)}.")
         if claim.feature is None:
