@@ -1,6 +1,7 @@
 """Speed and memory of scoring, each beside what it is held against, in one run.
 
-    python -m benchmarks.score [--model PATH --forget-set PATH] [--device cpu] [--samples 100] [--json]
+    python -m benchmarks.score [--model PATH --forget-set PATH] [--device cpu] [--samples 100]
+        [--floor-only] [--json]
 
 Everything runs in one process with the torch threads that the product gives a worker. What is compared is timed
 in turns (A B C A B C …) and the medians are divided, so that a busy machine slows all of them. See
@@ -134,6 +135,7 @@ def main(
     forget_set: Annotated[str, typer.Option(help="Forget set, or `demo`.")] = "demo",
     device: Annotated[str, typer.Option(help="`auto`, `cpu`, `cuda` or `cuda:N`.")] = "auto",
     samples: Annotated[int, typer.Option(min=4, help="Samples, spread evenly over the forget set.")] = 100,
+    floor_only: Annotated[bool, typer.Option("--floor-only", help="Time the run over its floor alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Measure time over the floor, speed against the published algorithm, and peak memory."""
@@ -143,12 +145,15 @@ def main(
         estimator=EstimatorConfig(sigma=SIGMA, workers=1, time_floor=True),
     )
     torch.set_num_threads(Workers.of(config.estimator, config.model).threads)
+    targets = TARGETS[models.choose_device(device)[0].type]
     with TemporaryDirectory(prefix="mrd-benchmark-") as folder:
         chosen = spread(read(config.forget_set), samples)
         finished = whole_run(config, run_directory(Path(folder), "run", config, chosen))
-        peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
-    seconds = in_turns(finished)
-    comparisons = compare(finished, seconds, peak, TARGETS[models.choose_device(device)[0].type])
+        if floor_only:
+            comparisons = [run_over_floor(finished, targets)]
+        else:
+            peak = measure_peak(run_directory(Path(folder), "memory", config, chosen))
+            comparisons = compare(finished, in_turns(finished), peak, targets)
     (print_json if as_json else print_table)(setting_of(finished), comparisons)
 
 
