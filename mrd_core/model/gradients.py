@@ -25,7 +25,7 @@ from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded, IntArray, length_buckets, padded
 from mrd_core.model.head import LanguageHead
 from mrd_core.model.pieces import Crossing, Dense, Outer, Piece, squared_norms
-from mrd_core.model.reader import CHUNK_ELEMENTS, Reader, evaluating, in_fp32, within_memory
+from mrd_core.model.reader import Reader, chunk_rows, evaluating, in_fp32, within_memory
 from mrd_core.model.tape import Tape
 
 # A pass that will go backward keeps all of its activations.
@@ -291,7 +291,7 @@ class SampleGradients:
         fine = in_fp32(head)
         gradients: list[list[Tensor]] = [[] for _ in directions]
         words = head.output.weight.shape[0]
-        at_once = max(1, CHUNK_ELEMENTS[states.device.type] // (states.shape[1] * words))
+        at_once = max(1, chunk_rows(states.device, words) // states.shape[1])
         for begin in range(0, len(states), at_once):
             part = slice(begin, begin + at_once)
             state = states[part].detach().requires_grad_()

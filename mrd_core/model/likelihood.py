@@ -24,7 +24,7 @@ from mrd_core.model.encoding import Encoded, IntArray
 from mrd_core.model.head import LanguageHead
 from mrd_core.model.layer_major import Call, together
 from mrd_core.model.perturbation import Transform
-from mrd_core.model.reader import CHUNK_ELEMENTS, Batch, Gathered, Reader, Result, make_batches, within_memory
+from mrd_core.model.reader import Batch, Gathered, Reader, Result, chunk_rows, make_batches, within_memory
 
 
 def target_log_probs(logits: Tensor, targets: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class LogProbHead(nn.Module):
             weights = {own: weight.detach() for own, weight in weights.items()}
         linear = self._head.with_weights({own: weight.to(dtype) for own, weight in weights.items()})
         # Two blocks of logits and what is made of them take as much together as one does else.
-        rows = max(1, CHUNK_ELEMENTS[hidden.device.type] // (2 if self.opposites else 1) // len(self.weight))
+        rows = chunk_rows(hidden.device, len(self.weight), 2 if self.opposites else 1)
         return torch.cat(
             [
                 target_log_probs(self._logits(part, linear, wanted).to(dtype), wanted)

@@ -22,6 +22,9 @@ BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 
 # Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+# But each chunk reads all output embeddings: with fewer rows than this a product waits for memory (of 49,152 words
+# twice as long a row at 10 rows as at 128).
+LEAST_ROWS = 128
 
 # How the CPU's allocator, the CUDA runtime and cuBLAS say it where torch raises a plain RuntimeError.
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -96,7 +99,7 @@ class Reader:
         head = LanguageHead(self.network)
         linear = in_fp32(head) if fine_head else None
         words = head.output.weight.shape[0]
-        rows = max(1, CHUNK_ELEMENTS[self.device.type] // words)
+        rows = chunk_rows(self.device, words)
         batches = self.processes.share(make_batches(encoded, most, self.device, self.switch))
         insides = [np.flatnonzero(encoded.answer[batch.flat]) for batch in batches]
         if not batches:
@@ -113,6 +116,11 @@ class Reader:
             results.add(*(torch.cat(part) for part in zip(*parts, strict=True)))
         places = np.concatenate([batch.flat[inside] for batch, inside in zip(batches, insides, strict=True)])
         return places, [values.cpu().numpy() for values in results.blocks]
+
+
+def chunk_rows(device: torch.device, words: int, blocks: int = 1) -> int:
+    """Return of how many positions the logits over so many words are made at a time, in so many blocks."""
+    return max(LEAST_ROWS, CHUNK_ELEMENTS[device.type] // blocks // words)
 
 
 class Gathered:

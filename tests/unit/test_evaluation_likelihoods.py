@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 
 from mrd_core.evaluation import likelihoods
 from mrd_core.evaluation.likelihoods import LIKELIHOOD_METRICS, Likelihoods, answer_likelihoods, metrics_of
-from mrd_core.model import likelihood
+from mrd_core.model import reader
 from mrd_core.model.encoding import Encoded
 from mrd_core.scoring.measuring import measure
 from tests.support import tiny
@@ -71,7 +71,8 @@ def test_a_pass_is_a_loop_over_tokens_whatever_the_batch(family: str, batch_toke
 def test_the_head_runs_in_chunks_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     network = tiny.llama()
     whole = said_of(network)
-    monkeypatch.setitem(likelihood.CHUNK_ELEMENTS, "cpu", 3 * tiny.VOCABULARY)
+    monkeypatch.setattr(reader, "LEAST_ROWS", 1)
+    monkeypatch.setitem(reader.CHUNK_ELEMENTS, "cpu", 3 * tiny.VOCABULARY)
     for said, expected in zip(said_of(network), whole, strict=True):
         np.testing.assert_allclose(np.array(said, float), np.array(expected, float), rtol=1e-5, atol=1e-7)
 

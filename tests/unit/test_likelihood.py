@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from mrd_core.errors import UserError
+from mrd_core.model import reader
 from mrd_core.model.head import LanguageHead
 from mrd_core.model.likelihood import (
     KeepDouble,
@@ -32,7 +33,7 @@ from mrd_core.model.likelihood import (
 )
 from mrd_core.model.own_pass import require_own_log_probs
 from mrd_core.model.perturbation import Noise, PerturbedModel
-from mrd_core.model.reader import CHUNK_ELEMENTS, is_out_of_memory, make_batches
+from mrd_core.model.reader import is_out_of_memory, make_batches
 from mrd_core.scoring.mrd import measure_baseline
 from tests.support import families, tiny
 from tests.unit.test_mrd import exact, log_probs_of_one
@@ -90,8 +91,13 @@ def test_the_head_goes_through_its_rows_in_chunks(monkeypatch: pytest.MonkeyPatc
     head = LogProbHead(LanguageHead(tiny.llama()))
     hidden, targets = torch.randn(9, 16), torch.arange(9)
     whole = head(hidden, targets)
-    monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 80)
+    monkeypatch.setattr(reader, "LEAST_ROWS", 2)
+    monkeypatch.setitem(reader.CHUNK_ELEMENTS, "cpu", 80)
+    sizes: list[int] = []
+    head._head.output.register_forward_pre_hook(lambda _module, args: sizes.append(args[0].shape[-2]))
     torch.testing.assert_close(head(hidden, targets), whole)
+    # Of so few elements a chunk would be one row, which reads all embeddings for next to nothing.
+    assert set(sizes) == {2, 1}
 
 
 @pytest.mark.parametrize("family", FAMILIES)

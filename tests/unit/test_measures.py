@@ -17,11 +17,11 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mrd_core.errors import UserError
+from mrd_core.model import reader
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import SampleGradients, gradient_norms
 from mrd_core.model.loading import keep_norms_fine
 from mrd_core.model.memorization import measure_memorization
-from mrd_core.model.reader import CHUNK_ELEMENTS
 from mrd_core.samples.config import Scope
 from mrd_core.scoring import measuring
 from mrd_core.scoring.config import Formula, Normalisation
@@ -209,7 +209,8 @@ def test_the_rows_of_logits_at_once_change_nothing(monkeypatch: pytest.MonkeyPat
     for network in (gpt2(), tied()):
         expected = slow_norms(network)
         for samples in (1, 2, 5):
-            monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", samples * 30 * tiny.VOCABULARY)
+            monkeypatch.setattr(reader, "LEAST_ROWS", 1)
+            monkeypatch.setitem(reader.CHUNK_ELEMENTS, "cpu", samples * 30 * tiny.VOCABULARY)
             np.testing.assert_allclose(norms_of(network), expected, rtol=1e-5)
 
 
@@ -419,7 +420,8 @@ def test_one_sample_that_does_not_fit_is_an_error_with_advice() -> None:
 
 
 def test_logits_never_exist_for_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", 7 * tiny.VOCABULARY)
+    monkeypatch.setattr(reader, "LEAST_ROWS", 1)
+    monkeypatch.setitem(reader.CHUNK_ELEMENTS, "cpu", 7 * tiny.VOCABULARY)
     network, rows = tiny.llama(), []
     network.lm_head.register_forward_pre_hook(lambda _head, args: rows.append(args[0].shape[-2]))
     found = measured(network, gradients=False)

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from mrd_core.arrays import FloatArray
-from mrd_core.model import products
+from mrd_core.model import products, reader
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.likelihood import KeepDouble
 from mrd_core.model.loading import settle
 from mrd_core.model.pieces import Dense, Outer, Piece, Rows
 from mrd_core.model.products import Products, gradient_products
-from mrd_core.model.reader import CHUNK_ELEMENTS
 from tests.support import families, replay, tiny
 from tests.support.marks import few_in_the_gate
 from tests.unit.test_measures import Opaque, adapted, cramped, gpt2, in_bf16, tied
@@ -126,7 +125,8 @@ def test_chunks_of_the_head_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     for network in (gpt2(), tied()):
         expected = slow(network)
         for samples in (1, 2):
-            monkeypatch.setitem(CHUNK_ELEMENTS, "cpu", samples * 30 * tiny.VOCABULARY)
+            monkeypatch.setattr(reader, "LEAST_ROWS", 1)
+            monkeypatch.setitem(reader.CHUNK_ELEMENTS, "cpu", samples * 30 * tiny.VOCABULARY)
             assert_same(pairs(network), expected, 1e-4)
 
 
