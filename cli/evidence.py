@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from analysis.elsewhere import MODELS
 from analysis.evidence.kinds import evidence_of
 from analysis.evidence.measurements import read_measurements
 from analysis.export.evidence import evidence_json, write_tables
@@ -49,7 +50,7 @@ def evidence(directories: tuple[Path, ...], out_dir: Path | None, as_json: bool)
             for title, frame in judgement.brief.items():
                 out.print(grid(title, frame))
             say(f"Paper: {judgement.paper}")
-            say(f"Elsewhere: {judgement.elsewhere}")
+            say(f"Elsewhere: {judgement.elsewhere} {MODELS}")
             for caveat in judgement.caveats:
                 say(f"Mind: {caveat}")
         if out_dir:

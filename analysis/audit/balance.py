@@ -128,7 +128,7 @@ def balanced(candidates: Candidates, config: BalanceConfig) -> Balance:
             runs of pool and given set cannot be compared.
     """
     if candidates.obstacle:
-        raise UserError("The given set", f"cannot be matched. {candidates.obstacle}", "Name another one.")
+        raise UserError("The given set", f"cannot be matched. {candidates.obstacle}", "Or name another one.")
     ids, names = candidates.columns.frame["sample_id"], config.columns or _default(candidates)
     candidates.columns.require(names)
     pool = _pool(candidates, names)
@@ -253,6 +253,8 @@ def _rows(
 
 def _notes(sets: list[FairSet], pool: _Pool, candidates: Candidates, config: BalanceConfig) -> Iterator[str]:
     yield from candidates.caveats
+    if candidates.unknown:
+        yield candidates.unknown
     if lacking := int(pool.values.isna().any(axis=1).sum()):
         yield f"{lacking} samples lack a value; they, and their groups, are drawn for no set."
     if any(len(each.sample_ids) != config.size for each in sets):

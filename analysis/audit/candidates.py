@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,10 @@ class Candidates:
         groups: Number of each one's group, shape (N,), from 0; every sample is its own without groups.
         grouped: Whether samples belong together.
         units: The draws of MRD by column: of each run, for its samples one after the other.
-        obstacle: Why nothing can be said of set and rest, in a sentence; "" where something can.
+        obstacle: Why the runs of set and rest cannot be compared, in a sentence; "" where they can.
         caveats: What else a reader must know, in sentences.
+        unknown: How many of the samples the model does not know, in a sentence; "" where it knows all.
+        much_unknown: Whether these are too many for a verdict by MRD.
     """
 
     columns: Columns
@@ -50,6 +53,8 @@ class Candidates:
     units: dict[str, tuple[Units, ...]]
     obstacle: str = ""
     caveats: tuple[str, ...] = ()
+    unknown: str = ""
+    much_unknown: bool = False
 
 
 def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
@@ -61,8 +66,9 @@ def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
     columns, units = _read(pool)
     ids = columns.frame["sample_id"]
     chosen = np.zeros(len(ids), dtype=np.bool_)
-    _, caveats = _unknown(columns, chosen)
-    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, "", caveats)
+    return Candidates(
+        columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, **_unknown(_accuracy(columns), chosen)
+    )
 
 
 def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
@@ -75,7 +81,9 @@ def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = Non
     ids = columns.frame["sample_id"]
     chosen = ids.isin(set(sample_ids)).to_numpy()
     _require_both(chosen, str(pool.directory))
-    return Candidates(columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, *_unknown(columns, chosen))
+    return Candidates(
+        columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, **_unknown(_accuracy(columns), chosen)
+    )
 
 
 def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candidates:
@@ -107,8 +115,8 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     _require_both(chosen, str(pool.directory))
     groups = _groups(frame["sample_id"], chosen, [(other, group), (pool, group)])
     both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
-    not_known, others = _unknown(joined, chosen)
-    return Candidates(joined, chosen, *groups, both, unlike or not_known, (*caveats, *others))
+    accuracy = pd.concat([_accuracy(columns), _accuracy(rest)[kept]], ignore_index=True)
+    return Candidates(joined, chosen, *groups, both, unlike, caveats=caveats, **_unknown(accuracy, chosen))
 
 
 def named(
@@ -244,14 +252,17 @@ def _without(columns: Columns, names: Collection[str]) -> Columns:
     )
 
 
-def _unknown(columns: Columns, chosen: BoolArray) -> tuple[str, tuple[str, ...]]:
-    """Return what `unknown.obstacle` does of the set and its rest; without a set what is to be minded."""
-    if unknown.ACCURACY not in columns.frame:
-        return "", ()
-    accuracy = columns.frame[unknown.ACCURACY]
-    if not chosen.any():
-        return "", tuple(filter(None, [unknown.caveat({"samples": accuracy})]))
-    return unknown.obstacle({"samples of the set": accuracy[chosen], "others": accuracy[~chosen]})
+def _accuracy(columns: Columns) -> pd.Series[float]:
+    """Return the memorization accuracy (MA) of each sample, NaN in a run that did not measure it."""
+    frame = columns.frame
+    return frame[unknown.ACCURACY] if unknown.ACCURACY in frame else pd.Series(np.nan, frame.index)
+
+
+def _unknown(accuracy: pd.Series[float], chosen: BoolArray) -> Mapping[str, Any]:
+    """Return what is not known of the set and of the rest, or of all without a set."""
+    sides = {"samples of the set": accuracy[chosen], "others": accuracy[~chosen]}
+    sides = sides if chosen.any() else {"samples": accuracy}
+    return {"unknown": unknown.caveat(sides), "much_unknown": unknown.is_much(sides)}
 
 
 def _require_both(chosen: BoolArray, pool: str) -> None:

@@ -12,6 +12,7 @@ from analysis.audit.chance import random_sets
 from analysis.audit.config import AuditConfig
 from analysis.audit.effect import effect
 from analysis.characteristics.strata import SMALLEST_GROUP
+from analysis.sets import unknown
 from analysis.statistics.bootstrap import LEAST_SAMPLES, Estimate
 from analysis.statistics.groups import SIGNIFICANCE, holm
 
@@ -164,7 +165,12 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
     chance = random_sets(values, chosen, groups, config.draws, config.seed)
     # Of what cannot be compared no row may look like a finding.
     told = np.array([chance.p, holm(list(chance.p)), chance.above])
-    if candidates.obstacle:
+    obstacle, caveats = candidates.obstacle, candidates.caveats
+    if candidates.much_unknown:
+        obstacle = obstacle or unknown.no_verdict(candidates.unknown)
+    elif candidates.unknown:
+        caveats += (candidates.unknown,)
+    if obstacle:
         told[:] = np.nan
     rows = [_row(candidates, *row) for row in zip(names, *told, strict=True)]
     counts = [len(np.unique(groups[side])) for side in (chosen, ~chosen)]
@@ -176,8 +182,8 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
         len(chance.drawn),
         chance.exact,
         chance.sizes,
-        candidates.obstacle,
-        candidates.caveats,
+        obstacle,
+        caveats,
     )
 
 

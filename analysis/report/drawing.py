@@ -165,14 +165,15 @@ def _grouped(chart: Chart, table: Table) -> Iterator[tuple[str, pd.DataFrame, th
 
 
 def _scale(axes: Any, chart: Chart, table: Table) -> None:
-    """Make axes logarithmic that span decades."""
-    (column,) = chart.y
-    rows = table.rows.values()
-    for scale, cells in (
-        (axes.set_xscale, [row.get(chart.x) for row in rows]),
-        (axes.set_yscale, [row.get(column) for row in rows]),
-    ):
-        scale(theme.axis_type(pd.Series(map(_value, cells), dtype=np.float64).dropna()))
+    """Make axes logarithmic that span decades; both or neither where they are held against each other."""
+    x, y = (
+        pd.Series([_value(row.get(column)) for row in table.rows.values()], dtype=np.float64).dropna()
+        for column in (chart.x, chart.y[0])
+    )
+    if chart.has_diagonal:
+        x = y = pd.concat([x, y])
+    axes.set_xscale(theme.axis_type(x))
+    axes.set_yscale(theme.axis_type(y))
 
 
 def _name(axes: Any, chart: Chart, table: Table) -> None:

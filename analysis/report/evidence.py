@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from analysis.elsewhere import MODELS
 from analysis.evidence.interpretation import Evidence
 from analysis.evidence.kinds import interpretation
 from analysis.evidence.kinds.durability import Durability
@@ -33,7 +34,13 @@ def experiment(member: Member) -> Section:
         text += tuple(f"{name}: {' '.join(findings)}" for name, findings in of_each)
     return Section(
         title=f"{read_as.title}: {read_as.question[0].lower()}{read_as.question[1:]}",
-        text=(evidence.verdict, *text, read_as.procedure, evidence.paper, evidence.elsewhere),
+        text=(
+            evidence.verdict,
+            *text,
+            read_as.procedure,
+            evidence.paper,
+            f"Elsewhere: {evidence.elsewhere} {MODELS}",
+        ),
         parts=parts,
         notes=evidence.caveats,
     )

@@ -24,9 +24,9 @@ def drawn(evidence: Selection) -> Iterator[tuple[str, Table | Chart]]:
                     **{metric: Column(title=METRICS[metric], form=".3g") for metric in evidence.metrics},
                 },
                 rows={
-                    f"{row['arm']}, selection {row['selection'] + 1}": {
+                    f"{row['arm']}, selection {int(row['selection']) + 1}": {
                         "method": str(row["arm"]),
-                        "selection": number(row["selection"] + 1),
+                        "selection": int(row["selection"]) + 1,
                         **{metric: number(row[metric]) for metric in evidence.metrics},
                     }
                     for row in runs.to_dict(orient="records")

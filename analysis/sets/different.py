@@ -70,10 +70,12 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     accuracy = {
         f"samples of {name}": run.measures[unknown.ACCURACY]
         for name, run in zip("AB", runs, strict=True)
-        if run.measures is not None
+        if run.measures is not None and unknown.ACCURACY in run.measures
     }
-    not_known, others = unknown.obstacle(accuracy)
-    return Difference(tables[0], tables[1], comparison, unlike or not_known, (*caveats, *others))
+    told = unknown.caveat(accuracy)
+    if not unlike and unknown.is_much(accuracy):
+        return Difference(tables[0], tables[1], comparison, unknown.no_verdict(told), caveats)
+    return Difference(tables[0], tables[1], comparison, unlike, (*caveats, *filter(None, [told])))
 
 
 def obstacle(first: ScoredRun, second: ScoredRun) -> tuple[str, tuple[str, ...]]:

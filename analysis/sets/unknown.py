@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
 from mrd_core.scoring.measures import KNOWN
@@ -17,16 +16,9 @@ ACCURACY = "exact_memorization"
 FEW = 0.05
 
 
-def obstacle(accuracy: Mapping[str, pd.Series[float]]) -> tuple[str, tuple[str, ...]]:
-    """Return why sets cannot be compared for what is not known, "" where they can, and what is to be minded.
-
-    Args:
-        accuracy: As of `caveat`, for each of the sets.
-    """
-    told = caveat(accuracy)
-    if any(float(np.mean(values < KNOWN)) > FEW for values in accuracy.values() if len(values)):
-        return f"No verdict: {told[0].lower()}{told[1:]} Compare those that it knows.", ()
-    return "", (told,) if told else ()
+def is_much(accuracy: Mapping[str, pd.Series[float]]) -> bool:
+    """Tell whether so much of a side is not known that its MRD says nothing beside another's; as `caveat`."""
+    return any(_unknown(values) > FEW * values.count() for values in accuracy.values())
 
 
 def caveat(accuracy: Mapping[str, pd.Series[float]]) -> str:
@@ -36,11 +28,23 @@ def caveat(accuracy: Mapping[str, pd.Series[float]]) -> str:
         accuracy: Memorization accuracy (MA) of samples, NaN where it was not measured, by what they are called,
             such as `samples of the set`.
     """
-    counts = {name: int(np.sum(values < KNOWN)) for name, values in accuracy.items()}
-    told = " and ".join(f"{count} of the {len(accuracy[name])} {name}" for name, count in counts.items() if count)
+    told = " and ".join(
+        f"{_unknown(values)} of the {values.count()} {name}"
+        for name, values in accuracy.items()
+        if _unknown(values)
+    )
     return (
         f"The model does not know {told} (MA below {KNOWN:g}), and MRD is smaller for what was never learnt, as "
         "if it were harder to forget."
         if told
         else ""
     )
+
+
+def no_verdict(told: str) -> str:
+    """Return why sets are not compared, from their `caveat`."""
+    return f"No verdict: {told[0].lower()}{told[1:]} Compare those that it knows."
+
+
+def _unknown(accuracy: pd.Series[float]) -> int:
+    return int((accuracy < KNOWN).sum())

@@ -131,7 +131,7 @@ class LogProbHead(nn.Module):
             # As they are now: the parameters themselves will be others in the second pass.
             weights = {own: weight.detach() for own, weight in weights.items()}
         linear = self._head.with_weights({own: weight.to(dtype) for own, weight in weights.items()})
-        # Two blocks of logits and what is made of them take as much together as one does else.
+        # Two blocks of logits and what is made of them take together what one does else, where words are few.
         rows = chunk_rows(hidden.device, len(self.weight), 2 if self.opposites else 1)
         return torch.cat(
             [

@@ -20,7 +20,8 @@ from mrd_core.model.processes import ALONE, Processes
 # Padded tokens in a batch where nobody says how many, by the type of the device.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 
-# Logits of one chunk stay within a few MiB on a CPU (its cache) and fill a GPU without crowding it.
+# Logits of one chunk stay within a few MiB on a CPU (its cache), unless there are very many words, and fill a GPU
+# without crowding it.
 CHUNK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
 # But each chunk reads all output embeddings: with fewer rows than this a product waits for memory (of 49,152 words
 # twice as long a row at 10 rows as at 128).

@@ -211,7 +211,26 @@ def test_a_set_of_samples_that_the_model_does_not_know_gets_no_verdict(second: P
     assert audit.frame[["p", "p_holm"]].isna().all(axis=None)
     said = audited(within(ScoredRun(second), easiest(second)), CONFIG).sentence
     assert f"does not know {SET} of the {ROWS - SET} others" in said
-    assert f"{SET} of the {ROWS} samples" in everything(ScoredRun(second)).caveats[0]
+    assert f"{SET} of the {ROWS} samples" in everything(ScoredRun(second)).unknown
+
+
+def test_a_set_that_is_not_known_is_found_beside_a_pool_that_did_not_look(
+    scored: Path, second: Path, tmp_path: Path
+) -> None:
+    hardest = list(pd.read_parquet(ScoreFiles(second).scores).sort_values("mrd")["sample_id"].head(SET))
+    for table in ("scores", "measures"):
+        path = getattr(ScoreFiles(second), table)
+        frame = pd.read_parquet(path)
+        frame[frame["sample_id"].isin(hardest)].to_parquet(path)
+    samples = ForgetSet.load(ScoreFiles(second).samples)
+    samples.subset(samples.frame["sample_id"].isin(hardest)).save(ScoreFiles(second).samples)
+    forgets(second, hardest)
+    pool = copied(scored, tmp_path / "pool")
+    ScoreFiles(pool).measures.unlink()
+    audit = audited(beside(ScoredRun(pool), ScoredRun(second)), CONFIG)
+    assert audit.sentence.startswith(
+        f"No verdict: the model does not know {SET} of the {SET} samples of the set (MA"
+    )
 
 
 @pytest.mark.parametrize(

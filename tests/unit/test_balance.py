@@ -198,6 +198,12 @@ def test_a_set_of_a_run_that_cannot_be_compared_is_not_matched() -> None:
         balanced(replace(pool(given=10), obstacle="No verdict: the runs differ in their σ."), config())
 
 
+def test_what_is_not_known_is_said_and_drawn_from_all_the_same() -> None:
+    told = "The model does not know 9 of the 100 samples (MA below 0.5)."
+    drawn = balanced(replace(pool(given=10), unknown=told, much_unknown=True), config())
+    assert told in drawn.notes
+
+
 @pytest.fixture
 def drawn(scored: Path) -> tuple[pd.DataFrame, Balance]:
     """The samples of a run, and two sets of them."""

@@ -302,6 +302,17 @@ def test_the_theorems_line_is_where_both_are_equal(tmp_path: Path) -> None:
     assert with_line.count("stroke-dasharray") == alone.count("stroke-dasharray") + 1
 
 
+def test_axes_that_are_held_against_each_other_are_alike() -> None:
+    rows = {"a": {"x": 1.0, "y": 1.01}, "b": {"x": 101.0, "y": 99.0}, "c": {"x": 10.0, "y": 10.0}}
+    table = Table(caption="", columns={name: Column(title=name) for name in "xy"}, rows=rows)
+    chart = Chart(form="points", title="", alt="", table="", x="x", y=("y",), has_diagonal=True)
+    marks = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*opacity', svg(chart, table))
+    (x1, y1), (x3, y3), (x2, y2) = [(float(x), float(y)) for x, y in marks]
+    # Ten is halfway from 1 to a hundred on either axis, and would not be on a linear one.
+    assert (x2 - x1) / (x3 - x1) == pytest.approx(0.5, abs=0.01)
+    assert (y2 - y1) / (y3 - y1) == pytest.approx(0.5, abs=0.01)
+
+
 def test_axes_that_span_decades_are_logarithmic() -> None:
     def places(values: list[float]) -> list[float]:
         rows = {str(at): {"x": 1.0 + at, "y": value, "of": "one"} for at, value in enumerate(values)}

@@ -106,7 +106,7 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
     criterion, table = claim.criterion, characterised.table
     icon, colour = BADGES[claim.verdict]
     row = st.container(horizontal=True, vertical_alignment="center")
-    about = "\n\n".join(filter(None, [criterion.note, elsewhere.claim_in_figures(criterion)]))
+    about = "\n\n".join(filter(None, [criterion.note, elsewhere.claim_in_figures(criterion), elsewhere.MODELS]))
     row.markdown(f"**{criterion.title}**", help=about, width="content")
     row.badge(claim.verdict, icon=icon, color=colour)
     st.caption(linked(f"The paper: {criterion.claim_text}  \n{elsewhere.claim_in_words(criterion)}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from analysis.elsewhere import MODELS
 from analysis.evidence.interpretation import Evidence
 from analysis.evidence.measurements import read_measurements
 from analysis.export.evidence import evidence_json
@@ -34,7 +35,7 @@ def show(run: Run, experiment: Run, evidence: Evidence) -> None:
         if evidence.findings:
             st.markdown(linked("\n".join(f"- {finding}" for finding in evidence.findings)))
         st.caption(linked(f":material/menu_book: {evidence.paper}"))
-        st.caption(linked(f":material/compare: {evidence.elsewhere}"))
+        st.caption(linked(f":material/compare: Elsewhere: {evidence.elsewhere}"), help=MODELS)
     for warning in RunSummary.model_validate(experiment.summary).warnings:
         st.warning(warning, icon=":material/warning:")
     presentation(experiment.kind).show(run, experiment, evidence)

@@ -31,7 +31,7 @@ def show(dossier: Dossier) -> str:
         static_table(curricula.table_of(of_orders, dossier), "Both orders: updates, what was forgotten and kept")
     judged = "Right." if guess == curricula.right(of_orders) else "Not so."
     st.markdown(f"**What to conclude.** {judged} {curricula.conclusion(of_orders)}")
-    st.markdown(f"**On other models.** {elsewhere.ORDERS}")
+    st.markdown(f"**On three models, this one among them.** {elsewhere.ORDERS}")
     return _comeback(dossier)
 
 
@@ -51,5 +51,5 @@ def _comeback(dossier: Dossier) -> str:
         static_table(comeback.table_of(lines), "What is known again after training on something else")
     judged = "Right." if guess == comeback.right(lines) else "Not so."
     st.markdown(f"**What to conclude.** {judged} {comeback.conclusion(lines)}")
-    st.markdown(f"**On other models.** {elsewhere.RETURNS}")
+    st.markdown(f"**On three models, this one among them.** {elsewhere.RETURNS}")
     return ""

@@ -48,7 +48,7 @@ def show(dossier: Dossier) -> str:
     chart(figure, "what_foretells_updates", "Rank correlation of measures with updates, with intervals")
     data_beneath(table, "what_foretells_updates", "Rank correlation of measures with updates")
     st.markdown(f"**What to conclude.** {forecast.conclusion(of_demo)}")
-    st.markdown(f"**On other models.** {elsewhere.UPDATES}")
+    st.markdown(f"**On three models, this one among them.** {elsewhere.UPDATES}")
     return ""
 
 

@@ -37,5 +37,5 @@ def show(dossier: Dossier) -> str:
     data_beneath(table, "what_goes_with_difficulty", "Rank correlation of four characteristics with MRD")
     judged = "Right." if guess == hardness.hardest(of_demo) else "Not on this model."
     st.markdown(f"**What to conclude.** {judged} {hardness.conclusion(of_demo)}")
-    st.markdown(f"**On other models.** {elsewhere.HARDNESS}")
+    st.markdown(f"**On three models, this one among them.** {elsewhere.HARDNESS}")
     return ""

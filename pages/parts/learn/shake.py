@@ -66,7 +66,7 @@ def show(dossier: Dossier) -> str:
         return "move σ."
     figures = shake.quiet(of_sample)
     st.markdown(f"**What to conclude.** {shake.conclusion(figures, sigma, of_sample['seed'].nunique())}")
-    st.markdown(f"**On other models.** {elsewhere.SIGMAS}")
+    st.markdown(f"**On three models, this one among them.** {elsewhere.SIGMAS}")
     return ""
 
 
