@@ -33,6 +33,10 @@ class Choice(NamedTuple):
         return f"{self.value} ({self.reason})"
 
 
+# The queue of runs that read texts and no model.
+WITHOUT_MODEL = "texts"
+
+
 class RunConfig(Frozen):
     """What a run does: `config.json` of its directory. Each kind of run has its own."""
 
@@ -40,8 +44,11 @@ class RunConfig(Frozen):
 
     @property
     def device(self) -> str:
-        """The device that the run waits for, as it was configured: that of its model; the CPU without one."""
-        return str(getattr(getattr(self, "model", None), "device", "cpu"))
+        """The device that the run waits for, as it was configured: that of its model.
+
+        A run without a model waits for others of that kind alone, and not for hours of unlearning.
+        """
+        return str(getattr(getattr(self, "model", None), "device", WITHOUT_MODEL))
 
     @property
     def most_gpus(self) -> int | None:

@@ -16,6 +16,7 @@ from mrd_core.runs.logs import logs
 from mrd_core.runs.record import RESUMABLE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import shown
+from mrd_core.settings.configuration import WITHOUT_MODEL
 from pages.shell import commands, configs, deletion, redaction, reported, session
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, literal, show_error, state_label
@@ -72,7 +73,8 @@ def progress(run: Run) -> None:
     if job:
         text = job.stated
     elif run.progress.get("place"):
-        text = f"Waiting for {run.device}: place {run.progress['place']} in the queue"
+        text = f"Waiting for {'another reading' if run.device == WITHOUT_MODEL else run.device}: "
+        text += f"place {run.progress['place']} in the queue"
     elif 0 < done < total:
         eta = run.progress.get("eta_seconds")
         bound = "at most" if run.progress.get("is_most") else "about"

@@ -75,8 +75,8 @@ def test_what_it_was_tuned_on_is_reliably_scored_and_better_known(
                 "experiment.0.sigmas=[1e-5,3e-4]",
                 "experiment.0.draws=8",
                 "experiment.samples=4",
-                "experiment.1.probes=2",
-                "experiment.1.pairs=2",
+                "experiment.1.probes=4",
+                "experiment.1.pairs=4",
             ),
         ),
         (

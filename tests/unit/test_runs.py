@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import sqlalchemy
+from filelock import FileLock
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
@@ -39,6 +40,7 @@ from mrd_core.runs import (
 )
 from mrd_core.runs import context as runs_context
 from mrd_core.runs.context import StoredContext
+from mrd_core.runs.devices import lock_name
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.failure import describe
 from mrd_core.runs.files import write_json
@@ -853,6 +855,16 @@ def test_one_command_carries_out_every_kind_of_run(store, settings):
     assert command_for(reading.directory)[1:] == [str(REPOSITORY / "cli"), "run", str(reading.directory)]
     assert worker.run(reading.directory, store=store) is S.FAILED
     assert "holds no finished score run" in store.get(reading.id).error.cause
+
+
+def test_a_reading_needs_no_device_and_waits_for_none(store, settings):
+    scored = submitted(store, settings)
+    (settings.home / "locks").mkdir(exist_ok=True)
+    with ExitStack() as busy:
+        for device in ("cpu", "cuda:0"):
+            busy.enter_context(FileLock(settings.home / "locks" / f"{lock_name(device)}.lock"))
+        reading = reading_of(store, settings, scored)
+        assert worker.run(reading.directory, store=store, job=f"{JOBS}:report_nan") is S.SUCCEEDED
 
 
 def test_a_reading_belongs_to_its_score_run_and_to_no_other(store, settings):
