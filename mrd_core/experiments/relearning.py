@@ -48,6 +48,7 @@ from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.measuring import extraction_strength
 from mrd_core.unlearning.adapters import load_trainable
 from mrd_core.unlearning.losses import sample_nll
+from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.texts import TextBatch, answers
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Relearner:
 
     def tries(self, name: str, attack: Attack) -> list[Row]:
         """Try learning rates until enough of what a model had forgotten is back, the lowest first."""
-        began = float(self._told[name]["summary"]["learning_rate"])
+        began = UnlearningSummary.model_validate(self._told[name]["summary"]).rate_of_all_weights
         rows: list[Row] = []
         for rung in range(RUNGS):
             rate = began * RUNG**rung

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mrd_core.runs.files import Column
 from mrd_core.runs.records import Record, RunSummary
+from mrd_core.unlearning.config import LORA_RATE
 from mrd_core.unlearning.memory import MemoryPlan
 from mrd_core.unlearning.stopping import Source
 
@@ -137,6 +138,11 @@ class UnlearningSummary(RunSummary):
     tokens_checked: int = 0
     model_parameters: int = 0
     trainable_parameters: int = 0
+
+    @property
+    def rate_of_all_weights(self) -> float:
+        """The learning rate that takes as many updates where all weights are trained, and no adapter."""
+        return self.learning_rate / LORA_RATE if self.adapter else self.learning_rate
 
     def measure(self, name: str, *, before: bool = False) -> float | None:
         """Return `forget_nll`, `retain_accuracy` and their like, after unlearning or before."""

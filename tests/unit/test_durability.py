@@ -357,12 +357,13 @@ def test_an_experiment_whose_relearning_diverges_says_so(attacked: Attacked, tmp
     prepare(config, tmp_path)
     files = ExperimentFiles(tmp_path)
     (told,) = read_json(files.unlearned)
-    told["summary"]["learning_rate"] = 1e30
+    # An adapter's rate is ten times that of all weights, which the attack trains.
+    told["summary"] |= {"learning_rate": 1e31, "adapter": True}
     write_json(files.unlearned, [told])
     with pytest.raises(UserError, match="diverged at every learning rate"):
         experiment_job(config, Quiet(tmp_path))
     (row,) = files.finished_units()["rate"]
-    assert (row["finite"], row["returned"]) == (False, 0.0)
+    assert (row["finite"], row["returned"], row["learning_rate"]) == (False, 0.0, pytest.approx(1e30))
 
 
 @pytest.mark.parametrize(("steps", "looks"), [(1, (0, 1)), (5, (0, 1, 2, 4, 5)), (16, (0, 1, 2, 4, 8, 16))])
