@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.characteristics.strata import Criterion
 from analysis.statistics.bootstrap import Estimate
 
 MODELS = (
@@ -88,11 +87,15 @@ CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
 }
 
 
-def claim_in_words(criterion: Criterion) -> str:
-    """Return on which models a claim of the paper shows with length held, in a sentence."""
-    sign = 1 if criterion.claim == "larger" else -1
+def claim_in_words(name: str, sign: int) -> str:
+    """Return on which models a claim of the paper shows with length held, in a sentence.
+
+    Args:
+        name: Of the criterion.
+        sign: 1 where the paper says that the MRD of the high group is larger, −1 where it says smaller.
+    """
     by_verdict: dict[str, list[str]] = {"agrees": [], "disagrees": [], "cannot tell": []}
-    for model, estimate in CLAIMS[criterion.name].items():
+    for model, estimate in CLAIMS[name].items():
         verdict = (
             "cannot tell" if not estimate.excludes_zero else "agrees" if estimate.value * sign > 0 else "disagrees"
         )
@@ -101,9 +104,9 @@ def claim_in_words(criterion: Criterion) -> str:
     return f"Elsewhere, with length held: {'; '.join(parts)}."
 
 
-def claim_in_figures(criterion: Criterion) -> str:
+def claim_in_figures(name: str) -> str:
     """Return the coefficients behind `claim_in_words`, with their intervals."""
-    each = [f"{model} {signed(estimate)}" for model, estimate in CLAIMS[criterion.name].items()]
+    each = [f"{model} {signed(estimate)}" for model, estimate in CLAIMS[name].items()]
     return f"Elsewhere, with length held: {', '.join(each)} (coefficients of ranks)."
 
 

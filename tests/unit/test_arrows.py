@@ -156,7 +156,7 @@ FLOORS = {
     ),
     "analysis": (
         {"statistics", "text", "redaction"},
-        {"features", "difficulty"},
+        {"features", "difficulty", "elsewhere"},
         {"characteristics", "comparison", "contrast", "evidence", "scale", "unlearning"},
         {"lesson", "sets"},
         {"audit"},

@@ -90,7 +90,7 @@ def test_every_path_and_every_module_is_there(document: Path) -> None:
 
 def test_what_the_program_says_of_other_models_stands_in_the_findings() -> None:
     texts = [text for text in vars(elsewhere).values() if isinstance(text, str)]
-    texts += [elsewhere.claim_in_figures(criterion) for criterion in CRITERIA]
+    texts += [elsewhere.claim_in_figures(name) for name in elsewhere.CLAIMS]
     said = {figure for text in texts for figure in FIGURE.findall(text)}
     written = set(FIGURE.findall((REPOSITORY / "docs/findings.md").read_text(encoding="utf-8").replace("**", "")))
     assert len(said) > 20

@@ -106,10 +106,13 @@ def _panel(characterised: Characterised, judgement: Judgement, claim: Claim, sel
     criterion, table = claim.criterion, characterised.table
     icon, colour = BADGES[claim.verdict]
     row = st.container(horizontal=True, vertical_alignment="center")
-    about = "\n\n".join(filter(None, [criterion.note, elsewhere.claim_in_figures(criterion), elsewhere.MODELS]))
+    about = "\n\n".join(
+        filter(None, [criterion.note, elsewhere.claim_in_figures(criterion.name), elsewhere.MODELS])
+    )
     row.markdown(f"**{criterion.title}**", help=about, width="content")
     row.badge(claim.verdict, icon=icon, color=colour)
-    st.caption(linked(f"The paper: {criterion.claim_text}  \n{elsewhere.claim_in_words(criterion)}"))
+    others = elsewhere.claim_in_words(criterion.name, 1 if criterion.claim == "larger" else -1)
+    st.caption(linked(f"The paper: {criterion.claim_text}  \n{others}"))
     if claim.comparison is None:
         st.markdown(f"{capitalised(claim.reason)}.")
         if claim.feature is None:
