@@ -45,12 +45,14 @@ ORDERS = (
     "At equal retain loss no order of the samples is confirmed to save updates on both TOFU and the demo, and "
     "drawing by MRD is on neither."
 )
-HARDNESS = (
-    "With length held all lean against the paper’s text in one claim: what a model finds probable has the "
-    "*larger* MRD (TOFU +0.31 [+0.17, +0.45], the demo +0.33 [+0.19, +0.45], SmolLM2’s tuned rows +0.19 [−0.07, "
-    "+0.46]). That what was seen often is hard shows on TOFU, −0.26 [−0.36, −0.16]; on the demo the opposite "
-    "does, +0.23 [+0.10, +0.35]."
-)
+
+
+def signed(estimate: Estimate) -> str:
+    """Return a value with its interval, each with its sign."""
+    value, low, high = (f"{each:+.2f}".replace("-", "−") for each in estimate[:3])
+    return f"{value} [{low}, {high}]"
+
+
 # MRD (mean) on each criterion, a coefficient of ranks with length held. The answers among the facts are those that
 # the model itself gives, so probable by construction.
 CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
@@ -85,6 +87,13 @@ CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
         "facts that SmolLM2 knows": Estimate(-0.03, -0.27, 0.19),
     },
 }
+_PROBABLE, _FREQUENT = CLAIMS["initial_probability"], CLAIMS["occurrence_frequency"]
+HARDNESS = (
+    "With length held all lean against the paper’s text in one claim: what a model finds probable has the "
+    f"*larger* MRD (TOFU {signed(_PROBABLE['TOFU'])}, the demo {signed(_PROBABLE['the demo'])}, SmolLM2’s tuned "
+    f"rows {signed(_PROBABLE['SmolLM2'])}). That what was seen often is hard shows on TOFU, "
+    f"{signed(_FREQUENT['TOFU'])}; on the demo the opposite does, {signed(_FREQUENT['the demo'])}."
+)
 
 
 def claim_in_words(name: str, sign: int) -> str:
@@ -108,9 +117,3 @@ def claim_in_figures(name: str) -> str:
     """Return the coefficients behind `claim_in_words`, with their intervals."""
     each = [f"{model} {signed(estimate)}" for model, estimate in CLAIMS[name].items()]
     return f"Elsewhere, with length held: {', '.join(each)} (coefficients of ranks)."
-
-
-def signed(estimate: Estimate) -> str:
-    """Return a value with its interval, each with its sign."""
-    value, low, high = (f"{each:+.2f}".replace("-", "−") for each in estimate[:3])
-    return f"{value} [{low}, {high}]"

@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability
 from analysis.evidence.league import rows_drawn
-from analysis.evidence.measurements import estimate_at
-from analysis.report.content import Cell, Chart, Column, Table, interval, number
+from analysis.report.content import Chart, Column, Table, number
+from analysis.report.correlations import correlations
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 
 
@@ -76,23 +76,11 @@ def _course(attack: str, curves: pd.DataFrame) -> Table:
 
 
 def _league(name: str, table: pd.DataFrame) -> Table:
-    rows: dict[str, dict[str, Cell]] = {
-        str(row["measure"]): {
-            "rho": interval(estimate_at(row)),
-            "partial": interval(estimate_at(row, "partial", "partial_")),
-            "level": interval(estimate_at(row, "level", "level_")),
-        }
-        for _, row in table.iterrows()
+    columns = {
+        "rho": Column(title="ρ with the gain [95 %]", form="+.2f"),
+        "partial": Column(title="Length held [95 %]", form="+.2f"),
+        "level": Column(title="Level, MA left held [95 %]", form="+.2f"),
     }
-    return Table(
-        caption=f"{name}: every measure and the gain of MA, the best first",
-        head="Measure",
-        columns={
-            "rho": Column(title="ρ with the gain [95 %]", form="+.2f"),
-            "partial": Column(title="Length held [95 %]", form="+.2f"),
-            "level": Column(title="Level, MA left held [95 %]", form="+.2f"),
-        },
-        rows=rows,
-        titles=dict(zip(table["measure"], table["title"], strict=True)),
-        is_listed=False,
-    )
+    caption = f"{name}: every measure and the gain of MA, the best first"
+    titles = dict(zip(table["measure"], table["title"], strict=True))
+    return correlations(table, table["measure"], caption, "Measure", columns, titles)

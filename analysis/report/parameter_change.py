@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from analysis.evidence.kinds.parameter_change import ParameterChange
-from analysis.evidence.measurements import estimate_at
-from analysis.report.content import Chart, Column, Table, interval
+from analysis.report.content import Chart, Column, Table
+from analysis.report.correlations import correlations
 
 
 def drawn(evidence: ParameterChange) -> Iterator[tuple[str, Table | Chart]]:
     """Yield the correlations of the change of the weights, arm by arm."""
     rows = evidence.correlations
-    yield (
-        "correlations",
-        Table(
-            caption="The mean absolute change of a weight over composites, and what goes with it",
-            head="Method and what goes with the change",
-            columns={
-                "rho": Column(title="ρ with the change [95 %]", form="+.2f"),
-                "partial": Column(title="Tokens held [95 %]", form="+.2f"),
-            },
-            rows={
-                f"{row['arm']}: {row['title']}": {
-                    "rho": interval(estimate_at(row)),
-                    "partial": interval(estimate_at(row, "partial", "partial_")),
-                }
-                for _, row in rows.iterrows()
-            },
-            is_listed=False,
-        ),
-    )
+    columns = {
+        "rho": Column(title="ρ with the change [95 %]", form="+.2f"),
+        "partial": Column(title="Tokens held [95 %]", form="+.2f"),
+    }
+    caption = "The mean absolute change of a weight over composites, and what goes with it"
+    names = rows["arm"] + ": " + rows["title"] if len(rows) else pd.Series(dtype=str)
+    yield "correlations", correlations(rows, names, caption, "Method and what goes with the change", columns)
     yield (
         "ties",
         Chart(

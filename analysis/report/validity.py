@@ -8,8 +8,8 @@ import pandas as pd
 
 from analysis.evidence.kinds.validity import Validity
 from analysis.evidence.league import rows_drawn, short_title
-from analysis.evidence.measurements import estimate_at
-from analysis.report.content import Cell, Chart, Column, Table, interval, number
+from analysis.report.content import Chart, Column, Table, number
+from analysis.report.correlations import correlations
 
 
 def drawn(evidence: Validity) -> Iterator[tuple[str, Table | Chart]]:
@@ -65,44 +65,26 @@ def _scatter(name: str, table: str) -> Chart:
 
 
 def _league(name: str, table: pd.DataFrame) -> Table:
-    return _correlations(
-        table,
-        f"{name}: every measure and the updates, the best first",
-        {
-            "rho": Column(title="ρ with updates [95 %]", form="+.2f"),
-            "partial": Column(title="Length held [95 %]", form="+.2f"),
-            "cost": Column(title="Forward passes"),
-        },
-    )
+    columns = {
+        "rho": Column(title="ρ with updates [95 %]", form="+.2f"),
+        "partial": Column(title="Length held [95 %]", form="+.2f"),
+        "cost": Column(title="Forward passes"),
+    }
+    caption = f"{name}: every measure and the updates, the best first"
+    return correlations(table, table["measure"], caption, "Measure", columns, _titles(table))
 
 
 def _losses(name: str, table: pd.DataFrame) -> Table:
-    return _correlations(
-        table,
-        f"{name}: every measure and the rise of the retain set’s NLL, the best first",
-        {
-            "rho": Column(title="ρ with the rise [95 %]", form="+.2f"),
-            "partial": Column(title="Length held [95 %]", form="+.2f"),
-        },
-    )
+    columns = {
+        "rho": Column(title="ρ with the rise [95 %]", form="+.2f"),
+        "partial": Column(title="Length held [95 %]", form="+.2f"),
+    }
+    caption = f"{name}: every measure and the rise of the retain set’s NLL, the best first"
+    return correlations(table, table["measure"], caption, "Measure", columns, _titles(table))
 
 
-def _correlations(table: pd.DataFrame, caption: str, columns: dict[str, Column]) -> Table:
-    rows: dict[str, dict[str, Cell]] = {}
-    for _, row in table.iterrows():
-        cells: dict[str, Cell] = {
-            "rho": interval(estimate_at(row)),
-            "partial": interval(estimate_at(row, "partial", "partial_")),
-        }
-        rows[str(row["measure"])] = cells | ({"cost": number(row["cost"])} if "cost" in columns else {})
-    return Table(
-        caption=caption,
-        head="Measure",
-        columns=columns,
-        rows=rows,
-        titles={measure: short_title(measure) for measure in rows},
-        is_listed=False,
-    )
+def _titles(table: pd.DataFrame) -> dict[str, str]:
+    return {measure: short_title(measure) for measure in table["measure"]}
 
 
 def _ties(title: str, outcome: str, table: str, most: int) -> Chart:
