@@ -15,6 +15,7 @@ from analysis.audit.columns import LENGTH
 from analysis.audit.config import BalanceConfig
 from analysis.audit.draw import Problem, alike
 from analysis.difficulty import TERCILES
+from analysis.sets import unknown
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
 
@@ -253,8 +254,8 @@ def _rows(
 
 def _notes(sets: list[FairSet], pool: _Pool, candidates: Candidates, config: BalanceConfig) -> Iterator[str]:
     yield from candidates.caveats
-    if candidates.unknown:
-        yield candidates.unknown
+    if not_known := unknown.caveat(candidates.accuracies):
+        yield not_known
     if lacking := int(pool.values.isna().any(axis=1).sum()):
         yield f"{lacking} samples lack a value; they, and their groups, are drawn for no set."
     if any(len(each.sample_ids) != config.size for each in sets):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,8 +41,7 @@ class Candidates:
         units: The draws of MRD by column: of each run, for its samples one after the other.
         obstacle: Why the runs of set and rest cannot be compared, in a sentence; "" where they can.
         caveats: What else a reader must know, in sentences.
-        unknown: How many of the samples the model does not know, in a sentence; "" where it knows all.
-        much_unknown: Whether these are too many for a verdict by MRD.
+        accuracy: Memorization accuracy (MA) of each sample, shape (N,), NaN where it was not measured.
     """
 
     columns: Columns
@@ -53,8 +51,14 @@ class Candidates:
     units: dict[str, tuple[Units, ...]]
     obstacle: str = ""
     caveats: tuple[str, ...] = ()
-    unknown: str = ""
-    much_unknown: bool = False
+    accuracy: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype=np.float64))
+
+    @property
+    def accuracies(self) -> Mapping[str, pd.Series[float]]:
+        """The memorization accuracy of the set and of the rest, or of all without a set, as `unknown` takes it."""
+        if self.accuracy.empty or not self.chosen.any():
+            return {"samples": self.accuracy}
+        return {"samples of the set": self.accuracy[self.chosen], "others": self.accuracy[~self.chosen]}
 
 
 def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
@@ -66,9 +70,8 @@ def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
     columns, units = _read(pool)
     ids = columns.frame["sample_id"]
     chosen = np.zeros(len(ids), dtype=np.bool_)
-    return Candidates(
-        columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, **_unknown(_accuracy(columns), chosen)
-    )
+    groups = _groups(ids, chosen, [(pool, group)])
+    return Candidates(columns, chosen, *groups, units, accuracy=_accuracy(columns))
 
 
 def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
@@ -81,9 +84,8 @@ def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = Non
     ids = columns.frame["sample_id"]
     chosen = ids.isin(set(sample_ids)).to_numpy()
     _require_both(chosen, str(pool.directory))
-    return Candidates(
-        columns, chosen, *_groups(ids, chosen, [(pool, group)]), units, **_unknown(_accuracy(columns), chosen)
-    )
+    groups = _groups(ids, chosen, [(pool, group)])
+    return Candidates(columns, chosen, *groups, units, accuracy=_accuracy(columns))
 
 
 def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candidates:
@@ -116,7 +118,7 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     groups = _groups(frame["sample_id"], chosen, [(other, group), (pool, group)])
     both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
     accuracy = pd.concat([_accuracy(columns), _accuracy(rest)[kept]], ignore_index=True)
-    return Candidates(joined, chosen, *groups, both, unlike, caveats=caveats, **_unknown(accuracy, chosen))
+    return Candidates(joined, chosen, *groups, both, unlike, caveats, accuracy)
 
 
 def named(
@@ -256,13 +258,6 @@ def _accuracy(columns: Columns) -> pd.Series[float]:
     """Return the memorization accuracy (MA) of each sample, NaN in a run that did not measure it."""
     frame = columns.frame
     return frame[unknown.ACCURACY] if unknown.ACCURACY in frame else pd.Series(np.nan, frame.index)
-
-
-def _unknown(accuracy: pd.Series[float], chosen: BoolArray) -> Mapping[str, Any]:
-    """Return what is not known of the set and of the rest, or of all without a set."""
-    sides = {"samples of the set": accuracy[chosen], "others": accuracy[~chosen]}
-    sides = sides if chosen.any() else {"samples": accuracy}
-    return {"unknown": unknown.caveat(sides), "much_unknown": unknown.is_much(sides)}
 
 
 def _require_both(chosen: BoolArray, pool: str) -> None:

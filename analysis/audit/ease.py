@@ -166,10 +166,11 @@ def audited(candidates: Candidates, config: AuditConfig) -> Audit:
     # Of what cannot be compared no row may look like a finding.
     told = np.array([chance.p, holm(list(chance.p)), chance.above])
     obstacle, caveats = candidates.obstacle, candidates.caveats
-    if candidates.much_unknown:
-        obstacle = obstacle or unknown.no_verdict(candidates.unknown)
-    elif candidates.unknown:
-        caveats += (candidates.unknown,)
+    if not_known := unknown.caveat(candidates.accuracies):
+        if unknown.is_much(candidates.accuracies):
+            obstacle = obstacle or unknown.no_verdict(not_known)
+        else:
+            caveats += (not_known,)
     if obstacle:
         told[:] = np.nan
     rows = [_row(candidates, *row) for row in zip(names, *told, strict=True)]
