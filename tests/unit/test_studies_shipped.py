@@ -54,7 +54,7 @@ COUNTS = {
     "pretrained-figures-2-3": {"score": 1, "selection": 1, "parameter-change": 1},
     "pretrained-figure-4": {"score": 1, "validity": 5},
     "pretrained-figure-5": {"score": 1, "sensitivity": 1, "theorem": 1},
-    "pretrained-durability": {"score": 1, "unlearn": 3, "durability": 1},
+    "pretrained-durability": {"score": 1, "unlearn": 2, "durability": 1},
 }
 # Need a model and samples of one's own.
 ELSEWHERE = ("curricula-tofu", "durability-tofu", *(name for name in COUNTS if name.startswith("pretrained-")))
