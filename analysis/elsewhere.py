@@ -38,7 +38,7 @@ SELECTIONS = (
 RETURNS = (
     "On TOFU 32 steps on a tenth of the forgotten rows brought back 84 to 93 % of the others that GA and "
     "GradDiff (λ = 1) had forgotten, and as many harmless retain rows 63 to 80 %; in a model that never knew them "
-    "nothing came back. MRD does not foretell which samples: ρ = +0.08 [−0.01, +0.16] on TOFU, +0.11 [−0.04, "
+    "nothing came back. MRD hardly foretells which samples: ρ = +0.08 [+0.00, +0.16] on TOFU, +0.11 [−0.04, "
     "+0.25] on the demo."
 )
 ORDERS = (

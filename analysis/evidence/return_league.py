@@ -124,7 +124,8 @@ def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[s
     leagues = [league for league in leagues if len(league.outcomes) >= LEAST]
     if not leagues:
         return ReturnLeague(_ranked([]), UNDEFINED, pd.DataFrame(), 0)
-    ids = pd.Index(pd.unique(pd.concat([league.outcomes["sample_id"] for league in leagues])))
+    # Sorted, so that an interval does not depend on the order of a file.
+    ids = pd.Index(pd.unique(pd.concat([league.outcomes["sample_id"] for league in leagues]))).sort_values()
     names = dict.fromkeys(name for league in leagues for name in _taking_part(league.outcomes, imported))
     rows = []
     for name in names:

@@ -366,10 +366,10 @@ def agreement(
     outcomes = updates.astype(np.float64).mask(censored.astype(bool), np.inf)
     rows = []
     for first, second in combinations(outcomes.columns, 2):
-        both = outcomes[[first, second]].dropna().to_numpy().T
+        both = _in_order(outcomes[[first, second]])
         rho = estimate(correlation_of(both), both.shape[1], replicates, seed, _count_censored(both))
         rows.append((first, second, *rho))
-    complete = outcomes.dropna().to_numpy().T
+    complete = _in_order(outcomes)
 
     def kendalls_w(counts: FloatArray) -> FloatArray:
         # The squares of the rank sums over m times those of all ranks.
@@ -396,7 +396,7 @@ def repeatability(
         replicates: Bootstrap replicates.
         seed: Seed of the bootstrap.
     """
-    rows = updates.astype(np.float64).mask(censored.astype(bool), np.inf).dropna().to_numpy().T
+    rows = _in_order(updates.astype(np.float64).mask(censored.astype(bool), np.inf))
     pairs = list(combinations(range(len(rows)), 2))
 
     def statistic(counts: FloatArray) -> FloatArray:
@@ -568,6 +568,12 @@ def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censor
     stacked, ended = stacked[:, defined], ended[defined]
     order = np.lexsort((*stacked, ended))
     return _Sample(stacked[:-1, order], stacked[-1, order], ended[order])
+
+
+def _in_order(outcomes: pd.DataFrame) -> FloatArray:
+    """Return outcomes of the samples that have all of them, shape (k, n), in an order as that of `_Sample`."""
+    complete = outcomes.dropna().to_numpy().T
+    return complete[:, np.lexsort(complete)]
 
 
 def ranked_outcome(updates: FloatArray, censored: BoolArray) -> FloatArray:

@@ -319,6 +319,12 @@ def test_the_mean_over_models_is_of_what_is_found_in_each(shown: Durability) -> 
     assert mean.estimate("nll").n >= max(first.estimate("nll").n, second.estimate("nll").n)
 
 
+def test_the_mean_does_not_depend_on_the_order_of_the_file(shown: Durability) -> None:
+    leagues = [shown.leagues[model, "jogging"] for model in ("first", "second")]
+    shuffled = [replace(each, outcomes=each.outcomes.sample(frac=1, random_state=0)) for each in leagues]
+    pd.testing.assert_frame_equal(mean_league(shuffled, 40, {}).table, mean_league(leagues, 40, {}).table)
+
+
 def test_a_model_that_forgot_next_to_nothing_takes_no_part_in_the_mean(shown: Durability) -> None:
     first, second = (shown.leagues[model, "jogging"] for model in ("first", "second"))
     few = replace(second, outcomes=second.outcomes.head(LEAST - 1))

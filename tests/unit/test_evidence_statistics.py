@@ -352,6 +352,17 @@ def test_kendalls_w_is_worked_by_hand() -> None:
     assert found.pairs["rho"].tolist() == pytest.approx([0.8, 1, 0.8])
 
 
+def test_what_methods_have_in_common_does_not_depend_on_the_order_of_the_file() -> None:
+    generator = np.random.default_rng(21)
+    updates = pd.DataFrame(generator.normal(size=(16, 1)) + generator.normal(size=(16, 3)), columns=[*"abc"])
+    shuffled = updates.iloc[generator.permutation(16)]
+    censored, again = updates > 1, shuffled > 1
+    found, other = agreement(updates, censored, 200), agreement(shuffled, again, 200)
+    pd.testing.assert_frame_equal(other.pairs, found.pairs)
+    assert other.kendalls_w == found.kendalls_w
+    assert repeatability(shuffled, again, 200) == repeatability(updates, censored, 200)
+
+
 def test_agreement_ranks_censored_samples_on_top_of_either_method() -> None:
     updates = pd.DataFrame({"GA": [1.0, 2, 3, 9, 9, 5], "NPO": [2.0, 1, 9, 4, 9, np.nan]})
     found = agreement(updates, updates == 9, 20).pairs.iloc[0]
