@@ -17,7 +17,7 @@ from analysis.comparison.kept import KeptAnswers, rest_with_answers
 from analysis.evidence.headlines import Headline
 from analysis.evidence.returns import CONTROL, Comeback, worst
 from analysis.statistics.bootstrap import LEAST_SAMPLES
-from analysis.statistics.censored import in_figures, is_flat
+from analysis.statistics.wording import in_figures, is_flat
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.damage import Rest
 from mrd_core.unlearning.records import UnlearningSummary

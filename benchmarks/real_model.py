@@ -23,7 +23,8 @@ from scipy import stats
 from analysis.evidence.collateral import changes_of, who_pays
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.statistics.bootstrap import REPLICATES, SEED
-from analysis.statistics.censored import agreement, partial, with_ends
+from analysis.statistics.censored import agreement, partial
+from analysis.statistics.wording import with_ends
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.validity import RETAIN, UNLEARNING
 from mrd_core.scoring.files import ScoreFiles

@@ -10,7 +10,8 @@ import pandas as pd
 from analysis.evidence.league import LENGTH, title
 from analysis.evidence.measurements import Measurements, estimate_at
 from analysis.statistics.bootstrap import REPLICATES, SEED, UNDEFINED, Estimate, estimate
-from analysis.statistics.censored import in_figures, partial, spearman, with_ends
+from analysis.statistics.censored import partial, spearman
+from analysis.statistics.wording import in_figures, with_ends
 from mrd_core.arrays import FloatArray, ratio
 from mrd_core.experiments.kinds.validity import ENTANGLEMENT, RETAIN
 from mrd_core.scoring.measures import ENTANGLEMENT_MEASURES

@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.evidence.updates import Spread, per_sample, spread, with_something_to_forget
 from analysis.statistics.bootstrap import LEAST_SAMPLES, UNDEFINED, Estimate
-from analysis.statistics.censored import Outcome, in_figures, is_flat, spearman, verdict
+from analysis.statistics.censored import spearman
+from analysis.statistics.wording import Outcome, in_figures, is_flat, verdict
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 
 # Hard samples have a small MRD: they are expected to take many updates.

@@ -15,7 +15,7 @@ from analysis.difficulty import TERCILES
 from analysis.figures.difficulty import MRD_TITLE
 from analysis.figures.theme import DOTTED, HEIGHT, Style, axis_type, error_bars, framed, labelled, marks, styles
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import finding, with_ends
+from analysis.statistics.wording import finding, with_ends
 
 FAINT = 0.35
 # Between the groups of a stratum, in units of the distance of two strata.

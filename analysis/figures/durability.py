@@ -14,7 +14,7 @@ from analysis.evidence.forecast import Forecast
 from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability
 from analysis.evidence.returns import ALL
 from analysis.figures import theme
-from analysis.statistics.censored import with_ends
+from analysis.statistics.wording import with_ends
 from mrd_core.experiments.kinds.durability import REFERENCE
 
 REFERENCE_STYLE = theme.Style(theme.GREY, "dot", "x")

@@ -16,7 +16,8 @@ from analysis.evidence.kinds.theorem import Theorem
 from analysis.evidence.kinds.validity import ArmEvidence
 from analysis.evidence.league import SHORT_TITLES, short_title, title
 from analysis.figures import theme
-from analysis.statistics.censored import Agreement, finding, in_figures, with_ends
+from analysis.statistics.censored import Agreement
+from analysis.statistics.wording import finding, in_figures, with_ends
 from mrd_core.scoring.measures import MEASURES
 
 CENSORED_SYMBOL = "triangle-up-open"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from analysis.figures import theme
 from analysis.figures.difficulty import sample_labels
 from analysis.sets.same import Pair
-from analysis.statistics.censored import in_figures
+from analysis.statistics.wording import in_figures
 
 
 def agreement(table: pd.DataFrame, pair: Pair, letters: tuple[str, str]) -> go.Figure:

@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 from analysis.difficulty import NO_MRD, TERCILES
 from analysis.figures import theme
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
-from analysis.statistics.censored import finding
+from analysis.statistics.wording import finding
 from analysis.unlearning.gradients import SHARES, THIRDS
 from analysis.unlearning.runs import FORGOTTEN, IN_POOL, SMOOTHED_STEPS, grouped, setting_of, thinned
 from mrd_core.unlearning.curves import Curve

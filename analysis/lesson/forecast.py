@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.difficulty import ScoredRun
 from analysis.evidence.updates import per_sample
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import is_flat, spearman, with_ends
+from analysis.statistics.censored import spearman
+from analysis.statistics.wording import is_flat, with_ends
 from mrd_core.dossier.files import Dossier, Part
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.validity import UNLEARNING

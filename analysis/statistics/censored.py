@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from analysis.statistics.bootstrap import (
     LEAST_SAMPLES,
@@ -34,17 +34,8 @@ from analysis.statistics.bootstrap import (
     estimate,
 )
 from analysis.statistics.groups import holm
+from analysis.statistics.wording import verdict
 from mrd_core.arrays import BoolArray, FloatArray, ratio
-
-Outcome = Literal[
-    "predicts updates as expected", "predicts the opposite", "predicts updates", "cannot tell", "not measured"
-]
-
-# An interval that holds 0 and lies within this of it says that there is no relation worth the name.
-NEGLIGIBLE = 0.3
-
-_SPREAD_COLUMNS = ["method", "n", "mean", "sd", "sd_low", "sd_high", "least", "greatest"]
-_FLIP_COLUMNS = ["first", "second", "n", "first_wins", "second_wins", "ties", "flips", "share", "low", "high"]
 
 
 class Concordance(NamedTuple):
@@ -52,14 +43,6 @@ class Concordance(NamedTuple):
 
     c: Estimate
     somers_d: Estimate
-
-
-class Slope(NamedTuple):
-    """Least-squares lines: y = through_origin · x, and y = with_intercept · x + intercept."""
-
-    through_origin: Estimate
-    with_intercept: Estimate
-    intercept: Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,49 +56,6 @@ class Agreement:
 
     pairs: pd.DataFrame
     kendalls_w: Estimate
-
-
-@dataclass(frozen=True, eq=False)
-class Flips:
-    """How much the choice of the forget set moves methods, and whether it moves their order.
-
-    Attributes:
-        spread: A row per method: method, n, mean, sd, sd_low, sd_high (95 %, of normal values), least, greatest.
-        pairs: A row per two methods: first, second, n, first_wins, second_wins, ties, flips (selections that
-            order the two otherwise than most), share, low, high (95 %, Clopper–Pearson; at most one half).
-    """
-
-    spread: pd.DataFrame
-    pairs: pd.DataFrame
-
-
-@dataclass(frozen=True, eq=False)
-class Balance:
-    """What balancing the selections by difficulty changes.
-
-    Attributes:
-        spread: A row per method: method, sd_random, sd_balanced, ratio (balanced to random), low, high (95 %, by
-            F, for normal values).
-        pairs: A row per two methods: first, second, share_random, share_balanced, p (Fisher's exact test).
-    """
-
-    spread: pd.DataFrame
-    pairs: pd.DataFrame
-
-
-@dataclass(frozen=True, eq=False)
-class Regime:
-    """Where MRD grows as σ².
-
-    Attributes:
-        low: Smallest σ of the regime; NaN where there is none.
-        high: Largest σ of the regime.
-        table: A row per σ, ascending: sigma, ratio (median over samples of MRD/σ²), inside.
-    """
-
-    low: float
-    high: float
-    table: pd.DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -407,158 +347,6 @@ def repeatability(
     if not pairs:
         return UNDEFINED._replace(n=rows.shape[-1])
     return estimate(statistic, rows.shape[1], replicates, seed, _count_censored(rows))
-
-
-def flips(values: pd.DataFrame) -> Flips:
-    """Return how much the performance of methods moves over selections, and how often two change places.
-
-    Args:
-        values: A row per selection, a column per method; NaN where a run is missing.
-    """
-    spread, pairs = [], []
-    for name, column in values.items():
-        each = column.dropna().to_numpy(np.float64)
-        n, sd = each.size, each.std(ddof=1) if each.size > 1 else np.nan
-        low, high = sd * np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
-        mean, least, greatest = (each.mean(), each.min(), each.max()) if n else (np.nan,) * 3
-        spread.append((str(name), n, mean, sd, low, high, least, greatest))
-    for first, second in combinations(values.columns, 2):
-        difference = (values[first] - values[second]).dropna()
-        wins, losses, n = int((difference > 0).sum()), int((difference < 0).sum()), difference.size
-        # A tie is no flip.
-        flipped, share, low, high = min(wins, losses), np.nan, np.nan, np.nan
-        if n:
-            share, (low, high) = flipped / n, stats.binomtest(flipped, n).proportion_ci(method="exact")
-        row = (str(first), str(second), n, wins, losses, n - wins - losses, flipped)
-        pairs.append((*row, share, low, min(high, 0.5)))
-    return Flips(pd.DataFrame(spread, columns=_SPREAD_COLUMNS), pd.DataFrame(pairs, columns=_FLIP_COLUMNS))
-
-
-def balance(random: Flips, balanced: Flips) -> Balance:
-    """Compare selections that are balanced by difficulty with random ones, for the methods that both have."""
-    spread = random.spread.merge(balanced.spread, on="method", suffixes=("_random", "_balanced"))
-    # Whole numbers may all be the same by chance, and nothing can be said of that.
-    ratio = spread["sd_balanced"] / spread["sd_random"].where(spread["sd_random"] > 0)
-    degrees = spread["n_balanced"] - 1, spread["n_random"] - 1
-    limits = {
-        name: ratio / np.sqrt(stats.f.ppf(level, *degrees)) for name, level in (("low", 0.975), ("high", 0.025))
-    }
-    pairs = random.pairs.merge(balanced.pairs, on=["first", "second"], suffixes=("_random", "_balanced"))
-    counts = pairs[["flips_random", "n_random", "flips_balanced", "n_balanced"]].to_numpy(dtype=int)
-    p = [stats.fisher_exact(np.array([[a, n - a], [b, m - b]])).pvalue for a, n, b, m in counts]
-    return Balance(
-        spread[["method", "sd_random", "sd_balanced"]].assign(ratio=ratio, **limits),
-        pairs[["first", "second", "share_random", "share_balanced"]].assign(p=p),
-    )
-
-
-def verdict(estimate: Estimate, expected_sign: int = 0) -> Outcome:
-    """Say in words what a correlation with updates shows.
-
-    It predicts where the interval excludes 0, and then as expected or the opposite by its sign.
-
-    Args:
-        estimate: A correlation.
-        expected_sign: 1 or −1; 0 where no direction is expected.
-    """
-    if not np.isfinite(estimate.low):
-        return "not measured"
-    if not estimate.excludes_zero:
-        return "cannot tell"
-    if not expected_sign:
-        return "predicts updates"
-    as_expected = np.sign(estimate.value) == np.sign(expected_sign)
-    return "predicts updates as expected" if as_expected else "predicts the opposite"
-
-
-def is_flat(estimate: Estimate) -> bool:
-    """Tell whether the interval of a correlation holds 0 and nothing that is more than weak."""
-    return bool(estimate.low <= 0 <= estimate.high and max(-estimate.low, estimate.high) < NEGLIGIBLE)
-
-
-def finding(estimate: Estimate, outcomes: str, measure: str) -> str:
-    """Say in a few words what the correlation of a measure with outcomes shows, as the title of a chart does."""
-    if not np.isfinite(estimate.low):
-        return f"{outcomes} against {measure}"
-    if estimate.excludes_zero:
-        return f"{outcomes} {'grow' if estimate.value > 0 else 'fall'} with {measure}"
-    if is_flat(estimate):
-        return f"{outcomes} hardly go with {measure}"
-    return f"{outcomes} against {measure}: cannot tell"
-
-
-def in_figures(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
-    """Return a value with its interval and how many samples it is from."""
-    censored = f", {estimate.n_censored} of them censored" if estimate.n_censored else ""
-    return f"{with_ends(estimate, symbol, digits)}, n = {estimate.n}{censored}"
-
-
-def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
-    """Return a value with its interval, or that it cannot be told."""
-    if not np.isfinite(estimate.value):
-        return f"{symbol} cannot be told"
-    value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
-    ends = f"[{low}, {high}]" if np.isfinite(estimate.low) else "[no interval]"
-    return f"{symbol} = {value} {ends}".replace("-", "−")
-
-
-def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed: int = SEED) -> Slope:
-    """Return the least-squares slope of y on x, through the origin and with an intercept.
-
-    Pairs with a value that is not finite are left out.
-
-    Args:
-        x: Shape (N,).
-        y: Shape (N,).
-        replicates: Bootstrap replicates.
-        seed: Seed of the bootstrap.
-    """
-    points = np.stack([np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)])
-    points = points[:, np.isfinite(points).all(axis=0)]
-    a, b = points[:, np.lexsort(points)]
-
-    def at_origin(counts: FloatArray) -> FloatArray:
-        return ratio(counts @ (a * b), counts @ a**2)
-
-    def steepness(counts: FloatArray) -> FloatArray:
-        total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
-        spread = counts @ a**2 - sum_a**2 / total
-        varies = spread > ROUNDING * (counts @ a**2)
-        return ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
-
-    def height(counts: FloatArray) -> FloatArray:
-        level: FloatArray = (counts @ b - steepness(counts) * (counts @ a)) / counts.sum(axis=1)
-        return level
-
-    return Slope(*(estimate(line, a.size, replicates, seed) for line in (at_origin, steepness, height)))
-
-
-def quadratic_regime(sigmas: npt.ArrayLike, mrd: npt.ArrayLike, tolerance: float = 0.1) -> Regime:
-    """Return where MRD/σ² is constant: the longest stretch of σ, by its ratio of ends, of at least two values.
-
-    Constant means that the largest and the smallest MRD/σ² of a sample within the stretch differ by no more than
-    the tolerance, relative to the smallest, for half of the samples or more.
-
-    Args:
-        sigmas: The S noise scales, shape (S,).
-        mrd: MRD at each, shape (S,) or (S, N) for N samples.
-        tolerance: Relative, 0.1 for 10 %.
-    """
-    order = np.argsort(sigmas)
-    scales = np.asarray(sigmas, dtype=np.float64)[order]
-    scores = np.asarray(mrd, dtype=np.float64)[order].reshape(len(scales), -1)
-    ratios = scores / scales[:, None] ** 2
-    ratios = ratios[:, np.isfinite(ratios).any(axis=0)]
-    stretches = []
-    for first, last in combinations(range(len(scales)), 2):
-        least, most = (extreme(ratios[first : last + 1], axis=0) for extreme in (np.min, np.max))
-        if np.mean((least > 0) & (most <= least * (1 + tolerance))) >= 0.5:
-            stretches.append((scales[last] / scales[first], first, last))
-    _, first, last = max(stretches, default=(0.0, len(scales), -1))
-    inside = (np.arange(len(scales)) >= first) & (np.arange(len(scales)) <= last)
-    low, high = (scales[first], scales[last]) if inside.any() else (np.nan, np.nan)
-    table = pd.DataFrame({"sigma": scales, "ratio": pd.DataFrame(ratios).median(axis=1), "inside": inside})
-    return Regime(float(low), float(high), table)
 
 
 def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censored: npt.ArrayLike) -> _Sample:

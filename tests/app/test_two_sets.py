@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 from analysis.difficulty import Variant
 from analysis.sets import same as same_set
 from analysis.sets.different import compared
-from analysis.statistics.censored import in_figures
+from analysis.statistics.wording import in_figures
 from mrd_core.runs import Run, RunStore, annotation
 from mrd_core.scoring.files import ScoreFiles
 from tests.app.conftest import Home, adopted, numbers, settings_for, sound, texts

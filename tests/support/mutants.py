@@ -35,7 +35,10 @@ LISTED = ROOT / "docs" / "mutations.md"
 MODULES = {
     "analysis.statistics.bootstrap": ("tests/unit/test_bootstrap.py",),
     "analysis.statistics.censored": ("tests/unit/test_evidence_statistics.py",),
+    "analysis.statistics.flips": ("tests/unit/test_evidence_statistics.py",),
     "analysis.statistics.groups": ("tests/unit/test_statistics.py",),
+    "analysis.statistics.regime": ("tests/unit/test_evidence_statistics.py",),
+    "analysis.statistics.slope": ("tests/unit/test_evidence_statistics.py",),
     "mrd_core.evaluation.aggregates": (
         *("tests/unit/test_evaluation_truth.py", "tests/unit/test_comparison.py"),
         "tests/unit/test_evaluation_privacy.py",

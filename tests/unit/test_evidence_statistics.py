@@ -11,20 +11,18 @@ from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.censored import (
     Relation,
     agreement,
-    balance,
     concordance,
-    flips,
     gain,
-    in_figures,
     league,
     mean_partial,
     partial,
-    quadratic_regime,
     repeatability,
-    slope,
     spearman,
-    verdict,
 )
+from analysis.statistics.flips import balance, flips
+from analysis.statistics.regime import quadratic_regime
+from analysis.statistics.slope import slope
+from analysis.statistics.wording import in_figures, verdict
 
 NONE_OF_4 = [False] * 4
 
@@ -407,6 +405,21 @@ def test_balanced_selections_are_held_against_random_ones() -> None:
     assert pair["p"] == pytest.approx(stats.fisher_exact([[flipped, 40 - flipped], [0, 40]]).pvalue)
 
 
+def test_a_balance_is_worked_by_hand() -> None:
+    # The second wins but for two of twelve selections, and but for three of eight.
+    random, balanced = (
+        flips(pd.DataFrame({"GA": [*range(n)], "NPO": [x + (1 if x >= lost else -1) for x in range(n)]}))
+        for n, lost in ((12, 2), (8, 3))
+    )
+    found = balance(random, balanced)
+    pair, spread = found.pairs.iloc[0], found.spread.iloc[0]
+    assert (pair["share_random"], pair["share_balanced"]) == (2 / 12, 3 / 8)
+    assert pair["p"] == pytest.approx(stats.fisher_exact([[2, 10], [3, 5]]).pvalue)
+    ratio = np.std(range(8), ddof=1) / np.std(range(12), ddof=1)
+    ends = ratio / np.sqrt(stats.f(7, 11).ppf([0.975, 0.025]))
+    assert spread[["ratio", "low", "high"]].tolist() == pytest.approx([ratio, *ends])
+
+
 def test_a_spread_that_is_nothing_by_chance_is_held_against_nothing() -> None:
     steady, varied = (flips(pd.DataFrame({"GA": values})) for values in ([30, 30, 30], [29, 30, 31]))
     assert balance(steady, varied).spread[["ratio", "low", "high"]].isna().all(axis=None)
@@ -486,6 +499,14 @@ def test_the_quadratic_regime_lies_between_the_rounding_floor_and_the_quartic() 
     assert found.table["sigma"].is_monotonic_increasing
     assert found.table["inside"].tolist() == [False, True, True, True, True, False]
     assert found.table["ratio"].iloc[2] == pytest.approx(5, rel=0.01)
+
+
+def test_the_limits_of_a_regime_are_inside_it() -> None:
+    # Of one sample MRD/σ² doubles, which is the whole tolerance; of as many more than it allows.
+    mrd = np.array([1, 4, 16])[:, None] * [[0.25, 1], [0.5, 3], [1, 9]]
+    found = quadratic_regime([1, 2, 4], mrd, tolerance=1)
+    assert found.table["inside"].tolist() == [False, True, True]
+    assert found.table["ratio"].tolist() == [0.625, 1.75, 5]
 
 
 def test_samples_without_a_score_do_not_count_against_the_regime() -> None:

@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import finding
 from analysis.statistics.groups import (
     GroupComparison,
     Measured,
@@ -21,6 +20,7 @@ from analysis.statistics.groups import (
     rank_regression,
     spearman,
 )
+from analysis.statistics.wording import finding
 from mrd_core.scoring.draws import Units
 
 

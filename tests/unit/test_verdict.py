@@ -14,7 +14,7 @@ from analysis.characteristics.files import ClaimFigures
 from analysis.comparison.kept import KeptAnswers
 from analysis.evidence.headlines import Headline
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import verdict as outcome
+from analysis.statistics.wording import verdict as outcome
 from analysis.verdict import (
     Question,
     State,

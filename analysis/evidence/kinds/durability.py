@@ -31,7 +31,7 @@ from analysis.evidence.returns import (
     worst,
 )
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import in_figures, with_ends
+from analysis.statistics.wording import in_figures, with_ends
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import REFERENCE
 from mrd_core.runs.files import read_json

@@ -24,7 +24,8 @@ from analysis.evidence.measurements import (
     stacked,
 )
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
-from analysis.statistics.censored import in_figures, partial, spearman
+from analysis.statistics.censored import partial, spearman
+from analysis.statistics.wording import in_figures
 from mrd_core.experiments.kinds.parameter_change import COMPOSITE, ParameterChangeConfig
 
 PAPER = (

@@ -20,7 +20,7 @@ from analysis.evidence.measurements import (
     shared_caveats,
     stacked,
 )
-from analysis.statistics.censored import Balance, Flips, balance, flips
+from analysis.statistics.flips import Balance, Flips, balance, flips
 from mrd_core.experiments.kinds.selection import SELECTION, SelectionConfig
 
 PAPER = (
@@ -48,7 +48,7 @@ class Selection(Evidence):
     """How much the choice moves each method, and how often it changes their order.
 
     Attributes:
-        pairs: A row per size, metric, scheme and two methods: see `analysis.statistics.censored.Flips.pairs`.
+        pairs: A row per size, metric, scheme and two methods: see `analysis.statistics.flips.Flips.pairs`.
         spread: A row per size, metric, scheme and method: see `Flips.spread`.
         balanced_pairs: A row per size, metric and two methods: see `Balance.pairs`.
         balanced_spread: A row per size, metric and method: see `Balance.spread`.

@@ -13,7 +13,9 @@ from analysis import elsewhere
 from analysis.evidence.brief import interval_cells, number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
-from analysis.statistics.censored import Regime, in_figures, quadratic_regime, spearman
+from analysis.statistics.censored import spearman
+from analysis.statistics.regime import Regime, quadratic_regime
+from analysis.statistics.wording import in_figures
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.sensitivity import DRAWS, FLOOR, MODES, SIGMA, SensitivityConfig
 from mrd_core.scoring.config import Normalisation

@@ -13,7 +13,9 @@ from analysis.evidence.brief import number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.measurements import NOTHING_YET, Measurements, shared_caveats, small_n
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import Slope, in_figures, slope, spearman
+from analysis.statistics.censored import spearman
+from analysis.statistics.slope import Slope, slope
+from analysis.statistics.wording import in_figures
 from mrd_core.experiments.kinds.theorem import MRD, TRACE, TheoremConfig
 
 PAPER = "The paper (Theorem 3.2, Appendix A) derives that MRD is about σ²/2 times |Σ_t Tr(H_t)/P_t|."

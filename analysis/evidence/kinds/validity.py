@@ -29,15 +29,8 @@ from analysis.evidence.measurements import (
 from analysis.evidence.reasons import FIGURES, earlier_stops, relations
 from analysis.evidence.updates import Spread, mean_rank, per_sample, repeats, spread
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.censored import (
-    Agreement,
-    Outcome,
-    agreement,
-    in_figures,
-    is_flat,
-    repeatability,
-    with_ends,
-)
+from analysis.statistics.censored import Agreement, agreement, repeatability
+from analysis.statistics.wording import Outcome, in_figures, is_flat, with_ends
 from mrd_core.errors import UserError
 from mrd_core.experiments.kinds.validity import UNLEARNING, ValidityConfig
 

@@ -12,7 +12,7 @@ import streamlit as st
 from analysis.difficulty import Variant
 from analysis.figures import sets as figures
 from analysis.sets.same import Pair, SameSet, compared
-from analysis.statistics.censored import in_figures
+from analysis.statistics.wording import in_figures
 from mrd_core.runs import Run
 from pages.shell import redaction
 from pages.shell.charts import chart
