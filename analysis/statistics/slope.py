@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics.bootstrap import REPLICATES, ROUNDING, SEED, Estimate, estimate
+from analysis.statistics.bootstrap import REPLICATES, ROUNDING, SEED, Estimate, Statistic, estimate
 from mrd_core.arrays import FloatArray, ratio
 
 
@@ -34,17 +34,17 @@ def slope(x: npt.ArrayLike, y: npt.ArrayLike, replicates: int = REPLICATES, seed
     points = points[:, np.isfinite(points).all(axis=0)]
     a, b = points[:, np.lexsort(points)]
 
-    def at_origin(counts: FloatArray) -> FloatArray:
-        return ratio(counts @ (a * b), counts @ a**2)
+    lines: tuple[Statistic, ...] = (
+        lambda counts: ratio(counts @ (a * b), counts @ a**2),
+        lambda counts: _steepness(counts, a, b),
+        lambda counts: (counts @ b - _steepness(counts, a, b) * (counts @ a)) / counts.sum(axis=1),
+    )
+    return Slope(*(estimate(line, a.size, replicates, seed) for line in lines))
 
-    def steepness(counts: FloatArray) -> FloatArray:
-        total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
-        spread = counts @ a**2 - sum_a**2 / total
-        varies = spread > ROUNDING * (counts @ a**2)
-        return ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))
 
-    def height(counts: FloatArray) -> FloatArray:
-        level: FloatArray = (counts @ b - steepness(counts) * (counts @ a)) / counts.sum(axis=1)
-        return level
-
-    return Slope(*(estimate(line, a.size, replicates, seed) for line in (at_origin, steepness, height)))
+def _steepness(counts: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return the slope of b on a with an intercept in each replicate, shape (B,); NaN where a does not vary."""
+    total, sum_a, sum_b = counts.sum(axis=1), counts @ a, counts @ b
+    spread = counts @ a**2 - sum_a**2 / total
+    varies = spread > ROUNDING * (counts @ a**2)
+    return ratio(counts @ (a * b) - sum_a * sum_b / total, np.where(varies, spread, 0))

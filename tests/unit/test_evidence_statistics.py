@@ -473,6 +473,11 @@ def test_slopes_are_those_of_least_squares() -> None:
     assert half == pytest.approx(stats.t.ppf(0.975, 38) * line.stderr, rel=0.3)
 
 
+def test_what_varies_by_rounding_alone_has_no_slope() -> None:
+    x = 1e9 / 3 + 1e-7 * np.arange(6)
+    assert np.isnan(slope(x, range(6), 20).with_intercept.value)
+
+
 def test_the_slope_holds_the_truth_in_95_of_100() -> None:
     hits = np.zeros(2)
     for trial in range(200):
