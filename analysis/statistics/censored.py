@@ -360,8 +360,7 @@ def _complete(variables: Sequence[npt.ArrayLike], updates: npt.ArrayLike, censor
 
 def _in_order(outcomes: pd.DataFrame) -> FloatArray:
     """Return outcomes of the samples that have all of them, shape (k, n), in an order as that of `_Sample`."""
-    complete = outcomes.dropna().to_numpy().T
-    return complete[:, np.lexsort(complete)]
+    return outcomes.dropna().sort_values([*outcomes]).to_numpy().T
 
 
 def ranked_outcome(updates: FloatArray, censored: BoolArray) -> FloatArray:
