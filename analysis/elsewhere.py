@@ -37,9 +37,10 @@ SELECTIONS = (
 )
 RETURNS = (
     "On TOFU 32 steps on a tenth of the forgotten rows brought back 84 to 93 % of the others that GA and "
-    "GradDiff (λ = 1) had forgotten, and as many harmless retain rows 63 to 80 %; in a model that never knew them "
-    "nothing came back. MRD hardly foretells which samples: ρ = +0.08 [+0.00, +0.16] on TOFU, +0.11 [−0.04, "
-    "+0.25] on the demo."
+    "GradDiff (λ = 1) had forgotten, and as many harmless retain rows 63 to 80 %; on SmolLM2 six retain rows 85 % "
+    "(GradDiff) and 35 % (SatImp). In models that never knew them next to nothing came back. MRD hardly foretells "
+    "which samples: ρ = +0.08 [+0.00, +0.16] on TOFU, +0.11 [−0.04, +0.25] on the demo, +0.16 [−0.31, +0.62] on "
+    "SmolLM2."
 )
 ORDERS = (
     "At equal retain loss no order of the samples is confirmed to save updates on both TOFU and the demo, and "
