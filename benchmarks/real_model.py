@@ -3,11 +3,14 @@
     python -m benchmarks.real_model known TUNED UNSEEN      two score runs
     python -m benchmarks.real_model same FIRST SECOND       two runs of `experiment validity`, of one arm each
     python -m benchmarks.real_model kept RUN --first 20     one, with a retain set of two kinds
+    python -m benchmarks.real_model orders RUN...           unlearning runs that differ in method, order and seed
 
 `known`: does a measure tell what the model learnt from what it never saw? AUC, P(tuned > unseen) + ½ P(equal).
 `same`: do two ways to unlearn (all weights and an adapter, two methods) order the samples alike that both did?
 `kept`: which of what was kept pays, and does g_i·g_r foretell it, for the first rows of the retain set and for
 those after them? Intervals at 95 %: BCa, samples drawn anew.
+`orders`: what does an order save, and what does it cost, against uniform draws of the same method and seed? Means
+of the paired differences over all methods, 95 % by t.
 """
 
 from __future__ import annotations
@@ -28,12 +31,16 @@ from analysis.statistics.wording import with_ends
 from mrd_core.arrays import FloatArray
 from mrd_core.experiments.kinds.validity import RETAIN, UNLEARNING
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.unlearning.files import UnlearningFiles
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Directory = Annotated[Path, typer.Argument()]
 
 # Of the answer; the log-probability is what any other method would look at first.
 MEASURES = ("mrd_answer_mean", "mrd_answer_sum", "nll", "median_log_odds", "gradient_norm", "answer_tokens")
+
+# Of an unlearning run.
+PAIRED = ("updates", "forgotten_at_end", "forget_accuracy", "retain_accuracy", "retain_nll")
 
 # Of a sample that was unlearned, and the two runs that are held against each other.
 OUTCOME, ORDER = ("updates", "forgotten"), ("first", "second")
@@ -111,6 +118,22 @@ def kept(
                 f"{lost.mean():+.3f}, by {len(lost)} unlearnings; {with_ends(pays, 'mean ρ')}; without what "
                 f"all have in common {with_ends(own, 'mean ρ')}"
             )
+
+
+@app.command()
+def orders(runs: list[Directory]) -> None:
+    """Hold each order of the samples against uniform draws, paired by method and seed."""
+    table = pd.DataFrame([UnlearningFiles(run).read_summary() for run in runs])
+    table["order"] = table["sampler"] + " " + table["column"].fillna("")
+    values = table.set_index(["method", "seed", "order"])[[*PAIRED]].astype(np.float64)
+    print(values.groupby(["method", "order"]).mean().round(3).to_string())
+    wide = values.unstack("order")
+    for name in PAIRED:
+        plain = wide[name].filter(like="uniform").iloc[:, 0]
+        for order in wide[name].columns.drop(plain.name):
+            differences = (wide[name][order] - plain).dropna()
+            low, high = stats.ttest_1samp(differences, 0).confidence_interval()
+            print(f"{order}: {name} {differences.mean():+.3f} [{low:+.3f}, {high:+.3f}], {len(differences)} pairs")
 
 
 if __name__ == "__main__":
