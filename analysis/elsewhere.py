@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.wording import in_brackets
 
 MODELS = (
     "(TOFU: a Llama of 4.3 million weights, trained on TOFU alone; the demo: the model that ships; SmolLM2: "
@@ -48,12 +49,6 @@ ORDERS = (
 )
 
 
-def signed(estimate: Estimate) -> str:
-    """Return a value with its interval, each with its sign."""
-    value, low, high = (f"{each:+.2f}".replace("-", "−") for each in estimate[:3])
-    return f"{value} [{low}, {high}]"
-
-
 # MRD (mean) on each criterion, a coefficient of ranks with length held. The answers among the facts are those that
 # the model itself gives, so probable by construction.
 CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
@@ -91,9 +86,9 @@ CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
 _PROBABLE, _FREQUENT = CLAIMS["initial_probability"], CLAIMS["occurrence_frequency"]
 HARDNESS = (
     "With length held all lean against the paper’s text in one claim: what a model finds probable has the "
-    f"*larger* MRD (TOFU {signed(_PROBABLE['TOFU'])}, the demo {signed(_PROBABLE['the demo'])}, SmolLM2’s tuned "
-    f"rows {signed(_PROBABLE['SmolLM2'])}). That what was seen often is hard shows on TOFU, "
-    f"{signed(_FREQUENT['TOFU'])}; on the demo the opposite does, {signed(_FREQUENT['the demo'])}."
+    f"*larger* MRD (TOFU {in_brackets(_PROBABLE['TOFU'])}, the demo {in_brackets(_PROBABLE['the demo'])}, "
+    f"SmolLM2’s tuned rows {in_brackets(_PROBABLE['SmolLM2'])}). That what was seen often is hard shows on TOFU, "
+    f"{in_brackets(_FREQUENT['TOFU'])}; on the demo the opposite does, {in_brackets(_FREQUENT['the demo'])}."
 )
 
 
@@ -116,5 +111,5 @@ def claim_in_words(name: str, sign: int) -> str:
 
 def claim_in_figures(name: str) -> str:
     """Return the coefficients behind `claim_in_words`, with their intervals."""
-    each = [f"{model} {signed(estimate)}" for model, estimate in CLAIMS[name].items()]
+    each = [f"{model} {in_brackets(estimate)}" for model, estimate in CLAIMS[name].items()]
     return f"Elsewhere, with length held: {', '.join(each)} (coefficients of ranks)."

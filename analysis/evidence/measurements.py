@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.wording import in_brackets
 from mrd_core.experiments.config import OPTIMISERS, ExperimentConfig, UnlearningExperimentConfig
 from mrd_core.experiments.experiment import Part
 from mrd_core.experiments.files import ExperimentFiles
@@ -140,6 +141,11 @@ def estimate_at(row: pd.Series[Any], value: str = "rho", prefix: str = "") -> Es
     """Return the estimate that a row of a table holds, under the names that `Estimate.columns` gives them."""
     centre, low, high = (float(row[name]) for name in (value, f"{prefix}low", f"{prefix}high"))
     return Estimate(centre, low, high, int(row["n"]), int(row.get("n_censored", 0)))
+
+
+def in_words(table: pd.DataFrame, value: str = "rho", prefix: str = "", form: str = "+.2f") -> list[str]:
+    """Return the estimates of a table as `wording.in_brackets` has them, from columns as for `estimate_at`."""
+    return [in_brackets(estimate_at(row, value, prefix), form) for _, row in table.iterrows()]
 
 
 def stacked(frames: Mapping[str, pd.DataFrame], column: str) -> pd.DataFrame:

@@ -63,3 +63,11 @@ def with_ends(estimate: Estimate, symbol: str = "ρ", digits: int = 2) -> str:
     value, low, high = (f"{each:.{digits}f}" for each in estimate[:3])
     ends = f"[{low}, {high}]" if np.isfinite(estimate.low) else "[no interval]"
     return f"{symbol} = {value} {ends}".replace("-", "−")
+
+
+def in_brackets(estimate: Estimate, form: str = "+.2f") -> str:
+    """Return an estimate as `+0.41 [+0.20, +0.58]`; a dash where it is undefined."""
+    if not np.isfinite(estimate.value):
+        return "–"
+    ends = f" [{estimate.low:{form}}, {estimate.high:{form}}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:{form}}{ends}".replace("-", "−")

@@ -15,7 +15,14 @@ from analysis.evidence.brief import number_cells
 from analysis.evidence.forecast import Forecast, forecast
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.leaks import leaks, prompted, round_trips
-from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
+from analysis.evidence.measurements import (
+    NOTHING_YET,
+    Measurements,
+    estimate_at,
+    in_words,
+    shared_caveats,
+    small_n,
+)
 from analysis.evidence.return_league import LEAST, MEAN, ReturnLeague, mean_league, outcomes_of, return_league
 from analysis.evidence.returns import (
     CONTROL,
@@ -31,7 +38,7 @@ from analysis.evidence.returns import (
     worst,
 )
 from analysis.statistics.bootstrap import Estimate
-from analysis.statistics.wording import in_figures, with_ends
+from analysis.statistics.wording import in_brackets, in_figures, with_ends
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import REFERENCE
 from mrd_core.runs.files import read_json
@@ -149,8 +156,8 @@ class Durability(Evidence):
                 {
                     "model": self.round_trips["name"],
                     "bits": number_cells(self.round_trips["bits"], ".0f"),
-                    "MA rises by": cells(self.round_trips, "recovery"),
-                    "less the reference": cells(self.round_trips, "excess", "excess_"),
+                    "MA rises by": in_words(self.round_trips, "recovery"),
+                    "less the reference": in_words(self.round_trips, "excess", "excess_"),
                 }
             )
         if len(self.leaks):
@@ -158,8 +165,8 @@ class Durability(Evidence):
                 {
                     "model": self.leaks["name"],
                     "k": self.leaks["k"].astype(str),
-                    "leak": cells(self.leaks, "leak", form=".2f"),
-                    "less the reference": cells(self.leaks, "excess", "excess_"),
+                    "leak": in_words(self.leaks, "leak", form=".2f"),
+                    "less the reference": in_words(self.leaks, "excess", "excess_"),
                 }
             )
         for (model, attack), league in self.leagues.items():
@@ -169,9 +176,9 @@ class Durability(Evidence):
                     pd.DataFrame(
                         {
                             "measure": first["title"],
-                            "ρ with the gain": cells(first, "rho"),
-                            "length held": cells(first, "partial", "partial_"),
-                            "level, MA left held": cells(first, "level", "level_"),
+                            "ρ with the gain": in_words(first, "rho"),
+                            "length held": in_words(first, "partial", "partial_"),
+                            "level, MA left held": in_words(first, "level", "level_"),
                         }
                     )
                 )
@@ -185,9 +192,9 @@ class Durability(Evidence):
                 "model": table["name"],
                 "trained on": table["attack"].map(ATTACK_NAMES),
                 "back": [f"{row.back} of {row.n}" for row in table.itertuples()],
-                "share": cells(table, "share", "share_", ".0%"),
-                "less the reference": cells(table, "excess", "excess_", "+.0%"),
-                "MA rises by": cells(table, "gain", "gain_"),
+                "share": in_words(table, "share", "share_", ".0%"),
+                "less the reference": in_words(table, "excess", "excess_", "+.0%"),
+                "MA rises by": in_words(table, "gain", "gain_"),
                 "retain MA": [f"{row.retain_start:.2f} → {row.retain_end:.2f}" for row in table.itertuples()],
             }
         )
@@ -271,19 +278,6 @@ def names_of(measurements: Measurements) -> dict[str, str]:
     return names | ({REFERENCE: REFERENCE_NAME} if REFERENCE in names else {})
 
 
-def cells(table: pd.DataFrame, value: str, prefix: str = "", form: str = "+.2f") -> list[str]:
-    """Return estimates as `+0.41 [+0.20, +0.58]`, from their columns as `Estimate.columns` names them."""
-    return [in_brackets(estimate_at(row, value, prefix), form) for _, row in table.iterrows()]
-
-
-def in_brackets(estimate: Estimate, form: str = ".2f") -> str:
-    """Return an estimate as `0.41 [0.20, 0.58]`; a dash where it is undefined."""
-    if not np.isfinite(estimate.value):
-        return "–"
-    ends = f" [{estimate.low:{form}}, {estimate.high:{form}}]" if np.isfinite(estimate.low) else ""
-    return f"{estimate.value:{form}}{ends}".replace("-", "−")
-
-
 def _leagues(
     foretold: Sequence[Course], courses: Sequence[Course], measurements: Measurements
 ) -> Iterator[tuple[tuple[str, str], ReturnLeague]]:
@@ -350,8 +344,8 @@ def _gained(row: pd.Series[Any]) -> str:
     gain, excess = (estimate_at(row, name, f"{name}_") for name in ("gain", "excess_gain"))
     if not np.isfinite(gain.low):
         return ""
-    beyond = f" (less the reference’s: {in_brackets(excess, '+.2f')})" if np.isfinite(excess.low) else ""
-    return f"; mean MA changed by {in_brackets(gain, '+.2f')}{beyond}"
+    beyond = f" (less the reference’s: {in_brackets(excess)})" if np.isfinite(excess.low) else ""
+    return f"; mean MA changed by {in_brackets(gain)}{beyond}"
 
 
 def _without_training(model: str, trips: pd.DataFrame, leaked: pd.DataFrame) -> Iterator[str]:
@@ -363,10 +357,10 @@ def _without_training(model: str, trips: pd.DataFrame, leaked: pd.DataFrame) -> 
     if len(leaked) and (leaked["model"] == model).any():
         own = [row for _, row in leaked[leaked["model"] == model].sort_values("k").iterrows()]
         best, excess = estimate_at(own[-1], "leak"), estimate_at(own[-1], "excess", "excess_")
-        beyond = f", less the reference’s {in_brackets(excess, '+.2f')}" if np.isfinite(excess.low) else ""
+        beyond = f", less the reference’s {in_brackets(excess)}" if np.isfinite(excess.low) else ""
         yield (
             f"A drawn answer has a ROUGE\u2011L of {own[0]['leak']:.2f}, the best of {own[-1]['k']} one of "
-            f"{in_brackets(best)}{beyond} (n = {best.n})."
+            f"{in_brackets(best, '.2f')}{beyond} (n = {best.n})."
         )
 
 
@@ -374,7 +368,7 @@ def _brought(recovery: Estimate) -> str:
     amount = "little or nothing" if recovery.high < LITTLE else "perhaps something"
     if recovery.low > LITTLE:
         amount = "something"
-    return f"{amount}, MA {in_brackets(recovery, '+.2f')}"
+    return f"{amount}, MA {in_brackets(recovery)}"
 
 
 def _foretold(league: ReturnLeague | None, attack: str, models: int = 1) -> Iterator[str]:

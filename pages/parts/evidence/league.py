@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
 from analysis.evidence.kinds.validity import ALL_ARMS, Validity
 from analysis.evidence.league import short_title
-from analysis.evidence.measurements import estimate_at
+from analysis.evidence.measurements import in_words
 from analysis.figures import evidence as figures
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import ACTIVE, Run
@@ -79,9 +78,9 @@ def _figures(table: pd.DataFrame, file: str) -> None:
     columns = {
         "place": range(1, len(table) + 1),
         "title": table["measure"].map(short_title),
-        "rho": in_brackets(table),
-        "partial": in_brackets(table, "partial", "partial_"),
-        "gain": in_brackets(table, "gain", "gain_"),
+        "rho": in_words(table),
+        "partial": in_words(table, "partial", "partial_"),
+        "gain": in_words(table, "gain", "gain_"),
         "cost": table["cost"],
     }
     st.dataframe(
@@ -93,14 +92,3 @@ def _figures(table: pd.DataFrame, file: str) -> None:
         alt="The league table: every measure by how well it predicts updates, with its cost",
     )
     csv_download(table, file, "League table (CSV)")
-
-
-def in_brackets(table: pd.DataFrame, value: str = "rho", prefix: str = "") -> list[str]:
-    """Return the estimates of a table as `−0.41 [−0.58, −0.20]`."""
-    words = []
-    for _, row in table.iterrows():
-        estimate = estimate_at(row, value, prefix)
-        ends = f" [{estimate.low:+.2f}, {estimate.high:+.2f}]" if np.isfinite(estimate.low) else ""
-        text = f"{estimate.value:+.2f}{ends}" if np.isfinite(estimate.value) else "–"
-        words.append(text.replace("-", "−"))
-    return words

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability, cells
+from analysis.evidence.kinds.durability import ATTACK_NAMES, Durability
+from analysis.evidence.measurements import in_words
 from analysis.evidence.return_league import MEAN
 from analysis.evidence.returns import worst
 from analysis.figures import durability as figures
@@ -161,8 +162,8 @@ def _foretold(experiment: Run, evidence: Durability, model: str, attack: str) ->
             figure, "return_league", "Every measure with its correlation with the gain of MA, best on top"
         )
     with in_figures:
-        words = {"measure": table["title"], "rho": cells(table, "rho")}
-        words |= {column: cells(table, column, f"{column}_") for column in ("partial", "level", "step")}
+        words = {"measure": table["title"], "rho": in_words(table, "rho")}
+        words |= {column: in_words(table, column, f"{column}_") for column in ("partial", "level", "step")}
         st.dataframe(
             pd.DataFrame(words),
             hide_index=True,

@@ -8,13 +8,13 @@ import streamlit as st
 
 from analysis.evidence.kinds.validity import ArmEvidence, Validity
 from analysis.evidence.league import CHEAP, LENGTH, title
+from analysis.evidence.measurements import in_words
 from analysis.figures import evidence as figures
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import Run
 from mrd_core.scoring.measures import MEASURES
 from pages.parts.evidence import charts, selected
-from pages.parts.evidence.league import in_brackets
 from pages.parts.evidence.presentation import Presentation
 from pages.shell import experiments, filters, layout, sample_table, session
 from pages.shell.configs import BY_ATTEMPT, config_of
@@ -94,7 +94,7 @@ def _why(arm: ArmEvidence) -> None:
 
 def _wide(table: pd.DataFrame, index: str, heading: str) -> pd.DataFrame:
     """Return estimates in words, a row per `index` and a column per measure, in the order of the table."""
-    words = table.assign(words=in_brackets(table)).pivot(index=index, columns="measure", values="words")
+    words = table.assign(words=in_words(table)).pivot(index=index, columns="measure", values="words")
     return words.loc[table[index].unique(), table["measure"].unique()].rename_axis(heading)
 
 
