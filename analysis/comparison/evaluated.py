@@ -90,7 +90,7 @@ class Evaluated:
             [10¹² FLOP], forward evaluations of MRD, time of the evaluation [s].
         harness: Metrics of lm-evaluation-harness by task; None where it did not run.
         notes: What a reader of the values must know, in sentences.
-        flaws: What shows that the model is broken, see `mrd_core.evaluation.soundness`.
+        flaws: What shows that the model is damaged, see `mrd_core.evaluation.soundness`.
         origin: A `run` of this program, or a `file`, whose samples are numbered and have no ids.
     """
 

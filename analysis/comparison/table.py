@@ -217,7 +217,7 @@ class Table:
         return min((count for count in counts.values() if count), default=0)
 
     def flaws(self, run: Evaluated) -> tuple[str, ...]:
-        """Return what shows that the model of a run is broken, its lost answers beside the baseline's included."""
+        """Return what shows that the model of a run is damaged, lost answers beside the baseline's included."""
         before = self.groups[0].runs[0]
         splits = [split for split in run.splits("retain") if (split, ROUGE) in self.views[run].values]
         for key in ((split, ROUGE) for split in splits if before.is_original and run is not before):

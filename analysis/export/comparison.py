@@ -26,12 +26,12 @@ from analysis.export.files import (
     markdown_text,
     records,
 )
-from mrd_core.evaluation.soundness import BROKEN
+from mrd_core.evaluation.soundness import DAMAGE_MARK
 
 Form = Literal["plain", "markdown", "latex"]
 
 BY_BASELINE, BY_PARTNER, NO_SIGNAL = "*", "‡", "†"
-IS_BROKEN = "the model is broken, and a high forget quality is no good sign"
+IS_DAMAGED = "the model is damaged, and a high forget quality is no good sign"
 GROUP, RUNS = "Setting", "Runs"
 SIDES: Mapping[str, str] = {
     LEADING: "Leading",
@@ -44,7 +44,7 @@ _LATEX = {
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{character: f"\\{character}" for character in "&%$#_{}"},
     **{"±": r"$\pm$", "−": "$-$", "–": "--", BY_BASELINE: r"$^{*}$", BY_PARTNER: r"$^{\ddagger}$"},
-    BROKEN: r"$^{\S}$",
+    DAMAGE_MARK: r"$^{\S}$",
     **{NO_SIGNAL: r"$^{\dagger}$", "<": r"\textless{}", ">": r"\textgreater{}", "’": "'", "Σ": r"$\Sigma$"},
     **{"→": r"$\rightarrow$", "ρ": r"$\rho$", "σ": r"$\sigma$"},
 }
@@ -104,7 +104,7 @@ def legend(comparison: Comparison, *, intervals: bool = False) -> str:
     if not all(column.signal for column in comparison.columns):
         clauses.append(f"{NO_SIGNAL} {WITHOUT_SIGNAL}")
     if (comparison.cells["caution"] != "").any():
-        clauses.append(f"{BROKEN} {IS_BROKEN}")
+        clauses.append(f"{DAMAGE_MARK} {IS_DAMAGED}")
     return "; ".join(clauses) + "."
 
 
@@ -265,7 +265,7 @@ def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
         marks[group, column] = marks.get((group, column), "") + mark
     doubted = comparison.cells[comparison.cells["caution"] != ""]
     for group, column in zip(doubted["group"], doubted["column"], strict=True):
-        marks[group, column] = marks.get((group, column), "") + BROKEN
+        marks[group, column] = marks.get((group, column), "") + DAMAGE_MARK
     return marks
 
 

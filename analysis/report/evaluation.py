@@ -8,13 +8,13 @@ from analysis.comparison.columns import COMPLETENESS, UTILITY
 from analysis.comparison.evaluated import Evaluated, read
 from analysis.comparison.strata import by_stratum
 from analysis.comparison.table import Comparison, compare, default_baseline
-from analysis.export.comparison import IS_BROKEN, by_difficulty
+from analysis.export.comparison import IS_DAMAGED, by_difficulty
 from analysis.export.comparison import tasks as tasks_of
 from analysis.report.content import Cell, Chart, Column, Section, Table, interval, number, rows_of
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import Estimate
 from mrd_core.errors import UserError
-from mrd_core.evaluation.soundness import BROKEN
+from mrd_core.evaluation.soundness import DAMAGE_MARK
 
 
 def evaluations(members: Sequence[Member]) -> dict[str, Section]:
@@ -88,12 +88,12 @@ def _values(comparison: Comparison) -> Table:
 def _mark(comparison: Comparison, key: str) -> str:
     """Return the mark of a column that has a value which is no good sign although it looks like one."""
     cells = comparison.cells
-    return f" {BROKEN}" if (cells.loc[cells["column"] == key, "caution"] != "").any() else ""
+    return f" {DAMAGE_MARK}" if (cells.loc[cells["column"] == key, "caution"] != "").any() else ""
 
 
 def _legend(comparison: Comparison) -> str:
     doubted = comparison.cells[comparison.cells["caution"] != ""]
-    return f"; {BROKEN} of {', '.join(doubted['group'])} {IS_BROKEN}" if len(doubted) else ""
+    return f"; {DAMAGE_MARK} of {', '.join(doubted['group'])} {IS_DAMAGED}" if len(doubted) else ""
 
 
 def _differences(comparison: Comparison) -> Table:

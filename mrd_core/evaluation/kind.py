@@ -15,7 +15,7 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.metrics import METRICS
 from mrd_core.evaluation.records import EvaluationSummary
 from mrd_core.evaluation.request import maker, prepare
-from mrd_core.evaluation.soundness import BROKEN, caution, flaws_in
+from mrd_core.evaluation.soundness import DAMAGE_MARK, caution, flaws_in
 from mrd_core.evaluation.suites import suites
 from mrd_core.runs.files import read_json
 from mrd_core.runs.kind import Description, Kind, Summary, figure
@@ -35,8 +35,9 @@ def describe(directory: Path, summary: Summary) -> Description:
         words = ""
         if entry["metric"] == FORGET_QUALITY and entry["value"] is not None:
             words = caution(entry["value"], flaws_in(files))
-            cautions += [f"{BROKEN} {METRICS[FORGET_QUALITY].title} is no good sign. {words}"] if words else []
-        shown = figure(entry["value"], ".4g") + (f" {BROKEN}" if words else "")
+            if words:
+                cautions.append(f"{DAMAGE_MARK} {METRICS[FORGET_QUALITY].title} is no good sign. {words}")
+        shown = figure(entry["value"], ".4g") + (f" {DAMAGE_MARK}" if words else "")
         aggregates.append((entry["split"], entry["metric"], shown, f"{entry['n']:,}"))
     tasks = [
         (task, metric, figure(value, ".4g"), "")

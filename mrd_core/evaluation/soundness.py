@@ -1,4 +1,4 @@
-"""Whether a model is whole: a broken one has truth ratios like those of an untaught one, and a high p for it.
+"""Whether a model is whole: a damaged one has truth ratios like those of an untaught one, and a high p for it.
 
 Loads no torch.
 """
@@ -21,17 +21,17 @@ LEAST_SIGNAL = 0.05
 # A text of which so much is repetition is no answer, and a model most of whose texts are such ones does not write.
 REPETITIVE, MOST_REPETITIVE = 0.5, 0.5
 DAMAGED = "damaged"
-# Stands at a forget quality that a broken model has.
-BROKEN = "§"
+# Stands at a forget quality that a damaged model has.
+DAMAGE_MARK = "§"
 RULE = (
-    "A model counts as broken where its unlearning run lost the retain set, where it writes no more of the "
+    "A model counts as damaged where its unlearning run lost the retain set, where it writes no more of the "
     f"retain set's answers than of other samples' answers (ROUGE-L, by {LEAST_SIGNAL:g}), or where more than half "
     "of what it writes to the forget or to the retain set is empty or repeats itself."
 )
 
 
 def flaws(values: pd.DataFrame, roles: Mapping[str, str], rest: str = "") -> tuple[str, ...]:
-    """Return what shows that a model is broken, in clauses with "it"; none where nothing does.
+    """Return what shows that a model is damaged, in clauses with "it"; none where nothing does.
 
     Args:
         values: Columns split, metric, value.
@@ -49,13 +49,13 @@ def flaws_in(files: EvaluationFiles) -> tuple[str, ...]:
     return flaws(pd.read_parquet(files.values), {asked["name"]: asked["role"] for asked in sets}, rest)
 
 
-def caution(p_value: float, broken: tuple[str, ...]) -> str:
+def caution(p_value: float, found: tuple[str, ...]) -> str:
     """Return why a forget quality says nothing good of a model; "" where it does not, or nothing is wrong."""
-    if not broken or not p_value >= SIGNIFICANCE:
+    if not found or not p_value >= SIGNIFICANCE:
         return ""
     return (
-        f"The model is broken: {', and '.join(broken)}. Its truth ratios are like those of a model that was never "
-        "taught because it knows nothing any more."
+        f"The model is damaged: {', and '.join(found)}. Truth ratios like those of a model that was never taught "
+        "may come of that, and not of forgetting."
     )
 
 

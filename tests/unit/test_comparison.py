@@ -376,12 +376,12 @@ def test_a_blessing_of_a_broken_model_is_marked() -> None:
     assert "ROUGE-L 0.80 to 0.40" in quality["caution"]
     assert cell(found, "NPO", "forget_quality")["caution"] == cell(found, "GA", "rr")["caution"] == ""
     assert any(note.startswith("GA, seed 0: Forget quality is no good sign") for note in found.notes)
-    assert "§ the model is broken" in legend(found)
+    assert "§ the model is damaged" in legend(found)
     marked = table(found).set_index("Setting")["Forget quality"]
     assert (marked["GA"][-1], marked["NPO"][-1]) == ("§", quality_text(quality["mean"])[-1])
     rows = long(found).query("column == 'forget_quality' and setting == 'GA'")
-    assert rows["note"].str.contains("broken").all()
-    assert not long(found).query("setting == 'NPO'")["note"].str.contains("broken").any()
+    assert rows["note"].str.contains("damaged").all()
+    assert not long(found).query("setting == 'NPO'")["note"].str.contains("damaged").any()
 
 
 def quality_text(value: float) -> str:

@@ -1,4 +1,4 @@
-"""Which models count as broken, and where the blessing of one is said."""
+"""Which models count as damaged, and where the blessing of one is said."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_each_flaw_is_found_by_itself() -> None:
 def test_only_a_blessing_is_doubted() -> None:
     assert "a and b" not in caution(0.04, ("a", "b"))
     assert caution(0.05, ()) == caution(np.nan, ("a",)) == ""
-    assert caution(0.05, ("a", "b")).startswith("The model is broken: a, and b.")
+    assert caution(0.05, ("a", "b")).startswith("The model is damaged: a, and b.")
 
 
 @pytest.mark.parametrize(("rest", "marked"), [("damaged", True), ("kept", False)])

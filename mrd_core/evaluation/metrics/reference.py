@@ -24,7 +24,7 @@ METRICS = (
         source=_CHO,
         help="How far the model writes from where the retrained reference does: what either draws for a question, "
         "and the other finds less likely, summed over the tokens of a text. It estimates the divergences of "
-        "Kullback and Leibler both ways over texts of a given length; 0 where the two write alike, and a broken "
+        "Kullback and Leibler both ways over texts of a given length; 0 where the two write alike, and a damaged "
         "model is as far away as one that forgot nothing.",
         needs=("teacher-forced pass", "generation", "retrained reference"),
         undefined=_FADE_UNDEFINED,

@@ -107,7 +107,7 @@ METRICS = (
         source="Share of repeated bigrams; as seq-rep-n of Welleck et al. 2020, Neural Text Generation with "
         "Unlikelihood Training, with words for tokens and n = 2",
         help="Share of the pairs of neighbouring words that the model has written before in the same text; 1 "
-        "where it writes nothing. A model that repeats itself is broken, whatever it seems to have forgotten.",
+        "where it writes nothing. A model that repeats itself is damaged, whatever it seems to have forgotten.",
         needs=("generation",),
         undefined="The model could write nothing: no prompt, or no room in the context.",
         of=lambda answer: repetition(answer.written),

@@ -13,9 +13,9 @@ import streamlit as st
 
 from analysis.comparison.columns import Column
 from analysis.comparison.table import Comparison
-from analysis.export.comparison import IS_BROKEN, NO_SIGNAL, SIDES, number, signed, tasks
+from analysis.export.comparison import IS_DAMAGED, NO_SIGNAL, SIDES, number, signed, tasks
 from analysis.export.files import NOTHING
-from mrd_core.evaluation.soundness import BROKEN, RULE
+from mrd_core.evaluation.soundness import DAMAGE_MARK, RULE
 from pages.shell.downloads import csv_download
 from pages.shell.notices import bullets
 from pages.shell.terms import linked
@@ -110,7 +110,7 @@ def _cell(cell: pd.Series, column: Column, mark: str, edge: str) -> str:
     if not (pd.isna(cell["low"]) or pd.isna(cell["high"])):
         interval = f"{number(column, cell['low'])} to {number(column, cell['high'])}"
     if words := escape(str(cell["caution"])):
-        mark += f'<span class="mark" role="img" aria-label="{words}" title="{words}">{BROKEN}</span>'
+        mark += f'<span class="mark" role="img" aria-label="{words}" title="{words}">{DAMAGE_MARK}</span>'
     return f'<td class="{classes}" title="{undefined}">{figure}{mark}<small>{interval}</small></td>'
 
 
@@ -142,7 +142,7 @@ def _legend(comparison: Comparison) -> str:
     if not all(column.signal for column in comparison.columns):
         sentence += f" {NO_SIGNAL} no signal: the baseline knows nothing there, so it is in no average."
     if (comparison.cells["caution"] != "").any():
-        sentence += f" {BROKEN} {IS_BROKEN}. {RULE}"
+        sentence += f" {DAMAGE_MARK} {IS_DAMAGED}. {RULE}"
     return sentence
 
 
