@@ -34,14 +34,13 @@ CHANGE = (
 )
 SELECTIONS = (
     "On TOFU the order of GA and GradDiff never flipped in updates, over 20 groups of 8, and in 7 to 9 of 20 in "
-    "what is left of the retain set. Groups balanced by MRD vary as much as random ones."
+    "what is left of the retain set. That groups balanced by MRD vary less than random ones cannot be told."
 )
 RETURNS = (
-    "On TOFU 32 steps on a tenth of the forgotten rows brought back 84 to 93 % of the others that GA and "
-    "GradDiff (λ = 1) had forgotten, and as many harmless retain rows 63 to 80 %; on SmolLM2 six retain rows 85 % "
-    "(GradDiff) and 35 % (SatImp). In models that never knew them next to nothing came back. MRD hardly foretells "
-    "which samples: ρ = +0.08 [+0.00, +0.16] on TOFU, +0.11 [−0.04, +0.25] on the demo, +0.16 [−0.31, +0.62] on "
-    "SmolLM2."
+    "After 32 steps on a few harmless retain rows 75 to 80 % of what GA had made the TOFU model forget is known "
+    "again and 63 to 71 % of what GradDiff had, on the demo 91 to 100 and 25 to 42 %, on SmolLM2 85 % (GradDiff) "
+    "and 35 % (SatImp); of a model that never knew them none, 12 % and none of ten. MRD hardly foretells which: "
+    "ρ = +0.08 [+0.00, +0.16] on TOFU, +0.11 [−0.04, +0.25] on the demo, +0.16 [−0.31, +0.62] on SmolLM2."
 )
 ORDERS = (
     "At equal retain loss no order of the samples is confirmed to save updates on both TOFU and the demo, and "
@@ -50,7 +49,7 @@ ORDERS = (
 
 
 # MRD (mean) on each criterion, a coefficient of ranks with length held. The answers among the facts are those that
-# the model itself gives, so probable by construction.
+# the model itself gives, so probable by construction: that claim is not judged on them.
 CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
     "semantic_complexity": {
         "TOFU": Estimate(0.14, 0.04, 0.25),
@@ -68,7 +67,6 @@ CLAIMS: Mapping[str, Mapping[str, Estimate]] = {
         "TOFU": Estimate(0.31, 0.17, 0.45),
         "the demo": Estimate(0.33, 0.19, 0.45),
         "SmolLM2": Estimate(0.19, -0.07, 0.46),
-        "facts that SmolLM2 knows": Estimate(0.45, 0.24, 0.63),
     },
     "rare_words": {
         "TOFU": Estimate(-0.04, -0.13, 0.06),

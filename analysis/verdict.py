@@ -213,7 +213,7 @@ def conclusion(verdicts: Sequence[Verdict]) -> str:
     if ranking is State.FAILS:
         return "The ranking would not repeat, so nothing follows from it."
     if use is State.FAILS:
-        return "The ranking says nothing of how many updates forgetting takes on this model."
+        return "On this model hard samples do not take more updates: the ranking is no forecast."
     if use is State.NOT_MEASURED:
         return "This is a ranking, not yet a forecast: whether it foretells anything on this model is not known."
     if ranking is State.HOLDS and use is State.HOLDS:

@@ -4,6 +4,7 @@
     python -m benchmarks.real_model same FIRST SECOND       two runs of `experiment validity`, of one arm each
     python -m benchmarks.real_model kept RUN --first 20     one, with a retain set of two kinds
     python -m benchmarks.real_model orders RUN...           unlearning runs that differ in method, order and seed
+    python -m benchmarks.real_model evaluated RUN...        evaluations of them, of one suite
 
 `known`: does a measure tell what the model learnt from what it never saw? AUC, P(tuned > unseen) + ½ P(equal).
 `same`: do two ways to unlearn (all weights and an adapter, two methods) order the samples alike that both did?
@@ -11,6 +12,7 @@
 those after them? Intervals at 95 %: BCa, samples drawn anew.
 `orders`: what does an order save, and what does it cost, against uniform draws of the same method and seed? Means
 of the paired differences over all methods, 95 % by t.
+`evaluated`: the same of what evaluations say.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import pandas as pd
 import typer
 from scipy import stats
 
+from analysis.comparison.evaluated import read
+from analysis.comparison.table import compare
 from analysis.evidence.collateral import changes_of, who_pays
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.statistics.bootstrap import REPLICATES, SEED
@@ -41,6 +45,9 @@ MEASURES = ("mrd_answer_mean", "mrd_answer_sum", "nll", "median_log_odds", "grad
 
 # Of an unlearning run.
 PAIRED = ("updates", "forgotten_at_end", "forget_accuracy", "retain_accuracy", "retain_nll")
+
+# What tells one from another.
+SETTING = ["method", "seed", "order"]
 
 # Of a sample that was unlearned, and the two runs that are held against each other.
 OUTCOME, ORDER = ("updates", "forgotten"), ("first", "second")
@@ -125,10 +132,26 @@ def orders(runs: list[Directory]) -> None:
     """Hold each order of the samples against uniform draws, paired by method and seed."""
     table = pd.DataFrame([UnlearningFiles(run).read_summary() for run in runs])
     table["order"] = table["sampler"] + " " + table["column"].fillna("")
-    values = table.set_index(["method", "seed", "order"])[[*PAIRED]].astype(np.float64)
+    _hold_against_uniform(table.set_index(SETTING)[[*PAIRED]].astype(np.float64))
+
+
+@app.command()
+def evaluated(runs: list[Directory]) -> None:
+    """Hold what evaluations say of each order against uniform draws, paired by method and seed."""
+    found = [one for one in map(read, runs) if one.method is not None]
+    order = {one.name: f"{one.sampler} {one.settings['curriculum.column']}" for one in found}
+    table = compare(found).runs.assign(
+        order=lambda rows: rows["run"].map(order),
+        method=lambda rows: rows["run"].map({one.name: one.method for one in found}),
+    )
+    _hold_against_uniform(table.pivot(index=SETTING, columns="column", values="value"))
+
+
+def _hold_against_uniform(values: pd.DataFrame) -> None:
+    """Print means by method and order, and paired differences over all methods, of values by `SETTING`."""
     print(values.groupby(["method", "order"]).mean().round(3).to_string())
     wide = values.unstack("order")
-    for name in PAIRED:
+    for name in map(str, values.columns):
         plain = wide[name].filter(like="uniform").iloc[:, 0]
         for order in wide[name].columns.drop(plain.name):
             differences = (wide[name][order] - plain).dropna()

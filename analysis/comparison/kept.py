@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
@@ -19,8 +20,6 @@ from mrd_core.unlearning.damage import LEAST_KEPT, Rest, in_words, rest
 from mrd_core.unlearning.records import UnlearningSummary
 
 ROUGE, RETAIN = "rouge", "retain"
-# Standard errors of the 95 % interval.
-WIDTH = 1.96
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,9 @@ class KeptAnswers:
 
     @property
     def are_lost(self) -> bool:
-        """Whether they fell by more than a tenth, and by more than the noise of the samples."""
-        return self.after < LEAST_KEPT * self.before and self.after + WIDTH * self.error < self.before
+        """Whether they fell by more than a tenth, and by more than the noise of the samples (95 %, by t)."""
+        noise = float(stats.t.ppf(0.975, self.n - 1)) * self.error
+        return self.after < LEAST_KEPT * self.before and self.after + noise < self.before
 
     @property
     def sentence(self) -> str:

@@ -128,7 +128,7 @@ class Table:
                 if view.defined(written) and view.defined(by_chance):
                     gains.append(view.mean(written) - view.mean(by_chance))
                     sizes.append(min(view.defined(written), view.defined(by_chance)))
-            # What cannot be told stays in.
+            # A set without ROUGE-L of its answers stays in.
             if gains and limits(np.mean(gains, axis=0), min(sizes)).low <= LEAST_SIGNAL:
                 quiet.add(split)
         self._declared = [
@@ -139,8 +139,9 @@ class Table:
         ]
         if quiet:
             self.notes.append(
-                f"No signal in {', '.join(sorted(quiet))}: the baseline writes hardly more of the answers "
-                "there than of other samples’ answers, so these columns are in no mean."
+                f"No signal in {', '.join(sorted(quiet))}: it is not certain that the baseline writes more of the "
+                f"answers there than of other samples’ answers (ROUGE-L, by {LEAST_SIGNAL:g}). "
+                "These columns are in no mean."
             )
 
     @cached_property

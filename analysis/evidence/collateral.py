@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.evidence.league import LENGTH, title
 from analysis.evidence.measurements import Measurements, estimate_at
-from analysis.statistics.bootstrap import REPLICATES, SEED, UNDEFINED, Estimate, estimate
+from analysis.statistics.bootstrap import UNDEFINED, Estimate, mean_estimate
 from analysis.statistics.censored import partial, spearman
 from analysis.statistics.wording import in_figures, with_ends
 from mrd_core.arrays import FloatArray, ratio
@@ -152,6 +152,4 @@ def _mean_correlation(some: FloatArray, others: FloatArray) -> Estimate:
     """Return the mean over rows of the correlation along each; rows that are constant are left out."""
     some, others = (values - values.mean(axis=1, keepdims=True) for values in (some, others))
     size = np.sqrt((some**2).sum(axis=1) * (others**2).sum(axis=1))
-    each = ratio((some * others).sum(axis=1), size)
-    each = each[np.isfinite(each)]
-    return estimate(lambda counts: counts @ each / counts.sum(axis=1), len(each), REPLICATES, SEED)
+    return mean_estimate(ratio((some * others).sum(axis=1), size))

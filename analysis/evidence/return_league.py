@@ -127,13 +127,13 @@ def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[s
     # Sorted, so that an interval does not depend on the order of a file.
     ids = pd.Index(pd.unique(pd.concat([league.outcomes["sample_id"] for league in leagues]))).sort_values()
     names = dict.fromkeys(name for league in leagues for name in _taking_part(league.outcomes, imported))
-    rows = []
+    rows, parts = [], dict[str, str]()
     for name in names:
         tables = [league.outcomes for league in leagues if name in league.outcomes]
 
         def mean(
             outcome: str, control: str = "", tables: list[pd.DataFrame] = tables, name: str = name
-        ) -> Estimate:
+        ) -> tuple[Estimate, int]:
             relations = [
                 Relation(
                     samples=ids.get_indexer(pd.Index(table["sample_id"])),
@@ -144,10 +144,14 @@ def mean_league(leagues: Sequence[ReturnLeague], draws: int, imported: Mapping[s
                 )
                 for table in tables
             ]
-            return mean_partial(relations, len(ids))
+            return mean_partial(relations)
 
-        rows.append(_figures(name, mean("excess_gain"), mean))
+        rho, models = mean("excess_gain")
+        rows.append(_figures(name, rho, lambda *of, mean=mean: mean(*of)[0]))
+        if models < len(leagues):
+            parts[name] = f" ({models} of {len(leagues)} models)"
     table = _described(_ranked(rows), draws, imported)
+    table["title"] += [parts.get(name, "") for name in table["measure"]]
     return ReturnLeague(table, UNDEFINED, pd.DataFrame(), len(leagues))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -18,6 +19,8 @@ from analysis.report.content import Cell, Chart, Interval, Table
 
 # In inches: as wide as the text of a page.
 WIDTH, HEIGHT, ROW, AROUND = 7.0, 2.7, 0.27, 0.75
+# What a legend has beside one another, the rows of it that the height has room for, and the height of one more.
+SIDE_BY_SIDE, ROOM, LEGEND_ROW = 2, 2, 0.16
 MOST_POINTS = 800
 LABEL_WIDTH = 44
 STYLE: Any = {
@@ -74,6 +77,9 @@ def _picture(of_chart: str, of_table: str) -> str:
         axes = figure.add_subplot()
         if not DRAW[chart.form](axes, chart, table.model_copy(update={"rows": rows})):
             return ""
+        if legend := axes.get_legend():
+            rows_above = math.ceil(len(legend.get_texts()) / SIDE_BY_SIDE)
+            figure.set_figheight(height + LEGEND_ROW * max(0, rows_above - ROOM))
         file = io.StringIO()
         figure.savefig(
             file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -195,7 +201,7 @@ def _in_figures(value: float) -> str:
 
 def _explain(axes: Any, series: int) -> None:
     if series > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=7.5)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=SIDE_BY_SIDE, fontsize=7.5)
 
 
 def _ends(cell: Cell) -> Sequence[float]:

@@ -9,12 +9,11 @@ import pandas as pd
 
 from analysis.audit.config import RiskConfig
 from analysis.audit.risk import BACK, NOT_ATTACKED, PROBABILITY, risk_of
-from analysis.difficulty import tercile
 from analysis.figures.theme import evenly, shortened
 from analysis.report.content import Cell, Chart, Column, Section, Table, number
 from analysis.report.difficulty import TEXT_WIDTH
 from analysis.report.runs import Member
-from analysis.unlearning.runs import run_name
+from analysis.unlearning.runs import by_difficulty, difficulty_column, run_name
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.damage import RULE, in_words, rest
@@ -171,13 +170,11 @@ def _thirds(members: Sequence[Member], titles: dict[str, str]) -> Table:
     """Return what became of the hard, the middle and the easy third in each run."""
     rows: dict[str, dict[str, Cell]] = {}
     for member in members:
+        config = read_config(member.directory, UnlearnConfig)
         files = UnlearningFiles(member.directory)
-        column = summary_of(member).column or "mrd_answer_mean"
-        scores = pd.read_parquet(files.curriculum)[["sample_id", column]].dropna()
-        joined = scores.merge(pd.read_parquet(files.outcome), on="sample_id")
-        ranked = joined.sort_values([column, "sample_id"], ignore_index=True)
-        thirds = ranked.groupby([tercile(at, len(ranked)) for at in range(len(ranked))], sort=False)
-        for name, third in thirds:
+        ranked = by_difficulty(pd.read_parquet(files.curriculum), difficulty_column(config.curriculum))
+        samples = ranked[["sample_id", "mrd", "tercile"]].merge(pd.read_parquet(files.outcome), on="sample_id")
+        for name, third in samples.dropna(subset="mrd").groupby("tercile", sort=False):
             rows[f"{titles[member.name]}, {name}"] = {
                 "n": len(third),
                 "updates": number(third["updates"].mean()),
@@ -185,7 +182,7 @@ def _thirds(members: Sequence[Member], titles: dict[str, str]) -> Table:
                 "accuracy": number(third["accuracy_after"].mean()),
             }
     return Table(
-        caption="Hard and easy samples: thirds by the scores that the run was given",
+        caption="Hard and easy samples: thirds by the MRD that the run was given",
         head="Run and third",
         columns={
             "n": Column(title="Samples"),

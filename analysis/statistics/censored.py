@@ -157,17 +157,17 @@ class Relation(NamedTuple):
 
 
 def mean_partial(
-    relations: Sequence[Relation], n: int, replicates: int = REPLICATES, seed: int = SEED
-) -> Estimate:
-    """Return the mean over models of `partial`, the samples resampled in all models at once.
+    relations: Sequence[Relation], replicates: int = REPLICATES, seed: int = SEED
+) -> tuple[Estimate, int]:
+    """Return the mean over models of `partial`, the samples resampled in all models at once, and their number.
 
     Args:
         relations: One for each model; those in which it is undefined are left out.
-        n: How many samples there are, N.
         replicates: Bootstrap replicates.
         seed: Seed of the bootstrap.
     """
     statistics: list[tuple[npt.NDArray[np.intp], Statistic]] = []
+    ended: list[npt.NDArray[np.intp]] = []
     for each in relations:
         stacked = np.stack([np.asarray(one, dtype=np.float64) for one in (each.x, *each.controls, each.updates)])
         defined = np.isfinite(stacked).all(axis=0)
@@ -177,12 +177,19 @@ def mean_partial(
         statistic = _partial(_Sample(stacked[:-1, defined], stacked[-1, defined], censored))
         if np.isfinite(statistic(np.ones((1, int(defined.sum()))))[0]):
             statistics.append((each.samples[defined], statistic))
+            ended.append(each.samples[defined][censored])
+    if not statistics:
+        return UNDEFINED, 0
+    # Those that have a value in some model: no others can be drawn.
+    present = np.unique(np.concatenate([samples for samples, _ in statistics]))
 
     def mean(counts: FloatArray) -> FloatArray:
-        each: FloatArray = np.mean([statistic(counts[:, samples]) for samples, statistic in statistics], axis=0)
+        drawn = [statistic(counts[:, np.searchsorted(present, samples)]) for samples, statistic in statistics]
+        each: FloatArray = np.mean(drawn, axis=0)
         return each
 
-    return estimate(mean, n, replicates, seed) if statistics else UNDEFINED._replace(n=n)
+    n_censored = np.unique(np.concatenate(ended)).size
+    return estimate(mean, present.size, replicates, seed, n_censored), len(statistics)
 
 
 def gain(

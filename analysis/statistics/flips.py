@@ -18,7 +18,8 @@ class Flips:
     """How much the choice of the forget set moves methods, and whether it moves their order.
 
     Attributes:
-        spread: A row per method: method, n, mean, sd, sd_low, sd_high (95 %, of normal values), least, greatest.
+        spread: A row per method: method, n, mean, sd, sd_low, sd_high (95 %, of normal values; NaN where
+            all are the same), least, greatest.
         pairs: A row per two methods: first, second, n, first_wins, second_wins, ties, flips (selections that
             order the two otherwise than most), share, low, high (95 %, Clopper–Pearson; at most one half).
     """
@@ -32,8 +33,8 @@ class Balance:
     """What balancing the selections by difficulty changes.
 
     Attributes:
-        spread: A row per method: method, sd_random, sd_balanced, ratio (balanced to random), low, high (95 %, by
-            F, for normal values).
+        spread: A row per method: method, sd_random, sd_balanced, ratio (balanced to random; NaN where
+            either does not vary), low, high (95 %, by F, for normal values).
         pairs: A row per two methods: first, second, share_random, share_balanced, p (Fisher's exact test).
     """
 
@@ -51,7 +52,8 @@ def flips(values: pd.DataFrame) -> Flips:
     for name, column in values.items():
         each = column.dropna().to_numpy(np.float64)
         n, sd = each.size, each.std(ddof=1) if each.size > 1 else np.nan
-        low, high = sd * np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
+        # Whole numbers may all be the same by chance: of a spread of 0 nothing is known.
+        low, high = (sd or np.nan) * np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
         mean, least, greatest = (each.mean(), each.min(), each.max()) if n else (np.nan,) * 3
         spread.append((str(name), n, mean, sd, low, high, least, greatest))
     for first, second in combinations(values.columns, 2):
@@ -69,8 +71,8 @@ def flips(values: pd.DataFrame) -> Flips:
 def balance(random: Flips, balanced: Flips) -> Balance:
     """Compare selections that are balanced by difficulty with random ones, for the methods that both have."""
     spread = random.spread.merge(balanced.spread, on="method", suffixes=("_random", "_balanced"))
-    # Whole numbers may all be the same by chance, and nothing can be said of that.
-    ratio = spread["sd_balanced"] / spread["sd_random"].where(spread["sd_random"] > 0)
+    sds = spread[["sd_balanced", "sd_random"]]
+    ratio = (sds["sd_balanced"] / sds["sd_random"]).where((sds > 0).all(axis=1))
     degrees = spread["n_balanced"] - 1, spread["n_random"] - 1
     limits = {
         name: ratio / np.sqrt(stats.f.ppf(level, *degrees)) for name, level in (("low", 0.975), ("high", 0.025))

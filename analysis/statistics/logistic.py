@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ class Calibration:
 
     Attributes:
         brier: Mean squared distance of the probability from what happened.
-        brier_of_rate: The same of the share of the other samples in which it happened.
+        brier_of_rate: The same of the share in which it happened, of the samples that were trained on.
         skill: 1 − brier / brier_of_rate: above 0 where the probabilities say more than that share.
         auc: Probability that of two samples that to which it happened has the higher one.
     """
@@ -82,28 +82,39 @@ def held_out(
 
     Each repeat divides the samples into five folds, what happened spread evenly over them.
     """
+    probabilities = np.zeros(happened.size)
+    for out in _folds(happened, seed):
+        train = measures[~out]
+        model = fit(standardised(train, train), happened[~out])
+        probabilities[out] += model(standardised(train, measures[out]))
+    return probabilities / REPEATS
+
+
+def held_out_share(happened: BoolArray, seed: int = SEED) -> FloatArray:
+    """Return what `held_out` would say of each sample if it knew no feature: the share of what was trained on."""
+    shares = np.zeros(happened.size)
+    for out in _folds(happened, seed):
+        shares[out] += happened[~out].mean()
+    return shares / REPEATS
+
+
+def _folds(happened: BoolArray, seed: int) -> Iterator[BoolArray]:
+    """Yield which samples are left out, fold by fold, of all repeats."""
     generator = np.random.default_rng(seed)
-    probabilities = np.zeros((REPEATS, happened.size))
-    for repeat in probabilities:
+    for _ in range(REPEATS):
         fold = np.empty(happened.size, dtype=np.intp)
         order = np.lexsort((generator.random(happened.size), happened))
         fold[order] = np.arange(happened.size) % FOLDS
-        for number in range(FOLDS):
-            out = fold == number
-            train = measures[~out]
-            model = fit(standardised(train, train), happened[~out])
-            repeat[out] = model(standardised(train, measures[out]))
-    mean: FloatArray = probabilities.mean(axis=0)
-    return mean
+        yield from (fold == number for number in range(FOLDS))
 
 
 def calibration(probabilities: FloatArray, happened: BoolArray) -> Calibration:
     """Return how good probabilities of samples that the model did not see are, each figure with its interval."""
     n, outcome = happened.size, happened.astype(np.float64)
     errors = (probabilities - outcome) ** 2
-    # The share of the others: that of all would know the sample itself.
-    rate = (outcome.sum() - outcome) / (n - 1)
-    plain = (rate - outcome) ** 2
+    # Held out alike: neither the share of all, which knows the sample itself, nor that of all others, which is on
+    # the other side of it.
+    plain = (held_out_share(happened) - outcome) ** 2
 
     def skill(counts: FloatArray) -> FloatArray:
         gained: FloatArray = 1 - ratio(counts @ errors, counts @ plain)

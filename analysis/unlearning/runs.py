@@ -22,6 +22,8 @@ from analysis.difficulty import NO_MRD, TERCILES, tercile
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
+from mrd_core.unlearning.config import CurriculumConfig
 from mrd_core.unlearning.curves import EVALUATION, Curve
 from mrd_core.unlearning.damage import Rest, rest
 from mrd_core.unlearning.files import UnlearningFiles
@@ -376,6 +378,11 @@ def own_answers(files: UnlearningFiles, sample_id: str) -> tuple[str | None, str
 def _spread(places: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
     """Return `count` of the places, evenly spread, the ends among them."""
     return places[np.linspace(0, len(places) - 1, count).round().astype(np.int64)]
+
+
+def difficulty_column(curriculum: CurriculumConfig) -> str:
+    """Return the column that says how hard a sample is: the one that the run weighs by where that is an MRD."""
+    return curriculum.column if curriculum.column in MRD_TITLES else MRD_ANSWER_MEAN
 
 
 def by_difficulty(curriculum: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from mrd_core.runs.files import read_json
 
 # A model that writes no more of the answers than it would of other samples' answers, by this much, has no signal.
 LEAST_SIGNAL = 0.05
+# Where a model meets other samples' answers so well, they are alike, and that it meets its own says nothing.
+MOST_BY_CHANCE = 0.5
 # A text of which so much is repetition is no answer, and a model most of whose texts are such ones does not write.
 REPETITIVE, MOST_REPETITIVE = 0.5, 0.5
 DAMAGED = "damaged"
@@ -25,8 +27,9 @@ DAMAGED = "damaged"
 DAMAGE_MARK = "§"
 RULE = (
     "A model counts as damaged where its unlearning run lost the retain set, where it writes no more of the "
-    f"retain set's answers than of other samples' answers (ROUGE-L, by {LEAST_SIGNAL:g}), or where more than half "
-    "of what it writes to the forget or to the retain set is empty or repeats itself."
+    f"retain set's answers than of other samples' answers (ROUGE-L, by {LEAST_SIGNAL:g}; where all are alike this "
+    "cannot be told), or where more than half of what it writes to the forget or to the retain set is empty or "
+    "repeats itself."
 )
 
 
@@ -63,8 +66,10 @@ def _flaws(values: pd.DataFrame, roles: Mapping[str, str], rest: str) -> Iterato
     if rest == DAMAGED:
         yield "its unlearning run lost the retain set"
     for split in (name for name, role in roles.items() if role == "retain"):
-        written, by_chance = (scores_of(values, [split], name) for name in ("rouge", "rouge_shuffled"))
-        if mean_defined(written) - mean_defined(by_chance) <= LEAST_SIGNAL:
+        written, by_chance = (
+            mean_defined(scores_of(values, [split], name)) for name in ("rouge", "rouge_shuffled")
+        )
+        if written - by_chance <= LEAST_SIGNAL and by_chance < MOST_BY_CHANCE:
             name = split.replace("_", " ")
             yield f"it writes no more of the answers of the {name} set than of other samples' answers"
     for split in (name for name, role in roles.items() if role in ("forget", "retain")):

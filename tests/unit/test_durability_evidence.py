@@ -28,7 +28,15 @@ from analysis.report.content import Chart, Table
 from analysis.report.evidence import experiment
 from analysis.report.runs import Member
 from analysis.statistics.bootstrap import UNDEFINED, Estimate
-from analysis.statistics.logistic import FOLDS, REPEATS, calibration, calibration_table, fit, held_out
+from analysis.statistics.logistic import (
+    FOLDS,
+    REPEATS,
+    calibration,
+    calibration_table,
+    fit,
+    held_out,
+    held_out_share,
+)
 from analysis.statistics.shares import difference, share
 from analysis.statistics.survival import survival
 from analysis.verdict import State, durable
@@ -171,6 +179,19 @@ def test_probabilities_of_chance_are_no_better_than_the_share() -> None:
     assert of_signal.auc.low > 0.9
 
 
+@pytest.mark.parametrize(("n", "came_back"), [(20, 10), (40, 10), (25, 20)])
+def test_probabilities_that_know_no_feature_are_neither_better_nor_worse_than_the_share(
+    n: int, came_back: int
+) -> None:
+    happened = np.arange(n) < came_back
+    found = calibration(held_out_share(happened), happened)
+    assert (found.skill.value, found.skill.low, found.skill.high) == pytest.approx((0, 0, 0))
+    # Folds in which it happened equally often: the share of all, and what a fold more or less of them makes.
+    assert found.brier_of_rate.value == pytest.approx(came_back / n * (1 - came_back / n), rel=0.03)
+    without = held_out(np.zeros((n, 0)), happened, lambda _train, other: other)
+    assert without == pytest.approx(held_out_share(happened), abs=1e-4)
+
+
 def test_figures_of_probabilities_are_those_of_the_books() -> None:
     probabilities = np.array([0.1, 0.4, 0.4, 0.8, 0.9, 0.3])
     happened = np.array([False, False, True, True, True, False])
@@ -178,8 +199,8 @@ def test_figures_of_probabilities_are_those_of_the_books() -> None:
     pairs = [(yes > no) + (yes == no) / 2 for yes in probabilities[happened] for no in probabilities[~happened]]
     assert found.auc.value == pytest.approx(np.mean(pairs))
     assert found.brier.value == pytest.approx(np.mean((probabilities - happened) ** 2))
-    # Of the five others two or three came back.
-    assert found.brier_of_rate.value == pytest.approx((3 / 5) ** 2)
+    shares = held_out_share(happened)
+    assert found.brier_of_rate.value == pytest.approx(np.mean((shares - happened) ** 2))
     assert found.skill.value == pytest.approx(1 - found.brier.value / found.brier_of_rate.value)
     table = calibration_table(np.linspace(0, 1, 23), np.linspace(0, 1, 23) > 0.55)
     assert (table["n"].tolist(), table["observed"].tolist()) == ([6, 6, 6, 5], pytest.approx([0, 0, 5 / 6, 1]))

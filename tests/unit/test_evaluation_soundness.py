@@ -54,6 +54,8 @@ def test_each_flaw_is_found_by_itself() -> None:
     )
     (silent,) = flaws(values_of("retain", rouge=[0.2, 0.1], rouge_shuffled=[0.12, 0.1]), ROLES)
     assert "no more of the answers of the retain set" in silent
+    # Nearly all answers are "Yes": a whole model, too, meets those of others.
+    assert flaws(values_of("retain", rouge=[0.9, 0.9], rouge_shuffled=[0.86, 0.86]), ROLES) == ()
     (repeats,) = flaws(values_of("forget", repetition=[1.0, 0.6, 0.1, np.nan]), ROLES)
     assert repeats.startswith("67% of what it writes to the forget set")
     # Half is not more than half.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.bootstrap import UNDEFINED, Estimate
 from analysis.statistics.censored import (
     Relation,
     agreement,
@@ -230,14 +232,26 @@ def test_over_models_it_is_the_mean_of_those_that_have_one() -> None:
     # Of a constant, and of three samples, there is none.
     constant = relation(np.array([np.ones(30), *first[1:]]), samples[0])
     few = relation(second[:, :3], samples[1][:3])
-    found = mean_partial([*both, constant, few], 30, 200)
+    found, models = mean_partial([*both, constant, few], 200)
     assert found.value == pytest.approx(np.mean(singly))
-    assert found.n == 30
-    assert found == mean_partial(both, 30, 200)
+    assert (found.n, models) == (30, 2)
+    assert (found, 2) == mean_partial(both, 200)
     # One model alone is resampled as it is without the mean.
     alone = partial(*first[:2], np.zeros(30), [first[2]], 400)
-    assert mean_partial([both[0]], 30, 400).value == pytest.approx(alone.value)
-    assert np.isnan(mean_partial([constant, few], 30, 20).value)
+    assert mean_partial([both[0]], 400)[0].value == pytest.approx(alone.value)
+    assert mean_partial([constant, few], 20) == (UNDEFINED, 0)
+
+
+def test_over_models_samples_count_that_have_a_value_and_a_censored_one_once() -> None:
+    x, updates = np.random.default_rng(4).normal(size=(2, 40))
+    censored = np.arange(40) % 4 == 0
+    # A measure from elsewhere that has a value for eight of forty.
+    few = np.where(np.arange(40) < 8, x, np.nan)
+    relation = Relation(np.arange(40), few, updates, censored)
+    found, models = mean_partial([relation, relation])
+    assert (found.n, found.n_censored, models) == (8, 2, 2)
+    assert (found, 1) == mean_partial([Relation(np.arange(8), x[:8], updates[:8], censored[:8])])
+    assert found.value == pytest.approx(partial(x[:8], updates[:8], censored[:8], []).value)
 
 
 # League table
@@ -422,7 +436,9 @@ def test_a_balance_is_worked_by_hand() -> None:
 
 def test_a_spread_that_is_nothing_by_chance_is_held_against_nothing() -> None:
     steady, varied = (flips(pd.DataFrame({"GA": values})) for values in ([30, 30, 30], [29, 30, 31]))
-    assert balance(steady, varied).spread[["ratio", "low", "high"]].isna().all(axis=None)
+    assert steady.spread[["sd_low", "sd_high"]].isna().all(axis=None)
+    for random, balanced in permutations([steady, varied]):
+        assert balance(random, balanced).spread[["ratio", "low", "high"]].isna().all(axis=None)
 
 
 def test_one_selection_has_no_spread() -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,7 @@ from analysis.report.evidence import experiment
 from analysis.report.files import contents, figures, read
 from analysis.report.making import default_options, report_of
 from analysis.report.runs import Member, Members, members
+from analysis.report.unlearning import unlearned
 from analysis.report.verification import compared
 from cli.door import door
 from mrd_core.errors import UserError
@@ -204,6 +206,26 @@ def test_every_table_has_a_caption_and_every_head_a_scope(page: Page) -> None:
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs in page.tags if tag == "th")
 
 
+def test_a_run_in_the_order_of_a_measure_has_its_thirds_by_mrd(
+    runs: Members, report: Report, tmp_path: Path
+) -> None:
+    member = runs.of("unlearn")[0]
+    directory = shutil.copytree(member.directory, tmp_path / member.name)
+    config = json.loads((directory / "config.json").read_text())
+    config["curriculum"] |= {"sampler": "hard-to-easy", "column": "median_log_odds"}
+    (directory / "config.json").write_text(json.dumps(config))
+    files = UnlearningFiles(directory)
+    files.summary.write_text(json.dumps(files.read_summary() | {"column": "median_log_odds"}))
+    thirds, as_drawn = (
+        section.parts["thirds"]
+        for section in (unlearned([replace(member, directory=directory)]), report.sections["unlearning"])
+    )
+    assert isinstance(thirds, Table)
+    assert isinstance(as_drawn, Table)
+    assert [name.rpartition(", ")[2] for name in thirds.rows] == ["hard", "middle", "easy"]
+    assert list(thirds.rows.values()) == list(as_drawn.rows.values())
+
+
 def test_figures_are_those_of_the_runs(report: Report, runs: Members) -> None:
     table = report.sections["unlearning"].parts["runs"]
     assert isinstance(table, Table)
@@ -332,6 +354,20 @@ def test_a_chart_without_a_value_is_not_drawn() -> None:
     table = Table(caption="", columns=columns, rows={"a": {"x": None, "y": None}})
     for form in get_args(Chart.model_fields["form"].annotation):
         assert svg(Chart(form=form, title="", alt="", table="", x="x", y=("y",)), table) == ""
+
+
+def test_a_legend_of_many_takes_nothing_from_what_is_drawn() -> None:
+    def plotted(groups: int) -> float:
+        columns = {name: Column(title=name) for name in ("x", "y", "group")}
+        rows = {str(at): {"x": at, "y": at, "group": f"GA {at}"} for at in range(groups)}
+        table = Table(caption="", columns=columns, rows=rows)
+        drawn = svg(
+            Chart(form="points", title="", alt="", table="", x="x", y=("y",), group="group", unit="y"), table
+        )
+        (clip,) = re.findall(r'<clipPath[^>]*>\s*<rect[^>]* height="([\d.]+)"', drawn)
+        return float(clip)
+
+    assert plotted(4) == pytest.approx(plotted(16), rel=0.05) == pytest.approx(plotted(46), rel=0.15)
 
 
 def test_any_changed_figure_is_found_by_its_name(report: Report) -> None:

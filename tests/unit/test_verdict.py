@@ -163,6 +163,9 @@ def test_what_is_forgotten_counts_only_where_the_rest_was_kept(figures: dict[str
         (KeptAnswers(0.8, 0.73, 0.01, 60), KEPT, State.HOLDS),
         # Within the noise of so few samples.
         (KeptAnswers(0.8, 0.6, 0.11, 6), KEPT, State.HOLDS),
+        # Of two samples hardly anything is certain.
+        (KeptAnswers(0.9, 0.725, 0.025, 2), KEPT, State.HOLDS),
+        (KeptAnswers(0.9, 0.725, 0.025, 6), KEPT, State.DAMAGED),
         (KeptAnswers(0.8, 0.4, 0.01, 60), {}, State.DAMAGED),
         (KeptAnswers(0.8, 0.8, 0.01, 60), KEPT | {"retain_nll": 5.0}, State.DAMAGED),
     ],
@@ -187,7 +190,7 @@ def test_what_nobody_has_looked_at_is_not_measured() -> None:
     [
         ({Question.UNLEARNED: State.DAMAGED, Question.PREDICTIVE: State.HOLDS}, "lost what was to be kept"),
         ({Question.MEASURED: State.FAILS, Question.PREDICTIVE: State.HOLDS}, "would not repeat"),
-        ({Question.PREDICTIVE: State.FAILS}, "says nothing of how many updates"),
+        ({Question.PREDICTIVE: State.FAILS}, "do not take more updates"),
         ({}, "not yet a forecast"),
         ({Question.PREDICTIVE: State.HOLDS}, "repeats and foretells"),
         ({Question.MEASURED: State.CANNOT_TELL, Question.PREDICTIVE: State.HOLDS}, "cannot be told"),

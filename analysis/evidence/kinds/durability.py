@@ -195,7 +195,10 @@ class Durability(Evidence):
                 "share": in_words(table, "share", "share_", ".0%"),
                 "less the reference": in_words(table, "excess", "excess_", "+.0%"),
                 "MA rises by": in_words(table, "gain", "gain_"),
-                "retain MA": [f"{row.retain_start:.2f} → {row.retain_end:.2f}" for row in table.itertuples()],
+                "retain MA": [
+                    "–" if np.isnan(start) else f"{start:.2f} → {end:.2f}"
+                    for start, end in table[["retain_start", "retain_end"]].to_numpy(np.float64)
+                ],
             }
         )
 
@@ -429,7 +432,9 @@ def _caveats(courses: Sequence[Course], names: Mapping[str, str], measurements: 
     at_risk = [int(course.at_risk.sum()) for course in courses if course.model != REFERENCE]
     caveats += small_n(min(at_risk, default=0), "forgotten samples")
     for model, own in _by_model(courses).items():
-        known, n = int((~own[0].at_risk).sum()), len(own[0].accuracy)
+        # Those that jogging trained on are in no course of it.
+        whole = max(own, key=lambda course: len(course.accuracy))
+        known, n = int((~whole.at_risk).sum()), len(whole.accuracy)
         if known and model == REFERENCE:
             caveats.append(
                 f"The reference knew {known} of {n} samples by MA ≥ {config.accuracy:g} from the start, without "

@@ -84,7 +84,9 @@ def parameter_change(measurements: Measurements) -> ParameterChange:
         variation = change.std(ddof=1) / change.mean() if len(change) > 1 and change.mean() > 0 else np.nan
         quartiles = np.quantile(change, [0, 0.25, 0.5, 0.75, 1])
         spreads.append((name, len(change), int(of_arm["censored"].sum()), *quartiles, variation))
-        counts, edges = np.histogram(change, bins=BINS)
+        # About changes that are all the same NumPy puts bins from one half below, where there are none.
+        within = (0, change.max() or 1) if change.min() == change.max() else None
+        counts, edges = np.histogram(change, bins=BINS, range=within)
         bins[name] = pd.DataFrame({"low": edges[:-1], "high": edges[1:], "composites": counts})
     spread = pd.DataFrame(spreads, columns=_SPREAD)
     return ParameterChange(

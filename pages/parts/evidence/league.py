@@ -11,6 +11,7 @@ from analysis.evidence.measurements import in_words
 from analysis.figures import evidence as figures
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.runs import ACTIVE, Run
+from mrd_core.scoring.measures import BACKWARD
 from pages.parts.evidence import charts, launch, runs
 from pages.shell import configs, experiments
 from pages.shell.downloads import csv_download
@@ -70,7 +71,7 @@ def _table(experiment: Run, validity: Validity) -> None:
     st.caption(
         f"{about.capitalize()} of {validity.arms[0].spread.n} samples, each unlearned alone "
         f"({runs.arms_in_words(config)}, seed {config.seed}). Cost: forward passes of each sample, a "
-        "backward pass counting as two. MRD is over the tokens of the answer where nothing else is said."
+        f"backward pass counting as {BACKWARD:g}. MRD is over the tokens of the answer where nothing else is said."
     )
 
 

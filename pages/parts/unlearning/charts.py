@@ -11,7 +11,6 @@ import streamlit as st
 from analysis.figures import unlearning as figures
 from analysis.unlearning import runs as unlearning
 from mrd_core.runs import Run
-from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.curves import Curve
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.sampling import SAMPLERS, WITHOUT_SCORES
@@ -82,9 +81,8 @@ def chart(
 
 
 def column_of(run: Run) -> str:
-    """Return the column that says how hard a sample is: the one that the run weighs by where that is an MRD."""
-    column = unlearnings.config_of(run).curriculum.column
-    return column if column in MRD_TITLES else MRD_ANSWER_MEAN
+    """Return the column that says how hard a sample of a run is."""
+    return unlearning.difficulty_column(unlearnings.config_of(run).curriculum)
 
 
 def _reported(runs: Sequence[Run]) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame], list[str]]:
