@@ -81,6 +81,7 @@ class Chart(Frozen):
         x: Column along the horizontal axis; "" for a forest, whose values lie there.
         y: Columns that are drawn, each a series.
         group: Column that tells the points or curves of one series apart; "" for none.
+        line: Column that tells the curves of a group apart, which look alike; "" where a group is one curve.
         unit: Of the values, for their axis.
         most: Rows of a forest that are drawn, from the first.
         has_diagonal: Whether points lie beside the line on which both axes are equal.
@@ -94,6 +95,7 @@ class Chart(Frozen):
     x: str = ""
     y: tuple[str, ...]
     group: str = ""
+    line: str = ""
     unit: str = ""
     most: int = 30
     has_diagonal: bool = False

@@ -141,10 +141,12 @@ def _points(axes: Any, chart: Chart, table: Table) -> int:
 
 
 def _curves(axes: Any, chart: Chart, table: Table) -> int:
-    """Draw a line a group."""
+    """Draw a line a group, or several that look alike."""
     drawn = 0
     for label, group, style in _grouped(chart, table):
-        axes.plot(group["x"], group["y"], color=style.colour, linestyle=style.dash, linewidth=1.4, label=label)
+        for at, (_, line) in enumerate(group.groupby("line", sort=False)):
+            name = label if at == 0 else None
+            axes.plot(line["x"], line["y"], color=style.colour, linestyle=style.dash, linewidth=1.4, label=name)
         drawn += len(group)
     _scale(axes, chart, table)
     _name(axes, chart, table)
@@ -161,9 +163,14 @@ def _grouped(chart: Chart, table: Table) -> Iterator[tuple[str, pd.DataFrame, th
     """Yield the rows of each group with its name and its looks."""
     (column,) = chart.y
     rows = [
-        (row.get(chart.x), _value(row.get(column)), str(row.get(chart.group, ""))) for row in table.rows.values()
+        (
+            row.get(chart.x),
+            _value(row.get(column)),
+            *(str(row.get(name, "")) for name in (chart.group, chart.line)),
+        )
+        for row in table.rows.values()
     ]
-    frame = pd.DataFrame(rows, columns=["x", "y", "group"]).dropna()
+    frame = pd.DataFrame(rows, columns=["x", "y", "group", "line"]).dropna()
     looks = theme.styles(frame["group"])
     for name, group in frame.groupby("group", sort=False):
         style = looks[str(name)]

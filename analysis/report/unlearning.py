@@ -65,7 +65,7 @@ def unlearned(members: Sequence[Member]) -> Section:
             ),
             "progress": _CURVES,
             "thirds": _thirds(members, titles),
-            "steps": _steps(members),
+            "steps": _steps(members, titles),
         },
         notes=(RULE, *dict.fromkeys(text for each in members for text in summary_of(each).warnings)),
     )
@@ -121,11 +121,12 @@ _RETURNING = {
 _CURVES = Chart(
     form="curves",
     title="Samples found forgotten on the way",
-    alt="Share of the samples found forgotten along the updates, a curve a run",
+    alt="Share of the samples found forgotten along the updates, a curve a run, seeds of a setting alike",
     table="steps",
     x="updates",
     y=("forgotten",),
-    group="run",
+    group="setting",
+    line="run",
     unit="Share found forgotten",
 )
 _COLUMNS = {
@@ -194,11 +195,15 @@ def _thirds(members: Sequence[Member], titles: dict[str, str]) -> Table:
     )
 
 
-def _steps(members: Sequence[Member]) -> Table:
+def _steps(members: Sequence[Member], titles: dict[str, str]) -> Table:
     def rows() -> Iterator[tuple[str, dict[str, Cell]]]:
         for member in members:
             steps = UnlearningFiles(member.directory).read_steps()
             samples = summary_of(member).n_samples
+            about: dict[str, Cell] = {
+                "run": titles[member.name],
+                "setting": read_config(member.directory, UnlearnConfig).label,
+            }
             table = pd.DataFrame(
                 {
                     "updates": np.cumsum([sum(step["trained"]) for step in steps]),
@@ -207,7 +212,7 @@ def _steps(members: Sequence[Member]) -> Table:
             )
             for at, (updates, forgotten) in enumerate(evenly(table, POINTS).itertuples(index=False), start=1):
                 cells: dict[str, Cell] = {"updates": int(updates), "forgotten": float(forgotten)}
-                yield f"{member.name} {at}", cells | {"run": name_of(member)}
+                yield f"{member.name} {at}", cells | about
 
     return Table(
         caption="Found forgotten along the updates",
@@ -215,6 +220,7 @@ def _steps(members: Sequence[Member]) -> Table:
             "updates": Column(title="Updates"),
             "forgotten": Column(title="Share", form=".2f"),
             "run": Column(title="Run"),
+            "setting": Column(title="Setting"),
         },
         rows=dict(rows()),
         is_listed=False,

@@ -356,6 +356,22 @@ def test_a_chart_without_a_value_is_not_drawn() -> None:
         assert svg(Chart(form=form, title="", alt="", table="", x="x", y=("y",)), table) == ""
 
 
+def test_the_seeds_of_a_setting_are_curves_that_look_alike() -> None:
+    columns = {name: Column(title=name) for name in ("x", "y", "setting", "run")}
+    rows = {
+        f"{setting} {seed} {at}": {"x": at, "y": at + seed, "setting": setting, "run": f"{setting}, seed {seed}"}
+        for setting in ("GA", "NPO")
+        for seed in range(3)
+        for at in range(4)
+    }
+    look = {"form": "curves", "title": "", "alt": "", "table": "", "x": "x", "y": ("y",), "group": "setting"}
+    table = Table(caption="", columns=columns, rows=rows)
+    drawn = svg(Chart.model_validate(look | {"line": "run"}), table)
+    curves = re.findall(r'<path d="M[^"]+" clip-path[^>]+stroke: (#\w+)[^>]*stroke-width: 1.4', drawn)
+    assert [curves.count(colour) for colour in dict.fromkeys(curves)] == [3, 3]
+    assert [drawn.count(f">{name}<") for name in ("GA", "NPO")] == [1, 1]
+
+
 def test_a_legend_of_many_takes_nothing_from_what_is_drawn() -> None:
     def plotted(groups: int) -> float:
         columns = {name: Column(title=name) for name in ("x", "y", "group")}
