@@ -599,14 +599,15 @@ def test_without_json_the_verdict_is_printed_with_its_tables(
     for title in ("GA (AdamW): the 5 best measures, MRD and length", "Over composites", "Mean over tokens"):
         assert title in printed
     # An interval is on one line, and the best of the league is the first row.
-    assert any(re.search(r"1\. .+ [+-]0\.\d\d \[[+-]0\.\d\d, [+-]\d\.\d\d\]", line) for line in lines)
+    assert any(re.search(r"1\. .+ [+−]0\.\d\d \[[+−]0\.\d\d, [+−]\d\.\d\d\]", line) for line in lines)
     assert max(map(len, lines)) <= 120
 
 
 def test_what_is_printed_is_what_was_found(two_arms: Validity, sensitive: Sensitivity) -> None:
     league = two_arms.brief["GA (AdamW): the 5 best measures, MRD and length"]
     first = two_arms.arms[0].league.table.iloc[0]
-    assert league.iloc[0, 1] == f"{first['rho']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]"
+    figures = f"{first['rho']:+.2f} [{first['low']:+.2f}, {first['high']:+.2f}]"
+    assert league.iloc[0, 1] == figures.replace("-", "−")
     assert sum("MRD (mean)" in name or "Length" in name for name in league["measure"]) >= 1
     assert list(sensitive.brief["Mean over tokens"]["σ"].unique()) == [f"{sigma:g}" for sigma in SIGMAS]
 

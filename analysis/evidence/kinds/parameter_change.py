@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from analysis import elsewhere
-from analysis.evidence.brief import interval_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
 from analysis.evidence.league import LENGTH
 from analysis.evidence.measurements import (
@@ -17,6 +16,7 @@ from analysis.evidence.measurements import (
     Measurements,
     ended_badly,
     estimate_at,
+    in_words,
     learning_rates,
     noise,
     shared_caveats,
@@ -66,8 +66,8 @@ class ParameterChange(Evidence):
         correlations = self.correlations
         table = {
             "mean absolute change with": correlations["arm"] + ", " + correlations["title"],
-            "ρ": interval_cells(correlations, "rho"),
-            "tokens held": interval_cells(correlations, "partial", "partial_"),
+            "ρ": in_words(correlations, "rho"),
+            "tokens held": in_words(correlations, "partial", "partial_"),
         }
         return {"Over composites": pd.DataFrame(table)} if len(correlations) else {}
 

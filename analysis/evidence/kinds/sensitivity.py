@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 
 from analysis import elsewhere
-from analysis.evidence.brief import interval_cells, number_cells
+from analysis.evidence.brief import number_cells
 from analysis.evidence.interpretation import Evidence, Interpretation
-from analysis.evidence.measurements import NOTHING_YET, Measurements, estimate_at, shared_caveats, small_n
+from analysis.evidence.measurements import (
+    NOTHING_YET,
+    Measurements,
+    estimate_at,
+    in_words,
+    shared_caveats,
+    small_n,
+)
 from analysis.statistics.censored import spearman
 from analysis.statistics.regime import Regime, quadratic_regime
 from analysis.statistics.wording import in_figures
@@ -68,7 +75,7 @@ class Sensitivity(Evidence):
             "σ": number_cells(sigmas["sigma"], "g"),
             "MRD/σ²": number_cells(sigmas["ratio"], ".3g"),
             "relative SE": number_cells(sigmas["relative_se"], ".1%"),
-            "agreement": interval_cells(sigmas, "rho"),
+            "agreement": in_words(sigmas, "rho"),
             "quadratic": sigmas["inside"].map({True: "yes", False: "no"}),
         }
         return {"Mean over tokens": pd.DataFrame(table)} if len(sigmas) else {}

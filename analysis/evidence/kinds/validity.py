@@ -11,7 +11,7 @@ import pandas as pd
 
 from analysis import elsewhere
 from analysis.evidence import prediction
-from analysis.evidence.brief import interval_cells, number_cells
+from analysis.evidence.brief import number_cells
 from analysis.evidence.collateral import Collateral, collateral_of, with_entanglement
 from analysis.evidence.headlines import Headline, arm_rows, headline, unknown_because
 from analysis.evidence.interpretation import Evidence, Interpretation
@@ -20,6 +20,7 @@ from analysis.evidence.measurements import (
     NOTHING_YET,
     Measurements,
     ended_badly,
+    in_words,
     learning_rates,
     noise,
     shared_caveats,
@@ -156,8 +157,8 @@ class Validity(Evidence):
             chosen = table[(place <= FIRST) | always]
             cells = {
                 "measure": place[chosen.index].astype(str) + ". " + chosen["measure"].map(short_title),
-                "ρ with updates": interval_cells(chosen, "rho"),
-                "length held": interval_cells(chosen, "partial", "partial_"),
+                "ρ with updates": in_words(chosen, "rho"),
+                "length held": in_words(chosen, "partial", "partial_"),
                 "forward passes": number_cells(chosen["cost"], "g"),
             }
             if len(table):
@@ -167,8 +168,8 @@ class Validity(Evidence):
                 tables[f"{arm.name}: what predicts the loss of the retain set"] = pd.DataFrame(
                     {
                         "measure": losses["measure"].map(short_title),
-                        "ρ with the rise of its NLL": interval_cells(losses, "rho"),
-                        "length held": interval_cells(losses, "partial", "partial_"),
+                        "ρ with the rise of its NLL": in_words(losses, "rho"),
+                        "length held": in_words(losses, "partial", "partial_"),
                     }
                 )
         return tables
