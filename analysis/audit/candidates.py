@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,11 @@ from mrd_core.errors import UserError
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.samples import read, saved_strata
-from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.samples.reading import ALL, listed, read_bytes
 from mrd_core.samples.validation import content_key
-from mrd_core.scoring.config import Normalisation, ScoreConfig
+from mrd_core.scoring.columns import CHOSEN, IN_SCOPE, PARTS, SAMPLE_ID, scope_column
+from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.draws import Units
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.places import expanded
@@ -96,14 +97,23 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     Raises:
         UserError: The pool has no other samples, or the set has only a part of a group.
     """
+    scope, pool_scope = (_estimator(run).scope for run in (other, pool))
     columns, units = _read(other)
-    rest, rest_units = _read(pool)
+    rest, rest_units = _read(pool, scope)
     kept = ~rest.frame["sample_id"].isin(columns.frame["sample_id"]).to_numpy()
     unlike, caveats = obstacle(other, pool)
     if not _reads_alike(columns, rest):
         names = {*columns.characteristics, *rest.characteristics}
         columns, rest = (_without(side, names) for side in (columns, rest))
         caveats += ("Characteristics are left out: the texts of the runs were not read alike.",)
+    if (scope, _estimator(other).normalisation) != (pool_scope, _estimator(pool).normalisation):
+        # Measured in the variant that each run was scored in.
+        names = {column.name for column in (*CHOSEN, *PARTS)} - {SAMPLE_ID, *IN_SCOPE}
+        columns, rest = (_without(side, names) for side in (columns, rest))
+        caveats += (
+            "Speed, spread and curvature are left out: the runs were scored over other tokens, or one as mean and "
+            "one as sum.",
+        )
     frame = pd.concat([columns.frame, rest.frame[kept]], join="inner", ignore_index=True)
     joined = Columns(
         frame,
@@ -195,11 +205,14 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
     return set(ids)
 
 
-def _read(run: ScoredRun) -> tuple[Columns, dict[str, tuple[Units, ...]]]:
-    """Return the columns of a run, and the draws of each MRD for the same samples."""
+def _read(run: ScoredRun, scope: Scope | None = None) -> tuple[Columns, dict[str, tuple[Units, ...]]]:
+    """Return the columns of a run, and the draws of each MRD for the same samples; by default in its own scope."""
     run.require("draws", "plan")
     columns = columns_of(run)
-    scope = read_config(run.directory, ScoreConfig).estimator.scope
+    scope = scope or _estimator(run).scope
+    # What bears a plain name is in the run's own scope.
+    in_scope = {name: columns.frame[scope_column(name, scope)] for name in IN_SCOPE if name in columns.frame}
+    columns = replace(columns, frame=columns.frame.assign(**in_scope))
     variants = (Variant(scope, normalisation) for normalisation in Normalisation)
     measured = {
         f"mrd_{scope}_{variant.normalisation}": difficulty.measured(run, variant, columns.frame["sample_id"])
@@ -244,14 +257,16 @@ def _reads_alike(first: Columns, second: Columns) -> bool:
 
 
 def _without(columns: Columns, names: Collection[str]) -> Columns:
-    return Columns(
-        columns.frame.drop(columns=list(names), errors="ignore"),
-        {name: title for name, title in columns.titles.items() if name not in names},
-        columns.difficulty,
-        columns.imported,
-        (),
-        None,
+    return replace(
+        columns,
+        frame=columns.frame.drop(columns=list(names), errors="ignore"),
+        titles={name: title for name, title in columns.titles.items() if name not in names},
+        characteristics=tuple(name for name in columns.characteristics if name not in names),
     )
+
+
+def _estimator(run: ScoredRun) -> EstimatorConfig:
+    return read_config(run.directory, ScoreConfig).estimator
 
 
 def _accuracy(columns: Columns) -> pd.Series[float]:

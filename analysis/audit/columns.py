@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from mrd_core.samples import ForgetSet, read
 from mrd_core.samples.reading import listed
 from mrd_core.scoring.columns import MRD_TITLES, mrd_column
 from mrd_core.scoring.config import Normalisation, ScoreConfig
-from mrd_core.scoring.imported import imported
+from mrd_core.scoring.imported import Revision, imported, revision
 from mrd_core.scoring.measures import GRADIENT_MEASURES, PART_MEASURES, PLAIN_MEASURES
 
 LENGTH = "n_tokens"
@@ -159,12 +158,21 @@ def _from_source(run: ScoredRun, column: str) -> pd.Series[str]:
     return again.frame.set_index("sample_id")["split"]
 
 
+def revision_of(run: ScoredRun) -> Revision:
+    """Return what changes whenever `columns_of` would return something else: readings and imported columns."""
+    return (*revision(run.files), *sorted(_readings(run).items()))
+
+
 def _newest_reading(run: ScoredRun) -> tuple[pd.DataFrame, About | None]:
-    finished = [path for path in run.files.readings.glob("*") if CharacteristicsFiles(path).is_finished]
-    if not finished:
+    if not (times := _readings(run)):
         return pd.DataFrame({"sample_id": []}), None
-    newest: Path = max(finished, key=lambda path: CharacteristicsFiles(path).features.stat().st_mtime)
-    return CharacteristicsFiles(newest).read_features()
+    return CharacteristicsFiles(run.files.readings / max(times, key=times.__getitem__)).read_features()
+
+
+def _readings(run: ScoredRun) -> dict[str, int]:
+    """Return when each finished reading of the texts was written [ns], by the name of its directory."""
+    finished = (path for path in run.files.readings.glob("*") if CharacteristicsFiles(path).is_finished)
+    return {path.name: CharacteristicsFiles(path).features.stat().st_mtime_ns for path in finished}
 
 
 def _new(table: pd.DataFrame, beside: pd.DataFrame) -> list[str]:

@@ -29,7 +29,7 @@ from mrd_core.unlearning.records import UnlearningSummary
 
 ACCURACY, NLL, EXTRACTION = "accuracy", "nll", "extraction_strength"
 BACK, PROBABILITY = "comes_back", "probability"
-NOT_ATTACKED = "not attacked"
+NOT_ATTACKED = "not attacked, or never gone"
 TITLES = {ACCURACY: "MA", NLL: "NLL", EXTRACTION: "extraction strength"}
 
 
@@ -65,8 +65,8 @@ class Risk:
         table: A row per sample, those at risk first and of each the hardest first: sample_id, mrd, hard, accuracy,
             nll and, with an evaluation, extraction_strength, all on the final weights, still_there (by which
             thresholds, "" by none), with a durability experiment comes_back (in which attacks that train, "" in
-            none) and probability (of coming back, NaN where it is not foretold), at_risk, prompt, answer,
-            own_answer_after.
+            none, missing for one that none found forgotten) and probability (of coming back, NaN where it is not
+            foretold), at_risk, prompt, answer, own_answer_after.
         thresholds: By any of which a sample is still there.
         notes: What a reader must know, in sentences.
     """
@@ -96,7 +96,7 @@ class Risk:
         if BACK in self.table:
             gone = self.table.loc[~there, BACK].dropna()
             sentence += (
-                f" Of {len(gone)} that look forgotten and were attacked {int((gone != '').sum())} came back."
+                f" Of {len(gone)} that look forgotten, to the attacks too, {int((gone != '').sum())} came back."
             )
         return sentence
 
@@ -190,9 +190,12 @@ def _returning(durability: Path, run: Path) -> pd.DataFrame:
     model = next(each.name for each in runs if each.resolve() == run.resolve())
     courses = {each.attack: each for each in courses_of(measurements) if each.model == model}
     attacks = [attack for attack in FORETOLD if attack != CONTROL and attack in courses]
-    back = {attack: courses[attack].table["back"] for attack in attacks}
-    # One that an attack trained on each time came back by none of it.
-    table = pd.DataFrame(back).eq(True)
+    back, gone = (
+        pd.DataFrame({attack: courses[attack].table[name] for attack in attacks}).eq(True)
+        for name in ("back", "at_risk")
+    )
+    # One that an attack trained on each time came back by none of it; one that none found forgotten cannot.
+    table = back[gone.any(axis=1)]
     names = [", ".join(attack for attack in attacks if row[attack]) for _, row in table.iterrows()]
     foretold = (forecast(courses[attack], measurements).samples for attack in attacks)
     probability = next((samples for samples in foretold if len(samples)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from mrd_core.samples.spreadsheet import csv_text
 
 # A cell without a value.
 NOTHING = "–"
+# Marks of Markdown, and the bracket that makes a link or an image of the one before it; intervals keep theirs.
+_MARKS = re.compile(r"([\\`*_|~$]|(?<=\])\()")
 
 
 def write_exports(folder: Path, contents: Mapping[str, Callable[[], bytes]]) -> None:
@@ -90,6 +93,5 @@ def markdown_table(frame: pd.DataFrame) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Return a text as Markdown that reads the same, on one line."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
-    return escape(" ".join(escaped.splitlines()), quote=False)
+    """Return a text as Markdown that reads the same, on one line: no image of it is fetched, no link is live."""
+    return escape(_MARKS.sub(r"\\\1", " ".join(text.splitlines())), quote=False)

@@ -29,7 +29,7 @@ LABEL_WIDTH = 18
 
 # Of a sample's answer on a point, and points of a panel: five panels are sent at once.
 ANSWER_WIDTH = 40
-MOST_PANEL_POINTS = 240
+MOST_PANEL_POINTS = 1_000
 
 # Of a panel whose title stands beside it, and of the room above it for the tool bar [pixels].
 PANEL_HEIGHT, TOOLS = 260, 30

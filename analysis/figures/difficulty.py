@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from analysis.difficulty import unsure_above
 from analysis.figures import theme
 from analysis.statistics.bootstrap import Estimate
+from analysis.statistics.wording import in_brackets
 from mrd_core.scoring.measures import Measure
 
 UNCERTAINTY, LOG_PROBABILITY = MAP_AXES = ("relative_se", "mean_log_prob")
@@ -36,9 +37,8 @@ def titles_of(measures: Iterable[Measure]) -> dict[str, str]:
 def tie_in_words(tie: Estimate, of: str) -> str:
     """Say how two things go together, by a rank correlation with its interval."""
     if np.isnan(tie.value):
-        return f"{of}: no rank correlation, for one of them does not vary."
-    value, low, high = (f"{number:+.2f}".replace("-", "−") for number in tie[:3])
-    return f"{of}: Spearman’s ρ = {value} [{low}, {high}]."
+        return f"{of}: no rank correlation, for one of them does not vary or has too few values."
+    return f"{of}: Spearman’s ρ = {in_brackets(tie)}."
 
 
 def distribution(table: pd.DataFrame) -> go.Figure:

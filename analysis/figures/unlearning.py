@@ -185,7 +185,8 @@ def updates_by_tercile(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
 def gradient_by_tercile(shares: pd.DataFrame) -> go.Figure:
     """Return which third of the samples took the updates, and below it which took the gradient of the steps.
 
-    A bar is the mean over the seeds of a setting, its line the 95 % interval of that; dotted is an equal part.
+    A bar is the mean over the seeds of a setting, its line the 95 % interval of that; dotted is
+    their share of the samples where all thirds have the same.
 
     Args:
         shares: See `analysis.unlearning.gradients.over_seeds`.
@@ -199,9 +200,9 @@ def gradient_by_tercile(shares: pd.DataFrame) -> go.Figure:
                 y=list(rows[name]),
                 error_y=theme.error_bars(rows[name], rows[f"{name}_low"], rows[f"{name}_high"]),
                 marker_color=style.colour,
-                customdata=rows[["seeds"]],
-                hovertemplate=f"<b>{theme.labelled(label)}</b><br>%{{x}}: %{{y:.1%}} ({name})<br>"
-                "seeds: %{customdata[0]}<extra></extra>",
+                customdata=rows[["even", f"{name}_seeds"]],
+                hovertemplate=f"<b>{theme.labelled(label)}</b><br>%{{x}}: %{{y:.1%}} ({name}), of the samples "
+                "%{customdata[0]:.1%}<br>seeds: %{customdata[1]}<extra></extra>",
                 **_legend(label, place == 1),
             )
             figure.add_trace(bar, row=place, col=1)
@@ -209,8 +210,10 @@ def gradient_by_tercile(shares: pd.DataFrame) -> go.Figure:
     thirds = [name for name in (*TERCILES, *THIRDS, NO_MRD) if name in present]
     figure.update_xaxes(categoryorder="array", categoryarray=thirds)
     figure.update_yaxes(rangemode="tozero", tickformat=".0%").update_layout(barmode="group")
-    figure.add_hline(y=1 / len(TERCILES), line=theme.DOTTED)
     note = "of each measured step, which samples made up its gradient; every step counts the same"
+    if shares["even"].nunique() == 1:
+        figure.add_hline(y=shares["even"].iloc[0], line=theme.DOTTED)
+        note += "; dotted: their share of the samples"
     return _framed(figure, "Who got the gradient", note, height=theme.TWO_PANELS)
 
 

@@ -72,7 +72,9 @@ def _values(comparison: Comparison) -> Table:
     for row in comparison.cells.to_dict(orient="records"):
         if row["column"] in rows:
             rows[row["column"]][row["group"]] = interval(Estimate(row["mean"], row["low"], row["high"]))
-            rows[row["column"]] |= {f"{row['group']}, spread over seeds": number(row["sd"]), "n": row["n"]}
+            rows[row["column"]] |= {f"{row['group']}, spread over seeds": number(row["sd"])}
+            # Settings that were not asked have no value, and no samples.
+            rows[row["column"]]["n"] = max(row["n"], rows[row["column"]].get("n", 0))
     return Table(
         caption=f"Means over samples and seeds [95 % over samples]{_legend(comparison)}",
         head="Measure",

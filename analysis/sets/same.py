@@ -82,7 +82,7 @@ def compared(directories: Sequence[Path], variant: Variant) -> SameSet:
             first,
             second,
             spearman_between(measured[first], measured[second]),
-            float(np.sqrt(max(reliabilities[first] * reliabilities[second], 0.0))),
+            ceiling(reliabilities[first], reliabilities[second]),
             tuple(differences(runs[first], runs[second]).values()),
         )
         for first, second in combinations(range(len(runs)), 2)
@@ -93,6 +93,14 @@ def compared(directories: Sequence[Path], variant: Variant) -> SameSet:
     )
     order = table["change"].abs().sort_values(ascending=False, kind="stable", na_position="last").index
     return SameSet(table.loc[order].reset_index(drop=True), pairs)
+
+
+def ceiling(first: float, second: float) -> float:
+    """Return the correlation that the noise of the draws would leave of two rankings, from their reliabilities.
+
+    Rankings of noise may have one below 0: nothing is left of them. NaN where one is not known.
+    """
+    return float(np.sqrt(np.clip([first, second], 0, None).prod()))
 
 
 def _scored(directory: Path) -> ScoredRun:

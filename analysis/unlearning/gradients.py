@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.difficulty import NO_MRD, TERCILES
-from analysis.unlearning.runs import by_difficulty, t_interval
+from analysis.unlearning.runs import by_difficulty, t_interval, told_apart
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN, MRD_TITLES
 from mrd_core.unlearning.files import GRADIENT_NORMS
 from mrd_core.unlearning.sampling import WITHOUT_SCORES
@@ -76,23 +76,27 @@ def by_tercile(curriculum: pd.DataFrame, steps: Iterable[Mapping[str, Any]], col
     return pd.DataFrame(rows)
 
 
-def over_seeds(tables: Sequence[tuple[str, int, pd.DataFrame]]) -> pd.DataFrame:
+def over_seeds(runs: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the shares of each setting over its seeds, one row a setting and third.
 
-    Columns: label, tercile, seeds, and of each of `SHARES` the mean, under its name, with the ends of its 95 % t
-    interval over the seeds, `<name>_low` and `<name>_high` (NaN with one seed). A seed that was run twice counts
-    once, as run last; a run without norms counts for updates alone.
+    Columns: label (see `told_apart`), tercile, even (its share of the samples, mean), and of each of `SHARES` the
+    mean, under its name, with the ends of its 95 % t interval over the seeds, `<name>_low` and `<name>_high` (NaN
+    with one seed), and how many have it, `<name>_seeds`. A seed that was run twice counts once, as run last; a
+    run without norms counts for updates alone.
 
     Args:
-        tables: Label, seed and `by_tercile` of each run.
+        runs: A row a run, oldest first: label, sampler, column, setting, seed.
+        tables: `by_tercile` of each.
     """
-    once = {(label, seed): table.assign(label=label, seed=seed) for label, seed, table in tables}
-    if not once:
-        return pd.DataFrame(columns=["label", "tercile", "seeds", *SHARES])
+    if runs.empty:
+        return pd.DataFrame(columns=["label", "tercile", "even", *SHARES])
+    labels = zip(told_apart(runs), runs["seed"], strict=True)
+    once = {key: table.assign(label=key[0]) for key, table in zip(labels, tables, strict=True)}
     rows = []
-    for (label, tercile), runs in pd.concat(once.values()).groupby(["label", "tercile"], sort=False):
-        row: dict[str, Any] = {"label": label, "tercile": tercile, "seeds": len(runs)}
+    for (label, tercile), of_third in pd.concat(once.values()).groupby(["label", "tercile"], sort=False):
+        row: dict[str, Any] = {"label": label, "tercile": tercile, "even": of_third["even"].mean()}
         for name in SHARES:
-            row |= t_interval(runs[name].dropna().to_numpy(np.float64)).columns(name, f"{name}_")
+            values = of_third[name].dropna().to_numpy(np.float64)
+            row |= t_interval(values).columns(name, f"{name}_") | {f"{name}_seeds": len(values)}
         rows.append(row)
     return pd.DataFrame(rows)

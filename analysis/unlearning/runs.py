@@ -239,7 +239,7 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     not counted. Its unit is 1 / PFLOP: how often 10¹⁵
     floating-point operations would have forgotten this set. NaN for a run that did not forget all of it.
 
-    Columns: label (with the column of the scores where runs of one label differ in it), method, sampler, seed,
+    Columns: label (see `told_apart`), method, sampler, seed,
     setting (digest of what is neither seed nor curriculum), stop_reason, reached (whether everything was
     forgotten), rest (what became of the retain set), n_samples, threshold_accuracy, threshold_extraction (NaN: not
     asked for), threshold_margin [logits], and `MEASURES`: NLL [nats per answer token], seconds [s], flops_total,
@@ -250,11 +250,23 @@ def efficiency(summaries: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     table = pd.DataFrame([_costs(summary) for summary in summaries], columns=_COST_COLUMNS)
     table = table.astype(dict.fromkeys([*MEASURES, *(f"threshold_{name}" for name in RULE)], np.float64))
-    # The column of the scores stands in the label where runs that use it differ in nothing else.
-    columns = table["column"].where(~table["sampler"].isin(WITHOUT_SCORES))
-    several = columns.groupby(table["label"]).transform("nunique") > 1
-    table["label"] = table["label"].where(~several, table["label"] + " (" + table["column"] + ")")
-    return table.drop(columns="column")
+    return table.assign(label=told_apart(table)).drop(columns="column")
+
+
+def told_apart(runs: pd.DataFrame) -> pd.Series[str]:
+    """Return the label of each run, with column of the scores and setting where runs of a label differ in them.
+
+    Settings that share a label differ in what it does not say, such as the learning rate. They are numbered as
+    they first appear, the same number for all labels.
+
+    Args:
+        runs: Columns label, sampler, column and setting.
+    """
+    by_label = runs.assign(column=runs["column"].where(~runs["sampler"].isin(WITHOUT_SCORES))).groupby("label")
+    columns, settings = (by_label[name].transform("nunique") > 1 for name in ("column", "setting"))
+    number = pd.Series(pd.factorize(runs["setting"])[0] + 1, runs.index).astype(str)
+    label = runs["label"].where(~columns, runs["label"] + " (" + runs["column"] + ")")
+    return label.where(~settings, label + ", setting " + number)
 
 
 def grouped(efficiency: pd.DataFrame) -> pd.DataFrame:

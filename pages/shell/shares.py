@@ -21,14 +21,18 @@ def over_seeds(runs: Sequence[Run], column: str | None = None) -> pd.DataFrame:
         runs: Unlearning runs.
         column: Of the curriculum, by which the samples of all runs are put into thirds; None: by each run's own.
     """
-    tables = []
-    for run in runs:
+    rows, tables = [], []
+    # The store lists the newest first.
+    for run in sorted(runs, key=lambda each: each.created_at):
         log = UnlearningFiles(run.directory).steps
         if log.exists() and UnlearningFiles(run.directory).curriculum.exists():
             config = unlearnings.config_of(run)
             table = _by_tercile(run, column or own_column(run), log.stat().st_size)
-            tables.append((config.label, config.seed, table))
-    return gradients.over_seeds(tables)
+            curriculum = config.curriculum
+            rows.append((config.label, curriculum.sampler, curriculum.column, config.setting, config.seed))
+            tables.append(table)
+    about = pd.DataFrame(rows, columns=["label", "sampler", "column", "setting", "seed"])
+    return gradients.over_seeds(about, tables)
 
 
 def own_column(run: Run) -> str:
@@ -40,12 +44,15 @@ def own_column(run: Run) -> str:
 def note(runs: Sequence[Run], table: pd.DataFrame, column: str | None = None) -> str:
     """Say by what the thirds of `over_seeds` are, and when the gradient was measured."""
     columns = [column] if column else dict.fromkeys(own_column(run) for run in runs)
-    titles = [MRD_TITLES.get(name, "the column that the order goes by") for name in columns]
+    titles = [
+        f"{MRD_TITLES[name]}, of which small is hard" if name in MRD_TITLES else "the column of the order"
+        for name in columns
+    ]
     every = sorted({unlearnings.config_of(run).gradient_steps for run in runs} - {0})
     when = f"measured every {' or '.join(map(str, every))} steps, from the first on"
     if table["gradient"].isna().all():
         when = "not measured by these runs"
-    return f"Thirds by {' or '.join(titles)}, of which small is hard. The gradient was {when}."
+    return f"Thirds by {'; or by '.join(titles)}. The gradient was {when}."
 
 
 @st.cache_data(show_spinner=False, max_entries=200, hash_funcs=configs.BY_ATTEMPT)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
 from analysis.audit.balance import balanced
@@ -17,6 +18,7 @@ from analysis.audit.config import AuditConfig, BalanceConfig, RiskConfig
 from analysis.audit.ease import audited
 from analysis.audit.risk import risk_of
 from analysis.difficulty import ScoredRun
+from cli.door import door
 from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState, submit, worker
 from mrd_core.samples import ForgetSet, save_stratum, saved_strata
@@ -62,6 +64,12 @@ def test_a_saved_selection_is_held_against_random_sets_on_the_page_and_in_the_re
     assert report["options"]["audit"]["name"] == "Easy ones"
     assert set(report["options"]["audit"]["sample_ids"]) == set(easiest)
     assert expected.sentence in json.dumps(report, ensure_ascii=False)
+    # What is imported meanwhile is compared as well, by a page that stays open.
+    rival = pd.read_parquet(files.scores)[["sample_id"]].assign(value=range(own.run.summary["n_samples"]))
+    rival.to_csv(own.path / "rival.csv", index=False)
+    words = ["columns", "add", str(own.run.directory), str(own.path / "rival.csv"), "--title", "A rival"]
+    assert CliRunner().invoke(door, words).exit_code == 0
+    assert any("A rival" in table.value.to_string() for table in sound(page.run()).table)
 
 
 def test_fair_sets_are_drawn_handed_out_and_kept(app: Open, own: Home) -> None:

@@ -276,14 +276,7 @@ def test_runs_that_cannot_be_compared_get_no_verdict(
 ) -> None:
     files = ScoreFiles(second)
     files.plan.write_text(files.read_plan().model_copy(update=change).model_dump_json())
-    samples = ForgetSet.load(files.samples)
-    frame = samples.frame.assign(sample_id="other-" + samples.frame["sample_id"])
-    replace(samples, frame=frame, digest=digest_of(frame)).save(files.samples)
-    for table in (files.scores, files.measures):
-        old = pd.read_parquet(table)
-        old.assign(sample_id="other-" + old["sample_id"]).to_parquet(table)
-    for table in (files.draws, files.probes):
-        rename_samples(table)
+    make_other_samples(files)
     audit = audited(beside(ScoredRun(scored), ScoredRun(second)), CONFIG)
     assert (bool(audit.obstacle), len(audit.caveats), audit.n_pool) == (bool(unlike), caveats, 2 * ROWS)
     assert (audit.verdict == "no verdict") is bool(unlike)
@@ -292,6 +285,46 @@ def test_runs_that_cannot_be_compared_get_no_verdict(
         assert not audit.frame["differs"].any()
         assert audit.frame[["p", "p_holm", "above"]].isna().all(axis=None)
         assert set(audit_table(audit)["p (Holm)"]) == {"–"}
+
+
+@pytest.mark.parametrize("chosen", [{"normalisation": "sum"}, {"scope": "full"}])
+def test_of_runs_that_were_scored_otherwise_only_what_is_alike_is_compared(
+    scored: Path, second: Path, chosen: dict[str, str]
+) -> None:
+    # The same samples under other names: no measure differs, in whichever variant it was scored.
+    config = read_config(second, ScoreConfig).model_dump()
+    config["estimator"] |= chosen
+    write_config(second, ScoreConfig.model_validate(config))
+    files = ScoreFiles(second)
+    make_other_samples(files)
+    scores = pd.read_parquet(files.scores)
+    scale = scores["n_tokens"]
+    own = {name: scores[name] * scale for name in ("speed", "spread", "curvature")}
+    full = {"n_tokens": scores["n_tokens_full"]} if "scope" in chosen else {}
+    scores.assign(**own, **full).to_parquet(files.scores)
+    both = beside(ScoredRun(scored), ScoredRun(second))
+    assert not both.obstacle
+    assert any("Speed, spread and curvature are left out" in caveat for caveat in both.caveats)
+    audit = audited(both, CONFIG)
+    assert {"speed", "spread", "curvature"}.isdisjoint(row.column for row in audit.rows)
+    tokens = both.columns.frame["n_tokens"].to_numpy()
+    assert list(tokens[:ROWS]) == list(tokens[ROWS:])
+    alike = ("n_tokens", *both.columns.difficulty)
+    assert [row.difference.value for row in audit.rows if row.column in alike] == [0] * 3
+    # The noise of both runs' draws is in the interval.
+    assert [len(both.units[name]) for name in both.columns.difficulty] == [2, 2]
+
+
+def make_other_samples(files: ScoreFiles) -> None:
+    """Give the samples of a score run ids that no other run has."""
+    samples = ForgetSet.load(files.samples)
+    frame = samples.frame.assign(sample_id="other-" + samples.frame["sample_id"])
+    replace(samples, frame=frame, digest=digest_of(frame)).save(files.samples)
+    for table in (files.scores, files.measures):
+        old = pd.read_parquet(table)
+        old.assign(sample_id="other-" + old["sample_id"]).to_parquet(table)
+    for table in (files.draws, files.probes):
+        rename_samples(table)
 
 
 def rename_samples(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -74,21 +76,49 @@ def test_samples_without_a_value_are_a_group_of_their_own() -> None:
     assert table["gradient"].sum() == pytest.approx(1)
 
 
+def runs_of(*runs: tuple[str, int], **changed: Sequence[str]) -> pd.DataFrame:
+    frame = pd.DataFrame(runs, columns=["label", "seed"])
+    return frame.assign(sampler="mrd", column="mrd_answer_mean", setting="a").assign(**changed)
+
+
+def test_runs_that_share_a_label_and_a_seed_are_settings_of_their_own() -> None:
+    slow, fast = (by_tercile(CURRICULUM, STEPS[:count], "mrd_answer_mean") for count in (1, 4))
+    for changed, names in (
+        ({"setting": ["a", "b"]}, ["GA + MRD, setting 1", "GA + MRD, setting 2"]),
+        (
+            {"column": ["mrd_answer_mean", "mrd_answer_sum"]},
+            ["GA + MRD (mrd_answer_mean)", "GA + MRD (mrd_answer_sum)"],
+        ),
+    ):
+        shares = over_seeds(runs_of(("GA + MRD", 0), ("GA + MRD", 0), **changed), [slow, fast])
+        assert list(dict.fromkeys(shares["label"])) == names
+        assert (shares["updates_seeds"] == 1).all()
+
+
+def test_where_samples_have_no_value_a_third_is_no_third_of_all() -> None:
+    curriculum = CURRICULUM.assign(mrd_answer_mean=[np.nan, np.nan, np.nan, 6.0, 5.0, 4.0])
+    shares = over_seeds(runs_of(("GA", 0)), [by_tercile(curriculum, STEPS, "mrd_answer_mean")])
+    assert shares.set_index("tercile")["even"].to_dict() == pytest.approx(
+        {"hard": 1 / 6, "middle": 1 / 6, "easy": 1 / 6, "undefined": 1 / 2}
+    )
+    assert not gradient_by_tercile(shares).layout.shapes
+
+
 def test_over_seeds_a_setting_has_its_mean_and_the_t_interval_and_a_seed_counts_once() -> None:
     tables = [by_tercile(CURRICULUM, STEPS[:count], "mrd_answer_mean") for count in (1, 3, 4)]
-    runs = [("GA", seed, table) for seed, table in enumerate(tables)]
-    shares = over_seeds([("GA", 0, tables[2]), *runs, ("GA + MRD", 0, tables[0])])
+    runs = runs_of(("GA", 0), ("GA", 0), ("GA", 1), ("GA", 2), ("GA + MRD", 0))
+    shares = over_seeds(runs, [tables[2], *tables, tables[0]])
     hard = shares.set_index(["label", "tercile"]).loc[("GA", "hard")]
     values = np.array([0.25, 0.25 / 2, 1.25 / 3])
     half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
-    assert hard["seeds"] == 3
+    assert hard["gradient_seeds"] == 3
     assert list(hard[["gradient", "gradient_low", "gradient_high"]]) == pytest.approx(
         [values.mean(), values.mean() - half, values.mean() + half]
     )
     alone = shares.set_index(["label", "tercile"]).loc[("GA + MRD", "hard")]
-    assert (alone["seeds"], alone["updates"]) == (1, 0.5)
+    assert (alone["updates_seeds"], alone["updates"]) == (1, 0.5)
     assert np.isnan(alone["updates_low"])
-    assert over_seeds([]).empty
+    assert over_seeds(runs_of(), []).empty
     figure = gradient_by_tercile(shares)
     assert {bar.legendgroup for bar in figure.data} == {"GA", "GA + MRD"}
     assert [list(bar.y) for bar in figure.data if bar.legendgroup == "GA"] == [

@@ -142,11 +142,11 @@ def test_what_came_back_is_a_risk_hard_or_not(run: Path, tmp_path: Path) -> None
     attacked = write_attacked(tmp_path / "attacked", run, ends)
     risk = risk_of(RiskConfig(run=run, accuracy=0.7, durability=attacked))
     table = risk.table.set_index("sample_id")
-    back = {"f1": "jogging", "f4": "benign, jogging", "f5": "", "f9": ""}
+    back = {"f1": "jogging", "f4": "benign, jogging", "f9": ""}
     assert table["comes_back"].dropna().to_dict() == back
     assert set(risk.listed["sample_id"]) == {"f0", "f2", "f1", "f4"}
     assert not table.loc["f4", "hard"]
-    assert risk.sentence.endswith("Of 3 that look forgotten and were attacked 2 came back.")
+    assert risk.sentence.endswith("Of 3 that look forgotten, to the attacks too, 2 came back.")
     # Too few came back for a probability.
     assert table["probability"].isna().all()
     assert "others may bring back more" in risk.notes[-1]
@@ -165,7 +165,18 @@ def test_what_was_not_attacked_neither_came_back_nor_stayed_away(run: Path, tmp_
     back = risk.table.set_index("sample_id")["comes_back"]
     assert back["f1"] == ""
     assert np.isnan(back["f9"])
-    assert "and were attacked 0 came back" in risk.sentence
+    assert "to the attacks too, 0 came back" in risk.sentence
+
+
+def test_what_no_attack_found_forgotten_did_not_stay_away(run: Path, tmp_path: Path) -> None:
+    # To the run, by a high threshold, they are forgotten; to the attacks they have been known all along.
+    ends = {"benign": {f"f{i}": (0.6 if i else 0.2, 0.7 if i else 0.3) for i in range(N_FORGET)}}
+    risk = risk_of(RiskConfig(run=run, accuracy=0.99, durability=write_attacked(tmp_path / "a", run, ends)))
+    back = risk.table.set_index("sample_id")["comes_back"]
+    assert back.dropna().to_dict() == {"f0": ""}
+    assert "that look forgotten, to the attacks too, 0 came back" in risk.sentence or "f0" in set(
+        risk.table.loc[risk.table["still_there"] != "", "sample_id"]
+    )
 
 
 def test_an_experiment_on_another_run_is_refused(run: Path, made: Path, tmp_path: Path) -> None:

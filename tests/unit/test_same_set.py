@@ -78,6 +78,12 @@ def test_a_run_agrees_with_itself(scored: Path, tmp_path: Path) -> None:
     assert pair.ceiling == pytest.approx(difficulty.trust(ScoredRun(scored), Variant()).reliability["mean"])
 
 
+def test_two_rankings_of_noise_leave_nothing_to_agree_on() -> None:
+    assert same_set.ceiling(0.81, 0.64) == pytest.approx(0.72)
+    assert same_set.ceiling(-0.2, -0.3) == same_set.ceiling(-0.2, 0.9) == 0
+    assert np.isnan(same_set.ceiling(np.nan, 0.9))
+
+
 def test_planted_changes_of_rank_are_told_with_their_sign(scored: Path, reversed_run: Path) -> None:
     result = same_set.compared([scored, reversed_run], Variant())
     (pair,) = result.pairs

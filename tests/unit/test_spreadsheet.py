@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.export.files import csv_file
+from analysis.export.files import csv_file, markdown_text
 from mrd_core.samples.reading import table_from_upload
 from mrd_core.samples.spreadsheet import csv_text, harmless, restored
 
@@ -63,3 +63,17 @@ def test_an_exported_table_is_read_as_it_was() -> None:
 
 def test_what_is_undefined_is_an_empty_cell() -> None:
     assert csv_text(pd.DataFrame({"text": ["a", None], "value": [1.0, np.nan]})) == "text,value\r\na,1.0\r\n,\r\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("![x](http://example.org/p.png)", r"![x]\(http://example.org/p.png)"),
+        ("[here](http://example.org)", r"[here]\(http://example.org)"),
+        ("`code` $x$ ~~gone~~", r"\`code\` \$x\$ \~\~gone\~\~"),
+        ("a | b\n<img src=x>", r"a \| b &lt;img src=x&gt;"),
+        ("+0.41 [+0.20, +0.58] (n = 40)", "+0.41 [+0.20, +0.58] (n = 40)"),
+    ],
+)
+def test_a_text_in_markdown_brings_no_image_no_link_and_no_mark(text: str, written: str) -> None:
+    assert markdown_text(text) == written

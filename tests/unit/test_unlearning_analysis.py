@@ -346,6 +346,23 @@ def test_settings_that_weigh_by_other_columns_are_told_apart_and_only_they() -> 
     assert efficiency(runs)["label"].tolist() == ["GA", "GA", "GA + MRD (mrd_a)", "GA + MRD (mrd_b)", "NPO + MRD"]
 
 
+def test_settings_that_share_a_label_are_told_apart_by_one_number_for_all() -> None:
+    runs = [
+        *(summary(label, setting=setting) for setting in ("slow", "fast") for label in ("GA", "GA + MRD")),
+        summary("NPO", setting="slow"),
+    ]
+    found = efficiency(runs)
+    assert found["label"].tolist() == [
+        "GA, setting 1",
+        "GA + MRD, setting 1",
+        "GA, setting 2",
+        "GA + MRD, setting 2",
+        "NPO",
+    ]
+    assert grouped(found)["runs"].tolist() == [1] * 5
+    assert against_uniform(found)["seeds"].tolist() == [1, 1]
+
+
 def test_no_runs_give_empty_tables() -> None:
     nothing = efficiency([])
     assert nothing.empty
@@ -450,11 +467,13 @@ def test_runs_of_one_seed_that_differ_in_more_than_the_curriculum_are_no_pair() 
         for seed in (0, 1)
         for setting, base in (("small rate", 1000), ("large rate", 100))
     ]
-    (found,) = against_uniform(efficiency(runs)).to_dict("records")
-    assert (found["seeds"], found["pairs"]) == (2, 4)
-    assert (found["updates_difference"], found["updates_low"], found["updates_high"]) == (-10, -10, -10)
-    # Four pairs of two seeds say no more of other seeds than two.
-    assert found["verdict"] == "cannot tell (fewer than 3 seeds)"
+    both = against_uniform(efficiency(runs)).to_dict("records")
+    assert [found["label"] for found in both] == ["GA + MRD, setting 1", "GA + MRD, setting 2"]
+    for found in both:
+        assert (found["seeds"], found["pairs"]) == (2, 2)
+        assert (found["updates_difference"], found["updates_low"], found["updates_high"]) == (-10, -10, -10)
+        # Four runs of two seeds say no more of other seeds than two.
+        assert found["verdict"] == "cannot tell (fewer than 3 seeds)"
     (alone,) = against_uniform(efficiency([runs[0], runs[5]])).to_dict("records")
     assert (runs[0]["seed"], runs[5]["seed"]) == (0, 0)
     assert (alone["seeds"], alone["pairs"], alone["stops"]) == (0, 0, "no seed in common")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import streamlit as st
 
 from analysis.audit.candidates import named, selections
+from analysis.audit.columns import revision_of
 from analysis.audit.command import AUDIT
 from analysis.audit.config import AuditConfig
 from analysis.audit.ease import Audit, audited
@@ -14,6 +16,7 @@ from analysis.difficulty import ScoredRun
 from analysis.export.audit import audit_table, exports
 from mrd_core.runs import Run, RunState
 from mrd_core.scoring.config import ScoreConfig
+from mrd_core.scoring.imported import Revision
 from mrd_core.scoring.records import ScoreSummary
 from pages.shell import commands, session
 from pages.shell.configs import BY_ATTEMPT, config_of
@@ -53,7 +56,7 @@ def show(run: Run, sets: dict[str, str]) -> AuditConfig | None:
         help="20 on TOFU, where an author has twenty rows in a row; 1 for samples by themselves",
     )
     config = AuditConfig(pool=run.directory, forget_set=name, group=str(block) if block > 1 else None)
-    audit = _audited(run, config)
+    audit = _audited(run, config, revisions_of(run, name))
     (st.warning if audit.obstacle else st.markdown)(plain(f"{audit.sentence} {audit.others}"))
     static_table(audit_table(audit), "The forget set beside the rest of its pool", is_broken=False)
     starred = [] if audit.obstacle else ["* more than chance and the noise of MRD explain."]
@@ -82,7 +85,17 @@ def sets_beside(run: Run) -> dict[str, str]:
     }
 
 
+def revisions_of(run: Run, name: str) -> Revision:
+    """Return what changes whenever something else is known of the samples of a pool, or of a run as the set."""
+    runs = [run.directory, *filter(Path.is_absolute, [Path(name)])]
+    return tuple(chain.from_iterable(revision_of(ScoredRun(each)) for each in runs))
+
+
 @st.cache_data(show_spinner="Drawing random sets", max_entries=8, hash_funcs=BY_ATTEMPT)
-def _audited(run: Run, config: AuditConfig) -> Audit:
+def _audited(
+    run: Run,
+    config: AuditConfig,
+    revisions: Revision,  # noqa: ARG001  (another reading or import is another key)
+) -> Audit:
     home = session.settings().home
     return audited(named(ScoredRun(run.directory), config.forget_set, home, Path, config.group), config)

@@ -17,6 +17,8 @@ from mrd_core.errors import UserError
 from mrd_core.runs import Run
 from mrd_core.samples import ForgetSet, save_stratum, saved_strata
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.imported import Revision
+from pages.parts.audit.ease import revisions_of
 from pages.shell import commands, session
 from pages.shell.configs import BY_ATTEMPT
 from pages.shell.downloads import download
@@ -42,7 +44,7 @@ def show(run: Run, sets: dict[str, str]) -> None:
     config = st.session_state.get(drawn_by)
     if config is None:
         return
-    balance = _balanced(run, config)
+    balance = _balanced(run, config, revisions_of(run, config.like or ""))
     st.markdown(plain(balance.sentence))
     table = balance.table[balance.table["role"] != OBSERVED]
     static_table(balance_table(table), "The drawn sets beside what they were to be like", is_broken=False)
@@ -64,7 +66,7 @@ def show(run: Run, sets: dict[str, str]) -> None:
 
 def _form(run: Run, sets: dict[str, str]) -> BalanceConfig | None:
     """Return what the user asks to draw, once that is said."""
-    columns = _columns(run)
+    columns = _columns(run, revisions_of(run, ""))
     form = Form("balance", run.id)
     with st.form(f"balance_form_{run.id}", border=False):
         sizes = {"size": min(DEFAULT_SIZE, max(1, len(columns.frame) // 4))}
@@ -106,12 +108,12 @@ def _keep(run: Run, balance: Balance) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=8, hash_funcs=BY_ATTEMPT)
-def _columns(run: Run) -> Columns:
+def _columns(run: Run, revisions: Revision) -> Columns:  # noqa: ARG001  (another reading or import is another key)
     return columns_of(ScoredRun(run.directory))
 
 
 @st.cache_data(show_spinner="Drawing sets", max_entries=8, hash_funcs=BY_ATTEMPT)
-def _balanced(run: Run, config: BalanceConfig) -> Balance:
+def _balanced(run: Run, config: BalanceConfig, revisions: Revision) -> Balance:  # noqa: ARG001
     pool = ScoredRun(run.directory)
     if config.like is None:
         return balanced(everything(pool, config.group), config)

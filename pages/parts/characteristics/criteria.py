@@ -16,6 +16,7 @@ from analysis.characteristics.judgement import Judgement, claims_table, remains
 from analysis.characteristics.runs import Characterised
 from analysis.characteristics.strata import CRITERIA, Rule, Threshold
 from analysis.figures import characteristics as figures
+from analysis.figures.characteristics import MOST_PANEL_POINTS
 from analysis.statistics.groups import GroupComparison
 from pages.shell import layout, session
 from pages.shell.charts import sample_chart
@@ -88,6 +89,11 @@ def panels(characterised: Characterised, judgement: Judgement, samples: pd.DataF
         st.markdown("**How to read the panels**")
         for sentence in HOW_TO_READ:
             st.caption(linked(sentence))
+        if (count := len(characterised.table)) > MOST_PANEL_POINTS:
+            st.caption(
+                f"Of the {count:,} samples a panel draws about {MOST_PANEL_POINTS:,}, evenly along the ranking; "
+                "only those can be selected in it. Boxes and verdicts are of all."
+            )
     _all_figures(judgement)
 
 
