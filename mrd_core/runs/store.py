@@ -315,6 +315,24 @@ class RunStore:
             )
         return self.get(run.id)
 
+    def put_back(self, run: Run, why: RunError) -> bool:
+        """Take back the resume of a run whose worker could not be started; False where it has moved on since.
+
+        Args:
+            run: As it was before it was resumed.
+            why: What kept its worker from starting.
+        """
+        names = (*_queued_again(run), "launcher", "job")
+        before = {name: getattr(run, name) for name in names} | {"error": asdict(run.error) if run.error else None}
+        return self._update(
+            run.id,
+            before,
+            RUNS.c.state == RunState.QUEUED,
+            RUNS.c.attempt == run.attempt + 1,
+            RUNS.c.pid.is_(None),
+            event=_event(run.id, "error", f"Attempt {run.attempt + 1} did not begin: {why.cause} {why.advice}"),
+        )
+
     def request_cancel(self, run_id: str) -> RunState:
         """Ask a run to stop and return its state; a queued run without a worker is cancelled at once.
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
+from mrd_core.runs.failure import describe
 from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.launchers.port import Launcher
@@ -78,16 +79,20 @@ def submit(
 def resume(run_id: str, *, store: RunStore, launcher: Launcher | None = None, anew: bool = False) -> Run:
     """Queue a run that ended early again, `anew` also one whose results are gone, and launch its worker.
 
+    All or nothing: a run whose worker cannot be started is as it was, its error and its figures with it.
+
     Raises:
-        UserError: The run cannot be resumed.
+        UserError: The run cannot be resumed, or the launcher refuses it.
+        OSError: The worker cannot be started.
     """
-    run = store.resume(run_id, anew=anew)
+    before = store.get(run_id)
+    run = store.resume(before.id, anew=anew)
     if launcher is None:
         return run
     try:
         return _launched(run, store, launcher)
-    except BaseException:
-        store.request_cancel(run.id)
+    except BaseException as error:
+        store.put_back(before, describe(error))
         raise
 
 

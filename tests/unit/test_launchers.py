@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from mrd_core.errors import UserError
-from mrd_core.runs import Run, RunState, RunStore
+from mrd_core.runs import Run, RunError, RunState, RunStore
 from mrd_core.runs.launchers import reach, watch
 from mrd_core.runs.launchers.choice import launcher_again, launcher_of, reachable
 from mrd_core.runs.launchers.config import LAUNCH, LaunchConfig, read_launch
@@ -317,6 +317,57 @@ def test_without_slurm_it_is_said_before_anything_is_made(
     assert "finds no sbatch on this machine" in done.err
     assert RunStore.open(settings).list() == []
     assert not list((settings.home / "runs").iterdir())
+
+
+def failed(store: RunStore, settings: Settings) -> Run:
+    """A run that failed, and what is known of it."""
+    run = submitted(store, settings)
+    assert store.claim(run, ProcessIdentity.current())
+    moved(store, run, S.STARTING, S.RUNNING)
+    error = RunError("ValueError", "The loss is no number.", "Use a smaller learning rate.", "Traceback …")
+    assert store.finish(run.id, S.FAILED, error)
+    return store.get(run.id)
+
+
+@pytest.mark.parametrize("reason", ["finds no sbatch on this machine", "Slurm refused the job"])
+def test_a_run_that_a_launcher_does_not_take_up_again_stays_as_it_was(
+    slurm: Programs,
+    store: RunStore,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    reason: str,
+) -> None:
+    if reason.startswith("finds"):
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        pytest.importorskip("submitit", reason="submitit is not installed: pip install -r requirements-slurm.txt")
+    before = failed(store, settings)
+    monkeypatch.setenv("MRD_HOME", str(settings.home))
+    done = ended(started("runs", "resume", before.id, "--launcher", "slurm", "--partition", "gqu"))
+    assert (done.code, reason in done.said) == (2, True)
+    assert store.get(before.id) == before
+    assert bool(slurm.asked("sbatch")) == reason.endswith("job")
+    messages = list(store.events(before.id)["message"])
+    assert messages[0] == "Resumed as attempt 2."
+    assert messages[1].startswith("Attempt 2 did not begin: ")
+    assert reason in messages[1]
+    # Nor is it sent there again by whoever resumes it without saying where.
+    assert isinstance(launcher_again(before, settings), LocalLauncher)
+
+
+def test_a_run_keeps_its_figures_where_no_worker_can_be_started_to_make_its_results_anew(
+    store: RunStore, settings: Settings
+) -> None:
+    run = submitted(store, settings)
+    moved(store, run, S.STARTING, S.RUNNING)
+    assert store.finish(run.id, S.SUCCEEDED, summary={"seconds": 3.5})
+    before = store.get(run.id)
+    # The log cannot be opened, as on a full disk.
+    (run.directory / "worker.log").mkdir()
+    with pytest.raises(IsADirectoryError):
+        resume(run.id, store=store, launcher=LocalLauncher(settings), anew=True)
+    assert store.get(run.id) == before
 
 
 def test_what_is_for_jobs_alone_is_refused_here() -> None:

@@ -64,7 +64,6 @@ class RayLauncher:
         client = _client()
         host = urlsplit(_address()).hostname or ""
         reach.check(self.settings, run.directory, set() if host in LOOPBACK else {host})
-        self.config.write(run.directory)
         job = f"mrd-{run.id}-{run.attempt}"
         if self.config.jobs > 1:
             tasks = (self.config.jobs - 1, self.config.cpus or 1, self.config.gpus)
@@ -85,6 +84,8 @@ class RayLauncher:
             raise UserError(
                 LABEL, f"refused the job: {str(error).strip()}", "Change what is asked for."
             ) from error
+        # What was refused is no way to take the run up again.
+        self.config.write(run.directory)
         return job
 
 

@@ -81,7 +81,6 @@ class SlurmLauncher:
         reach.check(self.settings, run.directory, nodes(self.config.partition) - {_host()})
         folder = run.directory / JOBS_FOLDER
         folder.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
-        self.config.write(run.directory)
         log = run.directory / LOG_FILE
         commands = [CommandLine(command, log)]
         commands += [
@@ -100,6 +99,8 @@ class SlurmLauncher:
                     f"refused the job: {_reason(error)}",
                     "Change what is asked for, or ask its keepers.",
                 ) from error
+        # What was refused is no way to take the run up again.
+        self.config.write(run.directory)
         return str(jobs[0].job_id).partition("_")[0]
 
     def _parameters(self, run: Run) -> dict[str, Any]:
