@@ -98,7 +98,7 @@ def _material(config: ExperimentConfig, files: ExperimentFiles, context: JobCont
             write_config(files.scoring, scoring)
             score_job(scoring, _Scoring(context, files))
         copy_scores(config, files)
-    copy_retain(config, files)
+    copy_retain(config, files, files.samples)
     forget_set = ForgetSet.load(files.samples)
     scores = pd.read_parquet(files.scores).merge(pd.read_parquet(files.measures), on="sample_id")
     sigma = Scored.model_validate(read_json(files.scored)).sigma

@@ -22,6 +22,9 @@ class UnlearningFiles(RunDirectory):
 
     samples = Artifact("samples.parquet", "The forget set: those samples of the score run that are unlearned.")
     retain = Artifact("retain.parquet", "The retain set; absent without one.")
+    held_out = Artifact(
+        "held_out.parquet", "The held-out set, where the thresholds are taken from one; absent else."
+    )
     curriculum = Artifact(
         "curriculum.parquet",
         "A row per sample: its MRD, its weight (what the sampler weighs by; NaN where undefined) and the share of "

@@ -30,7 +30,7 @@ from mrd_core.model.processes import ALONE, Processes
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import read_json, write_frame, write_json
-from mrd_core.samples import ForgetSet, evenly_spaced, read_split
+from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.columns import MRD_ANSWER_MEAN
 from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.records import Scored
@@ -44,7 +44,7 @@ from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.methods.method import Parameters, parsed, steered_layer
 from mrd_core.unlearning.norms import SampleNorms, fault
 from mrd_core.unlearning.optimisers import require_usable
-from mrd_core.unlearning.request import copy_samples, overlap, require_retain
+from mrd_core.unlearning.request import copy_samples, held_out_set, overlap, require_retain
 from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_uniform
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
@@ -281,7 +281,7 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
         prepared.reasons["retain limit"] = Choice(limit, why).stated
         context.event("info", f"retain limit: {prepared.reasons['retain limit']}")
     context.progress(0, 1, message="Setting the thresholds")
-    thresholds = _thresholds(config, prepared, memorized, ForgetSet.load(files.samples))
+    thresholds = _thresholds(config, prepared, memorized, files)
     write_frame(files.before, frame)
     scored = Scored.model_validate(read_json(files.scored))
     start = Start(*memorized, retained, thresholds, scored)
@@ -454,22 +454,23 @@ def _norms(
     return None if reason else SampleNorms(trained)
 
 
-def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, forget_set: ForgetSet) -> Thresholds:
+def _thresholds(config: UnlearnConfig, prepared: Prepared, start: Memorized, files: UnlearningFiles) -> Thresholds:
     """Return when a sample counts as forgotten.
 
     Args:
         config: Of the run.
         prepared: The starting model.
         start: MA of its forget samples.
-        forget_set: Their texts.
+        files: Of the run.
     """
     stopping, subject, texts = config.stopping, prepared, prepared.forget
+    forget_set = ForgetSet.load(files.samples)
     if stopping.source == "absolute":
         extraction_likelihood = stopping.extraction_likelihood if stopping.extraction else None
         return Thresholds.absolute(stopping.accuracy, extraction_likelihood, stopping.margin)
     if stopping.source == "held-out":
-        assert stopping.held_out is not None  # the configuration sees to it
-        held_out = read_split(stopping.held_out, "held_out")
+        # Runs of earlier versions have no copy.
+        held_out = ForgetSet.load(files.held_out) if files.held_out.exists() else held_out_set(stopping)
         prepared.warnings.extend(overlap(held_out, forget_set))
         texts = _encoded(held_out, prepared.encoder, "held-out", [])
     if stopping.source == "reference":

@@ -21,7 +21,7 @@ from mrd_core.scoring.imported import ENTANGLEMENT_COLUMNS, imported
 from mrd_core.scoring.records import Scored
 from mrd_core.settings.command import shown
 from mrd_core.unlearning import refusals
-from mrd_core.unlearning.config import ENTANGLEMENT, UnlearnConfig
+from mrd_core.unlearning.config import ENTANGLEMENT, StoppingConfig, UnlearnConfig
 from mrd_core.unlearning.files import UnlearningFiles
 from mrd_core.unlearning.methods import METHODS
 from mrd_core.unlearning.sampling import SAMPLERS, Curriculum
@@ -53,7 +53,8 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
     """Write the samples that are to be unlearned, and the curriculum's weights, into a run's directory.
 
     Raises:
-        UserError: The score run is not finished, or the sampler, the stratum or the retain set is no good.
+        UserError: The score run is not finished, or the sampler, the stratum, the retain or the held-out set is
+            no good.
     """
     require_retain(config)
     drawn = config.curriculum.uses_draws
@@ -74,6 +75,8 @@ def copy_samples(config: UnlearnConfig, files: UnlearningFiles) -> None:
         files.refusals.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if config.retain.samples is not None:
         without(read_split(config.retain.samples, "retain"), forget_set).save(files.retain)
+    if config.stopping.source == "held-out":
+        held_out_set(config.stopping).save(files.held_out)
     forget_set.save(files.samples)
     write_json(files.scored, scored_by(config.score_run).model_dump())
     # Last, since its presence says that all is there.
@@ -132,6 +135,16 @@ def _measuring(config: UnlearnConfig) -> str:
 def scored_by(score_run: Path) -> Scored:
     """Return what a run on these scores keeps of their summary."""
     return ScoreFiles(score_run).read_figures().scored(read_config(score_run, ScoreConfig).title)
+
+
+def held_out_set(stopping: StoppingConfig) -> ForgetSet:
+    """Return the samples that the thresholds are taken from, read from their source.
+
+    Raises:
+        UserError: As in `samples.read`.
+    """
+    assert stopping.held_out is not None  # the configuration sees to it
+    return read_split(stopping.held_out, "held_out")
 
 
 def overlap(held_out: ForgetSet, forget_set: ForgetSet) -> list[str]:

@@ -30,6 +30,16 @@ from tests.unit.conftest import write_rows
 
 pytestmark = pytest.mark.slow
 
+# Scoring of a moment, and four samples unlearned alone.
+ALONE = {
+    "score_run": None,
+    "estimator": {"sigma": 1e-3, "draws": 4, "stop": "never", "workers": 1, "probes": False},
+    "methods": ("ga",),
+    "samples": 4,
+    "max_updates": 3,
+    "learning_rate": 2e-3,
+    "retain_samples": 0,
+}
 SMALL = {"samples": 4, "sigmas": (1e-4, 1e-3), "dtypes": ("float32",), "pairs": 2, "draws": 8}
 
 
@@ -204,6 +214,35 @@ def test_a_retain_set_that_keeps_nothing_is_refused(rows: Any, reason: str, plac
     path = tmp_path / "gone.jsonl" if rows is None else write_rows(tmp_path / "same.jsonl", rows)
     wanted = place.config(place.score_run(), "selection", retain={"source": str(path)})
     assert reason in str(place.refused(wanted))
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["with its copies", "of an earlier version, without any"])
+def test_without_a_score_run_the_sets_are_those_that_were_named_when_it_was_asked_for(
+    place: Place, tmp_path: Path, earlier: bool
+) -> None:
+    forget = write_rows(tmp_path / "forget.jsonl", forget_rows()[:5])
+    kept = write_rows(tmp_path / "kept.jsonl", forget_rows()[:2] + retain_rows())
+    sets = {"forget_set": {"source": str(forget)}, "retain": {"source": str(kept)}}
+    run = place.submitted(place.config(place.score_run(), "validity", **ALONE | sets))
+    if earlier:
+        shutil.rmtree(ExperimentFiles(run.directory).scoring)
+        ExperimentFiles(run.directory).retain.unlink()
+    else:
+        # What becomes of the files while it waits is nothing to it.
+        write_rows(forget, forget_rows()[5:])
+        kept.unlink()
+    files, summary = place.carried_out(run)
+    assert list(ForgetSet.load(files.samples).frame["sample_id"]) == [f"f{i}" for i in range(5)]
+    assert list(ForgetSet.load(files.retain).frame["sample_id"]) == [f"r{i}" for i in range(N_RETAIN)]
+    assert summary["n_samples"] == 5
+
+
+@pytest.mark.parametrize("name", ["forget_set", "retain"])
+def test_a_set_that_is_not_there_is_named_before_anything_is_scored(
+    name: str, place: Place, tmp_path: Path
+) -> None:
+    gone = {name: {"source": str(tmp_path / "gone.jsonl")}}
+    assert "gone.jsonl" in str(place.refused(place.config(place.score_run(), "validity", **ALONE | gone)))
 
 
 def test_a_directory_that_holds_a_run_is_refused(place: Place, tmp_path: Path) -> None:

@@ -294,6 +294,14 @@ def test_a_retain_set_that_is_not_there_is_named(place: Place, scored: Scored, t
     assert "gone.jsonl" in str(refused(place, scored.config(method="graddiff", retain=retain)))
 
 
+def test_a_held_out_set_that_is_not_there_is_named(place: Place, scored: Scored, tmp_path: Path) -> None:
+    stopping = {"source": "held-out", "held_out": {"source": str(tmp_path / "gone.jsonl")}}
+    assert "gone.jsonl" in str(refused(place, scored.config(stopping=stopping)))
+    # Where the thresholds are others, nobody reads it.
+    waiting = place.submitted(scored.config(stopping=stopping | {"source": "absolute"}))
+    assert not waiting.files.held_out.exists()
+
+
 def test_an_undefined_score_weighs_as_much_as_the_mean_and_rows_come_in_the_order_of_the_samples(
     scored: Scored,
 ) -> None:

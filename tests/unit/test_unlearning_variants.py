@@ -537,16 +537,20 @@ def test_the_initial_average_is_the_average_over_the_forget_set(place: Place, sc
     assert thresholds["extraction"] == pytest.approx(np.nanmean(extraction_of(scored.model, scored.forget)))
 
 
-def test_held_out_thresholds_are_the_average_over_the_samples_that_are_named(
-    place: Place, scored: Scored, tmp_path: Path
+@pytest.mark.parametrize("has_copy", [True, False], ids=["with its copy", "of an earlier version, without one"])
+def test_held_out_thresholds_are_the_average_over_the_samples_that_were_named(
+    place: Place, scored: Scored, tmp_path: Path, has_copy: bool
 ) -> None:
     held_out = write_rows(
         tmp_path / "held-out.jsonl", [row | {"id": f"h{i}"} for i, row in enumerate(rows(18)[12:])]
     )
     stopping = {"source": "held-out", "held_out": {"source": str(held_out)}}
-    run = place.carried_out(scored.config(stopping=stopping, limits={"max_steps": 1}))
+    waiting = place.submitted(scored.config(stopping=stopping, limits={"max_steps": 1}))
     expected = measure_memorization(tiny.reader(loaded(scored.model), 1000), encoded(held_out)).accuracy.mean()
     assert 0 < expected < 1
+    # What becomes of the file while the run waits is nothing to it.
+    (held_out if has_copy else waiting.files.held_out).unlink()
+    run = waiting.carried_out()
     assert run.summary["thresholds"] == {
         "source": "held-out",
         "accuracy": pytest.approx(expected),
