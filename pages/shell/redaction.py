@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.redaction import without_texts
+from mrd_core.runs import RunError
 
 _KEY = "hide_texts"
 
@@ -19,7 +20,7 @@ def offer(place: Any) -> None:
         key=_KEY,
         persist_state="session",
         help="Leaves prompts and answers out of tables, charts and everything that is downloaded here. Ids and "
-        "figures stay. What a single sample is made of is not shown.",
+        "figures stay. What a single sample is made of is not shown, nor are tracebacks and logs.",
     )
 
 
@@ -31,3 +32,12 @@ def is_on() -> bool:
 def applied(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table, without texts where they are hidden."""
     return without_texts(table) if is_on() else table
+
+
+def cause(error: RunError) -> str:
+    """Return why a run ended; where texts are hidden, of an error that nobody foresaw only its type.
+
+    What comes with a traceback is in the words of an exception, which may quote a sample; all else is in the
+    program's own.
+    """
+    return f"{error.type} (its words are left out)" if is_on() and error.traceback else error.cause

@@ -9,7 +9,7 @@ import streamlit as st
 
 from mrd_core.errors import UserError
 from mrd_core.runs import ACTIVE, Run, RunState
-from pages.shell import deletion, layout, run_panel, session
+from pages.shell import deletion, layout, redaction, run_panel, session
 from pages.shell.inputs import select
 from pages.shell.launching import resume
 from pages.shell.notices import errors_shown, show_error, state_label
@@ -71,7 +71,7 @@ def _progress(listing: RunList, drawn: Sequence[Run]) -> None:
     for run in runs:
         run_panel.warnings(run.id, f"{names[run.id]}: ")
         if run.error:
-            show_error(UserError(f"{names[run.id]} did not finish", run.error.cause, run.error.advice))
+            show_error(UserError(f"{names[run.id]} did not finish", redaction.cause(run.error), run.error.advice))
 
 
 def _row(listing: RunList, run: Run, name: str) -> None:
@@ -128,7 +128,7 @@ def details(listing: RunList, runs: Sequence[Run]) -> None:
         titles = {run_id: f"{name} · {run_id}" for run_id, name in names.items()}
         run = session.store().get(select(listing.noun, titles, f"{listing.name}_log_run"))
         run_panel.log(run)
-        if run.error and run.error.traceback:
+        if run.error and run.error.traceback and not redaction.is_on():
             st.code(run.error.traceback, language=None, wrap_lines=True)
         if run.state not in ACTIVE:
             deletion.offer(run.id, lambda: listing.leave(run), key=f"delete_{run.id}")

@@ -92,7 +92,7 @@ def progress(run: Run) -> None:
 
 def _ended(run: Run, leave: Callable[[], None]) -> None:
     if run.error:
-        show_error(UserError("The run did not finish", run.error.cause, run.error.advice))
+        show_error(UserError("The run did not finish", redaction.cause(run.error), run.error.advice))
     else:
         st.info(f"This run was {run.state}; what it finished is kept.", icon=":material/cancel:")
     row = st.container(horizontal=True)
@@ -103,7 +103,7 @@ def _ended(run: Run, leave: Callable[[], None]) -> None:
         leave()
         st.rerun()
     deletion.offer(run.id, leave, row)
-    if run.error and run.error.traceback:
+    if run.error and run.error.traceback and not redaction.is_on():
         with st.expander("Traceback", icon=":material/bug_report:"):
             st.code(run.error.traceback, language=None, wrap_lines=True)
 
@@ -119,9 +119,12 @@ def log(run: Run) -> None:
     commands.show(shown("runs", "resume" if run.state in RESUMABLE else "show", run.id))
     if job := job_of(run):
         st.text(job.stated)
-    for event in session.store().events(run.id).itertuples():
+    events, printed = session.store().events(run.id), logs(run.directory)
+    if redaction.is_on():
+        # An error, and what a worker prints, may quote a sample.
+        events, printed = events.query("level != 'error'"), iter(())
+    for event in events.itertuples():
         st.text(f"{event.level}: {event.message}")
-    # What a worker prints may quote a sample.
-    for one in () if redaction.is_on() else logs(run.directory):
+    for one in printed:
         st.caption(f"The end of {literal(one.name)}")
         st.code(one.text, language=None, wrap_lines=True, height=240)

@@ -13,7 +13,7 @@ from mrd_core.runs.kind import is_known, kind_named
 from mrd_core.runs.submission import adopt, unlisted
 from mrd_core.settings.command import shown
 from mrd_core.unlearning.methods import METHODS
-from pages.shell import commands, deletion, doors, run_notes, session
+from pages.shell import commands, deletion, doors, redaction, run_notes, session
 from pages.shell.notices import SYMBOLS, errors_shown
 from pages.shell.wording import plain
 
@@ -176,7 +176,7 @@ def _outcome(run: Run) -> str:
     """Return how a run came out in a few words, or why it did not."""
     if run.state is RunState.SUCCEEDED:
         return kind_named(run.kind).headline(run.summary or {})
-    return run.error.cause if run.error else ""
+    return redaction.cause(run.error) if run.error else ""
 
 
 def _by_directory() -> None:

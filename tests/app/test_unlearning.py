@@ -588,6 +588,13 @@ def test_a_run_that_broke_down_shows_cause_and_way_out(app: Open, own: Home, sta
     test.run()
     assert [code for code in sound(test).code if code.value == "Traceback: line 1"]
     assert "warning: *Mind* this." in texts(test)
+    # The words of an exception may quote a sample.
+    test.session_state["hide_texts"] = True
+    test.run()
+    assert "GA, seed 0 did not finish: ValueError (its words are left out)" in texts(sound(test))
+    assert "<b>cause</b>" not in texts(test)
+    assert not [code for code in test.code if code.value == "Traceback: line 1"]
+    assert "warning: *Mind* this." in texts(test)
 
 
 def test_a_live_run_that_ends_offers_its_result(app: Open, unlearned: Unlearned, own: Home) -> None:
