@@ -45,7 +45,7 @@ def _characteristics(
     scored = read_config(config.score_run, ScoreConfig)
     run = submitted(config, launch=launch)
     if run.state is not RunState.SUCCEEDED:
-        run = carried_out(run.directory)
+        run = carried_out(run.directory, as_json)
     variant = Variant(
         Scope(scope or scored.estimator.scope),
         Normalisation(normalisation or scored.estimator.normalisation),
@@ -118,7 +118,7 @@ characteristics = command_of(
             ["--formula"], type=click.Choice([*map(str, Formula)]), default="mrd", help="Variant of the score."
         ),
         out_option("Folder for the files; by default that of the reading."),
-        json_option("Print one JSON object instead of the table."),
+        json_option("Print one JSON object instead of the table.", starts_run=True),
         click.Option(
             ["--without-texts"],
             is_flag=True,

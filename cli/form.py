@@ -34,15 +34,16 @@ def directories_argument(name: str, text: str) -> click.Argument:
     return click.Argument([name], metavar="DIR...", nargs=-1, required=True, type=kind, help=text)
 
 
-def json_option(text: str = "End with one line of JSON.") -> click.Option:
-    """Return `--json`."""
-    return click.Option(["as_json", "--json"], is_flag=True, help=text)
+def json_option(text: str = "End with one line of JSON.", starts_run: bool = False) -> click.Option:
+    """Return `--json`, of a command that starts a run with what is printed where a scheduler takes that."""
+    job = " Of a run that a scheduler takes: run, directory, launcher, job, state." if starts_run else ""
+    return click.Option(["as_json", "--json"], is_flag=True, help=f"{text}{job}")
 
 
 def command_of(
     form: Command[Config],
     carry_out: Callable[..., None] = make,
-    own: Sequence[click.Parameter] = (out_option(), json_option()),
+    own: Sequence[click.Parameter] = (out_option(), json_option(starts_run=True)),
     text: str | None = None,
     starts_run: bool = True,
 ) -> click.Command:

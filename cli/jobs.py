@@ -93,14 +93,14 @@ def make(config: RunConfig, out_dir: Path | None, as_json: bool, launch: LaunchC
     finish(submitted(config, out_dir, launch).directory, as_json)
 
 
-def carried_out(directory: Path) -> Run:
+def carried_out(directory: Path, as_json: bool) -> Run:
     """Carry out the run in a directory and return it as it ended; leave the program unless it succeeded.
 
-    The program is left, too, where a scheduler was given the run.
+    The program is left, too, where a scheduler was given the run, which is printed then.
     """
     # Who sits at a terminal hears at once that the store is away; a worker in the background waits for it.
     opened = store() if sys.stderr.isatty() else patiently(store)
-    leave_to_scheduler(directory, opened)
+    leave_to_scheduler(directory, opened, as_json)
     worker.run(directory, store=opened, foreground=True)
     run = patiently(lambda: opened.find_by_directory(directory))
     assert run is not None  # the worker registers every directory that it carries out
@@ -113,18 +113,21 @@ def carried_out(directory: Path) -> Run:
     return run
 
 
-def leave_to_scheduler(directory: Path, opened: RunStore) -> None:
+def leave_to_scheduler(directory: Path, opened: RunStore, as_json: bool) -> None:
     """Say where a run waits that a scheduler was given, and leave the program; do nothing with any other run."""
     run = patiently(lambda: opened.find_by_directory(directory))
     if run and run.job and run.state in ACTIVE and own_job() is None:
         note(f"Run {run.id} is {run.launcher} job {run.job}, in {run.directory}")
         note(f"See how it goes with: {shown('runs', 'show', run.id)}")
+        if as_json:
+            names = {"run": run.id, "directory": str(run.directory)}
+            print_json(names | {"launcher": run.launcher, "job": run.job, "state": run.state})
         raise click.exceptions.Exit(0)
 
 
 def finish(directory: Path, as_json: bool) -> None:
     """Carry out the run in a directory and print how it came out; leave one that a scheduler has to it."""
-    run = carried_out(directory)
+    run = carried_out(directory, as_json)
     summary: dict[str, Any] = run.summary or {}
     description = kind_named(run.kind).describe(run.directory, summary)
     if description.table is not None:

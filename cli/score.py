@@ -85,7 +85,13 @@ _DRY_RUN = click.Option(
 score = command_of(
     SCORE,
     _score,
-    [out_option(), SHARD, MIXED, json_option("End with one line of JSON; also times the bare model."), _DRY_RUN],
+    [
+        out_option(),
+        SHARD,
+        MIXED,
+        json_option("End with one line of JSON; also times the bare model.", starts_run=True),
+        _DRY_RUN,
+    ],
 )
 
 
@@ -102,7 +108,7 @@ def _tokens(config: TokenPartsConfig, as_json: bool, launch: LaunchConfig) -> No
         finish(run.directory, as_json)
 
 
-tokens = command_of(TOKENS, _tokens, [json_option()])
+tokens = command_of(TOKENS, _tokens, [json_option(starts_run=True)])
 
 
 _MAKE = click.Option(

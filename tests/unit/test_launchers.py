@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -317,6 +318,22 @@ def test_without_slurm_it_is_said_before_anything_is_made(
     assert "finds no sbatch on this machine" in done.err
     assert RunStore.open(settings).list() == []
     assert not list((settings.home / "runs").iterdir())
+
+
+@pytest.mark.parametrize("wish", [(), ("--json",)], ids=["for people", "for scripts"])
+def test_a_run_that_a_scheduler_takes_is_printed_with_its_job_where_json_is_asked_for(
+    slurm: Programs, store: RunStore, settings: Settings, monkeypatch: pytest.MonkeyPatch, wish: tuple[str, ...]
+) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install -r requirements-slurm.txt")
+    slurm.answer("sbatch", "Submitted batch job 17\n")
+    slurm.answer("squeue", "17|PENDING|Resources|\n")
+    monkeypatch.setenv("MRD_HOME", str(settings.home))
+    done = ended(started("score", "--model", "demo", "--forget-set", "demo", "--launcher", "slurm", *wish))
+    (run,) = store.list()
+    assert done.code == 0, done.err
+    assert f"Run {run.id} is slurm job 17" in done.err
+    job = {"run": run.id, "directory": str(run.directory), "launcher": "slurm", "job": "17", "state": "queued"}
+    assert list(map(json.loads, done.out.splitlines())) == [job] * len(wish)
 
 
 def failed(store: RunStore, settings: Settings) -> Run:
