@@ -184,7 +184,9 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
     samples = pool.samples
     known = set(samples["sample_id"])
     if path.suffix.lower() == ".txt":
-        ids = [line.strip() for line in read_bytes(path).decode("utf-8", "replace").splitlines() if line.strip()]
+        ids = [
+            line.strip() for line in read_bytes(path).decode("utf-8-sig", "replace").splitlines() if line.strip()
+        ]
     else:
         frame = read(ForgetSetConfig(source=str(path), split=ALL)).frame
         texts = zip(samples["prompt"], samples["answer"], strict=True)

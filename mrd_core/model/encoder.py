@@ -304,7 +304,7 @@ def _clock(today: date) -> str:
 
 def _template_file(path: str) -> str:
     try:
-        return expanded(path).read_text(encoding="utf-8")
+        return expanded(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"The template '{path}'",

@@ -39,7 +39,7 @@ def read_config(directory: Path, of: type[Config]) -> Config:
     """
     path = directory / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(

@@ -54,7 +54,7 @@ def _text(value: Any) -> str | None:
 
 def _config_in(directory: Path) -> dict[str, Any]:
     try:
-        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

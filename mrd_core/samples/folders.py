@@ -111,7 +111,7 @@ def _check_card(source: str, card: Path) -> None:
     """
     from huggingface_hub import DatasetCard
 
-    text = card.read_text(encoding="utf-8")
+    text = card.read_text(encoding="utf-8-sig")
     head = DatasetCard(text if card.suffix == ".md" else f"---\n{text}\n---\n", ignore_metadata_errors=True).data
     for name in _names(head.get("configs")):
         path = PurePosixPath(name)

@@ -113,7 +113,7 @@ def read(name: str, changes: Iterable[str] = ()) -> Study:
     """
     path = located(name)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(str(path), f"It is no TOML: {error}.", "Correct the file there.") from error

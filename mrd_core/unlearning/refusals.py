@@ -52,7 +52,7 @@ def _is_json(line: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").removeprefix("\ufeff")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(
             str(path),

@@ -336,7 +336,8 @@ def rename_samples(path: Path) -> None:
 
 def file_of_ids(run: Path, folder: Path) -> str:
     path = folder / "ids.txt"
-    path.write_text("\n".join(easiest(run)) + "\n")
+    # As an editor of Windows saves it.
+    path.write_text("\n".join(easiest(run)) + "\n", encoding="utf-8-sig", newline="\r\n")
     return str(path)
 
 

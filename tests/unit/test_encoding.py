@@ -242,9 +242,10 @@ def test_a_template_that_asks_for_the_date_is_told_of_with_it() -> None:
     assert undated.template.reason == "the tokenizer brings a chat template"
 
 
-def test_a_template_from_a_file_takes_the_place_of_the_tokenizers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_template_from_a_file_takes_the_place_of_the_tokenizers(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "own.jinja"
-    path.write_text("{% for m in messages %}({{ m.role }}) {{ m.content }}{% endfor %}</s>", encoding="utf-8")
+    path.write_text("{% for m in messages %}({{ m.role }}) {{ m.content }}{% endfor %}</s>", encoding=encoding)
     encoder = Encoder.of(ModelConfig(template=str(path)), tiny.tokenizer(), 500, 1 << 20)
     assert "".join(encoder.one(PROMPT, ANSWER).pieces) == f"(user) {PROMPT}(assistant) {ANSWER}</s>"
     with pytest.raises(UserError, match="none of auto, chat and plain, and cannot be read"):

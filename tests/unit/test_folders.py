@@ -101,6 +101,16 @@ def test_a_card_leads_out_of_no_folder(name: str, entry: str, allowed: Path, add
     assert _Counting.asked == 0
 
 
+@pytest.mark.parametrize("name", ["README.md", ".huggingface.yaml"])
+def test_a_mark_before_a_card_hides_nothing_of_it(name: str, allowed: Path, address: str) -> None:
+    card = CARD.format(FILES.format(f"'{address}'"))
+    text = card if name == "README.md" else card.replace("---\n", "")
+    (allowed / "f" / name).write_text(text, encoding="utf-8-sig")
+    (allowed / "f" / "x.jsonl").write_bytes(b'{"text": "x"}')
+    assert "lies outside of the folder and is not read" in refusal(allowed / "f")
+    assert _Counting.asked == 0
+
+
 @pytest.mark.parametrize("link", ["x.jsonl", "sub", ".hidden/x.jsonl"])
 def test_in_the_browser_no_link_leads_out_of_the_allowed_folders(link: str, allowed: Path) -> None:
     (allowed / "f" / link).parent.mkdir(exist_ok=True)

@@ -414,6 +414,11 @@ def test_a_run_goes_on_where_it_was_before(run: Run, settings: Settings) -> None
     assert launcher_again(run, settings, LaunchConfig(launcher="slurm", minutes=5)).config.gpus == 0
 
 
+def test_a_launch_that_an_editor_of_windows_saved_is_read(run: Run) -> None:
+    (run.directory / "launch.json").write_text('{"launcher": "slurm", "gpus": 2}', encoding="utf-8-sig")
+    assert read_launch(run.directory) == LaunchConfig(launcher="slurm", gpus=2)
+
+
 def test_a_launch_that_is_no_good_is_named(run: Run) -> None:
     (run.directory / "launch.json").write_text('{"launcher": "slurm", "gpus": -1}')
     with pytest.raises(UserError, match=r"launch\.json"):

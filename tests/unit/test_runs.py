@@ -48,6 +48,7 @@ from mrd_core.runs.liveness import FRESH, ProcessIdentity, is_gone, process_exis
 from mrd_core.runs.record import EDGES
 from mrd_core.runs.schema import METADATA
 from mrd_core.runs.store import RUN_ID, new_run_id
+from mrd_core.runs.subject import subject_in
 from mrd_core.runs.submission import adopt, queue_of
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.configuration import RunConfig
@@ -668,6 +669,12 @@ def test_in_the_foreground_ctrl_c_cancels_and_stderr_shows_the_progress(store, s
     assert "forget.csv on the demo model" in shown
     assert "info: Cancelled." in shown
     assert not (run.directory / "worker.log").exists()
+
+
+def test_a_config_that_an_editor_of_windows_saved_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(config_of(draws=4).model_dump_json(), encoding="utf-8-sig")
+    assert read_config(tmp_path, ScoreConfig) == config_of(draws=4)
+    assert subject_in(tmp_path)["forget_set"] == "forget.csv"
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,11 @@ def test_a_file_that_is_no_toml_is_refused_with_line_and_column(tmp_path: Path) 
         read(str(path))
 
 
+def test_a_file_that_an_editor_of_windows_saved_is_read(study: Callable[..., list[Row]]) -> None:
+    saved = study(text="\ufeff" + TEXT.replace("\n", "\r\n"))
+    assert [(row.name, row.settings) for row in saved] == [(row.name, row.settings) for row in study()]
+
+
 def test_the_example_of_the_document_is_a_study(study: Callable[..., list[Row]]) -> None:
     text = (REPOSITORY / "docs" / "studies.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```toml\n(.+?)```", text, re.DOTALL)

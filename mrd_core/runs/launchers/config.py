@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Literal
 
@@ -81,7 +82,8 @@ def read_launch(directory: Path) -> LaunchConfig | None:
     if not path.exists():
         return None
     try:
-        return LaunchConfig.model_validate_json(path.read_bytes())
+        # Editors of Windows mark UTF-8.
+        return LaunchConfig.model_validate_json(path.read_bytes().removeprefix(BOM_UTF8))
     except ValidationError as error:
         raise UserError(
             str(path), f"{error.errors()[0]['msg']}.", "Remove it, and resume the run here."
