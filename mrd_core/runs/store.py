@@ -375,7 +375,7 @@ class RunStore:
         return self._update(run_id, values, RUNS.c.state.in_(ACTIVE), *_at_attempt(attempt))
 
     def queue_place(self, run_id: str) -> int:
-        """Return the run's place in its device's queue: 1 is next, 0 does not wait."""
+        """Return the run's place in the queue of its machine's device: 1 is next, 0 does not wait."""
         run = self.get(run_id)
         if run.state is not RunState.QUEUED:
             return 0
@@ -383,6 +383,8 @@ class RunStore:
             select(func.count())
             .select_from(RUNS)
             .where(RUNS.c.device == run.device, RUNS.c.state == RunState.QUEUED, RUNS.c.seq < run.seq)
+            # Machines that share a store have devices of their own; whose an unclaimed run takes is not known yet.
+            .where(or_(RUNS.c.host.is_(None), RUNS.c.host == run.host))
             # Those wait for what their scheduler gives them.
             .where(RUNS.c.launcher.is_(None))
         )

@@ -560,6 +560,17 @@ def test_three_runs_on_one_device_go_one_by_one_in_order_of_submission(store, se
     assert journal[:-1] == ["begin a", "end a", "begin b", "end b", "begin c", "end c"]
 
 
+def test_a_run_does_not_wait_behind_those_that_wait_for_a_device_of_another_machine(store, settings):
+    elsewhere, here, last = (submitted(store, settings, name) for name in "abc")
+    assert store.claim(elsewhere, ProcessIdentity("node7", "another system", 1, 1.0))
+    assert store.claim(last, ProcessIdentity.current())
+    # Nobody knows yet whose device the one between them will take.
+    assert store.queue_place(last.id) == 2
+    assert worker.run(here.directory, store=store, job=f"{JOBS}:count") is S.SUCCEEDED
+    assert store.queue_place(last.id) == 1
+    assert store.get(elsewhere.id).state is S.QUEUED
+
+
 @pytest.mark.slow
 def test_a_worker_that_waits_its_turn_can_be_cancelled_and_a_dead_one_ahead_is_passed(store, settings, launch):
     a, b, c, d = (submitted(store, settings, name) for name in "abcd")
