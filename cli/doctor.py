@@ -34,7 +34,7 @@ from mrd_core.runs.submission import unlisted
 from mrd_core.scoring.config import EstimatorConfig
 from mrd_core.scoring.workers import Workers
 from mrd_core.settings.command import shown
-from mrd_core.settings.installation import Settings
+from mrd_core.settings.installation import Settings, without_password
 
 PACKAGES = (
     *("torch", "transformers", "datasets", "peft", "pandas", "streamlit", "plotly"),
@@ -94,7 +94,9 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "texts are open", f"to {readers}", f"close them: chmod -R go= {shlex.quote(str(settings.home))}"
         )
-    yield Finding("store", settings.store_url, f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)")
+    yield Finding(
+        "store", without_password(settings.store_url), f"MRD_STORE_URL, or SQLite in the home; {runs} run(s)"
+    )
     broken = store.damage()
     yield Finding("store's pages", broken or "whole", "PRAGMA quick_check; a damaged store's runs can be adopted")
     if left := unlisted(store):

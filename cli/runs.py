@@ -204,7 +204,7 @@ def delete(run_ids: tuple[str, ...], yes: bool) -> None:
     opened.delete(*ids)
     out.print("\n".join(f"{run_id} is deleted." for run_id in ids))
     if not opened.empty_log():
-        log = opened.home / "store.db-wal"
+        log = opened.write_ahead_log
         warn([f"Another program is reading the store, so {log} may quote them until the next command."])
 
 

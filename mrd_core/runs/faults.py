@@ -14,6 +14,7 @@ from sqlalchemy import URL
 
 from mrd_core.errors import UserError
 from mrd_core.settings.command import shown
+from mrd_core.settings.installation import without_password
 
 Matter = Literal["full", "damaged", "unwritable", "busy", "away", "newer", "refused"]
 Value = TypeVar("Value")
@@ -29,6 +30,12 @@ SQLITE: dict[str, Matter] = {
     "SQLITE_BUSY": "busy",
     "SQLITE_LOCKED": "busy",
 }
+# What PostgreSQL's driver raises of a server that is away, and what that says where the server answers no.
+AWAY = ("OperationalError", "InterfaceError", "AdminShutdown")
+REFUSALS = (
+    *("authentication failed", "no password supplied", "no pg_hba.conf entry", "does not exist"),
+    *("permission denied", "not permitted to log in"),
+)
 # SQLite's index of its log takes this much, and without it reports an input/output error [bytes].
 LEAST_SPACE = 2**16
 PATIENCE, PAUSE = 600.0, 2.0
@@ -56,11 +63,17 @@ class StoreError(UserError):
 
 def name_of(url: URL) -> str:
     """Return what people call a store: its file, or its address without the password."""
-    return f"the run store {url.database if _is_file(url) else url.render_as_string(hide_password=True)}"
+    return f"the run store {url.database if _is_file(url) else without_password(url)}"
 
 
-def explained(url: URL, error: BaseException) -> StoreError:
-    """Return what a user should read of an error of the database."""
+def explained(url: URL, home: Path, error: BaseException) -> StoreError:
+    """Return what a user should read of an error of the database.
+
+    Args:
+        url: Of the store.
+        home: Data root of the installation, where its runs lie wherever the store does.
+        error: As the driver raised it.
+    """
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     matter = _matter(url, error)
     if matter == "damaged" and (place := broken_page(url)) not in ("", reason):
@@ -74,7 +87,7 @@ def explained(url: URL, error: BaseException) -> StoreError:
         ),
         "damaged": (
             f"It is damaged ({reason}).",
-            f"Move {url.database} away, then take the runs up again: `{shown('runs', 'adopt', folder / 'runs')}`. "
+            f"Move {url.database} away, then take the runs up again: `{shown('runs', 'adopt', home / 'runs')}`. "
             f"`{shown('doctor')}` looks at every page of it.",
         ),
         "unwritable": (
@@ -140,11 +153,8 @@ def _is_file(url: URL) -> bool:
 
 def _matter(url: URL, error: BaseException) -> Matter:
     if not _is_file(url):
-        return (
-            "away"
-            if type(error).__name__ in ("OperationalError", "InterfaceError", "AdminShutdown")
-            else "refused"
-        )
+        is_away = type(error).__name__ in AWAY and not any(words in str(error) for words in REFUSALS)
+        return "away" if is_away else "refused"
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_IOERR") and shutil.disk_usage(Path(url.database or ".").parent).free < LEAST_SPACE:
         return "full"

@@ -48,6 +48,7 @@ from mrd_core.runs.faults import Matter, StoreError, explained
 from mrd_core.runs.files import PRIVATE_FILE, PRIVATE_FOLDER
 from mrd_core.runs.subject import subject_in
 from mrd_core.settings.command import ROOT
+from mrd_core.settings.installation import without_password
 
 # In this order: the busy timeout must already hold when the switch to WAL meets another process.
 # secure_delete overwrites what is deleted, since tracebacks and progress may quote a sample.
@@ -193,11 +194,12 @@ EVENTS = Table(
 )
 
 
-def open_engine(url: str, obstacle: StoreError | None = None) -> Engine:
+def open_engine(url: str, home: Path, obstacle: StoreError | None = None) -> Engine:
     """Connect to the store at `url`, creating the SQLite file and the tables where they do not exist.
 
     Args:
         url: Of the store.
+        home: Data root of the installation.
         obstacle: What every error is said to be; by default what it is.
 
     Raises:
@@ -211,7 +213,7 @@ def open_engine(url: str, obstacle: StoreError | None = None) -> Engine:
             # A server may have come back since a connection was made.
             pool_pre_ping=True,
         )
-        _explain_errors(engine, obstacle)
+        _explain_errors(engine, home, obstacle)
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         # IF NOT EXISTS rather than a look first: several workers may open a fresh store at the same moment.
@@ -229,25 +231,27 @@ def open_engine(url: str, obstacle: StoreError | None = None) -> Engine:
     except ModuleNotFoundError as error:
         raise StoreError(
             "refused",
-            f"the run store {_without_password(url)}",
+            f"the run store {without_password(url)}",
             f"Its driver is not installed ({error}).",
             f"Install it: `{sys.executable} -m pip install -r {POSTGRES}`, or unset MRD_STORE_URL.",
         ) from error
-    except (ArgumentError, OSError) as error:
+    except (ArgumentError, ValueError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # It quotes what stands in the place of the port, which may be the end of a password.
+        reason = "its address is malformed" if isinstance(error, ValueError) else reason
         matter: Matter = "refused"
         if isinstance(error, OSError):
             matter = "full" if error.errno in DISK_FULL_ERRNOS else "unwritable"
         raise StoreError(
             matter,
-            f"the run store {_without_password(url)}",
+            f"the run store {without_password(url)}",
             f"It cannot be opened ({reason}).",
             "Set MRD_HOME to a folder you can write to, or MRD_STORE_URL to a database that is reachable.",
         ) from error
     if version > VERSION:
         raise StoreError(
             "newer",
-            f"the run store {_without_password(url)}",
+            f"the run store {without_password(url)}",
             f"It was written by a newer version of this program (schema {version}; this one knows {VERSION}).",
             "Update the program, or set MRD_HOME or MRD_STORE_URL to another store.",
         )
@@ -272,7 +276,7 @@ def open_copy(url: str, folder: Path, obstacle: StoreError) -> Engine:
     except OSError as error:
         raise obstacle from error
     copy = URL.create("sqlite", database=str(folder / database.name))
-    engine = open_engine(copy.render_as_string(), obstacle)
+    engine = open_engine(copy.render_as_string(), folder, obstacle)
     engine.dispose()
 
     @event.listens_for(engine, "connect")
@@ -310,7 +314,7 @@ def empty_log(engine: Engine, patience: int = 0) -> bool:
     return not busy
 
 
-def _explain_errors(engine: Engine, obstacle: StoreError | None) -> None:
+def _explain_errors(engine: Engine, home: Path, obstacle: StoreError | None) -> None:
     """Turn what the database refuses into errors that a user can read."""
 
     @event.listens_for(engine, "handle_error")
@@ -318,7 +322,8 @@ def _explain_errors(engine: Engine, obstacle: StoreError | None) -> None:
         error = context.sqlalchemy_exception
         # A connection that fails its test before use is made anew.
         if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError) and not context.is_pre_ping:
-            raise obstacle or explained(engine.url, context.original_exception) from context.original_exception
+            fault = obstacle or explained(engine.url, home, context.original_exception)
+            raise fault from context.original_exception
 
 
 def _to_json(content: Any) -> str:
@@ -380,10 +385,3 @@ def _prepare_sqlite(engine: Engine) -> None:
         for pragma in SQLITE_PRAGMAS:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-
-def _without_password(url: str) -> str:
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "named by MRD_STORE_URL"

@@ -130,7 +130,7 @@ class RunStore:
         """
         settings = settings or Settings.from_environment()
         try:
-            return cls(open_engine(settings.store_url), settings.home)
+            return cls(open_engine(settings.store_url, settings.home), settings.home)
         except StoreError as error:
             if error.matter not in ("full", "unwritable"):
                 raise
@@ -140,6 +140,11 @@ class RunStore:
     def name(self) -> str:
         """What people call it: `the run store /home/me/.mrd-lens/store.db`."""
         return name_of(self._engine.url)
+
+    @property
+    def write_ahead_log(self) -> Path:
+        """SQLite's, where what was deleted may still stand."""
+        return Path(f"{self._engine.url.database}-wal")
 
     @classmethod
     def read_only(cls, settings: Settings, obstacle: StoreError) -> RunStore:
@@ -565,7 +570,7 @@ class RunStore:
         if run.state not in TERMINAL:
             raise _not_ended(run)
         self._remove_files(run)
-        self._engine, self.obstacle = open_engine(self._url), None
+        self._engine, self.obstacle = open_engine(self._url, self.home), None
 
     def _remove_files(self, run: Run) -> None:
         self._refuse_to_remove_more(run)

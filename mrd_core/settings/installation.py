@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from mrd_core.errors import UserError
 from mrd_core.settings import places
@@ -15,6 +16,7 @@ from mrd_core.settings.configuration import Frozen
 from mrd_core.settings.places import expanded, working_directory
 
 _HOME = ".mrd-lens"
+STORE_FILE = "store.db"
 
 
 class Settings(Frozen):
@@ -52,8 +54,9 @@ class Settings(Frozen):
         own = tuple(path for path in (working_directory(), home) if path)
         return cls(
             home=home,
-            store_url=os.environ.get("MRD_STORE_URL") or _store_in(home),
-            scratch=expanded(scratch).resolve() if (scratch := os.environ.get("MRD_SCRATCH")) else None,
+            store_url=_located(os.environ.get("MRD_STORE_URL") or store_url_in(home)),
+            # A link may lead to another disk on each node.
+            scratch=expanded(scratch).absolute() if (scratch := os.environ.get("MRD_SCRATCH")) else None,
             launcher=_launcher(),
             **{field: _limit(field) for field in cls.model_fields if "limit" in field},
             allowed_roots=tuple(expanded(root).resolve() for root in roots.split(os.pathsep)) if roots else own,
@@ -61,8 +64,9 @@ class Settings(Frozen):
 
     @property
     def of_workers(self) -> dict[str, str]:
-        """The variables that a worker of this installation is given; with the password of the store."""
-        return {"MRD_HOME": str(self.home), "MRD_STORE_URL": self.store_url}
+        """The variables that a worker is given, so that it does as it would here; with the store's password."""
+        scratch = {"MRD_SCRATCH": str(self.scratch)} if self.scratch else {}
+        return {"MRD_HOME": str(self.home), "MRD_STORE_URL": self.store_url} | scratch | self._limits
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,18 +74,48 @@ class Settings(Frozen):
         user = places.home()
         is_default = user is not None and self.home == (user / _HOME).resolve()
         variables = {} if is_default else {"MRD_HOME": str(self.home)}
-        if self.store_url != _store_in(self.home):
-            url = make_url(self.store_url)
-            variables["MRD_STORE_URL"] = self.store_url if url.password is None else url.render_as_string()
-        for field, info in Settings.model_fields.items():
-            if "limit" in field and getattr(self, field) != info.default:
-                variables[f"MRD_{field.upper()}"] = str(getattr(self, field))
-        return variables
+        if self.store_url != store_url_in(self.home):
+            variables["MRD_STORE_URL"] = without_password(self.store_url)
+        return variables | self._limits
+
+    @property
+    def _limits(self) -> dict[str, str]:
+        """The variables of the limits that are no default."""
+        limits = {field: info.default for field, info in Settings.model_fields.items() if "limit" in field}
+        own = {field: getattr(self, field) for field, default in limits.items() if getattr(self, field) != default}
+        return {f"MRD_{field.upper()}": str(limit) for field, limit in own.items()}
 
 
-def _store_in(home: Path) -> str:
+def store_url_in(home: Path) -> str:
+    """Return the address of the SQLite store in a data root."""
     # Put into a text as it is, a `?` or `%` of the folder's name would mean something else.
-    return URL.create("sqlite", database=str(home / "store.db")).render_as_string()
+    return URL.create("sqlite", database=str(home / STORE_FILE)).render_as_string()
+
+
+def without_password(address: str | URL) -> str:
+    """Return the address of a store as it may be shown; of a malformed one, only the variable that holds it."""
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        return "named by MRD_STORE_URL"
+    # Drivers take passwords among their options, too: `?password=`, `?sslpassword=`.
+    hidden = {name: "..." for name in url.query if "password" in name}
+    if url.password is None and not hidden:
+        return str(address)
+    return url.update_query_dict(hidden).render_as_string()
+
+
+def _located(address: str) -> str:
+    """Return the address of a store, the path of a SQLite file in it absolute: workers start elsewhere."""
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        # Refused by whoever opens it.
+        return address
+    path = url.database if url.get_backend_name() == "sqlite" else None
+    if not path or Path(path).is_absolute() or path.startswith((":memory:", "file:")):
+        return address
+    return url.set(database=str(expanded(path).resolve())).render_as_string()
 
 
 def _launcher() -> Any:

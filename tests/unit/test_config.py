@@ -9,6 +9,7 @@ import pytest
 
 from mrd_core.errors import UserError
 from mrd_core.model.config import ModelConfig
+from mrd_core.runs import RunStore
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, ScoreConfig
 from mrd_core.settings.fields import help_of
@@ -27,6 +28,55 @@ def test_the_environment_names_home_store_limit_and_roots(monkeypatch: pytest.Mo
     assert settings.store_url == f"sqlite:///{tmp_path / 'home' / 'store.db'}"
     assert settings.upload_limit_mb == 7
     assert settings.allowed_roots == (tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("named", "path"),
+    [
+        ("sqlite:///runs.db", "{here}/runs.db"),
+        ("sqlite+pysqlite:///a%3Fb/runs.db?timeout=3", "{here}/a?b/runs.db"),
+        ("sqlite:///~/runs.db", "{home}/runs.db"),
+    ],
+)
+def test_a_store_in_a_file_is_the_same_from_any_directory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, path: str
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    monkeypatch.setenv("MRD_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("MRD_STORE_URL", named)
+    monkeypatch.chdir(here)
+    settings = Settings.from_environment()
+    # A worker finds it by what it is given, wherever it starts.
+    monkeypatch.chdir(elsewhere)
+    for name, value in settings.of_workers.items():
+        monkeypatch.setenv(name, value)
+    RunStore.open()
+    assert Path(path.format(here=here, home=tmp_path / "me")).is_file()
+    assert not list(elsewhere.iterdir())
+
+
+def test_other_stores_are_named_as_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named in ("sqlite:////data/a?b.db", "sqlite://", "postgresql+psycopg://me:secret@db/runs", "no address"):
+        monkeypatch.setenv("MRD_STORE_URL", named)
+        assert Settings.from_environment().store_url == named
+
+
+def test_a_worker_is_given_the_scratch_disk_and_the_limits_that_were_raised(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MRD_HOME", str(tmp_path))
+    monkeypatch.delenv("MRD_STORE_URL", raising=False)
+    least = {"MRD_HOME": str(tmp_path), "MRD_STORE_URL": f"sqlite:///{tmp_path}/store.db"}
+    assert Settings.from_environment().of_workers == least
+    # A link may lead elsewhere on the worker's node.
+    (tmp_path / "scratch").symlink_to(tmp_path / "disk")
+    further = {"MRD_SCRATCH": str(tmp_path / "scratch"), "MRD_ROW_LIMIT": "300000", "MRD_UPLOAD_LIMIT_MB": "70"}
+    for name, value in further.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().of_workers == least | further
 
 
 @pytest.mark.parametrize("limit", ["abc", "0", "-3", "1.5"])

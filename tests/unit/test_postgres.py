@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.faults import StoreError
 from mrd_core.settings.installation import Settings
 from tests.conftest import REPOSITORY
+from tests.support.commands import Outcome
 from tests.support.postgres import Server
 from tests.support.runs import (
     PATIENCE,
@@ -123,6 +125,44 @@ def test_a_worker_that_starts_while_the_server_is_away_waits_for_it(
         finally:
             postgres.control("start")
         assert until_state(store, run, S.SUCCEEDED, S.FAILED, S.LOST).state is S.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("account", "database", "reason"),
+    [
+        ("locked:wrong", "postgres", "password authentication failed"),
+        ("locked", "postgres", "no password supplied"),
+        ("stranger", "postgres", 'role "stranger" does not exist'),
+        ("tester", "nowhere", 'database "nowhere" does not exist'),
+    ],
+)
+def test_what_a_server_refuses_is_not_called_away(
+    settings: Settings, postgres: Server, account: str, database: str, reason: str
+) -> None:
+    rules = postgres.folder / "pg_hba.conf"
+    if "locked" not in rules.read_text():
+        rules.write_text("host all locked all scram-sha-256\n" + rules.read_text())
+        postgres.control("reload")
+        engine = sqlalchemy.create_engine(settings.store_url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("CREATE ROLE locked LOGIN PASSWORD 'secret'")
+        engine.dispose()
+    url = postgres.url(database).replace("tester@", f"{account}@")
+    with pytest.raises(StoreError, match=f"The database refuses it .*{reason}") as refused:
+        RunStore.open(settings.model_copy(update={"store_url": url}))
+    assert not refused.value.passes
+    assert "MRD_STORE_URL" in refused.value.fix
+    assert "wrong" not in str(refused.value)
+
+
+def test_the_doctor_shows_no_password(
+    cli: Callable[..., Outcome], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(
+        "MRD_STORE_URL", settings.store_url.replace("tester@", "tester:secret@") + "?sslpassword=secret"
+    )
+    report = cli("doctor")
+    assert (report.code, "secret" in report.said, "***" in report.said) == (0, False, True)
 
 
 def test_without_the_driver_the_line_to_type_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

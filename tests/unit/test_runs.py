@@ -276,9 +276,17 @@ def test_a_store_that_cannot_be_opened_says_what_to_set(tmp_path, url):
         RunStore.open(Settings(home=tmp_path, store_url=url, allowed_roots=()))
 
 
-def test_a_password_in_the_store_url_is_not_shown(tmp_path):
-    url = "postgresql+nodriver://me:secret@host/db"
-    with pytest.raises(UserError) as error:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+nodriver://me:secret@host/db",
+        "postgresql+nodriver://host/db?user=me&password=secret&sslpassword=secret",
+        # With a colon and an `@` that should have been escaped.
+        "postgresql+nodriver://me:sec@ret:secret@host/db",
+    ],
+)
+def test_a_password_in_the_store_url_is_not_shown(tmp_path, url):
+    with pytest.raises(UserError, match="the run store") as error:
         RunStore.open(Settings(home=tmp_path, store_url=url, allowed_roots=()))
     assert "secret" not in str(error.value)
 

@@ -386,6 +386,26 @@ def test_what_a_deleted_run_quoted_leaves_the_log_when_the_reader_has_gone(
     assert not any(b"Zaphra" in path.read_bytes() for path in settings.home.glob("store.db*"))
 
 
+def test_a_store_outside_the_home_is_named_with_its_own_log_and_the_runs_of_the_home(
+    cli: Callable[..., Outcome], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "other" / "x.db"
+    monkeypatch.setenv("MRD_STORE_URL", f"sqlite:///{database}")
+    store = RunStore.open()
+    run_id = end(store, Settings.from_environment())
+    reader = sqlite3.connect(database, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM events").fetchall()
+    assert f"so {database}-wal may quote them" in cli("runs", "delete", "--yes", run_id).said
+    reader.close()
+    store.empty_log()
+    store._engine.dispose()
+    overwritten(database, 0)
+    listing = cli("runs", "list").said
+    assert f"Move {database} away" in listing
+    assert f"runs adopt {home / 'runs'}" in listing
+
+
 def test_a_run_directory_that_cannot_be_removed_is_an_error_in_words(
     small_disk: Path, settings: Settings, tmp_path: Path
 ) -> None:
