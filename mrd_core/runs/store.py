@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import secrets
+import shlex
 import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Set
@@ -52,8 +53,9 @@ from mrd_core.runs.schema import (
     open_copy,
     open_engine,
 )
+from mrd_core.settings.command import shown
 from mrd_core.settings.configuration import RunConfig
-from mrd_core.settings.installation import Settings
+from mrd_core.settings.installation import STORE_FILE, Settings
 from mrd_core.settings.places import home, working_directory
 
 Level = Literal["info", "warning", "error"]
@@ -573,10 +575,26 @@ class RunStore:
         self._engine, self.obstacle = open_engine(self._url, self.home), None
 
     def _remove_files(self, run: Run) -> None:
+        self._refuse_in_another_home(run)
         self._refuse_to_remove_more(run)
         own = run.directory.is_relative_to(self.home / "runs")
         names = [] if own else [artifact.path for artifact in kind_named(run.kind).artifacts.values()]
         run_directory.remove(run.directory, only=None if own else names)
+
+    def _refuse_in_another_home(self, run: Run) -> None:
+        # Rows hold absolute paths, so the store of a copied home knows the runs of the original.
+        own = {self.home.resolve() / STORE_FILE, Path(self._engine.url.database or "").resolve()}
+        around = [folder.parent for folder in run.directory.resolve().parents if folder.name == "runs"]
+        stores = [folder / STORE_FILE for folder in around]
+        nearest = next((store for store in stores if store in own or store.exists()), None)
+        if nearest and nearest not in own and run.directory.exists():
+            there = f"MRD_HOME={shlex.quote(str(nearest.parent))} {shown('runs', 'delete', run.id)}"
+            raise UserError(
+                str(run.directory),
+                f"It lies among the runs of another home, {nearest.parent}, which has a store of its own.",
+                f"Delete it there: `{there}`. A copied home takes up its own runs once its {STORE_FILE} is moved "
+                f"away: `{shown('runs', 'adopt', self.home / 'runs')}`.",
+            )
 
     def _refuse_to_remove_more(self, run: Run) -> None:
         others = {other.directory for other in self._select() if other.id != run.id}

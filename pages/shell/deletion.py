@@ -36,9 +36,13 @@ def _ask(run_ids: Sequence[str], leave: Callable[[], None]) -> None:
         else "Their copies of the texts, their results and their rows in the store go with them. This cannot be "
         "undone."
     )
+    store = session.store()
+    with errors_shown():
+        directories = [str(store.get(run_id).directory) for run_id in run_ids]
+    st.code("\n".join(directories), language=None, wrap_lines=True)
     if st.button("Delete", type="primary", key="really_delete"):
         with errors_shown():
-            session.store().delete(*run_ids)
+            store.delete(*run_ids)
         # The cached ranking holds the texts too.
         st.cache_data.clear()
         leave()

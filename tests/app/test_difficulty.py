@@ -443,6 +443,7 @@ def test_a_run_is_deleted_with_its_texts_after_a_question(app: Open, own: Home) 
     test = app(own.path, "difficulty", run=own.run.id)
     test.button(key="delete").click().run()
     assert "This cannot be undone." in texts(test)
+    assert [code.value for code in test.code][-1] == str(own.run.directory)
     assert own.run.directory.exists()
     # A dialog is a fragment, which runs alone only in a browser: here the page opens it once more.
     test.button(key="delete").click()

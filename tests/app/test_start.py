@@ -151,6 +151,7 @@ def test_runs_that_are_chosen_are_deleted_together_and_no_others(app: Open, own:
     # Another run that comes in between moves the rows, and not the choice.
     waiting = own.store.create("unlearn", "c", "cpu", own.path / "runs" / "c")
     test.button(key="runs_delete").click().run()
+    assert [code.value for code in test.code][-1] == "\n".join(str(own.path / "runs" / name) for name in "ba")
     test.button(key="runs_delete").click()
     test.button(key="really_delete").click().run()
     assert [run.id for run in own.store.list()] == [waiting.id, own.run.id]

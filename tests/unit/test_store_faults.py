@@ -363,6 +363,56 @@ def test_a_directory_without_a_row_is_named_and_taken_up(
     assert cli("runs", "delete", "--yes", "20260101-000000-aaaa").code == 0
 
 
+def test_in_a_copied_home_the_runs_of_the_original_are_not_deleted(
+    cli: Callable[..., Outcome],
+    settings: Settings,
+    store: RunStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_id = end(store, settings, 10)
+    copy = Path(shutil.copytree(settings.home, tmp_path / "a copy"))
+    files = sorted(path.name for path in (settings.home / "runs" / run_id).iterdir())
+    monkeypatch.setenv("MRD_HOME", str(copy))
+    refused = cli("runs", "delete", "--yes", run_id)
+    assert (refused.code, f"another home, {settings.home}" in refused.said) == (2, True)
+    assert f"MRD_HOME={settings.home} mrd-lens runs delete {run_id}" in refused.said
+    assert sorted(path.name for path in (settings.home / "runs" / run_id).iterdir()) == files
+    # As it says: the copy takes up its own.
+    for path in copy.glob("store.db*"):
+        path.unlink()
+    assert "1 run(s) taken up." in cli("runs", "adopt", copy / "runs").said
+    assert cli("runs", "delete", "--yes", run_id).code == 0
+    assert list((copy / "runs").iterdir()) == []
+    assert sorted(path.name for path in (settings.home / "runs" / run_id).iterdir()) == files
+
+
+def test_a_run_of_another_home_is_let_go_once_its_files_are_gone(
+    cli: Callable[..., Outcome],
+    settings: Settings,
+    store: RunStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run_id = end(store, settings)
+    copy = shutil.copytree(settings.home, tmp_path / "copy")
+    assert cli("runs", "delete", "--yes", run_id).code == 0
+    monkeypatch.setenv("MRD_HOME", str(copy))
+    assert cli("runs", "delete", "--yes", run_id).code == 0
+    assert RunStore.open(settings_in(copy)).list() == []
+
+
+def test_runs_beside_a_store_that_was_named_are_deleted_from_it(
+    cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MRD_STORE_URL", f"sqlite:///{tmp_path / 'mine' / 'store.db'}")
+    settings, store = Settings.from_environment(), RunStore.open()
+    run = submit(config_of(), store=store, settings=settings, directory=tmp_path / "mine" / "runs" / "own")
+    store.request_cancel(run.id)
+    assert cli("runs", "delete", "--yes", run.id).code == 0
+    assert not run.directory.exists()
+
+
 @pytest.mark.parametrize("place", ["", "/nowhere", "empty"])
 def test_adopting_what_is_no_run_says_so(cli: Callable[..., Outcome], tmp_path: Path, place: str) -> None:
     (tmp_path / "empty").mkdir()
