@@ -50,6 +50,9 @@ def characterised(score_run: Path, reading: Path, variant: Variant) -> Character
         UserError: A file of either is gone.
     """
     features, about = CharacteristicsFiles(reading).read_features()
+    # Where it lay when it was read is of no use to a command that asks for the same again.
+    config = about.config.model_copy(update={"score_run": score_run.resolve()})
+    about = about.model_copy(update={"config": config})
     run = ScoredRun(score_run)
     table = difficulty.ranking(run, variant).merge(
         features.drop(columns="training_count", errors="ignore"), on="sample_id", how="left"

@@ -12,7 +12,7 @@ from mrd_core.runs import Run, RunState, RunStore
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import CONFIG_FILE
 from mrd_core.runs.kind import kind_named, kinds
-from mrd_core.runs.subject import subject_in
+from mrd_core.runs.subject import subject
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
 
@@ -133,10 +133,13 @@ def _score_run_of_all(directories: Sequence[Path]) -> Path:
 
 def _stated(directory: Path) -> Path:
     """Return where the score run lies that a run is or rests on, as it says."""
-    if read_config(directory, RunConfig).kind == SCORE:
+    config = read_config(directory, RunConfig)
+    if config.kind == SCORE:
         return directory.resolve()
     # An experiment may have scored for itself.
-    return Path(subject_in(directory)["score_run"] or ExperimentFiles(directory).scoring.resolve())
+    return Path(
+        subject(config.model_dump(mode="json"))["score_run"] or ExperimentFiles(directory).scoring
+    ).resolve()
 
 
 def _is_alike(stated: Path, score: Path) -> bool:

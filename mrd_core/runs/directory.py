@@ -34,6 +34,8 @@ def write_config(directory: Path, config: RunConfig) -> None:
 def read_config(directory: Path, of: type[Config]) -> Config:
     """Read and validate `directory`/config.json by its `kind`, which must be one of `of` (RunConfig: any).
 
+    A run that lies in the one that it builds on builds on that one wherever both were moved or copied to.
+
     Raises:
         UserError: The file is missing, is no JSON object, has another or an unknown kind or an invalid value.
     """
@@ -62,6 +64,9 @@ def read_config(directory: Path, of: type[Config]) -> Config:
             f"It is a {config.kind} run, no {wanted} run.",
             f"Name the directory of a {wanted} run.",
         )
+    around = directory.resolve().parent.parent
+    if kind_named(config.kind).has_place and (around / CONFIG_FILE).is_file():
+        return config.model_copy(update={"score_run": around})
     return config
 
 

@@ -30,11 +30,13 @@ from mrd_core.runs import JobContext, Run, RunState, RunStore, submit, worker
 from mrd_core.runs.context import Cancelled
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.liveness import ProcessIdentity
+from mrd_core.runs.submission import adopt, directories_in
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.samples.forget_set import digest_of
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.token_parts import TokenPartsConfig
 from tests.support.scored_demo import ROWS, copied, scored_demo, settings_in
 from tests.unit.conftest import write_rows
 
@@ -397,6 +399,46 @@ def test_the_same_settings_are_read_once(run: Path, store: RunStore) -> None:
     again = requested(default_config(run), store)
     assert (again.id, again.state, again.attempt) == (first.id, RunState.SUCCEEDED, 1)
     assert len(store.list()) == 1
+
+
+@pytest.mark.parametrize("original_stays", [True, False], ids=["copied", "moved"])
+def test_a_score_run_that_lies_elsewhere_keeps_its_reading(
+    run: Path, store: RunStore, tmp_path: Path, original_stays: bool
+) -> None:
+    first = requested(default_config(run), store)
+    assert worker.run(first.directory, store=store) is RunState.SUCCEEDED
+    there = tmp_path / "elsewhere" / "run"
+    shutil.copytree(run, there)
+    if not original_stays:
+        shutil.rmtree(run)
+    again = requested(default_config(there), store)
+    assert (again.directory, again.score_run) == (there / first.directory.relative_to(run), there)
+    assert (again.state, again.title) == (RunState.SUCCEEDED, first.title)
+    read = characterised(there, again.directory, Variant())
+    assert read.about.config == default_config(there)
+    # The same where a folder of runs is taken up.
+    other = RunStore.open(settings_in(tmp_path / "other"))
+    for directory in directories_in(there.parent):
+        adopt(directory, other)
+    scored = other.find_by_directory(there)
+    assert [reading.directory for reading in other.list(score_run=scored)] == [again.directory]
+
+
+def test_what_is_taken_up_elsewhere_unfinished_is_finished_there(
+    run: Path, store: RunStore, tmp_path: Path
+) -> None:
+    begun = requested(default_config(run), store)
+    sample_id = ForgetSet.load(ScoreFiles(run).samples).frame["sample_id"].iloc[0]
+    parts = submit(
+        TokenPartsConfig(score_run=run, sample_id=sample_id), store=store, settings=settings_in(store.home)
+    )
+    there = run.rename(tmp_path / "moved")
+    other = RunStore.open(settings_in(tmp_path / "other"))
+    adopted = {made.kind: made for made in (adopt(directory, other) for directory in directories_in(there))}
+    assert adopted["token-parts"].device == parts.device
+    reading = other.resume(adopted["characteristics"].id)
+    assert reading.directory == there / begun.directory.relative_to(run)
+    assert worker.run(reading.directory, store=other) is RunState.SUCCEEDED
 
 
 def test_other_settings_are_another_reading(run: Path) -> None:

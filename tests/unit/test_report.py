@@ -134,6 +134,12 @@ def test_a_run_stands_for_itself_and_the_scores_that_it_rests_on(
     assert rested.score == runs.score
 
 
+def test_a_reading_rests_on_the_scores_that_it_lies_in(runs: Members, tmp_path: Path) -> None:
+    score = copied(runs.score, tmp_path / "copy")
+    (reading,) = ScoreFiles(score).readings.iterdir()
+    assert members([reading], RunStore.open(settings_in(tmp_path))).score == score
+
+
 def _on_other_scores(home: Path) -> list[Path]:
     config = read_config(home / SCORE, ScoreConfig)
     estimator = config.estimator.model_copy(update={"seed": 7})
