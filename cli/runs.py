@@ -17,7 +17,7 @@ from cli.jobs import elsewhere, finish, store
 from cli.terminal import out, warn
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, annotation, submission
-from mrd_core.runs.kind import kind_named
+from mrd_core.runs.kind import headline, kind_named
 from mrd_core.runs.launchers.choice import launcher_again
 from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.runs.launchers.watch import job_of
@@ -51,12 +51,10 @@ def list_runs(limit: int) -> None:
         created = f"{run.created_at.astimezone():%Y-%m-%d %H:%M}"
         done, total = run.progress.get("done"), run.progress.get("total")
         # How far it is, or how it ended, in a few words.
-        if run.error:
-            progress = shorten(run.error.cause, 60, placeholder=" …")
+        if outcome := headline(run):
+            progress = shorten(outcome, 60, placeholder=" …") if run.error else outcome
         elif run.state is RunState.QUEUED and (job := job_of(run)):
             progress = job.stated
-        elif run.state is RunState.SUCCEEDED and run.summary:
-            progress = kind_named(run.kind).headline(run.summary)
         elif total:
             progress = f"{done} of {total} {kind_named(run.kind).counted}"
         else:

@@ -17,14 +17,14 @@ from cli.jobs import EXIT_CANCELLED, EXIT_FAILED, EXITS, elsewhere, store
 from cli.terminal import grid, note, out, print_json, say, warn
 from mrd_core.errors import UserError
 from mrd_core.runs import Launcher, Run, RunState, worker
-from mrd_core.runs.kind import Kind, is_known, kind_named
+from mrd_core.runs.kind import Kind, headline, is_known, kind_named
 from mrd_core.runs.launchers.choice import launcher_of
 from mrd_core.runs.launchers.config import LaunchConfig
 from mrd_core.settings.command import shown
 from mrd_core.settings.installation import Settings
 from mrd_core.studies.cost import Cost
 from mrd_core.studies.course import LEFT, Course, Ending, Line, Standing, left
-from mrd_core.studies.outcome import headline, outcome
+from mrd_core.studies.outcome import outcome
 from mrd_core.studies.rows import rows_of
 from mrd_core.studies.study import Study, read, shipped
 

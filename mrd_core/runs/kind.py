@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import ValidationError
 
 from mrd_core.errors import UserError
 from mrd_core.runs.files import Artifact, RunDirectory
+from mrd_core.runs.record import Run, RunState
 from mrd_core.settings.configuration import RunConfig
 
 Summary = Mapping[str, Any]
@@ -127,6 +129,19 @@ def kind_named(name: str) -> Kind:
 def is_known(name: str) -> bool:
     """Return whether there is a kind with this name."""
     return name in KINDS or name in kinds()
+
+
+def headline(run: Run) -> str:
+    """Return how a run came out in a few words; why it did not where it failed, and "" while it goes on.
+
+    One whose figures cannot be read says so, and breaks no list.
+    """
+    if run.state is not RunState.SUCCEEDED or not run.summary:
+        return run.error.cause if run.error else ""
+    try:
+        return kind_named(run.kind).headline(run.summary)
+    except ValidationError:
+        return "its figures are not as this version writes them"
 
 
 def at_place(place: str) -> Any:

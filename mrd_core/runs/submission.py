@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 
 from mrd_core.errors import UserError
 from mrd_core.runs import directory as run_directory
 from mrd_core.runs.failure import describe
-from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER
+from mrd_core.runs.files import CONFIG_FILE, PRIVATE_FOLDER, RunDirectory
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.runs.launchers.port import Launcher
 from mrd_core.runs.record import RESUMABLE, Run, RunState
@@ -111,15 +112,16 @@ def adopt(directory: Path, store: RunStore) -> Run:
     """Take up a run directory that the store does not know: finished where its results are whole, else to resume.
 
     Raises:
-        UserError: It is no run directory.
+        UserError: It is no run directory, or its figures cannot be read.
     """
     if known := store.find_by_directory(directory):
         return known
     config = run_directory.read_config(directory, RunConfig)
-    files = kind_named(config.kind).files(directory)
+    kind = kind_named(config.kind)
+    files = kind.files(directory)
     state = RunState.SUCCEEDED if files.is_finished else RunState.INTERRUPTED
     made = datetime.fromtimestamp(files.config.stat().st_mtime, UTC)
-    summary = files.read_summary() if files.summary.exists() else None
+    summary = _summary(kind, files) if files.summary.exists() else None
     run_id = directory.name if RUN_ID.fullmatch(directory.name) else None
     values: dict[str, Any] = {"state": state, "summary": summary, "created_at": made, "finished_at": made}
     try:
@@ -127,6 +129,24 @@ def adopt(directory: Path, store: RunStore) -> Run:
     except IntegrityError:
         # A copy of a run that the store knows.
         return register(config, directory, store, **values)
+
+
+def _summary(kind: Kind, files: RunDirectory) -> dict[str, Any]:
+    """Return the figures of a run as its kind reads them."""
+    try:
+        summary = files.read_summary()
+        kind.headline(summary)
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            reason = " ".join([*map(str, first["loc"]), first["msg"]])
+        raise UserError(
+            str(files.summary),
+            f"The figures of a {kind.label.lower()} run cannot be read from it ({reason}).",
+            "Put the file back as it was written, or remove it, take the run up and resume it.",
+        ) from error
+    return summary
 
 
 def directories_in(folder: Path) -> Iterator[Path]:

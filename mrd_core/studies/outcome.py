@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
+
 from mrd_core.runs import Run, RunState
-from mrd_core.runs.kind import is_known, kind_named
+from mrd_core.runs.kind import headline
 from mrd_core.unlearning.damage import rest
 from mrd_core.unlearning.records import UnlearningSummary
-
-
-def headline(run: Run) -> str:
-    """Return how a run came out in a few words; why it did not where it failed, and "" while it goes on."""
-    if run.state is RunState.SUCCEEDED and run.summary and is_known(run.kind):
-        return kind_named(run.kind).headline(run.summary)
-    return run.error.cause if run.error else ""
 
 
 def outcome(run: Run) -> dict[str, Any] | None:
@@ -27,7 +23,9 @@ def outcome(run: Run) -> dict[str, Any] | None:
         return None
     figures: dict[str, Any] = {"headline": headline(run)}
     if run.kind == "unlearn":
-        figures |= _unlearned(UnlearningSummary.model_validate(run.summary))
+        # Figures that cannot be read are told as such by the headline.
+        with suppress(ValidationError):
+            figures |= _unlearned(UnlearningSummary.model_validate(run.summary))
     return figures
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from mrd_core.runs import Run, RunState
-from mrd_core.runs.kind import is_known, kind_named
+from mrd_core.runs import Run
+from mrd_core.runs.kind import headline, is_known, kind_named
 from mrd_core.runs.submission import adopt, unlisted
 from mrd_core.settings.command import shown
 from mrd_core.unlearning.methods import METHODS
@@ -173,10 +173,8 @@ def _frame(runs: Sequence[Run], *, grouped: bool) -> pd.DataFrame:
 
 
 def _outcome(run: Run) -> str:
-    """Return how a run came out in a few words, or why it did not."""
-    if run.state is RunState.SUCCEEDED:
-        return kind_named(run.kind).headline(run.summary or {})
-    return redaction.cause(run.error) if run.error else ""
+    """Return how a run came out in a few words, or why it did not, without the words of an exception."""
+    return redaction.cause(run.error) if run.error else headline(run)
 
 
 def _by_directory() -> None:

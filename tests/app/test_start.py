@@ -157,6 +157,16 @@ def test_runs_that_are_chosen_are_deleted_together_and_no_others(app: Open, own:
     assert [run.id for run in own.store.list()] == [waiting.id, own.run.id]
 
 
+def test_a_run_with_strange_figures_hides_no_other(app: Open, own: Home) -> None:
+    directory = own.path / "runs" / "strange"
+    own.store.create("score", "Strange", "cpu", directory, state=RunState.SUCCEEDED, summary={"n_samples": None})
+    test = app(own.path)
+    table = test.dataframe[0].value.set_index("Run")["Outcome"]
+    assert table["Strange"] == "its figures are not as this version writes them"
+    assert table[own.run.title].startswith("24 samples")
+    assert "Two score runs are compared here, and there are fewer." in texts(go(test, "two_sets"))
+
+
 def test_a_run_directory_that_is_in_no_list_is_opened_by_its_path(
     app: Open, finished: Home, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,8 +19,10 @@ import pytest
 from mrd_core.errors import UserError
 from mrd_core.runs import RunState, RunStore, worker
 from mrd_core.runs.faults import StoreError
+from mrd_core.runs.kind import headline
 from mrd_core.runs.submission import submit
 from mrd_core.settings.installation import Settings
+from mrd_core.studies.outcome import outcome
 from tests.conftest import REPOSITORY
 from tests.support import disks
 from tests.support.commands import Outcome, ended, started
@@ -29,6 +32,8 @@ from tests.unit.conftest import rows, write_rows
 
 S = RunState
 MEGABYTE = 2**20
+# Of a score run, the least that it has.
+SUMMARY = {"n_samples": 3, "evaluations": 2, "tokens": 10, "model_parameters": 100}
 SUBMISSION = """
 import os, signal, sys
 from pathlib import Path
@@ -153,7 +158,7 @@ def test_a_damaged_store_is_named_and_its_runs_are_taken_up_again(
 ) -> None:
     ids = [end(store, settings) for _ in range(3)]
     finished = submitted(store, settings)
-    (finished.directory / "summary.json").write_text('{"n_samples": 3}')
+    (finished.directory / "summary.json").write_text(json.dumps(SUMMARY))
     store.empty_log()
     store._engine.dispose()
     overwritten(settings.home / "store.db", start)
@@ -169,7 +174,7 @@ def test_a_damaged_store_is_named_and_its_runs_are_taken_up_again(
     again = {run.id: run for run in RunStore.open(settings).list()}
     assert again.keys() == {*ids, finished.id}
     assert {again[run_id].state for run_id in ids} == {S.INTERRUPTED}
-    assert (again[finished.id].state, again[finished.id].summary) == (S.SUCCEEDED, {"n_samples": 3})
+    assert (again[finished.id].state, again[finished.id].summary) == (S.SUCCEEDED, SUMMARY)
     assert "0 run(s) taken up." in cli("runs", "adopt", settings.home / "runs").said
 
 
@@ -350,6 +355,50 @@ def test_what_a_kill_left_of_a_submission_is_swept_when_runs_are_listed(
     os.utime(left, (time.time() - 3600,) * 2)
     assert cli("runs", "list").code == 0
     assert (left.exists(), fresh.exists()) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "Expecting value"),
+        (json.dumps(SUMMARY)[:20], "line 1 column"),
+        (json.dumps(SUMMARY | {"n_samples": None}), "n_samples Input should be a valid integer"),
+        ("[]", "Input should be a valid dictionary"),
+        (b"\xff", "utf-8"),
+    ],
+    ids=["empty", "cut", "null", "list", "bytes"],
+)
+def test_a_run_whose_figures_cannot_be_read_is_named_and_those_after_it_are_taken_up(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore, text: str | bytes, reason: str
+) -> None:
+    template, folder = submitted(store, settings).directory, settings.home / "given"
+    for name, content in (("a", text), ("b", json.dumps(SUMMARY))):
+        shutil.copytree(template, folder / name)
+        (folder / name / "summary.json").write_bytes(content.encode() if isinstance(content, str) else content)
+    outcome = cli("runs", "adopt", folder)
+    assert (outcome.code, "1 run(s) taken up." in outcome.said) == (0, True)
+    assert str(folder / "a" / "summary.json") in outcome.said
+    assert reason in outcome.said
+    assert store.find_by_directory(folder / "b").state is S.SUCCEEDED
+    assert store.find_by_directory(folder / "a") is None
+    # As it says.
+    (folder / "a" / "summary.json").unlink()
+    assert "1 run(s) taken up." in cli("runs", "adopt", folder).said
+    assert store.find_by_directory(folder / "a").state is S.INTERRUPTED
+
+
+@pytest.mark.parametrize("kind", ["score", "unlearn"])
+def test_a_run_with_strange_figures_hides_no_other(
+    cli: Callable[..., Outcome], settings: Settings, store: RunStore, kind: str
+) -> None:
+    strange, other = end(store, settings), end(store, settings)
+    set_row(store, store.get(strange), state=S.SUCCEEDED, kind=kind, summary={"n_samples": None})
+    set_row(store, store.get(other), state=S.SUCCEEDED, summary=SUMMARY)
+    listing = cli("runs", "list")
+    assert (listing.code, strange in listing.out, other in listing.out) == (0, True, True)
+    assert outcome(store.get(strange)) == {"headline": "its figures are not as this version writes them"}
+    assert headline(store.get(other)).startswith("3 samples")
+    assert cli("runs", "delete", "--yes", strange).code == 0
 
 
 def test_a_directory_without_a_row_is_named_and_taken_up(

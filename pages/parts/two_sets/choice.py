@@ -24,7 +24,7 @@ def choose(current: Run | None) -> list[tuple[str, Run]]:
     Those of the URL, or else the run at hand, are chosen already.
     """
     listed = session.store().list(limit=MOST_LISTED, kinds=("score",), states=[RunState.SUCCEEDED])
-    runs = {run.id: run for run in listed if not ScoreSummary.model_validate(run.summary).preview}
+    runs = {run.id: run for run in listed if (summary := ScoreSummary.of(run)) and not summary.preview}
     names = run_names(runs.values())
     if len(runs) < 2:
         st.info(
