@@ -24,7 +24,7 @@ from mrd_core.runs.files import LOG_FILE, write_frame, write_json
 from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Command, process, shown
-from mrd_core.settings.installation import Settings
+from mrd_core.settings.installation import Settings, store_url_in
 from mrd_core.studies.rows import Links, Row, rows_of
 from mrd_core.studies.study import read
 from mrd_core.unlearning.command import UNLEARN
@@ -125,7 +125,7 @@ def pack(home: Path, dossier: Dossier) -> None:
 
 
 def _settings(home: Path) -> Settings:
-    return Settings(home=home, store_url=f"sqlite:///{home / 'store.db'}", allowed_roots=())
+    return Settings(home=home, store_url=store_url_in(home), allowed_roots=())
 
 
 def _run(words: Sequence[str], home: Path, out: Path) -> None:

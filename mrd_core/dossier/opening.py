@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from datetime import datetime
 from hashlib import sha256
@@ -19,7 +20,7 @@ from mrd_core.runs.files import PRIVATE_FOLDER, read_json
 from mrd_core.runs.store import Metric, SampleUpdate
 from mrd_core.runs.submission import register
 from mrd_core.settings.configuration import RunConfig
-from mrd_core.settings.installation import Settings
+from mrd_core.settings.installation import Settings, store_url_in
 
 UNPACKED, DONE = "demo", "unpacked"
 SHIPPED = StoreError(
@@ -31,33 +32,38 @@ SHIPPED = StoreError(
 
 
 def store_in(home: Path) -> RunStore:
-    """Return the store of the finished runs, which are unpacked in a data root, once for each version of them.
+    """Return the store of the finished runs, unpacked in a data root, once for each version of them.
+
+    They name the place where they lie: in a data root that was moved or copied they are unpacked anew.
 
     Raises:
         UserError: A file is not as it was shipped.
     """
     dossier = shipped()
     folder = home / UNPACKED / sha256(dossier.digests.read_bytes()).hexdigest()[:12]
-    settings = Settings(home=folder, store_url=f"sqlite:///{folder / 'store.db'}", allowed_roots=())
+    settings = Settings(home=folder, store_url=store_url_in(folder), allowed_roots=())
     folder.parent.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
-    with FileLock(folder.with_suffix(".lock")):
-        if not (folder / DONE).exists():
+    done = folder / DONE
+    with FileLock(folder.with_suffix(".lock"), fallback_to_soft=False):
+        if not done.exists() or done.read_text("utf-8") != str(folder):
             shutil.rmtree(folder, ignore_errors=True)
             _unpack(dossier.directory, folder / "runs")
             _register(dossier, folder / "runs", RunStore.open(settings))
-            (folder / DONE).touch()
+            done.write_text(str(folder), "utf-8")
     return RunStore.read_only(settings, SHIPPED)
 
 
 def _unpack(shipped_runs: Path, runs: Path) -> None:
     """Copy the runs, and put the place where they lie into their files."""
     shutil.copytree(shipped_runs, runs)
+    # As it stands between the quotes of a text in JSON.
+    place = json.dumps(str(runs), ensure_ascii=False)[1:-1]
     for path in runs.rglob("*.json"):
-        path.write_text(path.read_text("utf-8").replace(PLACE, str(runs)), "utf-8")
+        path.write_text(path.read_text("utf-8").replace(PLACE, place), "utf-8")
     for path in runs.rglob("features.parquet"):
         table = pq.ParquetFile(path).read()
         metadata = {
-            key: value.replace(PLACE.encode(), str(runs).encode()) for key, value in table.schema.metadata.items()
+            key: value.replace(PLACE.encode(), place.encode()) for key, value in table.schema.metadata.items()
         }
         pq.write_table(table.replace_schema_metadata(metadata), path)
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.characteristics.files import CharacteristicsFiles
 from mrd_core.dossier import making
 from mrd_core.dossier.files import FOLDER, PLACE, Dossier, Part, opened, shipped
 from mrd_core.dossier.opening import store_in
@@ -166,6 +167,31 @@ def test_what_is_packed_leaves_weights_logs_and_places_behind(
     assert not [name for name in dossier.contents() if str(home) in texts(dossier.directory / name)]
     curves = pd.read_parquet(dossier.run(Part.UNIFORM) / "curves.parquet")
     assert curves.to_dict("records") == [{"step": 1, "name": "forget_loss", "value": 2.0}]
+
+
+@pytest.mark.parametrize("name", ["data", 'a?b "c" 100% %20'])
+def test_in_a_data_root_that_was_moved_the_runs_lie_where_it_lies_now(tmp_path: Path, name: str) -> None:
+    before = tmp_path / "before"
+    count = len(store_in(before).list())
+    home = before.rename(tmp_path / name)
+    for _ in range(2):
+        runs = store_in(home).list()
+        assert len(runs) == count
+        places = [place for run in runs for place in (run.directory, run.score_run) if place]
+        assert [place for place in places if not (place.is_relative_to(home) and place.is_dir())] == []
+    configs = [read_config(run.directory, RunConfig) for run in runs]
+    assert {config.score_run for config in configs if config.kind == "unlearn"} == {unpacked_in(home) / Part.SCORE}
+    features = next(home.rglob("features.parquet"))
+    assert (
+        CharacteristicsFiles(features.parent).read_features()[1].config.score_run == unpacked_in(home) / Part.SCORE
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def unpacked_in(home: Path) -> Path:
+    """Return the folder of the runs that are unpacked in a data root."""
+    (runs,) = home.glob("demo/*/runs")
+    return runs
 
 
 def test_the_runs_open_as_a_store_that_can_only_be_read(tmp_path: Path) -> None:
