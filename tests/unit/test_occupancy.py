@@ -11,9 +11,9 @@ import pytest
 
 from mrd_core.errors import UserError
 from mrd_core.runs import Run, RunState, RunStore, occupancy, worker
-from mrd_core.runs.submission import adopt
+from mrd_core.runs.submission import adopt, submit
 from mrd_core.settings.installation import Settings
-from tests.support.runs import JOBS, go, launching, settings_in, submitted, until_state
+from tests.support.runs import JOBS, config_of, go, launching, settings_in, until_state
 
 S = RunState
 
@@ -34,9 +34,9 @@ def elsewhere(tmp_path: Path) -> RunStore:
 
 
 @pytest.fixture
-def at_work(store: RunStore, settings: Settings) -> Iterator[Run]:
-    """A run that a process of its own carries out, until it is let go."""
-    run = submitted(store, settings)
+def at_work(store: RunStore, settings: Settings, tmp_path: Path) -> Iterator[Run]:
+    """A run in a folder of the user's own that a process of its own carries out, until it is let go."""
+    run = submit(config_of(), store=store, settings=settings, directory=tmp_path / "own")
     with launching(store, settings) as launch:
         launch(run, "wait_for_go")
         yield until_state(store, run, S.RUNNING)
