@@ -18,6 +18,7 @@ from analysis.evidence.headlines import Headline
 from analysis.evidence.returns import CONTROL, Comeback, worst
 from analysis.statistics.bootstrap import LEAST_SAMPLES
 from analysis.statistics.wording import in_figures, is_flat
+from mrd_core.scoring.draws import spearman_brown
 from mrd_core.scoring.records import ScoreSummary
 from mrd_core.unlearning.damage import Rest
 from mrd_core.unlearning.records import UnlearningSummary
@@ -99,7 +100,7 @@ def reliability_interval(reliability: float, n_samples: int) -> str:
     halves = min(reliability / (2 - reliability), 1 - 1e-9)
     width = NormalDist().inv_cdf(0.975) * math.sqrt(1.06 / (n_samples - 3))
     ends = (math.tanh(math.atanh(halves) + side * width) for side in (-1, 1))
-    low, high = (max(-1.0, 2 * end / (1 + end)) for end in ends)
+    low, high = map(spearman_brown, ends)
     return f" [{low:.2f}, {high:.2f}]"
 
 

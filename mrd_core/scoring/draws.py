@@ -372,19 +372,20 @@ def reliability(units: Units, control: Sequence[float] | FloatArray | None = Non
     """Return the Spearman–Brown reliability of the ranking, from split halves.
 
     The units are split into random halves, both halves rank the samples, and their Spearman correlation ρ_h,
-    averaged over 100 fixed splits, gives 2ρ_h / (1 + ρ_h) for the whole run. It says how well an equal run
-    would agree; an error that all draws share is not seen by it (that is the precision gate's work).
+    averaged over 100 fixed splits, gives that of the whole run, see `spearman_brown`. It says how well an equal
+    run would agree; an error that all draws share is not seen by it (that is the precision gate's work).
 
     Args:
         units: See `Draws.ranked`. Halves are of pairs and of probes alike. Samples with a NaN are left out.
         control: A value per sample, such as its length, whose rank is partialled out of both halves' ranks.
 
     Returns:
-        The reliability, or NaN with fewer than 4 pairs (or plain draws), 2 probes or 3 samples, or where all
-        samples tie.
+        The reliability, from −1 to 1, or NaN with fewer than 4 pairs (or plain draws), 2 probes or 3 samples (4
+        with a control: what it leaves of three correlates as ±1 whatever they are), or where all samples tie.
     """
     defined = np.isfinite(units.values).all(axis=0)
-    if units.sizes[0] < 4 or min(units.sizes) < 2 or defined.sum() < 3:
+    least = 3 if control is None else 4
+    if units.sizes[0] < 4 or min(units.sizes) < 2 or defined.sum() < least:
         return float("nan")
     generator = np.random.default_rng(SPLIT_SEED)
     halves = np.stack([units.halves(generator) for _ in range(SPLITS)], axis=1)
@@ -392,8 +393,16 @@ def reliability(units: Units, control: Sequence[float] | FloatArray | None = Non
     if control is not None:
         rank = stats.rankdata(np.asarray(control, dtype=np.float64)[defined])
         first, second = _residual(first, rank), _residual(second, rank)
-    correlation = float(np.mean(_pearson(first, second)))
-    return 2 * correlation / (1 + correlation)
+    return spearman_brown(float(np.mean(_pearson(first, second))))
+
+
+def spearman_brown(halves: float) -> float:
+    """Return the correlation of two wholes, 2ρ / (1 + ρ), from the ρ of their halves.
+
+    Negative halves repeat nothing, and are said to be negative. Below ρ = −1/3 the formula, made for halves that
+    share a signal, leaves the scale of correlations and has a pole at −1: the result is −1 there.
+    """
+    return -1.0 if halves <= -1 / 3 else 2 * halves / (1 + halves)
 
 
 def _residual(ranks: FloatArray, control: FloatArray) -> FloatArray:

@@ -23,6 +23,7 @@ from mrd_core.scoring.draws import (
     relative_se,
     reliability,
     scores,
+    spearman_brown,
     variants,
 )
 
@@ -95,6 +96,37 @@ def test_spearman_brown_finds_the_known_reliability(noise_sd: float) -> None:
 
 def test_pure_noise_has_no_reliability() -> None:
     assert abs(reliability(Units.of(noisy(0, 1, 12, 2000)))) < 0.1
+
+
+def test_halves_that_rank_the_opposite_way_have_a_reliability_of_minus_one() -> None:
+    # Of every split one half has the mean m (−1, 0, 1) with m > 0 and the other with m < 0: ρ = −1, where Spearman
+    # and Brown's formula has its pole.
+    values = 50 + np.outer([1.0, 2.0, -4.0, 1.0], [-1.0, 0.0, 1.0])
+    evaluations = np.repeat(values, 2, axis=0)[:, :, None, None] * np.ones((2, 3))
+    draws = Draws(("a", "b", "c"), evaluations, np.ones((3, 2), dtype=np.int64), "antithetic")
+    precision = Precision.of(draws, Scope.ANSWER)
+    assert (precision.reliability_mean, precision.reliability_sum) == (-1.0, -1.0)
+
+
+def test_no_ranking_has_a_reliability_below_minus_one() -> None:
+    generator = np.random.default_rng(3)
+    for samples in (3, 4, 5):
+        found = [reliability(Units.of(generator.normal(size=(4, samples)))) for _ in range(200)]
+        held = [reliability(Units.of(generator.normal(size=(4, samples))), range(samples)) for _ in range(200)]
+        assert np.nanmin(found) >= -1
+        assert all(np.isnan(held)) if samples == 3 else np.nanmin(held) >= -1
+
+
+def test_a_reliability_is_negative_where_the_halves_are_somewhat_opposed() -> None:
+    # ρ = −0.107 of the halves: 2 · −0.107 / 0.893.
+    assert spearman_brown(-0.107) == pytest.approx(-0.2396, abs=1e-4)
+    assert [spearman_brown(halves) for halves in (-1 / 3, -0.5, -1.0)] == [-1.0] * 3
+    assert np.isnan(spearman_brown(float("nan")))
+
+
+def test_what_length_leaves_of_three_samples_has_no_reliability() -> None:
+    # Each residual is one number times one vector: any two correlate as ±1.
+    assert np.isnan(reliability(Units.of(noisy(1, 1, 8, 3)), [3.0, 1.0, 2.0]))
 
 
 def test_samples_without_a_score_are_left_out_of_the_reliability() -> None:
