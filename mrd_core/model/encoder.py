@@ -155,13 +155,16 @@ class Encoder:
     def _closed(
         self, tokens: list[int], spans: list[Span], text: _Text, *, by_eos: bool
     ) -> tuple[list[int], list[Span], list[bool]]:
-        """Return the tokens of a plain text with exactly one EOS at its end, or none, and which are the answer."""
+        """Return the tokens of a plain text with exactly one EOS at its end, or none, and which are the answer.
+
+        Of a text without a token of its own EOS stays: nothing predicts it, so the sample has no scored position.
+        """
         eos = self.tokenizer.eos_token_id
         if tokens and tokens[-1] == eos:
             tokens, spans = tokens[:-1], spans[:-1]
         # The blank before the answer belongs to its first token; BOS has an empty span at 0.
         inside = [stop > max(text.answer[0] - 1, 0) for _, stop in spans]
-        if not by_eos:
+        if tokens and not by_eos:
             return tokens, spans, inside
         end = len(text.text)
         return [*tokens, eos], [*spans, (end, end)], [*inside, True]

@@ -288,6 +288,15 @@ def test_a_text_without_a_prompt_ends_where_it_ends_unless_eos_is_asked_for() ->
     assert encode_one(tokenizer, PROMPT, ANSWER).pieces[-1] == "</s>"
 
 
+@pytest.mark.parametrize("ends", ["</s>", " </s> ", "<s></s>", "<s>"])
+@pytest.mark.parametrize(("single", "kept"), [("$A", "</s>"), ("$A </s>", "</s>"), ("<s> $A", "<s>")])
+def test_a_text_of_nothing_but_ends_is_one_token_that_nothing_predicts(ends: str, single: str, kept: str) -> None:
+    encoded = encode(tiny.forget_set(("", ends), ("", ANSWER)), with_ends(single), 500, "plain")
+    empty, text = encoded.samples
+    assert (empty.pieces, empty.lost_ends) == ((kept,), True)
+    assert encoded.starts.tolist() == [0, 0, len(text.tokens) - 1]
+
+
 @pytest.mark.parametrize("template", ["plain", "chat"])
 def test_a_prompt_that_is_too_long_loses_its_beginning_and_the_answer_stays(template: str) -> None:
     prompt = "old words " * 30 + "Who wrote it?"

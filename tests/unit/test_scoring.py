@@ -478,14 +478,14 @@ def test_long_samples_are_cut_flagged_and_counted(scored, tmp_path):
 
 
 def test_samples_without_a_token_that_could_be_scored_are_undefined(scored, tmp_path):
-    texts = [{"text": text} for text in ("Ann wrote the old letter", "e", "Who wrote it", "late letters")]
+    texts = [{"text": text} for text in ("Ann wrote the old letter", "e", "Who wrote it", "</s>", "late letters")]
     result = scored(forget_set=write_rows(tmp_path / "short.jsonl", texts), draws=4)
-    assert result.scores["mrd"].isna().tolist() == [False, True, False, False]
-    assert "1 sample(s) have no token that could be scored." in result.summary["warnings"]
+    assert result.scores["mrd"].isna().tolist() == [False, True, False, True, False]
+    assert "2 sample(s) have no token that could be scored." in result.summary["warnings"]
 
 
 def test_a_forget_set_of_which_nothing_can_be_scored_is_refused(scored, tmp_path):
-    no_room = [{"text": letter} for letter in "eao"]
+    no_room = [{"text": text} for text in ("e", "a", "</s>")]
     with pytest.raises(UserError, match="no token in scope that could be scored"):
         scored(forget_set=write_rows(tmp_path / "none.jsonl", no_room))
 
