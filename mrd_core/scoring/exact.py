@@ -21,16 +21,13 @@ from mrd_core.model import loading as models
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import Probe, SampleGradients, log_odds_direction
 from mrd_core.runs import JobContext
-from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_frame, write_json
 from mrd_core.samples import ForgetSet
-from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE
-from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import FORWARD
 from mrd_core.scoring.mrd import Baseline
-from mrd_core.scoring.plan import precision
+from mrd_core.scoring.plan import precision, scored_model
 from mrd_core.scoring.probes import SpreadDirection
 from mrd_core.scoring.token_parts import TokenPartsConfig, TokenPartsFiles, TokenPartsSummary
 
@@ -47,7 +44,7 @@ def token_parts_job(config: TokenPartsConfig, context: JobContext) -> dict[str, 
     """Take the tokens of a sample apart, write them and return a summary.
 
     Raises:
-        UserError: There is no such sample, bad model, or it would take too long.
+        UserError: There is no such sample, bad model, not the one that was scored, or it would take too long.
         Cancelled: The run was asked to stop.
     """
     files = TokenPartsFiles(context.directory)
@@ -62,10 +59,8 @@ def _take_apart(config: TokenPartsConfig, files: TokenPartsFiles, context: JobCo
     context.progress(0, 1, message="Loading the model")
     baseline = _baseline(scored, config.sample_id)
     models.set_threads()
-    settings = read_config(scored.directory, ScoreConfig).model
-    model = models.load(settings, models.DTYPES[scored.read_plan().dtype])
+    model, encoder = scored_model(scored)
     forget_set = ForgetSet.load(scored.samples)
-    encoder = model.encoder(settings, stored_samples(scored.directory, model.tokenizer, settings))
     sample = encoder.encode(forget_set.subset(forget_set.frame["sample_id"] == config.sample_id))
     weights = sum(parameter.numel() for parameter in model.network.parameters())
     kept = int(baseline.kept.sum())

@@ -73,7 +73,7 @@ def _score(
         context.progress(round(drawn.passes), round(drawn.passes), message="Measuring")
         write_frame(files.measures, measure_frame(prepared, config.estimator, forget_set, context))
     seconds_measures = time.monotonic() - began_measures
-    if weights_checksum(prepared.stage) != prepared.plan.weights:
+    if weights_checksum(prepared.stage.scorer) != prepared.plan.weights:
         raise RuntimeError("the model's weights changed during scoring, so the scores are void")
     frame = score_frame(drawn.draws, prepared, config.estimator)
     tokens = token_frame(drawn.units, prepared.stage.passes.encoded, prepared.baseline, prepared.plan.sigma)

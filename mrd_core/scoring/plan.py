@@ -25,6 +25,7 @@ from mrd_core.model.loading import LoadedModel
 from mrd_core.model.perturbation import Noise, PerturbedModel, checksum
 from mrd_core.model.reader import Reader
 from mrd_core.runs import JobContext
+from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import json_value, write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.config import Scope
@@ -194,7 +195,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
         dtype = _finer_dtype(config, stage, gate, context)
     likelier = likelier_form(stage.reader, stage.encoder, forget_set)
     warnings = (*stage.passes.encoded.notes, *filter(None, (likelier,)), *plan.warnings)
-    kind, weights = kind_of(stage.model.device, stage.model.dtype), weights_checksum(stage)
+    kind, weights = kind_of(stage.model.device, stage.model.dtype), weights_checksum(stage.scorer)
     plan = plan.model_copy(update={"warnings": warnings, "device_kind": kind, "weights": weights})
     if config.estimator.has_probes:
         context.progress(0, 1, message="Trying gradients")
@@ -219,15 +220,36 @@ def resume(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, contex
     plan = files.read_plan()
     torch.set_num_threads(plan.threads)
     stage = load_stage(config, forget_set, files.directory, context, models.DTYPES[plan.dtype], plan)
-    weights = weights_checksum(stage)
+    plan = plan.model_copy(update={"weights": _same_weights(plan, config.model.source, stage.scorer)})
+    return Prepared(plan, stage, Baseline(np.load(files.baseline, allow_pickle=False)))
+
+
+def scored_model(files: ScoreFiles) -> tuple[LoadedModel, Encoder]:
+    """Return the model of a score run in the precision of its draws, and what gives the tokens that were scored.
+
+    Raises:
+        UserError: Bad model, or it has other weights by now.
+    """
+    config, plan = read_config(files.directory, ScoreConfig).model, files.read_plan()
+    model = models.load(config, models.DTYPES[plan.dtype])
+    _same_weights(plan, config.source, Scorer(model.network))
+    return model, model.encoder(config, stored_samples(files.directory, model.tokenizer, config))
+
+
+def _same_weights(plan: Plan, source: str, scorer: Scorer) -> str:
+    """Return the checksum of a model's weights, those that a run began with; one of an earlier version knows none.
+
+    Raises:
+        UserError: They are others.
+    """
+    weights = weights_checksum(scorer)
     if plan.weights not in ("", weights):
         raise UserError(
-            f"The model '{config.model.source}'",
-            "has other weights than those that this run began with.",
-            "Put the model back as it was, on every machine that shares the run, or launch a new run.",
+            f"The model '{source}'",
+            "has other weights than those that the score run began with.",
+            "Put the model back as it was, on every machine that uses the run, or launch a new score run.",
         )
-    plan = plan.model_copy(update={"weights": weights})
-    return Prepared(plan, stage, Baseline(np.load(files.baseline, allow_pickle=False)))
+    return weights
 
 
 def load_stage(
@@ -420,9 +442,9 @@ def _sigma_reason(config: EstimatorConfig, pilot: Pilot, sigma: float) -> str:
     return f"{sigma:g} ({chosen}" + (f"; {regime.reason.removesuffix('.')})" if regime else ")")
 
 
-def weights_checksum(stage: Stage) -> str:
+def weights_checksum(scorer: Scorer) -> str:
     """Return a checksum of the model's weights as they are scored, in hexadecimal."""
-    return f"{checksum(stage.scorer):016x}"
+    return f"{checksum(scorer):016x}"
 
 
 def weights_in(stage: Stage) -> int:

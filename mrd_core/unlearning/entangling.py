@@ -9,13 +9,11 @@ import pandas as pd
 from mrd_core.model import loading as models
 from mrd_core.model.encoding import answerable
 from mrd_core.model.products import gradient_products
-from mrd_core.runs.directory import read_config
 from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.columns import SAMPLE_ID
-from mrd_core.scoring.config import ScoreConfig
-from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.entanglement import entanglement, nearest
 from mrd_core.scoring.files import ScoreFiles
+from mrd_core.scoring.plan import scored_model
 from mrd_core.unlearning.request import without
 
 
@@ -40,12 +38,11 @@ def entangled(
         `ENTANGLEMENT_MEASURES`, NaN where the sample has no answer token.
 
     Raises:
-        UserError: Bad model, or no retain sample is left.
+        UserError: Bad model, it is not the one that was scored, or no retain sample is left.
     """
     models.set_threads()
-    config, forget_set = read_config(files.directory, ScoreConfig).model, ForgetSet.load(files.samples)
-    model = models.load(config)
-    encoder = model.encoder(config, stored_samples(files.directory, model.tokenizer, config))
+    model, encoder = scored_model(files)
+    forget_set = ForgetSet.load(files.samples)
     warnings: list[str] = []
     kept = answerable(encoder.encode(without(retain_set, forget_set)), "retain", warnings)
     for warning in warnings:
