@@ -31,12 +31,11 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs import JobContext
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
-from mrd_core.scoring.config import EstimatorConfig, Normalisation, ScoreConfig
+from mrd_core.scoring.config import SIGNS, EstimatorConfig, Normalisation, ScoreConfig
 from mrd_core.scoring.draws import Draws, Units, relative_se, reliability
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.mrd import SPREAD_PAIRS, Unit
 from mrd_core.scoring.plan import Prepared, Source, precision, prepare
-from mrd_core.scoring.probes import SIGNS
 from mrd_core.scoring.schedule import Schedule, UnitKey
 from mrd_core.scoring.workers import Workers
 

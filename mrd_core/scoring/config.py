@@ -12,6 +12,9 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.samples.config import ForgetSetConfig, Scope
 from mrd_core.settings.configuration import Frozen, RunConfig
 
+# Backward passes of each part that share one forward pass of a unit of sign probes, in each scope.
+SIGNS = 2
+
 
 class Normalisation(StrEnum):
     """Sum over the scored tokens (the authors' code) or mean over them (the paper's text)."""
@@ -116,6 +119,15 @@ class EstimatorConfig(Frozen):
     def evaluations_per_unit(self) -> int:
         """Forward evaluations of one independent unit: two for an antithetic pair."""
         return 2 if self.mode == "antithetic" else 1
+
+    @property
+    def backward_passes_per_unit(self) -> int:
+        """Backward passes of a unit of sign probes: of the speed, in a preview of the spread, too.
+
+        In the full scope of the answer and of the prompt by itself.
+        """
+        parts = 2 if self.preview else 1
+        return SIGNS * parts * (1 if self.scope is Scope.ANSWER else 2)
 
     @property
     def has_probes(self) -> bool:

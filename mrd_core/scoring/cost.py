@@ -28,10 +28,10 @@ OPERATIONS_PER_SECOND_AND_CORE = 25e9
 START_UP_SECONDS = 8.0
 # Where runs usually stop, with sign probes and without; they never exceed their cap.
 USUAL_EVALUATIONS, USUAL_ALONE = 24, 48
-# Units of probes of a preview, each a forward pass and four backward ones with their norms, cost about this much.
-USUAL_PREVIEW = 18.0
-# What the sign probes of such a run cost: two units, each a forward pass and two backward ones with their norms.
-USUAL_PROBES = 10.0
+# Units of sign probes of such a run, and of a preview.
+USUAL_UNITS = 2
+# A backward pass with its norms, in forward passes, about.
+BACKWARD_WITH_NORMS = 2.0
 # Baseline, pilot and check cost about as much as this many evaluations.
 PLANNING_EVALUATIONS = 6
 # The baseline is one precision finer than the draws. The pilot makes two pairs at each σ on 32 samples at most: at
@@ -127,9 +127,10 @@ def passes_of(config: EstimatorConfig, samples: int, evaluations: int) -> dict[s
 
 
 def _usual_probes(config: EstimatorConfig, evaluations: int) -> float:
-    if config.preview:
-        return USUAL_PREVIEW
-    return USUAL_PROBES * evaluations / USUAL_EVALUATIONS if config.has_probes else 0.0
+    if not config.has_probes:
+        return 0.0
+    units = USUAL_UNITS * (1.0 if config.preview else evaluations / USUAL_EVALUATIONS)
+    return units * (FORWARD + config.backward_passes_per_unit * BACKWARD_WITH_NORMS)
 
 
 def in_turn(passes: Passes, workers: int) -> float:

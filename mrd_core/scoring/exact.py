@@ -23,7 +23,7 @@ from mrd_core.model.gradients import Probe, SampleGradients, log_odds_direction
 from mrd_core.runs import JobContext
 from mrd_core.runs.files import write_frame, write_json
 from mrd_core.samples import ForgetSet
-from mrd_core.scoring.cost import OPERATIONS_PER_SECOND_AND_CORE
+from mrd_core.scoring.cost import BACKWARD_WITH_NORMS, OPERATIONS_PER_SECOND_AND_CORE
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.scoring.measures import FORWARD
 from mrd_core.scoring.mrd import Baseline
@@ -32,8 +32,6 @@ from mrd_core.scoring.probes import SpreadDirection
 from mrd_core.scoring.token_parts import TokenPartsConfig, TokenPartsFiles, TokenPartsSummary
 
 SPREAD_PROBES = 8
-# A backward pass with its norms, in forward passes, about.
-BACKWARD_WITH_NORMS = 2.0
 MOST_SECONDS = 180.0
 # A GPU is about as fast as so many cores.
 GPU_CORES = 1000

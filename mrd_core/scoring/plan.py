@@ -37,7 +37,7 @@ from mrd_core.scoring.forms import likelier_form
 from mrd_core.scoring.measures import BACKWARD, FORWARD
 from mrd_core.scoring.mrd import FINER, Baseline, Estimator, Unit, kept_tokens, measure_baseline
 from mrd_core.scoring.pilot import START_SIGMA, Pilot, PrecisionGate, pilot_samples, precision_gate, run_pilot
-from mrd_core.scoring.probes import SIGNS, SignProbes
+from mrd_core.scoring.probes import SignProbes
 from mrd_core.scoring.records import Plan
 from mrd_core.scoring.schedule import Schedule, UnitKey
 from mrd_core.scoring.workers import Workers
@@ -199,7 +199,7 @@ def prepare(config: ScoreConfig, forget_set: ForgetSet, files: ScoreFiles, conte
     plan = plan.model_copy(update={"warnings": warnings, "device_kind": kind, "weights": weights})
     if config.estimator.has_probes:
         context.progress(0, 1, message="Trying gradients")
-        plan = with_probes(plan, stage, context, needed=config.estimator.preview)
+        plan = with_probes(plan, stage, context, config.estimator)
     if config.estimator.compile:
         context.progress(0, 1, message="Compiling the model")
         plan = _with_compilation(plan, stage, context)
@@ -404,23 +404,23 @@ def _with_compilation(plan: Plan, stage: Stage, context: JobContext) -> Plan:
     return plan.model_copy(update={"compiled": reason is None, "reasons": reasons})
 
 
-def with_probes(plan: Plan, stage: Stage, context: JobContext, *, needed: bool = False) -> Plan:
+def with_probes(plan: Plan, stage: Stage, context: JobContext, config: EstimatorConfig) -> Plan:
     """Return a plan with sign probes, or the same without where memory does not hold a backward pass.
 
     Raises:
-        UserError: It does not, and they are `needed`: for a preview, which probes the spread as well.
+        UserError: It does not, and a preview is asked for, which is made of them.
     """
     try:
         with precision(stage.model.dtype):
             gradients = SampleGradients(stage.reader, stage.passes.encoded)
     except UserError as error:
-        if needed:
+        if config.preview:
             raise
         context.event("warning", f"No sign probes: {error.what} {error.why}")
         return plan.model_copy(update={"reasons": plan.reasons | {"sign probes": f"none: {error.why}"}})
     layout = gradients.layout
     tokens = float(stage.passes.encoded.lengths.mean())
-    cost = round(FORWARD + (2 if needed else 1) * SIGNS * (BACKWARD + gradients.norms_cost(tokens)), 2)
+    cost = round(FORWARD + config.backward_passes_per_unit * (BACKWARD + gradients.norms_cost(tokens)), 2)
     return plan.model_copy(
         update={
             "probe_cost": cost if layout.in_batches else cost * ALONE,

@@ -25,11 +25,10 @@ from mrd_core.arrays import FloatArray
 from mrd_core.model.encoding import Encoded
 from mrd_core.model.gradients import Probe, SampleGradients, competitors_direction, log_odds_direction
 from mrd_core.samples.config import Scope
+from mrd_core.scoring.config import SIGNS
 from mrd_core.scoring.draws import SCOPES
 from mrd_core.scoring.mrd import Baseline
 
-# Backward passes of each part that share one forward pass, in each scope.
-SIGNS = 2
 # Apart from whatever else is drawn from the seed of a run, and from each other.
 _STREAM, _SPREAD_STREAM = 0x5167, 0x5B12
 

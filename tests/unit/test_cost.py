@@ -175,6 +175,21 @@ def test_draws_and_probes_are_shared_out_to_processes_and_nothing_else_is(model:
 
 
 @pytest.mark.parametrize(
+    ("config", "probes"),
+    [
+        # Two units: a forward pass each, and backward passes that cost two.
+        ({}, 2 * (1 + 2 * 2)),
+        ({"scope": "full"}, 2 * (1 + 4 * 2)),
+        ({"preview": True}, 2 * (1 + 4 * 2)),
+        ({"preview": True, "scope": "full"}, 2 * (1 + 8 * 2)),
+        ({"probes": False}, 0),
+    ],
+)
+def test_probes_of_prompts_are_paid_for_too(config: dict[str, Any], probes: int) -> None:
+    assert passes_of(EstimatorConfig.model_validate(config), 32, 24)["probes"] == probes
+
+
+@pytest.mark.parametrize(
     ("config", "samples", "pilot"),
     [
         # Two pairs at σ and at half of it, on 32 samples at most.

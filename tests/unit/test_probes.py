@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import product
 from typing import Any
@@ -13,15 +14,15 @@ import torch
 from mrd_core.arrays import FloatArray
 from mrd_core.model import likelihood
 from mrd_core.model.encoding import Encoded
-from mrd_core.model.gradients import SampleGradients, competitors_direction
+from mrd_core.model.gradients import Probe, SampleGradients, competitors_direction
 from mrd_core.model.likelihood import KeepDouble, Passes, Scorer
 from mrd_core.model.perturbation import Noise, PerturbedModel
 from mrd_core.samples.config import Scope
-from mrd_core.scoring.config import Normalisation
+from mrd_core.scoring.config import SIGNS, EstimatorConfig, Normalisation
 from mrd_core.scoring.draws import Draws, parts, scores
 from mrd_core.scoring.exact import parts_of_tokens
 from mrd_core.scoring.mrd import SPREAD_PAIRS, Baseline, Estimator, measure_baseline
-from mrd_core.scoring.probes import SIGNS, SignProbes
+from mrd_core.scoring.probes import SignProbes
 from tests.support import tiny
 
 SAMPLES = tiny.encoded(9, 5, 14, 4, 7)
@@ -85,6 +86,36 @@ def test_probes_are_the_speed_on_average(scope: Scope) -> None:
         expected = np.bincount(SAMPLES.owner, weights=speeds * SAMPLES.in_scope(each), minlength=5)
         error = found[:, :, place].std(axis=0, ddof=1) / np.sqrt(len(found))
         np.testing.assert_array_less(np.abs(found[:, :, place].mean(axis=0) - expected), 4 * error + 1e-9)
+
+
+class Counted(SampleGradients):
+    """Gradients that remember how many backward passes were asked for."""
+
+    passes = 0
+
+    def squared_norms(self, encoded: Encoded, probes: Sequence[Probe]) -> FloatArray:
+        self.passes += len(probes)
+        return super().squared_norms(encoded, probes)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ({}, 2),
+        ({"scope": Scope.FULL}, 4),
+        ({"preview": True}, 4),
+        ({"scope": Scope.FULL, "preview": True}, 8),
+    ],
+)
+def test_a_unit_makes_as_many_backward_passes_as_are_booked(wishes: dict[str, Any], expected: int) -> None:
+    config, model = EstimatorConfig.model_validate(wishes), network()
+    with KeepDouble():
+        gradients = Counted(tiny.reader(model, 40), SAMPLES)
+        probes = SignProbes(
+            gradients, SAMPLES, baseline_of(model), config.scope, seed=0, with_spread=config.preview
+        )
+        probes.unit(0)
+    assert gradients.passes == config.backward_passes_per_unit == expected
 
 
 def token_spreads(model: Any, samples: Encoded) -> FloatArray:

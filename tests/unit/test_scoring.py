@@ -496,6 +496,14 @@ def test_one_sample_alone_is_scored_with_an_undefined_reliability(scored, tmp_pa
     assert (result.summary["n_samples"], result.summary["reliability_mean"]) == (1, None)
 
 
+def test_sign_probes_of_prompts_are_paid_for_too(scored):
+    answer, full = (scored(draws=8, stop="never", sigma=1e-3, scope=scope) for scope in Scope)
+    costs = [result.files.read_plan().probe_cost for result in (answer, full)]
+    # A forward pass, and of each scope two backward passes with their norms.
+    assert costs[1] - 1 == pytest.approx(2 * (costs[0] - 1), abs=0.02)
+    assert [result.summary["passes"] for result in (answer, full)] == pytest.approx([8 + cost for cost in costs])
+
+
 # What comes out
 
 
