@@ -33,7 +33,9 @@ DECILE_TOLERANCE = 0.1
 # A tenth of the error that scores usually have.
 BIAS = 0.003
 
+# MRD over what rounding alone makes of it: in the median, and in the worst decile of samples.
 SIGNAL_TO_FLOOR = 20.0
+DECILE_TO_FLOOR = 10.0
 SIGMA_IN_ULP = 4.0
 
 
@@ -88,20 +90,25 @@ class Regime:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pilot:
     """What the pilot found.
 
     Attributes:
         sigma: The largest σ (on a ladder of factor 2) at which MRD is still quadratic in σ, or the first that was
             found.
-        curvature: Median over the pilot's samples of MRD / σ² there (mean-normalised).
+        curvatures: MRD / σ² of the pilot's samples there (mean-normalised), shape (n,); NaN where there is none.
         tried: σ → its regime, in the order tried.
     """
 
     sigma: float
-    curvature: float
+    curvatures: FloatArray
     tried: dict[float, Regime]
+
+    @property
+    def curvature(self) -> float:
+        """Median of the curvatures."""
+        return float(np.nanmedian(self.curvatures))
 
     @property
     def least_departing(self) -> float:
@@ -149,7 +156,7 @@ def calibrate(
                 break
     if asked is not None and asked > sigma and asked not in tried:
         quadratic(asked)
-    return Pilot(sigma, float(np.nanmedian(curvature(sigma))), tried)
+    return Pilot(sigma, curvature(sigma), tried)
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,8 @@ class PrecisionGate:
         signal: Median MRD expected at σ (mean-normalised; quadratic law from the pilot).
         floor: Median of the same quantity for the unperturbed model in the draws' precision against the finer
             baseline: what rounding alone produces.
+        worst_decile: 10th percentile over the samples of how many times what is expected of each, or of the median
+            one if that is more, stands above its own floor; infinite without rounding, NaN without a signal.
         sigma_in_ulp: σ over the spacing of numbers of the coarsest weight tensor's typical size.
         coarsest: Name of that tensor.
     """
@@ -168,6 +177,7 @@ class PrecisionGate:
     sigma: float
     signal: float
     floor: float
+    worst_decile: float
     sigma_in_ulp: float
     coarsest: str
 
@@ -180,14 +190,20 @@ class PrecisionGate:
 
     @property
     def passed(self) -> bool:
-        """Whether the signal is 20 × the floor and σ at least 4 ulp of every weight tensor."""
-        return self.signal_to_floor >= SIGNAL_TO_FLOOR and self.sigma_in_ulp >= SIGMA_IN_ULP
+        """Whether the signal is 20 × the floor, 10 × in the worst decile, and σ 4 ulp of every weight tensor."""
+        return (
+            self.signal_to_floor >= SIGNAL_TO_FLOOR
+            and self.worst_decile >= DECILE_TO_FLOOR
+            and self.sigma_in_ulp >= SIGMA_IN_ULP
+        )
 
     @property
     def least_sigma(self) -> float:
         """The smallest σ that this precision would resolve, by the quadratic law; NaN without a signal."""
-        by_floor = np.sqrt(SIGNAL_TO_FLOOR * self.floor / self.signal) if self.signal > 0 else np.nan
-        return self.sigma * float(max(by_floor, SIGMA_IN_ULP / self.sigma_in_ulp))
+        if not self.signal > 0:
+            return float("nan")
+        by_floor = max(SIGNAL_TO_FLOOR * self.floor / self.signal, DECILE_TO_FLOOR / self.worst_decile)
+        return self.sigma * float(max(np.sqrt(by_floor), SIGMA_IN_ULP / self.sigma_in_ulp))
 
     @property
     def reason(self) -> str:
@@ -196,6 +212,11 @@ class PrecisionGate:
             return (
                 f"σ = {self.sigma:g} is {self.sigma_in_ulp:.2g} ulp of {self.coarsest} "
                 f"(at least {SIGMA_IN_ULP:g} are needed): most weights would not move."
+            )
+        if self.signal_to_floor >= SIGNAL_TO_FLOOR and self.worst_decile < DECILE_TO_FLOOR:
+            return (
+                f"in the worst decile of samples the expected MRD is {self.worst_decile:.1f} × the rounding floor "
+                f"there, less than the {DECILE_TO_FLOOR:g} × that a score needs."
             )
         if self.floor == 0 and self.passed:
             return f"the expected MRD is {self.signal:.2g}, and rounding leaves no trace in an unperturbed pass."
@@ -254,12 +275,18 @@ def precision_gate(
     scored = baseline.kept & encoded.in_scope(scope)
     tokens = per_sample(scored.astype(np.float64), encoded)
     change = per_sample(np.where(scored, baseline.relative_change(passes()), 0.0), encoded)
-    floor = np.abs(change[tokens > 0]) / tokens[tokens > 0]
+    floors = np.divide(np.abs(change), tokens, out=np.full(len(encoded), np.nan), where=tokens > 0)
+    signal = pilot.curvature * sigma**2
+    # Of a score far below the others an error as large as theirs does no more harm, as in `Regime`.
+    shares = floors / np.maximum(pilot.curvatures * sigma**2, signal)
+    shares = shares[np.isfinite(shares)]
+    worst = float(np.quantile(shares, 0.9, method="higher")) if shares.size else np.nan
     in_ulp, coarsest = coarsest_weight(passes.scorer, sigma)
     return PrecisionGate(
         sigma=sigma,
-        signal=pilot.curvature * sigma**2,
-        floor=float(np.median(floor)) if floor.size else 0.0,
+        signal=signal,
+        floor=float(np.nanmedian(floors)) if (tokens > 0).any() else 0.0,
+        worst_decile=np.inf if worst == 0 else 1 / worst,
         sigma_in_ulp=in_ulp,
         coarsest=coarsest,
     )

@@ -26,7 +26,7 @@ from mrd_core.scoring.pilot import (
 )
 from tests.support import tiny
 
-GATE = PrecisionGate(sigma=1e-3, signal=1e-2, floor=1e-5, sigma_in_ulp=10.0, coarsest="head.weight")
+GATE = PrecisionGate(1e-3, signal=1e-2, floor=1e-5, worst_decile=500.0, sigma_in_ulp=10.0, coarsest="head.weight")
 
 
 def bent(curvature: float, fourth: float) -> Callable[[float], np.ndarray]:
@@ -106,7 +106,8 @@ def test_a_sigma_that_is_asked_for_is_judged_with_what_it_does_to_p() -> None:
 def test_where_any_quadratic_sigma_will_do_none_above_the_first_is_tried() -> None:
     pilot = calibrate(bent(2.0, 10.0), largest=False)
     assert (pilot.sigma, list(pilot.tried)) == (1e-3, [1e-3])
-    assert calibrate(outlying, largest=False) == calibrate(outlying)
+    first, largest = calibrate(outlying, largest=False), calibrate(outlying)
+    assert (first.sigma, first.tried) == (largest.sigma, largest.tried)
 
 
 def test_the_gate_wants_twenty_times_the_floor_and_four_ulp() -> None:
@@ -118,6 +119,16 @@ def test_the_gate_wants_twenty_times_the_floor_and_four_ulp() -> None:
     coarse = dataclasses.replace(GATE, sigma_in_ulp=0.3)
     assert not coarse.passed
     assert "σ = 0.001 is 0.3 ulp of head.weight" in coarse.reason
+
+
+def test_the_gate_wants_ten_times_the_floor_in_the_worst_decile_of_samples() -> None:
+    assert dataclasses.replace(GATE, worst_decile=10.0).passed
+    poor = dataclasses.replace(GATE, worst_decile=2.5)
+    assert not poor.passed
+    assert "in the worst decile of samples the expected MRD is 2.5 × the rounding floor" in poor.reason
+    # By the quadratic law four times as much signal takes twice the σ.
+    assert poor.least_sigma == pytest.approx(2e-3)
+    assert dataclasses.replace(poor, worst_decile=float("nan"), signal=float("nan")).passed is False
 
 
 def test_without_rounding_any_signal_passes_and_no_signal_does_not() -> None:
@@ -173,7 +184,7 @@ def test_the_floor_is_what_rounding_alone_does_to_a_token_of_the_median_sample()
     # The last sample has no answer, and so nothing in scope.
     passes = Passes(tiny.reader(Scorer(tiny.llama()), 1000), tiny.encoded(12, 9, 15, 7, 3, answer_from=3))
     baseline = measure_baseline(passes, torch.float32)
-    gate = precision_gate(passes, baseline, calibrate(bent(7.0, 0.0)), 1e-3)
+    gate = precision_gate(passes, baseline, Pilot(1e-3, np.full(5, 7.0), {}), 1e-3)
     change = baseline.relative_change(passes())
     starts, floors = passes.encoded.starts, []
     for sample, first, end in zip(passes.encoded.samples[:4], starts, starts[1:], strict=False):
@@ -181,6 +192,11 @@ def test_the_floor_is_what_rounding_alone_does_to_a_token_of_the_median_sample()
         floors.append(abs(change[first:end][inside].sum()) / inside.sum())
     assert gate.floor == pytest.approx(float(np.median(floors)))
     assert gate.floor > 0
+    # Of four samples the worst one; no signal is less than the median's.
+    curvatures = np.array([7.0, 0.07, 70.0, 7.0, np.nan])
+    gate = precision_gate(passes, baseline, Pilot(1e-3, curvatures, {}), 1e-3)
+    shares = np.array(floors) / (np.array([7.0, 7.0, 70.0, 7.0]) * 1e-6)
+    assert gate.worst_decile == pytest.approx(1 / shares.max())
 
 
 def test_the_signal_expected_is_the_signal_found() -> None:
@@ -258,8 +274,8 @@ def test_sigma_is_halved_until_mrd_is_within_the_bias_of_its_limit(
     sigma: float, ratio: float, expected: float
 ) -> None:
     regime = Regime(median=ratio, worst_decile=0.0, outside=0.0, largest_p=(0.1, 0.1))
-    assert Pilot(sigma, 1.0, {sigma: regime}).least_departing == expected
+    assert Pilot(sigma, np.ones(1), {sigma: regime}).least_departing == expected
 
 
 def test_a_sigma_that_was_never_tried_is_kept() -> None:
-    assert Pilot(1e-3, 1.0, {}).least_departing == 1e-3
+    assert Pilot(1e-3, np.ones(1), {}).least_departing == 1e-3

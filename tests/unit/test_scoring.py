@@ -446,6 +446,15 @@ def test_a_sigma_that_the_asked_dtype_cannot_resolve_is_refused_and_one_that_it_
     assert scored(dtype=dtype, sigma=enough, draws=4).summary["gate"]["passed"]
 
 
+def test_a_sigma_that_rounding_swallows_in_a_tenth_of_the_samples_is_refused(scored):
+    # Of the median sample the expected MRD is about 40 times the floor, in the worst decile about 5 times.
+    with pytest.raises(UserError) as refusal:
+        scored(dtype="float32", sigma=1.8e-4)
+    assert "in the worst decile of samples the expected MRD is" in refusal.value.why
+    enough = float(refusal.value.fix.split("(from ")[1].split(")")[0])
+    assert scored(dtype="float32", sigma=enough, draws=4).summary["gate"]["worst_decile"] >= 10
+
+
 def test_with_dtype_auto_a_run_moves_to_the_dtype_that_resolves_sigma_and_says_so(scored):
     result = scored(sigma=1e-5, draws=16)
     assert result.summary["dtype"] == "float64"
