@@ -172,7 +172,8 @@ class OptimiserConfig(Frozen):
         json_schema_extra={"unit": "samples"},
     )
     mixed_precision: Literal["no", "bf16"] = Field(
-        "no", description="Precision of the passes (autocast); the weights stay as they are loaded."
+        "no",
+        description="Precision of the passes that train (autocast); weights and measurements stay as loaded.",
     )
     gradient_checkpointing: bool = Field(False, description="Trade time for memory in the backward pass.")
     lora_rank: int | None = Field(

@@ -171,7 +171,7 @@ class Training:
         weights = dict(zip(frame["sample_id"], frame["weight"].astype(float), strict=True))
         self.feed = CurriculumFeed(
             Curriculum(SAMPLERS[config.curriculum.sampler], weights, config.seed),
-            _samples(config, prepared, start, files),
+            _samples(config, prepared, start, files, self._accelerator),
             _measures(config, prepared, start, files, processes),
             _rules(config, start),
             report=self._recorder if processes.leads else _unheard,
@@ -245,9 +245,6 @@ class Training:
             self.feed.evaluate(0)
         if self._config.optimiser.gradient_checkpointing:
             self._model.activation_checkpointing_enable()
-        # For the precision of the passes alone. Gradients are added up once a step, see `Trainer`: a wrapper would
-        # wait at each pass for processes that may have no work.
-        self._accelerator.prepare_model(self._model, device_placement=False, evaluation_mode=True)
         torch.manual_seed(self._config.seed)
         if self._checkpoint is not None:
             self._trainer.resume(self._checkpoint)
@@ -290,15 +287,24 @@ class Training:
         return self._cancelled is not None
 
 
-def _samples(config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles) -> Samples:
+def _samples(
+    config: UnlearnConfig, prepared: Prepared, start: Start, files: UnlearningFiles, accelerator: Accelerator
+) -> Samples:
     method = METHODS[config.method]
     frame = ForgetSet.load(files.samples).frame
-    answer_tokens = np.array([sample.answer.sum() for sample in prepared.forget.samples])
+    reference_nll = None
+    if method.needs_reference:
+        nll = start.nll
+        if config.optimiser.mixed_precision != "no":
+            # What mixed passes are compared with has their rounding; the weights are still those of the start.
+            with accelerator.autocast():
+                nll = prepared.memorized(prepared.forget).nll
+        reference_nll = nll * np.array([sample.answer.sum() for sample in prepared.forget.samples])
     refused = refused_of(config, prepared, dict(zip(frame["sample_id"], frame["prompt"], strict=True)), files)
     return Samples(
         forget=prepared.forget,
         refused=refused if method.needs_refusals else None,
-        reference_nll=start.nll * answer_tokens if method.needs_reference else None,
+        reference_nll=reference_nll,
         retain=prepared.retain if config.retain_weight else None,
         beside=refused if method.refuses_beside else None,
     )

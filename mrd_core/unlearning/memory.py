@@ -350,15 +350,12 @@ class _Step:
         """Bytes at the head: log-probabilities and gradients of scored positions, and gradients of all."""
         scored, words = math.ceil(self.samples * self.scored), self.shape.words
         fine = scored * words * self.fine
-        # Of mixed passes the logits are brought to fp32, and their gradient back.
-        one = self.fine if self.is_mixed else self.passing
-        wide, everywhere = scored * words * one, self.tokens * words * one
-        back = self.tokens * words * (one + self.passing) if self.is_mixed else 0
+        wide, everywhere = scored * words * self.passing, self.tokens * words * self.passing
         compared = 4 * fine if self.config.retain.term == "kl" and self.config.retain_weight else 0
         if self.method.steers:
             # They are looked at, and no gradient comes back from them.
             return fine + wide + everywhere
-        return self.texts * fine + max(fine + wide, wide + everywhere, back) + compared
+        return self.texts * fine + max(fine, everywhere) + wide + compared
 
     @property
     def peak(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -111,6 +111,8 @@ class Objective:
         processes: Those that work on one batch together.
         margin: By how much a token must lead for MA to count it [logits].
         norms: Measures the norms of samples' gradients in steps that ask for them; None where it cannot be done.
+        autocast: Entered around each pass, the starting model's too: the precision of mixed passes. Around passes
+            alone, since what is measured of a sample between two of them has its own.
     """
 
     method: Method
@@ -125,6 +127,7 @@ class Objective:
     direction: Tensor | None = None
     margin: float = 0.0
     norms: SampleNorms | None = None
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def accumulate(
         self,
@@ -214,7 +217,7 @@ class Objective:
     ) -> _Piece:
         """Pass these rows, whose texts are given, forward and, of those that are selected, backward."""
         with norms.passing(texts) if norms else nullcontext():
-            predictions = answers(model, texts, self.layer)
+            predictions = self._answers(model, texts)
         seen = -float(predictions.log_probs.detach().sum()), int(texts.mask.sum())
         hits = predictions.hits
         if self.margin:
@@ -255,7 +258,7 @@ class Objective:
         if self.method.predictions == "none":
             return None
         mine, targets = _at(texts, places), texts.ids[:, 1:][texts.mask]
-        reference = self.starting_model(texts).log_softmax[mine] if self.starting_model else None
+        reference = self._starting_answers(texts).log_softmax[mine] if self.starting_model else None
         return Predictions(predicted.log_softmax[mine], targets[mine], reference)
 
     def _states(self, texts: TextBatch, predicted: Answers, places: Sequence[int]) -> States | None:
@@ -266,11 +269,19 @@ class Objective:
 
     def _refused(self, model: Any, samples: Sequence[EncodedSample], norms: SampleNorms | None) -> Refused:
         """Return what model and starting model say of refusals beside the answers."""
-        assert self.starting_model is not None  # a method that compares with it is given one
         texts = TextBatch.of(samples, self.device)
         with norms.passing(texts) if norms else nullcontext():
-            nll = sample_nll(answers(model, texts).log_probs, texts.mask)
-        return Refused(nll, sample_nll(self.starting_model(texts).log_probs, texts.mask).to(nll))
+            nll = sample_nll(self._answers(model, texts).log_probs, texts.mask)
+        return Refused(nll, sample_nll(self._starting_answers(texts).log_probs, texts.mask).to(nll))
+
+    def _answers(self, model: Any, texts: TextBatch) -> Answers:
+        with self.autocast():
+            return answers(model, texts, self.layer)
+
+    def _starting_answers(self, texts: TextBatch) -> Answers:
+        assert self.starting_model is not None  # a loss that compares with it is given one
+        with self.autocast():
+            return self.starting_model(texts)
 
     def _retain(
         self,
@@ -282,10 +293,9 @@ class Objective:
     ) -> _Piece:
         """Train on a micro-batch of retain partners; `whole` is what the loss is a mean over."""
         texts = TextBatch.of(samples, self.device)
-        predictions = answers(model, texts, self.layer)
+        predictions = self._answers(model, texts)
         if predictions.states is not None:
-            assert self.starting_model is not None  # states are kept to those of the starting model
-            kept = self.starting_model(texts).states
+            kept = self._starting_answers(texts).states
             assert kept is not None
             moved = predictions.states - kept
             term = mean_over(at_positions(moved.square().mean(1), texts.mask), texts.mask, "tokens")
@@ -293,7 +303,9 @@ class Objective:
             term = nll_loss(predictions.log_probs, texts.mask, "tokens")
         else:
             everywhere = torch.ones(len(predictions.log_softmax), dtype=torch.bool, device=self.device)
-            term = kl_loss(self.reference(texts), predictions.log_softmax, everywhere)
+            with self.autocast():
+                reference = self.reference(texts)
+            term = kl_loss(reference, predictions.log_softmax, everywhere)
         loss = _size(samples, "tokens") / whole * term
         backward(weight * loss)
         return _Piece(float(loss.detach()))

@@ -97,7 +97,7 @@ class Trainer:
         self.micro_batch = objective.micro_batch
         self._model = model
         self._optimiser = optimiser
-        self._objective = objective
+        self._objective = replace(objective, autocast=accelerator.autocast)
         self._sums = OrderedSum(model.parameters(), objective.processes)
         self._feed = feed
         self._accelerator = accelerator

@@ -27,7 +27,6 @@ def train(
     accelerator = accelerator_on(objective.device, mixed_precision=mixed_precision)
     if checkpointing:
         model.activation_checkpointing_enable()
-    accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
     trainer = Trainer(
         model,
         torch.optim.AdamW(decayed_groups(model, 0.0), lr=learning_rate),

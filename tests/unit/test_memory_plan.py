@@ -126,7 +126,6 @@ def measured(
     )
     kind: Any = {"adamw_torch": torch.optim.AdamW, "sgd": torch.optim.SGD}[optimiser.name]
     accelerator = accelerator_on(device, mixed_precision=optimiser.mixed_precision)
-    accelerator.prepare_model(network, device_placement=False, evaluation_mode=True)
     trainer = Trainer(
         network,
         kind(decayed_groups(network, 0.01), lr=1e-5),

@@ -372,6 +372,79 @@ def test_the_learning_rate_follows_its_schedule(place: Place, scored: Scored) ->
     assert rates[0] > 0.8e-3 > rates[-2] > 0
 
 
+# It moves no weight: what is measured after it is what was measured before.
+NO_STEP = {"name": "sgd", "learning_rate": 1e-30, "weight_decay": 0.0}
+
+
+@pytest.mark.parametrize("lora_rank", [None, 2])
+def test_mixed_precision_is_that_of_the_passes_that_train_and_of_no_measurement(
+    lora_rank: int | None, place: Place, scored: Scored
+) -> None:
+    evaluation = {"every_steps": 1, "samples": 3, "max_new_tokens": 2, "keep_best": False}
+    optimiser = NO_STEP | {"lora_rank": lora_rank, "mixed_precision": "bf16"}
+    stopping = {"probe_steps": 1}
+    settings = {"method": "graddiff", "retain": scored.kept, "stopping": stopping, "limits": {"max_steps": 2}}
+    mixed = place.carried_out(scored.config(optimiser=optimiser, evaluation=evaluation, **settings))
+    for measure in ("forget_nll", "forget_accuracy", "retain_nll", "retain_accuracy"):
+        assert mixed.summary[measure] == mixed.summary[f"{measure}_before"]
+    assert len(set(mixed.metric("retain_nll").values())) == 1
+    first, *later = mixed.files.read_evaluations()
+    figures = [{name: value for name, value in line.items() if "_" in name} for line in (first, *later)]
+    assert figures[1:] == figures[:1] * 2
+    whole = place.carried_out(scored.config(optimiser=optimiser | {"mixed_precision": "no"}, **settings))
+    assert whole.summary["forget_nll"] == mixed.summary["forget_nll"]
+    # The passes that train are rounded.
+    (exact, rounded) = (run.steps[0]["forget_nll"] for run in (whole, mixed))
+    assert exact != rounded == pytest.approx(exact, rel=0.2)
+
+
+def test_mrd_measured_anew_is_in_the_precision_of_the_weights(place: Place, scored: Scored) -> None:
+    shares = []
+    for precision in ("no", "bf16"):
+        config = scored.config(
+            curriculum={"sampler": "mrd", "recompute_epochs": 1, "recompute_pairs": 2},
+            optimiser=NO_STEP | {"mixed_precision": precision},
+            limits={"max_epochs": 2},
+        )
+        shares.append(place.carried_out(config).metric("effective_share"))
+    whole, mixed = shares
+    assert whole == mixed
+    assert whole
+
+
+@pytest.mark.parametrize(
+    ("method", "term", "forget", "retain"),
+    [
+        ("npo", "nll", 2 / 0.1 * math.log(2), None),
+        ("dpo", "kl", 2 / 0.1 * math.log(2), 0.0),
+        ("rmu", "nll", None, 0.0),
+    ],
+)
+def test_a_mixed_pass_is_compared_with_the_starting_model_in_its_own_precision(
+    method: str,
+    term: str,
+    forget: float | None,
+    retain: float | None,
+    place: Place,
+    scored: Scored,
+    tmp_path: Path,
+) -> None:
+    # What is known by heart has no NLL that could be rounded.
+    unknown = gpt2_with_dropout(tmp_path / "gpt2")
+    config = scored.config(
+        model={"source": str(unknown), "device": "cpu"},
+        method=method,
+        retain=scored.kept | {"term": term},
+        curriculum={"drop_forgotten": False},
+        optimiser={"learning_rate": RATE, "mixed_precision": "bf16"},
+        limits={"max_steps": 1},
+    )
+    (step,) = place.carried_out(config).steps
+    # Before the first step the model is the starting model.
+    assert forget is None or step["forget_loss"] == pytest.approx(forget, rel=1e-5)
+    assert retain is None or step["retain_loss"] == pytest.approx(retain, abs=1e-12)
+
+
 def test_an_automatic_learning_rate_says_why_it_is_so(place: Place, scored: Scored) -> None:
     run = place.carried_out(scored.config(optimiser={}, limits={"max_steps": 1}, answers=0))
     assert run.summary["learning_rate"] == 1e-4
