@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class _Recall(NamedTuple):
         """Return it, given the MA of each text and the losses of the pass that showed them."""
         # The MA of NaN logits is 0, so it is the losses that tell.
         finite = all(map(math.isfinite, (losses.nll, losses.forget, losses.retain)))
-        return cls(sum(accuracy) / len(accuracy), losses.nll / losses.tokens, finite)
+        return cls(fmean(accuracy), losses.nll / losses.tokens, finite)
 
 
 class _Observation:
@@ -196,8 +197,7 @@ class _Trial:
     def _trains(self) -> bool:
         if self._own_recall:
             return True
-        mean = sum(self._accuracy) / len(self._accuracy)
-        forgotten = len(self._accuracy) == self._rows and mean < self._threshold
+        forgotten = len(self._accuracy) == self._rows and fmean(self._accuracy) < self._threshold
         return len(self._trace) < self._max_updates and not forgotten
 
     def _is_last(self, recall: _Recall) -> bool:

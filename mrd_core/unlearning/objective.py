@@ -223,7 +223,8 @@ class Objective:
         if self.margin:
             leading = leads(predictions.log_softmax.detach(), texts.ids[:, 1:][texts.mask], self.margin)
             hits = at_positions(leading, texts.mask)
-        accuracy = hits.sum(dim=1) / texts.mask.sum(dim=1)
+        # In fp64, as thresholds are and as MA is measured: at its threshold a sample is not below it.
+        accuracy = hits.sum(dim=1).double() / texts.mask.sum(dim=1)
         chosen = selection.select(rows, accuracy.tolist())
         if not chosen:
             return _Piece(0.0, *seen)

@@ -209,6 +209,19 @@ def test_forgotten_at_the_cap_counts_and_one_update_less_is_censored(make: Calla
     assert below.accuracy == free.trace[-2] >= THRESHOLD
 
 
+def test_texts_whose_accuracy_is_the_threshold_are_not_below_it(make: Callable[..., Unlearner]) -> None:
+    unlearner = make(accuracy=0.7, max_updates=2)
+    tokens = [5, 9, 7]
+    for place in range(10):
+        with torch.no_grad():
+            best = int(unlearner._model.network(input_ids=torch.tensor([tokens])).logits[0, -1].argmax())
+        # Seven of the ten are the first choice.
+        tokens.append(best if place < 7 else best + 1)
+    text = EncodedSample(np.array(tokens), np.arange(12) >= 2, tuple(map(str, tokens)), truncated=False)
+    ended = unlearner.unlearn(Arm("ga", "sgd"), 1e-12, [text] * 10)
+    assert (ended.updates, ended.forgotten, ended.trace) == (2, False, [0.7] * 3)
+
+
 @pytest.mark.parametrize("method", ["ga", "po"])
 def test_a_loss_that_is_not_finite_counts_for_nothing(make: Callable[..., Unlearner], method: str) -> None:
     unlearner = make(methods=(method,), model={**_model(make), "dtype": "float32"})

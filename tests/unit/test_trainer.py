@@ -327,6 +327,27 @@ def test_a_sample_that_is_found_forgotten_was_not_updated_in_that_step(tmp_path:
     assert feed.standing.updates == dict(counted)
 
 
+def test_a_training_pass_finds_the_share_itself_so_a_sample_at_its_threshold_is_not_below_it() -> None:
+    model = tiny.llama()
+    tokens = [5, 9, 7]
+    for _ in range(10):
+        tokens.append(int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
+    # Nine of the ten are the first choice.
+    tokens[-1] = (tokens[-1] + 1) % tiny.VOCABULARY
+    sample = EncodedSample(np.array(tokens), np.arange(12) >= 2, tuple(map(str, tokens)), truncated=False)
+    seen: list[float] = []
+
+    class Noting(Keep):
+        def select(self, rows: Sequence[int], accuracy: Sequence[float]) -> list[int]:
+            seen.extend(accuracy)
+            return super().select(rows, accuracy)
+
+    model.requires_grad_(True)
+    objective("ga").accumulate(model, StepBatch([sample], None, ()), Noting(), torch.Tensor.backward)
+    assert seen == [9 / 10]
+    assert not Thresholds.absolute(0.9, None).verdict(np.array(seen), lambda _: np.zeros(1)).forgotten.any()
+
+
 def test_the_standing_counts_the_tokens_of_every_pass(tmp_path: Path) -> None:
     model, records = network(), []
     feed = feed_of(model, records, probe_steps=4)
