@@ -71,7 +71,8 @@ class RetainConfig(Frozen):
     limit: Annotated[float, Field(gt=0)] | Literal["auto"] | None = Field(
         None,
         description="Hold the retain loss here instead of weighing it: λ begins at 0 and grows while the loss is "
-        "above (PDU's way, and its default). `auto` is 1.1 times the starting model's, and 0.05 more.",
+        "above (PDU's way, and its default). `auto` is 1.1 times the starting model's, and 0.05 more: 0.05 for a "
+        "term that compares with the starting model (`kl`, RMU), which begins at 0.",
         json_schema_extra={"option": "retain-limit", "unit": "nats per token"},
     )
     limit_rate: float = Field(
@@ -389,6 +390,11 @@ class UnlearnConfig(RunConfig):
         """Where the retain loss is held; None where it is weighed."""
         holds = METHODS[self.method].holds_retain and self.retain.weight is None
         return self.retain.limit or ("auto" if holds else None)
+
+    @property
+    def retain_term(self) -> Literal["nll", "kl", "states"]:
+        """What the retain term is made of: of the hidden states, where the method steers those."""
+        return "states" if METHODS[self.method].steers else self.retain.term
 
     @property
     def needs_starting_model(self) -> bool:

@@ -228,8 +228,8 @@ class RetainLimit(NamedTuple):
     """Where the retain loss is held, by a λ that grows while it is above and falls while it is below.
 
     Attributes:
-        loss: ε [nats per token].
-        rate: η, how much λ moves for each nat and step [1/nat].
+        loss: ε, in the unit of the retain term.
+        rate: η, how much λ moves for each unit of that and step.
     """
 
     loss: float

@@ -49,7 +49,7 @@ from mrd_core.unlearning.sampling import SAMPLERS, effective_share, nearly_unifo
 from mrd_core.unlearning.stopping import Thresholds
 from mrd_core.unlearning.texts import Answers, TextBatch, answers
 
-# Of the starting model's retain loss, and [nats per token]: a limit that noise alone does not pass.
+# Of the starting model's retain loss, and in its unit: a limit that noise alone does not pass.
 SLACK, MORE_SLACK = 1.1, 0.05
 REMEMBERED = "remembered"
 
@@ -276,9 +276,12 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
     frame = pd.DataFrame({"sample_id": prepared.forget.sample_ids} | memorized._asdict())
     retained = retain_measures(prepared)
     if config.retain_limit == "auto":
-        limit = f"{retain_limit(config, retained):.3g} nats per token"
-        why = f"{SLACK:g} times that of the starting model, and {MORE_SLACK:g} more"
-        prepared.reasons["retain limit"] = Choice(limit, why).stated
+        unit = "" if config.retain_term == "states" else " nats per token"
+        begins = f"{SLACK:g} times that of the starting model"
+        if config.retain_term != "nll":
+            begins = "0, which the term is of the starting model"
+        why = f"{begins}, and {MORE_SLACK:g} more"
+        prepared.reasons["retain limit"] = Choice(f"{retain_limit(config, retained):.3g}{unit}", why).stated
         context.event("info", f"retain limit: {prepared.reasons['retain limit']}")
     context.progress(0, 1, message="Setting the thresholds")
     thresholds = _thresholds(config, prepared, memorized, files)
@@ -311,7 +314,7 @@ def retain_measures(prepared: Prepared) -> tuple[float, float] | None:
 
 
 def retain_limit(config: UnlearnConfig, retained: tuple[float, float] | None) -> float | None:
-    """Return where the retain loss is held [nats per token]; None where it is weighed.
+    """Return where the retain loss is held, in the unit of its term; None where it is weighed.
 
     Args:
         config: Of the run.
@@ -321,7 +324,9 @@ def retain_limit(config: UnlearnConfig, retained: tuple[float, float] | None) ->
     if limit != "auto":
         return limit
     assert retained is not None  # whoever holds a retain loss has a retain set
-    return SLACK * retained[1] + MORE_SLACK
+    # The other terms are how far the model is from the starting one.
+    start = retained[1] if config.retain_term == "nll" else 0.0
+    return SLACK * start + MORE_SLACK
 
 
 def starting_model_of(

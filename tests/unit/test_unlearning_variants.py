@@ -184,6 +184,33 @@ def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place:
     assert not weighed.metric("retain_weight")
 
 
+@pytest.mark.parametrize(
+    ("method", "retain", "stated"),
+    [
+        ("pdu", {"term": "kl"}, "0.05 nats per token"),
+        ("graddiff", {"term": "kl", "limit": "auto"}, "0.05 nats per token"),
+        ("rmu", {"limit": "auto"}, "0.05"),
+    ],
+)
+def test_a_retain_term_that_begins_at_zero_is_held_at_a_limit_of_its_own(
+    method: str, retain: dict[str, Any], stated: str, place: Place, scored: Scored
+) -> None:
+    config = scored.config(
+        method=method,
+        retain=scored.kept | retain,
+        curriculum={"drop_forgotten": False},
+        optimiser={"learning_rate": 1e-2},
+        limits={"max_steps": 6},
+    )
+    run = place.carried_out(config)
+    expected, losses = [0.0], [step["retain_loss"] for step in run.steps]
+    for loss in losses[:-1]:
+        expected.append(max(0.0, expected[-1] + loss - 0.05))
+    assert list(run.metric("retain_weight").values()) == pytest.approx(expected, abs=1e-6)
+    reason = run.summary["reasons"]["retain limit"]
+    assert reason == f"{stated} (0, which the term is of the starting model, and 0.05 more)"
+
+
 def test_any_method_with_a_retain_term_can_hold_it(place: Place, scored: Scored) -> None:
     settings = {"method": "graddiff", "limits": {"max_steps": 6}, "checkpoint_steps": 2}
     retain = scored.kept | {"limit": 0.01, "limit_rate": 3.0}
