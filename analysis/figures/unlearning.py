@@ -8,7 +8,7 @@ to the next. All figures keep the zoom and what is hidden when they are drawn an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +30,7 @@ STATE_COLOURS = {FORGOTTEN: theme.GREEN, IN_POOL: theme.ORANGE}
 FAINT = 0.3
 
 
-def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
+def losses(runs: Mapping[str, pd.DataFrame], other_terms: Collection[str] = ()) -> go.Figure:
     """Return the NLL of the forget samples drawn above what is measured on the retain set.
 
     The forget NLL is a running median over 20 steps, the retain NLL that of the probes. A run that is alone shows
@@ -38,6 +38,7 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
 
     Args:
         runs: History of each run.
+        other_terms: The runs whose retain term is no NLL, and is on no axis here.
     """
     figure = theme.panels("Forget NLL<br>[nats per token]", "Retain NLL<br>[nats per token]", STEP_TITLES["step"])
     for name, run, style in _styled(runs):
@@ -47,7 +48,8 @@ def losses(runs: Mapping[str, pd.DataFrame]) -> go.Figure:
         steps = thinned(run.assign(smooth=smooth))
         if len(runs) == 1:
             _add(figure, _line(name, steps, Curve.FORGET_NLL, style, "this step %{y:.3f}", faint=True), 1)
-            _add(figure, _line(name, steps, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
+            if name not in other_terms:
+                _add(figure, _line(name, steps, Curve.RETAIN_LOSS, style, "retain term %{y:.3f}", faint=True), 2)
         _add(figure, _line(name, steps, "smooth", style, "forget %{y:.3f}", legend=True), 1)
         _add(figure, _line(name, steps, Curve.RETAIN_NLL, style, "retain probe %{y:.3f}", markers=True), 2)
     note = "rising: the forget set is forgotten, the retain set suffers"

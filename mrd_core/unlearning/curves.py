@@ -14,7 +14,8 @@ class Curve(StrEnum):
         FORGET_LOSS: Forget term of the step.
         FORGET_NLL: NLL of the drawn samples' own answers before the update [nats per token].
         REFUSAL_NLL: The same of the refusals, where a method teaches those.
-        RETAIN_LOSS: Retain term of the step, unweighted; where there is one.
+        RETAIN_LOSS: Retain term of the step, unweighted, mean over the partners that were trained on; where there
+            were any.
         LEARNING_RATE: Of the step.
         UPDATES: Samples trained on so far, repeats counted.
         FORGOTTEN: Samples found forgotten so far.

@@ -194,7 +194,7 @@ class StepRecord:
         forget_loss: Forget term.
         text_nll: NLL of the drawn texts, the samples' own answers or refusals, before the update [nats per token].
         refusals: Whether they were refusals.
-        retain_loss: Retain term, unweighted; None without one.
+        retain_loss: Retain term, unweighted: the mean over the partners that were trained on; None without any.
         learning_rate: Of the step.
         forgotten: Ids that were found forgotten in this step.
         updates: Samples trained on so far, repeats counted.
@@ -420,8 +420,8 @@ class CurriculumFeed:
         probe = self._probe() if step % rules.probe_steps == 0 else None
         share = self._rescore()
         record = self._record(step, losses, learning_rate, probe, share)
-        if rules.retain_limit and (retained := self._retained_loss(losses)) is not None:
-            standing.retain_weight = rules.retain_limit.following(standing.retain_weight, retained)
+        if rules.retain_limit and record.retain_loss is not None:
+            standing.retain_weight = rules.retain_limit.following(standing.retain_weight, record.retain_loss)
         self._report(record)
         # The first process that has a reason tells: their clocks differ.
         reasons = self._gather([stop_reason(self._progress(record), rules.limits)])
@@ -545,7 +545,8 @@ class CurriculumFeed:
     def _retained_loss(self, losses: Losses) -> float | None:
         """Return the mean loss of the retain partners that were trained on; None where there were none."""
         retain = self._samples.retain
-        assert retain is not None
+        if retain is None:
+            return None
         tokens = [int(retain.samples[partner].answer.sum()) for partner in self._partners]
         trained = sum(tokens[look.row] for look in self._looks if look.trained)
         # The loss of a step is a mean over the partners of all that was drawn.
@@ -568,7 +569,7 @@ class CurriculumFeed:
             forget_loss=losses.forget,
             text_nll=losses.nll / max(losses.tokens, 1),
             refusals=self._samples.refused is not None,
-            retain_loss=losses.retain if retain else None,
+            retain_loss=self._retained_loss(losses),
             learning_rate=learning_rate,
             forgotten=self._news,
             updates=sum(self.standing.updates.values()),

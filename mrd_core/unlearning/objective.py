@@ -67,7 +67,8 @@ class Losses(NamedTuple):
 
     Attributes:
         forget: Forget term.
-        retain: Retain term, unweighted; 0 without one.
+        retain: Retain term, unweighted: a mean over all partners that were drawn, of which those that were not
+            trained on count as 0; 0 without one.
         nll: NLL of the drawn texts, summed [nats].
         tokens: What `nll` is a sum over.
         trained: Rows that were trained on.

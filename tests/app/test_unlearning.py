@@ -520,6 +520,17 @@ def test_charts_grow_as_a_run_reports(app: Open, own: Home) -> None:
     assert updates_shown(sound(test)) == 5
 
 
+@pytest.mark.parametrize("term", ["nll", "kl"])
+def test_a_retain_term_stands_on_the_axis_of_nll_where_it_is_one(app: Open, own: Home, term: str) -> None:
+    run = queued(own, method="graddiff", retain=DEMO.model_copy(update={"term": term}))
+    running(own, run)
+    report(own, run, range(1, 3))
+    own.store.add_steps(run.id, [Metric(step, "retain_loss", 0.25) for step in (1, 2)], [])
+    drawn = figures_of(opened(app, own, run))["Forget and retain loss"]["data"]
+    terms = [trace for trace in drawn if "retain term" in trace["hovertemplate"]]
+    assert len(terms) == (term == "nll")
+
+
 def updates_shown(test: AppTest) -> int:
     """Return the updates that the chart of the samples counts."""
     subtitle = figures_of(test)["Updates per sample"]["layout"]["title"]["subtitle"]["text"]

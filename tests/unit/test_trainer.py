@@ -200,8 +200,25 @@ def test_the_loss_that_a_limit_is_held_against_is_that_of_the_partners_that_were
     feed = feed_of(model, records, retain_limit=RetainLimit(0.1, 1.0), thresholds=Thresholds.absolute(1.0, None))
     trained(model, feed, method="graddiff")
     # All are forgotten: there is no retain loss that λ could follow.
-    assert records[-1].retain_loss == 0.0
+    assert records[-1].retain_loss is None
     assert feed.standing.retain_weight == 0.0
+
+
+def test_the_retain_loss_of_a_step_is_that_of_the_partners_that_were_trained_on() -> None:
+    class FirstForgotten(Thresholds):
+        """Finds the first of each micro-batch of two forgotten."""
+
+        def verdict(self, accuracy: np.ndarray, measure_extraction: Any) -> Verdict:  # noqa: ARG002
+            return Verdict(np.arange(len(accuracy)) == 0, np.full(len(accuracy), np.nan))
+
+    records: list[StepRecord] = []
+    model = network()
+    measured = measure_memorization(tiny.reader(model, 1000), RETAIN).nll
+    feed = feed_of(model, records, thresholds=FirstForgotten(0.5, None, "absolute"), limits=Limits(max_steps=1))
+    trained(model, feed)
+    (record,) = records
+    (partner,) = [record.retain[look.row] for look in record.looks if look.trained]
+    assert record.retain_loss == pytest.approx(measured[RETAIN.sample_ids.index(partner)], rel=1e-5)
 
 
 def test_the_log_probabilities_of_a_batch_are_those_that_scoring_finds() -> None:

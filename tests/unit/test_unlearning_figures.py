@@ -191,6 +191,8 @@ def test_forget_and_retain_losses_stand_in_two_panels_over_the_same_steps() -> N
     assert list(probe.x) == [0, 25, 50, 75, 100]
     np.testing.assert_array_equal(probe.y, history["retain_nll"].dropna())
     assert {trace.yaxis for trace in shown(figure, "forget ")} == {"y"}
+    # A divergence or a distance of states is no NLL.
+    assert not shown(figures.losses({"GA": history}, ["GA"]), "retain term")
 
 
 def test_samples_forgotten_are_drawn_over_updates_too() -> None:

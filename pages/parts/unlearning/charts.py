@@ -35,7 +35,7 @@ def show(runs: Sequence[Run]) -> None:
     layout.steady("unlearn_charts")
     long = together(histories, index="step")
     with layout.grid("unlearn_charts"):
-        _of_steps(histories, long, _margins(runs))
+        _of_steps(histories, long, runs)
         if standings:
             _bars(standings)
         figure, alt = figures.forgotten_over_steps(histories), "Samples forgotten over the steps"
@@ -116,12 +116,14 @@ def _margins(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _of_steps(histories: Frames, long: pd.DataFrame, margins: Sequence[str]) -> None:
+def _of_steps(histories: Frames, long: pd.DataFrame, runs: Sequence[Run]) -> None:
     """Show losses and memorization over the steps, and what evaluations on the way gave where there were any."""
-    figure, alt = figures.losses(histories), "Forget and retain loss over the steps"
+    names = unlearnings.names_of(runs)
+    other_terms = [names[run.id] for run in runs if unlearnings.config_of(run).retain_term != "nll"]
+    figure, alt = figures.losses(histories, other_terms), "Forget and retain loss over the steps"
     chart(figure, "losses", alt, _columns(long, "loss", "nll"))
     figure, alt = figures.memorization(histories), "Memorization accuracy and extraction likelihood over the steps"
-    chart(figure, "memorization", alt, _columns(long, "accuracy", "extraction"), margins)
+    chart(figure, "memorization", alt, _columns(long, "accuracy", "extraction"), _margins(runs))
     evaluations = unlearning.evaluated(histories)
     if evaluations:
         chart(
