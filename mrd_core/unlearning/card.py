@@ -230,9 +230,9 @@ def _evaluations(findings: Findings) -> dict[str, str]:
 
 def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     method, sampler, optimiser = METHODS[config.method], SAMPLERS[config.curriculum.sampler], config.optimiser
-    retain, weight = None, config.retain_weight
+    retain = None
     if config.retain.samples is not None:
-        use = f"term {config.retain.term}, λ = {weight:g}" if weight else "measured and not trained on"
+        use = _retain_term(config, summary) if config.retain_weight else "measured and not trained on"
         retain = f"{config.retain.samples.source}, {use}"
     by = "" if sampler.name in WITHOUT_SCORES else f", by {config.curriculum.column}"
     rows = {
@@ -254,6 +254,16 @@ def _how(config: UnlearnConfig, summary: UnlearningSummary) -> str:
     table = _table(("setting", "value"), rows.items())
     symbols = f"with ${NOTATION}$, $S_i$ the answer tokens of sample $i$ and ref the starting model"
     return f"It minimises\n\n$${method.formula}$$\n\n{symbols}.\n\n{table}"
+
+
+def _retain_term(config: UnlearnConfig, summary: UnlearningSummary) -> str:
+    """Return what the retain term is made of, and its λ or where its loss is held."""
+    term = "hidden states" if config.retain_term == "states" else config.retain_term
+    limit = config.retain_limit
+    if limit is None:
+        return f"term {term}, λ = {config.retain_weight:g}"
+    held = summary.reasons.get("retain limit", limit) if limit == "auto" else f"{limit:g}"
+    return f"term {term}, held at {held} by a λ from 0 on, η = {config.retain.limit_rate:g}"
 
 
 def _ending(summary: UnlearningSummary) -> str:

@@ -23,7 +23,8 @@ def chapter() -> str:
             domain = f"{entry.domain} {f'[{entry.unit}]' if entry.unit else ''}".strip()
             table.append(f"| `{entry.name}` | {entry.default} | {domain} | {entry.help} | {entry.source} |")
         weight = f", λ = {method.default_retain_weight:g} by default" if method.retain != "none" else ""
-        weight += "; the retain loss is held at a limit unless a weight is given" if method.holds_retain else ""
+        if method.holds_retain:
+            weight = "; the retain loss is held at a limit unless a weight is given"
         parts += [
             f"## {method.title}: `{method.name}`",
             f"$${method.formula}$$",

@@ -175,6 +175,23 @@ def test_it_says_how_the_model_was_trained() -> None:
     assert found["Seed"] == ["7"]
 
 
+@pytest.mark.parametrize(
+    ("method", "retain", "said"),
+    [
+        ("pdu", {}, "term nll, held at 0.105 nats per token (as chosen) by a λ from 0 on, η = 1"),
+        ("npo", {"limit": 0.4, "limit_rate": 3}, "term nll, held at 0.4 by a λ from 0 on, η = 3"),
+        ("pdu", {"term": "kl", "weight": 2}, "term kl, λ = 2"),
+        ("rmu", {}, "term hidden states, λ = 1"),
+    ],
+)
+def test_a_retain_loss_that_is_held_has_no_weight_of_its_own_and_hidden_states_are_no_nll(
+    method: str, retain: dict[str, Any], said: str
+) -> None:
+    summary = {"reasons": {"retain limit": "0.105 nats per token (as chosen)"}}
+    text = written(summary, method=method, retain={"samples": {"source": "keep.csv"}} | retain)
+    assert rows(text)["Retain set"] == [f"keep.csv, {said}"]
+
+
 def test_a_retain_set_that_is_only_measured_is_not_said_to_be_trained_on() -> None:
     assert rows(written(method="ga"))["Retain set"] == ["demo, measured and not trained on"]
     assert rows(written(retain={"samples": {"source": "demo"}, "weight": 0}))["Retain set"][0].startswith(

@@ -258,8 +258,9 @@ def retain(methods: Collection[Method], *, demo: bool) -> Values:
         names = ", ".join(chosen.label for chosen in methods)
         st.caption(f"{names} does not train on it; it shows what the model loses besides.")
         return values
-    weights = sorted({chosen.default_retain_weight for chosen in methods if chosen.retain != "none"})
-    empty = {"weight": " or ".join(f"{weight:g}" for weight in weights)}
+    weighing = [chosen for chosen in methods if chosen.retain != "none" and not chosen.holds_retain]
+    weights = sorted({chosen.default_retain_weight for chosen in weighing})
+    empty = {"weight": " or ".join(f"{weight:g}" for weight in weights) or "held"}
     empty["limit"] = "auto" if any(chosen.holds_retain for chosen in methods) else "weighed"
     labels = {"weight": "Weight λ"}, {"limit": "Or held at [nats]"}, {"term": "Retain term"}
     values |= FORM.columns(RetainConfig, *labels, placeholders=empty)
