@@ -270,6 +270,10 @@ def measure_start(config: UnlearnConfig, prepared: Prepared, files: UnlearningFi
         UserError: The thresholds cannot be had.
     """
     if files.start.exists():
+        # What was decided or found only here is of the whole run.
+        stored = read_json(files.start)
+        prepared.reasons.update(stored["reasons"] | prepared.reasons)
+        prepared.warnings.extend(text for text in stored["warnings"] if text not in prepared.warnings)
         return Start.stored(files)
     context.progress(0, 1, message="Measuring the model before unlearning")
     memorized = prepared.memorized(prepared.forget)

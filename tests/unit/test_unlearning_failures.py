@@ -234,6 +234,35 @@ def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
     assert list(said[said["level"] == "warning"]["message"]) == [warning]
 
 
+def test_a_run_that_goes_on_keeps_what_was_decided_and_found_before_its_first_step(
+    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = write_rows(tmp_path / "held-out.jsonl", [*retain_rows(), *forget_rows()[:3]])
+    config = scored.config(
+        method="pdu",
+        retain=scored.kept,
+        stopping={"source": "held-out", "held_out": {"source": str(held_out)}},
+        checkpoint_steps=2,
+    )
+    whole = place.carried_out(config).summary
+    assert "retain limit" in whole["reasons"]
+    assert (
+        "3 rows of the held-out set are in the forget set too: the threshold leans on them." in whole["warnings"]
+    )
+    step = Trainer.step
+
+    def dies(self: Trainer, *arguments: Any, **named: Any) -> bool:
+        if self.steps == 3:
+            raise KeyboardInterrupt
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(Trainer, "step", dies)
+    run = place.carried_out(config)
+    monkeypatch.undo()
+    resumed = run.resumed().summary
+    assert (resumed["reasons"], resumed["warnings"]) == (whole["reasons"], whole["warnings"])
+
+
 def test_the_time_in_which_the_model_writes_its_answers_is_no_training_time(
     place: Place, scored: Scored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
