@@ -51,6 +51,23 @@ def update_flops(parameters: int, tokens: int, *, adapter: bool = False, checkpo
     return passes * forward_flops(parameters, tokens)
 
 
+def read_by_starting_model(config: UnlearnConfig, trained: int, refused: int, retained: int) -> int:
+    """Return how much of what is trained on the starting model passes forward too, for the loss to compare with.
+
+    Args:
+        config: Of the run.
+        trained: Forget texts that are trained on, in any unit.
+        refused: Refusals beside them, in the same.
+        retained: Retain texts, in the same.
+    """
+    method = METHODS[config.method]
+    return (
+        (trained if method.predictions == "both" else 0)
+        + (refused if method.refuses_beside else 0)
+        + (retained if config.retain_term != "nll" else 0)
+    )
+
+
 @dataclass(frozen=True)
 class UnlearningCost:
     """An estimate.
@@ -242,10 +259,9 @@ class _Plan:
     def _training(self, volume: _Volume) -> int:
         """Return the operations of the forget samples and of their retain partners, one an update."""
         retained = volume.updates if self.config.retain_weight else 0
-        reference = retained if self.config.retain.term == "kl" else 0
+        reference = read_by_starting_model(self.config, volume.updates, volume.updates, retained)
         # Refusals are taken to be as long as the answers.
         forgotten = volume.updates * (2 if self.method.refuses_beside else 1)
-        reference += volume.updates if self.method.needs_starting_model else 0
         trained = update_flops(
             self.parameters,
             round((forgotten + retained) * self.tokens),

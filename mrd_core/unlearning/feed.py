@@ -128,6 +128,7 @@ class Standing:
         accuracy: MA of each sample when it was last looked at, at the margin of the rules, by id.
         checked: A sample's updates at its last look outside the training passes, by id.
         tokens_trained: Tokens of forget texts with a forward and a backward pass.
+        tokens_refused: Those of refusals beside the answers, which `tokens_trained` includes.
         tokens_retained: The same for the retain partners.
         tokens_checked: Tokens with a forward pass only: draws found forgotten, looks, probes, EL.
         tokens_mrd: Tokens of MRD measured anew.
@@ -149,6 +150,7 @@ class Standing:
     accuracy: dict[str, float] = field(default_factory=dict)
     checked: dict[str, int] = field(default_factory=dict)
     tokens_trained: int = 0
+    tokens_refused: int = 0
     tokens_retained: int = 0
     tokens_checked: int = 0
     tokens_mrd: int = 0
@@ -513,7 +515,9 @@ class CurriculumFeed:
             standing.updates[sample] = standing.updates.get(sample, 0) + 1
             standing.tokens_trained += tokens
             if self._refusals:
-                standing.tokens_trained += len(self._refusals[look.row].tokens)
+                refused = len(self._refusals[look.row].tokens)
+                standing.tokens_trained += refused
+                standing.tokens_refused += refused
             if retain:
                 standing.tokens_retained += len(retain.samples[self._partners[look.row]].tokens)
 

@@ -20,7 +20,7 @@ from mrd_core.unlearning.best import with_weights
 from mrd_core.unlearning.card import card
 from mrd_core.unlearning.card_findings import findings
 from mrd_core.unlearning.config import UnlearnConfig
-from mrd_core.unlearning.cost import forward_flops, update_flops
+from mrd_core.unlearning.cost import forward_flops, read_by_starting_model, update_flops
 from mrd_core.unlearning.damage import rest
 from mrd_core.unlearning.feed import Standing
 from mrd_core.unlearning.files import UnlearningFiles
@@ -196,7 +196,8 @@ def _costs(config: UnlearnConfig, prepared: Prepared, start: Start, standing: St
         adapter=settings.lora_rank is not None,
         checkpointing=settings.gradient_checkpointing,
     )
-    reference = forward_flops(size, standing.tokens_retained) if config.retain.term == "kl" else 0
+    read = standing.tokens_trained, standing.tokens_refused, standing.tokens_retained
+    reference = forward_flops(size, read_by_starting_model(config, *read))
     names = ("evaluations", "tokens_trained", "tokens_retained", "tokens_checked")
     return {name: getattr(standing, name) for name in names} | {
         "seconds_training": round(standing.seconds - standing.seconds_beside_training, 3),

@@ -170,6 +170,24 @@ def test_rmu_steers_the_states_of_a_layer_and_keeps_those_of_the_retain_set(
         scored.config(method="rmu", retain=scored.kept | {"term": "kl"})
 
 
+@pytest.mark.parametrize("method", ["dpo", "undial", "rmu", "graddiff"])
+def test_what_the_starting_model_reads_beside_the_model_is_part_of_the_cost_of_training(
+    method: str, place: Place, scored: Scored
+) -> None:
+    run = place.carried_out(scored.config(method=method, retain=scored.kept, limits=FEW))
+    texts = encoded(scored.forget)
+    lengths = dict(zip(texts.sample_ids, texts.lengths.tolist(), strict=True))
+    drawn = [pair for step in run.steps for pair in zip(step["forget"], step["trained"], strict=True)]
+    own = sum(lengths[sample] for sample, trained in drawn if trained)
+    trained, retained = run.summary["tokens_trained"], run.summary["tokens_retained"]
+    # The refusals beside the answers; the answers; the retain texts; nothing.
+    read = {"dpo": trained - own, "undial": own, "rmu": retained, "graddiff": 0}[method]
+    assert (read > 0) == (method != "graddiff")
+    # Forward passes: an update is three of them.
+    passes = 3 * (trained + retained) + read
+    assert run.summary["flops_training"] == 2 * run.summary["model_parameters"] * passes
+
+
 def test_pdu_holds_the_retain_loss_at_a_limit_unless_it_is_given_a_weight(place: Place, scored: Scored) -> None:
     held = place.carried_out(scored.config(method="pdu", retain=scored.kept, limits={"max_steps": 6}))
     limit = 1.1 * held.summary["retain_nll_before"] + 0.05
