@@ -51,9 +51,12 @@ def flips(values: pd.DataFrame) -> Flips:
     spread, pairs = [], []
     for name, column in values.items():
         each = column.dropna().to_numpy(np.float64)
-        n, sd = each.size, each.std(ddof=1) if each.size > 1 else np.nan
+        n, sd = each.size, np.nan
+        if n > 1:
+            # Values that are all the same differ from their mean by rounding.
+            sd = 0.0 if np.ptp(each) == 0 else each.std(ddof=1)
         # Whole numbers may all be the same by chance: of a spread of 0 nothing is known.
-        low, high = (sd or np.nan) * np.sqrt((n - 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
+        low, high = (sd or np.nan) * np.sqrt(max(n - 1, 1) / stats.chi2.ppf([0.975, 0.025], max(n - 1, 1)))
         mean, least, greatest = (each.mean(), each.min(), each.max()) if n else (np.nan,) * 3
         spread.append((str(name), n, mean, sd, low, high, least, greatest))
     for first, second in combinations(values.columns, 2):

@@ -45,7 +45,7 @@ class Calibration:
         brier: Mean squared distance of the probability from what happened.
         brier_of_rate: The same of the share in which it happened, of the samples that were trained on.
         skill: 1 − brier / brier_of_rate: above 0 where the probabilities say more than that share.
-        auc: Probability that of two samples that to which it happened has the higher one.
+        auc: Probability that of two samples that to which it happened has the higher one, beside the share.
     """
 
     brier: Estimate
@@ -114,7 +114,8 @@ def calibration(probabilities: FloatArray, happened: BoolArray) -> Calibration:
     errors = (probabilities - outcome) ** 2
     # Held out alike: neither the share of all, which knows the sample itself, nor that of all others, which is on
     # the other side of it.
-    plain = (held_out_share(happened) - outcome) ** 2
+    shares = held_out_share(happened)
+    plain = (shares - outcome) ** 2
 
     def skill(counts: FloatArray) -> FloatArray:
         gained: FloatArray = 1 - ratio(counts @ errors, counts @ plain)
@@ -128,8 +129,9 @@ def calibration(probabilities: FloatArray, happened: BoolArray) -> Calibration:
         brier=of_errors,
         brier_of_rate=of_rate,
         skill=estimate(skill, n, REPLICATES, SEED),
-        # Of an outcome of 0 or 1 Harrell's C is the area under the curve.
-        auc=concordance(probabilities, outcome, np.zeros(n, dtype=bool)).c,
+        # Of an outcome of 0 or 1 Harrell's C is the area under the curve. Where one that came back was left out
+        # the share of the rest is smaller: beside it, or what knows nothing would seem to know the contrary.
+        auc=concordance(special.logit(probabilities) - special.logit(shares), outcome, np.zeros(n, dtype=bool)).c,
     )
 
 

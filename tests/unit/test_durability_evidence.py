@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from analysis.evidence.kinds import evidence_of
 from analysis.evidence.kinds.durability import Durability
@@ -186,6 +186,7 @@ def test_probabilities_that_know_no_feature_are_neither_better_nor_worse_than_th
     happened = np.arange(n) < came_back
     found = calibration(held_out_share(happened), happened)
     assert (found.skill.value, found.skill.low, found.skill.high) == pytest.approx((0, 0, 0))
+    assert found.auc.value == 0.5
     # Folds in which it happened equally often: the share of all, and what a fold more or less of them makes.
     assert found.brier_of_rate.value == pytest.approx(came_back / n * (1 - came_back / n), rel=0.03)
     without = held_out(np.zeros((n, 0)), happened, lambda _train, other: other)
@@ -196,7 +197,8 @@ def test_figures_of_probabilities_are_those_of_the_books() -> None:
     probabilities = np.array([0.1, 0.4, 0.4, 0.8, 0.9, 0.3])
     happened = np.array([False, False, True, True, True, False])
     found = calibration(probabilities, happened)
-    pairs = [(yes > no) + (yes == no) / 2 for yes in probabilities[happened] for no in probabilities[~happened]]
+    beside = special.logit(probabilities) - special.logit(held_out_share(happened))
+    pairs = [(yes > no) + (yes == no) / 2 for yes in beside[happened] for no in beside[~happened]]
     assert found.auc.value == pytest.approx(np.mean(pairs))
     assert found.brier.value == pytest.approx(np.mean((probabilities - happened) ** 2))
     shares = held_out_share(happened)

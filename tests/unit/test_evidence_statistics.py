@@ -437,6 +437,9 @@ def test_a_balance_is_worked_by_hand() -> None:
 def test_a_spread_that_is_nothing_by_chance_is_held_against_nothing() -> None:
     steady, varied = (flips(pd.DataFrame({"GA": values})) for values in ([30, 30, 30], [29, 30, 31]))
     assert steady.spread[["sd_low", "sd_high"]].isna().all(axis=None)
+    # Rounding is no spread, and no value is no warning.
+    assert flips(pd.DataFrame({"GA": [0.1] * 3})).spread["sd"].item() == 0
+    assert np.isnan(flips(pd.DataFrame({"GA": [np.nan] * 3})).spread["sd"].item())
     for random, balanced in permutations([steady, varied]):
         assert balance(random, balanced).spread[["ratio", "low", "high"]].isna().all(axis=None)
 
