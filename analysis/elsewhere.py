@@ -34,7 +34,8 @@ CHANGE = (
 )
 SELECTIONS = (
     "On TOFU the order of GA and GradDiff never flipped in updates, over 20 groups of 8, and in 7 to 9 of 20 in "
-    "what is left of the retain set. That groups balanced by MRD vary less than random ones cannot be told."
+    "what is left of the retain set, where both end alike; on SmolLM2, where GradDiff keeps far more, in none of "
+    "five groups of six. That groups balanced by MRD vary less than random ones cannot be told."
 )
 RETURNS = (
     "After 32 steps on a few harmless retain rows 75 to 80 % of what GA had made the TOFU model forget is known "
@@ -44,7 +45,8 @@ RETURNS = (
 )
 ORDERS = (
     "At equal retain loss no order of the samples is confirmed to save updates on both TOFU and the demo, and "
-    "drawing by MRD is on neither."
+    "drawing by MRD is on neither. On SmolLM2 it saved 1.1 [−0.8, +2.9] of 69 updates, and the smallest median "
+    "log-odds first 0.9 [−1.8, +3.5]."
 )
 
 

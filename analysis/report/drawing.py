@@ -190,8 +190,12 @@ def _scale(axes: Any, chart: Chart, table: Table) -> None:
 
 
 def _name(axes: Any, chart: Chart, table: Table) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+    along = np.array([_value(row.get(chart.x)) for row in table.rows.values()])
+    if axes.get_xscale() == "linear" and (along[np.isfinite(along)] % 1 == 0).all():
+        # There is no selection and a half.
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(table.columns[chart.x].title)
     axes.set_ylabel(chart.unit)
     for axis in (axes.xaxis, axes.yaxis):

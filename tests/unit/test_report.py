@@ -378,6 +378,14 @@ def test_the_seeds_of_a_setting_are_curves_that_look_alike() -> None:
     assert [drawn.count(f">{name}<") for name in ("GA", "NPO")] == [1, 1]
 
 
+def test_an_axis_of_whole_numbers_has_no_halves() -> None:
+    columns = {name: Column(title=name) for name in "xy"}
+    table = Table(caption="", columns=columns, rows={str(at): {"x": at, "y": at / 3} for at in range(1, 6)})
+    drawn = svg(Chart(form="points", title="", alt="", table="", x="x", y=("y",)), table)
+    along = re.findall(r"text-anchor: middle[^>]*>([\d.]+)<", drawn)
+    assert along == ["1", "2", "3", "4", "5"]
+
+
 def test_a_legend_of_many_takes_nothing_from_what_is_drawn() -> None:
     def plotted(groups: int) -> float:
         columns = {name: Column(title=name) for name in ("x", "y", "group")}
