@@ -85,7 +85,7 @@ easy to hard in the median log-odds, but with 67 [34, 100] fewer where the sampl
 sampling draws with replacement, so some come late. On the demo that order took 61 [23, 99] of 1,005 updates fewer
 than shuffled, and shuffled 41 [−73, 156] fewer than uniform. By MRD nothing was saved on either. On SmolLM2, with
 the number of updates limited and the retain set not held, uniform draws took 69: by MRD 1.1 [−0.8, 2.9] were saved,
-and by hard to easy in the median log-odds 0.9 [−1.8, 3.5]. It differs from model to model: *Comparison* holds finished runs of the same seeds against uniform sampling. All that was tried,
+and by that order 0.9 [−1.8, 3.5]. It differs from model to model: *Comparison* holds finished runs of the same seeds against uniform sampling. All that was tried,
 with figures, is in `docs/LOG.md`.
 """
 SOURCE_TITLES = {
