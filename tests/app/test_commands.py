@@ -59,7 +59,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """Submit runs and carry none out: that is tried with small ones, below."""
 
-    def leave(_directory: Path) -> Run:
+    def leave(_directory: Path, _as_json: bool) -> Run:
         raise click.exceptions.Exit(0)
 
     monkeypatch.setattr("cli.jobs.carried_out", leave)
