@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.installation import Settings
 from mrd_core.studies.catalogue import Catalogue, Match, is_whole
 from mrd_core.studies.cost import Cost, Costs, total
+from mrd_core.studies.inputs import inputs
 from mrd_core.studies.rows import Row
 
 # Between two looks at runs that others carry out [s].
@@ -137,6 +139,7 @@ class Course:
             say: Called with what is begun, for people.
             budget: Hours that runs may take in all; the first that would not fit any more ends it. None: no end.
         """
+        self._look_ahead(say)
         while True:
             self._store.reap()
             lines = self.lines()
@@ -154,6 +157,25 @@ class Course:
                 if not any(line.standing in LEFT for line in lines):
                     return Ending(lines)
                 time.sleep(PAUSE)
+
+    def _look_ahead(self, say: Callable[[str], None]) -> None:
+        """Find the runs whose data cannot be read, before hours are spent on those that come before them."""
+        why: dict[str, str] = {}
+        for line in self.lines():
+            if line.standing is Standing.TO_DO:
+                for key, read_input in inputs(line.row.config()):
+                    if key not in why:
+                        try:
+                            read_input()
+                        except (UserError, OSError) as error:
+                            found = describe(error)
+                            why[key] = f"{found.cause} {found.advice}"
+                        else:
+                            why[key] = ""
+                    if why[key]:
+                        self._reasons[line.row] = why[key]
+        for reason, count in Counter(self._reasons.values()).items():
+            say(f"{count} of {len(self._rows)} runs cannot be begun, and are left out. {reason}")
 
     def _carried_out(self, row: Row, run: Run, carry_out: Callable[[Path], object]) -> RunState:
         """Carry a run out here, and return the state that it is in then."""

@@ -137,6 +137,11 @@ def test_one_failed_run_stops_only_what_builds_on_it(
     cli: Callable[..., Outcome], scored: Scored, tmp_path: Path
 ) -> None:
     failing = '\n[[unlearn]]\nmethod = "po"\nrefusals = "gone.txt"\nlimits.max_steps = 1\n'
+    failing += '\n[[evaluate]]\nsuite = "wmdp"\ndata = "exam"\n'
+    (tmp_path / "exam").mkdir()
+    (tmp_path / "exam" / "mmlu.jsonl").write_text(
+        '{"question": "Who?", "option1": "Ann", "answer": "Ann"}\n', "utf-8"
+    )
     file = write_study(tmp_path, scored, more=failing)
     few = ("--set", "unlearn.0.method=ga", "--set", "unlearn.0.curriculum.sampler=uniform")
     outcome = cli("study", "run", file, *few, "--json")
@@ -148,8 +153,16 @@ def test_one_failed_run_stops_only_what_builds_on_it(
         "Own files on the original": "exists",
         "Own files on GA, seed 0": "exists",
         "Own files on PO, seed 0": "blocked",
+        "WMDP on the original": "failed",
+        "WMDP on GA, seed 0": "failed",
+        "WMDP on PO, seed 0": "failed",
     }
     assert "gone.txt" in outcome.err
+    # What cannot be read is found before the first run begins.
+    before, _, after = outcome.err.partition("[1/9]")
+    assert "3 of 9 runs cannot be begun" in before
+    assert "It has no column 'choices'" in before
+    assert "WMDP on" not in [line.partition("] ")[2][:7] for line in after.splitlines()]
     shown = cli("study", "show", file, *few)
     assert "of 10 forgotten, 16 updates" in shown.said
     assert "mrd-lens compare" in shown.err

@@ -79,14 +79,14 @@ EVALUATION = (
 )
 EMPTY = {"recompute_epochs": "never", "every_steps": "never", "lora_rank": "all weights"}
 DOES_IT_PAY = """
-No order is confirmed to pay on two of the three models that it was tried on. With the retain loss held and on fresh samples
-(95 % intervals, five seeds), a model that was trained on TOFU forgot with 91 [72, 110] of 402 updates fewer by
-easy to hard in the median log-odds, but with 67 [34, 100] fewer where the samples were only *shuffled*: uniform
-sampling draws with replacement, so some come late. On the demo that order took 61 [23, 99] of 1,005 updates fewer
-than shuffled, and shuffled 41 [−73, 156] fewer than uniform. By MRD nothing was saved on either. On SmolLM2, with
-the number of updates limited and the retain set not held, uniform draws took 69: by MRD 1.1 [−0.8, 2.9] were saved,
-and by that order 0.9 [−1.8, 3.5]. It differs from model to model: *Comparison* holds finished runs of the same seeds against uniform sampling. All that was tried,
-with figures, is in `docs/LOG.md`.
+No order is confirmed to pay on two of the three models that it was tried on. With the retain loss held and on
+fresh samples (95 % intervals, five seeds), a model that was trained on TOFU forgot with 91 [72, 110] of 402
+updates fewer by easy to hard in the median log-odds, but with 67 [34, 100] fewer where the samples were only
+*shuffled*: uniform sampling draws with replacement, so some come late. On the demo that order took 61 [23, 99]
+of 1,005 updates fewer than shuffled, and shuffled 41 [−73, 156] fewer than uniform. By MRD nothing was saved on
+either. On SmolLM2, with the number of updates limited and the retain set not held, uniform draws took 69: by MRD
+1.1 [−0.8, 2.9] were saved, and by that order 0.9 [−1.8, 3.5]. It differs from model to model: *Comparison* holds
+finished runs of the same seeds against uniform sampling. All that was tried, with figures, is in `docs/LOG.md`.
 """
 SOURCE_TITLES = {
     "absolute": "Fixed thresholds",
