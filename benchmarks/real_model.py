@@ -4,7 +4,7 @@
     python -m benchmarks.real_model same FIRST SECOND       two runs of `experiment validity`, of one arm each
     python -m benchmarks.real_model kept RUN --first 20     one, with a retain set of two kinds
     python -m benchmarks.real_model orders RUN...           unlearning runs that differ in method, order and seed
-    python -m benchmarks.real_model evaluated RUN...        evaluations of them, of one suite
+    python -m benchmarks.real_model evaluated RUN...        evaluations of them and the original, of one suite
 
 `known`: does a measure tell what the model learnt from what it never saw? AUC, P(tuned > unseen) + ½ P(equal).
 `same`: do two ways to unlearn (all weights and an adapter, two methods) order the samples alike that both did?
@@ -25,8 +25,8 @@ import pandas as pd
 import typer
 from scipy import stats
 
-from analysis.comparison.evaluated import read
-from analysis.comparison.table import compare
+from analysis.comparison.evaluated import Evaluated, read
+from analysis.comparison.table import compare, default_baseline
 from analysis.evidence.collateral import changes_of, who_pays
 from analysis.evidence.measurements import Measurements, read_measurements
 from analysis.statistics.bootstrap import REPLICATES, SEED
@@ -138,13 +138,19 @@ def orders(runs: list[Directory]) -> None:
 @app.command()
 def evaluated(runs: list[Directory]) -> None:
     """Hold what evaluations say of each order against uniform draws, paired by method and seed."""
-    found = [one for one in map(read, runs) if one.method is not None]
-    order = {one.name: f"{one.sampler} {one.settings['curriculum.column']}" for one in found}
-    table = compare(found).runs.assign(
-        order=lambda rows: rows["run"].map(order),
-        method=lambda rows: rows["run"].map({one.name: one.method for one in found}),
+    # The original, if it is among them, says which sets have a signal.
+    found = list(map(read, runs))
+    unlearned = {one.name: one for one in found if one.method is not None}
+    table = compare(found, default_baseline(found)).runs
+    table = table[table["run"].isin(unlearned)].assign(
+        order=lambda rows: [_order(unlearned[name]) for name in rows["run"]],
+        method=lambda rows: [unlearned[name].method for name in rows["run"]],
     )
     _hold_against_uniform(table.pivot(index=SETTING, columns="column", values="value"))
+
+
+def _order(run: Evaluated) -> str:
+    return f"{run.sampler} {run.settings['curriculum.column']}"
 
 
 def _hold_against_uniform(values: pd.DataFrame) -> None:
