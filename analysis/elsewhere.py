@@ -30,7 +30,8 @@ SIGMAS = (
 )
 CHANGE = (
     "With a group’s mean MRD the change of the weights has ρ = −0.51 [−0.75, −0.09] on TOFU, as the paper says, "
-    "and −0.12 [−0.49, +0.32] on the demo. Under AdamW the number of updates says it nearly alone: +0.96, +0.99."
+    "−0.12 [−0.49, +0.32] on the demo and −0.17 [−0.62, +0.40] on SmolLM2. Under AdamW the number of updates says "
+    "it nearly alone: +0.96, +0.99 and +0.95 [+0.88, +0.98]."
 )
 SELECTIONS = (
     "On TOFU the order of GA and GradDiff never flipped in updates, over 20 groups of 8, and in 7 to 9 of 20 in "
