@@ -213,7 +213,8 @@ def _read(run: ScoredRun, scope: Scope | None = None) -> tuple[Columns, dict[str
     columns = columns_of(run)
     scope = scope or _estimator(run).scope
     # What bears a plain name is in the run's own scope.
-    in_scope = {name: columns.frame[scope_column(name, scope)] for name in IN_SCOPE if name in columns.frame}
+    of_scope = {name: scope_column(name, scope) for name in IN_SCOPE}
+    in_scope = {name: columns.frame[own] for name, own in of_scope.items() if own in columns.frame}
     columns = replace(columns, frame=columns.frame.assign(**in_scope))
     variants = (Variant(scope, normalisation) for normalisation in Normalisation)
     measured = {

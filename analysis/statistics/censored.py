@@ -182,10 +182,10 @@ def mean_partial(
         return UNDEFINED, 0
     # Those that have a value in some model: no others can be drawn.
     present = np.unique(np.concatenate([samples for samples, _ in statistics]))
+    placed = [(np.searchsorted(present, samples), statistic) for samples, statistic in statistics]
 
     def mean(counts: FloatArray) -> FloatArray:
-        drawn = [statistic(counts[:, np.searchsorted(present, samples)]) for samples, statistic in statistics]
-        each: FloatArray = np.mean(drawn, axis=0)
+        each: FloatArray = np.mean([statistic(counts[:, places]) for places, statistic in placed], axis=0)
         return each
 
     n_censored = np.unique(np.concatenate(ended)).size

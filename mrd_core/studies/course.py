@@ -161,19 +161,12 @@ class Course:
     def _look_ahead(self, say: Callable[[str], None]) -> None:
         """Find the runs whose data cannot be read, before hours are spent on those that come before them."""
         why: dict[str, str] = {}
-        for line in self.lines():
-            if line.standing is Standing.TO_DO:
-                for key, read_input in inputs(line.row.config()):
-                    if key not in why:
-                        try:
-                            read_input()
-                        except (UserError, OSError) as error:
-                            found = describe(error)
-                            why[key] = f"{found.cause} {found.advice}"
-                        else:
-                            why[key] = ""
-                    if why[key]:
-                        self._reasons[line.row] = why[key]
+        for row in (line.row for line in self.lines() if line.standing is Standing.TO_DO):
+            for key, read_input in inputs(row.config()):
+                if key not in why:
+                    why[key] = _refusal(read_input)
+                if why[key]:
+                    self._reasons[row] = why[key]
         for reason, count in Counter(self._reasons.values()).items():
             say(f"{count} of {len(self._rows)} runs cannot be begun, and are left out. {reason}")
 
@@ -227,8 +220,7 @@ class Course:
                 else:
                     run = resume(match.run.id, store=self._store, launcher=start)
             except (UserError, OSError) as error:
-                why = describe(error)
-                self._reasons[row] = f"{why.cause} {why.advice}"
+                self._reasons[row] = _reason(error)
                 return None
         self._begun[row] = run.id
         return self._store.annotate(run.id, study=self._name) if run.study is None else run
@@ -265,6 +257,20 @@ class Course:
                 # What is there already costs nothing more.
                 seconds += max(taken, line.cost.seconds or 0.0)
         return seconds
+
+
+def _refusal(read_input: Callable[[], object]) -> str:
+    """Return why something cannot be read; "" where it can."""
+    try:
+        read_input()
+    except (UserError, OSError) as error:
+        return _reason(error)
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    why = describe(error)
+    return f"{why.cause} {why.advice}"
 
 
 def left(lines: Sequence[Line]) -> Cost:

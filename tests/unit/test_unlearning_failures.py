@@ -21,7 +21,7 @@ from mrd_core.runs import context as run_context
 from mrd_core.runs.directory import write_config
 from mrd_core.unlearning import checkpoints, feed, job
 from mrd_core.unlearning.adapters import require_gradients
-from mrd_core.unlearning.config import Tracker
+from mrd_core.unlearning.config import Tracker, UnlearnConfig
 from mrd_core.unlearning.objective import Losses, StepBatch
 from mrd_core.unlearning.trainer import Trainer
 from tests.support import tiny
@@ -209,11 +209,7 @@ def test_a_run_that_is_cancelled_while_it_measures_stops_at_once_and_can_go_on(
     assert run.resumed().summary["steps"] == 6
 
 
-def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
-    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    both = write_rows(tmp_path / "both.jsonl", [*retain_rows(), *forget_rows()[:3]])
-    config = scored.config(method="graddiff", retain={"samples": {"source": str(both)}}, checkpoint_steps=2)
+def stopped_after_three_steps(place: Place, config: UnlearnConfig, monkeypatch: pytest.MonkeyPatch) -> Unlearned:
     step = Trainer.step
 
     def dies(self: Trainer, *arguments: Any, **named: Any) -> bool:
@@ -224,6 +220,15 @@ def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
     monkeypatch.setattr(Trainer, "step", dies)
     run = place.carried_out(config)
     monkeypatch.undo()
+    return run
+
+
+def test_what_was_decided_is_said_once_and_not_again_by_a_run_that_goes_on(
+    place: Place, scored: Scored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = write_rows(tmp_path / "both.jsonl", [*retain_rows(), *forget_rows()[:3]])
+    config = scored.config(method="graddiff", retain={"samples": {"source": str(both)}}, checkpoint_steps=2)
+    run = stopped_after_three_steps(place, config, monkeypatch)
     summary = run.resumed().summary
     said = place.store.events(run.run.id)
     reasons = [f"{what}: {reason}" for what, reason in summary["reasons"].items()]
@@ -249,16 +254,7 @@ def test_a_run_that_goes_on_keeps_what_was_decided_and_found_before_its_first_st
     assert (
         "3 rows of the held-out set are in the forget set too: the threshold leans on them." in whole["warnings"]
     )
-    step = Trainer.step
-
-    def dies(self: Trainer, *arguments: Any, **named: Any) -> bool:
-        if self.steps == 3:
-            raise KeyboardInterrupt
-        return step(self, *arguments, **named)
-
-    monkeypatch.setattr(Trainer, "step", dies)
-    run = place.carried_out(config)
-    monkeypatch.undo()
+    run = stopped_after_three_steps(place, config, monkeypatch)
     resumed = run.resumed().summary
     assert (resumed["reasons"], resumed["warnings"]) == (whole["reasons"], whole["warnings"])
 
