@@ -29,6 +29,8 @@ from mrd_core.unlearning.config import UnlearnConfig
 ORIGINAL = "Original"
 COSTS = ("updates", "seconds", "tflop", "mrd_tflop", "mrd_evaluations", "evaluation_seconds")
 AGGREGATE_COLUMNS = ["split", "metric", "value"]
+# Of a question with given options: how often one who guesses chooses the right one.
+CHANCE = "chance"
 
 # What a run is called or where it lies, and what changes no value: two runs that differ in these alone share a
 # setting. Whether seeds are told apart is for those who compare. Looks during unlearning change nothing of it.
@@ -250,7 +252,9 @@ def _read_run(directory: Path) -> Evaluated:
     summary, catalogue = files.read_summary(), read_json(files.catalogue)
     unlearned = read_json(files.unlearned) if files.unlearned.exists() else None
     label = str(unlearned["summary"]["label"]) if unlearned else ORIGINAL
-    values = pd.read_parquet(files.values).astype({"sample_id": str})
+    options = (asked["name"] for asked in catalogue["sets"] if asked["kind"] == "choices")
+    frames = [pd.read_parquet(files.values), *(_by_chance(name, files) for name in options)]
+    values = pd.concat(frames, ignore_index=True).astype({"sample_id": str})
     aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
     sets = [_asked(asked, files, values) for asked in catalogue["sets"]]
     settings = _settings(config, unlearned) | {f"evaluation.{asked.name}": asked.content for asked in sets}
@@ -270,6 +274,15 @@ def _read_run(directory: Path) -> Evaluated:
         notes=tuple(dict.fromkeys((*catalogue["notes"], *summary["notes"], *summary["warnings"]))),
         flaws=flaws_in(files),
     )
+
+
+def _by_chance(name: str, files: EvaluationFiles) -> pd.DataFrame:
+    """Return how often one who guesses chooses the right option of each question of a set."""
+    path = files.sets / f"{name}.parquet"
+    columns = ["sample_id", "choices"]
+    asked = pd.read_parquet(path, columns=columns) if path.exists() else pd.DataFrame(columns=columns)
+    chances = 1 / asked.pop("choices").map(len).astype(np.float64)
+    return asked.assign(split=name, metric=CHANCE, value=chances)
 
 
 def _asked(catalogued: Mapping[str, Any], files: EvaluationFiles, values: pd.DataFrame) -> AskedSet:

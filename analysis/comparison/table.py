@@ -46,12 +46,13 @@ from analysis.comparison.replicates import (
     unpaired_noise,
     views,
 )
+from analysis.comparison.signal import without_signal
 from analysis.statistics.bootstrap import UNDEFINED
 from analysis.statistics.groups import SIGNIFICANCE, holm
 from mrd_core.arrays import FloatArray
 from mrd_core.errors import UserError
 from mrd_core.evaluation.metrics import METRICS
-from mrd_core.evaluation.soundness import LEAST_SIGNAL, caution
+from mrd_core.evaluation.soundness import caution
 
 _RUN_COLUMNS = ["group", "run", "seed", "column", "value", "low", "high", "n", "undefined", "caution"]
 _CELL_COLUMNS = ["group", "column", "mean", "sd", "seeds", "low", "high", "n", "undefined", "each", "caution"]
@@ -120,29 +121,9 @@ class Table:
         self.whole = views(self.runs, self.ids)
         self.views = {run: view.restricted(self.whole.values()) for run, view in self.whole.items()}
         declarations = list(declared(suite, self.runs))
-        # Sets in which the baseline has no signal.
-        quiet: set[str] = set()
-        for split in {each.column.split for each in declarations if each.column.side == UTILITY}:
-            gains, sizes, written, by_chance = [], [], (split, "rouge"), (split, "rouge_shuffled")
-            for view in (self.views[run] for run in self.groups[0].runs):
-                if view.defined(written) and view.defined(by_chance):
-                    gains.append(view.mean(written) - view.mean(by_chance))
-                    sizes.append(min(view.defined(written), view.defined(by_chance)))
-            # A set without ROUGE-L of its answers stays in.
-            if gains and limits(np.mean(gains, axis=0), min(sizes)).low <= LEAST_SIGNAL:
-                quiet.add(split)
-        self._declared = [
-            replace(each, column=replace(each.column, signal=False))
-            if each.column.side == UTILITY and each.column.split in quiet
-            else each
-            for each in declarations
-        ]
-        if quiet:
-            self.notes.append(
-                f"No signal in {', '.join(sorted(quiet))}: it is not certain that the baseline writes more of the "
-                f"answers there than of other samples’ answers (ROUGE-L, by {LEAST_SIGNAL:g}). "
-                "These columns are in no mean."
-            )
+        baselines = [self.views[run] for run in self.groups[0].runs]
+        self._declared, notes = without_signal(declarations, baselines)
+        self.notes += notes
 
     @cached_property
     def measured(self) -> Mapping[Evaluated, Mapping[str, FloatArray]]:

@@ -64,7 +64,8 @@ def forecast(course: Course, measurements: Measurements) -> Forecast:
         return Forecast(course.model, course.attack, refusal, pd.DataFrame(columns=COLUMNS), pd.DataFrame(), None)
     known = _known(course, measurements)
     names = [*AFTER, measurements.mrd_column, *BEFORE]
-    attacked = table.join(known, how="inner")
+    # Folds follow the order of the samples, and that of a file is nobody's choice.
+    attacked = table.join(known, how="inner").sort_index()
     uncensored = np.zeros(len(attacked), dtype=bool)
     happened, measures = attacked["back"].to_numpy(dtype=bool), attacked[names].to_numpy(np.float64)
     scaled = partial(standardised, "rank")

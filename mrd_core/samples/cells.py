@@ -151,14 +151,55 @@ def as_choices(value: Any) -> dict[str, str]:
     return dict(zip(map(str, labels), choices, strict=False))
 
 
-def right_choice(value: Any, choices: Mapping[str, str]) -> int:
-    """Return the index of the right choice, whose cell holds its label, its number from 0, or its text."""
+def numbers_are_texts(place: str, cells: Iterable[tuple[Any, Mapping[str, str]]]) -> bool:
+    """Tell whether the numbers in a column of right choices are texts of choices, and no places among them.
+
+    They are where one of its cells can be nothing but a text: words, or a number beyond the places. Numbers that
+    JSON or Parquet holds as such are places.
+
+    Args:
+        place: Of the column, for the error.
+        cells: Each with the choices of its question by their labels.
+
+    Raises:
+        UserError: Both are possible in every cell with a number, and not the same choice in each.
+    """
+    either = 0
+    for value, choices in cells:
+        text, texts = str(value).strip(), list(choices.values())
+        if is_blank(value) or text in choices:
+            continue
+        is_place = text.isdecimal() and int(text) < len(texts)
+        is_text = isinstance(value, str) and texts.count(text) == 1
+        if is_place is not is_text:
+            return is_text
+        either += is_place and texts.index(text) != int(text)
+    if either:
+        raise UserError(
+            place,
+            "Its numbers are texts of choices as well as places among them, and not of the same choices.",
+            "Give the letters of the right choices.",
+        )
+    return False
+
+
+def right_choice(value: Any, choices: Mapping[str, str], numbers_are_texts: bool = False) -> int:
+    """Return the index of the right choice, whose cell holds its label, its number from 0, or its text.
+
+    Args:
+        value: The cell.
+        choices: By their labels.
+        numbers_are_texts: Whether a number is the text of a choice.
+
+    Raises:
+        CellError: It holds none of them.
+    """
     if is_blank(value):
         raise CellError("is blank where the right choice is needed.")
     text, labels = str(value).strip(), list(choices)
     if text in labels:
         return labels.index(text)
-    if list(choices.values()).count(text) == 1 and not text.isdecimal():
+    if list(choices.values()).count(text) == 1 and (numbers_are_texts or not text.isdecimal()):
         return list(choices.values()).index(text)
     if (index := as_count(value)) >= len(choices):
         raise CellError(f"is {index}, but the choices are numbered from 0 to {len(choices) - 1}.")

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -34,6 +34,7 @@ from mrd_core.samples.cells import (
     holds_text,
     is_blank,
     is_conversation,
+    numbers_are_texts,
     read_cell,
     right_choice,
 )
@@ -219,8 +220,13 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
     rows: list[Row] = []
     columns = list(dict.fromkeys(_needed(list(table.frame.columns), layout, mapping)))
     # Of a wide table, the cells that play no part are not looked at.
-    for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1):
-        record = _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
+    records = [
+        _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
+        for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1)
+    ]
+    if layout is Layout.WMDP_QUESTIONS:
+        records = _numbers_told(records)
+    for record in records:
         rows += _READERS[layout](record)
     return rows, tuple(_left_out(table, layout, mapping, rows))
 
@@ -260,6 +266,8 @@ class _Record:
     number: int
     cells: Mapping[Hashable, Any]
     mapping: ColumnMapping
+    # Of a right choice.
+    numbers_are_texts: bool = False
 
     def part(self, part: str) -> Any:
         """Return the raw cell that plays a part, and None where the file has no column for it."""
@@ -281,6 +289,10 @@ class _Record:
     def place(self, column: str) -> str:
         """Return where its cell of a column stands, for messages."""
         return f"{self.table}, row {self.number}, column {column!r}"
+
+    def read_choices(self) -> dict[str, str]:
+        """Return the choices of a question by their labels; a `UserError` names the place if there are none."""
+        return read_cell(self.place("choices"), choices_of(self.cells), as_choices)
 
     def read(self, column: str, convert: Callable[[Any], T]) -> T:
         """Return the cell of `column` through `convert`; a `UserError` names the place if it fails."""
@@ -313,14 +325,28 @@ def last_answer(value: Any) -> tuple[str | None, str]:
     return prompt_of(turns[:last]), turns[last][1]
 
 
+def _numbers_told(records: Sequence[_Record]) -> list[_Record]:
+    """Return the records of questions, which know whether their right choices are told by number or by text."""
+    if not (whole := [record for record in records if _is_whole(record)]):
+        return list(records)
+    column = f"{whole[0].table}, column {whole[0].mapping.answer!r}"
+    are_texts = numbers_are_texts(column, ((record.part("answer"), record.read_choices()) for record in whole))
+    return [replace(record, numbers_are_texts=are_texts) for record in records]
+
+
+def _is_whole(question: _Record) -> bool:
+    return not any(map(is_blank, (question.part("prompt"), choices_of(question.cells), question.part("answer"))))
+
+
 def _read_question(record: _Record) -> Iterator[Row]:
     """Multiple choice: the question and its lettered choices are the prompt, the right choice the answer."""
-    question, cells = record.part("prompt"), choices_of(record.cells)
-    if any(map(is_blank, (question, cells, record.part("answer")))):
-        yield record.row(question, None)
+    if not _is_whole(record):
+        yield record.row(record.part("prompt"), None)
         return
-    choices = read_cell(record.place("choices"), cells, as_choices)
-    right = record.read(record.mapping.answer or "", lambda value: right_choice(value, choices))
+    choices = record.read_choices()
+    right = record.read(
+        record.mapping.answer or "", lambda value: right_choice(value, choices, record.numbers_are_texts)
+    )
     texts = list(choices.values())
     lettered = [f"{letter}. {choice}" for letter, choice in zip(string.ascii_uppercase, texts, strict=False)]
     yield record.row("\n".join([record.read(record.mapping.prompt or "", as_text), *lettered]), texts[right])

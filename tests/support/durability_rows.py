@@ -129,11 +129,12 @@ def durability_experiment(
     )
     left = {(row["model"], row["sample_id"]): row["accuracy"] for row in rows if row["part"] == "start"}
     generator = np.random.default_rng(6)
+    samples = table[["sample_id"]].sort_values("sample_id")
     pd.concat(
         [
-            table[["sample_id"]].assign(
+            samples.assign(
                 model=run.name,
-                accuracy_after=[left.get((run.name, name), 0.3) for name in table["sample_id"]],
+                accuracy_after=[left.get((run.name, name), 0.3) for name in samples["sample_id"]],
                 nll_after=generator.random(len(table)),
                 updates=generator.integers(1, 20, len(table)),
                 draws=generator.integers(20, 40, len(table)),

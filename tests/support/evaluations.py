@@ -49,6 +49,7 @@ def write_evaluation(
     aggregates: Mapping[tuple[str, str], float | None] | None = None,
     harness: Mapping[str, Mapping[str, float]] | None = None,
     notes: Sequence[str] = (),
+    options: int = 0,
     **settings: Any,
 ) -> Path:
     """Write a finished evaluation and return its directory.
@@ -67,6 +68,7 @@ def write_evaluation(
         aggregates: Besides, by set and metric.
         harness: Metrics by task.
         notes: On the sets.
+        options: Of each question; 0 where questions have none.
         settings: Of EvaluateConfig.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,7 @@ def write_evaluation(
         **{"data": "/data"} | settings,
     )
     write_config(directory, config)
-    _write_sets(files, named, notes)
+    _write_sets(files, named, notes, options)
     write_frame(files.values, _frame(values, named))
     write_frame(files.answers, pd.DataFrame(_answers(named), columns=ANSWER_COLUMNS))
     if mrd is not None:
@@ -191,10 +193,18 @@ def _catalogue(names: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_sets(files: EvaluationFiles, ids: Mapping[str, Sequence[str]], notes: Sequence[str]) -> None:
-    write_json(files.catalogue, {"sets": _catalogue(ids), "notes": list(notes)})
+def _write_sets(
+    files: EvaluationFiles, ids: Mapping[str, Sequence[str]], notes: Sequence[str], options: int
+) -> None:
+    sets = [known | ({"kind": "choices"} if options else {}) for known in _catalogue(ids)]
+    write_json(files.catalogue, {"sets": sets, "notes": list(notes)})
     for split, named in ids.items():
-        rows = {"sample_id": named, "prompt": [f"Who is {name}?" for name in named], "answer": list(named)}
+        asked = [f"Who is {name}?" for name in named]
+        if options:
+            choices = [[str(place) for place in range(options)] for _ in named]
+            rows = {"sample_id": named, "question": asked, "choices": choices}
+        else:
+            rows = {"sample_id": named, "prompt": asked, "answer": list(named)}
         write_frame(files.sets / f"{split}.parquet", pd.DataFrame(rows))
 
 

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 from analysis.comparison.columns import HarmonicMean
-from analysis.comparison.evaluated import Evaluated, parse
+from analysis.comparison.evaluated import Evaluated, parse, read
 from analysis.comparison.long import long
 from analysis.comparison.replicates import (
     SeedNoise,
@@ -31,7 +31,7 @@ from analysis.export.comparison import legend, table
 from analysis.statistics.bootstrap import REPLICATES
 from analysis.statistics.groups import holm
 from mrd_core.errors import UserError
-from tests.support.evaluations import Values, answers_of, evaluated
+from tests.support.evaluations import Values, answers_of, evaluated, write_evaluation
 
 
 def view_of(**values: Sequence[float]) -> View:
@@ -233,6 +233,23 @@ def test_a_set_without_a_signal_is_in_no_mean() -> None:
     kept = [cell(found, "Original", f"retain_{key}")["mean"] for key in ("accuracy", "rouge")]
     assert cell(found, "Original", "utility")["mean"] == pytest.approx(np.mean(kept))
     assert "No signal in world_facts" in " ".join(found.notes)
+
+
+def test_choices_that_may_be_guesses_are_in_no_mean(tmp_path: Path) -> None:
+    right = {"bio": [1] * 13 + [0] * 27, "cyber": [1] * 36 + [0] * 4, "mmlu": [1] * 16 + [0] * 24}
+    values = {(name, "multiple_choice"): found for name, found in right.items()}
+    run = write_evaluation(tmp_path / "wmdp", values, suite="wmdp", options=4)
+    found = compare([read(run)])
+    assert {column.key for column in found.columns if not column.signal} == {"bio", "mmlu"}
+    assert cell(found, "Original", "completeness")["mean"] == pytest.approx(0.1)
+    assert not [column for column in found.columns if column.key == "utility"]
+    assert "No signal in bio, mmlu: it is not certain that the baseline chooses rightly" in " ".join(found.notes)
+
+
+def test_of_many_options_fewer_are_right_by_chance(tmp_path: Path) -> None:
+    values = {("mmlu", "multiple_choice"): [1] * 16 + [0] * 24}
+    run = write_evaluation(tmp_path / "wmdp", values, suite="wmdp", options=10)
+    assert all(column.signal for column in compare([read(run)]).columns)
 
 
 def test_forget_quality_is_the_median_of_ks_tests() -> None:

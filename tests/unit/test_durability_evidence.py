@@ -402,6 +402,16 @@ def test_samples_are_foretold_with_the_others_of_the_run(shown: Durability) -> N
     assert observed == set(back)
 
 
+def test_what_is_foretold_does_not_rest_on_the_order_of_the_rows(shown: Durability, tmp_path: Path) -> None:
+    table = sample_table(SAMPLES)
+    rows = simulated(table.head(SAMPLES - 4), runs=("first", "second"))
+    again = judged(tmp_path, config(("first", "second")), rows[::-1], table[::-1].reset_index(drop=True))
+    one, other = (found.forecasts["first", "benign"] for found in (shown, again))
+    by_id = [found.samples.set_index("sample_id").sort_index() for found in (one, other)]
+    pd.testing.assert_frame_equal(*by_id)
+    assert one.figures == other.figures
+
+
 def test_too_few_returns_foretell_nothing(tmp_path: Path) -> None:
     table = sample_table(SAMPLES)
     values = {name: [0.1, 0.1, 0.1, 0.9 if at < LEAST - 1 else 0.1] for at, name in enumerate(table["sample_id"])}

@@ -541,6 +541,34 @@ class TestLayouts:
         assert pairs(samples)[0][0].startswith("Which?\nA. red\nB. blue")
         assert pairs(samples)[0][1] == "blue"
 
+    @pytest.mark.parametrize(
+        ("cells", "right"),
+        [
+            # Beyond the places among two, or no number: the column holds texts.
+            ([(["1", "0"], "1"), (["3", "7"], "7")], ["1", "7"]),
+            ([(["1", "0"], "1"), (["red", "blue"], "blue")], ["1", "blue"]),
+            # No choice has this text, or the number is none in the file: the column holds places.
+            ([(["1", "0"], "1"), (["red", "blue"], "1")], ["0", "blue"]),
+            ([(["1", "0"], 1), (["3", "2"], 0)], ["0", "3"]),
+            # Either way the same choice.
+            ([(["0", "1"], "1"), (["0", "1"], "0")], ["1", "0"]),
+        ],
+    )
+    def test_numbers_are_texts_or_places_of_choices_as_the_column_has_it(
+        self, cells: list[tuple[list[str], Any]], right: list[str]
+    ) -> None:
+        rows = [
+            {"question": f"Which {at}?", "choices": choices, "answer": answer}
+            for at, (choices, answer) in enumerate(cells)
+        ]
+        assert [answer for _, answer in pairs(from_rows(rows))] == right
+
+    def test_numbers_that_may_be_either_are_refused(self) -> None:
+        rows = [{"question": f"{at} + 1?", "choices": ["1", "2", "0"], "answer": str(at + 1)} for at in range(2)]
+        error = refused_rows(rows)
+        assert error.what == "set.jsonl, column 'answer'"
+        assert "texts of choices as well as places" in error.why
+
     @pytest.mark.parametrize("write", [as_json_lines, as_parquet])
     @pytest.mark.parametrize(
         "row",

@@ -15,7 +15,7 @@ from mrd_core.evaluation.sets import EvaluationSet, Sets
 from mrd_core.evaluation.source import Location, Wanted
 from mrd_core.evaluation.suite import Suite
 from mrd_core.samples import Table
-from mrd_core.samples.cells import as_choices, read_cell, right_choice
+from mrd_core.samples.cells import as_choices, numbers_are_texts, read_cell, right_choice
 from mrd_core.samples.layouts import choices_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,9 @@ def _read(exam: Wanted, table: Table) -> EvaluationSet:
     ]
     column = next((name for name in ("answer", "answerKey", "answer_idx") if name in table.frame), "answer")
     keys, choices = iter(lettered), [list(options.values()) for options in lettered]
-    right = source.cells(table, column, lambda value: right_choice(value, next(keys)))
+    cells = zip(table.frame.get(column, ()), lettered, strict=False)
+    are_texts = numbers_are_texts(f"{table.name}, column {column!r}", cells)
+    right = source.cells(table, column, lambda value: right_choice(value, next(keys), are_texts))
     subjects = source.optional_texts(table, "subject") or [SUBJECTS.get(exam.name, "")] * len(questions)
     asked = [[question, *options] for question, options in zip(questions, choices, strict=True)]
     frame = pd.DataFrame(

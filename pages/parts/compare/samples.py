@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.comparison.columns import LEADERS
-from analysis.comparison.evaluated import Evaluated
+from analysis.comparison.evaluated import CHANCE, Evaluated
 from analysis.comparison.groups import Group
 from analysis.comparison.strata import MEMBERSHIP, mrd_of
 from analysis.comparison.table import Comparison
@@ -28,6 +28,7 @@ PLAIN = '<div style="white-space:pre-wrap;overflow-wrap:anywhere">{}</div>'
 # Of single samples: scores, and what others are made of.
 TITLES = {
     "rouge_shuffled": "ROUGE-L recall of another’s answer",
+    CHANCE: "Right by chance",
     "answer_tokens": "Answer tokens",
     "truth_ratio_raw": "Truth ratio r",
     "truth_ratio_reference": "Truth ratio r, retrained reference",
