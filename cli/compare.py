@@ -29,6 +29,7 @@ from analysis.export.comparison import (
     by_difficulty,
     comparison_json,
     exports,
+    heading,
     legend,
     number,
     signed,
@@ -204,7 +205,7 @@ def _own_values(comparison: Comparison) -> pd.DataFrame:
     measured = [columns[key] for key in cells["column"]]
     return pd.DataFrame(
         {
-            "": [column.title for column in measured],
+            "": list(map(heading, measured)),
             "value": list(map(number, measured, cells["mean"])),
             "95 % over samples": list(map(_ends, cells["low"], cells["high"])),
             "samples": cells["n"].astype(str),

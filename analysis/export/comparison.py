@@ -81,9 +81,9 @@ def table(comparison: Comparison, form: Form = "plain", *, intervals: bool = Fal
             interval = ""
             if intervals and np.isfinite(lows[key]) and np.isfinite(highs[key]):
                 interval = f" [{number(column, lows[key])}, {number(column, highs[key])}]"
-            row[_title(column)] = number(column, means[key]) + spread + interval + marks.get(key, "")
+            row[heading(column)] = number(column, means[key]) + spread + interval + marks.get(key, "")
         rows.append(row)
-    frame = pd.DataFrame(rows, columns=[GROUP, RUNS, *map(_title, comparison.columns)])
+    frame = pd.DataFrame(rows, columns=[GROUP, RUNS, *map(heading, comparison.columns)])
     if form == "plain":
         return frame
     text = legend(comparison, intervals=intervals)
@@ -244,6 +244,11 @@ def exports(
     }
 
 
+def heading(column: Column) -> str:
+    """Return what a column is called in a table, marked where the baseline has no signal."""
+    return column.title if column.signal else f"{column.title}{NO_SIGNAL}"
+
+
 def _pair(row: Any) -> str:
     return f"{row.group} beside {row.against}"
 
@@ -267,10 +272,6 @@ def _marks(comparison: Comparison) -> dict[tuple[str, str], str]:
     for group, column in zip(doubted["group"], doubted["column"], strict=True):
         marks[group, column] = marks.get((group, column), "") + DAMAGE_MARK
     return marks
-
-
-def _title(column: Column) -> str:
-    return column.title if column.signal else f"{column.title}{NO_SIGNAL}"
 
 
 def _latex(comparison: Comparison, frame: pd.DataFrame, marks: str) -> str:

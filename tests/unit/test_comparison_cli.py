@@ -98,8 +98,17 @@ def test_an_evaluation_alone_is_shown_with_its_intervals(
     outcome = judge(evaluations["wmdp"])
     assert outcome.code == 0, outcome.err
     assert "95 % over samples" in outcome.out
-    assert "1 − Bio" in outcome.out
+    assert "1 − Bio " in outcome.out
     assert "No run has MRD beside its values" in outcome.said
+
+
+def test_what_may_be_guessed_is_marked_where_an_evaluation_stands_alone(
+    judge: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    right = {("bio", "multiple_choice"): [1] * 10 + [0] * 30}
+    outcome = judge(write_evaluation(tmp_path / "wmdp", right, suite="wmdp", options=4))
+    assert outcome.code == 0, outcome.err
+    assert "1 − Bio†" in outcome.out
 
 
 def test_what_cannot_be_judged_is_said_without_a_traceback(
