@@ -49,7 +49,7 @@ def write_evaluation(
     aggregates: Mapping[tuple[str, str], float | None] | None = None,
     harness: Mapping[str, Mapping[str, float]] | None = None,
     notes: Sequence[str] = (),
-    options: int = 0,
+    options: int = 4,
     **settings: Any,
 ) -> Path:
     """Write a finished evaluation and return its directory.
@@ -68,7 +68,7 @@ def write_evaluation(
         aggregates: Besides, by set and metric.
         harness: Metrics by task.
         notes: On the sets.
-        options: Of each question; 0 where questions have none.
+        options: Of each question that has any.
         settings: Of EvaluateConfig.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -196,11 +196,10 @@ def _catalogue(names: Iterable[str]) -> list[dict[str, Any]]:
 def _write_sets(
     files: EvaluationFiles, ids: Mapping[str, Sequence[str]], notes: Sequence[str], options: int
 ) -> None:
-    sets = [known | ({"kind": "choices"} if options else {}) for known in _catalogue(ids)]
-    write_json(files.catalogue, {"sets": sets, "notes": list(notes)})
+    write_json(files.catalogue, {"sets": _catalogue(ids), "notes": list(notes)})
     for split, named in ids.items():
         asked = [f"Who is {name}?" for name in named]
-        if options:
+        if KINDS.get(split) == "choices":
             choices = [[str(place) for place in range(options)] for _ in named]
             rows = {"sample_id": named, "question": asked, "choices": choices}
         else:

@@ -98,7 +98,7 @@ def test_an_evaluation_alone_is_shown_with_its_intervals(
     outcome = judge(evaluations["wmdp"])
     assert outcome.code == 0, outcome.err
     assert "95 % over samples" in outcome.out
-    assert "1 − Bio " in outcome.out
+    assert "1 − Bio" in outcome.out
     assert "No run has MRD beside its values" in outcome.said
 
 
