@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -35,15 +35,20 @@ CHANCE = "chance"
 # What a run is called or where it lies, and what changes no value: two runs that differ in these alone share a
 # setting. Whether seeds are told apart is for those who compare. Looks during unlearning change nothing of it.
 _APART = frozenset(
-    {"batch_tokens", "study", "answers", "checkpoint_steps", "gradient_steps", "report_to", "kind", "evaluation"}
+    {
+        *("batch_tokens", "processes", "study", "answers", "checkpoint_steps", "gradient_steps", "report_to"),
+        *("kind", "evaluation"),
+    }
 )
 # Of the evaluation: it says whose MRD stands beside, unless its samples are all that is asked.
 _BESIDE = frozenset({"unlearn_run", "score_run"})
 # Of the evaluation: where its sets come from. What they are is said by their samples; one set has many places.
 _FROM = frozenset({"data", "limit", "forget", "retain", "held_out"})
 _SEED = "seed"
-# Says when a run was asked for. Where a template reads it, the reasons of the run tell.
-_DATE = "model.date"
+# When a run was asked for, which its reasons tell where a template reads it; where the layers lay.
+_BY_THE_WAY = frozenset({"model.date", "optimiser.spread"})
+# In which precision the values were taken; of an unlearned model its run says in which it was trained.
+PRECISION = "evaluation.dtype"
 # OpenUnlearning calls unseen samples so; a membership attack has scores of both.
 _ATTACKED: Mapping[str, str] = {"forget": "forget", "holdout": "held_out", "retain": "retain"}
 _ROLES: Mapping[str, Role] = {"forget": "forget", "retain": "retain", "held_out": "unseen"}
@@ -197,13 +202,19 @@ def parse(name: str, data: bytes) -> Evaluated:
                 title=str(split).replace("_", " ").capitalize(),
                 role=_ROLES.get(str(split), "general"),
                 kind="answers",
-                sample_ids=tuple(map(str, rows["sample_id"].unique())),
+                sample_ids=_in_order(rows["sample_id"].unique()),
             )
             for split, rows in values.groupby("split", sort=False)
         ),
         notes=tuple(f"{label}: {what}: {', '.join(names)}." for what, names in notes.items() if names),
         origin="file",
     )
+
+
+def _in_order(indices: Iterable[str]) -> tuple[str, ...]:
+    """Return the indices of a file by number: its keys may have been sorted as texts."""
+    names = tuple(map(str, indices))
+    return tuple(sorted(names, key=int)) if all(map(str.isdecimal, names)) else names
 
 
 def aligned(evaluated: Evaluated, baseline: Evaluated) -> Evaluated:
@@ -257,7 +268,10 @@ def _read_run(directory: Path) -> Evaluated:
     values = pd.concat(frames, ignore_index=True).astype({"sample_id": str})
     aggregates = pd.DataFrame(read_json(files.aggregates), columns=AGGREGATE_COLUMNS)
     sets = [_asked(asked, files, values) for asked in catalogue["sets"]]
-    settings = _settings(config, unlearned) | {f"evaluation.{asked.name}": asked.content for asked in sets}
+    # What was chosen, before the reason in brackets.
+    precision = summary.get("reasons", {}).get("dtype", config.model.dtype).partition(" ")[0]
+    settings = _settings(config, unlearned) | {PRECISION: precision}
+    settings |= {f"evaluation.{asked.name}": asked.content for asked in sets}
     return Evaluated(
         source=directory,
         label=label,
@@ -270,7 +284,7 @@ def _read_run(directory: Path) -> Evaluated:
         sets=tuple(sets),
         scores=pd.read_parquet(files.scores).astype({"sample_id": str}) if files.scores.exists() else None,
         cost=_cost(summary, unlearned["summary"] if unlearned else {}),
-        harness=summary.get("harness"),
+        harness=_harness(summary.get("harness")),
         notes=tuple(dict.fromkeys((*catalogue["notes"], *summary["notes"], *summary["warnings"]))),
         flaws=flaws_in(files),
     )
@@ -302,7 +316,7 @@ def _settings(config: EvaluateConfig, unlearned: Mapping[str, Any] | None) -> di
     if unlearned is not None:
         started = _dumped(UnlearnConfig.model_validate(unlearned["config"]))
         own = {name: value for name, value in own.items() if name != "model"} | started
-    return {name: value for name, value in _flat(own) if name != _DATE}
+    return {name: value for name, value in _flat(own) if name not in _BY_THE_WAY}
 
 
 def _dumped(config: RunConfig) -> dict[str, Any]:
@@ -334,6 +348,16 @@ def _cost(summary: Mapping[str, Any], unlearned: Mapping[str, Any]) -> dict[str,
         "evaluation_seconds": summary.get("seconds"),
     }
     return {name: np.nan if value is None else float(value) for name, value in costs.items()}
+
+
+def _harness(tasks: Mapping[str, Mapping[str, float | None]] | None) -> dict[str, dict[str, float]] | None:
+    """Return what tasks gave; of a model that has broken down one may be no number."""
+    if tasks is None:
+        return None
+    return {
+        task: {name: np.nan if value is None else value for name, value in values.items()}
+        for task, values in tasks.items()
+    }
 
 
 def _measured(results: Sequence[tuple[Result, Metric, str]]) -> tuple[pd.DataFrame, pd.DataFrame]:

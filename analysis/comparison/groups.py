@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.comparison.evaluated import Evaluated, aligned
+from analysis.comparison.evaluated import PRECISION, Evaluated, aligned
 from analysis.comparison.replicates import shared_samples
 from mrd_core.errors import UserError
 
@@ -26,6 +26,7 @@ _MEASURING = (
     "fade_tokens",
     "embedding_model",
     "toxicity_model",
+    PRECISION,
 )
 # A result file does not say its suite; it is one of these.
 _OF_FILES = ("tofu", "custom")

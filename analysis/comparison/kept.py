@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +83,18 @@ def kept_answers(unlearned: Path, evaluations: Iterable[Path]) -> KeptAnswers | 
         unlearned: The unlearning run.
         evaluations: Finished evaluations, of several the first counts.
     """
-    source = read_config(unlearned, UnlearnConfig).model.source
+    began = read_config(unlearned, UnlearnConfig).model
     configs = {directory: read_config(directory, EvaluateConfig) for directory in evaluations}
     after = {place: config for place, config in configs.items() if config.unlearn_run == unlearned}
     before = {
         place: config
         for place, config in configs.items()
-        if config.unlearn_run is None and config.model.source == source
+        if config.unlearn_run is None
+        and (config.model.source, config.model.adapter) == (began.source, began.adapter)
     }
-    for later, config in after.items():
-        for earlier, other in before.items():
-            if _asked(config) == _asked(other):
-                return KeptAnswers.between(_rouge(earlier), _rouge(later))
+    for (later, config), (earlier, other) in product(after.items(), before.items()):
+        if _asked(config) == _asked(other) and (kept := KeptAnswers.between(_rouge(earlier), _rouge(later))):
+            return kept
     return None
 
 

@@ -208,7 +208,10 @@ def difference(replicates: FloatArray, seeds: SeedNoise, n: int) -> Difference:
     """
     value = float(replicates[0])
     parts = [seeds]
-    if n >= LEAST_SAMPLES and np.isfinite(replicates[1:]).any():
+    if n >= LEAST_SAMPLES:
+        if not np.isfinite(replicates[1:]).any():
+            # Made from samples, but not known how: seeds alone would be half of it.
+            return Difference.of_unknown_noise(value)
         parts.append(SeedNoise(float(np.nanvar(replicates[1:], ddof=1)) * n / (n - 1), n - 1))
     noise = _summed(parts)
     if not (np.isfinite(value) and noise.freedom and (n == 0 or n >= LEAST_SAMPLES)):

@@ -414,6 +414,11 @@ def _notes(table: Table) -> Iterator[str]:
             means = " and ".join(dict.fromkeys(column.side for column in lacking if column.signal)) or "none"
             listed = ", ".join(column.title for column in lacking)
             yield f"{run.name}: no value of {listed}; means without one: {means}."
+    for group, column in product(table.groups, table.columns):
+        endless = [run for run in group.runs if np.isinf(table.measured[run][column.key][0])]
+        if endless:
+            names = ", ".join(group.name_of(run) for run in endless)
+            yield f"{column.title}: infinite in {names}, which is in no mean."
     for column in sides:
         if isinstance(table.statistics[column.key], HarnessMean):
             yield f"{column.title}: its samples are not known, so its noise is that of seeds alone."

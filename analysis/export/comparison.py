@@ -174,7 +174,10 @@ def tasks(comparison: Comparison) -> pd.DataFrame:
     labels, rows = [group.label for group in comparison.groups], []
     for names, by_group in scores.items():
         cells = dict.fromkeys(labels, NOTHING)
-        for label, values in by_group.items():
+        for label, each in by_group.items():
+            # A broken model has no number of a task.
+            if not (values := [value for value in each if np.isfinite(value)]):
+                continue
             spread = f" ± {_decimals(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
             cells[label] = _decimals(float(np.mean(values))) + spread
         rows.append((*names, *cells.values()))

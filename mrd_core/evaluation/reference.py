@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,6 +22,8 @@ from mrd_core.settings.places import expanded
 if TYPE_CHECKING:
     from mrd_core.evaluation.subject import Measured, Subject
 
+# What makes a sample what it is.
+TEXTS = ("prompt", "answer", "paraphrased_answer", "perturbed_answer")
 # What an evaluation of the reference has of a sample, and what it is called beside the model's own.
 STORED = {"truth_ratio_raw": REFERENCE_RATIO, "nll": REFERENCE_NLL, "answer_tokens": REFERENCE_COUNT}
 NO_TEXTS = (
@@ -65,10 +67,12 @@ def evaluated_values(directory: Path, asked: EvaluationSet) -> pd.DataFrame:
         answers.
 
     Raises:
-        UserError: It is not finished, or lacks a value of a sample: what is left of the set would be tested for
-            the whole of it.
+        UserError: It is not finished, asked other texts under the same ids, or lacks a value of a sample: what is
+            left of the set would be tested for the whole of it.
     """
-    values = pd.read_parquet(EvaluationFiles.finished(directory).values)
+    files = EvaluationFiles.finished(directory)
+    _require_same_texts(files, asked)
+    values = pd.read_parquet(files.values)
     needed = [name for name in STORED if name != "truth_ratio_raw" or "perturbed_answer" in asked.frame]
     of_forget = (values["split"] == "forget") & values["sample_id"].isin(asked.frame["sample_id"])
     table = values[of_forget & values["metric"].isin(needed)]
@@ -82,6 +86,34 @@ def evaluated_values(directory: Path, asked: EvaluationSet) -> pd.DataFrame:
                 "Evaluate the reference model on the same forget set with perturbed answers, or name the model.",
             )
     return table.assign(metric=table["metric"].map(STORED))[["sample_id", "metric", "value"]]
+
+
+def _require_same_texts(files: EvaluationFiles, asked: EvaluationSet) -> None:
+    """Refuse an evaluation that calls other samples alike, such as rows that have their numbers for ids.
+
+    Raises:
+        UserError: It is so.
+    """
+    path = files.sets / "forget.parquet"
+    if not path.exists():
+        return
+    theirs = pd.read_parquet(path).set_index("sample_id")
+    ours = asked.frame.set_index("sample_id")
+    shared = ours.index.intersection(theirs.index)
+    texts = [name for name in TEXTS if name in ours and name in theirs]
+    one, other = (frame.loc[shared, texts].map(_plain) for frame in (ours, theirs))
+    if count := int((one != other).any(axis=1).sum()):
+        raise UserError(
+            f"The evaluation in {files.directory}",
+            f"asked other texts under the ids of {count} of the {len(ours)} forget samples, so it cannot be the "
+            "reference.",
+            "Evaluate the reference model on the same forget set, or name the model.",
+        )
+
+
+def _plain(cell: Any) -> Any:
+    """Return a cell with lists as tuples, which Parquet gives back as arrays."""
+    return tuple(cell) if pd.api.types.is_list_like(cell) else cell
 
 
 def held_against(config: EvaluateConfig, asked: EvaluationSet, subject: Subject) -> Measured:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from mrd_core.errors import UserError
 from mrd_core.evaluation import harness
@@ -15,13 +16,17 @@ from mrd_core.evaluation.files import EvaluationFiles
 from mrd_core.evaluation.reference import evaluated_values, evaluation_of, questions_of
 from mrd_core.evaluation.sets import Sets
 from mrd_core.evaluation.suites import suites
-from mrd_core.model.config import FORM
+from mrd_core.model.config import FORM, ModelConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.files import write_json
 from mrd_core.runs.kind import Kind, kind_named
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.files import ScoreFiles
 from mrd_core.settings.configuration import RunConfig
+from mrd_core.settings.places import expanded
+
+# Folders of weights in the directory of an unlearning run.
+RESULT, BEST = "model", "best"
 
 
 def prepare(config: EvaluateConfig, draft: Path) -> EvaluateConfig:
@@ -101,6 +106,8 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
         inherited = getattr(unlearning, "score_run", None)
         summary = kind.files(config.unlearn_run).read_summary()
         write_json(files.unlearned, {"config": unlearning.model_dump(mode="json"), "summary": summary})
+    elif (account := _account_of(config.model)) is not None:
+        write_json(files.unlearned, account)
     scored = config.score_run
     # An unlearning run survives its score run, and then there is no MRD to stand beside; a preview has none.
     if scored is not None and (scored != inherited or ScoreFiles(scored).summary.exists()):
@@ -110,6 +117,24 @@ def copy_sets(config: EvaluateConfig, files: EvaluationFiles) -> None:
     sets = load_sets(config)
     require_reference(config, sets)
     sets.save(files)
+
+
+def _account_of(model: ModelConfig) -> dict[str, Any] | None:
+    """Return settings and summary of the unlearning run in whose directory a model lies; None of another model.
+
+    Of the best weights on the way the summary says nothing but what they are called.
+    """
+    folder = expanded(model.adapter[-1] if model.adapter else model.source).resolve()
+    if folder.name not in (RESULT, BEST) or not folder.is_dir():
+        return None
+    try:
+        config, kind = maker(folder.parent)
+        summary = kind.files(folder.parent).read_summary()
+    except (UserError, OSError, ValueError):
+        return None
+    if folder.name == BEST:
+        summary = {"label": f"{summary['label']}, best step", "seed": summary["seed"]}
+    return {"config": config.model_dump(mode="json"), "summary": summary}
 
 
 def require_reference(config: EvaluateConfig, sets: Sets) -> None:

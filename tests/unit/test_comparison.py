@@ -31,6 +31,8 @@ from analysis.export.comparison import legend, table
 from analysis.statistics.bootstrap import REPLICATES
 from analysis.statistics.groups import holm
 from mrd_core.errors import UserError
+from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.runs.files import read_json, write_json
 from tests.support.evaluations import Values, answers_of, evaluated, write_evaluation
 
 
@@ -137,6 +139,14 @@ def test_a_difference_has_the_noise_of_samples_and_of_seeds() -> None:
 )
 def test_a_difference_without_noise_is_certain_or_unknown(value: float, n: int, p: float) -> None:
     assert difference(np.full(1 + REPLICATES, value), SeedNoise(), n).p == pytest.approx(p, nan_ok=True)
+
+
+def test_a_difference_of_samples_without_replicates_is_of_unknown_noise() -> None:
+    stated = np.full(1 + REPLICATES, np.nan)
+    stated[0] = 0.01
+    found = difference(stated, SeedNoise(1e-9, 2), 400)
+    assert found.estimate.value == 0.01
+    assert np.isnan([found.estimate.low, found.estimate.high, found.p]).all()
 
 
 def test_seeds_that_are_no_pairs_are_compared_as_welch_does() -> None:
@@ -329,6 +339,50 @@ def test_suites_have_columns_of_their_own() -> None:
     assert cell(whp, "Original", "zero_shot")["mean"] == pytest.approx(0.7)
     assert cell(whp, "Original", "truthfulqa")["mean"] == pytest.approx(0.3)
     assert cell(whp, "Original", "texts_perplexity")["mean"] == pytest.approx(np.e)
+
+
+def test_a_seed_without_end_is_named_where_it_is_in_no_mean() -> None:
+    def run(nll: float, seed: int) -> Evaluated:
+        texts = {("texts", "nll"): [nll, 2.0], ("texts", "answer_tokens"): [5, 5]}
+        return evaluated(seeded(0.9, 0) | texts, method="ga", seed=seed)  # type: ignore[operator]
+
+    found = compare([run(1.0, 0), run(1600.0, 1)])
+    assert cell(found, "GA", "texts_perplexity")["mean"] == pytest.approx(np.exp(1.5))
+    assert "Perplexity, Texts: infinite in GA, seed 1, which is in no mean." in found.notes
+
+
+def test_on_how_many_processes_a_run_went_is_no_setting(tmp_path: Path) -> None:
+    runs = [
+        write_evaluation(tmp_path / str(seed), seeded(0.5, seed), method="ga", seed=seed, processes=seed + 1)
+        for seed in (0, 1)
+    ]
+    for run in runs[1:]:
+        account = read_json(EvaluationFiles(run).unlearned)
+        account["config"]["processes"] = 2
+        write_json(EvaluationFiles(run).unlearned, account)
+    assert compare([read(run) for run in runs]).groups[0].seeds == (0, 1)
+
+
+def test_the_precision_of_an_evaluation_is_a_part_of_how_it_measures(tmp_path: Path) -> None:
+    runs = [write_evaluation(tmp_path / "fine", seeded(0.9, 0))]
+    for precision in ("float32", "bfloat16"):
+        runs.append(write_evaluation(tmp_path / precision, seeded(0.5, 0), method="ga"))
+        summary = read_json(EvaluationFiles(runs[-1]).summary)
+        reasons = {"dtype": f"{precision} (as asked)"}
+        write_json(EvaluationFiles(runs[-1]).summary, summary | {"reasons": reasons})
+    found = compare([read(run) for run in runs])
+    assert len(found.groups) == 3
+    assert "Not measured alike: evaluation.dtype is auto and float32 and bfloat16." in found.notes
+
+
+def test_samples_of_a_file_are_numbered_whatever_the_order_of_its_keys() -> None:
+    values = np.random.default_rng(3).random(40)
+    run = evaluated({("forget", "rouge"): values})
+    by_index = {str(at): {"rougeL_recall": value} for at, value in enumerate(values)}
+    content = {"forget_Q_A_ROUGE": {"agg_value": values.mean(), "value_by_index": by_index}}
+    file = parse("npo.json", json.dumps(content, sort_keys=True).encode())
+    gone = row(compare([file, run], 1), "npo", "rr")
+    assert (gone["difference"], gone["low"], gone["high"]) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
 def test_texts_beside_answers_have_a_perplexity_and_stand_in_for_nothing_unseen() -> None:

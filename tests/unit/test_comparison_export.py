@@ -120,6 +120,17 @@ def test_tasks_of_the_harness_stand_beside_the_table() -> None:
     assert tasks(found).to_numpy().tolist() == [["wmdp_bio", "acc", "–", "0.600 ± 0.141"]]
 
 
+def test_a_task_of_a_broken_model_is_no_number(tmp_path: Path) -> None:
+    values = {("seen", "rouge"): [0.5] * 8}
+    runs = [
+        write_evaluation(tmp_path / str(accuracy), values, suite="whp", method=method, harness=harness)
+        for accuracy, method in ((0.5, None), (None, "ga"))
+        for harness in [{"piqa": {"acc": accuracy}}]
+    ]
+    found = compare([read(run) for run in runs])
+    assert tasks(found).to_numpy().tolist() == [["piqa", "acc", "0.500", "–"]]
+
+
 def test_the_way_is_read_from_the_unlearning_run(tmp_path: Path) -> None:
     values = answers_of(np.random.default_rng(0), 0.5, 5)
     original = write_evaluation(tmp_path / "original", values)

@@ -301,6 +301,30 @@ def test_the_model_of_an_unlearning_run_is_asked_for_what_it_was_to_forget(tmp_p
     assert place.store.list(kinds=("evaluate",))[0].id == run.id
 
 
+@pytest.mark.parametrize(("folder", "label"), [("model", "GA"), ("best", "GA, best step")])
+def test_weights_in_an_unlearning_run_are_known_for_its_own(
+    tmp_path: Path, scored: Scored, folder: str, label: str
+) -> None:
+    made = Place.of(tmp_path / "home").carried_out(scored.config(seed=3)).run.directory
+    if folder == "best":
+        shutil.copytree(made / "model", made / "best")
+    files = EvaluationFiles(tmp_path)
+    copy_sets(EvaluateConfig(model=ModelConfig(source=str(made / folder)), score_run=scored.directory), files)
+    account = json.loads(files.unlearned.read_text())
+    assert (account["summary"]["label"], account["summary"]["seed"]) == (label, 3)
+    assert account["config"]["method"] == "ga"
+    assert ("rest" in account["summary"]) is (folder == "model")
+
+
+def test_a_model_in_a_folder_of_that_name_is_no_unlearning_runs(tmp_path: Path, scored: Scored) -> None:
+    folder = shutil.copytree(scored.model, tmp_path / "model")
+    shutil.copy(folder / "config.json", tmp_path / "config.json")
+    config = EvaluateConfig(model=ModelConfig(source=str(folder)), score_run=scored.directory)
+    files = EvaluationFiles(tmp_path)
+    copy_sets(config, files)
+    assert not files.unlearned.exists()
+
+
 def test_a_bare_configuration_names_the_model_of_its_unlearning_run(tmp_path: Path, scored: Scored) -> None:
     unlearned = Place.of(tmp_path / "home").carried_out(scored.config())
     config = EvaluateConfig(unlearn_run=unlearned.run.directory, max_new_tokens=4, limit=2)
@@ -495,6 +519,18 @@ def test_an_evaluation_of_other_samples_is_no_reference(
     write_rows(folder / "forget10_perturbed.jsonl", [perturbed(row) for row in retain_rows()])
     with pytest.raises(UserError, match="has the truth ratio of 0 of the 1 forget samples"):
         carried_out(tofu(scored, folder, reference=str(reference), limit=1), tmp_path / "run")
+
+
+@pytest.mark.parametrize("column", ["answer", "perturbed_answer"])
+def test_an_evaluation_of_other_texts_under_the_same_ids_is_no_reference(
+    tmp_path: Path, scored: Scored, data: Path, reference: Path, column: str
+) -> None:
+    other = EvaluationFiles(Path(shutil.copytree(reference, tmp_path / "other")))
+    path = other.sets / "forget.parquet"
+    rows = pd.read_parquet(path)
+    write_frame(path, rows.assign(**{column: [cell[::-1] for cell in rows[column]]}))
+    with pytest.raises(UserError, match="asked other texts under the ids of 10 of the 10 forget samples"):
+        copy_sets(tofu(scored, data, reference=str(other.directory)), EvaluationFiles(tmp_path))
 
 
 TASK = """

@@ -37,6 +37,14 @@ def test_answers_before_and_after_are_held_against_each_other_sample_by_sample(r
         assert kept.are_lost
 
 
+def test_the_model_before_is_the_one_that_unlearning_began_with(runs: dict[str, Path]) -> None:
+    before, after = runs[Part.BEFORE], runs[Part.AFTER_UNIFORM]
+    config = read_config(before, EvaluateConfig)
+    bare = config.model.model_copy(update={"adapter": ("elsewhere",)})
+    write_config(before, config.model_copy(update={"model": bare}))
+    assert kept_answers(runs[Part.UNIFORM], [before, after]) is None
+
+
 def test_models_that_were_not_asked_alike_are_not_compared(runs: dict[str, Path]) -> None:
     before, after = runs[Part.BEFORE], runs[Part.AFTER_UNIFORM]
     assert kept_answers(runs[Part.UNIFORM], [after]) is None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from html import escape
-from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -126,7 +125,7 @@ def _column(at: int) -> str:
 def _table(chosen: ComparedRuns, split: str, metric: str, _comparison: Comparison) -> pd.DataFrame:  # noqa: ARG001
     """Return the samples, hardest first: sample_id, mrd, prompt, answer, and the metric of each setting."""
     runs = _runs(_comparison)
-    texts = pd.concat([NO_TEXTS, *(_texts(str(run.source), split) for run in runs if run.origin == "run")])
+    texts = pd.concat([NO_TEXTS, *(_texts(run, split) for run in runs if run.origin == "run")])
     texts = texts.drop_duplicates("sample_id").set_index("sample_id")[["prompt", "reference"]]
     ids = dict.fromkeys(name for run in runs for name in _of_split(run, split)["sample_id"])
     table = pd.DataFrame({"sample_id": list(ids)})
@@ -137,12 +136,18 @@ def _table(chosen: ComparedRuns, split: str, metric: str, _comparison: Compariso
     return table.fillna({"prompt": "", "answer": ""}).sort_values("mrd", kind="stable").reset_index(drop=True)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
-def _texts(directory: str, split: str) -> pd.DataFrame:
+def _texts(run: Evaluated, split: str) -> pd.DataFrame:
     """Return what was generated for a set; nothing where the file is gone."""
-    path = EvaluationFiles(Path(directory)).answers
-    if not path.exists():
+    path = EvaluationFiles(run.source).answers
+    try:
+        written = path.stat().st_mtime_ns
+    except OSError:
         return NO_TEXTS
+    return _stored_texts(str(path), written, split)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _stored_texts(path: str, at: int, split: str) -> pd.DataFrame:  # noqa: ARG001 - a part of the key
     return pd.read_parquet(path, filters=[("split", "==", split)]).astype({"sample_id": str})
 
 
@@ -158,7 +163,7 @@ def _answers(split: str, sample_id: str, comparison: Comparison) -> None:
     texts = {
         run: rows[rows["sample_id"] == sample_id]
         for run in _runs(comparison)
-        if run.origin == "run" and len(rows := _texts(str(run.source), split))
+        if run.origin == "run" and len(rows := _texts(run, split))
     }
     asked = list(dict.fromkeys(str(way) for rows in texts.values() for way in rows["asked"]))
     if not asked:
