@@ -11,7 +11,7 @@ __all__ = ["VERSION", "Bins", "Computed", "Feature", "Material", "Reading", "fea
 
 
 # Raised when a feature changes what it measures, so that readings made before are not taken for new ones.
-VERSION = 1
+VERSION = 2
 
 
 def features() -> tuple[Feature, ...]:

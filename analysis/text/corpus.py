@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.text.ngrams import normalised
 from mrd_core.demo import corpus as demo
+from mrd_core.errors import UserError
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
 
@@ -24,7 +25,7 @@ class Corpus:
 
     Attributes:
         name: The source, for people.
-        rows: Columns prompt ("" for plain text) and answer.
+        rows: Columns prompt ("" for plain text) and answer, of what training showed.
         counts: How often training showed each row, shape (rows,); 1 where the source does not say.
     """
 
@@ -37,15 +38,20 @@ class Corpus:
         """Read a corpus from a file, folder or data set; `demo` is what the demo model was trained on.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: It cannot be read, or training showed none of its rows.
         """
         if config.source == "demo":
-            trained = [(row.question, row.answer, row.training_count) for row in demo.rows() if row.training_count]
-            frame = pd.DataFrame(trained, columns=["prompt", "answer", "training_count"])
+            rows = [(row.question, row.answer, row.training_count) for row in demo.rows()]
+            frame = pd.DataFrame(rows, columns=["prompt", "answer", "training_count"])
         else:
             frame = read(config).frame
         counts = np.array(frame["training_count"].astype("Int64").fillna(1), np.int64)
-        return cls(config.source, frame[["prompt", "answer"]].reset_index(drop=True), counts)
+        shown = counts > 0
+        if not shown.any():
+            raise UserError(
+                config.source, "Training showed none of its rows: all counts are 0.", "Name what training showed."
+            )
+        return cls(config.source, frame.loc[shown, ["prompt", "answer"]].reset_index(drop=True), counts[shown])
 
     @cached_property
     def distinct(self) -> Corpus:

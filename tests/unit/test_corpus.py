@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from analysis.text.corpus import Corpus
 from mrd_core.demo import corpus as demo
+from mrd_core.errors import UserError
 from mrd_core.samples.config import ForgetSetConfig
 
 
@@ -30,6 +33,20 @@ def test_a_row_of_a_file_counts_once_where_the_file_does_not_say(tmp_path: Path)
     file = tmp_path / "corpus.jsonl"
     file.write_text("".join(json.dumps({"question": f"Who {i}?", "answer": "Ann."}) + "\n" for i in range(3)))
     assert Corpus.read(ForgetSetConfig(source=str(file))).counts.tolist() == [1, 1, 1]
+
+
+def counted_file(file: Path, counts: Sequence[int | None]) -> ForgetSetConfig:
+    rows = [{"question": f"Who {i}?", "answer": "Ann.", "count": count} for i, count in enumerate(counts)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ForgetSetConfig(source=str(file))
+
+
+def test_rows_that_training_never_showed_are_no_part_of_it(tmp_path: Path) -> None:
+    read = Corpus.read(counted_file(tmp_path / "corpus.jsonl", [2, 0, None]))
+    assert read.rows["prompt"].tolist() == ["Who 0?", "Who 2?"]
+    assert read.counts.tolist() == [2, 1]
+    with pytest.raises(UserError, match="none of its rows"):
+        Corpus.read(counted_file(tmp_path / "nothing.jsonl", [0, 0]))
 
 
 def test_rows_that_differ_in_case_and_spacing_alone_are_one_distinct_row() -> None:
