@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Set
 from string import punctuation
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from spacy.tokens import Token
 
 
+# Unicode's own, of which the one that does not break is a form; spaCy splits at the ASCII one alone.
+_HYPHEN = "‐"
+
+
 def rare_tokens(reading: Reading) -> list[Token]:
     """Return the rare words of a text in order, every occurrence of each.
 
@@ -20,16 +26,22 @@ def rare_tokens(reading: Reading) -> list[Token]:
     """
     rare = []
     for token in reading.words:
-        # The list has "u.s" and "mr" without the last full stop, and "Mt." only as spaCy's norm of it, "Mount".
-        spellings = {token.lower_, token.lower_.strip(punctuation), token.norm_.lower()}
         passed_over = (
             is_clitic(token)
             or (reading.settings.names == "ignore" and token.pos_ == "PROPN")
             or (reading.settings.numbers == "ignore" and any(map(str.isdigit, token.text)))
         )
-        if not passed_over and not spellings & reading.common_words:
+        if not passed_over and not _is_common(token, reading.common_words):
             rare.append(token)
     return rare
+
+
+def _is_common(token: Token, common: Set[str]) -> bool:
+    """Tell whether a word is in a list that has straight apostrophes, no ligatures and no hyphens."""
+    folded = unicodedata.normalize("NFKC", token.lower_).replace("’", "'").replace("‘", "'")
+    # It has "u.s" and "mr" without the last full stop, and "Mt." only as spaCy's norm of it, "Mount".
+    spellings = {token.lower_, folded.strip(punctuation), folded, token.norm_.lower()}
+    return bool(spellings & common) or set(folded.split(_HYPHEN)) <= common
 
 
 def rare_words(reading: Reading) -> float:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -468,6 +469,12 @@ def test_hyphenated_words_and_possessives_are_looked_up_in_parts() -> None:
 
 def test_words_are_looked_up_without_punctuation_at_their_ends_and_as_what_they_stand_for() -> None:
     assert rare("Mr. U.S. Mt. law+ Zz.") == ["Zz"]
+
+
+def test_words_are_looked_up_in_plain_letters() -> None:
+    common = COMMON | {"find", "o'brien"}
+    reading = replace(plain("O’Brien ﬁnd mother‑in‐law axolotl‑law"), common_words=common)
+    assert [token.text for token in rare_tokens(reading)] == ["axolotl‑law"]
 
 
 def test_numbers_are_rare_only_on_request() -> None:
