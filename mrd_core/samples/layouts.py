@@ -224,6 +224,9 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
         _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
         for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1)
     ]
+    if table.is_forget_set:
+        # Its answers are texts, however much they look like lists or conversations.
+        return [record.row(record.part("prompt"), record.part("answer")) for record in records], ()
     if layout is Layout.WMDP_QUESTIONS:
         records = _numbers_told(records)
     for record in records:

@@ -957,6 +957,16 @@ class TestSaved:
         )
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_a_saved_set_reads_as_the_same_samples_whatever_their_answers_look_like(self, tmp_path: Path) -> None:
+        answers = ["['a', 'b']", '[{"role": "assistant", "content": "A bee."}]']
+        saved = from_rows(
+            [{"question": f"q{i}", "choices": [answer, "b"], "answer": 0} for i, answer in enumerate(answers)]
+        )
+        saved.save(tmp_path / "samples.parquet")
+        again = read(ForgetSetConfig(source=str(tmp_path / "samples.parquet")))
+        assert list(again.frame["answer"]) == answers
+        assert again.digest == saved.digest
+
     def test_a_failed_save_leaves_the_old_file_and_nothing_else(self, tmp_path: Path) -> None:
         samples, _ = self.saved(tmp_path)
         (tmp_path / "folder").mkdir()
