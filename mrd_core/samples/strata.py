@@ -34,18 +34,11 @@ def save_stratum(forget_set: ForgetSet, sample_ids: Collection[str], name: str, 
     path = home / _FOLDER / f"{name}.parquet"
     if path.exists():
         raise UserError(f"The name '{name}'", "is taken by another stratum.", "Choose another name.")
-    frame = forget_set.frame[forget_set.frame["sample_id"].isin(set(sample_ids))]
-    if frame.empty:
+    stratum = forget_set.subset(forget_set.frame["sample_id"].isin(set(sample_ids)))
+    if not len(stratum):
         raise UserError(f"The stratum '{name}'", "would hold no sample.", "Select some samples first.")
-    # A column that is empty throughout would read as rows with an empty cell.
-    frame = frame.loc[:, frame.notna().any() & (frame != "").any()]
-    if "split" in frame and frame["split"].nunique() > 1:
-        # Rows of several splits are read together only where someone says so, which was done for the whole.
-        frame = frame.drop(columns="split")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    frame.to_parquet(part, index=False)
-    part.replace(path)
+    stratum.save(path)
     return path
 
 

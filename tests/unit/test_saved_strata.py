@@ -16,7 +16,13 @@ DEMO = read(ForgetSetConfig(source="demo"))
 
 
 @pytest.mark.parametrize(
-    "whole", [DEMO, tiny.forget_set(("", "plain text"), ("", "more of it"))], ids=["demo", "text"]
+    "whole",
+    [
+        DEMO,
+        tiny.forget_set(("", "plain text"), ("", "more of it")),
+        tiny.forget_set(("Who?", "Ann"), ("Where?", "there"), ("", "['a', 'b']")),
+    ],
+    ids=["demo", "text", "some prompts are blank"],
 )
 def test_a_stratum_reads_back_as_the_same_samples(whole: ForgetSet, tmp_path: Path) -> None:
     kept = list(whole.frame["sample_id"])[::-2]
