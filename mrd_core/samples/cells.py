@@ -31,6 +31,10 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _WORDS = re.compile(r"\S\s+\S|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]{2}")
 _NUMBER = re.compile(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|true|false")
 _ROLES = {"human": USER, **dict.fromkeys(("gpt", "model", "bot"), ASSISTANT)}
+_TURNS = re.compile(
+    r"""\s*\[\s*{\s*['"]((role|from)['"].*['"](content|value)|(content|value)['"].*['"](role|from))['"]\s*:""",
+    re.DOTALL,
+)
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -224,10 +228,13 @@ def as_turns(value: Any) -> list[tuple[str, str]]:
 
 
 def is_conversation(value: Any) -> bool:
-    """Return whether a cell looks like the turns of a conversation, in CSV as JSON."""
+    """Return whether a cell looks like the turns of a conversation, in CSV as JSON: with speakers and texts."""
     if isinstance(value, str):
-        return re.match(r"\s*\[\s*{\s*['\"](role|from|content|value)['\"]", value) is not None
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+        return _TURNS.match(value) is not None
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and all(
+        keys & first.keys() for keys in ({"role", "from"}, {"content", "value"})
+    )
 
 
 def as_flag(value: Any) -> bool:

@@ -251,7 +251,8 @@ def _left_out(table: Table, layout: Layout, mapping: ColumnMapping, rows: Sequen
         ]
         if lists:
             yield f"{len(lists)} of {n_rows} answers are read as lists: {lists[0][:_SHOWN_LENGTH]}."
-    if n_open := sum(is_conversation(answer) and as_turns(answer)[-1][0] != ASSISTANT for answer in answers):
+    talks = filter(is_conversation, answers if _READERS[layout] is _read_plain else ())
+    if n_open := sum(as_turns(talk)[-1][0] != ASSISTANT for talk in talks):
         yield f"{n_open} of {n_rows} conversations go on after their last answer: those turns are left out."
 
 
