@@ -125,7 +125,8 @@ def as_alternatives(value: Any) -> list[Any] | None:
     `{"value": ..., "aliases": [...]}`.
     """
     if isinstance(value, dict) and isinstance(value.get("value"), str):
-        value = [value["value"], *(value.get("aliases") or [])]
+        aliases = value.get("aliases") or []
+        value = [value["value"], *aliases] if isinstance(aliases, list) else None
     elif isinstance(value, dict):
         value = value.get("text")
     elif isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
@@ -142,7 +143,7 @@ def as_choices(value: Any) -> dict[str, str]:
 
     A list has letters. An object has its own: ARC's `{"text": [...], "label": [...]}`, or `{"A": ..., "B": ...}`.
     """
-    labels: list[Any] = list(string.ascii_uppercase)
+    labels: list[Any] | None = None
     if isinstance(value, dict) and {"text", "label"} <= set(value):
         labels, value = as_list(value["label"]), value["text"]
     elif isinstance(value, dict):
@@ -152,7 +153,10 @@ def as_choices(value: Any) -> dict[str, str]:
         raise CellError("has a blank choice.")
     if not 2 <= len(choices) <= len(string.ascii_uppercase):
         raise CellError(f"has {len(choices)} choices, where 2 to {len(string.ascii_uppercase)} are needed.")
-    return dict(zip(map(str, labels), choices, strict=False))
+    names = list(map(str, string.ascii_uppercase[: len(choices)] if labels is None else labels))
+    if not len(set(names)) == len(names) == len(choices):
+        raise CellError("has not one label of its own for each choice.")
+    return dict(zip(names, choices, strict=True))
 
 
 def numbers_are_texts(place: str, cells: Iterable[tuple[Any, Mapping[str, str]]]) -> bool:
@@ -222,8 +226,12 @@ def as_turns(value: Any) -> list[tuple[str, str]]:
         if role is None or text is None:
             raise CellError("has a turn without role and content (or from and value).")
         # Of several media, texts alone are read.
-        parts = [part.get("text") for part in text] if isinstance(text, list) else [text]
-        turns.append((_ROLES.get(as_text(role), as_text(role)), "\n".join(map(as_text, parts))))
+        parts = [
+            part.get("text") if isinstance(part, dict) else part
+            for part in (text if isinstance(text, list) else [text])
+        ]
+        texts = [as_text(part) for part in parts if part is not None]
+        turns.append((_ROLES.get(as_text(role), as_text(role)), "\n".join(texts)))
     return turns
 
 

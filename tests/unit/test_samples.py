@@ -515,6 +515,8 @@ class TestLayouts:
             ("a; b", 0, "choices", "is text, not a list"),
             ("['a' 'b']", 0, "choices", "starts like a JSON list"),
             (["a", {"b": 1}], 0, "choices", "is an object, not text"),
+            ({"text": ["a", "b", "c"], "label": ["A", "B"]}, "A", "choices", "has not one label of its own"),
+            ({"text": ["a", "b", "c"], "label": ["A", "A", "B"]}, "A", "choices", "has not one label of its own"),
         ],
     )
     def test_a_broken_multiple_choice_question(self, choices: Any, answer: Any, column: str, why: str) -> None:
@@ -589,6 +591,17 @@ class TestLayouts:
         samples = forget_set(name, write([row]))
         prompt = "⟦system⟧ Be short.\n⟦user⟧ Who?" if "system" in str(row) else "Who?"
         assert pairs(samples) == [(prompt, "A bee.")]
+
+    @pytest.mark.parametrize(
+        ("content", "answer"),
+        [
+            (["A bee."], "A bee."),
+            ([{"type": "image"}, {"type": "text", "text": "A bee."}, "It hums."], "A bee.\nIt hums."),
+        ],
+    )
+    def test_of_the_parts_of_a_turn_the_texts_are_read(self, content: list[Any], answer: str) -> None:
+        turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": content}]
+        assert pairs(from_rows([{"messages": turns}])) == [("Who?", answer)]
 
     def test_all_turns_before_the_last_answer_are_its_prompt(self) -> None:
         turns = [("user", "Who?"), ("assistant", "A bee."), ("user", "And?"), ("assistant", "A wasp.")]
@@ -879,6 +892,10 @@ class TestCells:
         error = refused_rows([row, row | {"id": "2", column: value}])
         assert error.what == f"set.jsonl, row 2, column '{column}'"
         assert why in error.why
+
+    def test_an_answer_whose_aliases_are_no_list_is_no_text(self) -> None:
+        error = refused_rows([{"question": "q", "answer": {"value": "x", "aliases": 5}}])
+        assert error.why == "The cell is an object, not text."
 
     def test_half_of_a_surrogate_pair_is_no_text(self) -> None:
         assert "surrogate" in refusal("a.jsonl", rb'{"text": "\ud83d"}').why
