@@ -22,6 +22,7 @@ from mrd_core.scoring.command import SCORE
 from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Nested, merged
 from mrd_core.settings.configuration import Frozen, RunConfig
+from mrd_core.settings.fields import Model, nested_in
 from mrd_core.studies.lines import Place, spelt
 from mrd_core.studies.product import Combination, product, with_paths
 from mrd_core.studies.study import Expected, Study
@@ -238,7 +239,7 @@ def _evaluations(study: Study, scores: list[Row], before: list[Row]) -> list[Row
     for number, table in enumerate(study.content.evaluate):
         place: Place = ("evaluate", number)
         subjects = table.get(OF, [ORIGINAL, UNLEARNED])
-        if not isinstance(subjects, list) or not set(subjects) <= {ORIGINAL, UNLEARNED}:
+        if not isinstance(subjects, list) or not all(each in (ORIGINAL, UNLEARNED) for each in subjects):
             raise study.refusal((*place, OF), subjects, "Name the original, the unlearned, or both", "Correct it.")
         expected = _expected(study, table, place)
         for combination in _products(study, place, _without(table, OF, EXPECTS), EvaluateConfig):
@@ -274,7 +275,7 @@ def _experiments(study: Study, scores: list[Row], before: list[Row]) -> list[Row
     for number, table in enumerate(study.content.experiment):
         place: Place = ("experiment", number)
         name = table.get("kind")
-        if name not in experiments():
+        if name not in tuple(experiments()):
             reason = f"There is no such experiment; there are {', '.join(experiments())}"
             raise study.refusal((*place, "kind"), name, reason, "Name one of them as its `kind`.")
         kind = kind_named(str(name))
@@ -307,7 +308,21 @@ def _products(study: Study, place: Place, table: Nested, kind: type[RunConfig]) 
     made = product(table, kind)
     if not made:
         raise study.refusal(place, None, "One of its lists is empty, so it stands for no run", "Fill the list.")
+    for each in made:
+        _require_tables(study, place, each.settings, kind)
     return [each._replace(settings=with_paths(each.settings, kind, study.path.parent)) for each in made]
+
+
+def _require_tables(study: Study, place: Place, settings: Nested, config: Model) -> None:
+    """Refuse a value in the place of settings."""
+    for name, value in settings.items():
+        info = config.model_fields.get(name)
+        nested = nested_in(info) if info is not None else None
+        if nested is not None and not isinstance(value, dict):
+            reason = f"It has settings of its own: {', '.join(nested.model_fields)}"
+            raise study.refusal((*place, name), value, reason, "Name the one that is meant.")
+        if nested is not None:
+            _require_tables(study, (*place, name), value, nested)
 
 
 def _check(study: Study, row: Row) -> None:

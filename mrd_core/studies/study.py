@@ -155,7 +155,7 @@ def _change(content: Nested, change: str) -> None:
     # `models.base` alone is the source of it: what else is said of it stays.
     if len(parts) == 2 and parts[0] in ("models", "forget_sets") and isinstance(value, str):
         named = content.setdefault(parts[0], {})
-        if isinstance(named.get(parts[1]), dict):
+        if isinstance(named, dict) and isinstance(named.get(parts[1]), dict):
             parts.append("source")
     _put(content, parts, value, change)
 

@@ -160,6 +160,11 @@ def test_a_list_of_lists_makes_the_product_of_what_holds_several() -> None:
         ("evaluate.1.of=['nobody']", "line 33 evaluate[1].of"),
         ("evaluate.1.suite=tofuu", "line 31 evaluate[1].suite = tofuu: Choose one of"),
         ("experiment.kind=x", "line 36 experiment[0].kind = x: There is no such experiment"),
+        ("experiment.kind=['validity', 'durability']", "line 36 experiment[0].kind = ['validity', 'durability']"),
+        ("evaluate.1.of=[['original']]", "line 33 evaluate[1].of"),
+        ("score.estimator=paper", "score[0].estimator = paper: It has settings of its own: preset, "),
+        ("unlearn.1.limits=5", "line 21 unlearn[1].limits = 5: It has settings of its own: "),
+        ("unlearn.0.retain=demo", "line 15 unlearn[0].retain = demo: It has settings of its own: "),
         ("experiment.methods=[]", "line 37 experiment[0].methods"),
     ],
 )
@@ -190,6 +195,11 @@ def test_a_method_that_needs_a_retain_set_is_refused_without_one(study: Callable
 def test_a_change_that_is_none_is_refused(study: Callable[..., list[Row]], change: str, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         study(change)
+
+
+def test_a_change_within_a_list_of_names_is_refused(study: Callable[..., list[Row]]) -> None:
+    with pytest.raises(UserError, match="would lie in a value"):
+        study("models.base=x", text='name = "trial"\nmodels = ["a"]\nforget_sets.demo = "demo"\n')
 
 
 def test_changes_take_the_place_of_what_the_file_says(
