@@ -15,7 +15,7 @@ from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.suites import suites
 from mrd_core.experiments.kinds import experiments
-from mrd_core.model.config import ModelConfig
+from mrd_core.model.config import FORM, ModelConfig
 from mrd_core.runs.kind import kind_named
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.command import SCORE
@@ -328,11 +328,26 @@ def _require_tables(study: Study, place: Place, settings: Nested, config: Model)
 def _check(study: Study, row: Row) -> None:
     """Refuse what would be refused when the run is asked for."""
     config = _validated(study, row)
+    for place in _settled(row):
+        reason = "What it builds on says which model and which samples"
+        raise study.refusal((*row.place, *place), None, reason, "Take it out; others have their place at the top.")
     if isinstance(config, UnlearnConfig):
         try:
             require_retain(config)
         except UserError as error:
             raise study.refusal(row.place, None, f"{error.what} {error.why.rstrip('.')}", error.fix) from error
+
+
+def _settled(row: Row) -> list[Place]:
+    """Return what a row says of its model and its samples though the runs that it builds on have settled it."""
+    of_model: set[str] = set(row.settings.get("model", {}))
+    if row.kind in experiments():
+        own = of_model - set(WISHES)
+    elif row.kind == "evaluate":
+        own = of_model & {"source", "adapter", *(FORM if row.unlearned else ())}
+    else:
+        return []
+    return [("model", name) for name in sorted(own)] + [("forget_set",)] * ("forget_set" in row.settings)
 
 
 def _validated(study: Study, row: Row) -> RunConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mrd_core.errors import UserError
+from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.kinds.durability import DurabilityConfig
 from mrd_core.experiments.kinds.validity import ValidityConfig
 from mrd_core.samples.config import ForgetSetConfig
@@ -165,6 +166,13 @@ def test_a_list_of_lists_makes_the_product_of_what_holds_several() -> None:
         ("score.estimator=paper", "score[0].estimator = paper: It has settings of its own: preset, "),
         ("unlearn.1.limits=5", "line 21 unlearn[1].limits = 5: It has settings of its own: "),
         ("unlearn.0.retain=demo", "line 15 unlearn[0].retain = demo: It has settings of its own: "),
+        (
+            "experiment.model.source=demo-retrained",
+            "experiment[0].model.source: What it builds on says",
+        ),
+        ("experiment.forget_set.source=demo", "experiment[0].forget_set: What it builds on says which model"),
+        ("evaluate.0.model.source=demo-retrained", "evaluate[0].model.source: What it builds on says which model"),
+        ("evaluate.0.model.system=Hm.", "evaluate[0].model.system: What it builds on says which model"),
         ("experiment.methods=[]", "line 37 experiment[0].methods"),
     ],
 )
@@ -175,6 +183,15 @@ def test_what_is_not_known_or_no_good_is_refused_with_its_place(
         study(change)
     assert place in refused.value.cause
     assert "trial.toml" in refused.value.cause
+
+
+def test_device_and_form_may_be_said_of_a_model_where_nothing_settles_them(
+    study: Callable[..., list[Row]],
+) -> None:
+    rows = study("experiment.model.device=cpu", "evaluate.0.of=['original']", "evaluate.0.model.system=Hm.")
+    evaluation = next(row.config() for row in rows if row.kind == "evaluate")
+    assert isinstance(evaluation, EvaluateConfig)
+    assert evaluation.model.system == "Hm."
 
 
 def test_a_method_that_needs_a_retain_set_is_refused_without_one(study: Callable[..., list[Row]]) -> None:
