@@ -215,5 +215,6 @@ def _paths(config: Frozen) -> Iterator[Path]:
 
 
 def _changed(path: Path) -> float:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+    # What is moved or copied there keeps its time of modification, and a link may lead elsewhere by now.
+    states = (state for file in (path, *path.rglob("*")) if file.exists() for state in (file.stat(), file.lstat()))
+    return max((max(state.st_mtime, state.st_ctime) for state in states), default=0.0)

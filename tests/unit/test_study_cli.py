@@ -129,7 +129,10 @@ def test_what_others_have_run_is_taken_and_what_has_changed_since_is_not(
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
     shutil.copy(scored.forget, forget)
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "exists"}
-    (model / "model.safetensors").touch()
+    # Another one in its place, with the times of modification that it had.
+    model.rename(tmp_path / "former")
+    shutil.copytree(scored.model, model)
+    assert (model / "model.safetensors").stat().st_mtime < run.created_at.timestamp()
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
 
 
