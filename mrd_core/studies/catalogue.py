@@ -87,13 +87,17 @@ class Catalogue:
             return None
         try:
             asked = as_stored(row.config(links))
+            # Named for what reads, too: a reading by another pipeline, or of other features, is another one.
+            place = kind_named(row.kind).place(asked)
         except UserError:
             # What it builds on cannot be built on, which is said when it is asked for.
             return None
         same = [
             stored
             for stored in self._runs.get(identity(asked), ())
-            if _builds_on(stored.config, row, parents) and _is_unchanged(stored, asked, dated=row.pair.dates)
+            if _builds_on(stored.config, row, parents)
+            and _is_unchanged(stored, asked, dated=row.pair.dates)
+            and (place is None or stored.run.directory.name == place.name)
         ]
         finished = [stored for stored in same if is_whole(stored.run)]
         ongoing = [stored for stored in same if stored.run.state in ACTIVE]

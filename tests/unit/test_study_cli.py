@@ -136,6 +136,24 @@ def test_what_others_have_run_is_taken_and_what_has_changed_since_is_not(
     assert states(cli(*only_scores, "--dry-run")) == {"Scores": "to do"}
 
 
+def test_a_reading_by_another_pipeline_or_version_is_not_taken(cli: Callable[..., Outcome], file: Path) -> None:
+    reading = (
+        "--set",
+        "unlearn=[]",
+        "--set",
+        "evaluate=[]",
+        "--set",
+        "characteristics.reading.language=en",
+        "--json",
+    )
+    assert states(cli("study", "run", file, *reading)) == {"Scores": "exists", "Characteristics": "exists"}
+    store = RunStore.open()
+    (run,) = store.list(kinds=["characteristics"])
+    # Its directory is named for pipeline and version.
+    set_row(store, run, directory=str(run.directory.rename(run.directory.with_name("other"))))
+    assert states(cli("study", "show", file, *reading)) == {"Scores": "exists", "Characteristics": "to do"}
+
+
 def test_one_failed_run_stops_only_what_builds_on_it(
     cli: Callable[..., Outcome], scored: Scored, tmp_path: Path
 ) -> None:
