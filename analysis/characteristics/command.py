@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from analysis.characteristics.config import CharacteristicsConfig
-from analysis.characteristics.runs import default_config
+from analysis.characteristics.config import CharacteristicsConfig, of_corpus, on_scores
 from mrd_core.errors import UserError
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.settings.command import Command, Nested
 from mrd_core.settings.options import DEMO
 
 
 def _base(settings: Nested) -> Nested:
-    """Return the corpus of the demo for its model; rows of another corpus may be skipped."""
-    if "corpus" not in settings:
-        return default_config(settings["score_run"]).model_dump(include={"corpus"})
-    corpus = settings["corpus"]
-    return {} if corpus is None or corpus["source"] == DEMO else {"corpus": {"invalid_rows": "skip"}}
+    """Return what follows from the corpus, or from the score run where none is named."""
+    if "corpus" in settings:
+        return of_corpus(settings["corpus"])
+    return on_scores(read_config(settings["score_run"], ScoreConfig), settings)
 
 
 def _check(settings: Nested) -> None:

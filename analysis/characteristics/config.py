@@ -8,9 +8,24 @@ from pydantic import Field
 
 from analysis.text.config import ReadingConfig
 from mrd_core.samples.config import ForgetSetConfig
+from mrd_core.scoring.config import ScoreConfig
+from mrd_core.settings.command import Nested
 from mrd_core.settings.configuration import RunConfig
 from mrd_core.settings.fields import RunPath
-from mrd_core.settings.options import DATA_SET
+from mrd_core.settings.options import DATA_SET, DEMO
+
+
+def of_corpus(corpus: Nested | None) -> Nested:
+    """Return the settings that follow from a corpus: rows of another than the demo's may be skipped."""
+    is_demo = corpus is None or corpus.get("source", DEMO) == DEMO
+    return {} if is_demo else {"corpus": {"invalid_rows": "skip"}}
+
+
+def on_scores(scored: ScoreConfig, settings: Nested) -> Nested:
+    """Return what follows from the score run: the corpus of the demo for its model, where none is named."""
+    if "corpus" in settings:
+        return of_corpus(settings["corpus"])
+    return {"corpus": {"source": DEMO}} if scored.model.source == DEMO else {}
 
 
 class CharacteristicsConfig(RunConfig):

@@ -10,7 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.config import CharacteristicsConfig, on_scores
 from analysis.characteristics.files import CharacteristicsFiles, CharacteristicsSummary
 from analysis.features import VERSION, features
 from analysis.text.pipeline.loading import choose
@@ -74,5 +74,6 @@ CHARACTERISTICS = Kind(
     headline=headline,
     describe=describe,
     title=title,
+    on_scores=on_scores,
     place=place,
 )

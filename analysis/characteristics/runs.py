@@ -12,13 +12,12 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import difficulty
-from analysis.characteristics.config import CharacteristicsConfig
+from analysis.characteristics.config import CharacteristicsConfig, on_scores
 from analysis.characteristics.files import About, CharacteristicsFiles
 from analysis.difficulty import ScoredRun, Variant
 from analysis.redaction import without_texts
 from analysis.statistics.groups import Measured
 from mrd_core.runs.directory import read_config
-from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import Normalisation, ScoreConfig
 
 
@@ -66,6 +65,5 @@ def characterised(score_run: Path, reading: Path, variant: Variant) -> Character
 
 def default_config(score_run: Path) -> CharacteristicsConfig:
     """Return the reading that needs no choice; a run of the demo model brings its training corpus."""
-    model = read_config(score_run, ScoreConfig).model.source
-    corpus = ForgetSetConfig(source="demo") if model == "demo" else None
-    return CharacteristicsConfig(score_run=score_run.resolve(), corpus=corpus)
+    follows = on_scores(read_config(score_run, ScoreConfig), {})
+    return CharacteristicsConfig.model_validate(follows | {"score_run": score_run.resolve()})

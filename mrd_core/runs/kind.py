@@ -74,6 +74,7 @@ class Kind:
         prepare: Writes what the run keeps of its own (samples, scores) into the directory that is being made, and
             returns the configuration with what it left open.
         title: Of a configuration, for people.
+        on_scores: From the configuration of the score run and the settings that were given, those that follow.
         place: Where a run of these settings lies, and is made once; None: anywhere, and made anew each time.
         model: The model that a finished run made; None where such runs make none.
         follow_up: `module:function` that returns, of the configuration and the directory of a run that succeeded,
@@ -92,6 +93,7 @@ class Kind:
     cost: Callable[..., Any] | None = None
     prepare: Callable[[Any, Path], RunConfig] = field(default=lambda config, _draft: config)
     title: Callable[[Any], str] = field(default=lambda config: str(config.title))
+    on_scores: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(default=lambda _scored, _settings: {})
     place: Callable[[Any], Path | None] = field(default=anywhere)
     model: Callable[[Path], Any] | None = None
     follow_up: str | None = None

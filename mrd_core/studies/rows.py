@@ -26,7 +26,6 @@ from mrd_core.settings.fields import Model, nested_in
 from mrd_core.studies.lines import Place, spelt
 from mrd_core.studies.product import Combination, product, with_paths
 from mrd_core.studies.study import Expected, Study
-from mrd_core.unlearning.command import on_scores
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.request import require_retain
 
@@ -137,9 +136,9 @@ class Row:
 
     def _base(self, links: Links, study: str | None) -> Nested:
         """Return what follows from the runs that it builds on."""
-        linked: Nested = {"score_run": links.score_run}
+        linked = kind_named(self.kind).on_scores(links.scored, self.settings) | {"score_run": links.score_run}
         if self.kind == "unlearn":
-            return on_scores(links.scored, self.settings) | linked | {"study": study}
+            return linked | {"study": study}
         if self.kind == "evaluate":
             if links.unlearn_run is None:
                 return linked | {"model": self.pair.model}

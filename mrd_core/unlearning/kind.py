@@ -8,6 +8,7 @@ from mrd_core.model.config import ModelConfig
 from mrd_core.runs.directory import read_config
 from mrd_core.runs.kind import Description, Kind, Summary
 from mrd_core.runs.subject import subject_in
+from mrd_core.unlearning.command import on_scores
 from mrd_core.unlearning.config import UnlearnConfig
 from mrd_core.unlearning.cost import estimate
 from mrd_core.unlearning.damage import in_words, rest
@@ -83,5 +84,6 @@ UNLEARN = Kind(
     cost=estimate,
     prepare=prepare,
     title=title,
+    on_scores=on_scores,
     model=model_of,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.characteristics.config import CharacteristicsConfig
 from mrd_core.errors import UserError
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.experiments.kinds.durability import DurabilityConfig
@@ -183,6 +184,20 @@ def test_what_is_not_known_or_no_good_is_refused_with_its_place(
         study(change)
     assert place in refused.value.cause
     assert "trial.toml" in refused.value.cause
+
+
+@pytest.mark.parametrize(
+    ("reading", "corpus"),
+    [("", ("demo", "refuse")), ('corpus.source = "/texts.jsonl"\n', ("/texts.jsonl", "skip"))],
+)
+def test_a_reading_has_the_corpus_that_the_command_would_take(
+    study: Callable[..., list[Row]], reading: str, corpus: tuple[str, str]
+) -> None:
+    row = next(row for row in study(text=f"{TEXT}[characteristics]\n{reading}") if row.kind == "characteristics")
+    config = row.config()
+    assert isinstance(config, CharacteristicsConfig)
+    assert config.corpus is not None
+    assert (config.corpus.source, config.corpus.invalid_rows) == corpus
 
 
 def test_device_and_form_may_be_said_of_a_model_where_nothing_settles_them(
