@@ -137,7 +137,8 @@ class Course:
                 carries them out here, one after the other.
             carry_out: Called with the directory of a run that is to be carried out here.
             say: Called with what is begun, for people.
-            budget: Hours that runs may take in all; the first that would not fit any more ends it. None: no end.
+            budget: Hours that runs may take in all; the first that would not fit any more ends it, and one of
+                unknown cost is begun and said to be such. None: no end.
         """
         self._look_ahead(say)
         while True:
@@ -150,6 +151,8 @@ class Course:
                     return Ending(lines, over_budget=line.row)
                 number = self._rows.index(line.row) + 1
                 say(f"[{number}/{len(self._rows)}] {line.row.name}")
+                if budget is not None and line.cost.seconds is None:
+                    say(f"The budget may not hold: what this run takes is unknown ({line.cost.basis}).")
                 run = self._begun_run(line, launcher)
                 if run is not None and launcher is None and self._carried_out(line.row, run, carry_out) in STOPPED:
                     return Ending(self.lines(), stopped=self._store.get(run.id).state)

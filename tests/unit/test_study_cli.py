@@ -204,6 +204,15 @@ def test_a_budget_ends_before_the_run_that_would_not_fit(cli: Callable[..., Outc
     }
 
 
+def test_a_budget_that_may_not_hold_is_said(cli: Callable[..., Outcome], file: Path) -> None:
+    few = ("--set", "unlearn=[]", "--set", "evaluate=[]", "--set", "characteristics.reading.language=en")
+    outcome = cli("study", "run", file, *few, "--budget", 1, "--json")
+    assert set(states(outcome).values()) == {"exists"}
+    said = [line for line in outcome.err.splitlines() if "The budget may not hold" in line]
+    assert len(said) == 1
+    assert "nothing of the kind has been run here yet" in said[0]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.long
 def test_a_signal_stops_the_study_with_its_run_and_the_same_command_goes_on(
