@@ -23,7 +23,7 @@ from analysis.statistics.shares import difference, share
 from analysis.statistics.survival import survival
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.experiments.files import ExperimentFiles
-from mrd_core.experiments.kinds.durability import COURSE, KEPT, REFERENCE, RELEARNING, START, DurabilityConfig
+from mrd_core.experiments.kinds.durability import COURSE, KEPT, REFERENCE, RELEARNING, DurabilityConfig
 from mrd_core.samples import ForgetSet
 from mrd_core.unlearning.damage import LEAST_KEPT
 
@@ -192,7 +192,6 @@ def config_of(measurements: Measurements) -> DurabilityConfig:
 def comebacks(measurements: Measurements) -> list[Comeback]:
     """Return how much came back, a line per unlearned model and attack; quick to work out."""
     config, courses = config_of(measurements), courses_of(measurements)
-    studied = int(measurements.part(START)["sample_id"].nunique())
     by_attack = {course.attack: course for course in courses if course.model == REFERENCE}
     lines = []
     for course in courses:
@@ -209,17 +208,21 @@ def comebacks(measurements: Measurements) -> list[Comeback]:
                 of_reference=reference,
                 excess=difference(own, reference) if reference.n and own.n else own,
                 steps=config.steps,
-                rows=_rows_of(measurements, course.attack, config.rows(studied)),
+                rows=_rows_of(measurements, course),
                 is_ruined=course.is_ruined,
             )
         )
     return lines
 
 
-def _rows_of(measurements: Measurements, attack: str, wanted: int) -> int:
+def _rows_of(measurements: Measurements, course: Course) -> int:
     """Return how many rows an attack trained on: no more than there were."""
-    files = ExperimentFiles(measurements.directory)
-    pool = {"benign": files.retain, CONTROL: files.unrelated}.get(attack)
+    config, files = config_of(measurements), ExperimentFiles(measurements.directory)
+    outcomes = pd.read_parquet(files.outcomes, columns=["model", "sample_id"])
+    # Also those of the studied samples that a model cannot read whole.
+    in_all = int((outcomes.groupby("sample_id")["model"].nunique() == len(config.runs)).sum())
+    wanted = config.rows(min(config.samples, in_all))
+    pool = {"benign": files.retain, CONTROL: files.unrelated}.get(course.attack)
     return min(wanted, len(ForgetSet.load(pool))) if pool and pool.exists() else wanted
 
 

@@ -47,6 +47,7 @@ from mrd_core.samples import ForgetSet, evenly_spaced
 from mrd_core.scoring.encoded import stored_samples
 from mrd_core.scoring.measuring import extraction_strength
 from mrd_core.unlearning.adapters import load_trainable
+from mrd_core.unlearning.config import OptimiserConfig
 from mrd_core.unlearning.losses import sample_nll
 from mrd_core.unlearning.records import UnlearningSummary
 from mrd_core.unlearning.texts import TextBatch, answers
@@ -173,7 +174,7 @@ class Relearner:
 
     def tries(self, name: str, attack: Attack) -> list[Row]:
         """Try learning rates until enough of what a model had forgotten is back, the lowest first."""
-        began = UnlearningSummary.model_validate(self._told[name]["summary"]).rate_of_all_weights
+        began = self._first_rate(name)
         rows: list[Row] = []
         for rung in range(RUNGS):
             rate = began * RUNG**rung
@@ -186,6 +187,14 @@ class Relearner:
             if not finite or share >= ENOUGH:
                 break
         return rows
+
+    def _first_rate(self, name: str) -> float:
+        """Return the learning rate that a model was unlearned at, or where that was not AdamW's, AdamW's own."""
+        told = self._told[name]
+        if told["config"].get("optimiser", {}).get("name") == "sgd":
+            weights = sum(weight.numel() for weight in self._loaded(name).model.network.parameters())
+            return float(OptimiserConfig().rate_for(weights).value)
+        return UnlearningSummary.model_validate(told["summary"]).rate_of_all_weights
 
     def start(self, name: str) -> list[Row]:
         """Look at a model before any attack."""

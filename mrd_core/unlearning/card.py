@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mrd_core.model.gguf_file import is_gguf
 from mrd_core.runs.directory import read_config
 from mrd_core.unlearning.best import RULE
 from mrd_core.unlearning.card_findings import Findings
@@ -37,6 +38,9 @@ MEASURES = {
     "retain_accuracy": "MA, retain set",
     "retain_nll": "NLL, retain set [nats per answer token]",
 }
+# What ships with the project: its name, and where it lies.
+_DEMO_NAMES = {"demo": "The demo model of MRD Lens", "demo-retrained": "The retrained demo model of MRD Lens"}
+_DEMO_FOLDERS = {"demo": "MODEL_DIR", "demo-retrained": "RETRAINED_DIR"}
 DIFFICULTY, CAVEATS = "How hard it was to forget", "What this does not show"
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#!|~$&])")
 
@@ -133,11 +137,11 @@ def _front_matter(config: UnlearnConfig, summary: UnlearningSummary, findings: F
 
 
 def _hub_id(source: str | None) -> str | None:
-    """Return the source where it names something on the hub, and neither the demo nor a path."""
+    """Return the source where it names something on the hub, and neither a model of the demo nor a path."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # handed on by name alone
 
-    if source is None or source == "demo" or Path(source).exists():
+    if source is None or source in _DEMO_NAMES or Path(source).exists():
         return None
     with suppress(HFValidationError):
         validate_repo_id(source)
@@ -147,7 +151,7 @@ def _hub_id(source: str | None) -> str | None:
 
 def _name(config: UnlearnConfig) -> str:
     source = config.model.source
-    return "The demo model of MRD Lens" if source == "demo" else _plain(Path(source).name)
+    return _DEMO_NAMES.get(source) or _plain(Path(source).name)
 
 
 _CAVEATS = """\
@@ -314,14 +318,18 @@ tokenizer = AutoTokenizer.from_pretrained(folder)"""
 
 
 def _adapter_code(config: UnlearnConfig) -> str:
-    demo = config.model.source == "demo"
+    source = config.model.source
+    shipped, path = _DEMO_FOLDERS.get(source), Path(source)
+    base, file = shipped or json.dumps(source), ""
+    if is_gguf(path):
+        base, file = json.dumps(str(path.parent)), f", gguf_file={json.dumps(path.name)}"
     lines = [
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        *(["from mrd_core.demo import MODEL_DIR"] if demo else []),
+        *([f"from mrd_core.demo import {shipped}"] if shipped else []),
         "",
-        f"base = {'MODEL_DIR' if demo else json.dumps(config.model.source)}",
-        "model = AutoModelForCausalLM.from_pretrained(base)",
+        f"base = {base}",
+        f"model = AutoModelForCausalLM.from_pretrained(base{file})",
     ]
     lines += [
         f"model = PeftModel.from_pretrained(model, {json.dumps(adapter)}).merge_and_unload()"
@@ -329,7 +337,7 @@ def _adapter_code(config: UnlearnConfig) -> str:
     ]
     lines += [
         'model = PeftModel.from_pretrained(model, "path/to/this/folder")',
-        "tokenizer = AutoTokenizer.from_pretrained(base)",
+        f"tokenizer = AutoTokenizer.from_pretrained(base{file})",
     ]
     return "\n".join(lines)
 

@@ -130,10 +130,10 @@ def _thirds(outcome: pd.DataFrame, curriculum: pd.DataFrame) -> pd.DataFrame:
 
 def _is_of(config: EvaluateConfig, unlearned: UnlearningFiles) -> bool:
     """Tell whether an evaluation is of the model of an unlearning run, named by its run or by its folder."""
-    places = {unlearned.directory.resolve(), unlearned.model.resolve()}
-    return not places.isdisjoint(
-        place.resolve() for place in (config.unlearn_run, Path(config.model.source)) if place
-    )
+    if config.unlearn_run is not None:
+        return config.unlearn_run.resolve() == unlearned.directory.resolve()
+    # With an adapter on it, it is another.
+    return not config.model.adapter and Path(config.model.source).resolve() == unlearned.model.resolve()
 
 
 def _measured(directory: Path, unlearned: UnlearningFiles) -> Measured:

@@ -366,6 +366,19 @@ def test_an_experiment_whose_relearning_diverges_says_so(attacked: Attacked, tmp
     assert (row["finite"], row["returned"], row["learning_rate"]) == (False, 0.0, pytest.approx(1e30))
 
 
+def test_after_sgd_an_attack_begins_at_a_rate_of_its_own_optimiser(attacked: Attacked, tmp_path: Path) -> None:
+    typed: dict[str, Any] = {"run": [str(attacked.run.run.directory)], "attacks": ["benign"]}
+    config = COMMANDS["durability"].read(SIZES | {"given": ["1"], "steps": "1"} | typed)
+    prepare(config, tmp_path)
+    files = ExperimentFiles(tmp_path)
+    (told,) = read_json(files.unlearned)
+    told["config"]["optimiser"] |= {"name": "sgd"}
+    told["summary"] |= {"learning_rate": 1e31}
+    write_json(files.unlearned, [told])
+    experiment_job(config, Quiet(tmp_path))
+    assert files.finished_units()["rate"][0]["learning_rate"] == 1e-4
+
+
 @pytest.mark.parametrize(("steps", "looks"), [(1, (0, 1)), (5, (0, 1, 2, 4, 5)), (16, (0, 1, 2, 4, 8, 16))])
 def test_looks_grow_apart_and_end_at_the_end(steps: int, looks: tuple[int, ...], scored: Scored) -> None:
     assert config(scored, Path("run"), steps=steps).looks == looks

@@ -248,7 +248,7 @@ def test_the_reference_is_subtracted(tmp_path: Path) -> None:
     assert (line.back, line.share.n, line.of_reference.n) == (1, 3, 4)
     assert line.of_reference.value == 1 / 4
     assert line.excess.value == pytest.approx(1 / 3 - 1 / 4)
-    assert "of 3 forgotten samples 1 (33% [6, 79]) is back after 4 steps of training on 2 other" in line.sentence
+    assert "of 3 forgotten samples 1 (33% [6, 79]) is back after 4 steps of training on 4 other" in line.sentence
     assert line.sentence.endswith("of the reference 25%")
     shown = evidence_of(measurements)
     assert isinstance(shown, Durability)

@@ -603,6 +603,20 @@ def test_without_json_the_verdict_is_printed_with_its_tables(
     assert max(map(len, lines)) <= 120
 
 
+@pytest.mark.parametrize("config", ALL, ids=lambda config: config.kind)
+def test_before_the_first_result_nothing_is_printed(tmp_path: Path, config: ExperimentConfig) -> None:
+    assert not any(len(table) for table in judged(tmp_path, config, []).brief.values())
+
+
+def test_samples_without_a_token_that_counts_do_not_make_a_ranking_reliable(
+    tmp_path: Path, sensitive: Sensitivity
+) -> None:
+    rows = sensitivity_rows(sample_table(40), SIGMAS)
+    drawn = [row for row in rows if row["part"] == "draws"]
+    lost = [row | {"sample_id": f"x{row['sample_id']}", "relative": 0.0, "n_tokens": 0} for row in drawn]
+    pd.testing.assert_frame_equal(judged(tmp_path, SENSITIVITY, rows + lost).evaluations, sensitive.evaluations)
+
+
 def test_what_is_printed_is_what_was_found(two_arms: Validity, sensitive: Sensitivity) -> None:
     league = two_arms.brief["GA (AdamW): the 5 best measures, MRD and length"]
     first = two_arms.arms[0].league.table.iloc[0]

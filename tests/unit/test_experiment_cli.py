@@ -229,12 +229,23 @@ def test_device_and_precision_may_differ_from_the_score_run(cli: Any, scored: Sc
 
 
 def test_a_run_that_fails_says_why_and_exits_so(cli: Any, scored: Scored) -> None:
-    wish = ("--selections", "2", "--column", "nope", "--max-updates", "5")
+    wish = ("--selections", "2", "--column", "entanglement", "--max-updates", "5")
     outcome = cli("experiment", "selection", "--scores", scored.directory, *wish)
     assert (outcome.code, outcome.out) == (2, "")
-    assert "The column nope" in outcome.said
+    assert "The column entanglement" in outcome.said
     assert "Traceback" not in outcome.err
     assert only_run().state is RunState.FAILED
+
+
+@pytest.mark.parametrize("column", ["nope", "sample_id"])
+def test_a_column_that_is_no_number_is_refused_before_anything_is_begun(
+    cli: Any, scored: Scored, column: str
+) -> None:
+    outcome = cli("experiment", "selection", "--scores", scored.directory, "--column", column)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert f"--column {column}" in outcome.said
+    assert "no such number of the scores" in outcome.said
+    assert not RunStore.open().list(kinds=("selection",))
 
 
 def test_without_scores_the_forget_set_is_scored_first_and_a_cancelled_scoring_goes_on(

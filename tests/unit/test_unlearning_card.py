@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from cli.door import main
 from mrd_core.evaluation.config import EvaluateConfig
 from mrd_core.evaluation.files import EvaluationFiles
+from mrd_core.model.config import ModelConfig
 from mrd_core.runs import RunState, RunStore
 from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import write_frame, write_json
@@ -116,7 +117,7 @@ def test_the_front_matter_names_base_model_library_and_tag(adapter: bool, librar
     }
 
 
-@pytest.mark.parametrize("source", ["demo", "/models/mine", "a|b\n---\nc: {d}", "one/two/three"])
+@pytest.mark.parametrize("source", ["demo", "demo-retrained", "/models/mine", "a|b\n---\nc: {d}", "one/two/three"])
 def test_what_is_not_on_the_hub_is_no_base_model(source: str) -> None:
     found = front_matter(written(model={"source": source}))
     assert "base_model" not in found
@@ -242,6 +243,17 @@ def test_an_adapter_is_loaded_onto_what_it_was_trained_on() -> None:
     assert 'base = "odd \\"name\\""' in text
     assert text.index('"first").merge_and_unload()') < text.index('"path/to/this/folder"')
     assert "base = MODEL_DIR" in code(written({"adapter": True}))
+    retrained = code(written({"adapter": True}, model={"source": "demo-retrained"}))
+    assert "import RETRAINED_DIR" in retrained
+    assert "base = RETRAINED_DIR" in retrained
+
+
+def test_an_adapter_on_a_gguf_file_is_loaded_by_folder_and_file(tmp_path: Path) -> None:
+    file = tmp_path / "small.gguf"
+    file.write_bytes(b"GGUF")
+    text = code(written({"adapter": True}, model={"source": str(file)}))
+    assert f'base = "{tmp_path}"' in text
+    assert text.count('from_pretrained(base, gguf_file="small.gguf")') == 2
 
 
 HOSTILE = "a|b`c`*d*_e_<script>[x](y)\n# Heading\n---\n$f$: {g}"
@@ -376,6 +388,15 @@ def test_without_a_name_the_store_is_asked_for_evaluations_of_this_model(
     assert "Evaluations in it: evaluated, by folder" in exported(unlearned.directory).said
     shutil.rmtree(evaluation)
     assert "Evaluations in it: by folder" in exported(unlearned.directory).said
+
+
+def test_an_evaluation_with_another_adapter_on_it_is_of_another_model(
+    unlearned: UnlearningFiles, exported: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    other = write_evaluation(tmp_path / "other", {("forget", "rouge"): [1.0]})
+    model = ModelConfig(source=str(unlearned.model), adapter=("elsewhere",))
+    write_config(other, read_config(other, EvaluateConfig).model_copy(update={"model": model}))
+    assert exported(unlearned.directory, "--evaluation", other).code == 2
 
 
 def test_the_section_alone_stands_below_a_card_that_is_there(

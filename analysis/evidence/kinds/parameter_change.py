@@ -64,12 +64,14 @@ class ParameterChange(Evidence):
     def brief(self) -> Mapping[str, pd.DataFrame]:
         """The correlations of the change with what may predict it."""
         correlations = self.correlations
+        if correlations.empty:
+            return {}
         table = {
             "mean absolute change with": correlations["arm"] + ", " + correlations["title"],
             "ρ": in_words(correlations, "rho"),
             "tokens held": in_words(correlations, "partial", "partial_"),
         }
-        return {"Over composites": pd.DataFrame(table)} if len(correlations) else {}
+        return {"Over composites": pd.DataFrame(table)}
 
 
 def parameter_change(measurements: Measurements) -> ParameterChange:

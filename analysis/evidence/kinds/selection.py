@@ -72,13 +72,15 @@ class Selection(Evidence):
     def brief(self) -> Mapping[str, pd.DataFrame]:
         """Mean and spread of each method over selections."""
         spread = self.spread
+        if spread.empty:
+            return {}
         table = {
             "performance": spread["size"] + ", " + spread["metric"].map(METRICS) + ", " + spread["method"],
             "selections": spread["scheme"],
             "mean": number_cells(spread["mean"], ".3g"),
             "SD": number_cells(spread["sd"], ".2g"),
         }
-        return {"Over selections": pd.DataFrame(table)} if len(spread) else {}
+        return {"Over selections": pd.DataFrame(table)}
 
 
 def selection(measurements: Measurements) -> Selection:

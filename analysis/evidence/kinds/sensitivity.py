@@ -174,8 +174,10 @@ def _evaluations(rows: pd.DataFrame) -> pd.DataFrame:
             continue
         changes = of_mode.pivot(index="evaluation", columns="sample_id", values="relative").sort_index()
         tokens = of_mode.groupby("sample_id")["n_tokens"].first().reindex(changes.columns)
+        # A sample without a token that counts has no score, and not one that never changes.
+        changes, tokens = changes.loc[:, tokens > 0], tokens[tokens > 0]
         for norm in NORMALISATIONS:
-            per_draw = changes / (tokens.where(tokens > 0) if norm == Normalisation.MEAN else 1.0)
+            per_draw = changes / (tokens if norm == Normalisation.MEAN else 1.0)
             table += [(mode, norm, *row) for row in _by_evaluations(per_draw.to_numpy(np.float64), mode)]
     return pd.DataFrame(table, columns=_EVALUATION_COLUMNS)
 

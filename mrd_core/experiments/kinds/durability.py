@@ -187,9 +187,9 @@ class DurabilityConfig(ExperimentConfig):
     batch_size: int = Field(4, ge=1, description="Rows of a step.", json_schema_extra={"unit": "rows"})
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
-        description="Learning rate of the relearning (AdamW); `auto` begins with that of the first run, or, since "
-        f"all weights are trained, 1/{LORA_RATE} of an adapter's, and takes √10 times as much, at most "
-        f"{RUNGS - 1} times, until a fifth of what was forgotten comes back.",
+        description="Learning rate of the relearning (AdamW); `auto` begins with that of the first run (of an "
+        f"adapter, since all weights are trained, 1/{LORA_RATE} of it; after SGD, AdamW's own), and takes "
+        f"√10 times as much, at most {RUNGS - 1} times, until a fifth of what was forgotten comes back.",
     )
     accuracy: float = Field(
         KNOWN, gt=0, le=1, description="A sample is back when its memorization accuracy (MA) reaches this."

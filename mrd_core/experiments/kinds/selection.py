@@ -18,7 +18,8 @@ from mrd_core.experiments.files import Row
 from mrd_core.experiments.learning_rates import SHARED, Case, LearningRates
 from mrd_core.experiments.passes import ALONE, TRIED_ALONE, TRIED_TOGETHER, searched, unlearning_passes
 from mrd_core.model.encoding import IntArray
-from mrd_core.scoring.columns import MRD_ANSWER_MEAN
+from mrd_core.scoring.columns import MRD_ANSWER_MEAN, SCORE_COLUMNS
+from mrd_core.scoring.measures import MEASURES
 from mrd_core.unlearning.config import MOST_RETAIN_MEASURED, MethodName
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from mrd_core.runs import JobContext
 
 SCHEMES = ("random", "balanced")
+# What samples can be balanced by.
+_NUMBERS = {column.name for column in SCORE_COLUMNS if column.dtype != "str"} | set(MEASURES)
 # Other single samples, and other groups, that a learning rate is found by.
 OTHER_SINGLES, OTHER_GROUPS = 5, 2
 # So that a single sample and a group differ, and a third of the samples is one at least.
@@ -63,6 +66,13 @@ class SelectionConfig(UnlearningExperimentConfig):
         json_schema_extra={"unit": "samples"},
     )
     column: str = Field(MRD_ANSWER_MEAN, description="Column of the scores that selections are balanced by.")
+
+    @field_validator("column")
+    @classmethod
+    def _is_a_number(cls, column: str) -> str:
+        if column not in _NUMBERS:
+            raise ValueError(f"there is no such number of the scores; {MRD_ANSWER_MEAN} is one")
+        return column
 
     @field_validator("methods")
     @classmethod
