@@ -14,6 +14,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from analysis.evidence.kinds import evidence_of
+from analysis.evidence.measurements import read_measurements
 from mrd_core.errors import UserError
 from mrd_core.experiments.command import COMMANDS
 from mrd_core.experiments.files import ExperimentFiles
@@ -23,6 +25,7 @@ from mrd_core.experiments.relearning import MAX_GRAD_NORM, Relearner
 from mrd_core.experiments.request import prepare
 from mrd_core.model.round_trip import round_weights
 from mrd_core.runs import RunStore
+from mrd_core.runs.directory import write_config
 from mrd_core.runs.files import read_json, write_json
 from mrd_core.samples import read
 from mrd_core.samples.config import ForgetSetConfig
@@ -364,6 +367,17 @@ def test_an_experiment_whose_relearning_diverges_says_so(attacked: Attacked, tmp
         experiment_job(config, Quiet(tmp_path))
     (row,) = files.finished_units()["rate"]
     assert (row["finite"], row["returned"], row["learning_rate"]) == (False, 0.0, pytest.approx(1e30))
+
+
+def test_repeats_that_diverge_are_left_out_and_told(attacked: Attacked, tmp_path: Path) -> None:
+    typed: dict[str, Any] = {"run": [str(attacked.run.run.directory)], "attacks": ["benign", "int4"]}
+    config = COMMANDS["durability"].read(SIZES | {"given": ["1"], "learning-rate": "1e30"} | typed)
+    write_config(tmp_path, config)
+    prepare(config, tmp_path)
+    summary = experiment_job(config, Quiet(tmp_path))
+    assert f"{SEEDS} of {SEEDS} repeats on benign rows diverged" in " ".join(summary["warnings"])
+    assert set(ExperimentFiles(tmp_path).read_rows()["part"]) == {"start", "round trip"}
+    assert evidence_of(read_measurements(tmp_path)).verdict
 
 
 def test_after_sgd_an_attack_begins_at_a_rate_of_its_own_optimiser(attacked: Attacked, tmp_path: Path) -> None:
