@@ -78,7 +78,13 @@ class ScoredRun:
 
     @cached_property
     def draws(self) -> Draws:
-        """What every perturbed evaluation gave for every sample."""
+        """What every perturbed evaluation and sign probe gave for every sample.
+
+        Raises:
+            UserError: A file of them is gone: without its probes a run has other scores.
+        """
+        if self.files.read_figures().probes:
+            self.require("probes")
         return Draws.load(self.files.draws, self.files.probes)
 
     @cached_property

@@ -81,7 +81,7 @@ def measured(summary: ScoreSummary) -> Verdict:
             state = State.HOLDS
         elif reliability < DOES_NOT_REPEAT:
             state = State.FAILS
-        interval = reliability_interval(reliability, summary.n_samples)
+        interval = reliability_interval(reliability, summary.n_samples - summary.undefined_samples)
         sentence = f"Another run like this would rank the samples alike with ρ = {reliability:.2f}{interval}."
     if summary.preview:
         state = State.CANNOT_TELL if state is State.HOLDS else state

@@ -18,6 +18,7 @@ from analysis.difficulty import TERCILES
 from analysis.sets import unknown
 from mrd_core.arrays import BoolArray, FloatArray
 from mrd_core.errors import UserError
+from mrd_core.scoring.measures import MEASURES
 
 # Standardised differences up to here count as balanced (Austin 2009).
 SMALL = 0.1
@@ -25,6 +26,8 @@ SMALL = 0.1
 BALANCED, STRATIFIED, OBSERVED = "balanced", "stratified", "observed"
 # Random sets that a drawn one is held against.
 RANDOM_SETS = 1000
+# Strata by a column of which it is not declared at which end the hard samples are.
+THIRDS = ("low", "middle", "high")
 # The spread of a column counts half as much as its mean.
 _SPREAD = 0.5
 
@@ -135,7 +138,7 @@ def balanced(candidates: Candidates, config: BalanceConfig) -> Balance:
     pool = _pool(candidates, names)
     random, sets = np.random.default_rng(config.seed), list[FairSet]()
     rows: list[dict[str, object]] = []
-    for plan in _plans(pool, names, config):
+    for plan in _plans(pool, names, config, candidates.columns.difficulty):
         problem = _problem(pool, plan, config, grouped=candidates.grouped)
         beside = [random.choice(plan.groups, problem.groups, replace=False) for _ in range(RANDOM_SETS)]
         for number, drawn in enumerate(alike(problem, config.sets, random), 1):
@@ -165,7 +168,9 @@ def _pool(candidates: Candidates, names: tuple[str, ...]) -> _Pool:
     return _Pool(values, candidates.groups, ~broken & ~candidates.chosen, model)
 
 
-def _plans(pool: _Pool, names: tuple[str, ...], config: BalanceConfig) -> Iterator[_Plan]:
+def _plans(
+    pool: _Pool, names: tuple[str, ...], config: BalanceConfig, difficulty: tuple[str, ...]
+) -> Iterator[_Plan]:
     """Yield what sets are drawn from; strata are thirds of the groups by their mean of the first column."""
     free = np.unique(pool.groups[pool.eligible])
     if config.design == "matched":
@@ -174,8 +179,15 @@ def _plans(pool: _Pool, names: tuple[str, ...], config: BalanceConfig) -> Iterat
     ones = np.ones((len(pool.values), 1))
     sums = pool.per_group(np.hstack([pool.values[[names[0]]].fillna(0).to_numpy(), ones]))[free]
     order = np.argsort(sums[:, 0] / sums[:, 1], kind="stable")
-    for name, third in zip(TERCILES, np.array_split(free[order], len(TERCILES)), strict=True):
+    strata = TERCILES if names[0] in difficulty else _strata(names[0])
+    for name, third in zip(strata, np.array_split(free[order], len(TERCILES)), strict=True):
         yield _Plan(name, np.sort(third), names[1:])
+
+
+def _strata(column: str) -> tuple[str, ...]:
+    """Return what the thirds by a column are called, the smallest values first."""
+    harder = MEASURES[column].harder if column in MEASURES else "unknown"
+    return {"small": TERCILES, "large": TERCILES[::-1], "unknown": THIRDS}[harder]
 
 
 def _problem(pool: _Pool, plan: _Plan, config: BalanceConfig, *, grouped: bool) -> Problem:

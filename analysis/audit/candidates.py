@@ -95,8 +95,9 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     A sample of the same id that is in both is taken from the run of the forget set.
 
     Raises:
-        UserError: The pool has no other samples, or the set has only a part of a group.
+        UserError: The pool has no other samples, other texts under the same ids, or only a part of a group.
     """
+    _require_same_texts(other, pool)
     scope, pool_scope = (_estimator(run).scope for run in (other, pool))
     columns, units = _read(other)
     rest, rest_units = _read(pool, scope)
@@ -129,6 +130,19 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
     accuracy = pd.concat([_accuracy(columns), _accuracy(rest)[kept]], ignore_index=True)
     return Candidates(joined, chosen, *groups, both, unlike, caveats, accuracy)
+
+
+def _require_same_texts(other: ScoredRun, pool: ScoredRun) -> None:
+    """Refuse runs whose samples are called alike and are others, such as rows that are numbered in both."""
+    texts = [run.samples.set_index("sample_id")[["prompt", "answer"]] for run in (other, pool)]
+    shared = texts[0].index.intersection(texts[1].index)
+    if count := int((texts[0].loc[shared] != texts[1].loc[shared]).any(axis=1).sum()):
+        raise UserError(
+            str(other.directory),
+            f"has {count} samples whose ids are those of other texts in {pool.directory}, so which are in both "
+            "cannot be told.",
+            'Score one of them anew without its column of ids (--id-column ""): texts name samples then.',
+        )
 
 
 def named(
@@ -187,16 +201,18 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
         ids = [
             line.strip() for line in read_bytes(path).decode("utf-8-sig", "replace").splitlines() if line.strip()
         ]
+        unknown = [each for each in ids if each not in known]
     else:
         frame = read(ForgetSetConfig(source=str(path), split=ALL)).frame
         texts = zip(samples["prompt"], samples["answer"], strict=True)
-        by_text = dict(zip(map(content_key, texts), samples["sample_id"], strict=True))
+        # One id may stand for another text there: rows are often numbered.
+        own = dict(zip(samples["sample_id"], map(content_key, texts), strict=True))
+        by_text = {key: sample_id for sample_id, key in own.items()}
         keys = map(content_key, zip(frame["prompt"], frame["answer"], strict=True))
-        ids = [
-            each if each in known else by_text.get(key, each)
-            for each, key in zip(frame["sample_id"], keys, strict=True)
-        ]
-    unknown = [each for each in ids if each not in known]
+        ids = list(frame["sample_id"])
+        found = [each if own.get(each) == key else by_text.get(key) for each, key in zip(ids, keys, strict=True)]
+        unknown = [each for each, of_pool in zip(ids, found, strict=True) if of_pool is None]
+        ids = [of_pool or each for each, of_pool in zip(ids, found, strict=True)]
     if unknown or not ids:
         why = f"Of its {len(ids)} samples {len(unknown)} are none of the pool's, such as {listed(unknown[:3])}."
         raise UserError(

@@ -120,6 +120,8 @@ def _searched(problem: Problem, random: np.random.Generator) -> Places:
     """Exchange groups for others, each time the pair that gains most, until none gains."""
     order = random.permutation(len(problem.sizes))
     inside, outside = order[: problem.groups], order[problem.groups :]
+    if not len(outside):
+        return inside
     loss, idle = float(_loss_of(problem, inside[None])[0]), 0
     while idle < _PATIENCE:
         leaving, coming = _exchanges(len(inside), len(outside), random)

@@ -217,6 +217,11 @@ def _notes(table: pd.DataFrame, summary: UnlearningSummary, before: pd.Series[fl
             f"The run counts a token as remembered only where it leads by more than {margin:g} logits; here MA "
             "counts every token that leads, so a sample that the run has not forgotten need not be listed."
         )
+    if (extraction := summary.thresholds.extraction) is not None:
+        yield (
+            f"The run counts a sample as forgotten only where its extraction likelihood is below {extraction:g}, "
+            "too, which is not looked at here: one that the run has not forgotten need not be listed."
+        )
     if rest(summary) is not Rest.KEPT:
         yield in_words(summary)
     if BACK in table:

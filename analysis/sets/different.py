@@ -67,11 +67,7 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
     unlike, caveats = obstacle(*runs)
-    accuracy = {
-        f"samples of {name}": run.measures[unknown.ACCURACY]
-        for name, run in zip("AB", runs, strict=True)
-        if run.measures is not None and unknown.ACCURACY in run.measures
-    }
+    accuracy = {f"samples of {name}": unknown.accuracy_of(run) for name, run in zip("AB", runs, strict=True)}
     told = unknown.caveat(accuracy)
     if not unlike and unknown.is_much(accuracy):
         return Difference(tables[0], tables[1], comparison, unknown.no_verdict(told), caveats)
@@ -93,7 +89,13 @@ def obstacle(first: ScoredRun, second: ScoredRun) -> tuple[str, tuple[str, ...]]
 def differences(first: ScoredRun, second: ScoredRun) -> dict[str, str]:
     """Return in what MRD depends on two runs differ: by its name, in words with both values."""
     settings = zip(_settings(first).items(), _settings(second).values(), strict=True)
-    return {name: f"{name} ({value} and {other})" for (name, value), other in settings if value != other}
+    found = {name: f"{name} ({value} and {other})" for (name, value), other in settings if value != other}
+    plans = first.plan, second.plan
+    # A checksum of the weights as they were drawn on; earlier versions took none.
+    weights = {plan.weights for plan in plans}
+    if "model" not in found and PRECISION not in found and "" not in weights and len(weights) > 1:
+        found["weights"] = "weights, though their model lies in one place"
+    return found
 
 
 def _settings(run: ScoredRun) -> dict[str, str]:
@@ -105,4 +107,5 @@ def _settings(run: ScoredRun) -> dict[str, str]:
         PRECISION: run.plan.dtype,
         "template": run.plan.template,
         "system line": "the template's own" if model.system is None else model.system,
+        "end of a plain text": "scored" if model.closes_texts else "not scored",
     }

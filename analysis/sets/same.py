@@ -16,6 +16,8 @@ from analysis.difficulty import ScoredRun, Variant
 from analysis.sets.different import differences
 from analysis.statistics.bootstrap import Estimate
 from analysis.statistics.groups import spearman_between
+from mrd_core.runs.directory import read_config
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.draws import reliability
 from mrd_core.scoring.files import ScoreFiles
 
@@ -31,6 +33,7 @@ class Pair(NamedTuple):
         agreement: Spearman's correlation of their MRD.
         ceiling: What it would be on average if the samples were equally hard in both: √(r₁ r₂) of reliabilities.
         differing: What the runs differ in that MRD depends on, in words.
+        same_seed: Whether both drew their noise from one seed, so that its errors are in part the same.
     """
 
     first: int
@@ -38,6 +41,7 @@ class Pair(NamedTuple):
     agreement: Estimate
     ceiling: float
     differing: tuple[str, ...]
+    same_seed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +88,7 @@ def compared(directories: Sequence[Path], variant: Variant) -> SameSet:
             spearman_between(measured[first], measured[second]),
             ceiling(reliabilities[first], reliabilities[second]),
             tuple(differences(runs[first], runs[second]).values()),
+            _seed(runs[first]) == _seed(runs[second]),
         )
         for first, second in combinations(range(len(runs)), 2)
     )
@@ -105,6 +110,10 @@ def ceiling(first: float, second: float) -> float:
 
 def _scored(directory: Path) -> ScoredRun:
     return ScoredRun(ScoreFiles.with_mrd(directory).directory)
+
+
+def _seed(run: ScoredRun) -> int:
+    return read_config(run.directory, ScoreConfig).estimator.seed
 
 
 def _samples(run: ScoredRun) -> pd.DataFrame:

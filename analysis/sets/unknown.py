@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
+from analysis.difficulty import ScoredRun
 from mrd_core.scoring.measures import KNOWN
 
 ACCURACY = "exact_memorization"
@@ -33,17 +35,23 @@ def caveat(accuracy: Mapping[str, pd.Series[float]]) -> str:
         for name, values in accuracy.items()
         if _unknown(values)
     )
-    return (
-        f"The model does not know {told} (MA below {KNOWN:g}), and MRD is smaller for what was never learnt, as "
-        "if it were harder to forget."
-        if told
-        else ""
-    )
+    smaller = "and MRD is smaller for what was never learnt, as if it were harder to forget."
+    if told:
+        return f"The model does not know {told} (MA below {KNOWN:g}), {smaller}"
+    unmeasured = " and ".join(name for name, values in accuracy.items() if len(values) and not values.count())
+    return f"Whether the model knows the {unmeasured} was not measured, {smaller}" if unmeasured else ""
 
 
 def no_verdict(told: str) -> str:
     """Return why sets are not compared, from their `caveat`."""
     return f"No verdict: {told[0].lower()}{told[1:]} Compare those that it knows."
+
+
+def accuracy_of(run: ScoredRun) -> pd.Series[float]:
+    """Return MA of the samples of a run, NaN where it did not measure it."""
+    if run.measures is not None and ACCURACY in run.measures:
+        return run.measures[ACCURACY]
+    return pd.Series(np.nan, index=run.samples.index)
 
 
 def _unknown(accuracy: pd.Series[float]) -> int:

@@ -149,9 +149,8 @@ def column_of(table: Table, config: ImportConfig, sample_ids: Sequence[str]) -> 
     keys = None if config.in_order else _id_column(table, config)
     column = _number_column(table, config, keys)
     ids, notes = _matched(table, config, keys, sample_ids)
-    place = f"{table.name}, row %s, column {column!r}"
     cells = {
-        sample_id: read_cell(place % number, cell, as_number)
+        sample_id: read_cell(f"{table.name}, row {number}, column {column!r}", cell, as_number)
         for number, (sample_id, cell) in enumerate(zip(ids, table.frame[column], strict=True), 1)
         if sample_id is not None
     }

@@ -269,7 +269,11 @@ def test_a_run_of_the_same_settings_can_be_the_set_and_samples_of_both_count_onc
 
 @pytest.mark.parametrize(
     ("change", "unlike", "caveats"),
-    [({"sigma": 2e-3}, "σ of the noise (0.002 and 0.001)", 0), ({"dtype": "bfloat16"}, "", 1)],
+    [
+        ({"sigma": 2e-3}, "σ of the noise (0.002 and 0.001)", 0),
+        ({"weights": "others"}, "weights, though their model lies in one place", 0),
+        ({"dtype": "bfloat16", "weights": "others"}, "", 1),
+    ],
 )
 def test_runs_that_cannot_be_compared_get_no_verdict(
     scored: Path, second: Path, change: dict[str, object], unlike: str, caveats: int
@@ -359,6 +363,34 @@ def test_a_set_is_named_by_ids_by_texts_or_by_a_selection(
     chosen = named(ScoredRun(scored), name(scored, tmp_path), tmp_path, Path).chosen
     ids = pd.read_parquet(ScoreFiles(scored).scores)["sample_id"]
     assert set(ids[chosen]) == set(easiest(scored))
+
+
+def test_rows_that_are_numbered_are_told_by_their_texts(second: Path, tmp_path: Path) -> None:
+    samples = ForgetSet.load(ScoreFiles(second).samples)
+    numbered = samples.frame.assign(sample_id=list(map(str, range(ROWS))))
+    for table in ("scores", "measures", "draws", "probes"):
+        path = getattr(ScoreFiles(second), table)
+        names = dict(zip(samples.frame["sample_id"], numbered["sample_id"], strict=True))
+        frame = pd.read_parquet(path)
+        frame["sample_id"] = frame["sample_id"].map(names)
+        frame.to_parquet(path)
+    replace(samples, frame=numbered, digest=digest_of(numbered)).save(ScoreFiles(second).samples)
+    last = numbered.tail(3).rename(columns={"prompt": "question"})[["question", "answer"]].to_dict("records")
+    rows = [{"id": str(at)} | row for at, row in enumerate(last)]
+    chosen = named(ScoredRun(second), str(write_rows(tmp_path / "rows.jsonl", rows)), tmp_path, Path).chosen
+    assert np.flatnonzero(chosen).tolist() == [ROWS - 3, ROWS - 2, ROWS - 1]
+    foreign = [{"id": "0", "question": "Who?", "answer": "Nobody."}]
+    with pytest.raises(UserError, match="are none of the pool's"):
+        named(ScoredRun(second), str(write_rows(tmp_path / "foreign.jsonl", foreign)), tmp_path, Path)
+
+
+def test_runs_that_call_other_texts_alike_cannot_be_told_apart(scored: Path, second: Path) -> None:
+    files = ScoreFiles(second)
+    samples = ForgetSet.load(files.samples)
+    turned = samples.frame.assign(sample_id=list(samples.frame["sample_id"])[::-1])
+    replace(samples, frame=turned, digest=digest_of(turned)).save(files.samples)
+    with pytest.raises(UserError, match="whose ids are those of other texts"):
+        beside(ScoredRun(scored), ScoredRun(second))
 
 
 def test_selections_of_other_samples_are_not_offered(scored: Path, tmp_path: Path) -> None:

@@ -144,6 +144,31 @@ def test_sets_that_cannot_all_be_balanced_are_alike_and_it_is_said() -> None:
     assert "Not balanced (above 0.1): hard-1 in length, hard-2 in length, easy-1 in length" in balance.sentence
 
 
+@pytest.mark.parametrize(
+    ("column", "names"),
+    [("mrd", ["hard", "middle", "easy"]), ("median_log_odds", ["easy", "middle", "hard"]), ("other", None)],
+)
+def test_strata_are_called_by_the_end_at_which_their_column_has_the_hard_samples(
+    column: str, names: list[str] | None
+) -> None:
+    candidates = pool()
+    frame = candidates.columns.frame.rename(columns={} if column in ("mrd", "other") else {"other": column})
+    columns = replace(
+        candidates.columns, frame=frame, titles={name: name for name in frame if name != "sample_id"}
+    )
+    drawn = balanced(replace(candidates, columns=columns), config(design="strata", columns=(column,), size=5))
+    means = [frame.set_index("sample_id").loc[list(each.sample_ids), column].mean() for each in drawn.sets]
+    assert means == sorted(means)
+    assert [each.name for each in drawn.sets] == (names or ["low", "middle", "high"])
+
+
+@pytest.mark.parametrize(("size", "sets"), [(5, 2), (20, 1)])
+def test_strata_may_be_drawn_to_the_last_sample(size: int, sets: int) -> None:
+    drawn = balanced(pool(), config(design="strata", columns=("mrd",), size=size, sets=sets)).sets
+    ids = [sample for each in drawn for sample in each.sample_ids]
+    assert len(ids) == len(set(ids)) == 3 * size * sets
+
+
 def test_strata_by_one_column_alone_are_drawn_by_chance() -> None:
     seeds = [balanced(pool(), config(design="strata", columns=("mrd",), size=5, seed=seed)) for seed in (0, 1)]
     assert seeds[0].sets[0] != seeds[1].sets[0]

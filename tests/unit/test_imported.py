@@ -92,6 +92,12 @@ def test_every_format_gives_each_sample_its_number_whatever_the_order(
     assert column.notes == ("1 of 12 samples have no number.",)
 
 
+def test_a_column_and_a_file_may_have_a_per_cent_sign_in_their_names(tmp_path: Path) -> None:
+    rows = [{"sample_id": row["sample_id"], "hits %": row["cud"]} for row in ROWS]
+    table = read_upload("50%s.json", FORMATS["json"](rows))
+    assert import_column(table, ImportConfig(harder="large"), scored(tmp_path / "run")).title == "hits %"
+
+
 def test_rows_without_ids_are_the_samples_in_their_order_where_that_is_said() -> None:
     table = read_upload("cud.safetensors", save({"cud": np.array(VALUES, np.float32), "w": np.ones((N, 2))}))
     with pytest.raises(UserError, match="no column of ids") as refused:

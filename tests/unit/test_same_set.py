@@ -14,9 +14,11 @@ from analysis.difficulty import ScoredRun, Variant
 from analysis.sets import same as same_set
 from analysis.statistics.groups import Measured, spearman, spearman_between
 from mrd_core.errors import UserError
+from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.files import write_atomically
 from mrd_core.samples import ForgetSet
 from mrd_core.samples.forget_set import digest_of
+from mrd_core.scoring.config import ScoreConfig
 from mrd_core.scoring.draws import Draws, Units
 from mrd_core.scoring.files import ScoreFiles
 from tests.support.scored_demo import ROWS, copied, scored_demo
@@ -76,6 +78,24 @@ def test_a_run_agrees_with_itself(scored: Path, tmp_path: Path) -> None:
     assert (result.table["change"] == 0).all()
     assert pair.differing == ()
     assert pair.ceiling == pytest.approx(difficulty.trust(ScoredRun(scored), Variant()).reliability["mean"])
+
+
+def test_noise_of_one_seed_is_told(scored: Path, tmp_path: Path) -> None:
+    other = copied(scored, tmp_path / "other")
+    (pair,) = same_set.compared([scored, other], Variant()).pairs
+    assert pair.same_seed
+    config = read_config(other, ScoreConfig)
+    estimator = config.estimator.model_copy(update={"seed": 7})
+    write_config(other, config.model_copy(update={"estimator": estimator}))
+    (pair,) = same_set.compared([scored, other], Variant()).pairs
+    assert not pair.same_seed
+
+
+def test_a_run_that_lost_its_probes_is_named(scored: Path, tmp_path: Path) -> None:
+    other = copied(scored, tmp_path / "other")
+    ScoreFiles(other).probes.unlink()
+    with pytest.raises(UserError, match=r"has lost probes\.parquet"):
+        same_set.compared([scored, other], Variant())
 
 
 def test_two_rankings_of_noise_leave_nothing_to_agree_on() -> None:

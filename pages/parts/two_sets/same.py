@@ -21,6 +21,11 @@ from pages.shell.downloads import csv_download
 from pages.shell.wording import plain, term
 
 ROWS = 20
+SAME_SEED = (
+    "Both runs drew their noise from one seed: where the models have the same layers, errors of the draws are in "
+    "part the same, and the rankings agree better than their noise would let them. Another seed for one of them "
+    "tells."
+)
 SPEARMAN = "Spearman's"
 
 
@@ -32,6 +37,8 @@ def show(runs: Sequence[Run], variant: Variant) -> None:
     st.markdown(_in_words(pair, letters))
     if pair.differing:
         st.caption(plain(f"The runs differ in their {'; '.join(pair.differing)}."))
+    if pair.same_seed:
+        st.caption(SAME_SEED)
     if len(runs) > 2:
         _agreements(comparison.pairs)
     chart(figures.agreement(comparison.table, pair, letters), "same_set", "MRD of one set by two runs", "same_set")
