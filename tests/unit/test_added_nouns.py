@@ -125,7 +125,8 @@ class DummyEvidence(Evidence):
 def dummy(measurements):
     rows = measurements.part(LENGTHS)
     long = int(rows["is_long"].sum())
-    return DummyEvidence(verdict=f"{long} of {len(rows)} are long.", findings=(), caveats=(), paper="None.")
+    said = {"findings": (), "caveats": (), "paper": "None.", "elsewhere": "Nowhere."}
+    return DummyEvidence(verdict=f"{long} of {len(rows)} are long.", **said)
 
 
 INTERPRETATION = Interpretation("Dummy study", "Are they long?", "Letters are counted.", dummy)

@@ -199,6 +199,13 @@ def test_the_floor_is_what_rounding_alone_does_to_a_token_of_the_median_sample()
     assert gate.worst_decile == pytest.approx(1 / shares.max())
 
 
+@pytest.mark.filterwarnings("error")
+def test_without_a_token_in_scope_there_is_no_floor() -> None:
+    passes = Passes(tiny.reader(Scorer(tiny.llama()), 1000), tiny.encoded(3, 3, answer_from=3))
+    baseline = measure_baseline(passes, torch.float32)
+    assert precision_gate(passes, baseline, Pilot(1e-3, np.full(2, 7.0), {}), 1e-3).floor == 0
+
+
 def test_the_signal_expected_is_the_signal_found() -> None:
     passes, baseline = prepared(tiny.llama(), torch.float32)
     pilot = run_pilot(passes, baseline, 0, torch.float32)
