@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import streamlit as st
@@ -16,11 +17,14 @@ from mrd_core.experiments.config import ExperimentConfig
 from mrd_core.experiments.files import ExperimentFiles
 from mrd_core.experiments.kinds.durability import DurabilityConfig
 from mrd_core.runs import ACTIVE, Run, RunState
+from mrd_core.scoring.config import ScoreConfig
 from pages.shell import configs, session
 
 VALIDITY, DURABILITY = "validity", "durability"
 # Of the page of experiments: which of them is looked at.
 TAB = "evidence_tab"
+# A worker begins what is to follow a run after it has said that this one succeeded.
+FOLLOWS_WITHIN = timedelta(minutes=1)
 
 
 def of_kind(run: Run, kind: str) -> list[Run]:
@@ -37,6 +41,13 @@ def finished_validity(run: Run) -> Run | None:
 def running_validity(run: Run) -> Run | None:
     """Return the validity experiment on a score run that waits or is at work, the newest."""
     return next((experiment for experiment in of_kind(run, VALIDITY) if experiment.state in ACTIVE), None)
+
+
+def is_check_due(run: Run) -> bool:
+    """Tell whether the check that is to follow a score run has not begun yet, and may any moment."""
+    if run.finished_at is None or datetime.now(UTC) - run.finished_at > FOLLOWS_WITHIN:
+        return False
+    return configs.config_of(run, ScoreConfig).check and not of_kind(run, VALIDITY)
 
 
 def config_of(run: Run) -> ExperimentConfig:

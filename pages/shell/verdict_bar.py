@@ -58,8 +58,12 @@ def show(run: Run, *, watches: bool = True) -> None:
         for each in verdicts:
             _cell(each, query | of_question.get(each.question, {}), costs.get(each.question))
     st.markdown(terms.linked(f"**{verdict.conclusion(verdicts)}**"))
-    if watches and experiment is None and (running := experiments.running_validity(run)):
+    if not watches or experiment is not None:
+        return
+    if running := experiments.running_validity(run):
         _watch(running.id)
+    elif experiments.is_check_due(run):
+        _await(run)
 
 
 @st.fragment(run_every=2.0)
@@ -72,6 +76,16 @@ def _watch(run_id: str) -> None:
         st.rerun()
     st.caption("Being looked at: does the ranking foretell how many updates forgetting takes?")
     run_panel.progress(running)
+
+
+@st.fragment(run_every=2.0)
+def _await(run: Run) -> None:
+    """Draw the page anew as soon as the check that is to follow a score run has begun, or is overdue."""
+    with errors_shown():
+        due = experiments.is_check_due(run)
+    if not due:
+        st.rerun()
+    st.caption("About to be looked at: does the ranking foretell how many updates forgetting takes?")
 
 
 @st.cache_data(show_spinner=False, max_entries=32, ttl=60, hash_funcs=configs.BY_ATTEMPT)

@@ -20,9 +20,10 @@ from streamlit.testing.v1 import AppTest
 from analysis import difficulty
 from analysis.contrast import AT_AN_END
 from analysis.difficulty import ScoredRun, Variant
+from mrd_core.experiments import short_check
 from mrd_core.model.config import ModelConfig
-from mrd_core.runs import RunError, RunState, RunStore
-from mrd_core.runs.directory import read_config
+from mrd_core.runs import RunError, RunState, RunStore, submit
+from mrd_core.runs.directory import read_config, write_config
 from mrd_core.runs.liveness import ProcessIdentity
 from mrd_core.samples.config import ForgetSetConfig
 from mrd_core.scoring.config import EstimatorConfig, Formula, Normalisation, ScoreConfig
@@ -605,6 +606,20 @@ def test_score_launches_a_worker_and_the_page_picks_up_its_result(app: Open, tmp
     test.run()
     assert "Being looked at" not in texts(sound(test))
     assert "Cannot tell whether MRD predicts updates: 3 samples are not enough" in texts(test)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_check_that_has_not_begun_when_the_ranking_is_there_is_waited_for(
+    app: Open, own: Home, check: bool
+) -> None:
+    config = read_config(own.run.directory, ScoreConfig).model_copy(update={"check": check})
+    write_config(own.run.directory, config)
+    test = app(own.path, "difficulty", run=own.run.id)
+    assert ("About to be looked at" in texts(sound(test))) is check
+    submit(short_check.of(config, own.run.directory), store=own.store, settings=settings_for(own.path))
+    test.run()
+    assert "About to be looked at" not in texts(sound(test))
+    assert "Being looked at" in texts(test)
 
 
 @pytest.mark.parametrize(("seconds", "is_on"), [(179.0, True), (181.0, False), (None, False)])
