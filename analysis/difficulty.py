@@ -83,7 +83,7 @@ class ScoredRun:
         Raises:
             UserError: A file of them is gone: without its probes a run has other scores.
         """
-        if self.files.read_figures().probes:
+        if self.files.summary.exists() and self.files.read_figures().probes:
             self.require("probes")
         return Draws.load(self.files.draws, self.files.probes)
 

@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 from scipy import optimize, special, stats
 
+from analysis.evidence.forecast import forecast
 from analysis.evidence.kinds import evidence_of
 from analysis.evidence.kinds.durability import Durability
 from analysis.evidence.leaks import best_of
@@ -403,10 +404,12 @@ def test_samples_are_foretold_with_the_others_of_the_run(shown: Durability) -> N
 
 
 def test_what_is_foretold_does_not_rest_on_the_order_of_the_rows(shown: Durability, tmp_path: Path) -> None:
-    table = sample_table(SAMPLES)
+    table, wanted = sample_table(SAMPLES), config(("first", "second"))
     rows = simulated(table.head(SAMPLES - 4), runs=("first", "second"))
-    again = judged(tmp_path, config(("first", "second")), rows[::-1], table[::-1].reset_index(drop=True))
-    one, other = (found.forecasts["first", "benign"] for found in (shown, again))
+    turned = table[::-1].reset_index(drop=True)
+    found = read_measurements(durability_experiment(tmp_path / "run", wanted, turned, rows[::-1]))
+    course = next(each for each in courses_of(found) if (each.model, each.attack) == ("first", "benign"))
+    one, other = shown.forecasts["first", "benign"], forecast(course, found)
     by_id = [found.samples.set_index("sample_id").sort_index() for found in (one, other)]
     pd.testing.assert_frame_equal(*by_id)
     assert one.figures == other.figures
