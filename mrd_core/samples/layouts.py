@@ -16,7 +16,7 @@ Of an answer that is a list of several, all of them right, the first is used, wh
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -220,15 +220,15 @@ def expand(table: Table, layout: Layout, mapping: ColumnMapping) -> tuple[list[R
     rows: list[Row] = []
     columns = list(dict.fromkeys(_needed(list(table.frame.columns), layout, mapping)))
     # Of a wide table, the cells that play no part are not looked at.
-    records = [
+    records: Iterable[_Record] = (
         _Record(table.name, number, dict(zip(columns, cells, strict=True)), mapping)
         for number, cells in enumerate(zip(*map(table.frame.__getitem__, columns), strict=True), 1)
-    ]
+    )
     if table.is_forget_set:
         # Its answers are texts, however much they look like lists or conversations.
         return [record.row(record.part("prompt"), record.part("answer")) for record in records], ()
     if layout is Layout.WMDP_QUESTIONS:
-        records = _numbers_told(records)
+        records = _numbers_told(list(records))
     for record in records:
         rows += _READERS[layout](record)
     return rows, tuple(_left_out(table, layout, mapping, rows))
