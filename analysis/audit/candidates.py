@@ -201,7 +201,7 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
         ids = [
             line.strip() for line in read_bytes(path).decode("utf-8-sig", "replace").splitlines() if line.strip()
         ]
-        unknown = [each for each in ids if each not in known]
+        found = [each if each in known else None for each in ids]
     else:
         frame = read(ForgetSetConfig(source=str(path), split=ALL)).frame
         texts = zip(samples["prompt"], samples["answer"], strict=True)
@@ -211,8 +211,7 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
         keys = map(content_key, zip(frame["prompt"], frame["answer"], strict=True))
         ids = list(frame["sample_id"])
         found = [each if own.get(each) == key else by_text.get(key) for each, key in zip(ids, keys, strict=True)]
-        unknown = [each for each, of_pool in zip(ids, found, strict=True) if of_pool is None]
-        ids = [of_pool or each for each, of_pool in zip(ids, found, strict=True)]
+    unknown = [each for each, of_pool in zip(ids, found, strict=True) if of_pool is None]
     if unknown or not ids:
         why = f"Of its {len(ids)} samples {len(unknown)} are none of the pool's, such as {listed(unknown[:3])}."
         raise UserError(
@@ -220,7 +219,7 @@ def _ids_in(path: Path, pool: ScoredRun) -> set[str]:
             why if ids else "It holds no id.",
             "Score it by itself, with the settings of the pool, and name that run; or name samples of the pool.",
         )
-    return set(ids)
+    return {of_pool for of_pool in found if of_pool is not None}
 
 
 def _read(run: ScoredRun, scope: Scope | None = None) -> tuple[Columns, dict[str, tuple[Units, ...]]]:

@@ -192,6 +192,7 @@ def config_of(measurements: Measurements) -> DurabilityConfig:
 def comebacks(measurements: Measurements) -> list[Comeback]:
     """Return how much came back, a line per unlearned model and attack; quick to work out."""
     config, courses = config_of(measurements), courses_of(measurements)
+    rows = _rows_by_attack(measurements)
     by_attack = {course.attack: course for course in courses if course.model == REFERENCE}
     lines = []
     for course in courses:
@@ -208,22 +209,23 @@ def comebacks(measurements: Measurements) -> list[Comeback]:
                 of_reference=reference,
                 excess=difference(own, reference) if reference.n and own.n else own,
                 steps=config.steps,
-                rows=_rows_of(measurements, course),
+                rows=rows[course.attack],
                 is_ruined=course.is_ruined,
             )
         )
     return lines
 
 
-def _rows_of(measurements: Measurements, course: Course) -> int:
-    """Return how many rows an attack trained on: no more than there were."""
+def _rows_by_attack(measurements: Measurements) -> dict[str, int]:
+    """Return how many rows each attack trains on: no more than there are."""
     config, files = config_of(measurements), ExperimentFiles(measurements.directory)
     outcomes = pd.read_parquet(files.outcomes, columns=["model", "sample_id"])
     # Also those of the studied samples that a model cannot read whole.
     in_all = int((outcomes.groupby("sample_id")["model"].nunique() == len(config.runs)).sum())
     wanted = config.rows(min(config.samples, in_all))
-    pool = {"benign": files.retain, CONTROL: files.unrelated}.get(course.attack)
-    return min(wanted, len(ForgetSet.load(pool))) if pool and pool.exists() else wanted
+    pools = {"benign": files.retain, CONTROL: files.unrelated}
+    there = {attack: len(ForgetSet.load(path)) for attack, path in pools.items() if path.exists()}
+    return {attack: min(wanted, there.get(attack, wanted)) for attack in RELEARNING}
 
 
 def beside_reference(course: Course, courses: Iterable[Course]) -> pd.DataFrame:

@@ -434,21 +434,23 @@ class Durability:
                 "remembers."
             )
         told = {entry["model"]: entry for entry in read_json(self._files.unlearned)}
+        names = {
+            model: told[model]["summary"]["label"] if model in told else "The reference"
+            for model in self._config.models
+        }
         for model, attack in product(self._config.models, self._config.relearning):
             courses = [done.get(f"{attack} {model} {seed}") for seed in range(self._config.seeds)]
             if diverged := courses.count([]):
-                name = told[model]["summary"]["label"] if model in told else "The reference"
                 warnings.append(
-                    f"{name}: {diverged} of {len(courses)} repeats on {attack} rows diverged, the loss being no "
-                    "number, and are left out. A smaller learning rate (--learning-rate) may not."
+                    f"{names[model]}: {diverged} of {len(courses)} repeats on {attack} rows diverged, the loss "
+                    "being no number, and are left out. A smaller learning rate (--learning-rate) may not."
                 )
         for model in self._config.models:
             # Also where an earlier attempt looked at that model.
             looked = done.get(f"start {model}")
             if looked is not None and (lost := self._relearner.studied - len(looked)):
-                name = told[model]["summary"]["label"] if model in told else "The reference"
                 warnings.append(
-                    f"{name}: {lost} of {self._relearner.studied} samples were left out: the context "
+                    f"{names[model]}: {lost} of {self._relearner.studied} samples were left out: the context "
                     "of the model ends before their answers."
                 )
         return {
