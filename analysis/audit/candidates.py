@@ -72,7 +72,7 @@ def everything(pool: ScoredRun, group: str | None = None) -> Candidates:
     ids = columns.frame["sample_id"]
     chosen = np.zeros(len(ids), dtype=np.bool_)
     groups = _groups(ids, chosen, [(pool, group)])
-    return Candidates(columns, chosen, *groups, units, accuracy=_accuracy(columns))
+    return Candidates(columns, chosen, *groups, units, accuracy=unknown.accuracy_in(columns.frame))
 
 
 def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = None) -> Candidates:
@@ -86,7 +86,7 @@ def within(pool: ScoredRun, sample_ids: Collection[str], group: str | None = Non
     chosen = ids.isin(set(sample_ids)).to_numpy()
     _require_both(chosen, str(pool.directory))
     groups = _groups(ids, chosen, [(pool, group)])
-    return Candidates(columns, chosen, *groups, units, accuracy=_accuracy(columns))
+    return Candidates(columns, chosen, *groups, units, accuracy=unknown.accuracy_in(columns.frame))
 
 
 def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candidates:
@@ -128,7 +128,9 @@ def beside(pool: ScoredRun, other: ScoredRun, group: str | None = None) -> Candi
     _require_both(chosen, str(pool.directory))
     groups = _groups(frame["sample_id"], chosen, [(other, group), (pool, group)])
     both = {name: (*units[name], rest_units[name][0].at(kept)) for name in units if name in rest_units}
-    accuracy = pd.concat([_accuracy(columns), _accuracy(rest)[kept]], ignore_index=True)
+    accuracy = pd.concat(
+        [unknown.accuracy_in(columns.frame), unknown.accuracy_in(rest.frame)[kept]], ignore_index=True
+    )
     return Candidates(joined, chosen, *groups, both, unlike, caveats, accuracy)
 
 
@@ -285,12 +287,6 @@ def _without(columns: Columns, names: Collection[str]) -> Columns:
 
 def _estimator(run: ScoredRun) -> EstimatorConfig:
     return read_config(run.directory, ScoreConfig).estimator
-
-
-def _accuracy(columns: Columns) -> pd.Series[float]:
-    """Return the memorization accuracy (MA) of each sample, NaN in a run that did not measure it."""
-    frame = columns.frame
-    return frame[unknown.ACCURACY] if unknown.ACCURACY in frame else pd.Series(np.nan, frame.index)
 
 
 def _require_both(chosen: BoolArray, pool: str) -> None:

@@ -67,7 +67,10 @@ def compared(first: Path, second: Path, variant: Variant) -> Difference:
     tables = [difficulty.ranking(run, variant) for run in runs]
     comparison = compare_sets(difficulty.measured(runs[0], variant), difficulty.measured(runs[1], variant))
     unlike, caveats = obstacle(*runs)
-    accuracy = {f"samples of {name}": unknown.accuracy_of(run) for name, run in zip("AB", runs, strict=True)}
+    accuracy = {
+        f"samples of {name}": unknown.accuracy_in(run.samples if run.measures is None else run.measures)
+        for name, run in zip("AB", runs, strict=True)
+    }
     told = unknown.caveat(accuracy)
     if not unlike and unknown.is_much(accuracy):
         return Difference(tables[0], tables[1], comparison, unknown.no_verdict(told), caveats)

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.difficulty import ScoredRun
 from mrd_core.scoring.measures import KNOWN
 
 ACCURACY = "exact_memorization"
@@ -47,11 +46,9 @@ def no_verdict(told: str) -> str:
     return f"No verdict: {told[0].lower()}{told[1:]} Compare those that it knows."
 
 
-def accuracy_of(run: ScoredRun) -> pd.Series[float]:
-    """Return MA of the samples of a run, NaN where it did not measure it."""
-    if run.measures is not None and ACCURACY in run.measures:
-        return run.measures[ACCURACY]
-    return pd.Series(np.nan, index=run.samples.index)
+def accuracy_in(table: pd.DataFrame) -> pd.Series[float]:
+    """Return MA of the samples of a table, a row each; NaN where it was not measured."""
+    return table[ACCURACY] if ACCURACY in table else pd.Series(np.nan, table.index)
 
 
 def _unknown(accuracy: pd.Series[float]) -> int:
