@@ -349,8 +349,10 @@ class RunStore:
         waits_alone = run.state is RunState.QUEUED and not has_live_worker(run)
         if waits_alone and self.transition(run.id, RunState.CANCELLED, expected=RunState.QUEUED):
             watch.cancel(run)
-        else:
-            self.transition(run.id, RunState.CANCELLING, expected=sources_of(RunState.CANCELLING))
+            return RunState.CANCELLED
+        # A quick worker may have stopped by the time its state could be read again.
+        if self.transition(run.id, RunState.CANCELLING, expected=sources_of(RunState.CANCELLING)):
+            return RunState.CANCELLING
         return self.get(run.id).state
 
     def heartbeat(self, run_id: str, attempt: int | None = None) -> bool:
